@@ -1,0 +1,73 @@
+//! Ids: parsed on the way in, drawn from a given randomness on the way out.
+
+use std::fmt;
+
+use crate::random::Randomness;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const LENGTH: usize = 12;
+
+/// The public name of an image: 12 characters of base 62, which is 71 random bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageId(String);
+
+impl ImageId {
+    /// Draws a new id.
+    pub fn draw(randomness: &Randomness) -> Self {
+        let mut id = String::with_capacity(LENGTH);
+        while id.len() < LENGTH {
+            for byte in randomness.bytes::<16>() {
+                // 248 is the largest multiple of 62 that fits: the rest would favour some letters.
+                if byte < 248 && id.len() < LENGTH {
+                    id.extend(
+                        ALPHABET
+                            .get(usize::from(byte % 62))
+                            .map(|&letter| char::from(letter)),
+                    );
+                }
+            }
+        }
+        Self(id)
+    }
+
+    /// The id spelled by `text`, when it has an id's form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The id's letters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawn_id_parses_and_no_other_form_does() {
+        let randomness = Randomness::seeded(1);
+        for _ in 0..100 {
+            let id = ImageId::draw(&randomness);
+            assert_eq!(ImageId::parse(id.as_str()), Some(id));
+        }
+        for bad in [
+            "",
+            "k3v9Qw2mZr7",
+            "k3v9Qw2mZr7T9",
+            "k3v9Qw2mZr7-",
+            "../../../etc",
+            "k3v9Qw2mZré",
+        ] {
+            assert_eq!(ImageId::parse(bad), None, "{bad}");
+        }
+    }
+}

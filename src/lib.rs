@@ -1,0 +1,27 @@
+//! pixtoll: an image host where the payment is the login.
+//!
+//! A client uploads an image over HTTP; for a paid tier the server answers `402 Payment Required`, the
+//! client signs an x402 payment, a facilitator verifies and settles it, the image is stored, and a
+//! public link comes back. No accounts, no cookies, no addresses kept.
+//!
+//! Dependencies point one way: edges (`http`, `cli`) → domain ([`payments`], [`images`]) → ports
+//! ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`], [`money`], [`x402`],
+//! [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
+
+pub mod chain;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod facilitator;
+pub mod ids;
+pub mod images;
+pub mod kill;
+pub mod model;
+pub mod money;
+pub mod networks;
+pub mod payments;
+pub mod random;
+pub mod secrets;
+pub mod store;
+pub mod tiers;
+pub mod x402;

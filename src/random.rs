@@ -1,0 +1,62 @@
+//! Randomness, injected like the time, so that tests repeat.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng, TryRng};
+
+/// A source of random bytes that every part of the service shares.
+#[derive(Clone)]
+pub struct Randomness(Source);
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Seeded(Arc<Mutex<StdRng>>),
+}
+
+impl fmt::Debug for Randomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Randomness")
+    }
+}
+
+impl Randomness {
+    /// The operating system's generator: for everything that must not be guessed.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A repeatable sequence; for tests only.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Source::Seeded(Arc::new(Mutex::new(StdRng::seed_from_u64(
+            seed,
+        )))))
+    }
+
+    /// `N` fresh random bytes.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give: nothing safe can be done then.
+    #[expect(
+        clippy::panic,
+        reason = "a service that can't draw secrets must not go on"
+    )]
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        match &self.0 {
+            Source::System => {
+                if let Err(error) = SysRng.try_fill_bytes(&mut bytes) {
+                    panic!("the operating system gave no randomness: {error}");
+                }
+            }
+            Source::Seeded(rng) => {
+                rng.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .fill_bytes(&mut bytes);
+            }
+        }
+        bytes
+    }
+}

@@ -1,0 +1,122 @@
+//! What is derived from `secrets.key`: every use in a domain of its own, so that one derived
+//! value never tells another.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The deployment's master key: 32 bytes that never leave this type.
+#[derive(Clone)]
+pub struct SecretKey([u8; 32]);
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// What a value is derived for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// The upload token of a payment and a serial.
+    UploadToken,
+    /// The delete token of an image.
+    DeleteToken,
+    /// The hash of a challenge's ticket.
+    Ticket,
+    /// The hash of a payment id or an Idempotency-Key.
+    PaymentId,
+    /// The hash of a client's address.
+    ClientAddress,
+    /// The fingerprint by which a database knows its key again.
+    Fingerprint,
+}
+
+impl Domain {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::UploadToken => b"pixtoll/upload-token/1",
+            Self::DeleteToken => b"pixtoll/delete-token/1",
+            Self::Ticket => b"pixtoll/ticket/1",
+            Self::PaymentId => b"pixtoll/payment-id/1",
+            Self::ClientAddress => b"pixtoll/client-address/1",
+            Self::Fingerprint => b"pixtoll/fingerprint/1",
+        }
+    }
+}
+
+impl SecretKey {
+    /// The key with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// HMAC-SHA256 (RFC 2104) of `parts` in `domain`. Parts are framed by their lengths, so that
+    /// moving a byte from one to the next gives another value.
+    pub fn derive(&self, domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.mac();
+        mac.update(domain.label());
+        for part in parts {
+            mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// [`SecretKey::derive`] in lower-case hex.
+    pub fn derive_hex(&self, domain: Domain, parts: &[&[u8]]) -> String {
+        hex::encode(self.derive(domain, parts))
+    }
+
+    /// The fingerprint by which a database recognises its key: tells nothing else of it.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(
+            self.derive(Domain::Fingerprint, &[])
+                .first_chunk::<8>()
+                .unwrap_or(&[0; 8]),
+        )
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "HMAC takes a key of any length (RFC 2104)"
+    )]
+    fn mac(&self) -> Hmac<Sha256> {
+        Hmac::new_from_slice(&self.0).expect("HMAC takes a key of any length")
+    }
+}
+
+/// SHA-256 in lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Whether two texts are equal, in a time that depends on their lengths only.
+pub fn equal_in_constant_time(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_part_borders_separate_values() {
+        let key = SecretKey::from_bytes([7; 32]);
+        let one = key.derive(Domain::UploadToken, &[b"ab", b"c"]);
+        assert_ne!(one, key.derive(Domain::UploadToken, &[b"a", b"bc"]));
+        assert_ne!(one, key.derive(Domain::DeleteToken, &[b"ab", b"c"]));
+        assert_ne!(
+            one,
+            SecretKey::from_bytes([8; 32]).derive(Domain::UploadToken, &[b"ab", b"c"])
+        );
+        assert_eq!(one, key.derive(Domain::UploadToken, &[b"ab", b"c"]));
+    }
+
+    #[test]
+    fn a_key_prints_as_secret() {
+        assert_eq!(format!("{:?}", SecretKey::from_bytes([7; 32])), "[secret]");
+    }
+}
