@@ -1,0 +1,5 @@
+//! The domain's plain types. No I/O.
+
+pub mod image;
+pub mod payment;
+pub mod token;

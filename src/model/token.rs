@@ -1,0 +1,67 @@
+//! Upload tokens: derived from a payment, so that the same payment yields the same token and none is
+//! stored.
+
+use std::fmt;
+
+use super::payment::PaymentId;
+use crate::secrets::{Domain, SecretKey, sha256_hex};
+
+const DIGITS: usize = 40;
+
+/// An upload token: 40 hex digits that spend the uploads of a payment. Never printed by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UploadToken(String);
+
+impl fmt::Debug for UploadToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[token]")
+    }
+}
+
+impl UploadToken {
+    /// The token of a payment with this serial; another serial makes another token.
+    pub fn derive(key: &SecretKey, payment: &PaymentId, serial: u32) -> Self {
+        let hex = key.derive_hex(
+            Domain::UploadToken,
+            &[payment.as_str().as_bytes(), &serial.to_be_bytes()],
+        );
+        Self(hex.chars().take(DIGITS).collect())
+    }
+
+    /// The token spelled by `text`, when it has a token's form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        valid.then(|| Self(text.to_ascii_lowercase()))
+    }
+
+    /// What the database holds of it.
+    pub fn hash(&self) -> String {
+        sha256_hex(self.0.as_bytes())
+    }
+
+    /// The token itself, for the one who paid.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_the_same_for_the_same_payment_and_serial_only() {
+        let key = SecretKey::from_bytes([1; 32]);
+        let (one, two) = (
+            PaymentId::parse(&"a".repeat(64)).unwrap(),
+            PaymentId::parse(&"b".repeat(64)).unwrap(),
+        );
+        let token = UploadToken::derive(&key, &one, 0);
+        assert_eq!(UploadToken::derive(&key, &one, 0), token);
+        assert_ne!(UploadToken::derive(&key, &one, 1), token);
+        assert_ne!(UploadToken::derive(&key, &two, 0), token);
+        assert_eq!(UploadToken::parse(token.reveal()), Some(token.clone()));
+        assert_eq!(UploadToken::parse(&token.reveal()[1..]), None);
+        assert_eq!(format!("{token:?}"), "[token]");
+    }
+}

@@ -1,0 +1,195 @@
+//! EIP-3009 authorizations, their EIP-712 digests and signatures, and the parts of the token
+//! contract that pixtoll calls or whose logs it reads.
+
+use std::borrow::Cow;
+
+use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+
+use crate::networks::Network;
+
+sol! {
+    /// The message that a payer signs (EIP-3009).
+    #[derive(Debug, PartialEq, Eq)]
+    struct TransferWithAuthorization {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+
+    /// The parts of USDC that are called, and its events.
+    #[derive(Debug)]
+    interface Token {
+        function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+        function balanceOf(address account) external view returns (uint256);
+
+        event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
+        event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce);
+        event Transfer(address indexed from, address indexed to, uint256 value);
+    }
+}
+
+/// What a payer authorized: a transfer of `value` to `to`, once, inside a window of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// The payer.
+    pub from: Address,
+    /// The recipient.
+    pub to: Address,
+    /// Atomic units of the token.
+    pub value: U256,
+    /// Unix seconds; the token wants a block time strictly later.
+    pub valid_after: U256,
+    /// Unix seconds; the token wants a block time strictly earlier.
+    pub valid_before: U256,
+    /// Chosen by the payer, used once.
+    pub nonce: B256,
+}
+
+impl Authorization {
+    /// The EIP-712 digest that the payer signs for `network`'s token.
+    pub fn digest(&self, network: &Network) -> B256 {
+        TransferWithAuthorization {
+            from: self.from,
+            to: self.to,
+            value: self.value,
+            validAfter: self.valid_after,
+            validBefore: self.valid_before,
+            nonce: self.nonce,
+        }
+        .eip712_signing_hash(&domain(network))
+    }
+}
+
+/// The EIP-712 domain of `network`'s USDC.
+pub fn domain(network: &Network) -> Eip712Domain {
+    Eip712Domain {
+        name: Some(Cow::Owned(network.domain_name.to_string())),
+        version: Some(Cow::Owned(network.domain_version.to_string())),
+        chain_id: Some(U256::from(network.chain_id)),
+        verifying_contract: Some(network.usdc),
+        salt: None,
+    }
+}
+
+/// The one spelling of a plain wallet's signature that the token takes: r, s, v with v 27 or 28 and
+/// s in the lower half (EIP-2). Other forms of the same signature are turned into it; bytes that
+/// are no such signature stay as they are, since they may be a contract wallet's (EIP-1271).
+pub fn canonical_signature(bytes: &Bytes) -> Bytes {
+    match plain_signature(bytes) {
+        Some(signature) => Bytes::copy_from_slice(&signature.as_bytes()),
+        None => bytes.clone(),
+    }
+}
+
+/// The address whose key made `signature` over `digest`, when it is a plain wallet's signature.
+pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
+    plain_signature(signature)?
+        .recover_address_from_prehash(digest)
+        .ok()
+}
+
+/// A plain signature of 65 bytes, with s normalised; `None` for every other thing.
+fn plain_signature(bytes: &Bytes) -> Option<Signature> {
+    let raw: &[u8; 65] = bytes.as_ref().try_into().ok()?;
+    let [.., v] = raw;
+    if !matches!(v, 0 | 1 | 27 | 28) {
+        return None;
+    }
+    Signature::from_raw_array(raw)
+        .ok()
+        .map(|signature| signature.normalized_s())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{address, b256, hex, keccak256};
+    use alloy_sol_types::SolStruct;
+
+    use super::*;
+    use crate::networks;
+
+    // Test vector of the protocol's reference; the key is 0x11 repeated 32 times, a test key.
+    fn vector() -> Authorization {
+        Authorization {
+            from: address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"),
+            to: address!("2222222222222222222222222222222222222222"),
+            value: U256::from(10_000),
+            valid_after: U256::ZERO,
+            valid_before: U256::from(1_900_000_000_u64),
+            nonce: B256::repeat_byte(0xab),
+        }
+    }
+
+    const SEPOLIA_SIGNATURE: [u8; 65] = hex!(
+        "34810545ab6517f1d4b463d8748b29fca88d3216c54eadaf5fde914d5a837b6b"
+        "05d4ea2c5f87f89b5235499dd0469e3c1861a25bb8ad56e25ea8693fb7332777" "1b"
+    );
+
+    #[test]
+    fn the_digests_are_those_of_the_reference() {
+        let typed = TransferWithAuthorization {
+            from: Address::ZERO,
+            to: Address::ZERO,
+            value: U256::ZERO,
+            validAfter: U256::ZERO,
+            validBefore: U256::ZERO,
+            nonce: B256::ZERO,
+        };
+        assert_eq!(
+            typed.eip712_type_hash(),
+            b256!("7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267")
+        );
+        assert_eq!(
+            vector().digest(networks::find("base-sepolia").unwrap()),
+            b256!("381b86af084fb5aae332949d22d96326ab5f699c65fe1a865807217d5ecb7c86")
+        );
+        assert_eq!(
+            vector().digest(networks::find("eip155:8453").unwrap()),
+            b256!("fc29cec4ee27035b083e7e6b7ba9a5b338f30a79f0993b06a84cd4d4dc576f0b")
+        );
+    }
+
+    #[test]
+    fn every_form_of_a_signature_becomes_the_one_that_the_token_takes() {
+        let digest = vector().digest(networks::find("base-sepolia").unwrap());
+        let plain = Bytes::from(SEPOLIA_SIGNATURE.to_vec());
+        let mut small_v = SEPOLIA_SIGNATURE;
+        small_v[64] -= 27;
+        let order = U256::from_be_bytes(hex!(
+            "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+        ));
+        let mut high_s = SEPOLIA_SIGNATURE;
+        let s = U256::from_be_slice(&SEPOLIA_SIGNATURE[32..64]);
+        high_s[32..64].copy_from_slice(&(order - s).to_be_bytes::<32>());
+        high_s[64] = 55 - high_s[64];
+        for form in [SEPOLIA_SIGNATURE, small_v, high_s] {
+            let form = Bytes::from(form.to_vec());
+            assert_eq!(canonical_signature(&form), plain);
+            assert_eq!(recover(&digest, &form), Some(vector().from));
+        }
+        let foreign = Bytes::from(vec![1; 100]);
+        assert_eq!(canonical_signature(&foreign), foreign);
+        assert_eq!(recover(&digest, &foreign), None);
+    }
+
+    #[test]
+    fn the_event_topics_are_those_of_the_reference() {
+        use alloy_sol_types::SolEvent;
+        assert_eq!(
+            Token::AuthorizationUsed::SIGNATURE_HASH,
+            b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5")
+        );
+        assert_eq!(
+            Token::AuthorizationCanceled::SIGNATURE_HASH,
+            b256!("1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81")
+        );
+        assert_eq!(
+            Token::Transfer::SIGNATURE_HASH,
+            keccak256("Transfer(address,address,uint256)")
+        );
+    }
+}

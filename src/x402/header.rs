@@ -1,0 +1,256 @@
+//! Payment headers: base64 of JSON, and what a client's payment says.
+//!
+//! Base64 is of the standard alphabet, padded, in one line: what the protocol's clients write and
+//! what the strict ones among them read.
+
+use std::str::FromStr;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::evm::{Authorization, canonical_signature};
+use super::wire::{SCHEME, Version};
+use crate::networks::{self, Network};
+
+/// Request header of a version 2 payment.
+pub const PAYMENT_SIGNATURE: &str = "PAYMENT-SIGNATURE";
+/// Request header of a version 1 payment.
+pub const X_PAYMENT: &str = "X-PAYMENT";
+/// Response header of a version 2 challenge.
+pub const PAYMENT_REQUIRED: &str = "PAYMENT-REQUIRED";
+/// Response header of a version 2 settlement.
+pub const PAYMENT_RESPONSE: &str = "PAYMENT-RESPONSE";
+/// Response header of a version 1 settlement.
+pub const X_PAYMENT_RESPONSE: &str = "X-PAYMENT-RESPONSE";
+
+/// The largest payment header that is looked at, in bytes.
+pub const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// The longest signature that is looked at, in bytes; a contract wallet's may be this long.
+const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
+
+/// A payment header that can't be read. The message says what it should have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Over [`MAX_HEADER_BYTES`].
+    #[error("The payment header has {bytes} bytes; at most {MAX_HEADER_BYTES} are read.")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Not standard, padded base64.
+    #[error("The payment header is not base64 of the standard alphabet with padding.")]
+    NotBase64,
+    /// Not JSON of the protocol's shape.
+    #[error("The payment header does not hold an x402 payment: {problem}.")]
+    Shape {
+        /// What is wrong, without any of the client's values.
+        problem: String,
+    },
+}
+
+/// A payment as a client presents it, with every value in canonical form.
+#[derive(Debug, Clone)]
+pub struct PaymentHeader {
+    /// The version of the header.
+    pub version: Version,
+    /// The network that was named, when we know it.
+    pub network: Option<&'static Network>,
+    /// What was authorized.
+    pub authorization: Authorization,
+    /// The signature in canonical form.
+    pub signature: Bytes,
+    /// Version 2: the offer that the client says it accepted.
+    pub accepted: Option<Value>,
+    /// Version 2: the resource that the client says it pays for. Unsigned.
+    pub resource_url: Option<String>,
+    /// Version 2: the challenge's ticket, echoed.
+    pub ticket: Option<String>,
+    /// Version 2: the id of the payment-identifier extension.
+    pub payment_id: Option<String>,
+    /// Version 2: whether the client echoed the Bazaar extension.
+    pub echoes_bazaar: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPayment {
+    x402_version: i64,
+    scheme: Option<String>,
+    network: Option<String>,
+    accepted: Option<Value>,
+    resource: Option<Value>,
+    extensions: Option<Value>,
+    payload: RawPayload,
+}
+
+#[derive(Deserialize)]
+struct RawPayload {
+    signature: String,
+    authorization: Option<RawAuthorization>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawAuthorization {
+    from: String,
+    to: String,
+    value: String,
+    valid_after: String,
+    valid_before: String,
+    nonce: String,
+}
+
+/// Reads a payment header of `version`.
+///
+/// # Errors
+/// [`HeaderError`] for everything that isn't a payment of the scheme `exact` by EIP-3009.
+pub fn decode_payment(header: &[u8], version: Version) -> Result<PaymentHeader, HeaderError> {
+    let raw: RawPayment = decode(header)?;
+    if raw.x402_version != i64::from(version.number()) {
+        return shape(format!(
+            "x402Version is {}, and this header carries version {}",
+            raw.x402_version,
+            version.number()
+        ));
+    }
+    let (scheme, network) = match version {
+        Version::V1 => (raw.scheme.as_deref(), raw.network.as_deref()),
+        Version::V2 => (
+            string_at(raw.accepted.as_ref(), "/scheme"),
+            string_at(raw.accepted.as_ref(), "/network"),
+        ),
+    };
+    if scheme != Some(SCHEME) {
+        return shape(format!("the scheme must be \"{SCHEME}\""));
+    }
+    let Some(network) = network else {
+        return shape("it names no network".to_owned());
+    };
+    let Some(authorization) = raw.payload.authorization else {
+        return shape("payload.authorization is missing; only EIP-3009 is taken".to_owned());
+    };
+    let network = networks::find(network).filter(|known| match version {
+        Version::V1 => known.v1_name == Some(network),
+        Version::V2 => known.caip2 == network,
+    });
+    let extensions = raw.extensions.as_ref();
+    Ok(PaymentHeader {
+        version,
+        network,
+        authorization: canonical_authorization(&authorization)?,
+        signature: canonical_signature(&signature_bytes(&raw.payload.signature)?),
+        resource_url: string_at(raw.resource.as_ref(), "/url").map(str::to_owned),
+        ticket: string_at(extensions, "/pixtoll/info/ticket").map(str::to_owned),
+        payment_id: string_at(extensions, "/payment-identifier/info/id").map(str::to_owned),
+        echoes_bazaar: extensions.and_then(|known| known.get("bazaar")).is_some(),
+        accepted: raw.accepted,
+    })
+}
+
+/// Writes `document` as the value of a header.
+pub fn encode(document: &impl Serialize) -> String {
+    STANDARD.encode(serde_json::to_vec(document).unwrap_or_default())
+}
+
+/// Reads a header's JSON document of any shape.
+///
+/// # Errors
+/// [`HeaderError`] says what it should have been.
+pub fn decode<T: for<'de> Deserialize<'de>>(header: &[u8]) -> Result<T, HeaderError> {
+    if header.len() > MAX_HEADER_BYTES {
+        return Err(HeaderError::TooLong {
+            bytes: header.len(),
+        });
+    }
+    let json = STANDARD
+        .decode(header)
+        .map_err(|_| HeaderError::NotBase64)?;
+    serde_json::from_slice(&json).map_err(|error| HeaderError::Shape {
+        problem: describe(&error),
+    })
+}
+
+/// What serde found wrong, without the client's values, which may be signatures.
+fn describe(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            let text = error.to_string();
+            match text
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.split_once('`'))
+            {
+                Some((field, _)) => format!("the field {field} is missing"),
+                None => "a field has the wrong type (numbers of an authorization are strings)"
+                    .to_owned(),
+            }
+        }
+        _ => "it is not JSON".to_owned(),
+    }
+}
+
+fn shape<T>(problem: String) -> Result<T, HeaderError> {
+    Err(HeaderError::Shape { problem })
+}
+
+fn string_at<'a>(document: Option<&'a Value>, pointer: &str) -> Option<&'a str> {
+    document?.pointer(pointer)?.as_str()
+}
+
+fn canonical_authorization(raw: &RawAuthorization) -> Result<Authorization, HeaderError> {
+    Ok(Authorization {
+        from: address("from", &raw.from)?,
+        to: address("to", &raw.to)?,
+        value: number("value", &raw.value)?,
+        valid_after: number("validAfter", &raw.valid_after)?,
+        valid_before: number("validBefore", &raw.valid_before)?,
+        nonce: prefixed(&raw.nonce)
+            .and_then(|digits| B256::from_str(digits).ok())
+            .map_or_else(
+                || shape("authorization.nonce is not 32 bytes in hex with 0x".to_owned()),
+                Ok,
+            )?,
+    })
+}
+
+fn address(field: &str, text: &str) -> Result<Address, HeaderError> {
+    prefixed(text)
+        .and_then(|digits| Address::from_str(digits).ok())
+        .map_or_else(
+            || shape(format!("authorization.{field} is not an address")),
+            Ok,
+        )
+}
+
+/// 256-bit decimal digits; leading zeros name the same number.
+fn number(field: &str, text: &str) -> Result<U256, HeaderError> {
+    let valid =
+        !text.is_empty() && text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_digit());
+    valid
+        .then(|| U256::from_str_radix(text, 10).ok())
+        .flatten()
+        .map_or_else(
+            || {
+                shape(format!(
+                    "authorization.{field} is not a decimal number of 256 bits"
+                ))
+            },
+            Ok,
+        )
+}
+
+fn signature_bytes(text: &str) -> Result<Bytes, HeaderError> {
+    prefixed(text)
+        .filter(|digits| digits.len() <= 2 * MAX_SIGNATURE_BYTES)
+        .and_then(|digits| hex::decode(digits).ok())
+        .map_or_else(
+            || shape("payload.signature is not hex with 0x".to_owned()),
+            |bytes| Ok(bytes.into()),
+        )
+}
+
+fn prefixed(text: &str) -> Option<&str> {
+    text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
+}
