@@ -1,0 +1,236 @@
+//! The questions that `pixtoll ledger check` asks. Each returns the rows that break a rule.
+
+use std::time::Duration;
+
+use super::rows::{PaymentRow, payment_columns};
+use super::{Db, DbError, on_db};
+use crate::clock::Timestamp;
+use crate::model::payment::Payment;
+
+/// A row that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Finding {
+    /// The key of the row.
+    pub row_key: String,
+    /// What stands there.
+    pub detail: String,
+}
+
+/// A rule of the ledger, and the statement that finds what breaks it. `$1` is the instant before
+/// which an open row must have been finished, in milliseconds.
+struct Rule {
+    says: &'static str,
+    sql: &'static str,
+}
+
+/// How long after its window a row may be open before it counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(3600);
+
+const RULES: &[Rule] = &[
+    Rule {
+        says: "every settled payment has exactly one grant",
+        sql: "SELECT p.id AS row_key, 'settled payment without grant' AS detail FROM payments p \
+              LEFT JOIN grants g ON g.payment_id = p.id \
+              WHERE p.state = 'settled' AND g.payment_id IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "nothing is granted without a settled payment",
+        sql: "SELECT g.payment_id AS row_key, 'grant of a payment that is ' || COALESCE(p.state, 'missing') \
+              AS detail FROM grants g LEFT JOIN payments p ON p.id = g.payment_id \
+              WHERE (p.id IS NULL OR p.state <> 'settled') AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a grant has at most its uses",
+        sql: "SELECT payment_id AS row_key, used || ' of ' || uses || ' uses' AS detail FROM grants \
+              WHERE (used < 0 OR used > uses) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a grant counts the images that it published",
+        sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published' \
+              AS detail FROM grants g LEFT JOIN images i ON i.payment_id = g.payment_id \
+              AND i.published_ms IS NOT NULL WHERE $1 = $1 GROUP BY g.payment_id, g.used \
+              HAVING g.used <> COUNT(i.id) ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "every paid image names exactly one grant",
+        sql: "SELECT i.id AS row_key, 'published image of payment ' || i.payment_id || ' without grant' AS detail \
+              FROM images i LEFT JOIN grants g ON g.payment_id = i.payment_id \
+              WHERE i.payment_id IS NOT NULL AND i.published_ms IS NOT NULL AND g.payment_id IS NULL \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an image is published exactly when it is or was public",
+        sql: "SELECT id AS row_key, state || CASE WHEN published_ms IS NULL THEN ', never published' \
+              ELSE ', published' END AS detail FROM images \
+              WHERE (state IN ('live', 'deleted')) <> (published_ms IS NOT NULL) AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a grant has the terms of its payment",
+        sql: "SELECT g.payment_id AS row_key, 'kind, tier, uses, size or time differ' AS detail FROM grants g \
+              JOIN payments p ON p.id = g.payment_id WHERE (g.kind <> p.kind OR g.tier <> p.tier \
+              OR g.uses <> p.uses OR g.max_bytes <> p.max_bytes \
+              OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a settled payment names its transfer",
+        sql: "SELECT id AS row_key, 'settled without transaction, time or proof' AS detail FROM payments \
+              WHERE state = 'settled' AND (transaction_hash IS NULL OR settled_ms IS NULL OR proven_by IS NULL) \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a transfer settles one payment",
+        sql: "SELECT MIN(id) AS row_key, COUNT(*) || ' payments name transaction ' || transaction_hash \
+              AS detail FROM payments WHERE state = 'settled' AND $1 = $1 \
+              GROUP BY network, transaction_hash, COALESCE(log_index, -1) HAVING COUNT(*) > 1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "nothing is stuck beyond its deadline",
+        sql: "SELECT id AS row_key, state || ' since long after its window closed' AS detail FROM payments \
+              WHERE state IN ('received', 'verified', 'settling', 'unknown', 'frozen') \
+              AND CAST(valid_before AS BIGINT) * 1000 < $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an open payment is watched",
+        sql: "SELECT id AS row_key, state || ', and no time to look at it' AS detail FROM payments \
+              WHERE state IN ('received', 'verified', 'settling', 'unknown') AND next_look_ms IS NULL \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a state is one that pixtoll writes",
+        sql: "SELECT id AS row_key, 'state ' || state AS detail FROM payments WHERE state NOT IN \
+              ('received', 'verified', 'rejected', 'released', 'settling', 'unknown', 'failed', 'settled', \
+              'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "one payment stands behind an id",
+        sql: "SELECT i.id_hash AS row_key, 'id of payment ' || i.payment_id || ' of another payer' AS detail \
+              FROM payment_ids i JOIN payments p ON p.id = i.payment_id \
+              WHERE p.payer <> i.payer AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+];
+
+/// Everything that breaks a rule, with the rule.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_broken(db: &Db, now: Timestamp) -> Result<Vec<(&'static str, Finding)>, DbError> {
+    let deadline = now.minus(STUCK_AFTER).millis();
+    let mut broken = Vec::new();
+    for rule in RULES {
+        let rows: Vec<Finding> = on_db!(db, |pool| {
+            sqlx::query_as(rule.sql)
+                .bind(deadline)
+                .fetch_all(pool)
+                .await
+        })?;
+        broken.extend(rows.into_iter().map(|row| (rule.says, row)));
+    }
+    Ok(broken)
+}
+
+/// How many rules [`find_broken`] looks at.
+pub const fn rule_count() -> usize {
+    RULES.len()
+}
+
+/// Settled payments after `last_id`, in order of id: a page of at most 500.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn page_settled(db: &Db, last_id: &str) -> Result<Vec<Payment>, DbError> {
+    let rows: Vec<PaymentRow> = on_db!(db, |pool| sqlx::query_as(PAGE_SETTLED)
+        .bind(last_id)
+        .fetch_all(pool)
+        .await)?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+const PAGE_SETTLED: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments WHERE state IN ('settled', 'frozen') AND id > $1 ORDER BY id LIMIT 500"
+);
+
+/// A settled payment whose goods wait for someone.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Owed {
+    /// The payment.
+    pub id: String,
+    /// Who paid.
+    pub payer: String,
+    /// What was bought.
+    pub tier: String,
+    /// How much, in atomic units.
+    pub amount: String,
+    /// Why nobody has the goods yet.
+    pub owed: String,
+    /// When the money was known to have moved, in milliseconds.
+    pub settled_ms: i64,
+}
+
+/// What is owed, oldest first.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_owed(db: &Db) -> Result<Vec<Owed>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_as(FIND_OWED)
+        .fetch_all(pool)
+        .await)?)
+}
+
+const FIND_OWED: &str = "SELECT id, payer, tier, amount, owed, settled_ms FROM payments \
+    WHERE owed IS NOT NULL AND resolved_ms IS NULL AND settled_ms IS NOT NULL \
+    ORDER BY settled_ms LIMIT 1000";
+
+/// What else is known of a payment, for a person.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Detail {
+    /// The facilitator that was asked.
+    pub facilitator: String,
+    /// Who proved the transfer.
+    pub proven_by: Option<String>,
+    /// Index of the transfer's log.
+    pub log_index: Option<i64>,
+    /// Why the goods are owed.
+    pub owed: Option<String>,
+    /// What a person did about it.
+    pub resolution: Option<String>,
+    /// When it last changed, in milliseconds.
+    pub changed_ms: i64,
+}
+
+/// What else is known of a payment.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn load_detail(db: &Db, id: &str) -> Result<Detail, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_as(LOAD_DETAIL)
+        .bind(id)
+        .fetch_one(pool)
+        .await)?)
+}
+
+const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resolution, changed_ms \
+    FROM payments WHERE id = $1";
+
+/// Notes what a person did about owed goods. `false`: nothing is owed there.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(RESOLVE)
+            .bind(id)
+            .bind(note)
+            .bind(now.millis())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const RESOLVE: &str = "UPDATE payments SET resolution = $2, resolved_ms = $3 \
+    WHERE id = $1 AND owed IS NOT NULL AND resolved_ms IS NULL";

@@ -1,0 +1,168 @@
+//! What settled payments bought: tokens, and the uploads that are counted on them.
+
+use super::payments::{COUNT_USE, PUBLISH};
+use super::rows::{GrantRow, grant_columns};
+use super::{Db, DbError, images, in_tx, on_db};
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::image::Image;
+use crate::model::payment::{Grant, PaymentId};
+
+/// What became of reserving an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// The pending image is written; one use is held for it.
+    Held,
+    /// Every use that is left is held by another upload.
+    Busy,
+    /// Every use is published.
+    UsedUp,
+}
+
+/// The grant of a payment.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Grant>, DbError> {
+    let row: Option<GrantRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND)
+            .bind(id.as_str())
+            .fetch_optional(pool)
+            .await
+    })?;
+    row.map(Grant::try_from).transpose()
+}
+
+const FIND: &str = concat!(
+    "SELECT ",
+    grant_columns!(),
+    " FROM grants WHERE payment_id = $1"
+);
+
+/// The grant whose valid token has this hash.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_by_token_hash(db: &Db, hash: &str) -> Result<Option<Grant>, DbError> {
+    let row: Option<GrantRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_BY_TOKEN_HASH)
+            .bind(hash)
+            .fetch_optional(pool)
+            .await
+    })?;
+    row.map(Grant::try_from).transpose()
+}
+
+const FIND_BY_TOKEN_HASH: &str = concat!(
+    "SELECT ",
+    grant_columns!(),
+    " FROM grants WHERE token_hash = $1"
+);
+
+/// Replaces a token that expired unused by the next one. `false`: someone else did.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn replace_token(
+    db: &Db,
+    grant: &Grant,
+    token_hash: &str,
+    expires: Timestamp,
+) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(REPLACE_TOKEN)
+            .bind(grant.payment_id.as_str())
+            .bind(i64::from(grant.serial))
+            .bind(token_hash)
+            .bind(expires.millis())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, token_hash = $3, token_expires_ms = $4 \
+    WHERE payment_id = $1 AND serial = $2 AND used < uses";
+
+/// Holds one use for `image`, which becomes pending until `reserved_until`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn reserve(
+    db: &Db,
+    grant: &Grant,
+    image: &Image,
+    reserved_until: Timestamp,
+) -> Result<Reservation, DbError> {
+    let id = grant.payment_id.as_str();
+    let now = image.created_at.millis();
+    Ok(in_tx!(db, |tx| {
+        // An update that changes nothing locks the row on both databases; FOR UPDATE is PostgreSQL's.
+        sqlx::query(LOCK).bind(id).execute(&mut *tx).await?;
+        let (left, held): (i64, i64) = sqlx::query_as(COUNT)
+            .bind(id)
+            .bind(now)
+            .fetch_one(&mut *tx)
+            .await?;
+        if left <= 0 {
+            Reservation::UsedUp
+        } else if held >= left {
+            Reservation::Busy
+        } else {
+            images::bind_insert(sqlx::query(images::INSERT), image, Some(reserved_until))
+                .execute(&mut *tx)
+                .await?;
+            Reservation::Held
+        }
+    }))
+}
+
+const LOCK: &str = "UPDATE grants SET used = used WHERE payment_id = $1";
+const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE images.payment_id = $1 \
+    AND state = 'pending' AND reserved_until_ms > $2) FROM grants WHERE payment_id = $1";
+
+/// Publishes a reserved image and counts the use. `false`: the reservation had lapsed and the use
+/// went to another upload, or the image is gone.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn publish(
+    db: &Db,
+    id: &PaymentId,
+    image: &ImageId,
+    now: Timestamp,
+    expires: Option<Timestamp>,
+) -> Result<bool, DbError> {
+    let mut changes = (0, 0);
+    let outcome: Result<bool, DbError> = async {
+        Ok(in_tx!(db, |tx| {
+            changes.0 = sqlx::query(COUNT_USE)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            changes.1 = sqlx::query(PUBLISH)
+                .bind(image.as_str())
+                .bind(id.as_str())
+                .bind(now.millis())
+                .bind(expires.map(Timestamp::millis))
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            if changes != (1, 1) {
+                // Both or none: dropping the transaction rolls it back.
+                return Ok(false);
+            }
+            sqlx::query(CLEAR_OWED)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+            true
+        }))
+    }
+    .await;
+    outcome
+}
+
+const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";

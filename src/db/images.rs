@@ -1,0 +1,135 @@
+//! Images' rows.
+
+use sqlx::Encode;
+use sqlx::query::Query;
+
+use super::rows::{ImageRow, image_columns, signed};
+use super::{Db, DbError, on_db};
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::image::Image;
+use crate::model::payment::PaymentId;
+
+/// Writes a pending image.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn insert_pending(
+    db: &Db,
+    image: &Image,
+    reserved_until: Option<Timestamp>,
+) -> Result<(), DbError> {
+    on_db!(db, |pool| {
+        bind_insert(sqlx::query(INSERT), image, reserved_until)
+            .execute(pool)
+            .await
+            .map(|_| ())
+    })?;
+    Ok(())
+}
+
+pub(super) const INSERT: &str = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, \
+    upload_sha256, tier, payment_id, reserved_until_ms, created_ms) \
+    VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+pub(super) fn bind_insert<'q, DB>(
+    query: Query<'q, DB, DB::Arguments>,
+    image: &'q Image,
+    reserved_until: Option<Timestamp>,
+) -> Query<'q, DB, DB::Arguments>
+where
+    DB: sqlx::Database,
+    &'q str: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<&'q str>: Encode<'q, DB> + sqlx::Type<DB>,
+    i64: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<i64>: Encode<'q, DB> + sqlx::Type<DB>,
+{
+    query
+        .bind(image.id.as_str())
+        .bind(image.format.as_str())
+        .bind(signed(image.size_bytes))
+        .bind(i64::from(image.width))
+        .bind(i64::from(image.height))
+        .bind(image.sha256.as_str())
+        .bind(image.upload_sha256.as_str())
+        .bind(image.tier.as_str())
+        .bind(image.payment_id.as_ref().map(PaymentId::as_str))
+        .bind(reserved_until.map(Timestamp::millis))
+        .bind(image.created_at.millis())
+}
+
+/// Makes a pending image without a price public. `false`: it was not pending.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn publish_free(
+    db: &Db,
+    id: &ImageId,
+    now: Timestamp,
+    expires: Option<Timestamp>,
+) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(PUBLISH_FREE)
+            .bind(id.as_str())
+            .bind(now.millis())
+            .bind(expires.map(Timestamp::millis))
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, \
+    reserved_until_ms = NULL WHERE id = $1 AND state = 'pending' AND payment_id IS NULL";
+
+/// Gives up a pending image. `false`: it was not pending.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn discard(db: &Db, id: &ImageId) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(DISCARD)
+            .bind(id.as_str())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const DISCARD: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
+
+/// The image with this id, in whatever state.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
+    let row: Option<ImageRow> = on_db!(db, |pool| sqlx::query_as(FIND)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    row.map(Image::try_from).transpose()
+}
+
+const FIND: &str = concat!("SELECT ", image_columns!(), " FROM images WHERE id = $1");
+
+/// The images that a payment published, newest first.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_published_by_payment(db: &Db, id: &PaymentId) -> Result<Vec<Image>, DbError> {
+    let rows: Vec<ImageRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_PUBLISHED)
+            .bind(id.as_str())
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter().map(Image::try_from).collect()
+}
+
+const FIND_PUBLISHED: &str = concat!(
+    "SELECT ",
+    image_columns!(),
+    " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
+);

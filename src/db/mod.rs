@@ -1,0 +1,212 @@
+//! The database: SQLite or PostgreSQL, one SQL text for both. sqlx lives only in this folder.
+//!
+//! Functions here are small and atomic: each is one statement or one transaction, none spans a call
+//! over the network, and each change of state says in its `WHERE` which state it expects.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+pub mod audit;
+pub mod deployment;
+pub mod grants;
+pub mod images;
+pub mod offers;
+pub mod payments;
+mod rows;
+
+/// Runs an expression on whichever pool the database has.
+macro_rules! on_db {
+    ($db:expr, |$pool:ident| $body:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite($pool) => $body,
+            $crate::db::Db::Postgres($pool) => $body,
+        }
+    };
+}
+
+/// Runs a block inside a transaction that may write, and commits it. An error rolls back.
+///
+/// SQLite needs `BEGIN IMMEDIATE`: a plain `BEGIN` that reads before it writes fails as locked under
+/// load instead of waiting.
+macro_rules! in_tx {
+    ($db:expr, |$tx:ident| $body:block) => {
+        match $db {
+            $crate::db::Db::Sqlite(pool) => {
+                let mut $tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                let output = $body;
+                $tx.commit().await?;
+                output
+            }
+            $crate::db::Db::Postgres(pool) => {
+                let mut $tx = pool.begin().await?;
+                let output = $body;
+                $tx.commit().await?;
+                output
+            }
+        }
+    };
+}
+
+pub(crate) use {in_tx, on_db};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long a statement waits for SQLite's write lock, and a request for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Readers beside the one writer that SQLite has.
+const SQLITE_CONNECTIONS: u32 = 8;
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// A pool of connections to one of the two databases.
+#[derive(Debug, Clone)]
+pub enum Db {
+    /// One file, in WAL mode, synced at every commit.
+    Sqlite(SqlitePool),
+    /// A server.
+    Postgres(PgPool),
+}
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The driver failed: the statement may or may not have been carried out.
+    #[error("the database failed: {0}")]
+    Driver(#[from] sqlx::Error),
+    /// A migration could not run, or the database is newer than this binary.
+    #[error("the database could not be migrated: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored value can't be read: someone else wrote it.
+    #[error("{table}.{column} of row {row} holds a value that pixtoll does not write")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+    },
+    /// A setting of the database would lose money in a power cut.
+    #[error(
+        "the database has {setting} = {value}, and pixtoll needs {needed}: a committed payment must survive a power cut"
+    )]
+    NotDurable {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        needed: &'static str,
+    },
+}
+
+impl Db {
+    /// Opens a SQLite file, creating it when it is not there.
+    ///
+    /// # Errors
+    /// When the file can't be opened, or isn't durable.
+    pub async fn open_sqlite(path: &Path) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        let db = Self::Sqlite(pool);
+        db.assert_durable().await?;
+        Ok(db)
+    }
+
+    /// Connects to a PostgreSQL server by its URL.
+    ///
+    /// # Errors
+    /// When the server doesn't answer, or isn't durable.
+    pub async fn connect_postgres(url: &str) -> Result<Self, DbError> {
+        let options = PgConnectOptions::from_str(url)?.application_name("pixtoll");
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        let db = Self::Postgres(pool);
+        db.assert_durable().await?;
+        Ok(db)
+    }
+
+    /// Brings the schema up to date, under a lock. A database newer than this binary is an error.
+    ///
+    /// # Errors
+    /// [`DbError::Migrate`].
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await?,
+            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+        }
+        Ok(())
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`DbError::Driver`] when it does not.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        on_db!(self, |pool| sqlx::query("SELECT 1")
+            .execute(pool)
+            .await
+            .map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Closes all connections, after what they are doing.
+    pub async fn close(&self) {
+        on_db!(self, |pool| pool.close().await);
+    }
+
+    /// A settled payment must not be lost by a power cut (payments.md, rule 9).
+    async fn assert_durable(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(pool) => {
+                let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
+                    .fetch_one(pool)
+                    .await?;
+                // 2 is FULL, 3 is EXTRA.
+                if level < 2 {
+                    let value = level.to_string();
+                    return Err(DbError::NotDurable {
+                        setting: "synchronous",
+                        value,
+                        needed: "FULL",
+                    });
+                }
+            }
+            Self::Postgres(pool) => {
+                let value: String =
+                    sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
+                        .fetch_one(pool)
+                        .await?;
+                if value == "off" {
+                    let setting = "synchronous_commit";
+                    return Err(DbError::NotDurable {
+                        setting,
+                        value,
+                        needed: "on",
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}

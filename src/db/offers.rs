@@ -1,0 +1,128 @@
+//! Offers that were made, so that each stays good for its timeout after a change of prices.
+
+use super::rows::{Field, keep_millis, signed};
+use super::{Db, DbError, on_db};
+use crate::clock::Timestamp;
+use crate::model::payment::{Product, Terms};
+use crate::money::AtomicAmount;
+use crate::networks;
+use crate::secrets::sha256_hex;
+use crate::x402::wire::Offer;
+
+/// Notes that an offer is being made now.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn record(
+    db: &Db,
+    product: &Product,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let offer = &terms.offer;
+    on_db!(db, |pool| {
+        sqlx::query(RECORD)
+            .bind(offer_id(product, terms))
+            .bind(product.kind.as_str())
+            .bind(&product.tier)
+            .bind(i64::from(product.uses))
+            .bind(offer.network.caip2)
+            .bind(offer.amount.to_string())
+            .bind(offer.pay_to.to_string())
+            .bind(signed(offer.max_timeout_seconds))
+            .bind(keep_millis(terms.keep))
+            .bind(signed(terms.max_bytes))
+            .bind(i64::from(terms.confirmations))
+            .bind(now.millis())
+            .execute(pool)
+            .await
+            .map(|_| ())
+    })?;
+    Ok(())
+}
+
+const RECORD: &str = "INSERT INTO offers (id, kind, tier, uses, network, amount, pay_to, \
+    max_timeout_seconds, keep_ms, max_bytes, confirmations, last_offered_ms) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+    ON CONFLICT (id) DO UPDATE SET last_offered_ms = excluded.last_offered_ms \
+    WHERE offers.last_offered_ms < excluded.last_offered_ms";
+
+/// The terms on which this product was offered since `since`, newest first.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_recent(
+    db: &Db,
+    product: &Product,
+    since: Timestamp,
+) -> Result<Vec<Terms>, DbError> {
+    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_RECENT)
+            .bind(product.kind.as_str())
+            .bind(&product.tier)
+            .bind(i64::from(product.uses))
+            .bind(since.millis())
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter().map(Terms::try_from).collect()
+}
+
+const FIND_RECENT: &str = "SELECT id, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
+    confirmations FROM offers WHERE kind = $1 AND tier = $2 AND uses = $3 AND last_offered_ms >= $4 \
+    ORDER BY last_offered_ms DESC LIMIT 20";
+
+#[derive(sqlx::FromRow)]
+struct OfferRow {
+    id: String,
+    network: String,
+    amount: String,
+    pay_to: String,
+    max_timeout_seconds: i64,
+    keep_ms: Option<i64>,
+    max_bytes: i64,
+    confirmations: i64,
+}
+
+impl TryFrom<OfferRow> for Terms {
+    type Error = DbError;
+
+    fn try_from(row: OfferRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "offers",
+            row: &row.id,
+        };
+        Ok(Self {
+            offer: Offer {
+                network: field.with("network", networks::find(&row.network))?,
+                amount: field.with("amount", AtomicAmount::from_atomic(&row.amount).ok())?,
+                pay_to: field.with("pay_to", row.pay_to.parse().ok())?,
+                max_timeout_seconds: field.count("max_timeout_seconds", row.max_timeout_seconds)?,
+            },
+            keep: field.keep(row.keep_ms)?,
+            max_bytes: field.count("max_bytes", row.max_bytes)?,
+            confirmations: field.count("confirmations", row.confirmations)?,
+        })
+    }
+}
+
+/// One id for equal offers, whichever replica makes them.
+fn offer_id(product: &Product, terms: &Terms) -> String {
+    let offer = &terms.offer;
+    sha256_hex(
+        format!(
+            "{}/{}/{}/{}/{}/{}/{}/{:?}/{}/{}",
+            product.kind.as_str(),
+            product.tier,
+            product.uses,
+            offer.network.caip2,
+            offer.amount,
+            offer.pay_to,
+            offer.max_timeout_seconds,
+            terms.keep,
+            terms.max_bytes,
+            terms.confirmations
+        )
+        .as_bytes(),
+    )
+}

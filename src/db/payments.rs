@@ -1,0 +1,742 @@
+//! The ledger's rows. Every move is one conditional update on (id, state, attempt).
+
+use std::time::Duration;
+
+use super::rows::{PaymentRow, keep_millis, payment_columns, signed};
+use super::{Db, DbError, in_tx, on_db};
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::payment::{
+    Grant, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
+};
+
+/// What a move changes beside the state. Fields that are `None` stay as they are.
+#[derive(Debug, Clone, Default)]
+pub struct Patch {
+    /// Why the row was rejected, released or failed.
+    pub reason: Option<String>,
+    /// Until when its driver may be believed alive.
+    pub lease_until: Option<Timestamp>,
+    /// When the reconciler looks next.
+    pub next_look: Option<Timestamp>,
+    /// A transaction that a facilitator named.
+    pub transaction: Option<String>,
+    /// SHA-256 of the uploaded bytes that the payment is bound to from now on.
+    pub body_sha256: Option<String>,
+    /// When settle was first called.
+    pub settle_called: Option<Timestamp>,
+    /// The pending image that is given up with this move.
+    pub discard_image: Option<ImageId>,
+}
+
+/// A keyed hash of something that proves who presents a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// `ticket`, `id` or `address`.
+    pub kind: &'static str,
+    /// The keyed hash, in hex.
+    pub hash: String,
+    /// From when on it proves nothing any more.
+    pub expires: Option<Timestamp>,
+}
+
+/// What became of binding a verified payment to its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// The row is verified, and its proofs and id are bound.
+    Bound,
+    /// Someone else drives the row.
+    Lost,
+    /// The id belongs to another payment.
+    Taken(IdOwner),
+}
+
+/// The payment that a (payer, payment id) belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdOwner {
+    /// The payment.
+    pub payment_id: PaymentId,
+    /// Whether it buys the same product for the same bytes.
+    pub same_purchase: bool,
+}
+
+/// What became of a proof that a payment settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The row is settled now, and its grant exists. `published`: so is its image.
+    Done {
+        /// Whether the image that it bought is public.
+        published: bool,
+    },
+    /// The row moved in between; look again.
+    Moved,
+}
+
+/// The grant that a settlement writes.
+#[derive(Debug, Clone)]
+pub struct NewGrant {
+    /// SHA-256 of the upload token.
+    pub token_hash: String,
+    /// When that token ends.
+    pub token_expires: Timestamp,
+}
+
+/// Writes a new row in state `received`. `false`: its identity is already in the ledger.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<bool, DbError> {
+    let authorization = &payment.authorization;
+    let offer = &payment.terms.offer;
+    let result = on_db!(db, |pool| {
+        sqlx::query(INSERT)
+            .bind(payment.id.as_str())
+            .bind(offer.network.caip2)
+            .bind(offer.network.usdc.to_string())
+            .bind(authorization.from.to_string())
+            .bind(authorization.nonce.to_string())
+            .bind(payment.digest.to_string())
+            .bind(payment.signature.to_string())
+            .bind(authorization.valid_after.to_string())
+            .bind(authorization.valid_before.to_string())
+            .bind(payment.attempt)
+            .bind(payment.lease_until.millis())
+            .bind(payment.product.kind.as_str())
+            .bind(payment.product.tier.as_str())
+            .bind(i64::from(payment.product.uses))
+            .bind(offer.amount.to_string())
+            .bind(offer.pay_to.to_string())
+            .bind(signed(offer.max_timeout_seconds))
+            .bind(keep_millis(payment.terms.keep))
+            .bind(signed(payment.terms.max_bytes))
+            .bind(i64::from(payment.terms.confirmations))
+            .bind(facilitator)
+            .bind(i64::from(payment.version.number()))
+            .bind(payment.request.as_str())
+            .bind(payment.first_seen.millis())
+            .bind(signed(payment.first_block))
+            .bind(payment.next_look.map(Timestamp::millis))
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(result == 1)
+}
+
+const INSERT: &str = "INSERT INTO payments (id, network, asset, payer, nonce, digest, signature, \
+    valid_after, valid_before, state, attempt, lease_until_ms, kind, tier, uses, amount, pay_to, \
+    max_timeout_seconds, keep_ms, max_bytes, confirmations, facilitator, x402_version, request, \
+    first_seen_ms, first_block, changed_ms, next_look_ms, looks) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, $11, $12, $13, $14, $15, $16, $17, \
+    $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0) ON CONFLICT DO NOTHING";
+
+/// Starts a row afresh under the next attempt, with what is presented now. `false`: someone else
+/// has it, or it moved on.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn restart(
+    db: &Db,
+    step: Move,
+    previous_attempt: i64,
+    payment: &Payment,
+    facilitator: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let authorization = &payment.authorization;
+    let offer = &payment.terms.offer;
+    let changed = on_db!(db, |pool| {
+        sqlx::query(RESTART)
+            .bind(payment.id.as_str())
+            .bind(step.from().as_str())
+            .bind(previous_attempt)
+            .bind(now.millis())
+            .bind(payment.digest.to_string())
+            .bind(payment.signature.to_string())
+            .bind(authorization.valid_after.to_string())
+            .bind(authorization.valid_before.to_string())
+            .bind(payment.lease_until.millis())
+            .bind(payment.product.kind.as_str())
+            .bind(payment.product.tier.as_str())
+            .bind(i64::from(payment.product.uses))
+            .bind(offer.amount.to_string())
+            .bind(offer.pay_to.to_string())
+            .bind(signed(offer.max_timeout_seconds))
+            .bind(keep_millis(payment.terms.keep))
+            .bind(signed(payment.terms.max_bytes))
+            .bind(i64::from(payment.terms.confirmations))
+            .bind(facilitator)
+            .bind(i64::from(payment.version.number()))
+            .bind(payment.request.as_str())
+            .bind(payment.next_look.map(Timestamp::millis))
+            .bind(step.to().as_str())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+// The proofs and the id of an earlier attempt stay: they were bound to this identity by its payer.
+const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, digest = $5, \
+    signature = $6, valid_after = $7, valid_before = $8, lease_until_ms = $9, kind = $10, tier = $11, \
+    uses = $12, amount = $13, pay_to = $14, max_timeout_seconds = $15, keep_ms = $16, \
+    max_bytes = $17, confirmations = $18, facilitator = $19, x402_version = $20, request = $21, \
+    next_look_ms = $22, reason = NULL, body_sha256 = NULL, changed_ms = $4 \
+    WHERE id = $1 AND state = $2 AND attempt = $3 AND lease_until_ms <= $4";
+
+/// The row with this id.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Payment>, DbError> {
+    let row: Option<PaymentRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND)
+            .bind(id.as_str())
+            .fetch_optional(pool)
+            .await
+    })?;
+    row.map(Payment::try_from).transpose()
+}
+
+const FIND: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments WHERE id = $1"
+);
+
+/// The rows with this payer and nonce, on whatever network.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_by_payer_and_nonce(
+    db: &Db,
+    payer: &str,
+    nonce: &str,
+) -> Result<Vec<Payment>, DbError> {
+    let rows: Vec<PaymentRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_BY_PAYER_AND_NONCE)
+            .bind(payer)
+            .bind(nonce)
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+const FIND_BY_PAYER_AND_NONCE: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments WHERE payer = $1 AND nonce = $2"
+);
+
+/// Takes a row that nobody drives, under the next attempt. `None`: someone else has it, or it moved.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn claim(
+    db: &Db,
+    payment: &Payment,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Option<Payment>, DbError> {
+    let row: Option<PaymentRow> = on_db!(db, |pool| {
+        sqlx::query_as(CLAIM)
+            .bind(payment.id.as_str())
+            .bind(payment.state.as_str())
+            .bind(payment.attempt)
+            .bind(now.millis())
+            .bind(now.plus(lease).millis())
+            .fetch_optional(pool)
+            .await
+    })?;
+    row.map(Payment::try_from).transpose()
+}
+
+const CLAIM: &str = concat!(
+    "UPDATE payments SET attempt = attempt + 1, lease_until_ms = $5 WHERE id = $1 AND state = $2 \
+     AND attempt = $3 AND lease_until_ms <= $4 RETURNING ",
+    payment_columns!()
+);
+
+/// Renews a lease. `false`: it was lost.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn renew(
+    db: &Db,
+    id: &PaymentId,
+    attempt: i64,
+    until: Timestamp,
+) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(RENEW)
+            .bind(id.as_str())
+            .bind(attempt)
+            .bind(until.millis())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const RENEW: &str = "UPDATE payments SET lease_until_ms = $3 WHERE id = $1 AND attempt = $2";
+
+/// Gives a lease back, and says when to look next. A lease that was lost is left alone.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn hand_back(
+    db: &Db,
+    payment: &Payment,
+    next_look: Option<Timestamp>,
+    looks: u32,
+) -> Result<(), DbError> {
+    on_db!(db, |pool| {
+        sqlx::query(HAND_BACK)
+            .bind(payment.id.as_str())
+            .bind(payment.attempt)
+            .bind(payment.state.as_str())
+            .bind(next_look.map(Timestamp::millis))
+            .bind(i64::from(looks))
+            .execute(pool)
+            .await
+            .map(|_| ())
+    })?;
+    Ok(())
+}
+
+const HAND_BACK: &str = "UPDATE payments SET lease_until_ms = 0, next_look_ms = $4, looks = $5 \
+    WHERE id = $1 AND attempt = $2 AND state = $3";
+
+/// Ends every lease. Only for a database that no other process uses: whoever held them is gone.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(END_ALL_LEASES)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const END_ALL_LEASES: &str = "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
+
+/// Binds a payment that verify accepted: state, proofs and id in one transaction.
+///
+/// An id whose payment was refused or failed is taken over: nothing was bought under it.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn bind_verified(
+    db: &Db,
+    step: Move,
+    payment: &Payment,
+    proofs: &[Proof],
+    id_hash: Option<&str>,
+    body_sha256: Option<&str>,
+    now: Timestamp,
+) -> Result<Binding, DbError> {
+    let payer = payment.authorization.from.to_string();
+    let id = payment.id.as_str();
+    let product = &payment.product;
+    Ok(in_tx!(db, |tx| {
+        let mut taken = None;
+        if let Some(hash) = id_hash {
+            sqlx::query(TAKE_ID)
+                .bind(&payer)
+                .bind(hash)
+                .bind(id)
+                .bind(product.kind.as_str())
+                .bind(&product.tier)
+                .bind(i64::from(product.uses))
+                .bind(body_sha256)
+                .execute(&mut *tx)
+                .await?;
+            let owner: IdRow = sqlx::query_as(FIND_ID)
+                .bind(&payer)
+                .bind(hash)
+                .fetch_one(&mut *tx)
+                .await?;
+            if owner.payment_id != id {
+                taken = Some(owner.owner(product, body_sha256)?);
+            }
+        }
+        if let Some(owner) = taken {
+            Binding::Taken(owner)
+        } else {
+            let changed = sqlx::query(MOVE_VERIFIED)
+                .bind(id)
+                .bind(step.from().as_str())
+                .bind(payment.attempt)
+                .bind(step.to().as_str())
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            if changed == 1 {
+                for proof in proofs {
+                    sqlx::query(ADD_PROOF)
+                        .bind(id)
+                        .bind(proof.kind)
+                        .bind(&proof.hash)
+                        .bind(proof.expires.map(Timestamp::millis))
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                Binding::Bound
+            } else {
+                Binding::Lost
+            }
+        }
+    }))
+}
+
+const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
+    body_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (payer, id_hash) DO UPDATE \
+    SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
+    uses = excluded.uses, body_sha256 = excluded.body_sha256 \
+    WHERE payment_ids.payment_id = excluded.payment_id OR EXISTS (SELECT 1 FROM payments p \
+    WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed'))";
+
+const MOVE_VERIFIED: &str = "UPDATE payments SET state = $4, changed_ms = $5 \
+    WHERE id = $1 AND state = $2 AND attempt = $3";
+
+const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind, hash, expires_ms) \
+    VALUES ($1, $2, $3, $4) ON CONFLICT (payment_id, kind, hash) DO UPDATE \
+    SET expires_ms = excluded.expires_ms";
+
+/// The payment that an id of this payer belongs to, while it buys or has bought something.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_id_owner(
+    db: &Db,
+    payer: &str,
+    id_hash: &str,
+    product: &Product,
+    body_sha256: Option<&str>,
+) -> Result<Option<IdOwner>, DbError> {
+    let row: Option<IdRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_ID)
+            .bind(payer)
+            .bind(id_hash)
+            .fetch_optional(pool)
+            .await
+    })?;
+    let Some(row) = row else { return Ok(None) };
+    let owner = row.owner(product, body_sha256)?;
+    let state = find(db, &owner.payment_id)
+        .await?
+        .map(|payment| payment.state);
+    let bought_nothing = matches!(
+        state,
+        None | Some(PaymentState::Rejected | PaymentState::Released | PaymentState::Failed)
+    );
+    Ok((!bought_nothing).then_some(owner))
+}
+
+const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, body_sha256 FROM payment_ids \
+    WHERE payer = $1 AND id_hash = $2";
+
+#[derive(sqlx::FromRow)]
+struct IdRow {
+    payment_id: String,
+    kind: String,
+    tier: String,
+    uses: i64,
+    body_sha256: Option<String>,
+}
+
+impl IdRow {
+    fn owner(&self, product: &Product, body_sha256: Option<&str>) -> Result<IdOwner, DbError> {
+        let corrupt = || DbError::Corrupt {
+            table: "payment_ids",
+            column: "payment_id",
+            row: self.payment_id.clone(),
+        };
+        Ok(IdOwner {
+            payment_id: PaymentId::parse(&self.payment_id).ok_or_else(corrupt)?,
+            same_purchase: self.kind == product.kind.as_str()
+                && self.tier == product.tier
+                && self.uses == i64::from(product.uses)
+                && self.body_sha256.as_deref() == body_sha256,
+        })
+    }
+}
+
+/// The proofs that a payment was bound to and that still count at `now`.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn load_proofs(
+    db: &Db,
+    id: &PaymentId,
+    now: Timestamp,
+) -> Result<Vec<(String, String)>, DbError> {
+    Ok(on_db!(db, |pool| {
+        sqlx::query_as(LOAD_PROOFS)
+            .bind(id.as_str())
+            .bind(now.millis())
+            .fetch_all(pool)
+            .await
+    })?)
+}
+
+const LOAD_PROOFS: &str = "SELECT kind, hash FROM payment_proofs WHERE payment_id = $1 \
+    AND (expires_ms IS NULL OR expires_ms > $2)";
+
+/// Forgets the hashes of client addresses whose time has passed.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn forget_expired_proofs(db: &Db, now: Timestamp) -> Result<(), DbError> {
+    on_db!(db, |pool| {
+        sqlx::query(FORGET_PROOFS)
+            .bind(now.millis())
+            .execute(pool)
+            .await
+            .map(|_| ())
+    })?;
+    Ok(())
+}
+
+const FORGET_PROOFS: &str =
+    "DELETE FROM payment_proofs WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
+
+/// Moves a row, under the attempt of whoever drives it. `false`: it was taken over, or it moved.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn advance(
+    db: &Db,
+    step: Move,
+    payment: &Payment,
+    patch: &Patch,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    Ok(in_tx!(db, |tx| {
+        let changed = sqlx::query(ADVANCE)
+            .bind(payment.id.as_str())
+            .bind(step.from().as_str())
+            .bind(payment.attempt)
+            .bind(step.to().as_str())
+            .bind(now.millis())
+            .bind(patch.reason.as_deref())
+            .bind(patch.lease_until.map(Timestamp::millis))
+            .bind(patch.next_look.map(Timestamp::millis))
+            .bind(patch.transaction.as_deref())
+            .bind(patch.body_sha256.as_deref())
+            .bind(patch.settle_called.map(Timestamp::millis))
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed == 1
+            && let Some(image) = &patch.discard_image
+        {
+            sqlx::query(DISCARD_IMAGE)
+                .bind(image.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        changed == 1
+    }))
+}
+
+const ADVANCE: &str = "UPDATE payments SET state = $4, changed_ms = $5, reason = COALESCE($6, reason), \
+    lease_until_ms = COALESCE($7, lease_until_ms), next_look_ms = COALESCE($8, next_look_ms), \
+    transaction_hash = COALESCE($9, transaction_hash), body_sha256 = COALESCE($10, body_sha256), \
+    settle_called_ms = COALESCE(settle_called_ms, $11) \
+    WHERE id = $1 AND state = $2 AND attempt = $3";
+
+const DISCARD_IMAGE: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
+
+/// Names the pending image that the payment is going to publish. `false`: the lease was lost.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn attach_image(db: &Db, payment: &Payment, image: &ImageId) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
+        sqlx::query(ATTACH_IMAGE)
+            .bind(payment.id.as_str())
+            .bind(payment.state.as_str())
+            .bind(payment.attempt)
+            .bind(image.as_str())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const ATTACH_IMAGE: &str =
+    "UPDATE payments SET image_id = $4 WHERE id = $1 AND state = $2 AND attempt = $3";
+
+/// Everything that a settlement writes.
+#[derive(Debug)]
+pub struct SettlementRecord<'a> {
+    /// The move, to `settled`.
+    pub step: Move,
+    /// The row as it was read.
+    pub payment: &'a Payment,
+    /// The transfer.
+    pub transfer: Transfer,
+    /// `facilitator` or `chain`.
+    pub proven_by: &'static str,
+    /// The grant.
+    pub grant: NewGrant,
+    /// Why the payer may have nothing yet, when that is so.
+    pub owed: Option<&'static str>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// Records proof that the money moved: row, grant and image in one transaction. Needs no lease:
+/// whoever has proof may bring it, and it counts once.
+///
+/// # Errors
+/// [`DbError::Driver`]; a transfer that already settled another row is one too.
+pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement, DbError> {
+    let payment = record.payment;
+    let now = record.now.millis();
+    Ok(in_tx!(db, |tx| {
+        let image: Option<SettledRow> = sqlx::query_as(SETTLE)
+            .bind(payment.id.as_str())
+            .bind(record.step.from().as_str())
+            .bind(now)
+            .bind(record.transfer.transaction.to_string())
+            .bind(record.transfer.log_index.map(signed))
+            .bind(record.proven_by)
+            .bind(record.owed)
+            .bind(record.step.to().as_str())
+            .bind(payment.attempt)
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(row) = image {
+            sqlx::query(INSERT_GRANT)
+                .bind(payment.id.as_str())
+                .bind(payment.product.kind.as_str())
+                .bind(&payment.product.tier)
+                .bind(i64::from(payment.product.uses))
+                .bind(&record.grant.token_hash)
+                .bind(record.grant.token_expires.millis())
+                .bind(keep_millis(payment.terms.keep))
+                .bind(signed(payment.terms.max_bytes))
+                .bind(now)
+                .execute(&mut *tx)
+                .await?;
+            let mut published = 0;
+            if let Some(image) = row.image_id {
+                let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
+                published = sqlx::query(PUBLISH)
+                    .bind(image)
+                    .bind(payment.id.as_str())
+                    .bind(now)
+                    .bind(expires)
+                    .execute(&mut *tx)
+                    .await?
+                    .rows_affected();
+            }
+            if published == 1 {
+                sqlx::query(COUNT_USE)
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            } else if payment.product.kind == ProductKind::Upload {
+                sqlx::query(OWE_IMAGE)
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            Settlement::Done {
+                published: published == 1,
+            }
+        } else {
+            Settlement::Moved
+        }
+    }))
+}
+
+#[derive(sqlx::FromRow)]
+struct SettledRow {
+    image_id: Option<String>,
+}
+
+const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = $3, \
+    transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = $7, \
+    next_look_ms = NULL, lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 \
+    RETURNING image_id";
+
+const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of this upload is gone') \
+    WHERE id = $1";
+
+const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
+    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9)";
+
+/// Publishes a pending image of a payment.
+pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \
+    reserved_until_ms = NULL WHERE id = $1 AND payment_id = $2 AND state = 'pending'";
+
+/// Counts one published upload on a grant.
+pub(super) const COUNT_USE: &str =
+    "UPDATE grants SET used = used + 1 WHERE payment_id = $1 AND used < uses";
+
+/// Rows that the reconciler should look at: due, and driven by nobody.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_due(db: &Db, now: Timestamp, most: u32) -> Result<Vec<Payment>, DbError> {
+    let rows: Vec<PaymentRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_DUE)
+            .bind(now.millis())
+            .bind(i64::from(most))
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+const FIND_DUE: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments WHERE next_look_ms <= $1 AND lease_until_ms <= $1 ORDER BY next_look_ms LIMIT $2"
+);
+
+/// What a person can ask of the ledger by: an id, a transaction, an image or a payer.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn search(db: &Db, text: &str) -> Result<Vec<Payment>, DbError> {
+    let rows: Vec<PaymentRow> = on_db!(db, |pool| sqlx::query_as(SEARCH)
+        .bind(text)
+        .fetch_all(pool)
+        .await)?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+const SEARCH: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments WHERE id = $1 OR transaction_hash = $1 OR image_id = $1 OR payer = $1 \
+     OR id IN (SELECT payment_id FROM images WHERE id = $1 AND payment_id IS NOT NULL) \
+     ORDER BY first_seen_ms LIMIT 100"
+);
+
+/// Forgets that goods are owed: the payer has them now.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<(), DbError> {
+    on_db!(db, |pool| {
+        sqlx::query(CLEAR_OWED)
+            .bind(grant.payment_id.as_str())
+            .execute(pool)
+            .await
+            .map(|_| ())
+    })?;
+    Ok(())
+}
+
+const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";

@@ -1,0 +1,279 @@
+//! Rows as the database holds them, and how they become domain types. A value that doesn't parse is
+//! [`DbError::Corrupt`].
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+
+use super::DbError;
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::image::{Format, Image, ImageState};
+use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
+use crate::money::AtomicAmount;
+use crate::networks;
+use crate::tiers::Keep;
+use crate::x402::evm::Authorization;
+use crate::x402::wire::{Offer, Version};
+
+/// The columns of a payment, in the order in which statements name them.
+macro_rules! payment_columns {
+    () => {
+        "id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt, \
+         lease_until_ms, kind, tier, uses, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
+         confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms, \
+         first_block, transaction_hash, settled_ms, next_look_ms, looks"
+    };
+}
+
+/// The columns of a grant.
+macro_rules! grant_columns {
+    () => {
+        "payment_id, kind, tier, uses, used, serial, token_expires_ms, keep_ms, max_bytes"
+    };
+}
+
+/// The columns of an image.
+macro_rules! image_columns {
+    () => {
+        "id, state, format, size_bytes, width, height, sha256, upload_sha256, tier, payment_id, \
+         created_ms, published_ms, expires_ms"
+    };
+}
+
+pub(super) use {grant_columns, image_columns, payment_columns};
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct PaymentRow {
+    id: String,
+    network: String,
+    payer: String,
+    nonce: String,
+    digest: String,
+    signature: String,
+    valid_after: String,
+    valid_before: String,
+    state: String,
+    attempt: i64,
+    lease_until_ms: i64,
+    kind: String,
+    tier: String,
+    uses: i64,
+    amount: String,
+    pay_to: String,
+    max_timeout_seconds: i64,
+    keep_ms: Option<i64>,
+    max_bytes: i64,
+    confirmations: i64,
+    x402_version: i64,
+    request: String,
+    body_sha256: Option<String>,
+    image_id: Option<String>,
+    reason: Option<String>,
+    first_seen_ms: i64,
+    first_block: i64,
+    transaction_hash: Option<String>,
+    settled_ms: Option<i64>,
+    next_look_ms: Option<i64>,
+    looks: i64,
+}
+
+impl TryFrom<PaymentRow> for Payment {
+    type Error = DbError;
+
+    fn try_from(row: PaymentRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "payments",
+            row: &row.id,
+        };
+        let pay_to: Address = field.parse("pay_to", &row.pay_to)?;
+        let amount = field.with("amount", AtomicAmount::from_atomic(&row.amount).ok())?;
+        Ok(Self {
+            id: field.with("id", PaymentId::parse(&row.id))?,
+            authorization: Authorization {
+                from: field.parse("payer", &row.payer)?,
+                to: pay_to,
+                value: amount.as_u256(),
+                valid_after: field.parse::<U256>("valid_after", &row.valid_after)?,
+                valid_before: field.parse::<U256>("valid_before", &row.valid_before)?,
+                nonce: field.parse::<B256>("nonce", &row.nonce)?,
+            },
+            digest: field.parse("digest", &row.digest)?,
+            signature: field.parse::<Bytes>("signature", &row.signature)?,
+            state: field.with("state", PaymentState::parse(&row.state))?,
+            attempt: row.attempt,
+            lease_until: Timestamp::from_millis(row.lease_until_ms),
+            product: field.product(&row.kind, &row.tier, row.uses)?,
+            terms: Terms {
+                offer: Offer {
+                    network: field.with("network", networks::find(&row.network))?,
+                    amount,
+                    pay_to,
+                    max_timeout_seconds: field
+                        .count("max_timeout_seconds", row.max_timeout_seconds)?,
+                },
+                keep: field.keep(row.keep_ms)?,
+                max_bytes: field.count("max_bytes", row.max_bytes)?,
+                confirmations: field.count("confirmations", row.confirmations)?,
+            },
+            version: field.with("x402_version", Version::parse(row.x402_version))?,
+            image_id: row
+                .image_id
+                .as_deref()
+                .map(|id| field.with("image_id", ImageId::parse(id)))
+                .transpose()?,
+            first_seen: Timestamp::from_millis(row.first_seen_ms),
+            first_block: field.count("first_block", row.first_block)?,
+            transaction: row
+                .transaction_hash
+                .as_deref()
+                .map(|hash| field.parse("transaction_hash", hash))
+                .transpose()?,
+            settled_at: row.settled_ms.map(Timestamp::from_millis),
+            next_look: row.next_look_ms.map(Timestamp::from_millis),
+            looks: field.count("looks", row.looks)?,
+            request: row.request,
+            body_sha256: row.body_sha256,
+            reason: row.reason,
+        })
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct GrantRow {
+    payment_id: String,
+    kind: String,
+    tier: String,
+    uses: i64,
+    used: i64,
+    serial: i64,
+    token_expires_ms: i64,
+    keep_ms: Option<i64>,
+    max_bytes: i64,
+}
+
+impl TryFrom<GrantRow> for Grant {
+    type Error = DbError;
+
+    fn try_from(row: GrantRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "grants",
+            row: &row.payment_id,
+        };
+        Ok(Self {
+            payment_id: field.with("payment_id", PaymentId::parse(&row.payment_id))?,
+            product: field.product(&row.kind, &row.tier, row.uses)?,
+            used: field.count("used", row.used)?,
+            serial: field.count("serial", row.serial)?,
+            token_expires: Timestamp::from_millis(row.token_expires_ms),
+            keep: field.keep(row.keep_ms)?,
+            max_bytes: field.count("max_bytes", row.max_bytes)?,
+        })
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct ImageRow {
+    id: String,
+    state: String,
+    format: String,
+    size_bytes: i64,
+    width: i64,
+    height: i64,
+    sha256: String,
+    upload_sha256: String,
+    tier: String,
+    payment_id: Option<String>,
+    created_ms: i64,
+    published_ms: Option<i64>,
+    expires_ms: Option<i64>,
+}
+
+impl TryFrom<ImageRow> for Image {
+    type Error = DbError;
+
+    fn try_from(row: ImageRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "images",
+            row: &row.id,
+        };
+        Ok(Self {
+            id: field.with("id", ImageId::parse(&row.id))?,
+            state: field.with("state", ImageState::parse(&row.state))?,
+            format: field.with("format", Format::parse(&row.format))?,
+            size_bytes: field.count("size_bytes", row.size_bytes)?,
+            width: field.count("width", row.width)?,
+            height: field.count("height", row.height)?,
+            payment_id: row
+                .payment_id
+                .as_deref()
+                .map(|id| field.with("payment_id", PaymentId::parse(id)))
+                .transpose()?,
+            created_at: Timestamp::from_millis(row.created_ms),
+            published_at: row.published_ms.map(Timestamp::from_millis),
+            expires_at: row.expires_ms.map(Timestamp::from_millis),
+            sha256: row.sha256,
+            upload_sha256: row.upload_sha256,
+            tier: row.tier,
+        })
+    }
+}
+
+/// Reads the values of one row, and names the row when one of them makes no sense.
+pub(super) struct Field<'a> {
+    pub(super) table: &'static str,
+    pub(super) row: &'a str,
+}
+
+impl Field<'_> {
+    pub(super) fn with<T>(&self, column: &'static str, value: Option<T>) -> Result<T, DbError> {
+        value.ok_or_else(|| DbError::Corrupt {
+            table: self.table,
+            column,
+            row: self.row.to_owned(),
+        })
+    }
+
+    fn parse<T: FromStr>(&self, column: &'static str, text: &str) -> Result<T, DbError> {
+        self.with(column, text.parse().ok())
+    }
+
+    pub(super) fn count<T: TryFrom<i64>>(
+        &self,
+        column: &'static str,
+        value: i64,
+    ) -> Result<T, DbError> {
+        self.with(column, T::try_from(value).ok())
+    }
+
+    pub(super) fn keep(&self, millis: Option<i64>) -> Result<Keep, DbError> {
+        match millis {
+            None => Ok(Keep::Forever),
+            Some(millis) => Ok(Keep::For(Duration::from_millis(
+                self.count("keep_ms", millis)?,
+            ))),
+        }
+    }
+
+    pub(super) fn product(&self, kind: &str, tier: &str, uses: i64) -> Result<Product, DbError> {
+        Ok(Product {
+            kind: self.with("kind", ProductKind::parse(kind))?,
+            tier: tier.to_owned(),
+            uses: self.count("uses", uses)?,
+        })
+    }
+}
+
+/// A count as the database holds it. Counts here are far below the limit; one that isn't saturates.
+pub(super) fn signed(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+/// How long something is kept, as the database holds it.
+pub(super) fn keep_millis(keep: Keep) -> Option<i64> {
+    match keep {
+        Keep::Forever => None,
+        Keep::For(duration) => Some(signed(duration.as_millis())),
+    }
+}
