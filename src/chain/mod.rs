@@ -1,0 +1,350 @@
+//! The port to the chain: what it shows of an authorization, and what that means.
+//!
+//! Reading ([`Chain`]) and judging ([`judge`]) are apart, so that the judgement is pure and every
+//! case of it is tested by table.
+
+use alloy_primitives::{Address, B256, U256};
+
+use crate::clock::Timestamp;
+use crate::model::payment::{Payment, Transfer};
+use crate::networks::Network;
+
+pub mod rpc;
+
+/// A block, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Its height.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time.
+    pub time: Timestamp,
+}
+
+/// What is asked of the chain about one authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The chain and its token.
+    pub network: &'static Network,
+    /// Who signed.
+    pub payer: Address,
+    /// The nonce that was signed.
+    pub nonce: B256,
+    /// To whom the money has to go.
+    pub pay_to: Address,
+    /// How much of it.
+    pub value: U256,
+    /// From when on the token refuses the authorization.
+    pub valid_before: Timestamp,
+    /// The block from which logs are searched.
+    pub first_block: u64,
+    /// How many confirmations the transfer needs.
+    pub confirmations: u32,
+}
+
+impl Query {
+    /// The question about a payment of the ledger.
+    pub fn about(payment: &Payment) -> Self {
+        let offer = &payment.terms.offer;
+        Self {
+            network: offer.network,
+            payer: payment.authorization.from,
+            nonce: payment.authorization.nonce,
+            pay_to: offer.pay_to,
+            value: offer.amount.as_u256(),
+            valid_before: payment.valid_before(),
+            first_block: payment.first_block,
+            confirmations: payment.terms.confirmations,
+        }
+    }
+}
+
+/// A log that speaks of the authorization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonceLog {
+    /// The payer cancelled it.
+    Canceled,
+    /// The nonce was used by a transfer.
+    Used {
+        /// Where.
+        transaction: B256,
+        /// The height of its block.
+        block: u64,
+        /// The transfer of this payer that directly follows in the same transaction, when the node
+        /// shows one.
+        next: Option<NextTransfer>,
+    },
+}
+
+/// The transfer that directly follows the use of a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextTransfer {
+    /// To whom.
+    pub to: Address,
+    /// How much.
+    pub value: U256,
+    /// The index of its log in the block.
+    pub log_index: u64,
+}
+
+/// What a node shows of an authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The newest block.
+    pub head: Block,
+    /// The newest safe block.
+    pub safe: Block,
+    /// Whether the nonce is used at the safe block, read by its hash.
+    pub used_at_safe: bool,
+    /// Whether the nonce is used at the newest block.
+    pub used_at_head: bool,
+    /// The logs of the nonce.
+    pub logs: Vec<NonceLog>,
+}
+
+/// What the evidence means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The money moved to us.
+    Paid(Transfer),
+    /// This authorization will never pay us, and why.
+    Void(&'static str),
+    /// It has not been used yet, and still can be.
+    Unused,
+    /// Nothing can be said: the node lags, or shows only a part, or confirmations are missing.
+    Unclear,
+}
+
+/// A cancelled authorization, as a reason.
+pub const CANCELED: &str = "authorization_canceled";
+/// A nonce that paid someone else, as a reason.
+pub const SPENT_ELSEWHERE: &str = "authorization_spent_elsewhere";
+/// An authorization whose window closed unused, as a reason.
+pub const EXPIRED: &str = "authorization_expired";
+
+/// Judges what a node shows (payments.md, rule 5). Local clocks have no say.
+pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
+    for log in &evidence.logs {
+        match log {
+            NonceLog::Canceled => return Verdict::Void(CANCELED),
+            NonceLog::Used {
+                transaction,
+                block,
+                next: Some(next),
+            } => {
+                if next.to != query.pay_to || next.value != query.value {
+                    return Verdict::Void(SPENT_ELSEWHERE);
+                }
+                // Head minus block plus one: a transfer in the newest block has one confirmation.
+                let depth = (evidence.head.number + 1).saturating_sub(*block);
+                if depth < u64::from(query.confirmations) {
+                    return Verdict::Unclear;
+                }
+                return Verdict::Paid(Transfer {
+                    transaction: *transaction,
+                    log_index: Some(next.log_index),
+                });
+            }
+            NonceLog::Used { next: None, .. } => return Verdict::Unclear,
+        }
+    }
+    if evidence.used_at_head || evidence.used_at_safe {
+        return Verdict::Unclear;
+    }
+    // The token wants a block time strictly before validBefore, so at that time it is over.
+    if evidence.safe.time >= query.valid_before {
+        return Verdict::Void(EXPIRED);
+    }
+    Verdict::Unused
+}
+
+/// What a payer has, before anything is asked of a facilitator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Funds {
+    /// The newest block.
+    pub head: Block,
+    /// Whether the nonce is used.
+    pub nonce_used: bool,
+    /// The balance, in atomic units.
+    pub balance: U256,
+}
+
+/// A transfer to a recipient, as `pixtoll ledger check` compares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its transaction.
+    pub transaction: B256,
+    /// The index of its log in the block.
+    pub log_index: u64,
+    /// The height of its block.
+    pub block: u64,
+    /// Who paid.
+    pub from: Address,
+    /// How much.
+    pub value: U256,
+}
+
+/// The node didn't answer, or not in a way that can be believed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the chain's node did not answer: {0}")]
+pub struct ChainError(pub String);
+
+/// Reads of a chain.
+#[async_trait::async_trait]
+pub trait Chain: Send + Sync + std::fmt::Debug {
+    /// The newest block.
+    async fn head(&self) -> Result<Block, ChainError>;
+
+    /// What a payer has, and whether the nonce is used, at the newest block.
+    async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError>;
+
+    /// What the node shows of an authorization.
+    async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
+
+    /// Every transfer of the token to `recipient` in these blocks, both included.
+    async fn receipts(
+        &self,
+        recipient: Address,
+        first_block: u64,
+        last_block: u64,
+    ) -> Result<Vec<Receipt>, ChainError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks;
+
+    fn query() -> Query {
+        Query {
+            network: networks::find("base-sepolia").unwrap(),
+            payer: Address::repeat_byte(1),
+            nonce: B256::repeat_byte(2),
+            pay_to: Address::repeat_byte(3),
+            value: U256::from(10_000),
+            valid_before: Timestamp::from_seconds(1000),
+            first_block: 1,
+            confirmations: 1,
+        }
+    }
+
+    fn evidence(safe_seconds: i64, used: bool, logs: Vec<NonceLog>) -> Evidence {
+        let block = |seconds| Block {
+            number: 10,
+            hash: B256::repeat_byte(9),
+            time: Timestamp::from_seconds(seconds),
+        };
+        Evidence {
+            head: block(safe_seconds + 10),
+            safe: block(safe_seconds),
+            used_at_safe: used,
+            used_at_head: used,
+            logs,
+        }
+    }
+
+    fn used(to: u8, value: u64, block: u64) -> NonceLog {
+        NonceLog::Used {
+            transaction: B256::repeat_byte(7),
+            block,
+            next: Some(NextTransfer {
+                to: Address::repeat_byte(to),
+                value: U256::from(value),
+                log_index: 5,
+            }),
+        }
+    }
+
+    #[test]
+    fn evidence_is_judged_as_the_rules_say() {
+        let paid = Verdict::Paid(Transfer {
+            transaction: B256::repeat_byte(7),
+            log_index: Some(5),
+        });
+        let unfollowed = NonceLog::Used {
+            transaction: B256::repeat_byte(7),
+            block: 9,
+            next: None,
+        };
+        let cases = [
+            (
+                "the transfer to us",
+                evidence(10, true, vec![used(3, 10_000, 10)]),
+                paid,
+            ),
+            (
+                "the same after the window",
+                evidence(5000, true, vec![used(3, 10_000, 9)]),
+                paid,
+            ),
+            (
+                "one unit less",
+                evidence(10, true, vec![used(3, 9_999, 9)]),
+                Verdict::Void(SPENT_ELSEWHERE),
+            ),
+            (
+                "one unit more",
+                evidence(10, true, vec![used(3, 10_001, 9)]),
+                Verdict::Void(SPENT_ELSEWHERE),
+            ),
+            (
+                "to another",
+                evidence(10, true, vec![used(4, 10_000, 9)]),
+                Verdict::Void(SPENT_ELSEWHERE),
+            ),
+            (
+                "cancelled",
+                evidence(10, true, vec![NonceLog::Canceled]),
+                Verdict::Void(CANCELED),
+            ),
+            (
+                "used, transfer not shown",
+                evidence(5000, true, vec![unfollowed]),
+                Verdict::Unclear,
+            ),
+            (
+                "used, no logs",
+                evidence(5000, true, vec![]),
+                Verdict::Unclear,
+            ),
+            (
+                "unused in time",
+                evidence(999, false, vec![]),
+                Verdict::Unused,
+            ),
+            (
+                "unused at the end",
+                evidence(1000, false, vec![]),
+                Verdict::Void(EXPIRED),
+            ),
+            (
+                "in a block above the head",
+                evidence(10, true, vec![used(3, 10_000, 11)]),
+                Verdict::Unclear,
+            ),
+        ];
+        for (name, evidence, expected) in cases {
+            assert_eq!(judge(&query(), &evidence), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tier_without_confirmations_takes_the_newest_block_and_beyond() {
+        let query = Query {
+            confirmations: 0,
+            ..query()
+        };
+        let verdict = judge(&query, &evidence(10, true, vec![used(3, 10_000, 11)]));
+        assert!(matches!(verdict, Verdict::Paid(_)));
+    }
+
+    #[test]
+    fn a_safe_block_that_lags_decides_nothing() {
+        let mut lagging = evidence(999, false, vec![]);
+        lagging.head.time = Timestamp::from_seconds(9999);
+        assert_eq!(judge(&query(), &lagging), Verdict::Unused);
+        lagging.used_at_head = true;
+        assert_eq!(judge(&query(), &lagging), Verdict::Unclear);
+    }
+}

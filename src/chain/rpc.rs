@@ -1,0 +1,267 @@
+//! The chain behind a JSON-RPC endpoint, read with alloy.
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_provider::network::TransactionBuilder;
+use alloy_provider::{Provider, ProviderBuilder, RootProvider};
+use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, Log, TransactionRequest};
+use alloy_sol_types::{SolCall, SolEvent};
+
+use super::{Block, Chain, ChainError, Evidence, Funds, NextTransfer, NonceLog, Query, Receipt};
+use crate::clock::Timestamp;
+use crate::networks::Network;
+use crate::x402::evm::Token;
+
+/// A node that takes longer has not answered.
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// Nodes limit how many blocks one question about logs may span.
+const LOG_SPAN: u64 = 2_000;
+
+/// A chain behind a URL.
+#[derive(Debug)]
+pub struct RpcChain {
+    network: &'static Network,
+    provider: RootProvider,
+}
+
+impl RpcChain {
+    /// The chain of `network` behind `url`.
+    ///
+    /// # Errors
+    /// When no TLS client can be built, or `url` is none.
+    pub fn new(network: &'static Network, url: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()?;
+        let provider = ProviderBuilder::new()
+            .disable_recommended_fillers()
+            .connect_reqwest(client, url.parse()?);
+        Ok(Self { network, provider })
+    }
+
+    async fn block(&self, tag: BlockNumberOrTag) -> Result<Block, ChainError> {
+        let block = self
+            .provider
+            .get_block_by_number(tag)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| ChainError(format!("it has no {tag} block")))?;
+        let header = &block.header;
+        Ok(Block {
+            number: header.inner.number,
+            hash: header.hash,
+            time: Timestamp::from_seconds(
+                i64::try_from(header.inner.timestamp).unwrap_or(i64::MAX),
+            ),
+        })
+    }
+
+    async fn call<C: SolCall>(&self, call: C, at: BlockId) -> Result<C::Return, ChainError> {
+        let request = TransactionRequest::default()
+            .with_to(self.network.usdc)
+            .with_input(Bytes::from(call.abi_encode()));
+        let answer = self
+            .provider
+            .call(request)
+            .block(at)
+            .await
+            .map_err(failed)?;
+        C::abi_decode_returns(&answer)
+            .map_err(|_| ChainError("the token's answer makes no sense".to_owned()))
+    }
+
+    async fn is_used(&self, payer: Address, nonce: B256, at: &Block) -> Result<bool, ChainError> {
+        let call = Token::authorizationStateCall {
+            authorizer: payer,
+            nonce,
+        };
+        self.call(call, BlockId::hash(at.hash)).await
+    }
+
+    async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ChainError> {
+        let logs = self.provider.get_logs(filter).await.map_err(failed)?;
+        Ok(logs
+            .into_iter()
+            .filter(|log| !log.removed && log.address() == self.network.usdc)
+            .collect())
+    }
+
+    /// The logs that speak of a nonce: at most one, since a nonce is used once.
+    async fn nonce_logs(&self, query: &Query, head: u64) -> Result<Vec<NonceLog>, ChainError> {
+        for (first, last) in spans(query.first_block, head) {
+            let filter = Filter::new()
+                .address(self.network.usdc)
+                .event_signature(vec![
+                    Token::AuthorizationUsed::SIGNATURE_HASH,
+                    Token::AuthorizationCanceled::SIGNATURE_HASH,
+                ])
+                .topic1(query.payer.into_word())
+                .topic2(query.nonce)
+                .from_block(first)
+                .to_block(last);
+            let mut found = Vec::new();
+            for log in self.logs(&filter).await? {
+                found.extend(self.nonce_log(query, &log).await?);
+            }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// One log, checked: a node that doesn't honour the filter must not settle a payment.
+    async fn nonce_log(&self, query: &Query, log: &Log) -> Result<Option<NonceLog>, ChainError> {
+        let ours = |payer: Address, nonce: B256| payer == query.payer && nonce == query.nonce;
+        if let Ok(canceled) = Token::AuthorizationCanceled::decode_log(&log.inner) {
+            return Ok(ours(canceled.authorizer, canceled.nonce).then_some(NonceLog::Canceled));
+        }
+        let Ok(used) = Token::AuthorizationUsed::decode_log(&log.inner) else {
+            return Ok(None);
+        };
+        let (Some(transaction), Some(block), Some(hash), Some(index)) = (
+            log.transaction_hash,
+            log.block_number,
+            log.block_hash,
+            log.log_index,
+        ) else {
+            return Ok(None);
+        };
+        if !ours(used.authorizer, used.nonce) {
+            return Ok(None);
+        }
+        let filter = Filter::new()
+            .address(self.network.usdc)
+            .event_signature(Token::Transfer::SIGNATURE_HASH)
+            .topic1(query.payer.into_word())
+            .at_block_hash(hash);
+        let next = self.logs(&filter).await?.iter().find_map(|log| {
+            // USDC emits the two in this order, and nothing in between.
+            let follows =
+                log.transaction_hash == Some(transaction) && log.log_index == Some(index + 1);
+            let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
+            (follows && transfer.from == query.payer).then_some(NextTransfer {
+                to: transfer.to,
+                value: transfer.value,
+                log_index: index + 1,
+            })
+        });
+        Ok(Some(NonceLog::Used {
+            transaction,
+            block,
+            next,
+        }))
+    }
+}
+
+#[async_trait::async_trait]
+impl Chain for RpcChain {
+    async fn head(&self) -> Result<Block, ChainError> {
+        self.block(BlockNumberOrTag::Latest).await
+    }
+
+    async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError> {
+        let head = self.head().await?;
+        let at = BlockId::hash(head.hash);
+        let (nonce_used, balance) = tokio::try_join!(
+            self.is_used(payer, nonce, &head),
+            self.call(Token::balanceOfCall { account: payer }, at),
+        )?;
+        Ok(Funds {
+            head,
+            nonce_used,
+            balance,
+        })
+    }
+
+    async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError> {
+        let (safe, head) = tokio::try_join!(
+            self.block(BlockNumberOrTag::Safe),
+            self.block(BlockNumberOrTag::Latest)
+        )?;
+        let (used_at_safe, used_at_head, logs) = tokio::try_join!(
+            self.is_used(query.payer, query.nonce, &safe),
+            self.is_used(query.payer, query.nonce, &head),
+            self.nonce_logs(query, head.number),
+        )?;
+        Ok(Evidence {
+            head,
+            safe,
+            used_at_safe,
+            used_at_head,
+            logs,
+        })
+    }
+
+    async fn receipts(
+        &self,
+        recipient: Address,
+        first_block: u64,
+        last_block: u64,
+    ) -> Result<Vec<Receipt>, ChainError> {
+        let mut receipts = Vec::new();
+        for (first, last) in spans(first_block, last_block) {
+            let filter = Filter::new()
+                .address(self.network.usdc)
+                .event_signature(Token::Transfer::SIGNATURE_HASH)
+                .topic2(recipient.into_word())
+                .from_block(first)
+                .to_block(last);
+            receipts.extend(self.logs(&filter).await?.iter().filter_map(|log| {
+                let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
+                Some(Receipt {
+                    transaction: log.transaction_hash?,
+                    log_index: log.log_index?,
+                    block: log.block_number?,
+                    from: transfer.from,
+                    value: transfer.value,
+                })
+                .filter(|_| transfer.to == recipient && transfer.value > U256::ZERO)
+            }));
+        }
+        Ok(receipts)
+    }
+}
+
+/// `first..=last` in pieces that a node takes.
+fn spans(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut next = first;
+    std::iter::from_fn(move || {
+        let start = next;
+        next = start.saturating_add(LOG_SPAN);
+        (start <= last).then(|| (start, last.min(next - 1)))
+    })
+}
+
+/// What went wrong, without the URL, which may hold an operator's key.
+fn failed(error: alloy_provider::transport::TransportError) -> ChainError {
+    use alloy_provider::transport::RpcError;
+    ChainError(match error {
+        RpcError::ErrorResp(answer) => format!("it answered error {}", answer.code),
+        RpcError::NullResp => "it answered null".to_owned(),
+        RpcError::DeserError { .. } => "its answer makes no sense".to_owned(),
+        _ => "no answer in time".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_cover_every_block_once() {
+        assert_eq!(spans(5, 4).count(), 0);
+        assert_eq!(spans(5, 5).collect::<Vec<_>>(), [(5, 5)]);
+        assert_eq!(
+            spans(0, 2000).collect::<Vec<_>>(),
+            [(0, 1999), (2000, 2000)]
+        );
+        assert_eq!(
+            spans(10, 4_009).collect::<Vec<_>>(),
+            [(10, 2009), (2010, 4009)]
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! The one client for every facilitator that speaks HTTP: timeouts, bounded answers, no redirects,
+//! and how an answer is read.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+use super::{Call, Facilitator, SettleOutcome, VerifyOutcome};
+use crate::x402::wire::{SettlementResponse, VerifyResponse};
+
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How many calls run at once; the others queue.
+const MAX_CALLS: usize = 64;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reasons which mean that nothing moved, when no transaction comes with them (x402.md, section 6).
+/// Each is known with and without a prefix, since facilitators differ.
+const NOTHING_MOVED: &[&str] = &[
+    "insufficient_funds",
+    "invalid_exact_evm_insufficient_balance",
+    "invalid_exact_evm_signature",
+    "invalid_exact_evm_payload_signature",
+    "invalid_exact_evm_payload_authorization_valid_before",
+    "invalid_exact_evm_payload_authorization_valid_after",
+    "invalid_exact_evm_payload_authorization_value",
+    "invalid_exact_evm_payload_authorization_value_mismatch",
+    "invalid_exact_evm_payload_authorization_value_too_low",
+    "invalid_exact_evm_payload_recipient_mismatch",
+    "invalid_exact_evm_recipient_mismatch",
+    "invalid_exact_evm_network_mismatch",
+    "invalid_exact_evm_missing_eip712_domain",
+    "invalid_exact_evm_token_name_mismatch",
+    "invalid_exact_evm_token_version_mismatch",
+    "asset_not_deployed_contract",
+    "eip6492_factory_not_allowed",
+    "invalid_payload",
+    "invalid_payment_requirements",
+    "invalid_scheme",
+    "unsupported_scheme",
+    "invalid_network",
+    "invalid_x402_version",
+    "invalid_exact_evm_payload_from_address_kyt",
+    "invalid_exact_evm_payload_to_address_kyt",
+];
+
+/// A facilitator behind a URL.
+#[derive(Debug)]
+pub struct HttpFacilitator {
+    name: &'static str,
+    base_url: String,
+    client: reqwest::Client,
+    calls: Semaphore,
+}
+
+/// Why a call brought nothing that can be read.
+#[derive(Debug)]
+struct NoAnswer(String);
+
+impl HttpFacilitator {
+    /// A client for the facilitator at `base_url`, which is written `name` in the ledger.
+    ///
+    /// # Errors
+    /// When no TLS client can be built.
+    pub fn new(name: &'static str, base_url: &str) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .user_agent(concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Ok(Self {
+            name,
+            base_url,
+            client,
+            calls: Semaphore::new(MAX_CALLS),
+        })
+    }
+
+    /// One call: the status and the body of whatever came in time.
+    async fn post(
+        &self,
+        path: &str,
+        body: &str,
+        limit: Duration,
+    ) -> Result<(u16, Vec<u8>), NoAnswer> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let call = async {
+            let _place = self
+                .calls
+                .acquire()
+                .await
+                .map_err(|_| NoAnswer("stopping".to_owned()))?;
+            let response = self
+                .client
+                .post(format!("{}/{path}", self.base_url))
+                .header("content-type", "application/json")
+                .body(body.to_owned())
+                .send()
+                .await
+                // The error may hold the URL, never the body; the URL may hold an operator's key.
+                .map_err(|error| NoAnswer(error.without_url().to_string()))?;
+            let status = response.status().as_u16();
+            read_bounded(response).await.map(|body| (status, body))
+        };
+        timeout_at(deadline, call)
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {limit:?}"))))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &str,
+        limit: Duration,
+    ) -> Result<(u16, T), NoAnswer> {
+        let (status, answer) = self.post(path, body, limit).await?;
+        serde_json::from_slice(&answer)
+            .map(|answer| (status, answer))
+            .map_err(|_| {
+                NoAnswer(format!(
+                    "status {status} with a body that is no {path} answer"
+                ))
+            })
+    }
+}
+
+async fn read_bounded(mut response: reqwest::Response) -> Result<Vec<u8>, NoAnswer> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| NoAnswer(error.without_url().to_string()))?
+    {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(NoAnswer(format!(
+                "an answer of more than {MAX_ANSWER_BYTES} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[async_trait::async_trait]
+impl Facilitator for HttpFacilitator {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Retried once: verify moves nothing.
+    async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome {
+        let started = tokio::time::Instant::now();
+        let mut why = String::new();
+        for _ in 0..2 {
+            let left = timeout.saturating_sub(started.elapsed());
+            match self.ask::<VerifyResponse>("verify", call.body, left).await {
+                // As for settle: a refusal under a 5xx is a fault of theirs, not an answer.
+                Ok((status, answer)) if answer.is_valid || status < 500 => {
+                    return read_verify(answer);
+                }
+                Ok((status, _)) => why = format!("isValid false under status {status}"),
+                Err(NoAnswer(reason)) => why = reason,
+            }
+        }
+        VerifyOutcome::NoAnswer { why }
+    }
+
+    async fn settle(&self, call: Call<'_>, timeout: Duration) -> SettleOutcome {
+        match self
+            .ask::<SettlementResponse>("settle", call.body, timeout)
+            .await
+        {
+            Ok((status, answer)) => read_settle(status, &answer, &call),
+            Err(NoAnswer(why)) => SettleOutcome::Unclear {
+                why,
+                transaction: None,
+            },
+        }
+    }
+}
+
+fn read_verify(answer: VerifyResponse) -> VerifyOutcome {
+    if answer.is_valid {
+        let payer = answer
+            .payer
+            .as_deref()
+            .and_then(|payer| Address::from_str(payer).ok());
+        VerifyOutcome::Valid { payer }
+    } else {
+        VerifyOutcome::Invalid {
+            reason: reason(answer.invalid_reason.as_deref()),
+        }
+    }
+}
+
+/// Anything but an explicit success with a plausible hash, or an explicit refusal of the listed
+/// kind, is unclear.
+fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> SettleOutcome {
+    let transaction = B256::from_str(&answer.transaction)
+        .ok()
+        .filter(|hash| !hash.is_zero());
+    let reason = reason(answer.error_reason.as_deref());
+    if answer.success {
+        let other_network = !answer.network.is_empty()
+            && answer.network != call.network.caip2
+            && Some(answer.network.as_str()) != call.network.v1_name;
+        let other_payer = answer
+            .payer
+            .as_deref()
+            .and_then(|payer| Address::from_str(payer).ok())
+            .is_some_and(|payer| payer != call.payer);
+        return match transaction {
+            Some(transaction) if !other_network && !other_payer && status < 500 => {
+                SettleOutcome::Success { transaction }
+            }
+            _ => SettleOutcome::Unclear {
+                why: "success without a plausible transaction, network and payer".to_owned(),
+                transaction,
+            },
+        };
+    }
+    let nothing_moved = NOTHING_MOVED.contains(&reason.as_str());
+    if nothing_moved && answer.transaction.is_empty() && status < 500 {
+        return SettleOutcome::Refused { reason };
+    }
+    SettleOutcome::Unclear {
+        why: format!("success false, {reason}, status {status}"),
+        transaction,
+    }
+}
+
+/// A facilitator's reason as it may be shown and stored: a short code and nothing else.
+fn reason(text: Option<&str>) -> String {
+    let code: String = text
+        .unwrap_or("unspecified")
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.'))
+        .take(80)
+        .collect();
+    // A code this long without a separator could be a key or a signature that was sent back.
+    let opaque = code.split(['_', '-', '.']).any(|word| word.len() > 24);
+    if code.is_empty() || opaque {
+        "unspecified".to_owned()
+    } else {
+        code
+    }
+}

@@ -1,0 +1,73 @@
+//! The port to a facilitator: who checks a payment and moves the money.
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256};
+
+pub mod http;
+
+/// What verify said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyOutcome {
+    /// It would settle.
+    Valid {
+        /// Who pays, when it said so.
+        payer: Option<Address>,
+    },
+    /// It would not. No money moved.
+    Invalid {
+        /// The facilitator's reason.
+        reason: String,
+    },
+    /// Nothing that can be believed. No money moved.
+    NoAnswer {
+        /// What came instead, for the log.
+        why: String,
+    },
+}
+
+/// What settle said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettleOutcome {
+    /// The money moved in this transaction.
+    Success {
+        /// The transaction.
+        transaction: B256,
+    },
+    /// A refusal of the kind that means that nothing moved, with no transaction.
+    Refused {
+        /// The facilitator's reason.
+        reason: String,
+    },
+    /// Anything else: the money may have moved.
+    Unclear {
+        /// What came, for the log.
+        why: String,
+        /// A transaction that was named.
+        transaction: Option<B256>,
+    },
+}
+
+/// A call to a facilitator, ready to send: `{x402Version, paymentPayload, paymentRequirements}`.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The body.
+    pub body: &'a str,
+    /// The network of the offer, to compare with the answer: CAIP-2 id and name of version 1.
+    pub network: &'static crate::networks::Network,
+    /// Who pays.
+    pub payer: Address,
+}
+
+/// Who checks payments and moves the money.
+#[async_trait::async_trait]
+pub trait Facilitator: Send + Sync + std::fmt::Debug {
+    /// The name in the ledger.
+    fn name(&self) -> &'static str;
+
+    /// Asks whether the payment would settle. Free of consequences; may be repeated.
+    async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome;
+
+    /// Asks to move the money. Never repeated without asking the chain first.
+    async fn settle(&self, call: Call<'_>, timeout: Duration) -> SettleOutcome;
+}

@@ -1,0 +1,127 @@
+//! Where the bytes of images are kept: one object an image, under a key that its id decides.
+//!
+//! Objects are never listed on the way of a request and never deleted but by their row.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+
+use crate::ids::ImageId;
+
+/// A store of images.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<dyn ObjectStore>);
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+#[error("the image store failed: {0}")]
+pub struct StoreError(#[from] object_store::Error);
+
+impl Store {
+    /// A local directory, created when it isn't there. Files are synced before a put returns.
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn open_local(root: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(root)?;
+        Ok(Self(Arc::new(
+            LocalFileSystem::new_with_prefix(root)?.with_fsync(true),
+        )))
+    }
+
+    /// Memory; for tests.
+    pub fn in_memory() -> Self {
+        Self(Arc::new(InMemory::new()))
+    }
+
+    /// Keeps `bytes` as the image `id`; when it returns they are durable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put(&self, id: &ImageId, bytes: Bytes) -> Result<(), StoreError> {
+        self.0.put(&key(id), PutPayload::from_bytes(bytes)).await?;
+        Ok(())
+    }
+
+    /// The bytes of the image `id`; `None` when there are none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find(&self, id: &ImageId) -> Result<Option<Bytes>, StoreError> {
+        match self.0.get(&key(id)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the image `id`; one that is already gone counts as deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete(&self, id: &ImageId) -> Result<(), StoreError> {
+        match self.0.delete(&key(id)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the store answers, and would take an object.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let probe = Key::from("probe/readiness");
+        self.0
+            .put(&probe, PutPayload::from_static(b"pixtoll"))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Two levels of folders, so that no folder grows without bound.
+fn key(id: &ImageId) -> Key {
+    let text = id.as_str();
+    let (one, rest) = text.split_at_checked(2).unwrap_or((text, ""));
+    let (two, _) = rest.split_at_checked(2).unwrap_or((rest, ""));
+    Key::from(format!("images/{one}/{two}/{text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Randomness;
+
+    #[tokio::test]
+    async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in [
+            Store::open_local(folder.path()).unwrap(),
+            Store::in_memory(),
+        ] {
+            let id = ImageId::draw(&Randomness::seeded(1));
+            assert!(store.find(&id).await.unwrap().is_none());
+            store
+                .put(&id, Bytes::from_static(b"picture"))
+                .await
+                .unwrap();
+            assert_eq!(store.find(&id).await.unwrap().unwrap(), "picture");
+            store.delete(&id).await.unwrap();
+            store.delete(&id).await.unwrap();
+            assert!(store.find(&id).await.unwrap().is_none());
+            store.ping().await.unwrap();
+        }
+    }
+
+    #[test]
+    fn ids_that_differ_only_in_case_have_different_keys() {
+        let upper = ImageId::parse("ABcdefghijkl").unwrap();
+        let lower = ImageId::parse("abcdefghijkl").unwrap();
+        assert_ne!(key(&upper), key(&lower));
+    }
+}
