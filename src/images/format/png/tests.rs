@@ -1,0 +1,279 @@
+//! Each rule of the PNG walker, by the smallest file that breaks it.
+
+use super::super::samples::{actl, apng, fctl, fdat, idat, iend, ihdr, png, png_chunk, png_of};
+use super::super::{FormatError, limits};
+use super::*;
+
+fn assert_corrupt(bytes: &[u8], needle: &str) {
+    match probe(bytes) {
+        Err(FormatError::Corrupt {
+            format: Format::Png,
+            what,
+        }) if what.contains(needle) => {}
+        other => panic!("expected '{needle}', got {other:?}"),
+    }
+}
+
+/// An animated image of 4 by 4 whose chunks between header and end are given.
+fn animated(frames: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+    png_of(&[&[ihdr(4, 4, [8, 6]), actl(frames)], chunks, &[iend()]].concat())
+}
+
+#[test]
+fn still_and_animated_images_tell_their_size() {
+    let still = Probe {
+        format: Format::Png,
+        width: 3,
+        height: 2,
+        frames: 1,
+    };
+    assert_eq!(probe(&png(3, 2)), Ok(still));
+    let moving = Probe {
+        format: Format::Png,
+        width: 4,
+        height: 5,
+        frames: 3,
+    };
+    assert_eq!(probe(&apng(4, 5, 3)), Ok(moving));
+}
+
+#[test]
+fn a_default_image_outside_of_the_animation_is_no_frame() {
+    let bytes = animated(1, &[idat(), fctl(0, [2, 2, 2, 2]), fdat(1)]);
+    assert_eq!(probe(&bytes).map(|probe| probe.frames), Ok(1));
+}
+
+#[test]
+fn bit_depths_go_with_colour_types() {
+    for colour in 0..=8 {
+        for depth in 0..=17 {
+            let palette = png_chunk(b"PLTE", &[0; 6]);
+            let bytes = png_of(&[ihdr(1, 1, [depth, colour]), palette, idat(), iend()]);
+            let known = match colour {
+                0 => [1, 2, 4, 8, 16].contains(&depth),
+                3 => [1, 2, 4, 8].contains(&depth),
+                2 | 4 | 6 => [8, 16].contains(&depth),
+                _ => false,
+            };
+            assert_eq!(
+                probe(&bytes).is_ok(),
+                known,
+                "depth {depth}, colour {colour}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_header_is_checked() {
+    assert_corrupt(&png(0, 1), "side of zero");
+    assert_corrupt(&png(1, 0), "side of zero");
+    assert_corrupt(
+        &png_of(&[idat(), ihdr(1, 1, [8, 2]), iend()]),
+        "where IHDR has to be",
+    );
+    let short = png_chunk(b"IHDR", &[0; 12]);
+    assert_corrupt(&png_of(&[short, idat(), iend()]), "has 12 bytes, not 13");
+    for (at, value) in [(10, 1), (11, 1), (12, 2)] {
+        let mut body = [0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0];
+        body[at] = value;
+        assert_corrupt(
+            &png_of(&[png_chunk(b"IHDR", &body), idat(), iend()]),
+            "asks for",
+        );
+    }
+}
+
+#[test]
+fn every_checksum_counts_even_of_chunks_that_are_stepped_over() {
+    let text = png_chunk(b"tEXt", b"Title\0x");
+    let whole = png_of(&[ihdr(1, 1, [8, 2]), text, idat(), iend()]);
+    assert!(probe(&whole).is_ok());
+    for at in 8..whole.len() {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x01;
+        assert!(probe(&bent).is_err(), "a flipped bit at {at} was accepted");
+    }
+}
+
+#[test]
+fn chunks_keep_their_order() {
+    let head = || ihdr(1, 1, [8, 2]);
+    let text = || png_chunk(b"tEXt", b"a\0b");
+    let palette = || png_chunk(b"PLTE", &[0; 3]);
+    assert_corrupt(&png_of(&[head(), iend()]), "before there is any image data");
+    assert_corrupt(
+        &png_of(&[head(), png_chunk(b"IDAT", b""), iend()]),
+        "any image data",
+    );
+    assert_corrupt(
+        &png_of(&[head(), idat(), text(), idat(), iend()]),
+        "apart from",
+    );
+    assert_corrupt(&png_of(&[head(), head(), idat(), iend()]), "not first");
+    assert_corrupt(
+        &png_of(&[head(), png_chunk(b"ABCD", b""), idat(), iend()]),
+        "not known",
+    );
+    assert_corrupt(
+        &png_of(&[head(), idat(), palette(), iend()]),
+        "after the image data",
+    );
+    assert_corrupt(
+        &png_of(&[head(), palette(), palette(), idat(), iend()]),
+        "second palette",
+    );
+    assert_corrupt(
+        &png_of(&[head(), idat(), png_chunk(b"IEND", b"x")]),
+        "has 1 bytes, not 0",
+    );
+    assert_corrupt(
+        &png_of(&[ihdr(1, 1, [8, 3]), idat(), iend()]),
+        "without the palette",
+    );
+    for len in [0, 1, 4, 769, 771] {
+        let palette = png_chunk(b"PLTE", &vec![0; len]);
+        assert_corrupt(&png_of(&[head(), palette, idat(), iend()]), "no palette");
+    }
+}
+
+#[test]
+fn what_is_no_chunk_is_refused_before_its_length_is_believed() {
+    let start = png_of(&[ihdr(1, 1, [8, 2])]);
+    assert_corrupt(
+        &[&start[..], b"\0\0\0\x01ID4T\0"].concat(),
+        "should be a chunk",
+    );
+    assert_corrupt(
+        &[&start[..], b"\xff\xff\xff\xffIDAT\0"].concat(),
+        "length 4294967295",
+    );
+    assert_corrupt(
+        &[&start[..], b"\x7f\xff\xff\xffIDAT\0"].concat(),
+        "1 are left",
+    );
+}
+
+#[test]
+fn an_animation_holds_the_frames_that_it_announces() {
+    let whole = [4, 4, 0, 0];
+    let first = || vec![fctl(0, whole), idat()];
+    let with = |rest: &[Vec<u8>]| [&first()[..], rest].concat();
+    assert_corrupt(&animated(0, &first()), "announces no frames");
+    assert_corrupt(&animated(2, &first()), "comes after 1 frames");
+    assert_corrupt(
+        &animated(1, &with(&[fctl(1, whole), fdat(2)])),
+        "comes after 2 frames",
+    );
+    assert_corrupt(
+        &animated(2, &with(&[fctl(2, whole), fdat(3)])),
+        "sequence number 2, not 1",
+    );
+    assert_corrupt(
+        &animated(2, &with(&[fctl(1, whole), fdat(1)])),
+        "sequence number 1, not 2",
+    );
+    assert_corrupt(&animated(1, &with(&[fdat(1)])), "belongs to no frame");
+    assert_corrupt(
+        &animated(2, &with(&[fctl(1, whole)])),
+        "before there is any image data",
+    );
+    let hungry = [fctl(1, whole), fctl(2, whole), fdat(3)];
+    assert_corrupt(
+        &animated(3, &with(&hungry)),
+        "follows an image without data",
+    );
+    assert_corrupt(
+        &animated(2, &[fctl(0, whole), fctl(1, whole), idat()]),
+        "default image",
+    );
+    assert_corrupt(
+        &animated(1, &[fctl(0, [3, 4, 0, 0]), idat()]),
+        "default image",
+    );
+    assert_corrupt(
+        &animated(1, &[actl(1), fctl(0, whole), idat()]),
+        "second one",
+    );
+    let unannounced = png_of(&[ihdr(4, 4, [8, 6]), fctl(0, whole), idat(), iend()]);
+    assert_corrupt(&unannounced, "no acTL chunk");
+    for rect in [
+        [0, 1, 0, 0],
+        [1, 0, 0, 0],
+        [3, 4, 2, 0],
+        [4, 3, 0, 2],
+        [1, 1, u32::MAX, 0],
+    ] {
+        assert_corrupt(
+            &animated(2, &with(&[fctl(1, rect), fdat(2)])),
+            "puts a frame",
+        );
+    }
+}
+
+#[test]
+fn sides_and_pixels_are_limited() {
+    assert!(probe(&png(16_384, 1)).is_ok());
+    assert!(probe(&png(1, 16_384)).is_ok());
+    assert!(probe(&png(10_000, 5_000)).is_ok());
+    for (width, height) in [(16_385, 1), (1, 16_385), (u32::MAX, u32::MAX)] {
+        let error = FormatError::SideTooLong {
+            width,
+            height,
+            limit: limits::MAX_SIDE,
+        };
+        assert_eq!(probe(&png(width, height)), Err(error));
+    }
+    let (frames_pixels, limit) = (50_010_000, limits::MAX_PIXELS);
+    let error = FormatError::TooManyPixels {
+        width: 10_000,
+        height: 5_001,
+        frames_pixels,
+        limit,
+    };
+    assert_eq!(probe(&png(10_000, 5_001)), Err(error));
+}
+
+#[test]
+fn frames_are_limited_in_number_and_in_their_sum() {
+    assert_eq!(
+        probe(&apng(1, 1, 1_000)).map(|probe| probe.frames),
+        Ok(1_000)
+    );
+    for frames in [1_001, 100_000] {
+        let error = FormatError::TooManyFrames {
+            frames,
+            limit: limits::MAX_FRAMES,
+        };
+        assert_eq!(probe(&apng(1, 1, frames)), Err(error));
+    }
+    assert!(probe(&apng(1_000, 500, 100)).is_ok());
+    let error = probe(&apng(1_000, 500, 101));
+    assert!(matches!(
+        error,
+        Err(FormatError::TooManyPixels {
+            frames_pixels: 50_500_000,
+            ..
+        })
+    ));
+    // The default image costs its pixels although it is never shown.
+    let rest = [idat(), fctl(0, [4_999, 5_000, 0, 0]), fdat(1), iend()];
+    let head = [ihdr(5_000, 5_000, [8, 6]), actl(1)];
+    assert!(probe(&png_of(&[&head[..], &rest].concat())).is_ok());
+    let rest = [
+        idat(),
+        fctl(0, [5_000, 5_000, 0, 0]),
+        fdat(1),
+        fctl(2, [1, 1, 0, 0]),
+        fdat(3),
+    ];
+    let head = [ihdr(5_000, 5_000, [8, 6]), actl(2)];
+    let error = probe(&png_of(&[&head[..], &rest, &[iend()]].concat()));
+    assert!(matches!(
+        error,
+        Err(FormatError::TooManyPixels {
+            frames_pixels: 50_000_001,
+            ..
+        })
+    ));
+}

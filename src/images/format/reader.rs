@@ -1,0 +1,188 @@
+//! A cursor over untrusted bytes. Every read names what it reads, so that running out of bytes
+//! becomes a sentence with an offset; nothing here can panic or read out of bounds.
+
+use std::fmt;
+
+use super::FormatError;
+use crate::model::image::Format;
+
+/// Reads forward only; offsets in messages count from the start of the file.
+pub(super) struct Reader<'a> {
+    format: Format,
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(format: Format, bytes: &'a [u8]) -> Self {
+        Self {
+            format,
+            bytes,
+            offset: 0,
+        }
+    }
+
+    /// Where the next read begins, counted from the start of the file.
+    pub(super) const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// How many bytes are left in the file, or in the section that this reader covers.
+    pub(super) const fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All bytes that are left, without moving.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The error that this container is corrupt, for the reason given.
+    pub(super) fn corrupt(&self, what: fmt::Arguments<'_>) -> FormatError {
+        FormatError::Corrupt {
+            format: self.format,
+            what: what.to_string(),
+        }
+    }
+
+    /// The next `len` bytes.
+    pub(super) fn take(
+        &mut self,
+        len: usize,
+        what: impl fmt::Display,
+    ) -> Result<&'a [u8], FormatError> {
+        let Some((taken, rest)) = self.bytes.split_at_checked(len) else {
+            let (offset, left) = (self.offset, self.left());
+            return Err(self.corrupt(format_args!(
+                "the {what} at byte {offset} needs {len} bytes and {left} are left"
+            )));
+        };
+        self.bytes = rest;
+        self.offset = self.offset.saturating_add(len);
+        Ok(taken)
+    }
+
+    /// A reader over the next `len` bytes, which it can't leave.
+    pub(super) fn section(
+        &mut self,
+        len: usize,
+        what: impl fmt::Display,
+    ) -> Result<Self, FormatError> {
+        let offset = self.offset;
+        let bytes = self.take(len, what)?;
+        Ok(Self {
+            format: self.format,
+            bytes,
+            offset,
+        })
+    }
+
+    /// The next `N` bytes as an array.
+    pub(super) fn array<const N: usize>(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<[u8; N], FormatError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, what)?);
+        Ok(array)
+    }
+
+    /// One byte.
+    pub(super) fn u8(&mut self, what: impl fmt::Display) -> Result<u8, FormatError> {
+        self.array(what).map(u8::from_be_bytes)
+    }
+
+    /// Two bytes, the high one first.
+    pub(super) fn u16_be(&mut self, what: impl fmt::Display) -> Result<u16, FormatError> {
+        self.array(what).map(u16::from_be_bytes)
+    }
+
+    /// Two bytes, the low one first.
+    pub(super) fn u16_le(&mut self, what: impl fmt::Display) -> Result<u16, FormatError> {
+        self.array(what).map(u16::from_le_bytes)
+    }
+
+    /// Three bytes, the low one first.
+    pub(super) fn u24_le(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+        self.array(what)
+            .map(|[low, middle, high]| u32::from_le_bytes([low, middle, high, 0]))
+    }
+
+    /// Four bytes, the high one first.
+    pub(super) fn u32_be(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+        self.array(what).map(u32::from_be_bytes)
+    }
+
+    /// Four bytes, the low one first.
+    pub(super) fn u32_le(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    /// The byte `ahead` places after the next one, without moving.
+    pub(super) fn peek(&self, ahead: usize) -> Option<u8> {
+        self.bytes.get(ahead).copied()
+    }
+
+    /// Moves to the next occurrence of `byte`, or says `false` and moves to the end.
+    pub(super) fn skip_to(&mut self, byte: u8) -> bool {
+        let found = self.bytes.iter().position(|candidate| *candidate == byte);
+        let distance = found.unwrap_or(self.bytes.len());
+        self.bytes = self.bytes.get(distance..).unwrap_or_default();
+        self.offset = self.offset.saturating_add(distance);
+        found.is_some()
+    }
+
+    /// Checks that the section was read to its end.
+    pub(super) fn finish(&self, what: impl fmt::Display) -> Result<(), FormatError> {
+        let (offset, left) = (self.offset, self.left());
+        if left > 0 {
+            return Err(self.corrupt(format_args!(
+                "the {what} has {left} bytes too many at byte {offset}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_in_the_order_asked_for() {
+        let mut reader = Reader::new(Format::Png, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(reader.u16_be("a"), Ok(0x0102));
+        assert_eq!(reader.u16_le("b"), Ok(0x0403));
+        assert_eq!(reader.u32_be("c"), Ok(0x0506_0708));
+        assert_eq!(reader.u24_le("d"), Ok(0x000b_0a09));
+        assert_eq!((reader.offset(), reader.left()), (11, 2));
+        assert_eq!((reader.peek(1), reader.peek(2)), (Some(13), None));
+        assert!(reader.u32_le("e").is_err());
+        assert_eq!(reader.u8("f"), Ok(12), "a failed read takes nothing");
+    }
+
+    #[test]
+    fn a_section_ends_where_it_was_said_to_end_and_keeps_the_file_offsets() {
+        let mut reader = Reader::new(Format::Gif, &[0; 10]);
+        reader.take(4, "head").unwrap();
+        let mut section = reader.section(3, "block").unwrap();
+        assert_eq!(section.offset(), 4);
+        assert!(section.finish("block").is_err());
+        let error = section.take(4, "name").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "The GIF image is corrupt: the name at byte 4 needs 4 bytes and 3 are left."
+        );
+        assert!(reader.section(usize::MAX, "block").is_err());
+    }
+
+    #[test]
+    fn skipping_finds_the_byte_or_the_end() {
+        let mut reader = Reader::new(Format::Jpeg, &[1, 2, 0xff, 3]);
+        assert!(reader.skip_to(0xff));
+        assert_eq!(reader.offset(), 2);
+        reader.take(1, "marker").unwrap();
+        assert!(!reader.skip_to(0xff));
+        assert_eq!((reader.offset(), reader.left()), (4, 0));
+    }
+}

@@ -1,0 +1,435 @@
+//! Images: bytes are checked, get an id, are stored, and become public. What an upload costs is no
+//! concern of this module: it knows grants, not payments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+use crate::db::grants::{self, Reservation};
+use crate::db::{Db, DbError, images};
+use crate::ids::ImageId;
+use crate::kill::kill_point;
+use crate::model::image::{Image, ImageState};
+use crate::model::payment::{Grant, PaymentId};
+use crate::model::token::UploadToken;
+use crate::random::Randomness;
+use crate::secrets::{Domain, SecretKey, sha256_hex};
+use crate::store::{Store, StoreError};
+use crate::tiers::Tier;
+
+pub mod format;
+
+use format::{FormatError, Probe};
+
+/// How long an upload may hold a use of a token.
+const RESERVATION: Duration = Duration::from_secs(300);
+/// How long an upload waits for another one that holds the last use.
+const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(50);
+/// How long an answer of the store counts for readiness.
+const READY_FOR: Duration = Duration::from_secs(2);
+
+/// Why a file is not taken: the sender has to send another one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request carries no file.
+    #[error(
+        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type."
+    )]
+    NoFile,
+    /// The file is larger than the tier takes.
+    #[error("The image has {bytes} bytes{}; tier {tier} takes {limit}.", if *.at_least { " or more" } else { "" })]
+    TooLarge {
+        /// Its length, as far as it was read.
+        bytes: u64,
+        /// Whether reading stopped there.
+        at_least: bool,
+        /// The limit.
+        limit: u64,
+        /// The tier.
+        tier: String,
+    },
+    /// The bytes are no image that is taken.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// Why an upload failed. Nothing was stored, and no use of a token was spent.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The file is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No such token.
+    #[error("This upload token is not known: get one from POST /api/upload/token.")]
+    BadToken,
+    /// The token's time is over.
+    #[error(
+        "This upload token expired at {at}: present the same payment again for a fresh one, without paying again."
+    )]
+    TokenExpired {
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// The token's uploads are spent on other bytes.
+    #[error("This upload token was already used for another image.")]
+    TokenUsed,
+    /// Another upload holds the token's last use.
+    #[error("Another upload with this token is under way: repeat this request.")]
+    TokenBusy,
+    /// The database failed.
+    #[error("The image could not be recorded; nothing was stored. Send the same request again.")]
+    Database(#[from] DbError),
+    /// The store failed.
+    #[error("The image could not be stored; nothing was kept. Send the same request again.")]
+    Store(#[from] StoreError),
+    /// A task was stopped with the process.
+    #[error("The upload was interrupted; send the same request again.")]
+    Interrupted,
+}
+
+/// Bytes that were found to be an image that a tier takes.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    bytes: Bytes,
+    probe: Probe,
+    sha256: String,
+}
+
+impl Checked {
+    /// SHA-256 of the uploaded bytes.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Length of the uploaded bytes.
+    pub fn size_bytes(&self) -> u64 {
+        u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Checks bytes against a tier's size and the rules for images, off the async threads.
+///
+/// # Errors
+/// [`UploadError`] says what to send instead.
+pub async fn check(bytes: Bytes, tier: &str, max_bytes: u64) -> Result<Checked, UploadError> {
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if length > max_bytes {
+        let tier = tier.to_owned();
+        return Err(Refusal::TooLarge {
+            bytes: length,
+            at_least: false,
+            limit: max_bytes,
+            tier,
+        }
+        .into());
+    }
+    tokio::task::spawn_blocking(move || {
+        let probe = format::probe(&bytes).map_err(Refusal::from)?;
+        let sha256 = sha256_hex(&bytes);
+        Ok(Checked {
+            bytes,
+            probe,
+            sha256,
+        })
+    })
+    .await
+    .map_err(|_| UploadError::Interrupted)?
+}
+
+/// The images of a deployment.
+#[derive(Debug)]
+pub struct Images {
+    db: Db,
+    store: Store,
+    key: SecretKey,
+    clock: Arc<dyn Clock>,
+    randomness: Randomness,
+    ready_at: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Images {
+    /// Images in these ports.
+    pub fn new(
+        db: Db,
+        store: Store,
+        key: SecretKey,
+        clock: Arc<dyn Clock>,
+        randomness: Randomness,
+    ) -> Self {
+        Self {
+            db,
+            store,
+            key,
+            clock,
+            randomness,
+            ready_at: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// Whether an upload could be stored now. The answer may be two seconds old.
+    ///
+    /// # Errors
+    /// [`UploadError`] when it could not.
+    pub async fn ready(&self) -> Result<(), UploadError> {
+        let mut ready_at = self.ready_at.lock().await;
+        if ready_at.is_some_and(|at| at.elapsed() < READY_FOR) {
+            return Ok(());
+        }
+        *ready_at = None;
+        self.db.ping().await?;
+        self.store.ping().await?;
+        *ready_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Stores and publishes an image of a tier without a price.
+    ///
+    /// # Errors
+    /// [`UploadError`]; then nothing is public.
+    pub async fn upload_free(
+        self: &Arc<Self>,
+        tier: &Tier,
+        checked: Checked,
+    ) -> Result<Image, UploadError> {
+        let images = Arc::clone(self);
+        let (name, keep) = (tier.name.to_string(), tier.keep);
+        // In a task of its own: a client that goes away leaves no half of an image behind.
+        tokio::spawn(async move {
+            let now = images.clock.now();
+            let image = images.draft(&checked, &name, None, now);
+            images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
+            images.put_or_discard(&image.id, checked.bytes).await?;
+            let now = images.clock.now();
+            let expires = keep.end(now);
+            if !images::publish_free(&images.db, &image.id, now, expires).await? {
+                return Err(UploadError::Interrupted);
+            }
+            Ok(public(image, now, expires))
+        })
+        .await
+        .map_err(|_| UploadError::Interrupted)?
+    }
+
+    /// The grant of a token, before its body is read.
+    ///
+    /// # Errors
+    /// An unknown token, and one that expired at `arrived` without having been used: a used one may
+    /// still be presented with the same bytes again.
+    pub async fn find_token(
+        &self,
+        token: &UploadToken,
+        arrived: Timestamp,
+    ) -> Result<Grant, UploadError> {
+        let grant = grants::find_by_token_hash(&self.db, &token.hash())
+            .await?
+            .ok_or(UploadError::BadToken)?;
+        if grant.used == 0 {
+            refuse_expired(&grant, arrived)?;
+        }
+        Ok(grant)
+    }
+
+    /// Uploads against a grant: the same bytes again are the same image and cost nothing.
+    ///
+    /// # Errors
+    /// [`UploadError`]; then no use was spent.
+    pub async fn upload_granted(
+        self: &Arc<Self>,
+        grant: Grant,
+        arrived: Timestamp,
+        checked: Checked,
+    ) -> Result<Image, UploadError> {
+        if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
+            return Ok(image);
+        }
+        refuse_expired(&grant, arrived)?;
+        let images = Arc::clone(self);
+        tokio::spawn(async move { images.reserve_and_publish(&grant, checked).await })
+            .await
+            .map_err(|_| UploadError::Interrupted)?
+    }
+
+    async fn reserve_and_publish(
+        &self,
+        grant: &Grant,
+        checked: Checked,
+    ) -> Result<Image, UploadError> {
+        let deadline = Instant::now() + WAIT_FOR_OTHER;
+        let image = loop {
+            let now = self.clock.now();
+            let image = self.draft(
+                &checked,
+                &grant.product.tier,
+                Some(grant.payment_id.clone()),
+                now,
+            );
+            kill_point!("token.reserve.before");
+            match grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await? {
+                Reservation::Held => break image,
+                Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Reservation::Busy => return Err(UploadError::TokenBusy),
+                Reservation::UsedUp => {
+                    let same = self.find_same(&grant.payment_id, &checked).await?;
+                    return same.ok_or(UploadError::TokenUsed);
+                }
+            }
+        };
+        kill_point!("token.reserve.after");
+        self.put_or_discard(&image.id, checked.bytes).await?;
+        kill_point!("token.publish.before");
+        let now = self.clock.now();
+        let expires = grant.keep.end(now);
+        if !grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await? {
+            // The reservation lapsed and another upload has the use.
+            self.discard(&image.id).await;
+            return Err(UploadError::TokenUsed);
+        }
+        kill_point!("token.publish.after");
+        Ok(public(image, now, expires))
+    }
+
+    /// Writes the pending row of the image that `payment_id` is going to publish.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn stage(
+        &self,
+        checked: &Checked,
+        tier: &str,
+        payment_id: &PaymentId,
+    ) -> Result<ImageId, UploadError> {
+        let image = self.draft(checked, tier, Some(payment_id.clone()), self.clock.now());
+        images::insert_pending(&self.db, &image, None).await?;
+        Ok(image.id)
+    }
+
+    /// Stores the bytes of a staged image, durably, under its final key. It stays unreachable.
+    ///
+    /// # Errors
+    /// [`UploadError::Store`].
+    pub async fn store(&self, id: &ImageId, checked: &Checked) -> Result<(), UploadError> {
+        Ok(self.store.put(id, checked.bytes.clone()).await?)
+    }
+
+    /// Gives up a pending image, row and object. What can't be removed now, the reaper removes.
+    pub async fn discard(&self, id: &ImageId) {
+        if let Err(error) = images::discard(&self.db, id).await {
+            tracing::warn!(image.id = %id, %error, "a pending image could not be given up");
+        }
+        self.delete_object(id).await;
+    }
+
+    /// Removes the object of an image whose row was given up already.
+    pub async fn delete_object(&self, id: &ImageId) {
+        if let Err(error) = self.store.delete(id).await {
+            tracing::warn!(image.id = %id, %error, "an object could not be deleted");
+        }
+    }
+
+    /// The image with this id, when it is public now.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn find_public(&self, id: &ImageId) -> Result<Option<Image>, UploadError> {
+        let now = self.clock.now();
+        Ok(images::find(&self.db, id)
+            .await?
+            .filter(|image| image.is_public(now)))
+    }
+
+    /// The bytes of an image.
+    ///
+    /// # Errors
+    /// [`UploadError::Store`].
+    pub async fn load_bytes(&self, image: &Image) -> Result<Option<Bytes>, UploadError> {
+        Ok(self.store.find(&image.id).await?)
+    }
+
+    /// The newest image that a payment published.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn find_published(&self, payment: &PaymentId) -> Result<Option<Image>, UploadError> {
+        Ok(images::find_published_by_payment(&self.db, payment)
+            .await?
+            .into_iter()
+            .next())
+    }
+
+    /// The token by which an image can be deleted: derived, never stored.
+    pub fn delete_token(&self, id: &ImageId) -> String {
+        self.key
+            .derive_hex(Domain::DeleteToken, &[id.as_str().as_bytes()])
+            .chars()
+            .take(40)
+            .collect()
+    }
+
+    async fn find_same(
+        &self,
+        payment: &PaymentId,
+        checked: &Checked,
+    ) -> Result<Option<Image>, UploadError> {
+        let now = self.clock.now();
+        let published = images::find_published_by_payment(&self.db, payment).await?;
+        Ok(published
+            .into_iter()
+            .find(|image| image.upload_sha256 == checked.sha256 && image.is_public(now)))
+    }
+
+    async fn put_or_discard(&self, id: &ImageId, bytes: Bytes) -> Result<(), UploadError> {
+        kill_point!("image.put.before");
+        if let Err(error) = self.store.put(id, bytes).await {
+            self.discard(id).await;
+            return Err(error.into());
+        }
+        kill_point!("image.put.after");
+        Ok(())
+    }
+
+    fn draft(
+        &self,
+        checked: &Checked,
+        tier: &str,
+        payment_id: Option<PaymentId>,
+        now: Timestamp,
+    ) -> Image {
+        Image {
+            id: ImageId::draw(&self.randomness),
+            state: ImageState::Pending,
+            format: checked.probe.format,
+            size_bytes: u64::try_from(checked.bytes.len()).unwrap_or(u64::MAX),
+            width: checked.probe.width,
+            height: checked.probe.height,
+            sha256: checked.sha256.clone(),
+            upload_sha256: checked.sha256.clone(),
+            tier: tier.to_owned(),
+            payment_id,
+            created_at: now,
+            published_at: None,
+            expires_at: None,
+        }
+    }
+}
+
+fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {
+    if arrived >= grant.token_expires {
+        return Err(UploadError::TokenExpired {
+            at: grant.token_expires,
+        });
+    }
+    Ok(())
+}
+
+fn public(image: Image, now: Timestamp, expires: Option<Timestamp>) -> Image {
+    Image {
+        state: ImageState::Live,
+        published_at: Some(now),
+        expires_at: expires,
+        ..image
+    }
+}
