@@ -1,0 +1,569 @@
+//! The calls: verify, settle, and the chain. Each is written down first, and each answer moves the row
+//! or doesn't, by the table alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::examine::WATCH_MARGIN;
+use super::{PayError, Payments, Presentation, Visit};
+use crate::chain::{Query, Verdict, judge};
+use crate::clock::{Clock, Timestamp};
+use crate::db::payments::{self as rows, Binding, NewGrant, Patch, Settlement, SettlementRecord};
+use crate::db::{Db, DbError};
+use crate::facilitator::{Call, SettleOutcome, VerifyOutcome};
+use crate::images::{Checked, Refusal, UploadError};
+use crate::kill::kill_point;
+use crate::model::payment::{
+    Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, Transfer, transition,
+};
+use crate::model::token::UploadToken;
+
+/// How long a settle call may take. Its request waits shorter.
+const SETTLE_LIFE: Duration = Duration::from_secs(90);
+/// Time that a transfer needs: with less left of its window, settle is not called.
+const LEAST_SETTLE_WINDOW: Duration = Duration::from_secs(6);
+/// How often a lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_millis(1500);
+/// The first pause between two looks at an open payment.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a proof is carried to a row that others move at the same time.
+const SETTLE_TRIES: u32 = 20;
+
+/// A lease that is renewed until this is dropped.
+struct Lease(AbortHandle);
+
+impl Lease {
+    fn keep(db: Db, clock: Arc<dyn Clock>, id: PaymentId, attempt: i64) -> Self {
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW_EVERY).await;
+                match rows::renew(&db, &id, attempt, clock.now().plus(LEASE)).await {
+                    Ok(true) => {}
+                    // Whoever took it over decides now; our next move will find that out.
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::warn!(payment.id = %id, %error, "a lease was not renewed")
+                    }
+                }
+            }
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Payments {
+    fn lease(&self, row: &Payment) -> Lease {
+        Lease::keep(
+            self.db.clone(),
+            Arc::clone(&self.clock),
+            row.id.clone(),
+            row.attempt,
+        )
+    }
+
+    /// From `received` through verify, and on.
+    pub(super) async fn drive_received(
+        self: &Arc<Self>,
+        mut row: Payment,
+        presentation: &Presentation,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        let lease = self.lease(&row);
+        let checked = presentation
+            .body
+            .as_ref()
+            .and_then(|body| body.checked.as_ref().ok());
+        if let (ProductKind::Upload, Some(checked)) = (row.product.kind, checked) {
+            kill_point!("image.stage.before");
+            let image = self
+                .images
+                .stage(checked, &row.product.tier, &row.id)
+                .await?;
+            if !rows::attach_image(&self.db, &row, &image).await? {
+                self.images.discard(&image).await;
+                return Ok(());
+            }
+            row.image_id = Some(image);
+            kill_point!("image.stage.after");
+        }
+        kill_point!("verify.call.before");
+        let outcome = self
+            .facilitator
+            .verify(call(&row), self.settings.timeout)
+            .await;
+        kill_point!("verify.call.after");
+        match outcome {
+            VerifyOutcome::NoAnswer { why } => {
+                tracing::warn!(payment.id = %row.id, why, "the facilitator gave no answer to verify");
+                drop(lease);
+                rows::hand_back(&self.db, &row, row.next_look, row.looks).await?;
+                Err(PayError::Unavailable)
+            }
+            VerifyOutcome::Invalid { reason } => self.reject(&row, reason).await,
+            VerifyOutcome::Valid { payer }
+                if payer.is_some_and(|payer| payer != row.authorization.from) =>
+            {
+                self.reject(&row, "payer_mismatch".to_owned()).await
+            }
+            VerifyOutcome::Valid { .. } => self.bind(row, presentation, visit).await,
+        }
+    }
+
+    async fn reject(&self, row: &Payment, reason: String) -> Result<(), PayError> {
+        let patch = Patch {
+            reason: Some(reason.clone()),
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            discard_image: row.image_id.clone(),
+            ..Patch::default()
+        };
+        self.advance(row, Event::VerifyRefused, &patch).await?;
+        Err(PayError::Invalid { reason })
+    }
+
+    /// Binds proofs and id to a payment that verify accepted. An id that another payment owns means
+    /// that this one is not needed.
+    async fn bind(
+        self: &Arc<Self>,
+        row: Payment,
+        presentation: &Presentation,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        let Some(step) = transition(row.state, Event::VerifyAccepted) else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let until = row
+            .valid_before()
+            .plus(WATCH_MARGIN)
+            .plus(self.settings.token_ttl);
+        let proofs = presentation.evidence.proofs(&self.key, &row.id, until);
+        let id = presentation.evidence.id_hash(&self.key);
+        let body = presentation.body_sha256();
+        kill_point!("payment.verified.before");
+        let binding =
+            rows::bind_verified(&self.db, step, &row, &proofs, id.as_deref(), body, now).await?;
+        kill_point!("payment.verified.after");
+        match binding {
+            Binding::Bound => {
+                visit.drove = Some(row.id.clone());
+                let row = Payment {
+                    state: step.to(),
+                    ..row
+                };
+                self.drive_verified(row, presentation, visit).await
+            }
+            Binding::Lost => Ok(()),
+            Binding::Taken(owner) => {
+                self.release(&row, "another payment has this id").await?;
+                if !owner.same_purchase {
+                    return Err(PayError::Conflict);
+                }
+                visit.payment_id = Some(owner.payment_id);
+                visit.is_owner = true;
+                Ok(())
+            }
+        }
+    }
+
+    async fn release(&self, row: &Payment, reason: &str) -> Result<(), PayError> {
+        let patch = Patch {
+            reason: Some(reason.to_owned()),
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            discard_image: row.image_id.clone(),
+            ..Patch::default()
+        };
+        self.advance(row, Event::GivenUp, &patch).await?;
+        Ok(())
+    }
+
+    /// Takes over a payment that was verified by a process that is gone.
+    pub(super) async fn go_on(
+        self: &Arc<Self>,
+        row: Payment,
+        presentation: &Presentation,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        let checked = presentation.body.as_ref().map(|body| body.checked.as_ref());
+        if row.product.kind == ProductKind::Upload {
+            match checked {
+                None => return Err(UploadError::from(Refusal::NoFile).into()),
+                Some(Err(refusal)) => return Err(UploadError::from(refusal.clone()).into()),
+                Some(Ok(_)) => {}
+            }
+        }
+        let Some(mut row) = rows::claim(&self.db, &row, self.clock.now(), LEASE).await? else {
+            return Ok(());
+        };
+        visit.payment_id = Some(row.id.clone());
+        visit.drove = Some(row.id.clone());
+        if let (ProductKind::Upload, Some(Ok(checked))) = (row.product.kind, checked) {
+            // The bytes may be others than those of the process that is gone.
+            let image = self
+                .images
+                .stage(checked, &row.product.tier, &row.id)
+                .await?;
+            if !rows::attach_image(&self.db, &row, &image).await? {
+                self.images.discard(&image).await;
+                return Ok(());
+            }
+            if let Some(old) = row.image_id.replace(image) {
+                self.images.discard(&old).await;
+            }
+        }
+        self.drive_verified(row, presentation, visit).await
+    }
+
+    /// From `verified` through settle.
+    async fn drive_verified(
+        self: &Arc<Self>,
+        row: Payment,
+        presentation: &Presentation,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        let lease = self.lease(&row);
+        let checked = presentation
+            .body
+            .as_ref()
+            .and_then(|body| body.checked.as_ref().ok());
+        if let (Some(image), Some(checked)) = (&row.image_id, checked) {
+            self.store_image(&row, image, checked).await?;
+        }
+        let now = self.clock.now();
+        if now.plus(LEAST_SETTLE_WINDOW) >= row.valid_before() {
+            self.release(&row, super::examine::reasons::VALID_BEFORE)
+                .await?;
+            return Err(PayError::Invalid {
+                reason: super::examine::reasons::VALID_BEFORE.to_owned(),
+            });
+        }
+        let patch = Patch {
+            settle_called: Some(now),
+            body_sha256: presentation.body_sha256().map(str::to_owned),
+            next_look: Some(now.plus(FIRST_PAUSE)),
+            lease_until: Some(now.plus(LEASE)),
+            ..Patch::default()
+        };
+        kill_point!("payment.settling.before");
+        let Some(row) = self.advance(&row, Event::SettleStarted, &patch).await? else {
+            return Ok(());
+        };
+        kill_point!("payment.settling.after");
+        // After a wait that brought nothing, this request has no time left to ask again.
+        visit.driven = !self.settle(row, lease).await;
+        Ok(())
+    }
+
+    async fn store_image(
+        &self,
+        row: &Payment,
+        image: &crate::ids::ImageId,
+        checked: &Checked,
+    ) -> Result<(), PayError> {
+        kill_point!("image.store.before");
+        if let Err(error) = self.images.store(image, checked).await {
+            self.release(row, "the image could not be stored").await?;
+            return Err(error.into());
+        }
+        kill_point!("image.store.after");
+        Ok(())
+    }
+
+    /// Calls settle in a task of its own, and waits as long as a request waits. When that ends
+    /// without an answer the row is `unknown`, and the call lives on: a success that it still brings
+    /// counts like any other proof, a refusal doesn't. `true`: it answered in time.
+    async fn settle(self: &Arc<Self>, row: Payment, lease: Lease) -> bool {
+        let payments = Arc::clone(self);
+        let (decided, wait) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            kill_point!("settle.call.before");
+            let mut settling = std::pin::pin!(payments.facilitator.settle(call(&row), SETTLE_LIFE));
+            let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
+            match in_time {
+                Ok(outcome) => {
+                    kill_point!("settle.call.after");
+                    payments.record(&row, outcome).await;
+                    drop(lease);
+                    tell(decided, true);
+                }
+                Err(_) => {
+                    drop(lease);
+                    let late = SettleOutcome::Unclear {
+                        why: "no answer yet".to_owned(),
+                        transaction: None,
+                    };
+                    payments.record(&row, late).await;
+                    tell(decided, false);
+                    payments.record_late(&row, settling.await).await;
+                }
+            }
+        });
+        wait.await.unwrap_or(false)
+    }
+
+    async fn record(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
+        let result = match outcome {
+            SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
+                let transfer = Transfer {
+                    transaction,
+                    log_index: None,
+                };
+                self.settle_row(row, Event::SettleProven, transfer).await
+            }
+            SettleOutcome::Success { transaction } => {
+                // A dear tier is granted by its log on the chain, not by anybody's word.
+                self.unclear(row, "waiting for the chain", Some(transaction))
+                    .await
+            }
+            SettleOutcome::Refused { reason } => self.refused(row, reason).await,
+            SettleOutcome::Unclear { why, transaction } => {
+                self.unclear(row, &why, transaction).await
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(payment.id = %row.id, %error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
+        }
+    }
+
+    async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
+        match outcome {
+            SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
+                let transfer = Transfer {
+                    transaction,
+                    log_index: None,
+                };
+                if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
+                    tracing::error!(payment.id = %row.id, %error, "a late success could not be recorded; the reconciler will ask the chain");
+                }
+            }
+            other => {
+                tracing::info!(payment.id = %row.id, ?other, "a late answer of settle decides nothing")
+            }
+        }
+    }
+
+    async fn refused(&self, row: &Payment, reason: String) -> Result<(), DbError> {
+        let patch = Patch {
+            reason: Some(reason),
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            discard_image: row.image_id.clone(),
+            ..Patch::default()
+        };
+        kill_point!("payment.failed.before");
+        self.advance(row, Event::SettleRefused, &patch).await?;
+        kill_point!("payment.failed.after");
+        Ok(())
+    }
+
+    async fn unclear(
+        &self,
+        row: &Payment,
+        why: &str,
+        transaction: Option<alloy_primitives::B256>,
+    ) -> Result<(), DbError> {
+        tracing::warn!(payment.id = %row.id, why, "the outcome of settle is not known");
+        let patch = Patch {
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            transaction: transaction.map(|hash| hash.to_string()),
+            ..Patch::default()
+        };
+        kill_point!("payment.unknown.before");
+        self.advance(row, Event::SettleUnclear, &patch).await?;
+        kill_point!("payment.unknown.after");
+        Ok(())
+    }
+
+    /// Brings a row whose settlement is open closer to its end: the chain first, then settle again
+    /// while the nonce is unused. One driver at a time.
+    pub(super) async fn drive(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
+        let now = self.clock.now();
+        let Some(mut row) = rows::claim(&self.db, row, now, LEASE).await? else {
+            return Ok(());
+        };
+        let lease = self.lease(&row);
+        if row.state == PaymentState::Settling {
+            // Its process is gone, and the call with it.
+            match self
+                .advance(&row, Event::SettleUnclear, &Patch::default())
+                .await?
+            {
+                Some(moved) => row = moved,
+                None => return Ok(()),
+            }
+        }
+        let mut verdict = self.verdict(&row).await;
+        if verdict == Some(Verdict::Unused) && now.plus(LEAST_SETTLE_WINDOW) < row.valid_before() {
+            self.settle_again(&row).await?;
+            verdict = self.verdict(&row).await;
+        }
+        self.apply(&row, verdict).await?;
+        drop(lease);
+        self.hand_back(&row).await?;
+        Ok(())
+    }
+
+    async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
+        let payments = Arc::clone(self);
+        let again = row.clone();
+        kill_point!("settle.again.before");
+        let mut task = tokio::spawn(async move {
+            let outcome = payments.facilitator.settle(call(&again), SETTLE_LIFE).await;
+            payments.record_late(&again, outcome).await;
+        });
+        if tokio::time::timeout(self.settings.timeout, &mut task)
+            .await
+            .is_err()
+        {
+            tracing::warn!(payment.id = %row.id, "settle was called again and gave no answer yet");
+        }
+        kill_point!("settle.again.after");
+        Ok(())
+    }
+
+    /// What the chain says; `None` when it doesn't answer.
+    async fn verdict(&self, row: &Payment) -> Option<Verdict> {
+        let query = Query::about(row);
+        match self.chain.evidence(&query).await {
+            Ok(evidence) => Some(judge(&query, &evidence)),
+            Err(error) => {
+                tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
+                None
+            }
+        }
+    }
+
+    async fn apply(&self, row: &Payment, verdict: Option<Verdict>) -> Result<(), DbError> {
+        match verdict {
+            Some(Verdict::Paid(transfer)) => self.settle_row(row, Event::ChainPaid, transfer).await,
+            Some(Verdict::Void(reason)) => {
+                let patch = Patch {
+                    reason: Some(reason.to_owned()),
+                    discard_image: row.image_id.clone(),
+                    lease_until: Some(Timestamp::from_millis(0)),
+                    ..Patch::default()
+                };
+                kill_point!("payment.void.before");
+                self.advance(row, Event::ChainVoid, &patch).await?;
+                kill_point!("payment.void.after");
+                Ok(())
+            }
+            Some(Verdict::Unused | Verdict::Unclear) | None => Ok(()),
+        }
+    }
+
+    /// Looks at the chain once for a row that nobody has to drive. `true`: it moved.
+    pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> bool {
+        let verdict = self.verdict(row).await;
+        let moved = match verdict {
+            Some(Verdict::Paid(transfer)) => self.settle_row(row, Event::ChainPaid, transfer).await,
+            _ => return false,
+        };
+        if let Err(error) = &moved {
+            tracing::error!(payment.id = %row.id, %error, "a payment that the chain shows could not be recorded");
+        }
+        moved.is_ok()
+    }
+
+    /// The final look at a row that is not going to move by itself any more.
+    pub(super) async fn watch(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
+        let now = self.clock.now();
+        let Some(row) = rows::claim(&self.db, row, now, LEASE).await? else {
+            return Ok(());
+        };
+        match self.verdict(&row).await {
+            Some(Verdict::Paid(transfer)) => {
+                self.settle_row(&row, Event::ChainPaid, transfer).await
+            }
+            // Nothing can come of it any more.
+            Some(Verdict::Void(_)) => rows::hand_back(&self.db, &row, None, row.looks).await,
+            _ => self.hand_back(&row).await,
+        }
+    }
+
+    async fn hand_back(&self, row: &Payment) -> Result<(), DbError> {
+        let looks = row.looks.saturating_add(1);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << looks.min(10))
+            .min(LONGEST_PAUSE);
+        rows::hand_back(&self.db, row, Some(self.clock.now().plus(pause)), looks).await
+    }
+
+    /// Carries proof that the money moved to the row, whatever state it is in.
+    async fn settle_row(
+        &self,
+        row: &Payment,
+        event: Event,
+        transfer: Transfer,
+    ) -> Result<(), DbError> {
+        for _ in 0..SETTLE_TRIES {
+            let Some(fresh) = rows::find(&self.db, &row.id).await? else {
+                return Ok(());
+            };
+            let Some(step) = transition(fresh.state, event) else {
+                return Ok(());
+            };
+            let now = self.clock.now();
+            let token = UploadToken::derive(&self.key, &fresh.id, 0);
+            let given_up = matches!(
+                fresh.state,
+                PaymentState::Received
+                    | PaymentState::Rejected
+                    | PaymentState::Released
+                    | PaymentState::Failed
+            );
+            let record = SettlementRecord {
+                step,
+                payment: &fresh,
+                transfer,
+                proven_by: if event == Event::ChainPaid {
+                    "chain"
+                } else {
+                    "facilitator"
+                },
+                grant: NewGrant {
+                    token_hash: token.hash(),
+                    token_expires: now.plus(self.settings.token_ttl),
+                },
+                owed: given_up.then_some("the money moved after the payment was given up"),
+                now,
+            };
+            kill_point!("payment.settled.before");
+            let settlement = rows::settle(&self.db, &record).await?;
+            kill_point!("payment.settled.after");
+            if settlement != Settlement::Moved {
+                tracing::info!(payment.id = %fresh.id, from = step.from().as_str(), by = record.proven_by, "a payment settled");
+                self.changed.notify_waiters();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn call(row: &Payment) -> Call<'_> {
+    Call {
+        body: &row.request,
+        network: row.network(),
+        payer: row.authorization.from,
+    }
+}
+
+/// Wakes the request that waits; it may have gone away.
+fn tell(decided: tokio::sync::oneshot::Sender<bool>, in_time: bool) {
+    if decided.send(in_time).is_err() {
+        tracing::debug!("nobody waits for this settlement any more");
+    }
+}

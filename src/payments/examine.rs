@@ -1,0 +1,315 @@
+//! What is checked of a payment that is new, or runs again, before a facilitator hears of it: the
+//! cheap things first, and everything for free (payments.md, rules 2, 7 and 8).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::U256;
+
+use super::shop::Shop;
+use super::{PayError, Payments, Presentation, Visit};
+use crate::chain::{Block, Query, Verdict, judge};
+use crate::clock::Timestamp;
+use crate::db::payments as rows;
+use crate::images::{Refusal, UploadError};
+use crate::kill::kill_point;
+use crate::model::payment::{
+    Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, Terms, transition, unix_seconds,
+};
+use crate::x402::evm;
+
+/// The shortest life that an authorization may have left: time to verify and settle.
+const LEAST_WINDOW: Duration = Duration::from_secs(8);
+/// How much longer than asked an authorization may live: clocks differ.
+const WINDOW_MARGIN: Duration = Duration::from_secs(60);
+/// How long after the window the ledger goes on watching.
+pub(super) const WATCH_MARGIN: Duration = Duration::from_secs(60);
+
+/// The protocol's words for what is wrong; clients know them.
+pub(super) mod reasons {
+    pub(crate) const NO_MATCH: &str = "No matching payment requirements";
+    pub(crate) const RESOURCE: &str = "resource_mismatch";
+    pub(crate) const VALUE: &str = "invalid_exact_evm_payload_authorization_value";
+    pub(crate) const RECIPIENT: &str = "invalid_exact_evm_payload_recipient_mismatch";
+    pub(crate) const VALID_BEFORE: &str = "invalid_exact_evm_payload_authorization_valid_before";
+    pub(crate) const VALID_AFTER: &str = "invalid_exact_evm_payload_authorization_valid_after";
+    pub(crate) const SIGNATURE: &str = "invalid_exact_evm_payload_signature";
+    pub(crate) const FUNDS: &str = "insufficient_funds";
+}
+
+impl Payments {
+    /// Takes a payment into the ledger, or a known row into its next attempt, and drives it. On
+    /// return the row says what became of it.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        presentation: &Presentation,
+        known: Option<Payment>,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        let terms = self.match_offer(presentation).await?;
+        check_authorization(presentation, &terms, self.clock.now())?;
+        if let Some(owner) = self.owner_of_id(presentation).await? {
+            visit.payment_id = Some(owner);
+            visit.is_owner = true;
+            return Ok(());
+        }
+        check_body(presentation, &terms)?;
+        self.images.ready().await?;
+        let Some(head) = self
+            .check_funds(presentation, &terms, known.as_ref())
+            .await?
+        else {
+            return Ok(());
+        };
+        let row = self.draft(presentation, terms, head, known.as_ref());
+        kill_point!("payment.insert.before");
+        let inserted = match &known {
+            None => rows::insert(&self.db, &row, self.facilitator.name()).await?,
+            Some(known) => match transition(known.state, Event::PresentedAgain) {
+                Some(step) => {
+                    let (name, now) = (self.facilitator.name(), self.clock.now());
+                    rows::restart(&self.db, step, known.attempt, &row, name, now).await?
+                }
+                None => false,
+            },
+        };
+        kill_point!("payment.insert.after");
+        visit.payment_id = Some(row.id.clone());
+        if !inserted {
+            // Another copy was faster. Its row decides.
+            return Ok(());
+        }
+        if let Some(image) = known.and_then(|known| known.image_id) {
+            self.images.discard(&image).await;
+        }
+        self.drive_received(row, presentation, visit).await
+    }
+
+    /// The terms whose offer was accepted: today's, or one that was made a moment ago.
+    async fn match_offer(&self, presentation: &Presentation) -> Result<Terms, PayError> {
+        let header = &presentation.header;
+        let fits = |terms: &Terms| {
+            header.network == Some(terms.offer.network)
+                && header
+                    .accepted
+                    .as_ref()
+                    .is_none_or(|accepted| terms.offer.is_accepted(accepted))
+        };
+        let resource_fits = header
+            .resource_url
+            .as_ref()
+            .is_none_or(|url| *url == presentation.resource_url);
+        if !resource_fits {
+            return invalid(reasons::RESOURCE);
+        }
+        let current = self.shop.terms(&presentation.product);
+        let mut known: Vec<Terms> = current.into_iter().collect();
+        let exact = |terms: &Terms| {
+            fits(terms) && terms.offer.amount.as_u256() == header.authorization.value
+        };
+        if !known.iter().any(exact) {
+            let recent =
+                Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
+            known.extend(recent);
+        }
+        // A version 1 payment carries no offer, so the amount tells which one was meant.
+        let found = known
+            .iter()
+            .find(|terms| exact(terms))
+            .or_else(|| known.iter().find(|terms| fits(terms)));
+        found
+            .cloned()
+            .map_or_else(|| invalid(reasons::NO_MATCH), Ok)
+    }
+
+    async fn owner_of_id(
+        &self,
+        presentation: &Presentation,
+    ) -> Result<Option<PaymentId>, PayError> {
+        let Some(hash) = presentation.evidence.id_hash(&self.key) else {
+            return Ok(None);
+        };
+        let payer = presentation.header.authorization.from.to_string();
+        let (product, body) = (&presentation.product, presentation.body_sha256());
+        let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;
+        let Some(owner) = owner else { return Ok(None) };
+        let own = presentation.header.network.map(|network| {
+            let authorization = &presentation.header.authorization;
+            PaymentId::of(network, authorization.from, authorization.nonce)
+        });
+        if own.as_ref() == Some(&owner.payment_id) {
+            return Ok(None);
+        }
+        if owner.same_purchase {
+            Ok(Some(owner.payment_id))
+        } else {
+            Err(PayError::Conflict)
+        }
+    }
+
+    /// Balance and nonce on the chain. `None`: a known row turned out to have moved already.
+    async fn check_funds(
+        self: &Arc<Self>,
+        presentation: &Presentation,
+        terms: &Terms,
+        known: Option<&Payment>,
+    ) -> Result<Option<Block>, PayError> {
+        let authorization = &presentation.header.authorization;
+        let funds = self
+            .chain
+            .funds(authorization.from, authorization.nonce)
+            .await
+            .map_err(|error| {
+                tracing::warn!(%error, "a payment waits for the chain's node");
+                PayError::Unavailable
+            })?;
+        if funds.nonce_used {
+            if let Some(known) = known {
+                return if self.look_at(known).await {
+                    Ok(None)
+                } else {
+                    Err(PayError::Known { charged: None })
+                };
+            }
+            return Err(PayError::Known {
+                charged: self.was_charged(presentation, terms, funds.head).await,
+            });
+        }
+        if funds.balance < authorization.value {
+            return invalid(reasons::FUNDS);
+        }
+        Ok(Some(funds.head))
+    }
+
+    /// A nonce that is used at first sight is never a purchase (rule 6); but the client hears whether
+    /// its money came to us, when the chain tells.
+    async fn was_charged(
+        &self,
+        presentation: &Presentation,
+        terms: &Terms,
+        head: Block,
+    ) -> Option<bool> {
+        let authorization = &presentation.header.authorization;
+        let query = Query {
+            network: terms.offer.network,
+            payer: authorization.from,
+            nonce: authorization.nonce,
+            pay_to: terms.offer.pay_to,
+            value: terms.offer.amount.as_u256(),
+            valid_before: unix_seconds(authorization.valid_before),
+            first_block: first_block(terms, head),
+            confirmations: 0,
+        };
+        match judge(&query, &self.chain.evidence(&query).await.ok()?) {
+            Verdict::Paid(_) => Some(true),
+            Verdict::Void(_) => Some(false),
+            Verdict::Unused | Verdict::Unclear => None,
+        }
+    }
+
+    fn draft(
+        &self,
+        presentation: &Presentation,
+        terms: Terms,
+        head: Block,
+        known: Option<&Payment>,
+    ) -> Payment {
+        let header = &presentation.header;
+        let now = self.clock.now();
+        let network = terms.offer.network;
+        let authorization = header.authorization.clone();
+        let next_look = unix_seconds(authorization.valid_before).plus(WATCH_MARGIN);
+        Payment {
+            id: PaymentId::of(network, authorization.from, authorization.nonce),
+            digest: authorization.digest(network),
+            signature: header.signature.clone(),
+            state: PaymentState::Received,
+            attempt: known.map_or(1, |known| known.attempt + 1),
+            lease_until: now.plus(LEASE),
+            product: presentation.product.clone(),
+            request: self.shop.facilitator_request(
+                header,
+                &presentation.product,
+                &terms,
+                &presentation.resource_url,
+            ),
+            version: header.version,
+            body_sha256: None,
+            image_id: None,
+            reason: None,
+            first_seen: known.map_or(now, |known| known.first_seen),
+            first_block: known.map_or_else(|| first_block(&terms, head), |known| known.first_block),
+            transaction: None,
+            settled_at: None,
+            next_look: Some(next_look),
+            looks: 0,
+            terms,
+            authorization,
+        }
+    }
+}
+
+/// Where the search for logs starts: before first sight, by the window and a margin, at a block a
+/// second, which no supported chain exceeds.
+fn first_block(terms: &Terms, head: Block) -> u64 {
+    head.number
+        .saturating_sub(terms.offer.max_timeout_seconds + WINDOW_MARGIN.as_secs())
+}
+
+/// Amount, recipient, window and signature: what needs nobody else.
+fn check_authorization(
+    presentation: &Presentation,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<(), PayError> {
+    let authorization = &presentation.header.authorization;
+    let offer = &terms.offer;
+    if authorization.value != offer.amount.as_u256() {
+        return invalid(reasons::VALUE);
+    }
+    if authorization.to != offer.pay_to {
+        return invalid(reasons::RECIPIENT);
+    }
+    let longest = Duration::from_secs(offer.max_timeout_seconds) + WINDOW_MARGIN;
+    let seconds = |at: Timestamp| U256::from(u64::try_from(at.seconds()).unwrap_or(0));
+    if authorization.valid_before < seconds(now.plus(LEAST_WINDOW))
+        || authorization.valid_before > seconds(now.plus(longest))
+    {
+        return invalid(reasons::VALID_BEFORE);
+    }
+    if authorization.valid_after >= seconds(now) {
+        return invalid(reasons::VALID_AFTER);
+    }
+    let digest = authorization.digest(offer.network);
+    if evm::recover(&digest, &presentation.header.signature) != Some(authorization.from) {
+        return invalid(reasons::SIGNATURE);
+    }
+    Ok(())
+}
+
+fn check_body(presentation: &Presentation, terms: &Terms) -> Result<(), PayError> {
+    if presentation.product.kind == ProductKind::Token {
+        return Ok(());
+    }
+    let checked = match presentation.body.as_ref().map(|body| &body.checked) {
+        Some(Ok(checked)) => checked,
+        Some(Err(refusal)) => return Err(UploadError::from(refusal.clone()).into()),
+        None => return Err(UploadError::from(Refusal::NoFile).into()),
+    };
+    if checked.size_bytes() > terms.max_bytes {
+        let refusal = Refusal::TooLarge {
+            bytes: checked.size_bytes(),
+            at_least: false,
+            limit: terms.max_bytes,
+            tier: presentation.product.tier.clone(),
+        };
+        return Err(UploadError::from(refusal).into());
+    }
+    Ok(())
+}
+
+fn invalid<T>(reason: &str) -> Result<T, PayError> {
+    Err(PayError::Invalid {
+        reason: reason.to_owned(),
+    })
+}

@@ -1,0 +1,67 @@
+//! What a settled payment gets, whenever its payer asks.
+
+use super::{Goods, PayError, Payments, Sold, receipt};
+use crate::db::{grants, payments as rows};
+use crate::model::payment::{Grant, Payment, ProductKind};
+use crate::model::token::UploadToken;
+use crate::x402::wire::Version;
+
+impl Payments {
+    /// The same token while it has uploads left, then the image. Goods that were lost are owed as a
+    /// fresh token of the payment's terms.
+    pub(super) async fn deliver(&self, row: &Payment, version: Version) -> Result<Sold, PayError> {
+        let receipt = receipt(row, version);
+        loop {
+            // Grant and settlement are one transaction, so a settled payment has one.
+            let grant = grants::find(&self.db, &row.id)
+                .await?
+                .ok_or(PayError::Pending)?;
+            if grant.used > 0
+                && (grant.used >= grant.product.uses || grant.product.kind == ProductKind::Upload)
+            {
+                let image = self
+                    .images
+                    .find_published(&row.id)
+                    .await?
+                    .ok_or(PayError::Gone)?;
+                if !image.is_public(self.clock.now()) {
+                    return Err(PayError::Gone);
+                }
+                return Ok(Sold {
+                    goods: Goods::Image(image),
+                    receipt,
+                    version,
+                });
+            }
+            if let Some(goods) = self.token(&grant).await? {
+                rows::clear_owed(&self.db, &grant).await?;
+                return Ok(Sold {
+                    goods,
+                    receipt,
+                    version,
+                });
+            }
+        }
+    }
+
+    /// The valid token. One that expired unused is replaced by the next, and is dead. `None`: the
+    /// grant changed meanwhile.
+    async fn token(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
+        let now = self.clock.now();
+        let (mut serial, mut expires_at) = (grant.serial, grant.token_expires);
+        if expires_at <= now {
+            serial += 1;
+            expires_at = now.plus(self.settings.token_ttl);
+            let next = UploadToken::derive(&self.key, &grant.payment_id, serial);
+            if !grants::replace_token(&self.db, grant, &next.hash(), expires_at).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Goods::Token {
+            token: UploadToken::derive(&self.key, &grant.payment_id, serial),
+            expires_at,
+            tier: grant.product.tier.clone(),
+            uploads: grant.product.uses.saturating_sub(grant.used),
+        }))
+    }
+}

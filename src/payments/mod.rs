@@ -1,0 +1,446 @@
+//! Payments: a presentation is looked up, checked, written down, verified, settled, and answered with
+//! its goods, each step before the next (payments.md).
+//!
+//! [`Payments::present`] is the whole of it. What a presentation of a known payment meets is decided in
+//! `standing`, what is checked of a new one in `examine`; `drive` makes the calls, and `reconcile` makes
+//! them when nobody asks. No HTTP here, and no SQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::chain::Chain;
+use crate::clock::{Clock, Timestamp};
+use crate::db::{Db, DbError, payments as rows};
+use crate::facilitator::Facilitator;
+use crate::images::{Checked, Images, Refusal, UploadError};
+use crate::model::image::Image;
+use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, transition};
+use crate::model::token::UploadToken;
+use crate::secrets::SecretKey;
+use crate::x402::header::PaymentHeader;
+use crate::x402::wire::{SettlementResponse, Version};
+
+mod drive;
+mod examine;
+mod goods;
+pub mod ledger;
+mod proofs;
+mod reconcile;
+pub mod shop;
+mod standing;
+mod wait;
+
+pub use proofs::Evidence;
+use shop::Shop;
+use standing::{Presented, Standing};
+use wait::{WAIT, Waiters};
+
+/// How often one presentation may look at its row again after having done something about it.
+const MAX_ROUNDS: u32 = 200;
+
+/// A request that carries a payment.
+#[derive(Debug)]
+pub struct Presentation {
+    /// The payment.
+    pub header: PaymentHeader,
+    /// What the route sells.
+    pub product: Product,
+    /// The URL of the route, from configuration.
+    pub resource_url: String,
+    /// What proves that the payer sends it.
+    pub evidence: Evidence,
+    /// The image, on routes that take one.
+    pub body: Option<Body>,
+}
+
+/// The body of a paid upload.
+#[derive(Debug)]
+pub struct Body {
+    /// SHA-256 of the uploaded bytes.
+    pub sha256: String,
+    /// Whether they are an image that the tier takes.
+    pub checked: Result<Checked, Refusal>,
+}
+
+impl Presentation {
+    fn body_sha256(&self) -> Option<&str> {
+        self.body.as_ref().map(|body| body.sha256.as_str())
+    }
+}
+
+/// What a payment bought, and its receipt.
+#[derive(Debug)]
+pub struct Sold {
+    /// The goods.
+    pub goods: Goods,
+    /// The receipt, for the header of the client's version.
+    pub receipt: SettlementResponse,
+    /// That version.
+    pub version: Version,
+}
+
+/// What a payment bought.
+#[derive(Debug)]
+pub enum Goods {
+    /// A token.
+    Token {
+        /// The token.
+        token: UploadToken,
+        /// When it ends.
+        expires_at: Timestamp,
+        /// The tier that it uploads to.
+        tier: String,
+        /// How many uploads are left.
+        uploads: u32,
+    },
+    /// An image.
+    Image(Image),
+}
+
+/// Why a presentation got no goods.
+#[derive(Debug, thiserror::Error)]
+pub enum PayError {
+    /// It doesn't fit the offer, or the facilitator refused it. Nothing was charged.
+    #[error("The payment was not accepted: {reason}.")]
+    Invalid {
+        /// The protocol's code.
+        reason: String,
+    },
+    /// It was tried and moved no money, and never will.
+    #[error("The payment failed and moved no money: {reason}.")]
+    Failed {
+        /// The protocol's code.
+        reason: String,
+    },
+    /// It is known, and this request doesn't prove to come from the payer, or asks elsewhere.
+    #[error(
+        "This payment is already known. Repeat the request that first carried it, at the same route, with its payment id, ticket or Idempotency-Key."
+    )]
+    Known {
+        /// Whether it moved money to us.
+        charged: Option<bool>,
+    },
+    /// Another request with the same payment is being worked on.
+    #[error(
+        "Another request with this payment is under way. Repeat this request; do not pay again."
+    )]
+    InProgress,
+    /// The payment or its id was bound to another request.
+    #[error(
+        "This payment, or its id, already belongs to a request with other content. Send exactly that request, or pay for a new one."
+    )]
+    Conflict,
+    /// Settle was called, and nobody knows yet whether the money moved.
+    #[error(
+        "Whether the payment moved money is not known yet. Repeat the same request; do not pay again."
+    )]
+    Pending,
+    /// The facilitator or the chain's node gave no answer before any money moved.
+    #[error(
+        "The payment could not be checked just now; nothing was charged. Repeat the same request."
+    )]
+    Unavailable,
+    /// Its goods were delivered, and have expired or were deleted.
+    #[error("The image that this payment bought is gone.")]
+    Gone,
+    /// The upload is refused; nothing was charged.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The database failed. Whether money moved is read from it later.
+    #[error(
+        "The payment could not be recorded just now. Repeat the same request; do not pay again."
+    )]
+    Database(#[from] DbError),
+}
+
+/// What the payments of a deployment go by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// For verify, and for how long a request waits on settle.
+    pub timeout: Duration,
+    /// Life of an upload token.
+    pub token_ttl: Duration,
+}
+
+/// The payments of a deployment.
+#[derive(Debug)]
+pub struct Payments {
+    db: Db,
+    key: SecretKey,
+    clock: Arc<dyn Clock>,
+    facilitator: Arc<dyn Facilitator>,
+    chain: Arc<dyn Chain>,
+    images: Arc<Images>,
+    shop: Arc<Shop>,
+    settings: Settings,
+    waiters: Waiters,
+    changed: Notify,
+}
+
+/// The ports that payments reach the world through.
+#[derive(Debug)]
+pub struct Ports {
+    /// The ledger.
+    pub db: Db,
+    /// The master key.
+    pub key: SecretKey,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who checks and settles.
+    pub facilitator: Arc<dyn Facilitator>,
+    /// Who decides what is unknown.
+    pub chain: Arc<dyn Chain>,
+    /// Where paid images go.
+    pub images: Arc<Images>,
+}
+
+impl Payments {
+    /// Payments through these ports, for what this shop sells.
+    pub fn new(ports: Ports, shop: Arc<Shop>, settings: Settings) -> Self {
+        Self {
+            db: ports.db,
+            key: ports.key,
+            clock: ports.clock,
+            facilitator: ports.facilitator,
+            chain: ports.chain,
+            images: ports.images,
+            shop,
+            settings,
+            waiters: Waiters::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Gives the goods of a payment, exactly once, however often and however late it is presented.
+    ///
+    /// Runs in a task of its own: a client that goes away cancels nothing.
+    ///
+    /// # Errors
+    /// [`PayError`] says whether money moved.
+    pub async fn present(self: &Arc<Self>, presentation: Presentation) -> Result<Sold, PayError> {
+        let payments = Arc::clone(self);
+        tokio::spawn(async move { payments.run(&presentation).await })
+            .await
+            .unwrap_or(Err(PayError::Pending))
+    }
+
+    async fn run(self: &Arc<Self>, presentation: &Presentation) -> Result<Sold, PayError> {
+        let mut visit = Visit::new();
+        for _ in 0..MAX_ROUNDS {
+            if let Some(answer) = self.round(presentation, &mut visit).await? {
+                return Ok(answer);
+            }
+        }
+        Err(PayError::InProgress)
+    }
+
+    /// One look at the row, and what follows from it. `None`: look again.
+    async fn round(
+        self: &Arc<Self>,
+        presentation: &Presentation,
+        visit: &mut Visit,
+    ) -> Result<Option<Sold>, PayError> {
+        let Some(row) = self.find(presentation, visit).await? else {
+            self.begin(presentation, None, visit).await?;
+            return Ok(None);
+        };
+        let proven = visit.is_owner || self.proves(&row, presentation, visit).await?;
+        let own_digest = presentation.header.authorization.digest(row.network());
+        let presented = Presented {
+            digest: if visit.is_owner {
+                row.digest
+            } else {
+                own_digest
+            },
+            signature: if visit.is_owner {
+                &row.signature
+            } else {
+                &presentation.header.signature
+            },
+            product: &presentation.product,
+            body_sha256: presentation.body_sha256(),
+            proven,
+            driven: visit.driven,
+            now: self.clock.now(),
+        };
+        match standing::standing(&row, &presented) {
+            Standing::Deliver => self
+                .deliver(&row, presentation.header.version)
+                .await
+                .map(Some),
+            // The first payment of an id is not run again with the second one's authorization.
+            Standing::Attempt if visit.is_owner => Err(PayError::InProgress),
+            Standing::Attempt => self
+                .begin(presentation, Some(row), visit)
+                .await
+                .map(|()| None),
+            Standing::Continue => self.go_on(row, presentation, visit).await.map(|()| None),
+            Standing::Drive => {
+                self.drive(&row).await?;
+                visit.driven = true;
+                Ok(None)
+            }
+            Standing::Wait => self.wait(&row, visit).await.map(|()| None),
+            Standing::Rejected if self.may_have_moved(&row, visit).await => Ok(None),
+            Standing::Rejected => Err(PayError::Invalid {
+                reason: reason_of(&row),
+            }),
+            Standing::Failed if self.may_have_moved(&row, visit).await => Ok(None),
+            Standing::Failed => Err(PayError::Failed {
+                reason: reason_of(&row),
+            }),
+            Standing::Known { charged } => Err(PayError::Known { charged }),
+            Standing::Conflict => Err(PayError::Conflict),
+            Standing::Pending => Err(PayError::Pending),
+        }
+    }
+
+    /// The row of this presentation. A payment whose nonce is known under another token or network
+    /// is known as well: a spoilt copy of an open payment must not invite to pay again.
+    async fn find(
+        &self,
+        presentation: &Presentation,
+        visit: &Visit,
+    ) -> Result<Option<Payment>, PayError> {
+        if let Some(id) = &visit.payment_id {
+            return Ok(rows::find(&self.db, id).await?);
+        }
+        let authorization = &presentation.header.authorization;
+        let payer = authorization.from.to_string();
+        let nonce = authorization.nonce.to_string();
+        let known = rows::find_by_payer_and_nonce(&self.db, &payer, &nonce).await?;
+        let named = presentation.header.network;
+        let exact = known
+            .iter()
+            .position(|row| Some(row.network()) == named)
+            .unwrap_or(0);
+        Ok(known.into_iter().nth(exact))
+    }
+
+    async fn proves(
+        &self,
+        row: &Payment,
+        presentation: &Presentation,
+        visit: &Visit,
+    ) -> Result<bool, PayError> {
+        if visit.drove.as_ref() == Some(&row.id) {
+            return Ok(true);
+        }
+        let bound = rows::load_proofs(&self.db, &row.id, self.clock.now()).await?;
+        Ok(presentation.evidence.proves(&self.key, &row.id, &bound))
+    }
+
+    /// Before a refusal is repeated, the chain is asked whether the money moved after all.
+    async fn may_have_moved(self: &Arc<Self>, row: &Payment, visit: &mut Visit) -> bool {
+        if visit.looked || row.next_look.is_none() {
+            return false;
+        }
+        visit.looked = true;
+        self.look_at(row).await
+    }
+
+    async fn wait(&self, row: &Payment, visit: &mut Visit) -> Result<(), PayError> {
+        if visit.place.is_none() {
+            visit.place = Some(self.waiters.enter(&row.id).ok_or(PayError::InProgress)?);
+        }
+        let left = visit.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(PayError::InProgress);
+        }
+        wait::for_change(&self.changed, left).await;
+        Ok(())
+    }
+
+    /// Moves a row under its driver's attempt. A commit whose answer was lost is read back.
+    async fn advance(
+        &self,
+        row: &Payment,
+        event: Event,
+        patch: &rows::Patch,
+    ) -> Result<Option<Payment>, DbError> {
+        let Some(step) = transition(row.state, event) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        match rows::advance(&self.db, step, row, patch, now).await {
+            Ok(false) => return Ok(None),
+            Ok(true) => {}
+            Err(error) => {
+                let seen = rows::find(&self.db, &row.id).await?;
+                let ours = |seen: &Payment| seen.attempt == row.attempt && seen.state == step.to();
+                if !seen.is_some_and(|seen| ours(&seen)) {
+                    return Err(error);
+                }
+            }
+        }
+        tracing::info!(payment.id = %row.id, from = step.from().as_str(), to = step.to().as_str(),
+            attempt = row.attempt, "a payment moved");
+        self.changed.notify_waiters();
+        let left_open = matches!(
+            step.to(),
+            PaymentState::Failed | PaymentState::Rejected | PaymentState::Released
+        );
+        if left_open && let Some(image) = &patch.discard_image {
+            self.images.delete_object(image).await;
+        }
+        rows::find(&self.db, &row.id).await
+    }
+}
+
+/// What one presentation knows about itself while it goes round.
+#[derive(Debug)]
+struct Visit {
+    /// The row it is about, once that is sure.
+    payment_id: Option<PaymentId>,
+    /// That row is another payment, which owns the id that this one came under.
+    is_owner: bool,
+    /// The payment that this very request has driven.
+    drove: Option<PaymentId>,
+    driven: bool,
+    looked: bool,
+    deadline: Instant,
+    place: Option<wait::Place>,
+}
+
+impl Visit {
+    fn new() -> Self {
+        Self {
+            payment_id: None,
+            is_owner: false,
+            drove: None,
+            driven: false,
+            looked: false,
+            deadline: Instant::now() + WAIT,
+            place: None,
+        }
+    }
+}
+
+fn reason_of(row: &Payment) -> String {
+    row.reason
+        .clone()
+        .unwrap_or_else(|| "unspecified".to_owned())
+}
+
+/// The receipt of a settled payment, in the words of `version`.
+fn receipt(row: &Payment, version: Version) -> SettlementResponse {
+    let network = row.network();
+    SettlementResponse {
+        success: true,
+        error_reason: None,
+        transaction: row
+            .transaction
+            .as_ref()
+            .map(B256::to_string)
+            .unwrap_or_default(),
+        network: match version {
+            Version::V1 => network.v1_name.unwrap_or(network.caip2).to_owned(),
+            Version::V2 => network.caip2.to_owned(),
+        },
+        payer: Some(row.authorization.from.to_checksum(None)),
+    }
+}

@@ -1,0 +1,83 @@
+//! What happens to payments that nobody asks for: those of unknown outcome are asked of the chain,
+//! those that were given up are watched until nothing can come of them any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::examine::WATCH_MARGIN;
+use super::{PayError, Payments};
+use crate::clock::Timestamp;
+use crate::db::payments::{self as rows, Patch};
+use crate::model::payment::{Event, LEASE, Payment, PaymentState};
+
+/// Rows that one run takes.
+const BATCH: u32 = 100;
+/// The pause between two runs.
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Payments {
+    /// Looks once at every payment that is due. Errors are logged, and the rows stay due.
+    pub async fn reconcile(self: &Arc<Self>) {
+        let now = self.clock.now();
+        if let Err(error) = rows::forget_expired_proofs(&self.db, now).await {
+            tracing::warn!(%error, "expired proofs were not forgotten");
+        }
+        let due = match rows::find_due(&self.db, now, BATCH).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(%error, "the payments that are due could not be read");
+                return;
+            }
+        };
+        for row in due {
+            if let Err(error) = self.reconcile_one(&row, now).await {
+                tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
+            }
+        }
+    }
+
+    /// Reconciles until it is dropped.
+    pub async fn reconcile_forever(self: Arc<Self>) {
+        loop {
+            self.reconcile().await;
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn reconcile_one(
+        self: &Arc<Self>,
+        row: &Payment,
+        now: Timestamp,
+    ) -> Result<(), PayError> {
+        match row.state {
+            PaymentState::Settling | PaymentState::Unknown => self.drive(row).await,
+            PaymentState::Received | PaymentState::Verified => self.close_window(row, now).await,
+            PaymentState::Rejected | PaymentState::Released | PaymentState::Failed => {
+                Ok(self.watch(row).await?)
+            }
+            PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed => {
+                Ok(rows::hand_back(&self.db, row, None, row.looks).await?)
+            }
+        }
+    }
+
+    /// Gives up a payment that was never settled in its time. From then on it is watched.
+    async fn close_window(self: &Arc<Self>, row: &Payment, now: Timestamp) -> Result<(), PayError> {
+        let Some(row) = rows::claim(&self.db, row, now, LEASE).await? else {
+            return Ok(());
+        };
+        let end = row.valid_before().plus(WATCH_MARGIN);
+        if now < end {
+            return Ok(rows::hand_back(&self.db, &row, Some(end), row.looks).await?);
+        }
+        let patch = Patch {
+            reason: Some(super::examine::reasons::VALID_BEFORE.to_owned()),
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(now),
+            discard_image: row.image_id.clone(),
+            ..Patch::default()
+        };
+        self.advance(&row, Event::WindowClosed, &patch).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! What is sold, on what terms: offers computed from the price table, challenges that make them, and
+//! requests to the facilitator that repeat them.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use serde_json::{Value, json};
+
+use crate::clock::Timestamp;
+use crate::db::{Db, DbError, offers};
+use crate::model::payment::{Product, ProductKind, Terms};
+use crate::networks::Network;
+use crate::random::Randomness;
+use crate::tiers::{Tier, TierTable};
+use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge};
+use crate::x402::header::PaymentHeader;
+use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
+
+/// Clients sign for so long, and an offer is honoured for so long after it was last made.
+pub const MAX_TIMEOUT_SECONDS: u64 = 300;
+/// How often a server notes which offers it makes.
+pub const RECORD_EVERY: Duration = Duration::from_secs(30);
+
+/// The price table, and who gets the money.
+#[derive(Debug)]
+pub struct Shop {
+    tiers: TierTable,
+    network: &'static Network,
+    pay_to: Address,
+    base_url: String,
+    play_money: bool,
+    randomness: Randomness,
+}
+
+impl Shop {
+    /// A shop with these prices, paid on `network` to `pay_to`.
+    pub const fn new(
+        tiers: TierTable,
+        network: &'static Network,
+        pay_to: Address,
+        base_url: String,
+        play_money: bool,
+        randomness: Randomness,
+    ) -> Self {
+        Self {
+            tiers,
+            network,
+            pay_to,
+            base_url,
+            play_money,
+            randomness,
+        }
+    }
+
+    /// The price table.
+    pub const fn tiers(&self) -> &TierTable {
+        &self.tiers
+    }
+
+    /// The recipient.
+    pub const fn pay_to(&self) -> Address {
+        self.pay_to
+    }
+
+    /// The network that payments are made on.
+    pub const fn network(&self) -> &'static Network {
+        self.network
+    }
+
+    /// Whether the money is play money.
+    pub const fn is_play_money(&self) -> bool {
+        self.play_money
+    }
+
+    /// The absolute URL of a route.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url)
+    }
+
+    /// The terms on which a product is sold today; `None` when it isn't.
+    pub fn terms(&self, product: &Product) -> Option<Terms> {
+        let tier = self
+            .tiers
+            .find(&product.tier)
+            .filter(|tier| !tier.price.is_zero())?;
+        Some(Terms {
+            offer: Offer {
+                network: self.network,
+                amount: tier.price.checked_mul(u64::from(product.uses))?,
+                pay_to: self.pay_to,
+                max_timeout_seconds: MAX_TIMEOUT_SECONDS,
+            },
+            keep: tier.keep,
+            max_bytes: tier.max_bytes,
+            confirmations: tier.confirmations,
+        })
+    }
+
+    /// The terms on which a product was offered a moment ago, here or on another replica.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn recent_terms(
+        db: &Db,
+        product: &Product,
+        now: Timestamp,
+    ) -> Result<Vec<Terms>, DbError> {
+        let honoured = Duration::from_secs(MAX_TIMEOUT_SECONDS) + RECORD_EVERY;
+        offers::find_recent(db, product, now.minus(honoured)).await
+    }
+
+    /// A challenge for `product` on the route `path`, with `reason` for clients that read the
+    /// protocol only.
+    pub fn challenge(&self, product: &Product, tier: &Tier, path: &str, reason: &str) -> Challenge {
+        let sale = sale(product.kind);
+        challenge(
+            &ChallengeTerms {
+                sale,
+                tier: &product.tier,
+                resource: self.resource(product, tier, path),
+                offers: self
+                    .terms(product)
+                    .into_iter()
+                    .map(|terms| terms.offer)
+                    .collect(),
+                reason,
+                play_money: self.play_money,
+            },
+            &self.randomness,
+        )
+    }
+
+    fn resource(&self, product: &Product, tier: &Tier, path: &str) -> Resource {
+        let money = if self.play_money { " (play money)" } else { "" };
+        let what = match product.kind {
+            ProductKind::Token => "Upload token",
+            ProductKind::Upload => "Upload",
+        };
+        Resource {
+            url: self.url(path),
+            description: format!("{what}: {}{money}", tier.describe()),
+            mime_type: "application/json".to_owned(),
+        }
+    }
+
+    /// Every product that is sold today.
+    pub fn products(&self) -> Vec<Product> {
+        let kinds = [ProductKind::Token, ProductKind::Upload];
+        self.tiers
+            .paid()
+            .flat_map(|tier| {
+                kinds.map(|kind| Product {
+                    kind,
+                    tier: tier.name.to_string(),
+                    uses: 1,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes the offers that are being made, so that each stays good for its timeout.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn record_offers(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+        for product in self.products() {
+            if let Some(terms) = self.terms(&product) {
+                offers::record(db, &product, &terms, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the facilitator is asked: our own offer, the client's payload in canonical spelling, and
+    /// no extension but the catalogue's. A client of version 1 is spoken for in version 1.
+    pub fn facilitator_request(
+        &self,
+        header: &PaymentHeader,
+        product: &Product,
+        terms: &Terms,
+        resource_url: &str,
+    ) -> String {
+        let offer = &terms.offer;
+        let payload = payload(&header.authorization, &header.signature);
+        let resource = Resource {
+            url: resource_url.to_owned(),
+            description: format!("pixtoll, tier {}", product.tier),
+            mime_type: "application/json".to_owned(),
+        };
+        let body = match header.version {
+            Version::V1 => json!({
+                "x402Version": 1,
+                "paymentPayload": {
+                    "x402Version": 1, "scheme": SCHEME,
+                    "network": offer.network.v1_name, "payload": payload,
+                },
+                "paymentRequirements": offer.v1(&resource),
+            }),
+            Version::V2 => {
+                let mut sent = json!({
+                    "x402Version": 2, "accepted": offer.v2(), "payload": payload, "resource": resource,
+                });
+                if header.echoes_bazaar
+                    && let Some(fields) = sent.as_object_mut()
+                {
+                    let block = bazaar(sale(product.kind), &product.tier);
+                    fields.insert("extensions".to_owned(), json!({"bazaar": block}));
+                }
+                json!({"x402Version": 2, "paymentPayload": sent, "paymentRequirements": offer.v2()})
+            }
+        };
+        body.to_string()
+    }
+}
+
+const fn sale(kind: ProductKind) -> Sale {
+    match kind {
+        ProductKind::Token => Sale::Token,
+        ProductKind::Upload => Sale::Upload,
+    }
+}
+
+impl Offer {
+    /// Whether `accepted`, as a client repeats it, is this offer: every field equal, addresses by
+    /// value, and `extra` may hold more than ours.
+    pub fn is_accepted(&self, accepted: &Value) -> bool {
+        let ours = self.v2();
+        let (Some(ours), Some(theirs)) = (ours.as_object(), accepted.as_object()) else {
+            return false;
+        };
+        let known = ours
+            .iter()
+            .all(|(name, value)| match (name.as_str(), theirs.get(name)) {
+                (_, None) => false,
+                ("asset" | "payTo", Some(text)) => same_address(value, text),
+                ("extra", Some(extra)) => value.as_object().is_some_and(|fields| {
+                    fields
+                        .iter()
+                        .all(|(name, value)| extra.get(name) == Some(value))
+                }),
+                (_, Some(same)) => same == value,
+            });
+        known && theirs.keys().all(|name| ours.contains_key(name))
+    }
+}
+
+fn same_address(one: &Value, other: &Value) -> bool {
+    let read = |value: &Value| value.as_str().and_then(|text| text.parse::<Address>().ok());
+    read(one).is_some() && read(one) == read(other)
+}
