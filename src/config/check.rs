@@ -1,0 +1,239 @@
+//! What it means: raw settings into a [`Config`], with every rule that spans one key or several.
+//!
+//! A bad value is reported and its default taken, so that one mistake isn't reported as three; the
+//! `Config` that comes out is used only where nothing was reported.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::raw::RawConfig;
+use super::values::{self, Complaint};
+use super::{
+    Config, DatabaseUrl, FacilitatorChoice, Http, Images, Mode, PaymentsConfig, Report,
+    SandboxConfig, SecretKeySource, hosts, parse_secret_key, payments, tiers,
+};
+
+const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
+const DEFAULT_DATABASE: &str = "data/pixtoll.db";
+const DEFAULT_STORE: &str = "data/images";
+const DEFAULT_TOKEN_TTL: Duration = Duration::from_mins(10);
+const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
+
+/// The raw settings, and what was found in them.
+pub(super) struct Checker<'a> {
+    pub(super) raw: &'a RawConfig,
+    pub(super) report: &'a mut Report,
+}
+
+impl Checker<'_> {
+    /// The parsed value of a key. `None` where it is not set, or was reported.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        match parse(self.raw.text(key)?) {
+            Ok(value) => Some(value),
+            Err(complaint) => {
+                self.problem(key, complaint.message, complaint.mend);
+                None
+            }
+        }
+    }
+
+    pub(super) fn problem(
+        &mut self,
+        key: &str,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        let message = self.with_origin(key, message.into());
+        self.report.problem(key, message, mend);
+    }
+
+    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>, mend: impl Into<String>) {
+        let message = self.with_origin(key, message.into());
+        self.report.warn(key, message, mend);
+    }
+
+    fn with_origin(&self, key: &str, message: String) -> String {
+        match self.raw.variable(key) {
+            Some(variable) => format!("{message} (from {variable})"),
+            None => message,
+        }
+    }
+}
+
+/// Checks everything.
+pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Config {
+    let mut checker = Checker { raw, report };
+    let http = http(&mut checker);
+    let images = images(&mut checker, &http);
+    let database = checker
+        .value("database.url", values::database_url)
+        .unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::from(DEFAULT_DATABASE)));
+    let secrets_key = secrets_key(&mut checker, &database);
+    let tiers = tiers::check(&mut checker);
+    let (payments, sandbox) =
+        payments::check(&mut checker, sandbox, &tiers, &data_directory(&database));
+    separate_listeners(&mut checker, &http, sandbox.as_ref());
+    let token_ttl = checker.value("payments.token_ttl", |text| {
+        values::duration_within(text, Duration::from_secs(1), LONGEST_TOKEN_TTL)
+    });
+    Config {
+        http,
+        database,
+        images,
+        mode: payments.as_ref().map(mode),
+        payments,
+        sandbox,
+        secrets_key,
+        tiers,
+        token_ttl: token_ttl.unwrap_or(DEFAULT_TOKEN_TTL),
+    }
+}
+
+fn mode(payments: &PaymentsConfig) -> Mode {
+    match payments.facilitator {
+        FacilitatorChoice::Sandbox => Mode::Sandbox,
+        FacilitatorChoice::Url(_) if payments.network.is_test => Mode::Test,
+        FacilitatorChoice::Url(_) => Mode::Real,
+    }
+}
+
+fn http(checker: &mut Checker<'_>) -> Http {
+    let listen = checker
+        .value("http.listen", values::socket)
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4020)));
+    let admin_listen = checker
+        .value("http.admin_listen", values::socket)
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4021)));
+    if !admin_listen.ip().to_canonical().is_loopback() {
+        checker.warn(
+            "http.admin_listen",
+            format!("{admin_listen} is not on loopback: others may reach metrics and admin"),
+            "listen on 127.0.0.1, or make sure that a firewall stands before it",
+        );
+    }
+    let base_url = checker.value("http.base_url", values::origin);
+    if let Some(url) = &base_url {
+        warn_without_tls(checker, "http.base_url", url);
+    }
+    if !checker.raw.has("http.base_url") && checker.raw.has("http.listen") {
+        warn_of_default_base_url(checker, listen);
+    }
+    let base_url = base_url.as_ref().map(values::without_slash);
+    let base_url = base_url.unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
+    Http {
+        listen,
+        admin_listen,
+        base_url,
+    }
+}
+
+fn warn_of_default_base_url(checker: &mut Checker<'_>, listen: SocketAddr) {
+    if listen.port() == 4020 && listen.ip().is_loopback() {
+        return;
+    }
+    checker.warn(
+        "http.base_url",
+        format!("is not set: links and challenges say {DEFAULT_BASE_URL}, while {listen} listens"),
+        "set it to the address that clients use",
+    );
+}
+
+fn warn_without_tls(checker: &mut Checker<'_>, key: &str, url: &Url) {
+    if url.scheme() == "http" && hosts::is_public(url) {
+        checker.warn(
+            key,
+            format!("`{url}` is without TLS on a public host: tokens and payments can be read"),
+            "write it with https://, and let a proxy end TLS",
+        );
+    }
+}
+
+fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
+    let store = checker.value("images.store", values::directory);
+    let base_url = checker.value("images.base_url", values::http_url);
+    if let Some(url) = &base_url {
+        warn_without_tls(checker, "images.base_url", url);
+    }
+    let base_url = base_url.as_ref().map(values::without_slash);
+    let base_url = base_url.unwrap_or_else(|| format!("{}/i", http.base_url));
+    if let (Ok(api), Ok(origin)) = (Url::parse(&http.base_url), Url::parse(&base_url))
+        && hosts::is_public(&api)
+        && api.origin() == origin.origin()
+    {
+        checker.problem(
+            "images.base_url",
+            format!(
+                "`{base_url}` has the origin of the API: a browser would trust uploads like pages"
+            ),
+            "give the images a host of their own, like https://i.example.com",
+        );
+    }
+    Images {
+        store: store.unwrap_or_else(|| PathBuf::from(DEFAULT_STORE)),
+        base_url,
+    }
+}
+
+/// Where files of ours go that have no key: beside the database file.
+fn data_directory(database: &DatabaseUrl) -> PathBuf {
+    let path = match database {
+        DatabaseUrl::Sqlite(path) => path,
+        DatabaseUrl::Postgres(_) => Path::new(DEFAULT_DATABASE),
+    };
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn secrets_key(checker: &mut Checker<'_>, database: &DatabaseUrl) -> SecretKeySource {
+    let mend = "write the output of `openssl rand -hex 32`";
+    let key = checker.value("secrets.key", |text| {
+        parse_secret_key(text).map_err(|error| Complaint::new(error.to_string(), mend))
+    });
+    if let Some(key) = key {
+        return SecretKeySource::Given(key);
+    }
+    let was_given = checker.raw.has("secrets.key") || checker.raw.has("secrets.key_file");
+    if matches!(database, DatabaseUrl::Postgres(_)) && !was_given {
+        let message = "is missing: on PostgreSQL every replica needs the same one";
+        checker.problem("secrets.key", message, mend);
+    }
+    SecretKeySource::FileUnderData(data_directory(database).join("secrets.key"))
+}
+
+/// Two listeners on one address: the second wouldn't start, or admin would answer the public.
+fn separate_listeners(checker: &mut Checker<'_>, http: &Http, sandbox: Option<&SandboxConfig>) {
+    let mut listeners = vec![
+        ("http.listen", http.listen),
+        ("http.admin_listen", http.admin_listen),
+    ];
+    if let Some(sandbox) = sandbox {
+        listeners.push(("payments.sandbox_listen", sandbox.listen));
+        listeners.push(("payments.sandbox_rpc_listen", sandbox.rpc_listen));
+    }
+    for (index, (key, address)) in listeners.iter().enumerate() {
+        let clash = listeners
+            .iter()
+            .take(index)
+            .find(|(_, earlier)| overlap(*address, *earlier));
+        if let Some((other, _)) = clash {
+            checker.problem(
+                key,
+                format!("{address} is the address of `{other}` as well"),
+                "choose another port",
+            );
+        }
+    }
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_same_host =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    // Port 0 is any free port, each time another.
+    one.port() == other.port() && one.port() != 0 && is_same_host
+}

@@ -1,0 +1,62 @@
+//! The environment: the one place that reads it, and how its variables are named.
+
+use std::collections::BTreeMap;
+
+use super::keys;
+
+/// What every variable of ours starts with.
+pub(super) const PREFIX: &str = "PIXTOLL_";
+
+/// The environment of this process; what is no UTF-8 comes with replacement characters.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only reader of the environment"
+)]
+pub fn process_env() -> BTreeMap<String, String> {
+    // `vars` would panic at the first variable that is no UTF-8, ours or not.
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+        .collect()
+}
+
+/// The variable that sets a key: `http.base_url` is set by `PIXTOLL_HTTP__BASE_URL`.
+pub(super) fn variable(key: &str) -> String {
+    format!(
+        "{PREFIX}{}",
+        key.replacen('.', "__", 1).to_ascii_uppercase()
+    )
+}
+
+/// What a variable of ours is about.
+pub(super) enum Meaning {
+    /// Sets this key.
+    Sets(&'static keys::Key),
+    /// A key under `operator`.
+    Operator(String),
+    /// Tries to set tiers, which only a file can.
+    Tiers,
+    /// Nothing; the key that it would have set.
+    Unknown(String),
+}
+
+/// `None` where the variable isn't ours.
+pub(super) fn meaning(name: &str) -> Option<Meaning> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let key = rest.replacen("__", ".", 1).to_ascii_lowercase();
+    // By the name that the key gives, so that `PIXTOLL_http__listen` isn't a second way.
+    if let Some(known) = keys::find(&key).filter(|known| variable(known.name) == name) {
+        return Some(Meaning::Sets(known));
+    }
+    if key.starts_with("operator.") {
+        return Some(Meaning::Operator(key));
+    }
+    if rest.starts_with("TIERS") {
+        return Some(Meaning::Tiers);
+    }
+    Some(Meaning::Unknown(key))
+}

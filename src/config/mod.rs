@@ -1,0 +1,327 @@
+//! Flags, environment and file become one checked [`Config`], or a list of everything wrong with
+//! them.
+//!
+//! The flow is `keys` (what may be said) → `raw` (what was said, by file and environment) →
+//! `check` (what it means, each rule of it) → [`Config`], which the rest of the program trusts.
+//! This module is the only reader of the environment. It opens no database, binds no socket and
+//! makes no key.
+//!
+//! The merging is ours rather than the `config` crate's: that one stops at the first problem and
+//! knows no nearest key, no secret files and no "not built yet". `toml`, `humantime` and `url` do
+//! the reading.
+
+mod check;
+mod env;
+mod hosts;
+mod keys;
+mod payments;
+mod raw;
+mod secret;
+mod show;
+#[cfg(test)]
+mod tests;
+mod tiers;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::networks::Network;
+use crate::secrets::SecretKey;
+use crate::tiers::TierTable;
+
+pub use env::process_env;
+pub use secret::{SecretKeyError, parse_secret_key};
+pub use show::show;
+
+/// Where settings come from.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// `--config`: this file, which has to exist. `None`: `pixtoll.toml` in the working directory
+    /// if there is one.
+    pub file: Option<PathBuf>,
+    /// `--sandbox`: play money.
+    pub sandbox: bool,
+    /// The environment, see [`process_env`].
+    pub env: BTreeMap<String, String>,
+}
+
+/// A configuration that may start.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// What the operator should know nevertheless.
+    pub warnings: Vec<Problem>,
+}
+
+/// All that can be said about some sources, whether or not they may start.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// What is in force; `None` where there is a problem.
+    pub config: Option<Config>,
+    /// What the operator should know.
+    pub warnings: Vec<Problem>,
+    /// What keeps the program from starting.
+    pub problems: Vec<Problem>,
+}
+
+/// Something about one key, and what to do about it. Never holds a secret's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, such as `http.listen`.
+    pub key: String,
+    /// What is wrong, naming the value where it is no secret.
+    pub message: String,
+    /// What to do.
+    pub mend: String,
+}
+
+/// Every problem of a configuration that may not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+/// The settings in force, checked against each other.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners and the service's own address.
+    pub http: Http,
+    /// Where the records are.
+    pub database: DatabaseUrl,
+    /// Where the images are.
+    pub images: Images,
+    /// How payments are made; `None`: paid tiers are off.
+    pub payments: Option<PaymentsConfig>,
+    /// The sandbox; `Some` exactly in [`Mode::Sandbox`].
+    pub sandbox: Option<SandboxConfig>,
+    /// Where the key comes from that tokens and hashes are derived from.
+    pub secrets_key: SecretKeySource,
+    /// What is sold. Tiers with a price stand here even while paid tiers are off.
+    pub tiers: TierTable,
+    /// The life of an upload token.
+    pub token_ttl: Duration,
+    /// What the money is; `None` where there is none.
+    pub mode: Option<Mode>,
+}
+
+/// Listeners and the service's own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The admin listener, for the operator only.
+    pub admin_listen: SocketAddr,
+    /// What links and challenges are built from: scheme, host and port, without a trailing slash.
+    pub base_url: String,
+}
+
+/// Where the records are. Its `Debug` shows no password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, by its whole URL, password included.
+    Postgres(String),
+}
+
+/// Where the images are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The directory that holds them.
+    pub store: PathBuf,
+    /// The image origin, without a trailing slash.
+    pub base_url: String,
+}
+
+/// How payments are made. Its `Debug` shows of URLs the host only: many hold an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PaymentsConfig {
+    /// Who verifies and settles.
+    pub facilitator: FacilitatorChoice,
+    /// The network that is offered.
+    pub network: &'static Network,
+    /// Who is paid. `None` only with the sandbox: a recipient is made and kept in its database.
+    pub pay_to: Option<Address>,
+    /// The JSON-RPC endpoint of the network. `None` only with a sandbox in this process.
+    pub rpc_url: Option<String>,
+    /// For verify, and for how long a request waits on settle.
+    pub timeout: Duration,
+}
+
+/// Who verifies and settles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FacilitatorChoice {
+    /// The facilitator at this URL, without a trailing slash.
+    Url(String),
+    /// Play money, see [`SandboxConfig`].
+    Sandbox,
+}
+
+/// The play-money facilitator and its chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxConfig {
+    /// Where its facilitator listens, on loopback.
+    pub listen: SocketAddr,
+    /// Where its chain answers, on loopback.
+    pub rpc_listen: SocketAddr,
+    /// Where it keeps its state.
+    pub database: PathBuf,
+    /// Set: a `pixtoll sandbox` of its own process is used, and none is started in this one.
+    pub separate: Option<SeparateSandbox>,
+}
+
+/// Where a sandbox in another process is reached, on loopback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeparateSandbox {
+    /// Its facilitator, without a trailing slash.
+    pub facilitator_url: String,
+    /// Its chain, without a trailing slash; the same as [`PaymentsConfig::rpc_url`].
+    pub rpc_url: String,
+}
+
+/// Where the secret key comes from.
+#[derive(Clone, Debug)]
+pub enum SecretKeySource {
+    /// The operator gave it.
+    Given(SecretKey),
+    /// It is in this file, beside the database file, and made at the first start.
+    FileUnderData(PathBuf),
+}
+
+/// What the money is. A database is stamped with it and refuses another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Play money of the sandbox.
+    Sandbox,
+    /// A test network.
+    Test,
+    /// Money.
+    Real,
+}
+
+/// Reads and checks the settings. Reads files, and nothing else of the world.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let Examined {
+        config,
+        warnings,
+        problems,
+    } = examine(sources);
+    match config {
+        Some(config) => Ok(Loaded { config, warnings }),
+        None => Err(Problems(problems)),
+    }
+}
+
+/// The same as [`load`], but keeps the warnings beside the problems, for `pixtoll config check`.
+pub fn examine(sources: &Sources) -> Examined {
+    let mut report = Report::default();
+    match raw::read_file(sources.file.as_deref(), &mut report) {
+        Some(text) => examine_text(&text, sources, report),
+        None => report.into_examined(None),
+    }
+}
+
+/// Without the file system, so that tests depend on no working directory. Only secret files are
+/// still read.
+fn examine_text(text: &str, sources: &Sources, mut report: Report) -> Examined {
+    let raw = raw::gather(text, &sources.env, &mut report);
+    let config = raw.map(|raw| check::check(&raw, sources.sandbox, &mut report));
+    report.into_examined(config)
+}
+
+/// What was found so far. Everything is collected and nothing stops at the first problem, so that
+/// an operator mends all at once.
+#[derive(Default)]
+struct Report {
+    warnings: Vec<Problem>,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    fn problem(&mut self, key: &str, message: impl Into<String>, mend: impl Into<String>) {
+        self.problems.push(Problem::new(key, message, mend));
+    }
+
+    fn warn(&mut self, key: &str, message: impl Into<String>, mend: impl Into<String>) {
+        self.warnings.push(Problem::new(key, message, mend));
+    }
+
+    fn into_examined(self, config: Option<Config>) -> Examined {
+        let Self { warnings, problems } = self;
+        let config = config.filter(|_| problems.is_empty());
+        Examined {
+            config,
+            warnings,
+            problems,
+        }
+    }
+}
+
+impl Problem {
+    fn new(key: &str, message: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            key: key.to_owned(),
+            message: message.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n  mend: {}", self.key, self.message, self.mend)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has a problem")?,
+            count => write!(f, "the configuration has {count} problems")?,
+        }
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n{problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(url) => f
+                .debug_tuple("Postgres")
+                .field(&hosts::redacted(url))
+                .finish(),
+        }
+    }
+}
+
+impl fmt::Debug for PaymentsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaymentsConfig")
+            .field("facilitator", &self.facilitator)
+            .field("network", &self.network.name())
+            .field("pay_to", &self.pay_to)
+            .field("rpc_url", &self.rpc_url.as_deref().map(hosts::redacted))
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sandbox => "sandbox",
+            Self::Test => "test",
+            Self::Real => "real",
+        })
+    }
+}

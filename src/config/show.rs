@@ -1,0 +1,135 @@
+//! The settings in force as text, secrets hidden, for `pixtoll config check`.
+
+use toml::Value;
+
+use super::{
+    Config, DatabaseUrl, FacilitatorChoice, Mode, PaymentsConfig, SandboxConfig, SecretKeySource,
+    hosts,
+};
+use crate::tiers::{SizeText, Tier, TierTable};
+
+/// What is in force, written like the file: TOML, with what can't be set as comments.
+pub fn show(config: &Config) -> String {
+    let mut lines = Lines(vec![mode_line(config.mode)]);
+    lines.section("http");
+    lines.text("listen", &config.http.listen);
+    lines.text("admin_listen", &config.http.admin_listen);
+    lines.text("base_url", &config.http.base_url);
+    lines.section("database");
+    lines.text("url", &database(&config.database));
+    lines.section("images");
+    lines.text("store", &config.images.store.display());
+    lines.text("base_url", &config.images.base_url);
+    lines.section("payments");
+    match &config.payments {
+        None => lines.comment("no facilitator is set, or nothing has a price"),
+        Some(payments) => show_payments(&mut lines, payments, config.sandbox.as_ref()),
+    }
+    lines.text("token_ttl", &humantime::format_duration(config.token_ttl));
+    lines.section("secrets");
+    match &config.secrets_key {
+        SecretKeySource::Given(_) => lines.text("key", "[secret]"),
+        SecretKeySource::FileUnderData(path) => {
+            lines.comment(&format!(
+                "key: in {}, made at the first start",
+                path.display()
+            ));
+        }
+    }
+    for tier in &config.tiers {
+        show_tier(&mut lines, tier, &config.tiers);
+    }
+    lines.0.join("\n") + "\n"
+}
+
+fn mode_line(mode: Option<Mode>) -> String {
+    match mode {
+        None => "# no payments: paid tiers are off".to_owned(),
+        Some(Mode::Sandbox) => "# sandbox: play money".to_owned(),
+        Some(Mode::Test) => "# test: a network whose money is worth nothing".to_owned(),
+        Some(Mode::Real) => "# real: money".to_owned(),
+    }
+}
+
+fn database(url: &DatabaseUrl) -> String {
+    match url {
+        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        DatabaseUrl::Postgres(url) => hosts::redacted(url),
+    }
+}
+
+fn show_payments(lines: &mut Lines, payments: &PaymentsConfig, sandbox: Option<&SandboxConfig>) {
+    match &payments.facilitator {
+        FacilitatorChoice::Url(url) => {
+            lines.text("facilitator", "url");
+            lines.text("facilitator_url", url);
+        }
+        FacilitatorChoice::Sandbox => lines.text("facilitator", "sandbox"),
+    }
+    if let Some(sandbox) = sandbox {
+        show_sandbox(lines, sandbox);
+    }
+    if let Some(url) = &payments.rpc_url {
+        lines.text("rpc_url", &hosts::redacted(url));
+    }
+    lines
+        .0
+        .push(format!("networks = [{}]", quoted(payments.network.name())));
+    match payments.pay_to {
+        Some(address) => lines.text("pay_to", &address.to_checksum(None)),
+        None => lines.comment("pay_to: made by the sandbox, and kept in its database"),
+    }
+    lines.comment("one pay_to belongs to one deployment: two can't tell their payments apart");
+    lines.text("timeout", &humantime::format_duration(payments.timeout));
+}
+
+fn show_sandbox(lines: &mut Lines, sandbox: &SandboxConfig) {
+    if let Some(separate) = &sandbox.separate {
+        lines.comment("the sandbox runs in a process of its own");
+        lines.text("facilitator_url", &separate.facilitator_url);
+    } else {
+        lines.comment(&format!("the sandbox keeps {}", sandbox.database.display()));
+        lines.text("sandbox_listen", &sandbox.listen);
+        lines.text("sandbox_rpc_listen", &sandbox.rpc_listen);
+    }
+}
+
+fn show_tier(lines: &mut Lines, tier: &Tier, tiers: &TierTable) {
+    lines.0.extend([String::new(), "[[tiers]]".to_owned()]);
+    lines.text("name", &tier.name);
+    lines.text("price", &tier.price.to_decimal_usd());
+    // Bytes that are no whole KiB go as a number: "1000 bytes" is for people only.
+    if tier.max_bytes.is_multiple_of(1024) {
+        lines.text("max_bytes", &SizeText(tier.max_bytes));
+    } else {
+        lines.0.push(format!("max_bytes = {}", tier.max_bytes));
+    }
+    lines.text("keep", &tier.keep);
+    lines
+        .0
+        .push(format!("confirmations = {}", tier.confirmations));
+    if tiers.default_paid() == Some(tier) {
+        lines.0.push("default = true".to_owned());
+    }
+}
+
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn section(&mut self, name: &str) {
+        self.0.extend([String::new(), format!("[{name}]")]);
+    }
+
+    fn text(&mut self, key: &str, value: &(impl ToString + ?Sized)) {
+        self.0
+            .push(format!("{key} = {}", quoted(&value.to_string())));
+    }
+
+    fn comment(&mut self, text: &str) {
+        self.0.push(format!("# {text}"));
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}

@@ -1,0 +1,551 @@
+//! Each default, each refusal and each warning. No test reads the process's environment or the
+//! working directory.
+
+mod payments;
+mod tiers;
+
+use super::*;
+use crate::networks;
+
+const PAY_TO: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";
+const KEY: &str = "abababababababababababababababababababababababababababababababab";
+
+/// A configuration that takes money.
+const REAL: &str = "
+    [http]
+    base_url = 'https://example.com'
+    [images]
+    base_url = 'https://i.example.com/'
+    [payments]
+    facilitator = 'url'
+    facilitator_url = 'https://facilitator.example.com/x402/'
+    pay_to = '0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A'
+";
+
+fn examine_with(text: &str, sandbox: bool, env: &[(&str, &str)]) -> Examined {
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let sources = Sources {
+        file: None,
+        sandbox,
+        env,
+    };
+    examine_text(text, &sources, Report::default())
+}
+
+fn of(text: &str) -> Examined {
+    examine_with(text, false, &[])
+}
+
+fn of_env(env: &[(&str, &str)]) -> Examined {
+    examine_with("", false, env)
+}
+
+fn sandboxed(text: &str) -> Examined {
+    examine_with(text, true, &[])
+}
+
+fn config(examined: Examined) -> Config {
+    assert_eq!(examined.problems, []);
+    examined.config.unwrap()
+}
+
+fn keys(problems: &[Problem]) -> Vec<&str> {
+    problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect()
+}
+
+/// Asserts that there is exactly this one problem, about `key` and saying `part`.
+#[track_caller]
+fn assert_refused(examined: &Examined, key: &str, part: &str) {
+    assert_eq!(keys(&examined.problems), [key], "{:?}", examined.problems);
+    assert_says(&examined.problems[0], part);
+    assert!(examined.config.is_none());
+}
+
+/// Asserts that nothing is refused, and that `key` has a warning saying `part`.
+#[track_caller]
+fn assert_warned(examined: &Examined, key: &str, part: &str) {
+    assert_eq!(examined.problems, []);
+    let warning = examined.warnings.iter().find(|warning| warning.key == key);
+    assert_says(
+        warning.unwrap_or_else(|| panic!("{:?}", examined.warnings)),
+        part,
+    );
+}
+
+#[track_caller]
+fn assert_says(problem: &Problem, part: &str) {
+    assert!(
+        problem.message.contains(part) || problem.mend.contains(part),
+        "{problem:?}"
+    );
+    assert!(!problem.mend.is_empty(), "{problem:?}");
+}
+
+#[track_caller]
+fn assert_not_warned(examined: &Examined, key: &str) {
+    assert!(
+        !keys(&examined.warnings).contains(&key),
+        "{:?}",
+        examined.warnings
+    );
+}
+
+#[test]
+fn nothing_set_gives_the_defaults_with_paid_tiers_off() {
+    let examined = of("");
+    assert_eq!(keys(&examined.warnings), ["payments.facilitator"]);
+    assert_warned(
+        &examined,
+        "payments.facilitator",
+        "paid tiers are off (year, permanent)",
+    );
+    let config = config(examined);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:4020");
+    assert_eq!(config.http.admin_listen.to_string(), "127.0.0.1:4021");
+    assert_eq!(config.http.base_url, "http://127.0.0.1:4020");
+    assert_eq!(
+        config.database,
+        DatabaseUrl::Sqlite("data/pixtoll.db".into())
+    );
+    assert_eq!(config.images.store, PathBuf::from("data/images"));
+    assert_eq!(config.images.base_url, "http://127.0.0.1:4020/i");
+    assert!(config.payments.is_none() && config.sandbox.is_none() && config.mode.is_none());
+    assert_eq!(config.token_ttl, Duration::from_mins(10));
+    assert_eq!(config.tiers, TierTable::default());
+    let SecretKeySource::FileUnderData(path) = config.secrets_key else {
+        panic!("a file")
+    };
+    assert_eq!(path, PathBuf::from("data/secrets.key"));
+}
+
+#[test]
+fn a_recipient_and_a_facilitator_take_real_money_on_base() {
+    let examined = of(REAL);
+    assert_eq!(examined.warnings, []);
+    let config = config(examined);
+    assert_eq!(config.mode, Some(Mode::Real));
+    assert_eq!(config.http.base_url, "https://example.com");
+    assert_eq!(config.images.base_url, "https://i.example.com");
+    assert!(config.sandbox.is_none());
+    let payments = config.payments.unwrap();
+    let url = "https://facilitator.example.com/x402".to_owned();
+    assert_eq!(payments.facilitator, FacilitatorChoice::Url(url));
+    assert_eq!(payments.network, &networks::BASE);
+    assert_eq!(payments.pay_to.unwrap().to_checksum(None), PAY_TO);
+    assert_eq!(
+        payments.rpc_url.as_deref(),
+        Some("https://mainnet.base.org")
+    );
+    assert_eq!(payments.timeout, Duration::from_secs(15));
+}
+
+#[test]
+fn listeners_are_addresses_and_stand_apart() {
+    assert_refused(
+        &of("http.listen = 'localhost:4020'"),
+        "http.listen",
+        "not an IP address",
+    );
+    assert_refused(
+        &of("http.listen = 4020"),
+        "http.listen",
+        "not an IP address",
+    );
+    let examined = of("http.admin_listen = '127.0.0.1:4020'");
+    assert_refused(
+        &examined,
+        "http.admin_listen",
+        "the address of `http.listen`",
+    );
+    let examined = of("http.listen = '0.0.0.0:4021'");
+    assert_refused(
+        &examined,
+        "http.admin_listen",
+        "the address of `http.listen`",
+    );
+    let examined = sandboxed("payments.sandbox_rpc_listen = '127.0.0.1:4022'");
+    assert_refused(
+        &examined,
+        "payments.sandbox_rpc_listen",
+        "`payments.sandbox_listen`",
+    );
+    let ports = "http.listen = '127.0.0.1:0'\nhttp.admin_listen = '127.0.0.1:0'";
+    assert_eq!(of(ports).problems, []);
+}
+
+#[test]
+fn an_admin_listener_off_loopback_is_warned_of() {
+    let examined = of("http.admin_listen = '0.0.0.0:4021'");
+    assert_warned(&examined, "http.admin_listen", "not on loopback");
+    assert_not_warned(&of("http.admin_listen = '[::1]:9'"), "http.admin_listen");
+}
+
+#[test]
+fn a_listener_that_the_default_base_url_does_not_name_is_warned_of() {
+    for listen in ["0.0.0.0:4020", "127.0.0.1:5000"] {
+        let examined = of(&format!("http.listen = '{listen}'"));
+        assert_warned(&examined, "http.base_url", "is not set");
+    }
+    assert_not_warned(&of("http.listen = '127.0.0.1:4020'"), "http.base_url");
+    let both = "http.listen = '0.0.0.0:5000'\nhttp.base_url = 'http://nas.local:5000'";
+    assert_not_warned(&of(both), "http.base_url");
+}
+
+#[test]
+fn a_public_address_without_tls_is_warned_of() {
+    let plain = REAL
+        .replace("https://", "http://")
+        .replace("http://facil", "https://facil");
+    let examined = of(&plain);
+    assert_eq!(
+        keys(&examined.warnings),
+        ["http.base_url", "images.base_url"]
+    );
+    assert_warned(&examined, "http.base_url", "without TLS");
+    assert_not_warned(&of("http.base_url = 'http://192.168.1.2'"), "http.base_url");
+}
+
+#[test]
+fn a_base_url_is_an_origin() {
+    for url in [
+        "https://example.com/prefix",
+        "https://u:p@example.com",
+        "example.com",
+    ] {
+        let examined = of(&format!("http.base_url = '{url}'"));
+        assert_refused(&examined, "http.base_url", "");
+        assert!(!examined.problems[0].message.contains("u:p"));
+    }
+    assert_refused(
+        &of("images.base_url = 'https://a/?b'"),
+        "images.base_url",
+        "query",
+    );
+}
+
+#[test]
+fn images_on_the_origin_of_a_public_api_are_refused() {
+    let api = "http.base_url = 'https://example.com'";
+    assert_refused(&of(api), "images.base_url", "has the origin of the API");
+    for same in ["https://example.com:443/images", "https://EXAMPLE.com"] {
+        let examined = of(&format!("{api}\nimages.base_url = '{same}'"));
+        assert_refused(&examined, "images.base_url", "has the origin of the API");
+    }
+    let port = format!("{api}\nimages.base_url = 'https://example.com:8443'");
+    assert_eq!(of(&port).problems, []);
+    let config = config(of("http.base_url = 'http://nas.local:80'"));
+    assert_eq!(config.images.base_url, "http://nas.local/i");
+}
+
+#[test]
+fn a_store_is_a_directory() {
+    assert_refused(
+        &of("images.store = 's3://bucket/a'"),
+        "images.store",
+        "not built yet",
+    );
+    assert_refused(
+        &of("images.store = 'file:///a'"),
+        "images.store",
+        "name a directory",
+    );
+    assert_eq!(
+        config(of("images.store = '/srv/i'")).images.store,
+        PathBuf::from("/srv/i")
+    );
+}
+
+#[test]
+fn postgres_needs_a_secret_key_and_shows_no_password() {
+    let database = "database.url = 'postgres://pixtoll:hunter2@db/pixtoll'";
+    assert_refused(&of(database), "secrets.key", "every replica needs the same");
+    let config = config(sandboxed(&format!("{database}\nsecrets.key = '{KEY}'")));
+    assert_eq!(
+        config.sandbox.as_ref().unwrap().database,
+        PathBuf::from("data/sandbox.db")
+    );
+    let said = format!("{config:?}{}", show(&config));
+    assert!(
+        !said.contains("hunter2") && !said.contains("abab"),
+        "{said}"
+    );
+    assert!(
+        said.contains("[secret]") && said.contains("postgres://db/[hidden]"),
+        "{said}"
+    );
+    let examined = of("database.url = 'postgress://u:hunter2@db'");
+    assert_refused(&examined, "database.url", "neither");
+    assert!(!examined.problems[0].message.contains("hunter2"));
+}
+
+#[test]
+fn a_secret_key_comes_from_the_file_the_environment_or_a_file_of_its_own() {
+    let given = |examined| match config(examined).secrets_key {
+        SecretKeySource::Given(key) => key.fingerprint(),
+        SecretKeySource::FileUnderData(path) => panic!("{}", path.display()),
+    };
+    let expected = SecretKey::from_bytes([0xab; 32]).fingerprint();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, format!("{KEY}\n")).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(given(of(&format!("secrets.key = '{KEY}'"))), expected);
+    assert_eq!(given(of_env(&[("PIXTOLL_SECRETS__KEY", KEY)])), expected);
+    assert_eq!(given(of(&format!("secrets.key_file = '{path}'"))), expected);
+    assert_eq!(
+        given(of_env(&[("PIXTOLL_SECRETS__KEY_FILE", path)])),
+        expected
+    );
+
+    let file = format!("secrets.key = '{KEY}'");
+    let both = examine_with(&file, false, &[("PIXTOLL_SECRETS__KEY_FILE", path)]);
+    assert_refused(&both, "secrets.key_file", "is set beside `secrets.key`");
+    let missing = of("database.url = 'postgres://db'\nsecrets.key_file = '/nowhere/key'");
+    assert_refused(&missing, "secrets.key_file", "can't be read");
+    std::fs::write(path, "hunter2").unwrap();
+    let bad = of_env(&[("PIXTOLL_SECRETS__KEY_FILE", path)]);
+    assert_refused(&bad, "secrets.key", "(from PIXTOLL_SECRETS__KEY_FILE)");
+    assert!(!bad.problems[0].message.contains("hunter2"));
+}
+
+#[test]
+fn a_coinbase_secret_given_twice_is_refused_before_it_is_built() {
+    let examined = of("[payments]\ncdp_key_secret = 'a'\ncdp_key_secret_file = 'b'");
+    assert_refused(&examined, "payments.cdp_key_secret_file", "is set beside");
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_empty_means_unset() {
+    let file = "http.base_url = 'http://nas.local'\nhttp.listen = '127.0.0.1:1'";
+    let env = [
+        ("PIXTOLL_HTTP__LISTEN", " 127.0.0.1:2 "),
+        ("PIXTOLL_HTTP__BASE_URL", ""),
+    ];
+    let config = config(examine_with(file, false, &env));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:2");
+    assert_eq!(config.http.base_url, "http://nas.local");
+    assert_eq!(of("payments.pay_to = ''\nhttp.listen = ''").problems, []);
+}
+
+#[test]
+fn lists_in_the_environment_are_split_at_commas() {
+    let env = [("PIXTOLL_PAYMENTS__NETWORKS", "base-sepolia,")];
+    let config = config(examine_with(REAL, false, &env));
+    assert_eq!(config.mode, Some(Mode::Test));
+    let env = [("PIXTOLL_PAYMENTS__NETWORKS", "base, base-sepolia")];
+    let examined = examine_with(REAL, false, &env);
+    assert_refused(
+        &examined,
+        "payments.networks",
+        "(from PIXTOLL_PAYMENTS__NETWORKS)",
+    );
+}
+
+#[test]
+fn unknown_variables_of_ours_are_warned_of_with_the_nearest() {
+    let examined = of_env(&[
+        ("PIXTOLL_HTTP__LISTN", "x"),
+        ("HTTP__LISTEN", "x"),
+        ("HOME", "x"),
+    ]);
+    assert_warned(
+        &examined,
+        "PIXTOLL_HTTP__LISTN",
+        "did you mean PIXTOLL_HTTP__LISTEN?",
+    );
+    assert_eq!(
+        examined.warnings.len(),
+        2,
+        "the variable and the facilitator"
+    );
+    for name in [
+        "PIXTOLL_WEATHER",
+        "PIXTOLL_http__listen",
+        "PIXTOLL_HTTP_LISTEN",
+    ] {
+        assert_warned(&of_env(&[(name, "x")]), name, "sets nothing");
+    }
+}
+
+#[test]
+fn tiers_are_for_the_file_only() {
+    for name in ["PIXTOLL_TIERS", "PIXTOLL_TIERS__YEAR__PRICE"] {
+        assert_refused(
+            &of_env(&[(name, "0.02")]),
+            "tiers",
+            "can't be set by the environment",
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest() {
+    let examined = of("[http]\nlisten_adress = 'x'\n[htpp]\nlisten = 'x'\n[weather]\nrain = 1");
+    assert_eq!(
+        keys(&examined.problems),
+        ["htpp.listen", "http.listen_adress", "weather.rain"]
+    );
+    assert_says(&examined.problems[0], "did you mean `listen` under [http]?");
+    assert_says(&examined.problems[2], "remove it");
+    assert_refused(
+        &of("pay_to = 'x'"),
+        "pay_to",
+        "did you mean `pay_to` under [payments]?",
+    );
+    assert_refused(&of("http = 'x'"), "http", "unknown key");
+}
+
+#[test]
+fn what_is_not_built_yet_is_accepted_with_a_warning() {
+    let examined = of("
+        [http]
+        trusted_proxies = ['10.0.0.0/8']
+        [images]
+        cache_bytes = '256 MiB'
+        min_free = 1073741824
+        [payments]
+        cdp_key_id = 'a'
+        cdp_key_secret_file = '/nowhere'
+        [limits]
+        free_per_day = 1000
+        free_per_address_per_hour = 50
+        payments_per_address_per_minute = 120
+        [retention]
+        schedule = 'off'
+        records = '365d'
+        [operator]
+        name = 'x'
+    ");
+    assert_eq!(
+        examined.warnings.len(),
+        10 + 1 + 1,
+        "each key, operator, facilitator"
+    );
+    assert_warned(&examined, "limits.free_per_day", "not built yet");
+    assert_warned(&examined, "operator", "not built yet");
+    let examined = of_env(&[("PIXTOLL_OPERATOR__NAME", "x")]);
+    assert_warned(&examined, "operator.name", "not built yet");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    assert_refused(
+        &of("http.listen = true"),
+        "http.listen",
+        "write it in quotes",
+    );
+    assert_refused(
+        &of("http.listen = ['a']"),
+        "http.listen",
+        "write it in quotes",
+    );
+    assert_refused(&of("tiers = 'year'"), "tiers", "[[tiers]]");
+    assert_refused(&of("tiers = [1]"), "tiers", "[[tiers]]");
+}
+
+#[test]
+fn a_broken_file_is_named_by_its_line_and_never_repeated() {
+    let examined = of("[secrets]\nkey = 'hunter2\n");
+    assert_refused(&examined, "--config", "in line 2");
+    assert!(!Problems(examined.problems).to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_named_file_has_to_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    let sources = Sources {
+        file: Some(file.clone()),
+        ..Sources::default()
+    };
+    let problems = load(&sources).unwrap_err();
+    assert_eq!(keys(&problems.0), ["--config"]);
+    std::fs::write(&file, "http.base_url = 'http://nas.local'").unwrap();
+    assert_eq!(
+        load(&sources).unwrap().config.http.base_url,
+        "http://nas.local"
+    );
+}
+
+#[test]
+fn problems_are_listed_with_key_and_mend() {
+    let one = Problem::new("http.listen", "is odd", "make it even");
+    let text = Problems(vec![one.clone()]).to_string();
+    assert_eq!(
+        text,
+        "the configuration has a problem\nhttp.listen: is odd\n  mend: make it even"
+    );
+    let text = Problems(vec![one.clone(), one]).to_string();
+    assert!(
+        text.starts_with("the configuration has 2 problems\nhttp.listen: is odd\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let tiers = "
+        [[tiers]]
+        name = 'odd'
+        price = '0.10'
+        max_bytes = 1000
+        keep = '90s'";
+    for (text, sandbox) in [("", false), ("", true), (REAL, false), (tiers, true)] {
+        let config = config(examine_with(text, sandbox, &[]));
+        let shown = show(&config);
+        let again = of(&shown);
+        assert_eq!(again.problems, [], "{shown}");
+        assert_eq!(show(&again.config.unwrap()), shown);
+    }
+}
+
+#[test]
+fn what_is_in_force_is_shown_whole() {
+    let shown = show(&config(of(&format!("{REAL}\nnetworks = 'base-sepolia'"))));
+    let (head, tiers) = shown.split_once("\n[[tiers]]").unwrap();
+    assert_eq!(
+        head,
+        "# test: a network whose money is worth nothing
+
+[http]
+listen = \"127.0.0.1:4020\"
+admin_listen = \"127.0.0.1:4021\"
+base_url = \"https://example.com\"
+
+[database]
+url = \"sqlite:data/pixtoll.db\"
+
+[images]
+store = \"data/images\"
+base_url = \"https://i.example.com\"
+
+[payments]
+facilitator = \"url\"
+facilitator_url = \"https://facilitator.example.com/x402\"
+rpc_url = \"https://sepolia.base.org\"
+networks = [\"base-sepolia\"]
+pay_to = \"0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A\"
+# one pay_to belongs to one deployment: two can't tell their payments apart
+timeout = \"15s\"
+token_ttl = \"10m\"
+
+[secrets]
+# key: in data/secrets.key, made at the first start
+"
+    );
+    let year = "
+name = \"year\"
+price = \"0.01\"
+max_bytes = \"5 MiB\"
+keep = \"365d\"
+confirmations = 0
+default = true
+";
+    assert!(tiers.contains(year), "{tiers}");
+}
