@@ -1,0 +1,277 @@
+//! What a server's answer means for the file and for the money. Pure.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use url::Url;
+
+use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
+
+/// The longest answer that is read.
+pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// The longest sentence of a server that is shown.
+const MAX_MESSAGE_CHARS: usize = 600;
+/// The longest time that a server may ask to wait before the next attempt.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// What came back from one attempt.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// An answer, whole.
+    Reply(Reply),
+    /// No connection: the server has seen nothing of the request.
+    Unreached,
+    /// The connection broke or the time was up: the server may have done everything.
+    Lost,
+}
+
+/// An answer that arrived whole.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) challenge: Option<Vec<u8>>,
+    text: String,
+    body: Value,
+}
+
+/// An uploaded image, as the server described it.
+#[derive(Debug, Clone)]
+pub struct Uploaded {
+    /// The image's link.
+    pub url: Url,
+    /// The server's JSON in one line.
+    pub json: String,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16, headers: &reqwest::header::HeaderMap, body: &[u8]) -> Self {
+        let retry_after = headers
+            .get(reqwest::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+        let challenge = headers
+            .get(PAYMENT_REQUIRED)
+            .map(|value| value.as_bytes().to_owned())
+            .filter(|bytes| bytes.len() <= MAX_HEADER_BYTES);
+        let text = String::from_utf8_lossy(body).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        Self {
+            status,
+            retry_after,
+            challenge,
+            text,
+            body,
+        }
+    }
+
+    /// The server's word that the presented payment neither moved money nor will by this request.
+    pub(super) fn says_not_charged(&self) -> bool {
+        self.body.get("charged") == Some(&Value::Bool(false))
+    }
+
+    /// The stable code of a refusal.
+    pub(super) fn code(&self) -> &str {
+        self.body
+            .get("error")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    /// The image, when this is the answer to a successful upload.
+    pub(super) fn uploaded(&self) -> Option<Uploaded> {
+        let url = self
+            .body
+            .get("url")
+            .and_then(Value::as_str)
+            .filter(|_| self.status == 200)?;
+        let url = Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))?;
+        // JSON has line breaks between its tokens only, so a space in their place changes nothing.
+        Some(Uploaded {
+            url,
+            json: self.text.trim().replace(['\n', '\r'], " "),
+        })
+    }
+
+    /// Whether the refusal is about the image: no other request with these bytes fares better.
+    pub(super) fn refuses_file(&self) -> bool {
+        matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()
+    }
+
+    /// Whether the refusal is about the payment or who makes it.
+    pub(super) fn refuses_payer(&self) -> bool {
+        matches!(self.code(), "bad_payment" | "wallet_blocked") || self.status == 402
+    }
+
+    /// The server's sentence and what it says to do, fit for a terminal.
+    pub(super) fn explain(&self) -> String {
+        let said = self
+            .body
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let said = match plain(said) {
+            said if said.is_empty() => format!("The server answered {}.", self.status),
+            said => said,
+        };
+        match self.advice() {
+            Some(advice) => format!("{said} {advice}"),
+            None => said,
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        let action = self.body.get("action")?;
+        let link = action.get("url").and_then(Value::as_str).map(plain);
+        match action.get("type").and_then(Value::as_str)? {
+            "wait" => Some(
+                match action.get("retryAfterSeconds").and_then(Value::as_u64) {
+                    Some(seconds) => format!("Wait {seconds} s, then try again."),
+                    None => "Try again later.".to_owned(),
+                },
+            ),
+            "retry" => Some("Run the same command again.".to_owned()),
+            "resize" => Some("Make the image smaller.".to_owned()),
+            "contact" => Some(match link {
+                Some(link) => format!("Ask the operator: {link}"),
+                None => "Ask the operator.".to_owned(),
+            }),
+            _ => link.map(|link| format!("See {link}")),
+        }
+    }
+}
+
+impl Answer {
+    /// Whether the same request may well get another answer in a while.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreached | Self::Lost => true,
+            Self::Reply(reply) => {
+                matches!(reply.status, 500 | 502 | 503 | 504)
+                    || (reply.status == 409 && reply.code() == "payment_in_progress")
+            }
+        }
+    }
+
+    /// Whether a payment that went with the request may have moved money, given whether it may
+    /// have before. Only the server's plain `charged: false` takes the doubt away.
+    pub(super) fn may_have_paid(&self, before: bool) -> bool {
+        match self {
+            Self::Unreached => before,
+            Self::Lost => true,
+            Self::Reply(reply) => !reply.says_not_charged(),
+        }
+    }
+
+    /// [`Reply::explain`], or what happened instead of an answer.
+    pub(super) fn explain(&self) -> String {
+        match self {
+            Self::Reply(reply) => reply.explain(),
+            Self::Unreached => "The server can't be reached.".to_owned(),
+            Self::Lost => "The server gave no answer in time, or the connection broke.".to_owned(),
+        }
+    }
+}
+
+/// A server's text without control characters, which could move the cursor or rewrite a line.
+fn plain(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_control())
+        .take(MAX_MESSAGE_CHARS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply::new(status, &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn only_a_plain_false_says_that_nothing_was_charged() {
+        let refused = |body| Answer::Reply(reply(402, body)).may_have_paid(true);
+        assert!(!refused(r#"{"charged":false}"#));
+        for body in [
+            r#"{"charged":null}"#,
+            r#"{"charged":"false"}"#,
+            r#"{"charged":0}"#,
+            "{}",
+            "<html>",
+        ] {
+            assert!(refused(body), "{body}");
+        }
+        assert!(Answer::Lost.may_have_paid(false));
+        assert!(Answer::Unreached.may_have_paid(true) && !Answer::Unreached.may_have_paid(false));
+    }
+
+    #[test]
+    fn a_link_is_an_http_link_in_one_line() {
+        let body = "{\n \"url\": \"https://i.example.com/a.png\",\r\n \"id\": \"a\\nb\"}\n";
+        let uploaded = reply(200, body).uploaded().unwrap();
+        assert_eq!(uploaded.url.as_str(), "https://i.example.com/a.png");
+        assert_eq!(uploaded.json.lines().count(), 1);
+        assert_eq!(
+            serde_json::from_str::<Value>(&uploaded.json).unwrap()["id"],
+            "a\nb"
+        );
+        for bad in [
+            r#"{"url":"javascript:alert(1)"}"#,
+            r#"{"url":"/a.png"}"#,
+            "{}",
+            "[]",
+            "",
+        ] {
+            assert!(reply(200, bad).uploaded().is_none(), "{bad}");
+        }
+        assert!(reply(201, body).uploaded().is_none());
+    }
+
+    #[test]
+    fn a_refusal_reads_as_what_happened_and_what_to_do() {
+        let body = r#"{"message":"Too\u001b[2J big.","action":{"type":"resize"}}"#;
+        assert_eq!(
+            reply(413, body).explain(),
+            "Too[2J big. Make the image smaller."
+        );
+        let body = r#"{"message":"Full.","action":{"type":"wait","retryAfterSeconds":30}}"#;
+        assert_eq!(
+            reply(429, body).explain(),
+            "Full. Wait 30 s, then try again."
+        );
+        assert_eq!(reply(502, "<html>").explain(), "The server answered 502.");
+        let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(5000));
+        assert_eq!(reply(400, &long).explain().len(), MAX_MESSAGE_CHARS);
+    }
+
+    #[test]
+    fn a_server_may_ask_for_ten_seconds_and_no_more() {
+        for (asked, got) in [
+            ("3", Some(3)),
+            ("10", Some(10)),
+            ("3600", Some(10)),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("Retry-After", asked.parse().unwrap());
+            let waits = Reply::new(503, &headers, b"").retry_after;
+            assert_eq!(waits, got.map(Duration::from_secs));
+        }
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_what_does_not_is_not() {
+        for status in [500, 502, 503, 504] {
+            assert!(Answer::Reply(reply(status, "")).is_passing());
+        }
+        assert!(Answer::Reply(reply(409, r#"{"error":"payment_in_progress"}"#)).is_passing());
+        for status in [200, 302, 400, 402, 404, 409, 413, 429, 507] {
+            assert!(!Answer::Reply(reply(status, "")).is_passing(), "{status}");
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The paying client behind `pixtoll upload`: one image in, one link out, at most one payment.
+//!
+//! The rules that keep it from paying twice: a payment is written down before it is first sent
+//! ([`pending`]); every attempt presents that one; no answer makes it sign another by itself; and
+//! it is forgotten only on an answer that leaves nothing open. [`pay`] chooses and signs,
+//! [`wallet`] holds the key. How the command reads and prints is the business of `cli::upload`.
+
+mod answer;
+pub mod pay;
+pub mod pending;
+#[cfg(test)]
+pub(crate) mod scripted;
+mod transport;
+pub mod wallet;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use url::Url;
+
+pub use self::answer::Uploaded;
+use self::answer::{Answer, Reply};
+use self::pay::{PayError, Quote, SignedPayment, check_cap};
+use self::pending::{PendingError, PendingKey, PendingPayments};
+use self::wallet::{Wallet, WalletError, WalletSource};
+use crate::clock::Clock;
+use crate::money::AtomicAmount;
+use crate::random::Randomness;
+use crate::tiers::TierName;
+use crate::x402::header::PAYMENT_SIGNATURE;
+
+/// How long one request is repeated.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// The most attempts at one request, whatever the clock says.
+const MAX_ATTEMPTS: u32 = 20;
+/// The most attempts to reach a server while no payment waits for its answer.
+const MAX_KNOCKS: u32 = 3;
+/// One attempt may take this long, and more by the size of the body.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(45);
+/// The slowest line that an upload is waited for.
+const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
+
+/// What the client takes from outside, so that tests neither wait nor repeat by chance.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Keys, nonces and payment ids.
+    pub randomness: &'a Randomness,
+    /// Waits between attempts.
+    pub pause: &'a dyn Fn(Duration) -> LocalBoxFuture<'static, ()>,
+}
+
+impl fmt::Debug for World<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("World")
+    }
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The server's address.
+    pub server: Url,
+    /// The tier; `free` is uploaded without payment.
+    pub tier: TierName,
+    /// The most that one file may cost.
+    pub cap: AtomicAmount,
+    /// The key file that the user named.
+    pub wallet: Option<PathBuf>,
+}
+
+/// An image that is to be uploaded.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The file's bytes.
+    pub bytes: Bytes,
+    /// What the client calls them; the server looks for itself.
+    pub content_type: &'static str,
+}
+
+/// What the client tells while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// What it is doing: worth a line that is overwritten.
+    Step(String),
+    /// What the user should know afterwards as well.
+    Fact(String),
+}
+
+/// Why a file was not uploaded. Each variant is one exit code of the command.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something else.
+    #[error("{0}")]
+    Unexpected(String),
+    /// The command can't be carried out as it is written.
+    #[error("{0}")]
+    Usage(String),
+    /// The server doesn't take the file. Nothing was charged.
+    #[error("{0} Nothing was charged.")]
+    FileRefused(String),
+    /// The price is above the cap, or is not asked in a way that this client pays.
+    #[error("{0}")]
+    NotPayable(String),
+    /// The payment was refused or failed. Nothing was charged.
+    #[error("{0} Nothing was charged.")]
+    PaymentRefused(String),
+    /// A payment was presented and its outcome isn't known.
+    #[error(
+        "{0} Whether the payment went through is not known yet. Run the same command again: it \
+         presents the same payment and never pays twice."
+    )]
+    OutcomeUnknown(String),
+    /// The server is down or busy. Nothing was charged.
+    #[error("{0} Nothing was charged; run the same command again later.")]
+    Unavailable(String),
+}
+
+/// The upload of one image, done; [`Client::conclude`] ends it.
+#[derive(Debug)]
+pub struct Done {
+    /// What the server says of it.
+    pub uploaded: Uploaded,
+    key: Option<PendingKey>,
+}
+
+/// What an upload would cost.
+#[derive(Debug)]
+pub enum Price {
+    /// Nothing.
+    Free,
+    /// This much.
+    Quoted(Quote),
+    /// Nothing new: a payment from an earlier run would be presented again.
+    Pending(SignedPayment),
+}
+
+/// A client of one server, for one tier.
+pub struct Client<'a> {
+    http: reqwest::Client,
+    order: Order,
+    endpoint: Url,
+    wallets: WalletSource,
+    pending: Option<PendingPayments>,
+    world: World<'a>,
+}
+
+impl fmt::Debug for Client<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One request, as it is sent and sent again: byte for byte the same.
+struct Request<'r> {
+    image: Option<&'r Image>,
+    payment: Option<&'r SignedPayment>,
+    /// Whether `payment` was sent before this run.
+    was_sent: bool,
+}
+
+impl<'a> Client<'a> {
+    /// A client for `order`. Nothing is sent or read yet.
+    pub fn new(
+        order: Order,
+        env: &BTreeMap<String, String>,
+        world: World<'a>,
+    ) -> Result<Self, Failure> {
+        let endpoint = transport::endpoint(&order.server, &order.tier)?;
+        Ok(Self {
+            http: transport::http(env)?,
+            endpoint,
+            wallets: WalletSource::new(order.wallet.as_deref(), env),
+            pending: wallet::data_dir(env).map(|dir| PendingPayments::below(&dir)),
+            order,
+            world,
+        })
+    }
+
+    /// Uploads `image`, and pays for it where the tier has a price.
+    pub async fn upload(
+        &self,
+        image: &Image,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Done, Failure> {
+        if self.is_free() {
+            tell(Notice::Step("uploading".to_owned()));
+            let request = Request {
+                image: Some(image),
+                payment: None,
+                was_sent: false,
+            };
+            let (answer, _) = self.send(&request, tell).await;
+            return match &answer {
+                Answer::Reply(reply) => match reply.uploaded() {
+                    Some(uploaded) => Ok(Done {
+                        uploaded,
+                        key: None,
+                    }),
+                    None => Err(self.refusal(&answer)),
+                },
+                _ => Err(self.refusal(&answer)),
+            };
+        }
+        let pending = self.pending()?;
+        let key = self.key(image);
+        let (payment, was_sent) = match pending.find(&key)? {
+            Some(payment) => {
+                self.check_pending(&payment)?;
+                tell(Notice::Fact(
+                    "An earlier run signed a payment for this file; the same one is presented again."
+                        .to_owned(),
+                ));
+                (payment, true)
+            }
+            None => (pending.keep(&key, self.sign(tell).await?)?, false),
+        };
+        self.present(image, &payment, was_sent, &key, tell).await
+    }
+
+    /// What uploading `image` would cost. Signs nothing, writes nothing and sends no image.
+    pub async fn price(
+        &self,
+        image: &Image,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Price, Failure> {
+        if self.is_free() {
+            return Ok(Price::Free);
+        }
+        if let Some(payment) = self.pending()?.find(&self.key(image))? {
+            self.check_pending(&payment)?;
+            return Ok(Price::Pending(payment));
+        }
+        self.quote(tell).await.map(Price::Quoted)
+    }
+
+    /// Ends an upload whose link has reached the user: from now on the same command pays anew.
+    /// As long as it isn't called, the same file gets the same link for the same payment.
+    pub fn conclude(&self, done: &Done) -> Result<(), Failure> {
+        match (&self.pending, &done.key) {
+            (Some(pending), Some(key)) => Ok(pending.forget(key)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Signs a payment for the price that the server asks now.
+    async fn sign(&self, tell: &mut dyn FnMut(Notice)) -> Result<SignedPayment, Failure> {
+        let quote = self.quote(tell).await?;
+        let wallet = self.wallet(&quote, tell)?;
+        tell(Notice::Step(format!(
+            "paying {} USDC",
+            quote.amount.to_decimal_usd()
+        )));
+        Ok(quote.sign(&wallet, self.world.clock.now(), self.world.randomness)?)
+    }
+
+    /// Asks for the price without showing the image: the challenge comes before the body counts.
+    async fn quote(&self, tell: &mut dyn FnMut(Notice)) -> Result<Quote, Failure> {
+        tell(Notice::Step("asking for the price".to_owned()));
+        let request = Request {
+            image: None,
+            payment: None,
+            was_sent: false,
+        };
+        let (answer, _) = self.send(&request, tell).await;
+        let Answer::Reply(reply @ Reply { status: 402, .. }) = &answer else {
+            return Err(match self.refusal(&answer) {
+                Failure::FileRefused(text) => Failure::NotPayable(text),
+                other => other,
+            });
+        };
+        let quote = pay::choose(reply.challenge.as_deref().ok_or(PayError::Unreadable)?)?;
+        check_cap(quote.amount, self.order.cap)?;
+        Ok(quote)
+    }
+
+    fn wallet(&self, quote: &Quote, tell: &mut dyn FnMut(Notice)) -> Result<Wallet, Failure> {
+        if let Some(wallet) = self.wallets.find()? {
+            return Ok(wallet);
+        }
+        if !quote.is_play_money {
+            return Err(WalletError::Missing.into());
+        }
+        let (wallet, path) = self.wallets.create(self.world.randomness)?;
+        tell(Notice::Fact(format!(
+            "Made a wallet for play money: {} in {}.",
+            wallet.address(),
+            path.display()
+        )));
+        Ok(wallet)
+    }
+
+    /// Presents the payment with the image until an answer decides, or patience ends.
+    async fn present(
+        &self,
+        image: &Image,
+        payment: &SignedPayment,
+        was_sent: bool,
+        key: &PendingKey,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Done, Failure> {
+        let price = payment.amount.to_decimal_usd();
+        tell(Notice::Step(format!("paying {price} USDC and uploading")));
+        let request = Request {
+            image: Some(image),
+            payment: Some(payment),
+            was_sent,
+        };
+        let (answer, may_have_paid) = self.send(&request, tell).await;
+        if let Answer::Reply(reply) = &answer {
+            if let Some(uploaded) = reply.uploaded() {
+                return Ok(Done {
+                    uploaded,
+                    key: Some(key.clone()),
+                });
+            }
+            let is_final = reply.refuses_payer() || reply.refuses_file();
+            if is_final && reply.says_not_charged() {
+                self.pending()?.forget(key)?;
+            }
+        }
+        if may_have_paid {
+            return Err(Failure::OutcomeUnknown(answer.explain()));
+        }
+        Err(match &answer {
+            Answer::Reply(reply) if reply.refuses_payer() || reply.status == 409 => {
+                Failure::PaymentRefused(format!(
+                    "The payment of {price} USDC on {} by {} was refused: {}",
+                    payment.network.name(),
+                    payment.payer,
+                    reply.explain()
+                ))
+            }
+            _ => self.refusal(&answer),
+        })
+    }
+
+    /// Sends `request` again and again while the answer may change. Says as well whether its
+    /// payment may have moved money.
+    async fn send(&self, request: &Request<'_>, tell: &mut dyn FnMut(Notice)) -> (Answer, bool) {
+        let started = self.world.clock.now();
+        let mut may_have_paid = request.was_sent;
+        let mut attempt = 1;
+        loop {
+            let answer = self.send_once(request).await;
+            may_have_paid = request.payment.is_some() && answer.may_have_paid(may_have_paid);
+            let knocks_in_vain = request.payment.is_none()
+                && matches!(answer, Answer::Unreached)
+                && attempt >= MAX_KNOCKS;
+            let is_over = self.world.clock.now().since(started) >= PATIENCE
+                || attempt >= MAX_ATTEMPTS
+                || knocks_in_vain;
+            if is_over || !answer.is_passing() {
+                return (answer, may_have_paid);
+            }
+            let wait = match &answer {
+                Answer::Reply(Reply {
+                    retry_after: Some(asked),
+                    ..
+                }) => *asked,
+                _ => Duration::from_secs(1_u64.checked_shl(attempt - 1).unwrap_or(10).min(10)),
+            };
+            tell(Notice::Step(format!(
+                "{} Trying again in {} s",
+                answer.explain(),
+                wait.as_secs()
+            )));
+            // Even a server that says "at once" gets half a second.
+            (self.world.pause)(wait.max(Duration::from_millis(500))).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send_once(&self, request: &Request<'_>) -> Answer {
+        let size = request.image.map_or(0, |image| image.bytes.len());
+        let line = u64::try_from(size / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        let mut builder = self
+            .http
+            .post(self.endpoint.clone())
+            .timeout(ATTEMPT_TIMEOUT.saturating_add(Duration::from_secs(line)))
+            .header(ACCEPT, "application/json");
+        if let Some(image) = request.image {
+            builder = builder
+                .header(CONTENT_TYPE, image.content_type)
+                .body(image.bytes.clone());
+        }
+        if let Some(payment) = request.payment {
+            let Ok(mut value) = HeaderValue::from_str(payment.header()) else {
+                return Answer::Unreached;
+            };
+            value.set_sensitive(true);
+            builder = builder.header(PAYMENT_SIGNATURE, value);
+        }
+        match builder.send().await {
+            Ok(response) => transport::read(response).await,
+            Err(error) if error.is_connect() || error.is_builder() => Answer::Unreached,
+            Err(_) => Answer::Lost,
+        }
+    }
+
+    /// The failure that an answer stands for where no payment is in doubt.
+    fn refusal(&self, answer: &Answer) -> Failure {
+        let text = answer.explain();
+        let Answer::Reply(reply) = answer else {
+            return Failure::Unavailable(format!("{} ({text})", self.order.server));
+        };
+        match reply.status {
+            404 => Failure::Usage(format!(
+                "{} doesn't sell the tier \"{}\": {text}",
+                self.order.server, self.order.tier
+            )),
+            429 | 500..=599 => Failure::Unavailable(text),
+            300..=399 => Failure::Unexpected(format!(
+                "{} redirects, and redirects aren't followed: name the final address with --server.",
+                self.order.server
+            )),
+            200..=299 => Failure::Unexpected("The server's answer holds no link.".to_owned()),
+            _ if reply.refuses_file() => Failure::FileRefused(text),
+            _ => Failure::Unexpected(text),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        transport::is_free(&self.order.tier)
+    }
+
+    /// The cap holds for a payment that was signed under a higher one as well: it may not have been
+    /// taken yet.
+    fn check_pending(&self, payment: &SignedPayment) -> Result<(), Failure> {
+        check_cap(payment.amount, self.order.cap).map_err(|error| {
+            Failure::NotPayable(format!(
+                "An earlier run signed a payment for this file, and whether it went through is not known. {error}"
+            ))
+        })
+    }
+
+    fn key(&self, image: &Image) -> PendingKey {
+        PendingKey::of(
+            self.endpoint.as_str(),
+            self.order.tier.as_str(),
+            &image.bytes,
+        )
+    }
+
+    fn pending(&self) -> Result<&PendingPayments, Failure> {
+        self.pending.as_ref().ok_or_else(|| {
+            Failure::Usage(
+                "Payments are written down before they are made, and no place for that is known: set HOME \
+                 or XDG_DATA_HOME."
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl From<PayError> for Failure {
+    fn from(error: PayError) -> Self {
+        match error {
+            PayError::Wallet(error) => error.into(),
+            PayError::Unreadable | PayError::NoUsableOffer { .. } | PayError::AboveCap { .. } => {
+                Self::NotPayable(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<WalletError> for Failure {
+    fn from(error: WalletError) -> Self {
+        match error {
+            WalletError::NotAKey { .. } | WalletError::Missing | WalletError::File { .. } => {
+                Self::Usage(error.to_string())
+            }
+            WalletError::Signing => Self::Unexpected(error.to_string()),
+        }
+    }
+}
+
+impl From<PendingError> for Failure {
+    fn from(error: PendingError) -> Self {
+        Self::Unexpected(error.to_string())
+    }
+}

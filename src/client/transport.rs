@@ -1,0 +1,162 @@
+//! Where requests go and how answers come in: addresses, the https client, bounded bodies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::Failure;
+use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
+use crate::tiers::TierName;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An HTTP client that follows no redirect: the next address would get the payment as well.
+pub(super) fn http(env: &BTreeMap<String, String>) -> Result<reqwest::Client, Failure> {
+    let mut http = reqwest::Client::builder()
+        .user_agent(concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .no_proxy();
+    if let Some(proxy) = proxy(env)? {
+        http = http.proxy(proxy);
+    }
+    http.build()
+        .map_err(|error| Failure::Unexpected(error.to_string()))
+}
+
+/// The whole answer, or [`Answer::Lost`] when it breaks off: half an answer decides nothing.
+pub(super) async fn read(mut response: reqwest::Response) -> Answer {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => {
+                body.extend_from_slice(&chunk);
+            }
+            Ok(None) => break,
+            Ok(Some(_)) | Err(_) => return Answer::Lost,
+        }
+    }
+    Answer::Reply(Reply::new(
+        response.status().as_u16(),
+        response.headers(),
+        &body,
+    ))
+}
+
+/// Where the image goes. A payment's header is never sent in the clear over a network.
+pub(super) fn endpoint(server: &Url, tier: &TierName) -> Result<Url, Failure> {
+    // The address is not repeated: it may hold a password.
+    let usage = |text: &str| Failure::Usage(format!("--server: {text}"));
+    let is_plain = server.username().is_empty()
+        && server.password().is_none()
+        && server.query().is_none()
+        && server.fragment().is_none();
+    if !matches!(server.scheme(), "http" | "https") || !is_plain {
+        return Err(usage(
+            "an address such as https://img.example.com is expected.",
+        ));
+    }
+    if tier.as_str() == "token" {
+        return Err(Failure::Usage(
+            "\"token\" is the name of a route and of no tier.".to_owned(),
+        ));
+    }
+    if !is_free(tier) && server.scheme() == "http" && !is_loopback(server) {
+        return Err(usage("payments go over https only (or to this machine)."));
+    }
+    let mut url = server.clone();
+    {
+        let mut path = url
+            .path_segments_mut()
+            .map_err(|()| usage("this address has no path."))?;
+        path.pop_if_empty();
+        if is_free(tier) {
+            path.extend(["api", "free"]);
+        } else {
+            path.extend(["api", "upload", tier.as_str()]);
+        }
+    }
+    Ok(url)
+}
+
+pub(super) fn is_free(tier: &TierName) -> bool {
+    tier.as_str() == "free"
+}
+
+fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The proxy of the environment, for https only: there it sees no payment, only where it goes.
+fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failure> {
+    let set = |names: [&str; 2]| {
+        names
+            .iter()
+            .find_map(|name| env.get(*name))
+            .filter(|value| !value.is_empty())
+    };
+    let Some(address) = set(["HTTPS_PROXY", "https_proxy"]) else {
+        return Ok(None);
+    };
+    let proxy = reqwest::Proxy::https(address)
+        .map_err(|_| Failure::Usage("HTTPS_PROXY is no address of a proxy.".to_owned()))?;
+    let except = set(["NO_PROXY", "no_proxy"]).and_then(|list| reqwest::NoProxy::from_string(list));
+    Ok(Some(proxy.no_proxy(except)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(server: &str, tier: &str) -> Result<String, Failure> {
+        let server = Url::parse(server).unwrap();
+        endpoint(&server, &TierName::parse(tier).unwrap()).map(String::from)
+    }
+
+    #[test]
+    fn a_server_may_live_under_a_path() {
+        for server in ["https://a.example/img", "https://a.example/img/"] {
+            assert_eq!(
+                address(server, "free").unwrap(),
+                "https://a.example/img/api/free"
+            );
+            assert_eq!(
+                address(server, "year").unwrap(),
+                "https://a.example/img/api/upload/year"
+            );
+        }
+        assert_eq!(
+            address("http://a.example", "free").unwrap(),
+            "http://a.example/api/free"
+        );
+    }
+
+    #[test]
+    fn payments_go_in_the_clear_to_this_machine_only() {
+        for server in [
+            "http://localhost",
+            "http://127.9.9.9:1",
+            "http://[::1]:1",
+            "https://a.example",
+        ] {
+            assert!(address(server, "year").is_ok(), "{server}");
+        }
+        for server in [
+            "http://a.example",
+            "http://localhost.a.example",
+            "http://10.0.0.1",
+            "http://[::2]",
+        ] {
+            assert!(
+                matches!(address(server, "year"), Err(Failure::Usage(_))),
+                "{server}"
+            );
+        }
+    }
+}

@@ -1,0 +1,712 @@
+//! Play money: a facilitator and the JSON-RPC reads of a chain, for development and tests.
+//!
+//! The chain has the ids of Base Sepolia and one contract, a token with USDC's events. Signatures,
+//! nonces, windows and balances are checked for real, and nothing moves twice; but the money is
+//! worth nothing, and every account is born with 100 USDC of it. No faults are injected here: a
+//! test puts a proxy in front.
+//!
+//! The chain itself is in `state`, the two HTTP interfaces are in `facilitator` and `rpc`.
+
+mod facilitator;
+mod rpc;
+mod state;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
+use alloy_primitives::{Address, B256, Bytes, Signature, U256, address};
+use tokio::runtime::Handle;
+
+use self::state::{Act, State};
+use crate::clock::Clock;
+use crate::networks::{self, Network};
+use crate::random::Randomness;
+use crate::x402::evm::Authorization;
+
+/// Who submits the sandbox's transactions: the bytes of "play money".
+const SUBMITTER: Address = address!("00000000000000000000706c6179206d6f6e6579");
+
+/// Where a sandbox keeps its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A database file; it and its directory are created if missing.
+    File(PathBuf),
+    /// Nowhere: gone with the sandbox.
+    Memory,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// What keeps a sandbox from opening, listening or answering.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The database failed.
+    #[error("The sandbox's database failed.")]
+    Database(#[from] sqlx::Error),
+    /// A stored value is none that the sandbox writes.
+    #[error("The sandbox's database holds something unreadable in {column}.")]
+    Corrupt {
+        /// Table and column.
+        column: &'static str,
+    },
+    /// The file is some other database.
+    #[error("{location} is a database, but not a sandbox of this chain.")]
+    NotASandbox {
+        /// Which one.
+        location: Location,
+    },
+    /// The directory of the file can't be made.
+    #[error("The directory {} for the sandbox can't be created.", path.display())]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Play money is offered to this machine only.
+    #[error("The sandbox listens on loopback addresses only, and {address} is none.")]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address is taken or not ours.
+    #[error("The sandbox can't listen on {address}.")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The table of networks lacks the one that is imitated.
+    #[error("The network base-sepolia, which the sandbox imitates, is unknown.")]
+    UnknownNetwork,
+}
+
+/// Why the token refuses a transaction. But for [`Refusal::Unavailable`], nothing happened.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not the payer's signature in the one spelling that the token takes.
+    #[error("the signature is not the payer's, or not in the form that the token takes")]
+    Signature,
+    /// `validAfter` is not past.
+    #[error("the authorization is not yet valid")]
+    NotYetValid,
+    /// `validBefore` is not ahead.
+    #[error("the authorization has expired")]
+    Expired,
+    /// Executed or cancelled before.
+    #[error("the nonce is used")]
+    NonceUsed,
+    /// The payer has less.
+    #[error("the balance is too low")]
+    InsufficientFunds,
+    /// The sandbox itself failed.
+    #[error(transparent)]
+    Unavailable(#[from] SandboxError),
+}
+
+/// A transfer that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Whose money it was.
+    pub payer: Address,
+    /// The authorization's nonce; `None` for a plain transfer.
+    pub nonce: Option<B256>,
+    /// Atomic units.
+    pub value: U256,
+    /// Hash of the transaction.
+    pub transaction: B256,
+}
+
+/// A chain with play money. Clones are the same chain.
+#[derive(Debug, Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    clock: Arc<dyn Clock>,
+    network: &'static Network,
+    runtime: Handle,
+}
+
+impl Sandbox {
+    /// Opens the chain at `location`, or begins a new one there. The runtime in which this is
+    /// called does the servers' work and has to outlive them.
+    ///
+    /// # Errors
+    /// [`SandboxError`], also when the file is another database.
+    pub async fn open(
+        location: Location,
+        clock: Arc<dyn Clock>,
+        randomness: &Randomness,
+    ) -> Result<Self, SandboxError> {
+        let network = networks::find("base-sepolia").ok_or(SandboxError::UnknownNetwork)?;
+        let state = State::open(&location, network, seconds(&*clock), randomness).await?;
+        tracing::info!(%location, "Opened the sandbox. Its money is play money.");
+        let runtime = Handle::current();
+        Ok(Self(Arc::new(Inner {
+            state,
+            clock,
+            network,
+            runtime,
+        })))
+    }
+
+    /// The address to sell for when none is configured: drawn when the chain began, nobody's.
+    pub fn recipient(&self) -> Address {
+        self.0.state.recipient()
+    }
+
+    /// The network whose ids the chain has.
+    pub fn network(&self) -> &'static Network {
+        self.0.network
+    }
+
+    /// Serves the facilitator and the RPC on two loopback addresses; port 0 takes a free one.
+    /// To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SandboxError::NotLoopback`] and [`SandboxError::Bind`].
+    pub fn listen(
+        &self,
+        facilitator: SocketAddr,
+        rpc: SocketAddr,
+    ) -> Result<Listening, SandboxError> {
+        let (facilitator_listener, facilitator_url) = bind(facilitator)?;
+        let (rpc_listener, rpc_url) = bind(rpc)?;
+        let handles = [
+            self.serve(facilitator_listener, facilitator::routes)
+                .map_err(|source| SandboxError::Bind {
+                    address: facilitator,
+                    source,
+                })?,
+            self.serve(rpc_listener, rpc::routes)
+                .map_err(|source| SandboxError::Bind {
+                    address: rpc,
+                    source,
+                })?,
+        ];
+        tracing::info!(facilitator_url, rpc_url, "The sandbox serves play money.");
+        Ok(Listening {
+            facilitator_url,
+            rpc_url,
+            handles,
+        })
+    }
+
+    fn serve(
+        &self,
+        listener: TcpListener,
+        routes: fn(&mut ServiceConfig),
+    ) -> io::Result<ServerHandle> {
+        let sandbox = web::Data::new(self.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(sandbox.clone())
+                .wrap(DefaultHeaders::new().add(("X-Pixtoll-Sandbox", "play money")))
+                .configure(routes)
+        })
+        .workers(1)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Ok(handle)
+    }
+
+    /// Executes a signed authorization, as anybody may who has seen it; gives the transaction.
+    ///
+    /// # Errors
+    /// [`Refusal`], as the token would.
+    pub async fn execute(
+        &self,
+        authorization: &Authorization,
+        signature: &Bytes,
+    ) -> Result<B256, Refusal> {
+        if !self.is_signed_by_payer(authorization, signature) {
+            return Err(Refusal::Signature);
+        }
+        self.submit(Act::Authorized(authorization.clone()), SUBMITTER)
+            .await
+    }
+
+    /// Cancels the payer's nonce, as the payer.
+    ///
+    /// # Errors
+    /// [`Refusal::NonceUsed`].
+    pub async fn cancel(&self, payer: Address, nonce: B256) -> Result<B256, Refusal> {
+        self.submit(Act::Cancel { payer, nonce }, payer).await
+    }
+
+    /// Moves all that the payer has elsewhere, as the payer.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn drain(&self, payer: Address) -> Result<B256, Refusal> {
+        self.submit(Act::Drain { from: payer }, payer).await
+    }
+
+    /// Moves `value` by a plain transfer, as its owner.
+    ///
+    /// # Errors
+    /// [`Refusal::InsufficientFunds`].
+    pub async fn send(&self, from: Address, to: Address, value: U256) -> Result<B256, Refusal> {
+        self.submit(Act::Send { from, to, value }, from).await
+    }
+
+    /// Everything that `recipient` was ever paid, oldest first.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when the database fails.
+    pub async fn transfers_to(&self, recipient: Address) -> Result<Vec<Transfer>, SandboxError> {
+        self.0.state.transfers_to(recipient).await
+    }
+
+    /// What `account` has now, in atomic units.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when the database fails.
+    pub async fn balance(&self, account: Address) -> Result<U256, SandboxError> {
+        let head = self.0.state.head(self.now_seconds()).await?;
+        self.0.state.balance(account, head.number).await
+    }
+
+    /// Whether the token would execute the authorization in the next block.
+    async fn simulate(&self, authorization: &Authorization) -> Result<(), Refusal> {
+        self.0
+            .state
+            .simulate(&Act::Authorized(authorization.clone()), self.now_seconds())
+            .await
+    }
+
+    async fn submit(&self, act: Act, sender: Address) -> Result<B256, Refusal> {
+        self.0.state.execute(&act, sender, self.now_seconds()).await
+    }
+
+    /// As strict as the token: 65 bytes, v 27 or 28, s in the lower half. Other spellings of a
+    /// good signature are refused, so that whoever forwards them without normalising is found out.
+    fn is_signed_by_payer(&self, authorization: &Authorization, signature: &Bytes) -> bool {
+        let Ok(raw) = <&[u8; 65]>::try_from(signature.as_ref()) else {
+            return false;
+        };
+        let [.., v] = raw;
+        if !matches!(v, 27 | 28) {
+            return false;
+        }
+        let Ok(signature) = Signature::from_raw_array(raw) else {
+            return false;
+        };
+        let digest = authorization.digest(self.network());
+        signature.normalize_s().is_none()
+            && signature
+                .recover_address_from_prehash(&digest)
+                .is_ok_and(|signer| signer == authorization.from)
+    }
+
+    /// Does a request's work to its end, in the runtime that opened the sandbox: neither a client
+    /// that goes away nor a server that stops drops it in the middle, which would also close the
+    /// connection, and with it a chain in memory. `None` when that runtime is gone.
+    async fn see_through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.0.runtime.spawn(work).await.ok()
+    }
+
+    fn now_seconds(&self) -> u64 {
+        seconds(&*self.0.clock)
+    }
+}
+
+/// The two servers of a sandbox; dropping it stops them.
+#[derive(Debug)]
+pub struct Listening {
+    /// Base URL of the facilitator, without a slash at the end.
+    pub facilitator_url: String,
+    /// URL of the JSON-RPC endpoint.
+    pub rpc_url: String,
+    handles: [ServerHandle; 2],
+}
+
+impl Listening {
+    /// Stops both servers. Answers in flight are lost; what they tell of is not.
+    pub async fn stop(self) {
+        for handle in &self.handles {
+            handle.stop(false).await;
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            // The command is on its way when `stop` returns; the future only waits for the end.
+            drop(handle.stop(false));
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, String), SandboxError> {
+    if !address.ip().is_loopback() {
+        return Err(SandboxError::NotLoopback { address });
+    }
+    let failed = |source| SandboxError::Bind { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+    Ok((listener, url))
+}
+
+fn seconds(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().seconds()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod support {
+    //! What the tests of all the sandbox's modules need.
+
+    use alloy_signer::SignerSync;
+    use alloy_signer_local::PrivateKeySigner;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    /// When the tests begin, in Unix seconds.
+    pub(super) const START: u64 = 1_795_860_000;
+
+    pub(super) fn clock() -> ManualClock {
+        ManualClock::at(Timestamp::from_seconds(i64::try_from(START).unwrap()))
+    }
+
+    pub(super) async fn open() -> (Sandbox, ManualClock) {
+        let clock = clock();
+        let sandbox = Sandbox::open(
+            Location::Memory,
+            Arc::new(clock.clone()),
+            &Randomness::seeded(1),
+        )
+        .await
+        .unwrap();
+        (sandbox, clock)
+    }
+
+    pub(super) fn listen(sandbox: &Sandbox) -> Listening {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        sandbox.listen(any, any).unwrap()
+    }
+
+    /// reqwest is built without a cryptography of its own, also where only http is spoken.
+    pub(super) fn http() -> reqwest::Client {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
+    pub(super) struct Payer(PrivateKeySigner);
+
+    impl Payer {
+        pub(super) fn numbered(number: u8) -> Self {
+            Self(PrivateKeySigner::from_bytes(&B256::repeat_byte(number)).unwrap())
+        }
+
+        pub(super) fn address(&self) -> Address {
+            self.0.address()
+        }
+
+        /// A signed payment to the sandbox's recipient, good for five minutes.
+        pub(super) fn pays(
+            &self,
+            sandbox: &Sandbox,
+            value: u64,
+            nonce: u8,
+        ) -> (Authorization, Bytes) {
+            let authorization = Authorization {
+                from: self.address(),
+                to: sandbox.recipient(),
+                value: U256::from(value),
+                valid_after: U256::ZERO,
+                valid_before: U256::from(START + 300),
+                nonce: B256::repeat_byte(nonce),
+            };
+            let signature = self.sign(sandbox, &authorization);
+            (authorization, signature)
+        }
+
+        pub(super) fn sign(&self, sandbox: &Sandbox, authorization: &Authorization) -> Bytes {
+            let digest = authorization.digest(sandbox.network());
+            Bytes::from(self.0.sign_hash_sync(&digest).unwrap().as_bytes().to_vec())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::support::{Payer, START, open};
+    use super::*;
+
+    fn order() -> U256 {
+        U256::from_str_radix(
+            "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141",
+            16,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_one_spelling_of_a_signature_is_taken() {
+        let (sandbox, _) = open().await;
+        let payer = Payer::numbered(1);
+        let (authorization, signature) = payer.pays(&sandbox, 10_000, 1);
+        let mut small_v = signature.to_vec();
+        small_v[64] -= 27;
+        let mut high_s = signature.to_vec();
+        let s = U256::from_be_slice(&signature[32..64]);
+        high_s[32..64].copy_from_slice(&(order() - s).to_be_bytes::<32>());
+        high_s[64] = 55 - high_s[64];
+        let mut other = signature.to_vec();
+        other[7] ^= 1;
+        for bad in [small_v, high_s, other, signature[..64].to_vec(), Vec::new()] {
+            let refused = sandbox.execute(&authorization, &bad.into()).await;
+            assert!(matches!(refused, Err(Refusal::Signature)), "{refused:?}");
+        }
+        sandbox.execute(&authorization, &signature).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_references_test_vector_is_taken() {
+        let (sandbox, _) = open().await;
+        let authorization = Authorization {
+            from: address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"),
+            to: Address::repeat_byte(0x22),
+            value: U256::from(10_000),
+            valid_after: U256::ZERO,
+            valid_before: U256::from(1_900_000_000_u64),
+            nonce: B256::repeat_byte(0xab),
+        };
+        let signature = "0x34810545ab6517f1d4b463d8748b29fca88d3216c54eadaf5fde914d5a837b6b\
+            05d4ea2c5f87f89b5235499dd0469e3c1861a25bb8ad56e25ea8693fb73327771b";
+        sandbox
+            .execute(&authorization, &signature.parse().unwrap())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_window_is_strict_on_both_sides() {
+        let (sandbox, clock) = open().await;
+        let payer = Payer::numbered(1);
+        let (mut authorization, _) = payer.pays(&sandbox, 10_000, 1);
+        authorization.valid_after = U256::from(START);
+        authorization.valid_before = U256::from(START + 2);
+        let signature = payer.sign(&sandbox, &authorization);
+        let early = sandbox.execute(&authorization, &signature).await;
+        assert!(matches!(early, Err(Refusal::NotYetValid)), "{early:?}");
+        clock.advance(Duration::from_secs(2));
+        let late = sandbox.execute(&authorization, &signature).await;
+        assert!(matches!(late, Err(Refusal::Expired)), "{late:?}");
+        authorization.valid_before = U256::from(START + 3);
+        let signature = payer.sign(&sandbox, &authorization);
+        sandbox.execute(&authorization, &signature).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_or_used_nonce_pays_nothing() {
+        let (sandbox, _) = open().await;
+        let payer = Payer::numbered(1);
+        let (authorization, signature) = payer.pays(&sandbox, 10_000, 1);
+        sandbox
+            .cancel(payer.address(), authorization.nonce)
+            .await
+            .unwrap();
+        let refused = sandbox.execute(&authorization, &signature).await;
+        assert!(matches!(refused, Err(Refusal::NonceUsed)), "{refused:?}");
+        let (authorization, signature) = payer.pays(&sandbox, 10_000, 2);
+        sandbox.execute(&authorization, &signature).await.unwrap();
+        let refused = sandbox.cancel(payer.address(), authorization.nonce).await;
+        assert!(matches!(refused, Err(Refusal::NonceUsed)), "{refused:?}");
+        assert_eq!(
+            sandbox
+                .transfers_to(sandbox.recipient())
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_spends_more_than_they_have() {
+        let (sandbox, _) = open().await;
+        let payer = Payer::numbered(1);
+        let (authorization, signature) = payer.pays(&sandbox, 100_000_001, 1);
+        let refused = sandbox.execute(&authorization, &signature).await;
+        assert!(
+            matches!(refused, Err(Refusal::InsufficientFunds)),
+            "{refused:?}"
+        );
+        let friend = Address::repeat_byte(9);
+        let all = U256::from(100_000_000);
+        sandbox
+            .send(payer.address(), friend, U256::from(30))
+            .await
+            .unwrap();
+        sandbox.send(friend, friend, all).await.unwrap();
+        assert_eq!(sandbox.balance(friend).await.unwrap(), all + U256::from(30));
+        sandbox.drain(payer.address()).await.unwrap();
+        assert_eq!(sandbox.balance(payer.address()).await.unwrap(), U256::ZERO);
+        assert_eq!(
+            sandbox.balance(state::SINK).await.unwrap(),
+            all - U256::from(30)
+        );
+        let (authorization, signature) = payer.pays(&sandbox, 1, 1);
+        let refused = sandbox.execute(&authorization, &signature).await;
+        assert!(
+            matches!(refused, Err(Refusal::InsufficientFunds)),
+            "{refused:?}"
+        );
+        let refused = sandbox.send(payer.address(), friend, U256::ONE).await;
+        assert!(
+            matches!(refused, Err(Refusal::InsufficientFunds)),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_plain_transfer_is_listed_without_a_nonce() {
+        let (sandbox, _) = open().await;
+        let payer = Payer::numbered(1);
+        let (authorization, signature) = payer.pays(&sandbox, 10_000, 1);
+        let first = sandbox.execute(&authorization, &signature).await.unwrap();
+        let second = sandbox
+            .send(payer.address(), sandbox.recipient(), U256::from(5))
+            .await
+            .unwrap();
+        let transfer = |nonce, value: u64, transaction| Transfer {
+            payer: payer.address(),
+            nonce,
+            value: U256::from(value),
+            transaction,
+        };
+        assert_eq!(
+            sandbox.transfers_to(sandbox.recipient()).await.unwrap(),
+            [
+                transfer(Some(authorization.nonce), 10_000, first),
+                transfer(None, 5, second)
+            ]
+        );
+        assert_eq!(
+            sandbox.balance(sandbox.recipient()).await.unwrap(),
+            U256::from(10_005)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_restart_keeps_everything() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location::File(directory.path().join("data").join("sandbox.db"));
+        let clock = support::clock();
+        let open = async |seed| {
+            let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+            Sandbox::open(location.clone(), clock, &Randomness::seeded(seed))
+                .await
+                .unwrap()
+        };
+        let payer = Payer::numbered(1);
+        let before = open(1).await;
+        let (authorization, signature) = payer.pays(&before, 10_000, 1);
+        before.execute(&authorization, &signature).await.unwrap();
+        let recipient = before.recipient();
+        let transfers = before.transfers_to(recipient).await.unwrap();
+        let head = before.0.state.head(START).await.unwrap();
+        drop(before);
+
+        let after = open(2).await;
+        assert_eq!(after.recipient(), recipient);
+        assert_eq!(after.transfers_to(recipient).await.unwrap(), transfers);
+        assert_eq!(after.0.state.head(START).await.unwrap(), head);
+        assert_eq!(
+            after.balance(payer.address()).await.unwrap(),
+            U256::from(99_990_000)
+        );
+        let refused = after.execute(&authorization, &signature).await;
+        assert!(matches!(refused, Err(Refusal::NonceUsed)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn another_database_is_not_taken_for_a_sandbox() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pixtoll.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true);
+        let other = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE payments (id TEXT)")
+            .execute(&other)
+            .await
+            .unwrap();
+        other.close().await;
+        let opened = Sandbox::open(
+            Location::File(path),
+            Arc::new(support::clock()),
+            &Randomness::seeded(1),
+        )
+        .await;
+        assert!(
+            matches!(opened, Err(SandboxError::NotASandbox { .. })),
+            "{opened:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn play_money_is_offered_to_this_machine_only() {
+        let (sandbox, _) = open().await;
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        for everyone in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+            let everyone = everyone.parse().unwrap();
+            for refused in [
+                sandbox.listen(everyone, local),
+                sandbox.listen(local, everyone),
+            ] {
+                assert!(
+                    matches!(refused, Err(SandboxError::NotLoopback { .. })),
+                    "{refused:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn ports_are_free_again_after_a_stop() {
+        let (sandbox, _) = open().await;
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let first = sandbox.listen(local, local).unwrap();
+        let taken: SocketAddr = first
+            .rpc_url
+            .strip_prefix("http://")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(matches!(
+            sandbox.listen(local, taken),
+            Err(SandboxError::Bind { .. })
+        ));
+        first.stop().await;
+        sandbox.listen(local, taken).unwrap().stop().await;
+    }
+}
