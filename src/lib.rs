@@ -4,15 +4,19 @@
 //! client signs an x402 payment, a facilitator verifies and settles it, the image is stored, and a
 //! public link comes back. No accounts, no cookies, no addresses kept.
 //!
-//! Dependencies point one way: edges (`http`, `cli`) → domain ([`payments`], [`images`]) → ports
+//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`]) → ports
 //! ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`], [`money`], [`x402`],
 //! [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
 
+pub mod app;
 pub mod chain;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod db;
 pub mod facilitator;
+pub mod http;
 pub mod ids;
 pub mod images;
 pub mod kill;
@@ -21,6 +25,7 @@ pub mod money;
 pub mod networks;
 pub mod payments;
 pub mod random;
+pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod tiers;

@@ -133,3 +133,15 @@ const FIND_PUBLISHED: &str = concat!(
     image_columns!(),
     " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
 );
+
+/// Ends every reservation. Only for a database that no other process uses: whoever held them is gone.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn end_reservations(db: &Db) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(END_RESERVATIONS).execute(pool).await.map(|_| ()))?;
+    Ok(())
+}
+
+const END_RESERVATIONS: &str =
+    "UPDATE images SET reserved_until_ms = 0 WHERE state = 'pending' AND reserved_until_ms > 0";

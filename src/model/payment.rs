@@ -10,7 +10,6 @@ use alloy_primitives::{Address, B256, Bytes};
 
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
-use crate::money::AtomicAmount;
 use crate::networks::Network;
 use crate::tiers::Keep;
 use crate::x402::evm::Authorization;

@@ -143,7 +143,7 @@ impl Payments {
         if owner.same_purchase {
             Ok(Some(owner.payment_id))
         } else {
-            Err(PayError::Conflict)
+            Err(PayError::Conflict { charged: Some(false) })
         }
     }
 

@@ -1,1 +1,147 @@
+//! `pixtoll ledger check`: whether the ledger balances, in itself and with the chain
+//! (payments.md, rule 14).
 
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, U256};
+
+use crate::chain::{Chain, Receipt};
+use crate::clock::Timestamp;
+use crate::db::audit::{self, Finding};
+use crate::db::{Db, DbError};
+use crate::model::payment::Payment;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Rows that break a rule, with the rule.
+    pub broken: Vec<(&'static str, Finding)>,
+    /// How many rules were looked at.
+    pub rules: usize,
+    /// How many payments are settled.
+    pub settled: usize,
+    /// What they come to, in atomic units.
+    pub settled_sum: U256,
+    /// What the chain moved to the recipients, when it was asked.
+    pub chain: Option<ChainReport>,
+}
+
+/// What the chain says.
+#[derive(Debug, Default)]
+pub struct ChainReport {
+    /// The first block that was read.
+    pub first_block: u64,
+    /// The last block that was read.
+    pub last_block: u64,
+    /// What moved to the recipients, in atomic units.
+    pub received_sum: U256,
+    /// Transfers to us that no settled payment accounts for.
+    pub orphans: Vec<Receipt>,
+}
+
+impl Report {
+    /// Whether nothing breaks a rule. Orphans break none: anybody may send us money.
+    pub fn is_balanced(&self) -> bool {
+        self.broken.is_empty()
+    }
+}
+
+/// Where the chain is read, and who receives.
+#[derive(Debug, Clone, Copy)]
+pub struct ChainSide<'a> {
+    /// The chain.
+    pub chain: &'a dyn Chain,
+    /// The recipient that is in force.
+    pub pay_to: Address,
+    /// The ledger's first block.
+    pub first_block: u64,
+}
+
+/// Looks at every rule, and compares the sum with the chain where one is given.
+///
+/// # Errors
+/// When the database or the chain doesn't answer.
+pub async fn check(
+    db: &Db,
+    now: Timestamp,
+    side: Option<ChainSide<'_>>,
+) -> anyhow::Result<Report> {
+    let mut report = Report {
+        broken: audit::find_broken(db, now).await?,
+        rules: audit::rule_count(),
+        ..Report::default()
+    };
+    let settled = load_settled(db).await?;
+    report.settled = settled.len();
+    report.settled_sum = settled.iter().map(value).fold(U256::ZERO, U256::saturating_add);
+    if let Some(side) = side {
+        let chain = compare(&settled, side, &mut report.broken).await?;
+        report.chain = Some(chain);
+    }
+    Ok(report)
+}
+
+async fn load_settled(db: &Db) -> Result<Vec<Payment>, DbError> {
+    let mut settled: Vec<Payment> = Vec::new();
+    loop {
+        let last = settled.last().map_or("", |payment| payment.id.as_str()).to_owned();
+        let page = audit::page_settled(db, &last).await?;
+        if page.is_empty() {
+            return Ok(settled);
+        }
+        settled.extend(page);
+    }
+}
+
+/// Each settled payment has a transfer of its own on the chain; what is left over are orphans.
+async fn compare(
+    settled: &[Payment],
+    side: ChainSide<'_>,
+    broken: &mut Vec<(&'static str, Finding)>,
+) -> anyhow::Result<ChainReport> {
+    let head = side.chain.head().await?;
+    let mut recipients: Vec<Address> =
+        settled.iter().map(|payment| payment.terms.offer.pay_to).collect();
+    recipients.push(side.pay_to);
+    recipients.sort_unstable();
+    recipients.dedup();
+    let mut unclaimed: BTreeMap<(B256, u64), (Address, Receipt)> = BTreeMap::new();
+    let mut received_sum = U256::ZERO;
+    for recipient in recipients {
+        for receipt in side.chain.receipts(recipient, side.first_block, head.number).await? {
+            received_sum = received_sum.saturating_add(receipt.value);
+            unclaimed.insert((receipt.transaction, receipt.log_index), (recipient, receipt));
+        }
+    }
+    for payment in settled {
+        let found = unclaimed
+            .iter()
+            .find(|(_, (recipient, receipt))| pays(payment, *recipient, receipt))
+            .map(|(key, _)| *key);
+        match found {
+            Some(key) => {
+                unclaimed.remove(&key);
+            }
+            None => broken.push((
+                "every settled payment is a transfer on the chain",
+                Finding {
+                    row_key: payment.id.to_string(),
+                    detail: "settled, and the chain shows no such transfer to its recipient".to_owned(),
+                },
+            )),
+        }
+    }
+    let orphans = unclaimed.into_values().map(|(_, receipt)| receipt).collect();
+    Ok(ChainReport { first_block: side.first_block, last_block: head.number, received_sum, orphans })
+}
+
+fn pays(payment: &Payment, recipient: Address, receipt: &Receipt) -> bool {
+    payment.transaction == Some(receipt.transaction)
+        && payment.terms.offer.pay_to == recipient
+        && payment.authorization.from == receipt.from
+        && value(payment) == receipt.value
+}
+
+fn value(payment: &Payment) -> U256 {
+    payment.terms.offer.amount.as_u256()
+}

@@ -133,7 +133,10 @@ pub enum PayError {
     #[error(
         "This payment, or its id, already belongs to a request with other content. Send exactly that request, or pay for a new one."
     )]
-    Conflict,
+    Conflict {
+        /// Whether this payment moved money to us.
+        charged: Option<bool>,
+    },
     /// Settle was called, and nobody knows yet whether the money moved.
     #[error(
         "Whether the payment moved money is not known yet. Repeat the same request; do not pay again."
@@ -294,7 +297,7 @@ impl Payments {
                 reason: reason_of(&row),
             }),
             Standing::Known { charged } => Err(PayError::Known { charged }),
-            Standing::Conflict => Err(PayError::Conflict),
+            Standing::Conflict { charged } => Err(PayError::Conflict { charged }),
             Standing::Pending => Err(PayError::Pending),
         }
     }

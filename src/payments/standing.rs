@@ -44,7 +44,10 @@ pub(super) enum Standing {
         charged: Option<bool>,
     },
     /// 409 `idempotency_conflict`.
-    Conflict,
+    Conflict {
+        /// Whether it moved money to us.
+        charged: Option<bool>,
+    },
     /// 503 `settlement_pending`.
     Pending,
 }
@@ -80,7 +83,8 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
         S::Reversed if !presented.proven => Standing::Known {
             charged: Some(false),
         },
-        S::Settling | S::Unknown | S::Settled if other_body(row, presented) => Standing::Conflict,
+        S::Settling | S::Unknown if other_body(row, presented) => Standing::Conflict { charged: None },
+        S::Settled if other_body(row, presented) => Standing::Conflict { charged: Some(true) },
         S::Settling if unleased => Standing::Drive,
         S::Settling => Standing::Wait,
         S::Unknown if unleased && !presented.driven => Standing::Drive,

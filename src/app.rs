@@ -1,0 +1,356 @@
+//! The application: builds the ports, then what decides. The sole builder of adapters.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use anyhow::{Context, bail};
+
+use crate::chain::{Chain, rpc::RpcChain};
+use crate::clock::Clock;
+use crate::config::{
+    Config, DatabaseUrl, FacilitatorChoice, Mode, PaymentsConfig, SandboxConfig, SecretKeySource,
+    parse_secret_key,
+};
+use crate::db::{Db, deployment, payments as rows};
+use crate::facilitator::{Facilitator, http::HttpFacilitator};
+use crate::images::Images;
+use crate::payments::shop::{RECORD_EVERY, Shop};
+use crate::payments::{Payments, Ports, Settings};
+use crate::random::Randomness;
+use crate::sandbox::{Listening, Location, Sandbox};
+use crate::secrets::SecretKey;
+use crate::store::Store;
+
+/// What a deployment doesn't choose: time and chance.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub randomness: Randomness,
+}
+
+/// Names of the values that a database is stamped with.
+pub mod stamps {
+    /// `sandbox`, `test` or `real`.
+    pub const MODE: &str = "mode";
+    /// The fingerprint of the master key.
+    pub const KEY: &str = "key_fingerprint";
+    /// CAIP-2 id of the network.
+    pub const NETWORK: &str = "network";
+    /// The recipient that is in force.
+    pub const PAY_TO: &str = "pay_to";
+    /// The recipient that was drawn for a sandbox in a process of its own.
+    pub const SANDBOX_PAY_TO: &str = "sandbox_pay_to";
+    /// Where the sandbox's chain is read, so that `pixtoll ledger` needs no flag.
+    pub const SANDBOX_RPC: &str = "sandbox_rpc_url";
+    /// The newest block when the ledger first saw the chain.
+    pub const FIRST_BLOCK: &str = "first_block";
+}
+
+/// Everything that a server needs, ready to answer requests.
+#[derive(Debug)]
+pub struct App {
+    /// What is in force.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub randomness: Randomness,
+    /// The database.
+    pub db: Db,
+    /// The images.
+    pub images: Arc<Images>,
+    /// What is sold; `None` while payments are off.
+    pub till: Option<Till>,
+    _lock: Option<File>,
+    _sandbox: Option<Listening>,
+}
+
+/// The part of the application that takes money.
+#[derive(Debug, Clone)]
+pub struct Till {
+    /// Offers and challenges.
+    pub shop: Arc<Shop>,
+    /// Payments.
+    pub payments: Arc<Payments>,
+    /// The chain, for `pixtoll ledger check`.
+    pub chain: Arc<dyn Chain>,
+}
+
+impl App {
+    /// Opens everything that `config` names, and creates what isn't there.
+    ///
+    /// # Errors
+    /// Whatever can't be opened, with what to do about it.
+    pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
+        let World { clock, randomness } = world;
+        let (db, lock) = open_database(&config.database).await?;
+        db.migrate().await?;
+        if lock.is_some() {
+            // Nobody else uses this file, so whoever held a lease or a reservation is gone.
+            rows::end_all_leases(&db).await?;
+            crate::db::images::end_reservations(&db).await?;
+        }
+        let key = load_key(&config.secrets_key, &randomness)?;
+        check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
+        let store = Store::open_local(&config.images.store)
+            .with_context(|| format!("the image store {} can't be opened", config.images.store.display()))?;
+        let images = Arc::new(Images::new(
+            db.clone(),
+            store,
+            key.clone(),
+            Arc::clone(&clock),
+            randomness.clone(),
+        ));
+        let mut sandbox = None;
+        let till = match &config.payments {
+            None => None,
+            Some(payments) => {
+                let ends = endpoints(&config, payments, &db, &clock, &randomness, &mut sandbox).await?;
+                let ports = Bench { db: &db, key, clock: &clock, randomness: &randomness, images: &images };
+                Some(open_till(&config, payments, ends, ports).await?)
+            }
+        };
+        Ok(Self { config, clock, randomness, db, images, till, _lock: lock, _sandbox: sandbox })
+    }
+
+    /// Starts what runs beside the requests: the reconciler, and the record of offers.
+    pub fn start_jobs(&self) {
+        let Some(till) = &self.till else { return };
+        tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
+        let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RECORD_EVERY).await;
+                if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
+                    tracing::warn!(%error, "the offers that are made could not be recorded");
+                }
+                stamp_first_block(&db, &till.chain).await;
+            }
+        });
+    }
+}
+
+/// Where money is checked, moved and read.
+struct Endpoints {
+    facilitator: Arc<dyn Facilitator>,
+    rpc_url: String,
+    pay_to: Address,
+}
+
+/// What a till is built from.
+struct Bench<'a> {
+    db: &'a Db,
+    key: SecretKey,
+    clock: &'a Arc<dyn Clock>,
+    randomness: &'a Randomness,
+    images: &'a Arc<Images>,
+}
+
+async fn open_till(
+    config: &Config,
+    payments: &PaymentsConfig,
+    ends: Endpoints,
+    bench: Bench<'_>,
+) -> anyhow::Result<Till> {
+    let db = bench.db;
+    let mode = match config.mode {
+        Some(Mode::Sandbox) => "sandbox",
+        Some(Mode::Test) => "test",
+        Some(Mode::Real) | None => "real",
+    };
+    check_stamp(db, stamps::MODE, mode, "money of another kind (sandbox, test or real)").await?;
+    check_stamp(db, stamps::NETWORK, payments.network.caip2, "another network").await?;
+    deployment::set(db, stamps::PAY_TO, &ends.pay_to.to_string()).await?;
+    if mode == "sandbox" {
+        deployment::set(db, stamps::SANDBOX_RPC, &ends.rpc_url).await?;
+    }
+    let chain: Arc<dyn Chain> = Arc::new(RpcChain::new(payments.network, &ends.rpc_url)?);
+    stamp_first_block(db, &chain).await;
+    let shop = Arc::new(Shop::new(
+        config.tiers.clone(),
+        payments.network,
+        ends.pay_to,
+        config.http.base_url.clone(),
+        mode == "sandbox",
+        bench.randomness.clone(),
+    ));
+    shop.record_offers(db, bench.clock.now()).await?;
+    let ports = Ports {
+        db: db.clone(),
+        key: bench.key,
+        clock: Arc::clone(bench.clock),
+        facilitator: ends.facilitator,
+        chain: Arc::clone(&chain),
+        images: Arc::clone(bench.images),
+    };
+    let settings = Settings { timeout: payments.timeout, token_ttl: config.token_ttl };
+    let payments = Arc::new(Payments::new(ports, Arc::clone(&shop), settings));
+    Ok(Till { shop, payments, chain })
+}
+
+async fn endpoints(
+    config: &Config,
+    payments: &PaymentsConfig,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    listening: &mut Option<Listening>,
+) -> anyhow::Result<Endpoints> {
+    match (&payments.facilitator, &config.sandbox) {
+        (FacilitatorChoice::Url(url), _) => Ok(Endpoints {
+            facilitator: Arc::new(HttpFacilitator::new("url", url)?),
+            rpc_url: payments.rpc_url.clone().context("payments.rpc_url is missing")?,
+            pay_to: payments.pay_to.context("payments.pay_to is missing")?,
+        }),
+        (FacilitatorChoice::Sandbox, Some(sandbox)) => {
+            sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await
+        }
+        (FacilitatorChoice::Sandbox, None) => bail!("the sandbox has no settings"),
+    }
+}
+
+async fn sandbox_endpoints(
+    sandbox: &SandboxConfig,
+    payments: &PaymentsConfig,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    listening: &mut Option<Listening>,
+) -> anyhow::Result<Endpoints> {
+    let (facilitator_url, rpc_url, drawn) = if let Some(separate) = &sandbox.separate {
+        let drawn = Address::from(randomness.bytes::<20>()).to_string();
+        let drawn = deployment::stamp(db, stamps::SANDBOX_PAY_TO, &drawn).await?;
+        (separate.facilitator_url.clone(), separate.rpc_url.clone(), drawn.parse()?)
+    } else {
+        make_parent(&sandbox.database)?;
+        let location = Location::File(sandbox.database.clone());
+        let chain = Sandbox::open(location, Arc::clone(clock), randomness).await?;
+        let ports = chain.listen(sandbox.listen, sandbox.rpc_listen)?;
+        let urls = (ports.facilitator_url.clone(), ports.rpc_url.clone());
+        *listening = Some(ports);
+        (urls.0, urls.1, chain.recipient())
+    };
+    Ok(Endpoints {
+        facilitator: Arc::new(HttpFacilitator::new("sandbox", &facilitator_url)?),
+        rpc_url,
+        pay_to: payments.pay_to.unwrap_or(drawn),
+    })
+}
+
+/// The ledger's first block: from there `pixtoll ledger check` adds up. Noted when the node first
+/// answers, which is before the first payment, since that needs the node too.
+async fn stamp_first_block(db: &Db, chain: &Arc<dyn Chain>) {
+    match deployment::find(db, stamps::FIRST_BLOCK).await {
+        Ok(None) => {}
+        Ok(Some(_)) => return,
+        Err(error) => {
+            tracing::warn!(%error, "the ledger's first block could not be read");
+            return;
+        }
+    }
+    let stamped = match chain.head().await {
+        Ok(head) => deployment::stamp(db, stamps::FIRST_BLOCK, &head.number.to_string()).await,
+        Err(error) => {
+            tracing::warn!(%error, "the chain's node does not answer; paid routes wait for it");
+            return;
+        }
+    };
+    if let Err(error) = stamped {
+        tracing::warn!(%error, "the ledger's first block could not be noted");
+    }
+}
+
+/// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.
+async fn open_database(url: &DatabaseUrl) -> anyhow::Result<(Db, Option<File>)> {
+    match url {
+        DatabaseUrl::Sqlite(path) => {
+            make_parent(path)?;
+            let lock_path = path.with_extension("lock");
+            let lock = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&lock_path)
+                .with_context(|| format!("{} can't be opened", lock_path.display()))?;
+            if lock.try_lock().is_err() {
+                bail!(
+                    "another pixtoll server uses {}: stop it, or give this one another database.url \
+                     (several servers share a PostgreSQL database)",
+                    path.display()
+                );
+            }
+            Ok((Db::open_sqlite(path).await?, Some(lock)))
+        }
+        DatabaseUrl::Postgres(url) => Ok((Db::connect_postgres(url).await?, None)),
+    }
+}
+
+/// Opens the database beside a server that may be running, for commands.
+///
+/// # Errors
+/// When there is none, or it can't be opened.
+pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
+    let db = match url {
+        DatabaseUrl::Sqlite(path) => {
+            if !path.exists() {
+                bail!("there is no database at {}: start the server once, or set database.url", path.display());
+            }
+            Db::open_sqlite(path).await?
+        }
+        DatabaseUrl::Postgres(url) => Db::connect_postgres(url).await?,
+    };
+    db.migrate().await?;
+    Ok(db)
+}
+
+async fn check_stamp(db: &Db, name: &str, value: &str, what: &str) -> anyhow::Result<()> {
+    let stamped = deployment::stamp(db, name, value).await?;
+    if stamped != value {
+        bail!(
+            "this database was made for {what}: it is stamped {name} = {stamped}, and the configuration \
+             says {value}; use the old settings, or another database.url"
+        );
+    }
+    Ok(())
+}
+
+fn load_key(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result<SecretKey> {
+    match source {
+        SecretKeySource::Given(key) => Ok(key.clone()),
+        SecretKeySource::FileUnderData(path) => {
+            make_parent(path)?;
+            if !path.exists() {
+                write_key(path, randomness)?;
+            }
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("{} can't be read", path.display()))?;
+            parse_secret_key(text.trim())
+                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        }
+    }
+}
+
+/// Writes a new key whole or not at all: half a key would be another key.
+fn write_key(path: &Path, randomness: &Randomness) -> anyhow::Result<()> {
+    let folder = path.parent().context("secrets.key lies nowhere")?;
+    // A temporary file is readable by its owner only.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", hex::encode(randomness.bytes::<32>()))?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(())
+}
+
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} can't be made", folder.display()))?;
+    }
+    Ok(())
+}

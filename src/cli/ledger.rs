@@ -1,0 +1,222 @@
+//! `pixtoll ledger`: what the payments are, whether they balance, and what is owed.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use super::ServeArgs;
+use crate::app::{open_database_beside, stamps};
+use crate::chain::rpc::RpcChain;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::{Config, load};
+use crate::db::{Db, audit, deployment, grants, images, payments as rows};
+use crate::model::payment::Payment;
+use crate::money::AtomicAmount;
+use crate::networks;
+use crate::payments::ledger::{ChainSide, Report, check};
+
+/// `pixtoll ledger …`. Works beside a running server.
+#[derive(Debug, clap::Args)]
+pub struct LedgerArgs {
+    /// Where the database is.
+    #[command(flatten)]
+    pub place: ServeArgs,
+    /// What is done.
+    #[command(subcommand)]
+    pub command: LedgerCommand,
+}
+
+/// `pixtoll ledger …`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Prove that the ledger balances. Exit code 1 names the rows that break a rule.
+    Check {
+        /// Don't ask the chain.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// List settled payments whose goods wait for someone.
+    Owed,
+    /// Show payments by id, transaction hash, image id or payer.
+    Show {
+        /// What to look for.
+        what: String,
+    },
+    /// Note what was done about owed goods, such as a refund.
+    Resolve {
+        /// The payment's id.
+        id: String,
+        /// What was done.
+        #[arg(long)]
+        note: String,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// When the database or the chain doesn't answer.
+pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let config = load(&args.place.sources())?.config;
+    let db = open_database_beside(&config.database).await?;
+    let done = match args.command {
+        LedgerCommand::Check { offline } => run_check(&config, &db, offline, out).await,
+        LedgerCommand::Owed => list_owed(&db, out).await,
+        LedgerCommand::Show { what } => show(&db, &what, out).await,
+        LedgerCommand::Resolve { id, note } => resolve(&db, &id, &note, out).await,
+    };
+    db.close().await;
+    done
+}
+
+async fn run_check(
+    config: &Config,
+    db: &Db,
+    offline: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    let stamped = if offline { None } else { stamped_chain(config, db).await? };
+    let side = stamped.as_ref().map(|(chain, pay_to, first_block)| ChainSide {
+        chain: chain.as_ref(),
+        pay_to: *pay_to,
+        first_block: *first_block,
+    });
+    let report = check(db, SystemClock.now(), side).await?;
+    print_report(&report, out)?;
+    Ok(if report.is_balanced() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The chain, the recipient and the first block that the database is stamped with, so that no flag is
+/// needed; `None` when it never took money.
+async fn stamped_chain(
+    config: &Config,
+    db: &Db,
+) -> anyhow::Result<Option<(Arc<RpcChain>, Address, u64)>> {
+    let Some(network) = deployment::find(db, stamps::NETWORK).await? else { return Ok(None) };
+    let network = networks::find(&network).context("the database names a network that this version doesn't know")?;
+    let stamped_url = deployment::find(db, stamps::SANDBOX_RPC).await?;
+    let configured = config.payments.as_ref().and_then(|payments| payments.rpc_url.clone());
+    let url = stamped_url.or(configured).or_else(|| network.default_rpc_url.map(str::to_owned));
+    let url = url.context("payments.rpc_url is missing")?;
+    let pay_to = deployment::find(db, stamps::PAY_TO).await?.context("the database names no recipient")?;
+    let Some(first_block) = deployment::find(db, stamps::FIRST_BLOCK).await? else { return Ok(None) };
+    let chain = Arc::new(RpcChain::new(network, &url)?);
+    Ok(Some((chain, pay_to.parse()?, first_block.parse()?)))
+}
+
+fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+    for (rule, finding) in &report.broken {
+        writeln!(out, "BROKEN: {rule}: {}: {}", finding.row_key, finding.detail)?;
+    }
+    writeln!(
+        out,
+        "{} payments settled for {} atomic units; {} rules checked, {} rows break one",
+        report.settled,
+        report.settled_sum,
+        report.rules,
+        report.broken.len()
+    )?;
+    match &report.chain {
+        None => writeln!(out, "the chain was not asked"),
+        Some(chain) => {
+            writeln!(
+                out,
+                "the chain moved {} atomic units to us in blocks {} to {}",
+                chain.received_sum, chain.first_block, chain.last_block
+            )?;
+            for orphan in &chain.orphans {
+                writeln!(
+                    out,
+                    "orphan: {} from {} in transaction {} buys nothing here",
+                    orphan.value, orphan.from, orphan.transaction
+                )?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let owed = audit::find_owed(db).await?;
+    for row in &owed {
+        let amount = AtomicAmount::from_atomic(&row.amount).map(AtomicAmount::to_decimal_usd);
+        writeln!(
+            out,
+            "{} {} USDC tier {} by {} at {}: {}",
+            row.id,
+            amount.unwrap_or_else(|_| row.amount.clone()),
+            row.tier,
+            row.payer,
+            Timestamp::from_millis(row.settled_ms),
+            row.owed
+        )?;
+    }
+    writeln!(out, "{} payments are owed", owed.len())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    // Addresses are kept in their checksummed spelling.
+    let what = what.parse::<Address>().map_or_else(|_| what.to_owned(), |address| address.to_string());
+    let found = rows::search(db, &what).await?;
+    if found.is_empty() {
+        writeln!(out, "no payment has this id, transaction, image or payer")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    for payment in &found {
+        show_one(db, payment, out).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {
+    let offer = &payment.terms.offer;
+    let detail = audit::load_detail(db, payment.id.as_str()).await?;
+    writeln!(out, "payment {}", payment.id)?;
+    writeln!(out, "  state        {} (attempt {})", payment.state.as_str(), payment.attempt)?;
+    writeln!(out, "  buys         {} of tier {}", payment.product.kind.as_str(), payment.product.tier)?;
+    writeln!(out, "  price        {} USDC on {}", offer.amount.to_decimal_usd(), offer.network.name())?;
+    writeln!(out, "  payer        {}", payment.authorization.from)?;
+    writeln!(out, "  recipient    {}", offer.pay_to)?;
+    writeln!(out, "  nonce        {}", payment.authorization.nonce)?;
+    writeln!(out, "  first seen   {}", payment.first_seen)?;
+    writeln!(out, "  last change  {}", Timestamp::from_millis(detail.changed_ms))?;
+    writeln!(out, "  valid before {}", payment.valid_before())?;
+    writeln!(out, "  facilitator  {}", detail.facilitator)?;
+    if let Some(transaction) = payment.transaction {
+        let by = detail.proven_by.as_deref().unwrap_or("nobody yet");
+        writeln!(out, "  transaction  {transaction}, proven by {by}")?;
+    }
+    if let Some(reason) = &payment.reason {
+        writeln!(out, "  reason       {reason}")?;
+    }
+    if let Some(owed) = &detail.owed {
+        writeln!(out, "  owed         {owed}")?;
+    }
+    if let Some(resolution) = &detail.resolution {
+        writeln!(out, "  resolved     {resolution}")?;
+    }
+    if let Some(grant) = grants::find(db, &payment.id).await? {
+        writeln!(out, "  grant        {} of {} uploads used", grant.used, grant.product.uses)?;
+    }
+    for image in images::find_published_by_payment(db, &payment.id).await? {
+        writeln!(out, "  image        {} ({})", image.id, image.state.as_str())?;
+    }
+    Ok(())
+}
+
+async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if note.trim().is_empty() {
+        bail!("--note says what was done; it can't be empty");
+    }
+    if audit::resolve(db, id, note, SystemClock.now()).await? {
+        writeln!(out, "noted: {id}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "nothing is owed under {id}; see pixtoll ledger owed")?;
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,97 @@
+//! The commands, one a file. They translate arguments and print; they decide nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Sources, process_env};
+
+pub mod config;
+pub mod ledger;
+pub mod sandbox;
+pub mod serve;
+pub mod upload;
+
+/// An image host where the payment is the login.
+#[derive(Debug, Parser)]
+#[command(name = "pixtoll", version, about)]
+pub struct Cli {
+    /// How much is logged: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    pub log: tracing::Level,
+    /// What is done.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What is done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve images, and sell their uploads.
+    Serve(ServeArgs),
+    /// Upload images to a pixtoll server, paying where that is asked.
+    Upload(upload::UploadArgs),
+    /// Look at the ledger of payments.
+    Ledger(ledger::LedgerArgs),
+    /// Look at the configuration.
+    Config(ConfigArgs),
+    /// Run a facilitator and a chain of play money in a process of their own.
+    Sandbox(sandbox::SandboxArgs),
+}
+
+/// Where settings come from, beside the environment.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// Play money: everything works, and nothing costs.
+    #[arg(long)]
+    pub sandbox: bool,
+    /// Read settings from this file instead of ./pixtoll.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    fn sources(&self) -> Sources {
+        Sources { file: self.config.clone(), sandbox: self.sandbox, env: process_env() }
+    }
+}
+
+/// `pixtoll config …`.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// What is done.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// `pixtoll config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print what is in force, secrets hidden, and every problem at once. Exit code 1 when it may not start.
+    Check(ServeArgs),
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What went wrong, for a person.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Upload(args) => {
+            let mut out = std::io::stdout();
+            let randomness = crate::random::Randomness::system();
+            let exit =
+                upload::run(&args, &process_env(), &crate::clock::SystemClock, &randomness, &mut out)
+                    .await;
+            Ok(exit.into())
+        }
+        Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
+        Command::Config(ConfigArgs { command: ConfigCommand::Check(args) }) => {
+            let may_start = config::check(&args.sources(), &mut std::io::stdout())?;
+            Ok(if may_start { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,78 @@
+//! `pixtoll serve`: opens everything, says where it listens, and serves until it is told to stop.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ServeArgs;
+use crate::app::{App, World};
+use crate::clock::SystemClock;
+use crate::config::{Config, load};
+use crate::http::Servers;
+use crate::random::Randomness;
+
+/// Serves until SIGINT or SIGTERM, then lets the requests in flight finish.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let loaded = load(&args.sources())?;
+    for warning in &loaded.warnings {
+        tracing::warn!(key = warning.key, mend = warning.mend, "{}", warning.message);
+    }
+    let config = loaded.config;
+    let public = bind("http.listen", config.http.listen)?;
+    let admin = bind("http.admin_listen", config.http.admin_listen)?;
+    let world = World { clock: Arc::new(SystemClock), randomness: Randomness::system() };
+    let app = Arc::new(App::build(config, world).await?);
+    app.start_jobs();
+    announce(&app.config, &app, &mut std::io::stdout())?;
+    let servers = Servers::start(Arc::clone(&app), public, admin)?;
+    servers.run_until(stop_signal()?).await?;
+    app.db.close().await;
+    Ok(())
+}
+
+fn bind(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("{key} = {address} can't be listened on; is it in use?"))
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: requests in flight may finish");
+    })
+}
+
+/// What a person who started it wants to know.
+fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result<()> {
+    let base = &config.http.base_url;
+    writeln!(out, "pixtoll {} serves {base}", env!("CARGO_PKG_VERSION"))?;
+    for tier in &config.tiers {
+        let price = tier.price.to_decimal_usd();
+        let sold = if tier.is_free() {
+            "free".to_owned()
+        } else if app.till.is_some() {
+            format!("{price} USDC")
+        } else {
+            "off: no facilitator is configured".to_owned()
+        };
+        writeln!(out, "  {:<12} {sold:<10} {}", tier.name.as_str(), tier.describe())?;
+    }
+    if let Some(till) = &app.till {
+        let money = if till.shop.is_play_money() { "PLAY MONEY, worth nothing" } else { "USDC" };
+        writeln!(out, "  paid on {} to {} ({money})", till.shop.network().name(), till.shop.pay_to())?;
+    }
+    writeln!(out, "try: curl -F image=@photo.jpg {base}/api/free")?;
+    out.flush()
+}

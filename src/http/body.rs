@@ -1,0 +1,251 @@
+//! Bodies: every form in which an image may come, read within bounds.
+//!
+//! Bytes are counted here as they arrive; no library's limit is relied on.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use actix_web::web::Payload;
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use crate::images::Refusal;
+use crate::images::format::FormatError;
+
+/// What a form may take beside the image: boundaries, names, other fields.
+const FORM_OVERHEAD: u64 = 64 * 1024;
+/// A form has one file and a few fields.
+const MAX_PARTS: usize = 64;
+/// How long a body may take that nobody needs.
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+/// How long a body with an image may take.
+const READ_TIME: Duration = Duration::from_secs(60);
+
+/// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The tier whose limits a body is read by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit<'a> {
+    pub(super) tier: &'a str,
+    pub(super) max_bytes: u64,
+}
+
+impl Limit<'_> {
+    /// The longest body that can hold an image of the tier: base64 takes 4/3 of it.
+    fn body(&self) -> u64 {
+        self.max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
+    }
+
+    fn refuse(&self, bytes: u64, at_least: bool) -> Refusal {
+        let (limit, tier) = (self.max_bytes, self.tier.to_owned());
+        Refusal::TooLarge { bytes, at_least, limit, tier }
+    }
+}
+
+/// Reads a body and forgets it, so that a client that sends it at once gets to read the answer. Past
+/// the limit the connection is left to be closed.
+pub(super) async fn discard(mut payload: Payload, limit: Limit<'_>) {
+    let read = async {
+        let mut left = limit.body();
+        while let Some(Ok(chunk)) = payload.next().await {
+            left = left.saturating_sub(length(&chunk));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(DISCARD_TIME, read).await.is_err() {
+        tracing::debug!("a body that nobody needs was too slow");
+    }
+}
+
+/// The image in a body, whichever form it has.
+///
+/// The outer error refuses the request as such; the inner one its file.
+pub(super) async fn read_image(
+    request: &HttpRequest,
+    payload: Payload,
+    limit: Limit<'_>,
+) -> Result<Result<Bytes, Refusal>, ApiError> {
+    if header(request, CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        let message = "Send the body without Content-Encoding: images are compressed already.";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    let kind = header(request, CONTENT_TYPE).unwrap_or("").trim().to_ascii_lowercase();
+    let read = async {
+        if kind.starts_with("multipart/form-data") {
+            let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
+            let boundary = boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
+            let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
+            return match body {
+                Ok(body) => read_form(body, &boundary, limit).await,
+                Err(refusal) => Ok(Err(refusal)),
+            };
+        }
+        if kind.starts_with("application/json") {
+            let body = read_bounded(payload, limit, limit.body()).await?;
+            return match body {
+                Ok(body) => read_json(&body, limit),
+                Err(refusal) => Ok(Err(refusal)),
+            };
+        }
+        if kind.starts_with("image/") {
+            return read_bounded(payload, limit, limit.max_bytes).await;
+        }
+        let body = read_bounded(payload, limit, limit.body()).await?;
+        Ok(Err(body.err().unwrap_or(Refusal::NoFile)))
+    };
+    tokio::time::timeout(READ_TIME, read)
+        .await
+        .unwrap_or_else(|_| Err(bad("The body took longer than 60 seconds; send it faster, or a smaller image.")))
+}
+
+/// Reads a body of at most `most` bytes.
+async fn read_bounded(
+    mut payload: Payload,
+    limit: Limit<'_>,
+    most: u64,
+) -> Result<Result<Bytes, Refusal>, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| bad("The body broke off."))?;
+        let total = length(&body) + length(&chunk);
+        if total > most {
+            discard(payload, limit).await;
+            return Ok(Err(limit.refuse(total, true)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Ok(body.freeze()))
+}
+
+#[derive(Deserialize)]
+struct JsonBody {
+    image: Option<String>,
+    file: Option<String>,
+}
+
+fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Result<Bytes, Refusal>, ApiError> {
+    let shape = "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL is fine.";
+    if body.is_empty() {
+        return Ok(Err(Refusal::NoFile));
+    }
+    let body: JsonBody = serde_json::from_slice(body).map_err(|_| bad(shape))?;
+    let Some(text) = body.image.or(body.file) else { return Ok(Err(Refusal::NoFile)) };
+    let digits = match text.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,").map(|(_, digits)| digits).ok_or_else(|| bad(shape))?,
+        None => text.as_str(),
+    };
+    let bytes = if digits.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        // Many tools break lines.
+        let joined: String = digits.split_ascii_whitespace().collect();
+        BASE64.decode(joined)
+    } else {
+        BASE64.decode(digits)
+    };
+    let bytes = bytes.map_err(|_| bad("The image is not base64 of the standard alphabet."))?;
+    if length(&bytes) > limit.max_bytes {
+        return Ok(Err(limit.refuse(length(&bytes), false)));
+    }
+    Ok(Ok(bytes.into()))
+}
+
+/// The file of a form: the field `image`, else `file`, else the only part that is a file. The form is
+/// in memory already, and its parts are slices of it.
+async fn read_form(
+    body: Bytes,
+    boundary: &str,
+    limit: Limit<'_>,
+) -> Result<Result<Bytes, Refusal>, ApiError> {
+    let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(body)));
+    let mut form = multer::Multipart::new(stream, boundary);
+    let malformed = |_| bad("The multipart body is cut or malformed.");
+    let mut found = FormFile::default();
+    for _ in 0..=MAX_PARTS {
+        let Some(field) = form.next_field().await.map_err(malformed)? else {
+            return Ok(found.choose());
+        };
+        let slot = Slot::of(field.name(), field.file_name().is_some());
+        let bytes = field.bytes().await.map_err(malformed)?;
+        let Some(slot) = slot else { continue };
+        if length(&bytes) > limit.max_bytes {
+            return Ok(Err(limit.refuse(length(&bytes), false)));
+        }
+        found.put(slot, bytes)?;
+    }
+    Err(bad(&format!("The form has more than {MAX_PARTS} parts; send the image alone.")))
+}
+
+/// Where a part may hold the image.
+#[derive(Clone, Copy)]
+enum Slot {
+    Image,
+    File,
+    Other,
+}
+
+impl Slot {
+    fn of(name: Option<&str>, is_file: bool) -> Option<Self> {
+        match name {
+            Some("image") => Some(Self::Image),
+            Some("file") => Some(Self::File),
+            _ => is_file.then_some(Self::Other),
+        }
+    }
+}
+
+#[derive(Default)]
+struct FormFile {
+    image: Option<Bytes>,
+    file: Option<Bytes>,
+    others: Vec<Bytes>,
+}
+
+impl FormFile {
+    fn put(&mut self, slot: Slot, bytes: Bytes) -> Result<(), ApiError> {
+        let place = match slot {
+            Slot::Image => &mut self.image,
+            Slot::File => &mut self.file,
+            Slot::Other => {
+                self.others.push(bytes);
+                return Ok(());
+            }
+        };
+        if place.replace(bytes).is_some() {
+            return Err(bad("The form has the image field twice; send one image a request."));
+        }
+        Ok(())
+    }
+
+    fn choose(mut self) -> Result<Bytes, Refusal> {
+        if let Some(bytes) = self.image.or(self.file) {
+            return if bytes.is_empty() { Err(FormatError::Empty.into()) } else { Ok(bytes) };
+        }
+        match (self.others.pop(), self.others.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(Refusal::NoFile),
+        }
+    }
+}
+
+fn header(request: &HttpRequest, name: HeaderName) -> Option<&str> {
+    request.headers().get(name)?.to_str().ok()
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn bad(message: &str) -> ApiError {
+    ApiError::BadRequest(message.to_owned())
+}

@@ -1,0 +1,327 @@
+//! The one place where an error becomes a status, a code and a message.
+//!
+//! Out go a stable code, a sentence that helps the sender, what was charged, and what to do next. The
+//! cause goes to the log, here, once.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Map, Value, json};
+
+use crate::images::format::FormatError;
+use crate::images::{Refusal, UploadError};
+use crate::payments::PayError;
+use crate::x402::challenge::Challenge;
+use crate::x402::header::{
+    HeaderError, PAYMENT_REQUIRED, PAYMENT_RESPONSE, X_PAYMENT_RESPONSE, encode,
+};
+use crate::x402::wire::{SettlementResponse, Version};
+
+/// Everything that a request can be refused with.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// No such route, image or tier.
+    NotFound,
+    /// The request makes no sense. The sentence says what to send instead.
+    BadRequest(String),
+    /// The payment header can't be read.
+    BadPayment(HeaderError),
+    /// This server takes no money.
+    PaymentsOff,
+    /// The upload is refused, and no payment was presented.
+    Upload(UploadError),
+    /// Nothing was paid yet.
+    PaymentRequired(Box<Demand>),
+    /// A payment was presented, and got no goods.
+    Pay {
+        /// Why.
+        error: PayError,
+        /// The offer, to pay again where that is right.
+        demand: Box<Demand>,
+        /// The version that the client spoke.
+        version: Version,
+    },
+}
+
+/// What a route asks for.
+#[derive(Debug)]
+pub(super) struct Demand {
+    /// The challenge, with the reason in it.
+    pub(super) challenge: Challenge,
+    /// A sentence for people.
+    pub(super) message: String,
+    /// The route's URL.
+    pub(super) url: String,
+    /// A command that shows how to go on.
+    pub(super) curl: String,
+    /// The network, in the words of versions 1 and 2.
+    pub(super) network: &'static crate::networks::Network,
+    /// Whether the money is play money.
+    pub(super) play_money: bool,
+}
+
+/// What a client should do next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Wait(u32),
+    Retry(u32),
+    Pay,
+    Resize,
+    FixRequest,
+    Contact,
+}
+
+struct Parts {
+    status: StatusCode,
+    code: &'static str,
+    charged: Option<bool>,
+    action: Action,
+}
+
+const fn parts(status: StatusCode, code: &'static str, charged: Option<bool>, action: Action) -> Parts {
+    Parts { status, code, charged, action }
+}
+
+const NO: Option<bool> = Some(false);
+
+impl ApiError {
+    fn parts(&self) -> Parts {
+        match self {
+            Self::NotFound => parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest),
+            Self::BadRequest(_) => {
+                parts(StatusCode::BAD_REQUEST, "bad_request", NO, Action::FixRequest)
+            }
+            Self::BadPayment(_) => {
+                parts(StatusCode::BAD_REQUEST, "bad_payment", NO, Action::FixRequest)
+            }
+            Self::PaymentsOff => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                parts(status, "facilitator_unavailable", NO, Action::Contact)
+            }
+            Self::Upload(error) => upload_parts(error),
+            Self::PaymentRequired(_) => {
+                parts(StatusCode::PAYMENT_REQUIRED, "payment_required", NO, Action::Pay)
+            }
+            Self::Pay { error, .. } => pay_parts(error),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::NotFound => {
+                "There is nothing here, or not any more. See GET /api/tiers for what is sold."
+                    .to_owned()
+            }
+            Self::BadRequest(message) => message.clone(),
+            Self::BadPayment(error) => error.to_string(),
+            Self::PaymentsOff => {
+                "Paid tiers are off on this server: its operator has configured no facilitator. \
+                 POST /api/free takes free uploads."
+                    .to_owned()
+            }
+            Self::Upload(error) => error.to_string(),
+            Self::PaymentRequired(demand) => demand.message.clone(),
+            Self::Pay { error, .. } => error.to_string(),
+        }
+    }
+
+    /// The cause, for the log: only what someone should act on.
+    fn log(&self) {
+        let failure: Option<&dyn std::fmt::Display> = match self {
+            Self::Upload(error) | Self::Pay { error: PayError::Upload(error), .. } => match error {
+                UploadError::Database(cause) => Some(cause),
+                UploadError::Store(cause) => Some(cause),
+                _ => None,
+            },
+            Self::Pay { error: PayError::Database(cause), .. } => Some(cause),
+            _ => None,
+        };
+        if let Some(error) = failure {
+            tracing::error!(%error, "a request failed");
+        }
+    }
+
+    /// The answer 402 carries the offer, in the header for version 2 and in the body for version 1.
+    fn demand(&self) -> Option<&Demand> {
+        match self {
+            Self::PaymentRequired(demand) => Some(demand),
+            Self::Pay { error: PayError::Invalid { .. } | PayError::Failed { .. }, demand, .. } => {
+                Some(demand)
+            }
+            _ => None,
+        }
+    }
+
+    fn settlement(&self) -> Option<(SettlementResponse, Version)> {
+        let Self::Pay { error: PayError::Failed { reason }, demand, version } = self else {
+            return None;
+        };
+        let network = match version {
+            Version::V1 => demand.network.v1_name.unwrap_or(demand.network.caip2),
+            Version::V2 => demand.network.caip2,
+        };
+        let answer = SettlementResponse {
+            success: false,
+            error_reason: Some(reason.clone()),
+            network: network.to_owned(),
+            ..SettlementResponse::default()
+        };
+        Some((answer, *version))
+    }
+
+    fn respond(&self) -> HttpResponse {
+        self.log();
+        let Parts { status, code, charged, action } = self.parts();
+        let mut response = HttpResponse::build(status);
+        let mut body = Map::new();
+        body.insert("error".to_owned(), json!(code));
+        body.insert("message".to_owned(), json!(self.message()));
+        body.insert("charged".to_owned(), json!(charged));
+        let mut steps = json!({"type": action.name()});
+        if let (Some(seconds), Some(fields)) = (action.seconds(), steps.as_object_mut()) {
+            fields.insert("retryAfterSeconds".to_owned(), json!(seconds));
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(demand) = self.demand() {
+            if let Some(fields) = steps.as_object_mut() {
+                fields.insert("url".to_owned(), json!(demand.url));
+                fields.insert("curl".to_owned(), json!(demand.curl));
+            }
+            body.insert("x402Version".to_owned(), json!(1));
+            body.insert("accepts".to_owned(), Value::Array(demand.challenge.accepts_v1.clone()));
+            if demand.play_money {
+                body.insert("playMoney".to_owned(), json!(true));
+            }
+            response.insert_header((PAYMENT_REQUIRED, demand.challenge.header.as_str()));
+        }
+        body.insert("action".to_owned(), steps);
+        if let Some((answer, version)) = self.settlement() {
+            response.insert_header((settlement_header(version), encode(&answer)));
+        }
+        response.json(Value::Object(body))
+    }
+}
+
+/// The header that carries a settlement to a client of this version.
+pub(super) const fn settlement_header(version: Version) -> &'static str {
+    match version {
+        Version::V1 => X_PAYMENT_RESPONSE,
+        Version::V2 => PAYMENT_RESPONSE,
+    }
+}
+
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Wait(_) => "wait",
+            Self::Retry(_) => "retry",
+            Self::Pay => "pay",
+            Self::Resize => "resize",
+            Self::FixRequest => "fix_request",
+            Self::Contact => "contact",
+        }
+    }
+
+    const fn seconds(self) -> Option<u32> {
+        match self {
+            Self::Wait(seconds) | Self::Retry(seconds) => Some(seconds),
+            _ => None,
+        }
+    }
+}
+
+fn upload_parts(error: &UploadError) -> Parts {
+    match error {
+        UploadError::Refused(refusal) => refusal_parts(refusal),
+        UploadError::BadToken => parts(StatusCode::UNAUTHORIZED, "bad_token", NO, Action::Pay),
+        UploadError::TokenExpired { .. } => parts(StatusCode::GONE, "token_expired", NO, Action::Pay),
+        UploadError::TokenUsed => parts(StatusCode::CONFLICT, "token_used", NO, Action::Pay),
+        UploadError::TokenBusy => {
+            parts(StatusCode::CONFLICT, "payment_in_progress", NO, Action::Wait(1))
+        }
+        UploadError::Database(_) | UploadError::Store(_) | UploadError::Interrupted => {
+            parts(StatusCode::INTERNAL_SERVER_ERROR, "upload_failed", NO, Action::Retry(2))
+        }
+    }
+}
+
+fn refusal_parts(refusal: &Refusal) -> Parts {
+    let bad = StatusCode::BAD_REQUEST;
+    match refusal {
+        Refusal::NoFile => parts(bad, "no_file", NO, Action::FixRequest),
+        Refusal::TooLarge { .. } => {
+            parts(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", NO, Action::Resize)
+        }
+        Refusal::Format(FormatError::Empty) => parts(bad, "empty_file", NO, Action::FixRequest),
+        Refusal::Format(FormatError::Unsupported) => {
+            parts(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_format", NO, Action::FixRequest)
+        }
+        Refusal::Format(FormatError::Corrupt { .. }) => {
+            parts(bad, "corrupt_image", NO, Action::FixRequest)
+        }
+        Refusal::Format(FormatError::TooManyPixels { .. } | FormatError::SideTooLong { .. }) => {
+            parts(bad, "too_many_pixels", NO, Action::Resize)
+        }
+        Refusal::Format(FormatError::TooManyFrames { .. }) => {
+            parts(bad, "too_many_frames", NO, Action::Resize)
+        }
+    }
+}
+
+fn pay_parts(error: &PayError) -> Parts {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match error {
+        PayError::Invalid { .. } => {
+            parts(StatusCode::PAYMENT_REQUIRED, "payment_invalid", NO, Action::Pay)
+        }
+        PayError::Failed { .. } => {
+            parts(StatusCode::PAYMENT_REQUIRED, "payment_failed", NO, Action::Pay)
+        }
+        PayError::Known { charged } => {
+            parts(StatusCode::CONFLICT, "payment_known", *charged, Action::Retry(5))
+        }
+        PayError::InProgress => {
+            parts(StatusCode::CONFLICT, "payment_in_progress", None, Action::Wait(1))
+        }
+        PayError::Conflict { charged } => {
+            parts(StatusCode::CONFLICT, "idempotency_conflict", *charged, Action::FixRequest)
+        }
+        PayError::Pending => parts(unavailable, "settlement_pending", None, Action::Wait(5)),
+        PayError::Unavailable => {
+            parts(unavailable, "facilitator_unavailable", NO, Action::Retry(5))
+        }
+        PayError::Gone => parts(StatusCode::NOT_FOUND, "not_found", Some(true), Action::Pay),
+        PayError::Upload(error) => upload_parts(error),
+        PayError::Database(_) => {
+            parts(StatusCode::INTERNAL_SERVER_ERROR, "upload_failed", None, Action::Retry(2))
+        }
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.parts().code)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.parts().status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.respond()
+    }
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        Self::Upload(error)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Upload(refusal.into())
+    }
+}

@@ -1,0 +1,26 @@
+//! `/healthz` and `/readyz`, for operators.
+
+use actix_web::HttpResponse;
+use serde_json::json;
+
+use super::Site;
+
+/// The process lives.
+pub(super) async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"alive": true}))
+}
+
+/// Database and store answer.
+pub(super) async fn ready(site: Site) -> HttpResponse {
+    match site.images.ready().await {
+        Ok(()) => HttpResponse::Ok().json(json!({"ready": true})),
+        Err(error) => {
+            tracing::error!(error = ?error, "not ready");
+            let what = match error {
+                crate::images::UploadError::Store(_) => "the image store does not answer",
+                _ => "the database does not answer",
+            };
+            HttpResponse::ServiceUnavailable().json(json!({"ready": false, "problem": what}))
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is said of an image: the answer to an upload, and its public metadata.
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use serde::Serialize;
+
+use super::Site;
+use super::error::ApiError;
+use crate::ids::ImageId;
+use crate::model::image::Image;
+
+/// The answer to an upload. The first five fields are img402's, by name and meaning.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UploadAnswer {
+    url: String,
+    id: String,
+    content_type: &'static str,
+    size_bytes: u64,
+    expires_at: Option<String>,
+    width: u32,
+    height: u32,
+    sha256: String,
+    tier: String,
+    page_url: String,
+    delete_token: String,
+    markdown: String,
+}
+
+/// The public metadata of an image: never the wallet.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    url: String,
+    id: String,
+    content_type: &'static str,
+    size_bytes: u64,
+    expires_at: Option<String>,
+    width: u32,
+    height: u32,
+    sha256: String,
+    tier: String,
+    page_url: String,
+    created_at: Option<String>,
+}
+
+/// `200` with the image's link in `Location`.
+pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response.insert_header((LOCATION, url(site, image)));
+    response
+}
+
+/// The answer for whoever uploaded the image.
+pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
+    let url = url(site, image);
+    UploadAnswer {
+        id: image.id.to_string(),
+        content_type: image.format.content_type(),
+        size_bytes: image.size_bytes,
+        expires_at: image.expires_at.map(|end| end.to_string()),
+        width: image.width,
+        height: image.height,
+        sha256: image.sha256.clone(),
+        tier: image.tier.clone(),
+        page_url: page_url(site, image),
+        delete_token: site.images.delete_token(&image.id),
+        markdown: format!("![]({url})"),
+        url,
+    }
+}
+
+/// `GET /api/images/{id}`.
+pub(super) async fn metadata(
+    site: Site,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
+    let image = site.images.find_public(&id).await?.ok_or(ApiError::NotFound)?;
+    Ok(HttpResponse::Ok().json(Metadata {
+        url: url(&site, &image),
+        id: image.id.to_string(),
+        content_type: image.format.content_type(),
+        size_bytes: image.size_bytes,
+        expires_at: image.expires_at.map(|end| end.to_string()),
+        width: image.width,
+        height: image.height,
+        page_url: page_url(&site, &image),
+        created_at: image.published_at.map(|start| start.to_string()),
+        sha256: image.sha256,
+        tier: image.tier,
+    }))
+}
+
+fn url(site: &Site, image: &Image) -> String {
+    format!("{}/{}", site.config.images.base_url, image.file_name())
+}
+
+fn page_url(site: &Site, image: &Image) -> String {
+    format!("{}/view/{}", site.config.http.base_url, image.id)
+}

@@ -1,0 +1,211 @@
+//! The HTTP edge: routes, middleware, and nothing that decides. actix lives only in this folder.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_cors::Cors;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::{App as Router, HttpResponse, HttpServer, web};
+
+use crate::app::App;
+use crate::x402::header as x402;
+
+mod body;
+mod error;
+mod extract;
+mod free;
+mod health;
+mod images;
+mod paid;
+mod serve;
+mod tiers;
+
+use error::ApiError;
+
+/// The state of every handler.
+type Site = web::Data<App>;
+
+/// How long requests in flight may take after the server was told to stop, in seconds.
+const STOP_SECONDS: u64 = 30;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PREFLIGHT_SECONDS: usize = 3600;
+
+/// The two running servers: the public one and the operator's.
+pub struct Servers {
+    public: Server,
+    admin: Server,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Servers")
+    }
+}
+
+impl Servers {
+    /// Serves the public routes on one listener and the operator's on another.
+    ///
+    /// # Errors
+    /// When a listener can't be used.
+    pub fn start(app: Arc<App>, public: TcpListener, admin: TcpListener) -> std::io::Result<Self> {
+        let site = web::Data::from(app);
+        let operators = site.clone();
+        // The factory runs once a worker; everything is built before it.
+        let public = HttpServer::new(move || {
+            let site = site.clone();
+            Router::new()
+                .wrap(from_fn(log_request))
+                .configure(move |config| public_routes(config, site))
+        })
+        .tcp_nodelay(true)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(STOP_SECONDS)
+        .disable_signals()
+        .listen(public)?
+        .run();
+        let admin = HttpServer::new(move || {
+            let site = operators.clone();
+            Router::new().configure(move |config| admin_routes(config, site))
+        })
+        .workers(1)
+        .shutdown_timeout(STOP_SECONDS)
+        .disable_signals()
+        .listen(admin)?
+        .run();
+        Ok(Self { public, admin })
+    }
+
+    /// What stops them.
+    pub fn handles(&self) -> [ServerHandle; 2] {
+        [self.public.handle(), self.admin.handle()]
+    }
+
+    /// Runs until `stop` is done, then lets the requests in flight finish.
+    ///
+    /// # Errors
+    /// When a server failed.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        let handles = self.handles();
+        let both = async { tokio::try_join!(self.public, self.admin).map(|_| ()) };
+        let mut both = std::pin::pin!(both);
+        tokio::select! {
+            ended = &mut both => return ended,
+            () = stop => {}
+        }
+        let [public, admin] = handles;
+        let stopped = async {
+            public.stop(true).await;
+            admin.stop(true).await;
+        };
+        let (ended, ()) = tokio::join!(both, stopped);
+        ended
+    }
+}
+
+/// What the public listener answers.
+fn public_routes(config: &mut web::ServiceConfig, site: Site) {
+    let image_path = extract::path_of(&site.config.images.base_url);
+    config
+        .app_data(site)
+        .service(
+            web::scope("/api")
+                .wrap(cors())
+                .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
+                .service(web::resource("/free").route(web::post().to(free::upload)))
+                .service(selling("/upload/token", paid::token))
+                .service(selling("/upload/token/{tier}", paid::token))
+                .service(selling("/upload", paid::upload))
+                .service(selling("/upload/{tier}", paid::upload))
+                .service(web::resource("/images/{id}").route(web::get().to(images::metadata)))
+                .service(web::resource("/tiers").route(web::get().to(tiers::table)))
+                .default_service(web::to(not_found)),
+        )
+        .service(
+            web::resource(format!("{image_path}/{{file}}"))
+                .route(web::get().to(serve::image))
+                .route(web::head().to(serve::image)),
+        )
+        .default_service(web::to(not_found));
+}
+
+/// What the operator's listener answers.
+fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
+    config
+        .app_data(site)
+        .route("/healthz", web::get().to(health::alive))
+        .route("/readyz", web::get().to(health::ready))
+        .default_service(web::to(not_found));
+}
+
+/// A route that sells: POST and GET are the same to it, and HEAD gets the challenge's head.
+fn selling<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: actix_web::Handler<Args> + Copy,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    web::resource(path.to_owned())
+        .route(web::post().to(handler))
+        .route(web::get().to(handler))
+        .route(web::head().to(handler))
+}
+
+async fn not_found() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound)
+}
+
+/// Browser wallets call from any origin; there are no cookies that this could expose.
+fn cors() -> Cors {
+    Cors::default()
+        .allow_any_origin()
+        .send_wildcard()
+        .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
+        .allowed_headers([
+            x402::PAYMENT_SIGNATURE,
+            x402::X_PAYMENT,
+            "X-Upload-Token",
+            "Idempotency-Key",
+            "Content-Type",
+            "Accept",
+            // Clients built on the SDK really send this one with their requests.
+            "Access-Control-Expose-Headers",
+        ])
+        .expose_headers([
+            x402::PAYMENT_REQUIRED,
+            x402::PAYMENT_RESPONSE,
+            x402::X_PAYMENT_RESPONSE,
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+        ])
+        .max_age(PREFLIGHT_SECONDS)
+}
+
+/// One line a request, with an id that the client gets as well. The route's pattern, not the path:
+/// what a client puts into a path by mistake stays out of the log.
+async fn log_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let randomness = request.app_data::<Site>().map(|site| site.randomness.clone());
+    let mut response = next.call(request).await?;
+    let id = randomness.map(|source| hex::encode(source.bytes::<8>())).unwrap_or_default();
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    tracing::info!(
+        request.id = id, %method, route, status = response.status().as_u16(),
+        elapsed_us = started.elapsed().as_micros(), "request"
+    );
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    Ok(response)
+}

@@ -1,0 +1,222 @@
+//! The routes that sell: a challenge without a payment, the goods with one.
+
+use actix_web::web::{self, Payload};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use serde_json::json;
+
+use super::body::{self, Limit, read_image};
+use super::error::{ApiError, Demand, settlement_header};
+use super::{Site, extract, images};
+use crate::app::Till;
+use crate::images::{Refusal, UploadError, check};
+use crate::model::payment::{Product, ProductKind};
+use crate::model::token::UploadToken;
+use crate::payments::{Body, Evidence, Goods, PayError, Presentation, Sold};
+use crate::secrets::sha256_hex;
+use crate::tiers::Tier;
+use crate::x402::header::{PaymentHeader, encode};
+
+/// What a route sells.
+struct Counter<'a> {
+    till: &'a Till,
+    tier: &'a Tier,
+    product: Product,
+    path: String,
+}
+
+/// `POST` and `GET /api/upload/token[/{tier}]`.
+pub(super) async fn token(
+    site: Site,
+    request: HttpRequest,
+    tier: Option<web::Path<String>>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref())?;
+    // The body is ignored, but read: a client that sends one gets to read the answer.
+    body::discard(payload, counter.limit()).await;
+    let Some(header) = extract::payment(&request)? else { return Err(counter.ask()) };
+    let presentation = counter.presentation(&site, &request, header, None)?;
+    counter.sell(&site, presentation).await
+}
+
+/// `POST` and `GET /api/upload[/{tier}]`: with a token, an upload against it; else paid directly.
+pub(super) async fn upload(
+    site: Site,
+    request: HttpRequest,
+    tier: Option<web::Path<String>>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    if let Some(token) = extract::upload_token(&request)? {
+        if tier.is_some() {
+            let message = "A token uploads at POST /api/upload; its tier is the token's.";
+            return Err(ApiError::BadRequest(message.to_owned()));
+        }
+        return upload_with_token(&site, &request, payload, token).await;
+    }
+    let counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref())?;
+    let header = match extract::payment(&request) {
+        Ok(Some(header)) => header,
+        Ok(None) => {
+            body::discard(payload, counter.limit()).await;
+            return Err(counter.ask());
+        }
+        Err(error) => {
+            body::discard(payload, counter.limit()).await;
+            return Err(error);
+        }
+    };
+    let body = read_body(&request, payload, &counter).await?;
+    let presentation = counter.presentation(&site, &request, header, body)?;
+    counter.sell(&site, presentation).await
+}
+
+async fn upload_with_token(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    token: UploadToken,
+) -> Result<HttpResponse, ApiError> {
+    let arrived = site.clock.now();
+    if extract::payment(request)?.is_some() {
+        let message = "Send an upload token or a payment, not both; the payment was not touched.";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    let grant = site.images.find_token(&token, arrived).await?;
+    let limit = Limit { tier: &grant.product.tier, max_bytes: grant.max_bytes };
+    let bytes = read_image(request, payload, limit).await??;
+    let checked = check(bytes, limit.tier, limit.max_bytes).await?;
+    let image = site.images.upload_granted(grant, arrived, checked).await?;
+    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+}
+
+/// The body of a paid upload. A file that is refused goes on as such: for a payment that is already
+/// known, the answer is another one.
+async fn read_body(
+    request: &HttpRequest,
+    payload: Payload,
+    counter: &Counter<'_>,
+) -> Result<Option<Body>, ApiError> {
+    let limit = counter.limit();
+    let bytes: Bytes = match read_image(request, payload, limit).await? {
+        Ok(bytes) => bytes,
+        Err(Refusal::NoFile) => return Ok(None),
+        // Bytes that weren't read to their end have no hash; this one equals no other.
+        Err(refusal) => return Ok(Some(Body { sha256: "unread".to_owned(), checked: Err(refusal) })),
+    };
+    match check(bytes.clone(), limit.tier, limit.max_bytes).await {
+        Ok(checked) => {
+            Ok(Some(Body { sha256: checked.sha256().to_owned(), checked: Ok(checked) }))
+        }
+        Err(UploadError::Refused(refusal)) => {
+            Ok(Some(Body { sha256: sha256_hex(&bytes), checked: Err(refusal) }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_counter<'a>(
+    site: &'a Site,
+    request: &HttpRequest,
+    kind: ProductKind,
+    tier: Option<&String>,
+) -> Result<Counter<'a>, ApiError> {
+    let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
+    refuse_many(request)?;
+    let tier = match tier {
+        Some(name) => till.shop.tiers().find(name).filter(|tier| !tier.is_free()),
+        None => till.shop.tiers().default_paid(),
+    };
+    let tier = tier.ok_or(ApiError::NotFound)?;
+    let product = Product { kind, tier: tier.name.to_string(), uses: 1 };
+    Ok(Counter { till, tier, product, path: request.path().to_owned() })
+}
+
+/// Selling several uploads on one payment comes later; taking the money for one would be wrong.
+fn refuse_many(request: &HttpRequest) -> Result<(), ApiError> {
+    let query = url::form_urlencoded::parse(request.query_string().as_bytes());
+    let many = query.into_iter().any(|(name, value)| name == "images" && value != "1");
+    if many {
+        let message = "This server sells one image a payment: leave out ?images, or send images=1.";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    Ok(())
+}
+
+impl Counter<'_> {
+    fn limit(&self) -> Limit<'_> {
+        Limit { tier: &self.product.tier, max_bytes: self.tier.max_bytes }
+    }
+
+    /// 402: what it costs, and how to pay.
+    fn ask(&self) -> ApiError {
+        let price = self.tier.price.to_decimal_usd();
+        let message = format!("This costs {price} USDC: {}. Pay by x402 and repeat the request.", self.tier.describe());
+        ApiError::PaymentRequired(self.demand("Payment required", message))
+    }
+
+    fn demand(&self, reason: &str, message: String) -> Box<Demand> {
+        let url = self.till.shop.url(&self.path);
+        Box::new(Demand {
+            challenge: self.till.shop.challenge(&self.product, self.tier, &self.path, reason),
+            message,
+            curl: format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'"),
+            url,
+            network: self.till.shop.network(),
+            play_money: self.till.shop.is_play_money(),
+        })
+    }
+
+    fn presentation(
+        &self,
+        site: &Site,
+        request: &HttpRequest,
+        header: PaymentHeader,
+        body: Option<Body>,
+    ) -> Result<Presentation, ApiError> {
+        let key = extract::idempotency_key(request)?;
+        let address = extract::client_address(request, &site.config.http.base_url);
+        Ok(Presentation {
+            evidence: Evidence::of(&header, key.as_deref(), address),
+            product: self.product.clone(),
+            resource_url: self.till.shop.url(&self.path),
+            header,
+            body,
+        })
+    }
+
+    async fn sell(self, site: &Site, presentation: Presentation) -> Result<HttpResponse, ApiError> {
+        let version = presentation.header.version;
+        match self.till.payments.present(presentation).await {
+            Ok(sold) => Ok(answer(site, sold)),
+            Err(error) => {
+                let reason = match &error {
+                    PayError::Invalid { reason } | PayError::Failed { reason } => reason.clone(),
+                    _ => String::new(),
+                };
+                let demand = self.demand(&reason, String::new());
+                Err(ApiError::Pay { error, demand, version })
+            }
+        }
+    }
+}
+
+/// The goods, with their receipt in the header of the client's version.
+fn answer(site: &Site, sold: Sold) -> HttpResponse {
+    let receipt = (settlement_header(sold.version), encode(&sold.receipt));
+    match sold.goods {
+        Goods::Image(image) => {
+            let mut response: HttpResponseBuilder = images::uploaded(site, &image);
+            response.insert_header(receipt).json(images::upload_answer(site, &image))
+        }
+        Goods::Token { token, expires_at, tier, uploads } => {
+            HttpResponse::Ok().insert_header(receipt).json(json!({
+                "token": token.reveal(),
+                "expiresAt": expires_at.to_string(),
+                "tier": tier,
+                "uploads": uploads,
+                "uploadUrl": format!("{}/api/upload", site.config.http.base_url),
+            }))
+        }
+    }
+}

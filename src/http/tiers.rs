@@ -1,0 +1,56 @@
+//! `GET /api/tiers`: the price table.
+
+use actix_web::HttpResponse;
+use serde_json::{Value, json};
+
+use super::Site;
+use crate::tiers::{Keep, Tier};
+
+/// Decimals of USDC.
+const DECIMALS: u8 = 6;
+
+/// Every tier, with what it costs and the routes that sell it.
+pub(super) async fn table(site: Site) -> HttpResponse {
+    let default = site.config.tiers.default_paid().map(|tier| tier.name.clone());
+    let tiers: Vec<Value> = site
+        .config
+        .tiers
+        .iter()
+        .map(|tier| row(&site, tier, default.as_ref() == Some(&tier.name)))
+        .collect();
+    let payments = site.till.as_ref().map(|till| {
+        json!({
+            "network": till.shop.network().caip2,
+            "asset": till.shop.network().usdc.to_checksum(None),
+            "payTo": till.shop.pay_to().to_checksum(None),
+            "playMoney": till.shop.is_play_money(),
+        })
+    });
+    HttpResponse::Ok().json(json!({"tiers": tiers, "payments": payments}))
+}
+
+fn row(site: &Site, tier: &Tier, default: bool) -> Value {
+    let base = &site.config.http.base_url;
+    let name = &tier.name;
+    let routes = if tier.is_free() {
+        json!({"upload": format!("{base}/api/free")})
+    } else {
+        json!({
+            "token": format!("{base}/api/upload/token/{name}"),
+            "upload": format!("{base}/api/upload/{name}"),
+        })
+    };
+    json!({
+        "name": name.as_str(),
+        "price": {"amount": tier.price.to_string(), "decimals": DECIMALS, "currency": "USDC",
+                  "usd": tier.price.to_decimal_usd()},
+        "maxBytes": tier.max_bytes,
+        "keepSeconds": match tier.keep {
+            Keep::For(duration) => Some(duration.as_secs()),
+            Keep::Forever => None,
+        },
+        "default": default,
+        "available": tier.is_free() || site.till.is_some(),
+        "routes": routes,
+    })
+}
