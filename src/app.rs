@@ -97,8 +97,12 @@ impl App {
         }
         let key = load_key(&config.secrets_key, &randomness)?;
         check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
-        let store = Store::open_local(&config.images.store)
-            .with_context(|| format!("the image store {} can't be opened", config.images.store.display()))?;
+        let store = Store::open_local(&config.images.store).with_context(|| {
+            format!(
+                "the image store {} can't be opened",
+                config.images.store.display()
+            )
+        })?;
         let images = Arc::new(Images::new(
             db.clone(),
             store,
@@ -110,12 +114,28 @@ impl App {
         let till = match &config.payments {
             None => None,
             Some(payments) => {
-                let ends = endpoints(&config, payments, &db, &clock, &randomness, &mut sandbox).await?;
-                let ports = Bench { db: &db, key, clock: &clock, randomness: &randomness, images: &images };
+                let ends =
+                    endpoints(&config, payments, &db, &clock, &randomness, &mut sandbox).await?;
+                let ports = Bench {
+                    db: &db,
+                    key,
+                    clock: &clock,
+                    randomness: &randomness,
+                    images: &images,
+                };
                 Some(open_till(&config, payments, ends, ports).await?)
             }
         };
-        Ok(Self { config, clock, randomness, db, images, till, _lock: lock, _sandbox: sandbox })
+        Ok(Self {
+            config,
+            clock,
+            randomness,
+            db,
+            images,
+            till,
+            _lock: lock,
+            _sandbox: sandbox,
+        })
     }
 
     /// Starts what runs beside the requests: the reconciler, and the record of offers.
@@ -163,8 +183,20 @@ async fn open_till(
         Some(Mode::Test) => "test",
         Some(Mode::Real) | None => "real",
     };
-    check_stamp(db, stamps::MODE, mode, "money of another kind (sandbox, test or real)").await?;
-    check_stamp(db, stamps::NETWORK, payments.network.caip2, "another network").await?;
+    check_stamp(
+        db,
+        stamps::MODE,
+        mode,
+        "money of another kind (sandbox, test or real)",
+    )
+    .await?;
+    check_stamp(
+        db,
+        stamps::NETWORK,
+        payments.network.caip2,
+        "another network",
+    )
+    .await?;
     deployment::set(db, stamps::PAY_TO, &ends.pay_to.to_string()).await?;
     if mode == "sandbox" {
         deployment::set(db, stamps::SANDBOX_RPC, &ends.rpc_url).await?;
@@ -188,9 +220,16 @@ async fn open_till(
         chain: Arc::clone(&chain),
         images: Arc::clone(bench.images),
     };
-    let settings = Settings { timeout: payments.timeout, token_ttl: config.token_ttl };
+    let settings = Settings {
+        timeout: payments.timeout,
+        token_ttl: config.token_ttl,
+    };
     let payments = Arc::new(Payments::new(ports, Arc::clone(&shop), settings));
-    Ok(Till { shop, payments, chain })
+    Ok(Till {
+        shop,
+        payments,
+        chain,
+    })
 }
 
 async fn endpoints(
@@ -204,7 +243,10 @@ async fn endpoints(
     match (&payments.facilitator, &config.sandbox) {
         (FacilitatorChoice::Url(url), _) => Ok(Endpoints {
             facilitator: Arc::new(HttpFacilitator::new("url", url)?),
-            rpc_url: payments.rpc_url.clone().context("payments.rpc_url is missing")?,
+            rpc_url: payments
+                .rpc_url
+                .clone()
+                .context("payments.rpc_url is missing")?,
             pay_to: payments.pay_to.context("payments.pay_to is missing")?,
         }),
         (FacilitatorChoice::Sandbox, Some(sandbox)) => {
@@ -225,7 +267,11 @@ async fn sandbox_endpoints(
     let (facilitator_url, rpc_url, drawn) = if let Some(separate) = &sandbox.separate {
         let drawn = Address::from(randomness.bytes::<20>()).to_string();
         let drawn = deployment::stamp(db, stamps::SANDBOX_PAY_TO, &drawn).await?;
-        (separate.facilitator_url.clone(), separate.rpc_url.clone(), drawn.parse()?)
+        (
+            separate.facilitator_url.clone(),
+            separate.rpc_url.clone(),
+            drawn.parse()?,
+        )
     } else {
         make_parent(&sandbox.database)?;
         let location = Location::File(sandbox.database.clone());
@@ -298,7 +344,10 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
     let db = match url {
         DatabaseUrl::Sqlite(path) => {
             if !path.exists() {
-                bail!("there is no database at {}: start the server once, or set database.url", path.display());
+                bail!(
+                    "there is no database at {}: start the server once, or set database.url",
+                    path.display()
+                );
             }
             Db::open_sqlite(path).await?
         }
@@ -348,7 +397,10 @@ fn write_key(path: &Path, randomness: &Randomness) -> anyhow::Result<()> {
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} can't be made", folder.display()))?;
     }

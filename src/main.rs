@@ -13,7 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(cli.log);
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::warn!("another TLS provider was installed before ours");
     }
     // Only builds for tests have kill points to set up.

@@ -79,15 +79,25 @@ async fn run_check(
     offline: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let stamped = if offline { None } else { stamped_chain(config, db).await? };
-    let side = stamped.as_ref().map(|(chain, pay_to, first_block)| ChainSide {
-        chain: chain.as_ref(),
-        pay_to: *pay_to,
-        first_block: *first_block,
-    });
+    let stamped = if offline {
+        None
+    } else {
+        stamped_chain(config, db).await?
+    };
+    let side = stamped
+        .as_ref()
+        .map(|(chain, pay_to, first_block)| ChainSide {
+            chain: chain.as_ref(),
+            pay_to: *pay_to,
+            first_block: *first_block,
+        });
     let report = check(db, SystemClock.now(), side).await?;
     print_report(&report, out)?;
-    Ok(if report.is_balanced() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_balanced() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The chain, the recipient and the first block that the database is stamped with, so that no flag is
@@ -96,21 +106,37 @@ async fn stamped_chain(
     config: &Config,
     db: &Db,
 ) -> anyhow::Result<Option<(Arc<RpcChain>, Address, u64)>> {
-    let Some(network) = deployment::find(db, stamps::NETWORK).await? else { return Ok(None) };
-    let network = networks::find(&network).context("the database names a network that this version doesn't know")?;
+    let Some(network) = deployment::find(db, stamps::NETWORK).await? else {
+        return Ok(None);
+    };
+    let network = networks::find(&network)
+        .context("the database names a network that this version doesn't know")?;
     let stamped_url = deployment::find(db, stamps::SANDBOX_RPC).await?;
-    let configured = config.payments.as_ref().and_then(|payments| payments.rpc_url.clone());
-    let url = stamped_url.or(configured).or_else(|| network.default_rpc_url.map(str::to_owned));
+    let configured = config
+        .payments
+        .as_ref()
+        .and_then(|payments| payments.rpc_url.clone());
+    let url = stamped_url
+        .or(configured)
+        .or_else(|| network.default_rpc_url.map(str::to_owned));
     let url = url.context("payments.rpc_url is missing")?;
-    let pay_to = deployment::find(db, stamps::PAY_TO).await?.context("the database names no recipient")?;
-    let Some(first_block) = deployment::find(db, stamps::FIRST_BLOCK).await? else { return Ok(None) };
+    let pay_to = deployment::find(db, stamps::PAY_TO)
+        .await?
+        .context("the database names no recipient")?;
+    let Some(first_block) = deployment::find(db, stamps::FIRST_BLOCK).await? else {
+        return Ok(None);
+    };
     let chain = Arc::new(RpcChain::new(network, &url)?);
     Ok(Some((chain, pay_to.parse()?, first_block.parse()?)))
 }
 
 fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     for (rule, finding) in &report.broken {
-        writeln!(out, "BROKEN: {rule}: {}: {}", finding.row_key, finding.detail)?;
+        writeln!(
+            out,
+            "BROKEN: {rule}: {}: {}",
+            finding.row_key, finding.detail
+        )?;
     }
     writeln!(
         out,
@@ -161,7 +187,9 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 
 async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     // Addresses are kept in their checksummed spelling.
-    let what = what.parse::<Address>().map_or_else(|_| what.to_owned(), |address| address.to_string());
+    let what = what
+        .parse::<Address>()
+        .map_or_else(|_| what.to_owned(), |address| address.to_string());
     let found = rows::search(db, &what).await?;
     if found.is_empty() {
         writeln!(out, "no payment has this id, transaction, image or payer")?;
@@ -177,14 +205,33 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
     let offer = &payment.terms.offer;
     let detail = audit::load_detail(db, payment.id.as_str()).await?;
     writeln!(out, "payment {}", payment.id)?;
-    writeln!(out, "  state        {} (attempt {})", payment.state.as_str(), payment.attempt)?;
-    writeln!(out, "  buys         {} of tier {}", payment.product.kind.as_str(), payment.product.tier)?;
-    writeln!(out, "  price        {} USDC on {}", offer.amount.to_decimal_usd(), offer.network.name())?;
+    writeln!(
+        out,
+        "  state        {} (attempt {})",
+        payment.state.as_str(),
+        payment.attempt
+    )?;
+    writeln!(
+        out,
+        "  buys         {} of tier {}",
+        payment.product.kind.as_str(),
+        payment.product.tier
+    )?;
+    writeln!(
+        out,
+        "  price        {} USDC on {}",
+        offer.amount.to_decimal_usd(),
+        offer.network.name()
+    )?;
     writeln!(out, "  payer        {}", payment.authorization.from)?;
     writeln!(out, "  recipient    {}", offer.pay_to)?;
     writeln!(out, "  nonce        {}", payment.authorization.nonce)?;
     writeln!(out, "  first seen   {}", payment.first_seen)?;
-    writeln!(out, "  last change  {}", Timestamp::from_millis(detail.changed_ms))?;
+    writeln!(
+        out,
+        "  last change  {}",
+        Timestamp::from_millis(detail.changed_ms)
+    )?;
     writeln!(out, "  valid before {}", payment.valid_before())?;
     writeln!(out, "  facilitator  {}", detail.facilitator)?;
     if let Some(transaction) = payment.transaction {
@@ -201,10 +248,19 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
         writeln!(out, "  resolved     {resolution}")?;
     }
     if let Some(grant) = grants::find(db, &payment.id).await? {
-        writeln!(out, "  grant        {} of {} uploads used", grant.used, grant.product.uses)?;
+        writeln!(
+            out,
+            "  grant        {} of {} uploads used",
+            grant.used, grant.product.uses
+        )?;
     }
     for image in images::find_published_by_payment(db, &payment.id).await? {
-        writeln!(out, "  image        {} ({})", image.id, image.state.as_str())?;
+        writeln!(
+            out,
+            "  image        {} ({})",
+            image.id,
+            image.state.as_str()
+        )?;
     }
     Ok(())
 }

@@ -53,7 +53,11 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     fn sources(&self) -> Sources {
-        Sources { file: self.config.clone(), sandbox: self.sandbox, env: process_env() }
+        Sources {
+            file: self.config.clone(),
+            sandbox: self.sandbox,
+            env: process_env(),
+        }
     }
 }
 
@@ -82,15 +86,26 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Upload(args) => {
             let mut out = std::io::stdout();
             let randomness = crate::random::Randomness::system();
-            let exit =
-                upload::run(&args, &process_env(), &crate::clock::SystemClock, &randomness, &mut out)
-                    .await;
+            let exit = upload::run(
+                &args,
+                &process_env(),
+                &crate::clock::SystemClock,
+                &randomness,
+                &mut out,
+            )
+            .await;
             Ok(exit.into())
         }
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
-        Command::Config(ConfigArgs { command: ConfigCommand::Check(args) }) => {
+        Command::Config(ConfigArgs {
+            command: ConfigCommand::Check(args),
+        }) => {
             let may_start = config::check(&args.sources(), &mut std::io::stdout())?;
-            Ok(if may_start { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if may_start {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
     }

@@ -21,12 +21,20 @@ use crate::random::Randomness;
 pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let loaded = load(&args.sources())?;
     for warning in &loaded.warnings {
-        tracing::warn!(key = warning.key, mend = warning.mend, "{}", warning.message);
+        tracing::warn!(
+            key = warning.key,
+            mend = warning.mend,
+            "{}",
+            warning.message
+        );
     }
     let config = loaded.config;
     let public = bind("http.listen", config.http.listen)?;
     let admin = bind("http.admin_listen", config.http.admin_listen)?;
-    let world = World { clock: Arc::new(SystemClock), randomness: Randomness::system() };
+    let world = World {
+        clock: Arc::new(SystemClock),
+        randomness: Randomness::system(),
+    };
     let app = Arc::new(App::build(config, world).await?);
     app.start_jobs();
     announce(&app.config, &app, &mut std::io::stdout())?;
@@ -67,11 +75,25 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         } else {
             "off: no facilitator is configured".to_owned()
         };
-        writeln!(out, "  {:<12} {sold:<10} {}", tier.name.as_str(), tier.describe())?;
+        writeln!(
+            out,
+            "  {:<12} {sold:<10} {}",
+            tier.name.as_str(),
+            tier.describe()
+        )?;
     }
     if let Some(till) = &app.till {
-        let money = if till.shop.is_play_money() { "PLAY MONEY, worth nothing" } else { "USDC" };
-        writeln!(out, "  paid on {} to {} ({money})", till.shop.network().name(), till.shop.pay_to())?;
+        let money = if till.shop.is_play_money() {
+            "PLAY MONEY, worth nothing"
+        } else {
+            "USDC"
+        };
+        writeln!(
+            out,
+            "  paid on {} to {} ({money})",
+            till.shop.network().name(),
+            till.shop.pay_to()
+        )?;
     }
     writeln!(out, "try: curl -F image=@photo.jpg {base}/api/free")?;
     out.flush()

@@ -139,7 +139,10 @@ const FIND_PUBLISHED: &str = concat!(
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn end_reservations(db: &Db) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(END_RESERVATIONS).execute(pool).await.map(|_| ()))?;
+    on_db!(db, |pool| sqlx::query(END_RESERVATIONS)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
     Ok(())
 }
 

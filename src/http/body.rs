@@ -48,7 +48,12 @@ impl Limit<'_> {
 
     fn refuse(&self, bytes: u64, at_least: bool) -> Refusal {
         let (limit, tier) = (self.max_bytes, self.tier.to_owned());
-        Refusal::TooLarge { bytes, at_least, limit, tier }
+        Refusal::TooLarge {
+            bytes,
+            at_least,
+            limit,
+            tier,
+        }
     }
 }
 
@@ -77,15 +82,21 @@ pub(super) async fn read_image(
     payload: Payload,
     limit: Limit<'_>,
 ) -> Result<Result<Bytes, Refusal>, ApiError> {
-    if header(request, CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+    if header(request, CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
+    {
         let message = "Send the body without Content-Encoding: images are compressed already.";
         return Err(ApiError::BadRequest(message.to_owned()));
     }
-    let kind = header(request, CONTENT_TYPE).unwrap_or("").trim().to_ascii_lowercase();
+    let kind = header(request, CONTENT_TYPE)
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     let read = async {
         if kind.starts_with("multipart/form-data") {
             let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
-            let boundary = boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
+            let boundary = boundary
+                .map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
             let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
             return match body {
                 Ok(body) => read_form(body, &boundary, limit).await,
@@ -107,7 +118,11 @@ pub(super) async fn read_image(
     };
     tokio::time::timeout(READ_TIME, read)
         .await
-        .unwrap_or_else(|_| Err(bad("The body took longer than 60 seconds; send it faster, or a smaller image.")))
+        .unwrap_or_else(|_| {
+            Err(bad(
+                "The body took longer than 60 seconds; send it faster, or a smaller image.",
+            ))
+        })
 }
 
 /// Reads a body of at most `most` bytes.
@@ -141,9 +156,14 @@ fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Result<Bytes, Refusal>, Ap
         return Ok(Err(Refusal::NoFile));
     }
     let body: JsonBody = serde_json::from_slice(body).map_err(|_| bad(shape))?;
-    let Some(text) = body.image.or(body.file) else { return Ok(Err(Refusal::NoFile)) };
+    let Some(text) = body.image.or(body.file) else {
+        return Ok(Err(Refusal::NoFile));
+    };
     let digits = match text.strip_prefix("data:") {
-        Some(url) => url.split_once(";base64,").map(|(_, digits)| digits).ok_or_else(|| bad(shape))?,
+        Some(url) => url
+            .split_once(";base64,")
+            .map(|(_, digits)| digits)
+            .ok_or_else(|| bad(shape))?,
         None => text.as_str(),
     };
     let bytes = if digits.bytes().any(|byte| byte.is_ascii_whitespace()) {
@@ -183,7 +203,9 @@ async fn read_form(
         }
         found.put(slot, bytes)?;
     }
-    Err(bad(&format!("The form has more than {MAX_PARTS} parts; send the image alone.")))
+    Err(bad(&format!(
+        "The form has more than {MAX_PARTS} parts; send the image alone."
+    )))
 }
 
 /// Where a part may hold the image.
@@ -222,14 +244,20 @@ impl FormFile {
             }
         };
         if place.replace(bytes).is_some() {
-            return Err(bad("The form has the image field twice; send one image a request."));
+            return Err(bad(
+                "The form has the image field twice; send one image a request.",
+            ));
         }
         Ok(())
     }
 
     fn choose(mut self) -> Result<Bytes, Refusal> {
         if let Some(bytes) = self.image.or(self.file) {
-            return if bytes.is_empty() { Err(FormatError::Empty.into()) } else { Ok(bytes) };
+            return if bytes.is_empty() {
+                Err(FormatError::Empty.into())
+            } else {
+                Ok(bytes)
+            };
         }
         match (self.others.pop(), self.others.is_empty()) {
             (Some(only), true) => Ok(only),

@@ -78,8 +78,18 @@ struct Parts {
     action: Action,
 }
 
-const fn parts(status: StatusCode, code: &'static str, charged: Option<bool>, action: Action) -> Parts {
-    Parts { status, code, charged, action }
+const fn parts(
+    status: StatusCode,
+    code: &'static str,
+    charged: Option<bool>,
+    action: Action,
+) -> Parts {
+    Parts {
+        status,
+        code,
+        charged,
+        action,
+    }
 }
 
 const NO: Option<bool> = Some(false);
@@ -88,20 +98,29 @@ impl ApiError {
     fn parts(&self) -> Parts {
         match self {
             Self::NotFound => parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest),
-            Self::BadRequest(_) => {
-                parts(StatusCode::BAD_REQUEST, "bad_request", NO, Action::FixRequest)
-            }
-            Self::BadPayment(_) => {
-                parts(StatusCode::BAD_REQUEST, "bad_payment", NO, Action::FixRequest)
-            }
+            Self::BadRequest(_) => parts(
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                NO,
+                Action::FixRequest,
+            ),
+            Self::BadPayment(_) => parts(
+                StatusCode::BAD_REQUEST,
+                "bad_payment",
+                NO,
+                Action::FixRequest,
+            ),
             Self::PaymentsOff => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 parts(status, "facilitator_unavailable", NO, Action::Contact)
             }
             Self::Upload(error) => upload_parts(error),
-            Self::PaymentRequired(_) => {
-                parts(StatusCode::PAYMENT_REQUIRED, "payment_required", NO, Action::Pay)
-            }
+            Self::PaymentRequired(_) => parts(
+                StatusCode::PAYMENT_REQUIRED,
+                "payment_required",
+                NO,
+                Action::Pay,
+            ),
             Self::Pay { error, .. } => pay_parts(error),
         }
     }
@@ -128,12 +147,19 @@ impl ApiError {
     /// The cause, for the log: only what someone should act on.
     fn log(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
-            Self::Upload(error) | Self::Pay { error: PayError::Upload(error), .. } => match error {
+            Self::Upload(error)
+            | Self::Pay {
+                error: PayError::Upload(error),
+                ..
+            } => match error {
                 UploadError::Database(cause) => Some(cause),
                 UploadError::Store(cause) => Some(cause),
                 _ => None,
             },
-            Self::Pay { error: PayError::Database(cause), .. } => Some(cause),
+            Self::Pay {
+                error: PayError::Database(cause),
+                ..
+            } => Some(cause),
             _ => None,
         };
         if let Some(error) = failure {
@@ -145,15 +171,22 @@ impl ApiError {
     fn demand(&self) -> Option<&Demand> {
         match self {
             Self::PaymentRequired(demand) => Some(demand),
-            Self::Pay { error: PayError::Invalid { .. } | PayError::Failed { .. }, demand, .. } => {
-                Some(demand)
-            }
+            Self::Pay {
+                error: PayError::Invalid { .. } | PayError::Failed { .. },
+                demand,
+                ..
+            } => Some(demand),
             _ => None,
         }
     }
 
     fn settlement(&self) -> Option<(SettlementResponse, Version)> {
-        let Self::Pay { error: PayError::Failed { reason }, demand, version } = self else {
+        let Self::Pay {
+            error: PayError::Failed { reason },
+            demand,
+            version,
+        } = self
+        else {
             return None;
         };
         let network = match version {
@@ -171,7 +204,12 @@ impl ApiError {
 
     fn respond(&self) -> HttpResponse {
         self.log();
-        let Parts { status, code, charged, action } = self.parts();
+        let Parts {
+            status,
+            code,
+            charged,
+            action,
+        } = self.parts();
         let mut response = HttpResponse::build(status);
         let mut body = Map::new();
         body.insert("error".to_owned(), json!(code));
@@ -188,7 +226,10 @@ impl ApiError {
                 fields.insert("curl".to_owned(), json!(demand.curl));
             }
             body.insert("x402Version".to_owned(), json!(1));
-            body.insert("accepts".to_owned(), Value::Array(demand.challenge.accepts_v1.clone()));
+            body.insert(
+                "accepts".to_owned(),
+                Value::Array(demand.challenge.accepts_v1.clone()),
+            );
             if demand.play_money {
                 body.insert("playMoney".to_owned(), json!(true));
             }
@@ -234,14 +275,22 @@ fn upload_parts(error: &UploadError) -> Parts {
     match error {
         UploadError::Refused(refusal) => refusal_parts(refusal),
         UploadError::BadToken => parts(StatusCode::UNAUTHORIZED, "bad_token", NO, Action::Pay),
-        UploadError::TokenExpired { .. } => parts(StatusCode::GONE, "token_expired", NO, Action::Pay),
+        UploadError::TokenExpired { .. } => {
+            parts(StatusCode::GONE, "token_expired", NO, Action::Pay)
+        }
         UploadError::TokenUsed => parts(StatusCode::CONFLICT, "token_used", NO, Action::Pay),
-        UploadError::TokenBusy => {
-            parts(StatusCode::CONFLICT, "payment_in_progress", NO, Action::Wait(1))
-        }
-        UploadError::Database(_) | UploadError::Store(_) | UploadError::Interrupted => {
-            parts(StatusCode::INTERNAL_SERVER_ERROR, "upload_failed", NO, Action::Retry(2))
-        }
+        UploadError::TokenBusy => parts(
+            StatusCode::CONFLICT,
+            "payment_in_progress",
+            NO,
+            Action::Wait(1),
+        ),
+        UploadError::Database(_) | UploadError::Store(_) | UploadError::Interrupted => parts(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "upload_failed",
+            NO,
+            Action::Retry(2),
+        ),
     }
 }
 
@@ -249,13 +298,19 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
     let bad = StatusCode::BAD_REQUEST;
     match refusal {
         Refusal::NoFile => parts(bad, "no_file", NO, Action::FixRequest),
-        Refusal::TooLarge { .. } => {
-            parts(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", NO, Action::Resize)
-        }
+        Refusal::TooLarge { .. } => parts(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "file_too_large",
+            NO,
+            Action::Resize,
+        ),
         Refusal::Format(FormatError::Empty) => parts(bad, "empty_file", NO, Action::FixRequest),
-        Refusal::Format(FormatError::Unsupported) => {
-            parts(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_format", NO, Action::FixRequest)
-        }
+        Refusal::Format(FormatError::Unsupported) => parts(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_format",
+            NO,
+            Action::FixRequest,
+        ),
         Refusal::Format(FormatError::Corrupt { .. }) => {
             parts(bad, "corrupt_image", NO, Action::FixRequest)
         }
@@ -271,30 +326,48 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
 fn pay_parts(error: &PayError) -> Parts {
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     match error {
-        PayError::Invalid { .. } => {
-            parts(StatusCode::PAYMENT_REQUIRED, "payment_invalid", NO, Action::Pay)
-        }
-        PayError::Failed { .. } => {
-            parts(StatusCode::PAYMENT_REQUIRED, "payment_failed", NO, Action::Pay)
-        }
-        PayError::Known { charged } => {
-            parts(StatusCode::CONFLICT, "payment_known", *charged, Action::Retry(5))
-        }
-        PayError::InProgress => {
-            parts(StatusCode::CONFLICT, "payment_in_progress", None, Action::Wait(1))
-        }
-        PayError::Conflict { charged } => {
-            parts(StatusCode::CONFLICT, "idempotency_conflict", *charged, Action::FixRequest)
-        }
+        PayError::Invalid { .. } => parts(
+            StatusCode::PAYMENT_REQUIRED,
+            "payment_invalid",
+            NO,
+            Action::Pay,
+        ),
+        PayError::Failed { .. } => parts(
+            StatusCode::PAYMENT_REQUIRED,
+            "payment_failed",
+            NO,
+            Action::Pay,
+        ),
+        PayError::Known { charged } => parts(
+            StatusCode::CONFLICT,
+            "payment_known",
+            *charged,
+            Action::Retry(5),
+        ),
+        PayError::InProgress => parts(
+            StatusCode::CONFLICT,
+            "payment_in_progress",
+            None,
+            Action::Wait(1),
+        ),
+        PayError::Conflict { charged } => parts(
+            StatusCode::CONFLICT,
+            "idempotency_conflict",
+            *charged,
+            Action::FixRequest,
+        ),
         PayError::Pending => parts(unavailable, "settlement_pending", None, Action::Wait(5)),
         PayError::Unavailable => {
             parts(unavailable, "facilitator_unavailable", NO, Action::Retry(5))
         }
         PayError::Gone => parts(StatusCode::NOT_FOUND, "not_found", Some(true), Action::Pay),
         PayError::Upload(error) => upload_parts(error),
-        PayError::Database(_) => {
-            parts(StatusCode::INTERNAL_SERVER_ERROR, "upload_failed", None, Action::Retry(2))
-        }
+        PayError::Database(_) => parts(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "upload_failed",
+            None,
+            Action::Retry(2),
+        ),
     }
 }
 

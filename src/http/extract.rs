@@ -6,8 +6,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 
 use super::error::ApiError;
-use crate::model::token::UploadToken;
 use crate::images::UploadError;
+use crate::model::token::UploadToken;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
 use crate::x402::wire::Version;
 
@@ -22,26 +22,38 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
         (Some(header), None) => (header, Version::V2),
         (None, Some(header)) => (header, Version::V1),
         (Some(_), Some(_)) => {
-            let message = format!("Send {PAYMENT_SIGNATURE} (version 2) or {X_PAYMENT} (version 1), not both.");
+            let message = format!(
+                "Send {PAYMENT_SIGNATURE} (version 2) or {X_PAYMENT} (version 1), not both."
+            );
             return Err(ApiError::BadRequest(message));
         }
     };
-    decode_payment(header, version).map(Some).map_err(ApiError::BadPayment)
+    decode_payment(header, version)
+        .map(Some)
+        .map_err(ApiError::BadPayment)
 }
 
 /// The upload token that a request carries, if any.
 pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>, ApiError> {
-    let Some(value) = only(request.headers(), UPLOAD_TOKEN)? else { return Ok(None) };
+    let Some(value) = only(request.headers(), UPLOAD_TOKEN)? else {
+        return Ok(None);
+    };
     let token = std::str::from_utf8(value).ok().and_then(UploadToken::parse);
     token.map(Some).ok_or_else(|| UploadError::BadToken.into())
 }
 
 /// The `Idempotency-Key`, if any.
 pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
-    let Some(value) = only(request.headers(), IDEMPOTENCY_KEY)? else { return Ok(None) };
-    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= 128);
+    let Some(value) = only(request.headers(), IDEMPOTENCY_KEY)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.len() <= 128);
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {
-        ApiError::BadRequest(format!("{IDEMPOTENCY_KEY} is 16 to 128 characters of ASCII."))
+        ApiError::BadRequest(format!(
+            "{IDEMPOTENCY_KEY} is 16 to 128 characters of ASCII."
+        ))
     })
 }
 
@@ -58,11 +70,15 @@ pub(super) fn client_address(request: &HttpRequest, base_url: &str) -> Option<Ip
 
 /// The path part of a URL from configuration, without a slash at its end.
 pub(super) fn path_of(url: &str) -> String {
-    url::Url::parse(url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+    url::Url::parse(url)
+        .map(|url| url.path().trim_end_matches('/').to_owned())
+        .unwrap_or_default()
 }
 
 fn is_loopback(base_url: &str) -> bool {
-    let Ok(url) = url::Url::parse(base_url) else { return false };
+    let Ok(url) = url::Url::parse(base_url) else {
+        return false;
+    };
     match url.host() {
         Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
         Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
@@ -76,7 +92,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiE
     let mut values = headers.get_all(name);
     let first = values.next();
     if values.next().is_some() {
-        return Err(ApiError::BadRequest(format!("The header {name} came more than once; send one.")));
+        return Err(ApiError::BadRequest(format!(
+            "The header {name} came more than once; send one."
+        )));
     }
     Ok(first.map(actix_web::http::header::HeaderValue::as_bytes))
 }

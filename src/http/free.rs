@@ -15,7 +15,10 @@ pub(super) async fn upload(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let tier = site.config.tiers.free().ok_or(ApiError::NotFound)?;
-    let limit = Limit { tier: tier.name.as_str(), max_bytes: tier.max_bytes };
+    let limit = Limit {
+        tier: tier.name.as_str(),
+        max_bytes: tier.max_bytes,
+    };
     let bytes = read_image(&request, payload, limit).await??;
     let checked = check(bytes, limit.tier, limit.max_bytes).await?;
     let image = site.images.upload_free(tier, checked).await?;

@@ -71,12 +71,13 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
 }
 
 /// `GET /api/images/{id}`.
-pub(super) async fn metadata(
-    site: Site,
-    id: web::Path<String>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
-    let image = site.images.find_public(&id).await?.ok_or(ApiError::NotFound)?;
+    let image = site
+        .images
+        .find_public(&id)
+        .await?
+        .ok_or(ApiError::NotFound)?;
     Ok(HttpResponse::Ok().json(Metadata {
         url: url(&site, &image),
         id: image.id.to_string(),

@@ -196,10 +196,17 @@ async fn log_request(
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    let randomness = request.app_data::<Site>().map(|site| site.randomness.clone());
+    let randomness = request
+        .app_data::<Site>()
+        .map(|site| site.randomness.clone());
     let mut response = next.call(request).await?;
-    let id = randomness.map(|source| hex::encode(source.bytes::<8>())).unwrap_or_default();
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let id = randomness
+        .map(|source| hex::encode(source.bytes::<8>()))
+        .unwrap_or_default();
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "unmatched".to_owned());
     tracing::info!(
         request.id = id, %method, route, status = response.status().as_u16(),
         elapsed_us = started.elapsed().as_micros(), "request"

@@ -35,7 +35,9 @@ pub(super) async fn token(
     let counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref())?;
     // The body is ignored, but read: a client that sends one gets to read the answer.
     body::discard(payload, counter.limit()).await;
-    let Some(header) = extract::payment(&request)? else { return Err(counter.ask()) };
+    let Some(header) = extract::payment(&request)? else {
+        return Err(counter.ask());
+    };
     let presentation = counter.presentation(&site, &request, header, None)?;
     counter.sell(&site, presentation).await
 }
@@ -83,7 +85,10 @@ async fn upload_with_token(
         return Err(ApiError::BadRequest(message.to_owned()));
     }
     let grant = site.images.find_token(&token, arrived).await?;
-    let limit = Limit { tier: &grant.product.tier, max_bytes: grant.max_bytes };
+    let limit = Limit {
+        tier: &grant.product.tier,
+        max_bytes: grant.max_bytes,
+    };
     let bytes = read_image(request, payload, limit).await??;
     let checked = check(bytes, limit.tier, limit.max_bytes).await?;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
@@ -102,15 +107,22 @@ async fn read_body(
         Ok(bytes) => bytes,
         Err(Refusal::NoFile) => return Ok(None),
         // Bytes that weren't read to their end have no hash; this one equals no other.
-        Err(refusal) => return Ok(Some(Body { sha256: "unread".to_owned(), checked: Err(refusal) })),
+        Err(refusal) => {
+            return Ok(Some(Body {
+                sha256: "unread".to_owned(),
+                checked: Err(refusal),
+            }));
+        }
     };
     match check(bytes.clone(), limit.tier, limit.max_bytes).await {
-        Ok(checked) => {
-            Ok(Some(Body { sha256: checked.sha256().to_owned(), checked: Ok(checked) }))
-        }
-        Err(UploadError::Refused(refusal)) => {
-            Ok(Some(Body { sha256: sha256_hex(&bytes), checked: Err(refusal) }))
-        }
+        Ok(checked) => Ok(Some(Body {
+            sha256: checked.sha256().to_owned(),
+            checked: Ok(checked),
+        })),
+        Err(UploadError::Refused(refusal)) => Ok(Some(Body {
+            sha256: sha256_hex(&bytes),
+            checked: Err(refusal),
+        })),
         Err(error) => Err(error.into()),
     }
 }
@@ -128,14 +140,25 @@ fn open_counter<'a>(
         None => till.shop.tiers().default_paid(),
     };
     let tier = tier.ok_or(ApiError::NotFound)?;
-    let product = Product { kind, tier: tier.name.to_string(), uses: 1 };
-    Ok(Counter { till, tier, product, path: request.path().to_owned() })
+    let product = Product {
+        kind,
+        tier: tier.name.to_string(),
+        uses: 1,
+    };
+    Ok(Counter {
+        till,
+        tier,
+        product,
+        path: request.path().to_owned(),
+    })
 }
 
 /// Selling several uploads on one payment comes later; taking the money for one would be wrong.
 fn refuse_many(request: &HttpRequest) -> Result<(), ApiError> {
     let query = url::form_urlencoded::parse(request.query_string().as_bytes());
-    let many = query.into_iter().any(|(name, value)| name == "images" && value != "1");
+    let many = query
+        .into_iter()
+        .any(|(name, value)| name == "images" && value != "1");
     if many {
         let message = "This server sells one image a payment: leave out ?images, or send images=1.";
         return Err(ApiError::BadRequest(message.to_owned()));
@@ -145,20 +168,29 @@ fn refuse_many(request: &HttpRequest) -> Result<(), ApiError> {
 
 impl Counter<'_> {
     fn limit(&self) -> Limit<'_> {
-        Limit { tier: &self.product.tier, max_bytes: self.tier.max_bytes }
+        Limit {
+            tier: &self.product.tier,
+            max_bytes: self.tier.max_bytes,
+        }
     }
 
     /// 402: what it costs, and how to pay.
     fn ask(&self) -> ApiError {
         let price = self.tier.price.to_decimal_usd();
-        let message = format!("This costs {price} USDC: {}. Pay by x402 and repeat the request.", self.tier.describe());
+        let message = format!(
+            "This costs {price} USDC: {}. Pay by x402 and repeat the request.",
+            self.tier.describe()
+        );
         ApiError::PaymentRequired(self.demand("Payment required", message))
     }
 
     fn demand(&self, reason: &str, message: String) -> Box<Demand> {
         let url = self.till.shop.url(&self.path);
         Box::new(Demand {
-            challenge: self.till.shop.challenge(&self.product, self.tier, &self.path, reason),
+            challenge: self
+                .till
+                .shop
+                .challenge(&self.product, self.tier, &self.path, reason),
             message,
             curl: format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'"),
             url,
@@ -195,7 +227,11 @@ impl Counter<'_> {
                     _ => String::new(),
                 };
                 let demand = self.demand(&reason, String::new());
-                Err(ApiError::Pay { error, demand, version })
+                Err(ApiError::Pay {
+                    error,
+                    demand,
+                    version,
+                })
             }
         }
     }
@@ -207,16 +243,21 @@ fn answer(site: &Site, sold: Sold) -> HttpResponse {
     match sold.goods {
         Goods::Image(image) => {
             let mut response: HttpResponseBuilder = images::uploaded(site, &image);
-            response.insert_header(receipt).json(images::upload_answer(site, &image))
+            response
+                .insert_header(receipt)
+                .json(images::upload_answer(site, &image))
         }
-        Goods::Token { token, expires_at, tier, uploads } => {
-            HttpResponse::Ok().insert_header(receipt).json(json!({
-                "token": token.reveal(),
-                "expiresAt": expires_at.to_string(),
-                "tier": tier,
-                "uploads": uploads,
-                "uploadUrl": format!("{}/api/upload", site.config.http.base_url),
-            }))
-        }
+        Goods::Token {
+            token,
+            expires_at,
+            tier,
+            uploads,
+        } => HttpResponse::Ok().insert_header(receipt).json(json!({
+            "token": token.reveal(),
+            "expiresAt": expires_at.to_string(),
+            "tier": tier,
+            "uploads": uploads,
+            "uploadUrl": format!("{}/api/upload", site.config.http.base_url),
+        })),
     }
 }

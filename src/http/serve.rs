@@ -30,7 +30,11 @@ pub(super) async fn image(
         None => (file.as_str(), None),
     };
     let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
-    let image = site.images.find_public(&id).await?.ok_or(ApiError::NotFound)?;
+    let image = site
+        .images
+        .find_public(&id)
+        .await?
+        .ok_or(ApiError::NotFound)?;
     if extension.is_some_and(|extension| !image.format.accepts_extension(extension)) {
         return Err(ApiError::NotFound);
     }
@@ -64,9 +68,15 @@ pub(super) async fn image(
 /// Nothing may be kept past the image's end, nor longer than a year.
 fn caching(response: &mut HttpResponseBuilder, image: &Image, etag: &str, now: Timestamp) {
     // Rounded down: a cache must never keep it a part of a second too long.
-    let left = image.expires_at.map_or(ONE_YEAR_SECONDS, |end| end.since(now).as_secs());
+    let left = image
+        .expires_at
+        .map_or(ONE_YEAR_SECONDS, |end| end.since(now).as_secs());
     let left = left.min(ONE_YEAR_SECONDS);
-    let immutable = if left > ONE_DAY_SECONDS { ", immutable" } else { "" };
+    let immutable = if left > ONE_DAY_SECONDS {
+        ", immutable"
+    } else {
+        ""
+    };
     let expires = now.plus(std::time::Duration::from_secs(left));
     response
         .insert_header((CACHE_CONTROL, format!("public, max-age={left}{immutable}")))
@@ -79,7 +89,14 @@ fn caching(response: &mut HttpResponseBuilder, image: &Image, etag: &str, now: T
 
 /// `If-None-Match` (RFC 9110, section 13.1.2): weak comparison, a list, or `*`.
 fn is_known(request: &HttpRequest, etag: &str) -> bool {
-    request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
-    })
+    request
+        .headers()
+        .get_all(IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split(',')
+                .map(str::trim)
+                .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+        })
 }

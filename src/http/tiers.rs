@@ -11,7 +11,11 @@ const DECIMALS: u8 = 6;
 
 /// Every tier, with what it costs and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
-    let default = site.config.tiers.default_paid().map(|tier| tier.name.clone());
+    let default = site
+        .config
+        .tiers
+        .default_paid()
+        .map(|tier| tier.name.clone());
     let tiers: Vec<Value> = site
         .config
         .tiers

@@ -167,7 +167,9 @@ impl Payments {
             Binding::Taken(owner) => {
                 self.release(&row, "another payment has this id").await?;
                 if !owner.same_purchase {
-                    return Err(PayError::Conflict { charged: Some(false) });
+                    return Err(PayError::Conflict {
+                        charged: Some(false),
+                    });
                 }
                 visit.payment_id = Some(owner.payment_id);
                 visit.is_owner = true;

@@ -143,7 +143,9 @@ impl Payments {
         if owner.same_purchase {
             Ok(Some(owner.payment_id))
         } else {
-            Err(PayError::Conflict { charged: Some(false) })
+            Err(PayError::Conflict {
+                charged: Some(false),
+            })
         }
     }
 

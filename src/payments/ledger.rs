@@ -61,11 +61,7 @@ pub struct ChainSide<'a> {
 ///
 /// # Errors
 /// When the database or the chain doesn't answer.
-pub async fn check(
-    db: &Db,
-    now: Timestamp,
-    side: Option<ChainSide<'_>>,
-) -> anyhow::Result<Report> {
+pub async fn check(db: &Db, now: Timestamp, side: Option<ChainSide<'_>>) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
         rules: audit::rule_count(),
@@ -73,7 +69,10 @@ pub async fn check(
     };
     let settled = load_settled(db).await?;
     report.settled = settled.len();
-    report.settled_sum = settled.iter().map(value).fold(U256::ZERO, U256::saturating_add);
+    report.settled_sum = settled
+        .iter()
+        .map(value)
+        .fold(U256::ZERO, U256::saturating_add);
     if let Some(side) = side {
         let chain = compare(&settled, side, &mut report.broken).await?;
         report.chain = Some(chain);
@@ -84,7 +83,10 @@ pub async fn check(
 async fn load_settled(db: &Db) -> Result<Vec<Payment>, DbError> {
     let mut settled: Vec<Payment> = Vec::new();
     loop {
-        let last = settled.last().map_or("", |payment| payment.id.as_str()).to_owned();
+        let last = settled
+            .last()
+            .map_or("", |payment| payment.id.as_str())
+            .to_owned();
         let page = audit::page_settled(db, &last).await?;
         if page.is_empty() {
             return Ok(settled);
@@ -100,17 +102,26 @@ async fn compare(
     broken: &mut Vec<(&'static str, Finding)>,
 ) -> anyhow::Result<ChainReport> {
     let head = side.chain.head().await?;
-    let mut recipients: Vec<Address> =
-        settled.iter().map(|payment| payment.terms.offer.pay_to).collect();
+    let mut recipients: Vec<Address> = settled
+        .iter()
+        .map(|payment| payment.terms.offer.pay_to)
+        .collect();
     recipients.push(side.pay_to);
     recipients.sort_unstable();
     recipients.dedup();
     let mut unclaimed: BTreeMap<(B256, u64), (Address, Receipt)> = BTreeMap::new();
     let mut received_sum = U256::ZERO;
     for recipient in recipients {
-        for receipt in side.chain.receipts(recipient, side.first_block, head.number).await? {
+        for receipt in side
+            .chain
+            .receipts(recipient, side.first_block, head.number)
+            .await?
+        {
             received_sum = received_sum.saturating_add(receipt.value);
-            unclaimed.insert((receipt.transaction, receipt.log_index), (recipient, receipt));
+            unclaimed.insert(
+                (receipt.transaction, receipt.log_index),
+                (recipient, receipt),
+            );
         }
     }
     for payment in settled {
@@ -126,13 +137,22 @@ async fn compare(
                 "every settled payment is a transfer on the chain",
                 Finding {
                     row_key: payment.id.to_string(),
-                    detail: "settled, and the chain shows no such transfer to its recipient".to_owned(),
+                    detail: "settled, and the chain shows no such transfer to its recipient"
+                        .to_owned(),
                 },
             )),
         }
     }
-    let orphans = unclaimed.into_values().map(|(_, receipt)| receipt).collect();
-    Ok(ChainReport { first_block: side.first_block, last_block: head.number, received_sum, orphans })
+    let orphans = unclaimed
+        .into_values()
+        .map(|(_, receipt)| receipt)
+        .collect();
+    Ok(ChainReport {
+        first_block: side.first_block,
+        last_block: head.number,
+        received_sum,
+        orphans,
+    })
 }
 
 fn pays(payment: &Payment, recipient: Address, receipt: &Receipt) -> bool {

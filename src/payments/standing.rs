@@ -83,8 +83,12 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
         S::Reversed if !presented.proven => Standing::Known {
             charged: Some(false),
         },
-        S::Settling | S::Unknown if other_body(row, presented) => Standing::Conflict { charged: None },
-        S::Settled if other_body(row, presented) => Standing::Conflict { charged: Some(true) },
+        S::Settling | S::Unknown if other_body(row, presented) => {
+            Standing::Conflict { charged: None }
+        }
+        S::Settled if other_body(row, presented) => Standing::Conflict {
+            charged: Some(true),
+        },
         S::Settling if unleased => Standing::Drive,
         S::Settling => Standing::Wait,
         S::Unknown if unleased && !presented.driven => Standing::Drive,

@@ -1,0 +1,67 @@
+//! Keeps the map honest: who may use whom.
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+/// `what` stands only in files whose path below `src/` begins with one of `rooms`.
+fn only_in(what: &str, rooms: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = sources(&root);
+    assert!(files.len() > 40, "the sources were not found");
+    for (path, text) in files {
+        let name = path
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let line = text.lines().position(|line| {
+            let code = line.trim_start();
+            !code.starts_with("//") && code.contains(what)
+        });
+        if let Some(line) = line {
+            let allowed = rooms.iter().any(|room| name.starts_with(room));
+            assert!(
+                allowed,
+                "src/{name}:{}: {what} belongs in {rooms:?}",
+                line + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_in_their_rooms() {
+    only_in("sqlx::", &["db/", "sandbox/"]);
+    only_in("actix_web::", &["http/", "sandbox/", "client/scripted.rs"]);
+    only_in("object_store::", &["store.rs"]);
+    only_in("alloy_provider::", &["chain/rpc.rs", "sandbox/rpc.rs"]);
+    only_in("std::env::", &["config/"]);
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    only_in("crate::http::", &["http/", "cli/"]);
+    only_in("crate::cli::", &["cli/", "main.rs"]);
+    only_in("crate::app", &["app.rs", "http/", "cli/"]);
+    only_in("crate::payments", &["app.rs", "http/", "cli/", "payments/"]);
+    only_in("crate::sandbox", &["app.rs", "cli/", "sandbox/"]);
+    only_in(
+        "crate::facilitator",
+        &["app.rs", "payments/", "facilitator/"],
+    );
+    only_in("crate::client", &["cli/", "client/"]);
+}

@@ -1,0 +1,353 @@
+//! What every test stands on: the real server on port 0 with a temporary database and store, a clock
+//! that is moved by hand, a seeded randomness, and a sandbox behind a proxy that can lie.
+
+pub(crate) mod answer;
+pub(crate) mod database;
+pub(crate) mod pictures;
+pub(crate) mod proxy;
+pub(crate) mod signing;
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Once;
+use std::time::Duration;
+
+use alloy_signer_local::PrivateKeySigner;
+use pixtoll::app::{App, World};
+use pixtoll::clock::{Clock, ManualClock, Timestamp};
+use pixtoll::config::{Sources, load};
+use pixtoll::db::Db;
+use pixtoll::http::Servers;
+use pixtoll::payments::ledger::{ChainSide, Report, check};
+use pixtoll::random::Randomness;
+use pixtoll::sandbox::{Listening, Location, Sandbox, Transfer};
+use tokio::sync::oneshot;
+
+pub(crate) use answer::Answer;
+use database::TestDatabase;
+use proxy::Proxy;
+pub(crate) use signing::{Payment, Wire};
+
+/// When every test's clock starts.
+pub(crate) const START: i64 = 1_800_000_000;
+/// How long a request waits on the facilitator in tests: short, since many never answer.
+const TIMEOUT: &str = "300ms";
+
+/// A running server and the world around it.
+pub(crate) struct TestApp {
+    pub(crate) app: Arc<App>,
+    pub(crate) base: String,
+    pub(crate) admin: String,
+    pub(crate) clock: ManualClock,
+    /// The chain's own clock; [`TestApp::advance`] moves both.
+    pub(crate) chain_clock: ManualClock,
+    /// The facilitator's and the chain's truth.
+    pub(crate) chain: Sandbox,
+    /// In front of the facilitator.
+    pub(crate) facilitator: Proxy,
+    /// In front of the chain's node.
+    pub(crate) node: Proxy,
+    pub(crate) http: reqwest::Client,
+    pub(crate) wallet: PrivateKeySigner,
+    stop: Option<oneshot::Sender<()>>,
+    database: TestDatabase,
+    folder: tempfile::TempDir,
+    _listening: Listening,
+}
+
+/// How a [`TestApp`] is made.
+#[derive(Default)]
+pub(crate) struct Builder {
+    env: BTreeMap<String, String>,
+    tiers: Option<String>,
+}
+
+impl Builder {
+    /// One more setting, as `section.key`.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
+        self.env.insert(name, value.to_owned());
+        self
+    }
+
+    /// The `[[tiers]]` of the configuration file.
+    pub(crate) fn tiers(mut self, toml: &str) -> Self {
+        self.tiers = Some(toml.to_owned());
+        self
+    }
+
+    /// Starts it.
+    pub(crate) async fn spawn(self) -> TestApp {
+        install_tls();
+        let folder = tempfile::tempdir().unwrap();
+        let database = TestDatabase::fresh(folder.path()).await;
+        let clock = ManualClock::at(Timestamp::from_seconds(START));
+        let chain_clock = ManualClock::at(Timestamp::from_seconds(START));
+        let randomness = Randomness::seeded(7);
+        let chain = Sandbox::open(Location::Memory, Arc::new(chain_clock.clone()), &randomness)
+            .await
+            .unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listening = chain.listen(any, any).unwrap();
+        let facilitator = Proxy::before(&listening.facilitator_url).await;
+        let node = Proxy::before(&listening.rpc_url).await;
+        let public = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", public.local_addr().unwrap());
+        let admin_url = format!("http://{}", admin.local_addr().unwrap());
+        let this = self
+            .set("http.listen", &public.local_addr().unwrap().to_string())
+            .set(
+                "http.admin_listen",
+                &admin.local_addr().unwrap().to_string(),
+            )
+            .set("http.base_url", &base)
+            .set("database.url", database.url())
+            .set(
+                "images.store",
+                folder.path().join("images").to_str().unwrap(),
+            )
+            .set("payments.facilitator", "sandbox")
+            .set("payments.networks", "base-sepolia")
+            .set("payments.facilitator_url", &facilitator.url)
+            .set("payments.rpc_url", &node.url)
+            // A well-known test key.
+            .set("secrets.key", &"42".repeat(32));
+        let app = this.build(&folder, &clock, randomness).await;
+        let servers = Servers::start(Arc::clone(&app), public, admin).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(servers.run_until(async move {
+            let _: Result<(), _> = stopped.await;
+        }));
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        let wallet = signing::wallet(1);
+        TestApp {
+            app,
+            base,
+            admin: admin_url,
+            clock,
+            chain_clock,
+            chain,
+            facilitator,
+            node,
+            http,
+            wallet,
+            stop: Some(stop),
+            database,
+            folder,
+            _listening: listening,
+        }
+    }
+
+    async fn build(
+        mut self,
+        folder: &tempfile::TempDir,
+        clock: &ManualClock,
+        randomness: Randomness,
+    ) -> Arc<App> {
+        self.env
+            .entry("PIXTOLL_PAYMENTS__TIMEOUT".to_owned())
+            .or_insert_with(|| TIMEOUT.to_owned());
+        let file: PathBuf = folder.path().join("pixtoll.toml");
+        std::fs::write(&file, self.tiers.unwrap_or_default()).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            sandbox: true,
+            env: self.env,
+        };
+        let config = load(&sources)
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .config;
+        let world = World {
+            clock: Arc::new(clock.clone()),
+            randomness,
+        };
+        Arc::new(App::build(config, world).await.unwrap())
+    }
+}
+
+impl TestApp {
+    /// A server with the default tiers.
+    pub(crate) async fn spawn() -> Self {
+        Builder::default().spawn().await
+    }
+
+    pub(crate) fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Moves the server's time and the chain's.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.chain_clock.advance(by);
+    }
+
+    /// Runs the reconciler once.
+    pub(crate) async fn reconcile(&self) {
+        self.app.till.as_ref().unwrap().payments.reconcile().await;
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.app.db
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.http.get(self.url(path)).send().await.unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Answer {
+        Answer::of(self.http.post(self.url(path)).send().await.unwrap()).await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.base)
+        }
+    }
+
+    /// Uploads raw bytes for free.
+    pub(crate) async fn upload_free(&self, bytes: Vec<u8>) -> Answer {
+        let request = self
+            .http
+            .post(self.url("/api/free"))
+            .header("content-type", "image/png");
+        Answer::of(request.body(bytes).send().await.unwrap()).await
+    }
+
+    /// Uploads raw bytes against a token.
+    pub(crate) async fn upload_with(&self, token: &str, bytes: Vec<u8>) -> Answer {
+        let request = self
+            .http
+            .post(self.url("/api/upload"))
+            .header("content-type", "image/png");
+        let request = request.header("X-Upload-Token", token).body(bytes);
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    /// A payment for a token of this tier, with a ticket, not sent yet.
+    pub(crate) async fn sign_for(&self, tier: &str) -> Payment {
+        self.sign_at(&format!("/api/upload/token/{tier}")).await
+    }
+
+    /// A payment for what `path` sells, signed by the test's wallet.
+    pub(crate) async fn sign_at(&self, path: &str) -> Payment {
+        let challenge = self.post(path).await;
+        assert_eq!(challenge.status, 402, "{}", challenge.text());
+        Payment::answering(&challenge, path, &self.wallet, self.clock.now())
+    }
+
+    /// Presents a payment where it was signed for, without a body.
+    pub(crate) async fn pay(&self, payment: &Payment) -> Answer {
+        self.pay_at(&payment.path, payment).await
+    }
+
+    /// Presents a payment at some route, without a body.
+    pub(crate) async fn pay_at(&self, path: &str, payment: &Payment) -> Answer {
+        self.send_payment(path, payment, None).await
+    }
+
+    /// Presents a payment with an image.
+    pub(crate) async fn pay_with(&self, payment: &Payment, bytes: &[u8]) -> Answer {
+        self.send_payment(&payment.path, payment, Some(bytes.to_vec()))
+            .await
+    }
+
+    async fn send_payment(&self, path: &str, payment: &Payment, body: Option<Vec<u8>>) -> Answer {
+        let mut request = self.http.post(self.url(path));
+        for (name, value) in payment.headers() {
+            request = request.header(name, value);
+        }
+        if let Some(bytes) = body {
+            request = request.header("content-type", "image/png").body(bytes);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    /// The transfers to us that the chain shows.
+    pub(crate) async fn transfers(&self) -> Vec<Transfer> {
+        let pay_to = self.app.till.as_ref().unwrap().shop.pay_to();
+        self.chain.transfers_to(pay_to).await.unwrap()
+    }
+
+    /// The ledger's state of a payment; `None` when it has no row.
+    pub(crate) async fn state_of(&self, payment: &Payment) -> Option<String> {
+        let id = payment.ledger_id();
+        pixtoll::db::payments::find(self.db(), &id)
+            .await
+            .unwrap()
+            .map(|row| row.state.as_str().to_owned())
+    }
+
+    /// `pixtoll ledger check`, with the chain.
+    pub(crate) async fn check_ledger(&self) -> Report {
+        let till = self.app.till.as_ref().unwrap();
+        let side = ChainSide {
+            chain: &*till.chain,
+            pay_to: till.shop.pay_to(),
+            first_block: 0,
+        };
+        check(self.db(), self.clock.now(), Some(side))
+            .await
+            .unwrap()
+    }
+
+    /// The database's URL, for a second process or a command on it.
+    pub(crate) fn database_url(&self) -> &str {
+        self.database.url()
+    }
+
+    /// The folder of this test's files.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+/// No token without a settled payment, no image without a grant: looked at after every test.
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _: Result<(), ()> = stop.send(());
+        }
+        if std::thread::panicking() {
+            return;
+        }
+        let (url, now) = (self.database.url().to_owned(), self.clock.now());
+        let checked = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let db = database::open(&url).await;
+                let report = check(&db, now, None).await.unwrap();
+                db.close().await;
+                report
+            })
+        });
+        let report = checked.join().unwrap();
+        assert!(
+            report.is_balanced(),
+            "the ledger does not balance: {:?}",
+            report.broken
+        );
+    }
+}
+
+/// The program installs its TLS provider in `main`; tests do it once.
+pub(crate) fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
+    });
+}

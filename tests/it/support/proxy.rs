@@ -1,0 +1,268 @@
+//! A proxy that can lie: in front of the facilitator, and in front of the chain's node.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// No answer, and the call never arrives.
+    SilentBefore,
+    /// The call is carried out, and its answer never comes.
+    SilentAfter,
+    /// The call never arrives; this comes instead.
+    Instead(u16, String),
+    /// The call is carried out; this comes instead of its answer.
+    After(u16, String),
+    /// The call is carried out; its answer comes when the test says so.
+    Late(Arc<Notify>),
+    /// The call is held back until the test says so, then carried out and answered.
+    Held(Arc<Notify>),
+}
+
+impl Fault {
+    /// A settlement that failed, as JSON, under some status, without being carried out.
+    pub(crate) fn refusal(status: u16, reason: &str) -> Self {
+        Self::Instead(status, refusal_body(reason))
+    }
+
+    /// The same, although the money moved.
+    pub(crate) fn lie(status: u16, reason: &str) -> Self {
+        Self::After(status, refusal_body(reason))
+    }
+}
+
+fn refusal_body(reason: &str) -> String {
+    json!({"success": false, "errorReason": reason, "transaction": "", "network": "eip155:84532"})
+        .to_string()
+}
+
+/// What is wrong with a node, for as long as it is set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeFault {
+    /// Every call is answered 503.
+    pub(crate) down: bool,
+    /// It shows no logs.
+    pub(crate) without_logs: bool,
+    /// Its newest and its safe block are this one.
+    pub(crate) stale_at: Option<u64>,
+    /// Added to every block's time, in seconds.
+    pub(crate) skew: i64,
+}
+
+#[derive(Default)]
+struct Script {
+    next: HashMap<String, VecDeque<Fault>>,
+    always: HashMap<String, Fault>,
+    calls: HashMap<String, usize>,
+    bodies: Vec<(String, Value)>,
+    node: NodeFault,
+}
+
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    script: Arc<Mutex<Script>>,
+    handle: actix_web::dev::ServerHandle,
+}
+
+struct Forward {
+    target: String,
+    script: Arc<Mutex<Script>>,
+    client: reqwest::Client,
+}
+
+impl Proxy {
+    /// Starts a proxy before `target`.
+    pub(crate) async fn before(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(Script::default()));
+        let forward = web::Data::new(Forward {
+            target: target.to_owned(),
+            script: Arc::clone(&script),
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        });
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(forward.clone())
+                .app_data(web::PayloadConfig::new(1 << 20))
+                .default_service(web::to(handle))
+        })
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self {
+            url,
+            script,
+            handle,
+        }
+    }
+
+    /// The next call of this name meets a fault; several queue.
+    pub(crate) fn next(&self, call: &str, fault: Fault) {
+        self.script
+            .lock()
+            .unwrap()
+            .next
+            .entry(call.to_owned())
+            .or_default()
+            .push_back(fault);
+    }
+
+    /// Every call of this name meets a fault from now on.
+    pub(crate) fn always(&self, call: &str, fault: Fault) {
+        self.script
+            .lock()
+            .unwrap()
+            .always
+            .insert(call.to_owned(), fault);
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn mend(&self) {
+        let mut script = self.script.lock().unwrap();
+        script.next.clear();
+        script.always.clear();
+        script.node = NodeFault::default();
+    }
+
+    /// How the node lies from now on.
+    pub(crate) fn node(&self, fault: NodeFault) {
+        self.script.lock().unwrap().node = fault;
+    }
+
+    /// How many calls of this name came: `verify`, `settle`, or a JSON-RPC method.
+    pub(crate) fn calls(&self, call: &str) -> usize {
+        self.script
+            .lock()
+            .unwrap()
+            .calls
+            .get(call)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// How many calls came at all.
+    pub(crate) fn all_calls(&self) -> usize {
+        self.script.lock().unwrap().calls.values().sum()
+    }
+
+    /// The bodies of the calls of this name, as they came.
+    pub(crate) fn bodies(&self, call: &str) -> Vec<Value> {
+        let script = self.script.lock().unwrap();
+        script
+            .bodies
+            .iter()
+            .filter(|(name, _)| name == call)
+            .map(|(_, body)| body.clone())
+            .collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // The future stops the server although nobody waits for it.
+        drop(self.handle.stop(false));
+    }
+}
+
+async fn handle(
+    forward: web::Data<Forward>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> HttpResponse {
+    let document: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let path = request.path().trim_start_matches('/').to_owned();
+    let name = document["method"]
+        .as_str()
+        .map_or(path.clone(), str::to_owned);
+    let (fault, node) = {
+        let mut script = forward.script.lock().unwrap();
+        *script.calls.entry(name.clone()).or_default() += 1;
+        script.bodies.push((name.clone(), document.clone()));
+        let next = script.next.get_mut(&name).and_then(VecDeque::pop_front);
+        (
+            next.or_else(|| script.always.get(&name).cloned()),
+            script.node.clone(),
+        )
+    };
+    if node.down {
+        return HttpResponse::ServiceUnavailable().finish();
+    }
+    match fault {
+        None => answer(forward.carry_out(&path, &name, document, &node).await),
+        Some(Fault::SilentBefore) => std::future::pending().await,
+        Some(Fault::SilentAfter) => {
+            forward.carry_out(&path, &name, document, &node).await;
+            std::future::pending().await
+        }
+        Some(Fault::Instead(status, text)) => answer((status, text)),
+        Some(Fault::After(status, text)) => {
+            forward.carry_out(&path, &name, document, &node).await;
+            answer((status, text))
+        }
+        Some(Fault::Late(release)) => {
+            let reply = forward.carry_out(&path, &name, document, &node).await;
+            release.notified().await;
+            answer(reply)
+        }
+        Some(Fault::Held(release)) => {
+            release.notified().await;
+            answer(forward.carry_out(&path, &name, document, &node).await)
+        }
+    }
+}
+
+impl Forward {
+    async fn carry_out(
+        &self,
+        path: &str,
+        name: &str,
+        mut document: Value,
+        node: &NodeFault,
+    ) -> (u16, String) {
+        if let (Some(block), "eth_getBlockByNumber") = (node.stale_at, name) {
+            document["params"][0] = json!(format!("{block:#x}"));
+        }
+        if node.without_logs && name == "eth_getLogs" {
+            return (
+                200,
+                json!({"jsonrpc": "2.0", "id": document["id"], "result": []}).to_string(),
+            );
+        }
+        let response = self
+            .client
+            .post(format!("{}/{path}", self.target))
+            .header("content-type", "application/json")
+            .body(document.to_string())
+            .send()
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        if node.skew == 0 || name != "eth_getBlockByNumber" {
+            return (status, text);
+        }
+        let mut reply: Value = serde_json::from_str(&text).unwrap();
+        let time = reply["result"]["timestamp"].as_str().unwrap();
+        let time = i64::from_str_radix(time.trim_start_matches("0x"), 16).unwrap();
+        reply["result"]["timestamp"] = json!(format!("{:#x}", time + node.skew));
+        (status, reply.to_string())
+    }
+}
+
+fn answer((status, text): (u16, String)) -> HttpResponse {
+    HttpResponse::build(StatusCode::from_u16(status).unwrap())
+        .content_type("application/json")
+        .body(text)
+}
