@@ -125,38 +125,35 @@ pub const EXPIRED: &str = "authorization_expired";
 
 /// Judges what a node shows (payments.md, rule 5). Local clocks have no say.
 pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
-    for log in &evidence.logs {
-        match log {
-            NonceLog::Canceled => return Verdict::Void(CANCELED),
-            NonceLog::Used {
-                transaction,
-                block,
-                next: Some(next),
-            } => {
-                if next.to != query.pay_to || next.value != query.value {
-                    return Verdict::Void(SPENT_ELSEWHERE);
-                }
-                // Head minus block plus one: a transfer in the newest block has one confirmation.
-                let depth = (evidence.head.number + 1).saturating_sub(*block);
-                if depth < u64::from(query.confirmations) {
-                    return Verdict::Unclear;
-                }
-                return Verdict::Paid(Transfer {
-                    transaction: *transaction,
-                    log_index: Some(next.log_index),
-                });
-            }
-            NonceLog::Used { next: None, .. } => return Verdict::Unclear,
+    // A nonce is used or cancelled once, so there is at most one log.
+    match evidence.logs.first() {
+        Some(NonceLog::Canceled) => Verdict::Void(CANCELED),
+        Some(NonceLog::Used { next: None, .. }) => Verdict::Unclear,
+        Some(NonceLog::Used {
+            next: Some(next), ..
+        }) if next.to != query.pay_to || next.value != query.value => {
+            Verdict::Void(SPENT_ELSEWHERE)
         }
+        Some(NonceLog::Used {
+            transaction,
+            block,
+            next: Some(next),
+        }) => {
+            // Head minus block plus one: a transfer in the newest block has one confirmation.
+            let depth = (evidence.head.number + 1).saturating_sub(*block);
+            if depth < u64::from(query.confirmations) {
+                return Verdict::Unclear;
+            }
+            Verdict::Paid(Transfer {
+                transaction: *transaction,
+                log_index: Some(next.log_index),
+            })
+        }
+        None if evidence.used_at_head || evidence.used_at_safe => Verdict::Unclear,
+        // The token wants a block time strictly before validBefore, so at that time it is over.
+        None if evidence.safe.time >= query.valid_before => Verdict::Void(EXPIRED),
+        None => Verdict::Unused,
     }
-    if evidence.used_at_head || evidence.used_at_safe {
-        return Verdict::Unclear;
-    }
-    // The token wants a block time strictly before validBefore, so at that time it is over.
-    if evidence.safe.time >= query.valid_before {
-        return Verdict::Void(EXPIRED);
-    }
-    Verdict::Unused
 }
 
 /// What a payer has, before anything is asked of a facilitator.

@@ -24,7 +24,7 @@ struct Rule {
 }
 
 /// How long after its window a row may be open before it counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(3600);
+const STUCK_AFTER: Duration = Duration::from_hours(1);
 
 const RULES: &[Rule] = &[
     Rule {

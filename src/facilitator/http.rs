@@ -162,7 +162,7 @@ impl Facilitator for HttpFacilitator {
             match self.ask::<VerifyResponse>("verify", call.body, left).await {
                 // As for settle: a refusal under a 5xx is a fault of theirs, not an answer.
                 Ok((status, answer)) if answer.is_valid || status < 500 => {
-                    return read_verify(answer);
+                    return read_verify(&answer);
                 }
                 Ok((status, _)) => why = format!("isValid false under status {status}"),
                 Err(NoAnswer(reason)) => why = reason,
@@ -185,7 +185,7 @@ impl Facilitator for HttpFacilitator {
     }
 }
 
-fn read_verify(answer: VerifyResponse) -> VerifyOutcome {
+fn read_verify(answer: &VerifyResponse) -> VerifyOutcome {
     if answer.is_valid {
         let payer = answer
             .payer

@@ -25,7 +25,7 @@ const MAX_PARTS: usize = 64;
 /// How long a body may take that nobody needs.
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// How long a body with an image may take.
-const READ_TIME: Duration = Duration::from_secs(60);
+const READ_TIME: Duration = Duration::from_mins(1);
 
 /// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

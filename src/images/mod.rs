@@ -25,7 +25,7 @@ pub mod format;
 use format::{FormatError, Probe};
 
 /// How long an upload may hold a use of a token.
-const RESERVATION: Duration = Duration::from_secs(300);
+const RESERVATION: Duration = Duration::from_mins(5);
 /// How long an upload waits for another one that holds the last use.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);

@@ -29,7 +29,7 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// The first pause between two looks at an open payment.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// How often a proof is carried to a row that others move at the same time.
 const SETTLE_TRIES: u32 = 20;
 
@@ -46,7 +46,7 @@ impl Lease {
                     // Whoever took it over decides now; our next move will find that out.
                     Ok(false) => return,
                     Err(error) => {
-                        tracing::warn!(payment.id = %id, %error, "a lease was not renewed")
+                        tracing::warn!(payment.id = %id, %error, "a lease was not renewed");
                     }
                 }
             }
@@ -292,24 +292,21 @@ impl Payments {
             kill_point!("settle.call.before");
             let mut settling = std::pin::pin!(payments.facilitator.settle(call(&row), SETTLE_LIFE));
             let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
-            match in_time {
-                Ok(outcome) => {
-                    kill_point!("settle.call.after");
-                    payments.record(&row, outcome).await;
-                    drop(lease);
-                    tell(decided, true);
-                }
-                Err(_) => {
-                    drop(lease);
-                    let late = SettleOutcome::Unclear {
-                        why: "no answer yet".to_owned(),
-                        transaction: None,
-                    };
-                    payments.record(&row, late).await;
-                    tell(decided, false);
-                    payments.record_late(&row, settling.await).await;
-                }
+            if let Ok(outcome) = in_time {
+                kill_point!("settle.call.after");
+                payments.record(&row, outcome).await;
+                drop(lease);
+                tell(decided, true);
+                return;
             }
+            drop(lease);
+            let late = SettleOutcome::Unclear {
+                why: "no answer yet".to_owned(),
+                transaction: None,
+            };
+            payments.record(&row, late).await;
+            tell(decided, false);
+            payments.record_late(&row, settling.await).await;
         });
         wait.await.unwrap_or(false)
     }
@@ -350,7 +347,7 @@ impl Payments {
                 }
             }
             other => {
-                tracing::info!(payment.id = %row.id, ?other, "a late answer of settle decides nothing")
+                tracing::info!(payment.id = %row.id, ?other, "a late answer of settle decides nothing");
             }
         }
     }

@@ -21,9 +21,9 @@ use crate::x402::evm;
 /// The shortest life that an authorization may have left: time to verify and settle.
 const LEAST_WINDOW: Duration = Duration::from_secs(8);
 /// How much longer than asked an authorization may live: clocks differ.
-const WINDOW_MARGIN: Duration = Duration::from_secs(60);
+const WINDOW_MARGIN: Duration = Duration::from_mins(1);
 /// How long after the window the ledger goes on watching.
-pub(super) const WATCH_MARGIN: Duration = Duration::from_secs(60);
+pub(super) const WATCH_MARGIN: Duration = Duration::from_mins(1);
 
 /// The protocol's words for what is wrong; clients know them.
 pub(super) mod reasons {

@@ -101,7 +101,7 @@ fn plain_signature(bytes: &Bytes) -> Option<Signature> {
     }
     Signature::from_raw_array(raw)
         .ok()
-        .map(|signature| signature.normalized_s())
+        .map(Signature::normalized_s)
 }
 
 #[cfg(test)]
