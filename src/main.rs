@@ -1,5 +1,6 @@
 //! The binary: parse, start logging, run, turn the result into an exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,8 +37,11 @@ fn start_logging(level: tracing::Level) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level.into()))
         .with_target("pixtoll", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     tracing_subscriber::registry()
         .with(filter)
-        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(lines)
         .init();
 }
