@@ -353,7 +353,11 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
         }
         DatabaseUrl::Postgres(url) => Db::connect_postgres(url).await?,
     };
-    db.migrate().await?;
+    if !db.is_current().await? {
+        bail!(
+            "this database was made by another version of pixtoll: start that server once, or use its command"
+        );
+    }
     Ok(db)
 }
 

@@ -44,10 +44,10 @@ pub enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Play money: everything works, and nothing costs.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub sandbox: bool,
     /// Read settings from this file instead of ./pixtoll.toml.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 

@@ -44,8 +44,14 @@ pub(super) enum Meaning {
     Unknown(String),
 }
 
-/// `None` where the variable isn't ours.
+/// The client's variables: no settings of the server, and no mistakes either.
+const OF_THE_CLIENT: [&str; 2] = ["PIXTOLL_WALLET", "PIXTOLL_WALLET_KEY"];
+
+/// `None` where the variable isn't a setting.
 pub(super) fn meaning(name: &str) -> Option<Meaning> {
+    if OF_THE_CLIENT.contains(&name) {
+        return None;
+    }
     let rest = name.strip_prefix(PREFIX)?;
     let key = rest.replacen("__", ".", 1).to_ascii_lowercase();
     // By the name that the key gives, so that `PIXTOLL_http__listen` isn't a second way.

@@ -59,6 +59,8 @@ pub(crate) use {in_tx, on_db};
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+const NEWEST_MIGRATION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
+
 /// How long a statement waits for SQLite's write lock, and a request for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers beside the one writer that SQLite has.
@@ -156,6 +158,22 @@ impl Db {
             Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
         }
         Ok(())
+    }
+
+    /// Whether the schema is this binary's, neither older nor newer. For commands beside a running
+    /// server, which must not migrate under it.
+    ///
+    /// # Errors
+    /// [`DbError::Driver`], also when there is no schema at all.
+    pub async fn is_current(&self) -> Result<bool, DbError> {
+        let migrator = match self {
+            Self::Sqlite(_) => &SQLITE_MIGRATIONS,
+            Self::Postgres(_) => &POSTGRES_MIGRATIONS,
+        };
+        let newest: Option<i64> = on_db!(self, |pool| sqlx::query_scalar(NEWEST_MIGRATION)
+            .fetch_one(pool)
+            .await)?;
+        Ok(newest == migrator.iter().map(|migration| migration.version).max())
     }
 
     /// Whether the database answers.

@@ -126,3 +126,232 @@ fn other_body(row: &Payment, presented: &Presented<'_>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use alloy_primitives::{Address, U256};
+
+    use super::*;
+    use crate::model::payment::{PaymentId, ProductKind, Terms};
+    use crate::money::AtomicAmount;
+    use crate::networks::BASE_SEPOLIA;
+    use crate::tiers::Keep;
+    use crate::x402::evm::Authorization;
+    use crate::x402::wire::{Offer, Version};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1000);
+    const VALID_BEFORE: i64 = 2000;
+
+    fn product(tier: &str) -> Product {
+        Product {
+            kind: ProductKind::Token,
+            tier: tier.to_owned(),
+            uses: 1,
+        }
+    }
+
+    fn row(state: PaymentState, leased: bool) -> Payment {
+        let amount = AtomicAmount::from_units(10_000);
+        let offer = Offer {
+            network: &BASE_SEPOLIA,
+            amount,
+            pay_to: Address::repeat_byte(2),
+            max_timeout_seconds: 300,
+        };
+        let authorization = Authorization {
+            from: Address::repeat_byte(1),
+            to: offer.pay_to,
+            value: amount.as_u256(),
+            valid_after: U256::ZERO,
+            valid_before: U256::from(2000),
+            nonce: B256::repeat_byte(3),
+        };
+        Payment {
+            id: PaymentId::of(&BASE_SEPOLIA, authorization.from, authorization.nonce),
+            digest: B256::repeat_byte(4),
+            signature: Bytes::from_static(b"signature"),
+            authorization,
+            state,
+            attempt: 1,
+            lease_until: if leased {
+                NOW.plus(Duration::from_secs(5))
+            } else {
+                NOW
+            },
+            product: product("year"),
+            terms: Terms {
+                offer,
+                keep: Keep::Forever,
+                max_bytes: 1,
+                confirmations: 0,
+            },
+            version: Version::V2,
+            request: String::new(),
+            body_sha256: Some("bound".to_owned()),
+            image_id: None,
+            reason: None,
+            first_seen: NOW,
+            first_block: 0,
+            transaction: None,
+            settled_at: None,
+            next_look: None,
+            looks: 0,
+        }
+    }
+
+    /// What the same payment meets at the same route.
+    fn meets(
+        state: PaymentState,
+        leased: bool,
+        change: impl FnOnce(&mut Presented<'_>),
+    ) -> Standing {
+        let (row, product) = (row(state, leased), product("year"));
+        let mut presented = Presented {
+            digest: row.digest,
+            signature: &row.signature,
+            product: &product,
+            body_sha256: Some("bound"),
+            proven: true,
+            driven: false,
+            now: NOW,
+        };
+        change(&mut presented);
+        standing(&row, &presented)
+    }
+
+    #[test]
+    fn the_table_of_the_states_holds_with_proof_and_without() {
+        use PaymentState as S;
+        use Standing as T;
+        let (null, yes, no) = (
+            T::Known { charged: None },
+            T::Known {
+                charged: Some(true),
+            },
+            T::Known {
+                charged: Some(false),
+            },
+        );
+        // State, leased; then what meets a presentation with proof, and one without.
+        let table = [
+            (S::Received, true, T::Wait, T::Wait),
+            (S::Received, false, T::Attempt, T::Attempt),
+            (S::Verified, true, T::Wait, T::Wait),
+            (S::Verified, false, T::Continue, T::Continue),
+            (S::Rejected, false, T::Rejected, T::Rejected),
+            (S::Released, false, T::Attempt, T::Attempt),
+            (S::Settling, true, T::Wait, null),
+            (S::Settling, false, T::Drive, null),
+            (S::Unknown, true, T::Pending, null),
+            (S::Unknown, false, T::Drive, null),
+            (S::Failed, false, T::Failed, null),
+            (S::Settled, false, T::Deliver, yes),
+            (S::Frozen, false, T::Pending, null),
+            (S::Reversed, false, T::Failed, no),
+        ];
+        for (state, leased, with, without) in table {
+            assert_eq!(meets(state, leased, |_| {}), with, "{state:?} with proof");
+            let got = meets(state, leased, |presented| presented.proven = false);
+            assert_eq!(got, without, "{state:?} without");
+        }
+    }
+
+    #[test]
+    fn elsewhere_an_open_or_settled_payment_is_known_and_never_a_402() {
+        use PaymentState as S;
+        let other = product("permanent");
+        for (state, charged) in [
+            (S::Verified, None),
+            (S::Settling, None),
+            (S::Unknown, None),
+            (S::Settled, Some(true)),
+        ] {
+            let row = row(state, false);
+            let presented = Presented {
+                digest: row.digest,
+                signature: &row.signature,
+                product: &other,
+                body_sha256: None,
+                proven: true,
+                driven: false,
+                now: NOW,
+            };
+            assert_eq!(
+                standing(&row, &presented),
+                Standing::Known { charged },
+                "{state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_digest_with_a_known_nonce_is_no_new_payment_while_the_first_may_move() {
+        use PaymentState as S;
+        let other = |presented: &mut Presented<'_>| presented.digest = B256::repeat_byte(9);
+        for state in [
+            S::Received,
+            S::Verified,
+            S::Settling,
+            S::Unknown,
+            S::Failed,
+            S::Frozen,
+        ] {
+            assert_eq!(
+                meets(state, false, other),
+                Standing::Known { charged: None },
+                "{state:?}"
+            );
+        }
+        assert_eq!(
+            meets(S::Settled, false, other),
+            Standing::Known {
+                charged: Some(false)
+            }
+        );
+        assert_eq!(meets(S::Rejected, false, other), Standing::Attempt);
+        assert_eq!(meets(S::Released, false, other), Standing::Attempt);
+    }
+
+    #[test]
+    fn a_failed_payment_is_said_to_be_so_to_a_stranger_once_its_window_has_closed() {
+        let late = |presented: &mut Presented<'_>| {
+            presented.proven = false;
+            presented.now = Timestamp::from_seconds(VALID_BEFORE);
+        };
+        assert_eq!(meets(PaymentState::Failed, false, late), Standing::Failed);
+    }
+
+    #[test]
+    fn other_bytes_conflict_and_no_bytes_ask_for_the_answer() {
+        use PaymentState as S;
+        let with = |body: Option<&'static str>| {
+            move |presented: &mut Presented<'_>| presented.body_sha256 = body
+        };
+        assert_eq!(
+            meets(S::Settled, false, with(Some("other"))),
+            Standing::Conflict {
+                charged: Some(true)
+            }
+        );
+        assert_eq!(
+            meets(S::Unknown, false, with(Some("other"))),
+            Standing::Conflict { charged: None }
+        );
+        assert_eq!(meets(S::Settled, false, with(None)), Standing::Deliver);
+        assert_eq!(
+            meets(S::Verified, false, with(Some("other"))),
+            Standing::Continue
+        );
+    }
+
+    #[test]
+    fn one_request_drives_an_unknown_payment_once() {
+        let driven = |presented: &mut Presented<'_>| presented.driven = true;
+        assert_eq!(
+            meets(PaymentState::Unknown, false, driven),
+            Standing::Pending
+        );
+    }
+}
