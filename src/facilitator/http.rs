@@ -251,3 +251,149 @@ fn reason(text: Option<&str>) -> String {
         code
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::BASE_SEPOLIA;
+
+    const HASH: &str = "0xcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
+    const ZERO: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
+    const PAYER: Address = Address::repeat_byte(1);
+
+    /// What a client makes of one answer to settle, in a word.
+    fn reads(status: u16, answer: &str) -> &'static str {
+        let call = Call {
+            body: "",
+            network: &BASE_SEPOLIA,
+            payer: PAYER,
+        };
+        let Ok(answer) = serde_json::from_str(answer) else {
+            return "unreadable";
+        };
+        match read_settle(status, &answer, &call) {
+            SettleOutcome::Success { .. } => "success",
+            SettleOutcome::Refused { .. } => "refused",
+            SettleOutcome::Unclear {
+                transaction: Some(_),
+                ..
+            } => "unclear with transaction",
+            SettleOutcome::Unclear {
+                transaction: None, ..
+            } => "unclear",
+        }
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table, one answer a row")]
+    fn only_a_plausible_success_and_a_listed_refusal_decide() {
+        let other = Address::repeat_byte(2);
+        let cases = [
+            (
+                200,
+                format!(r#"{{"success":true,"transaction":"{HASH}"}}"#),
+                "success",
+            ),
+            (
+                200,
+                format!(
+                    r#"{{"success":true,"transaction":"{HASH}","network":"base-sepolia","payer":"{PAYER}"}}"#
+                ),
+                "success",
+            ),
+            (
+                200,
+                format!(r#"{{"success":true,"transaction":"{HASH}","network":"eip155:8453"}}"#),
+                "unclear with transaction",
+            ),
+            (
+                200,
+                format!(r#"{{"success":true,"transaction":"{HASH}","payer":"{other}"}}"#),
+                "unclear with transaction",
+            ),
+            (
+                500,
+                format!(r#"{{"success":true,"transaction":"{HASH}"}}"#),
+                "unclear with transaction",
+            ),
+            (
+                200,
+                format!(r#"{{"success":true,"transaction":"{ZERO}"}}"#),
+                "unclear",
+            ),
+            (
+                200,
+                r#"{"success":true,"transaction":""}"#.to_owned(),
+                "unclear",
+            ),
+            (200, r#"{"success":true}"#.to_owned(), "unclear"),
+            (
+                200,
+                r#"{"success":false,"errorReason":"insufficient_funds"}"#.to_owned(),
+                "refused",
+            ),
+            (
+                400,
+                r#"{"success":false,"error_reason":"insufficient_funds","transaction":""}"#
+                    .to_owned(),
+                "refused",
+            ),
+            (
+                500,
+                r#"{"success":false,"errorReason":"insufficient_funds"}"#.to_owned(),
+                "unclear",
+            ),
+            (
+                200,
+                format!(
+                    r#"{{"success":false,"errorReason":"insufficient_funds","transaction":"{HASH}"}}"#
+                ),
+                "unclear with transaction",
+            ),
+            (
+                200,
+                r#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used"}"#
+                    .to_owned(),
+                "unclear",
+            ),
+            (
+                200,
+                r#"{"success":false,"errorReason":"something_new"}"#.to_owned(),
+                "unclear",
+            ),
+            (200, r#"{"success":false}"#.to_owned(), "unclear"),
+            (
+                200,
+                format!(
+                    r#"{{"success":false,"errorReason":"settlement_pending","transaction":"{HASH}"}}"#
+                ),
+                "unclear with transaction",
+            ),
+            (
+                200,
+                r#"{"success":"false","errorReason":"insufficient_funds"}"#.to_owned(),
+                "unreadable",
+            ),
+        ];
+        for (status, answer, expected) in cases {
+            assert_eq!(reads(status, &answer), expected, "{status} {answer}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_with_a_transaction_that_is_no_hash_is_unclear_too() {
+        let answer = r#"{"success":false,"errorReason":"insufficient_funds","transaction":"0x12"}"#;
+        assert_eq!(reads(200, answer), "unclear");
+    }
+
+    #[test]
+    fn a_reason_is_a_short_code_or_nothing() {
+        assert_eq!(reason(Some("insufficient_funds")), "insufficient_funds");
+        assert_eq!(reason(None), "unspecified");
+        assert_eq!(reason(Some("<b>no</b> 'funds'")), "bnobfunds");
+        assert_eq!(
+            reason(Some(&format!("0x{}", "ab".repeat(65)))),
+            "unspecified"
+        );
+    }
+}

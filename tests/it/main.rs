@@ -1,5 +1,13 @@
 //! The integration tests: stories through the front door, against the real server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads its own environment"
+)]
+
 mod architecture;
 mod serve;
 mod support;

@@ -1,0 +1,653 @@
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+
+use clap::Parser;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::client::scripted::{Scripted, Step, answers, asks, hangs_up, refuses, uploads};
+use crate::clock::{ManualClock, Timestamp};
+use crate::x402::header::{self, decode_payment};
+use crate::x402::wire::Version;
+
+const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const PAYER: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    upload: UploadArgs,
+}
+
+/// A user with a home, some files and a server to upload them to.
+struct User {
+    home: TempDir,
+    env: BTreeMap<String, String>,
+    server: Scripted,
+    clock: ManualClock,
+    waits: Arc<Mutex<Vec<Duration>>>,
+    runs: std::cell::Cell<u64>,
+}
+
+struct Run {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+impl User {
+    /// Has a wallet with the well-known test key.
+    fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let mut user = Self::without_wallet(steps);
+        user.env
+            .insert("PIXTOLL_WALLET_KEY".to_owned(), KEY.to_owned());
+        user
+    }
+
+    fn without_wallet(steps: impl IntoIterator<Item = Step>) -> Self {
+        // A second test may have installed it first, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let home = tempfile::tempdir().unwrap();
+        for name in ["a.png", "b.jpg", "c"] {
+            std::fs::write(home.path().join(name), format!("bytes of {name}")).unwrap();
+        }
+        let path = home.path().to_str().unwrap().to_owned();
+        Self {
+            env: BTreeMap::from([("HOME".to_owned(), path)]),
+            home,
+            server: Scripted::start(steps),
+            clock: ManualClock::at(Timestamp::from_seconds(1_800_000_000)),
+            waits: Arc::default(),
+            runs: std::cell::Cell::new(0),
+        }
+    }
+
+    /// Runs `pixtoll upload` with these arguments; words that are files become their paths.
+    async fn run(&self, arguments: &str) -> Run {
+        let mut words = vec!["upload".to_owned()];
+        words.extend(arguments.split_whitespace().map(|word| {
+            let path = self.home.path().join(word);
+            if path.exists() {
+                path.to_str().unwrap().to_owned()
+            } else {
+                word.to_owned()
+            }
+        }));
+        if !arguments.contains("--server") {
+            words.extend(["--server".to_owned(), self.server.url.clone()]);
+        }
+        let args = Command::try_parse_from(words).unwrap().upload;
+        let pause = |time: Duration| -> LocalBoxFuture<'static, ()> {
+            self.clock.advance(time);
+            self.waits.lock().unwrap().push(time);
+            Box::pin(std::future::ready(()))
+        };
+        self.runs.set(self.runs.get() + 1);
+        let randomness = Randomness::seeded(self.runs.get());
+        let world = World {
+            clock: &self.clock,
+            randomness: &randomness,
+            pause: &pause,
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let bar = ProgressBar::hidden();
+        let mut console = Console {
+            out: &mut out,
+            err: &mut err,
+            bar,
+        };
+        let exit = run_in(&args, &self.env, world, &mut console).await;
+        let run = Run {
+            exit,
+            out: String::from_utf8(out).unwrap(),
+            err: String::from_utf8(err).unwrap(),
+        };
+        self.assert_no_secret_in(&run);
+        run
+    }
+
+    /// No output ever holds the key, or a signature, nonce, payment id or header that was sent.
+    fn assert_no_secret_in(&self, run: &Run) {
+        let mut secrets = vec![KEY.to_owned()];
+        for payment in self.server.payments() {
+            let document: Value = header::decode(payment.as_bytes()).unwrap();
+            for pointer in [
+                "/payload/signature",
+                "/payload/authorization/nonce",
+                "/extensions/payment-identifier/info/id",
+                "/extensions/pixtoll/info/ticket",
+            ] {
+                let secret = document.pointer(pointer).unwrap().as_str().unwrap();
+                secrets.push(secret.trim_start_matches("0x").to_owned());
+            }
+            secrets.push(payment);
+        }
+        for secret in secrets {
+            assert!(!run.out.contains(&secret) && !run.err.contains(&secret));
+        }
+    }
+
+    fn pending(&self) -> Vec<PathBuf> {
+        let dir = self.home.path().join(".local/share/pixtoll/pending");
+        let Ok(entries) = dir.read_dir() else {
+            return Vec::new();
+        };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_free_upload_sends_the_bytes_and_prints_the_link_alone() {
+    let user = User::new([uploads("a"), uploads("b"), uploads("c")]);
+    let run = user.run("a.png b.jpg c").await;
+    assert_eq!(run.exit, Exit::Uploaded);
+    let links =
+        "https://i.example.com/a.png\nhttps://i.example.com/b.png\nhttps://i.example.com/c.png\n";
+    assert_eq!((run.out.as_str(), run.err.as_str()), (links, ""));
+    let seen = user.server.seen();
+    assert!(
+        seen.iter()
+            .all(|seen| seen.path == "/api/free" && seen.payment.is_none())
+    );
+    let types: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.content_type.as_deref().unwrap())
+        .collect();
+    assert_eq!(types, ["image/png", "image/jpeg", "image/unknown"]);
+    assert_eq!(seen[0].body, "bytes of a.png");
+}
+
+#[tokio::test]
+async fn each_format_is_one_line() {
+    for (format, line) in [
+        ("url", "https://i.example.com/a.png"),
+        ("markdown", "![](https://i.example.com/a.png)"),
+        ("html", "<img src=\"https://i.example.com/a.png\" alt=\"\">"),
+        (
+            "json",
+            r#"{"deleteToken":"d","id":"a","url":"https://i.example.com/a.png"}"#,
+        ),
+    ] {
+        let user = User::new([uploads("a")]);
+        let run = user.run(&format!("a.png --format {format}")).await;
+        assert_eq!(run.out, format!("{line}\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_paid_upload_asks_without_the_image_and_pays_with_it() {
+    let user = User::new([asks(10_000, false), uploads("a")]);
+    let run = user.run("a.png --tier year").await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::Uploaded, "https://i.example.com/a.png\n")
+    );
+    assert_eq!(run.err, "");
+    let seen = user.server.seen();
+    assert!(seen.iter().all(|seen| seen.path == "/api/upload/year"));
+    assert_eq!((seen[0].body.len(), seen[0].payment.is_none()), (0, true));
+    assert_eq!(seen[1].body, "bytes of a.png");
+    let payment = seen[1].payment.as_deref().unwrap();
+    let payment = decode_payment(payment.as_bytes(), Version::V2).unwrap();
+    assert_eq!(payment.authorization.from.to_string(), PAYER);
+    assert_eq!(payment.authorization.valid_before.to_string(), "1800000060");
+    assert_eq!(
+        (
+            payment.payment_id.unwrap().len(),
+            payment.ticket.unwrap().len()
+        ),
+        (32, 32)
+    );
+    assert!(user.pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_price_above_the_cap_is_refused_and_at_the_cap_is_paid() {
+    let user = User::new([asks(50_001, false), asks(50_000, false), uploads("a")]);
+    let run = user.run("a.png --tier year").await;
+    assert_eq!((run.exit, run.out.as_str()), (Exit::NotPayable, ""));
+    assert!(run.err.contains("0.050001 USDC") && run.err.contains("--max-price 0.050001"));
+    assert!(user.server.payments().is_empty() && user.pending().is_empty());
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+}
+
+#[tokio::test]
+async fn a_402_without_a_challenge_is_not_paid() {
+    let user = User::new([
+        refuses(402, "payment_required", None),
+        answers(200, &json!({})),
+    ]);
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::NotPayable);
+    // A server that wants nothing for a tier that was to be paid: unexpected, and nothing is sent.
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Unexpected);
+    assert!(user.server.payments().is_empty());
+}
+
+#[tokio::test]
+async fn a_402_to_a_payment_is_never_answered_by_another_payment() {
+    let refusal = asks(10_000, false);
+    let user = User::new([asks(10_000, false), refusal, uploads("never")]);
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!((run.exit, run.out.as_str()), (Exit::PaymentRefused, ""));
+    assert!(run.err.contains("Sorry: payment_required.") && run.err.contains(PAYER));
+    assert!(run.err.contains("files not tried: 1"));
+    assert_eq!(
+        (user.server.seen().len(), user.server.payments().len()),
+        (2, 1)
+    );
+    assert!(user.pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_402_that_does_not_say_that_nothing_was_charged_leaves_it_open() {
+    for charged in [None, Some(true)] {
+        let user = User::new([asks(10_000, false), refuses(402, "payment_failed", charged)]);
+        assert_eq!(
+            user.run("a.png --tier year").await.exit,
+            Exit::OutcomeUnknown
+        );
+        assert_eq!(user.pending().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
+    let user = User::new([
+        asks(10_000, false),
+        refuses(503, "settlement_pending", None).with("Retry-After", "7"),
+        hangs_up(),
+        refuses(409, "payment_in_progress", None).with("Retry-After", "3600"),
+        refuses(500, "upload_failed", None),
+        answers(502, &json!("<html>")),
+        answers(504, &json!("<html>")),
+        uploads("a"),
+    ]);
+    let run = user.run("a.png --tier year").await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::Uploaded, "https://i.example.com/a.png\n")
+    );
+    let seen = user.server.seen();
+    assert_eq!((seen.len(), user.server.payments().len()), (8, 1));
+    assert!(
+        seen[1..]
+            .iter()
+            .all(|later| later.payment == seen[1].payment)
+    );
+    assert!(seen[1..].iter().all(|seen| seen.body == "bytes of a.png"));
+    let waits: Vec<_> = user
+        .waits
+        .lock()
+        .unwrap()
+        .iter()
+        .map(Duration::as_secs)
+        .collect();
+    assert_eq!(waits, [7, 2, 10, 8, 10, 10]);
+}
+
+#[tokio::test]
+async fn a_payment_survives_a_crash_and_is_presented_again() {
+    let lost = std::iter::repeat_with(|| refuses(503, "settlement_pending", None)).take(20);
+    let user = User::new([asks(10_000, false)].into_iter().chain(lost));
+    let run = user.run("a.png --tier year").await;
+    assert_eq!((run.exit, run.out.as_str()), (Exit::OutcomeUnknown, ""));
+    assert!(run.err.contains("Run the same command again"));
+    let waited: Duration = user.waits.lock().unwrap().iter().sum();
+    assert!((120..=130).contains(&waited.as_secs()), "{waited:?}");
+    let [record] = &user.pending()[..] else {
+        panic!("one payment is pending")
+    };
+    assert_eq!(
+        record.metadata().unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    // A long time later, in a new process, with other randomness.
+    user.clock.advance(Duration::from_hours(24));
+    let asked = user.server.seen().len();
+    let user = User {
+        server: restart(&user.server, [uploads("a")]),
+        ..user
+    };
+    let run = user.run("a.png --tier year").await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::Uploaded, "https://i.example.com/a.png\n")
+    );
+    assert!(run.err.contains("the same one is presented again"));
+    assert_eq!(user.server.seen().len(), asked + 1);
+    assert_eq!(user.server.payments().len(), 1);
+    assert!(user.pending().is_empty());
+}
+
+/// The same server with another script, in place of what is left of the old one.
+fn restart(server: &Scripted, steps: impl IntoIterator<Item = Step>) -> Scripted {
+    server.clear();
+    server.then(steps);
+    server.clone()
+}
+
+#[tokio::test]
+async fn a_killed_client_leaves_the_payment_behind() {
+    let user = User::new([
+        asks(10_000, false),
+        refuses(503, "settlement_pending", None),
+    ]);
+    let args = format!(
+        "upload {}/a.png --tier year --server {}",
+        user.home.path().display(),
+        user.server.url
+    );
+    let args = Command::try_parse_from(args.split(' ')).unwrap().upload;
+    let pause = |_| -> LocalBoxFuture<'static, ()> { Box::pin(std::future::pending()) };
+    let randomness = Randomness::seeded(99);
+    let world = World {
+        clock: &user.clock,
+        randomness: &randomness,
+        pause: &pause,
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console {
+        out: &mut out,
+        err: &mut err,
+        bar: ProgressBar::hidden(),
+    };
+    {
+        let killed = run_in(&args, &user.env, world, &mut console);
+        tokio::pin!(killed);
+        // Dropped while it waits for its second attempt: nothing of it runs any more.
+        while user.server.seen().len() < 2 {
+            tokio::select! {
+                _ = &mut killed => panic!("it waits"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    assert_eq!(user.pending().len(), 1);
+    user.server.then([uploads("a")]);
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+    assert_eq!(user.server.payments().len(), 1);
+}
+
+#[tokio::test]
+async fn files_paid_before_a_stop_are_not_paid_again_by_the_same_command() {
+    let stop = std::iter::repeat_with(hangs_up).take(20);
+    let steps = [asks(10_000, false), uploads("a"), asks(10_000, false)];
+    let user = User::new(steps.into_iter().chain(stop));
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::OutcomeUnknown, "https://i.example.com/a.png\n")
+    );
+    restart(&user.server, [uploads("a"), uploads("b")]);
+    let run = user.run("a.png b.jpg --tier year").await;
+    let links = "https://i.example.com/a.png\nhttps://i.example.com/b.png\n";
+    assert_eq!((run.exit, run.out.as_str()), (Exit::Uploaded, links));
+    assert_eq!(user.server.payments().len(), 2);
+    assert!(user.pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_link_that_could_not_be_written_can_be_had_again() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let user = User::new([asks(10_000, false), uploads("a"), uploads("a")]);
+    let args = format!(
+        "upload {}/a.png --tier year --server {}",
+        user.home.path().display(),
+        user.server.url
+    );
+    let args = Command::try_parse_from(args.split(' ')).unwrap().upload;
+    let randomness = Randomness::seeded(99);
+    let exit = run(&args, &user.env, &user.clock, &randomness, &mut Closed).await;
+    assert_eq!((exit, user.pending().len()), (Exit::Unexpected, 1));
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+    assert_eq!(user.server.payments().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lower_cap_holds_for_a_payment_that_was_signed_before() {
+    let user = User::new([asks(10_000, false), refuses(409, "payment_known", None)]);
+    assert_eq!(
+        user.run("a.png --tier year").await.exit,
+        Exit::OutcomeUnknown
+    );
+    let run = user.run("a.png --tier year --max-price 0.009").await;
+    assert_eq!(run.exit, Exit::NotPayable);
+    assert!(run.err.contains("whether it went through is not known"));
+    assert_eq!((user.server.seen().len(), user.pending().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_refused_file_is_not_charged_and_does_not_stop_the_others() {
+    let user = User::new([
+        asks(10_000, false),
+        refuses(413, "file_too_large", Some(false)),
+        asks(10_000, false),
+        uploads("b"),
+    ]);
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::FileRefused, "https://i.example.com/b.png\n")
+    );
+    assert!(
+        run.err
+            .contains("Sorry: file_too_large. Nothing was charged.")
+    );
+    assert!(user.pending().is_empty());
+
+    let free = User::new([refuses(415, "unsupported_format", None)]);
+    assert_eq!(free.run("a.png").await.exit, Exit::FileRefused);
+}
+
+#[tokio::test]
+async fn a_refusal_that_leaves_the_money_open_is_unknown_whatever_its_status() {
+    for status in [200, 302, 400, 404, 409, 413, 429, 507] {
+        let user = User::new([
+            asks(10_000, false),
+            answers(status, &json!({"error": "nginx"})),
+        ]);
+        let run = user.run("a.png --tier year").await;
+        assert_eq!(
+            (run.exit, user.pending().len()),
+            (Exit::OutcomeUnknown, 1),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_was_not_taken_yet_is_kept_for_the_next_run() {
+    let busy = || refuses(503, "facilitator_unavailable", Some(false));
+    let user = User::new(
+        [asks(10_000, false)]
+            .into_iter()
+            .chain(std::iter::repeat_with(busy).take(20)),
+    );
+    let run = user.run("a.png --tier year").await;
+    assert_eq!((run.exit, user.pending().len()), (Exit::Unavailable, 1));
+    restart(
+        &user.server,
+        [
+            refuses(402, "payment_invalid", Some(false)),
+            asks(10_000, false),
+            uploads("a"),
+        ],
+    );
+    assert_eq!(
+        user.run("a.png --tier year").await.exit,
+        Exit::PaymentRefused
+    );
+    // It had its final answer: now the same command may sign another.
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+    assert_eq!(user.server.payments().len(), 2);
+}
+
+#[tokio::test]
+async fn bad_payments_and_blocked_wallets_are_refused_payments() {
+    for (status, code) in [
+        (400, "bad_payment"),
+        (403, "wallet_blocked"),
+        (409, "idempotency_conflict"),
+    ] {
+        let user = User::new([asks(10_000, false), refuses(status, code, Some(false))]);
+        assert_eq!(
+            user.run("a.png --tier year").await.exit,
+            Exit::PaymentRefused,
+            "{code}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_or_busy_is_unavailable() {
+    let user = User::new([refuses(429, "daily_limit", None)]);
+    assert_eq!(user.run("a.png").await.exit, Exit::Unavailable);
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for tier in ["free", "year"] {
+        let run = user
+            .run(&format!("a.png --tier {tier} --server http://{closed}"))
+            .await;
+        assert_eq!(run.exit, Exit::Unavailable);
+        assert!(run.err.contains("can't be reached"));
+    }
+    assert_eq!(user.waits.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_pending_payment_stays_open_while_the_server_is_down() {
+    let user = User::new([asks(10_000, false), refuses(409, "payment_known", None)]);
+    assert_eq!(
+        user.run("a.png --tier year").await.exit,
+        Exit::OutcomeUnknown
+    );
+    user.server.stop().await;
+    let run = user.run("a.png --tier year").await;
+    assert_eq!((run.exit, user.pending().len()), (Exit::OutcomeUnknown, 1));
+}
+
+#[tokio::test]
+async fn what_can_not_be_carried_out_is_a_usage_error_before_anything_is_sent() {
+    let user = User::new([]);
+    for arguments in [
+        "a.png absent.png",
+        "a.png --server http://user:secret@127.0.0.1",
+        "a.png --server ftp://127.0.0.1",
+        "a.png --server http://127.0.0.1/?a=b",
+        "a.png --tier token",
+        "a.png --tier year --server http://img.example.com",
+        "a.png --tier year --server http://192.168.0.1:4020",
+    ] {
+        let run = user.run(arguments).await;
+        assert_eq!(run.exit, Exit::Usage, "{arguments}");
+        assert!(!run.err.contains("secret"));
+    }
+    for arguments in [
+        "upload",
+        "upload a --tier Year",
+        "upload a --max-price 1e3",
+        "upload a --format x",
+    ] {
+        let error = Command::try_parse_from(arguments.split(' ')).err().unwrap();
+        assert_eq!(error.exit_code(), 2);
+    }
+    let homeless = User {
+        env: BTreeMap::new(),
+        ..user
+    };
+    assert_eq!(homeless.run("a.png --tier year").await.exit, Exit::Usage);
+    assert!(homeless.server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_tier_and_a_redirect_are_told_apart_and_not_followed() {
+    let elsewhere = answers(308, &json!({})).with("Location", "/elsewhere");
+    let user = User::new([refuses(404, "not_found", None), elsewhere]);
+    assert_eq!(user.run("a.png --tier never").await.exit, Exit::Usage);
+    assert_eq!(user.run("a.png").await.exit, Exit::Unexpected);
+    assert_eq!(user.server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_wallet_is_made_for_play_money_only() {
+    let user = User::without_wallet([asks(10_000, false)]);
+    let run = user.run("a.png --tier year").await;
+    assert_eq!(run.exit, Exit::Usage);
+    assert!(run.err.contains("--wallet FILE") && run.err.contains("PIXTOLL_WALLET_KEY"));
+    let wallet = user.home.path().join(".local/share/pixtoll/wallet.key");
+    assert!(!wallet.exists() && user.server.payments().is_empty());
+
+    restart(
+        &user.server,
+        [
+            asks(10_000, true),
+            uploads("a"),
+            asks(10_000, true),
+            uploads("a"),
+        ],
+    );
+    let run = user.run("a.png --tier year").await;
+    assert_eq!(run.exit, Exit::Uploaded);
+    assert!(
+        run.err.starts_with("Made a wallet for play money: 0x"),
+        "{}",
+        run.err
+    );
+    assert_eq!(
+        wallet.metadata().unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let run = user.run("a.png --tier year").await;
+    assert_eq!((run.exit, run.err.as_str()), (Exit::Uploaded, ""));
+    let payers = user.server.payments().into_iter().map(|payment| {
+        decode_payment(payment.as_bytes(), Version::V2)
+            .unwrap()
+            .authorization
+            .from
+    });
+    let payers: std::collections::BTreeSet<_> = payers.collect();
+    assert_eq!(payers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_pays_uploads_and_makes_nothing() {
+    let user = User::without_wallet([asks(10_000, true), asks(50_001, true)]);
+    let run = user.run("a.png --tier year --dry-run").await;
+    assert_eq!((run.exit, run.out.as_str()), (Exit::Uploaded, ""));
+    assert!(run.err.ends_with(
+        "a.png: would pay 0.01 USDC of play money on base-sepolia to \
+         0x2222222222222222222222222222222222222222.\n"
+    ));
+    assert_eq!(
+        user.run("a.png --tier year --dry-run").await.exit,
+        Exit::NotPayable
+    );
+    assert_eq!(user.run("a.png --dry-run").await.exit, Exit::Uploaded);
+    let seen = user.server.seen();
+    assert!(seen.len() == 2 && seen.iter().all(|seen| seen.body.is_empty()));
+    assert!(!user.home.path().join(".local").exists());
+}
+
+#[test]
+fn the_help_tells_every_exit_code() {
+    let help = <Command as clap::CommandFactory>::command()
+        .render_long_help()
+        .to_string();
+    for code in 0..=7 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+    assert!(help.contains("PIXTOLL_WALLET_KEY"));
+    assert_eq!(Exit::Unavailable.code(), 7);
+}
