@@ -281,7 +281,10 @@ pub async fn renew(
     Ok(changed == 1)
 }
 
-const RENEW: &str = "UPDATE payments SET lease_until_ms = $3 WHERE id = $1 AND attempt = $2";
+// A lease that was given back is not renewed: a renewal that was on its way would leave the row
+// leased to nobody.
+const RENEW: &str = "UPDATE payments SET lease_until_ms = $3 \
+    WHERE id = $1 AND attempt = $2 AND lease_until_ms > 0";
 
 /// Gives a lease back, and says when to look next. A lease that was lost is left alone.
 ///
