@@ -348,6 +348,11 @@ pub async fn bind_verified(
     Ok(in_tx!(db, |tx| {
         let mut taken = None;
         if let Some(hash) = id_hash {
+            sqlx::query(LOCK_ID)
+                .bind(&payer)
+                .bind(hash)
+                .execute(&mut *tx)
+                .await?;
             sqlx::query(TAKE_ID)
                 .bind(&payer)
                 .bind(hash)
@@ -398,6 +403,10 @@ pub async fn bind_verified(
 }
 
 const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
+// PostgreSQL reads the owner's state as it was when the statement began, even when the statement then
+// waits for the owner's own transaction. So the waiting is done first, by a statement of its own.
+const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
+
     body_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256 \
@@ -743,3 +752,33 @@ pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<(), DbError> {
 }
 
 const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("payments::INSERT", INSERT),
+    ("payments::RESTART", RESTART),
+    ("payments::FIND", FIND),
+    ("payments::FIND_BY_PAYER_AND_NONCE", FIND_BY_PAYER_AND_NONCE),
+    ("payments::CLAIM", CLAIM),
+    ("payments::RENEW", RENEW),
+    ("payments::HAND_BACK", HAND_BACK),
+    ("payments::END_ALL_LEASES", END_ALL_LEASES),
+    ("payments::LOCK_ID", LOCK_ID),
+    ("payments::TAKE_ID", TAKE_ID),
+    ("payments::MOVE_VERIFIED", MOVE_VERIFIED),
+    ("payments::ADD_PROOF", ADD_PROOF),
+    ("payments::FIND_ID", FIND_ID),
+    ("payments::LOAD_PROOFS", LOAD_PROOFS),
+    ("payments::FORGET_PROOFS", FORGET_PROOFS),
+    ("payments::ADVANCE", ADVANCE),
+    ("payments::DISCARD_IMAGE", DISCARD_IMAGE),
+    ("payments::ATTACH_IMAGE", ATTACH_IMAGE),
+    ("payments::SETTLE", SETTLE),
+    ("payments::OWE_IMAGE", OWE_IMAGE),
+    ("payments::INSERT_GRANT", INSERT_GRANT),
+    ("payments::PUBLISH", PUBLISH),
+    ("payments::COUNT_USE", COUNT_USE),
+    ("payments::FIND_DUE", FIND_DUE),
+    ("payments::SEARCH", SEARCH),
+    ("payments::CLEAR_OWED", CLEAR_OWED),
+];
