@@ -396,7 +396,8 @@ pub async fn bind_verified(
                 }
                 Binding::Bound
             } else {
-                Binding::Lost
+                // Dropping the transaction rolls it back: who lost the row binds no id either.
+                return Ok(Binding::Lost);
             }
         }
     }))
