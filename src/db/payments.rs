@@ -628,7 +628,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = image {
-            sqlx::query(INSERT_GRANT)
+            let granted = sqlx::query(INSERT_GRANT)
                 .bind(payment.id.as_str())
                 .bind(payment.product.kind.as_str())
                 .bind(&payment.product.tier)
@@ -639,7 +639,13 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 .bind(signed(payment.terms.max_bytes))
                 .bind(now)
                 .execute(&mut *tx)
-                .await?;
+                .await?
+                .rows_affected();
+            if granted == 0 {
+                // The chain shows again what it had forgotten: the goods are out already.
+                tx.commit().await?;
+                return Ok(Settlement::Done { published: false });
+            }
             let mut published = 0;
             if let Some(image) = row.image_id {
                 let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
@@ -662,6 +668,12 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                     .bind(payment.id.as_str())
                     .execute(&mut *tx)
                     .await?;
+                if let Some(image) = row.image_id {
+                    sqlx::query(DISCARD_IMAGE)
+                        .bind(image)
+                        .execute(&mut *tx)
+                        .await?;
+                }
             }
             Settlement::Done {
                 published: published == 1,
@@ -676,6 +688,13 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
 struct SettledRow {
     image_id: Option<String>,
 }
+/// Whether the image of an upload is known to lie in the store. It is put there after verify and before
+/// the intent to settle is written; a row that is settled from an earlier state would publish a link
+/// to nothing.
+const fn is_image_stored(step: Move) -> bool {
+    matches!(step.from(), PaymentState::Settling | PaymentState::Unknown)
+}
+
 
 const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = $3, \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = $7, \
@@ -686,7 +705,8 @@ const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of
     WHERE id = $1";
 
 const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
-    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9)";
+    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9) \
+    ON CONFLICT (payment_id) DO NOTHING";
 
 /// Publishes a pending image of a payment.
 pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \
