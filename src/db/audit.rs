@@ -34,10 +34,11 @@ const RULES: &[Rule] = &[
               WHERE p.state = 'settled' AND g.payment_id IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
+        // The grant of a payment that the chain took back stays, and is withheld.
         says: "nothing is granted without a settled payment",
         sql: "SELECT g.payment_id AS row_key, 'grant of a payment that is ' || COALESCE(p.state, 'missing') \
               AS detail FROM grants g LEFT JOIN payments p ON p.id = g.payment_id \
-              WHERE (p.id IS NULL OR p.state <> 'settled') AND $1 = $1 ORDER BY 1 LIMIT 100",
+              WHERE (p.id IS NULL OR p.state NOT IN ('settled', 'frozen', 'reversed')) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a grant has at most its uses",
@@ -150,7 +151,7 @@ pub async fn page_settled(db: &Db, last_id: &str) -> Result<Vec<Payment>, DbErro
 const PAGE_SETTLED: &str = concat!(
     "SELECT ",
     payment_columns!(),
-    " FROM payments WHERE state IN ('settled', 'frozen') AND id > $1 ORDER BY id LIMIT 500"
+    " FROM payments WHERE state = 'settled' AND id > $1 ORDER BY id LIMIT 500"
 );
 
 /// A settled payment whose goods wait for someone.
