@@ -136,6 +136,11 @@ pub const fn rule_count() -> usize {
     RULES.len()
 }
 
+/// What each rule says, and its statement.
+pub(super) fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
+    RULES.iter().map(|rule| (rule.says, rule.sql))
+}
+
 /// Settled payments after `last_id`, in order of id: a page of at most 500.
 ///
 /// # Errors
@@ -235,3 +240,11 @@ pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bo
 
 const RESOLVE: &str = "UPDATE payments SET resolution = $2, resolved_ms = $3 \
     WHERE id = $1 AND owed IS NOT NULL AND resolved_ms IS NULL";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("audit::PAGE_SETTLED", PAGE_SETTLED),
+    ("audit::FIND_OWED", FIND_OWED),
+    ("audit::LOAD_DETAIL", LOAD_DETAIL),
+    ("audit::RESOLVE", RESOLVE),
+];

@@ -49,3 +49,10 @@ const STAMP: &str =
 const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const FIND: &str = "SELECT value FROM deployment WHERE name = $1";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("deployment::STAMP", STAMP),
+    ("deployment::SET", SET),
+    ("deployment::FIND", FIND),
+];

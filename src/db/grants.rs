@@ -166,3 +166,13 @@ pub async fn publish(
 }
 
 const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("grants::FIND", FIND),
+    ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
+    ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
+    ("grants::LOCK", LOCK),
+    ("grants::COUNT", COUNT),
+    ("grants::CLEAR_OWED", CLEAR_OWED),
+];

@@ -148,3 +148,13 @@ pub async fn end_reservations(db: &Db) -> Result<(), DbError> {
 
 const END_RESERVATIONS: &str =
     "UPDATE images SET reserved_until_ms = 0 WHERE state = 'pending' AND reserved_until_ms > 0";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("images::INSERT", INSERT),
+    ("images::PUBLISH_FREE", PUBLISH_FREE),
+    ("images::DISCARD", DISCARD),
+    ("images::FIND", FIND),
+    ("images::FIND_PUBLISHED", FIND_PUBLISHED),
+    ("images::END_RESERVATIONS", END_RESERVATIONS),
+];

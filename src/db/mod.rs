@@ -228,3 +228,22 @@ impl Db {
         Ok(())
     }
 }
+
+/// Every SQL text of this folder with its name, so that a test can prepare each on both databases.
+#[doc(hidden)]
+pub fn statements() -> Vec<(&'static str, &'static str)> {
+    let modules = [
+        audit::STATEMENTS,
+        deployment::STATEMENTS,
+        grants::STATEMENTS,
+        images::STATEMENTS,
+        offers::STATEMENTS,
+        payments::STATEMENTS,
+    ];
+    modules
+        .into_iter()
+        .flatten()
+        .copied()
+        .chain(audit::rules())
+        .collect()
+}

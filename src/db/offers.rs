@@ -126,3 +126,9 @@ fn offer_id(product: &Product, terms: &Terms) -> String {
         .as_bytes(),
     )
 }
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("offers::RECORD", RECORD),
+    ("offers::FIND_RECENT", FIND_RECENT),
+];

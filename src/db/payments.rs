@@ -403,11 +403,11 @@ pub async fn bind_verified(
     }))
 }
 
-const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
 // PostgreSQL reads the owner's state as it was when the statement began, even when the statement then
 // waits for the owner's own transaction. So the waiting is done first, by a statement of its own.
 const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
+const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
     body_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256 \
@@ -647,7 +647,11 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 return Ok(Settlement::Done { published: false });
             }
             let mut published = 0;
-            if let Some(image) = row.image_id {
+            if let Some(image) = row
+                .image_id
+                .as_deref()
+                .filter(|_| is_image_stored(record.step))
+            {
                 let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
                 published = sqlx::query(PUBLISH)
                     .bind(image)
@@ -664,16 +668,16 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                     .execute(&mut *tx)
                     .await?;
             } else if payment.product.kind == ProductKind::Upload {
-                sqlx::query(OWE_IMAGE)
-                    .bind(payment.id.as_str())
-                    .execute(&mut *tx)
-                    .await?;
                 if let Some(image) = row.image_id {
                     sqlx::query(DISCARD_IMAGE)
                         .bind(image)
                         .execute(&mut *tx)
                         .await?;
                 }
+                sqlx::query(OWE_IMAGE)
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
             }
             Settlement::Done {
                 published: published == 1,
@@ -684,10 +688,6 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
     }))
 }
 
-#[derive(sqlx::FromRow)]
-struct SettledRow {
-    image_id: Option<String>,
-}
 /// Whether the image of an upload is known to lie in the store. It is put there after verify and before
 /// the intent to settle is written; a row that is settled from an earlier state would publish a link
 /// to nothing.
@@ -695,6 +695,10 @@ const fn is_image_stored(step: Move) -> bool {
     matches!(step.from(), PaymentState::Settling | PaymentState::Unknown)
 }
 
+#[derive(sqlx::FromRow)]
+struct SettledRow {
+    image_id: Option<String>,
+}
 
 const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = $3, \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = $7, \

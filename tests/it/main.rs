@@ -9,5 +9,6 @@
 )]
 
 mod architecture;
+mod contract_db;
 mod serve;
 mod support;

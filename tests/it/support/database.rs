@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use pixtoll::db::Db;
+use sqlx::AssertSqlSafe;
 
 pub(crate) struct TestDatabase {
     url: String,
@@ -11,9 +12,9 @@ pub(crate) struct TestDatabase {
 
 impl TestDatabase {
     pub(crate) async fn fresh(folder: &Path) -> Self {
-        let url = match std::env::var("PIXTOLL_TEST_POSTGRES") {
-            Ok(server) if !server.is_empty() => create_postgres(&server).await,
-            _ => format!("sqlite:{}", folder.join("pixtoll.db").display()),
+        let url = match postgres_server() {
+            Some(server) => create_postgres(&server).await,
+            None => sqlite_url(folder),
         };
         Self { url }
     }
@@ -21,6 +22,23 @@ impl TestDatabase {
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
+}
+
+/// The PostgreSQL server that tests may use. With the feature `test-postgres` there has to be one:
+/// what CI wants to see on both databases must not be skipped in silence.
+pub(crate) fn postgres_server() -> Option<String> {
+    let server = std::env::var("PIXTOLL_TEST_POSTGRES")
+        .ok()
+        .filter(|server| !server.is_empty());
+    assert!(
+        server.is_some() || !cfg!(feature = "test-postgres"),
+        "the feature test-postgres needs PIXTOLL_TEST_POSTGRES = postgres://user@host:port/postgres"
+    );
+    server
+}
+
+pub(crate) fn sqlite_url(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("pixtoll.db").display())
 }
 
 /// Opens a database by its URL.
@@ -40,9 +58,44 @@ pub(crate) async fn create_postgres(server: &str) -> String {
     let Db::Postgres(pool) = Db::connect_postgres(server).await.unwrap() else {
         panic!("{server} is no PostgreSQL URL");
     };
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::query(create).execute(&pool).await.unwrap();
     pool.close().await;
     let (base, _) = server.rsplit_once('/').unwrap();
     format!("{base}/{name}")
+}
+
+/// Carries out a statement behind the back of `pixtoll`; how many rows it changed.
+pub(crate) async fn execute(db: &Db, sql: &str) -> u64 {
+    let sql = AssertSqlSafe(sql.to_owned());
+    match db {
+        Db::Sqlite(pool) => sqlx::query(sql)
+            .execute(pool)
+            .await
+            .unwrap()
+            .rows_affected(),
+        Db::Postgres(pool) => sqlx::query(sql)
+            .execute(pool)
+            .await
+            .unwrap()
+            .rows_affected(),
+    }
+}
+
+/// The texts that a statement yields.
+pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
+    let sql = AssertSqlSafe(sql.to_owned());
+    match db {
+        Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_all(pool).await.unwrap(),
+        Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await.unwrap(),
+    }
+}
+
+/// The number that a statement yields.
+pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
+    let sql = AssertSqlSafe(sql.to_owned());
+    match db {
+        Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+        Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+    }
 }
