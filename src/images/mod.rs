@@ -201,11 +201,16 @@ impl Images {
         tokio::spawn(async move {
             let now = images.clock.now();
             let image = images.draft(&checked, &name, None, now);
+            kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
+            kill_point!("free.stage.after");
             images.put_or_discard(&image.id, checked.bytes).await?;
             let now = images.clock.now();
             let expires = keep.end(now);
-            if !images::publish_free(&images.db, &image.id, now, expires).await? {
+            kill_point!("free.publish.before");
+            let published = images::publish_free(&images.db, &image.id, now, expires).await?;
+            kill_point!("free.publish.after");
+            if !published {
                 return Err(UploadError::Interrupted);
             }
             Ok(public(image, now, expires))
@@ -317,7 +322,10 @@ impl Images {
 
     /// Gives up a pending image, row and object. What can't be removed now, the reaper removes.
     pub async fn discard(&self, id: &ImageId) {
-        if let Err(error) = images::discard(&self.db, id).await {
+        kill_point!("image.discard.before");
+        let discarded = images::discard(&self.db, id).await;
+        kill_point!("image.discard.after");
+        if let Err(error) = discarded {
             tracing::warn!(image.id = %id, %error, "a pending image could not be given up");
         }
         self.delete_object(id).await;
@@ -325,7 +333,10 @@ impl Images {
 
     /// Removes the object of an image whose row was given up already.
     pub async fn delete_object(&self, id: &ImageId) {
-        if let Err(error) = self.store.delete(id).await {
+        kill_point!("object.delete.before");
+        let deleted = self.store.delete(id).await;
+        kill_point!("object.delete.after");
+        if let Err(error) = deleted {
             tracing::warn!(image.id = %id, %error, "an object could not be deleted");
         }
     }

@@ -41,7 +41,10 @@ impl Lease {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
-                match rows::renew(&db, &id, attempt, clock.now().plus(LEASE)).await {
+                kill_point!("lease.renew.before");
+                let renewed = rows::renew(&db, &id, attempt, clock.now().plus(LEASE)).await;
+                kill_point!("lease.renew.after");
+                match renewed {
                     Ok(true) => {}
                     // Whoever took it over decides now; our next move will find that out.
                     Ok(false) => return,
@@ -83,18 +86,10 @@ impl Payments {
             .body
             .as_ref()
             .and_then(|body| body.checked.as_ref().ok());
-        if let (ProductKind::Upload, Some(checked)) = (row.product.kind, checked) {
-            kill_point!("image.stage.before");
-            let image = self
-                .images
-                .stage(checked, &row.product.tier, &row.id)
-                .await?;
-            if !rows::attach_image(&self.db, &row, &image).await? {
-                self.images.discard(&image).await;
-                return Ok(());
-            }
-            row.image_id = Some(image);
-            kill_point!("image.stage.after");
+        if let (ProductKind::Upload, Some(checked)) = (row.product.kind, checked)
+            && !self.stage(&mut row, checked).await?
+        {
+            return Ok(());
         }
         kill_point!("verify.call.before");
         let outcome = self
@@ -106,7 +101,7 @@ impl Payments {
             VerifyOutcome::NoAnswer { why } => {
                 tracing::warn!(payment.id = %row.id, why, "the facilitator gave no answer to verify");
                 drop(lease);
-                rows::hand_back(&self.db, &row, row.next_look, row.looks).await?;
+                self.hand_back_until(&row, row.next_look, row.looks).await?;
                 Err(PayError::Unavailable)
             }
             VerifyOutcome::Invalid { reason } => self.reject(&row, reason).await,
@@ -119,6 +114,27 @@ impl Payments {
         }
     }
 
+    /// Writes the pending row of the image, and names it in the payment's. `false`: the lease was lost.
+    async fn stage(&self, row: &mut Payment, checked: &Checked) -> Result<bool, PayError> {
+        kill_point!("image.stage.before");
+        let image = self
+            .images
+            .stage(checked, &row.product.tier, &row.id)
+            .await?;
+        kill_point!("image.stage.after");
+        let attached = rows::attach_image(&self.db, row, &image).await?;
+        kill_point!("image.attach.after");
+        if !attached {
+            self.images.discard(&image).await;
+            return Ok(false);
+        }
+        // The bytes may be others than those of the process that is gone.
+        if let Some(old) = row.image_id.replace(image) {
+            self.images.discard(&old).await;
+        }
+        Ok(true)
+    }
+
     async fn reject(&self, row: &Payment, reason: String) -> Result<(), PayError> {
         let patch = Patch {
             reason: Some(reason.clone()),
@@ -127,7 +143,9 @@ impl Payments {
             discard_image: row.image_id.clone(),
             ..Patch::default()
         };
+        kill_point!("payment.rejected.before");
         self.advance(row, Event::VerifyRefused, &patch).await?;
+        kill_point!("payment.rejected.after");
         Err(PayError::Invalid { reason })
     }
 
@@ -186,7 +204,9 @@ impl Payments {
             discard_image: row.image_id.clone(),
             ..Patch::default()
         };
+        kill_point!("payment.released.before");
         self.advance(row, Event::GivenUp, &patch).await?;
+        kill_point!("payment.released.after");
         Ok(())
     }
 
@@ -205,24 +225,15 @@ impl Payments {
                 Some(Ok(_)) => {}
             }
         }
-        let Some(mut row) = rows::claim(&self.db, &row, self.clock.now(), LEASE).await? else {
+        let Some(mut row) = self.claim(&row, self.clock.now()).await? else {
             return Ok(());
         };
         visit.payment_id = Some(row.id.clone());
         visit.drove = Some(row.id.clone());
-        if let (ProductKind::Upload, Some(Ok(checked))) = (row.product.kind, checked) {
-            // The bytes may be others than those of the process that is gone.
-            let image = self
-                .images
-                .stage(checked, &row.product.tier, &row.id)
-                .await?;
-            if !rows::attach_image(&self.db, &row, &image).await? {
-                self.images.discard(&image).await;
-                return Ok(());
-            }
-            if let Some(old) = row.image_id.replace(image) {
-                self.images.discard(&old).await;
-            }
+        if let (ProductKind::Upload, Some(Ok(checked))) = (row.product.kind, checked)
+            && !self.stage(&mut row, checked).await?
+        {
+            return Ok(());
         }
         self.drive_verified(row, presentation, visit).await
     }
@@ -306,7 +317,9 @@ impl Payments {
             };
             payments.record(&row, late).await;
             tell(decided, false);
-            payments.record_late(&row, settling.await).await;
+            let outcome = settling.await;
+            kill_point!("settle.late.after");
+            payments.record_late(&row, outcome).await;
         });
         wait.await.unwrap_or(false)
     }
@@ -389,16 +402,18 @@ impl Payments {
     /// while the nonce is unused. One driver at a time.
     pub(super) async fn drive(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let now = self.clock.now();
-        let Some(mut row) = rows::claim(&self.db, row, now, LEASE).await? else {
+        let Some(mut row) = self.claim(row, now).await? else {
             return Ok(());
         };
         let lease = self.lease(&row);
         if row.state == PaymentState::Settling {
             // Its process is gone, and the call with it.
-            match self
+            kill_point!("payment.abandoned.before");
+            let moved = self
                 .advance(&row, Event::SettleUnclear, &Patch::default())
-                .await?
-            {
+                .await?;
+            kill_point!("payment.abandoned.after");
+            match moved {
                 Some(moved) => row = moved,
                 None => return Ok(()),
             }
@@ -417,9 +432,10 @@ impl Payments {
     async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
         let payments = Arc::clone(self);
         let again = row.clone();
-        kill_point!("settle.again.before");
         let mut task = tokio::spawn(async move {
+            kill_point!("settle.again.before");
             let outcome = payments.facilitator.settle(call(&again), SETTLE_LIFE).await;
+            kill_point!("settle.again.after");
             payments.record_late(&again, outcome).await;
         });
         if tokio::time::timeout(self.settings.timeout, &mut task)
@@ -428,14 +444,16 @@ impl Payments {
         {
             tracing::warn!(payment.id = %row.id, "settle was called again and gave no answer yet");
         }
-        kill_point!("settle.again.after");
         Ok(())
     }
 
     /// What the chain says; `None` when it doesn't answer.
     async fn verdict(&self, row: &Payment) -> Option<Verdict> {
         let query = Query::about(row);
-        match self.chain.evidence(&query).await {
+        kill_point!("chain.evidence.before");
+        let evidence = self.chain.evidence(&query).await;
+        kill_point!("chain.evidence.after");
+        match evidence {
             Ok(evidence) => Some(judge(&query, &evidence)),
             Err(error) => {
                 tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
@@ -478,8 +496,7 @@ impl Payments {
 
     /// The final look at a row that is not going to move by itself any more.
     pub(super) async fn watch(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
-        let now = self.clock.now();
-        let Some(row) = rows::claim(&self.db, row, now, LEASE).await? else {
+        let Some(row) = self.claim(row, self.clock.now()).await? else {
             return Ok(());
         };
         match self.verdict(&row).await {
@@ -487,7 +504,7 @@ impl Payments {
                 self.settle_row(&row, Event::ChainPaid, transfer).await
             }
             // Nothing can come of it any more.
-            Some(Verdict::Void(_)) => rows::hand_back(&self.db, &row, None, row.looks).await,
+            Some(Verdict::Void(_)) => self.hand_back_until(&row, None, row.looks).await,
             _ => self.hand_back(&row).await,
         }
     }
@@ -497,7 +514,33 @@ impl Payments {
         let pause = FIRST_PAUSE
             .saturating_mul(1 << looks.min(10))
             .min(LONGEST_PAUSE);
-        rows::hand_back(&self.db, row, Some(self.clock.now().plus(pause)), looks).await
+        self.hand_back_until(row, Some(self.clock.now().plus(pause)), looks)
+            .await
+    }
+
+    /// Takes a row that nobody drives. `None`: someone else has it, or it moved.
+    pub(super) async fn claim(
+        &self,
+        row: &Payment,
+        now: Timestamp,
+    ) -> Result<Option<Payment>, DbError> {
+        kill_point!("lease.claim.before");
+        let claimed = rows::claim(&self.db, row, now, LEASE).await?;
+        kill_point!("lease.claim.after");
+        Ok(claimed)
+    }
+
+    /// Gives a lease back, and says when to look next.
+    pub(super) async fn hand_back_until(
+        &self,
+        row: &Payment,
+        next_look: Option<Timestamp>,
+        looks: u32,
+    ) -> Result<(), DbError> {
+        kill_point!("lease.return.before");
+        rows::hand_back(&self.db, row, next_look, looks).await?;
+        kill_point!("lease.return.after");
+        Ok(())
     }
 
     /// Carries proof that the money moved to the row, whatever state it is in.

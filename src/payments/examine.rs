@@ -157,14 +157,16 @@ impl Payments {
         known: Option<&Payment>,
     ) -> Result<Option<Block>, PayError> {
         let authorization = &presentation.header.authorization;
+        kill_point!("chain.funds.before");
         let funds = self
             .chain
             .funds(authorization.from, authorization.nonce)
-            .await
-            .map_err(|error| {
-                tracing::warn!(%error, "a payment waits for the chain's node");
-                PayError::Unavailable
-            })?;
+            .await;
+        kill_point!("chain.funds.after");
+        let funds = funds.map_err(|error| {
+            tracing::warn!(%error, "a payment waits for the chain's node");
+            PayError::Unavailable
+        })?;
         if funds.nonce_used {
             if let Some(known) = known {
                 return if self.look_at(known).await {

@@ -2,6 +2,7 @@
 
 use super::{Goods, PayError, Payments, Sold, receipt};
 use crate::db::{grants, payments as rows};
+use crate::kill::kill_point;
 use crate::model::payment::{Grant, Payment, ProductKind};
 use crate::model::token::UploadToken;
 use crate::x402::wire::Version;
@@ -34,7 +35,9 @@ impl Payments {
                 });
             }
             if let Some(goods) = self.token(&grant).await? {
+                kill_point!("owed.clear.before");
                 rows::clear_owed(&self.db, &grant).await?;
+                kill_point!("owed.clear.after");
                 return Ok(Sold {
                     goods,
                     receipt,
@@ -53,7 +56,10 @@ impl Payments {
             serial += 1;
             expires_at = now.plus(self.settings.token_ttl);
             let next = UploadToken::derive(&self.key, &grant.payment_id, serial);
-            if !grants::replace_token(&self.db, grant, &next.hash(), expires_at).await? {
+            kill_point!("token.replace.before");
+            let replaced = grants::replace_token(&self.db, grant, &next.hash(), expires_at).await?;
+            kill_point!("token.replace.after");
+            if !replaced {
                 return Ok(None);
             }
         }

@@ -8,7 +8,8 @@ use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
 use crate::db::payments::{self as rows, Patch};
-use crate::model::payment::{Event, LEASE, Payment, PaymentState};
+use crate::kill::kill_point;
+use crate::model::payment::{Event, Payment, PaymentState};
 
 /// Rows that one run takes.
 const BATCH: u32 = 100;
@@ -56,19 +57,19 @@ impl Payments {
                 Ok(self.watch(row).await?)
             }
             PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed => {
-                Ok(rows::hand_back(&self.db, row, None, row.looks).await?)
+                Ok(self.hand_back_until(row, None, row.looks).await?)
             }
         }
     }
 
     /// Gives up a payment that was never settled in its time. From then on it is watched.
     async fn close_window(self: &Arc<Self>, row: &Payment, now: Timestamp) -> Result<(), PayError> {
-        let Some(row) = rows::claim(&self.db, row, now, LEASE).await? else {
+        let Some(row) = self.claim(row, now).await? else {
             return Ok(());
         };
         let end = row.valid_before().plus(WATCH_MARGIN);
         if now < end {
-            return Ok(rows::hand_back(&self.db, &row, Some(end), row.looks).await?);
+            return Ok(self.hand_back_until(&row, Some(end), row.looks).await?);
         }
         let patch = Patch {
             reason: Some(super::examine::reasons::VALID_BEFORE.to_owned()),
@@ -77,7 +78,9 @@ impl Payments {
             discard_image: row.image_id.clone(),
             ..Patch::default()
         };
+        kill_point!("payment.closed.before");
         self.advance(&row, Event::WindowClosed, &patch).await?;
+        kill_point!("payment.closed.after");
         Ok(())
     }
 }
