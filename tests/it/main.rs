@@ -10,5 +10,6 @@
 
 mod architecture;
 mod contract_db;
+mod kill;
 mod serve;
 mod support;

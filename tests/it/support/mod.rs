@@ -4,6 +4,7 @@
 pub(crate) mod answer;
 pub(crate) mod database;
 pub(crate) mod pictures;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod signing;
 

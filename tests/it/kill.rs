@@ -1,0 +1,699 @@
+//! A server that is killed at any instant goes on rightly on the same files: the goods once and the
+//! money once, or neither, and no invitation to pay again while it is open (payments.md, rule 9).
+//!
+//! Each test is a flow of the paid routes and the kill points that it passes. For each of them a
+//! server dies there by SIGKILL, another one starts on its files, and the client repeats its request.
+//! The facilitator and the chain are a process of their own, which survives; a proxy before it lies
+//! where a flow needs a fault.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pixtoll::db::Db;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::support::process::{Deployment, Request, SandboxProcess, Server, eventually};
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::{Answer, Payment, database, pictures};
+
+/// Servers that run at once, so that none is starved.
+static SLOTS: Semaphore = Semaphore::const_new(6);
+
+const YEAR: u64 = 10_000;
+const PERMANENT: u64 = 1_000_000;
+
+/// Every list of points in this file.
+const FLOWS: &[&[&str]] = &[
+    CHEAP_TOKEN,
+    DEAR_TOKEN,
+    DIRECT_UPLOAD,
+    TAKEN_OVER,
+    UPLOAD_WITH_TOKEN,
+    FREE_UPLOAD,
+    SETTLED_AGAIN,
+    ABANDONED,
+    LATE,
+    SLOW,
+    REFUSED,
+    LIED_TO,
+    REJECTED,
+    UNVERIFIED,
+    RELEASED,
+    VOID,
+    WINDOW_CLOSED,
+    TOKEN_REPLACED,
+];
+
+#[test]
+fn every_kill_point_is_killed_at_and_no_other() {
+    let mut in_the_source = BTreeSet::new();
+    names_in(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut in_the_source,
+    );
+    assert!(in_the_source.len() > 50, "the kill points were not found");
+    let name = |point: &&str| point.split('#').next().unwrap().to_owned();
+    let tested: BTreeSet<String> = FLOWS.iter().copied().flatten().map(name).collect();
+    assert_eq!(tested, in_the_source);
+}
+
+/// The names in `kill_point!("…")` of all sources.
+fn names_in(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names_in(&path, names);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for use_of_it in text.split("kill_point!(\"").skip(1) {
+            let name = use_of_it.split('"').next().unwrap();
+            assert!(names.insert(name.to_owned()), "{name} stands twice");
+        }
+    }
+}
+
+const CHEAP_TOKEN: &[&str] = &[
+    "chain.funds.before",
+    "chain.funds.after",
+    "payment.insert.before",
+    "payment.insert.after",
+    "verify.call.before",
+    "verify.call.after",
+    "payment.verified.before",
+    "payment.verified.after",
+    "payment.settling.before",
+    "payment.settling.after",
+    "settle.call.before",
+    "settle.call.after",
+    "payment.settled.before",
+    "payment.settled.after",
+    "owed.clear.before",
+    "owed.clear.after",
+];
+
+#[tokio::test]
+async fn a_token_of_a_cheap_tier_is_sold_once() {
+    at_each(CHEAP_TOKEN, async |scene, point| {
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const DEAR_TOKEN: &[&str] = &[
+    "settle.call.before",
+    "settle.call.after",
+    "payment.unknown.before",
+    "payment.unknown.after",
+    "lease.claim.before",
+    "lease.claim.after",
+    "chain.evidence.before",
+    "chain.evidence.after",
+    "payment.settled.before",
+    "payment.settled.after",
+    "lease.return.before",
+    "lease.return.after",
+];
+
+#[tokio::test]
+async fn a_token_of_a_dear_tier_is_sold_once() {
+    at_each(DEAR_TOKEN, async |scene, point| {
+        let (payment, request) = scene
+            .dies_while_selling(point, "token/permanent", b"")
+            .await;
+        scene.ends_with_a_token(&payment, &request, PERMANENT).await;
+    })
+    .await;
+}
+
+const DIRECT_UPLOAD: &[&str] = &[
+    "payment.insert.before",
+    "payment.insert.after",
+    "image.stage.before",
+    "image.stage.after",
+    "image.attach.after",
+    "verify.call.before",
+    "verify.call.after",
+    "payment.verified.before",
+    "payment.verified.after",
+    "image.store.before",
+    "image.store.after",
+    "payment.settling.before",
+    "payment.settling.after",
+    "settle.call.before",
+    "settle.call.after",
+    "payment.settled.before",
+    "payment.settled.after",
+];
+
+#[tokio::test]
+async fn a_direct_upload_is_published_once() {
+    at_each(DIRECT_UPLOAD, async |scene, point| {
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.dies_while_selling(point, "year", &picture).await;
+        scene.ends_with_an_image(&payment, &request, &picture).await;
+    })
+    .await;
+}
+
+const TAKEN_OVER: &[&str] = &[
+    "lease.claim.before",
+    "lease.claim.after",
+    "image.stage.before",
+    "image.stage.after",
+    "image.attach.after",
+    "image.discard.before",
+    "image.discard.after",
+    "object.delete.before",
+    "object.delete.after",
+    "image.store.before",
+    "image.store.after",
+    "payment.settling.before",
+];
+
+#[tokio::test]
+async fn an_upload_that_was_verified_by_a_dead_process_is_published_once() {
+    at_each(TAKEN_OVER, async |scene, point| {
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene
+            .dies_while_selling("image.store.after", "year", &picture)
+            .await;
+        let server = scene.start_to_die_at(point).await;
+        scene.repeats_until_death(server, &request).await;
+        scene.ends_with_an_image(&payment, &request, &picture).await;
+    })
+    .await;
+}
+
+const UPLOAD_WITH_TOKEN: &[&str] = &[
+    "token.reserve.before",
+    "token.reserve.after",
+    "image.put.before",
+    "image.put.after",
+    "token.publish.before",
+    "token.publish.after",
+];
+
+#[tokio::test]
+async fn a_token_is_used_once() {
+    at_each(UPLOAD_WITH_TOKEN, async |scene, point| {
+        let server = scene.start_to_die_at(point).await;
+        let (payment, buy) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        let token = scene.deployment.last_word(&buy).await.token();
+        let picture = pictures::png(8, 8);
+        let upload = Request::post("/api/upload")
+            .with("X-Upload-Token", &token)
+            .with_image(&picture);
+        scene.repeats_until_death(server, &upload).await;
+
+        let _server = scene.deployment.start().await;
+        let uploaded = scene.deployment.last_word(&upload).await;
+        scene.serves(&uploaded, &picture).await;
+        let again = scene.deployment.last_word(&upload).await;
+        assert_eq!(again.field("id"), uploaded.field("id"));
+        let other = upload.clone().with_other_image(&pictures::png(9, 9));
+        let other = scene.deployment.last_word(&other).await;
+        assert_eq!(other.verdict(), (409, "token_used".to_owned(), Some(false)));
+        scene.balances_after(&payment, &[YEAR]).await;
+    })
+    .await;
+}
+
+const FREE_UPLOAD: &[&str] = &[
+    "free.stage.before",
+    "free.stage.after",
+    "image.put.before",
+    "image.put.after",
+    "free.publish.before",
+    "free.publish.after",
+];
+
+#[tokio::test]
+async fn a_free_upload_is_whole_or_not_there() {
+    at_each(FREE_UPLOAD, async |scene, point| {
+        let server = scene.start_to_die_at(point).await;
+        let picture = pictures::png(8, 8);
+        let upload = Request::post("/api/free").with_image(&picture);
+        scene.repeats_until_death(server, &upload).await;
+        let _server = scene.deployment.start().await;
+        let uploaded = scene.deployment.last_word(&upload).await;
+        scene.serves(&uploaded, &picture).await;
+        scene.deployment.check_ledger().await;
+    })
+    .await;
+}
+
+const SETTLED_AGAIN: &[&str] = &[
+    "payment.unknown.before",
+    "payment.unknown.after",
+    "lease.claim.before",
+    "lease.claim.after",
+    "chain.evidence.before",
+    "chain.evidence.after",
+    "settle.again.before",
+    "settle.again.after",
+    "payment.settled.before",
+    "payment.settled.after",
+    "chain.evidence.before#2",
+    "chain.evidence.after#2",
+    "lease.return.before",
+    "lease.return.after",
+];
+
+#[tokio::test]
+async fn a_settle_call_that_never_arrived_is_made_again_and_moves_the_money_once() {
+    at_each(SETTLED_AGAIN, async |scene, point| {
+        scene.facilitator.next("settle", oops());
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const ABANDONED: &[&str] = &[
+    "lease.claim.before",
+    "lease.claim.after",
+    "payment.abandoned.before",
+    "payment.abandoned.after",
+    "chain.evidence.before",
+    "chain.evidence.after",
+    "payment.settled.before",
+    "payment.settled.after",
+];
+
+#[tokio::test]
+async fn a_settlement_whose_process_died_is_found_on_the_chain() {
+    at_each(ABANDONED, async |scene, point| {
+        let (payment, request) = scene
+            .dies_while_selling("settle.call.after", "token/year", b"")
+            .await;
+        let server = scene.start_to_die_at(point).await;
+        scene.repeats_until_death(server, &request).await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+        assert_eq!(scene.facilitator.calls("settle"), 1);
+    })
+    .await;
+}
+
+const LATE: &[&str] = &[
+    "settle.late.after",
+    "payment.settled.before",
+    "payment.settled.after",
+];
+
+#[tokio::test]
+async fn an_answer_of_settle_that_comes_late_loses_nothing() {
+    at_each(LATE, async |scene, point| {
+        let scene = scene.set("payments.timeout", "300ms");
+        let release = std::sync::Arc::new(Notify::new());
+        let held = Fault::Late(std::sync::Arc::clone(&release));
+        scene.facilitator.next("settle", held);
+        let mut server = scene.start_to_die_at(point).await;
+        let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        let pending = scene.deployment.answer(&request).await;
+        assert_eq!(
+            pending.verdict(),
+            (503, "settlement_pending".to_owned(), None)
+        );
+        release.notify_one();
+        server.dies().await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const SLOW: &[&str] = &["lease.renew.before", "lease.renew.after"];
+
+#[tokio::test]
+async fn a_lease_that_was_being_renewed_is_taken_over() {
+    at_each(SLOW, async |scene, point| {
+        scene.facilitator.next("settle", Fault::SilentAfter);
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const REFUSED: &[&str] = &[
+    "settle.call.after",
+    "payment.failed.before",
+    "payment.failed.after",
+    "object.delete.before",
+    "object.delete.after",
+];
+
+#[tokio::test]
+async fn a_refusal_of_settle_is_final_once_it_is_written_down() {
+    at_each(REFUSED, async |scene, point| {
+        let refusal = Fault::refusal(200, "insufficient_funds");
+        scene.facilitator.next("settle", refusal);
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.dies_while_selling(point, "year", &picture).await;
+        // What was not written down was not heard: then the chain says that nothing moved, settle is
+        // called again, and the facilitator has changed its mind.
+        if matches!(point, "settle.call.after" | "payment.failed.before") {
+            scene.ends_with_an_image(&payment, &request, &picture).await;
+        } else {
+            scene
+                .ends_unpaid(&payment, &request, "payment_failed")
+                .await;
+        }
+    })
+    .await;
+}
+
+const LIED_TO: &[&str] = &[
+    "payment.failed.before",
+    "payment.failed.after",
+    "chain.evidence.before",
+    "chain.evidence.after",
+    "payment.settled.before",
+    "payment.settled.after",
+    "owed.clear.before",
+    "owed.clear.after",
+];
+
+#[tokio::test]
+async fn money_that_moved_in_spite_of_a_refusal_buys_its_goods() {
+    at_each(LIED_TO, async |scene, point| {
+        let lie = Fault::lie(200, "insufficient_funds");
+        scene.facilitator.next("settle", lie);
+        let server = scene.start_to_die_at(point).await;
+        let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        // The one 402 that is not ours but the facilitator's, whose word it was.
+        if scene.deployment.send(&request).await.is_some() {
+            scene.repeats_until_death(server, &request).await;
+        }
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const REJECTED: &[&str] = &[
+    "verify.call.after",
+    "payment.rejected.before",
+    "payment.rejected.after",
+    "object.delete.before",
+    "object.delete.after",
+];
+
+#[tokio::test]
+async fn a_refusal_of_verify_is_final_once_it_is_written_down() {
+    at_each(REJECTED, async |scene, point| {
+        let no = r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#;
+        let no = Fault::Instead(200, no.to_owned());
+        scene.facilitator.next("verify", no);
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.dies_while_selling(point, "year", &picture).await;
+        if matches!(point, "verify.call.after" | "payment.rejected.before") {
+            scene.ends_with_an_image(&payment, &request, &picture).await;
+        } else {
+            scene
+                .ends_unpaid(&payment, &request, "payment_invalid")
+                .await;
+        }
+    })
+    .await;
+}
+
+const UNVERIFIED: &[&str] = &[
+    "verify.call.after",
+    "lease.return.before",
+    "lease.return.after",
+];
+
+#[tokio::test]
+async fn a_payment_that_verify_did_not_answer_is_verified_later() {
+    at_each(UNVERIFIED, async |scene, point| {
+        scene.facilitator.always("verify", oops());
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
+        scene.facilitator.mend();
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const RELEASED: &[&str] = &[
+    "payment.released.before",
+    "payment.released.after",
+    "payment.insert.before#2",
+    "payment.insert.after#2",
+    "image.discard.before",
+    "image.discard.after",
+    "object.delete.before",
+    "object.delete.after",
+    "object.delete.before#2",
+    "object.delete.after#2",
+];
+
+#[tokio::test]
+async fn an_upload_that_could_not_be_stored_is_charged_when_it_can() {
+    at_each(RELEASED, async |scene, point| {
+        let server = scene.start_to_die_at(point).await;
+        // A file where the store wants a folder.
+        let obstacle = scene.deployment.folder().join("data/images/images");
+        std::fs::write(&obstacle, "").unwrap();
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.deployment.sign("/api/upload/year", &picture).await;
+        let refused = scene.deployment.send(&request).await;
+        std::fs::remove_file(&obstacle).unwrap();
+        if let Some(refused) = refused {
+            let expected = (500, "upload_failed".to_owned(), Some(false));
+            assert_eq!(refused.verdict(), expected);
+            scene.repeats_until_death(server, &request).await;
+        }
+        scene.ends_with_an_image(&payment, &request, &picture).await;
+    })
+    .await;
+}
+
+const VOID: &[&str] = &[
+    "payment.void.before",
+    "payment.void.after",
+    "object.delete.before",
+    "object.delete.after",
+];
+
+#[tokio::test]
+async fn a_payment_that_its_payer_cancelled_ends_without_money() {
+    at_each(VOID, async |scene, point| {
+        scene.facilitator.always("settle", oops());
+        let server = scene.start_to_die_at(point).await;
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.deployment.sign("/api/upload/year", &picture).await;
+        let pending = scene.deployment.answer(&request).await;
+        let expected = (503, "settlement_pending".to_owned(), None);
+        assert_eq!(pending.verdict(), expected);
+        let signed = &payment.authorization;
+        let chain = scene.sandbox.chain().await;
+        chain.cancel(signed.from, signed.nonce).await.unwrap();
+        scene.repeats_until_death(server, &request).await;
+        scene
+            .ends_unpaid(&payment, &request, "payment_failed")
+            .await;
+    })
+    .await;
+}
+
+const WINDOW_CLOSED: &[&str] = &[
+    "lease.claim.before",
+    "lease.claim.after",
+    "payment.closed.before",
+    "payment.closed.after",
+];
+
+#[tokio::test]
+async fn a_payment_that_missed_its_window_is_given_up() {
+    at_each(WINDOW_CLOSED, async |scene, point| {
+        scene.facilitator.always("verify", oops());
+        let server = scene.deployment.start().await;
+        let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        let unverified = scene.deployment.answer(&request).await;
+        assert_eq!(unverified.error(), "facilitator_unavailable");
+        server.kill().await;
+        scene.age(&payment).await;
+
+        // The reconciler does it, by itself.
+        scene.deployment.dies_by_itself_at(point).await;
+        let _server = scene.deployment.start().await;
+        let id = payment.ledger_id().to_string();
+        eventually("the end of the payment", async || {
+            let shown = scene.deployment.run(&["ledger", "show", &id]).await;
+            shown.out.contains("state        rejected").then_some(())
+        })
+        .await;
+        let answer = scene.deployment.last_word(&request).await;
+        let expected = (402, "payment_invalid".to_owned(), Some(false));
+        assert_eq!(answer.verdict(), expected);
+        scene.balances_after(&payment, &[]).await;
+    })
+    .await;
+}
+
+const TOKEN_REPLACED: &[&str] = &[
+    "token.replace.before",
+    "token.replace.after",
+    "owed.clear.before#2",
+    "owed.clear.after#2",
+];
+
+#[tokio::test]
+async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
+    at_each(TOKEN_REPLACED, async |scene, point| {
+        let scene = scene.set("payments.token_ttl", "1s");
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
+        let scene = scene.set("payments.token_ttl", "10min");
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+/// A fault of the facilitator's that says nothing, and the call never arrives.
+fn oops() -> Fault {
+    Fault::Instead(500, "oops".to_owned())
+}
+
+/// A deployment whose server is going to die.
+struct Scene<'a> {
+    deployment: Deployment,
+    facilitator: Proxy,
+    sandbox: &'a SandboxProcess,
+    label: Label,
+}
+
+/// Names the kill point when a story fails.
+struct Label(&'static str);
+
+impl Drop for Label {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("this happened with a kill at {}", self.0);
+        }
+    }
+}
+
+/// Tells a story once for each of these kill points, several at a time.
+async fn at_each(points: &'static [&'static str], story: impl AsyncFn(Scene<'_>, &'static str)) {
+    let sandbox = SandboxProcess::start().await;
+    let stories = points.iter().map(async |point| {
+        let _slot = SLOTS.acquire().await.unwrap();
+        let facilitator = Proxy::before(&sandbox.facilitator_url).await;
+        let scene = Scene {
+            deployment: Deployment::on(&facilitator.url, &sandbox.rpc_url),
+            facilitator,
+            sandbox: &sandbox,
+            label: Label(point),
+        };
+        story(scene, point).await;
+    });
+    join_all(stories).await;
+}
+
+impl Scene<'_> {
+    fn set(mut self, key: &str, value: &str) -> Self {
+        self.deployment = self.deployment.set(key, value);
+        self
+    }
+
+    async fn start_to_die_at(&self, point: &str) -> Server {
+        self.deployment.start_to_die_at(point).await
+    }
+
+    /// Presents a payment for what `/api/upload/…` sells to a server that dies at `point`.
+    async fn dies_while_selling(&self, point: &str, what: &str, body: &[u8]) -> (Payment, Request) {
+        let server = self.start_to_die_at(point).await;
+        let path = format!("/api/upload/{what}");
+        let (payment, request) = self.deployment.sign(&path, body).await;
+        self.repeats_until_death(server, &request).await;
+        (payment, request)
+    }
+
+    /// Repeats a request until the server has died of it. Nothing before may say to pay again.
+    async fn repeats_until_death(&self, mut server: Server, request: &Request) {
+        eventually("the server's death", async || {
+            match self.deployment.send(request).await {
+                Some(answer) => {
+                    assert_ne!(answer.status, 402, "{}", answer.text());
+                    server.ended().map(|_| ())
+                }
+                None => Some(()),
+            }
+        })
+        .await;
+        server.dies().await;
+    }
+
+    /// The same token however often the payment is presented, for one transfer; and it uploads.
+    async fn ends_with_a_token(&self, payment: &Payment, request: &Request, price: u64) {
+        let _server = self.deployment.start().await;
+        let token = self.deployment.last_word(request).await.token();
+        assert_eq!(self.deployment.last_word(request).await.token(), token);
+        let picture = pictures::png(8, 8);
+        let upload = Request::post("/api/upload")
+            .with("X-Upload-Token", &token)
+            .with_image(&picture);
+        let uploaded = self.deployment.last_word(&upload).await;
+        self.serves(&uploaded, &picture).await;
+        self.balances_after(payment, &[price]).await;
+    }
+
+    /// The same image however often the payment is presented, and no other, for one transfer.
+    async fn ends_with_an_image(&self, payment: &Payment, request: &Request, picture: &[u8]) {
+        let _server = self.deployment.start().await;
+        let uploaded = self.deployment.last_word(request).await;
+        self.serves(&uploaded, picture).await;
+        let again = self.deployment.last_word(request).await;
+        assert_eq!(again.field("id"), uploaded.field("id"));
+        let other = request.clone().with_other_image(&pictures::png(9, 9));
+        let other = self.deployment.last_word(&other).await;
+        let expected = (409, "idempotency_conflict".to_owned(), Some(true));
+        assert_eq!(other.verdict(), expected);
+        self.balances_after(payment, &[YEAR]).await;
+    }
+
+    /// A 402, again and again, and no transfer.
+    async fn ends_unpaid(&self, payment: &Payment, request: &Request, error: &str) {
+        let _server = self.deployment.start().await;
+        for _ in 0..2 {
+            let answer = self.deployment.last_word(request).await;
+            let expected = (402, error.to_owned(), Some(false));
+            assert_eq!(answer.verdict(), expected);
+        }
+        self.balances_after(payment, &[]).await;
+    }
+
+    /// The answer's link serves these bytes.
+    async fn serves(&self, uploaded: &Answer, picture: &[u8]) {
+        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+        let link = Request::get(&uploaded.field("url"));
+        let served = self.deployment.answer(&link).await;
+        assert_eq!((served.status, served.bytes.as_slice()), (200, picture));
+    }
+
+    async fn balances_after(&self, payment: &Payment, transfers: &[u64]) {
+        let moved = self.sandbox.transfers_to(payment.authorization.to).await;
+        assert_eq!(moved, transfers, "{}", self.label.0);
+        self.deployment.check_ledger().await;
+    }
+
+    /// Lets an hour pass over a payment, which in real time nobody waits for.
+    async fn age(&self, payment: &Payment) {
+        let file = self.deployment.folder().join("data/pixtoll.db");
+        let db = database::open(&format!("sqlite:{}", file.display())).await;
+        let Db::Sqlite(pool) = &db else {
+            panic!("it is SQLite")
+        };
+        let hour = i64::try_from(Duration::from_hours(1).as_secs()).unwrap();
+        let aged = sqlx::query(
+            "UPDATE payments SET valid_before = CAST(CAST(valid_before AS INTEGER) - $1 AS TEXT), \
+             next_look_ms = 0 WHERE id = $2",
+        );
+        let id = payment.ledger_id();
+        let aged = aged.bind(hour).bind(id.as_str()).execute(pool).await;
+        assert_eq!(aged.unwrap().rows_affected(), 1);
+        db.close().await;
+    }
+}

@@ -1,0 +1,456 @@
+//! The program as a process: started, killed, started again on the same files; and its sandbox as
+//! another process, which survives.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{Address, U256, keccak256};
+use alloy_signer_local::PrivateKeySigner;
+use pixtoll::clock::{Clock, SystemClock};
+use pixtoll::networks::BASE_SEPOLIA;
+use pixtoll::random::Randomness;
+use pixtoll::sandbox::{Location, Sandbox};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{Answer, Payment, install_tls, signing};
+
+/// The binary; built for tests, it has its kill points.
+const BINARY: &str = env!("CARGO_BIN_EXE_pixtoll");
+/// Nothing that a test waits for takes longer.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks at something that is waited for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks again and again until there is something, for as long as patience lasts.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            Instant::now() < end,
+            "{what} did not happen in {PATIENCE:?}"
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The binary with these arguments and no environment but what the test gives it.
+fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .env_clear()
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// A port that nobody listens on: below those that systems give to outgoing connections, so that it
+/// stays free while its server is dead.
+fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other test processes of this machine begin elsewhere.
+    let begin = std::process::id().wrapping_mul(127) % u32::from(COUNT);
+    let begin = u16::try_from(begin).unwrap();
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (begin + step % COUNT) % COUNT;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// `pixtoll sandbox`: a facilitator and a chain that outlive the servers.
+pub(crate) struct SandboxProcess {
+    pub(crate) facilitator_url: String,
+    pub(crate) rpc_url: String,
+    folder: tempfile::TempDir,
+    _child: Child,
+}
+
+impl SandboxProcess {
+    pub(crate) async fn start() -> Self {
+        install_tls();
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = binary(folder.path())
+            .args([
+                "sandbox",
+                "--facilitator",
+                "127.0.0.1:0",
+                "--rpc",
+                "127.0.0.1:0",
+            ])
+            .args(["--data", "chain.db", "--log", "error"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told: BTreeMap<String, String> = BTreeMap::new();
+        while told.len() < 2 {
+            let line = lines.next_line().await.unwrap();
+            let line = line.expect("the sandbox tells its URLs");
+            let mut words = line.split_whitespace();
+            if let (Some(name @ ("facilitator" | "rpc")), Some(url)) = (words.next(), words.next())
+            {
+                told.insert(name.to_owned(), url.to_owned());
+            }
+        }
+        // Its standard output stays open: nothing may end it but the test.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self {
+            facilitator_url: told["facilitator"].clone(),
+            rpc_url: told["rpc"].clone(),
+            folder,
+            _child: child,
+        }
+    }
+
+    /// The chain itself, to do what its RPC can't: that one only reads.
+    pub(crate) async fn chain(&self) -> Sandbox {
+        let file = Location::File(self.folder.path().join("chain.db"));
+        let opened = Sandbox::open(file, Arc::new(SystemClock), &Randomness::system()).await;
+        opened.unwrap()
+    }
+
+    /// What the chain shows of transfers to `recipient`, read as anybody would: by its logs.
+    pub(crate) async fn transfers_to(&self, recipient: Address) -> Vec<U256> {
+        let query = json!({
+            "address": BASE_SEPOLIA.usdc,
+            "fromBlock": "0x0",
+            "toBlock": "latest",
+            "topics": [keccak256("Transfer(address,address,uint256)"), null, recipient.into_word()],
+        });
+        let logs = rpc(&self.rpc_url, "eth_getLogs", &json!([query])).await;
+        let logs = logs.as_array().expect("eth_getLogs gives logs");
+        logs.iter()
+            .map(|log| log["data"].as_str().unwrap().parse().unwrap())
+            .collect()
+    }
+}
+
+async fn rpc(url: &str, method: &str, params: &Value) -> Value {
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let request = http().post(url).header("content-type", "application/json");
+    let reply = request.body(call.to_string()).send().await.unwrap();
+    let reply: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    assert!(reply.get("error").is_none(), "{method}: {reply}");
+    reply["result"].clone()
+}
+
+/// A client without proxies and redirects.
+pub(crate) fn http() -> reqwest::Client {
+    install_tls();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(PATIENCE)
+        // A connection that is kept would be one to a server that was killed.
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap()
+}
+
+/// A folder, its settings and its ports: what stays when a server dies.
+pub(crate) struct Deployment {
+    pub(crate) base: String,
+    pub(crate) admin: String,
+    pub(crate) wallet: PrivateKeySigner,
+    http: reqwest::Client,
+    env: BTreeMap<String, String>,
+    folder: tempfile::TempDir,
+}
+
+impl Deployment {
+    /// With a sandbox of its own inside the server's process.
+    pub(crate) fn alone() -> Self {
+        let (listen, admin) = (free_address(), free_address());
+        let base = format!("http://{listen}");
+        let this = Self {
+            admin: format!("http://{admin}"),
+            wallet: signing::wallet(1),
+            http: http(),
+            env: BTreeMap::new(),
+            folder: tempfile::tempdir().unwrap(),
+            base: base.clone(),
+        };
+        this.set("http.listen", &listen)
+            .set("http.admin_listen", &admin)
+            .set("http.base_url", &base)
+            .set("payments.facilitator", "sandbox")
+            .set("payments.sandbox_listen", &free_address())
+            .set("payments.sandbox_rpc_listen", &free_address())
+    }
+
+    /// With a facilitator and a node elsewhere.
+    pub(crate) fn on(facilitator_url: &str, rpc_url: &str) -> Self {
+        Self::alone()
+            .set("payments.facilitator_url", facilitator_url)
+            .set("payments.rpc_url", rpc_url)
+    }
+
+    /// One more setting, as `section.key`, from the next start on.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("PIXTOLL_{}", key.to_uppercase().replacen('.', "__", 1));
+        self.env.insert(name, value.to_owned());
+        self
+    }
+
+    /// Where it works.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `pixtoll …` in that folder with these settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary(self.folder());
+        command.args(arguments).envs(&self.env);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().await.unwrap())
+    }
+
+    /// A server that lives.
+    pub(crate) async fn start(&self) -> Server {
+        self.start_with("").await
+    }
+
+    /// A server that dies at a kill point; `point#2` is its second passing.
+    pub(crate) async fn start_to_die_at(&self, point: &str) -> Server {
+        self.start_with(&failpoints(point)).await
+    }
+
+    /// A server that dies at a kill point without being asked for anything, maybe while it starts.
+    pub(crate) async fn dies_by_itself_at(&self, point: &str) {
+        self.spawn(&["serve"], &failpoints(point)).dies().await;
+    }
+
+    /// Starts a server, with whatever flags, and doesn't wait for it.
+    pub(crate) fn spawn(&self, arguments: &[&str], failpoints: &str) -> Server {
+        let log = self.folder().join("server.log");
+        let log = std::fs::File::options().create(true).append(true).open(log);
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::null()).stderr(log.unwrap());
+        if !failpoints.is_empty() {
+            command.env("FAILPOINTS", failpoints);
+        }
+        Server {
+            child: command.spawn().unwrap(),
+        }
+    }
+
+    async fn start_with(&self, failpoints: &str) -> Server {
+        let mut server = self.spawn(&["serve"], failpoints);
+        let ready = format!("{}/readyz", self.admin);
+        eventually("the server is ready", async || {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server did not start: {status}\n{}", self.log());
+            }
+            let answer = self.http.get(&ready).send().await.ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        server
+    }
+
+    /// The end of what its servers logged.
+    pub(crate) fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder().join("server.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Sends a request; `None` when the server went away before it had answered.
+    pub(crate) async fn send(&self, request: &Request) -> Option<Answer> {
+        let url = if request.path.starts_with("http") {
+            request.path.clone()
+        } else {
+            format!("{}{}", self.base, request.path)
+        };
+        let mut call = self.http.request(request.method.clone(), url);
+        for (name, value) in &request.headers {
+            call = call.header(name, value);
+        }
+        let response = call.body(request.body.clone()).send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.ok()?.to_vec();
+        Some(Answer {
+            status,
+            headers,
+            bytes,
+        })
+    }
+
+    /// Sends a request to a server that lives.
+    pub(crate) async fn answer(&self, request: &Request) -> Answer {
+        let answer = self.send(request).await;
+        answer.unwrap_or_else(|| panic!("no answer from {}\n{}", request.path, self.log()))
+    }
+
+    /// Repeats a request while the server says to, and returns its last word.
+    pub(crate) async fn last_word(&self, request: &Request) -> Answer {
+        eventually("a last word", async || {
+            let answer = self.answer(request).await;
+            (!says_to_repeat(&answer)).then_some(answer)
+        })
+        .await
+    }
+
+    /// A payment for what `path` sells, and the request that presents it with these bytes.
+    pub(crate) async fn sign(&self, path: &str, body: &[u8]) -> (Payment, Request) {
+        let challenge = self.answer(&Request::post(path)).await;
+        assert_eq!(challenge.status, 402, "{}", challenge.text());
+        let payment = Payment::answering(&challenge, path, &self.wallet, SystemClock.now());
+        let mut request = Request::post(path).with_image(body);
+        for (name, value) in payment.headers() {
+            request = request.with(name, &value);
+        }
+        (payment, request)
+    }
+
+    /// `pixtoll ledger check`, beside the server, with the chain: it has to balance.
+    pub(crate) async fn check_ledger(&self) {
+        let ran = self.run(&["ledger", "check"]).await;
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains(" 0 rows break one"), "{}", ran.out);
+        assert!(!ran.out.contains("orphan"), "{}", ran.out);
+    }
+}
+
+/// What the environment variable `FAILPOINTS` says to die at a point.
+fn failpoints(point: &str) -> String {
+    match point.split_once('#') {
+        Some((name, passing)) => {
+            let before = passing.parse::<u32>().unwrap() - 1;
+            format!("{name}={before}*off->1*return")
+        }
+        None => format!("{point}=1*return"),
+    }
+}
+
+fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// Whether an answer asks to send the same request again.
+pub(crate) fn says_to_repeat(answer: &Answer) -> bool {
+    match answer.status {
+        503 => true,
+        409 => answer.error() == "payment_in_progress",
+        _ => false,
+    }
+}
+
+/// A request that can be sent again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    method: reqwest::Method,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub(crate) fn post(path: &str) -> Self {
+        Self {
+            method: reqwest::Method::POST,
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(path: &str) -> Self {
+        Self {
+            method: reqwest::Method::GET,
+            ..Self::post(path)
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With an image as its body; none when there are no bytes.
+    pub(crate) fn with_image(mut self, bytes: &[u8]) -> Self {
+        self.body = bytes.to_vec();
+        if bytes.is_empty() {
+            return self;
+        }
+        self.with("content-type", "image/png")
+    }
+
+    /// The same request with other bytes.
+    pub(crate) fn with_other_image(mut self, bytes: &[u8]) -> Self {
+        self.body = bytes.to_vec();
+        self
+    }
+}
+
+/// A running server; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+}
+
+impl Server {
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for it to end by SIGKILL.
+    pub(crate) async fn dies(&mut self) {
+        let status = eventually("the server's death", async || self.ended()).await;
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
+
+    /// SIGKILL, now.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM; it goes on with what it does.
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id().expect("it runs")).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// How it ends.
+    pub(crate) async fn end(mut self) -> ExitStatus {
+        eventually("the server's end", async || self.ended()).await
+    }
+}
+
+/// A command that has run.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
