@@ -3,8 +3,6 @@
 //! Base64 is of the standard alphabet, padded, in one line: what the protocol's clients write and
 //! what the strict ones among them read.
 
-use std::str::FromStr;
-
 use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -206,22 +204,25 @@ fn canonical_authorization(raw: &RawAuthorization) -> Result<Authorization, Head
         value: number("value", &raw.value)?,
         valid_after: number("validAfter", &raw.valid_after)?,
         valid_before: number("validBefore", &raw.valid_before)?,
-        nonce: prefixed(&raw.nonce)
-            .and_then(|digits| B256::from_str(digits).ok())
-            .map_or_else(
-                || shape("authorization.nonce is not 32 bytes in hex with 0x".to_owned()),
-                Ok,
-            )?,
+        nonce: fixed(&raw.nonce).map(B256::from).map_or_else(
+            || shape("authorization.nonce is not 32 bytes in hex with 0x".to_owned()),
+            Ok,
+        )?,
     })
 }
 
 fn address(field: &str, text: &str) -> Result<Address, HeaderError> {
-    prefixed(text)
-        .and_then(|digits| Address::from_str(digits).ok())
-        .map_or_else(
-            || shape(format!("authorization.{field} is not an address")),
-            Ok,
-        )
+    fixed(text).map(Address::from).map_or_else(
+        || shape(format!("authorization.{field} is not an address")),
+        Ok,
+    )
+}
+
+/// Exactly `N` bytes in hex. The parsers of alloy's types would take a second prefix.
+fn fixed<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(prefixed(text)?, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// 256-bit decimal digits; leading zeros name the same number.
