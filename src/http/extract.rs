@@ -33,6 +33,12 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
         .map_err(ApiError::BadPayment)
 }
 
+/// Whether a request carries a payment header, readable or not.
+pub(super) fn has_payment(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key(PAYMENT_SIGNATURE) || headers.contains_key(X_PAYMENT)
+}
+
 /// The upload token that a request carries, if any.
 pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>, ApiError> {
     let Some(value) = only(request.headers(), UPLOAD_TOKEN)? else {
