@@ -10,6 +10,7 @@
 
 mod architecture;
 mod contract_db;
+mod junk;
 mod kill;
 mod serve;
 mod support;

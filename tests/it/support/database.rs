@@ -99,3 +99,8 @@ pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
         Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
     }
 }
+
+/// How many rows a table has.
+pub(crate) async fn count(db: &Db, table: &str) -> i64 {
+    number(db, &format!("SELECT COUNT(*) FROM {table}")).await
+}

@@ -273,6 +273,37 @@ impl TestApp {
         Answer::of(request.send().await.unwrap()).await
     }
 
+    /// Sends any headers and body to any route, and follows nothing.
+    pub(crate) async fn send<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(N, V)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, self.url(path));
+        for (name, value) in headers {
+            request = request.header(name.as_ref(), value.as_ref());
+        }
+        Answer::of(request.body(body).send().await.unwrap()).await
+    }
+
+    /// How many calls the facilitator and the chain's node have had.
+    pub(crate) fn calls(&self) -> [usize; 3] {
+        let facilitator = &self.facilitator;
+        [
+            facilitator.calls("verify"),
+            facilitator.calls("settle"),
+            self.node.all_calls(),
+        ]
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn rows(&self, table: &str) -> i64 {
+        database::count(self.db(), table).await
+    }
+
     /// The transfers to us that the chain shows.
     pub(crate) async fn transfers(&self) -> Vec<Transfer> {
         let pay_to = self.app.till.as_ref().unwrap().shop.pay_to();
