@@ -13,4 +13,5 @@ mod contract_db;
 mod junk;
 mod kill;
 mod serve;
+mod strangers;
 mod support;

@@ -122,12 +122,7 @@ impl Builder {
         tokio::spawn(servers.run_until(async move {
             let _: Result<(), _> = stopped.await;
         }));
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(Duration::from_secs(60))
-            .build()
-            .unwrap();
+        let http = client_from("127.0.0.1");
         let wallet = signing::wallet(1);
         TestApp {
             app,
@@ -372,6 +367,18 @@ impl Drop for TestApp {
             report.broken
         );
     }
+}
+
+/// A client at some loopback address: to the server, another address is another client.
+pub(crate) fn client_from(address: &str) -> reqwest::Client {
+    let address: std::net::IpAddr = address.parse().unwrap();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(Duration::from_secs(60))
+        .local_address(address)
+        .build()
+        .unwrap()
 }
 
 /// The program installs its TLS provider in `main`; tests do it once.
