@@ -4,7 +4,7 @@
 //! cause goes to the log, here, once.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,11 @@ use crate::x402::wire::{SettlementResponse, Version};
 pub(super) enum ApiError {
     /// No such route, image or tier.
     NotFound,
+    /// The route takes other methods.
+    WrongMethod {
+        /// Which.
+        allowed: String,
+    },
     /// The request makes no sense. The sentence says what to send instead.
     BadRequest(String),
     /// The payment header can't be read.
@@ -98,6 +103,12 @@ impl ApiError {
     fn parts(&self) -> Parts {
         match self {
             Self::NotFound => parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest),
+            Self::WrongMethod { .. } => parts(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "bad_request",
+                NO,
+                Action::FixRequest,
+            ),
             Self::BadRequest(_) => parts(
                 StatusCode::BAD_REQUEST,
                 "bad_request",
@@ -131,6 +142,7 @@ impl ApiError {
                 "There is nothing here, or not any more. See GET /api/tiers for what is sold."
                     .to_owned()
             }
+            Self::WrongMethod { allowed } => format!("This route takes {allowed} only."),
             Self::BadRequest(message) => message.clone(),
             Self::BadPayment(error) => error.to_string(),
             Self::PaymentsOff => {
@@ -211,6 +223,11 @@ impl ApiError {
             action,
         } = self.parts();
         let mut response = HttpResponse::build(status);
+        // On the image origin too: an id that is nothing now may be an image later.
+        response.insert_header((CACHE_CONTROL, "no-store"));
+        if let Self::WrongMethod { allowed } = self {
+            response.insert_header((ALLOW, allowed.as_str()));
+        }
         let mut body = Map::new();
         body.insert("error".to_owned(), json!(code));
         body.insert("message".to_owned(), json!(self.message()));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App as Router, HttpResponse, HttpServer, web};
@@ -36,6 +37,9 @@ const STOP_SECONDS: u64 = 30;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PREFLIGHT_SECONDS: usize = 3600;
+const READING: [Method; 2] = [Method::GET, Method::HEAD];
+/// GET and POST are the same to a route that sells, and HEAD gets the challenge's head.
+const SELLING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 
 /// The two running servers: the public one and the operator's.
 pub struct Servers {
@@ -118,20 +122,20 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
             web::scope("/api")
                 .wrap(cors())
                 .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
-                .service(web::resource("/free").route(web::post().to(free::upload)))
-                .service(selling("/upload/token", paid::token))
-                .service(selling("/upload/token/{tier}", paid::token))
-                .service(selling("/upload", paid::upload))
-                .service(selling("/upload/{tier}", paid::upload))
-                .service(web::resource("/images/{id}").route(web::get().to(images::metadata)))
-                .service(web::resource("/tiers").route(web::get().to(tiers::table)))
+                .service(resource("/free", &[Method::POST], free::upload))
+                .service(resource("/upload/token", &SELLING, paid::token))
+                .service(resource("/upload/token/{tier}", &SELLING, paid::token))
+                .service(resource("/upload", &SELLING, paid::upload))
+                .service(resource("/upload/{tier}", &SELLING, paid::upload))
+                .service(resource("/images/{id}", &READING, images::metadata))
+                .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),
         )
-        .service(
-            web::resource(format!("{image_path}/{{file}}"))
-                .route(web::get().to(serve::image))
-                .route(web::head().to(serve::image)),
-        )
+        .service(resource(
+            &format!("{image_path}/{{file}}"),
+            &READING,
+            serve::image,
+        ))
         .default_service(web::to(not_found));
 }
 
@@ -144,17 +148,32 @@ fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
         .default_service(web::to(not_found));
 }
 
-/// A route that sells: POST and GET are the same to it, and HEAD gets the challenge's head.
-fn selling<F, Args>(path: &str, handler: F) -> actix_web::Resource
+/// A route that answers these methods, names them to OPTIONS, and refuses every other.
+fn resource<F, Args>(path: &str, methods: &[Method], handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
     Args: actix_web::FromRequest + 'static,
     F::Output: actix_web::Responder + 'static,
 {
-    web::resource(path.to_owned())
-        .route(web::post().to(handler))
-        .route(web::get().to(handler))
-        .route(web::head().to(handler))
+    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let other = move |method: Method| std::future::ready(other_method(&method, &allowed));
+    methods
+        .iter()
+        .fold(web::resource(path.to_owned()), |resource, method| {
+            resource.route(web::method(method.clone()).to(handler))
+        })
+        .default_service(web::to(other))
+}
+
+fn other_method(method: &Method, allowed: &str) -> Result<HttpResponse, ApiError> {
+    if method == Method::OPTIONS {
+        let allow = (header::ALLOW, allowed.to_owned());
+        return Ok(HttpResponse::NoContent().insert_header(allow).finish());
+    }
+    Err(ApiError::WrongMethod {
+        allowed: allowed.to_owned(),
+    })
 }
 
 async fn not_found() -> Result<HttpResponse, ApiError> {
