@@ -2,18 +2,27 @@
 //!
 //! Bytes are counted here as they arrive; no library's limit is relied on.
 
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::body::MessageBody;
+use actix_web::dev::{self, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use actix_web::middleware::Next;
 use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 
+use super::Site;
 use super::error::ApiError;
 use crate::images::Refusal;
 use crate::images::format::FormatError;
@@ -41,9 +50,8 @@ pub(super) struct Limit<'a> {
 }
 
 impl Limit<'_> {
-    /// The longest body that can hold an image of the tier: base64 takes 4/3 of it.
     fn body(&self) -> u64 {
-        self.max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
+        longest_body(self.max_bytes)
     }
 
     fn refuse(&self, bytes: u64, at_least: bool) -> Refusal {
@@ -57,12 +65,28 @@ impl Limit<'_> {
     }
 }
 
-/// Reads a body and forgets it, so that a client that sends it at once gets to read the answer. Past
-/// the limit the connection is left to be closed.
-pub(super) async fn discard(mut payload: Payload, limit: Limit<'_>) {
+/// Reads what a handler left of the body and forgets it, within bounds: a client that sends all of it
+/// before it looks gets to read the answer, and may go on with the connection. Past the bounds the
+/// connection is left to be closed.
+pub(super) async fn drain(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let longest = request.app_data::<Site>().map_or(0, |site| {
+        let tiers = site.config.tiers.iter();
+        tiers
+            .map(|tier| longest_body(tier.max_bytes))
+            .max()
+            .unwrap_or(0)
+    });
+    let mut rest = Shared(Rc::new(RefCell::new(request.take_payload())));
+    request.set_payload(dev::Payload::Stream {
+        payload: Box::pin(Shared(Rc::clone(&rest.0))),
+    });
+    let response = next.call(request).await?;
     let read = async {
-        let mut left = limit.body();
-        while let Some(Ok(chunk)) = payload.next().await {
+        let mut left = longest;
+        while let Some(Ok(chunk)) = rest.next().await {
             left = left.saturating_sub(length(&chunk));
             if left == 0 {
                 return;
@@ -71,6 +95,18 @@ pub(super) async fn discard(mut payload: Payload, limit: Limit<'_>) {
     };
     if tokio::time::timeout(DISCARD_TIME, read).await.is_err() {
         tracing::debug!("a body that nobody needs was too slow");
+    }
+    Ok(response)
+}
+
+/// A body that two read, one after the other.
+struct Shared(Rc<RefCell<dev::Payload>>);
+
+impl Stream for Shared {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_next(context)
     }
 }
 
@@ -136,7 +172,6 @@ async fn read_bounded(
         let chunk = chunk.map_err(|_| bad("The body broke off."))?;
         let total = length(&body) + length(&chunk);
         if total > most {
-            discard(payload, limit).await;
             return Ok(Err(limit.refuse(total, true)));
         }
         body.extend_from_slice(&chunk);
@@ -264,6 +299,11 @@ impl FormFile {
             _ => Err(Refusal::NoFile),
         }
     }
+}
+
+/// The longest body that can hold an image of so many bytes: base64 takes 4/3 of them.
+const fn longest_body(max_bytes: u64) -> u64 {
+    max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
 }
 
 fn header(request: &HttpRequest, name: HeaderName) -> Option<&str> {

@@ -65,6 +65,7 @@ impl Servers {
         let public = HttpServer::new(move || {
             let site = site.clone();
             Router::new()
+                .wrap(from_fn(body::drain))
                 .wrap(from_fn(log_request))
                 .configure(move |config| public_routes(config, site))
         })

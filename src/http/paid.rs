@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::body::{self, Limit, read_image};
+use super::body::{Limit, read_image};
 use super::error::{ApiError, Demand, settlement_header};
 use super::{Site, extract, images};
 use crate::app::Till;
@@ -30,11 +30,8 @@ pub(super) async fn token(
     site: Site,
     request: HttpRequest,
     tier: Option<web::Path<String>>,
-    payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref())?;
-    // The body is ignored, but read: a client that sends one gets to read the answer.
-    body::discard(payload, counter.limit()).await;
     let Some(header) = extract::payment(&request)? else {
         return Err(counter.ask());
     };
@@ -57,16 +54,8 @@ pub(super) async fn upload(
         return upload_with_token(&site, &request, payload, token).await;
     }
     let counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref())?;
-    let header = match extract::payment(&request) {
-        Ok(Some(header)) => header,
-        Ok(None) => {
-            body::discard(payload, counter.limit()).await;
-            return Err(counter.ask());
-        }
-        Err(error) => {
-            body::discard(payload, counter.limit()).await;
-            return Err(error);
-        }
+    let Some(header) = extract::payment(&request)? else {
+        return Err(counter.ask());
     };
     let body = read_body(&request, payload, &counter).await?;
     let presentation = counter.presentation(&site, &request, header, body)?;
