@@ -15,3 +15,4 @@ mod kill;
 mod serve;
 mod strangers;
 mod support;
+mod wire;

@@ -63,6 +63,7 @@ pub(crate) struct TestApp {
 pub(crate) struct Builder {
     env: BTreeMap<String, String>,
     tiers: Option<String>,
+    is_free_only: bool,
 }
 
 impl Builder {
@@ -77,6 +78,14 @@ impl Builder {
     pub(crate) fn tiers(mut self, toml: &str) -> Self {
         self.tiers = Some(toml.to_owned());
         self
+    }
+
+    /// Without a facilitator: paid tiers are off.
+    pub(crate) fn without_facilitator(self) -> Self {
+        Self {
+            is_free_only: true,
+            ..self
+        }
     }
 
     /// Starts it.
@@ -153,9 +162,13 @@ impl Builder {
             .or_insert_with(|| TIMEOUT.to_owned());
         let file: PathBuf = folder.path().join("pixtoll.toml");
         std::fs::write(&file, self.tiers.unwrap_or_default()).unwrap();
+        if self.is_free_only {
+            self.env
+                .retain(|name, _| !name.starts_with("PIXTOLL_PAYMENTS__"));
+        }
         let sources = Sources {
             file: Some(file),
-            sandbox: true,
+            sandbox: !self.is_free_only,
             env: self.env,
         };
         let config = load(&sources)
