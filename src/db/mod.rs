@@ -244,6 +244,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         .into_iter()
         .flatten()
         .copied()
+        .chain([("mod::NEWEST_MIGRATION", NEWEST_MIGRATION)])
         .chain(audit::rules())
         .collect()
 }
