@@ -23,7 +23,6 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 
 use super::Site;
-use super::error::ApiError;
 use crate::images::Refusal;
 use crate::images::format::FormatError;
 
@@ -111,18 +110,16 @@ impl Stream for Shared {
 }
 
 /// The image in a body, whichever form it has.
-///
-/// The outer error refuses the request as such; the inner one its file.
 pub(super) async fn read_image(
     request: &HttpRequest,
     payload: Payload,
     limit: Limit<'_>,
-) -> Result<Result<Bytes, Refusal>, ApiError> {
+) -> Result<Bytes, Refusal> {
     if header(request, CONTENT_ENCODING)
         .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
     {
         let message = "Send the body without Content-Encoding: images are compressed already.";
-        return Err(ApiError::BadRequest(message.to_owned()));
+        return Err(bad(message));
     }
     let kind = header(request, CONTENT_TYPE)
         .unwrap_or("")
@@ -134,23 +131,17 @@ pub(super) async fn read_image(
             let boundary = boundary
                 .map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
             let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
-            return match body {
-                Ok(body) => read_form(body, &boundary, limit).await,
-                Err(refusal) => Ok(Err(refusal)),
-            };
+            return read_form(body, &boundary, limit).await;
         }
         if kind.starts_with("application/json") {
             let body = read_bounded(payload, limit, limit.body()).await?;
-            return match body {
-                Ok(body) => read_json(&body, limit),
-                Err(refusal) => Ok(Err(refusal)),
-            };
+            return read_json(&body, limit);
         }
         if kind.starts_with("image/") {
             return read_bounded(payload, limit, limit.max_bytes).await;
         }
-        let body = read_bounded(payload, limit, limit.body()).await?;
-        Ok(Err(body.err().unwrap_or(Refusal::NoFile)))
+        read_bounded(payload, limit, limit.body()).await?;
+        Err(Refusal::NoFile)
     };
     tokio::time::timeout(READ_TIME, read)
         .await
@@ -162,21 +153,17 @@ pub(super) async fn read_image(
 }
 
 /// Reads a body of at most `most` bytes.
-async fn read_bounded(
-    mut payload: Payload,
-    limit: Limit<'_>,
-    most: u64,
-) -> Result<Result<Bytes, Refusal>, ApiError> {
+async fn read_bounded(mut payload: Payload, limit: Limit<'_>, most: u64) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| bad("The body broke off."))?;
         let total = length(&body) + length(&chunk);
         if total > most {
-            return Ok(Err(limit.refuse(total, true)));
+            return Err(limit.refuse(total, true));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Ok(body.freeze()))
+    Ok(body.freeze())
 }
 
 #[derive(Deserialize)]
@@ -185,14 +172,14 @@ struct JsonBody {
     file: Option<String>,
 }
 
-fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Result<Bytes, Refusal>, ApiError> {
+fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Bytes, Refusal> {
     let shape = "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL is fine.";
     if body.is_empty() {
-        return Ok(Err(Refusal::NoFile));
+        return Err(Refusal::NoFile);
     }
     let body: JsonBody = serde_json::from_slice(body).map_err(|_| bad(shape))?;
     let Some(text) = body.image.or(body.file) else {
-        return Ok(Err(Refusal::NoFile));
+        return Err(Refusal::NoFile);
     };
     let digits = match text.strip_prefix("data:") {
         Some(url) => url
@@ -210,31 +197,27 @@ fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Result<Bytes, Refusal>, Ap
     };
     let bytes = bytes.map_err(|_| bad("The image is not base64 of the standard alphabet."))?;
     if length(&bytes) > limit.max_bytes {
-        return Ok(Err(limit.refuse(length(&bytes), false)));
+        return Err(limit.refuse(length(&bytes), false));
     }
-    Ok(Ok(bytes.into()))
+    Ok(bytes.into())
 }
 
 /// The file of a form: the field `image`, else `file`, else the only part that is a file. The form is
 /// in memory already, and its parts are slices of it.
-async fn read_form(
-    body: Bytes,
-    boundary: &str,
-    limit: Limit<'_>,
-) -> Result<Result<Bytes, Refusal>, ApiError> {
+async fn read_form(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Bytes, Refusal> {
     let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(body)));
     let mut form = multer::Multipart::new(stream, boundary);
     let malformed = |_| bad("The multipart body is cut or malformed.");
     let mut found = FormFile::default();
     for _ in 0..=MAX_PARTS {
         let Some(field) = form.next_field().await.map_err(malformed)? else {
-            return Ok(found.choose());
+            return found.choose();
         };
         let slot = Slot::of(field.name(), field.file_name().is_some());
         let bytes = field.bytes().await.map_err(malformed)?;
         let Some(slot) = slot else { continue };
         if length(&bytes) > limit.max_bytes {
-            return Ok(Err(limit.refuse(length(&bytes), false)));
+            return Err(limit.refuse(length(&bytes), false));
         }
         found.put(slot, bytes)?;
     }
@@ -269,7 +252,7 @@ struct FormFile {
 }
 
 impl FormFile {
-    fn put(&mut self, slot: Slot, bytes: Bytes) -> Result<(), ApiError> {
+    fn put(&mut self, slot: Slot, bytes: Bytes) -> Result<(), Refusal> {
         let place = match slot {
             Slot::Image => &mut self.image,
             Slot::File => &mut self.file,
@@ -314,6 +297,6 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-fn bad(message: &str) -> ApiError {
-    ApiError::BadRequest(message.to_owned())
+fn bad(message: &str) -> Refusal {
+    Refusal::BadBody(message.to_owned())
 }

@@ -315,6 +315,7 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
     let bad = StatusCode::BAD_REQUEST;
     match refusal {
         Refusal::NoFile => parts(bad, "no_file", NO, Action::FixRequest),
+        Refusal::BadBody(_) => parts(bad, "bad_request", NO, Action::FixRequest),
         Refusal::TooLarge { .. } => parts(
             StatusCode::PAYLOAD_TOO_LARGE,
             "file_too_large",

@@ -19,7 +19,7 @@ pub(super) async fn upload(
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
     };
-    let bytes = read_image(&request, payload, limit).await??;
+    let bytes = read_image(&request, payload, limit).await?;
     let checked = check(bytes, limit.tier, limit.max_bytes).await?;
     let image = site.images.upload_free(tier, checked).await?;
     Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))

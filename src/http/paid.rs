@@ -79,7 +79,7 @@ async fn upload_with_token(
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,
     };
-    let bytes = read_image(request, payload, limit).await??;
+    let bytes = read_image(request, payload, limit).await?;
     let checked = check(bytes, limit.tier, limit.max_bytes).await?;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
@@ -93,7 +93,7 @@ async fn read_body(
     counter: &Counter<'_>,
 ) -> Result<Option<Body>, ApiError> {
     let limit = counter.limit();
-    let bytes: Bytes = match read_image(request, payload, limit).await? {
+    let bytes: Bytes = match read_image(request, payload, limit).await {
         Ok(bytes) => bytes,
         Err(Refusal::NoFile) => return Ok(None),
         // Bytes that weren't read to their end have no hash; this one equals no other.

@@ -40,6 +40,9 @@ pub enum Refusal {
         "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type."
     )]
     NoFile,
+    /// The body can't be read. The sentence says what to send instead.
+    #[error("{0}")]
+    BadBody(String),
     /// The file is larger than the tier takes.
     #[error("The image has {bytes} bytes{}; tier {tier} takes {limit}.", if *.at_least { " or more" } else { "" })]
     TooLarge {
