@@ -15,4 +15,5 @@ mod kill;
 mod serve;
 mod strangers;
 mod support;
+mod uploads;
 mod wire;
