@@ -10,6 +10,7 @@
 
 mod architecture;
 mod contract_db;
+mod images;
 mod junk;
 mod kill;
 mod serve;
