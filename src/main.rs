@@ -36,6 +36,8 @@ async fn main() -> ExitCode {
 fn start_logging(level: tracing::Level) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level.into()))
+        // Calls every connection that speaks no HTTP an error; nobody has to act on that.
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
         .with_target("pixtoll", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
