@@ -1,0 +1,414 @@
+//! What the program prints, at its loudest: nothing that is a secret, whatever the clients do.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use pixtoll::clock::{Clock, SystemClock};
+use serde_json::Value;
+
+use crate::support::signing::wallet;
+use crate::support::{Answer, Payment, install_tls, pictures};
+
+const ID: &str = "an-id-that-only-the-payer-knows";
+const KEY: &str = "a-key-that-only-the-payer-knows";
+const SECRET: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4";
+
+/// The ways in which a text may stand in a log.
+fn spellings(secret: &str) -> Vec<(&'static str, String)> {
+    let bytes = secret.as_bytes();
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let mut all = vec![
+        ("as it is", secret.to_owned()),
+        (
+            "in base64",
+            STANDARD.encode(bytes).trim_end_matches('=').to_owned(),
+        ),
+        (
+            "in base64url",
+            URL_SAFE.encode(bytes).trim_end_matches('=').to_owned(),
+        ),
+        ("in hex", hex(bytes)),
+        (
+            "as a list",
+            format!("{bytes:?}").trim_matches(['[', ']']).to_owned(),
+        ),
+    ];
+    let digits = secret.trim_start_matches("0x");
+    if digits.len() >= 32
+        && digits.len().is_multiple_of(2)
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    {
+        let raw: Vec<u8> = (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect();
+        all.push(("without its prefix", digits.to_owned()));
+        all.push((
+            "its bytes in base64",
+            STANDARD.encode(&raw).trim_end_matches('=').to_owned(),
+        ));
+        all.push((
+            "its bytes as a list",
+            format!("{raw:?}").trim_matches(['[', ']']).to_owned(),
+        ));
+    }
+    all
+}
+
+/// How a secret stands in a text, if it does: in any spelling, in any case, or the start of it.
+fn find(text: &str, secret: &str) -> Option<&'static str> {
+    let lower = text.to_lowercase();
+    let there = |part: &str| lower.contains(&part.to_lowercase());
+    let whole = spellings(secret)
+        .into_iter()
+        .find_map(|(name, spelling)| there(&spelling).then_some(name));
+    // A log that cuts a secret in the middle still tells most of it.
+    let start = secret.trim_start_matches("0x").get(..24).is_some_and(there);
+    whole.or(start.then_some("cut"))
+}
+
+#[test]
+fn the_search_finds_a_secret_in_every_spelling() {
+    let log = "INFO pixtoll::http: request request.id=\"0a\" method=POST status=200\n".repeat(50);
+    for secret in [
+        ID,
+        SECRET,
+        "127.0.0.1:54321",
+        &format!("0x{}", "ab1c".repeat(33)),
+    ] {
+        assert_eq!(find(&log, secret), None);
+        for (name, spelling) in spellings(secret) {
+            let middle = log.len() / 2;
+            for planted in [
+                format!("{log}{spelling}"),
+                format!(
+                    "{}{}{}",
+                    &log[..middle],
+                    spelling.to_uppercase(),
+                    &log[middle..]
+                ),
+            ] {
+                assert!(find(&planted, secret).is_some(), "{secret} {name}");
+            }
+        }
+    }
+    assert_eq!(
+        find(&format!("{log}{}…", &SECRET[..30]), SECRET),
+        Some("cut")
+    );
+}
+
+/// The program, running, and all that it has printed.
+struct Program {
+    child: Child,
+    base: String,
+    output: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Program {
+    /// Starts `pixtoll serve --sandbox --log trace` and waits until it listens.
+    fn start(folder: &Path) -> Self {
+        // All held at once, so that the four differ.
+        let listeners: [TcpListener; 4] =
+            std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = listeners
+            .each_ref()
+            .map(|it| it.local_addr().unwrap().to_string());
+        drop(listeners);
+        let [public, admin, facilitator, rpc] = ports;
+        let base = format!("http://{public}");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+            .args(["serve", "--sandbox", "--log", "trace"])
+            .current_dir(folder)
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .env("RUST_LOG", "trace")
+            .env("PIXTOLL_HTTP__LISTEN", &public)
+            .env("PIXTOLL_HTTP__ADMIN_LISTEN", &admin)
+            .env("PIXTOLL_HTTP__BASE_URL", &base)
+            .env("PIXTOLL_PAYMENTS__SANDBOX_LISTEN", &facilitator)
+            .env("PIXTOLL_PAYMENTS__SANDBOX_RPC_LISTEN", &rpc)
+            .env("PIXTOLL_SECRETS__KEY", SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let (listens, is_listening) = std::sync::mpsc::channel();
+        let stdout = child.stdout.take().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let readers = vec![
+            collect(stdout, Arc::clone(&output), Some(listens)),
+            collect(stderr, Arc::clone(&output), None),
+        ];
+        if is_listening.recv().is_err() {
+            let said = String::from_utf8_lossy(&output.lock().unwrap()).into_owned();
+            panic!("it did not start: {said}");
+        }
+        Self {
+            child,
+            base,
+            output,
+            readers,
+        }
+    }
+
+    /// Stops it as an operator would; everything that it ever printed.
+    fn stop(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        for reader in std::mem::take(&mut self.readers) {
+            reader.join().unwrap();
+        }
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Already gone, unless a test failed.
+        let _: std::io::Result<()> = self.child.kill();
+    }
+}
+
+/// Keeps what a pipe says, and tells once the last line of the greeting has come.
+fn collect(
+    mut pipe: impl Read + Send + 'static,
+    output: Arc<Mutex<Vec<u8>>>,
+    greeted: Option<std::sync::mpsc::Sender<()>>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut greeted = greeted;
+        let mut buffer = [0; 4096];
+        loop {
+            let length = pipe.read(&mut buffer).unwrap_or(0);
+            if length == 0 {
+                return;
+            }
+            let mut output = output.lock().unwrap();
+            output.extend(&buffer[..length]);
+            if String::from_utf8_lossy(&output).contains("/api/free\n")
+                && let Some(greeted) = greeted.take()
+            {
+                greeted.send(()).unwrap();
+            }
+        }
+    })
+}
+
+/// Somebody who pays, and remembers what nobody else may learn.
+struct Client {
+    base: String,
+    http: reqwest::Client,
+    secrets: Vec<(String, String)>,
+}
+
+impl Client {
+    fn of(program: &Program) -> Self {
+        Self {
+            base: program.base.clone(),
+            http: crate::support::client_from("127.0.0.1"),
+            secrets: vec![
+                ("the master key".to_owned(), SECRET.to_owned()),
+                ("the payment id".to_owned(), ID.to_owned()),
+                ("the Idempotency-Key".to_owned(), KEY.to_owned()),
+            ],
+        }
+    }
+
+    fn learn(&mut self, what: &str, secret: impl Into<String>) {
+        self.secrets.push((what.to_owned(), secret.into()));
+    }
+
+    async fn post(&mut self, path: &str, headers: &[(&str, String)], body: Vec<u8>) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.body(body).send().await.unwrap();
+        let answer = Answer::of(response).await;
+        let said: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
+        for field in ["token", "deleteToken"] {
+            if let Some(secret) = said[field].as_str() {
+                self.learn(field, secret);
+            }
+        }
+        answer
+    }
+
+    /// A payment for what `path` sells; all of it is secret.
+    async fn sign(&mut self, path: &str, number: u8) -> Payment {
+        let challenge = self.post(path, &[], vec![]).await;
+        let payment = Payment::answering(&challenge, path, &wallet(number), SystemClock.now());
+        let payment = payment
+            .with_id(&format!("{ID}-{number}"))
+            .with_idempotency_key(&format!("{KEY}-{number}"));
+        let ticket = payment.extensions["pixtoll"]["info"]["ticket"]
+            .as_str()
+            .unwrap();
+        self.learn("the ticket", ticket);
+        self.learn("the signature", payment.signature.to_string());
+        self.learn("the nonce", payment.authorization.nonce.to_string());
+        self.learn("the header", payment.header());
+        self.learn("the header of version 1", payment.as_v1().header());
+        payment
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_is_printed_at_the_loudest_level() {
+    install_tls();
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let mut client = Client::of(&program);
+    let png = || ("content-type", "image/png".to_owned());
+    let picture = pictures::png(6, 5);
+
+    let free = client.post("/api/free", &[png()], picture.clone()).await;
+    assert_eq!(free.status, 200, "{}", free.text());
+
+    let payment = client.sign("/api/upload/token", 1).await;
+    let bought = client.post(&payment.path, &payment.headers(), vec![]).await;
+    let token = bought.token();
+    let again = client.post(&payment.path, &payment.headers(), vec![]).await;
+    assert_eq!(again.token(), token);
+    let with_token = [png(), ("X-Upload-Token", token.clone())];
+    let broken = client
+        .post("/api/upload", &with_token, b"no image".to_vec())
+        .await;
+    assert_eq!(broken.status, 415);
+    let used = client
+        .post("/api/upload", &with_token, picture.clone())
+        .await;
+    assert_eq!(used.status, 200, "{}", used.text());
+    let twice = client
+        .post("/api/upload", &with_token, pictures::png(9, 9))
+        .await;
+    assert_eq!(twice.error(), "token_used");
+
+    let direct = client.sign("/api/upload/permanent", 2).await;
+    let mut headers = direct.headers();
+    headers.push(png());
+    let uploaded = client.post(&direct.path, &headers, picture.clone()).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let other = client
+        .post(&direct.path, &headers, pictures::png(9, 9))
+        .await;
+    assert_eq!(other.error(), "idempotency_conflict");
+
+    // What goes wrong, in many ways; the secrets are where they don't belong as well.
+    let spoilt = client.sign("/api/upload/token", 3).await;
+    let mut forged = spoilt.clone();
+    forged.sign_by(&wallet(4));
+    client.learn("a forged signature", forged.signature.to_string());
+    let header = spoilt.header();
+    let secret_paths = [
+        token.clone(),
+        SECRET.to_owned(),
+        spoilt.signature.to_string(),
+    ];
+    for (path, headers) in [
+        (spoilt.path.as_str(), forged.headers()),
+        ("/api/upload/token/permanent", spoilt.headers()),
+        (
+            "/api/upload/year",
+            vec![("PAYMENT-SIGNATURE", header[..header.len() / 2].to_owned())],
+        ),
+        (
+            "/api/upload/year",
+            vec![("PAYMENT-SIGNATURE", spoilt.as_v1().header())],
+        ),
+        (
+            "/api/upload/year",
+            vec![
+                ("X-PAYMENT", spoilt.as_v1().header()),
+                ("PAYMENT-SIGNATURE", header.clone()),
+            ],
+        ),
+        (
+            "/api/upload",
+            vec![
+                ("X-Upload-Token", token.clone()),
+                ("PAYMENT-SIGNATURE", header.clone()),
+            ],
+        ),
+        ("/api/upload", vec![("X-Upload-Token", format!("{token}0"))]),
+        (
+            "/api/upload/token",
+            vec![
+                ("Idempotency-Key", format!("{KEY}{}", "x".repeat(200))),
+                ("PAYMENT-SIGNATURE", header.clone()),
+            ],
+        ),
+    ] {
+        let answer = client.post(path, &headers, vec![]).await;
+        assert!(answer.status >= 400, "{path}: {}", answer.text());
+    }
+    for secret in &secret_paths {
+        for path in [
+            format!("/api/upload/{secret}"),
+            format!("/api/nothing/{secret}?token={secret}"),
+            format!("/{secret}"),
+            format!("/api/upload/token?images={secret}"),
+        ] {
+            assert!(client.post(&path, &[], vec![]).await.status >= 400);
+        }
+    }
+    // Copied from the chain, and used where it was not bought.
+    let stranger = payment.copied_from_the_chain();
+    let known = client
+        .post("/api/upload/token", &stranger.headers(), vec![])
+        .await;
+    assert_eq!(known.error(), "payment_known");
+    // A payment that this client spends elsewhere first.
+    let late = client.sign("/api/upload/token", 5).await;
+    let drained = client
+        .post(&late.path, &late.as_v1().headers(), vec![])
+        .await;
+    assert_eq!(drained.status, 200, "{}", drained.text());
+    let own_port = raw_request(&program.base);
+    client.learn("the client's address", own_port);
+
+    let output = program.stop();
+    assert!(
+        output.contains("a payment moved") && output.contains("request.id"),
+        "{output}"
+    );
+    assert!(output.lines().count() > 40, "{output}");
+    // Garbage is no error: whoever sends it would fill the log, and call somebody out.
+    assert!(!output.contains("ERROR"), "{output}");
+    for (what, secret) in &client.secrets {
+        let found = find(&output, secret);
+        assert_eq!(found, None, "{what} is in the log");
+        let planted = format!("{output}\nDEBUG pixtoll: oops {secret}");
+        assert!(find(&planted, secret).is_some());
+    }
+    assert!(client.secrets.len() > 25);
+}
+
+/// A request over a connection whose end is known; the client's address.
+fn raw_request(base: &str) -> String {
+    use std::io::Write;
+    let mut line = std::net::TcpStream::connect(base.trim_start_matches("http://")).unwrap();
+    let address = line.local_addr().unwrap().to_string();
+    line.write_all(
+        b"POST /api/free HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    )
+    .unwrap();
+    let mut answer = String::new();
+    line.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("no_file"), "{answer}");
+    line = std::net::TcpStream::connect(base.trim_start_matches("http://")).unwrap();
+    line.write_all(b"\x16\x03\x01 no HTTP\r\n\r\n").unwrap();
+    line.read_to_string(&mut answer).ok();
+    address
+}
