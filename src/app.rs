@@ -380,11 +380,26 @@ fn load_key(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result
             if !path.exists() {
                 write_key(path, randomness)?;
             }
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{} can't be read", path.display()))?;
-            parse_secret_key(text.trim())
-                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+            read_key(path)
         }
+    }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<SecretKey> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    parse_secret_key(text.trim()).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}
+
+/// The key, for commands beside a server: none is made where there is none.
+///
+/// # Errors
+/// When its file can't be read, or holds no key.
+pub fn find_key(source: &SecretKeySource) -> anyhow::Result<Option<SecretKey>> {
+    match source {
+        SecretKeySource::Given(key) => Ok(Some(key.clone())),
+        SecretKeySource::FileUnderData(path) if path.exists() => read_key(path).map(Some),
+        SecretKeySource::FileUnderData(_) => Ok(None),
     }
 }
 

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use super::ServeArgs;
-use crate::app::{open_database_beside, stamps};
+use crate::app::{find_key, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, load};
@@ -17,7 +17,8 @@ use crate::db::{Db, audit, deployment, grants, images, payments as rows};
 use crate::model::payment::Payment;
 use crate::money::AtomicAmount;
 use crate::networks;
-use crate::payments::ledger::{ChainSide, Report, check};
+use crate::payments::ledger::{ChainSide, Report, check, find_foreign_tokens};
+use crate::secrets::SecretKey;
 
 /// `pixtoll ledger …`. Works beside a running server.
 #[derive(Debug, clap::Args)]
@@ -91,13 +92,23 @@ async fn run_check(
             pay_to: *pay_to,
             first_block: *first_block,
         });
-    let report = check(db, SystemClock.now(), side).await?;
+    let mut report = check(db, SystemClock.now(), side).await?;
+    if let Some(key) = stamped_key(config, db).await? {
+        report.rules += 1;
+        report.broken.extend(find_foreign_tokens(db, &key).await?);
+    }
     print_report(&report, out)?;
     Ok(if report.is_balanced() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The key that the database is stamped with, where this command was given it.
+async fn stamped_key(config: &Config, db: &Db) -> anyhow::Result<Option<SecretKey>> {
+    let stamped = deployment::find(db, stamps::KEY).await?;
+    Ok(find_key(&config.secrets_key)?.filter(|key| stamped == Some(key.fingerprint())))
 }
 
 /// The chain, the recipient and the first block that the database is stamped with, so that no flag is
@@ -186,10 +197,7 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    // Addresses are kept in their checksummed spelling.
-    let what = what
-        .parse::<Address>()
-        .map_or_else(|_| what.to_owned(), |address| address.to_string());
+    let what = canonical(what);
     let found = rows::search(db, &what).await?;
     if found.is_empty() {
         writeln!(out, "no payment has this id, transaction, image or payer")?;
@@ -199,6 +207,18 @@ async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitC
         show_one(db, payment, out).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is looked for as the ledger spells it: addresses checksummed, ids and hashes in lower case.
+/// The ids of images are shorter, and their case counts.
+fn canonical(what: &str) -> String {
+    if let Ok(address) = what.parse::<Address>() {
+        return address.to_string();
+    }
+    if what.parse::<B256>().is_ok() {
+        return what.to_ascii_lowercase();
+    }
+    what.to_owned()
 }
 
 async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {

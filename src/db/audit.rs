@@ -110,6 +110,59 @@ const RULES: &[Rule] = &[
               FROM payment_ids i JOIN payments p ON p.id = i.payment_id \
               WHERE p.payer <> i.payer AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
+    Rule {
+        says: "a paid image fits what its grant allows",
+        sql: "SELECT i.id AS row_key, 'tier ' || i.tier || ', ' || i.size_bytes || ' bytes on a grant of tier ' \
+              || g.tier AS detail FROM images i JOIN grants g ON g.payment_id = i.payment_id \
+              WHERE i.published_ms IS NOT NULL AND (i.tier <> g.tier OR i.size_bytes > g.max_bytes) \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "the image that a payment names is its own",
+        sql: "SELECT p.id AS row_key, 'image ' || i.id || ' of ' || COALESCE(i.payment_id, 'no payment') AS detail \
+              FROM payments p JOIN images i ON i.id = p.image_id \
+              WHERE (i.payment_id IS NULL OR i.payment_id <> p.id) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a payment that ended holds no pending image",
+        sql: "SELECT p.id AS row_key, p.state || ', and image ' || i.id || ' is pending' AS detail \
+              FROM payments p JOIN images i ON i.id = p.image_id WHERE i.state = 'pending' \
+              AND p.state NOT IN ('received', 'verified', 'settling', 'unknown') AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "only settled payments are owed",
+        sql: "SELECT id AS row_key, state || ', and owed' AS detail FROM payments WHERE owed IS NOT NULL \
+              AND state NOT IN ('settled', 'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        // A facilitator's word settles only what was written down before it was asked (rule 9), and
+        // not a dear tier (rule 13).
+        says: "a facilitator proves what it was asked to settle, and no dear payment",
+        sql: "SELECT id AS row_key, 'proven by the facilitator, ' || confirmations || ' confirmations wanted' \
+              || CASE WHEN settle_called_ms IS NULL THEN ', settle was not called' ELSE '' END AS detail \
+              FROM payments WHERE state = 'settled' AND proven_by <> 'chain' \
+              AND (confirmations > 0 OR settle_called_ms IS NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "what the chain proved names its log",
+        sql: "SELECT id AS row_key, 'proven by the chain without a log' AS detail FROM payments \
+              WHERE state = 'settled' AND proven_by = 'chain' AND log_index IS NULL AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an upload is settled for bytes that it is bound to",
+        sql: "SELECT id AS row_key, state || ', and bound to no bytes' AS detail FROM payments \
+              WHERE kind = 'upload' AND settle_called_ms IS NOT NULL AND body_sha256 IS NULL AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an id proves the payment that it stands for",
+        sql: "SELECT i.id_hash AS row_key, 'no such proof of payment ' || i.payment_id AS detail \
+              FROM payment_ids i LEFT JOIN payment_proofs p ON p.payment_id = i.payment_id \
+              AND p.kind = 'id' AND p.hash = i.id_hash WHERE p.payment_id IS NULL AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
 ];
 
 /// Everything that breaks a rule, with the rule.
@@ -158,6 +211,31 @@ const PAGE_SETTLED: &str = concat!(
     payment_columns!(),
     " FROM payments WHERE state = 'settled' AND id > $1 ORDER BY id LIMIT 500"
 );
+
+/// The token of a grant, as far as the database knows it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct TokenRow {
+    /// The payment.
+    pub payment_id: String,
+    /// Which token of the payment is the valid one.
+    pub serial: i64,
+    /// SHA-256 of that token.
+    pub token_hash: String,
+}
+
+/// Tokens after `last_id`, in order of their payments' ids: a page of at most 500.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn page_tokens(db: &Db, last_id: &str) -> Result<Vec<TokenRow>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_as(PAGE_TOKENS)
+        .bind(last_id)
+        .fetch_all(pool)
+        .await)?)
+}
+
+const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash FROM grants \
+    WHERE payment_id > $1 ORDER BY payment_id LIMIT 500";
 
 /// A settled payment whose goods wait for someone.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -244,6 +322,7 @@ const RESOLVE: &str = "UPDATE payments SET resolution = $2, resolved_ms = $3 \
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("audit::PAGE_SETTLED", PAGE_SETTLED),
+    ("audit::PAGE_TOKENS", PAGE_TOKENS),
     ("audit::FIND_OWED", FIND_OWED),
     ("audit::LOAD_DETAIL", LOAD_DETAIL),
     ("audit::RESOLVE", RESOLVE),

@@ -13,6 +13,7 @@ mod contract_db;
 mod images;
 mod junk;
 mod kill;
+mod ledger_check;
 mod logs;
 mod serve;
 mod strangers;

@@ -1,0 +1,569 @@
+//! `pixtoll ledger`: a good ledger balances, each way of breaking it is found and named, and a person
+//! can see and settle what is owed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pixtoll::db::{Db, audit, statements};
+
+use crate::support::database::{execute, texts};
+use crate::support::proxy::Fault;
+use crate::support::{Payment, TestApp, pictures, signing};
+
+/// Runs the command as an operator does, on the app's database; its exit code and its output.
+async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+        .env_clear()
+        .current_dir(app.folder())
+        .env("PIXTOLL_DATABASE__URL", app.database_url())
+        .env("PIXTOLL_SECRETS__KEY", "42".repeat(32))
+        .args(["ledger", "--sandbox"])
+        .args(args)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), format!("{text}{log}"))
+}
+
+/// What a good ledger holds, by name.
+struct Ledger {
+    app: TestApp,
+    /// A token that was not used.
+    token: String,
+    /// Another one, bound to an id, that published an image.
+    used: String,
+    used_image: String,
+    /// An upload that was paid directly.
+    upload: String,
+    upload_image: String,
+    /// A dear tier, which the chain had to prove.
+    dear: String,
+    /// Not verified yet.
+    received: String,
+    rejected: String,
+    free_image: String,
+}
+
+async fn pay(app: &TestApp, payment: &Payment) -> String {
+    let paid = app.pay(payment).await;
+    assert_eq!(paid.status, 200, "{}", paid.text());
+    payment.ledger_id().to_string()
+}
+
+/// Builds it through the front door.
+async fn good_ledger() -> Ledger {
+    let app = TestApp::spawn().await;
+    let token = pay(&app, &app.sign_for("year").await).await;
+    let with_id = app.sign_for("year").await.with_id("an-id-of-16-chars");
+    let used = pay(&app, &with_id).await;
+    let secret = app.pay(&with_id).await.token();
+    let used_image = app
+        .upload_with(&secret, pictures::png(8, 8))
+        .await
+        .field("id");
+    let direct = app.sign_at("/api/upload/year").await;
+    let uploaded = app.pay_with(&direct, &pictures::png(9, 9)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let dear = pay(&app, &app.sign_for("permanent").await).await;
+    let waiting = app.sign_for("year").await;
+    app.facilitator
+        .always("verify", Fault::Instead(503, String::new()));
+    assert_eq!(app.pay(&waiting).await.status, 503);
+    app.facilitator.mend();
+    let bad = app.sign_for("year").await;
+    let refusal = r#"{"isValid": false, "invalidReason": "invalid_payload"}"#;
+    app.facilitator
+        .next("verify", Fault::Instead(200, refusal.to_owned()));
+    assert_eq!(app.pay(&bad).await.status, 402);
+    let free_image = app.upload_free(pictures::png(7, 7)).await.field("id");
+    Ledger {
+        token,
+        used,
+        used_image,
+        upload: direct.ledger_id().to_string(),
+        upload_image: uploaded.field("id"),
+        dear,
+        received: waiting.ledger_id().to_string(),
+        rejected: bad.ledger_id().to_string(),
+        free_image,
+        app,
+    }
+}
+
+/// One way to break one rule.
+struct Case {
+    rule: &'static str,
+    /// The key that the command has to name.
+    key: String,
+    /// The table that is broken, and put back from a copy.
+    table: &'static str,
+    sql: Vec<String>,
+}
+
+fn case(rule: &'static str, key: &str, table: &'static str, sql: &str) -> Case {
+    Case {
+        rule,
+        key: key.to_owned(),
+        table,
+        sql: vec![sql.to_owned()],
+    }
+}
+
+/// Sets columns of one payment.
+fn of_payment(rule: &'static str, key: &str, set: &str) -> Case {
+    let sql = format!("UPDATE payments SET {set} WHERE id = '{key}'");
+    case(rule, key, "payments", &sql)
+}
+
+/// Sets columns of one grant.
+fn of_grant(rule: &'static str, key: &str, set: &str) -> Case {
+    let sql = format!("UPDATE grants SET {set} WHERE payment_id = '{key}'");
+    case(rule, key, "grants", &sql)
+}
+
+fn of_image(rule: &'static str, key: &str, set: &str) -> Case {
+    let sql = format!("UPDATE images SET {set} WHERE id = '{key}'");
+    case(rule, key, "images", &sql)
+}
+
+fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
+    vec![
+        case(
+            "every settled payment has exactly one grant",
+            &ledger.token,
+            "grants",
+            &format!("DELETE FROM grants WHERE payment_id = '{}'", ledger.token),
+        ),
+        of_payment(
+            "nothing is granted without a settled payment",
+            &ledger.token,
+            "state = 'failed'",
+        ),
+        of_grant(
+            "a grant counts the images that it published",
+            &ledger.token,
+            "used = 1",
+        ),
+        of_grant(
+            "a grant has the terms of its payment",
+            &ledger.token,
+            "max_bytes = max_bytes + 1",
+        ),
+        of_grant(
+            "a token is derived from its payment",
+            &ledger.token,
+            "token_hash = 'another'",
+        ),
+        of_image(
+            "every paid image names exactly one grant",
+            &ledger.free_image,
+            &format!("payment_id = '{}'", ledger.rejected),
+        ),
+        of_image(
+            "an image is published exactly when it is or was public",
+            &ledger.used_image,
+            "state = 'discarded'",
+        ),
+        of_image(
+            "a paid image fits what its grant allows",
+            &ledger.used_image,
+            "tier = 'permanent'",
+        ),
+    ]
+}
+
+fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
+    let free = &ledger.free_image;
+    vec![
+        of_payment(
+            "a settled payment names its transfer",
+            &ledger.token,
+            "proven_by = NULL",
+        ),
+        of_payment(
+            "nothing is stuck beyond its deadline",
+            &ledger.received,
+            "valid_before = '1000'",
+        ),
+        of_payment(
+            "an open payment is watched",
+            &ledger.received,
+            "next_look_ms = NULL",
+        ),
+        of_payment(
+            "a state is one that pixtoll writes",
+            &ledger.received,
+            "state = 'paid'",
+        ),
+        of_payment(
+            "the image that a payment names is its own",
+            &ledger.upload,
+            &format!("image_id = '{free}'"),
+        ),
+        of_payment(
+            "only settled payments are owed",
+            &ledger.rejected,
+            "owed = 'x'",
+        ),
+        of_payment(
+            "a facilitator proves what it was asked to settle, and no dear payment",
+            &ledger.dear,
+            "proven_by = 'facilitator'",
+        ),
+        of_payment(
+            "a facilitator proves what it was asked to settle, and no dear payment",
+            &ledger.token,
+            "settle_called_ms = NULL",
+        ),
+        of_payment(
+            "what the chain proved names its log",
+            &ledger.dear,
+            "log_index = NULL",
+        ),
+        of_payment(
+            "an upload is settled for bytes that it is bound to",
+            &ledger.upload,
+            "body_sha256 = NULL",
+        ),
+        of_payment(
+            "a settled payment is what its payer signed",
+            &ledger.token,
+            "valid_before = '1900000000'",
+        ),
+        of_payment(
+            "a settled payment is what its payer signed",
+            &ledger.used,
+            "pay_to = '0x0000000000000000000000000000000000000001'",
+        ),
+    ]
+}
+
+/// Those that need more than one statement, or another key than that of a row.
+async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
+    let (db, used) = (ledger.app.db(), &ledger.used);
+    let ids = texts(db, "SELECT id_hash FROM payment_ids").await;
+    let mut twins = [&ledger.token, used];
+    twins.sort();
+    let without_check = match db {
+        Db::Sqlite(_) => "PRAGMA ignore_check_constraints = ON",
+        Db::Postgres(_) => "ALTER TABLE grants DROP CONSTRAINT grants_check",
+    };
+    vec![
+        case(
+            "a transfer settles one payment",
+            twins[0],
+            "payments",
+            &format!(
+                "UPDATE payments SET transaction_hash = '0x{}', log_index = NULL WHERE id IN ('{}', '{used}')",
+                "22".repeat(32),
+                ledger.token
+            ),
+        ),
+        Case {
+            rule: "a grant has at most its uses",
+            key: used.clone(),
+            table: "grants",
+            sql: vec![
+                without_check.to_owned(),
+                format!("UPDATE payments SET uses = 0 WHERE id = '{used}'"),
+                format!("UPDATE grants SET uses = 0 WHERE payment_id = '{used}'"),
+            ],
+        },
+        Case {
+            rule: "a payment that ended holds no pending image",
+            key: ledger.upload.clone(),
+            table: "images",
+            sql: vec![
+                format!(
+                    "UPDATE grants SET used = 0 WHERE payment_id = '{}'",
+                    ledger.upload
+                ),
+                format!(
+                    "UPDATE images SET state = 'pending', published_ms = NULL WHERE id = '{}'",
+                    ledger.upload_image
+                ),
+            ],
+        },
+        case(
+            "one payment stands behind an id",
+            &ids[0],
+            "payment_ids",
+            "UPDATE payment_ids SET payer = '0x00'",
+        ),
+        case(
+            "an id proves the payment that it stands for",
+            &ids[0],
+            "payment_proofs",
+            "DELETE FROM payment_proofs WHERE kind = 'id'",
+        ),
+    ]
+}
+
+/// The tables that cases change, in the order in which they can be filled.
+const TABLES: [&str; 5] = [
+    "payments",
+    "payment_proofs",
+    "payment_ids",
+    "grants",
+    "images",
+];
+
+async fn keep_copies(db: &Db) {
+    for table in TABLES {
+        execute(
+            db,
+            &format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}"),
+        )
+        .await;
+    }
+}
+
+async fn put_back(db: &Db) {
+    for table in TABLES.iter().rev() {
+        execute(db, &format!("DELETE FROM {table}")).await;
+    }
+    for table in TABLES {
+        execute(
+            db,
+            &format!("INSERT INTO {table} SELECT * FROM kept_{table}"),
+        )
+        .await;
+    }
+}
+
+/// Carries out statements on one connection: what they switch off is off for all of them.
+async fn break_by(db: &Db, statements: &[String]) {
+    let sql = sqlx::AssertSqlSafe(statements.join(";\n"));
+    match db {
+        Db::Sqlite(pool) => {
+            // A connection of its own, which is not given back with its checks off.
+            let mut connection = pool.acquire().await.unwrap().detach();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        Db::Postgres(pool) => {
+            sqlx::raw_sql(sql).execute(pool).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_broken_rule_is_found_and_its_row_is_named() {
+    let ledger = good_ledger().await;
+    let app = &ledger.app;
+    let (code, good) = pixtoll(app, &["check", "--offline"]).await;
+    assert_eq!(code, 0, "{good}");
+    assert!(
+        good.contains("4 payments settled for 1030000 atomic units"),
+        "{good}"
+    );
+    assert!(good.contains("the chain was not asked"), "{good}");
+    keep_copies(app.db()).await;
+    let mut cases = cases_of_grants(&ledger);
+    cases.extend(cases_of_payments(&ledger));
+    cases.extend(odd_cases(&ledger).await);
+    let mut tested = BTreeSet::new();
+    for case in &cases {
+        break_by(app.db(), &case.sql).await;
+        let (code, text) = pixtoll(app, &["check", "--offline"]).await;
+        assert_eq!(code, 1, "{}: {text}", case.rule);
+        let broken: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("BROKEN"))
+            .collect();
+        let named = format!("BROKEN: {}: {}: ", case.rule, case.key);
+        assert_eq!(broken.len(), 1, "{} in {}: {text}", case.rule, case.table);
+        assert!(broken[0].starts_with(&named), "{named} is not in {text}");
+        tested.insert(case.rule);
+        put_back(app.db()).await;
+    }
+    let rules: BTreeSet<&str> = statements()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !name.contains("::"))
+        .collect();
+    assert_eq!(rules.len(), audit::rule_count());
+    let untested: Vec<_> = rules.difference(&tested).collect();
+    assert!(
+        untested.is_empty(),
+        "rules that no case breaks: {untested:?}"
+    );
+    for table in TABLES {
+        execute(app.db(), &format!("DROP TABLE kept_{table}")).await;
+    }
+    let (code, text) = pixtoll(app, &["check"]).await;
+    assert_eq!(code, 0, "{text}");
+}
+
+#[tokio::test]
+async fn the_sum_is_compared_with_the_chain_and_orphans_are_listed() {
+    let ledger = good_ledger().await;
+    let app = &ledger.app;
+    let (code, good) = pixtoll(app, &["check"]).await;
+    assert_eq!(code, 0, "{good}");
+    assert!(
+        good.contains("the chain moved 1030000 atomic units to us"),
+        "{good}"
+    );
+    assert!(!good.contains("orphan"), "{good}");
+    // Somebody sends us money that buys nothing: it is listed, and nobody's fault.
+    let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
+    let giver = signing::wallet(9).address();
+    let gift = app
+        .chain
+        .send(giver, pay_to, alloy_primitives::U256::from(7));
+    let gift = gift.await.unwrap();
+    let (code, text) = pixtoll(app, &["check"]).await;
+    assert_eq!(code, 0, "{text}");
+    let orphan = format!("orphan: 7 from {giver} in transaction {gift}");
+    assert!(text.contains(&orphan), "{text}");
+    assert!(text.contains("1030007 atomic units to us"), "{text}");
+    // A settlement that the chain doesn't show; each of these is another way to lie about it.
+    let forged = "0x".to_owned() + &"33".repeat(32);
+    let token = &ledger.token;
+    let was = texts(
+        app.db(),
+        &format!("SELECT transaction_hash FROM payments WHERE id = '{token}'"),
+    )
+    .await;
+    for transaction in [forged, gift.to_string()] {
+        let set = |hash: &str| {
+            format!("UPDATE payments SET transaction_hash = '{hash}' WHERE id = '{token}'")
+        };
+        execute(app.db(), &set(&transaction)).await;
+        let (code, text) = pixtoll(app, &["check"]).await;
+        assert_eq!(code, 1, "{text}");
+        let named = format!("BROKEN: every settled payment is a transfer on the chain: {token}: ");
+        assert!(text.contains(&named), "{text}");
+        execute(app.db(), &set(&was[0])).await;
+    }
+    app.node.node(crate::support::proxy::NodeFault {
+        down: true,
+        ..Default::default()
+    });
+    let (code, text) = pixtoll(app, &["check"]).await;
+    assert_eq!(code, 1, "an unanswered question is no proof: {text}");
+    app.node.mend();
+}
+
+#[tokio::test]
+async fn what_is_owed_is_listed_shown_and_resolved_once() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    // Refused at settle, and executed all the same by somebody who had seen it.
+    app.facilitator
+        .next("settle", Fault::refusal(200, "insufficient_funds"));
+    assert_eq!(app.pay(&payment).await.status, 402);
+    let (code, text) = pixtoll(&app, &["owed"]).await;
+    assert_eq!((code, text.trim()), (0, "0 payments are owed"));
+    let transaction = app
+        .chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap()
+        .to_string();
+    app.advance(Duration::from_secs(3));
+    app.reconcile().await;
+    let id = payment.ledger_id().to_string();
+    let payer = payment.authorization.from.to_string();
+    let (code, text) = pixtoll(&app, &["owed"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains(&format!("{id} 0.01 USDC tier year by {payer}")),
+        "{text}"
+    );
+    assert!(text.contains("1 payments are owed"), "{text}");
+    let upper = transaction.replace("0x", "").to_uppercase();
+    for what in [
+        id.clone(),
+        id.to_uppercase(),
+        transaction.clone(),
+        format!("0x{upper}"),
+        payer.clone(),
+        payer.to_lowercase(),
+        format!("0x{}", payer.replace("0x", "").to_uppercase()),
+    ] {
+        let (code, text) = pixtoll(&app, &["show", &what]).await;
+        assert_eq!(code, 0, "{what}: {text}");
+        for line in [
+            format!("payment {id}"),
+            "state        settled".to_owned(),
+            format!("transaction  {transaction}, proven by chain"),
+            "owed         the money moved after the payment was given up".to_owned(),
+            "grant        0 of 1 uploads used".to_owned(),
+        ] {
+            assert!(text.contains(&line), "{what}: no {line:?} in {text}");
+        }
+        for secret in [payment.signature.to_string(), payment.header()] {
+            assert!(!text.contains(&secret), "{text}");
+        }
+    }
+    let (code, _) = pixtoll(&app, &["show", "nothing"]).await;
+    assert_eq!(code, 1);
+    for args in [
+        &["resolve", &id][..],
+        &["resolve", &id, "--note", " "],
+        &["resolve", "nothing", "--note", "refunded"],
+    ] {
+        let (code, text) = pixtoll(&app, args).await;
+        assert_ne!(code, 0, "{args:?}: {text}");
+    }
+    let resolve = ["resolve", &id, "--note", "refunded by hand"];
+    assert_eq!(pixtoll(&app, &resolve).await.0, 0);
+    assert_eq!(pixtoll(&app, &resolve).await.0, 1, "once");
+    assert!(
+        pixtoll(&app, &["owed"])
+            .await
+            .1
+            .contains("0 payments are owed")
+    );
+    let (_, text) = pixtoll(&app, &["show", &id]).await;
+    assert!(text.contains("resolved     refunded by hand"), "{text}");
+    assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
+}
+
+#[tokio::test]
+async fn an_image_leads_to_its_payment() {
+    let ledger = good_ledger().await;
+    for (image, payment) in [
+        (&ledger.used_image, &ledger.used),
+        (&ledger.upload_image, &ledger.upload),
+    ] {
+        let (code, text) = pixtoll(&ledger.app, &["show", image]).await;
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains(&format!("payment {payment}")), "{text}");
+        assert!(
+            text.contains(&format!("image        {image} (live)")),
+            "{text}"
+        );
+        assert!(text.contains("grant        1 of 1 uploads used"), "{text}");
+    }
+    let (code, text) = pixtoll(&ledger.app, &["show", &ledger.free_image]).await;
+    assert_eq!(code, 1, "{text}");
+}
+
+#[tokio::test]
+async fn another_key_than_the_database_was_made_with_is_not_held_against_its_tokens() {
+    let app = TestApp::spawn().await;
+    pay(&app, &app.sign_for("year").await).await;
+    // Another key, and none at all where the database is a file beside which one could lie.
+    for key in [Some("43".repeat(32)), None] {
+        if key.is_none() && !app.database_url().starts_with("sqlite:") {
+            continue;
+        }
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+            .env_clear()
+            .current_dir(app.folder())
+            .env("PIXTOLL_DATABASE__URL", app.database_url())
+            .envs(key.map(|key| ("PIXTOLL_SECRETS__KEY", key)))
+            .args(["ledger", "--sandbox", "check", "--offline"])
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+    }
+    let made = app.folder().join("secrets.key").exists();
+    assert!(!made, "a command makes no key");
+}
