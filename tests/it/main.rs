@@ -10,12 +10,15 @@
 
 mod architecture;
 mod contract_db;
+mod faults;
 mod images;
 mod junk;
 mod kill;
 mod ledger_check;
 mod logs;
+mod pay;
 mod serve;
+mod states;
 mod strangers;
 mod support;
 mod uploads;

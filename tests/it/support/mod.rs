@@ -3,6 +3,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod database;
+pub(crate) mod expect;
 pub(crate) mod pictures;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -310,6 +311,42 @@ impl TestApp {
     /// How many rows a table has.
     pub(crate) async fn rows(&self, table: &str) -> i64 {
         database::count(self.db(), table).await
+    }
+
+    /// Presents the same request many times at once.
+    pub(crate) async fn pay_at_once(&self, copies: &[Payment], body: Option<&[u8]>) -> Vec<Answer> {
+        let requests = copies
+            .iter()
+            .map(|copy| self.send_payment(&copy.path, copy, body.map(<[u8]>::to_vec)));
+        futures_util::future::join_all(requests).await
+    }
+
+    /// Returns when the ledger has the payment in this state.
+    pub(crate) async fn until(&self, payment: &Payment, state: &str) {
+        while self.state_of(payment).await.as_deref() != Some(state) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reconciles over and over, with three seconds between, until the payment is in this state.
+    pub(crate) async fn reconcile_until(&self, payment: &Payment, state: &str) {
+        for _ in 0..200 {
+            if self.state_of(payment).await.as_deref() == Some(state) {
+                return;
+            }
+            self.advance(Duration::from_secs(3));
+            self.reconcile().await;
+        }
+        panic!("{:?} never became {state}", self.state_of(payment).await);
+    }
+
+    /// Puts a payment back to where a process left it that died then.
+    pub(crate) async fn rewind(&self, payment: &Payment, columns: &str) {
+        let id = payment.ledger_id();
+        let text =
+            format!("UPDATE payments SET attempt = attempt + 1, {columns} WHERE id = '{id}'");
+        let changed = database::execute(self.db(), &text).await;
+        assert_eq!(changed, 1);
     }
 
     /// The transfers to us that the chain shows.

@@ -56,11 +56,13 @@ pub(crate) struct NodeFault {
     pub(crate) skew: i64,
 }
 
+/// What a proxy is told and has seen.
 #[derive(Default)]
 struct Script {
     next: HashMap<String, VecDeque<Fault>>,
     always: HashMap<String, Fault>,
     calls: HashMap<String, usize>,
+    answers: HashMap<String, usize>,
     bodies: Vec<(String, Value)>,
     node: NodeFault,
 }
@@ -68,12 +70,14 @@ struct Script {
 pub(crate) struct Proxy {
     pub(crate) url: String,
     script: Arc<Mutex<Script>>,
+    arrivals: Arc<Notify>,
     handle: actix_web::dev::ServerHandle,
 }
 
 struct Forward {
     target: String,
     script: Arc<Mutex<Script>>,
+    arrivals: Arc<Notify>,
     client: reqwest::Client,
 }
 
@@ -83,9 +87,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Arc::new(Mutex::new(Script::default()));
+        let arrivals = Arc::new(Notify::new());
         let forward = web::Data::new(Forward {
             target: target.to_owned(),
             script: Arc::clone(&script),
+            arrivals: Arc::clone(&arrivals),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
         });
         let server = HttpServer::new(move || {
@@ -104,7 +110,20 @@ impl Proxy {
         Self {
             url,
             script,
+            arrivals,
             handle,
+        }
+    }
+
+    /// Returns when so many calls of this name have come.
+    pub(crate) async fn reached(&self, call: &str, count: usize) {
+        loop {
+            let mut arrival = std::pin::pin!(self.arrivals.notified());
+            arrival.as_mut().enable();
+            if self.calls(call) >= count {
+                return;
+            }
+            arrival.await;
         }
     }
 
@@ -152,6 +171,12 @@ impl Proxy {
             .unwrap_or(0)
     }
 
+    /// How many calls of this name were carried out.
+    pub(crate) fn answers(&self, call: &str) -> usize {
+        let script = self.script.lock().unwrap();
+        script.answers.get(call).copied().unwrap_or(0)
+    }
+
     /// How many calls came at all.
     pub(crate) fn all_calls(&self) -> usize {
         self.script.lock().unwrap().calls.values().sum()
@@ -196,6 +221,7 @@ async fn handle(
             script.node.clone(),
         )
     };
+    forward.arrivals.notify_waiters();
     if node.down {
         return HttpResponse::ServiceUnavailable().finish();
     }
@@ -250,6 +276,10 @@ impl Forward {
             .unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
+        {
+            let mut script = self.script.lock().unwrap();
+            *script.answers.entry(name.to_owned()).or_default() += 1;
+        }
         if node.skew == 0 || name != "eth_getBlockByNumber" {
             return (status, text);
         }

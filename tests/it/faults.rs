@@ -1,0 +1,857 @@
+//! What goes wrong at the facilitator, at the chain's node and in the payer's wallet: for each, what the
+//! client is told at every step, and that money moves at most once, and exactly once for goods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::U256;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::support::expect::{failed, invalid, known, pending, unavailable};
+use crate::support::proxy::{Fault, NodeFault};
+use crate::support::{Payment, TestApp, pictures, signing};
+
+const HASH: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
+const NETWORK: &str = "eip155:84532";
+/// Longer than any payment's window and the margin after it.
+const LONG: Duration = Duration::from_secs(400);
+/// Longer than the pause before the reconciler looks first.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Answers of settle after which nobody knows anything: name, status, body.
+fn unclear(app: &TestApp) -> Vec<(&'static str, u16, String)> {
+    let payer = app.wallet.address().to_string();
+    let success = |change: &dyn Fn(&mut Value)| {
+        let mut body =
+            json!({"success": true, "transaction": HASH, "network": NETWORK, "payer": payer});
+        change(&mut body);
+        body.to_string()
+    };
+    let refusal = |reason: &str, transaction: &str| {
+        json!({"success": false, "errorReason": reason, "transaction": transaction, "network": NETWORK})
+            .to_string()
+    };
+    let other = signing::wallet(77).address().to_string();
+    vec![
+        ("a page", 200, "<html>502 Bad Gateway</html>".to_owned()),
+        (
+            "a page under 502",
+            502,
+            "<html>502 Bad Gateway</html>".to_owned(),
+        ),
+        ("nothing", 200, String::new()),
+        ("nothing under 500", 500, String::new()),
+        ("401", 401, r#"{"error":"unauthorized"}"#.to_owned()),
+        ("429", 429, String::new()),
+        (
+            "half of an answer",
+            200,
+            r#"{"success":true,"transaction":"0x11"#.to_owned(),
+        ),
+        ("an array", 200, "[]".to_owned()),
+        (
+            "success as text",
+            200,
+            success(&|body| body["success"] = json!("true")),
+        ),
+        (
+            "success without a hash",
+            200,
+            success(&|body| body["transaction"] = json!("")),
+        ),
+        (
+            "success with null",
+            200,
+            success(&|body| body["transaction"] = Value::Null),
+        ),
+        (
+            "half a hash",
+            200,
+            success(&|body| body["transaction"] = json!("0x1111")),
+        ),
+        (
+            "the zero hash",
+            200,
+            success(&|body| {
+                body["transaction"] = json!(format!("0x{}", "0".repeat(64)));
+            }),
+        ),
+        (
+            "another network",
+            200,
+            success(&|body| body["network"] = json!("eip155:8453")),
+        ),
+        (
+            "another payer",
+            200,
+            success(&|body| body["payer"] = json!(other)),
+        ),
+        ("success under 500", 500, success(&|_| {})),
+        (
+            "a listed reason under 500",
+            500,
+            refusal("insufficient_funds", ""),
+        ),
+        (
+            "a listed reason with a hash",
+            200,
+            refusal("insufficient_funds", HASH),
+        ),
+        ("a reason of its own", 200, refusal("the_moon_is_full", "")),
+        (
+            "a reason of its own under 400",
+            400,
+            refusal("transaction_simulation", ""),
+        ),
+        (
+            "a reason of its own under 500",
+            500,
+            refusal("the_moon_is_full", ""),
+        ),
+        ("no reason", 200, r#"{"success":false}"#.to_owned()),
+        (
+            "pending with a hash",
+            200,
+            refusal("settlement_pending", HASH),
+        ),
+        (
+            "a used nonce",
+            200,
+            refusal("invalid_exact_evm_nonce_already_used", ""),
+        ),
+        (
+            "a failed transaction",
+            400,
+            refusal("invalid_exact_evm_transaction_failed", HASH),
+        ),
+    ]
+}
+
+/// While a payment is open, nobody else learns more than that, and nobody is told to pay again.
+async fn assert_open_everywhere(app: &TestApp, payment: &Payment, name: &str) {
+    let stranger = payment.copied_from_the_chain();
+    assert_eq!(app.pay(&stranger).await.verdict(), known(None), "{name}");
+    assert_eq!(
+        app.pay(&stranger.as_v1()).await.verdict(),
+        known(None),
+        "{name}"
+    );
+    for path in [
+        "/api/upload/token/permanent",
+        "/api/upload/year",
+        "/api/upload",
+    ] {
+        for presented in [payment, &stranger] {
+            let answer = app.pay_at(path, presented).await;
+            assert_eq!(answer.verdict(), known(None), "{name} at {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_decides_nothing_is_pending_and_the_next_presentation_settles() {
+    let app = TestApp::spawn().await;
+    for (count, (name, status, body)) in unclear(&app).into_iter().enumerate() {
+        let payment = app.sign_for("year").await;
+        app.facilitator
+            .always("settle", Fault::Instead(status, body));
+        let answer = app.pay(&payment).await;
+        assert_eq!(answer.verdict(), pending(), "{name}");
+        assert!(answer.header("retry-after").is_some(), "{name}");
+        assert_eq!(
+            app.state_of(&payment).await.as_deref(),
+            Some("unknown"),
+            "{name}"
+        );
+        assert_open_everywhere(&app, &payment, name).await;
+        assert_eq!(app.transfers().await.len(), count, "{name}");
+        app.facilitator.mend();
+        let token = app.pay(&payment).await.token();
+        assert_eq!(app.pay(&payment).await.token(), token, "{name}");
+        assert_eq!(app.transfers().await.len(), count + 1, "{name}");
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn money_that_moved_behind_any_answer_is_found_on_the_chain_at_once() {
+    let app = TestApp::spawn().await;
+    for tier in ["year", "permanent"] {
+        for (name, status, body) in unclear(&app) {
+            let (paid, calls) = (app.transfers().await.len(), app.facilitator.calls("settle"));
+            let payment = app.sign_for(tier).await;
+            app.facilitator.always("settle", Fault::After(status, body));
+            app.pay(&payment).await.token();
+            assert_eq!(app.facilitator.calls("settle"), calls + 1, "{tier}, {name}");
+            assert_eq!(app.transfers().await.len(), paid + 1, "{tier}, {name}");
+        }
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn the_reconciler_alone_finishes_what_is_open_and_the_payer_gets_it_later() {
+    let app = TestApp::spawn().await;
+    let mut faults: Vec<(&str, Fault)> = unclear(&app)
+        .into_iter()
+        .map(|(name, status, body)| (name, Fault::Instead(status, body)))
+        .collect();
+    faults.push(("silence before", Fault::SilentBefore));
+    faults.push(("silence after", Fault::SilentAfter));
+    for (count, (name, fault)) in faults.into_iter().enumerate() {
+        let payment = app.sign_for("year").await;
+        app.facilitator.always("settle", fault);
+        assert_eq!(app.pay(&payment).await.verdict(), pending(), "{name}");
+        app.facilitator.mend();
+        app.reconcile().await;
+        assert_eq!(
+            app.state_of(&payment).await.as_deref(),
+            Some("unknown"),
+            "{name}: not due"
+        );
+        app.reconcile_until(&payment, "settled").await;
+        assert_eq!(app.transfers().await.len(), count + 1, "{name}");
+        app.advance(LONG);
+        let stranger = payment.copied_from_the_chain();
+        assert_eq!(
+            app.pay(&stranger).await.verdict(),
+            known(Some(true)),
+            "{name}"
+        );
+        app.pay(&payment).await.token();
+        assert_eq!(app.transfers().await.len(), count + 1, "{name}");
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn silence_is_pending_and_a_repeat_finds_what_was_done() {
+    let app = TestApp::spawn().await;
+    for (fault, settles) in [(Fault::SilentBefore, 2), (Fault::SilentAfter, 1)] {
+        let (paid, calls) = (app.transfers().await.len(), app.facilitator.calls("settle"));
+        let payment = app.sign_for("permanent").await;
+        app.facilitator.next("settle", fault);
+        assert_eq!(app.pay(&payment).await.verdict(), pending());
+        assert_open_everywhere_permanent(&app, &payment).await;
+        app.pay(&payment).await.token();
+        assert_eq!(app.facilitator.calls("settle"), calls + settles);
+        assert_eq!(app.transfers().await.len(), paid + 1);
+    }
+}
+
+async fn assert_open_everywhere_permanent(app: &TestApp, payment: &Payment) {
+    for path in [
+        "/api/upload/token/year",
+        "/api/upload/token",
+        "/api/upload/permanent",
+    ] {
+        assert_eq!(
+            app.pay_at(path, payment).await.verdict(),
+            known(None),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_that_never_comes_fails_by_the_chains_time_alone() {
+    let app = TestApp::spawn().await;
+    app.facilitator
+        .always("settle", Fault::Instead(500, String::new()));
+    let payment = app.sign_for("year").await;
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    // The local clock is past the window; the chain's is not.
+    app.clock.advance(LONG);
+    app.reconcile().await;
+    let calls = app.facilitator.calls("settle");
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    assert_eq!(
+        app.facilitator.calls("settle"),
+        calls,
+        "too late to call settle"
+    );
+    app.chain_clock.advance(LONG);
+    app.reconcile_until(&payment, "failed").await;
+    assert_eq!(app.pay(&payment).await.verdict(), failed());
+    assert_eq!(
+        app.pay(&payment.copied_from_the_chain()).await.verdict(),
+        failed()
+    );
+    assert_eq!(app.transfers().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_that_means_nothing_moved_fails_the_payment() {
+    let app = TestApp::spawn().await;
+    let reasons = [
+        "insufficient_funds",
+        "invalid_exact_evm_payload_signature",
+        "invalid_exact_evm_payload_authorization_valid_before",
+        "invalid_payload",
+        "invalid_network",
+    ];
+    for reason in reasons {
+        for status in [200, 400] {
+            let payment = app.sign_for("year").await;
+            app.facilitator
+                .always("settle", Fault::refusal(status, reason));
+            let answer = app.pay(&payment).await;
+            assert_eq!(answer.verdict(), failed(), "{reason}, {status}");
+            let receipt = answer.document("payment-response");
+            assert_eq!(receipt["success"], json!(false));
+            assert_eq!(receipt["errorReason"], json!(reason));
+            app.facilitator.mend();
+            let calls = app.facilitator.calls("settle");
+            assert_eq!(
+                app.pay(&payment).await.verdict(),
+                failed(),
+                "{reason}, {status}"
+            );
+            let stranger = payment.copied_from_the_chain();
+            assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+            assert_eq!(
+                app.facilitator.calls("settle"),
+                calls,
+                "a failed payment is not settled"
+            );
+            app.advance(LONG);
+            assert_eq!(app.pay(&stranger).await.verdict(), failed());
+        }
+    }
+    assert_eq!(app.transfers().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_facilitator_that_refuses_and_executes_is_not_believed() {
+    let app = TestApp::spawn().await;
+    for (count, status) in [200, 400].into_iter().enumerate() {
+        let payment = app.sign_for("year").await;
+        app.facilitator
+            .next("settle", Fault::lie(status, "insufficient_funds"));
+        app.pay(&payment).await.token();
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_late_success_counts_although_the_node_is_down() {
+    let app = TestApp::spawn().await;
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("settle", Fault::Late(Arc::clone(&release)));
+    let payment = app.sign_for("year").await;
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.node.node(NodeFault {
+        down: true,
+        ..NodeFault::default()
+    });
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    release.notify_one();
+    app.until(&payment, "settled").await;
+    app.pay(&payment).await.token();
+    assert_eq!(
+        (app.facilitator.calls("settle"), app.transfers().await.len()),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_late_refusal_decides_nothing() {
+    let app = TestApp::spawn().await;
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&release)));
+    let payment = app.sign_for("year").await;
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.chain.drain(app.wallet.address()).await.unwrap();
+    release.notify_one();
+    // Settle is called again, and refused again; a refusal of the first call only would decide.
+    for _ in 0..3 {
+        assert_eq!(app.pay(&payment).await.verdict(), pending());
+        app.advance(Duration::from_secs(10));
+        app.reconcile().await;
+        assert_eq!(app.state_of(&payment).await.as_deref(), Some("unknown"));
+    }
+    let friend = signing::wallet(9).address();
+    let price = U256::from(10_000);
+    app.chain
+        .send(friend, app.wallet.address(), price)
+        .await
+        .unwrap();
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_settle_calls_of_one_payment_move_its_money_once() {
+    // The lease of the first call runs out while it is held; a repeat settles, then the first goes on.
+    let app = TestApp::builder()
+        .set("payments.timeout", "20s")
+        .spawn()
+        .await;
+    let release = Arc::new(Notify::new());
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&release)));
+    let repeat = async {
+        app.facilitator.reached("settle", 1).await;
+        app.advance(Duration::from_secs(6));
+        let token = app.pay(&payment).await.token();
+        release.notify_one();
+        token
+    };
+    let (first, second) = tokio::join!(app.pay(&payment), repeat);
+    assert_eq!(first.token(), second);
+    assert_eq!(
+        (app.facilitator.calls("settle"), app.transfers().await.len()),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
+async fn no_answer_to_verify_charges_nothing_and_may_be_repeated() {
+    let app = TestApp::spawn().await;
+    let faults = [
+        ("silence before", Fault::SilentBefore),
+        ("silence after", Fault::SilentAfter),
+        ("a page", Fault::Instead(200, "<html></html>".to_owned())),
+        ("nothing", Fault::Instead(500, String::new())),
+        ("401", Fault::Instead(401, String::new())),
+        ("429", Fault::Instead(429, String::new())),
+        (
+            "half an answer",
+            Fault::Instead(200, r#"{"isValid":tr"#.to_owned()),
+        ),
+        (
+            "text",
+            Fault::Instead(200, r#"{"isValid":"true"}"#.to_owned()),
+        ),
+        (
+            "null",
+            Fault::Instead(200, r#"{"isValid":null}"#.to_owned()),
+        ),
+        (
+            "no under 500",
+            Fault::Instead(500, r#"{"isValid":false}"#.to_owned()),
+        ),
+    ];
+    for (count, (name, fault)) in faults.into_iter().enumerate() {
+        let payment = app.sign_for("year").await;
+        app.facilitator.always("verify", fault);
+        assert_eq!(app.pay(&payment).await.verdict(), unavailable(), "{name}");
+        assert_eq!(
+            app.state_of(&payment).await.as_deref(),
+            Some("received"),
+            "{name}"
+        );
+        let stranger = payment.copied_from_the_chain();
+        assert_eq!(app.pay(&stranger).await.verdict(), unavailable(), "{name}");
+        assert_eq!(
+            (app.transfers().await.len(), app.facilitator.calls("settle")),
+            (count, count)
+        );
+        app.facilitator.mend();
+        app.pay(&payment).await.token();
+        assert_eq!(app.transfers().await.len(), count + 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_verify_refused_is_refused_again_without_a_call() {
+    let app = TestApp::spawn().await;
+    let stranger = signing::wallet(77).address().to_string();
+    let refusals = [
+        (
+            200,
+            json!({"isValid": false, "invalidReason": "insufficient_funds"}),
+        ),
+        (
+            400,
+            json!({"isValid": false, "invalidReason": "the_moon_is_full"}),
+        ),
+        (200, json!({"isValid": true, "payer": stranger})),
+    ];
+    for (count, (status, body)) in refusals.into_iter().enumerate() {
+        let mut payment = app.sign_for("year").await;
+        app.facilitator
+            .always("verify", Fault::Instead(status, body.to_string()));
+        let answer = app.pay(&payment).await;
+        assert_eq!(answer.verdict(), invalid(), "{body}");
+        assert_eq!(app.state_of(&payment).await.as_deref(), Some("rejected"));
+        app.facilitator.mend();
+        let calls = app.facilitator.all_calls();
+        let again = app.pay(&payment).await;
+        assert_eq!((again.verdict(), again.text()), (invalid(), answer.text()));
+        assert_eq!(
+            app.pay(&payment.copied_from_the_chain()).await.verdict(),
+            invalid()
+        );
+        assert_eq!(app.facilitator.all_calls(), calls);
+        // Another authorization with the same nonce is a new attempt.
+        payment.authorization.valid_before -= U256::from(1);
+        payment.sign_by(&app.wallet);
+        app.pay(&payment).await.token();
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_was_never_verified_is_given_up_and_watched() {
+    let app = TestApp::spawn().await;
+    app.facilitator
+        .always("verify", Fault::Instead(500, String::new()));
+    let payment = app.sign_for("year").await;
+    assert_eq!(app.pay(&payment).await.verdict(), unavailable());
+    app.facilitator.mend();
+    app.reconcile_until(&payment, "rejected").await;
+    assert_eq!(app.pay(&payment).await.verdict(), invalid());
+    for _ in 0..40 {
+        app.advance(Duration::from_mins(1));
+        app.reconcile().await;
+    }
+    let calls = app.node.all_calls();
+    app.advance(Duration::from_mins(2));
+    app.reconcile().await;
+    assert_eq!(
+        app.node.all_calls(),
+        calls,
+        "nothing can come of it any more"
+    );
+    assert_eq!(
+        (app.transfers().await.len(), app.facilitator.calls("settle")),
+        (0, 0)
+    );
+}
+
+#[tokio::test]
+async fn without_the_node_nothing_new_is_sold_and_nothing_open_is_decided() {
+    let app = TestApp::spawn().await;
+    let down = || NodeFault {
+        down: true,
+        ..NodeFault::default()
+    };
+    let fresh = app.sign_for("year").await;
+    app.node.node(down());
+    let calls = app.facilitator.all_calls();
+    assert_eq!(app.pay(&fresh).await.verdict(), unavailable());
+    assert_eq!(
+        (app.facilitator.all_calls(), app.state_of(&fresh).await),
+        (calls, None)
+    );
+    app.node.mend();
+    let open = app.sign_for("year").await;
+    app.facilitator.next("settle", Fault::SilentAfter);
+    assert_eq!(app.pay(&open).await.verdict(), pending());
+    app.node.node(down());
+    for _ in 0..3 {
+        assert_eq!(app.pay(&open).await.verdict(), pending());
+        app.advance(LONG);
+        app.reconcile().await;
+    }
+    assert_eq!(app.state_of(&open).await.as_deref(), Some("unknown"));
+    assert_eq!(
+        app.facilitator.calls("settle"),
+        1,
+        "the chain is asked before settle is called again"
+    );
+    app.node.mend();
+    app.pay(&open).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_lags_or_shows_a_part_decides_nothing() {
+    let app = TestApp::spawn().await;
+    let head = app
+        .app
+        .till
+        .as_ref()
+        .unwrap()
+        .chain
+        .head()
+        .await
+        .unwrap()
+        .number;
+    let faults = [
+        (
+            "stale",
+            NodeFault {
+                stale_at: Some(head),
+                ..NodeFault::default()
+            },
+        ),
+        (
+            "without logs",
+            NodeFault {
+                without_logs: true,
+                ..NodeFault::default()
+            },
+        ),
+    ];
+    for (count, (name, fault)) in faults.into_iter().enumerate() {
+        for tier in ["year", "permanent"] {
+            let paid = app.transfers().await.len();
+            let payment = app.sign_for(tier).await;
+            app.facilitator.next("settle", Fault::SilentAfter);
+            assert_eq!(app.pay(&payment).await.verdict(), pending(), "{name}");
+            app.node.node(fault.clone());
+            for _ in 0..3 {
+                assert_eq!(
+                    app.pay(&payment).await.verdict(),
+                    pending(),
+                    "{name}, {count}"
+                );
+                app.advance(Duration::from_mins(3));
+                app.reconcile().await;
+                assert_eq!(
+                    app.state_of(&payment).await.as_deref(),
+                    Some("unknown"),
+                    "{name}"
+                );
+            }
+            app.node.mend();
+            app.pay(&payment).await.token();
+            assert_eq!(app.transfers().await.len(), paid + 1, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_first_sight_a_clock_of_the_node_or_an_old_head_changes_nothing() {
+    let app = TestApp::spawn().await;
+    let head = app
+        .app
+        .till
+        .as_ref()
+        .unwrap()
+        .chain
+        .head()
+        .await
+        .unwrap()
+        .number;
+    app.advance(SOON);
+    let faults = [
+        NodeFault {
+            skew: 7200,
+            ..NodeFault::default()
+        },
+        NodeFault {
+            skew: -7200,
+            ..NodeFault::default()
+        },
+        NodeFault {
+            stale_at: Some(head),
+            ..NodeFault::default()
+        },
+        NodeFault {
+            without_logs: true,
+            ..NodeFault::default()
+        },
+    ];
+    for (count, fault) in faults.into_iter().enumerate() {
+        let payment = app.sign_for("year").await;
+        app.node.node(fault);
+        app.pay(&payment).await.token();
+        app.node.mend();
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_never_hides_a_transfer() {
+    let app = TestApp::spawn().await;
+    for (count, skew) in [7200, -7200].into_iter().enumerate() {
+        let payment = app.sign_for("permanent").await;
+        app.facilitator.next("settle", Fault::SilentAfter);
+        assert_eq!(app.pay(&payment).await.verdict(), pending());
+        app.node.node(NodeFault {
+            skew,
+            ..NodeFault::default()
+        });
+        app.pay(&payment).await.token();
+        app.node.mend();
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+    // Behind: what is open stays open past its window, until the clock is right.
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .always("settle", Fault::Instead(500, String::new()));
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.node.node(NodeFault {
+        skew: -7200,
+        ..NodeFault::default()
+    });
+    app.advance(LONG);
+    app.reconcile().await;
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.node.mend();
+    app.reconcile_until(&payment, "failed").await;
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_authorization_cancelled_before_verify_is_refused_and_after_it_fails() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("verify", Fault::Held(Arc::clone(&release)));
+    let cancel = async {
+        app.facilitator.reached("verify", 1).await;
+        cancel_nonce(&app, &payment).await;
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.pay(&payment), cancel);
+    assert_eq!(answer.verdict(), invalid());
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&release)));
+    let cancel = async {
+        app.facilitator.reached("settle", 1).await;
+        cancel_nonce(&app, &payment).await;
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.pay(&payment), cancel);
+    assert_eq!(answer.verdict(), failed());
+    let payment = app.sign_for("year").await;
+    cancel_nonce(&app, &payment).await;
+    assert_eq!(
+        app.pay(&payment).await.verdict(),
+        known(Some(false)),
+        "before first sight"
+    );
+    assert_eq!(app.transfers().await.len(), 0);
+}
+
+async fn cancel_nonce(app: &TestApp, payment: &Payment) {
+    let nonce = payment.authorization.nonce;
+    app.chain.cancel(app.wallet.address(), nonce).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_spent_elsewhere_buys_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let mut elsewhere = payment.clone();
+    elsewhere.authorization.to = signing::wallet(9).address();
+    elsewhere.sign_by(&app.wallet);
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&release)));
+    let spend = async {
+        app.facilitator.reached("settle", 1).await;
+        app.chain
+            .execute(&elsewhere.authorization, &elsewhere.signature)
+            .await
+            .unwrap();
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.pay(&payment), spend);
+    assert_eq!(answer.verdict(), failed());
+    assert_eq!(app.transfers().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_emptied_between_verify_and_settle_buys_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("permanent").await;
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&release)));
+    let empty = async {
+        app.facilitator.reached("settle", 1).await;
+        app.chain.drain(app.wallet.address()).await.unwrap();
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.pay(&payment), empty);
+    assert_eq!(answer.verdict(), failed());
+    let next = app.sign_for("year").await;
+    assert_eq!(app.pay(&next).await.verdict(), invalid());
+    assert_eq!(
+        (app.transfers().await.len(), app.state_of(&next).await),
+        (0, None)
+    );
+}
+
+#[tokio::test]
+async fn a_transfer_that_an_observer_submitted_before_settle_is_paid() {
+    let app = TestApp::spawn().await;
+    for (count, tier) in ["year", "permanent"].into_iter().enumerate() {
+        let payment = app.sign_for(tier).await;
+        let release = Arc::new(Notify::new());
+        app.facilitator
+            .next("settle", Fault::Held(Arc::clone(&release)));
+        let observe = async {
+            app.facilitator.reached("settle", count + 1).await;
+            app.chain
+                .execute(&payment.authorization, &payment.signature)
+                .await
+                .unwrap();
+            release.notify_one();
+        };
+        let (answer, ()) = tokio::join!(app.pay(&payment), observe);
+        answer.token();
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_transfer_before_first_sight_is_no_purchase_and_is_listed_as_an_orphan() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let transaction = app
+        .chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(app.pay(&payment).await.verdict(), known(Some(true)));
+    }
+    assert_eq!(
+        (app.facilitator.all_calls(), app.state_of(&payment).await),
+        (0, None)
+    );
+    let report = app.check_ledger().await;
+    let orphans: Vec<_> = report
+        .chain
+        .unwrap()
+        .orphans
+        .iter()
+        .map(|orphan| orphan.transaction)
+        .collect();
+    assert_eq!(orphans, [transaction]);
+}
+
+#[tokio::test]
+async fn an_upload_that_was_paid_before_verify_publishes_no_image_without_its_bytes() {
+    // The image's row is written before verify and its bytes after; the transfer comes in between.
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let picture = pictures::png(8, 8);
+    app.facilitator
+        .always("verify", Fault::Instead(500, String::new()));
+    assert_eq!(
+        app.pay_with(&payment, &picture).await.verdict(),
+        unavailable()
+    );
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    app.facilitator.mend();
+    assert_eq!(
+        app.pay_with(&payment, &picture).await.verdict(),
+        known(Some(true))
+    );
+    let id = payment.ledger_id();
+    let images = pixtoll::db::images::find_published_by_payment(app.db(), &id)
+        .await
+        .unwrap();
+    assert!(images.is_empty(), "{images:?}");
+    assert_eq!(
+        pixtoll::db::audit::find_owed(app.db()).await.unwrap().len(),
+        1
+    );
+}

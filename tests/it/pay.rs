@@ -1,0 +1,498 @@
+//! What paying buys: one thing for one payment, however often and from however many sides it is asked
+//! for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use alloy_primitives::U256;
+use pixtoll::clock::Clock;
+use pixtoll::db::{audit, images, offers};
+use pixtoll::model::payment::{Product, ProductKind};
+use pixtoll::money::AtomicAmount;
+use serde_json::json;
+
+use crate::support::expect::{conflict, failed, invalid, known, pending};
+use crate::support::proxy::{Fault, NodeFault};
+use crate::support::{Answer, Payment, TestApp, pictures};
+
+/// Longer than any payment's window and the margin after it.
+const LONG: Duration = Duration::from_secs(400);
+const KEY: &str = "order-7-of-2027-01-15";
+
+/// What was answered with 200 in this field, each value once; everything else tells to wait or that the
+/// payment is known, and nobody to pay again.
+fn goods(answers: &[Answer], field: &str) -> BTreeSet<String> {
+    let mut goods = BTreeSet::new();
+    for answer in answers {
+        if answer.status == 200 {
+            goods.insert(answer.field(field));
+        } else if answer.status == 503 {
+            assert_eq!(answer.verdict(), pending());
+        } else {
+            assert_eq!(answer.status, 409, "{}", answer.text());
+        }
+    }
+    goods
+}
+
+async fn published(app: &TestApp, payment: &Payment) -> usize {
+    let id = payment.ledger_id();
+    images::find_published_by_payment(app.db(), &id)
+        .await
+        .unwrap()
+        .len()
+}
+
+async fn owed(app: &TestApp) -> usize {
+    audit::find_owed(app.db()).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn fifty_copies_of_a_payment_get_one_token_for_one_transfer() {
+    let app = TestApp::spawn().await;
+    for (count, tier) in ["year", "permanent"].into_iter().enumerate() {
+        let payment = app.sign_for(tier).await;
+        let answers = app.pay_at_once(&vec![payment.clone(); 50], None).await;
+        let tokens = goods(&answers, "token");
+        assert_eq!(tokens.len(), 1, "{tokens:?}");
+        assert_eq!(tokens, BTreeSet::from([app.pay(&payment).await.token()]));
+        assert_eq!(
+            (app.transfers().await.len(), app.facilitator.calls("settle")),
+            (count + 1, count + 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn copies_of_both_versions_are_one_payment() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let copies: Vec<Payment> = (0..20)
+        .map(|n| {
+            if n % 2 == 0 {
+                payment.clone()
+            } else {
+                payment.as_v1()
+            }
+        })
+        .collect();
+    let answers = app.pay_at_once(&copies, None).await;
+    assert_eq!(goods(&answers, "token").len(), 1);
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn twenty_uploads_with_one_token_make_one_image() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let uploads = (0..20).map(|seed| app.upload_with(&token, pictures::png_seeded(8, 8, seed)));
+    let answers = futures_util::future::join_all(uploads).await;
+    assert_eq!(goods(&answers, "id").len(), 1);
+    assert_eq!(
+        answers.iter().filter(|answer| answer.status == 200).count(),
+        1
+    );
+    assert_eq!(published(&app, &payment).await, 1);
+    // The payment now answers with the image.
+    let image = app.pay(&payment).await;
+    assert_eq!(goods(&answers, "id"), BTreeSet::from([image.field("id")]));
+}
+
+#[tokio::test]
+async fn twenty_uploads_of_the_same_bytes_with_one_token_are_one_image() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let picture = pictures::png(8, 8);
+    let uploads = (0..20).map(|_| app.upload_with(&token, picture.clone()));
+    let answers = futures_util::future::join_all(uploads).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{answers:?}"
+    );
+    assert_eq!(goods(&answers, "id").len(), 1);
+    assert_eq!(published(&app, &payment).await, 1);
+}
+
+#[tokio::test]
+async fn twenty_copies_of_a_paid_upload_are_one_image_and_one_transfer() {
+    let app = TestApp::spawn().await;
+    let picture = pictures::png(8, 8);
+    for (count, path) in ["/api/upload/year", "/api/upload/permanent"]
+        .into_iter()
+        .enumerate()
+    {
+        let payment = app.sign_at(path).await;
+        let answers = app
+            .pay_at_once(&vec![payment.clone(); 20], Some(&picture))
+            .await;
+        let ids = goods(&answers, "id");
+        assert_eq!(ids.len(), 1);
+        assert_eq!(
+            BTreeSet::from([app.pay_with(&payment, &picture).await.field("id")]),
+            ids
+        );
+        assert_eq!(
+            BTreeSet::from([app.pay(&payment).await.field("id")]),
+            ids,
+            "without the bytes"
+        );
+        let other = app.pay_with(&payment, &pictures::png(9, 9)).await;
+        assert_eq!(other.verdict(), conflict(Some(true)));
+        assert_eq!(published(&app, &payment).await, 1);
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+}
+
+#[tokio::test]
+async fn copies_of_a_paid_upload_with_other_bytes_publish_one_of_them() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let pictures: Vec<Vec<u8>> = (0..20)
+        .map(|seed| pictures::png_seeded(8, 8, seed))
+        .collect();
+    let requests = pictures
+        .iter()
+        .map(|picture| app.pay_with(&payment, picture));
+    let answers = futures_util::future::join_all(requests).await;
+    assert_eq!(goods(&answers, "id").len(), 1);
+    assert_eq!(
+        answers.iter().filter(|answer| answer.status == 200).count(),
+        1
+    );
+    assert_eq!(
+        (published(&app, &payment).await, app.transfers().await.len()),
+        (1, 1)
+    );
+    let served = app
+        .get(
+            &answers
+                .iter()
+                .find(|answer| answer.status == 200)
+                .unwrap()
+                .field("url"),
+        )
+        .await;
+    assert!(pictures.contains(&served.bytes));
+}
+
+#[tokio::test]
+async fn a_paid_upload_repeated_after_its_image_expired_is_gone_and_not_paid_again() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let picture = pictures::png(8, 8);
+    let uploaded = app.pay_with(&payment, &picture).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    app.advance(Duration::from_hours(24 * 364));
+    assert_eq!(
+        app.pay_with(&payment, &picture).await.field("id"),
+        uploaded.field("id")
+    );
+    app.advance(Duration::from_hours(24 * 2));
+    let gone = app.pay_with(&payment, &picture).await;
+    assert_eq!(gone.verdict(), (404, "not_found".to_owned(), Some(true)));
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_file_is_refused_for_free() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let refused = app.pay_with(&payment, b"no image").await;
+    assert_eq!(
+        refused.verdict(),
+        (415, "unsupported_format".to_owned(), Some(false))
+    );
+    assert_eq!(
+        app.pay(&payment).await.verdict(),
+        (400, "no_file".to_owned(), Some(false))
+    );
+    assert_eq!(
+        (app.facilitator.all_calls(), app.state_of(&payment).await),
+        (0, None)
+    );
+    assert_eq!(
+        app.pay_with(&payment, &pictures::png(8, 8)).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn many_authorizations_under_one_id_at_once_are_one_charge() {
+    let app = TestApp::spawn().await;
+    let mut payments = Vec::new();
+    for _ in 0..10 {
+        payments.push(app.sign_for("year").await.with_idempotency_key(KEY));
+    }
+    let answers = app.pay_at_once(&payments, None).await;
+    assert_eq!(goods(&answers, "token").len(), 1);
+    let mut tokens = BTreeSet::new();
+    for payment in &payments {
+        tokens.insert(app.pay(payment).await.token());
+    }
+    assert_eq!(tokens, goods(&answers, "token"));
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_id_for_something_else_is_a_conflict_and_charges_nothing() {
+    let app = TestApp::spawn().await;
+    let picture = pictures::png(8, 8);
+    let first = app.sign_at("/api/upload/year").await.with_id(KEY);
+    let uploaded = app.pay_with(&first, &picture).await;
+    let same = app.sign_at("/api/upload/year").await.with_id(KEY);
+    assert_eq!(
+        app.pay_with(&same, &picture).await.field("id"),
+        uploaded.field("id")
+    );
+    let other_body = app.sign_at("/api/upload/year").await.with_id(KEY);
+    let answer = app.pay_with(&other_body, &pictures::png(9, 9)).await;
+    assert_eq!(answer.verdict(), conflict(Some(false)));
+    for path in ["/api/upload/token/year", "/api/upload/token/permanent"] {
+        let other = app.sign_at(path).await.with_id(KEY);
+        assert_eq!(
+            app.pay(&other).await.verdict(),
+            conflict(Some(false)),
+            "{path}"
+        );
+    }
+    let other_tier = app.sign_at("/api/upload/permanent").await.with_id(KEY);
+    assert_eq!(
+        app.pay_with(&other_tier, &picture).await.verdict(),
+        conflict(Some(false))
+    );
+    assert_eq!(
+        (app.transfers().await.len(), app.facilitator.calls("settle")),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn the_id_of_a_failed_payment_can_be_used_again() {
+    let app = TestApp::spawn().await;
+    let first = app.sign_for("year").await.with_id(KEY);
+    app.facilitator
+        .next("settle", Fault::refusal(200, "insufficient_funds"));
+    assert_eq!(app.pay(&first).await.verdict(), failed());
+    let second = app.sign_for("permanent").await.with_id(KEY);
+    let token = app.pay(&second).await.token();
+    assert_eq!(app.pay(&second).await.token(), token);
+    assert_eq!(app.pay(&first).await.verdict(), failed());
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_short_key_is_no_id() {
+    let app = TestApp::spawn().await;
+    for _ in 0..2 {
+        let payment = app.sign_for("year").await.with_idempotency_key("short");
+        app.pay(&payment).await.token();
+    }
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let old = app.pay(&payment).await.token();
+    app.advance(Duration::from_secs(599));
+    assert_eq!(app.pay(&payment).await.token(), old);
+    app.advance(Duration::from_secs(1));
+    let picture = pictures::png(8, 8);
+    let expired = app.upload_with(&old, picture.clone()).await;
+    assert_eq!(
+        expired.verdict(),
+        (410, "token_expired".to_owned(), Some(false))
+    );
+    let answers = app.pay_at_once(&vec![payment.clone(); 10], None).await;
+    let fresh = goods(&answers, "token");
+    assert_eq!(fresh.len(), 1);
+    let fresh = fresh.into_iter().next().unwrap();
+    assert_ne!(fresh, old);
+    let dead = app.upload_with(&old, picture.clone()).await;
+    assert_eq!(dead.verdict(), (401, "bad_token".to_owned(), Some(false)));
+    assert_eq!(app.upload_with(&fresh, picture).await.status, 200);
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_timeout() {
+    let app = TestApp::spawn().await;
+    let product = Product {
+        kind: ProductKind::Token,
+        tier: "year".to_owned(),
+        uses: 1,
+    };
+    let mut terms = app.app.till.as_ref().unwrap().shop.terms(&product).unwrap();
+    terms.offer.amount = AtomicAmount::from_units(5_000);
+    offers::record(app.db(), &product, &terms, app.clock.now())
+        .await
+        .unwrap();
+    let old_price = |mut payment: Payment| {
+        payment.accepted["amount"] = json!("5000");
+        payment.authorization.value = U256::from(5_000);
+        payment.sign_by(&app.wallet);
+        payment
+    };
+    app.advance(Duration::from_secs(299));
+    let payment = old_price(app.sign_for("year").await);
+    app.pay(&payment).await.token();
+    app.pay(&old_price(app.sign_for("year").await).as_v1())
+        .await
+        .token();
+    let values: Vec<U256> = app
+        .transfers()
+        .await
+        .iter()
+        .map(|transfer| transfer.value)
+        .collect();
+    assert_eq!(values, [U256::from(5_000), U256::from(5_000)]);
+    // The old price is for what it was asked for.
+    let mut elsewhere = old_price(app.sign_for("permanent").await);
+    assert_eq!(app.pay(&elsewhere).await.verdict(), invalid());
+    elsewhere.resource = payment.resource.clone();
+    assert_eq!(app.pay(&elsewhere).await.verdict(), invalid());
+    app.advance(Duration::from_secs(32));
+    assert_eq!(
+        app.pay(&old_price(app.sign_for("year").await))
+            .await
+            .verdict(),
+        invalid()
+    );
+    // What was bought at it is judged by it for ever.
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_was_refused_and_paid_anyway_is_owed_and_given() {
+    let app = TestApp::spawn().await;
+    for found_by_reconciler in [true, false] {
+        let payment = app.sign_for("year").await;
+        app.facilitator
+            .next("settle", Fault::refusal(200, "insufficient_funds"));
+        assert_eq!(app.pay(&payment).await.verdict(), failed());
+        app.chain
+            .execute(&payment.authorization, &payment.signature)
+            .await
+            .unwrap();
+        if found_by_reconciler {
+            app.reconcile_until(&payment, "settled").await;
+            assert_eq!(owed(&app).await, 1);
+            let stranger = payment.copied_from_the_chain();
+            assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
+            app.advance(LONG);
+        }
+        let token = app.pay(&payment).await.token();
+        assert_eq!(owed(&app).await, 0);
+        let uploaded = app.upload_with(&token, pictures::png(8, 8)).await;
+        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    }
+    assert_eq!(
+        (app.transfers().await.len(), app.facilitator.calls("settle")),
+        (2, 2)
+    );
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn an_upload_that_was_refused_and_paid_anyway_gives_a_token_that_uploads() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/permanent").await;
+    let picture = pictures::png(8, 8);
+    app.facilitator
+        .next("settle", Fault::refusal(200, "insufficient_funds"));
+    assert_eq!(app.pay_with(&payment, &picture).await.verdict(), failed());
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    app.reconcile_until(&payment, "settled").await;
+    assert_eq!((owed(&app).await, published(&app, &payment).await), (1, 0));
+    let token = app.pay_with(&payment, &picture).await.token();
+    assert_eq!(app.pay_with(&payment, &picture).await.token(), token);
+    let uploaded = app.upload_with(&token, picture.clone()).await;
+    assert_eq!(
+        (uploaded.status, uploaded.field("tier")),
+        (200, "permanent".to_owned())
+    );
+    assert_eq!(
+        app.pay_with(&payment, &picture).await.field("id"),
+        uploaded.field("id")
+    );
+    assert_eq!((owed(&app).await, published(&app, &payment).await), (0, 1));
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lie_that_was_believed_while_the_node_was_down_is_owed() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("permanent").await;
+    let stop_node = async {
+        app.facilitator.reached("verify", 1).await;
+        app.node.node(NodeFault {
+            down: true,
+            ..NodeFault::default()
+        });
+    };
+    app.facilitator
+        .next("settle", Fault::lie(400, "insufficient_funds"));
+    let (answer, ()) = tokio::join!(app.pay(&payment), stop_node);
+    assert_eq!(answer.verdict(), failed());
+    app.node.mend();
+    app.reconcile_until(&payment, "settled").await;
+    assert_eq!(owed(&app).await, 1);
+    app.pay(&payment).await.token();
+    assert_eq!((owed(&app).await, app.transfers().await.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn only_the_chain_grants_the_dear_tier() {
+    let app = TestApp::spawn().await;
+    let claim = json!({
+        "success": true, "transaction": format!("0x{}", "11".repeat(32)), "network": "eip155:84532",
+        "payer": app.wallet.address().to_string(),
+    });
+    app.facilitator
+        .always("settle", Fault::Instead(200, claim.to_string()));
+    let dear = app.sign_for("permanent").await;
+    let picture = pictures::png(8, 8);
+    let upload = app.sign_at("/api/upload/permanent").await;
+    for _ in 0..2 {
+        assert_eq!(app.pay(&dear).await.verdict(), pending());
+        assert_eq!(app.pay_with(&upload, &picture).await.verdict(), pending());
+        app.advance(Duration::from_secs(10));
+        app.reconcile().await;
+    }
+    assert_eq!(
+        (app.transfers().await.len(), published(&app, &upload).await),
+        (0, 0)
+    );
+    app.facilitator.mend();
+    app.pay(&dear).await.token();
+    assert_eq!(app.pay_with(&upload, &picture).await.status, 200);
+    assert_eq!(app.transfers().await.len(), 2);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn the_cheap_tier_takes_the_facilitators_word_and_the_ledger_check_names_what_is_missing() {
+    let app = TestApp::spawn().await;
+    let claim = json!({
+        "success": true, "transaction": format!("0x{}", "11".repeat(32)), "network": "eip155:84532",
+    });
+    app.facilitator
+        .next("settle", Fault::Instead(200, claim.to_string()));
+    let payment = app.sign_for("year").await;
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 0);
+    let report = app.check_ledger().await;
+    let missing: Vec<String> = report
+        .broken
+        .iter()
+        .map(|(_, row)| row.row_key.clone())
+        .collect();
+    assert_eq!(missing, [payment.ledger_id().to_string()]);
+}

@@ -1,0 +1,237 @@
+//! The table of the states, cell by cell: what a known payment is told with proof and without, here and
+//! at other routes, and where its row goes.
+//!
+//! What only a process that died leaves behind is made by putting the row back; everything else goes
+//! through the front door.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::U256;
+use tokio::sync::Notify;
+
+use crate::support::expect::{in_progress, invalid, known, pending};
+use crate::support::proxy::{Fault, NodeFault};
+use crate::support::{Answer, Payment, TestApp, pictures};
+
+const OTHER_ROUTES: [&str; 3] = [
+    "/api/upload/token/permanent",
+    "/api/upload/year",
+    "/api/upload",
+];
+/// A row as it was when verify had succeeded.
+const VERIFIED: &str =
+    "state = 'verified', lease_until_ms = 0, settle_called_ms = NULL, body_sha256 = NULL";
+
+/// A payment whose process died after verify.
+async fn verified(app: &TestApp) -> Payment {
+    let payment = app.sign_for("year").await;
+    app.facilitator.next("settle", Fault::SilentBefore);
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.rewind(&payment, VERIFIED).await;
+    payment
+}
+
+/// The payer's other authorization with the same nonce.
+fn with_other_digest(app: &TestApp, payment: &Payment) -> Payment {
+    let mut other = payment.clone();
+    other.authorization.valid_before -= U256::from(1);
+    other.sign_by(&app.wallet);
+    other
+}
+
+async fn assert_known_elsewhere(app: &TestApp, payment: &Payment, charged: Option<bool>) {
+    for path in OTHER_ROUTES {
+        for presented in [payment.clone(), payment.copied_from_the_chain()] {
+            assert_eq!(
+                app.pay_at(path, &presented).await.verdict(),
+                known(charged),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_verified_payment_goes_on_with_proof_and_without() {
+    let app = TestApp::spawn().await;
+    for (count, proven) in [true, false].into_iter().enumerate() {
+        let payment = verified(&app).await;
+        assert_known_elsewhere(&app, &payment, None).await;
+        let other = with_other_digest(&app, &payment);
+        assert_eq!(app.pay(&other).await.verdict(), known(None));
+        assert_eq!(app.state_of(&payment).await.as_deref(), Some("verified"));
+        let presented = if proven {
+            payment.clone()
+        } else {
+            payment.copied_from_the_chain()
+        };
+        let token = app.pay(&presented).await.token();
+        assert_eq!(app.pay(&payment).await.token(), token);
+        assert_eq!(app.transfers().await.len(), count + 1);
+    }
+}
+
+#[tokio::test]
+async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it() {
+    let app = TestApp::spawn().await;
+    let payment = verified(&app).await;
+    app.rewind(&payment, "next_look_ms = 0").await;
+    app.reconcile_until(&payment, "released").await;
+    assert_eq!(app.pay(&payment).await.verdict(), invalid());
+    assert_eq!(app.transfers().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_released_payment_runs_again_and_may_bind_other_bytes() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
+    app.facilitator.next("settle", Fault::SilentBefore);
+    assert_eq!(app.pay_with(&payment, &first).await.verdict(), pending());
+    let released = "state = 'released', lease_until_ms = 0, reason = 'test'";
+    app.rewind(&payment, released).await;
+    let uploaded = app.pay_with(&payment, &second).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert_eq!(app.get(&uploaded.field("url")).await.bytes, second);
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
+    app.facilitator.next("settle", Fault::SilentBefore);
+    assert_eq!(app.pay_with(&payment, &first).await.verdict(), pending());
+    app.rewind(&payment, VERIFIED).await;
+    assert_eq!(
+        app.pay(&payment).await.verdict(),
+        (400, "no_file".to_owned(), Some(false))
+    );
+    let uploaded = app.pay_with(&payment, &second).await;
+    assert_eq!(app.get(&uploaded.field("url")).await.bytes, second);
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
+    let app = TestApp::spawn().await;
+    let payment = verified(&app).await;
+    app.rewind(&payment, "state = 'settling', lease_until_ms = 0")
+        .await;
+    let stranger = payment.copied_from_the_chain();
+    assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+    assert_known_elsewhere(&app, &payment, None).await;
+    assert_eq!(app.state_of(&payment).await.as_deref(), Some("settling"));
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn copies_wait_for_the_driver_and_then_are_told_that_it_goes_on() {
+    // The one test that takes the five seconds that a copy waits.
+    let app = TestApp::builder()
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
+    let (verify, settle) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let received = app.sign_for("year").await;
+    let settling = app.sign_for("permanent").await;
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&settle)));
+    let drive_settling = app.pay(&settling);
+    let drive_received = async {
+        app.facilitator.reached("settle", 1).await;
+        app.facilitator
+            .next("verify", Fault::Held(Arc::clone(&verify)));
+        app.pay(&received).await
+    };
+    let copies = async {
+        app.facilitator.reached("verify", 2).await;
+        let stranger = settling.copied_from_the_chain();
+        assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+        assert_eq!(
+            app.pay_at("/api/upload/permanent", &settling)
+                .await
+                .verdict(),
+            known(None)
+        );
+        let other = with_other_digest(&app, &received);
+        assert_eq!(app.pay(&other).await.verdict(), known(None));
+        let crowd = [
+            vec![settling.clone(); 12],
+            vec![received.clone(); 6],
+            vec![received.copied_from_the_chain(); 6],
+        ];
+        let answers = app.pay_at_once(&crowd.concat(), None).await;
+        verify.notify_one();
+        settle.notify_one();
+        answers
+    };
+    let (first, second, answers): (Answer, Answer, Vec<Answer>) =
+        tokio::join!(drive_settling, drive_received, copies);
+    for answer in answers {
+        assert_eq!(answer.verdict(), in_progress());
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(app.pay(&settling).await.token(), first.token());
+    assert_eq!(app.pay(&received).await.token(), second.token());
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_settled_payment_answers_its_payer_where_it_bought_and_nobody_else() {
+    let app = TestApp::spawn().await;
+    for wire in [1, 2] {
+        let signed = app.sign_for("year").await;
+        let payment = if wire == 1 { signed.as_v1() } else { signed };
+        let answer = app.pay(&payment).await;
+        let token = answer.token();
+        for _ in 0..2 {
+            let again = app.pay(&payment).await;
+            assert_eq!(
+                (again.token(), again.text()),
+                (token.clone(), answer.text())
+            );
+            let header = if wire == 1 {
+                "x-payment-response"
+            } else {
+                "payment-response"
+            };
+            assert_eq!(again.document(header), answer.document(header));
+        }
+        // A client of version 1 proves itself by its address, which is ours here.
+        let stranger = if wire == 1 {
+            let mut copy = payment.copied_from_the_chain();
+            copy.wire = crate::support::Wire::V2;
+            copy
+        } else {
+            payment.copied_from_the_chain()
+        };
+        let told = app.pay(&stranger).await;
+        assert_eq!(told.verdict(), known(Some(true)));
+        assert!(!told.text().contains(&token));
+        assert_eq!(told.header("payment-response"), None);
+        assert_known_elsewhere(&app, &payment, Some(true)).await;
+        let other = with_other_digest(&app, &payment);
+        assert_eq!(app.pay(&other).await.verdict(), known(Some(false)));
+        app.advance(Duration::from_secs(400));
+        assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
+        assert_eq!(app.state_of(&payment).await.as_deref(), Some("settled"));
+    }
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn another_digest_of_a_known_nonce_is_no_new_payment_while_the_first_is_open() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.facilitator.always("settle", Fault::SilentBefore);
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    let other = with_other_digest(&app, &payment);
+    let calls = app.facilitator.all_calls();
+    assert_eq!(app.pay(&other).await.verdict(), known(None));
+    assert_eq!(app.pay(&other.as_v1()).await.verdict(), known(None));
+    assert_eq!(app.facilitator.all_calls(), calls);
+}
