@@ -286,7 +286,7 @@ pub async fn renew(
 const RENEW: &str = "UPDATE payments SET lease_until_ms = $3 \
     WHERE id = $1 AND attempt = $2 AND lease_until_ms > 0";
 
-/// Gives a lease back, and says when to look next. A lease that was lost is left alone.
+/// Gives a lease back, and says when to look next. A lease that was lost is left alone: `false`.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -295,8 +295,8 @@ pub async fn hand_back(
     payment: &Payment,
     next_look: Option<Timestamp>,
     looks: u32,
-) -> Result<(), DbError> {
-    on_db!(db, |pool| {
+) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| {
         sqlx::query(HAND_BACK)
             .bind(payment.id.as_str())
             .bind(payment.attempt)
@@ -305,9 +305,9 @@ pub async fn hand_back(
             .bind(i64::from(looks))
             .execute(pool)
             .await
-            .map(|_| ())
+            .map(|done| done.rows_affected())
     })?;
-    Ok(())
+    Ok(changed == 1)
 }
 
 const HAND_BACK: &str = "UPDATE payments SET lease_until_ms = 0, next_look_ms = $4, looks = $5 \

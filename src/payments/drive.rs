@@ -101,14 +101,18 @@ impl Payments {
             VerifyOutcome::NoAnswer { why } => {
                 tracing::warn!(payment.id = %row.id, why, "the facilitator gave no answer to verify");
                 drop(lease);
-                self.hand_back_until(&row, row.next_look, row.looks).await?;
-                Err(PayError::Unavailable)
+                // Without the lease the row may be on its way to settle under another driver.
+                if self.hand_back_until(&row, row.next_look, row.looks).await? {
+                    Err(PayError::Unavailable)
+                } else {
+                    Ok(())
+                }
             }
-            VerifyOutcome::Invalid { reason } => self.reject(&row, reason).await,
+            VerifyOutcome::Invalid { reason } => Ok(self.reject(&row, reason).await?),
             VerifyOutcome::Valid { payer }
                 if payer.is_some_and(|payer| payer != row.authorization.from) =>
             {
-                self.reject(&row, "payer_mismatch".to_owned()).await
+                Ok(self.reject(&row, "payer_mismatch".to_owned()).await?)
             }
             VerifyOutcome::Valid { .. } => self.bind(row, presentation, visit).await,
         }
@@ -135,9 +139,11 @@ impl Payments {
         Ok(true)
     }
 
-    async fn reject(&self, row: &Payment, reason: String) -> Result<(), PayError> {
+    /// Writes a refusal down. The row answers: it may have been taken over meanwhile, and what is
+    /// refused because its nonce is used may have paid us.
+    async fn reject(&self, row: &Payment, reason: String) -> Result<(), DbError> {
         let patch = Patch {
-            reason: Some(reason.clone()),
+            reason: Some(reason),
             lease_until: Some(Timestamp::from_millis(0)),
             next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
             discard_image: row.image_id.clone(),
@@ -146,7 +152,7 @@ impl Payments {
         kill_point!("payment.rejected.before");
         self.advance(row, Event::VerifyRefused, &patch).await?;
         kill_point!("payment.rejected.after");
-        Err(PayError::Invalid { reason })
+        Ok(())
     }
 
     /// Binds proofs and id to a payment that verify accepted. An id that another payment owns means
@@ -196,7 +202,8 @@ impl Payments {
         }
     }
 
-    async fn release(&self, row: &Payment, reason: &str) -> Result<(), PayError> {
+    /// Gives a payment up before settle. `false`: it was taken over, and the row answers.
+    async fn release(&self, row: &Payment, reason: &str) -> Result<bool, DbError> {
         let patch = Patch {
             reason: Some(reason.to_owned()),
             lease_until: Some(Timestamp::from_millis(0)),
@@ -205,9 +212,9 @@ impl Payments {
             ..Patch::default()
         };
         kill_point!("payment.released.before");
-        self.advance(row, Event::GivenUp, &patch).await?;
+        let released = self.advance(row, Event::GivenUp, &patch).await?.is_some();
         kill_point!("payment.released.after");
-        Ok(())
+        Ok(released)
     }
 
     /// Takes over a payment that was verified by a process that is gone.
@@ -250,16 +257,14 @@ impl Payments {
             .body
             .as_ref()
             .and_then(|body| body.checked.as_ref().ok());
-        if let (Some(image), Some(checked)) = (&row.image_id, checked) {
-            self.store_image(&row, image, checked).await?;
+        if let (Some(image), Some(checked)) = (&row.image_id, checked)
+            && !self.store_image(&row, image, checked).await?
+        {
+            return Ok(());
         }
         let now = self.clock.now();
         if now.plus(LEAST_SETTLE_WINDOW) >= row.valid_before() {
-            self.release(&row, super::examine::reasons::VALID_BEFORE)
-                .await?;
-            return Err(PayError::Invalid {
-                reason: super::examine::reasons::VALID_BEFORE.to_owned(),
-            });
+            return self.give_up_late(&row).await;
         }
         let patch = Patch {
             settle_called: Some(now),
@@ -278,19 +283,33 @@ impl Payments {
         Ok(())
     }
 
+    /// `false`: the row was taken over.
     async fn store_image(
         &self,
         row: &Payment,
         image: &crate::ids::ImageId,
         checked: &Checked,
-    ) -> Result<(), PayError> {
+    ) -> Result<bool, PayError> {
         kill_point!("image.store.before");
         if let Err(error) = self.images.store(image, checked).await {
-            self.release(row, "the image could not be stored").await?;
-            return Err(error.into());
+            if self.release(row, "the image could not be stored").await? {
+                return Err(error.into());
+            }
+            return Ok(false);
         }
         kill_point!("image.store.after");
-        Ok(())
+        Ok(true)
+    }
+
+    /// Gives up a verified payment whose window closes too soon.
+    async fn give_up_late(&self, row: &Payment) -> Result<(), PayError> {
+        let reason = super::examine::reasons::VALID_BEFORE;
+        if !self.release(row, reason).await? {
+            return Ok(());
+        }
+        Err(PayError::Invalid {
+            reason: reason.to_owned(),
+        })
     }
 
     /// Calls settle in a task of its own, and waits as long as a request waits. When that ends
@@ -504,7 +523,10 @@ impl Payments {
                 self.settle_row(&row, Event::ChainPaid, transfer).await
             }
             // Nothing can come of it any more.
-            Some(Verdict::Void(_)) => self.hand_back_until(&row, None, row.looks).await,
+            Some(Verdict::Void(_)) => {
+                self.hand_back_until(&row, None, row.looks).await?;
+                Ok(())
+            }
             _ => self.hand_back(&row).await,
         }
     }
@@ -515,7 +537,8 @@ impl Payments {
             .saturating_mul(1 << looks.min(10))
             .min(LONGEST_PAUSE);
         self.hand_back_until(row, Some(self.clock.now().plus(pause)), looks)
-            .await
+            .await?;
+        Ok(())
     }
 
     /// Takes a row that nobody drives. `None`: someone else has it, or it moved.
@@ -530,17 +553,17 @@ impl Payments {
         Ok(claimed)
     }
 
-    /// Gives a lease back, and says when to look next.
+    /// Gives a lease back, and says when to look next. `false`: it was lost.
     pub(super) async fn hand_back_until(
         &self,
         row: &Payment,
         next_look: Option<Timestamp>,
         looks: u32,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         kill_point!("lease.return.before");
-        rows::hand_back(&self.db, row, next_look, looks).await?;
+        let ours = rows::hand_back(&self.db, row, next_look, looks).await?;
         kill_point!("lease.return.after");
-        Ok(())
+        Ok(ours)
     }
 
     /// Carries proof that the money moved to the row, whatever state it is in.

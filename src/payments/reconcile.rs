@@ -57,7 +57,8 @@ impl Payments {
                 Ok(self.watch(row).await?)
             }
             PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed => {
-                Ok(self.hand_back_until(row, None, row.looks).await?)
+                self.hand_back_until(row, None, row.looks).await?;
+                Ok(())
             }
         }
     }
@@ -69,7 +70,8 @@ impl Payments {
         };
         let end = row.valid_before().plus(WATCH_MARGIN);
         if now < end {
-            return Ok(self.hand_back_until(&row, Some(end), row.looks).await?);
+            self.hand_back_until(&row, Some(end), row.looks).await?;
+            return Ok(());
         }
         let patch = Patch {
             reason: Some(super::examine::reasons::VALID_BEFORE.to_owned()),

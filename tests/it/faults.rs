@@ -384,6 +384,49 @@ async fn a_late_refusal_decides_nothing() {
 }
 
 #[tokio::test]
+async fn a_driver_that_lost_its_lease_says_nothing_of_the_row() {
+    // The first request hangs in verify until its lease is over, then hears a refusal. Meanwhile a copy
+    // took the row over, and its settlement is open: the first must not say 402.
+    let app = TestApp::builder()
+        .set("payments.timeout", "20s")
+        .spawn()
+        .await;
+    let (release, settle) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .next("verify", Fault::Held(Arc::clone(&release)));
+    app.facilitator
+        .next("settle", Fault::Held(Arc::clone(&settle)));
+    let first = app.pay(&payment);
+    let second = async {
+        app.facilitator.reached("verify", 1).await;
+        app.advance(Duration::from_secs(6));
+        app.pay(&payment).await
+    };
+    let spoil = async {
+        app.facilitator.reached("settle", 1).await;
+        // What is held in verify now meets an empty wallet.
+        app.chain.drain(app.wallet.address()).await.unwrap();
+        release.notify_one();
+        app.facilitator.reached("verify", 2).await;
+        let friend = signing::wallet(9).address();
+        app.until(&payment, "settling").await;
+        while app.facilitator.answers("verify") < 2 {
+            tokio::task::yield_now().await;
+        }
+        let price = U256::from(10_000);
+        app.chain
+            .send(friend, app.wallet.address(), price)
+            .await
+            .unwrap();
+        settle.notify_one();
+    };
+    let (first, second, ()) = tokio::join!(first, second, spoil);
+    assert_eq!(first.token(), second.token());
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
 async fn two_settle_calls_of_one_payment_move_its_money_once() {
     // The lease of the first call runs out while it is held; a repeat settles, then the first goes on.
     let app = TestApp::builder()
@@ -822,6 +865,31 @@ async fn a_transfer_before_first_sight_is_no_purchase_and_is_listed_as_an_orphan
         .map(|orphan| orphan.transaction)
         .collect();
     assert_eq!(orphans, [transaction]);
+}
+
+#[tokio::test]
+async fn a_transfer_between_first_sight_and_verify_is_not_answered_with_a_new_price() {
+    // Verify refuses, since the nonce is used; the money is ours.
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let release = Arc::new(Notify::new());
+    app.facilitator
+        .next("verify", Fault::Held(Arc::clone(&release)));
+    let observe = async {
+        app.facilitator.reached("verify", 1).await;
+        app.chain
+            .execute(&payment.authorization, &payment.signature)
+            .await
+            .unwrap();
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.pay(&payment), observe);
+    assert_eq!(answer.verdict(), known(Some(true)));
+    assert_eq!(
+        (app.facilitator.calls("settle"), app.transfers().await.len()),
+        (0, 1)
+    );
+    assert!(app.check_ledger().await.is_balanced());
 }
 
 #[tokio::test]
