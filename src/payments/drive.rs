@@ -566,7 +566,9 @@ impl Payments {
         Ok(ours)
     }
 
-    /// Carries proof that the money moved to the row, whatever state it is in.
+    /// Carries proof that the money moved to the row, whatever state it is in. The proof is of the
+    /// authorization in `row`: when another one with the same nonce has taken its place meanwhile, maybe
+    /// of another price, it proves nothing.
     async fn settle_row(
         &self,
         row: &Payment,
@@ -577,6 +579,9 @@ impl Payments {
             let Some(fresh) = rows::find(&self.db, &row.id).await? else {
                 return Ok(());
             };
+            if fresh.digest != row.digest {
+                return Ok(());
+            }
             let Some(step) = transition(fresh.state, event) else {
                 return Ok(());
             };

@@ -923,3 +923,62 @@ async fn an_upload_that_was_paid_before_verify_publishes_no_image_without_its_by
         1
     );
 }
+
+#[tokio::test]
+async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
+    // Two authorizations of one nonce: 0.01 for a year, and 1.00 for ever. The first is rejected and then
+    // executed by its payer; while the chain is asked about it, a lagging node lets the second in.
+    let app = TestApp::builder()
+        .set("payments.timeout", "20s")
+        .spawn()
+        .await;
+    let cheap = app.sign_for("year").await;
+    let mut dear = app.sign_for("permanent").await;
+    dear.authorization.nonce = cheap.authorization.nonce;
+    dear.sign_by(&app.wallet);
+    let refusal = json!({"isValid": false, "invalidReason": "invalid_payload"}).to_string();
+    app.facilitator.next("verify", Fault::Instead(200, refusal));
+    assert_eq!(app.pay(&cheap).await.verdict(), invalid());
+    let old = app
+        .app
+        .till
+        .as_ref()
+        .unwrap()
+        .chain
+        .head()
+        .await
+        .unwrap()
+        .number;
+    app.advance(SOON);
+    app.chain
+        .execute(&cheap.authorization, &cheap.signature)
+        .await
+        .unwrap();
+    let (logs, verify) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let asked = app.node.calls("eth_getLogs");
+    app.node.next("eth_getLogs", Fault::Late(Arc::clone(&logs)));
+    app.facilitator
+        .next("verify", Fault::Held(Arc::clone(&verify)));
+    let replace = async {
+        app.node.reached("eth_getLogs", asked + 1).await;
+        app.node.node(NodeFault {
+            stale_at: Some(old),
+            ..NodeFault::default()
+        });
+        let second = async {
+            app.facilitator.reached("verify", 2).await;
+            app.node.mend();
+            logs.notify_one();
+            // The proof of the first has arrived when the chain was asked for the transfer's log.
+            app.node.reached("eth_getLogs", asked + 2).await;
+            verify.notify_one();
+        };
+        tokio::join!(app.pay(&dear), second).0
+    };
+    let (first, second) = tokio::join!(app.pay(&cheap), replace);
+    assert_ne!(first.status, 200, "{}", first.text());
+    assert_ne!(second.status, 200, "{}", second.text());
+    let settled = app.check_ledger().await;
+    assert!(settled.settled_sum <= U256::from(10_000), "{settled:?}");
+    assert!(settled.is_balanced(), "{:?}", settled.broken);
+}
