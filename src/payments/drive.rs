@@ -222,8 +222,16 @@ impl Payments {
         self: &Arc<Self>,
         row: Payment,
         presentation: &Presentation,
+        proven: bool,
         visit: &mut Visit,
     ) -> Result<(), PayError> {
+        if !proven && self.is_published(&row).await? {
+            return if self.look_at(&row).await {
+                Ok(())
+            } else {
+                Err(PayError::Known { charged: None })
+            };
+        }
         let checked = presentation.body.as_ref().map(|body| body.checked.as_ref());
         if row.product.kind == ProductKind::Upload {
             match checked {
@@ -243,6 +251,18 @@ impl Payments {
             return Ok(());
         }
         self.drive_verified(row, presentation, visit).await
+    }
+
+    /// Whether the chain shows the authorization to everybody: then who sends it without proof may
+    /// have it from there, and driving it would prove nothing.
+    async fn is_published(&self, row: &Payment) -> Result<bool, PayError> {
+        let authorization = &row.authorization;
+        let funds = self.chain.funds(authorization.from, authorization.nonce);
+        let funds = funds.await.map_err(|error| {
+            tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
+            PayError::Unavailable
+        })?;
+        Ok(funds.nonce_used)
     }
 
     /// From `verified` through settle.

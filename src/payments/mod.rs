@@ -281,7 +281,10 @@ impl Payments {
                 .begin(presentation, Some(row), visit)
                 .await
                 .map(|()| None),
-            Standing::Continue => self.go_on(row, presentation, visit).await.map(|()| None),
+            Standing::Continue => self
+                .go_on(row, presentation, proven, visit)
+                .await
+                .map(|()| None),
             Standing::Drive => {
                 self.drive(&row).await?;
                 visit.driven = true;

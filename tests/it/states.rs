@@ -73,6 +73,26 @@ async fn a_verified_payment_goes_on_with_proof_and_without() {
 }
 
 #[tokio::test]
+async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
+    let app = TestApp::spawn().await;
+    let payment = verified(&app).await;
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    let stranger = payment.copied_from_the_chain();
+    app.node.node(NodeFault {
+        without_logs: true,
+        ..NodeFault::default()
+    });
+    assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+    app.node.mend();
+    assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it() {
     let app = TestApp::spawn().await;
     let payment = verified(&app).await;
