@@ -321,10 +321,11 @@ impl Payments {
         Ok(true)
     }
 
-    /// Gives up a verified payment whose window closes too soon.
-    async fn give_up_late(&self, row: &Payment) -> Result<(), PayError> {
+    /// Gives up a verified payment whose window closes too soon, unless somebody else submitted it
+    /// in time: paid is paid, and the 402 of a payment that is given up makes clients pay again.
+    async fn give_up_late(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let reason = super::examine::reasons::VALID_BEFORE;
-        if !self.release(row, reason).await? {
+        if self.look_at(row).await || !self.release(row, reason).await? {
             return Ok(());
         }
         Err(PayError::Invalid {

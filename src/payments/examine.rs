@@ -168,12 +168,10 @@ impl Payments {
             PayError::Unavailable
         })?;
         if funds.nonce_used {
-            if let Some(known) = known {
-                return if self.look_at(known).await {
-                    Ok(None)
-                } else {
-                    Err(PayError::Known { charged: None })
-                };
+            if let Some(known) = known
+                && self.look_at(known).await
+            {
+                return Ok(None);
             }
             return Err(PayError::Known {
                 charged: self.was_charged(presentation, terms, funds.head).await,

@@ -277,10 +277,10 @@ impl Payments {
                 .map(Some),
             // The first payment of an id is not run again with the second one's authorization.
             Standing::Attempt if visit.is_owner => Err(PayError::InProgress),
-            Standing::Attempt => self
-                .begin(presentation, Some(row), visit)
-                .await
-                .map(|()| None),
+            Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
+                Err(PayError::Invalid { .. }) if self.may_have_moved(&row, visit).await => Ok(None),
+                begun => begun.map(|()| None),
+            },
             Standing::Continue => self
                 .go_on(row, presentation, proven, visit)
                 .await
@@ -340,7 +340,7 @@ impl Payments {
         Ok(presentation.evidence.proves(&self.key, &row.id, &bound))
     }
 
-    /// Before a refusal is repeated, the chain is asked whether the money moved after all.
+    /// Before a known payment is refused, the chain is asked whether the money moved after all.
     async fn may_have_moved(self: &Arc<Self>, row: &Payment, visit: &mut Visit) -> bool {
         if visit.looked || row.next_look.is_none() {
             return false;

@@ -93,6 +93,50 @@ async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
 }
 
 #[tokio::test]
+async fn a_verified_payment_whose_window_closed_is_given_up_unless_the_chain_shows_it() {
+    let app = TestApp::spawn().await;
+    let paid = verified(&app).await;
+    let unpaid = verified(&app).await;
+    app.chain
+        .execute(&paid.authorization, &paid.signature)
+        .await
+        .unwrap();
+    app.advance(Duration::from_secs(296));
+    app.pay(&paid).await.token();
+    let calls = app.facilitator.calls("settle");
+    assert_eq!(app.pay(&unpaid).await.verdict(), invalid());
+    assert_eq!(app.state_of(&unpaid).await.as_deref(), Some("released"));
+    assert_eq!(app.pay(&unpaid).await.verdict(), invalid());
+    assert_eq!(
+        (app.facilitator.calls("settle"), app.transfers().await.len()),
+        (calls, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_released_payment_that_somebody_submits_is_paid_also_after_its_window() {
+    let app = TestApp::spawn().await;
+    for reconciled in [true, false] {
+        let payment = verified(&app).await;
+        app.rewind(
+            &payment,
+            "state = 'released', lease_until_ms = 0, reason = 'test'",
+        )
+        .await;
+        app.chain
+            .execute(&payment.authorization, &payment.signature)
+            .await
+            .unwrap();
+        app.advance(Duration::from_secs(400));
+        if reconciled {
+            app.reconcile_until(&payment, "settled").await;
+        }
+        app.pay(&payment).await.token();
+    }
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
 async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it() {
     let app = TestApp::spawn().await;
     let payment = verified(&app).await;
