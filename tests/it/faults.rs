@@ -734,6 +734,35 @@ async fn a_node_whose_clock_is_wrong_never_hides_a_transfer() {
 }
 
 #[tokio::test]
+async fn a_payment_that_failed_by_a_wrong_clock_is_watched_until_its_window_closes() {
+    // The node says that the window is over. It isn't, and an observer submits the transfer.
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .always("settle", Fault::Instead(500, String::new()));
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    app.node.node(NodeFault {
+        skew: 7200,
+        ..NodeFault::default()
+    });
+    app.reconcile_until(&payment, "failed").await;
+    for _ in 0..3 {
+        app.advance(SOON);
+        app.reconcile().await;
+    }
+    app.node.mend();
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    app.advance(Duration::from_mins(1));
+    app.reconcile().await;
+    assert_eq!(app.state_of(&payment).await.as_deref(), Some("settled"));
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
 async fn an_authorization_cancelled_before_verify_is_refused_and_after_it_fails() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
