@@ -611,6 +611,10 @@ pub struct SettlementRecord<'a> {
 ///
 /// # Errors
 /// [`DbError::Driver`]; a transfer that already settled another row is one too.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one transaction, read from its beginning to its end"
+)]
 pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement, DbError> {
     let payment = record.payment;
     let now = record.now.millis();
