@@ -168,7 +168,7 @@ async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>)
         .unwrap()
 }
 
-fn settlement<'a>(row: &'a Payment, event: Event, log_index: Option<u64>) -> SettlementRecord<'a> {
+fn settlement(row: &Payment, event: Event, log_index: Option<u64>) -> SettlementRecord<'_> {
     let nonce = row.authorization.nonce;
     SettlementRecord {
         step: step(row.state, event),

@@ -192,7 +192,7 @@ const MISFITS: &[(&str, &str, Spoil)] = &[
         p.sign_by(wallet);
     }),
     ("signed by another key", SIGNATURE, |p, _| {
-        p.sign_by(&wallet(9))
+        p.sign_by(&wallet(9));
     }),
     ("in the name of another payer", SIGNATURE, |p, _| {
         p.authorization.from = wallet(9).address();
@@ -201,7 +201,7 @@ const MISFITS: &[(&str, &str, Spoil)] = &[
         p.authorization.nonce = B256::repeat_byte(5);
     }),
     ("an empty signature", SIGNATURE, |p, _| {
-        p.signature = Bytes::new()
+        p.signature = Bytes::new();
     }),
     ("a signature of zeros", SIGNATURE, |p, _| {
         p.signature = Bytes::from(vec![0; 65]);
@@ -257,7 +257,7 @@ const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
     &[
         ("the header cut in the middle", 400, "bad_payment", |p| {
             let header = p.header();
-            v2(header[..header.len() / 2 + 1].to_owned())
+            v2(header[..=(header.len() / 2)].to_owned())
         }),
         (
             "the header without its last letter",
@@ -304,22 +304,22 @@ const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
         }),
         ("numbers for texts", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["value"] = json!(10_000)
+                d["payload"]["authorization"]["value"] = json!(10_000);
             })
         }),
         ("a negative number", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["validAfter"] = json!("-1")
+                d["payload"]["authorization"]["validAfter"] = json!("-1");
             })
         }),
         ("a hexadecimal number", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["value"] = json!("0x2710")
+                d["payload"]["authorization"]["value"] = json!("0x2710");
             })
         }),
         ("a number past 256 bits", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["value"] = json!("9".repeat(78))
+                d["payload"]["authorization"]["value"] = json!("9".repeat(78));
             })
         }),
         ("an empty number", 400, "bad_payment", |p| {
@@ -327,7 +327,7 @@ const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
         }),
         ("a nonce of 31 bytes", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["nonce"] = json!(format!("0x{}", "ab".repeat(31)))
+                d["payload"]["authorization"]["nonce"] = json!(format!("0x{}", "ab".repeat(31)));
             })
         }),
         ("a nonce with two prefixes", 400, "bad_payment", |p| {
@@ -340,7 +340,7 @@ const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
         }),
         ("a payer of 19 bytes", 400, "bad_payment", |p| {
             edited(p, |d| {
-                d["payload"]["authorization"]["from"] = json!(format!("0x{}", "ab".repeat(19)))
+                d["payload"]["authorization"]["from"] = json!(format!("0x{}", "ab".repeat(19)));
             })
         }),
         ("a signature without its prefix", 400, "bad_payment", |p| {
@@ -669,7 +669,7 @@ async fn every_spelling_of_a_payment_is_that_payment() {
         ("upper case", |d| {
             each_hex(d, |text| format!("0x{}", text[2..].to_uppercase()));
         }),
-        ("lower case", |d| each_hex(d, |text| text.to_lowercase())),
+        ("lower case", |d| each_hex(d, str::to_lowercase)),
         ("0X", |d| each_hex(d, |text| format!("0X{}", &text[2..]))),
         ("leading zeros", |d| {
             for field in ["value", "validAfter", "validBefore"] {

@@ -2,10 +2,18 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "a test fails by panicking, and reads its own environment"
+    clippy::let_underscore_must_use,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::type_complexity,
+    clippy::duration_suboptimal_units,
+    reason = "a test fails by panicking, reads its own environment, and tells its story in one piece"
 )]
 
 mod architecture;
