@@ -381,12 +381,7 @@ async fn money_that_moved_in_spite_of_a_refusal_buys_its_goods() {
     at_each(LIED_TO, async |scene, point| {
         let lie = Fault::lie(200, "insufficient_funds");
         scene.facilitator.next("settle", lie);
-        let server = scene.start_to_die_at(point).await;
-        let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
-        // The one 402 that is not ours but the facilitator's, whose word it was.
-        if scene.deployment.send(&request).await.is_some() {
-            scene.repeats_until_death(server, &request).await;
-        }
+        let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
         scene.ends_with_a_token(&payment, &request, YEAR).await;
     })
     .await;

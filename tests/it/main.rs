@@ -25,6 +25,7 @@ mod kill;
 mod ledger_check;
 mod logs;
 mod pay;
+mod processes;
 mod serve;
 mod states;
 mod strangers;

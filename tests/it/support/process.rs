@@ -202,8 +202,13 @@ impl Deployment {
 
     /// One more setting, as `section.key`, from the next start on.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        let name = format!("PIXTOLL_{}", key.to_uppercase().replacen('.', "__", 1));
-        self.env.insert(name, value.to_owned());
+        self.env.insert(variable(key), value.to_owned());
+        self
+    }
+
+    /// Without a setting.
+    pub(crate) fn unset(mut self, key: &str) -> Self {
+        self.env.remove(&variable(key));
         self
     }
 
@@ -214,8 +219,15 @@ impl Deployment {
 
     /// `pixtoll …` in that folder with these settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare(arguments);
+        command.envs(&self.env);
+        command
+    }
+
+    /// `pixtoll …` in that folder without any settings.
+    pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = binary(self.folder());
-        command.args(arguments).envs(&self.env);
+        command.args(arguments);
         command
     }
 
@@ -224,14 +236,25 @@ impl Deployment {
         Ran::of(self.command(arguments).output().await.unwrap())
     }
 
+    /// Runs a command without any settings to its end.
+    pub(crate) async fn run_bare(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.bare(arguments).output().await.unwrap())
+    }
+
     /// A server that lives.
     pub(crate) async fn start(&self) -> Server {
-        self.start_with("").await
+        self.start_by(&["serve"]).await
+    }
+
+    /// A server that lives, started by this command.
+    pub(crate) async fn start_by(&self, arguments: &[&str]) -> Server {
+        self.ready(self.spawn(arguments, "")).await
     }
 
     /// A server that dies at a kill point; `point#2` is its second passing.
     pub(crate) async fn start_to_die_at(&self, point: &str) -> Server {
-        self.start_with(&failpoints(point)).await
+        let server = self.spawn(&["serve"], &failpoints(point));
+        self.ready(server).await
     }
 
     /// A server that dies at a kill point without being asked for anything, maybe while it starts.
@@ -253,8 +276,8 @@ impl Deployment {
         }
     }
 
-    async fn start_with(&self, failpoints: &str) -> Server {
-        let mut server = self.spawn(&["serve"], failpoints);
+    /// The server, once it answers.
+    async fn ready(&self, mut server: Server) -> Server {
         let ready = format!("{}/readyz", self.admin);
         eventually("the server is ready", async || {
             if let Some(status) = server.child.try_wait().unwrap() {
@@ -329,6 +352,11 @@ impl Deployment {
         assert!(ran.out.contains(" 0 rows break one"), "{}", ran.out);
         assert!(!ran.out.contains("orphan"), "{}", ran.out);
     }
+}
+
+/// The environment variable of a setting.
+fn variable(key: &str) -> String {
+    format!("PIXTOLL_{}", key.to_uppercase().replacen('.', "__", 1))
 }
 
 /// What the environment variable `FAILPOINTS` says to die at a point.
