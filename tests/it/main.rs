@@ -25,6 +25,8 @@ mod kill;
 mod ledger_check;
 mod logs;
 mod pay;
+#[cfg(feature = "test-postgres")]
+mod postgres;
 mod processes;
 mod serve;
 mod states;

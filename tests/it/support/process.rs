@@ -200,6 +200,17 @@ impl Deployment {
             .set("payments.rpc_url", rpc_url)
     }
 
+    /// Another server of the same deployment, behind the same address for clients.
+    pub(crate) fn replica(&self) -> Self {
+        let mut replica = Self::alone();
+        let mut env = self.env.clone();
+        for key in ["http.listen", "http.admin_listen"] {
+            env.insert(variable(key), replica.env[&variable(key)].clone());
+        }
+        replica.env = env;
+        replica
+    }
+
     /// One more setting, as `section.key`, from the next start on.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.env.insert(variable(key), value.to_owned());
