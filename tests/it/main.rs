@@ -19,6 +19,7 @@
 mod architecture;
 mod contract_db;
 mod faults;
+mod histories;
 mod images;
 mod junk;
 mod kill;

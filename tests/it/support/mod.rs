@@ -377,6 +377,11 @@ impl TestApp {
             .unwrap()
     }
 
+    /// Where the chain's node is read without the proxy before it.
+    pub(crate) fn honest_node(&self) -> &str {
+        &self._listening.rpc_url
+    }
+
     /// The database's URL, for a second process or a command on it.
     pub(crate) fn database_url(&self) -> &str {
         self.database.url()

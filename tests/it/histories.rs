@@ -1,0 +1,547 @@
+//! Random histories of payments through the front door: whatever clients, payers, observers, the
+//! facilitator and the chain's node do, and in whatever order, the ledger balances after each step and
+//! everything is decided in the end.
+//!
+//! The histories are the same in every run. `PIXTOLL_HISTORIES=500 cargo test --test it histories` draws
+//! so many others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, U256};
+use pixtoll::chain::rpc::RpcChain;
+use pixtoll::db::{grants, images, payments as rows};
+use pixtoll::ids::ImageId;
+use pixtoll::model::payment::PaymentState;
+use pixtoll::model::token::UploadToken;
+use pixtoll::payments::ledger::{ChainSide, Report, check};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use crate::support::database::{number, texts};
+use crate::support::proxy::{Fault, NodeFault};
+use crate::support::{Answer, Payment, TestApp, pictures, signing};
+
+/// How many histories are played in every run, and of how many steps at most.
+const HISTORIES: u32 = 20;
+const STEPS: usize = 22;
+/// What every payment of a history can be bought at: its own route, another tier, another kind.
+const ROUTES: [&str; 4] = [
+    "/api/upload/token/year",
+    "/api/upload/token/permanent",
+    "/api/upload/year",
+    "/api/upload/permanent",
+];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A payer answers a challenge; nothing is sent yet.
+    Sign {
+        wallet: u8,
+        route: usize,
+    },
+    Present(Showing),
+    /// What the next call meets.
+    Verify(usize),
+    Settle(usize),
+    /// Every settle call until it is mended.
+    SettleAlways(usize),
+    Node(NodeKind),
+    Mend,
+    /// Somebody who saw the authorization executes it.
+    Observe(usize),
+    Cancel(usize),
+    Drain(u8),
+    Advance(u64),
+    Reconcile,
+    Upload {
+        which: usize,
+        picture: u32,
+    },
+}
+
+/// A payment as it is presented.
+#[derive(Debug, Clone)]
+struct Showing {
+    which: usize,
+    form: Form,
+    /// `None`: where it was signed for.
+    route: Option<usize>,
+    picture: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As a version 2 client does, with its ticket.
+    Whole,
+    V1,
+    /// Without anything that proves who sends it.
+    Copied,
+    OwnId,
+    /// Under an id that every payment of this form has.
+    SharedId,
+    Key,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum NodeKind {
+    Down,
+    WithoutLogs,
+    Stale,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..6_usize;
+    prop_oneof![
+        2 => (1..3_u8, 0..ROUTES.len()).prop_map(|(wallet, route)| Step::Sign { wallet, route }),
+        8 => showing().prop_map(Step::Present),
+        1 => (0..verify_faults().len()).prop_map(Step::Verify),
+        2 => (0..settle_faults().len()).prop_map(Step::Settle),
+        1 => (0..settle_faults().len()).prop_map(Step::SettleAlways),
+        1 => prop_oneof![
+            Just(NodeKind::Down),
+            Just(NodeKind::WithoutLogs),
+            Just(NodeKind::Stale)
+        ]
+        .prop_map(Step::Node),
+        2 => Just(Step::Mend),
+        2 => which.clone().prop_map(Step::Observe),
+        1 => which.clone().prop_map(Step::Cancel),
+        1 => (1..3_u8).prop_map(Step::Drain),
+        3 => prop_oneof![1..6_u64, 10..120_u64, 280..420_u64, Just(90_000)].prop_map(Step::Advance),
+        3 => Just(Step::Reconcile),
+        3 => (which, 0..2_u32).prop_map(|(which, picture)| Step::Upload { which, picture }),
+    ]
+}
+
+fn showing() -> impl Strategy<Value = Showing> {
+    let form = prop_oneof![
+        5 => Just(Form::Whole),
+        1 => Just(Form::V1),
+        1 => Just(Form::Copied),
+        1 => Just(Form::OwnId),
+        1 => Just(Form::SharedId),
+        1 => Just(Form::Key),
+    ];
+    let route = prop_oneof![5 => Just(None), 1 => (0..ROUTES.len()).prop_map(Some)];
+    (0..6_usize, form, route, 0..2_u32).prop_map(|(which, form, route, picture)| Showing {
+        which,
+        form,
+        route,
+        picture,
+    })
+}
+
+fn verify_faults() -> Vec<Fault> {
+    let text = |text: &str| Fault::Instead(200, text.to_owned());
+    vec![
+        Fault::SilentBefore,
+        Fault::Instead(503, String::new()),
+        text("nonsense"),
+        text(r#"{"isValid": false, "invalidReason": "insufficient_funds"}"#),
+        text(r#"{"isValid": true}"#),
+    ]
+}
+
+/// No success without a transfer: a cheap tier believes it, which the auditor job finds out later.
+fn settle_faults() -> Vec<Fault> {
+    let pending = r#"{"success": false, "errorReason": "settlement_pending", "transaction": "", "network": ""}"#;
+    vec![
+        Fault::SilentBefore,
+        Fault::SilentAfter,
+        Fault::Instead(503, String::new()),
+        Fault::After(500, String::new()),
+        Fault::After(200, "{}".to_owned()),
+        Fault::After(200, pending.to_owned()),
+        Fault::refusal(200, "insufficient_funds"),
+        Fault::refusal(400, "invalid_exact_evm_nonce_already_used"),
+        Fault::refusal(500, "insufficient_funds"),
+        Fault::lie(200, "insufficient_funds"),
+        Fault::lie(200, "invalid_transaction_state"),
+    ]
+}
+
+/// A history that is being played.
+struct Play {
+    app: TestApp,
+    payments: Vec<Payment>,
+    /// The tokens that were given for each.
+    tokens: BTreeMap<usize, String>,
+    /// Whether the node lies or is silent: then nobody can say whether money moved.
+    blind: bool,
+}
+
+impl Play {
+    async fn begin() -> Self {
+        let app = TestApp::builder()
+            .set("payments.timeout", "150ms")
+            .spawn()
+            .await;
+        Self {
+            app,
+            payments: Vec::new(),
+            tokens: BTreeMap::new(),
+            blind: false,
+        }
+    }
+
+    async fn sign(&mut self, wallet: u8, route: usize) {
+        if self.payments.len() < 6 {
+            let challenge = self.app.post(ROUTES[route]).await;
+            let wallet = signing::wallet(wallet);
+            let now = pixtoll::clock::Clock::now(&self.app.clock);
+            let payment = Payment::answering(&challenge, ROUTES[route], &wallet, now);
+            self.payments.push(payment);
+        }
+    }
+
+    /// The index of a payment that exists, if any does.
+    fn index(&self, which: usize) -> Option<usize> {
+        (!self.payments.is_empty()).then(|| which % self.payments.len())
+    }
+
+    async fn play(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Sign { wallet, route } => self.sign(*wallet, *route).await,
+            Step::Present(showing) => {
+                if self.payments.is_empty() {
+                    self.sign(1, showing.which % ROUTES.len()).await;
+                }
+                self.present(showing).await?;
+            }
+            Step::Verify(fault) => self
+                .app
+                .facilitator
+                .next("verify", verify_faults()[*fault].clone()),
+            Step::Settle(fault) => self
+                .app
+                .facilitator
+                .next("settle", settle_faults()[*fault].clone()),
+            Step::SettleAlways(fault) => {
+                self.app
+                    .facilitator
+                    .always("settle", settle_faults()[*fault].clone());
+            }
+            Step::Node(kind) => self.blind_node(*kind).await,
+            Step::Mend => self.mend(),
+            Step::Observe(which) => {
+                if let Some(index) = self.index(*which) {
+                    let payment = &self.payments[index];
+                    let (authorization, signature) = (&payment.authorization, &payment.signature);
+                    // Refused when it is used, expired, or the payer has less: all are fine.
+                    drop(self.app.chain.execute(authorization, signature).await);
+                }
+            }
+            Step::Cancel(which) => {
+                if let Some(index) = self.index(*which) {
+                    let authorization = &self.payments[index].authorization;
+                    let (payer, nonce) = (authorization.from, authorization.nonce);
+                    drop(self.app.chain.cancel(payer, nonce).await);
+                }
+            }
+            Step::Drain(wallet) => {
+                let payer = signing::wallet(*wallet).address();
+                self.app.chain.drain(payer).await.unwrap();
+            }
+            Step::Advance(seconds) => self.app.advance(Duration::from_secs(*seconds)),
+            Step::Reconcile => self.app.reconcile().await,
+            Step::Upload { which, picture } => self.upload(*which, *picture).await?,
+        }
+        self.assert_balanced().await
+    }
+
+    async fn blind_node(&mut self, kind: NodeKind) {
+        self.blind = true;
+        let mut fault = NodeFault::default();
+        match kind {
+            NodeKind::Down => fault.down = true,
+            NodeKind::WithoutLogs => fault.without_logs = true,
+            NodeKind::Stale => fault.stale_at = Some(self.report().await.chain.unwrap().last_block),
+        }
+        self.app.node.node(fault);
+    }
+
+    fn mend(&mut self) {
+        self.app.facilitator.mend();
+        self.app.node.mend();
+        self.blind = false;
+    }
+
+    async fn present(&mut self, showing: &Showing) -> Result<(), TestCaseError> {
+        let index = self.index(showing.which).unwrap();
+        let signed = self.payments[index].clone();
+        let payment = match showing.form {
+            Form::Whole => signed.clone(),
+            Form::V1 => signed.as_v1(),
+            Form::Copied => signed.copied_from_the_chain(),
+            Form::OwnId => signed.with_id(&format!("the-id-of-payment-{index}")),
+            Form::SharedId => signed.with_id("the-id-of-many-payments"),
+            Form::Key => signed.with_idempotency_key(&format!("the-key-of-payment-{index}")),
+        };
+        let route = showing
+            .route
+            .map_or(payment.path.as_str(), |route| ROUTES[route]);
+        let before = self.app.state_of(&payment).await;
+        let mut at = payment.clone();
+        at.path = route.to_owned();
+        let answer = if route.contains("token") {
+            self.app.pay(&at).await
+        } else {
+            self.app.pay_with(&at, &picture(showing.picture)).await
+        };
+        let after = self.app.state_of(&payment).await;
+        let what = format!(
+            "{showing:?} at {route}, {before:?} -> {after:?}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        self.judge(
+            &payment,
+            showing,
+            before.as_deref(),
+            after.as_deref(),
+            &answer,
+            &what,
+        )
+        .await?;
+        if answer.status == 200 && answer.json()["token"].is_string() {
+            self.tokens.insert(index, answer.token());
+        }
+        Ok(())
+    }
+
+    async fn judge(
+        &self,
+        payment: &Payment,
+        showing: &Showing,
+        before: Option<&str>,
+        after: Option<&str>,
+        answer: &Answer,
+        what: &str,
+    ) -> Result<(), TestCaseError> {
+        let moved = self.moved(payment).await;
+        if answer.status == 200 {
+            let secret = matches!(before, Some("settling" | "unknown" | "settled" | "failed"));
+            prop_assert!(
+                showing.form != Form::Copied || !secret,
+                "goods without proof: {what}"
+            );
+            return self.assert_goods(answer, what).await;
+        }
+        let open = matches!(after, Some("verified" | "settling" | "unknown" | "settled"));
+        prop_assert!(answer.status != 402 || !open, "asked to pay again: {what}");
+        prop_assert!(
+            matches!(answer.status, 402 | 404 | 409 | 503),
+            "an answer that no rule knows: {what}"
+        );
+        // Of a payment that never got into the ledger, what can be refused without the chain is
+        // refused without it (rule 8).
+        if self.blind || after.is_none() {
+            return Ok(());
+        }
+        prop_assert!(answer.status != 402 || !moved, "asked to pay again: {what}");
+        match answer.charged() {
+            // Another payment's id may have answered.
+            Some(true) => prop_assert!(
+                moved || showing.form == Form::SharedId,
+                "charged, and no money moved: {what}"
+            ),
+            Some(false) => prop_assert!(!moved, "not charged, and the money moved: {what}"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What was given belongs to a payment that is settled, and can be used.
+    async fn assert_goods(&self, answer: &Answer, what: &str) -> Result<(), TestCaseError> {
+        let body = answer.json();
+        let id = if let Some(token) = body["token"].as_str() {
+            let token = UploadToken::parse(token).unwrap();
+            let grant = grants::find_by_token_hash(self.app.db(), &token.hash()).await;
+            grant.unwrap().map(|grant| grant.payment_id)
+        } else {
+            let id = ImageId::parse(&answer.field("id")).unwrap();
+            let served = self.app.get(&answer.field("url")).await;
+            prop_assert_eq!(served.status, 200, "a link to nothing: {}", what);
+            let image = images::find(self.app.db(), &id).await.unwrap().unwrap();
+            image.payment_id
+        };
+        prop_assert!(id.is_some(), "goods of no payment: {what}");
+        let row = rows::find(self.app.db(), &id.unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        prop_assert_eq!(
+            row.state,
+            PaymentState::Settled,
+            "goods before settlement: {}",
+            what
+        );
+        Ok(())
+    }
+
+    async fn upload(&mut self, which: usize, number: u32) -> Result<(), TestCaseError> {
+        let Some(token) = self.index(which).and_then(|index| self.tokens.get(&index)) else {
+            return Ok(());
+        };
+        let answer = self.app.upload_with(token, picture(number)).await;
+        let what = format!("upload: {} {}", answer.status, answer.text());
+        prop_assert!(matches!(answer.status, 200 | 401 | 409 | 410), "{what}");
+        if answer.status == 200 {
+            self.assert_goods(&answer, &what).await?;
+        }
+        Ok(())
+    }
+
+    async fn moved(&self, payment: &Payment) -> bool {
+        let authorization = &payment.authorization;
+        self.app.transfers().await.iter().any(|transfer| {
+            transfer.payer == authorization.from && transfer.nonce == Some(authorization.nonce)
+        })
+    }
+
+    /// `pixtoll ledger check` with a node that doesn't lie.
+    async fn report(&self) -> Report {
+        let till = self.app.app.till.as_ref().unwrap();
+        let chain = RpcChain::new(till.shop.network(), self.app.honest_node()).unwrap();
+        let side = ChainSide {
+            chain: &chain,
+            pay_to: till.shop.pay_to(),
+            first_block: 0,
+        };
+        let now = pixtoll::clock::Clock::now(&self.app.clock);
+        check(self.app.db(), now, Some(side)).await.unwrap()
+    }
+
+    async fn assert_balanced(&self) -> Result<(), TestCaseError> {
+        let report = self.report().await;
+        // Rows are stuck while nobody reconciles for hours; that is what this rule is for.
+        let broken: Vec<_> = report
+            .broken
+            .iter()
+            .filter(|(rule, _)| *rule != "nothing is stuck beyond its deadline")
+            .collect();
+        prop_assert!(broken.is_empty(), "the ledger does not balance: {broken:?}");
+        let chain = report.chain.unwrap();
+        let orphans = chain
+            .orphans
+            .iter()
+            .map(|orphan| orphan.value)
+            .sum::<U256>();
+        prop_assert_eq!(report.settled_sum + orphans, chain.received_sum);
+        let mut seen: BTreeSet<(Address, B256)> = BTreeSet::new();
+        for transfer in self.app.transfers().await {
+            let once = seen.insert((transfer.payer, transfer.nonce.unwrap()));
+            prop_assert!(once, "an authorization moved money twice");
+        }
+        Ok(())
+    }
+
+    /// Everything is mended, every window closes, and the reconciler runs until nothing is due.
+    async fn end(&mut self) -> Result<(), TestCaseError> {
+        self.mend();
+        self.app.advance(Duration::from_secs(400));
+        for _ in 0..20 {
+            self.app.reconcile().await;
+            self.app.advance(Duration::from_secs(61));
+            let watched = "SELECT COUNT(*) FROM payments WHERE next_look_ms IS NOT NULL";
+            if number(self.app.db(), watched).await == 0 {
+                break;
+            }
+        }
+        self.assert_balanced().await?;
+        let broken = self.report().await.broken;
+        prop_assert!(broken.is_empty(), "in the end: {broken:?}");
+        let open = "SELECT id || ' ' || state FROM payments WHERE next_look_ms IS NOT NULL \
+             OR state IN ('received', 'verified', 'settling', 'unknown')";
+        let open = texts(self.app.db(), open).await;
+        prop_assert!(open.is_empty(), "never decided: {open:?}");
+        for index in 0..self.payments.len() {
+            let payment = self.payments[index].clone();
+            let (state, moved) = (
+                self.app.state_of(&payment).await,
+                self.moved(&payment).await,
+            );
+            let settled = state.as_deref() == Some("settled");
+            // A payment that was never presented may have been executed: that is an orphan.
+            prop_assert!(
+                state.is_none() || settled == moved,
+                "{state:?}, moved: {moved}"
+            );
+            if state.is_some() {
+                let showing = Showing {
+                    which: index,
+                    form: Form::Whole,
+                    route: None,
+                    picture: 0,
+                };
+                self.present(&showing).await?;
+            }
+        }
+        self.assert_served().await
+    }
+
+    /// Every image that is public has its bytes.
+    async fn assert_served(&self) -> Result<(), TestCaseError> {
+        for id in texts(self.app.db(), "SELECT id FROM images WHERE state = 'live'").await {
+            let served = self.app.get(&format!("/i/{id}.png")).await;
+            prop_assert_eq!(served.status, 200, "image {} is public and not there", id);
+        }
+        Ok(())
+    }
+}
+
+fn picture(number: u32) -> Vec<u8> {
+    pictures::png(8 + number, 8)
+}
+
+fn play(steps: &[Step]) -> Result<(), TestCaseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut play = Play::begin().await;
+        for (number, step) in steps.iter().enumerate() {
+            let outcome = play.play(step).await;
+            outcome.map_err(|error| TestCaseError::fail(format!("step {number}: {error}")))?;
+        }
+        play.end().await
+    })
+}
+
+fn runner(seed: u8) -> TestRunner {
+    let more = std::env::var("PIXTOLL_HISTORIES")
+        .ok()
+        .and_then(|count| count.parse::<u32>().ok());
+    let config = Config {
+        cases: more.unwrap_or(HISTORIES) / 2,
+        max_shrink_iters: 80,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    if more.is_some() {
+        return TestRunner::new(config);
+    }
+    TestRunner::new_with_rng(
+        config,
+        TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]),
+    )
+}
+
+fn play_many(seed: u8) {
+    let histories = proptest::collection::vec(step(), 4..STEPS);
+    let outcome = runner(seed).run(&histories, |steps| play(&steps));
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Two tests of one kind, so that two cores play.
+#[test]
+fn whatever_happens_the_ledger_balances_and_every_payment_is_decided() {
+    play_many(1);
+}
+
+#[test]
+fn whatever_else_happens_the_ledger_balances_and_every_payment_is_decided() {
+    play_many(2);
+}
