@@ -685,16 +685,16 @@ async fn every_spelling_of_a_payment_is_that_payment() {
         let order = format!("order-of-mine-{first}");
         let payment = app.sign_for("year").await.with_idempotency_key(&order);
         let before = (app.transfers().await.len(), app.calls());
-        let bought = app.send("POST", TOKEN, &spelt(&payment, spell), "").await;
+        let bought = app.send("POST", TOKEN, &spelt(&payment, *spell), "").await;
         let token = bought.token();
         for (again, spell) in &spellings {
-            let same = app.send("POST", TOKEN, &spelt(&payment, spell), "").await;
+            let same = app.send("POST", TOKEN, &spelt(&payment, *spell), "").await;
             assert_eq!(same.token(), token, "{first}, then {again}");
         }
         for (again, spell) in &spellings {
             // The key of the request proves what version 1 can't.
             let same = app
-                .send("POST", TOKEN, &spelt(&payment.as_v1(), spell), "")
+                .send("POST", TOKEN, &spelt(&payment.as_v1(), *spell), "")
                 .await;
             assert_eq!(same.token(), token, "{first}, then {again} as version 1");
         }
@@ -806,7 +806,7 @@ async fn who_has_too_little_is_told_so_without_a_facilitator() {
     }
 }
 
-fn spelt(payment: &Payment, spell: &fn(&mut Value)) -> Headers {
+fn spelt(payment: &Payment, spell: fn(&mut Value)) -> Headers {
     let mut document = payment.document();
     spell(&mut document);
     let mut headers = payment.headers();

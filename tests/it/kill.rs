@@ -575,7 +575,7 @@ async fn at_each(points: &'static [&'static str], story: impl AsyncFn(Scene<'_>,
     let sandbox = SandboxProcess::start().await;
     let stories = points.iter().map(async |point| {
         let _slot = SLOTS.acquire().await.unwrap();
-        let facilitator = Proxy::before(&sandbox.facilitator_url).await;
+        let facilitator = Proxy::before(&sandbox.facilitator_url);
         let scene = Scene {
             deployment: Deployment::on(&facilitator.url, &sandbox.rpc_url),
             facilitator,

@@ -16,7 +16,7 @@ use crate::support::{database, pictures};
 /// A sandbox in another process, a proxy before its facilitator, and a deployment that uses both.
 async fn with_proxy() -> (SandboxProcess, Proxy, Deployment) {
     let sandbox = SandboxProcess::start().await;
-    let facilitator = Proxy::before(&sandbox.facilitator_url).await;
+    let facilitator = Proxy::before(&sandbox.facilitator_url);
     let deployment = Deployment::on(&facilitator.url, &sandbox.rpc_url);
     (sandbox, facilitator, deployment)
 }

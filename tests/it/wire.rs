@@ -8,6 +8,7 @@ use pixtoll::db::Db;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use crate::support::proxy::Fault;
 use crate::support::{Answer, Payment, TestApp, pictures};
 
 const SELLING: [&str; 6] = [
@@ -783,7 +784,6 @@ async fn every_error_has_the_one_shape_and_is_stored_by_no_cache() {
 #[tokio::test]
 async fn every_answer_about_a_payment_has_the_one_shape() {
     let app = TestApp::spawn().await;
-    use crate::support::proxy::Fault;
     let payment = app.sign_for("year").await;
     app.facilitator
         .next("verify", Fault::Instead(500, "oops".to_owned()));

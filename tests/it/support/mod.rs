@@ -56,14 +56,13 @@ pub(crate) struct TestApp {
     stop: Option<oneshot::Sender<()>>,
     database: TestDatabase,
     folder: tempfile::TempDir,
-    _listening: Listening,
+    listening: Listening,
 }
 
 /// How a [`TestApp`] is made.
 #[derive(Default)]
 pub(crate) struct Builder {
     env: BTreeMap<String, String>,
-    tiers: Option<String>,
     is_free_only: bool,
 }
 
@@ -73,20 +72,6 @@ impl Builder {
         let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
         self.env.insert(name, value.to_owned());
         self
-    }
-
-    /// The `[[tiers]]` of the configuration file.
-    pub(crate) fn tiers(mut self, toml: &str) -> Self {
-        self.tiers = Some(toml.to_owned());
-        self
-    }
-
-    /// Without a facilitator: paid tiers are off.
-    pub(crate) fn without_facilitator(self) -> Self {
-        Self {
-            is_free_only: true,
-            ..self
-        }
     }
 
     /// Starts it.
@@ -102,8 +87,8 @@ impl Builder {
             .unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let listening = chain.listen(any, any).unwrap();
-        let facilitator = Proxy::before(&listening.facilitator_url).await;
-        let node = Proxy::before(&listening.rpc_url).await;
+        let facilitator = Proxy::before(&listening.facilitator_url);
+        let node = Proxy::before(&listening.rpc_url);
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
@@ -148,7 +133,7 @@ impl Builder {
             stop: Some(stop),
             database,
             folder,
-            _listening: listening,
+            listening: listening,
         }
     }
 
@@ -162,7 +147,7 @@ impl Builder {
             .entry("PIXTOLL_PAYMENTS__TIMEOUT".to_owned())
             .or_insert_with(|| TIMEOUT.to_owned());
         let file: PathBuf = folder.path().join("pixtoll.toml");
-        std::fs::write(&file, self.tiers.unwrap_or_default()).unwrap();
+        std::fs::write(&file, "").unwrap();
         if self.is_free_only {
             self.env
                 .retain(|name, _| !name.starts_with("PIXTOLL_PAYMENTS__"));
@@ -379,7 +364,7 @@ impl TestApp {
 
     /// Where the chain's node is read without the proxy before it.
     pub(crate) fn honest_node(&self) -> &str {
-        &self._listening.rpc_url
+        &self.listening.rpc_url
     }
 
     /// The database's URL, for a second process or a command on it.

@@ -83,7 +83,7 @@ struct Forward {
 
 impl Proxy {
     /// Starts a proxy before `target`.
-    pub(crate) async fn before(target: &str) -> Self {
+    pub(crate) fn before(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Arc::new(Mutex::new(Script::default()));
