@@ -327,7 +327,8 @@ pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
 
 const END_ALL_LEASES: &str = "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
 
-/// Binds a payment that verify accepted: state, proofs and id in one transaction.
+/// Binds a payment that verify accepted: state, proofs and ids in one transaction. `id_hashes` are
+/// sorted: they are locked one after the other.
 ///
 /// An id whose payment was refused or failed is taken over: nothing was bought under it.
 ///
@@ -338,7 +339,7 @@ pub async fn bind_verified(
     step: Move,
     payment: &Payment,
     proofs: &[Proof],
-    id_hash: Option<&str>,
+    id_hashes: &[String],
     body_sha256: Option<&str>,
     now: Timestamp,
 ) -> Result<Binding, DbError> {
@@ -346,8 +347,7 @@ pub async fn bind_verified(
     let id = payment.id.as_str();
     let product = &payment.product;
     Ok(in_tx!(db, |tx| {
-        let mut taken = None;
-        if let Some(hash) = id_hash {
+        for hash in id_hashes {
             sqlx::query(LOCK_ID)
                 .bind(&payer)
                 .bind(hash)
@@ -369,36 +369,33 @@ pub async fn bind_verified(
                 .fetch_one(&mut *tx)
                 .await?;
             if owner.payment_id != id {
-                taken = Some(owner.owner(product, body_sha256)?);
+                // Dropping the transaction rolls it back: the other id stays free as well.
+                return Ok(Binding::Taken(owner.owner(product, body_sha256)?));
             }
         }
-        if let Some(owner) = taken {
-            Binding::Taken(owner)
-        } else {
-            let changed = sqlx::query(MOVE_VERIFIED)
-                .bind(id)
-                .bind(step.from().as_str())
-                .bind(payment.attempt)
-                .bind(step.to().as_str())
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            if changed == 1 {
-                for proof in proofs {
-                    sqlx::query(ADD_PROOF)
-                        .bind(id)
-                        .bind(proof.kind)
-                        .bind(&proof.hash)
-                        .bind(proof.expires.map(Timestamp::millis))
-                        .execute(&mut *tx)
-                        .await?;
-                }
-                Binding::Bound
-            } else {
-                // Dropping the transaction rolls it back: who lost the row binds no id either.
-                return Ok(Binding::Lost);
+        let changed = sqlx::query(MOVE_VERIFIED)
+            .bind(id)
+            .bind(step.from().as_str())
+            .bind(payment.attempt)
+            .bind(step.to().as_str())
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed == 1 {
+            for proof in proofs {
+                sqlx::query(ADD_PROOF)
+                    .bind(id)
+                    .bind(proof.kind)
+                    .bind(&proof.hash)
+                    .bind(proof.expires.map(Timestamp::millis))
+                    .execute(&mut *tx)
+                    .await?;
             }
+            Binding::Bound
+        } else {
+            // Dropping the transaction rolls it back: who lost the row binds no id either.
+            return Ok(Binding::Lost);
         }
     }))
 }

@@ -172,11 +172,10 @@ impl Payments {
             .plus(WATCH_MARGIN)
             .plus(self.settings.token_ttl);
         let proofs = presentation.evidence.proofs(&self.key, &row.id, until);
-        let id = presentation.evidence.id_hash(&self.key);
+        let ids = presentation.evidence.id_hashes(&self.key);
         let body = presentation.body_sha256();
         kill_point!("payment.verified.before");
-        let binding =
-            rows::bind_verified(&self.db, step, &row, &proofs, id.as_deref(), body, now).await?;
+        let binding = rows::bind_verified(&self.db, step, &row, &proofs, &ids, body, now).await?;
         kill_point!("payment.verified.after");
         match binding {
             Binding::Bound => {

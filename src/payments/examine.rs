@@ -126,27 +126,25 @@ impl Payments {
         &self,
         presentation: &Presentation,
     ) -> Result<Option<PaymentId>, PayError> {
-        let Some(hash) = presentation.evidence.id_hash(&self.key) else {
-            return Ok(None);
-        };
         let payer = presentation.header.authorization.from.to_string();
         let (product, body) = (&presentation.product, presentation.body_sha256());
-        let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;
-        let Some(owner) = owner else { return Ok(None) };
         let own = presentation.header.network.map(|network| {
             let authorization = &presentation.header.authorization;
             PaymentId::of(network, authorization.from, authorization.nonce)
         });
-        if own.as_ref() == Some(&owner.payment_id) {
-            return Ok(None);
+        for hash in presentation.evidence.id_hashes(&self.key) {
+            let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;
+            match owner.filter(|owner| own.as_ref() != Some(&owner.payment_id)) {
+                Some(owner) if owner.same_purchase => return Ok(Some(owner.payment_id)),
+                Some(_) => {
+                    return Err(PayError::Conflict {
+                        charged: Some(false),
+                    });
+                }
+                None => {}
+            }
         }
-        if owner.same_purchase {
-            Ok(Some(owner.payment_id))
-        } else {
-            Err(PayError::Conflict {
-                charged: Some(false),
-            })
-        }
+        Ok(None)
     }
 
     /// Balance and nonce on the chain. `None`: a known row turned out to have moved already.

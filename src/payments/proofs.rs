@@ -1,6 +1,7 @@
 //! What proves that a presentation comes from the payer, now that the chain publishes signatures
 //! (payments.md, rule 4). Only keyed hashes are kept; comparing takes the same time for every value.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
@@ -59,11 +60,12 @@ impl Evidence {
         }
     }
 
-    /// The hash of the id under which this payer may be charged once.
-    pub(super) fn id_hash(&self, key: &SecretKey) -> Option<String> {
-        self.ids
-            .first()
-            .map(|id| key.derive_hex(Domain::PaymentId, &[id.as_bytes()]))
+    /// The hashes of the ids under which this payer may be charged once: each of them, since the next
+    /// request may bring either. In order, so that two requests with both lock them in the same order.
+    pub(super) fn id_hashes(&self, key: &SecretKey) -> Vec<String> {
+        let hash = |id: &String| key.derive_hex(Domain::PaymentId, &[id.as_bytes()]);
+        let hashes: BTreeSet<String> = self.ids.iter().map(hash).collect();
+        hashes.into_iter().collect()
     }
 
     /// What is bound to a payment when verify succeeded. An address is forgotten at `address_until`.

@@ -163,7 +163,8 @@ async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>)
         hash: format!("ticket of {}", row.id),
         expires: None,
     }];
-    payments::bind_verified(db, step, row, &proofs, id_hash, body, at(1))
+    let ids: Vec<String> = id_hash.map(str::to_owned).into_iter().collect();
+    payments::bind_verified(db, step, row, &proofs, &ids, body, at(1))
         .await
         .unwrap()
 }
@@ -645,6 +646,32 @@ async fn an_id_belongs_to_the_first_payment_until_that_one_bought_nothing() {
 }
 
 #[tokio::test]
+async fn a_payment_with_two_ids_takes_both_or_neither() {
+    on_both(async |db| {
+        let both = |one: &str, two: &str| [one.to_owned(), two.to_owned()];
+        let verify = |row: &Payment| step(row.state, Event::VerifyAccepted);
+        let first = insert(&db, &payment(1)).await;
+        assert_eq!(bind(&db, &first, Some("b"), None).await, Binding::Bound);
+        let second = insert(&db, &payment(2)).await;
+        let ids = both("a", "b");
+        let bound =
+            payments::bind_verified(&db, verify(&second), &second, &[], &ids, None, NOW).await;
+        assert!(matches!(bound.unwrap(), Binding::Taken(owner) if owner.payment_id == first.id));
+        let third = insert(&db, &payment(3)).await;
+        let ids = both("a", "c");
+        let bound =
+            payments::bind_verified(&db, verify(&third), &third, &[], &ids, None, NOW).await;
+        assert_eq!(bound.unwrap(), Binding::Bound);
+        for (number, id) in [(4, "a"), (5, "c")] {
+            let late = insert(&db, &payment(number)).await;
+            let binding = bind(&db, &late, Some(id), None).await;
+            assert!(matches!(binding, Binding::Taken(owner) if owner.payment_id == third.id));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_payer_may_use_the_same_id() {
     on_both(async |db| {
         let first = insert(&db, &payment(1)).await;
@@ -671,7 +698,7 @@ async fn a_proof_ends_at_its_instant_and_is_then_forgotten() {
             proof("address", "a", Some(at(10))),
         ];
         let verify = step(row.state, Event::VerifyAccepted);
-        let bound = payments::bind_verified(&db, verify, &row, &proofs, None, None, NOW).await;
+        let bound = payments::bind_verified(&db, verify, &row, &proofs, &[], None, NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         let kinds = async |now| {
             let proofs = payments::load_proofs(&db, &row.id, now).await.unwrap();
@@ -708,7 +735,7 @@ async fn a_proof_ends_at_its_instant_and_is_then_forgotten() {
             proof("ticket", "t", None),
             proof("address", "a", Some(at(90))),
         ];
-        let bound = payments::bind_verified(&db, verify, &row, &later, None, None, NOW).await;
+        let bound = payments::bind_verified(&db, verify, &row, &later, &[], None, NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         assert_eq!(kinds(at(89)).await, both);
     })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pixtoll::clock::Clock;
 use serde_json::json;
 
 use crate::support::proxy::{Fault, NodeFault};
@@ -266,6 +267,39 @@ async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
         }
         assert_eq!(app.transfers().await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
+    let app = TestApp::spawn().await;
+    let first = proven(&app, TOKEN).await;
+    let token = app.pay(&first).await.token();
+    for name in ["id", "key", "both", "id as key", "key as id"] {
+        let signed = app.sign_for("year").await;
+        let second = match name {
+            "id" => signed.with_id(ID),
+            "key" => signed.with_idempotency_key(KEY),
+            "both" => signed.with_id(ID).with_idempotency_key(KEY),
+            "id as key" => signed.with_idempotency_key(ID),
+            _ => signed.with_id(KEY),
+        };
+        assert_eq!(app.pay(&second).await.token(), token, "{name}");
+        assert_eq!(app.transfers().await.len(), 1, "{name}");
+    }
+    // One of two ids is taken: the payment buys nothing, and its other id stays free.
+    let signed = app.sign_for("permanent").await;
+    let third = signed
+        .with_id(ID)
+        .with_idempotency_key("a-third-key-of-the-payer");
+    let conflict = app.pay(&third).await;
+    let expected = (409, "idempotency_conflict".to_owned(), Some(false));
+    assert_eq!(conflict.verdict(), expected);
+    assert_eq!(app.rows("payment_ids").await, 2);
+    // Another payer's equal id is another id.
+    let challenge = app.post(TOKEN).await;
+    let now = app.clock.now();
+    let other = Payment::answering(&challenge, TOKEN, &wallet(3), now).with_idempotency_key(KEY);
+    assert_ne!(app.pay(&other).await.token(), token);
 }
 
 #[tokio::test]
