@@ -74,6 +74,14 @@ impl Builder {
         self
     }
 
+    /// Without a facilitator: paid tiers are off.
+    pub(crate) fn without_facilitator(self) -> Self {
+        Self {
+            is_free_only: true,
+            ..self
+        }
+    }
+
     /// Starts it.
     pub(crate) async fn spawn(self) -> TestApp {
         install_tls();
@@ -133,7 +141,7 @@ impl Builder {
             stop: Some(stop),
             database,
             folder,
-            listening: listening,
+            listening,
         }
     }
 
