@@ -46,13 +46,15 @@ impl Payments {
         known: Option<Payment>,
         visit: &mut Visit,
     ) -> Result<(), PayError> {
-        let terms = self.match_offer(presentation).await?;
-        check_authorization(presentation, &terms, self.clock.now())?;
+        // Before prices and windows: a second authorization that is late or dear for its offer still
+        // asks for what the first one bought, and a 402 would make its client sign a third.
         if let Some(owner) = self.owner_of_id(presentation).await? {
             visit.payment_id = Some(owner);
             visit.is_owner = true;
             return Ok(());
         }
+        let terms = self.match_offer(presentation).await?;
+        check_authorization(presentation, &terms, self.clock.now())?;
         check_body(presentation, &terms)?;
         self.images.ready().await?;
         let Some(head) = self
@@ -122,19 +124,28 @@ impl Payments {
             .map_or_else(|| invalid(reasons::NO_MATCH), Ok)
     }
 
+    /// The payment that was made under one of this presentation's ids, when it is another one. Only for
+    /// an authorization that its payer signed: an id alone unlocks nothing.
     async fn owner_of_id(
         &self,
         presentation: &Presentation,
     ) -> Result<Option<PaymentId>, PayError> {
-        let payer = presentation.header.authorization.from.to_string();
+        let header = &presentation.header;
+        let payer = header.authorization.from;
+        let hashes = presentation.evidence.id_hashes(&self.key);
+        let Some(network) = header.network.filter(|_| !hashes.is_empty()) else {
+            return Ok(None);
+        };
+        let digest = header.authorization.digest(network);
+        if evm::recover(&digest, &header.signature) != Some(payer) {
+            return Ok(None);
+        }
+        let own = PaymentId::of(network, payer, header.authorization.nonce);
+        let payer = payer.to_string();
         let (product, body) = (&presentation.product, presentation.body_sha256());
-        let own = presentation.header.network.map(|network| {
-            let authorization = &presentation.header.authorization;
-            PaymentId::of(network, authorization.from, authorization.nonce)
-        });
-        for hash in presentation.evidence.id_hashes(&self.key) {
+        for hash in hashes {
             let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;
-            match owner.filter(|owner| own.as_ref() != Some(&owner.payment_id)) {
+            match owner.filter(|owner| owner.payment_id != own) {
                 Some(owner) if owner.same_purchase => return Ok(Some(owner.payment_id)),
                 Some(_) => {
                     return Err(PayError::Conflict {

@@ -219,6 +219,64 @@ async fn what_is_refused_for_its_file_is_refused_for_free() {
 }
 
 #[tokio::test]
+async fn a_second_authorization_under_an_id_is_answered_from_the_first_and_never_settled() {
+    let app = TestApp::spawn().await;
+    let by_id = |payment: Payment| payment.with_id(KEY);
+    let by_key = |payment: Payment| payment.with_idempotency_key(KEY);
+    let by_both = |payment: Payment| {
+        let fresh = format!("drawn-for-{}", payment.authorization.nonce);
+        payment
+            .with_id(&fresh)
+            .with_idempotency_key("a-key-that-is-repeated")
+    };
+    let ways: [&dyn Fn(Payment) -> Payment; 3] = [&by_id, &by_key, &by_both];
+    let mut paid = 0;
+    for (number, way) in ways.into_iter().enumerate() {
+        let first = way(app.sign_for("year").await);
+        let token = app.pay(&first).await.token();
+        // The extension's id and the header are one name; a third id is another charge.
+        paid += usize::from(number != 1);
+        for _ in 0..2 {
+            let again = way(app.sign_for("year").await);
+            let answer = app.pay(&again).await;
+            assert_eq!(answer.token(), token);
+            let transaction = answer.document("payment-response")["transaction"].clone();
+            let settled = app.transfers().await.last().unwrap().transaction;
+            assert_eq!(transaction, json!(settled));
+        }
+        assert_eq!(
+            (app.transfers().await.len(), app.facilitator.calls("settle")),
+            (paid, paid)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_authorization_that_is_late_still_asks_for_what_the_first_bought() {
+    let app = TestApp::spawn().await;
+    let first = app.sign_for("year").await.with_id(KEY);
+    let second = app.sign_for("year").await.with_id(KEY);
+    app.facilitator
+        .always("settle", Fault::Instead(500, String::new()));
+    assert_eq!(app.pay(&first).await.verdict(), pending());
+    assert_eq!(app.pay(&second).await.verdict(), pending());
+    app.clock.advance(LONG);
+    assert_eq!(
+        app.pay(&second).await.verdict(),
+        pending(),
+        "a 402 would be signed and paid"
+    );
+    app.facilitator.mend();
+    app.chain
+        .execute(&first.authorization, &first.signature)
+        .await
+        .unwrap();
+    let token = app.pay(&second).await.token();
+    assert_eq!(app.pay(&first).await.token(), token);
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
 async fn many_authorizations_under_one_id_at_once_are_one_charge() {
     let app = TestApp::spawn().await;
     let mut payments = Vec::new();
