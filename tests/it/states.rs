@@ -181,7 +181,9 @@ async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
 #[tokio::test]
 async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
     let app = TestApp::spawn().await;
-    let payment = verified(&app).await;
+    let payment = app.sign_for("year").await;
+    app.facilitator.next("settle", Fault::SilentBefore);
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
     app.rewind(&payment, "state = 'settling', lease_until_ms = 0")
         .await;
     let stranger = payment.copied_from_the_chain();

@@ -35,7 +35,7 @@ pub(crate) use signing::{Payment, Wire};
 /// When every test's clock starts.
 pub(crate) const START: i64 = 1_800_000_000;
 /// How long a request waits on the facilitator in tests: short, since many never answer.
-const TIMEOUT: &str = "300ms";
+const TIMEOUT: &str = "1s";
 
 /// A running server and the world around it.
 pub(crate) struct TestApp {
