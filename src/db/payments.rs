@@ -177,12 +177,13 @@ pub async fn restart(
     Ok(changed == 1)
 }
 
-// The proofs and the id of an earlier attempt stay: they were bound to this identity by its payer.
+// The proofs and the id of an earlier attempt stay: they were bound to this identity by its payer. Its
+// image doesn't: this attempt may buy a token, and would publish what was never stored.
 const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, digest = $5, \
     signature = $6, valid_after = $7, valid_before = $8, lease_until_ms = $9, kind = $10, tier = $11, \
     uses = $12, amount = $13, pay_to = $14, max_timeout_seconds = $15, keep_ms = $16, \
     max_bytes = $17, confirmations = $18, facilitator = $19, x402_version = $20, request = $21, \
-    next_look_ms = $22, reason = NULL, body_sha256 = NULL, changed_ms = $4 \
+    next_look_ms = $22, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
     WHERE id = $1 AND state = $2 AND attempt = $3 AND lease_until_ms <= $4";
 
 /// The row with this id.

@@ -64,7 +64,9 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
         S::Received if unleased => Standing::Attempt,
         S::Received => Standing::Wait,
         S::Rejected if same_product && *presented.signature == row.signature => Standing::Rejected,
-        S::Rejected | S::Released => Standing::Attempt,
+        S::Rejected | S::Released if unleased => Standing::Attempt,
+        // Somebody looks at the chain for it.
+        S::Rejected | S::Released => Standing::Wait,
         S::Failed => failed(row, presented),
         S::Verified | S::Settling | S::Unknown if !same_product => {
             Standing::Known { charged: None }
@@ -103,6 +105,7 @@ fn other_digest(row: &Payment, now: Timestamp) -> Standing {
     use PaymentState as S;
     match row.state {
         S::Rejected | S::Released if row.is_unleased(now) => Standing::Attempt,
+        S::Rejected | S::Released => Standing::Wait,
         S::Settled | S::Reversed => Standing::Known {
             charged: Some(false),
         },
@@ -241,7 +244,9 @@ mod tests {
             (S::Verified, true, T::Wait, T::Wait),
             (S::Verified, false, T::Continue, T::Continue),
             (S::Rejected, false, T::Rejected, T::Rejected),
+            (S::Rejected, true, T::Rejected, T::Rejected),
             (S::Released, false, T::Attempt, T::Attempt),
+            (S::Released, true, T::Wait, T::Wait),
             (S::Settling, true, T::Wait, null),
             (S::Settling, false, T::Drive, null),
             (S::Unknown, true, T::Pending, null),
@@ -312,6 +317,9 @@ mod tests {
         );
         assert_eq!(meets(S::Rejected, false, other), Standing::Attempt);
         assert_eq!(meets(S::Released, false, other), Standing::Attempt);
+        // While somebody looks at the chain for it, no attempt can begin.
+        assert_eq!(meets(S::Rejected, true, other), Standing::Wait);
+        assert_eq!(meets(S::Released, true, other), Standing::Wait);
     }
 
     #[test]

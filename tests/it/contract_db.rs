@@ -322,6 +322,9 @@ async fn a_payment_without_end_and_with_the_largest_numbers_is_read_back() {
 async fn only_an_unleased_row_of_the_same_attempt_and_state_starts_afresh() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Rejected).await;
+        let staged = image(1, Some(&row));
+        images::insert_pending(&db, &staged, None).await.unwrap();
+        assert!(payments::attach_image(&db, &row, &staged.id).await.unwrap());
         let again = Payment {
             attempt: 2,
             lease_until: at(20),
@@ -349,6 +352,7 @@ async fn only_an_unleased_row_of_the_same_attempt_and_state_starts_afresh() {
         );
         assert_eq!(fresh.signature, again.signature);
         assert_eq!((fresh.reason, fresh.first_block), (None, 7));
+        assert_eq!(fresh.image_id, None, "the image of the attempt before");
         assert_eq!(
             audit::load_detail(&db, row.id.as_str())
                 .await
