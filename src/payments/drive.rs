@@ -108,11 +108,13 @@ impl Payments {
                     Ok(())
                 }
             }
-            VerifyOutcome::Invalid { reason } => Ok(self.reject(&row, reason).await?),
+            VerifyOutcome::Invalid { reason } => Ok(self.reject(&row, reason, visit).await?),
             VerifyOutcome::Valid { payer }
                 if payer.is_some_and(|payer| payer != row.authorization.from) =>
             {
-                Ok(self.reject(&row, "payer_mismatch".to_owned()).await?)
+                Ok(self
+                    .reject(&row, "payer_mismatch".to_owned(), visit)
+                    .await?)
             }
             VerifyOutcome::Valid { .. } => self.bind(row, presentation, visit).await,
         }
@@ -141,7 +143,12 @@ impl Payments {
 
     /// Writes a refusal down. The row answers: it may have been taken over meanwhile, and what is
     /// refused because its nonce is used may have paid us.
-    async fn reject(&self, row: &Payment, reason: String) -> Result<(), DbError> {
+    async fn reject(
+        &self,
+        row: &Payment,
+        reason: String,
+        visit: &mut Visit,
+    ) -> Result<(), DbError> {
         let patch = Patch {
             reason: Some(reason),
             lease_until: Some(Timestamp::from_millis(0)),
@@ -152,6 +159,8 @@ impl Payments {
         kill_point!("payment.rejected.before");
         self.advance(row, Event::VerifyRefused, &patch).await?;
         kill_point!("payment.rejected.after");
+        // What was seen before verify doesn't count for this refusal.
+        visit.looked = false;
         Ok(())
     }
 

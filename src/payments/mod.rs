@@ -292,6 +292,9 @@ impl Payments {
             }
             Standing::Wait => self.wait(&row, visit).await.map(|()| None),
             Standing::Rejected if self.may_have_moved(&row, visit).await => Ok(None),
+            Standing::Rejected if row.reason.as_deref().is_some_and(says_nonce_used) => {
+                Err(PayError::Known { charged: None })
+            }
             Standing::Rejected => Err(PayError::Invalid {
                 reason: reason_of(&row),
             }),
@@ -424,6 +427,12 @@ impl Visit {
             place: None,
         }
     }
+}
+
+/// Whether a refusal says that somebody used the nonce. Then the money may have moved, and what the
+/// chain doesn't show yet nobody knows.
+fn says_nonce_used(reason: &str) -> bool {
+    reason.ends_with("nonce_already_used")
 }
 
 fn reason_of(row: &Payment) -> String {

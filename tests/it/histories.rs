@@ -18,7 +18,7 @@ use pixtoll::payments::ledger::{ChainSide, Report, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::support::database::{number, texts};
+use crate::support::database::{execute as execute_sql, number, texts};
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
@@ -195,9 +195,11 @@ impl Play {
         }
     }
 
-    /// The index of a payment that exists, if any does.
+    /// The index of a payment that exists, if any does: every other time the newest, so that much
+    /// happens to one.
     fn index(&self, which: usize) -> Option<usize> {
-        (!self.payments.is_empty()).then(|| which % self.payments.len())
+        let last = self.payments.len().checked_sub(1)?;
+        Some(if which < 3 { last } else { which % (last + 1) })
     }
 
     async fn play(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -544,4 +546,135 @@ fn whatever_happens_the_ledger_balances_and_every_payment_is_decided() {
 #[test]
 fn whatever_else_happens_the_ledger_balances_and_every_payment_is_decided() {
     play_many(2);
+}
+
+// ---- histories that were found by thinking, each with what went wrong in it
+
+/// A payment that verify refused at once.
+async fn rejected(app: &TestApp) -> Payment {
+    let payment = app.sign_for("year").await;
+    app.facilitator.next("verify", verify_faults()[3].clone());
+    assert_eq!(app.pay(&payment).await.status, 402);
+    payment
+}
+
+async fn execute(app: &TestApp, payment: &Payment) {
+    let (authorization, signature) = (&payment.authorization, &payment.signature);
+    app.chain.execute(authorization, signature).await.unwrap();
+}
+
+const CHARGED: (u16, &str, Option<bool>) = (409, "payment_known", Some(true));
+
+fn verdict(answer: &Answer) -> (u16, String, Option<bool>) {
+    assert_ne!(answer.status, 200, "{}", answer.text());
+    answer.verdict()
+}
+
+fn assert_charged(answer: &Answer) {
+    let (status, error, charged) = verdict(answer);
+    assert_eq!(
+        (status, error.as_str(), charged),
+        CHARGED,
+        "{}",
+        answer.text()
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_was_paid_before_it_was_stored_is_owed_and_links_to_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    app.facilitator
+        .always("verify", Fault::Instead(503, String::new()));
+    assert_eq!(app.pay_with(&payment, &picture(1)).await.status, 503);
+    app.facilitator.mend();
+    execute(&app, &payment).await;
+    // Nothing was bound, because verify never said yes: so nobody can prove to be the payer.
+    assert_charged(&app.pay_with(&payment, &picture(1)).await);
+    let live = "SELECT COUNT(*) FROM images WHERE state = 'live' OR state = 'pending'";
+    assert_eq!(number(app.db(), live).await, 0);
+    let owed = pixtoll::db::audit::find_owed(app.db()).await.unwrap();
+    assert_eq!(owed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rejected_payment_that_moved_is_not_refused_at_another_route() {
+    let app = TestApp::spawn().await;
+    let payment = rejected(&app).await;
+    execute(&app, &payment).await;
+    assert_charged(&app.pay_at("/api/upload/token/permanent", &payment).await);
+}
+
+#[tokio::test]
+async fn a_payment_that_moved_while_verify_was_silent_is_not_refused_as_expired() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .always("verify", Fault::Instead(503, String::new()));
+    assert_eq!(app.pay(&payment).await.status, 503);
+    app.facilitator.mend();
+    execute(&app, &payment).await;
+    app.advance(Duration::from_secs(301));
+    assert_charged(&app.pay(&payment).await);
+}
+
+#[tokio::test]
+async fn a_payment_that_moves_while_it_is_verified_is_not_refused_with_nothing_charged() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let release = std::sync::Arc::new(tokio::sync::Notify::new());
+    app.facilitator
+        .next("verify", Fault::Held(std::sync::Arc::clone(&release)));
+    let (answer, ()) = tokio::join!(app.pay(&payment), async {
+        while app.facilitator.calls("verify") == 0 {
+            tokio::task::yield_now().await;
+        }
+        execute(&app, &payment).await;
+        release.notify_one();
+    });
+    assert_charged(&answer);
+    // The same where the node doesn't see it yet: nobody says that nothing was charged.
+    let second = app.sign_for("year").await;
+    let head = app.chain_head().await;
+    execute(&app, &second).await;
+    app.node.node(NodeFault {
+        stale_at: Some(head),
+        ..NodeFault::default()
+    });
+    for _ in 0..2 {
+        let answer = app.pay(&second).await;
+        assert_eq!(verdict(&answer), (409, "payment_known".to_owned(), None));
+    }
+    app.node.mend();
+    assert_charged(&app.pay(&second).await);
+}
+
+#[tokio::test]
+async fn a_payment_that_the_reconciler_looks_at_is_waited_for() {
+    let app = TestApp::spawn().await;
+    let payment = rejected(&app).await;
+    execute_sql(app.db(), "UPDATE payments SET state = 'released'").await;
+    let id = payment.ledger_id();
+    let row = rows::find(app.db(), &id).await.unwrap().unwrap();
+    let now = pixtoll::clock::Clock::now(&app.clock);
+    let lease = pixtoll::model::payment::LEASE;
+    let looked_at = rows::claim(app.db(), &row, now, lease)
+        .await
+        .unwrap()
+        .unwrap();
+    let asked = app.node.all_calls();
+    let (answer, ()) = tokio::join!(app.pay(&payment), async {
+        // The one pause in these tests: what is looked for is what happens while nothing happens.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let looks = looked_at.looks;
+        rows::hand_back(app.db(), &looked_at, looked_at.next_look, looks)
+            .await
+            .unwrap();
+    });
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let asked = app.node.all_calls() - asked;
+    assert!(
+        asked < 20,
+        "the node was asked {asked} times while there was nothing to do but wait"
+    );
 }

@@ -370,6 +370,12 @@ impl TestApp {
             .unwrap()
     }
 
+    /// The newest block, as the node shows it.
+    pub(crate) async fn chain_head(&self) -> u64 {
+        let till = self.app.till.as_ref().unwrap();
+        till.chain.head().await.unwrap().number
+    }
+
     /// Where the chain's node is read without the proxy before it.
     pub(crate) fn honest_node(&self) -> &str {
         &self.listening.rpc_url
