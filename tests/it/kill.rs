@@ -563,6 +563,10 @@ struct Scene<'a> {
 struct Label(&'static str);
 
 impl Drop for Label {
+    #[expect(
+        clippy::print_stdout,
+        reason = "shown with a test that failed, and with no other"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("this happened with a kill at {}", self.0);
