@@ -7,7 +7,6 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::let_underscore_must_use,
-    clippy::print_stdout,
     clippy::too_many_lines,
     clippy::format_push_string,
     clippy::format_collect,
