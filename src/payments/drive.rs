@@ -529,6 +529,11 @@ impl Payments {
         }
     }
 
+    /// Whether the chain says that this payment will never pay us.
+    pub(super) async fn is_void(&self, row: &Payment) -> bool {
+        matches!(self.verdict(row).await, Some(Verdict::Void(_)))
+    }
+
     /// Looks at the chain once for a row that nobody has to drive. `true`: it moved.
     pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> bool {
         let verdict = self.verdict(row).await;

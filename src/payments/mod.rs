@@ -292,7 +292,7 @@ impl Payments {
             }
             Standing::Wait => self.wait(&row, visit).await.map(|()| None),
             Standing::Rejected if self.may_have_moved(&row, visit).await => Ok(None),
-            Standing::Rejected if row.reason.as_deref().is_some_and(says_nonce_used) => {
+            Standing::Rejected if says_nonce_used(&row) && !self.is_void(&row).await => {
                 Err(PayError::Known { charged: None })
             }
             Standing::Rejected => Err(PayError::Invalid {
@@ -429,10 +429,12 @@ impl Visit {
     }
 }
 
-/// Whether a refusal says that somebody used the nonce. Then the money may have moved, and what the
-/// chain doesn't show yet nobody knows.
-fn says_nonce_used(reason: &str) -> bool {
-    reason.ends_with("nonce_already_used")
+/// Whether verify said that somebody used the nonce. Then the money may have moved, unless the chain
+/// says that it went elsewhere or that the payer cancelled.
+fn says_nonce_used(row: &Payment) -> bool {
+    row.reason
+        .as_deref()
+        .is_some_and(|reason| reason.ends_with("nonce_already_used"))
 }
 
 fn reason_of(row: &Payment) -> String {
