@@ -20,6 +20,7 @@ use crate::secrets::{Domain, SecretKey, sha256_hex};
 use crate::store::{Store, StoreError};
 use crate::tiers::Tier;
 
+pub mod clean;
 pub mod format;
 
 use format::{FormatError, Probe};

@@ -25,7 +25,7 @@ const TABLE: [u32; 256] = {
 };
 
 /// The checksum of the parts as if they were one.
-pub(super) fn crc32(parts: [&[u8]; 2]) -> u32 {
+pub(in crate::images) fn crc32(parts: [&[u8]; 2]) -> u32 {
     let remainder = parts
         .into_iter()
         .flatten()

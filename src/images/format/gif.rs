@@ -100,7 +100,10 @@ impl Walk {
     }
 }
 
-fn skip_colour_table(reader: &mut Reader<'_>, flags: u8) -> Result<(), FormatError> {
+pub(in crate::images) fn skip_colour_table(
+    reader: &mut Reader<'_>,
+    flags: u8,
+) -> Result<(), FormatError> {
     if flags & COLOUR_TABLE != 0 {
         let colours = 2_usize << (flags & 0x07);
         reader.take(3 * colours, "colour table")?;
@@ -123,7 +126,7 @@ fn extension(reader: &mut Reader<'_>) -> Result<(), FormatError> {
 }
 
 /// Steps over sub-blocks to their terminator; says how many bytes they hold.
-fn skip_sub_blocks(reader: &mut Reader<'_>) -> Result<usize, FormatError> {
+pub(in crate::images) fn skip_sub_blocks(reader: &mut Reader<'_>) -> Result<usize, FormatError> {
     let mut total: usize = 0;
     loop {
         let len = usize::from(reader.u8("sub-block length")?);

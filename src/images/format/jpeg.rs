@@ -12,8 +12,8 @@ use crate::model::image::Format;
 pub(super) const SIGNATURE: &[u8] = b"\xff\xd8\xff";
 
 const DHT: u8 = 0xc4;
-const EOI: u8 = 0xd9;
-const SOS: u8 = 0xda;
+pub(in crate::images) const EOI: u8 = 0xd9;
+pub(in crate::images) const SOS: u8 = 0xda;
 const DQT: u8 = 0xdb;
 const DRI: u8 = 0xdd;
 
@@ -57,14 +57,14 @@ const fn unsupported(code: u8) -> &'static str {
 }
 
 #[derive(Clone, Copy)]
-struct Marker {
-    code: u8,
-    offset: usize,
+pub(in crate::images) struct Marker {
+    pub(in crate::images) code: u8,
+    pub(in crate::images) offset: usize,
 }
 
 impl Marker {
     /// Reads a marker with the fill bytes before it.
-    fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+    pub(in crate::images) fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
         let offset = reader.offset();
         let first = reader.u8("marker")?;
         if first != 0xff {
@@ -81,7 +81,10 @@ impl Marker {
     }
 
     /// The bytes of the marker's segment; the length that precedes them counts itself.
-    fn segment<'a>(self, reader: &mut Reader<'a>) -> Result<Reader<'a>, FormatError> {
+    pub(in crate::images) fn segment<'a>(
+        self,
+        reader: &mut Reader<'a>,
+    ) -> Result<Reader<'a>, FormatError> {
         let Self { code, offset } = self;
         let len = usize::from(reader.u16_be("segment length")?);
         let Some(len) = len.checked_sub(2) else {
@@ -333,7 +336,7 @@ fn huffman_tables(segment: &mut Reader<'_>) -> Result<(), FormatError> {
 }
 
 /// Moves to the marker that ends the scan: a zero after FF is data, and so are restart markers.
-fn skip_entropy_coded(reader: &mut Reader<'_>) -> Result<(), FormatError> {
+pub(in crate::images) fn skip_entropy_coded(reader: &mut Reader<'_>) -> Result<(), FormatError> {
     let start = reader.offset();
     loop {
         let found = reader.skip_to(0xff);

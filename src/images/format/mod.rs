@@ -11,14 +11,14 @@
 //!
 //! No decoder belongs here, and nothing that changes bytes.
 
-mod crc32;
-mod gif;
-mod jpeg;
-mod png;
-mod reader;
+pub(super) mod crc32;
+pub(super) mod gif;
+pub(super) mod jpeg;
+pub(super) mod png;
+pub(super) mod reader;
 #[cfg(test)]
-mod samples;
-mod webp;
+pub(super) mod samples;
+pub(super) mod webp;
 
 use crate::model::image::Format;
 

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::{FormatError, Probe, Tally, check_frames};
 use crate::model::image::Format;
 
-pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+pub(in crate::images) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Walks the chunks from the signature to `IEND`.
 pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {

@@ -7,14 +7,14 @@ use super::FormatError;
 use crate::model::image::Format;
 
 /// Reads forward only; offsets in messages count from the start of the file.
-pub(super) struct Reader<'a> {
+pub(in crate::images) struct Reader<'a> {
     format: Format,
     bytes: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(format: Format, bytes: &'a [u8]) -> Self {
+    pub(in crate::images) const fn new(format: Format, bytes: &'a [u8]) -> Self {
         Self {
             format,
             bytes,
@@ -23,22 +23,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the next read begins, counted from the start of the file.
-    pub(super) const fn offset(&self) -> usize {
+    pub(in crate::images) const fn offset(&self) -> usize {
         self.offset
     }
 
     /// How many bytes are left in the file, or in the section that this reader covers.
-    pub(super) const fn left(&self) -> usize {
+    pub(in crate::images) const fn left(&self) -> usize {
         self.bytes.len()
     }
 
     /// All bytes that are left, without moving.
-    pub(super) const fn rest(&self) -> &'a [u8] {
+    pub(in crate::images) const fn rest(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// The error that this container is corrupt, for the reason given.
-    pub(super) fn corrupt(&self, what: fmt::Arguments<'_>) -> FormatError {
+    pub(in crate::images) fn corrupt(&self, what: fmt::Arguments<'_>) -> FormatError {
         FormatError::Corrupt {
             format: self.format,
             what: what.to_string(),
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
-    pub(super) fn take(
+    pub(in crate::images) fn take(
         &mut self,
         len: usize,
         what: impl fmt::Display,
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A reader over the next `len` bytes, which it can't leave.
-    pub(super) fn section(
+    pub(in crate::images) fn section(
         &mut self,
         len: usize,
         what: impl fmt::Display,
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes as an array.
-    pub(super) fn array<const N: usize>(
+    pub(in crate::images) fn array<const N: usize>(
         &mut self,
         what: impl fmt::Display,
     ) -> Result<[u8; N], FormatError> {
@@ -88,43 +88,58 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
-    pub(super) fn u8(&mut self, what: impl fmt::Display) -> Result<u8, FormatError> {
+    pub(in crate::images) fn u8(&mut self, what: impl fmt::Display) -> Result<u8, FormatError> {
         self.array(what).map(u8::from_be_bytes)
     }
 
     /// Two bytes, the high one first.
-    pub(super) fn u16_be(&mut self, what: impl fmt::Display) -> Result<u16, FormatError> {
+    pub(in crate::images) fn u16_be(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<u16, FormatError> {
         self.array(what).map(u16::from_be_bytes)
     }
 
     /// Two bytes, the low one first.
-    pub(super) fn u16_le(&mut self, what: impl fmt::Display) -> Result<u16, FormatError> {
+    pub(in crate::images) fn u16_le(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<u16, FormatError> {
         self.array(what).map(u16::from_le_bytes)
     }
 
     /// Three bytes, the low one first.
-    pub(super) fn u24_le(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+    pub(in crate::images) fn u24_le(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<u32, FormatError> {
         self.array(what)
             .map(|[low, middle, high]| u32::from_le_bytes([low, middle, high, 0]))
     }
 
     /// Four bytes, the high one first.
-    pub(super) fn u32_be(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+    pub(in crate::images) fn u32_be(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<u32, FormatError> {
         self.array(what).map(u32::from_be_bytes)
     }
 
     /// Four bytes, the low one first.
-    pub(super) fn u32_le(&mut self, what: impl fmt::Display) -> Result<u32, FormatError> {
+    pub(in crate::images) fn u32_le(
+        &mut self,
+        what: impl fmt::Display,
+    ) -> Result<u32, FormatError> {
         self.array(what).map(u32::from_le_bytes)
     }
 
     /// The byte `ahead` places after the next one, without moving.
-    pub(super) fn peek(&self, ahead: usize) -> Option<u8> {
+    pub(in crate::images) fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(ahead).copied()
     }
 
     /// Moves to the next occurrence of `byte`, or says `false` and moves to the end.
-    pub(super) fn skip_to(&mut self, byte: u8) -> bool {
+    pub(in crate::images) fn skip_to(&mut self, byte: u8) -> bool {
         let found = self.bytes.iter().position(|candidate| *candidate == byte);
         let distance = found.unwrap_or(self.bytes.len());
         self.bytes = self.bytes.get(distance..).unwrap_or_default();
@@ -133,7 +148,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks that the section was read to its end.
-    pub(super) fn finish(&self, what: impl fmt::Display) -> Result<(), FormatError> {
+    pub(in crate::images) fn finish(&self, what: impl fmt::Display) -> Result<(), FormatError> {
         let (offset, left) = (self.offset, self.left());
         if left > 0 {
             return Err(self.corrupt(format_args!(

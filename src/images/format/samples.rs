@@ -5,7 +5,7 @@ use super::crc32::crc32;
 use crate::model::image::Format;
 
 /// One valid file of each kind, with a name for messages.
-pub(super) fn all() -> Vec<(&'static str, Format, Vec<u8>)> {
+pub(in crate::images) fn all() -> Vec<(&'static str, Format, Vec<u8>)> {
     vec![
         ("png", Format::Png, png(3, 2)),
         ("apng", Format::Png, apng(4, 4, 3)),
@@ -24,50 +24,50 @@ pub(super) fn all() -> Vec<(&'static str, Format, Vec<u8>)> {
     ]
 }
 
-pub(super) fn png_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
+pub(in crate::images) fn png_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(body.len()).unwrap().to_be_bytes();
     [&len[..], kind, body, &crc32([kind, body]).to_be_bytes()].concat()
 }
 
-pub(super) fn png_of(chunks: &[Vec<u8>]) -> Vec<u8> {
+pub(in crate::images) fn png_of(chunks: &[Vec<u8>]) -> Vec<u8> {
     [super::png::SIGNATURE, &chunks.concat()].concat()
 }
 
 /// `kind` is bit depth and colour type.
-pub(super) fn ihdr(width: u32, height: u32, kind: [u8; 2]) -> Vec<u8> {
+pub(in crate::images) fn ihdr(width: u32, height: u32, kind: [u8; 2]) -> Vec<u8> {
     let sides = [width.to_be_bytes(), height.to_be_bytes()].concat();
     png_chunk(b"IHDR", &[&sides[..], &kind, &[0, 0, 0]].concat())
 }
 
-pub(super) fn idat() -> Vec<u8> {
+pub(in crate::images) fn idat() -> Vec<u8> {
     png_chunk(b"IDAT", b"pixels")
 }
 
-pub(super) fn iend() -> Vec<u8> {
+pub(in crate::images) fn iend() -> Vec<u8> {
     png_chunk(b"IEND", b"")
 }
 
-pub(super) fn png(width: u32, height: u32) -> Vec<u8> {
+pub(in crate::images) fn png(width: u32, height: u32) -> Vec<u8> {
     png_of(&[ihdr(width, height, [8, 2]), idat(), idat(), iend()])
 }
 
-pub(super) fn actl(frames: u32) -> Vec<u8> {
+pub(in crate::images) fn actl(frames: u32) -> Vec<u8> {
     png_chunk(b"acTL", &[frames.to_be_bytes(), [0; 4]].concat())
 }
 
 /// `rect` is width, height, left, top.
-pub(super) fn fctl(sequence: u32, rect: [u32; 4]) -> Vec<u8> {
+pub(in crate::images) fn fctl(sequence: u32, rect: [u32; 4]) -> Vec<u8> {
     let mut body = sequence.to_be_bytes().to_vec();
     body.extend(rect.into_iter().flat_map(u32::to_be_bytes));
     body.extend([0, 1, 0, 10, 0, 0]);
     png_chunk(b"fcTL", &body)
 }
 
-pub(super) fn fdat(sequence: u32) -> Vec<u8> {
+pub(in crate::images) fn fdat(sequence: u32) -> Vec<u8> {
     png_chunk(b"fdAT", &[&sequence.to_be_bytes()[..], b"pixels"].concat())
 }
 
-pub(super) fn apng(width: u32, height: u32, frames: u32) -> Vec<u8> {
+pub(in crate::images) fn apng(width: u32, height: u32, frames: u32) -> Vec<u8> {
     let whole = [width, height, 0, 0];
     let mut chunks = vec![
         ihdr(width, height, [8, 6]),
@@ -82,13 +82,13 @@ pub(super) fn apng(width: u32, height: u32, frames: u32) -> Vec<u8> {
     png_of(&chunks)
 }
 
-pub(super) fn segment(code: u8, body: &[u8]) -> Vec<u8> {
+pub(in crate::images) fn segment(code: u8, body: &[u8]) -> Vec<u8> {
     let len = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
     [&[0xff, code][..], &len, body].concat()
 }
 
 /// A scan with its data: stuffing, a restart marker and a fill byte included.
-pub(super) fn scan(components: &[u8], selection: [u8; 3]) -> Vec<u8> {
+pub(in crate::images) fn scan(components: &[u8], selection: [u8; 3]) -> Vec<u8> {
     let mut body = vec![u8::try_from(components.len()).unwrap()];
     body.extend(components.iter().flat_map(|id| [*id, 0x00]));
     body.extend(selection);
@@ -100,7 +100,7 @@ pub(super) fn scan(components: &[u8], selection: [u8; 3]) -> Vec<u8> {
 }
 
 /// Three components, the first sampled 2 by 2, all with quantisation table 0.
-pub(super) fn sof(code: u8, width: u16, height: u16) -> Vec<u8> {
+pub(in crate::images) fn sof(code: u8, width: u16, height: u16) -> Vec<u8> {
     let [h, w] = [height.to_be_bytes(), width.to_be_bytes()];
     segment(
         code,
@@ -110,11 +110,11 @@ pub(super) fn sof(code: u8, width: u16, height: u16) -> Vec<u8> {
     )
 }
 
-pub(super) fn dqt() -> Vec<u8> {
+pub(in crate::images) fn dqt() -> Vec<u8> {
     segment(0xdb, &[[0].as_slice(), &[1; 64]].concat())
 }
 
-pub(super) fn jpeg(code: u8, width: u16, height: u16, scans: &[Vec<u8>]) -> Vec<u8> {
+pub(in crate::images) fn jpeg(code: u8, width: u16, height: u16, scans: &[Vec<u8>]) -> Vec<u8> {
     let mut dht = vec![0x10, 0, 2];
     dht.extend([0; 14]);
     dht.extend([1, 2]);
@@ -132,14 +132,14 @@ pub(super) fn jpeg(code: u8, width: u16, height: u16, scans: &[Vec<u8>]) -> Vec<
     parts.concat()
 }
 
-pub(super) fn progressive_jpeg(scans: usize) -> Vec<u8> {
+pub(in crate::images) fn progressive_jpeg(scans: usize) -> Vec<u8> {
     let mut list = vec![scan(&[1], [1, 63, 0x02]); scans];
     list[0] = scan(&[1, 2, 3], [0, 0, 0x01]);
     jpeg(0xc2, 16, 8, &list)
 }
 
 /// Screen and two global colours; the frames and the trailer follow.
-pub(super) fn gif_head(width: u16, height: u16) -> Vec<u8> {
+pub(in crate::images) fn gif_head(width: u16, height: u16) -> Vec<u8> {
     let sides = [width.to_le_bytes(), height.to_le_bytes()].concat();
     [
         b"GIF89a",
@@ -151,20 +151,20 @@ pub(super) fn gif_head(width: u16, height: u16) -> Vec<u8> {
 }
 
 /// `rect` is left, top, width, height.
-pub(super) fn gif_frame(rect: [u16; 4]) -> Vec<u8> {
+pub(in crate::images) fn gif_frame(rect: [u16; 4]) -> Vec<u8> {
     let mut frame = b"!\xf9\x04\x04\x0a\0\0\0,".to_vec();
     frame.extend(rect.into_iter().flat_map(u16::to_le_bytes));
     frame.extend(b"\x00\x02\x02\x44\x01\x00");
     frame
 }
 
-pub(super) fn gif(width: u16, height: u16, frames: usize) -> Vec<u8> {
+pub(in crate::images) fn gif(width: u16, height: u16, frames: usize) -> Vec<u8> {
     let netscape = b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0";
     let body = gif_frame([0, 0, width, height]).repeat(frames);
     [&gif_head(width, height), &netscape[..], &body, b";"].concat()
 }
 
-pub(super) fn riff_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
+pub(in crate::images) fn riff_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(body.len()).unwrap().to_le_bytes();
     let padding: &[u8] = if body.len().is_multiple_of(2) {
         b""
@@ -174,19 +174,19 @@ pub(super) fn riff_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
     [kind, &len, body, padding].concat()
 }
 
-pub(super) fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
+pub(in crate::images) fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
     let body = chunks.concat();
     let len = u32::try_from(body.len() + 4).unwrap().to_le_bytes();
     [b"RIFF", &len[..], b"WEBP", &body].concat()
 }
 
-pub(super) fn vp8(width: u16, height: u16) -> Vec<u8> {
+pub(in crate::images) fn vp8(width: u16, height: u16) -> Vec<u8> {
     let (width, height) = (width.to_le_bytes(), height.to_le_bytes());
     let tag = [0x50, 0x00, 0x00, 0x9d, 0x01, 0x2a];
     riff_chunk(b"VP8 ", &[&tag[..], &width, &height, b"data"].concat())
 }
 
-pub(super) fn vp8l(width: u32, height: u32) -> Vec<u8> {
+pub(in crate::images) fn vp8l(width: u32, height: u32) -> Vec<u8> {
     let header = (width - 1) | (height - 1) << 14;
     riff_chunk(
         b"VP8L",
@@ -194,7 +194,7 @@ pub(super) fn vp8l(width: u32, height: u32) -> Vec<u8> {
     )
 }
 
-pub(super) fn vp8x(flags: u8, width: u32, height: u32) -> Vec<u8> {
+pub(in crate::images) fn vp8x(flags: u8, width: u32, height: u32) -> Vec<u8> {
     let (width, height) = ((width - 1).to_le_bytes(), (height - 1).to_le_bytes());
     riff_chunk(
         b"VP8X",
@@ -202,12 +202,12 @@ pub(super) fn vp8x(flags: u8, width: u32, height: u32) -> Vec<u8> {
     )
 }
 
-pub(super) fn anim() -> Vec<u8> {
+pub(in crate::images) fn anim() -> Vec<u8> {
     riff_chunk(b"ANIM", &[0; 6])
 }
 
 /// `rect` is left, top, width, height; the offsets are even.
-pub(super) fn anmf(rect: [u32; 4], image: &[u8]) -> Vec<u8> {
+pub(in crate::images) fn anmf(rect: [u32; 4], image: &[u8]) -> Vec<u8> {
     let [left, top, width, height] = rect;
     let mut body = Vec::new();
     for value in [left / 2, top / 2, width - 1, height - 1, 100] {
@@ -217,7 +217,7 @@ pub(super) fn anmf(rect: [u32; 4], image: &[u8]) -> Vec<u8> {
     riff_chunk(b"ANMF", &[&body, image].concat())
 }
 
-pub(super) fn animated_webp(width: u32, height: u32, frames: usize) -> Vec<u8> {
+pub(in crate::images) fn animated_webp(width: u32, height: u32, frames: usize) -> Vec<u8> {
     let mut chunks = vec![vp8x(0x02, width, height), anim()];
     chunks.resize(
         frames + 2,

@@ -35,14 +35,14 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
     }
 }
 
-struct Chunk<'a> {
-    kind: [u8; 4],
-    offset: usize,
-    body: Reader<'a>,
+pub(in crate::images) struct Chunk<'a> {
+    pub(in crate::images) kind: [u8; 4],
+    pub(in crate::images) offset: usize,
+    pub(in crate::images) body: Reader<'a>,
 }
 
 impl<'a> Chunk<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, FormatError> {
+    pub(in crate::images) fn read(reader: &mut Reader<'a>) -> Result<Self, FormatError> {
         let offset = reader.offset();
         let kind: [u8; 4] = reader.array("chunk type")?;
         if !kind.iter().all(|byte| matches!(byte, b' '..=b'~')) {

@@ -1,0 +1,90 @@
+use crate::images::clean::tests::{cleaned, is_clean};
+use crate::images::format::samples::{gif as sample, gif_frame, gif_head};
+
+const LOOP: &[u8] = b"!\xff\x0bNETSCAPE2.0\x03\x01\x05\0\0";
+const PROFILE: &[u8] = b"!\xff\x0bICCRGBG1012\x04prof\x03ile\0";
+const PLAIN_TEXT: &[u8] = b"!\x01\x0c\0\0\0\0\0\0\0\0\x08\x08\x01\0\x05hello\0";
+const METADATA: [&[u8]; 5] = [
+    b"!\xfe\x09a comment\x04more\0",
+    b"!\xfe\0",
+    b"!\xff\x0bSECRETSAPP1\x03abc\0",
+    b"!\xff\x03abc\0",
+    b"!\x77\x03abc\0",
+];
+
+/// XMP is no sub-blocks but text; the bytes behind it lead every reader of sub-blocks to the end.
+fn xmp() -> Vec<u8> {
+    let mut block = b"!\xff\x0bXMP DataXMP<x:xmpmeta><dc:creator>somebody".to_vec();
+    block.push(1);
+    block.extend((0..=255).rev());
+    block.push(0);
+    block
+}
+
+/// Blocks before the first frame, before the second, and before the trailer.
+fn gif(blocks: [&[u8]; 3]) -> Vec<u8> {
+    let frame = gif_frame([0, 0, 5, 4]);
+    let [first, second, last] = blocks;
+    [
+        &gif_head(5, 4)[..],
+        first,
+        &frame,
+        second,
+        &frame,
+        last,
+        b";",
+    ]
+    .concat()
+}
+
+#[test]
+fn a_gif_without_metadata_is_not_touched() {
+    assert!(is_clean(&sample(5, 4, 3)));
+    assert!(is_clean(&gif([LOOP, PROFILE, b""])));
+    assert!(is_clean(&gif([
+        b"!\xff\x0bANIMEXTS1.0\x03\x01\0\0\0",
+        b"",
+        b""
+    ])));
+}
+
+#[test]
+fn each_kind_of_metadata_goes_wherever_it_stands() {
+    for one in METADATA.into_iter().chain([PLAIN_TEXT, &xmp()]) {
+        for blocks in [[one, b"", b""], [b"", one, b""], [b"", b"", one]] {
+            assert_eq!(
+                cleaned(&gif(blocks)),
+                gif([b""; 3]),
+                "{}",
+                one.escape_ascii()
+            );
+        }
+    }
+}
+
+#[test]
+fn all_metadata_together_goes_and_the_picture_stays() {
+    let all = [METADATA.concat(), xmp()].concat();
+    let first = [&all[..], LOOP, &all, PROFILE].concat();
+    assert_eq!(
+        cleaned(&gif([&first, &all, &all])),
+        gif([&[LOOP, PROFILE].concat(), b"", b""])
+    );
+}
+
+#[test]
+fn the_graphic_control_before_plain_text_stays_for_the_frame_as_in_browsers() {
+    let control = b"!\xf9\x04\x05\x64\0\x01\0";
+    let text = [&control[..], PLAIN_TEXT].concat();
+    assert_eq!(cleaned(&gif([&text, b"", b""])), gif([control, b"", b""]));
+}
+
+#[test]
+fn a_loop_extension_keeps_its_repetitions_and_nothing_else() {
+    let buffering = b"!\xff\x0bNETSCAPE2.0\x05\x02\0\0\0\x01\x03\x01\x05\0\x04text\0";
+    assert_eq!(cleaned(&gif([buffering, b"", b""])), gif([LOOP, b"", b""]));
+    let longer = b"!\xff\x0bNETSCAPE2.0\x07\x01\x05\0text\0";
+    assert_eq!(cleaned(&gif([longer, b"", b""])), gif([LOOP, b"", b""]));
+    let without = b"!\xff\x0bNETSCAPE2.0\x04text\0";
+    assert_eq!(cleaned(&gif([without, b"", b""])), gif([b""; 3]));
+}

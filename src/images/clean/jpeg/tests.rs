@@ -1,0 +1,164 @@
+use crate::images::clean::exif::tests::camera_exif;
+use crate::images::clean::tests::{cleaned, is_clean};
+use crate::images::format::samples::{progressive_jpeg, segment};
+
+const JFIF: &[u8] = b"JFIF\0\x01\x02\x01\0\x48\0\x48\0\0";
+const ADOBE: &[u8] = b"Adobe\0\x64\0\0\0\0\x01";
+
+/// Segments behind the start of the image and before its last scan; the sample's own JFIF segment
+/// and comment are not there.
+fn jpeg(front: &[Vec<u8>], between: &[Vec<u8>]) -> Vec<u8> {
+    let bytes = progressive_jpeg(3);
+    let tables = bytes.windows(2).position(|w| w == [0xff, 0xdb]).unwrap();
+    let scan = bytes.windows(2).rposition(|w| w == [0xff, 0xda]).unwrap();
+    [
+        &bytes[..2],
+        &front.concat(),
+        &bytes[tables..scan],
+        &between.concat(),
+        &bytes[scan..],
+    ]
+    .concat()
+}
+
+fn exif(order: [u8; 2], value: u16) -> Vec<u8> {
+    segment(
+        0xe1,
+        &[&b"Exif\0\0"[..], &camera_exif(order, value)].concat(),
+    )
+}
+
+fn metadata() -> Vec<Vec<u8>> {
+    let mut list = vec![
+        exif(*b"II", 1),
+        segment(0xe1, b"Exif\0\0broken"),
+        segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),
+        segment(0xe1, b"http://ns.adobe.com/xmp/extension/\0"),
+        segment(0xe0, b"JFXX\0\x13thumbnail"),
+        segment(0xe0, b"JFIF\0short"),
+        segment(0xe2, b"MPF\0II*\0"),
+        segment(0xe2, b"ICC_PROFILE\0\x01\x01"),
+        segment(0xe2, b"urn:iso:std:iso:ts:21496:-1\0"),
+        segment(0xed, b"Photoshop 3.0\x008BIM"),
+        segment(0xeb, b"JP\x01\0provenance"),
+        segment(0xee, b"Adobe no more"[..11].into()),
+        segment(0xfe, b"a comment"),
+        segment(0xfe, b""),
+    ];
+    list.extend((0xe3..=0xef).map(|code| segment(code, b"private")));
+    list
+}
+
+fn picture_segments() -> Vec<Vec<u8>> {
+    vec![
+        segment(0xe0, JFIF),
+        segment(
+            0xe1,
+            b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x08\0\0\0\0\0\0\0",
+        ),
+        segment(0xe2, b"ICC_PROFILE\0\x01\x02first half"),
+        segment(0xe2, b"ICC_PROFILE\0\x02\x02second half"),
+        segment(0xee, ADOBE),
+    ]
+}
+
+#[test]
+fn a_jpeg_without_metadata_is_not_touched() {
+    assert!(is_clean(&jpeg(&[], &[])));
+    assert!(is_clean(&jpeg(&picture_segments(), &[])));
+    let fill_bytes = [b"\xff\xff".to_vec(), segment(0xe0, JFIF)].concat();
+    assert!(is_clean(&jpeg(&[fill_bytes], &[])));
+}
+
+#[test]
+fn each_kind_of_metadata_goes_wherever_it_stands() {
+    for one in metadata() {
+        let name = one.escape_ascii().to_string();
+        assert_eq!(
+            cleaned(&jpeg(std::slice::from_ref(&one), &[])),
+            jpeg(&[], &[]),
+            "{name}"
+        );
+        assert_eq!(cleaned(&jpeg(&[], &[one])), jpeg(&[], &[]), "{name}");
+    }
+}
+
+#[test]
+fn all_metadata_together_goes_and_the_picture_stays() {
+    let front = [&metadata()[1..], &picture_segments(), &metadata()].concat();
+    assert_eq!(
+        cleaned(&jpeg(&front, &metadata())),
+        jpeg(&picture_segments(), &[])
+    );
+}
+
+#[test]
+fn nothing_of_an_application_stays_behind_the_first_scan() {
+    assert_eq!(cleaned(&jpeg(&[], &picture_segments())), jpeg(&[], &[]));
+}
+
+#[test]
+fn the_jfif_thumbnail_goes() {
+    let mut body = JFIF.to_vec();
+    body[12..].copy_from_slice(&[2, 1]);
+    body.extend(b"pixels");
+    let whole = jpeg(&[segment(0xe0, JFIF)], &[]);
+    assert_eq!(cleaned(&jpeg(&[segment(0xe0, &body)], &[])), whole);
+    let trailing = segment(0xe0, &[JFIF, b"more"].concat());
+    assert_eq!(cleaned(&jpeg(&[trailing.clone(), trailing], &[])), whole);
+}
+
+#[test]
+fn orientation_stays_alone_where_it_was() {
+    for order in [*b"II", *b"MM"] {
+        for value in 2..=8 {
+            let out = cleaned(&jpeg(&[exif(order, value), exif(order, 1)], &[]));
+            assert_eq!(out.len(), jpeg(&[], &[]).len() + 36);
+            assert_eq!(&out[2..12], b"\xff\xe1\0\x22Exif\0\0");
+            assert_eq!(&out[12..14], order);
+            let [high, low] = [out[30], out[31]];
+            let found = u16::from_be_bytes([high, low]);
+            let found = if order == *b"II" {
+                found.swap_bytes()
+            } else {
+                found
+            };
+            assert_eq!(found, value);
+            assert!(is_clean(&out));
+        }
+    }
+}
+
+#[test]
+fn exif_without_an_end_mark_makes_the_image_four_bytes_longer() {
+    let tiff = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0";
+    let bytes = jpeg(&[segment(0xe1, tiff)], &[]);
+    assert_eq!(cleaned(&bytes).len(), bytes.len() + super::super::GROWTH);
+}
+
+#[test]
+fn the_colour_transform_stays_whether_a_decoder_goes_by_the_first_or_the_last() {
+    let adobe = |transform: u8, rest: &[u8]| {
+        let mut body = ADOBE.to_vec();
+        body[11] = transform;
+        segment(0xee, &[&body[..], rest].concat())
+    };
+    let front = [
+        adobe(2, b"text"),
+        adobe(2, b""),
+        adobe(0, b"more"),
+        adobe(0, b""),
+        adobe(2, b""),
+    ];
+    assert_eq!(
+        cleaned(&jpeg(&front, &[])),
+        jpeg(&[adobe(2, b""), adobe(0, b""), adobe(2, b"")], &[])
+    );
+}
+
+#[test]
+fn further_images_behind_the_end_go() {
+    let main = jpeg(&picture_segments(), &[]);
+    let both = [&main[..], &jpeg(&[exif(*b"II", 6)], &[])].concat();
+    assert_eq!(cleaned(&both), main);
+}

@@ -1,0 +1,110 @@
+//! The cleaned bytes, copied from the moment on when they first differ from the source.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::GROWTH;
+
+/// Ranges of the source are kept in their order; what lies between them is gone.
+pub(super) struct Output<'a> {
+    source: &'a [u8],
+    /// How much of the source's beginning is kept, while nothing else has been.
+    prefix: usize,
+    changed: Option<Vec<u8>>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) const fn new(source: &'a [u8]) -> Self {
+        Self {
+            source,
+            prefix: 0,
+            changed: None,
+        }
+    }
+
+    /// How many bytes there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.changed.as_ref().map_or(self.prefix, Vec::len)
+    }
+
+    /// Keeps this part of the source.
+    pub(super) fn keep(&mut self, part: Range<usize>) {
+        if self.changed.is_none() && part.start == self.prefix {
+            self.prefix = part.end;
+            return;
+        }
+        let kept = self.source.get(part).unwrap_or_default();
+        self.written().extend_from_slice(kept);
+    }
+
+    /// Adds bytes that are not the source's.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.written().extend_from_slice(bytes);
+    }
+
+    /// Overwrites what is there already, if it differs.
+    pub(super) fn patch(&mut self, at: usize, bytes: &[u8]) {
+        let place = at..at.saturating_add(bytes.len());
+        let found = self.changed.as_deref().unwrap_or(self.source);
+        if found.get(place.clone()) == Some(bytes) {
+            return;
+        }
+        if let Some(place) = self.written().get_mut(place) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// All bytes: borrowed if they are all of the source's.
+    pub(super) fn finish(self) -> Cow<'a, [u8]> {
+        match self.changed {
+            Some(changed) => Cow::Owned(changed),
+            None if self.prefix == self.source.len() => Cow::Borrowed(self.source),
+            None => Cow::Owned(self.kept_prefix().to_vec()),
+        }
+    }
+
+    fn kept_prefix(&self) -> &'a [u8] {
+        self.source.get(..self.prefix).unwrap_or_default()
+    }
+
+    fn written(&mut self) -> &mut Vec<u8> {
+        let prefix = self.kept_prefix();
+        self.changed.get_or_insert_with(|| {
+            // Never grows again, so the cost of an upload is known: its bytes twice.
+            let mut bytes = Vec::with_capacity(self.source.len().saturating_add(GROWTH));
+            bytes.extend_from_slice(prefix);
+            bytes
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_source_is_borrowed_and_anything_else_is_not() {
+        let mut whole = Output::new(b"abcdef");
+        whole.keep(0..4);
+        whole.keep(4..6);
+        whole.patch(2, b"cd");
+        assert!(matches!(whole.finish(), Cow::Borrowed(b"abcdef")));
+
+        let mut cut = Output::new(b"abcdef");
+        cut.keep(0..4);
+        assert_eq!(cut.len(), 4);
+        assert!(matches!(cut.finish(), Cow::Owned(bytes) if bytes == b"abcd"));
+    }
+
+    #[test]
+    fn parts_are_left_out_added_and_overwritten() {
+        let mut output = Output::new(b"abcdef");
+        output.keep(0..2);
+        output.keep(4..5);
+        output.write(b"--");
+        output.keep(5..6);
+        output.patch(1, b"B");
+        assert_eq!(output.len(), 6);
+        assert_eq!(output.finish(), b"aBe--f".as_slice());
+    }
+}

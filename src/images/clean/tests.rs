@@ -1,0 +1,212 @@
+use proptest::prelude::*;
+
+use super::exif::tests::camera_exif;
+use super::*;
+use crate::images::format::{probe, samples};
+
+/// Cleans and checks what holds for every image: the probe sees the same picture, nothing grows by
+/// more than the Exif block may, and cleaning again has nothing to do.
+pub(super) fn cleaned(bytes: &[u8]) -> Vec<u8> {
+    let before = probe(bytes).unwrap();
+    let out = clean(bytes, before.format).unwrap();
+    assert_eq!(probe(&out), Ok(before));
+    assert!(out.len() <= bytes.len() + GROWTH);
+    if let Cow::Owned(new) = &out {
+        assert_ne!(new, bytes, "new bytes, though nothing was removed");
+        assert!(new.capacity() <= bytes.len() + GROWTH);
+    }
+    assert!(
+        matches!(clean(&out, before.format), Ok(Cow::Borrowed(again)) if again == &*out),
+        "cleaning twice differs: {}",
+        out.escape_ascii()
+    );
+    out.into_owned()
+}
+
+/// Checks that there is nothing to remove: the same bytes come back, not even copied.
+pub(super) fn is_clean(bytes: &[u8]) -> bool {
+    let format = probe(bytes).unwrap().format;
+    matches!(clean(bytes, format), Ok(Cow::Borrowed(same)) if std::ptr::eq(same, bytes))
+}
+
+#[test]
+fn every_sample_is_cleaned_and_what_follows_it_is_cut() {
+    for (name, _, bytes) in samples::all() {
+        let alone = cleaned(&bytes);
+        let followed = [
+            &bytes[..],
+            b"PK\x03\x04<script>alert(1)</script>\xff\xd8\xff",
+        ]
+        .concat();
+        assert_eq!(cleaned(&followed), alone, "{name}");
+    }
+}
+
+#[test]
+fn other_bytes_than_the_format_says_are_an_error_and_no_panic() {
+    for (name, format, bytes) in samples::all() {
+        for other in Format::ALL.into_iter().filter(|other| *other != format) {
+            assert!(clean(&bytes, other).is_err(), "{name} as {other}");
+        }
+        for end in 0..bytes.len() {
+            assert!(clean(&bytes[..end], format).is_err(), "{name} cut at {end}");
+        }
+    }
+}
+
+/// A block of metadata or of nothing, as each format would carry it.
+fn block(format: Format, kind: usize, body: &[u8]) -> Vec<u8> {
+    const PNG: [&[u8; 4]; 10] = [
+        b"tEXt", b"eXIf", b"iCCP", b"gAMA", b"prVt", b"tIME", b"pHYs", b"tRNS", b"sRGB", b"eXIf",
+    ];
+    const WEBP: [&[u8; 4]; 6] = [b"EXIF", b"XMP ", b"ICCP", b"ANIM", b"what", b"EXIF"];
+    const JPEG: [(u8, &[u8]); 10] = [
+        (0xe0, b"JFIF\0"),
+        (0xe0, b"JFXX\0"),
+        (0xe1, b"Exif\0\0"),
+        (0xe1, b"http://ns.adobe.com/xap/1.0/\0"),
+        (0xe2, b"ICC_PROFILE\0"),
+        (0xe2, b"MPF\0"),
+        (0xed, b"Photoshop 3.0\0"),
+        (0xee, b"Adobe"),
+        (0xee, b"Adobe\0d\0\0\0\0"),
+        (0xfe, b""),
+    ];
+    const GIF: [&[u8]; 7] = [
+        b"!\xfe",
+        b"!\x01",
+        b"!\xff",
+        b"!\xff\x0bXMP DataXMP",
+        b"!\xff\x0bNETSCAPE2.0",
+        b"!\xff\x0bNETSCAPE2.0\x03\x01\x02\x03",
+        b"!\xff\x0bICCRGBG1012",
+    ];
+    let kind = kind % 10;
+    match format {
+        Format::Png => samples::png_chunk(PNG[kind], body),
+        Format::Webp => samples::riff_chunk(WEBP[kind % 6], body),
+        Format::Jpeg => {
+            let (code, prefix) = JPEG[kind];
+            samples::segment(code, &[prefix, body].concat())
+        }
+        Format::Gif => {
+            let blocks = body
+                .chunks(100)
+                .flat_map(|part| [&[u8::try_from(part.len()).unwrap()], part].concat());
+            [GIF[kind % 7], &blocks.collect::<Vec<_>>(), b"\0"].concat()
+        }
+    }
+}
+
+/// A picture with blocks where its format allows them: behind its head and before its end.
+fn with_blocks(format: Format, front: &[u8], back: &[u8]) -> Vec<u8> {
+    match format {
+        Format::Png => samples::png_of(&[
+            samples::ihdr(3, 2, [8, 2]),
+            front.to_vec(),
+            samples::idat(),
+            back.to_vec(),
+            samples::iend(),
+        ]),
+        Format::Jpeg => {
+            let bytes = samples::progressive_jpeg(3);
+            let scan = bytes.windows(2).rposition(|w| w == [0xff, 0xda]).unwrap();
+            [&bytes[..2], front, &bytes[2..scan], back, &bytes[scan..]].concat()
+        }
+        Format::Gif => {
+            let frame = samples::gif_frame([0, 0, 3, 2]);
+            let head = samples::gif_head(3, 2);
+            [&head, front, &frame, back, &frame, b";"].concat()
+        }
+        Format::Webp => samples::riff(&[
+            samples::vp8x(0x3c, 6, 5),
+            front.to_vec(),
+            samples::riff_chunk(b"ALPH", b"\x01alpha"),
+            samples::vp8(6, 5),
+            back.to_vec(),
+        ]),
+    }
+}
+
+fn some_body() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..40),
+        (any::<bool>(), 0_u16..10)
+            .prop_map(|(low, value)| { camera_exif(if low { *b"II" } else { *b"MM" }, value) }),
+        Just(b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0".to_vec()),
+        Just(b"name\0\0profile".to_vec()),
+        Just(b"\x01\x02\x00\x48\x00\x48\x02\x01thumbs".to_vec()),
+        Just(b"\x01\x01profile".to_vec()),
+        Just(vec![1, 2, 3, 4]),
+        Just(vec![1]),
+    ]
+}
+
+fn some_blocks() -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
+    proptest::collection::vec((0_usize..10, some_body()), 0..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_blocks_leave_the_picture_and_what_is_cleaned_stays_as_it_is(
+        format in prop::sample::select(Format::ALL.to_vec()),
+        front in some_blocks(),
+        back in some_blocks(),
+    ) {
+        let build = |blocks: Vec<(usize, Vec<u8>)>| -> Vec<u8> {
+            blocks.iter().flat_map(|(kind, body)| block(format, *kind, body)).collect()
+        };
+        let bytes = with_blocks(format, &build(front), &build(back));
+        prop_assert!(probe(&bytes).is_ok(), "{:?}", probe(&bytes));
+        cleaned(&bytes);
+    }
+
+    #[test]
+    fn changed_bytes_never_panic_and_are_cleaned_if_they_are_accepted(
+        format in prop::sample::select(Format::ALL.to_vec()),
+        front in some_blocks(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let front: Vec<u8> = front.iter().flat_map(|(kind, body)| block(format, *kind, body)).collect();
+        let mut bytes = with_blocks(format, &front, b"");
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if probe(&bytes).is_ok() {
+            cleaned(&bytes);
+        } else {
+            drop(clean(&bytes, format));
+        }
+    }
+
+    #[test]
+    fn changed_samples_never_panic_and_are_cleaned_if_they_are_accepted(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let samples = samples::all();
+        let (_, format, mut bytes) = samples[which.index(samples.len())].clone();
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        if probe(&bytes).is_ok() {
+            cleaned(&bytes);
+        } else {
+            drop(clean(&bytes, format));
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(
+        format in prop::sample::select(Format::ALL.to_vec()),
+        start in 0_usize..5,
+        noise in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let starts: [&[u8]; 5] =
+            [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF\x40\0\0\0WEBPVP8X"];
+        drop(clean(&[starts[start], &noise].concat(), format));
+    }
+}
