@@ -278,7 +278,13 @@ impl Payments {
             // The first payment of an id is not run again with the second one's authorization.
             Standing::Attempt if visit.is_owner => Err(PayError::InProgress),
             Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
-                Err(PayError::Invalid { .. }) if self.may_have_moved(&row, visit).await => Ok(None),
+                // Each of these says that nothing was charged.
+                Err(
+                    PayError::Invalid { .. }
+                    | PayError::Conflict { .. }
+                    | PayError::Upload(_)
+                    | PayError::Unavailable,
+                ) if self.may_have_moved(&row, visit).await => Ok(None),
                 begun => begun.map(|()| None),
             },
             Standing::Continue => self

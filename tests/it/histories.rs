@@ -606,6 +606,33 @@ async fn a_rejected_payment_that_moved_is_not_refused_at_another_route() {
 }
 
 #[tokio::test]
+async fn a_rejected_upload_that_moved_is_not_refused_for_its_body_or_its_id() {
+    let app = TestApp::spawn().await;
+    let id = "an-id-of-two-payments";
+    let first = app.sign_for("year").await.with_id(id);
+    assert_eq!(app.pay(&first).await.status, 200);
+    for (with, body) in [(None, Vec::new()), (Some(id), picture(1))] {
+        let payment = app.sign_at("/api/upload/year").await;
+        app.facilitator.next("verify", verify_faults()[3].clone());
+        assert_eq!(app.pay_with(&payment, &picture(0)).await.status, 402);
+        // A row that was released runs again, as far as its body or its id.
+        execute_sql(
+            app.db(),
+            "UPDATE payments SET state = 'released' WHERE state = 'rejected'",
+        )
+        .await;
+        execute(&app, &payment).await;
+        let again = with.map_or_else(|| payment.clone(), |id| payment.with_id(id));
+        let answer = if body.is_empty() {
+            app.pay(&again).await
+        } else {
+            app.pay_with(&again, &body).await
+        };
+        assert_charged(&answer);
+    }
+}
+
+#[tokio::test]
 async fn a_payment_that_moved_while_verify_was_silent_is_not_refused_as_expired() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
