@@ -26,7 +26,7 @@ async fn upload(app: &TestApp, tier: &str) -> String {
 
 #[tokio::test]
 async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (kind, picture) in [
         ("image/png", pictures::png(6, 5)),
         ("image/jpeg", pictures::jpeg()),
@@ -68,7 +68,7 @@ async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
 
 #[tokio::test]
 async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let (free, year, permanent) = (
         upload(&app, "free").await,
         upload(&app, "year").await,
@@ -125,15 +125,11 @@ async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
 
 #[tokio::test]
 async fn an_image_is_gone_from_the_first_instant_after_its_end() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (tier, life) in [("free", 7 * DAY), ("year", 365 * DAY)] {
         let url = upload(&app, tier).await;
         let etag = header(&app.get(&url).await, "etag").to_owned();
-        app.advance(
-            Duration::from_secs(life)
-                .checked_sub(Duration::from_millis(1))
-                .unwrap(),
-        );
+        app.advance(Duration::from_millis(life * 1000 - 1));
         assert_eq!(app.get(&url).await.status, 200);
         app.advance(Duration::from_millis(1));
         let without_extension = url.rsplit_once('.').unwrap().0;
@@ -154,7 +150,7 @@ async fn an_image_is_gone_from_the_first_instant_after_its_end() {
 
 #[tokio::test]
 async fn who_has_the_image_already_does_not_get_it_again() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let url = upload(&app, "free").await;
     let first = app.get(&url).await;
     let etag = header(&first, "etag").to_owned();
@@ -188,7 +184,7 @@ async fn who_has_the_image_already_does_not_get_it_again() {
 
 #[tokio::test]
 async fn a_link_with_another_extension_is_no_link() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let png = upload(&app, "free").await;
     let png = png.trim_end_matches(".png");
     for wrong in [
@@ -215,7 +211,7 @@ async fn a_link_with_another_extension_is_no_link() {
 
 #[tokio::test]
 async fn the_operators_routes_are_on_the_operators_listener_only() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in ["/healthz", "/readyz"] {
         let answer = app.get(&format!("{}{path}", app.admin)).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());

@@ -26,6 +26,8 @@ const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd03
 
 type Spoil = fn(&mut Payment, &PrivateKeySigner);
 type Headers = Vec<(&'static str, String)>;
+type Make = fn(&Payment) -> Headers;
+type Spelling = fn(&mut Value);
 
 fn seconds(from_start: i64) -> U256 {
     U256::from(u64::try_from(START + from_start).unwrap())
@@ -253,11 +255,11 @@ const FITS: &[(&str, Spoil)] = &[
 ];
 
 /// No payment header at all, whatever it claims.
-const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
+const UNREADABLE: &[(&str, u16, &str, Make)] =
     &[
         ("the header cut in the middle", 400, "bad_payment", |p| {
             let header = p.header();
-            v2(header[..=(header.len() / 2)].to_owned())
+            v2(header[..=header.len() / 2].to_owned())
         }),
         (
             "the header without its last letter",
@@ -344,7 +346,7 @@ const UNREADABLE: &[(&str, u16, &str, fn(&Payment) -> Headers)] =
             })
         }),
         ("a signature without its prefix", 400, "bad_payment", |p| {
-            let signature = hex(&p.signature);
+            let signature = hex::encode(&p.signature);
             edited(p, |d| d["payload"]["signature"] = json!(signature))
         }),
         ("no signature", 400, "bad_payment", |p| {
@@ -454,10 +456,6 @@ fn edited(payment: &Payment, edit: impl FnOnce(&mut Value)) -> Headers {
     v2(STANDARD.encode(document.to_string()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Nothing was asked, written or granted since `before`; and the offer is there where one may pay.
 async fn is_refused_for_free(app: &TestApp, name: &str, before: &Before, answer: &Answer) {
     assert_eq!(answer.charged(), Some(false), "{name}: {}", answer.text());
@@ -512,7 +510,7 @@ async fn still_buys(app: &TestApp, name: &str, payment: &Payment) {
 
 #[tokio::test]
 async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (name, reason, spoil) in MISFITS {
         let good = app.sign_for("year").await;
         let mut bad = good.clone();
@@ -533,7 +531,7 @@ async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_payment_that_only_looks_odd_buys() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (name, change) in FITS {
         let mut payment = app.sign_for("year").await;
         change(&mut payment, &app.wallet);
@@ -543,7 +541,7 @@ async fn a_payment_that_only_looks_odd_buys() {
 
 #[tokio::test]
 async fn what_is_no_payment_is_refused_for_free() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (name, status, error, make) in UNREADABLE {
         let good = app.sign_for("year").await;
         let headers = make(&good);
@@ -553,7 +551,7 @@ async fn what_is_no_payment_is_refused_for_free() {
             let verdict = (answer.status, answer.error());
             assert_eq!(verdict, (*status, (*error).to_owned()), "{name} at {path}");
             is_refused_for_free(&app, name, &before, &answer).await;
-            for secret in [good.signature.to_string(), hex(&good.signature)] {
+            for secret in [good.signature.to_string(), hex::encode(&good.signature)] {
                 assert!(!answer.text().contains(&secret), "{name} is repeated");
             }
         }
@@ -563,7 +561,7 @@ async fn what_is_no_payment_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_payment_for_one_thing_is_no_payment_for_another() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let routes = [
         "/api/upload/token",
         "/api/upload/token/year",
@@ -603,7 +601,7 @@ async fn a_payment_for_one_thing_is_no_payment_for_another() {
 
 #[tokio::test]
 async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let cases: [(&str, &str, Spoil); 4] = [
         ("one unit less", VALUE, |p, wallet| {
             p.authorization.value -= U256::from(1);
@@ -655,8 +653,8 @@ async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
 
 #[tokio::test]
 async fn every_spelling_of_a_payment_is_that_payment() {
-    let app = TestApp::spawn().await;
-    let spellings: [(&str, fn(&mut Value)); 8] = [
+    let app = TestApp::patient().await;
+    let spellings: [(&str, Spelling); 8] = [
         ("plain", |_| {}),
         ("s in the upper half", |d| resign(d, high_s)),
         ("v 0 or 1", |d| resign(d, |raw| raw[64] -= 27)),
@@ -713,7 +711,7 @@ async fn every_spelling_of_a_payment_is_that_payment() {
 
 #[tokio::test]
 async fn versions_1_and_2_of_one_authorization_are_one_payment() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let order = "one-order-of-mine-1";
     for (first, then) in [(Wire::V1, Wire::V2), (Wire::V2, Wire::V1)] {
         let signed = app.sign_for("year").await;
@@ -744,7 +742,7 @@ async fn versions_1_and_2_of_one_authorization_are_one_payment() {
 
 #[tokio::test]
 async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let bought = app.sign_for("year").await;
     let token = app.pay(&bought).await.token();
     let good = app.sign_at("/api/upload/year").await;
@@ -773,7 +771,7 @@ async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched
 
 #[tokio::test]
 async fn who_has_too_little_is_told_so_without_a_facilitator() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in [TOKEN, "/api/upload/year"] {
         let poor = wallet(path.len().try_into().unwrap());
         app.chain.balance(poor.address()).await.unwrap();
@@ -806,7 +804,7 @@ async fn who_has_too_little_is_told_so_without_a_facilitator() {
     }
 }
 
-fn spelt(payment: &Payment, spell: fn(&mut Value)) -> Headers {
+fn spelt(payment: &Payment, spell: Spelling) -> Headers {
     let mut document = payment.document();
     spell(&mut document);
     let mut headers = payment.headers();
@@ -818,7 +816,7 @@ fn resign(document: &mut Value, change: impl FnOnce(&mut [u8])) {
     let signature = document["payload"]["signature"].as_str().unwrap();
     let mut raw = signature.parse::<Bytes>().unwrap().to_vec();
     change(&mut raw);
-    document["payload"]["signature"] = json!(format!("0x{}", hex(&raw)));
+    document["payload"]["signature"] = json!(format!("0x{}", hex::encode(&raw)));
 }
 
 fn high_s(raw: &mut [u8]) {

@@ -22,7 +22,6 @@ const SECRET: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4
 /// The ways in which a text may stand in a log.
 fn spellings(secret: &str) -> Vec<(&'static str, String)> {
     let bytes = secret.as_bytes();
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let mut all = vec![
         ("as it is", secret.to_owned()),
         (
@@ -33,7 +32,7 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
             "in base64url",
             URL_SAFE.encode(bytes).trim_end_matches('=').to_owned(),
         ),
-        ("in hex", hex(bytes)),
+        ("in hex", hex::encode(bytes)),
         (
             "as a list",
             format!("{bytes:?}").trim_matches(['[', ']']).to_owned(),
@@ -176,7 +175,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         // Already gone, unless a test failed.
-        let _: std::io::Result<()> = self.child.kill();
+        self.child.kill().ok();
     }
 }
 
@@ -270,6 +269,31 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path());
     let mut client = Client::of(&program);
+    let (payment, token) = buys_and_uploads(&mut client).await;
+    goes_wrong(&mut client, &token).await;
+    is_copied_from_the_chain(&mut client, &payment).await;
+    let own_port = raw_request(&program.base);
+    client.learn("the client's address", own_port);
+
+    let output = program.stop();
+    assert!(
+        output.contains("a payment moved") && output.contains("request.id"),
+        "{output}"
+    );
+    assert!(output.lines().count() > 40, "{output}");
+    // Garbage is no error: whoever sends it would fill the log, and call somebody out.
+    assert!(!output.contains("ERROR"), "{output}");
+    for (what, secret) in &client.secrets {
+        let found = find(&output, secret);
+        assert_eq!(found, None, "{what} is in the log");
+        let planted = format!("{output}\nDEBUG pixtoll: oops {secret}");
+        assert!(find(&planted, secret).is_some());
+    }
+    assert!(client.secrets.len() > 25);
+}
+
+/// A free upload, one with a token, and one that is paid directly, each repeated rightly and wrongly.
+async fn buys_and_uploads(client: &mut Client) -> (Payment, String) {
     let png = || ("content-type", "image/png".to_owned());
     let picture = pictures::png(6, 5);
 
@@ -304,18 +328,16 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
         .post(&direct.path, &headers, pictures::png(9, 9))
         .await;
     assert_eq!(other.error(), "idempotency_conflict");
+    (payment, token)
+}
 
-    // What goes wrong, in many ways; the secrets are where they don't belong as well.
+/// Every kind of refusal, with the secrets where they belong and where they don't.
+async fn goes_wrong(client: &mut Client, token: &str) {
     let spoilt = client.sign("/api/upload/token", 3).await;
     let mut forged = spoilt.clone();
     forged.sign_by(&wallet(4));
     client.learn("a forged signature", forged.signature.to_string());
     let header = spoilt.header();
-    let secret_paths = [
-        token.clone(),
-        SECRET.to_owned(),
-        spoilt.signature.to_string(),
-    ];
     for (path, headers) in [
         (spoilt.path.as_str(), forged.headers()),
         ("/api/upload/token/permanent", spoilt.headers()),
@@ -337,7 +359,7 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
         (
             "/api/upload",
             vec![
-                ("X-Upload-Token", token.clone()),
+                ("X-Upload-Token", token.to_owned()),
                 ("PAYMENT-SIGNATURE", header.clone()),
             ],
         ),
@@ -353,6 +375,11 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
         let answer = client.post(path, &headers, vec![]).await;
         assert!(answer.status >= 400, "{path}: {}", answer.text());
     }
+    let secret_paths = [
+        token.to_owned(),
+        SECRET.to_owned(),
+        spoilt.signature.to_string(),
+    ];
     for secret in &secret_paths {
         for path in [
             format!("/api/upload/{secret}"),
@@ -363,36 +390,20 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
             assert!(client.post(&path, &[], vec![]).await.status >= 400);
         }
     }
-    // Copied from the chain, and used where it was not bought.
+}
+
+async fn is_copied_from_the_chain(client: &mut Client, payment: &Payment) {
     let stranger = payment.copied_from_the_chain();
     let known = client
         .post("/api/upload/token", &stranger.headers(), vec![])
         .await;
     assert_eq!(known.error(), "payment_known");
-    // A payment that this client spends elsewhere first.
-    let late = client.sign("/api/upload/token", 5).await;
-    let drained = client
-        .post(&late.path, &late.as_v1().headers(), vec![])
+    // And a client of version 1, whose address is its proof.
+    let other = client.sign("/api/upload/token", 5).await;
+    let bought = client
+        .post(&other.path, &other.as_v1().headers(), vec![])
         .await;
-    assert_eq!(drained.status, 200, "{}", drained.text());
-    let own_port = raw_request(&program.base);
-    client.learn("the client's address", own_port);
-
-    let output = program.stop();
-    assert!(
-        output.contains("a payment moved") && output.contains("request.id"),
-        "{output}"
-    );
-    assert!(output.lines().count() > 40, "{output}");
-    // Garbage is no error: whoever sends it would fill the log, and call somebody out.
-    assert!(!output.contains("ERROR"), "{output}");
-    for (what, secret) in &client.secrets {
-        let found = find(&output, secret);
-        assert_eq!(found, None, "{what} is in the log");
-        let planted = format!("{output}\nDEBUG pixtoll: oops {secret}");
-        assert!(find(&planted, secret).is_some());
-    }
-    assert!(client.secrets.len() > 25);
+    assert_eq!(bought.status, 200, "{}", bought.text());
 }
 
 /// A request over a connection whose end is known; the client's address.

@@ -8,9 +8,6 @@
     clippy::disallowed_methods,
     clippy::let_underscore_must_use,
     clippy::too_many_lines,
-    clippy::format_push_string,
-    clippy::format_collect,
-    clippy::type_complexity,
     clippy::duration_suboptimal_units,
     reason = "a test fails by panicking, reads its own environment, and tells its story in one piece"
 )]

@@ -132,10 +132,8 @@ fn everything(answer: &Answer) -> String {
     for (name, value) in &answer.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         let decoded = STANDARD.decode(&value).unwrap_or_default();
-        seen.push_str(&format!(
-            "\n{name}: {value}\n{}",
-            String::from_utf8_lossy(&decoded)
-        ));
+        let decoded = String::from_utf8_lossy(&decoded);
+        seen.extend(["\n", name.as_str(), ": ", &value, "\n", &decoded]);
     }
     seen
 }
@@ -165,6 +163,12 @@ async fn proven(app: &TestApp, path: &str) -> Payment {
 
 async fn present(app: &TestApp, payment: &Payment, picture: &[u8]) -> Answer {
     app.pay_with(payment, picture).await
+}
+
+/// A server that gives up on a silent facilitator soon, though not too soon for a busy machine.
+async fn soon_unsure() -> TestApp {
+    let builder = TestApp::builder().set("payments.timeout", "2s");
+    builder.spawn().await
 }
 
 /// Strangers come while the outcome is unknown, after it is settled, and after the goods are used up.
@@ -209,14 +213,14 @@ async fn nobody_else_gets_the_goods_of(app: &TestApp, payer: &Payment) {
 
 #[tokio::test]
 async fn a_token_that_was_paid_for_is_not_given_to_a_stranger() {
-    let app = TestApp::spawn().await;
+    let app = soon_unsure().await;
     let payer = proven(&app, TOKEN).await;
     nobody_else_gets_the_goods_of(&app, &payer).await;
 }
 
 #[tokio::test]
 async fn an_image_that_was_paid_for_is_not_given_to_a_stranger() {
-    let app = TestApp::spawn().await;
+    let app = soon_unsure().await;
     let payer = proven(&app, UPLOAD).await;
     nobody_else_gets_the_goods_of(&app, &payer).await;
 }
@@ -224,7 +228,7 @@ async fn an_image_that_was_paid_for_is_not_given_to_a_stranger() {
 #[tokio::test]
 async fn what_a_client_of_version_1_paid_for_is_not_given_to_a_stranger() {
     for path in [TOKEN, UPLOAD] {
-        let app = TestApp::spawn().await;
+        let app = soon_unsure().await;
         let payer = app.sign_at(path).await.as_v1();
         nobody_else_gets_the_goods_of(&app, &payer).await;
     }
@@ -232,7 +236,7 @@ async fn what_a_client_of_version_1_paid_for_is_not_given_to_a_stranger() {
 
 #[tokio::test]
 async fn an_id_too_short_to_be_a_proof_proves_nothing_to_whoever_repeats_it() {
-    let app = TestApp::spawn().await;
+    let app = soon_unsure().await;
     let payer = app.sign_for("year").await;
     let payer = payer.with_id(SHORT).with_idempotency_key(SHORT);
     nobody_else_gets_the_goods_of(&app, &payer).await;
@@ -242,7 +246,7 @@ async fn an_id_too_short_to_be_a_proof_proves_nothing_to_whoever_repeats_it() {
 async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
     let picture = pictures::png(7, 7);
     for path in [TOKEN, UPLOAD] {
-        let app = TestApp::spawn().await;
+        let app = TestApp::patient().await;
         let payer = proven(&app, path).await;
         let goods = present(&app, &payer, &picture).await;
         assert_eq!(goods.status, 200, "{}", goods.text());
@@ -271,7 +275,7 @@ async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
 
 #[tokio::test]
 async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let first = proven(&app, TOKEN).await;
     let token = app.pay(&first).await.token();
     for name in ["id", "key", "both", "id as key", "key as id"] {
@@ -304,7 +308,7 @@ async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
 
 #[tokio::test]
 async fn each_proof_alone_is_bound_when_it_paid_alone() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let elsewhere = client_from("127.0.0.2");
     for kind in ["ticket", "id", "key"] {
         let signed = app.sign_for("year").await;
@@ -325,7 +329,7 @@ async fn each_proof_alone_is_bound_when_it_paid_alone() {
 
 #[tokio::test]
 async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payer = app.sign_for("year").await.as_v1();
     let token = app.pay(&payer).await.token();
     assert_eq!(app.pay(&payer).await.token(), token);
@@ -344,7 +348,7 @@ async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
 
 #[tokio::test]
 async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let signed = app.sign_for("year").await.with_id(ID);
     app.chain
         .execute(&signed.authorization, &signed.signature)
@@ -371,7 +375,7 @@ async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
 
 #[tokio::test]
 async fn a_strangers_early_copy_spoils_nothing_for_the_payer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payer = app.sign_for("year").await.with_id(ID);
     for (name, mut copy) in copies(&payer) {
         if !name.starts_with("another ") && !name.starts_with("a signature") {

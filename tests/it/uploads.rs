@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,8 @@ use crate::support::{Answer, TestApp, pictures};
 const FORM: &str = "multipart/form-data; boundary=XX";
 const FREE_LIMIT: usize = 1 << 20;
 const YEAR_LIMIT: usize = 5 << 20;
+const FREE_LIFE: Duration = Duration::from_hours(7 * 24);
+const INSTANT: Duration = Duration::from_millis(1);
 const ANSWER_FIELDS: [&str; 12] = [
     "url",
     "id",
@@ -154,235 +157,123 @@ fn good(picture: &[u8]) -> Vec<Body> {
     ]
 }
 
+const FILE: &str = "name=\"image\"; filename=\"photo.png\"";
+const OTHER: &str = "name=\"a\"; filename=\"a.png\"";
+const SVG: &[u8] = b"<svg xmlns=\"http://www.w3.org/2000/svg\"><script>alert(1)</script></svg>";
+const HTML: &[u8] = b"<!DOCTYPE html><html><script>alert(1)</script></html>";
+
+fn in_form(name: &'static str, parts: &[(&str, &[u8])]) -> Body {
+    body(name, FORM, form(parts))
+}
+
+fn in_json(name: &'static str, text: &str) -> Body {
+    body(name, "application/json", text)
+}
+
+fn in_base64(name: &'static str, bytes: &[u8]) -> Body {
+    let text = json_of("image", &STANDARD.encode(bytes));
+    body(name, "application/json", text)
+}
+
 /// Every body that is refused, and as what.
 fn refused(limit: usize) -> Vec<(u16, &'static str, Body)> {
+    let groups = [
+        (400, "no_file", without_a_file()),
+        (400, "empty_file", empty()),
+        (400, "corrupt_image", cut()),
+        (415, "unsupported_format", of_other_formats()),
+        (413, "file_too_large", too_large(limit)),
+        (400, "bad_request", unreadable()),
+    ];
+    let flat = groups.into_iter().flat_map(|(status, error, bodies)| {
+        let each = move |body| (status, error, body);
+        bodies.into_iter().map(each)
+    });
+    flat.collect()
+}
+
+fn without_a_file() -> Vec<Body> {
+    let picture = pictures::png(6, 5);
+    vec![
+        body("nothing", "", b""),
+        body("a picture of no type", "", &picture),
+        body("a picture as text", "text/plain", &picture),
+        body("a picture as bytes", "application/octet-stream", &picture),
+        in_form("a form without a file", &[("name=\"alt\"", b"x")]),
+        in_form("two other files", &[(OTHER, &picture), (OTHER, &picture)]),
+        in_form("an empty form", &[]),
+        in_json("an empty object", "{}"),
+        in_json("null", "{\"image\": null}"),
+    ]
+}
+
+fn empty() -> Vec<Body> {
+    vec![
+        body("an empty picture", "image/png", b""),
+        in_form("an empty field", &[(FILE, b"")]),
+        in_form("an empty only file", &[(OTHER, b"")]),
+        in_base64("an empty text", b""),
+    ]
+}
+
+fn cut() -> Vec<Body> {
+    let picture = pictures::png(6, 5);
+    let cut = &picture[..picture.len() - 5];
+    vec![
+        body("a cut picture", "image/png", cut),
+        in_form("a cut picture in a form", &[(FILE, cut)]),
+        in_base64("a cut picture in JSON", cut),
+        body("a cut GIF", "image/gif", &pictures::gif(9, 9)[..40]),
+        body("a cut JPEG", "image/jpeg", &pictures::jpeg()[..90]),
+        body("a cut WebP", "image/webp", &pictures::webp(9, 9)[..20]),
+    ]
+}
+
+fn of_other_formats() -> Vec<Body> {
+    vec![
+        body("SVG", "image/svg+xml", SVG),
+        body("SVG as PNG", "image/png", SVG),
+        in_form("SVG named PNG", &[(FILE, SVG)]),
+        body("HTML", "image/png", HTML),
+        in_base64("HTML in JSON", HTML),
+        body("PDF", "image/png", b"%PDF-1.7 and so on"),
+        body("BMP", "image/bmp", b"BM and so on and so on"),
+    ]
+}
+
+fn too_large(limit: usize) -> Vec<Body> {
+    let over = pictures::png_of_size(limit + 1);
+    vec![
+        body("a byte too much", "image/png", &over),
+        in_form("a byte too much in a form", &[(FILE, &over)]),
+        in_base64("a byte too much in JSON", &over),
+    ]
+}
+
+fn unreadable() -> Vec<Body> {
     let picture = pictures::png(6, 5);
     let text = STANDARD.encode(&picture);
-    let file = "name=\"image\"; filename=\"photo.png\"";
-    let other = "name=\"a\"; filename=\"a.png\"";
-    let cut = &picture[..picture.len() - 5];
-    let over = pictures::png_of_size(limit + 1);
+    let note: (&str, &[u8]) = ("name=\"note\"", b"x");
+    let many = [vec![note; 69], vec![(FILE, &picture[..])]].concat();
+    let whole = form(&[(FILE, &picture)]);
+    let base64url = json!({"image": format!("{text}-_-_")}).to_string();
     let gzip = Body {
         headers: vec![("content-type", "image/png"), ("content-encoding", "gzip")],
         ..body("gzip", "", &picture)
     };
-    let many: Vec<(&str, &[u8])> = vec![("name=\"note\"", b"x"); 69];
-    let many = [&many[..], &[(file, &picture[..])]].concat();
-    let svg = b"<svg xmlns=\"http://www.w3.org/2000/svg\"><script>alert(1)</script></svg>";
-    let html = b"<!DOCTYPE html><html><script>alert(1)</script></html>";
     vec![
-        (400, "no_file", body("nothing", "", b"")),
-        (400, "no_file", body("a picture of no type", "", &picture)),
-        (
-            400,
-            "no_file",
-            body("a picture as text", "text/plain", &picture),
-        ),
-        (
-            400,
-            "no_file",
-            body("a picture as bytes", "application/octet-stream", &picture),
-        ),
-        (
-            400,
-            "no_file",
-            body(
-                "a form without a file",
-                FORM,
-                form(&[("name=\"alt\"", b"x")]),
-            ),
-        ),
-        (
-            400,
-            "no_file",
-            body(
-                "two other files",
-                FORM,
-                form(&[(other, &picture), (other, &picture)]),
-            ),
-        ),
-        (400, "no_file", body("an empty form", FORM, form(&[]))),
-        (
-            400,
-            "no_file",
-            body("an empty object", "application/json", b"{}"),
-        ),
-        (
-            400,
-            "no_file",
-            body("null", "application/json", b"{\"image\": null}"),
-        ),
-        (
-            400,
-            "empty_file",
-            body("an empty picture", "image/png", b""),
-        ),
-        (
-            400,
-            "empty_file",
-            body("an empty field", FORM, form(&[(file, b"")])),
-        ),
-        (
-            400,
-            "empty_file",
-            body("an empty only file", FORM, form(&[(other, b"")])),
-        ),
-        (
-            400,
-            "empty_file",
-            body("an empty text", "application/json", json_of("image", "")),
-        ),
-        (
-            400,
-            "corrupt_image",
-            body("a cut picture", "image/png", cut),
-        ),
-        (
-            400,
-            "corrupt_image",
-            body("a cut picture in a form", FORM, form(&[(file, cut)])),
-        ),
-        (
-            400,
-            "corrupt_image",
-            body("a cut GIF", "image/gif", &pictures::gif(9, 9)[..40]),
-        ),
-        (
-            400,
-            "corrupt_image",
-            body("a cut JPEG", "image/jpeg", &pictures::jpeg()[..90]),
-        ),
-        (
-            400,
-            "corrupt_image",
-            body("a cut WebP", "image/webp", &pictures::webp(9, 9)[..20]),
-        ),
-        (415, "unsupported_format", body("SVG", "image/svg+xml", svg)),
-        (
-            415,
-            "unsupported_format",
-            body("SVG as PNG", "image/png", svg),
-        ),
-        (
-            415,
-            "unsupported_format",
-            body("SVG named PNG", FORM, form(&[(file, svg)])),
-        ),
-        (415, "unsupported_format", body("HTML", "image/png", html)),
-        (
-            415,
-            "unsupported_format",
-            body("PDF", "image/png", b"%PDF-1.7 and so on"),
-        ),
-        (
-            415,
-            "unsupported_format",
-            body("BMP", "image/bmp", b"BM and so on and so on"),
-        ),
-        (
-            415,
-            "unsupported_format",
-            body(
-                "HTML in JSON",
-                "application/json",
-                json_of("image", &STANDARD.encode(html)),
-            ),
-        ),
-        (
-            413,
-            "file_too_large",
-            body("a byte too much", "image/png", &over),
-        ),
-        (
-            413,
-            "file_too_large",
-            body("a byte too much in a form", FORM, form(&[(file, &over)])),
-        ),
-        (
-            413,
-            "file_too_large",
-            body(
-                "a byte too much in JSON",
-                "application/json",
-                json_of("image", &STANDARD.encode(&over)),
-            ),
-        ),
-        (400, "bad_request", gzip),
-        (
-            400,
-            "bad_request",
-            body(
-                "image twice",
-                FORM,
-                form(&[(file, &picture), (file, &picture)]),
-            ),
-        ),
-        (400, "bad_request", body("70 parts", FORM, form(&many))),
-        (
-            400,
-            "bad_request",
-            body(
-                "a form without an end",
-                FORM,
-                &form(&[(file, &picture)])[..80],
-            ),
-        ),
-        (
-            400,
-            "bad_request",
-            body("another boundary", FORM, b"--YY\r\n\r\n--YY--"),
-        ),
-        (
-            400,
-            "bad_request",
-            body(
-                "no boundary",
-                "multipart/form-data",
-                form(&[(file, &picture)]),
-            ),
-        ),
-        (
-            400,
-            "bad_request",
-            body("no JSON", "application/json", b"{\"image\""),
-        ),
-        (
-            400,
-            "bad_request",
-            body("a list", "application/json", b"[]"),
-        ),
-        (
-            400,
-            "bad_request",
-            body("a number", "application/json", b"{\"image\": 7}"),
-        ),
-        (
-            400,
-            "bad_request",
-            body(
-                "no base64",
-                "application/json",
-                json_of("image", "not base64!"),
-            ),
-        ),
-        (
-            400,
-            "bad_request",
-            body(
-                "base64url",
-                "application/json",
-                json_of("image", &format!("{text}-_-_")),
-            ),
-        ),
-        (
-            400,
-            "bad_request",
-            body(
-                "a data URL in plain",
-                "application/json",
-                json_of("image", "data:image/png,abc"),
-            ),
-        ),
+        gzip,
+        in_form("image twice", &[(FILE, &picture), (FILE, &picture)]),
+        in_form("70 parts", &many),
+        body("a form without an end", FORM, &whole[..80]),
+        body("another boundary", FORM, b"--YY\r\n\r\n--YY--"),
+        body("no boundary", "multipart/form-data", &whole),
+        in_json("no JSON", "{\"image\""),
+        in_json("a list", "[]"),
+        in_json("a number", "{\"image\": 7}"),
+        in_json("no base64", "{\"image\": \"not base64!\"}"),
+        in_json("base64url", &base64url),
+        in_json("a data URL in plain", "{\"image\": \"data:image/png,abc\"}"),
     ]
 }
 
@@ -441,7 +332,7 @@ fn is_refusal(name: &str, answer: &Answer, status: u16, error: &str) {
 
 #[tokio::test]
 async fn a_free_upload_takes_every_form() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
         let answer = send(&app, "/api/free", &[], &body).await;
@@ -454,7 +345,7 @@ async fn a_free_upload_takes_every_form() {
 
 #[tokio::test]
 async fn a_token_takes_every_form() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
         let token = app.pay(&app.sign_for("year").await).await.token();
@@ -465,7 +356,7 @@ async fn a_token_takes_every_form() {
 
 #[tokio::test]
 async fn a_direct_upload_takes_every_form() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let picture = pictures::png(6, 5);
     for (path, tier) in [
         ("/api/upload/year", "year"),
@@ -484,7 +375,7 @@ async fn a_direct_upload_takes_every_form() {
 
 #[tokio::test]
 async fn what_is_no_image_is_refused_for_free() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (status, error, body) in refused(FREE_LIMIT) {
         let answer = send(&app, "/api/free", &[], &body).await;
         is_refusal(body.name, &answer, status, error);
@@ -494,7 +385,7 @@ async fn what_is_no_image_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_refused_upload_costs_no_use_of_a_token() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     for (status, error, body) in refused(YEAR_LIMIT) {
         let headers = [("X-Upload-Token", token.clone())];
@@ -508,7 +399,7 @@ async fn a_refused_upload_costs_no_use_of_a_token() {
 
 #[tokio::test]
 async fn a_refused_direct_upload_moves_no_money() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let calls = app.calls();
     for (status, error, body) in refused(YEAR_LIMIT) {
@@ -524,7 +415,7 @@ async fn a_refused_direct_upload_moves_no_money() {
 
 #[tokio::test]
 async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_bad() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let bought = app.pay_with(&payment, &pictures::png(6, 5)).await;
     for (_, error, body) in refused(YEAR_LIMIT) {
@@ -541,7 +432,7 @@ async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_b
 
 #[tokio::test]
 async fn an_image_of_exactly_the_limit_is_taken() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (path, limit) in [("/api/free", FREE_LIMIT), ("/api/upload/year", YEAR_LIMIT)] {
         let picture = pictures::png_of_size(limit);
         assert_eq!(picture.len(), limit);
@@ -571,7 +462,7 @@ async fn an_image_of_exactly_the_limit_is_taken() {
 
 #[tokio::test]
 async fn the_bytes_alone_say_what_an_image_is() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let kinds = [
         ("image/png", "png", pictures::png(4, 4)),
         ("image/jpeg", "jpg", pictures::jpeg()),
@@ -609,7 +500,7 @@ async fn the_bytes_alone_say_what_an_image_is() {
 
 #[tokio::test]
 async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let picture = body("raw", "image/png", pictures::png(6, 5));
     for bad in [
@@ -655,7 +546,7 @@ async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
 
 #[tokio::test]
 async fn an_upload_that_breaks_off_costs_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(60, 50);
@@ -688,7 +579,7 @@ async fn an_upload_that_breaks_off_costs_nothing() {
 
 #[tokio::test]
 async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(6, 5);
     let uploaded = app.pay_with(&payment, &picture).await;
@@ -719,9 +610,9 @@ async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
     );
 
     let free = app.upload_free(picture).await.field("id");
-    app.advance(std::time::Duration::from_secs(7 * 86_400) - std::time::Duration::from_millis(1));
+    app.advance(FREE_LIFE.checked_sub(INSTANT).unwrap());
     assert_eq!(app.get(&format!("/api/images/{free}")).await.status, 200);
-    app.advance(std::time::Duration::from_millis(1));
+    app.advance(INSTANT);
     assert_eq!(
         app.get(&format!("/api/images/{free}")).await.error(),
         "not_found"

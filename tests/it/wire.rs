@@ -48,7 +48,7 @@ fn pay_to(app: &TestApp) -> String {
 
 #[tokio::test]
 async fn a_challenge_of_version_2_is_what_the_reference_says() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in SELLING {
         let answer = app.post(path).await;
         assert_eq!(
@@ -104,7 +104,7 @@ async fn a_challenge_of_version_2_is_what_the_reference_says() {
 
 #[tokio::test]
 async fn a_challenge_of_version_1_has_every_field_that_old_clients_insist_on() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in SELLING {
         let answer = app.post(path).await;
         assert_eq!(
@@ -198,7 +198,7 @@ fn check_schema(value: &Value, schema: &Value, at: &str) {
 
 #[tokio::test]
 async fn the_catalogues_block_says_how_to_call_the_route() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in SELLING {
         let challenge = app.post(path).await.document("payment-required");
         let bazaar = &challenge["extensions"]["bazaar"];
@@ -219,7 +219,7 @@ async fn the_catalogues_block_says_how_to_call_the_route() {
 
 #[tokio::test]
 async fn every_challenge_has_a_ticket_of_its_own() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let mut tickets = std::collections::BTreeSet::new();
     for _ in 0..5 {
         for path in SELLING {
@@ -239,7 +239,7 @@ async fn every_challenge_has_a_ticket_of_its_own() {
 
 #[tokio::test]
 async fn every_probe_of_a_selling_route_is_answered() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for path in SELLING {
         for method in ["GET", "POST", "HEAD"] {
             let answer = app.send(method, path, &NONE, "").await;
@@ -269,7 +269,7 @@ async fn every_probe_of_a_selling_route_is_answered() {
 
 #[tokio::test]
 async fn a_paid_get_buys_as_a_post_does() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let payment = app.sign_for("year").await;
     let path = payment.path.clone();
     let bought = app.send("GET", &path, &payment.headers(), "").await;
@@ -279,7 +279,7 @@ async fn a_paid_get_buys_as_a_post_does() {
 
 #[tokio::test]
 async fn the_challenge_comes_before_anything_in_the_body_is_looked_at() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let bodies: [(&str, &[u8]); 9] = [
         ("", b""),
         ("image/png", b"not a picture"),
@@ -300,6 +300,8 @@ async fn the_challenge_comes_before_anything_in_the_body_is_looked_at() {
     }
 }
 
+type Headers = Vec<(&'static str, String)>;
+
 /// One connection, on which requests are written as they are.
 struct Line(TcpStream);
 
@@ -319,9 +321,10 @@ impl Line {
     fn post(&mut self, path: &str, headers: &[(&str, String)], body: &[u8]) -> (u16, String) {
         let mut head = format!("POST {path} HTTP/1.1\r\nHost: here\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([*name, ": ", value, "\r\n"]);
         }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        let length = body.len().to_string();
+        head.extend(["Content-Length: ", &length, "\r\n\r\n"]);
         self.0.write_all(head.as_bytes()).unwrap();
         self.0.write_all(body).unwrap();
         self.read()
@@ -350,11 +353,11 @@ impl Line {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_goes_on() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let picture = pictures::png_of_size(4 << 20);
     let png = || ("Content-Type", "image/png".to_owned());
     let signed = app.sign_at("/api/upload/year").await;
-    let cases: [(&str, Vec<(&str, String)>, u16); 13] = [
+    let cases: [(&str, Headers, u16); 13] = [
         ("/api/upload", vec![], 402),
         ("/api/upload/year", vec![], 402),
         ("/api/upload/permanent", vec![], 402),
@@ -390,12 +393,12 @@ async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_
     ];
     for (path, mut headers, status) in cases {
         headers.push(png());
+        let paid = app.sign_at("/api/upload/year").await;
         let mut line = Line::to(&app);
         let (first, text) = line.post(path, &headers, &picture);
         assert_eq!(first, status, "{path} {text}");
         assert!(text.contains("\"charged\":false"), "{path} {text}");
         // The same connection takes the paid try.
-        let paid = app.sign_at("/api/upload/year").await;
         let mut headers = vec![png()];
         headers.extend(paid.headers());
         let (second, text) = line.post("/api/upload/year", &headers, &picture);
@@ -405,7 +408,7 @@ async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_
 
 #[tokio::test]
 async fn a_browser_wallet_may_call_from_anywhere() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let asked = "payment-signature, x-payment, x-upload-token, content-type, \
                  access-control-expose-headers, idempotency-key";
     for path in SELLING.iter().chain(&["/api/free", "/api/tiers"]) {
@@ -462,7 +465,7 @@ async fn a_browser_wallet_may_call_from_anywhere() {
 
 #[tokio::test]
 async fn a_receipt_names_the_network_in_the_words_of_its_version() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (ours, other, network) in [
         ("payment-response", "x-payment-response", "eip155:84532"),
         ("x-payment-response", "payment-response", "base-sepolia"),
@@ -485,7 +488,7 @@ async fn a_receipt_names_the_network_in_the_words_of_its_version() {
 
 #[tokio::test]
 async fn a_failed_settlement_is_told_in_the_receipt_and_the_next_offer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let reason = "invalid_exact_evm_signature";
     for (ours, network) in [
         ("payment-response", "eip155:84532"),
@@ -495,8 +498,7 @@ async fn a_failed_settlement_is_told_in_the_receipt_and_the_next_offer() {
         if network == "base-sepolia" {
             payment = payment.as_v1();
         }
-        app.facilitator
-            .next("settle", crate::support::proxy::Fault::refusal(200, reason));
+        app.facilitator.next("settle", Fault::refusal(200, reason));
         let answer = app.pay(&payment).await;
         assert_eq!(
             answer.verdict(),
@@ -533,7 +535,7 @@ async fn commits(app: &TestApp, watcher: &mut sqlx::SqliteConnection) -> i64 {
 
 #[tokio::test]
 async fn an_unpaid_challenge_costs_no_call_and_no_write() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let path = app
         .database_url()
         .strip_prefix("sqlite:")
@@ -556,7 +558,7 @@ async fn an_unpaid_challenge_costs_no_call_and_no_write() {
 
 #[tokio::test]
 async fn the_facilitator_gets_our_offer_and_no_secret_between_us_and_the_client() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let (id, key) = ("a-secret-id-of-the-payer", "a-secret-key-of-the-payer");
     for path in SELLING {
         let signed = app
@@ -636,7 +638,7 @@ fn is_ours(app: &TestApp, path: &str, payment: &Payment) {
 
 #[tokio::test]
 async fn the_price_table_says_what_is_sold_where() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     let answer = app.get("/api/tiers").await;
     assert_eq!(answer.status, 200);
     let body = answer.json();
@@ -723,7 +725,7 @@ fn has_the_shape(answer: &Answer, name: &str) {
 
 #[tokio::test]
 async fn every_error_has_the_one_shape_and_is_stored_by_no_cache() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::patient().await;
     for (method, path, status, error) in [
         ("GET", "/", 404, "not_found"),
         ("GET", "/admin", 404, "not_found"),
@@ -783,7 +785,10 @@ async fn every_error_has_the_one_shape_and_is_stored_by_no_cache() {
 
 #[tokio::test]
 async fn every_answer_about_a_payment_has_the_one_shape() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder()
+        .set("payments.timeout", "2s")
+        .spawn()
+        .await;
     let payment = app.sign_for("year").await;
     app.facilitator
         .next("verify", Fault::Instead(500, "oops".to_owned()));

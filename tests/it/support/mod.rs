@@ -182,6 +182,11 @@ impl TestApp {
         Builder::default().spawn().await
     }
 
+    /// A server whose facilitator always answers, and which waits for that even on a busy machine.
+    pub(crate) async fn patient() -> Self {
+        Self::builder().set("payments.timeout", "30s").spawn().await
+    }
+
     pub(crate) fn builder() -> Builder {
         Builder::default()
     }
@@ -431,6 +436,8 @@ pub(crate) fn client_from(address: &str) -> reqwest::Client {
         .no_proxy()
         .timeout(Duration::from_secs(60))
         .local_address(address)
+        // The server closes what idles for 5 seconds, which a test that computes sees too late.
+        .pool_max_idle_per_host(0)
         .build()
         .unwrap()
 }
