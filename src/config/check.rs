@@ -175,7 +175,9 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
             "give the images a host of their own, like https://i.example.com",
         );
     }
+    let clean = checker.value("images.clean", values::switch);
     Images {
+        clean: clean.unwrap_or(true),
         store: store.unwrap_or_else(|| PathBuf::from(DEFAULT_STORE)),
         base_url,
     }

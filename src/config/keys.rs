@@ -13,6 +13,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     /// One value.
     One,
+    /// `true` or `false`.
+    Switch,
     /// A list.
     List,
     /// One value that is never shown, and may be given by a file.
@@ -29,6 +31,7 @@ pub(super) const KEYS: &[Key] = &[
     built("database.url", Kind::One),
     built("images.store", Kind::One),
     built("images.base_url", Kind::One),
+    built("images.clean", Kind::Switch),
     later("images.cache_bytes", Kind::One),
     later("images.min_free", Kind::One),
     built("payments.facilitator", Kind::One),

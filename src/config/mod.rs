@@ -136,6 +136,8 @@ pub struct Images {
     pub store: PathBuf,
     /// The image origin, without a trailing slash.
     pub base_url: String,
+    /// Whether metadata is removed before an image is stored.
+    pub clean: bool,
 }
 
 /// How payments are made. Its `Debug` shows of URLs the host only: many hold an API key.

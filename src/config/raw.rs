@@ -194,6 +194,7 @@ fn items(key: &Key, value: Value) -> Option<Vec<String>> {
     match value {
         Value::String(text) => Some(split(key, &text)),
         Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Boolean(value) if key.kind == Kind::Switch => Some(vec![value.to_string()]),
         Value::Array(values) if key.kind == Kind::List => values
             .into_iter()
             .map(|value| value.as_str().map(|text| text.trim().to_owned()))

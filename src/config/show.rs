@@ -20,6 +20,7 @@ pub fn show(config: &Config) -> String {
     lines.section("images");
     lines.text("store", &config.images.store.display());
     lines.text("base_url", &config.images.base_url);
+    lines.0.push(format!("clean = {}", config.images.clean));
     lines.section("payments");
     match &config.payments {
         None => lines.comment("no facilitator is set, or nothing has a price"),

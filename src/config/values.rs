@@ -163,6 +163,16 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, Complaint> {
     Ok(PathBuf::from(text))
 }
 
+/// `true` or `false`, as TOML writes them.
+pub(super) fn switch(text: &str) -> Result<bool, Complaint> {
+    text.parse().map_err(|_| {
+        Complaint::new(
+            format!("`{text}` is neither true nor false"),
+            "write true or false",
+        )
+    })
+}
+
 pub(super) fn network(text: &str) -> Result<&'static Network, Complaint> {
     networks::find(text).ok_or_else(|| {
         let known = networks::ALL.map(|network| format!("{} ({})", network.name(), network.caip2));

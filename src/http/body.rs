@@ -23,8 +23,8 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 
 use super::Site;
-use crate::images::Refusal;
 use crate::images::format::FormatError;
+use crate::images::{Refusal, Rules};
 
 /// What a form may take beside the image: boundaries, names, other fields.
 const FORM_OVERHEAD: u64 = 64 * 1024;
@@ -48,7 +48,16 @@ pub(super) struct Limit<'a> {
     pub(super) max_bytes: u64,
 }
 
-impl Limit<'_> {
+impl<'a> Limit<'a> {
+    /// What the image is held to once it was read.
+    pub(super) fn rules(&self, site: &Site) -> Rules<'a> {
+        Rules {
+            tier: self.tier,
+            max_bytes: self.max_bytes,
+            clean: site.config.images.clean,
+        }
+    }
+
     fn body(&self) -> u64 {
         longest_body(self.max_bytes)
     }

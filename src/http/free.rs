@@ -20,7 +20,7 @@ pub(super) async fn upload(
         max_bytes: tier.max_bytes,
     };
     let bytes = read_image(&request, payload, limit).await?;
-    let checked = check(bytes, limit.tier, limit.max_bytes).await?;
+    let checked = check(bytes, limit.rules(&site)).await?;
     let image = site.images.upload_free(tier, checked).await?;
     Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
 }

@@ -57,7 +57,7 @@ pub(super) async fn upload(
     let Some(header) = extract::payment(&request)? else {
         return Err(counter.ask());
     };
-    let body = read_body(&request, payload, &counter).await?;
+    let body = read_body(&site, &request, payload, &counter).await?;
     let presentation = counter.presentation(&site, &request, header, body)?;
     counter.sell(&site, presentation).await
 }
@@ -80,7 +80,7 @@ async fn upload_with_token(
         max_bytes: grant.max_bytes,
     };
     let bytes = read_image(request, payload, limit).await?;
-    let checked = check(bytes, limit.tier, limit.max_bytes).await?;
+    let checked = check(bytes, limit.rules(site)).await?;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
@@ -88,6 +88,7 @@ async fn upload_with_token(
 /// The body of a paid upload. A file that is refused goes on as such: for a payment that is already
 /// known, the answer is another one.
 async fn read_body(
+    site: &Site,
     request: &HttpRequest,
     payload: Payload,
     counter: &Counter<'_>,
@@ -104,9 +105,9 @@ async fn read_body(
             }));
         }
     };
-    match check(bytes.clone(), limit.tier, limit.max_bytes).await {
+    match check(bytes.clone(), limit.rules(site)).await {
         Ok(checked) => Ok(Some(Body {
-            sha256: checked.sha256().to_owned(),
+            sha256: checked.upload_sha256().to_owned(),
             checked: Ok(checked),
         })),
         Err(UploadError::Refused(refusal)) => Ok(Some(Body {

@@ -1,6 +1,7 @@
 //! Images: bytes are checked, get an id, are stored, and become public. What an upload costs is no
 //! concern of this module: it knows grants, not payments.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,53 +96,93 @@ pub enum UploadError {
     Interrupted,
 }
 
-/// Bytes that were found to be an image that a tier takes.
+/// Bytes that were found to be an image that a tier takes, and what is stored of them.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    bytes: Bytes,
+    stored: Bytes,
     probe: Probe,
     sha256: String,
+    upload_bytes: u64,
+    upload_sha256: String,
 }
 
 impl Checked {
-    /// SHA-256 of the uploaded bytes.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
+    /// SHA-256 of the uploaded bytes: by it, bytes are the same bytes.
+    pub fn upload_sha256(&self) -> &str {
+        &self.upload_sha256
     }
 
-    /// Length of the uploaded bytes.
-    pub fn size_bytes(&self) -> u64 {
-        u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
+    /// Length of the uploaded bytes, which limits count.
+    pub fn upload_bytes(&self) -> u64 {
+        self.upload_bytes
     }
 }
 
-/// Checks bytes against a tier's size and the rules for images, off the async threads.
+/// What an upload is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The tier, for messages.
+    pub tier: &'a str,
+    /// The largest upload.
+    pub max_bytes: u64,
+    /// Whether metadata is removed from what is stored.
+    pub clean: bool,
+}
+
+/// Checks bytes against a tier's size and the rules for images, and cleans them, off the async
+/// threads.
 ///
 /// # Errors
 /// [`UploadError`] says what to send instead.
-pub async fn check(bytes: Bytes, tier: &str, max_bytes: u64) -> Result<Checked, UploadError> {
-    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    if length > max_bytes {
-        let tier = tier.to_owned();
+pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadError> {
+    let length = length(&bytes);
+    if length > rules.max_bytes {
+        let tier = rules.tier.to_owned();
         return Err(Refusal::TooLarge {
             bytes: length,
             at_least: false,
-            limit: max_bytes,
+            limit: rules.max_bytes,
             tier,
         }
         .into());
     }
+    let clean = rules.clean;
     tokio::task::spawn_blocking(move || {
         let probe = format::probe(&bytes).map_err(Refusal::from)?;
-        let sha256 = sha256_hex(&bytes);
+        let upload_sha256 = sha256_hex(&bytes);
+        let cleaned = if clean { cleaned(&bytes, probe)? } else { None };
+        let sha256 = cleaned
+            .as_deref()
+            .map_or_else(|| upload_sha256.clone(), sha256_hex);
         Ok(Checked {
-            bytes,
+            stored: cleaned.map_or(bytes, Bytes::from),
             probe,
             sha256,
+            upload_bytes: length,
+            upload_sha256,
         })
     })
     .await
     .map_err(|_| UploadError::Interrupted)?
+}
+
+/// The image without metadata; `None` where it holds none.
+fn cleaned(bytes: &[u8], probe: Probe) -> Result<Option<Vec<u8>>, Refusal> {
+    let Cow::Owned(cleaned) = clean::clean(bytes, probe.format)? else {
+        return Ok(None);
+    };
+    // Nobody has paid yet: a mistake of ours must end here, not as a broken image behind a bought link.
+    if format::probe(&cleaned) != Ok(probe) {
+        tracing::error!(format = %probe.format, "a cleaned image is not the same image any more");
+        let what = "its metadata can't be removed".to_owned();
+        let format = probe.format;
+        return Err(FormatError::Corrupt { format, what }.into());
+    }
+    Ok(Some(cleaned))
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// The images of a deployment.
@@ -208,7 +249,7 @@ impl Images {
             kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
             kill_point!("free.stage.after");
-            images.put_or_discard(&image.id, checked.bytes).await?;
+            images.put_or_discard(&image.id, checked.stored).await?;
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
@@ -288,7 +329,7 @@ impl Images {
             }
         };
         kill_point!("token.reserve.after");
-        self.put_or_discard(&image.id, checked.bytes).await?;
+        self.put_or_discard(&image.id, checked.stored).await?;
         kill_point!("token.publish.before");
         let now = self.clock.now();
         let expires = grant.keep.end(now);
@@ -321,7 +362,7 @@ impl Images {
     /// # Errors
     /// [`UploadError::Store`].
     pub async fn store(&self, id: &ImageId, checked: &Checked) -> Result<(), UploadError> {
-        Ok(self.store.put(id, checked.bytes.clone()).await?)
+        Ok(self.store.put(id, checked.stored.clone()).await?)
     }
 
     /// Gives up a pending image, row and object. What can't be removed now, the reaper removes.
@@ -393,7 +434,7 @@ impl Images {
         let published = images::find_published_by_payment(&self.db, payment).await?;
         Ok(published
             .into_iter()
-            .find(|image| image.upload_sha256 == checked.sha256 && image.is_public(now)))
+            .find(|image| image.upload_sha256 == checked.upload_sha256 && image.is_public(now)))
     }
 
     async fn put_or_discard(&self, id: &ImageId, bytes: Bytes) -> Result<(), UploadError> {
@@ -417,11 +458,11 @@ impl Images {
             id: ImageId::draw(&self.randomness),
             state: ImageState::Pending,
             format: checked.probe.format,
-            size_bytes: u64::try_from(checked.bytes.len()).unwrap_or(u64::MAX),
+            size_bytes: length(&checked.stored),
             width: checked.probe.width,
             height: checked.probe.height,
             sha256: checked.sha256.clone(),
-            upload_sha256: checked.sha256.clone(),
+            upload_sha256: checked.upload_sha256.clone(),
             tier: tier.to_owned(),
             payment_id,
             created_at: now,

@@ -307,9 +307,9 @@ fn check_body(presentation: &Presentation, terms: &Terms) -> Result<(), PayError
         Some(Err(refusal)) => return Err(UploadError::from(refusal.clone()).into()),
         None => return Err(UploadError::from(Refusal::NoFile).into()),
     };
-    if checked.size_bytes() > terms.max_bytes {
+    if checked.upload_bytes() > terms.max_bytes {
         let refusal = Refusal::TooLarge {
-            bytes: checked.size_bytes(),
+            bytes: checked.upload_bytes(),
             at_least: false,
             limit: terms.max_bytes,
             tier: presentation.product.tier.clone(),

@@ -13,6 +13,7 @@
 )]
 
 mod architecture;
+mod cleaning;
 mod contract_db;
 mod faults;
 mod histories;

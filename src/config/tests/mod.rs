@@ -402,6 +402,25 @@ fn unknown_keys_are_refused_with_the_nearest() {
 }
 
 #[test]
+fn images_are_cleaned_unless_the_operator_says_no() {
+    assert!(config(of("")).images.clean);
+    for no in ["images.clean = false", "images.clean = 'false'"] {
+        let config = config(of(no));
+        assert!(!config.images.clean, "{no}");
+        assert!(show(&config).contains("\nclean = false\n"));
+    }
+    for (value, clean) in [("false", false), ("true", true)] {
+        let examined = of_env(&[("PIXTOLL_IMAGES__CLEAN", value)]);
+        assert_eq!(config(examined).images.clean, clean);
+    }
+    for odd in ["'no'", "0", "'True'"] {
+        let examined = of(&format!("images.clean = {odd}"));
+        assert_refused(&examined, "images.clean", "is neither true nor false");
+    }
+    assert_refused(&of("images.clean = [true]"), "images.clean", "is not");
+}
+
+#[test]
 fn what_is_not_built_yet_is_accepted_with_a_warning() {
     let examined = of("
         [http]
@@ -524,6 +543,7 @@ url = \"sqlite:data/pixtoll.db\"
 [images]
 store = \"data/images\"
 base_url = \"https://i.example.com\"
+clean = true
 
 [payments]
 facilitator = \"url\"

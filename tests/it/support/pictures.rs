@@ -99,6 +99,33 @@ pub(crate) fn jpeg() -> Vec<u8> {
     BASELINE_JPEG.to_vec()
 }
 
+/// Stands in every piece of metadata of [`with_metadata`].
+pub(crate) const SECRET: &str = "S3CRET";
+
+/// One picture of each format with metadata inside and bytes behind its end: a name, what is uploaded,
+/// and what is left of it.
+pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
+    const AFTER_IHDR: usize = 8 + 12 + 13;
+    const AFTER_JFIF: usize = 2 + 2 + 16;
+    let insert = |picture: &[u8], at: usize, metadata: &[u8]| {
+        let (head, tail) = picture.split_at(at);
+        [head, metadata, tail, b"PK\x03\x04", SECRET.as_bytes()].concat()
+    };
+    let (png, jpeg, gif, webp) = (png(6, 5), jpeg(), gif(6, 5), webp(6, 5));
+    let text = png_chunk(b"tEXt", b"Author\0S3CRET");
+    let comment = b"\xff\xfe\x00\x08S3CRET\xff\xe1\x00\x0eExif\0\0S3CRET";
+    [
+        ("PNG", insert(&png, AFTER_IHDR, &text), png),
+        ("JPEG", insert(&jpeg, AFTER_JFIF, comment), jpeg),
+        (
+            "GIF",
+            insert(&gif, gif.len() - 1, b"!\xfe\x06S3CRET\0"),
+            gif,
+        ),
+        ("WebP", insert(&webp, webp.len(), b""), webp),
+    ]
+}
+
 /// Bytes without end that look random and depend on the seed alone (splitmix64).
 fn noise(seed: u64) -> impl Iterator<Item = u8> {
     let mut state = seed.wrapping_mul(0xd134_2543_de82_ef95);
