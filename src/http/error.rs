@@ -4,7 +4,10 @@
 //! cause goes to the log, here, once.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER};
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +30,15 @@ pub(super) enum ApiError {
         /// Which.
         allowed: String,
     },
+    /// The image is not the one that the request demands.
+    AnotherImage,
+    /// The image has no such bytes.
+    NoSuchPart {
+        /// How many it has.
+        length: u64,
+    },
+    /// An image can't be looked up or read just now.
+    Unreadable(UploadError),
     /// The request makes no sense. The sentence says what to send instead.
     BadRequest(String),
     /// The payment header can't be read.
@@ -109,6 +121,20 @@ impl ApiError {
                 NO,
                 Action::FixRequest,
             ),
+            Self::AnotherImage => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                parts(status, "bad_request", NO, Action::FixRequest)
+            }
+            Self::NoSuchPart { .. } => {
+                let status = StatusCode::RANGE_NOT_SATISFIABLE;
+                parts(status, "bad_request", NO, Action::FixRequest)
+            }
+            Self::Unreadable(_) => parts(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                NO,
+                Action::Retry(2),
+            ),
             Self::BadRequest(_) => parts(
                 StatusCode::BAD_REQUEST,
                 "bad_request",
@@ -143,6 +169,16 @@ impl ApiError {
                     .to_owned()
             }
             Self::WrongMethod { allowed } => format!("This route takes {allowed} only."),
+            Self::AnotherImage => {
+                "The image here is not the one that If-Match or If-Unmodified-Since names."
+                    .to_owned()
+            }
+            Self::NoSuchPart { length } => {
+                format!("The image has {length} bytes; the range lies past its end.")
+            }
+            Self::Unreadable(_) => {
+                "The image can't be read just now. Send the same request again.".to_owned()
+            }
             Self::BadRequest(message) => message.clone(),
             Self::BadPayment(error) => error.to_string(),
             Self::PaymentsOff => {
@@ -160,6 +196,7 @@ impl ApiError {
     fn log(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
             Self::Upload(error)
+            | Self::Unreadable(error)
             | Self::Pay {
                 error: PayError::Upload(error),
                 ..
@@ -223,8 +260,14 @@ impl ApiError {
             action,
         } = self.parts();
         let mut response = HttpResponse::build(status);
-        // On the image origin too: an id that is nothing now may be an image later.
-        response.insert_header((CACHE_CONTROL, "no-store"));
+        response
+            .insert_header((CACHE_CONTROL, "no-store"))
+            // What a client sent may stand in a message: no browser may take it for a page.
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"));
+        if let Self::NoSuchPart { length } = self {
+            response.insert_header((CONTENT_RANGE, format!("bytes */{length}")));
+        }
         if let Self::WrongMethod { allowed } = self {
             response.insert_header((ALLOW, allowed.as_str()));
         }

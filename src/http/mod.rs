@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::x402::header as x402;
 
 mod body;
+mod conditions;
 mod error;
 mod extract;
 mod free;
@@ -132,11 +133,13 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),
         )
-        .service(resource(
-            &format!("{image_path}/{{file}}"),
-            &READING,
-            serve::image,
-        ))
+        // The last one: on a host of its own, the image origin is every path that is left.
+        .service(
+            web::scope(&image_path)
+                .wrap(from_fn(serve::harden))
+                .service(resource("/{file}", &READING, serve::image))
+                .default_service(web::to(not_found)),
+        )
         .default_service(web::to(not_found));
 }
 

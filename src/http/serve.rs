@@ -1,15 +1,21 @@
 //! The image origin: bytes, and what caches and browsers may do with them.
 
-use actix_web::body::SizedStream;
+use actix_web::body::{MessageBody, SizedStream};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, EXPIRES, HeaderName, IF_NONE_MATCH, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, EntityTag, HeaderName, HeaderValue,
+    LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::Site;
+use super::conditions::{Validators, Wanted, wanted};
 use super::error::ApiError;
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -18,7 +24,20 @@ use crate::model::image::Image;
 /// A cache keeps nothing longer.
 const ONE_YEAR_SECONDS: u64 = 365 * 24 * 3600;
 const ONE_DAY_SECONDS: u64 = 24 * 3600;
-const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// On every answer, so that no browser takes one for anything that could act, and any page may show it.
+const HARMLESS: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "cross-origin",
+    ),
+    (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+];
+/// What spares the database a link that is dead and still embedded somewhere. An id is drawn when its
+/// image is uploaded, so nobody has asked for it before; other errors aren't kept at all.
+const MISS: &str = "public, max-age=60";
 
 /// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`.
 pub(super) async fn image(
@@ -26,49 +45,138 @@ pub(super) async fn image(
     request: HttpRequest,
     file: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let (id, extension) = match file.split_once('.') {
-        Some((id, extension)) => (id, Some(extension)),
-        None => (file.as_str(), None),
+    refuse_other_spellings(&request)?;
+    let image = find(&site, &file).await?;
+    let validators = Validators {
+        etag: EntityTag::new_strong(image.sha256.clone()),
+        modified: image
+            .published_at
+            .and_then(|at| u64::try_from(at.seconds()).ok()),
+        length: image.size_bytes,
     };
-    let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
-    let image = site
-        .images
-        .find_public(&id)
-        .await?
-        .ok_or(ApiError::NotFound)?;
-    if extension.is_some_and(|extension| !image.format.accepts_extension(extension)) {
-        return Err(ApiError::NotFound);
-    }
-    let etag = format!("\"{}\"", image.sha256);
-    let now = site.clock.now();
-    if is_known(&request, &etag) {
-        let mut response = HttpResponse::build(StatusCode::NOT_MODIFIED);
-        caching(&mut response, &image, &etag, now);
-        return Ok(response.finish());
-    }
-    let mut response = HttpResponse::Ok();
-    caching(&mut response, &image, &etag, now);
-    response
-        .insert_header((CONTENT_TYPE, image.format.content_type()))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"))
-        .insert_header((CORP, "cross-origin"))
-        .insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-        .insert_header((ACCEPT_RANGES, "none"));
+    let part = match wanted(&request, &validators) {
+        Wanted::Whole => None,
+        Wanted::Part(range) => Some(range),
+        Wanted::Nothing => {
+            let mut response = HttpResponse::build(StatusCode::NOT_MODIFIED);
+            caching(&mut response, &image, &validators, site.clock.now());
+            return Ok(response.finish());
+        }
+        Wanted::Another => return Err(ApiError::AnotherImage),
+        Wanted::NoSuchPart => {
+            let length = validators.length;
+            return Err(ApiError::NoSuchPart { length });
+        }
+    };
     if request.method() == Method::HEAD {
         // An empty body would say so in Content-Length, against what GET says.
         let nothing = futures_util::stream::empty::<Result<Bytes, actix_web::Error>>();
+        let mut response = HttpResponse::Ok();
+        describe(&mut response, &image, &validators, site.clock.now());
         return Ok(response.body(SizedStream::new(image.size_bytes, nothing)));
     }
-    let bytes = site.images.load_bytes(&image).await?.ok_or_else(|| {
+    let bytes = load(&site, &image).await?;
+    let now = site.clock.now();
+    // Loading takes time, and the image may have ended meanwhile.
+    if !image.is_public(now) {
+        return Err(ApiError::NotFound);
+    }
+    let mut response = HttpResponse::Ok();
+    describe(&mut response, &image, &validators, now);
+    let Some(range) = part else {
+        return Ok(response.body(bytes));
+    };
+    let (last, length) = (range.end.saturating_sub(1), image.size_bytes);
+    response.status(StatusCode::PARTIAL_CONTENT).insert_header((
+        CONTENT_RANGE,
+        format!("bytes {}-{last}/{length}", range.start),
+    ));
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    Ok(response.body(bytes.slice(place(range.start)..place(range.end))))
+}
+
+/// What every answer of the image origin carries, errors too.
+pub(super) async fn harden(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let mut response = next.call(request).await?;
+    let is_miss = response.status() == StatusCode::NOT_FOUND;
+    let headers = response.headers_mut();
+    for (name, value) in HARMLESS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_miss {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(MISS));
+    }
+    Ok(response)
+}
+
+/// An image has one address with an extension and one without, in every cache. The router decodes
+/// paths, so that `%69` for `i` would be another.
+fn refuse_other_spellings(request: &HttpRequest) -> Result<(), ApiError> {
+    if request.uri().path().contains('%') {
+        return Err(ApiError::NotFound);
+    }
+    if request.uri().query().is_some() {
+        let message = "An image's link takes no query: send it as the upload's answer gave it.";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    Ok(())
+}
+
+async fn find(site: &Site, file: &str) -> Result<Image, ApiError> {
+    let (id, extension) = match file.split_once('.') {
+        Some((id, extension)) => (id, Some(extension)),
+        None => (file, None),
+    };
+    let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
+    let found = site.images.find_public(&id).await;
+    found
+        .map_err(ApiError::Unreadable)?
+        .filter(|image| extension.is_none_or(|extension| image.format.accepts_extension(extension)))
+        .ok_or(ApiError::NotFound)
+}
+
+async fn load(site: &Site, image: &Image) -> Result<Bytes, ApiError> {
+    let found = site.images.load_bytes(image).await;
+    let bytes = found.map_err(ApiError::Unreadable)?.ok_or_else(|| {
         tracing::error!(image.id = %image.id, "a public image has no object");
         ApiError::NotFound
     })?;
-    Ok(response.body(bytes))
+    // Under the tag of the whole, a cut object would be kept by caches for a year.
+    if u64::try_from(bytes.len()).ok() != Some(image.size_bytes) {
+        tracing::error!(image.id = %image.id, "a public image's object has another length");
+        return Err(ApiError::NotFound);
+    }
+    Ok(bytes)
+}
+
+/// What `GET` and `HEAD` say of the image.
+fn describe(
+    response: &mut HttpResponseBuilder,
+    image: &Image,
+    validators: &Validators,
+    now: Timestamp,
+) {
+    caching(response, image, validators, now);
+    response
+        .insert_header((CONTENT_TYPE, image.format.content_type()))
+        .insert_header((ACCEPT_RANGES, "bytes"));
+    // RFC 9530: of the whole image, whatever part of it is sent.
+    if let Ok(digest) = hex::decode(&image.sha256) {
+        let digest = format!("sha-256=:{}:", STANDARD.encode(digest));
+        response.insert_header((REPR_DIGEST, digest));
+    }
 }
 
 /// Nothing may be kept past the image's end, nor longer than a year.
-fn caching(response: &mut HttpResponseBuilder, image: &Image, etag: &str, now: Timestamp) {
+fn caching(
+    response: &mut HttpResponseBuilder,
+    image: &Image,
+    validators: &Validators,
+    now: Timestamp,
+) {
     // Rounded down: a cache must never keep it a part of a second too long.
     let left = image
         .expires_at
@@ -83,22 +191,8 @@ fn caching(response: &mut HttpResponseBuilder, image: &Image, etag: &str, now: T
     response
         .insert_header((CACHE_CONTROL, format!("public, max-age={left}{immutable}")))
         .insert_header((EXPIRES, expires.http_date()))
-        .insert_header((ETAG, etag));
+        .insert_header((ETAG, validators.etag.to_string()));
     if let Some(published) = image.published_at {
         response.insert_header((LAST_MODIFIED, published.http_date()));
     }
-}
-
-/// `If-None-Match` (RFC 9110, section 13.1.2): weak comparison, a list, or `*`.
-fn is_known(request: &HttpRequest, etag: &str) -> bool {
-    request
-        .headers()
-        .get_all(IF_NONE_MATCH)
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .map(str::trim)
-                .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
-        })
 }

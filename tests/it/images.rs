@@ -14,6 +14,27 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
         .map_or("", |value| value.to_str().unwrap())
 }
 
+/// `Repr-Digest` of these bytes, by other code than the server's.
+fn digest_of(bytes: &[u8]) -> String {
+    use base64::Engine;
+    use sha2::Digest;
+    let digest = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(bytes));
+    format!("sha-256=:{digest}:")
+}
+
+/// What every answer of the image origin carries.
+fn is_harmless(answer: &Answer, what: &str) {
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "default-src 'none'; sandbox"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("access-control-allow-origin", "*"),
+        ("set-cookie", ""),
+    ] {
+        assert_eq!(header(answer, name), value, "{what}: {name}");
+    }
+}
+
 /// An image of this tier; its link.
 async fn upload(app: &TestApp, tier: &str) -> String {
     let picture = pictures::png(6, 5);
@@ -55,6 +76,9 @@ async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
                     ("access-control-allow-origin", "*"),
                     ("etag", &format!("\"{}\"", uploaded.field("sha256"))),
                     ("last-modified", "Fri, 15 Jan 2027 08:00:00 GMT"),
+                    ("accept-ranges", "bytes"),
+                    ("repr-digest", &digest_of(&picture)),
+                    ("vary", ""),
                     ("set-cookie", ""),
                     ("content-disposition", ""),
                     ("transfer-encoding", ""),
@@ -126,6 +150,7 @@ async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
 #[tokio::test]
 async fn an_image_is_gone_from_the_first_instant_after_its_end() {
     let app = TestApp::patient().await;
+    let date = "Sat, 15 Jan 2028 08:00:00 GMT";
     for (tier, life) in [("free", 7 * DAY), ("year", 365 * DAY)] {
         let url = upload(&app, tier).await;
         let etag = header(&app.get(&url).await, "etag").to_owned();
@@ -136,11 +161,19 @@ async fn an_image_is_gone_from_the_first_instant_after_its_end() {
         for url in [url.as_str(), without_extension] {
             for method in ["GET", "HEAD"] {
                 // Who still has it in a cache is told as well.
-                for headers in [vec![], vec![("if-none-match", etag.as_str())]] {
+                for headers in [
+                    vec![],
+                    vec![("if-none-match", etag.as_str())],
+                    vec![("if-modified-since", date)],
+                    vec![("range", "bytes=0-0"), ("if-range", etag.as_str())],
+                    vec![("range", "bytes=999999-")],
+                    vec![("if-match", "\"another\"")],
+                ] {
                     let answer = app.send(method, url, &headers, "").await;
                     assert_eq!(answer.status, 404, "{method} {url}");
-                    assert_eq!(header(&answer, "cache-control"), "no-store");
+                    assert_eq!(header(&answer, "cache-control"), "public, max-age=60");
                     assert_eq!(header(&answer, "etag"), "");
+                    assert_eq!(header(&answer, "expires"), "");
                 }
             }
             assert_eq!(app.get(url).await.error(), "not_found");
@@ -180,6 +213,248 @@ async fn who_has_the_image_already_does_not_get_it_again() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
+    let app = TestApp::patient().await;
+    let url = upload(&app, "free").await;
+    let whole = app.get(&url).await;
+    let bytes = &whole.bytes;
+    let length = bytes.len();
+    let etag = header(&whole, "etag").to_owned();
+    let date = header(&whole, "last-modified").to_owned();
+    let another = "\"another\"".to_owned();
+    for (range, part) in [
+        ("bytes=0-0".to_owned(), 0..1),
+        ("bytes=10-19".to_owned(), 10..20),
+        (format!("bytes={}-", length - 3), length - 3..length),
+        ("bytes=-5".to_owned(), length - 5..length),
+        (format!("bytes=1-{length}000"), 1..length),
+    ] {
+        for same in [None, Some(&etag), Some(&date)] {
+            let mut headers = vec![("range", range.as_str())];
+            headers.extend(same.map(|same| ("if-range", same.as_str())));
+            let answer = app.send("GET", &url, &headers, "").await;
+            assert_eq!(answer.status, 206, "{headers:?}");
+            assert_eq!(answer.bytes, bytes[part.clone()], "{headers:?}");
+            let place = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+            assert_eq!(header(&answer, "content-range"), place);
+            assert_eq!(header(&answer, "content-length"), part.len().to_string());
+            for name in [
+                "etag",
+                "last-modified",
+                "cache-control",
+                "expires",
+                "repr-digest",
+                "content-type",
+                "accept-ranges",
+            ] {
+                assert_eq!(header(&answer, name), header(&whole, name), "{name}");
+            }
+            is_harmless(&answer, &range);
+            let head = app.send("HEAD", &url, &headers, "").await;
+            assert_eq!(head.status, 200, "a range is for GET alone");
+            assert_eq!(header(&head, "content-range"), "");
+            assert_eq!(header(&head, "content-length"), length.to_string());
+        }
+        let headers = [("range", &range), ("if-range", &another)];
+        let answer = app.send("GET", &url, &headers, "").await;
+        assert_eq!((answer.status, &answer.bytes), (200, bytes), "{range}");
+        assert_eq!(header(&answer, "content-range"), "");
+    }
+    for past in [format!("bytes={length}-"), "bytes=-0".to_owned()] {
+        let answer = app.send("GET", &url, &[("range", &past)], "").await;
+        assert_eq!(answer.verdict().0, 416, "{past}");
+        assert_eq!(answer.error(), "bad_request");
+        let place = format!("bytes */{length}");
+        assert_eq!(header(&answer, "content-range"), place);
+        assert_eq!(header(&answer, "cache-control"), "no-store");
+        is_harmless(&answer, &past);
+    }
+    for odd in ["bytes=0-1,4-5", "bytes=5-2", "bytes=x", "lines=0-1"] {
+        let answer = app.send("GET", &url, &[("range", odd)], "").await;
+        assert_eq!((answer.status, &answer.bytes), (200, bytes), "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn dates_are_good_enough_for_who_keeps_no_tags() {
+    let app = TestApp::patient().await;
+    // Half a second late, so that the date is not the whole truth.
+    app.advance(Duration::from_millis(500));
+    let url = upload(&app, "free").await;
+    let (before, at, after) = (
+        "Fri, 15 Jan 2027 07:59:59 GMT",
+        "Fri, 15 Jan 2027 08:00:00 GMT",
+        "Fri, 15 Jan 2027 08:00:01 GMT",
+    );
+    let another = "\"another\"";
+    for (headers, status) in [
+        (vec![("if-modified-since", at)], 304),
+        (vec![("if-modified-since", after)], 304),
+        (vec![("if-modified-since", before)], 200),
+        (vec![("if-modified-since", "yesterday")], 200),
+        (
+            vec![("if-modified-since", at), ("if-none-match", another)],
+            200,
+        ),
+        (vec![("if-unmodified-since", at)], 200),
+        (vec![("if-unmodified-since", before)], 412),
+        (vec![("if-match", another)], 412),
+        (
+            vec![("if-match", "*"), ("if-unmodified-since", before)],
+            200,
+        ),
+        (vec![("if-match", another), ("if-none-match", "*")], 412),
+        (vec![("if-match", "*"), ("if-none-match", "*")], 304),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = app.send(method, &url, &headers, "").await;
+            assert_eq!(answer.status, status, "{method} {headers:?}");
+            is_harmless(&answer, &format!("{method} {headers:?}"));
+            if status == 412 {
+                assert_eq!(header(&answer, "cache-control"), "no-store");
+            }
+            if (status, method) == (412, "GET") {
+                assert_eq!(answer.error(), "bad_request");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_image_has_one_address_and_every_other_spelling_is_nothing() {
+    let app = TestApp::patient().await;
+    let url = upload(&app, "free").await;
+    let file = url.rsplit_once('/').unwrap().1;
+    let (id, _) = file.split_once('.').unwrap();
+    let first = format!("%{:02x}{}", file.as_bytes()[0], &file[1..]);
+    let dot = file.replace('.', "%2e");
+    for path in [
+        format!("/i/{first}"),
+        format!("/i/{dot}"),
+        format!("/%69/{file}"),
+        format!("/i%2f{file}"),
+        format!("/i/%2e%2e/i/{file}"),
+        format!("/i/{file}%00"),
+        format!("/i/{file}%20"),
+        format!("/i//{file}"),
+        format!("//i/{file}"),
+        format!("/i/{file}/"),
+        format!("/i/{file}."),
+        format!("/i/{id}."),
+        format!("/i/{id}..png"),
+        format!("/i/.{file}"),
+        format!("/i/./{file}"),
+        format!("/i/{file};a"),
+        format!("/i/{file}/x"),
+        format!("/I/{file}"),
+        format!("/i/{}", file.to_uppercase()),
+        format!("/{file}"),
+        "/i/".to_owned(),
+        "/i".to_owned(),
+    ] {
+        for method in ["GET", "HEAD"] {
+            // Not by reqwest, which mends such paths before it sends them.
+            let answer = raw(&app, method, &path).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 404 "), "{method} {path}: {head}");
+            let head = head.to_lowercase();
+            assert!(head.contains("x-content-type-options: nosniff"), "{path}");
+            if method == "GET" {
+                assert!(body.contains("\"error\":\"not_found\""), "{path}: {body}");
+            }
+        }
+    }
+    for query in ["?", "?w=10", "?v=2", "?w=1&w=1"] {
+        let answer = raw(&app, "GET", &format!("/i/{file}{query}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{query}: {answer}");
+        assert!(answer.contains("cache-control: no-store"), "{answer}");
+    }
+}
+
+/// What comes back for a path exactly as it stands here.
+async fn raw(app: &TestApp, method: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = app.base.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
+    let app = TestApp::patient().await;
+    let url = upload(&app, "free").await;
+    for (method, path, status, control) in [
+        ("GET", "/i/k3v9Qw2mZr7T.png", 404, "public, max-age=60"),
+        ("HEAD", "/i/k3v9Qw2mZr7T", 404, "public, max-age=60"),
+        ("GET", "/i/no", 404, "public, max-age=60"),
+        ("GET", "/i/a/b", 404, "public, max-age=60"),
+        ("POST", &url, 405, "no-store"),
+        ("DELETE", &url, 405, "no-store"),
+    ] {
+        let answer = app.send(method, path, &NONE, "").await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(header(&answer, "cache-control"), control, "{method} {path}");
+        is_harmless(&answer, &format!("{method} {path}"));
+        if method != "HEAD" {
+            assert_eq!(answer.charged(), Some(false));
+        }
+    }
+    let preflight = app.send("OPTIONS", &url, &NONE, "").await;
+    assert_eq!(
+        (preflight.status, header(&preflight, "allow")),
+        (204, "GET, HEAD")
+    );
+    is_harmless(&preflight, "OPTIONS");
+}
+
+#[tokio::test]
+async fn an_image_whose_object_is_gone_or_cut_is_not_served() {
+    let app = TestApp::patient().await;
+    let uploaded = app.upload_free(pictures::png(6, 5)).await;
+    let (id, url) = (uploaded.field("id"), uploaded.field("url"));
+    let object = app
+        .folder()
+        .join("images/images")
+        .join(&id[..2])
+        .join(&id[2..4])
+        .join(&id);
+    let bytes = std::fs::read(&object).unwrap();
+    std::fs::write(&object, &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(app.get(&url).await.status, 404);
+    std::fs::remove_file(&object).unwrap();
+    assert_eq!(app.get(&url).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_image_origin_may_be_a_host_of_its_own() {
+    let app = TestApp::builder()
+        .set("images.base_url", "http://images.test")
+        .spawn()
+        .await;
+    let picture = pictures::png(6, 5);
+    let uploaded = app.upload_free(picture.clone()).await;
+    let url = uploaded.field("url");
+    let file = url.strip_prefix("http://images.test/").unwrap();
+    let served = app.get(&format!("/{file}")).await;
+    assert_eq!(
+        (served.status, served.bytes.as_slice()),
+        (200, &picture[..])
+    );
+    is_harmless(&served, "the image");
+    for path in ["/", "/favicon.ico", "/a/b", "/i/k3v9Qw2mZr7T.png"] {
+        let answer = app.get(path).await;
+        assert_eq!(answer.verdict(), (404, "not_found".to_owned(), Some(false)));
+        is_harmless(&answer, path);
+    }
+    assert_eq!(app.get("/api/tiers").await.status, 200);
+    assert_eq!(app.get("/api/nothing").await.error(), "not_found");
 }
 
 #[tokio::test]
