@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::raw::RawConfig;
@@ -131,7 +132,21 @@ fn http(checker: &mut Checker<'_>) -> Http {
         listen,
         admin_listen,
         base_url,
+        trusted_proxies: trusted_proxies(checker),
     }
+}
+
+fn trusted_proxies(checker: &mut Checker<'_>) -> Vec<IpNet> {
+    let key = "http.trusted_proxies";
+    let texts = checker.raw.list(key).unwrap_or_default();
+    let mut ranges = Vec::new();
+    for text in texts {
+        match values::network_range(text) {
+            Ok(range) => ranges.push(range),
+            Err(complaint) => checker.problem(key, complaint.message, complaint.mend),
+        }
+    }
+    ranges
 }
 
 fn warn_of_default_base_url(checker: &mut Checker<'_>, listen: SocketAddr) {

@@ -27,7 +27,7 @@ pub(super) const KEYS: &[Key] = &[
     built("http.listen", Kind::One),
     built("http.admin_listen", Kind::One),
     built("http.base_url", Kind::One),
-    later("http.trusted_proxies", Kind::List),
+    built("http.trusted_proxies", Kind::List),
     built("database.url", Kind::One),
     built("images.store", Kind::One),
     built("images.base_url", Kind::One),

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use ipnet::IpNet;
 
 use crate::networks::Network;
 use crate::secrets::SecretKey;
@@ -118,6 +119,8 @@ pub struct Http {
     pub admin_listen: SocketAddr,
     /// What links and challenges are built from: scheme, host and port, without a trailing slash.
     pub base_url: String,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Where the records are. Its `Debug` shows no password.

@@ -15,6 +15,7 @@ pub fn show(config: &Config) -> String {
     lines.text("listen", &config.http.listen);
     lines.text("admin_listen", &config.http.admin_listen);
     lines.text("base_url", &config.http.base_url);
+    lines.list("trusted_proxies", &config.http.trusted_proxies);
     lines.section("database");
     lines.text("url", &database(&config.database));
     lines.section("images");
@@ -124,6 +125,14 @@ impl Lines {
     fn text(&mut self, key: &str, value: &(impl ToString + ?Sized)) {
         self.0
             .push(format!("{key} = {}", quoted(&value.to_string())));
+    }
+
+    fn list(&mut self, key: &str, values: &[impl ToString]) {
+        let values: Vec<String> = values
+            .iter()
+            .map(|value| quoted(&value.to_string()))
+            .collect();
+        self.0.push(format!("{key} = [{}]", values.join(", ")));
     }
 
     fn comment(&mut self, text: &str) {

@@ -1,11 +1,12 @@
 //! Texts into values. Each function takes what an operator wrote and gives the value, or what to
 //! say about it; none knows a key.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use ipnet::IpNet;
 use url::Url;
 
 use super::{DatabaseUrl, hosts};
@@ -45,6 +46,24 @@ pub(super) fn loopback_socket(text: &str) -> Result<SocketAddr, Complaint> {
         format!("`{text}` is not on loopback, and the sandbox gives play money to everyone"),
         "write it like 127.0.0.1:4022",
     ))
+}
+
+/// Addresses of proxies: a range, or one address.
+pub(super) fn network_range(text: &str) -> Result<IpNet, Complaint> {
+    let one = text.parse::<IpAddr>().ok().map(IpNet::from);
+    let range = one.or_else(|| text.parse().ok()).ok_or_else(|| {
+        Complaint::new(
+            format!("`{text}` is not a range of IP addresses"),
+            "write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7",
+        )
+    })?;
+    if range.prefix_len() == 0 {
+        return Err(Complaint::new(
+            format!("`{text}` trusts everybody: each client could choose its own address"),
+            "name the addresses of your proxies only",
+        ));
+    }
+    Ok(range.trunc())
 }
 
 /// An origin: what routes are appended to, without a trailing slash. No path, because routes and
@@ -315,6 +334,22 @@ mod tests {
         assert!(duration_within("1s", second, second * 2).is_ok());
         assert!(duration_within("2s", second, second * 2).is_ok());
         assert!(duration_within("2001ms", second, second * 2).is_err());
+    }
+
+    #[test]
+    fn a_range_is_a_prefix_or_one_address_and_never_everybody() {
+        for (text, range) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("fd00::/8", "fd00::/8"),
+            ("2001:db8::1", "2001:db8::1/128"),
+        ] {
+            assert_eq!(network_range(text).unwrap().to_string(), range);
+        }
+        for text in ["", "10.0.0", "10.0.0.0/33", "proxy", "0.0.0.0/0", "::/0"] {
+            assert!(network_range(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What is read from the head of a request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, X_FORWARDED_FOR};
+use ipnet::IpNet;
 
 use super::error::ApiError;
+use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::token::UploadToken;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
@@ -63,15 +65,66 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, A
     })
 }
 
-/// The peer's address, where it tells one client from another: not when a public service sees a
-/// private peer, which then is a proxy that all clients share.
-pub(super) fn client_address(request: &HttpRequest, base_url: &str) -> Option<IpAddr> {
-    let address = request.peer_addr()?.ip().to_canonical();
+/// The client's address: the peer's, or, when the peer is a trusted proxy, the one that the nearest
+/// proxy not of ours was seen at. Without a trusted proxy, no header can say anything.
+///
+/// `X-Forwarded-For` alone is read. A proxy that writes one header passes the other on as its client
+/// wrote it, so whoever reads `Forwarded` (RFC 7239) as well lets clients choose their address.
+pub(super) fn client_address(request: &HttpRequest, config: &Http) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip().to_canonical();
+    let lines: Vec<_> = request.headers().get_all(X_FORWARDED_FOR).collect();
+    let entries = lines
+        .iter()
+        .rev()
+        .map(|line| line.to_str().unwrap_or(""))
+        .flat_map(|line| line.rsplit(','));
+    Some(nearest_stranger(peer, entries, &config.trusted_proxies))
+}
+
+/// The client's address, where it tells one client from another: not when a public service sees a
+/// private one, which then is a proxy that all clients share.
+pub(super) fn own_address(request: &HttpRequest, config: &Http) -> Option<IpAddr> {
+    let address = client_address(request, config)?;
     let shared = match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     };
-    (!shared || is_loopback(base_url)).then_some(address)
+    let is_proxy = is_trusted(address, &config.trusted_proxies);
+    (!is_proxy && (!shared || is_loopback(&config.base_url))).then_some(address)
+}
+
+/// Goes from the peer outwards, each proxy of ours vouching for the entry before it. What isn't an
+/// address ends the way: the proxy that wrote it counts.
+fn nearest_stranger<'a>(
+    peer: IpAddr,
+    entries: impl Iterator<Item = &'a str>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    let mut address = peer;
+    for entry in entries {
+        if !is_trusted(address, trusted) {
+            break;
+        }
+        let Some(next) = parse_entry(entry.trim()) else {
+            break;
+        };
+        address = next;
+    }
+    address
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|range| range.contains(&address))
+}
+
+/// An address, with or without a port; some proxies send it along.
+fn parse_entry(entry: &str) -> Option<IpAddr> {
+    let bare = entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(entry).parse().ok();
+    let address = address.or_else(|| Some(entry.parse::<SocketAddr>().ok()?.ip()))?;
+    Some(address.to_canonical())
 }
 
 /// The path part of a URL from configuration, without a slash at its end.
@@ -103,4 +156,47 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiE
         )));
     }
     Ok(first.map(actix_web::http::header::HeaderValue::as_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer and its `X-Forwarded-For` lines say of the client.
+    fn seen(peer: &str, lines: &[&str]) -> String {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
+            .iter()
+            .map(|range| range.parse().unwrap())
+            .collect();
+        let entries = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        nearest_stranger(peer.parse().unwrap(), entries, &trusted).to_string()
+    }
+
+    #[test]
+    fn the_nearest_address_that_no_proxy_of_ours_has_is_the_client() {
+        for (peer, lines, client) in [
+            ("192.0.2.1", &["198.51.100.1"][..], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("fd00::1", &["2001:db8::1"], "2001:db8::1"),
+            // What the client wrote itself stands on the left.
+            ("10.0.0.1", &["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["203.0.113.9", "198.51.100.1"], "198.51.100.1"),
+            (
+                "10.0.0.1",
+                &["203.0.113.9,198.51.100.1, 10.0.0.2"],
+                "198.51.100.1",
+            ),
+            ("10.0.0.1", &["10.0.0.3,10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1,"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1, _hidden, 10.0.0.2"], "10.0.0.2"),
+        ] {
+            assert_eq!(seen(peer, lines), client, "{peer} {lines:?}");
+        }
+    }
 }

@@ -198,7 +198,7 @@ impl Counter<'_> {
         body: Option<Body>,
     ) -> Result<Presentation, ApiError> {
         let key = extract::idempotency_key(request)?;
-        let address = extract::client_address(request, &site.config.http.base_url);
+        let address = extract::own_address(request, &site.config.http);
         Ok(Presentation {
             evidence: Evidence::of(&header, key.as_deref(), address),
             product: self.product.clone(),

@@ -244,6 +244,28 @@ fn images_on_the_origin_of_a_public_api_are_refused() {
 }
 
 #[test]
+fn each_trusted_proxy_is_a_range_of_addresses() {
+    let config = config(of(
+        "http.trusted_proxies = ['10.1.2.3/8', '192.0.2.7', 'fd00::/8']",
+    ));
+    let ranges = config.http.trusted_proxies.iter().map(ToString::to_string);
+    let ranges: Vec<String> = ranges.collect();
+    assert_eq!(ranges, ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]);
+    assert!(show(&config).contains("trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7/32\", "));
+    let key = "http.trusted_proxies";
+    assert_refused(
+        &of_env(&[("PIXTOLL_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,lan")]),
+        key,
+        "`lan`",
+    );
+    assert_refused(
+        &of("http.trusted_proxies = '0.0.0.0/0'"),
+        key,
+        "trusts everybody",
+    );
+}
+
+#[test]
 fn a_store_is_a_directory() {
     assert_refused(
         &of("images.store = 's3://bucket/a'"),
@@ -536,6 +558,7 @@ fn what_is_in_force_is_shown_whole() {
 listen = \"127.0.0.1:4020\"
 admin_listen = \"127.0.0.1:4021\"
 base_url = \"https://example.com\"
+trusted_proxies = []
 
 [database]
 url = \"sqlite:data/pixtoll.db\"
