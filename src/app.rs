@@ -15,8 +15,10 @@ use crate::config::{
     parse_secret_key,
 };
 use crate::db::{Db, deployment, payments as rows};
+use crate::disk::{Disk, Floor};
 use crate::facilitator::{Facilitator, http::HttpFacilitator};
 use crate::images::Images;
+use crate::limits::Limits;
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
 use crate::random::Randomness;
@@ -24,13 +26,15 @@ use crate::sandbox::{Listening, Location, Sandbox};
 use crate::secrets::SecretKey;
 use crate::store::Store;
 
-/// What a deployment doesn't choose: time and chance.
+/// What a deployment doesn't choose: time, chance, and the disk.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The chance.
     pub randomness: Randomness,
+    /// The disk.
+    pub disk: Disk,
 }
 
 /// Names of the values that a database is stamped with.
@@ -64,6 +68,8 @@ pub struct App {
     pub db: Db,
     /// The images.
     pub images: Arc<Images>,
+    /// How much may be asked for.
+    pub limits: Arc<Limits>,
     /// What is sold; `None` while payments are off.
     pub till: Option<Till>,
     _lock: Option<File>,
@@ -87,7 +93,11 @@ impl App {
     /// # Errors
     /// Whatever can't be opened, with what to do about it.
     pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
-        let World { clock, randomness } = world;
+        let World {
+            clock,
+            randomness,
+            disk,
+        } = world;
         let (db, lock) = open_database(&config.database).await?;
         db.migrate().await?;
         if lock.is_some() {
@@ -106,10 +116,16 @@ impl App {
         let images = Arc::new(Images::new(
             db.clone(),
             store,
+            Floor {
+                disk,
+                folder: config.images.store.clone(),
+                min_free: config.images.min_free,
+            },
             key.clone(),
             Arc::clone(&clock),
             randomness.clone(),
         ));
+        let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
         let mut sandbox = None;
         let till = match &config.payments {
             None => None,
@@ -132,6 +148,7 @@ impl App {
             randomness,
             db,
             images,
+            limits: Arc::new(limits),
             till,
             _lock: lock,
             _sandbox: sandbox,

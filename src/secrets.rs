@@ -30,6 +30,8 @@ pub enum Domain {
     PaymentId,
     /// The hash of a client's address.
     ClientAddress,
+    /// The bucket that a client's requests are counted in; under the day's key, never the master key.
+    Bucket,
     /// The fingerprint by which a database knows its key again.
     Fingerprint,
 }
@@ -42,6 +44,7 @@ impl Domain {
             Self::Ticket => b"pixtoll/ticket/1",
             Self::PaymentId => b"pixtoll/payment-id/1",
             Self::ClientAddress => b"pixtoll/client-address/1",
+            Self::Bucket => b"pixtoll/bucket/1",
             Self::Fingerprint => b"pixtoll/fingerprint/1",
         }
     }

@@ -11,6 +11,7 @@ use super::ServeArgs;
 use crate::app::{App, World};
 use crate::clock::SystemClock;
 use crate::config::{Config, load};
+use crate::disk::Disk;
 use crate::http::Servers;
 use crate::random::Randomness;
 
@@ -34,6 +35,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let world = World {
         clock: Arc::new(SystemClock),
         randomness: Randomness::system(),
+        disk: Disk::system(),
     };
     let app = Arc::new(App::build(config, world).await?);
     app.start_jobs();

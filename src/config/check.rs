@@ -13,7 +13,7 @@ use url::Url;
 use super::raw::RawConfig;
 use super::values::{self, Complaint};
 use super::{
-    Config, DatabaseUrl, FacilitatorChoice, Http, Images, Mode, PaymentsConfig, Report,
+    Config, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Mode, PaymentsConfig, Report,
     SandboxConfig, SecretKeySource, hosts, parse_secret_key, payments, tiers,
 };
 
@@ -21,6 +21,9 @@ const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
 const DEFAULT_DATABASE: &str = "data/pixtoll.db";
 const DEFAULT_STORE: &str = "data/images";
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_mins(10);
+const DEFAULT_MIN_FREE: u64 = 1 << 30;
+const SHORTEST_BODY: Duration = Duration::from_millis(100);
+const LONGEST_BODY: Duration = Duration::from_hours(1);
 const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
 
 /// The raw settings, and what was found in them.
@@ -81,6 +84,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     let (payments, sandbox) =
         payments::check(&mut checker, sandbox, &tiers, &data_directory(&database));
     separate_listeners(&mut checker, &http, sandbox.as_ref());
+    let limits = limits(&mut checker);
     let token_ttl = checker.value("payments.token_ttl", |text| {
         values::duration_within(text, Duration::from_secs(1), LONGEST_TOKEN_TTL)
     });
@@ -93,7 +97,31 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
         sandbox,
         secrets_key,
         tiers,
+        limits,
         token_ttl: token_ttl.unwrap_or(DEFAULT_TOKEN_TTL),
+    }
+}
+
+fn limits(checker: &mut Checker<'_>) -> Limits {
+    let default = Limits::default();
+    let mut count = |key, default| checker.value(key, values::count).unwrap_or(default);
+    let free_per_day = count("limits.free_per_day", default.free_per_day);
+    let free_per_address_per_hour = count(
+        "limits.free_per_address_per_hour",
+        default.free_per_address_per_hour,
+    );
+    let payments_per_address_per_minute = count(
+        "limits.payments_per_address_per_minute",
+        default.payments_per_address_per_minute,
+    );
+    let body_timeout = checker.value("limits.body_timeout", |text| {
+        values::duration_within(text, SHORTEST_BODY, LONGEST_BODY)
+    });
+    Limits {
+        free_per_day,
+        free_per_address_per_hour,
+        payments_per_address_per_minute,
+        body_timeout: body_timeout.unwrap_or(default.body_timeout),
     }
 }
 
@@ -195,6 +223,9 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
         clean: clean.unwrap_or(true),
         store: store.unwrap_or_else(|| PathBuf::from(DEFAULT_STORE)),
         base_url,
+        min_free: checker
+            .value("images.min_free", values::size)
+            .unwrap_or(DEFAULT_MIN_FREE),
     }
 }
 

@@ -106,8 +106,34 @@ pub struct Config {
     pub tiers: TierTable,
     /// The life of an upload token.
     pub token_ttl: Duration,
+    /// How much may be asked for.
+    pub limits: Limits,
     /// What the money is; `None` where there is none.
     pub mode: Option<Mode>,
+}
+
+/// How much may be asked for. 0 means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Free uploads of the whole service, a day of UTC.
+    pub free_per_day: u64,
+    /// Free uploads of one address.
+    pub free_per_address_per_hour: u64,
+    /// Payments and challenges of one address.
+    pub payments_per_address_per_minute: u64,
+    /// How long the server waits for a body, in all. Never 0.
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            free_per_day: 1000,
+            free_per_address_per_hour: 50,
+            payments_per_address_per_minute: 120,
+            body_timeout: Duration::from_mins(1),
+        }
+    }
 }
 
 /// Listeners and the service's own address.
@@ -141,6 +167,8 @@ pub struct Images {
     pub base_url: String,
     /// Whether metadata is removed before an image is stored.
     pub clean: bool,
+    /// Below so many free bytes nothing is taken any more.
+    pub min_free: u64,
 }
 
 /// How payments are made. Its `Debug` shows of URLs the host only: many hold an API key.

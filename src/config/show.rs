@@ -22,6 +22,7 @@ pub fn show(config: &Config) -> String {
     lines.text("store", &config.images.store.display());
     lines.text("base_url", &config.images.base_url);
     lines.0.push(format!("clean = {}", config.images.clean));
+    lines.size("min_free", config.images.min_free);
     lines.section("payments");
     match &config.payments {
         None => lines.comment("no facilitator is set, or nothing has a price"),
@@ -38,6 +39,21 @@ pub fn show(config: &Config) -> String {
             ));
         }
     }
+    lines.section("limits");
+    let limits = &config.limits;
+    lines.number("free_per_day", limits.free_per_day);
+    lines.number(
+        "free_per_address_per_hour",
+        limits.free_per_address_per_hour,
+    );
+    lines.number(
+        "payments_per_address_per_minute",
+        limits.payments_per_address_per_minute,
+    );
+    lines.text(
+        "body_timeout",
+        &humantime::format_duration(limits.body_timeout),
+    );
     for tier in &config.tiers {
         show_tier(&mut lines, tier, &config.tiers);
     }
@@ -100,12 +116,7 @@ fn show_tier(lines: &mut Lines, tier: &Tier, tiers: &TierTable) {
     lines.0.extend([String::new(), "[[tiers]]".to_owned()]);
     lines.text("name", &tier.name);
     lines.text("price", &tier.price.to_decimal_usd());
-    // Bytes that are no whole KiB go as a number: "1000 bytes" is for people only.
-    if tier.max_bytes.is_multiple_of(1024) {
-        lines.text("max_bytes", &SizeText(tier.max_bytes));
-    } else {
-        lines.0.push(format!("max_bytes = {}", tier.max_bytes));
-    }
+    lines.size("max_bytes", tier.max_bytes);
     lines.text("keep", &tier.keep);
     lines
         .0
@@ -125,6 +136,19 @@ impl Lines {
     fn text(&mut self, key: &str, value: &(impl ToString + ?Sized)) {
         self.0
             .push(format!("{key} = {}", quoted(&value.to_string())));
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.0.push(format!("{key} = {value}"));
+    }
+
+    /// Bytes that are no whole KiB go as a number: "1000 bytes" is for people only.
+    fn size(&mut self, key: &str, bytes: u64) {
+        if bytes != 0 && bytes.is_multiple_of(1024) {
+            self.text(key, &SizeText(bytes));
+        } else {
+            self.number(key, bytes);
+        }
     }
 
     fn list(&mut self, key: &str, values: &[impl ToString]) {

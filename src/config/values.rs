@@ -287,6 +287,20 @@ pub(super) fn size(text: &str) -> Result<u64, Complaint> {
     count.checked_mul(factor).ok_or_else(complain)
 }
 
+/// A whole number; 0 is one as well.
+pub(super) fn count(text: &str) -> Result<u64, Complaint> {
+    // More would overflow sums, and nobody means it.
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 1 << 40)
+        .ok_or_else(|| {
+            Complaint::new(
+                format!("`{text}` is not a number that can be counted to"),
+                "write a whole number; 0 means no limit",
+            )
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +332,16 @@ mod tests {
             "99999999999 GiB",
         ] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_and_not_negative() {
+        assert_eq!(count("0"), Ok(0));
+        assert_eq!(count("1000"), Ok(1000));
+        assert_eq!(count("1099511627776"), Ok(1 << 40));
+        for text in ["", "-1", "1.5", "many", "1099511627777"] {
+            assert!(count(text).is_err(), "{text}");
         }
     }
 

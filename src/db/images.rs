@@ -134,6 +134,21 @@ const FIND_PUBLISHED: &str = concat!(
     " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
 );
 
+/// How many images without a price were published since `start`, deleted ones included.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn count_free_since(db: &Db, start: Timestamp) -> Result<u64, DbError> {
+    let count: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_FREE)
+        .bind(start.millis())
+        .fetch_one(pool)
+        .await)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+const COUNT_FREE: &str =
+    "SELECT COUNT(*) FROM images WHERE payment_id IS NULL AND published_ms >= $1";
+
 /// Ends every reservation. Only for a database that no other process uses: whoever held them is gone.
 ///
 /// # Errors
@@ -156,5 +171,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::DISCARD", DISCARD),
     ("images::FIND", FIND),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
+    ("images::COUNT_FREE", COUNT_FREE),
     ("images::END_RESERVATIONS", END_RESERVATIONS),
 ];

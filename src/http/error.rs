@@ -3,6 +3,8 @@
 //! Out go a stable code, a sentence that helps the sender, what was charged, and what to do next. The
 //! cause goes to the log, here, once.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, RETRY_AFTER,
@@ -13,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
+use crate::limits::Limited;
 use crate::payments::PayError;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{
@@ -47,6 +50,15 @@ pub(super) enum ApiError {
     PaymentsOff,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
+    /// It has to come again later.
+    Limited {
+        /// Why.
+        error: Limited,
+        /// Whether a payment came along. It wasn't looked up.
+        with_payment: bool,
+    },
+    /// The body of a paid upload could not be looked at, so its payment wasn't looked up either.
+    Undecided(UploadError),
     /// Nothing was paid yet.
     PaymentRequired(Box<Demand>),
     /// A payment was presented, and got no goods.
@@ -152,6 +164,17 @@ impl ApiError {
                 parts(status, "facilitator_unavailable", NO, Action::Contact)
             }
             Self::Upload(error) => upload_parts(error),
+            Self::Limited {
+                error,
+                with_payment,
+            } => Parts {
+                charged: if *with_payment { None } else { NO },
+                ..limited_parts(error)
+            },
+            Self::Undecided(error) => Parts {
+                charged: None,
+                ..upload_parts(error)
+            },
             Self::PaymentRequired(_) => parts(
                 StatusCode::PAYMENT_REQUIRED,
                 "payment_required",
@@ -186,7 +209,15 @@ impl ApiError {
                  POST /api/free takes free uploads."
                     .to_owned()
             }
-            Self::Upload(error) => error.to_string(),
+            Self::Upload(error) | Self::Undecided(error) => error.to_string(),
+            Self::Limited {
+                error,
+                with_payment: false,
+            } => error.to_string(),
+            Self::Limited {
+                error,
+                with_payment: true,
+            } => format!("{error} Then repeat the same request; do not pay again."),
             Self::PaymentRequired(demand) => demand.message.clone(),
             Self::Pay { error, .. } => error.to_string(),
         }
@@ -195,8 +226,13 @@ impl ApiError {
     /// The cause, for the log: only what someone should act on.
     fn log(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
+            Self::Limited {
+                error: Limited::Database(cause),
+                ..
+            } => Some(cause),
             Self::Upload(error)
             | Self::Unreadable(error)
+            | Self::Undecided(error)
             | Self::Pay {
                 error: PayError::Upload(error),
                 ..
@@ -345,6 +381,12 @@ fn upload_parts(error: &UploadError) -> Parts {
             NO,
             Action::Wait(1),
         ),
+        UploadError::Full(_) => parts(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "storage_full",
+            NO,
+            Action::Wait(60),
+        ),
         UploadError::Database(_) | UploadError::Store(_) | UploadError::Interrupted => parts(
             StatusCode::INTERNAL_SERVER_ERROR,
             "upload_failed",
@@ -352,6 +394,27 @@ fn upload_parts(error: &UploadError) -> Parts {
             Action::Retry(2),
         ),
     }
+}
+
+fn limited_parts(error: &Limited) -> Parts {
+    let too_many = StatusCode::TOO_MANY_REQUESTS;
+    match error {
+        Limited::Rate { wait, .. } => parts(too_many, "rate_limited", NO, wait_for(*wait)),
+        Limited::Day { wait, .. } => parts(too_many, "daily_limit", NO, wait_for(*wait)),
+        Limited::Busy => parts(StatusCode::SERVICE_UNAVAILABLE, "busy", NO, Action::Wait(1)),
+        Limited::Database(_) => parts(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "upload_failed",
+            NO,
+            Action::Retry(2),
+        ),
+    }
+}
+
+/// Whole seconds, rounded up: who comes then is served.
+fn wait_for(time: Duration) -> Action {
+    let seconds = time.as_millis().div_ceil(1000).max(1);
+    Action::Wait(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn refusal_parts(refusal: &Refusal) -> Parts {

@@ -1,12 +1,14 @@
 //! `POST /api/free`: the tier without a price.
 
+use std::sync::Arc;
+
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
-use super::{Site, images};
-use crate::images::check;
+use super::{Site, images, limits};
+use crate::images::UploadError;
 
 /// Takes an image, and answers with its link.
 pub(super) async fn upload(
@@ -19,8 +21,19 @@ pub(super) async fn upload(
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
     };
+    limits::free(&site, &request)?;
+    site.images.has_room()?;
+    let place = site.limits.take_free(&site.db).await;
+    let place = place.map_err(|error| limits::refuse(&request, error))?;
     let bytes = read_image(&request, payload, limit).await?;
-    let checked = check(bytes, limit.rules(&site)).await?;
-    let image = site.images.upload_free(tier, checked).await?;
+    let checked = limits::checked(&site, &request, bytes, limit).await??;
+    let (stored, tier) = (Arc::clone(&site.images), tier.clone());
+    // A client that goes away doesn't get its place in the day back: its image is published.
+    let upload = tokio::spawn(async move {
+        let image = stored.upload_free(&tier, checked).await?;
+        place.spend();
+        Ok::<_, UploadError>(image)
+    });
+    let image = upload.await.map_err(|_| UploadError::Interrupted)??;
     Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
 }

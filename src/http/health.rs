@@ -10,7 +10,7 @@ pub(super) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"alive": true}))
 }
 
-/// Database and store answer.
+/// Database and store answer, and there is room.
 pub(super) async fn ready(site: Site) -> HttpResponse {
     match site.images.ready().await {
         Ok(()) => HttpResponse::Ok().json(json!({"ready": true})),
@@ -18,6 +18,7 @@ pub(super) async fn ready(site: Site) -> HttpResponse {
             tracing::error!(error = ?error, "not ready");
             let what = match error {
                 crate::images::UploadError::Store(_) => "the image store does not answer",
+                crate::images::UploadError::Full(_) => "free space is below images.min_free",
                 _ => "the database does not answer",
             };
             HttpResponse::ServiceUnavailable().json(json!({"ready": false, "problem": what}))

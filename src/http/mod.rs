@@ -23,6 +23,7 @@ mod extract;
 mod free;
 mod health;
 mod images;
+mod limits;
 mod paid;
 mod serve;
 mod tiers;
@@ -129,13 +130,17 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 .service(resource("/upload/token/{tier}", &SELLING, paid::token))
                 .service(resource("/upload", &SELLING, paid::upload))
                 .service(resource("/upload/{tier}", &SELLING, paid::upload))
-                .service(resource("/images/{id}", &READING, images::metadata))
+                .service(
+                    resource("/images/{id}", &READING, images::metadata)
+                        .wrap(from_fn(limits::misses)),
+                )
                 .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),
         )
         // The last one: on a host of its own, the image origin is every path that is left.
         .service(
             web::scope(&image_path)
+                .wrap(from_fn(limits::misses))
                 .wrap(from_fn(serve::harden))
                 .service(resource("/{file}", &READING, serve::image))
                 .default_service(web::to(not_found)),

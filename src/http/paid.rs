@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::body::{Limit, read_image};
 use super::error::{ApiError, Demand, settlement_header};
-use super::{Site, extract, images};
+use super::{Site, extract, images, limits};
 use crate::app::Till;
-use crate::images::{Refusal, UploadError, check};
+use crate::images::{Refusal, UploadError};
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
 use crate::payments::{Body, Evidence, Goods, PayError, Presentation, Sold};
@@ -33,7 +33,7 @@ pub(super) async fn token(
 ) -> Result<HttpResponse, ApiError> {
     let counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref())?;
     let Some(header) = extract::payment(&request)? else {
-        return Err(counter.ask());
+        return Err(counter.ask(&site));
     };
     let presentation = counter.presentation(&site, &request, header, None)?;
     counter.sell(&site, presentation).await
@@ -55,7 +55,7 @@ pub(super) async fn upload(
     }
     let counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref())?;
     let Some(header) = extract::payment(&request)? else {
-        return Err(counter.ask());
+        return Err(counter.ask(&site));
     };
     let body = read_body(&site, &request, payload, &counter).await?;
     let presentation = counter.presentation(&site, &request, header, body)?;
@@ -79,8 +79,9 @@ async fn upload_with_token(
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,
     };
+    site.images.has_room()?;
     let bytes = read_image(request, payload, limit).await?;
-    let checked = check(bytes, limit.rules(site)).await?;
+    let checked = limits::checked(site, request, bytes, limit).await??;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
@@ -105,7 +106,7 @@ async fn read_body(
             }));
         }
     };
-    match check(bytes.clone(), limit.rules(site)).await {
+    match limits::checked(site, request, bytes.clone(), limit).await? {
         Ok(checked) => Ok(Some(Body {
             sha256: checked.upload_sha256().to_owned(),
             checked: Ok(checked),
@@ -114,7 +115,7 @@ async fn read_body(
             sha256: sha256_hex(&bytes),
             checked: Err(refusal),
         })),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(ApiError::Undecided(error)),
     }
 }
 
@@ -131,6 +132,7 @@ fn open_counter<'a>(
         None => till.shop.tiers().default_paid(),
     };
     let tier = tier.ok_or(ApiError::NotFound)?;
+    limits::payment(site, request)?;
     let product = Product {
         kind,
         tier: tier.name.to_string(),
@@ -165,8 +167,11 @@ impl Counter<'_> {
         }
     }
 
-    /// 402: what it costs, and how to pay.
-    fn ask(&self) -> ApiError {
+    /// 402: what it costs, and how to pay. Nobody is asked to pay for what there is no room for.
+    fn ask(&self, site: &Site) -> ApiError {
+        if let Err(full) = site.images.has_room() {
+            return full.into();
+        }
         let price = self.tier.price.to_decimal_usd();
         let message = format!(
             "This costs {price} USDC: {}. Pay by x402 and repeat the request.",

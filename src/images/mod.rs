@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Timestamp};
 use crate::db::grants::{self, Reservation};
 use crate::db::{Db, DbError, images};
+use crate::disk::{Floor, Full};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
@@ -91,6 +92,9 @@ pub enum UploadError {
     /// The store failed.
     #[error("The image could not be stored; nothing was kept. Send the same request again.")]
     Store(#[from] StoreError),
+    /// There is no room.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// A task was stopped with the process.
     #[error("The upload was interrupted; send the same request again.")]
     Interrupted,
@@ -190,6 +194,7 @@ fn length(bytes: &[u8]) -> u64 {
 pub struct Images {
     db: Db,
     store: Store,
+    floor: Floor,
     key: SecretKey,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
@@ -201,6 +206,7 @@ impl Images {
     pub fn new(
         db: Db,
         store: Store,
+        floor: Floor,
         key: SecretKey,
         clock: Arc<dyn Clock>,
         randomness: Randomness,
@@ -208,6 +214,7 @@ impl Images {
         Self {
             db,
             store,
+            floor,
             key,
             clock,
             randomness,
@@ -215,11 +222,20 @@ impl Images {
         }
     }
 
+    /// Whether there is room for another image. The answer may be a second old.
+    ///
+    /// # Errors
+    /// [`UploadError::Full`].
+    pub fn has_room(&self) -> Result<(), UploadError> {
+        Ok(self.floor.check()?)
+    }
+
     /// Whether an upload could be stored now. The answer may be two seconds old.
     ///
     /// # Errors
     /// [`UploadError`] when it could not.
     pub async fn ready(&self) -> Result<(), UploadError> {
+        self.has_room()?;
         let mut ready_at = self.ready_at.lock().await;
         if ready_at.is_some_and(|at| at.elapsed() < READY_FOR) {
             return Ok(());

@@ -21,6 +21,7 @@ mod images;
 mod junk;
 mod kill;
 mod ledger_check;
+mod limits;
 mod logs;
 mod pay;
 #[cfg(feature = "test-postgres")]

@@ -266,6 +266,41 @@ fn each_trusted_proxy_is_a_range_of_addresses() {
 }
 
 #[test]
+fn limits_are_counts_and_zero_means_none() {
+    assert_eq!(config(of("")).limits, Limits::default());
+    let set = config(of("[limits]\nfree_per_day = 0\nbody_timeout = '90s'"));
+    assert_eq!(set.limits.free_per_day, 0);
+    assert_eq!(set.limits.body_timeout, Duration::from_secs(90));
+    for key in [
+        "limits.free_per_day",
+        "limits.free_per_address_per_hour",
+        "limits.payments_per_address_per_minute",
+    ] {
+        assert_refused(&of(&format!("{key} = -1")), key, "0 means no limit");
+    }
+    assert_refused(
+        &of("limits.body_timeout = '2h'"),
+        "limits.body_timeout",
+        "1h",
+    );
+}
+
+#[test]
+fn the_free_space_that_must_stay_is_a_size() {
+    assert_eq!(config(of("")).images.min_free, 1 << 30);
+    assert_eq!(
+        config(of("images.min_free = '50 MB'")).images.min_free,
+        50_000_000
+    );
+    assert_eq!(config(of("images.min_free = 0")).images.min_free, 0);
+    assert_refused(
+        &of("images.min_free = '10%'"),
+        "images.min_free",
+        "not a size",
+    );
+}
+
+#[test]
 fn a_store_is_a_directory() {
     assert_refused(
         &of("images.store = 's3://bucket/a'"),
@@ -465,10 +500,10 @@ fn what_is_not_built_yet_is_accepted_with_a_warning() {
     ");
     assert_eq!(
         examined.warnings.len(),
-        10 + 1 + 1,
+        5 + 1 + 1,
         "each key, operator, facilitator"
     );
-    assert_warned(&examined, "limits.free_per_day", "not built yet");
+    assert_warned(&examined, "images.cache_bytes", "not built yet");
     assert_warned(&examined, "operator", "not built yet");
     let examined = of_env(&[("PIXTOLL_OPERATOR__NAME", "x")]);
     assert_warned(&examined, "operator.name", "not built yet");
@@ -567,6 +602,7 @@ url = \"sqlite:data/pixtoll.db\"
 store = \"data/images\"
 base_url = \"https://i.example.com\"
 clean = true
+min_free = \"1024 MiB\"
 
 [payments]
 facilitator = \"url\"
@@ -580,6 +616,12 @@ token_ttl = \"10m\"
 
 [secrets]
 # key: in data/secrets.key, made at the first start
+
+[limits]
+free_per_day = 1000
+free_per_address_per_hour = 50
+payments_per_address_per_minute = 120
+body_timeout = \"1m\"
 "
     );
     let year = "

@@ -21,6 +21,7 @@ use pixtoll::app::{App, World};
 use pixtoll::clock::{Clock, ManualClock, Timestamp};
 use pixtoll::config::{Sources, load};
 use pixtoll::db::Db;
+use pixtoll::disk::Disk;
 use pixtoll::http::Servers;
 use pixtoll::payments::ledger::{ChainSide, Report, check};
 use pixtoll::random::Randomness;
@@ -53,6 +54,8 @@ pub(crate) struct TestApp {
     pub(crate) node: Proxy,
     pub(crate) http: reqwest::Client,
     pub(crate) wallet: PrivateKeySigner,
+    /// A large one, until a test fills it.
+    pub(crate) disk: Disk,
     stop: Option<oneshot::Sender<()>>,
     database: TestDatabase,
     folder: tempfile::TempDir,
@@ -119,7 +122,13 @@ impl Builder {
             .set("payments.rpc_url", &node.url)
             // A well-known test key.
             .set("secrets.key", &"42".repeat(32));
-        let app = this.build(&folder, &clock, randomness).await;
+        let disk = Disk::with_free(1 << 40);
+        let world = World {
+            clock: Arc::new(clock.clone()),
+            randomness,
+            disk: disk.clone(),
+        };
+        let app = this.build(&folder, world).await;
         let servers = Servers::start(Arc::clone(&app), public, admin).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(servers.run_until(async move {
@@ -138,6 +147,7 @@ impl Builder {
             node,
             http,
             wallet,
+            disk,
             stop: Some(stop),
             database,
             folder,
@@ -145,12 +155,16 @@ impl Builder {
         }
     }
 
-    async fn build(
-        mut self,
-        folder: &tempfile::TempDir,
-        clock: &ManualClock,
-        randomness: Randomness,
-    ) -> Arc<App> {
+    async fn build(mut self, folder: &tempfile::TempDir, world: World) -> Arc<App> {
+        // Every test is one address; those about limits set their own.
+        for limit in [
+            "FREE_PER_DAY",
+            "FREE_PER_ADDRESS_PER_HOUR",
+            "PAYMENTS_PER_ADDRESS_PER_MINUTE",
+        ] {
+            let name = format!("PIXTOLL_LIMITS__{limit}");
+            self.env.entry(name).or_insert_with(|| "0".to_owned());
+        }
         self.env
             .entry("PIXTOLL_PAYMENTS__TIMEOUT".to_owned())
             .or_insert_with(|| TIMEOUT.to_owned());
@@ -168,10 +182,6 @@ impl Builder {
         let config = load(&sources)
             .unwrap_or_else(|problems| panic!("{problems}"))
             .config;
-        let world = World {
-            clock: Arc::new(clock.clone()),
-            randomness,
-        };
         Arc::new(App::build(config, world).await.unwrap())
     }
 }

@@ -185,7 +185,12 @@ impl Deployment {
             folder: tempfile::tempdir().unwrap(),
             base: base.clone(),
         };
-        this.set("http.listen", &listen)
+        // One address sends everything, and the disk may be a small one.
+        this.set("limits.free_per_day", "0")
+            .set("limits.free_per_address_per_hour", "0")
+            .set("limits.payments_per_address_per_minute", "0")
+            .set("images.min_free", "0")
+            .set("http.listen", &listen)
             .set("http.admin_listen", &admin)
             .set("http.base_url", &base)
             .set("payments.facilitator", "sandbox")

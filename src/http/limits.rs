@@ -1,0 +1,87 @@
+//! Who asks too often, or at a bad time, is told when to come again. What counts is in `crate::limits`.
+
+use actix_web::HttpRequest;
+use actix_web::ResponseError;
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use bytes::Bytes;
+
+use super::Site;
+use super::body::Limit;
+use super::error::ApiError;
+use super::extract;
+use crate::images::{Checked, UploadError, check};
+use crate::limits::Limited;
+
+/// Counts an attempt at a free upload.
+pub(super) fn free(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    extract::client_address(request, &site.config.http)
+        .map_or(Ok(()), |address| site.limits.count_free(address))
+        .map_err(|error| refuse(request, error))
+}
+
+/// Counts a challenge, or a payment that is presented.
+pub(super) fn payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    extract::client_address(request, &site.config.http)
+        .map_or(Ok(()), |address| site.limits.count_payment(address))
+        .map_err(|error| refuse(request, error))
+}
+
+/// What the client hears. A payment that came along wasn't looked up, so nothing is said of its charge.
+pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
+    ApiError::Limited {
+        error,
+        with_payment: extract::has_payment(request),
+    }
+}
+
+/// Checks the bytes when it is their turn. `Ok(Err(_))`: they were looked at, and something is wrong.
+pub(super) async fn checked(
+    site: &Site,
+    request: &HttpRequest,
+    bytes: Bytes,
+    limit: Limit<'_>,
+) -> Result<Result<Checked, UploadError>, ApiError> {
+    let place = site.limits.enter_check().await;
+    let place = place.map_err(|error| refuse(request, error))?;
+    let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
+    let clean = site.config.images.clean;
+    // The place is free when the work is done, not when the client goes away.
+    let done = tokio::spawn(async move {
+        let rules = Rules {
+            tier: &tier,
+            max_bytes,
+            clean,
+        };
+        let checked = check(bytes, rules).await;
+        drop(place);
+        checked
+    });
+    Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
+}
+
+/// Counts what isn't there. What is there is served to whoever asks: one address may be a whole CDN, and
+/// looking costs less than the answer.
+pub(super) async fn misses<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let response = next.call(request).await?;
+    if response.status() != StatusCode::NOT_FOUND {
+        return Ok(response.map_into_left_body());
+    }
+    let limited = response
+        .request()
+        .app_data::<Site>()
+        .and_then(|site| {
+            let address = extract::client_address(response.request(), &site.config.http)?;
+            site.limits.count_miss(address).err()
+        })
+        .map(|error| refuse(response.request(), error).error_response());
+    Ok(match limited {
+        Some(answer) => response.into_response(answer).map_into_right_body(),
+        None => response.map_into_left_body(),
+    })
+}

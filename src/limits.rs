@@ -1,0 +1,477 @@
+//! Limits: how much one address, and everybody together, may ask for.
+//!
+//! Addresses are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
+//! and then forgotten with all that was counted by it. The daily count of free uploads is read from the
+//! database, so it holds across a restart, and to a minute across replicas.
+//!
+//! Rates go by the generic cell rate algorithm on the injected clock: N at once, then one whenever a
+//! N-th of the period has passed. Its state is one number an address. The crate `governor` does the same,
+//! but bounds no number of keys, and forty lines are easier to bound than its map is to watch.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::db::{Db, DbError, images};
+use crate::random::Randomness;
+use crate::secrets::{Domain, SecretKey};
+
+/// How many addresses each rate remembers: some 10 MB in all.
+const MAX_ADDRESSES: usize = 50_000;
+/// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
+const MISSES_PER_MINUTE: u64 = 300;
+/// How old the count in the database may be: so late do replicas hear of each other's uploads.
+const COUNT_AGAIN: Duration = Duration::from_mins(1);
+/// How many checks of images may wait for each one that runs.
+const QUEUE_PER_CHECK: usize = 64;
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// Why a request has to come again later.
+#[derive(Debug, thiserror::Error)]
+pub enum Limited {
+    /// Too many of one address.
+    #[error("Your address sent too many requests: {limit} {what} are allowed.")]
+    Rate {
+        /// How many are allowed.
+        limit: u64,
+        /// Of what, and in what time.
+        what: &'static str,
+        /// When the next one is.
+        wait: Duration,
+    },
+    /// The free uploads of the day are spent.
+    #[error("The {limit} free uploads of today are spent; tomorrow begins at 00:00 UTC.")]
+    Day {
+        /// How many there are.
+        limit: u64,
+        /// Until tomorrow.
+        wait: Duration,
+    },
+    /// More images wait for their check than is good for anyone.
+    #[error("The server is busy checking other images: repeat the same request in a moment.")]
+    Busy,
+    /// The count can't be read.
+    #[error("The free uploads of today could not be counted; nothing was stored.")]
+    Database(#[from] DbError),
+}
+
+/// The limits of a server.
+#[derive(Debug)]
+pub struct Limits {
+    settings: config::Limits,
+    clock: Arc<dyn Clock>,
+    randomness: Randomness,
+    counted: Mutex<Counted>,
+    today: tokio::sync::Mutex<()>,
+    checks: Arc<Semaphore>,
+    checks_and_queue: Arc<Semaphore>,
+}
+
+/// What is forgotten when the day ends.
+#[derive(Debug)]
+struct Counted {
+    day: i64,
+    key: SecretKey,
+    free: Rates,
+    payments: Rates,
+    misses: Rates,
+    uploads: Uploads,
+}
+
+/// The free uploads of the day.
+#[derive(Debug, Default)]
+struct Uploads {
+    published: u64,
+    under_way: u64,
+    counted_at: Option<Timestamp>,
+}
+
+/// One of the day's free uploads. Given back on drop, unless it was spent.
+#[derive(Debug)]
+pub struct FreeUpload {
+    limits: Arc<Limits>,
+    day: i64,
+    is_spent: bool,
+}
+
+/// A place among the checks that run now.
+#[derive(Debug)]
+pub struct Check {
+    _running: OwnedSemaphorePermit,
+    _counted: OwnedSemaphorePermit,
+}
+
+impl Limits {
+    /// Limits with nothing counted yet.
+    pub fn new(settings: config::Limits, clock: Arc<dyn Clock>, randomness: Randomness) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let counted = Counted::new(day_of(clock.now()), &randomness);
+        Self {
+            settings,
+            clock,
+            randomness,
+            counted: Mutex::new(counted),
+            today: tokio::sync::Mutex::new(()),
+            checks: Arc::new(Semaphore::new(cores)),
+            checks_and_queue: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_CHECK))),
+        }
+    }
+
+    /// Counts an attempt at a free upload.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn count_free(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: self.settings.free_per_address_per_hour,
+            period: Duration::from_hours(1),
+            what: "free uploads an hour",
+        };
+        self.count(address, rate, |counted| &mut counted.free)
+    }
+
+    /// Counts a challenge, or a payment that is presented.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn count_payment(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: self.settings.payments_per_address_per_minute,
+            period: Duration::from_mins(1),
+            what: "payments and challenges a minute",
+        };
+        self.count(address, rate, |counted| &mut counted.payments)
+    }
+
+    /// Counts a request for an image that isn't there.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn count_miss(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: MISSES_PER_MINUTE,
+            period: Duration::from_mins(1),
+            what: "requests a minute for images that don't exist",
+        };
+        self.count(address, rate, |counted| &mut counted.misses)
+    }
+
+    /// Takes one of the day's free uploads.
+    ///
+    /// # Errors
+    /// [`Limited::Day`], and [`Limited::Database`] where the count can't be read.
+    pub async fn take_free(self: &Arc<Self>, db: &Db) -> Result<FreeUpload, Limited> {
+        let limit = self.settings.free_per_day;
+        let now = self.clock.now();
+        if limit != 0 && self.is_stale(now) {
+            // One at a time: the others find it counted.
+            let _turn = self.today.lock().await;
+            if self.is_stale(now) {
+                let midnight = Timestamp::from_millis(day_of(now).saturating_mul(DAY_MS));
+                let published = images::count_free_since(db, midnight).await?;
+                let mut counted = self.counted(now);
+                counted.uploads.published = published;
+                counted.uploads.counted_at = Some(now);
+            }
+        }
+        let mut counted = self.counted(now);
+        if limit != 0 && counted.uploads.published + counted.uploads.under_way >= limit {
+            let tomorrow = Timestamp::from_millis((counted.day + 1).saturating_mul(DAY_MS));
+            let wait = tomorrow.since(now);
+            return Err(Limited::Day { limit, wait });
+        }
+        counted.uploads.under_way += 1;
+        Ok(FreeUpload {
+            limits: Arc::clone(self),
+            day: counted.day,
+            is_spent: false,
+        })
+    }
+
+    /// Waits for a place to check an image: one a core, and a bounded queue before it.
+    ///
+    /// # Errors
+    /// [`Limited::Busy`] when the queue is full.
+    pub async fn enter_check(&self) -> Result<Check, Limited> {
+        let counted = Arc::clone(&self.checks_and_queue).try_acquire_owned();
+        let counted = counted.map_err(|_| Limited::Busy)?;
+        let running = Arc::clone(&self.checks).acquire_owned().await;
+        Ok(Check {
+            _running: running.map_err(|_| Limited::Busy)?,
+            _counted: counted,
+        })
+    }
+
+    fn count(
+        &self,
+        address: IpAddr,
+        rate: Rate,
+        of: fn(&mut Counted) -> &mut Rates,
+    ) -> Result<(), Limited> {
+        if rate.limit == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let mut counted = self.counted(now);
+        let bucket = counted.bucket(address);
+        let wait = of(&mut counted).take(bucket, &rate, now);
+        wait.map_or(Ok(()), |wait| {
+            let Rate { limit, what, .. } = rate;
+            Err(Limited::Rate { limit, what, wait })
+        })
+    }
+
+    fn is_stale(&self, now: Timestamp) -> bool {
+        let counted = self.counted(now).uploads.counted_at;
+        counted.is_none_or(|at| now.since(at) >= COUNT_AGAIN)
+    }
+
+    /// What was counted today.
+    fn counted(&self, now: Timestamp) -> MutexGuard<'_, Counted> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.day != day_of(now) {
+            *counted = Counted::new(day_of(now), &self.randomness);
+        }
+        counted
+    }
+}
+
+impl FreeUpload {
+    /// It was published.
+    pub fn spend(mut self) {
+        self.is_spent = true;
+    }
+}
+
+impl Drop for FreeUpload {
+    fn drop(&mut self) {
+        let now = self.limits.clock.now();
+        let mut counted = self.limits.counted(now);
+        if counted.day == self.day {
+            counted.uploads.under_way = counted.uploads.under_way.saturating_sub(1);
+            counted.uploads.published += u64::from(self.is_spent);
+        }
+    }
+}
+
+impl Counted {
+    fn new(day: i64, randomness: &Randomness) -> Self {
+        Self {
+            day,
+            key: SecretKey::from_bytes(randomness.bytes::<32>()),
+            free: Rates::default(),
+            payments: Rates::default(),
+            misses: Rates::default(),
+            uploads: Uploads::default(),
+        }
+    }
+
+    /// The bucket of a client: all of an IPv4 address, the /64 of IPv6, which one client has.
+    fn bucket(&self, address: IpAddr) -> Bucket {
+        let hash = match address.to_canonical() {
+            IpAddr::V4(v4) => self.key.derive(Domain::Bucket, &[&v4.octets()]),
+            IpAddr::V6(v6) => {
+                let prefix = v6.to_bits() >> 64;
+                self.key.derive(Domain::Bucket, &[&prefix.to_be_bytes()])
+            }
+        };
+        hash.first_chunk().copied().unwrap_or_default()
+    }
+}
+
+type Bucket = [u8; 16];
+
+struct Rate {
+    limit: u64,
+    period: Duration,
+    what: &'static str,
+}
+
+/// When each address will have nothing counted any more, in microseconds.
+#[derive(Debug, Default)]
+struct Rates(HashMap<Bucket, i64>);
+
+impl Rates {
+    /// Counts one. `Some`: not now, but after this time.
+    fn take(&mut self, bucket: Bucket, rate: &Rate, now: Timestamp) -> Option<Duration> {
+        let now = now.millis().saturating_mul(1000);
+        let period = i64::try_from(rate.period.as_micros()).unwrap_or(i64::MAX);
+        let step = period / i64::try_from(rate.limit).unwrap_or(i64::MAX).max(1);
+        // A clock that was set back must not lock anyone out for longer than the period.
+        let clear = self.0.get(&bucket).copied().unwrap_or(now);
+        let after = clear.clamp(now, now.saturating_add(period)) + step;
+        let excess = after - now - period;
+        if excess > 0 {
+            return Some(Duration::from_micros(u64::try_from(excess).unwrap_or(0)));
+        }
+        if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&bucket) {
+            self.make_room(now);
+        }
+        self.0.insert(bucket, after);
+        None
+    }
+
+    /// Forgets who has nothing counted any more; and where that isn't enough, the half that has the
+    /// least.
+    fn make_room(&mut self, now: i64) {
+        self.0.retain(|_, clear| *clear > now);
+        if self.0.len() < MAX_ADDRESSES / 2 {
+            return;
+        }
+        let mut ends: Vec<i64> = self.0.values().copied().collect();
+        let middle = ends.len() / 2;
+        let (_, median, _) = ends.select_nth_unstable(middle);
+        let median = *median;
+        let mut excess = self.0.len() - MAX_ADDRESSES / 2;
+        self.0.retain(|_, clear| {
+            let goes = *clear <= median && excess > 0;
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+}
+
+fn day_of(now: Timestamp) -> i64 {
+    now.millis().div_euclid(DAY_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn limits(clock: &ManualClock) -> Arc<Limits> {
+        let settings = config::Limits {
+            free_per_day: 0,
+            free_per_address_per_hour: 50,
+            payments_per_address_per_minute: 120,
+            ..config::Limits::default()
+        };
+        let clock = Arc::new(clock.clone());
+        Arc::new(Limits::new(settings, clock, Randomness::seeded(1)))
+    }
+
+    fn noon() -> ManualClock {
+        ManualClock::at(Timestamp::from_seconds(1_800_014_400))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn fifty_at_once_then_one_every_seventy_two_seconds() {
+        let clock = noon();
+        let limits = limits(&clock);
+        let one = address("192.0.2.1");
+        for _ in 0..50 {
+            limits.count_free(one).unwrap();
+        }
+        for _ in 0..3 {
+            // Being refused costs nothing more.
+            let Err(Limited::Rate { limit, wait, .. }) = limits.count_free(one) else {
+                panic!("not refused");
+            };
+            assert_eq!((limit, wait), (50, Duration::from_secs(72)));
+        }
+        limits.count_free(address("192.0.2.2")).unwrap();
+        limits.count_payment(one).unwrap();
+        clock.advance(Duration::from_millis(71_999));
+        limits.count_free(one).unwrap_err();
+        clock.advance(Duration::from_millis(1));
+        limits.count_free(one).unwrap();
+        limits.count_free(one).unwrap_err();
+        clock.advance(Duration::from_hours(1));
+        for _ in 0..50 {
+            limits.count_free(one).unwrap();
+        }
+        limits.count_free(one).unwrap_err();
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_client_and_mapped_ipv4_is_itself() {
+        let counted = Counted::new(1, &Randomness::seeded(1));
+        let bucket = |text: &str| counted.bucket(address(text));
+        assert_eq!(bucket("2001:db8::1"), bucket("2001:db8::ffff:ffff:ffff:1"));
+        assert_ne!(bucket("2001:db8::1"), bucket("2001:db8:0:1::1"));
+        assert_eq!(bucket("::ffff:192.0.2.1"), bucket("192.0.2.1"));
+        assert_ne!(bucket("192.0.2.1"), bucket("192.0.2.2"));
+    }
+
+    #[test]
+    fn the_key_and_all_it_counted_are_forgotten_at_midnight() {
+        let clock = noon();
+        let limits = limits(&clock);
+        let one = address("192.0.2.1");
+        for _ in 0..50 {
+            limits.count_free(one).unwrap();
+        }
+        let before = limits.counted(clock.now()).bucket(one);
+        clock.advance(Duration::from_hours(12));
+        let after = limits.counted(clock.now());
+        assert_ne!(after.bucket(one), before);
+        assert!(after.free.0.is_empty());
+    }
+
+    #[test]
+    fn a_million_addresses_take_no_more_memory_and_spare_who_asked_most() {
+        let mut rates = Rates::default();
+        let rate = Rate {
+            limit: 50,
+            period: Duration::from_hours(1),
+            what: "",
+        };
+        let now = noon().now();
+        let heavy = [255; 16];
+        for _ in 0..50 {
+            assert!(rates.take(heavy, &rate, now).is_none());
+        }
+        for number in 0..1_000_000_u128 {
+            assert!(rates.take(number.to_be_bytes(), &rate, now).is_none());
+            assert!(rates.0.len() <= MAX_ADDRESSES);
+        }
+        assert!(rates.take(heavy, &rate, now).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let mut rates = Rates::default();
+        let rate = Rate {
+            limit: 2,
+            period: Duration::from_mins(1),
+            what: "",
+        };
+        let now = noon().now();
+        assert!(rates.take([1; 16], &rate, now).is_none());
+        let earlier = now.minus(Duration::from_hours(1));
+        let wait = rates.take([1; 16], &rate, earlier).unwrap();
+        assert!(wait <= rate.period, "{wait:?}");
+    }
+
+    #[tokio::test]
+    async fn checks_beyond_the_queue_are_refused_at_once() {
+        let limits = limits(&noon());
+        let places = limits.checks.available_permits();
+        let mut running = Vec::new();
+        for _ in 0..places {
+            running.push(limits.enter_check().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..places * QUEUE_PER_CHECK)
+            .map(|_| Box::pin(limits.enter_check()))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert!(matches!(limits.enter_check().await, Err(Limited::Busy)));
+        running.pop();
+        waiting.remove(0).await.unwrap();
+        // A client that goes away leaves its place.
+        waiting.clear();
+        limits.enter_check().await.unwrap();
+    }
+}

@@ -1,0 +1,249 @@
+//! Limits: each just under and just over, whose address counts, and that a limit never costs money.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Answer, TestApp, pictures};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const FIFTY_MB: u64 = 50_000_000;
+
+/// A free upload with these headers.
+async fn upload(app: &TestApp, headers: &[(&str, &str)]) -> Answer {
+    let mut all = vec![("content-type", "image/png")];
+    all.extend(headers);
+    app.send("POST", "/api/free", &all, pictures::png(3, 3))
+        .await
+}
+
+fn assert_limited(answer: &Answer, code: &str, charged: Option<bool>, seconds: u64) {
+    let verdict = (429, code.to_owned(), charged);
+    assert_eq!(answer.verdict(), verdict, "{}", answer.text());
+    let action = json!({"type": "wait", "retryAfterSeconds": seconds});
+    assert_eq!(answer.json()["action"], action);
+    assert_eq!(answer.header("retry-after"), Some(seconds.to_string()));
+}
+
+#[tokio::test]
+async fn an_address_has_its_free_uploads_and_then_waits() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "3")
+        .spawn()
+        .await;
+    for _ in 0..3 {
+        assert_eq!(upload(&app, &[]).await.status, 200);
+    }
+    let refused = upload(&app, &[]).await;
+    assert_limited(&refused, "rate_limited", Some(false), 1200);
+    assert!(refused.field("message").contains("3 free uploads an hour"));
+    assert_eq!(app.rows("images").await, 3);
+    app.advance(Duration::from_secs(1199));
+    assert_eq!(upload(&app, &[]).await.status, 429);
+    app.advance(Duration::from_secs(1));
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    assert_eq!(upload(&app, &[]).await.status, 429);
+}
+
+#[tokio::test]
+async fn a_header_of_nobody_we_trust_is_one_bucket() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "2")
+        .spawn()
+        .await;
+    let mut answers = Vec::new();
+    for number in 0..4 {
+        let client = format!("198.51.100.{number}");
+        let forwarded = format!("for={client}");
+        let headers = [("x-forwarded-for", &*client), ("forwarded", &*forwarded)];
+        answers.push(upload(&app, &headers).await.status);
+    }
+    assert_eq!(answers, [200, 200, 429, 429]);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_is_its_own_and_can_not_choose() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "1")
+        .set("http.trusted_proxies", "127.0.0.0/8,10.0.0.0/8")
+        .spawn()
+        .await;
+    for (forwarded, status) in [
+        ("198.51.100.1", 200),
+        ("198.51.100.1", 429),
+        // What stands on the left was written by the client.
+        ("203.0.113.1, 198.51.100.1", 429),
+        ("198.51.100.1, 10.1.2.3", 429),
+        ("198.51.100.2", 200),
+        ("2001:db8::1", 200),
+        ("2001:db8::2:3:4:5", 429),
+        ("2001:db8:0:1::1", 200),
+        ("nonsense", 200),
+        ("", 429),
+    ] {
+        let answer = upload(&app, &[("x-forwarded-for", forwarded)]).await;
+        assert_eq!(answer.status, status, "{forwarded}");
+    }
+}
+
+#[tokio::test]
+async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
+    let app = TestApp::builder()
+        .set("limits.free_per_day", "3")
+        .spawn()
+        .await;
+    // Yesterday's are not today's, and a refused one is none.
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    app.advance(24 * HOUR);
+    assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 415);
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    assert_eq!(
+        app.upload_with(&token, pictures::png(4, 4)).await.status,
+        200
+    );
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    // A server that starts anew knows what was uploaded before.
+    let again = pixtoll::limits::Limits::new(
+        app.app.config.limits,
+        std::sync::Arc::new(app.clock.clone()),
+        pixtoll::random::Randomness::seeded(3),
+    );
+    let again = std::sync::Arc::new(again);
+    let last = again.take_free(app.db()).await.unwrap();
+    again.take_free(app.db()).await.unwrap_err();
+    drop(last);
+    again.take_free(app.db()).await.unwrap().spend();
+    again.take_free(app.db()).await.unwrap_err();
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    let refused = upload(&app, &[]).await;
+    let start = u64::try_from(crate::support::START).unwrap();
+    let midnight = 86_400 - start % 86_400;
+    assert_limited(&refused, "daily_limit", Some(false), midnight);
+    assert!(refused.field("message").contains("3 free uploads"));
+    assert_eq!(app.sign_for("year").await.path, "/api/upload/token/year");
+    app.advance(Duration::from_secs(midnight) - Duration::from_millis(1));
+    assert_eq!(upload(&app, &[]).await.status, 429);
+    app.advance(Duration::from_millis(1));
+    assert_eq!(upload(&app, &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "4")
+        .spawn()
+        .await;
+    let first = app.sign_for("year").await;
+    let second = app.sign_at("/api/upload/year").await;
+    let token = app.pay(&first).await.token();
+    assert_eq!(app.post("/api/upload/token").await.status, 402);
+    let calls = app.calls();
+    // The first one moved money, the second didn't: unknown to who didn't look.
+    assert_limited(&app.pay(&first).await, "rate_limited", None, 15);
+    let picture = pictures::png(5, 5);
+    let refused = app.pay_with(&second, &picture).await;
+    assert_limited(&refused, "rate_limited", None, 15);
+    assert!(refused.field("message").contains("do not pay again"));
+    assert!(refused.header("payment-required").is_none());
+    let challenge = app.post("/api/upload/year").await;
+    assert_limited(&challenge, "rate_limited", Some(false), 15);
+    assert_eq!(app.calls(), calls);
+    // A token isn't a payment: it uploads.
+    let uploaded = app.upload_with(&token, pictures::png(4, 4)).await;
+    assert_eq!(uploaded.status, 200);
+    app.advance(Duration::from_secs(30));
+    // The token is used up, so its payment is answered with the image.
+    assert_eq!(app.pay(&first).await.field("id"), uploaded.field("id"));
+    assert_eq!(app.pay_with(&second, &picture).await.status, 200);
+    assert_eq!(app.transfers().await.len(), 2);
+    app.advance(MINUTE);
+    assert_eq!(app.pay_with(&second, &picture).await.status, 200);
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_limited_and_what_is_there_is_served() {
+    let app = TestApp::spawn().await;
+    let image = upload(&app, &[]).await;
+    for number in 0..300 {
+        let path = match number % 3 {
+            0 => "/i/abcdefghijkl",
+            1 => "/i/nonsense",
+            _ => "/api/images/abcdefghijkl",
+        };
+        assert_eq!(app.get(path).await.status, 404);
+    }
+    for path in ["/i/abcdefghijkl", "/api/images/abcdefghijkl"] {
+        let refused = app.get(path).await;
+        assert_limited(&refused, "rate_limited", Some(false), 1);
+        assert_eq!(refused.header("cache-control").unwrap(), "no-store");
+    }
+    assert_eq!(app.get(&image.field("url")).await.status, 200);
+    app.advance(Duration::from_millis(200));
+    assert_eq!(app.get("/i/abcdefghijkl").await.status, 404);
+    assert_eq!(app.get("/i/abcdefghijkl").await.status, 429);
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nothing_and_charges_nothing() {
+    let app = TestApp::spawn().await;
+    let full = (507, "storage_full".to_owned(), Some(false));
+    let picture = pictures::png(5, 5);
+    let paid = app.sign_for("year").await;
+    let token = app.pay(&paid).await.token();
+    let (for_token, direct) = (
+        app.sign_for("year").await,
+        app.sign_at("/api/upload/year").await,
+    );
+    app.disk.set_free((1 << 30) - 1);
+    app.get(&format!("{}/readyz", app.admin)).await;
+    let (calls, images) = (app.calls(), app.rows("images").await);
+    for refused in [
+        upload(&app, &[]).await,
+        app.post("/api/upload/token").await,
+        app.post("/api/upload/permanent").await,
+        app.upload_with(&token, picture.clone()).await,
+        app.pay(&for_token).await,
+        app.pay_with(&direct, &picture).await,
+    ] {
+        assert_eq!(refused.verdict(), full);
+        assert_eq!(refused.header("retry-after").unwrap(), "60");
+        assert!(refused.header("payment-required").is_none());
+    }
+    // What is known is answered: it costs no room.
+    assert_eq!(app.pay(&paid).await.token(), token);
+    assert_eq!((app.calls(), app.rows("images").await), (calls, images));
+    assert_eq!(app.rows("payments").await, 1);
+    let ready = app.get(&format!("{}/readyz", app.admin)).await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(
+        ready.field("problem"),
+        "free space is below images.min_free"
+    );
+    app.disk.set_free(1 << 30);
+    assert_eq!(app.get(&format!("{}/readyz", app.admin)).await.status, 200);
+    assert_eq!(app.upload_with(&token, picture.clone()).await.status, 200);
+    assert_eq!(app.pay_with(&direct, &picture).await.status, 200);
+    app.pay(&for_token).await.token();
+    assert_eq!(app.transfers().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_disk_with_fifty_megabytes_left_is_full_by_default_and_not_where_less_is_asked() {
+    for (min_free, status) in [
+        ("1 GiB", 507),
+        ("50 MB", 200),
+        ("50000001", 507),
+        ("0", 200),
+    ] {
+        let app = TestApp::builder()
+            .set("images.min_free", min_free)
+            .spawn()
+            .await;
+        app.disk.set_free(FIFTY_MB);
+        assert_eq!(upload(&app, &[]).await.status, status, "{min_free}");
+    }
+}
