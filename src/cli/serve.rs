@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServeArgs;
@@ -30,6 +31,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         );
     }
     let config = loaded.config;
+    raise_open_files();
     let public = bind("http.listen", config.http.listen)?;
     let admin = bind("http.admin_listen", config.http.admin_listen)?;
     let world = World {
@@ -44,6 +46,18 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     servers.run_until(stop_signal()?).await?;
     app.db.close().await;
     Ok(())
+}
+
+/// Each connection is an open file, and many systems begin with 1024, less than the server takes.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 fn bind(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

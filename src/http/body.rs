@@ -23,8 +23,9 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 
 use super::Site;
+use super::pace::{Paced, is_too_slow};
 use crate::images::format::FormatError;
-use crate::images::{Refusal, Rules};
+use crate::images::Refusal;
 
 /// What a form may take beside the image: boundaries, names, other fields.
 const FORM_OVERHEAD: u64 = 64 * 1024;
@@ -32,8 +33,6 @@ const FORM_OVERHEAD: u64 = 64 * 1024;
 const MAX_PARTS: usize = 64;
 /// How long a body may take that nobody needs.
 const DISCARD_TIME: Duration = Duration::from_secs(10);
-/// How long a body with an image may take.
-const READ_TIME: Duration = Duration::from_mins(1);
 
 /// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -48,16 +47,7 @@ pub(super) struct Limit<'a> {
     pub(super) max_bytes: u64,
 }
 
-impl<'a> Limit<'a> {
-    /// What the image is held to once it was read.
-    pub(super) fn rules(&self, site: &Site) -> Rules<'a> {
-        Rules {
-            tier: self.tier,
-            max_bytes: self.max_bytes,
-            clean: site.config.images.clean,
-        }
-    }
-
+impl Limit<'_> {
     fn body(&self) -> u64 {
         longest_body(self.max_bytes)
     }
@@ -87,7 +77,11 @@ pub(super) async fn drain(
             .max()
             .unwrap_or(0)
     });
-    let mut rest = Shared(Rc::new(RefCell::new(request.take_payload())));
+    let deadline = request
+        .app_data::<Site>()
+        .map_or(DISCARD_TIME, |site| site.config.limits.body_timeout);
+    let body = Paced::new(request.take_payload(), deadline);
+    let mut rest = Shared(Rc::new(RefCell::new(body)));
     request.set_payload(dev::Payload::Stream {
         payload: Box::pin(Shared(Rc::clone(&rest.0))),
     });
@@ -101,14 +95,17 @@ pub(super) async fn drain(
             }
         }
     };
-    if tokio::time::timeout(DISCARD_TIME, read).await.is_err() {
+    if tokio::time::timeout(DISCARD_TIME.min(deadline), read)
+        .await
+        .is_err()
+    {
         tracing::debug!("a body that nobody needs was too slow");
     }
     Ok(response)
 }
 
 /// A body that two read, one after the other.
-struct Shared(Rc<RefCell<dev::Payload>>);
+struct Shared(Rc<RefCell<Paced>>);
 
 impl Stream for Shared {
     type Item = Result<Bytes, PayloadError>;
@@ -134,38 +131,35 @@ pub(super) async fn read_image(
         .unwrap_or("")
         .trim()
         .to_ascii_lowercase();
-    let read = async {
-        if kind.starts_with("multipart/form-data") {
-            let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
-            let boundary = boundary
-                .map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
-            let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
-            return read_form(body, &boundary, limit).await;
-        }
-        if kind.starts_with("application/json") {
-            let body = read_bounded(payload, limit, limit.body()).await?;
-            return read_json(&body, limit);
-        }
-        if kind.starts_with("image/") {
-            return read_bounded(payload, limit, limit.max_bytes).await;
-        }
-        read_bounded(payload, limit, limit.body()).await?;
-        Err(Refusal::NoFile)
-    };
-    tokio::time::timeout(READ_TIME, read)
-        .await
-        .unwrap_or_else(|_| {
-            Err(bad(
-                "The body took longer than 60 seconds; send it faster, or a smaller image.",
-            ))
-        })
+    if kind.starts_with("multipart/form-data") {
+        let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
+        let boundary =
+            boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
+        let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
+        return read_form(body, &boundary, limit).await;
+    }
+    if kind.starts_with("application/json") {
+        let body = read_bounded(payload, limit, limit.body()).await?;
+        return read_json(&body, limit);
+    }
+    if kind.starts_with("image/") {
+        return read_bounded(payload, limit, limit.max_bytes).await;
+    }
+    read_bounded(payload, limit, limit.body()).await?;
+    Err(Refusal::NoFile)
 }
 
 /// Reads a body of at most `most` bytes.
 async fn read_bounded(mut payload: Payload, limit: Limit<'_>, most: u64) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| bad("The body broke off."))?;
+        let chunk = chunk.map_err(|error| {
+            bad(if is_too_slow(&error) {
+                "The body came too slowly; send it faster, or a smaller image."
+            } else {
+                "The body broke off."
+            })
+        })?;
         let total = length(&body) + length(&chunk);
         if total > most {
             return Err(limit.refuse(total, true));

@@ -12,7 +12,7 @@ use super::Site;
 use super::body::Limit;
 use super::error::ApiError;
 use super::extract;
-use crate::images::{Checked, UploadError, check};
+use crate::images::{Checked, Rules, UploadError, check};
 use crate::limits::Limited;
 
 /// Counts an attempt at a free upload.

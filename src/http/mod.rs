@@ -24,6 +24,7 @@ mod free;
 mod health;
 mod images;
 mod limits;
+mod pace;
 mod paid;
 mod serve;
 mod tiers;
@@ -35,6 +36,12 @@ type Site = web::Data<App>;
 
 /// How long requests in flight may take after the server was told to stop, in seconds.
 const STOP_SECONDS: u64 = 30;
+/// How many clients may be connected at once; the next ones wait in the kernel.
+const MAX_CONNECTIONS: usize = 4096;
+/// How long a connection may lie idle.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a client may take to take its leave.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,6 +70,7 @@ impl Servers {
     pub fn start(app: Arc<App>, public: TcpListener, admin: TcpListener) -> std::io::Result<Self> {
         let site = web::Data::from(app);
         let operators = site.clone();
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
         // The factory runs once a worker; everything is built before it.
         let public = HttpServer::new(move || {
             let site = site.clone();
@@ -71,6 +79,10 @@ impl Servers {
                 .wrap(from_fn(log_request))
                 .configure(move |config| public_routes(config, site))
         })
+        .workers(workers)
+        .max_connections(MAX_CONNECTIONS.div_ceil(workers))
+        .keep_alive(KEEP_ALIVE)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .client_request_timeout(HEAD_TIMEOUT)
         .shutdown_timeout(STOP_SECONDS)
@@ -108,8 +120,7 @@ impl Servers {
         }
         let [public, admin] = handles;
         let stopped = async {
-            public.stop(true).await;
-            admin.stop(true).await;
+            tokio::join!(public.stop(true), admin.stop(true));
         };
         let (ended, ()) = tokio::join!(both, stopped);
         ended

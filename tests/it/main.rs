@@ -28,6 +28,7 @@ mod pay;
 mod postgres;
 mod processes;
 mod serve;
+mod slow;
 mod states;
 mod strangers;
 mod support;

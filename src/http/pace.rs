@@ -1,0 +1,123 @@
+//! How slowly a body may come: a total deadline and a least rate, both over the time that was spent waiting
+//! for the client. actix has a deadline for the head of a request only.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::dev;
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, Sleep};
+
+/// A client that sends less than this in a second, on the average, is cut.
+const LEAST_PER_SECOND: u128 = 4096;
+/// The average counts after this part of the deadline.
+const GRACE_PART: u32 = 6;
+/// How often a slow body is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A body that ends with an error of [`is_too_slow`] when it comes too slowly.
+pub(super) struct Paced {
+    payload: dev::Payload,
+    deadline: Duration,
+    received: u128,
+    /// How long the client let us wait before `since`.
+    waited: Duration,
+    since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    is_cut: bool,
+}
+
+impl Paced {
+    pub(super) fn new(payload: dev::Payload, deadline: Duration) -> Self {
+        Self {
+            payload,
+            deadline,
+            received: 0,
+            waited: Duration::ZERO,
+            since: None,
+            timer: Box::pin(tokio::time::sleep(deadline)),
+            is_cut: false,
+        }
+    }
+
+    /// When the client has to be looked at again; `None`: it is too slow.
+    fn next_look(&self, waited: Duration) -> Option<Duration> {
+        let grace = self.deadline / GRACE_PART;
+        if waited < grace {
+            return Some(grace - waited);
+        }
+        let left = self.deadline.checked_sub(waited)?;
+        let least = LEAST_PER_SECOND * waited.as_millis() / 1000;
+        (!left.is_zero() && self.received >= least).then_some(left.min(LOOK_EVERY))
+    }
+
+    fn cut(&mut self) -> PayloadError {
+        self.is_cut = true;
+        PayloadError::Io(std::io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Stream for Paced {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.is_cut {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(item) = Pin::new(&mut this.payload).poll_next(context) {
+            this.waited += this.since.take().map_or(Duration::ZERO, |at| at.elapsed());
+            if let Some(Ok(chunk)) = &item {
+                this.received += u128::try_from(chunk.len()).unwrap_or(0);
+                if this.waited >= this.deadline {
+                    return Poll::Ready(Some(Err(this.cut())));
+                }
+            }
+            return Poll::Ready(item);
+        }
+        let since = *this.since.get_or_insert_with(Instant::now);
+        loop {
+            let Some(next) = this.next_look(this.waited + since.elapsed()) else {
+                return Poll::Ready(Some(Err(this.cut())));
+            };
+            this.timer.as_mut().reset(Instant::now() + next);
+            if this.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Whether a body was cut because it came too slowly.
+pub(super) fn is_too_slow(error: &PayloadError) -> bool {
+    matches!(error, PayloadError::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(bytes: u128) -> Paced {
+        let mut body = Paced::new(dev::Payload::None, Duration::from_mins(1));
+        body.received = bytes;
+        body
+    }
+
+    #[tokio::test]
+    async fn the_rate_counts_after_the_grace_and_the_deadline_always() {
+        let look = |bytes: u128, seconds: u64| {
+            let waited = Duration::from_secs(seconds);
+            received(bytes).next_look(waited).map(|next| next.as_secs())
+        };
+        assert_eq!(look(0, 0), Some(10));
+        assert_eq!(look(0, 9), Some(1));
+        assert_eq!(look(10, 10), None);
+        assert_eq!(look(40_959, 10), None);
+        assert_eq!(look(40_960, 10), Some(1));
+        assert_eq!(look(1 << 40, 59), Some(1));
+        assert_eq!(look(1 << 40, 60), None);
+    }
+}
