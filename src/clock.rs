@@ -78,6 +78,10 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present instant.
     fn now(&self) -> Timestamp;
+
+    /// Time since some instant of the past, which nobody who sets the wall clock moves. Time in which
+    /// the machine slept counts, where the system can tell.
+    fn uptime(&self) -> Duration;
 }
 
 /// The operating system's wall clock.
@@ -88,29 +92,64 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_millisecond())
     }
+
+    // `Instant` stands still while a Linux machine sleeps: after a weekend, a laptop's wall clock
+    // would look as if somebody had set it.
+    #[cfg(target_os = "linux")]
+    fn uptime(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)).saturating_add(
+            Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0)),
+        )
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn uptime(&self) -> Duration {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
+    }
 }
 
 /// A clock that stands still until it is moved; for tests and the sandbox's tests.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock {
+    now: Arc<AtomicI64>,
+    uptime: Arc<AtomicI64>,
+}
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(start.millis())))
+        Self {
+            now: Arc::new(AtomicI64::new(start.millis())),
+            uptime: Arc::new(AtomicI64::new(0)),
+        }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        self.jump(by);
+        self.uptime.fetch_add(millis(by), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward, without time having passed.
+    pub fn jump(&self, by: Duration) {
+        self.now.fetch_add(millis(by), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
     }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.uptime.load(Ordering::SeqCst)).unwrap_or(0))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -127,6 +166,17 @@ mod tests {
             Timestamp::from_millis(1_795_860_000_007).to_string(),
             "2026-11-28T10:00:00.007Z"
         );
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_moves_no_uptime() {
+        let clock = ManualClock::at(Timestamp::from_seconds(5));
+        clock.advance(Duration::from_secs(2));
+        clock.jump(Duration::from_secs(3));
+        assert_eq!(clock.now(), Timestamp::from_seconds(10));
+        assert_eq!(clock.uptime(), Duration::from_secs(2));
+        let before = SystemClock.uptime();
+        assert!(SystemClock.uptime() >= before && before > Duration::ZERO);
     }
 
     #[test]
