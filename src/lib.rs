@@ -4,9 +4,9 @@
 //! client signs an x402 payment, a facilitator verifies and settles it, the image is stored, and a
 //! public link comes back. No accounts, no cookies, no addresses kept.
 //!
-//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`]) → ports
-//! ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`], [`money`], [`x402`],
-//! [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
+//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
+//! [`retention`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
+//! [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
 
 pub mod app;
 pub mod chain;
@@ -27,6 +27,7 @@ pub mod money;
 pub mod networks;
 pub mod payments;
 pub mod random;
+pub mod retention;
 pub mod sandbox;
 pub mod secrets;
 pub mod store;

@@ -14,8 +14,9 @@ use super::raw::RawConfig;
 use super::values::{self, Complaint};
 use super::{
     Config, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Mode, PaymentsConfig, Report,
-    SandboxConfig, SecretKeySource, hosts, parse_secret_key, payments, tiers,
+    Retention, SandboxConfig, SecretKeySource, hosts, parse_secret_key, payments, tiers,
 };
+use crate::retention::schedule::Schedule;
 
 const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
 const DEFAULT_DATABASE: &str = "data/pixtoll.db";
@@ -25,6 +26,9 @@ const DEFAULT_MIN_FREE: u64 = 1 << 30;
 const SHORTEST_BODY: Duration = Duration::from_millis(100);
 const LONGEST_BODY: Duration = Duration::from_hours(1);
 const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
+const DAY: Duration = Duration::from_hours(24);
+const DEFAULT_RECORDS: Duration = Duration::from_hours(365 * 24);
+const LONGEST_RECORDS: Duration = Duration::from_hours(36_500 * 24);
 
 /// The raw settings, and what was found in them.
 pub(super) struct Checker<'a> {
@@ -88,6 +92,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     let token_ttl = checker.value("payments.token_ttl", |text| {
         values::duration_within(text, Duration::from_secs(1), LONGEST_TOKEN_TTL)
     });
+    let retention = retention(&mut checker);
     Config {
         http,
         database,
@@ -98,6 +103,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
         secrets_key,
         tiers,
         limits,
+        retention,
         token_ttl: token_ttl.unwrap_or(DEFAULT_TOKEN_TTL),
     }
 }
@@ -226,6 +232,17 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
         min_free: checker
             .value("images.min_free", values::size)
             .unwrap_or(DEFAULT_MIN_FREE),
+    }
+}
+
+fn retention(checker: &mut Checker<'_>) -> Retention {
+    let schedule = checker.value("retention.schedule", values::schedule);
+    let records = checker.value("retention.records", |text| {
+        values::duration_within(text, DAY, LONGEST_RECORDS)
+    });
+    Retention {
+        schedule: schedule.unwrap_or_else(Schedule::every_minute),
+        records: records.unwrap_or(DEFAULT_RECORDS),
     }
 }
 

@@ -55,8 +55,8 @@ pub(super) const KEYS: &[Key] = &[
     built("limits.free_per_address_per_hour", Kind::One),
     built("limits.payments_per_address_per_minute", Kind::One),
     built("limits.body_timeout", Kind::One),
-    later("retention.schedule", Kind::One),
-    later("retention.records", Kind::One),
+    built("retention.schedule", Kind::One),
+    built("retention.records", Kind::One),
 ];
 
 const fn built(name: &'static str, kind: Kind) -> Key {

@@ -33,6 +33,7 @@ use alloy_primitives::Address;
 use ipnet::IpNet;
 
 use crate::networks::Network;
+use crate::retention::schedule::Schedule;
 use crate::secrets::SecretKey;
 use crate::tiers::TierTable;
 
@@ -108,6 +109,8 @@ pub struct Config {
     pub token_ttl: Duration,
     /// How much may be asked for.
     pub limits: Limits,
+    /// When what has expired is deleted, and for how long its rows stay.
+    pub retention: Retention,
     /// What the money is; `None` where there is none.
     pub mode: Option<Mode>,
 }
@@ -169,6 +172,15 @@ pub struct Images {
     pub clean: bool,
     /// Below so many free bytes nothing is taken any more.
     pub min_free: u64,
+}
+
+/// When what has expired is deleted, and for how long its rows stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// When the reaper runs by itself.
+    pub schedule: Schedule,
+    /// How long rows outlive their objects.
+    pub records: Duration,
 }
 
 /// How payments are made. Its `Debug` shows of URLs the host only: many hold an API key.

@@ -6,7 +6,7 @@ use super::{
     Config, DatabaseUrl, FacilitatorChoice, Mode, PaymentsConfig, SandboxConfig, SecretKeySource,
     hosts,
 };
-use crate::tiers::{SizeText, Tier, TierTable};
+use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
 /// What is in force, written like the file: TOML, with what can't be set as comments.
 pub fn show(config: &Config) -> String {
@@ -29,6 +29,9 @@ pub fn show(config: &Config) -> String {
         Some(payments) => show_payments(&mut lines, payments, config.sandbox.as_ref()),
     }
     lines.text("token_ttl", &humantime::format_duration(config.token_ttl));
+    lines.section("retention");
+    lines.text("schedule", &config.retention.schedule);
+    lines.text("records", &Keep::For(config.retention.records));
     lines.section("secrets");
     match &config.secrets_key {
         SecretKeySource::Given(_) => lines.text("key", "[secret]"),

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{DatabaseUrl, hosts};
 use crate::networks::{self, Network};
+use crate::retention::schedule::{Schedule, ScheduleError};
 
 /// What is wrong with a value, and what to do. `message` follows a key: "is not …".
 #[derive(Debug, PartialEq, Eq)]
@@ -261,6 +262,19 @@ pub(super) fn duration_within(
     ))
 }
 
+/// A cron expression, or `off`.
+pub(super) fn schedule(text: &str) -> Result<Schedule, Complaint> {
+    Schedule::parse(text).map_err(|error| {
+        let mend = match error {
+            ScheduleError::NumberedDay => "write the day's name, like \"0 4 * * SUN\"",
+            ScheduleError::Form | ScheduleError::Never => {
+                "write it like \"* * * * *\" (every minute, in UTC), or off"
+            }
+        };
+        Complaint::new(format!("`{text}` {error}"), mend)
+    })
+}
+
 /// A number of bytes: digits, and maybe a unit of 1024 (KiB, MiB, GiB) or of 1000 (kB, MB, GB).
 pub(super) fn size(text: &str) -> Result<u64, Complaint> {
     let complain = || {
@@ -343,6 +357,20 @@ mod tests {
         for text in ["", "-1", "1.5", "many", "1099511627777"] {
             assert!(count(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_schedule_that_makes_no_sense_says_what_to_write() {
+        assert_eq!(schedule("off"), Ok(Schedule::Off));
+        assert_eq!(
+            schedule("0 4 * * 0").unwrap_err().mend,
+            "write the day's name, like \"0 4 * * SUN\""
+        );
+        let complaint = schedule("hourly").unwrap_err();
+        assert_eq!(
+            complaint.message,
+            "`hourly` is no cron expression of five fields"
+        );
     }
 
     #[test]

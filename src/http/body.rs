@@ -24,8 +24,8 @@ use serde::Deserialize;
 
 use super::Site;
 use super::pace::{Paced, is_too_slow};
-use crate::images::format::FormatError;
 use crate::images::Refusal;
+use crate::images::format::FormatError;
 
 /// What a form may take beside the image: boundaries, names, other fields.
 const FORM_OVERHEAD: u64 = 64 * 1024;

@@ -6,6 +6,7 @@ mod tiers;
 
 use super::*;
 use crate::networks;
+use crate::retention::schedule::Schedule;
 
 const PAY_TO: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";
 const KEY: &str = "abababababababababababababababababababababababababababababababab";
@@ -122,6 +123,27 @@ fn nothing_set_gives_the_defaults_with_paid_tiers_off() {
         panic!("a file")
     };
     assert_eq!(path, PathBuf::from("data/secrets.key"));
+}
+
+#[test]
+fn what_expires_is_deleted_every_minute_and_its_row_a_year_later() {
+    let defaults = config(of("")).retention;
+    assert_eq!(defaults.schedule.to_string(), "* * * * *");
+    assert_eq!(defaults.records, Duration::from_hours(365 * 24));
+    let set = of("retention = { schedule = 'off', records = '30d' }");
+    let set = config(set).retention;
+    assert_eq!(set.schedule, Schedule::Off);
+    assert_eq!(set.records, Duration::from_hours(30 * 24));
+    assert_refused(
+        &of("retention.schedule = 'hourly'"),
+        "retention.schedule",
+        "no cron expression",
+    );
+    assert_refused(
+        &of("retention.records = '1h'"),
+        "retention.records",
+        "out of bounds",
+    );
 }
 
 #[test]
@@ -492,15 +514,12 @@ fn what_is_not_built_yet_is_accepted_with_a_warning() {
         free_per_day = 1000
         free_per_address_per_hour = 50
         payments_per_address_per_minute = 120
-        [retention]
-        schedule = 'off'
-        records = '365d'
         [operator]
         name = 'x'
     ");
     assert_eq!(
         examined.warnings.len(),
-        5 + 1 + 1,
+        3 + 1 + 1,
         "each key, operator, facilitator"
     );
     assert_warned(&examined, "images.cache_bytes", "not built yet");
@@ -613,6 +632,10 @@ pay_to = \"0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A\"
 # one pay_to belongs to one deployment: two can't tell their payments apart
 timeout = \"15s\"
 token_ttl = \"10m\"
+
+[retention]
+schedule = \"* * * * *\"
+records = \"365d\"
 
 [secrets]
 # key: in data/secrets.key, made at the first start

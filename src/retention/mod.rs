@@ -1,0 +1,3 @@
+//! What disappears, and when.
+
+pub mod schedule;
