@@ -165,6 +165,13 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
                 "the chain moved {} atomic units to us in blocks {} to {}",
                 chain.received_sum, chain.first_block, chain.last_block
             )?;
+            if chain.erased > 0 {
+                writeln!(
+                    out,
+                    "{} transfers paid for what is erased with its records",
+                    chain.erased
+                )?;
+            }
             for orphan in &chain.orphans {
                 writeln!(
                     out,

@@ -63,8 +63,20 @@ const RULES: &[Rule] = &[
         says: "an image is published exactly when it is or was public",
         sql: "SELECT id AS row_key, state || CASE WHEN published_ms IS NULL THEN ', never published' \
               ELSE ', published' END AS detail FROM images \
-              WHERE (state IN ('live', 'deleted')) <> (published_ms IS NOT NULL) AND $1 = $1 \
+              WHERE (state IN ('live', 'deleting', 'deleted')) <> (published_ms IS NOT NULL) AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a row says when its object was gone, and no other does",
+        sql: "SELECT id AS row_key, state || CASE WHEN deleted_ms IS NULL THEN ', and not gone' \
+              ELSE ', and gone' END AS detail FROM images \
+              WHERE ((state = 'deleted' AND deleted_ms IS NULL) OR (state NOT IN ('deleted', 'discarded') \
+              AND deleted_ms IS NOT NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an erased payment has no row",
+        sql: "SELECT p.id AS row_key, 'erased, and ' || p.state AS detail FROM erased_payments e \
+              JOIN payments p ON p.id = e.id WHERE $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a grant has the terms of its payment",

@@ -19,6 +19,7 @@ pub mod grants;
 pub mod images;
 pub mod offers;
 pub mod payments;
+pub mod retention;
 mod rows;
 
 /// Runs an expression on whichever pool the database has.
@@ -239,6 +240,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         images::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
+        retention::STATEMENTS,
     ];
     modules
         .into_iter()

@@ -88,6 +88,8 @@ pub enum ImageState {
     Live,
     /// Its upload or its payment came to nothing.
     Discarded,
+    /// It was public, and is being deleted: not served, and its object may still be there.
+    Deleting,
     /// It was public, and is gone.
     Deleted,
 }
@@ -99,15 +101,22 @@ impl ImageState {
             Self::Pending => "pending",
             Self::Live => "live",
             Self::Discarded => "discarded",
+            Self::Deleting => "deleting",
             Self::Deleted => "deleted",
         }
     }
 
     /// The state with this spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Live, Self::Discarded, Self::Deleted]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [
+            Self::Pending,
+            Self::Live,
+            Self::Discarded,
+            Self::Deleting,
+            Self::Deleted,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 }
 

@@ -357,6 +357,12 @@ pub struct Grant {
     pub max_bytes: u64,
 }
 
+/// What the ledger knows a transfer by whose payment's records are erased: SHA-256 of transaction, payer,
+/// recipient and amount, each as the database spells it, in hex.
+pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str) -> String {
+    crate::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
+}
+
 /// How long one driver may be silent before another takes over.
 pub const LEASE: Duration = Duration::from_secs(5);
 

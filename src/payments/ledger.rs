@@ -8,8 +8,8 @@ use alloy_primitives::{Address, B256, U256};
 use crate::chain::{Chain, Receipt};
 use crate::clock::Timestamp;
 use crate::db::audit::{self, Finding, TokenRow};
-use crate::db::{Db, DbError};
-use crate::model::payment::{Payment, PaymentId};
+use crate::db::{Db, DbError, retention};
+use crate::model::payment::{Payment, PaymentId, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::secrets::SecretKey;
 
@@ -37,6 +37,8 @@ pub struct ChainReport {
     pub last_block: u64,
     /// What moved to the recipients, in atomic units.
     pub received_sum: U256,
+    /// How many transfers belong to payments whose records are erased.
+    pub erased: usize,
     /// Transfers to us that no settled payment accounts for.
     pub orphans: Vec<Receipt>,
 }
@@ -80,7 +82,7 @@ pub async fn check(db: &Db, now: Timestamp, side: Option<ChainSide<'_>>) -> anyh
         .broken
         .extend(settled.iter().filter_map(find_unsigned));
     if let Some(side) = side {
-        let chain = compare(&settled, side, &mut report.broken).await?;
+        let chain = compare(db, &settled, side, &mut report.broken).await?;
         report.chain = Some(chain);
     }
     Ok(report)
@@ -159,6 +161,7 @@ async fn load_settled(db: &Db) -> Result<Vec<Payment>, DbError> {
 
 /// Each settled payment has a transfer of its own on the chain; what is left over are orphans.
 async fn compare(
+    db: &Db,
     settled: &[Payment],
     side: ChainSide<'_>,
     broken: &mut Vec<(&'static str, Finding)>,
@@ -205,11 +208,23 @@ async fn compare(
             )),
         }
     }
-    let orphans = unclaimed
-        .into_values()
-        .map(|(_, receipt)| receipt)
-        .collect();
+    let mut orphans = Vec::new();
+    let mut erased = 0;
+    for (recipient, receipt) in unclaimed.into_values() {
+        let hash = transfer_hash(
+            &receipt.transaction.to_string(),
+            &receipt.from.to_string(),
+            &recipient.to_string(),
+            &receipt.value.to_string(),
+        );
+        if retention::is_erased_transfer(db, &hash).await? {
+            erased += 1;
+        } else {
+            orphans.push(receipt);
+        }
+    }
     Ok(ChainReport {
+        erased,
         first_block: side.first_block,
         last_block: head.number,
         received_sum,

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 use crate::chain::Chain;
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, DbError, payments as rows};
+use crate::db::{Db, DbError, payments as rows, retention};
 use crate::facilitator::Facilitator;
 use crate::images::{Checked, Images, Refusal, UploadError};
 use crate::model::image::Image;
 use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, transition};
 use crate::model::token::UploadToken;
+use crate::networks;
 use crate::secrets::SecretKey;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
@@ -248,6 +249,7 @@ impl Payments {
         visit: &mut Visit,
     ) -> Result<Option<Sold>, PayError> {
         let Some(row) = self.find(presentation, visit).await? else {
+            self.refuse_erased(presentation).await?;
             self.begin(presentation, None, visit).await?;
             return Ok(None);
         };
@@ -334,6 +336,21 @@ impl Payments {
             .position(|row| Some(row.network()) == named)
             .unwrap_or(0);
         Ok(known.into_iter().nth(exact))
+    }
+
+    /// A payment whose records were erased never buys anything again (rule 3), whichever network it
+    /// is said to be on.
+    async fn refuse_erased(&self, presentation: &Presentation) -> Result<(), PayError> {
+        let authorization = &presentation.header.authorization;
+        for network in networks::ALL {
+            let id = PaymentId::of(network, authorization.from, authorization.nonce);
+            if let Some(was_paid) = retention::find_erased(&self.db, &id).await? {
+                return Err(PayError::Known {
+                    charged: Some(was_paid),
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn proves(

@@ -240,6 +240,25 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
     ]
 }
 
+fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
+    vec![
+        of_image(
+            "a row says when its object was gone, and no other does",
+            &ledger.free_image,
+            "deleted_ms = 1",
+        ),
+        case(
+            "an erased payment has no row",
+            &ledger.token,
+            "erased_payments",
+            &format!(
+                "INSERT INTO erased_payments (id, erased_ms) VALUES ('{}', 1)",
+                ledger.token
+            ),
+        ),
+    ]
+}
+
 /// Those that need more than one statement, or another key than that of a row.
 async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
     let (db, used) = (ledger.app.db(), &ledger.used);
@@ -302,7 +321,8 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
 }
 
 /// The tables that cases change, in the order in which they can be filled.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
+    "erased_payments",
     "payments",
     "payment_proofs",
     "payment_ids",
@@ -362,6 +382,7 @@ async fn each_broken_rule_is_found_and_its_row_is_named() {
     keep_copies(app.db()).await;
     let mut cases = cases_of_grants(&ledger);
     cases.extend(cases_of_payments(&ledger));
+    cases.extend(cases_of_retention(&ledger));
     cases.extend(odd_cases(&ledger).await);
     let mut tested = BTreeSet::new();
     for case in &cases {
