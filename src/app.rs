@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
 use crate::random::Randomness;
+use crate::retention::Retention;
 use crate::sandbox::{Listening, Location, Sandbox};
 use crate::secrets::SecretKey;
 use crate::store::Store;
@@ -70,6 +71,8 @@ pub struct App {
     pub images: Arc<Images>,
     /// How much may be asked for.
     pub limits: Arc<Limits>,
+    /// What makes images and rows disappear.
+    pub retention: Arc<Retention>,
     /// What is sold; `None` while payments are off.
     pub till: Option<Till>,
     _lock: Option<File>,
@@ -104,6 +107,7 @@ impl App {
             // Nobody else uses this file, so whoever held a lease or a reservation is gone.
             rows::end_all_leases(&db).await?;
             crate::db::images::end_reservations(&db).await?;
+            crate::db::retention::return_all_jobs(&db).await?;
         }
         let key = load_key(&config.secrets_key, &randomness)?;
         check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
@@ -113,6 +117,13 @@ impl App {
                 config.images.store.display()
             )
         })?;
+        let retention = Arc::new(Retention::new(
+            db.clone(),
+            store.clone(),
+            Arc::clone(&clock),
+            &randomness,
+            config.retention.records,
+        ));
         let images = Arc::new(Images::new(
             db.clone(),
             store,
@@ -149,14 +160,17 @@ impl App {
             db,
             images,
             limits: Arc::new(limits),
+            retention,
             till,
             _lock: lock,
             _sandbox: sandbox,
         })
     }
 
-    /// Starts what runs beside the requests: the reconciler, and the record of offers.
+    /// Starts what runs beside the requests: the reaper, the reconciler, and the record of offers.
     pub fn start_jobs(&self) {
+        let schedule = self.config.retention.schedule.clone();
+        tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
         let Some(till) = &self.till else { return };
         tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());

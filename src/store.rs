@@ -6,12 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::ids::ImageId;
+
+/// How many objects are deleted at the same time.
+const DELETES_AT_ONCE: usize = 16;
 
 /// A store of images.
 #[derive(Debug, Clone)]
@@ -21,6 +25,17 @@ pub struct Store(Arc<dyn ObjectStore>);
 #[derive(Debug, thiserror::Error)]
 #[error("the image store failed: {0}")]
 pub struct StoreError(#[from] object_store::Error);
+
+/// What became of deleting several images.
+#[derive(Debug, Default)]
+pub struct Deleted {
+    /// Those whose objects are gone.
+    pub gone: Vec<ImageId>,
+    /// Those whose objects may still be there.
+    pub left: Vec<ImageId>,
+    /// Why, of one of them.
+    pub failure: Option<StoreError>,
+}
 
 impl Store {
     /// A local directory, created when it isn't there. Files are synced before a put returns.
@@ -69,6 +84,24 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Deletes these images, several at a time; those that are already gone count as deleted.
+    pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
+        let mut deleted = Deleted::default();
+        let mut results = stream::iter(ids.iter().cloned())
+            .map(async |id| (self.delete(&id).await, id))
+            .buffer_unordered(DELETES_AT_ONCE);
+        while let Some((result, id)) = results.next().await {
+            match result {
+                Ok(()) => deleted.gone.push(id),
+                Err(error) => {
+                    deleted.left.push(id);
+                    deleted.failure = Some(error);
+                }
+            }
+        }
+        deleted
     }
 
     /// Whether the store answers, and would take an object.

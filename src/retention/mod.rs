@@ -1,3 +1,344 @@
-//! What disappears, and when.
+//! What disappears, and when: images that have expired, uploads that came to nothing, and, much later,
+//! their rows. Only what a row says is due goes, and the store is never listed on the way.
+//!
+//! An image goes in this order: claimed in its row, which nobody serves from then on; object deleted;
+//! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::db::retention::{self as rows, Due, Job};
+use crate::db::{Db, DbError};
+use crate::ids::ImageId;
+use crate::kill::kill_point;
+use crate::model::payment::transfer_hash;
+use crate::random::Randomness;
+use crate::store::{Store, StoreError};
 
 pub mod schedule;
+
+use schedule::Schedule;
+
+/// The name of the reaper's lease.
+const JOB: &str = "reaper";
+/// Images that are claimed, and rows that are erased, at a time.
+const BATCH: u32 = 500;
+/// Payments that are looked at for erasure at a time.
+const PAYMENTS_BATCH: u32 = 100;
+/// How long a reaper may be silent before another takes over. It is renewed before every batch.
+const LEASE: Duration = Duration::from_mins(1);
+/// From this age on, an upload that was never finished is not going to be.
+const STALE: Duration = Duration::from_hours(1);
+/// A wall clock that runs ahead by more than this was set, and so was one after a longer silence, for
+/// all that a new process knows.
+const ONE_DAY: Duration = Duration::from_hours(24);
+/// How long a reaper goes slowly after such a silence, and the pause between its batches then.
+const SLOW_FOR: Duration = Duration::from_mins(10);
+const SLOW_PAUSE: Duration = Duration::from_mins(1);
+
+/// What one run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Images whose objects are gone now.
+    pub images: u64,
+    /// Uploads that came to nothing, given up.
+    pub lapsed: u64,
+    /// Rows of images that were erased.
+    pub erased_images: u64,
+    /// Payments that were erased.
+    pub erased_payments: u64,
+    /// Images whose objects the store would not delete; they stay due.
+    pub failed: u64,
+    /// How the run ended.
+    pub end: End,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is due any more.
+    #[default]
+    Done,
+    /// Somebody else does the work.
+    Elsewhere,
+    /// One batch was done: more follow in a minute each, since the service stood still for long, or its
+    /// clock was set.
+    Slowly,
+    /// The store failed; what is left is tried again later.
+    StoreFailed,
+}
+
+/// Why nothing was reaped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReapError {
+    /// The wall clock can't be believed.
+    #[error(
+        "the clock was set forward by more than a day while the server ran; it shows {now} now. Nothing is deleted until `pixtoll reap --accept-clock` says that it is right"
+    )]
+    Clock {
+        /// What it shows.
+        now: Timestamp,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// What makes things disappear.
+#[derive(Debug)]
+pub struct Retention {
+    db: Db,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    records: Duration,
+    /// The name under which this process holds the lease.
+    holder: String,
+    /// What the clocks showed when the last run of this process looked at them.
+    seen: Mutex<Option<Reading>>,
+    /// Whether this process has reaped: before, how long nobody did is looked at.
+    has_run: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    wall: Timestamp,
+    uptime: Duration,
+}
+
+impl Retention {
+    /// Retention in these ports; rows outlive their objects by `records`.
+    pub fn new(
+        db: Db,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        randomness: &Randomness,
+        records: Duration,
+    ) -> Self {
+        Self {
+            db,
+            store,
+            clock,
+            records,
+            holder: hex::encode(randomness.bytes::<8>()),
+            seen: Mutex::new(None),
+            has_run: AtomicBool::new(false),
+        }
+    }
+
+    /// Deletes what is due, in batches, until nothing is; once at a time, whoever else tries.
+    ///
+    /// # Errors
+    /// [`ReapError`]; then what is due stays due.
+    pub async fn reap(&self) -> Result<Reaped, ReapError> {
+        if self.clock_was_set() {
+            rows::stop_job(&self.db, JOB, self.clock.now()).await?;
+        }
+        let mut reaped = Reaped::default();
+        let Some(job) = self.take_lease().await? else {
+            reaped.end = End::Elsewhere;
+            return Ok(reaped);
+        };
+        let done = self.reap_leased(job, &mut reaped).await;
+        let returned = rows::return_job(&self.db, JOB, &self.holder).await;
+        done?;
+        returned?;
+        Ok(reaped)
+    }
+
+    /// Reaps at the instants of `schedule`, until it is dropped.
+    pub async fn reap_forever(self: Arc<Self>, schedule: Schedule) {
+        while let Some(mut pause) = schedule.until_next(self.clock.now()) {
+            loop {
+                tokio::time::sleep(pause).await;
+                match self.reap().await {
+                    Ok(Reaped {
+                        end: End::Slowly, ..
+                    }) => pause = SLOW_PAUSE,
+                    Ok(reaped) => {
+                        log(&reaped);
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "nothing was reaped");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The wall clock is right, a person says: reaping goes on, at full speed.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn accept_clock(&self) -> Result<(), DbError> {
+        rows::resume_job(&self.db, JOB, self.clock.now()).await
+    }
+
+    /// What would go now, and which images first.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn preview(&self, most: u32) -> Result<(Due, Vec<(String, i64)>), DbError> {
+        let now = self.clock.now();
+        let due = rows::count_due(&self.db, now, now.minus(STALE), now.minus(self.records)).await?;
+        Ok((due, rows::find_expired(&self.db, now, most).await?))
+    }
+
+    async fn reap_leased(&self, job: Job, reaped: &mut Reaped) -> Result<(), ReapError> {
+        let now = self.clock.now();
+        if job.stopped_ms.is_some() {
+            return Err(ReapError::Clock { now });
+        }
+        let ran = job.ran_ms.map(Timestamp::from_millis);
+        let mut slow_until = job.slow_until_ms.map(Timestamp::from_millis);
+        let is_first = !self.has_run.load(Ordering::SeqCst);
+        if is_first && ran.is_some_and(|ran| now.since(ran) > ONE_DAY) {
+            tracing::warn!(
+                "nothing was reaped for more than a day, or the clock was set: reaping starts slowly"
+            );
+            slow_until = Some(now.plus(SLOW_FOR));
+        } else if slow_until.is_some_and(|end| now < end) {
+            // Another process may have done this minute's batch.
+            if ran.is_some_and(|ran| now < ran.plus(SLOW_PAUSE)) {
+                reaped.end = End::Slowly;
+                return Ok(());
+            }
+        } else {
+            slow_until = None;
+        }
+        rows::note_run(&self.db, JOB, now, slow_until).await?;
+        self.has_run.store(true, Ordering::SeqCst);
+        if slow_until.is_some() {
+            self.batch(reaped).await?;
+            reaped.end = End::Slowly;
+            return Ok(());
+        }
+        while self.batch(reaped).await? {
+            if self.clock_was_set() {
+                rows::stop_job(&self.db, JOB, self.clock.now()).await?;
+                let now = self.clock.now();
+                return Err(ReapError::Clock { now });
+            }
+            if self.take_lease().await?.is_none() {
+                reaped.end = End::Elsewhere;
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// One batch of the first kind of work that there is. `false`: nothing is left, or the store fails.
+    async fn batch(&self, reaped: &mut Reaped) -> Result<bool, ReapError> {
+        let now = self.clock.now();
+        let stale = now.minus(STALE);
+        let mut ids = rows::find_unfinished(&self.db, now, BATCH).await?;
+        if ids.is_empty() {
+            kill_point!("reap.claim.before");
+            ids = rows::claim_expired(&self.db, now, BATCH).await?;
+            kill_point!("reap.claim.after");
+        }
+        if ids.is_empty() {
+            reaped.lapsed += rows::discard_lapsed(&self.db, stale, now, BATCH).await?;
+            ids = rows::find_discarded(&self.db, stale, now, BATCH).await?;
+        }
+        if ids.is_empty() {
+            return self.erase(now.minus(self.records), reaped).await;
+        }
+        let removed = self.remove(&ids).await?;
+        reaped.images += removed.marked;
+        reaped.failed += removed.failed;
+        if let Some(error) = removed.failure {
+            tracing::error!(%error, failed = removed.failed, "objects could not be deleted; they stay due");
+            reaped.end = End::StoreFailed;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Deletes the objects of claimed images, then marks the rows of those that are gone.
+    async fn remove(&self, ids: &[ImageId]) -> Result<Removed, DbError> {
+        if ids.is_empty() {
+            return Ok(Removed::default());
+        }
+        kill_point!("objects.delete.before");
+        let outcome = self.store.delete_many(ids).await;
+        kill_point!("objects.delete.after");
+        let now = self.clock.now();
+        kill_point!("images.mark.before");
+        let marked = rows::mark_gone(&self.db, &outcome.gone, now).await?;
+        kill_point!("images.mark.after");
+        if !outcome.left.is_empty() {
+            rows::put_off(&self.db, &outcome.left, now).await?;
+        }
+        Ok(Removed {
+            marked,
+            failed: u64::try_from(outcome.left.len()).unwrap_or(u64::MAX),
+            failure: outcome.failure,
+        })
+    }
+
+    /// Erases rows whose objects were gone at `before`. `false`: there are none left.
+    async fn erase(&self, before: Timestamp, reaped: &mut Reaped) -> Result<bool, ReapError> {
+        let images = rows::erase_images(&self.db, before, BATCH).await?;
+        reaped.erased_images += images;
+        let mut payments = 0;
+        for payment in rows::find_erasable(&self.db, before, PAYMENTS_BATCH).await? {
+            let hash = payment.transaction_hash.as_deref();
+            // What a facilitator named of a payment that failed moved no money to us.
+            let hash = hash
+                .filter(|_| payment.state == "settled")
+                .map(|hash| transfer_hash(hash, &payment.payer, &payment.pay_to, &payment.amount));
+            let now = self.clock.now();
+            kill_point!("reap.erase.before");
+            let erased = rows::erase_payment(&self.db, &payment, hash.as_deref(), now).await?;
+            kill_point!("reap.erase.after");
+            payments += u64::from(erased);
+        }
+        reaped.erased_payments += payments;
+        Ok(images + payments > 0)
+    }
+
+    async fn take_lease(&self) -> Result<Option<Job>, DbError> {
+        let now = self.clock.now();
+        rows::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
+    }
+
+    /// Whether the wall clock ran more than a day ahead of the other one since this was last asked.
+    fn clock_was_set(&self) -> bool {
+        let reading = Reading {
+            wall: self.clock.now(),
+            uptime: self.clock.uptime(),
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = seen.replace(reading) else {
+            return false;
+        };
+        let passed = reading.uptime.saturating_sub(before.uptime);
+        reading.wall > before.wall.plus(passed).plus(ONE_DAY)
+    }
+}
+
+fn log(reaped: &Reaped) {
+    if *reaped != Reaped::default() && reaped.end != End::Elsewhere {
+        tracing::info!(
+            images = reaped.images,
+            lapsed = reaped.lapsed,
+            erased_images = reaped.erased_images,
+            erased_payments = reaped.erased_payments,
+            failed = reaped.failed,
+            "reaped"
+        );
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+struct Removed {
+    marked: u64,
+    failed: u64,
+    failure: Option<StoreError>,
+}

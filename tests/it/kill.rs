@@ -44,6 +44,8 @@ const FLOWS: &[&[&str]] = &[
     VOID,
     WINDOW_CLOSED,
     TOKEN_REPLACED,
+    REAPED,
+    ERASED,
 ];
 
 #[test]
@@ -546,6 +548,73 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
     .await;
 }
 
+const REAPED: &[&str] = &[
+    "reap.claim.before",
+    "reap.claim.after",
+    "objects.delete.before",
+    "objects.delete.after",
+    "images.mark.before",
+    "images.mark.after",
+];
+
+#[tokio::test]
+async fn what_a_dead_reaper_left_the_next_one_deletes() {
+    at_each(REAPED, async |scene, point| {
+        let scene = scene.set("retention.schedule", "* * * * * *");
+        let server = scene.deployment.start().await;
+        let uploads = [pictures::png(8, 8), pictures::png(9, 9)];
+        let uploads = uploads.map(|picture| Request::post("/api/free").with_image(&picture));
+        let [expired, kept] = &uploads;
+        let expired = scene.deployment.answer(expired).await;
+        let kept = scene.deployment.answer(kept).await;
+        server.kill().await;
+        let id = expired.field("id");
+        let past = format!("UPDATE images SET expires_ms = 1000 WHERE id = '{id}'");
+        scene.change(&past).await;
+
+        scene.deployment.dies_by_itself_at(point).await;
+        let _server = scene.deployment.start().await;
+        eventually("the end of the image", async || {
+            (scene.image_state(&id).await == ["deleted"]).then_some(())
+        })
+        .await;
+        assert!(!scene.object(&id).exists());
+        scene.serves(&kept, &pictures::png(9, 9)).await;
+        scene.deployment.check_ledger().await;
+    })
+    .await;
+}
+
+const ERASED: &[&str] = &["reap.erase.before", "reap.erase.after"];
+
+#[tokio::test]
+async fn a_payment_is_erased_whole_or_not_at_all() {
+    at_each(ERASED, async |scene, point| {
+        let scene = scene.set("retention.schedule", "* * * * * *");
+        let server = scene.deployment.start().await;
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.deployment.sign("/api/upload/year", &picture).await;
+        let uploaded = scene.deployment.last_word(&request).await;
+        server.kill().await;
+        std::fs::remove_file(scene.object(&uploaded.field("id"))).unwrap();
+        let past = "UPDATE images SET state = 'deleted', expires_ms = 1000, deleted_ms = 1000";
+        scene.change(past).await;
+
+        scene.deployment.dies_by_itself_at(point).await;
+        let _server = scene.deployment.start().await;
+        let id = uploaded.field("id");
+        eventually("the end of the records", async || {
+            scene.image_state(&id).await.is_empty().then_some(())
+        })
+        .await;
+        let known = scene.deployment.last_word(&request).await;
+        let expected = (409, "payment_known".to_owned(), Some(true));
+        assert_eq!(known.verdict(), expected);
+        scene.balances_after(&payment, &[YEAR]).await;
+    })
+    .await;
+}
+
 /// A fault of the facilitator's that says nothing, and the call never arrives.
 fn oops() -> Fault {
     Fault::Instead(500, "oops".to_owned())
@@ -678,10 +747,36 @@ impl Scene<'_> {
         self.deployment.check_ledger().await;
     }
 
+    async fn database(&self) -> Db {
+        let file = self.deployment.folder().join("data/pixtoll.db");
+        database::open(&format!("sqlite:{}", file.display())).await
+    }
+
+    /// Changes rows behind the server's back.
+    async fn change(&self, sql: &str) {
+        let db = self.database().await;
+        assert!(database::execute(&db, sql).await > 0);
+        db.close().await;
+    }
+
+    /// The state of an image, if it has a row.
+    async fn image_state(&self, id: &str) -> Vec<String> {
+        let db = self.database().await;
+        let sql = format!("SELECT state FROM images WHERE id = '{id}'");
+        let found = database::texts(&db, &sql).await;
+        db.close().await;
+        found
+    }
+
+    /// Where the object of an image lies.
+    fn object(&self, id: &str) -> std::path::PathBuf {
+        let store = self.deployment.folder().join("data/images/images");
+        store.join(&id[..2]).join(&id[2..4]).join(id)
+    }
+
     /// Lets an hour pass over a payment, which in real time nobody waits for.
     async fn age(&self, payment: &Payment) {
-        let file = self.deployment.folder().join("data/pixtoll.db");
-        let db = database::open(&format!("sqlite:{}", file.display())).await;
+        let db = self.database().await;
         let Db::Sqlite(pool) = &db else {
             panic!("it is SQLite")
         };

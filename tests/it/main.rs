@@ -27,6 +27,7 @@ mod pay;
 #[cfg(feature = "test-postgres")]
 mod postgres;
 mod processes;
+mod retention;
 mod serve;
 mod slow;
 mod states;

@@ -1,0 +1,399 @@
+//! What expires is gone on time, what is to stay stays, and what is deleted is deleted: whoever asks,
+//! however often, and whatever fails meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pixtoll::random::Randomness;
+use pixtoll::retention::{End, ReapError, Reaped, Retention};
+use pixtoll::store::Store;
+
+use crate::support::database::{execute, number, texts};
+use crate::support::proxy::Fault;
+use crate::support::{TestApp, pictures};
+
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
+
+impl TestApp {
+    async fn reap(&self) -> Reaped {
+        self.app.retention.reap().await.unwrap()
+    }
+
+    /// The reaper of another process.
+    fn other_reaper(&self, seed: u64) -> Arc<Retention> {
+        let store = Store::open_local(&self.folder().join("images")).unwrap();
+        let clock = Arc::new(self.clock.clone());
+        let randomness = Randomness::seeded(seed);
+        let reaper = Retention::new(self.db().clone(), store, clock, &randomness, YEAR);
+        Arc::new(reaper)
+    }
+
+    /// Where the object of an image lies.
+    fn object(&self, id: &str) -> PathBuf {
+        object_in(self.folder(), id)
+    }
+
+    async fn state_of_image(&self, id: &str) -> String {
+        let sql = format!("SELECT state FROM images WHERE id = '{id}'");
+        texts(self.db(), &sql).await.pop().unwrap_or_default()
+    }
+
+    async fn count(&self, condition: &str) -> i64 {
+        let sql = format!("SELECT COUNT(*) FROM images WHERE {condition}");
+        number(self.db(), &sql).await
+    }
+
+    /// Images that have expired already, with their objects; their ids.
+    async fn insert_expired(&self, count: u32) -> Vec<String> {
+        let now = pixtoll::clock::Clock::now(&self.clock).millis();
+        let ids: Vec<String> = (0..count).map(|index| format!("due{index:09}")).collect();
+        for chunk in ids.chunks(200) {
+            let rows: Vec<String> = chunk.iter().map(|id| row(id, "live", now)).collect();
+            execute(self.db(), &insert(&rows)).await;
+        }
+        for id in &ids {
+            self.put_object(id);
+        }
+        ids
+    }
+
+    fn put_object(&self, id: &str) {
+        let path = self.object(id);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"picture").unwrap();
+    }
+}
+
+fn object_in(folder: &Path, id: &str) -> PathBuf {
+    let store = folder.join("images/images");
+    store.join(&id[..2]).join(&id[2..4]).join(id)
+}
+
+/// The values of an image's row that expires at `millis`, or was made then.
+fn row(id: &str, state: &str, millis: i64) -> String {
+    let published = if state == "live" { "1" } else { "NULL" };
+    format!(
+        "('{id}', '{state}', 'png', 7, 1, 1, 'x', 'x', 'free', {millis}, {published}, {millis})"
+    )
+}
+
+fn insert(rows: &[String]) -> String {
+    format!(
+        "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, upload_sha256, \
+         tier, created_ms, published_ms, expires_ms) VALUES {}",
+        rows.join(", ")
+    )
+}
+
+#[tokio::test]
+async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
+    let app = TestApp::spawn().await;
+    let picture = pictures::png(8, 8);
+    let uploaded = app.upload_free(picture.clone()).await;
+    let (id, url) = (uploaded.field("id"), uploaded.field("url"));
+    let token = app.pay(&app.sign_for("permanent").await).await.token();
+    let permanent = app.upload_with(&token, picture.clone()).await;
+    app.advance(Duration::from_secs(7 * 86_400 - 2));
+
+    let served = app.get(&url).await;
+    assert_eq!(served.status, 200);
+    assert_eq!(served.header("cache-control").unwrap(), "public, max-age=2");
+    app.advance(Duration::from_millis(1999));
+    assert_eq!(app.reap().await, Reaped::default());
+    let served = app.get(&url).await;
+    assert_eq!(served.header("cache-control").unwrap(), "public, max-age=0");
+    app.advance(Duration::from_millis(1));
+    assert_eq!(app.get(&url).await.error(), "not_found");
+    assert_eq!(app.get(&format!("/api/images/{id}")).await.status, 404);
+    assert!(app.object(&id).exists(), "no reaper has run yet");
+
+    assert_eq!(app.reap().await.images, 1);
+    assert!(!app.object(&id).exists());
+    assert_eq!(app.state_of_image(&id).await, "deleted");
+    assert_eq!(app.get(&url).await.error(), "not_found");
+    app.advance(YEAR * 9);
+    app.app.retention.accept_clock().await.unwrap();
+    app.reap().await;
+    let kept = app.get(&permanent.field("url")).await;
+    assert_eq!((kept.status, kept.bytes), (200, picture));
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
+    let app = TestApp::spawn().await;
+    let ids = app.insert_expired(3000).await;
+    let other = app.other_reaper(1);
+    let run = tokio::spawn(async move { other.reap().await });
+    while app.count("state = 'deleted'").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
+    let left = app.count("state <> 'deleted'").await;
+    assert!(left > 0, "it was stopped too late");
+
+    // Its lease still stands.
+    assert_eq!(app.reap().await.end, End::Elsewhere);
+    app.advance(Duration::from_mins(1));
+    let reaped = app.reap().await.images;
+    assert!(0 < reaped && reaped <= u64::try_from(left).unwrap());
+    assert_eq!(app.count("state = 'deleted'").await, 3000);
+    assert!(ids.iter().all(|id| !app.object(id).exists()));
+}
+
+#[tokio::test]
+async fn two_reapers_at_once_do_the_work_once() {
+    let app = TestApp::spawn().await;
+    app.insert_expired(1200).await;
+    let reapers = (2..6).map(|seed| app.other_reaper(seed));
+    let runs = reapers.map(|other| tokio::spawn(async move { other.reap().await.unwrap() }));
+    let runs = futures_util::future::join_all(runs.collect::<Vec<_>>()).await;
+    let reaped: Vec<Reaped> = runs.into_iter().map(Result::unwrap).collect();
+    let images: Vec<u64> = reaped.iter().map(|run| run.images).collect();
+    assert_eq!(images.iter().sum::<u64>(), 1200, "{reaped:?}");
+    assert_eq!(images.iter().filter(|count| **count > 0).count(), 1);
+}
+
+#[tokio::test]
+async fn what_the_store_would_not_delete_stays_due_and_is_tried_again_later() {
+    let app = TestApp::spawn().await;
+    let ids = app.insert_expired(3).await;
+    // A folder where the object was can't be deleted like one.
+    let stuck = app.object(&ids[1]);
+    std::fs::remove_file(&stuck).unwrap();
+    std::fs::create_dir(&stuck).unwrap();
+    // And an object that is gone already is no failure.
+    std::fs::remove_file(app.object(&ids[2])).unwrap();
+    let reaped = app.reap().await;
+    assert_eq!(
+        (reaped.images, reaped.failed, reaped.end),
+        (2, 1, End::StoreFailed)
+    );
+    assert_eq!(app.state_of_image(&ids[1]).await, "deleting");
+    assert_eq!(app.get(&format!("/i/{}", ids[1])).await.status, 404);
+    assert_eq!(app.reap().await, Reaped::default(), "too soon");
+
+    app.advance(Duration::from_secs(30));
+    assert_eq!(app.reap().await.failed, 1);
+    std::fs::remove_dir(&stuck).unwrap();
+    std::fs::write(&stuck, b"picture").unwrap();
+    app.advance(Duration::from_secs(30));
+    assert_eq!(app.reap().await.images, 0, "the second pause is longer");
+    app.advance(Duration::from_secs(30));
+    assert_eq!(app.reap().await.images, 1);
+    assert!(!stuck.exists());
+    assert_eq!(app.state_of_image(&ids[1]).await, "deleted");
+}
+
+#[tokio::test]
+async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole() {
+    let app = TestApp::spawn().await;
+    let ids = app.insert_expired(1500).await;
+    let held = &ids[700];
+    execute(
+        app.db(),
+        &format!("UPDATE images SET held_ms = 1 WHERE id = '{held}'"),
+    )
+    .await;
+    let other = app.other_reaper(1);
+    let run = tokio::spawn(async move { other.reap().await.unwrap() });
+    let mut moved = Vec::new();
+    for id in ids.iter().rev().step_by(10) {
+        let sql = format!(
+            "UPDATE images SET expires_ms = expires_ms + 86400000 WHERE id = '{id}' AND state = 'live'"
+        );
+        if execute(app.db(), &sql).await == 1 {
+            moved.push(id.clone());
+        }
+    }
+    run.await.unwrap();
+    assert!(!moved.is_empty());
+    for id in &ids {
+        let stays = moved.contains(id) || id == held;
+        let expected = if stays { "live" } else { "deleted" };
+        assert_eq!(app.state_of_image(id).await, expected, "{id}");
+        assert_eq!(app.object(id).exists(), stays, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_400_days_ahead_deletes_nothing_until_a_person_says_so() {
+    let app = TestApp::spawn().await;
+    let uploaded = app.upload_free(pictures::png(8, 8)).await;
+    let id = uploaded.field("id");
+    assert_eq!(app.reap().await, Reaped::default());
+    app.advance(DAY * 3);
+    app.clock.jump(Duration::from_secs(86_399));
+    assert_eq!(app.reap().await, Reaped::default(), "that is not too much");
+    app.clock.jump(DAY * 400);
+    for _ in 0..2 {
+        let refused = app.app.retention.reap().await.unwrap_err();
+        assert!(matches!(refused, ReapError::Clock { .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("pixtoll reap --accept-clock"), "{text}");
+    }
+    // Nor does another process, or a new one.
+    let refused = app.other_reaper(1).reap().await.unwrap_err();
+    assert!(matches!(refused, ReapError::Clock { .. }), "{refused}");
+    assert!(app.object(&id).exists());
+
+    app.app.retention.accept_clock().await.unwrap();
+    assert_eq!(app.reap().await.images, 1);
+    assert!(!app.object(&id).exists());
+}
+
+#[tokio::test]
+async fn after_a_long_silence_a_new_process_starts_slowly() {
+    let app = TestApp::spawn().await;
+    app.reap().await;
+    app.insert_expired(1700).await;
+    app.advance(DAY + Duration::from_secs(1));
+    let other = app.other_reaper(1);
+    let slowly = async |images: u64| {
+        let reaped = other.reap().await.unwrap();
+        assert_eq!((reaped.images, reaped.end), (images, End::Slowly));
+    };
+    slowly(500).await;
+    slowly(0).await;
+    // Nor does the process go on at full speed that was there before.
+    assert_eq!(app.reap().await.images, 0);
+    app.advance(Duration::from_mins(1));
+    slowly(500).await;
+    app.advance(Duration::from_mins(9));
+    let reaped = other.reap().await.unwrap();
+    assert_eq!((reaped.images, reaped.end), (700, End::Done));
+}
+
+#[tokio::test]
+async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_not() {
+    let app = TestApp::spawn().await;
+    let now = pixtoll::clock::Clock::now(&app.clock).millis();
+    let rows = [
+        "lapsed000000",
+        "running00000",
+        "discarded000",
+        "stray0000000",
+    ];
+    let states = ["pending", "pending", "discarded", "pending"];
+    let values: Vec<String> = rows
+        .iter()
+        .zip(states)
+        .map(|(id, state)| row(id, state, now))
+        .collect();
+    execute(app.db(), &insert(&values)).await;
+    let reserve = |id: &str, until: i64| {
+        format!(
+            "UPDATE images SET expires_ms = NULL, reserved_until_ms = {until} WHERE id = '{id}'"
+        )
+    };
+    execute(app.db(), &reserve("lapsed000000", now + 300_000)).await;
+    execute(app.db(), &reserve("running00000", now + 7_200_000)).await;
+    for id in rows {
+        app.put_object(id);
+    }
+    app.advance(Duration::from_mins(59));
+    assert_eq!(
+        app.reap().await,
+        Reaped::default(),
+        "somebody may still write them"
+    );
+    app.advance(Duration::from_mins(1));
+    let reaped = app.reap().await;
+    assert_eq!((reaped.lapsed, reaped.images), (2, 3), "{reaped:?}");
+    assert!(app.object("running00000").exists());
+    for id in ["lapsed000000", "discarded000", "stray0000000"] {
+        assert!(!app.object(id).exists(), "{id}");
+        assert_eq!(app.state_of_image(id).await, "discarded");
+    }
+}
+
+#[tokio::test]
+async fn a_pending_image_goes_when_its_payment_has_failed_for_good_and_not_before() {
+    let app = TestApp::spawn().await;
+    app.facilitator
+        .always("settle", Fault::Instead(500, "oops".to_owned()));
+    let payment = app.sign_at("/api/upload/year").await;
+    let unknown = app.pay_with(&payment, &pictures::png(8, 8)).await;
+    assert_eq!(unknown.status, 503);
+    let id = texts(app.db(), "SELECT id FROM images").await.remove(0);
+    // Nobody reconciles for two hours.
+    app.advance(Duration::from_hours(2));
+    assert_eq!(app.reap().await, Reaped::default());
+    assert!(app.object(&id).exists());
+    app.reconcile_until(&payment, "failed").await;
+    // The process died before it deleted the object.
+    app.put_object(&id);
+    assert_eq!(app.reap().await.images, 1);
+    assert!(!app.object(&id).exists());
+}
+
+#[tokio::test]
+async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again() {
+    let app = TestApp::spawn().await;
+    let free = app.upload_free(pictures::png(8, 8)).await.field("id");
+    let paid = app.sign_for("year").await.with_id("an-id-of-16-chars");
+    let token = app.pay(&paid).await.token();
+    let image = app
+        .upload_with(&token, pictures::png(9, 9))
+        .await
+        .field("id");
+    let unused = app.sign_for("year").await;
+    app.pay(&unused).await.token();
+    let rejected = app.sign_for("year").await;
+    let no = r#"{"isValid":false,"invalidReason":"invalid_payload"}"#;
+    app.facilitator
+        .next("verify", Fault::Instead(200, no.to_owned()));
+    assert_eq!(app.pay(&rejected).await.status, 402);
+    app.reconcile_until(&rejected, "rejected").await;
+    app.advance(Duration::from_hours(1));
+    app.reconcile().await;
+
+    app.advance(YEAR);
+    let accept_and_reap = async || {
+        app.app.retention.accept_clock().await.unwrap();
+        app.reap().await
+    };
+    let reaped = accept_and_reap().await;
+    // The rejected payment ended a year ago.
+    assert_eq!(
+        (reaped.images, reaped.erased_payments),
+        (2, 1),
+        "{reaped:?}"
+    );
+    assert_eq!(app.rows("images").await, 2, "rows outlive objects");
+    app.advance(Duration::from_secs(365 * 86_400 - 1));
+    let reaped = accept_and_reap().await;
+    assert_eq!(
+        (reaped.erased_images, reaped.erased_payments),
+        (0, 0),
+        "a second too early"
+    );
+    app.advance(Duration::from_secs(1));
+    let reaped = accept_and_reap().await;
+    assert_eq!(
+        (reaped.erased_images, reaped.erased_payments),
+        (1, 1),
+        "{reaped:?}"
+    );
+    for id in [&free, &image] {
+        assert_eq!(app.state_of_image(id).await, "");
+    }
+    // An upload that was paid and never made is still owed to its payer.
+    assert_eq!(app.state_of(&unused).await.as_deref(), Some("settled"));
+    assert_eq!(
+        [app.rows("payments").await, app.rows("payment_ids").await],
+        [1, 0]
+    );
+    for (payment, charged) in [(&paid, true), (&rejected, false)] {
+        assert_eq!(app.state_of(payment).await, None);
+        let verdict = app.pay(payment).await.verdict();
+        assert_eq!(verdict, (409, "payment_known".to_owned(), Some(charged)));
+    }
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+    let chain = report.chain.unwrap();
+    assert_eq!((chain.erased, chain.orphans.len()), (1, 0));
+}
