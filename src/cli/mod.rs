@@ -9,6 +9,7 @@ use crate::config::{Sources, process_env};
 
 pub mod config;
 pub mod ledger;
+pub mod reap;
 pub mod sandbox;
 pub mod serve;
 pub mod upload;
@@ -34,6 +35,8 @@ pub enum Command {
     Upload(upload::UploadArgs),
     /// Look at the ledger of payments.
     Ledger(ledger::LedgerArgs),
+    /// Delete what has expired, once: for an outside scheduler, or by hand.
+    Reap(reap::ReapArgs),
     /// Look at the configuration.
     Config(ConfigArgs),
     /// Run a facilitator and a chain of play money in a process of their own.
@@ -97,6 +100,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(exit.into())
         }
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
+        Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
         Command::Config(ConfigArgs {
             command: ConfigCommand::Check(args),
         }) => {

@@ -397,3 +397,65 @@ async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again()
     let chain = report.chain.unwrap();
     assert_eq!((chain.erased, chain.orphans.len()), (1, 0));
 }
+
+/// Runs `pixtoll reap` as an operator does, beside the server; its exit code and its output.
+async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+        .env_clear()
+        .current_dir(app.folder())
+        .env("PIXTOLL_DATABASE__URL", app.database_url())
+        .env("PIXTOLL_IMAGES__STORE", "images")
+        .env("PIXTOLL_SECRETS__KEY", "42".repeat(32))
+        .args(args)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), format!("{text}{log}"))
+}
+
+#[tokio::test]
+async fn the_command_says_what_would_go_and_then_deletes_it() {
+    let app = TestApp::spawn().await;
+    let uploaded = app.upload_free(pictures::png(8, 8)).await;
+    let id = uploaded.field("id");
+    execute(
+        app.db(),
+        &format!("UPDATE images SET expires_ms = 1000 WHERE id = '{id}'"),
+    )
+    .await;
+    let (code, text) = pixtoll(&app, &["reap", "--dry-run"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains(&format!(
+            "would delete {id}, expired 1970-01-01T00:00:01.000Z"
+        )),
+        "{text}"
+    );
+    assert!(text.contains("would delete 1 images of "), "{text}");
+    assert!(app.object(&id).exists());
+
+    let (code, text) = pixtoll(&app, &["reap"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("deleted 1 images, gave up 0 uploads"),
+        "{text}"
+    );
+    assert!(!app.object(&id).exists());
+
+    execute(app.db(), "UPDATE jobs SET stopped_ms = 1").await;
+    let (code, text) = pixtoll(&app, &["reap"]).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("pixtoll reap --accept-clock"), "{text}");
+    let (code, text) = pixtoll(&app, &["reap", "--accept-clock"]).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = pixtoll(&app, &["reap"]).await;
+    assert_eq!(code, 0, "{text}");
+
+    // A store that isn't there is a mistake in the settings, not one where all is gone.
+    std::fs::rename(app.folder().join("images"), app.folder().join("elsewhere")).unwrap();
+    let (code, text) = pixtoll(&app, &["reap"]).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("there is no image store at images"), "{text}");
+}

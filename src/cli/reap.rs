@@ -1,0 +1,123 @@
+//! `pixtoll reap`: deletes what is due, once, for an outside scheduler or by hand.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::ServeArgs;
+use crate::app::open_database_beside;
+use crate::clock::{SystemClock, Timestamp};
+use crate::config::{Config, load};
+use crate::db::Db;
+use crate::random::Randomness;
+use crate::retention::{End, Reaped, Retention};
+use crate::store::Store;
+
+/// How many images a dry run names.
+const NAMED: u32 = 20;
+/// The pause between batches while reaping goes slowly.
+const PAUSE: Duration = Duration::from_mins(1);
+
+/// `pixtoll reap …`. Works beside a running server.
+#[derive(Debug, clap::Args)]
+pub struct ReapArgs {
+    /// Where database and store are.
+    #[command(flatten)]
+    pub place: ServeArgs,
+    /// Say what would go, and delete nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The clock is right, although it was set forward or the service stood still: go on, at full speed.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub accept_clock: bool,
+}
+
+/// Runs the command. Exit code 1: the store failed, and what is left stays due.
+///
+/// # Errors
+/// When database or store can't be opened, and when the clock can't be believed.
+pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let config = load(&args.place.sources())?.config;
+    let store = open_store_beside(&config.images.store)?;
+    let db = open_database_beside(&config.database).await?;
+    let retention = retention(&config, db.clone(), store);
+    let done = if args.dry_run {
+        preview(&retention, out).await
+    } else {
+        reap(&retention, args.accept_clock, out).await
+    };
+    db.close().await;
+    done
+}
+
+fn retention(config: &Config, db: Db, store: Store) -> Retention {
+    let randomness = Randomness::system();
+    let clock = Arc::new(SystemClock);
+    Retention::new(db, store, clock, &randomness, config.retention.records)
+}
+
+/// Opens the store of a server. One that isn't there is a mistake, and not an empty one: everything due
+/// would count as gone.
+pub(super) fn open_store_beside(root: &Path) -> anyhow::Result<Store> {
+    if !root.is_dir() {
+        bail!(
+            "there is no image store at {}: set images.store as the server has it",
+            root.display()
+        );
+    }
+    Store::open_local(root)
+}
+
+async fn preview(retention: &Retention, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let (due, first) = retention.preview(NAMED).await?;
+    for (id, expired) in &first {
+        let expired = Timestamp::from_millis(*expired);
+        writeln!(out, "would delete {id}, expired {expired}")?;
+    }
+    writeln!(
+        out,
+        "would delete {} images of {} bytes, finish {}, give up {} uploads, look after {} that were given up, erase {} rows",
+        due.expired, due.expired_bytes, due.unfinished, due.lapsed, due.discarded, due.erasable
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reap(
+    retention: &Retention,
+    accept_clock: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    if accept_clock {
+        retention.accept_clock().await?;
+    }
+    loop {
+        let reaped = retention.reap().await?;
+        report(&reaped, out)?;
+        match reaped.end {
+            End::Done | End::Elsewhere => return Ok(ExitCode::SUCCESS),
+            End::StoreFailed => return Ok(ExitCode::FAILURE),
+            End::Slowly => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn report(reaped: &Reaped, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "deleted {} images, gave up {} uploads, erased {} rows and {} payments",
+        reaped.images, reaped.lapsed, reaped.erased_images, reaped.erased_payments
+    )?;
+    match reaped.end {
+        End::Done => Ok(()),
+        End::Elsewhere => writeln!(out, "another reaper is at work"),
+        End::StoreFailed => writeln!(out, "the store failed for {}; they stay due", reaped.failed),
+        End::Slowly => writeln!(
+            out,
+            "the service stood still, or its clock was set: a batch a minute for ten minutes; --accept-clock goes on at full speed"
+        ),
+    }
+}
