@@ -13,10 +13,12 @@ use actix_web::http::header::{
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
+use crate::ids::ImageId;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
 use crate::payments::PayError;
+use crate::retention::DeleteError;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{
     HeaderError, PAYMENT_REQUIRED, PAYMENT_RESPONSE, X_PAYMENT_RESPONSE, encode,
@@ -59,6 +61,13 @@ pub(super) enum ApiError {
     },
     /// The body of a paid upload could not be looked at, so its payment wasn't looked up either.
     Undecided(UploadError),
+    /// The delete token isn't this image's.
+    BadDeleteToken {
+        /// The image that was named.
+        id: ImageId,
+    },
+    /// Images could not be deleted.
+    Delete(DeleteError),
     /// Nothing was paid yet.
     PaymentRequired(Box<Demand>),
     /// A payment was presented, and got no goods.
@@ -175,6 +184,13 @@ impl ApiError {
                 charged: None,
                 ..upload_parts(error)
             },
+            Self::BadDeleteToken { .. } => parts(
+                StatusCode::UNAUTHORIZED,
+                "bad_delete_token",
+                NO,
+                Action::FixRequest,
+            ),
+            Self::Delete(error) => delete_parts(error),
             Self::PaymentRequired(_) => parts(
                 StatusCode::PAYMENT_REQUIRED,
                 "payment_required",
@@ -218,6 +234,10 @@ impl ApiError {
                 error,
                 with_payment: true,
             } => format!("{error} Then repeat the same request; do not pay again."),
+            Self::BadDeleteToken { id } => format!(
+                "The delete token of image {id} is missing or wrong; nothing was deleted. Send the deleteToken that its upload returned, in X-Delete-Token or beside its id."
+            ),
+            Self::Delete(error) => error.to_string(),
             Self::PaymentRequired(demand) => demand.message.clone(),
             Self::Pay { error, .. } => error.to_string(),
         }
@@ -245,6 +265,8 @@ impl ApiError {
                 error: PayError::Database(cause),
                 ..
             } => Some(cause),
+            Self::Delete(DeleteError::Database(cause)) => Some(cause),
+            Self::Delete(DeleteError::Store(cause)) => Some(cause),
             _ => None,
         };
         if let Some(error) = failure {
@@ -417,6 +439,19 @@ fn wait_for(time: Duration) -> Action {
     Action::Wait(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
+fn delete_parts(error: &DeleteError) -> Parts {
+    let seconds = match error {
+        DeleteError::Held(_) => 3600,
+        DeleteError::Database(_) | DeleteError::Store(_) | DeleteError::Interrupted => 5,
+    };
+    parts(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        NO,
+        Action::Retry(seconds),
+    )
+}
+
 fn refusal_parts(refusal: &Refusal) -> Parts {
     let bad = StatusCode::BAD_REQUEST;
     match refusal {
@@ -514,6 +549,12 @@ impl ResponseError for ApiError {
 impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         Self::Upload(error)
+    }
+}
+
+impl From<DeleteError> for ApiError {
+    fn from(error: DeleteError) -> Self {
+        Self::Delete(error)
     }
 }
 

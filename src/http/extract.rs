@@ -14,6 +14,7 @@ use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_pa
 use crate::x402::wire::Version;
 
 const UPLOAD_TOKEN: &str = "X-Upload-Token";
+const DELETE_TOKEN: &str = "X-Delete-Token";
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// The payment that a request carries, if any.
@@ -48,6 +49,12 @@ pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>,
     };
     let token = std::str::from_utf8(value).ok().and_then(UploadToken::parse);
     token.map(Some).ok_or_else(|| UploadError::BadToken.into())
+}
+
+/// What stands in `X-Delete-Token`, if anything.
+pub(super) fn delete_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let value = only(request.headers(), DELETE_TOKEN)?;
+    Ok(value.map(|value| String::from_utf8_lossy(value).trim().to_ascii_lowercase()))
 }
 
 /// The `Idempotency-Key`, if any.

@@ -18,6 +18,7 @@ use crate::x402::header as x402;
 
 mod body;
 mod conditions;
+mod delete;
 mod error;
 mod extract;
 mod free;
@@ -47,6 +48,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PREFLIGHT_SECONDS: usize = 3600;
 const READING: [Method; 2] = [Method::GET, Method::HEAD];
+const READING_OR_DELETING: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
 /// GET and POST are the same to a route that sells, and HEAD gets the challenge's head.
 const SELLING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 
@@ -141,8 +143,9 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 .service(resource("/upload/token/{tier}", &SELLING, paid::token))
                 .service(resource("/upload", &SELLING, paid::upload))
                 .service(resource("/upload/{tier}", &SELLING, paid::upload))
+                .service(resource("/images", &[Method::DELETE], delete::many))
                 .service(
-                    resource("/images/{id}", &READING, images::metadata)
+                    resource("/images/{id}", &READING_OR_DELETING, delete::read_or_delete)
                         .wrap(from_fn(limits::misses)),
                 )
                 .service(resource("/tiers", &READING, tiers::table))
@@ -210,6 +213,7 @@ fn cors() -> Cors {
             x402::PAYMENT_SIGNATURE,
             x402::X_PAYMENT,
             "X-Upload-Token",
+            "X-Delete-Token",
             "Idempotency-Key",
             "Content-Type",
             "Accept",

@@ -2,14 +2,15 @@
 //! their rows. Only what a row says is due goes, and the store is never listed on the way.
 //!
 //! An image goes in this order: claimed in its row, which nobody serves from then on; object deleted;
-//! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again.
+//! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again. The
+//! owner's delete goes the same way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::retention::{self as rows, Due, Job};
+use crate::db::retention::{self as rows, Due, Job, OwnersClaim};
 use crate::db::{Db, DbError};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
@@ -84,6 +85,25 @@ pub enum ReapError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
+}
+
+/// Why an image isn't deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// It is kept for a reason that is not its owner's.
+    #[error("The image {0} can't be deleted just now: it is being looked into.")]
+    Held(ImageId),
+    /// The database failed.
+    #[error("The images could not be deleted just now. Send the same request again.")]
+    Database(#[from] DbError),
+    /// The store failed.
+    #[error(
+        "The images are not served any more, and could not be deleted just now. Send the same request again."
+    )]
+    Store(#[from] StoreError),
+    /// The process is stopping.
+    #[error("The request was interrupted. Send it again.")]
+    Interrupted,
 }
 
 /// What makes things disappear.
@@ -185,6 +205,41 @@ impl Retention {
         let now = self.clock.now();
         let due = rows::count_due(&self.db, now, now.minus(STALE), now.minus(self.records)).await?;
         Ok((due, rows::find_expired(&self.db, now, most).await?))
+    }
+
+    /// Deletes images for their owner. When it returns their objects are gone; those that were gone
+    /// already count as deleted.
+    ///
+    /// # Errors
+    /// [`DeleteError`]. Images that were claimed already are not served any more, and the reaper
+    /// finishes.
+    pub async fn delete(self: &Arc<Self>, ids: Vec<ImageId>) -> Result<(), DeleteError> {
+        let this = Arc::clone(self);
+        // In a task of its own: a client that goes away leaves no half of it behind.
+        tokio::spawn(async move { this.delete_claimed(&ids).await })
+            .await
+            .map_err(|_| DeleteError::Interrupted)?
+    }
+
+    async fn delete_claimed(&self, ids: &[ImageId]) -> Result<(), DeleteError> {
+        let mut claimed = Vec::new();
+        let mut held = None;
+        for id in ids {
+            kill_point!("delete.claim.before");
+            let claim = rows::claim_for_owner(&self.db, id, self.clock.now()).await?;
+            kill_point!("delete.claim.after");
+            match claim {
+                OwnersClaim::Claimed => claimed.push(id.clone()),
+                OwnersClaim::Gone => {}
+                OwnersClaim::Held => held = Some(id.clone()),
+            }
+        }
+        let failure = self.remove(&claimed).await?.failure;
+        match (failure, held) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(id)) => Err(DeleteError::Held(id)),
+            (None, None) => Ok(()),
+        }
     }
 
     async fn reap_leased(&self, job: Job, reaped: &mut Reaped) -> Result<(), ReapError> {

@@ -46,6 +46,7 @@ const FLOWS: &[&[&str]] = &[
     TOKEN_REPLACED,
     REAPED,
     ERASED,
+    DELETED,
 ];
 
 #[test]
@@ -611,6 +612,39 @@ async fn a_payment_is_erased_whole_or_not_at_all() {
         let expected = (409, "payment_known".to_owned(), Some(true));
         assert_eq!(known.verdict(), expected);
         scene.balances_after(&payment, &[YEAR]).await;
+    })
+    .await;
+}
+
+const DELETED: &[&str] = &[
+    "delete.claim.before",
+    "delete.claim.after",
+    "objects.delete.before",
+    "objects.delete.after",
+    "images.mark.before",
+    "images.mark.after",
+];
+
+#[tokio::test]
+async fn a_delete_that_was_cut_off_is_finished_when_it_is_repeated() {
+    at_each(DELETED, async |scene, point| {
+        let scene = scene.set("retention.schedule", "off");
+        let server = scene.start_to_die_at(point).await;
+        let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+        let uploaded = scene.deployment.answer(&upload).await;
+        let id = uploaded.field("id");
+        let delete = Request::delete(&format!("/api/images/{id}"))
+            .with("X-Delete-Token", &uploaded.field("deleteToken"));
+        scene.repeats_until_death(server, &delete).await;
+
+        let _server = scene.deployment.start().await;
+        let deleted = scene.deployment.last_word(&delete).await;
+        assert_eq!(deleted.status, 200, "{}", deleted.text());
+        assert!(!scene.object(&id).exists());
+        assert_eq!(scene.image_state(&id).await, ["deleted"]);
+        let link = Request::get(&uploaded.field("url"));
+        assert_eq!(scene.deployment.answer(&link).await.status, 404);
+        scene.deployment.check_ledger().await;
     })
     .await;
 }

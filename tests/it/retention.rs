@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pixtoll::db::Db;
 use pixtoll::random::Randomness;
 use pixtoll::retention::{End, ReapError, Reaped, Retention};
 use pixtoll::store::Store;
+use serde_json::json;
 
 use crate::support::database::{execute, number, texts};
 use crate::support::proxy::Fault;
-use crate::support::{TestApp, pictures};
+use crate::support::{Answer, TestApp, pictures};
 
 const DAY: Duration = Duration::from_hours(24);
 const YEAR: Duration = Duration::from_hours(365 * 24);
+const NO_HEADERS: [(&str, &str); 0] = [];
 
 impl TestApp {
     async fn reap(&self) -> Reaped {
@@ -63,6 +66,13 @@ impl TestApp {
         let path = self.object(id);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, b"picture").unwrap();
+    }
+
+    /// Deletes an image, with its token.
+    async fn delete(&self, id: &str, token: &str) -> Answer {
+        let path = format!("/api/images/{id}");
+        self.send("DELETE", &path, &[("X-Delete-Token", token)], "")
+            .await
     }
 }
 
@@ -396,6 +406,123 @@ async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again()
     assert!(report.is_balanced(), "{:?}", report.broken);
     let chain = report.chain.unwrap();
     assert_eq!((chain.erased, chain.orphans.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_owner_deletes_by_token_as_often_as_they_like() {
+    let app = TestApp::spawn().await;
+    let uploaded = app.upload_free(pictures::png(8, 8)).await;
+    let other = app.upload_free(pictures::png(9, 9)).await;
+    let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
+    let refused = (401, "bad_delete_token".to_owned(), Some(false));
+    for wrong in ["", "0", &other.field("deleteToken"), &token[1..]] {
+        assert_eq!(app.delete(&id, wrong).await.verdict(), refused, "{wrong}");
+        assert_eq!(app.delete("neverexisted", wrong).await.verdict(), refused);
+    }
+    let path = format!("/api/images/{id}");
+    let without = app.send("DELETE", &path, &NO_HEADERS, "").await;
+    assert_eq!(without.verdict(), refused);
+    assert_eq!(app.get(&uploaded.field("url")).await.status, 200);
+    assert_eq!(app.delete("not-an-id", &token).await.status, 404);
+
+    for _ in 0..2 {
+        let deleted = app.delete(&id, &token).await;
+        assert_eq!(deleted.status, 200, "{}", deleted.text());
+        assert_eq!(deleted.json(), json!({"deleted": [id]}));
+        assert_eq!(deleted.header("cache-control").unwrap(), "no-store");
+        assert!(!app.object(&id).exists());
+    }
+    assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
+    assert_eq!(app.state_of_image(&id).await, "deleted");
+    assert_eq!(app.get(&other.field("url")).await.status, 200);
+    // Its row is erased one day; that counts as deleted too.
+    execute(app.db(), &format!("DELETE FROM images WHERE id = '{id}'")).await;
+    assert_eq!(app.delete(&id, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn many_images_are_deleted_at_once_or_none_of_them() {
+    let app = TestApp::spawn().await;
+    let mut uploads = Vec::new();
+    for width in 1..=5 {
+        uploads.push(app.upload_free(pictures::png(width, 8)).await);
+    }
+    let ids: Vec<String> = uploads.iter().map(|upload| upload.field("id")).collect();
+    let tokens: Vec<String> = uploads.iter().map(|one| one.field("deleteToken")).collect();
+    let send = async |body: String, headers: &[(&str, &str)]| {
+        app.send("DELETE", "/api/images", headers, body).await
+    };
+    let wrong = json!({"ids": ids[..2], "deleteTokens": [tokens[0], tokens[0]]}).to_string();
+    let refused = send(wrong, &NO_HEADERS).await;
+    assert_eq!(
+        refused.verdict(),
+        (401, "bad_delete_token".to_owned(), Some(false))
+    );
+    assert!(refused.text().contains(&ids[1]) && !refused.text().contains(&tokens[0]));
+    assert_eq!(app.count("state = 'live'").await, 5);
+
+    // What uploads answered, as it is.
+    let answers: Vec<_> = uploads[..2].iter().map(Answer::json).collect();
+    let bodies = [
+        json!({"images": answers}),
+        json!({"ids": ids[..3], "deleteTokens": tokens[..3]}),
+        json!({"images": [{"id": ids[0], "deleteToken": tokens[0]}], "ids": [ids[3]], "deleteTokens": [tokens[3]]}),
+    ];
+    for body in bodies {
+        let deleted = send(body.to_string(), &NO_HEADERS).await;
+        assert_eq!(deleted.status, 200, "{}", deleted.text());
+    }
+    let one = json!({"ids": [ids[4]]}).to_string();
+    let deleted = send(one, &[("X-Delete-Token", &tokens[4])]).await;
+    assert_eq!(deleted.json(), json!({"deleted": [ids[4]]}));
+    assert_eq!(app.count("state = 'deleted'").await, 5);
+    assert!(ids.iter().all(|id| !app.object(id).exists()));
+
+    let hundred = |count: usize| json!({"ids": vec![&ids[0]; count], "deleteTokens": vec![&tokens[0]; count]});
+    assert_eq!(
+        send(hundred(100).to_string(), &NO_HEADERS).await.status,
+        200
+    );
+    for bad in [
+        hundred(101).to_string(),
+        json!({"ids": []}).to_string(),
+        json!({"ids": ["../../../etc"], "deleteTokens": ["x"]}).to_string(),
+        json!({"ids": ids, "deleteTokens": tokens[..1]}).to_string(),
+        "[]".to_owned(),
+        String::new(),
+        format!("{{\"ids\": [\"{}\"]}}", "x".repeat(300_000)),
+    ] {
+        let refused = send(bad, &NO_HEADERS).await;
+        assert_eq!(
+            refused.verdict(),
+            (400, "bad_request".to_owned(), Some(false))
+        );
+    }
+}
+
+#[tokio::test]
+async fn success_is_said_only_after_the_object_is_gone() {
+    let app = TestApp::spawn().await;
+    let uploaded = app.upload_free(pictures::png(8, 8)).await;
+    let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
+    let hold = |value: &str| format!("UPDATE images SET held_ms = {value} WHERE id = '{id}'");
+    execute(app.db(), &hold("1")).await;
+    let busy = (503, "busy".to_owned(), Some(false));
+    assert_eq!(app.delete(&id, &token).await.verdict(), busy);
+    assert!(app.object(&id).exists());
+    execute(app.db(), &hold("NULL")).await;
+
+    let object = app.object(&id);
+    std::fs::remove_file(&object).unwrap();
+    std::fs::create_dir(&object).unwrap();
+    for _ in 0..2 {
+        assert_eq!(app.delete(&id, &token).await.verdict(), busy);
+        assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
+    }
+    std::fs::remove_dir(&object).unwrap();
+    assert_eq!(app.delete(&id, &token).await.status, 200);
+    assert_eq!(app.state_of_image(&id).await, "deleted");
+    assert!(matches!(app.db(), Db::Sqlite(_) | Db::Postgres(_)));
 }
 
 /// Runs `pixtoll reap` as an operator does, beside the server; its exit code and its output.

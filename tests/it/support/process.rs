@@ -426,6 +426,13 @@ impl Request {
         }
     }
 
+    pub(crate) fn delete(path: &str) -> Self {
+        Self {
+            method: reqwest::Method::DELETE,
+            ..Self::post(path)
+        }
+    }
+
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

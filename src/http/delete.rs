@@ -1,0 +1,141 @@
+//! Deleting images by the token that their upload returned, one or many. Success is said after the
+//! objects are gone, and as often as it is asked for.
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::web::{self, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::ApiError;
+use super::{Site, extract, images};
+use crate::ids::ImageId;
+use crate::secrets::equal_in_constant_time;
+
+/// How many images one request may delete.
+const MOST: usize = 100;
+/// The longest list of them, with all that an upload answers for each.
+const LONGEST_BODY: usize = 256 * 1024;
+/// How long that list may take.
+const READ_TIME: Duration = Duration::from_secs(10);
+
+/// `GET`, `HEAD` and `DELETE` of `/api/images/{id}`.
+pub(super) async fn read_or_delete(
+    site: Site,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    if request.method() != Method::DELETE {
+        return images::metadata(site, id).await;
+    }
+    let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
+    let token = extract::delete_token(&request)?;
+    delete(&site, vec![(id, token)]).await
+}
+
+/// `DELETE /api/images`.
+pub(super) async fn many(
+    site: Site,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let read = tokio::time::timeout(READ_TIME, read_list(payload)).await;
+    let list = read.map_err(|_| bad("The list took longer than 10 seconds."))??;
+    let token = extract::delete_token(&request)?;
+    delete(&site, list.pairs(token.as_deref())?).await
+}
+
+async fn delete(
+    site: &Site,
+    pairs: Vec<(ImageId, Option<String>)>,
+) -> Result<HttpResponse, ApiError> {
+    // Whether there is such an image isn't asked before: a token is right or wrong for any id.
+    let is_right = |(id, token): &(ImageId, Option<String>)| {
+        let token = token.as_deref().unwrap_or_default();
+        equal_in_constant_time(&site.images.delete_token(id), token)
+    };
+    if let Some((id, _)) = pairs.iter().find(|pair| !is_right(pair)) {
+        return Err(ApiError::BadDeleteToken { id: id.clone() });
+    }
+    let ids: Vec<ImageId> = pairs.into_iter().map(|(id, _)| id).collect();
+    site.retention.delete(ids.clone()).await?;
+    let names: Vec<&str> = ids.iter().map(ImageId::as_str).collect();
+    Ok(HttpResponse::Ok().json(json!({"deleted": names})))
+}
+
+/// The list in its two forms: `{"images": [{"id": …, "deleteToken": …}]}`, as uploads answer, or
+/// `{"ids": [...], "deleteTokens": [...]}`; one id alone may have its token in the header.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    #[serde(default)]
+    images: Vec<Entry>,
+    #[serde(default)]
+    ids: Vec<String>,
+    delete_tokens: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    id: String,
+    delete_token: Option<String>,
+}
+
+impl List {
+    fn pairs(self, from_header: Option<&str>) -> Result<Vec<(ImageId, Option<String>)>, ApiError> {
+        let count = self.images.len() + self.ids.len();
+        if count == 0 || count > MOST {
+            return Err(bad(&format!("Name 1 to {MOST} images, not {count}.")));
+        }
+        let tokens = self.delete_tokens.unwrap_or_default();
+        if !tokens.is_empty() && tokens.len() != self.ids.len() {
+            let message = format!(
+                "deleteTokens has {} tokens for {} ids; send one for each, in the same order.",
+                tokens.len(),
+                self.ids.len()
+            );
+            return Err(bad(&message));
+        }
+        let mut tokens = tokens.into_iter();
+        let listed = self.ids.into_iter().map(|id| (id, tokens.next()));
+        let entries = self
+            .images
+            .into_iter()
+            .map(|entry| (entry.id, entry.delete_token));
+        let pairs: Vec<(String, Option<String>)> = entries.chain(listed).collect();
+        pairs
+            .into_iter()
+            .map(|(id, token)| match ImageId::parse(&id) {
+                Some(id) => Ok((id, token.or_else(|| from_header.map(str::to_owned)))),
+                None => Err(bad(
+                    "An id is 12 letters and digits, as an upload returned it.",
+                )),
+            })
+            .collect()
+    }
+}
+
+async fn read_list(mut payload: Payload) -> Result<List, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| bad("The body broke off."))?;
+        if body.len() + chunk.len() > LONGEST_BODY {
+            return Err(bad("The list is longer than 256 KiB."));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|_| {
+        bad(
+            "The body is JSON: {\"images\": [{\"id\": …, \"deleteToken\": …}]} or {\"ids\": […], \"deleteTokens\": […]}.",
+        )
+    })
+}
+
+fn bad(message: &str) -> ApiError {
+    ApiError::BadRequest(message.to_owned())
+}
