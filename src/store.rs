@@ -6,14 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use crate::clock::Timestamp;
 use crate::ids::ImageId;
 
+/// Where images lie.
+const IMAGES: &str = "images";
+/// Where objects lie that no row speaks of.
+const QUARANTINE: &str = "quarantine";
 /// How many objects are deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
 
@@ -25,6 +30,25 @@ pub struct Store(Arc<dyn ObjectStore>);
 #[derive(Debug, thiserror::Error)]
 #[error("the image store failed: {0}")]
 pub struct StoreError(#[from] object_store::Error);
+
+/// Something that lies where images lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// An image's object.
+    Image(ImageId),
+    /// Something else, by its key.
+    Foreign(String),
+}
+
+impl Listed {
+    fn of(place: &Key) -> Self {
+        let id = place.filename().and_then(ImageId::parse);
+        match id.filter(|id| key(id) == *place) {
+            Some(id) => Self::Image(id),
+            None => Self::Foreign(place.to_string()),
+        }
+    }
+}
 
 /// What became of deleting several images.
 #[derive(Debug, Default)]
@@ -104,6 +128,56 @@ impl Store {
         deleted
     }
 
+    /// How many bytes the image `id` has; `None` when there is no such object.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn size(&self, id: &ImageId) -> Result<Option<u64>, StoreError> {
+        match self.0.head(&key(id)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every object where images lie, in no order. For `pixtoll store audit` alone.
+    pub fn list(&self) -> BoxStream<'static, Result<Listed, StoreError>> {
+        self.0
+            .list(Some(&Key::from(IMAGES)))
+            .map(|listed| Ok(Listed::of(&listed?.location)))
+            .boxed()
+    }
+
+    /// Moves the object `id` to where nothing is served from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn quarantine(&self, id: &ImageId, now: Timestamp) -> Result<(), StoreError> {
+        let place = Key::from(format!("{QUARANTINE}/{}/{id}", now.millis()));
+        Ok(self.0.rename(&key(id), &place).await?)
+    }
+
+    /// Deletes what came to quarantine before `before`; how much that was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn purge_quarantine(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        let mut objects = self.0.list(Some(&Key::from(QUARANTINE)));
+        while let Some(object) = objects.next().await {
+            let place = object?.location;
+            let came: Option<i64> = place
+                .parts()
+                .nth(1)
+                .and_then(|part| part.as_ref().parse().ok());
+            if came.is_some_and(|came| came < before.millis()) {
+                self.0.delete(&place).await?;
+                purged += 1;
+            }
+        }
+        Ok(purged)
+    }
+
     /// Whether the store answers, and would take an object.
     ///
     /// # Errors
@@ -122,7 +196,7 @@ fn key(id: &ImageId) -> Key {
     let text = id.as_str();
     let (one, rest) = text.split_at_checked(2).unwrap_or((text, ""));
     let (two, _) = rest.split_at_checked(2).unwrap_or((rest, ""));
-    Key::from(format!("images/{one}/{two}/{text}"))
+    Key::from(format!("{IMAGES}/{one}/{two}/{text}"))
 }
 
 #[cfg(test)]

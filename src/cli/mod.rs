@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod reap;
 pub mod sandbox;
 pub mod serve;
+pub mod store;
 pub mod upload;
 
 /// An image host where the payment is the login.
@@ -37,6 +38,8 @@ pub enum Command {
     Ledger(ledger::LedgerArgs),
     /// Delete what has expired, once: for an outside scheduler, or by hand.
     Reap(reap::ReapArgs),
+    /// Look at the store of images.
+    Store(store::StoreArgs),
     /// Look at the configuration.
     Config(ConfigArgs),
     /// Run a facilitator and a chain of play money in a process of their own.
@@ -101,6 +104,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
+        Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
         Command::Config(ConfigArgs {
             command: ConfigCommand::Check(args),
         }) => {

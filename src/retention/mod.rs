@@ -18,6 +18,7 @@ use crate::model::payment::transfer_hash;
 use crate::random::Randomness;
 use crate::store::{Store, StoreError};
 
+pub mod audit;
 pub mod schedule;
 
 use schedule::Schedule;

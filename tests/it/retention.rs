@@ -586,3 +586,71 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("there is no image store at images"), "{text}");
 }
+
+#[tokio::test]
+async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_moved() {
+    let app = TestApp::spawn().await;
+    let mut ids = Vec::new();
+    for width in 1..=3 {
+        let uploaded = app.upload_free(pictures::png(width, 8)).await;
+        ids.push(uploaded.field("id"));
+    }
+    let (code, text) = pixtoll(&app, &["store", "audit"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(
+        text,
+        "3 live images and 3 objects compared; 0 don't agree\n"
+    );
+
+    std::fs::remove_file(app.object(&ids[0])).unwrap();
+    std::fs::write(app.object(&ids[1]), b"short").unwrap();
+    app.put_object("norow0000000");
+    let gone = row("leftover0000", "live", 1);
+    execute(app.db(), &insert(&[gone])).await;
+    let marked = "UPDATE images SET state = 'deleted', deleted_ms = 1 WHERE id = 'leftover0000'";
+    execute(app.db(), marked).await;
+    app.put_object("leftover0000");
+    let stray = app.folder().join("images/images/notes.txt");
+    std::fs::write(&stray, b"mine").unwrap();
+    let lost = format!("LOST: image {} is live and has no object\n", ids[0]);
+    let size = format!("LOST: image {} has ", ids[1]);
+    let (code, text) = pixtoll(&app, &["store", "audit"]).await;
+    assert_eq!(code, 1, "{text}");
+    for expected in [
+        lost.as_str(),
+        &size,
+        "ROWLESS: object norow0000000 has no row\n",
+        "LEFT OVER: object leftover0000 is there, and its row says that it is gone\n",
+        "FOREIGN: images/notes.txt is nothing of ours\n",
+        "3 live images and 5 objects compared; 5 don't agree\n",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+    assert!(app.object("norow0000000").exists() && app.object("leftover0000").exists());
+
+    let old = app.folder().join("images/quarantine/1000/old000000000");
+    std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+    std::fs::write(&old, b"old").unwrap();
+    let (code, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
+    assert_eq!(code, 1, "what is lost stays lost: {text}");
+    assert!(
+        text.contains("norow0000000 has no row; moved to quarantine\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("compared; 3 don't agree\n1 objects left quarantine"),
+        "{text}"
+    );
+    assert!(!app.object("norow0000000").exists() && !app.object("leftover0000").exists());
+    assert!(!old.exists() && stray.exists() && app.object(&ids[2]).exists());
+    let moved = std::fs::read_dir(app.folder().join("images/quarantine")).unwrap();
+    let moved: Vec<_> = moved
+        .map(|entry| entry.unwrap().path().join("norow0000000"))
+        .collect();
+    assert!(moved.iter().any(|path| path.exists()), "{moved:?}");
+    let (_, text) = pixtoll(&app, &["store", "audit"]).await;
+    assert!(
+        !text.contains("ROWLESS") && !text.contains("LEFT OVER"),
+        "{text}"
+    );
+}

@@ -1,0 +1,102 @@
+//! `pixtoll store`: whether rows and objects agree. The one place that lists the store, and it deletes
+//! nothing that a row doesn't say is gone.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::ServeArgs;
+use super::reap::open_store_beside;
+use crate::app::open_database_beside;
+use crate::clock::{Clock, SystemClock};
+use crate::config::load;
+use crate::retention::audit::{Audit, Finding, audit};
+
+/// `pixtoll store …`. Works beside a running server.
+#[derive(Debug, clap::Args)]
+pub struct StoreArgs {
+    /// Where database and store are.
+    #[command(flatten)]
+    pub place: ServeArgs,
+    /// What is done.
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// `pixtoll store …`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Compare rows and objects both ways. Exit code 1 when they don't agree.
+    Audit {
+        /// Move objects without a row to quarantine for 30 days, and delete objects whose row says that
+        /// they are gone.
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// When database or store doesn't answer.
+pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let config = load(&args.place.sources())?.config;
+    let store = open_store_beside(&config.images.store)?;
+    let db = open_database_beside(&config.database).await?;
+    let StoreCommand::Audit { repair } = args.command;
+    let mut trouble = None;
+    let done = audit(&db, &store, SystemClock.now(), repair, |finding| {
+        if let Err(error) = print(&finding, out) {
+            trouble = Some(error);
+        }
+    })
+    .await;
+    db.close().await;
+    if let Some(error) = trouble {
+        return Err(error.into());
+    }
+    let Audit {
+        rows,
+        objects,
+        open,
+        purged,
+    } = done?;
+    writeln!(
+        out,
+        "{rows} live images and {objects} objects compared; {open} don't agree"
+    )?;
+    if purged > 0 {
+        writeln!(out, "{purged} objects left quarantine after 30 days")?;
+    }
+    Ok(if open == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
+    match finding {
+        Finding::NoObject { id } => writeln!(out, "LOST: image {id} is live and has no object"),
+        Finding::OtherSize { id, row, object } => writeln!(
+            out,
+            "LOST: image {id} has {row} bytes by its row, and {object} in the store"
+        ),
+        Finding::NoRow { id, repaired } => writeln!(
+            out,
+            "ROWLESS: object {id} has no row{}",
+            if *repaired {
+                "; moved to quarantine"
+            } else {
+                ""
+            }
+        ),
+        Finding::LeftOver { id, repaired } => writeln!(
+            out,
+            "LEFT OVER: object {id} is there, and its row says that it is gone{}",
+            if *repaired { "; deleted" } else { "" }
+        ),
+        Finding::Foreign { key } => writeln!(out, "FOREIGN: {key} is nothing of ours"),
+    }
+}
