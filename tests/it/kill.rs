@@ -310,7 +310,7 @@ const LATE: &[&str] = &[
 #[tokio::test]
 async fn an_answer_of_settle_that_comes_late_loses_nothing() {
     at_each(LATE, async |scene, point| {
-        let scene = scene.set("payments.timeout", "300ms");
+        let scene = scene.set("payments.timeout", "3s");
         let release = std::sync::Arc::new(Notify::new());
         let held = Fault::Late(std::sync::Arc::clone(&release));
         scene.facilitator.next("settle", held);
