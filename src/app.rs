@@ -4,21 +4,24 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::Address;
 use anyhow::{Context, bail};
 
-use crate::chain::{Chain, rpc::RpcChain};
+use crate::chain::rpc::RpcChain;
 use crate::clock::Clock;
 use crate::config::{
-    Config, DatabaseUrl, FacilitatorChoice, Mode, PaymentsConfig, SandboxConfig, SecretKeySource,
-    parse_secret_key,
+    Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
+    SecretKeySource, parse_secret_key,
 };
 use crate::db::{Db, deployment, payments as rows};
 use crate::disk::{Disk, Floor};
-use crate::facilitator::{Facilitator, http::HttpFacilitator};
+use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
 use crate::limits::Limits;
+use crate::networks::{self, Definition};
+use crate::payments::rails::{Rail, Rails};
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
 use crate::random::Randomness;
@@ -26,6 +29,9 @@ use crate::retention::Retention;
 use crate::sandbox::{Listening, Location, Sandbox};
 use crate::secrets::SecretKey;
 use crate::store::Store;
+
+/// For how long a facilitator may take to say what it supports.
+const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a deployment doesn't choose: time, chance, and the disk.
 #[derive(Debug, Clone)]
@@ -44,7 +50,7 @@ pub mod stamps {
     pub const MODE: &str = "mode";
     /// The fingerprint of the master key.
     pub const KEY: &str = "key_fingerprint";
-    /// CAIP-2 id of the network.
+    /// With a dot and a CAIP-2 id: what a network from configuration is, as JSON.
     pub const NETWORK: &str = "network";
     /// The recipient that is in force.
     pub const PAY_TO: &str = "pay_to";
@@ -52,7 +58,7 @@ pub mod stamps {
     pub const SANDBOX_PAY_TO: &str = "sandbox_pay_to";
     /// Where the sandbox's chain is read, so that `pixtoll ledger` needs no flag.
     pub const SANDBOX_RPC: &str = "sandbox_rpc_url";
-    /// The newest block when the ledger first saw the chain.
+    /// With a dot and a CAIP-2 id: the newest block when the ledger first saw that chain.
     pub const FIRST_BLOCK: &str = "first_block";
 }
 
@@ -86,8 +92,8 @@ pub struct Till {
     pub shop: Arc<Shop>,
     /// Payments.
     pub payments: Arc<Payments>,
-    /// The chain, for `pixtoll ledger check`.
-    pub chain: Arc<dyn Chain>,
+    /// Who settles and shows the chain, on each network.
+    pub rails: Rails,
 }
 
 impl App {
@@ -103,6 +109,7 @@ impl App {
         } = world;
         let (db, lock) = open_database(&config.database).await?;
         db.migrate().await?;
+        know_networks(&db).await?;
         if lock.is_some() {
             // Nobody else uses this file, so whoever held a lease or a reservation is gone.
             rows::end_all_leases(&db).await?;
@@ -173,6 +180,7 @@ impl App {
         tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
         let Some(till) = &self.till else { return };
         tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
+        tokio::spawn(warn_of_unsupported(till.rails.clone()));
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
         tokio::spawn(async move {
             loop {
@@ -180,7 +188,7 @@ impl App {
                 if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
                     tracing::warn!(%error, "the offers that are made could not be recorded");
                 }
-                stamp_first_block(&db, &till.chain).await;
+                stamp_first_blocks(&db, &till.rails).await;
             }
         });
     }
@@ -188,9 +196,10 @@ impl App {
 
 /// Where money is checked, moved and read.
 struct Endpoints {
-    facilitator: Arc<dyn Facilitator>,
-    rpc_url: String,
+    rails: Rails,
     pay_to: Address,
+    /// Where a sandbox's chain is read.
+    sandbox_rpc: Option<String>,
 }
 
 /// What a till is built from.
@@ -221,22 +230,17 @@ async fn open_till(
         "money of another kind (sandbox, test or real)",
     )
     .await?;
-    check_stamp(
-        db,
-        stamps::NETWORK,
-        payments.network.caip2,
-        "another network",
-    )
-    .await?;
+    stamp_networks(db, &ends.rails).await?;
+    refuse_open_elsewhere(db, &ends.rails).await?;
+    check_chain_ids(&ends.rails).await?;
     deployment::set(db, stamps::PAY_TO, &ends.pay_to.to_string()).await?;
-    if mode == "sandbox" {
-        deployment::set(db, stamps::SANDBOX_RPC, &ends.rpc_url).await?;
+    if let Some(url) = &ends.sandbox_rpc {
+        deployment::set(db, stamps::SANDBOX_RPC, url).await?;
     }
-    let chain: Arc<dyn Chain> = Arc::new(RpcChain::new(payments.network, &ends.rpc_url)?);
-    stamp_first_block(db, &chain).await;
+    stamp_first_blocks(db, &ends.rails).await;
     let shop = Arc::new(Shop::new(
         config.tiers.clone(),
-        payments.network,
+        ends.rails.iter().map(|rail| rail.network).collect(),
         ends.pay_to,
         config.http.base_url.clone(),
         mode == "sandbox",
@@ -247,8 +251,7 @@ async fn open_till(
         db: db.clone(),
         key: bench.key,
         clock: Arc::clone(bench.clock),
-        facilitator: ends.facilitator,
-        chain: Arc::clone(&chain),
+        rails: ends.rails.clone(),
         images: Arc::clone(bench.images),
     };
     let settings = Settings {
@@ -259,7 +262,7 @@ async fn open_till(
     Ok(Till {
         shop,
         payments,
-        chain,
+        rails: ends.rails,
     })
 }
 
@@ -271,20 +274,55 @@ async fn endpoints(
     randomness: &Randomness,
     listening: &mut Option<Listening>,
 ) -> anyhow::Result<Endpoints> {
-    match (&payments.facilitator, &config.sandbox) {
-        (FacilitatorChoice::Url(url), _) => Ok(Endpoints {
-            facilitator: Arc::new(HttpFacilitator::new("url", url)?),
-            rpc_url: payments
-                .rpc_url
-                .clone()
-                .context("payments.rpc_url is missing")?,
-            pay_to: payments.pay_to.context("payments.pay_to is missing")?,
-        }),
-        (FacilitatorChoice::Sandbox, Some(sandbox)) => {
-            sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await
-        }
-        (FacilitatorChoice::Sandbox, None) => bail!("the sandbox has no settings"),
+    if let Some(sandbox) = &config.sandbox {
+        return sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await;
     }
+    let rails = payments
+        .networks
+        .iter()
+        .map(|known| open_rail(known, clock, randomness))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Endpoints {
+        rails: Rails::new(rails),
+        pay_to: payments.pay_to.context("payments.pay_to is missing")?,
+        sandbox_rpc: None,
+    })
+}
+
+/// Who settles on a configured network, and who shows its chain. Costs no call.
+///
+/// # Errors
+/// When no client can be built.
+pub fn open_rail(
+    known: &NetworkConfig,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+) -> anyhow::Result<Rail> {
+    let facilitator = match &known.facilitator {
+        FacilitatorChoice::Url { url, bearer } => {
+            let credentials = bearer
+                .clone()
+                .map_or(Credentials::None, Credentials::Bearer);
+            HttpFacilitator::new("url", url, credentials, Arc::clone(clock))?
+        }
+        FacilitatorChoice::Coinbase { url, key } => {
+            let credentials = Credentials::Cdp {
+                key: Arc::clone(key),
+                randomness: randomness.clone(),
+            };
+            HttpFacilitator::new("coinbase", url, credentials, Arc::clone(clock))?
+        }
+        FacilitatorChoice::Sandbox => bail!("the sandbox has no settings"),
+    };
+    let rpc_url = known
+        .rpc_url
+        .as_deref()
+        .context("payments.rpc_url is missing")?;
+    Ok(Rail {
+        network: known.network,
+        facilitator: Arc::new(facilitator),
+        chain: Arc::new(RpcChain::new(known.network, rpc_url)?),
+    })
 }
 
 async fn sandbox_endpoints(
@@ -312,33 +350,125 @@ async fn sandbox_endpoints(
         *listening = Some(ports);
         (urls.0, urls.1, chain.recipient())
     };
+    let network = &networks::BASE_SEPOLIA;
+    let rail = Rail {
+        network,
+        facilitator: Arc::new(HttpFacilitator::new(
+            "sandbox",
+            &facilitator_url,
+            Credentials::None,
+            Arc::clone(clock),
+        )?),
+        chain: Arc::new(RpcChain::new(network, &rpc_url)?),
+    };
     Ok(Endpoints {
-        facilitator: Arc::new(HttpFacilitator::new("sandbox", &facilitator_url)?),
-        rpc_url,
+        rails: Rails::new(vec![rail]),
         pay_to: payments.pay_to.unwrap_or(drawn),
+        sandbox_rpc: Some(rpc_url),
     })
 }
 
-/// The ledger's first block: from there `pixtoll ledger check` adds up. Noted when the node first
-/// answers, which is before the first payment, since that needs the node too.
-async fn stamp_first_block(db: &Db, chain: &Arc<dyn Chain>) {
-    match deployment::find(db, stamps::FIRST_BLOCK).await {
-        Ok(None) => {}
-        Ok(Some(_)) => return,
-        Err(error) => {
-            tracing::warn!(%error, "the ledger's first block could not be read");
-            return;
+/// Asks each facilitator once whether it settles on its network. Challenges are made whatever it says.
+async fn warn_of_unsupported(rails: Rails) {
+    for rail in &rails {
+        let network = rail.network.name();
+        match rail.facilitator.supported(SUPPORTED_TIMEOUT).await {
+            Ok(kinds) if kinds.iter().any(|kind| kind.is_exact_on(rail.network)) => {}
+            Ok(_) => tracing::warn!(
+                network,
+                facilitator = rail.facilitator.name(),
+                "the facilitator doesn't list this network: it will refuse payments on it"
+            ),
+            Err(why) => tracing::warn!(
+                network,
+                facilitator = rail.facilitator.name(),
+                why,
+                "the facilitator doesn't say what it supports"
+            ),
         }
     }
-    let stamped = match chain.head().await {
-        Ok(head) => deployment::stamp(db, stamps::FIRST_BLOCK, &head.number.to_string()).await,
-        Err(error) => {
-            tracing::warn!(%error, "the chain's node does not answer; paid routes wait for it");
-            return;
+}
+
+/// Makes the networks known that this database was made with, so that its rows can be read whatever
+/// the configuration says today.
+async fn know_networks(db: &Db) -> anyhow::Result<()> {
+    for (caip2, definition) in deployment::list(db, stamps::NETWORK).await? {
+        let definition = serde_json::from_str(&definition)
+            .with_context(|| format!("what the database says of {caip2} can't be read"))?;
+        networks::add(definition).with_context(|| {
+            format!(
+                "the configuration describes {caip2} otherwise than the ledger does: correct [[networks]]"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes down what the networks from configuration are.
+async fn stamp_networks(db: &Db, rails: &Rails) -> anyhow::Result<()> {
+    for rail in rails {
+        if networks::BUILT_IN.contains(&rail.network) {
+            continue;
         }
-    };
-    if let Err(error) = stamped {
-        tracing::warn!(%error, "the ledger's first block could not be noted");
+        let name = format!("{}.{}", stamps::NETWORK, rail.network.caip2);
+        let definition = serde_json::to_string(&Definition::of(rail.network))?;
+        check_stamp(db, &name, &definition, "another definition of this network").await?;
+    }
+    Ok(())
+}
+
+/// A payment that is open on a network which nobody asks any more would stay open for ever.
+async fn refuse_open_elsewhere(db: &Db, rails: &Rails) -> anyhow::Result<()> {
+    for caip2 in rows::open_networks(db).await? {
+        if !rails.iter().any(|rail| rail.network.caip2 == caip2) {
+            bail!(
+                "payments on {caip2} are still open, and it is not in payments.networks: keep it there \
+                 until they are through (minutes after the last sale)"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A node of another chain would deny every payment. One that doesn't answer is waited for later.
+async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
+    for rail in rails {
+        match rail.chain.chain_id().await {
+            Ok(id) if id != rail.network.chain_id => bail!(
+                "payments.rpc_url of {} leads to the chain {id}: name a node of {}",
+                rail.network.name(),
+                rail.network.caip2
+            ),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The ledger's first block on each network: from there `pixtoll ledger check` adds up. Noted when the
+/// node first answers, which is before the first payment, since that needs the node too.
+async fn stamp_first_blocks(db: &Db, rails: &Rails) {
+    for rail in rails {
+        let name = format!("{}.{}", stamps::FIRST_BLOCK, rail.network.caip2);
+        match deployment::find(db, &name).await {
+            Ok(None) => {}
+            Ok(Some(_)) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "the ledger's first block could not be read");
+                continue;
+            }
+        }
+        let stamped = match rail.chain.head().await {
+            Ok(head) => deployment::stamp(db, &name, &head.number.to_string()).await,
+            Err(error) => {
+                tracing::warn!(%error, network = rail.network.name(),
+                    "the chain's node does not answer; paid routes wait for it");
+                continue;
+            }
+        };
+        if let Err(error) = stamped {
+            tracing::warn!(%error, "the ledger's first block could not be noted");
+        }
     }
 }
 
@@ -389,6 +519,7 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
             "this database was made by another version of pixtoll: start that server once, or use its command"
         );
     }
+    know_networks(&db).await?;
     Ok(db)
 }
 

@@ -1,8 +1,11 @@
-//! The networks that a payment can be made on, with their USDC contract. EVM only.
+//! The networks that a payment can be made on, with their USDC contract. EVM only: what the rest of the
+//! code asks of a payment stands in `x402/evm.rs` and in the port `chain`, where another scheme would fit.
 //!
-//! To add one: a row in [`ALL`]. Name and version of the EIP-712 domain have to be read from the
-//! contract itself: Base says `USD Coin` where Base Sepolia says `USDC`, and a wrong name makes
-//! every signature invalid.
+//! Base and Base Sepolia are built in; any other EVM network comes from configuration ([`add`]). Name and
+//! version of the EIP-712 domain have to be read from the contract itself: Base says `USD Coin` where
+//! Base Sepolia says `USDC`, and a wrong name makes every signature invalid.
+
+use std::sync::{PoisonError, RwLock};
 
 use alloy_primitives::{Address, address};
 
@@ -58,13 +61,98 @@ pub static BASE_SEPOLIA: Network = Network {
     is_test: true,
 };
 
+/// The networks that need no configuration.
+pub const BUILT_IN: [&Network; 2] = [&BASE, &BASE_SEPOLIA];
+
+/// Networks from configuration, for the life of the process: rows of the ledger are read by them.
+static ADDED: RwLock<Vec<&'static Network>> = RwLock::new(Vec::new());
+
+/// A network that is known already by the same id or name, and otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} is known already, with another definition", .0.caip2)]
+pub struct Conflict(pub &'static Network);
+
 /// Every known network.
-pub const ALL: [&Network; 2] = [&BASE, &BASE_SEPOLIA];
+pub fn all() -> Vec<&'static Network> {
+    let added = ADDED.read().unwrap_or_else(PoisonError::into_inner);
+    BUILT_IN.into_iter().chain(added.iter().copied()).collect()
+}
 
 /// The network of this name or CAIP-2 id, written exactly so.
 pub fn find(name_or_caip2: &str) -> Option<&'static Network> {
-    ALL.into_iter()
+    all()
+        .into_iter()
         .find(|network| network.caip2 == name_or_caip2 || network.v1_name == Some(name_or_caip2))
+}
+
+/// Makes a network known. The same definition again is the same network; the default RPC endpoint is
+/// no part of it.
+///
+/// # Errors
+/// [`Conflict`].
+pub fn add(network: Definition) -> Result<&'static Network, Conflict> {
+    // Held from the look to the change, so that no two threads add the same one.
+    let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
+    let clash = BUILT_IN
+        .into_iter()
+        .chain(added.iter().copied())
+        .find(|known| {
+            let same_name =
+                network.v1_name.is_some() && known.v1_name == network.v1_name.as_deref();
+            known.chain_id == network.chain_id || same_name
+        });
+    if let Some(known) = clash {
+        return if Definition::of(known) == network {
+            Ok(known)
+        } else {
+            Err(Conflict(known))
+        };
+    }
+    // A handful in the life of a process.
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let network: &'static Network = Box::leak(Box::new(Network {
+        chain_id: network.chain_id,
+        caip2: leak(format!("eip155:{}", network.chain_id)),
+        v1_name: network.v1_name.map(leak),
+        usdc: network.asset,
+        domain_name: leak(network.domain_name),
+        domain_version: leak(network.domain_version),
+        default_rpc_url: None,
+        is_test: network.test,
+    }));
+    added.push(network);
+    Ok(network)
+}
+
+/// What makes a network what it is; the database keeps it for those from configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Definition {
+    /// The EIP-155 chain id.
+    pub chain_id: u64,
+    /// See [`Network::v1_name`].
+    pub v1_name: Option<String>,
+    /// The token contract, which has EIP-3009 and six decimals.
+    pub asset: Address,
+    /// See [`Network::domain_name`].
+    pub domain_name: String,
+    /// See [`Network::domain_version`].
+    pub domain_version: String,
+    /// See [`Network::is_test`].
+    pub test: bool,
+}
+
+impl Definition {
+    /// The definition of a network.
+    pub fn of(network: &Network) -> Self {
+        Self {
+            chain_id: network.chain_id,
+            v1_name: network.v1_name.map(str::to_owned),
+            asset: network.usdc,
+            domain_name: network.domain_name.to_owned(),
+            domain_version: network.domain_version.to_owned(),
+            test: network.is_test,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +161,7 @@ mod tests {
 
     #[test]
     fn networks_are_found_by_name_and_by_caip2_id() {
-        for network in ALL {
+        for network in BUILT_IN {
             assert_eq!(find(network.caip2), Some(network));
             assert_eq!(find(network.name()), Some(network));
             assert_eq!(network.caip2, format!("eip155:{}", network.chain_id));
@@ -106,5 +194,36 @@ mod tests {
             ..BASE.clone()
         };
         assert_eq!(network.name(), "eip155:8453");
+    }
+
+    #[test]
+    fn a_network_is_added_once_and_never_changed() {
+        let fuji = Definition {
+            chain_id: 43_113,
+            v1_name: Some("avalanche-fuji".to_owned()),
+            asset: Address::repeat_byte(5),
+            domain_name: "USD Coin".to_owned(),
+            domain_version: "2".to_owned(),
+            test: true,
+        };
+        let added = add(fuji.clone()).unwrap();
+        assert_eq!(
+            (added.caip2, added.name()),
+            ("eip155:43113", "avalanche-fuji")
+        );
+        assert!(std::ptr::eq(add(fuji.clone()).unwrap(), added));
+        assert_eq!(find("eip155:43113"), Some(added));
+        assert_eq!(find("avalanche-fuji"), Some(added));
+        let renamed = Definition {
+            domain_name: "USDC".to_owned(),
+            ..fuji.clone()
+        };
+        assert_eq!(add(renamed), Err(Conflict(added)));
+        let stolen = Definition {
+            chain_id: 43_114,
+            ..fuji
+        };
+        assert_eq!(add(stolen), Err(Conflict(added)), "its name is taken");
+        assert_eq!(add(Definition::of(&BASE)), Ok(&BASE));
     }
 }

@@ -11,6 +11,9 @@ use crate::money::AtomicAmount;
 
 /// No tier takes a larger image.
 pub const LARGEST_MAX_BYTES: u64 = 64 * MIB;
+/// Two minutes on Base: with more, sales would stop for payments that only wait (payments.md,
+/// "Facilitators").
+const MOST_CONFIRMATIONS: u32 = 60;
 /// No tier keeps longer, except for ever. A renewal ends at the same bound.
 pub const LONGEST_KEEP: Duration = Duration::from_secs(10 * 366 * DAY);
 /// From this price on a payment waits for a confirmation unless the tier says otherwise.
@@ -93,7 +96,7 @@ pub enum TierFault {
     BadSize,
     #[error("is not between 1 second and 10 years")]
     BadKeep,
-    #[error("is {0}: more than 1 confirmation is not built yet")]
+    #[error("is {0}: nobody waits for that many blocks")]
     TooManyConfirmations(u32),
     #[error("is the default, but has no price")]
     FreeDefault,
@@ -126,7 +129,7 @@ impl TierFault {
             Self::SecondFree => "give one of them a price, or remove one",
             Self::BadSize => "write a size such as \"5 MiB\"",
             Self::BadKeep => "write a time such as \"30d\", or \"forever\"",
-            Self::TooManyConfirmations(_) => "write 0 or 1",
+            Self::TooManyConfirmations(_) => "write a number from 0 to 60",
             Self::FreeDefault | Self::UnknownDefault | Self::NoDefault => {
                 "set `default = true` in one tier that has a price"
             }
@@ -298,7 +301,7 @@ impl Tier {
         {
             faults.push(TierFault::BadKeep);
         }
-        if self.confirmations > 1 {
+        if self.confirmations > MOST_CONFIRMATIONS {
             faults.push(TierFault::TooManyConfirmations(self.confirmations));
         }
         faults
@@ -537,10 +540,10 @@ mod tests {
                 ..tier("a", "1")
             }]
         };
-        assert_eq!(faults(confirmed(1), None), []);
+        assert_eq!(faults(confirmed(60), None), []);
         assert_eq!(
-            faults(confirmed(2), None),
-            [TierFault::TooManyConfirmations(2)]
+            faults(confirmed(61), None),
+            [TierFault::TooManyConfirmations(61)]
         );
     }
 

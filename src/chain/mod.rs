@@ -190,6 +190,9 @@ pub struct ChainError(pub String);
 /// Reads of a chain.
 #[async_trait::async_trait]
 pub trait Chain: Send + Sync + std::fmt::Debug {
+    /// The EIP-155 id of the chain that the node shows.
+    async fn chain_id(&self) -> Result<u64, ChainError>;
+
     /// The newest block.
     async fn head(&self) -> Result<Block, ChainError>;
 

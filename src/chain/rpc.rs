@@ -159,6 +159,10 @@ impl RpcChain {
 
 #[async_trait::async_trait]
 impl Chain for RpcChain {
+    async fn chain_id(&self) -> Result<u64, ChainError> {
+        self.provider.get_chain_id().await.map_err(failed)
+    }
+
     async fn head(&self) -> Result<Block, ChainError> {
         self.block(BlockNumberOrTag::Latest).await
     }

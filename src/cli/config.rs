@@ -1,8 +1,19 @@
 //! `pixtoll config check`: what is in force, and everything wrong with it, at once.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::app::open_rail;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, Examined, Sources};
+use crate::payments::rails::Rail;
+use crate::random::Randomness;
+
+/// For how long a facilitator may take to answer a person who waits.
+const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A node whose newest block is older doesn't keep up.
+const LONGEST_BEHIND: Duration = Duration::from_mins(2);
 
 /// Writes what is in force (where there is no problem), the warnings and the problems. Whether it
 /// may start.
@@ -33,6 +44,69 @@ pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
         warnings.len()
     )?;
     Ok(config.is_some())
+}
+
+/// Asks what the configuration names, without paying: whether each facilitator takes our credentials and
+/// lists the network, and whether each node shows the right chain and keeps up. Whether all will do.
+///
+/// # Errors
+/// When the configuration may not start, or the output can't be written.
+pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
+    let config = config::load(sources)?.config;
+    let Some(payments) = config.payments.filter(|_| config.sandbox.is_none()) else {
+        writeln!(out, "online: nothing to ask, no money is taken from others")?;
+        return Ok(true);
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut all_fine = true;
+    for known in &payments.networks {
+        let rail = open_rail(known, &clock, &Randomness::system())?;
+        let name = known.network.name();
+        for (what, result) in [
+            ("facilitator", ask_facilitator(&rail).await),
+            ("chain", ask_chain(&rail, clock.now()).await),
+        ] {
+            match result {
+                Ok(answer) => writeln!(out, "online: {name}: {what}: {answer}")?,
+                Err(problem) => {
+                    all_fine = false;
+                    writeln!(out, "problem: {name}: {what}: {problem}")?;
+                }
+            }
+        }
+    }
+    Ok(all_fine)
+}
+
+async fn ask_facilitator(rail: &Rail) -> Result<String, String> {
+    let kinds = rail.facilitator.supported(ONLINE_TIMEOUT).await?;
+    if kinds.iter().any(|kind| kind.is_exact_on(rail.network)) {
+        return Ok(format!("{} settles on it", rail.facilitator.name()));
+    }
+    Err(format!(
+        "{} answers, and doesn't list the scheme exact on this network",
+        rail.facilitator.name()
+    ))
+}
+
+async fn ask_chain(rail: &Rail, now: Timestamp) -> Result<String, String> {
+    let id = rail
+        .chain
+        .chain_id()
+        .await
+        .map_err(|error| error.to_string())?;
+    if id != rail.network.chain_id {
+        return Err(format!("the node shows the chain {id}"));
+    }
+    let head = rail.chain.head().await.map_err(|error| error.to_string())?;
+    let behind = now.since(head.time);
+    if behind > LONGEST_BEHIND {
+        return Err(format!(
+            "the node's newest block is {} seconds old",
+            behind.as_secs()
+        ));
+    }
+    Ok(format!("the node answers, at block {}", head.number))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
 use anyhow::{Context, bail};
@@ -16,8 +15,8 @@ use crate::config::{Config, load};
 use crate::db::{Db, audit, deployment, grants, images, payments as rows};
 use crate::model::payment::Payment;
 use crate::money::AtomicAmount;
-use crate::networks;
-use crate::payments::ledger::{ChainSide, Report, check, find_foreign_tokens};
+use crate::networks::{self, Network};
+use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
 use crate::secrets::SecretKey;
 
 /// `pixtoll ledger …`. Works beside a running server.
@@ -81,18 +80,20 @@ async fn run_check(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let stamped = if offline {
-        None
+        Vec::new()
     } else {
-        stamped_chain(config, db).await?
+        stamped_chains(config, db).await?
     };
-    let side = stamped
-        .as_ref()
-        .map(|(chain, pay_to, first_block)| ChainSide {
-            chain: chain.as_ref(),
-            pay_to: *pay_to,
-            first_block: *first_block,
-        });
-    let mut report = check(db, SystemClock.now(), side).await?;
+    let sides: Vec<ChainSide<'_>> = stamped
+        .iter()
+        .map(|stamped| ChainSide {
+            network: stamped.network,
+            chain: &stamped.chain,
+            pay_to: stamped.pay_to,
+            first_block: stamped.first_block,
+        })
+        .collect();
+    let mut report = check(db, SystemClock.now(), &sides).await?;
     if let Some(key) = stamped_key(config, db).await? {
         report.rules += 1;
         report.broken.extend(find_foreign_tokens(db, &key).await?);
@@ -111,34 +112,44 @@ async fn stamped_key(config: &Config, db: &Db) -> anyhow::Result<Option<SecretKe
     Ok(find_key(&config.secrets_key)?.filter(|key| stamped == Some(key.fingerprint())))
 }
 
-/// The chain, the recipient and the first block that the database is stamped with, so that no flag is
-/// needed; `None` when it never took money.
-async fn stamped_chain(
-    config: &Config,
-    db: &Db,
-) -> anyhow::Result<Option<(Arc<RpcChain>, Address, u64)>> {
-    let Some(network) = deployment::find(db, stamps::NETWORK).await? else {
-        return Ok(None);
-    };
-    let network = networks::find(&network)
-        .context("the database names a network that this version doesn't know")?;
-    let stamped_url = deployment::find(db, stamps::SANDBOX_RPC).await?;
-    let configured = config
-        .payments
-        .as_ref()
-        .and_then(|payments| payments.rpc_url.clone());
-    let url = stamped_url
-        .or(configured)
-        .or_else(|| network.default_rpc_url.map(str::to_owned));
-    let url = url.context("payments.rpc_url is missing")?;
-    let pay_to = deployment::find(db, stamps::PAY_TO)
-        .await?
-        .context("the database names no recipient")?;
-    let Some(first_block) = deployment::find(db, stamps::FIRST_BLOCK).await? else {
-        return Ok(None);
-    };
-    let chain = Arc::new(RpcChain::new(network, &url)?);
-    Ok(Some((chain, pay_to.parse()?, first_block.parse()?)))
+/// A network that the database is stamped with, so that no flag is needed.
+struct Stamped {
+    network: &'static Network,
+    chain: RpcChain,
+    pay_to: Address,
+    first_block: u64,
+}
+
+/// Every network on which this database ever took money.
+async fn stamped_chains(config: &Config, db: &Db) -> anyhow::Result<Vec<Stamped>> {
+    let sandbox_url = deployment::find(db, stamps::SANDBOX_RPC).await?;
+    let mut chains = Vec::new();
+    for (caip2, first_block) in deployment::list(db, stamps::FIRST_BLOCK).await? {
+        let network = networks::find(&caip2)
+            .context("the database names a network that this version doesn't know")?;
+        let configured = config.payments.as_ref().and_then(|payments| {
+            let known = payments
+                .networks
+                .iter()
+                .find(|known| known.network == network);
+            known.and_then(|known| known.rpc_url.clone())
+        });
+        let url = sandbox_url
+            .clone()
+            .or(configured)
+            .or_else(|| network.default_rpc_url.map(str::to_owned));
+        let url = url.with_context(|| format!("payments.rpc_url of {caip2} is missing"))?;
+        let pay_to = deployment::find(db, stamps::PAY_TO)
+            .await?
+            .context("the database names no recipient")?;
+        chains.push(Stamped {
+            network,
+            chain: RpcChain::new(network, &url)?,
+            pay_to: pay_to.parse()?,
+            first_block: first_block.parse()?,
+        });
+    }
+    Ok(chains)
 }
 
 fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
@@ -157,31 +168,39 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         report.rules,
         report.broken.len()
     )?;
-    match &report.chain {
-        None => writeln!(out, "the chain was not asked"),
-        Some(chain) => {
-            writeln!(
-                out,
-                "the chain moved {} atomic units to us in blocks {} to {}",
-                chain.received_sum, chain.first_block, chain.last_block
-            )?;
-            if chain.erased > 0 {
-                writeln!(
-                    out,
-                    "{} transfers paid for what is erased with its records",
-                    chain.erased
-                )?;
-            }
-            for orphan in &chain.orphans {
-                writeln!(
-                    out,
-                    "orphan: {} from {} in transaction {} buys nothing here",
-                    orphan.value, orphan.from, orphan.transaction
-                )?;
-            }
-            Ok(())
-        }
+    if report.chains.is_empty() {
+        writeln!(out, "the chain was not asked")?;
     }
+    for chain in &report.chains {
+        print_chain(chain, out)?;
+    }
+    Ok(())
+}
+
+fn print_chain(chain: &ChainReport, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "the chain moved {} atomic units to us in blocks {} to {} of {}",
+        chain.received_sum,
+        chain.first_block,
+        chain.last_block,
+        chain.network.name()
+    )?;
+    if chain.erased > 0 {
+        writeln!(
+            out,
+            "{} transfers paid for what is erased with its records",
+            chain.erased
+        )?;
+    }
+    for orphan in &chain.orphans {
+        writeln!(
+            out,
+            "orphan: {} from {} in transaction {} buys nothing here",
+            orphan.value, orphan.from, orphan.transaction
+        )?;
+    }
+    Ok(())
 }
 
 async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {

@@ -79,7 +79,18 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print what is in force, secrets hidden, and every problem at once. Exit code 1 when it may not start.
-    Check(ServeArgs),
+    Check(CheckArgs),
+}
+
+/// `pixtoll config check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// What is checked.
+    #[command(flatten)]
+    pub place: ServeArgs,
+    /// Ask facilitators and chains as well, without paying. Exit code 1 when one of them won't do.
+    #[arg(long)]
+    pub online: bool,
 }
 
 /// Runs a command to its end.
@@ -108,8 +119,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigArgs {
             command: ConfigCommand::Check(args),
         }) => {
-            let may_start = config::check(&args.sources(), &mut std::io::stdout())?;
-            Ok(if may_start {
+            let mut out = std::io::stdout();
+            let sources = args.place.sources();
+            let mut fine = config::check(&sources, &mut out)?;
+            if fine && args.online {
+                fine = config::check_online(&sources, &mut out).await?;
+            }
+            Ok(if fine {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE

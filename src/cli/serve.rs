@@ -107,7 +107,12 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         writeln!(
             out,
             "  paid on {} to {} ({money})",
-            till.shop.network().name(),
+            till.shop
+                .networks()
+                .iter()
+                .map(|network| network.name())
+                .collect::<Vec<_>>()
+                .join(", "),
             till.shop.pay_to()
         )?;
     }

@@ -140,7 +140,10 @@ pub fn choose(challenge: &[u8]) -> Result<Quote, PayError> {
         .into_iter()
         .find_map(usable)
         .ok_or_else(|| {
-            let known: Vec<_> = networks::ALL.iter().map(|network| network.name()).collect();
+            let known: Vec<_> = networks::all()
+                .iter()
+                .map(|network| network.name())
+                .collect();
             PayError::NoUsableOffer {
                 known: known.join(" or "),
             }

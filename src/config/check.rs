@@ -132,10 +132,15 @@ fn limits(checker: &mut Checker<'_>) -> Limits {
 }
 
 fn mode(payments: &PaymentsConfig) -> Mode {
-    match payments.facilitator {
-        FacilitatorChoice::Sandbox => Mode::Sandbox,
-        FacilitatorChoice::Url(_) if payments.network.is_test => Mode::Test,
-        FacilitatorChoice::Url(_) => Mode::Real,
+    let mut networks = payments.networks.iter();
+    if networks.any(|known| known.facilitator == FacilitatorChoice::Sandbox) {
+        return Mode::Sandbox;
+    }
+    // Of one kind, or it was reported.
+    if payments.networks.iter().all(|known| known.network.is_test) {
+        Mode::Test
+    } else {
+        Mode::Real
     }
 }
 

@@ -32,14 +32,20 @@ pub(super) fn variable(key: &str) -> String {
     )
 }
 
+/// Variables of others that set a key of ours where nothing else does: Coinbase's own tools use them.
+pub(super) const ALSO: [(&str, &str); 2] = [
+    ("CDP_API_KEY_ID", "payments.cdp_key_id"),
+    ("CDP_API_KEY_SECRET", "payments.cdp_key_secret"),
+];
+
 /// What a variable of ours is about.
 pub(super) enum Meaning {
     /// Sets this key.
     Sets(&'static keys::Key),
     /// A key under `operator`.
     Operator(String),
-    /// Tries to set tiers, which only a file can.
-    Tiers,
+    /// Tries to set a list of tables, which only a file can.
+    Tables(&'static str),
     /// Nothing; the key that it would have set.
     Unknown(String),
 }
@@ -61,8 +67,10 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
     if key.starts_with("operator.") {
         return Some(Meaning::Operator(key));
     }
-    if rest.starts_with("TIERS") {
-        return Some(Meaning::Tiers);
+    for section in ["tiers", "networks"] {
+        if rest.starts_with(&section.to_ascii_uppercase()) {
+            return Some(Meaning::Tables(section));
+        }
     }
     Some(Meaning::Unknown(key))
 }

@@ -1,4 +1,4 @@
-//! Every key there is, but those of `[[tiers]]` and `operator`.
+//! Every key there is, but those of `[[tiers]]`, `[[networks]]` and `operator`.
 
 /// A key that file and environment may set.
 #[derive(Debug)]
@@ -42,9 +42,14 @@ pub(super) const KEYS: &[Key] = &[
     built("payments.rpc_url", Kind::One),
     built("payments.sandbox_listen", Kind::One),
     built("payments.sandbox_rpc_listen", Kind::One),
-    later("payments.cdp_key_id", Kind::One),
-    later("payments.cdp_key_secret", Kind::Secret),
-    later(
+    built("payments.facilitator_token", Kind::Secret),
+    built(
+        "payments.facilitator_token_file",
+        Kind::SecretFile("payments.facilitator_token"),
+    ),
+    built("payments.cdp_key_id", Kind::One),
+    built("payments.cdp_key_secret", Kind::Secret),
+    built(
         "payments.cdp_key_secret_file",
         Kind::SecretFile("payments.cdp_key_secret"),
     ),

@@ -12,8 +12,10 @@
 
 mod check;
 mod env;
+mod fields;
 mod hosts;
 mod keys;
+mod networks;
 mod payments;
 mod raw;
 mod secret;
@@ -27,11 +29,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use ipnet::IpNet;
 
+use crate::facilitator::coinbase::CdpKey;
 use crate::networks::Network;
 use crate::retention::schedule::Schedule;
 use crate::secrets::SecretKey;
@@ -183,26 +187,45 @@ pub struct Retention {
     pub records: Duration,
 }
 
-/// How payments are made. Its `Debug` shows of URLs the host only: many hold an API key.
+/// How payments are made.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentsConfig {
-    /// Who verifies and settles.
-    pub facilitator: FacilitatorChoice,
-    /// The network that is offered.
-    pub network: &'static Network,
+    /// The networks that are offered, best first; never empty.
+    pub networks: Vec<NetworkConfig>,
     /// Who is paid. `None` only with the sandbox: a recipient is made and kept in its database.
     pub pay_to: Option<Address>,
-    /// The JSON-RPC endpoint of the network. `None` only with a sandbox in this process.
-    pub rpc_url: Option<String>,
     /// For verify, and for how long a request waits on settle.
     pub timeout: Duration,
 }
 
-/// Who verifies and settles.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A network that is offered. Its `Debug` shows of URLs the host only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The network.
+    pub network: &'static Network,
+    /// Who verifies and settles on it.
+    pub facilitator: FacilitatorChoice,
+    /// Its JSON-RPC endpoint. `None` only with a sandbox in this process.
+    pub rpc_url: Option<String>,
+}
+
+/// Who verifies and settles. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
 pub enum FacilitatorChoice {
-    /// The facilitator at this URL, without a trailing slash.
-    Url(String),
+    /// A facilitator that speaks the protocol.
+    Url {
+        /// Where, without a trailing slash.
+        url: String,
+        /// What it wants to be shown with each request.
+        bearer: Option<String>,
+    },
+    /// Coinbase's.
+    Coinbase {
+        /// Where, without a trailing slash.
+        url: String,
+        /// Who signs the requests.
+        key: Arc<CdpKey>,
+    },
     /// Play money, see [`SandboxConfig`].
     Sandbox,
 }
@@ -225,7 +248,7 @@ pub struct SandboxConfig {
 pub struct SeparateSandbox {
     /// Its facilitator, without a trailing slash.
     pub facilitator_url: String,
-    /// Its chain, without a trailing slash; the same as [`PaymentsConfig::rpc_url`].
+    /// Its chain, without a trailing slash; the same as [`NetworkConfig::rpc_url`].
     pub rpc_url: String,
 }
 
@@ -352,12 +375,30 @@ impl fmt::Debug for DatabaseUrl {
 impl fmt::Debug for PaymentsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PaymentsConfig")
-            .field("facilitator", &self.facilitator)
-            .field("network", &self.network.name())
+            .field("networks", &self.networks)
             .field("pay_to", &self.pay_to)
-            .field("rpc_url", &self.rpc_url.as_deref().map(hosts::redacted))
             .field("timeout", &self.timeout)
             .finish()
+    }
+}
+
+impl fmt::Debug for NetworkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkConfig")
+            .field("network", &self.network.name())
+            .field("facilitator", &self.facilitator)
+            .field("rpc_url", &self.rpc_url.as_deref().map(hosts::redacted))
+            .finish()
+    }
+}
+
+impl fmt::Debug for FacilitatorChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url, .. } => f.debug_tuple("Url").field(&hosts::redacted(url)).finish(),
+            Self::Coinbase { key, .. } => f.debug_tuple("Coinbase").field(key).finish(),
+            Self::Sandbox => f.write_str("Sandbox"),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct RawConfig {
     values: BTreeMap<&'static str, RawValue>,
     /// `[[tiers]]`, as in the file.
     pub(super) tiers: Option<Vec<Table>>,
+    /// `[[networks]]`, as in the file.
+    pub(super) networks: Option<Vec<Table>>,
 }
 
 struct RawValue {
@@ -94,6 +96,14 @@ pub(super) fn gather(
         );
     }
     read_secret_files(&mut raw, report);
+    for (name, key) in env::ALSO {
+        if let (Some(value), Some(key)) = (variables.get(name), keys::find(key))
+            && !raw.has(key.name)
+            && !value.trim().is_empty()
+        {
+            add(&mut raw, key, split(key, value), Some(name.to_owned()));
+        }
+    }
     Some(raw)
 }
 
@@ -121,7 +131,8 @@ fn parse(text: &str, report: &mut Report) -> Option<Table> {
 fn add_file(raw: &mut RawConfig, table: Table, report: &mut Report) {
     for (section, value) in table {
         match (section.as_str(), value) {
-            ("tiers", value) => raw.tiers = read_tiers(value, report),
+            ("tiers", value) => raw.tiers = read_tables("tiers", value, report),
+            ("networks", value) => raw.networks = read_tables("networks", value, report),
             ("operator", _) => warn_of_operator("operator", report),
             (section, Value::Table(table)) => {
                 for (key, value) in table {
@@ -165,10 +176,10 @@ fn add_variable(
         Meaning::Sets(key) => add(raw, key, split(key, value), Some(name.to_owned())),
         Meaning::Operator(key) => warn_of_operator(&key, report),
         // A problem, not a warning: somebody believes in a price that isn't in force.
-        Meaning::Tiers => report.problem(
-            "tiers",
+        Meaning::Tables(section) => report.problem(
+            section,
             format!("can't be set by the environment ({name})"),
-            "write [[tiers]] in the file",
+            format!("write [[{section}]] in the file"),
         ),
         Meaning::Unknown(key) => {
             let mend = match keys::nearest(&key) {
@@ -214,7 +225,7 @@ fn split(key: &Key, text: &str) -> Vec<String> {
     items.map(str::to_owned).collect()
 }
 
-fn read_tiers(value: Value, report: &mut Report) -> Option<Vec<Table>> {
+fn read_tables(section: &str, value: Value, report: &mut Report) -> Option<Vec<Table>> {
     let tables = match value {
         Value::Array(values) => values
             .into_iter()
@@ -227,9 +238,9 @@ fn read_tiers(value: Value, report: &mut Report) -> Option<Vec<Table>> {
     };
     if tables.is_none() {
         report.problem(
-            "tiers",
+            section,
             "is not a list of tables",
-            "begin each tier with [[tiers]]",
+            format!("begin each with [[{section}]]"),
         );
     }
     tables

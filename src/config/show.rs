@@ -3,8 +3,8 @@
 use toml::Value;
 
 use super::{
-    Config, DatabaseUrl, FacilitatorChoice, Mode, PaymentsConfig, SandboxConfig, SecretKeySource,
-    hosts,
+    Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
+    SecretKeySource, hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -60,6 +60,11 @@ pub fn show(config: &Config) -> String {
     for tier in &config.tiers {
         show_tier(&mut lines, tier, &config.tiers);
     }
+    if let Some(payments) = &config.payments {
+        for network in &payments.networks {
+            show_network(&mut lines, network);
+        }
+    }
     lines.0.join("\n") + "\n"
 }
 
@@ -80,22 +85,16 @@ fn database(url: &DatabaseUrl) -> String {
 }
 
 fn show_payments(lines: &mut Lines, payments: &PaymentsConfig, sandbox: Option<&SandboxConfig>) {
-    match &payments.facilitator {
-        FacilitatorChoice::Url(url) => {
-            lines.text("facilitator", "url");
-            lines.text("facilitator_url", url);
-        }
-        FacilitatorChoice::Sandbox => lines.text("facilitator", "sandbox"),
-    }
     if let Some(sandbox) = sandbox {
+        lines.text("facilitator", "sandbox");
         show_sandbox(lines, sandbox);
     }
-    if let Some(url) = &payments.rpc_url {
-        lines.text("rpc_url", &hosts::redacted(url));
-    }
-    lines
-        .0
-        .push(format!("networks = [{}]", quoted(payments.network.name())));
+    let names: Vec<_> = payments
+        .networks
+        .iter()
+        .map(|known| known.network.name())
+        .collect();
+    lines.list("networks", &names);
     match payments.pay_to {
         Some(address) => lines.text("pay_to", &address.to_checksum(None)),
         None => lines.comment("pay_to: made by the sandbox, and kept in its database"),
@@ -104,10 +103,36 @@ fn show_payments(lines: &mut Lines, payments: &PaymentsConfig, sandbox: Option<&
     lines.text("timeout", &humantime::format_duration(payments.timeout));
 }
 
+/// Whole, whatever came from `payments`: who settles, and where the chain is read.
+fn show_network(lines: &mut Lines, known: &NetworkConfig) {
+    let (facilitator, secret) = match &known.facilitator {
+        FacilitatorChoice::Sandbox => return,
+        FacilitatorChoice::Url { url, bearer } => {
+            let secret = bearer.as_ref().map(|_| "with a token [secret]".to_owned());
+            (("url", url), secret)
+        }
+        FacilitatorChoice::Coinbase { url, key } => {
+            let secret = format!("signed with the API key {}, [secret]", key.id());
+            (("coinbase", url), Some(secret))
+        }
+    };
+    lines.0.extend([String::new(), "[[networks]]".to_owned()]);
+    lines.text("id", known.network.name());
+    lines.text("facilitator", facilitator.0);
+    lines.text("facilitator_url", facilitator.1);
+    if let Some(secret) = secret {
+        lines.comment(&secret);
+    }
+    if let Some(url) = &known.rpc_url {
+        lines.text("rpc_url", &hosts::redacted(url));
+    }
+}
+
 fn show_sandbox(lines: &mut Lines, sandbox: &SandboxConfig) {
     if let Some(separate) = &sandbox.separate {
         lines.comment("the sandbox runs in a process of its own");
         lines.text("facilitator_url", &separate.facilitator_url);
+        lines.text("rpc_url", &hosts::redacted(&separate.rpc_url));
     } else {
         lines.comment(&format!("the sandbox keeps {}", sandbox.database.display()));
         lines.text("sandbox_listen", &sandbox.listen);

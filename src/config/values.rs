@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::{DatabaseUrl, hosts};
-use crate::networks::{self, Network};
+use crate::networks;
 use crate::retention::schedule::{Schedule, ScheduleError};
 
 /// What is wrong with a value, and what to do. `message` follows a key: "is not …".
@@ -193,20 +193,9 @@ pub(super) fn switch(text: &str) -> Result<bool, Complaint> {
     })
 }
 
-pub(super) fn network(text: &str) -> Result<&'static Network, Complaint> {
-    networks::find(text).ok_or_else(|| {
-        let known = networks::ALL.map(|network| format!("{} ({})", network.name(), network.caip2));
-        Complaint::new(
-            format!("`{text}` is not a known network"),
-            format!("use {}", known.join(" or ")),
-        )
-    })
-}
-
-/// An address that money is sent to. The checksum finds a mistyped digit; where the text has none
-/// (all lower case) nothing can be checked.
-pub(super) fn recipient(text: &str) -> Result<Address, Complaint> {
-    let mend = "copy the address again from the wallet";
+/// An address. The checksum finds a mistyped digit; where the text has none (all lower case) nothing
+/// can be checked.
+pub(super) fn address(text: &str, mend: &str) -> Result<Address, Complaint> {
     let digits = text.strip_prefix("0x").unwrap_or_default();
     if digits.len() != 40 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Complaint::new(
@@ -219,13 +208,21 @@ pub(super) fn recipient(text: &str) -> Result<Address, Complaint> {
     } else {
         text.parse().ok()
     };
-    let address = address.ok_or_else(|| {
+    address.ok_or_else(|| {
         Complaint::new(
             format!("`{text}` has a wrong checksum: a digit is mistyped"),
             mend,
         )
-    })?;
-    let is_contract = networks::ALL.iter().any(|network| network.usdc == address);
+    })
+}
+
+/// An address that money is sent to.
+pub(super) fn recipient(text: &str) -> Result<Address, Complaint> {
+    let mend = "copy the address again from the wallet";
+    let address = address(text, mend)?;
+    let is_contract = networks::all()
+        .iter()
+        .any(|network| network.usdc == address);
     if address.is_zero() || is_contract {
         return Err(Complaint::new(
             format!("`{text}` would swallow what is paid to it"),

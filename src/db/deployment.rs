@@ -44,15 +44,33 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<String>, DbError> {
         .await)?)
 }
 
+/// The values whose name begins with `prefix` and a dot: the rest of each name, and the value.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn list(db: &Db, prefix: &str) -> Result<Vec<(String, String)>, DbError> {
+    let start = format!("{prefix}.");
+    let rows: Vec<(String, String)> = on_db!(db, |pool| sqlx::query_as(LIST)
+        .bind(format!("{start}%"))
+        .fetch_all(pool)
+        .await)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(&start)?.to_owned(), value)))
+        .collect())
+}
+
 const STAMP: &str =
     "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const FIND: &str = "SELECT value FROM deployment WHERE name = $1";
+const LIST: &str = "SELECT name, value FROM deployment WHERE name LIKE $1 ORDER BY name";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("deployment::STAMP", STAMP),
     ("deployment::SET", SET),
     ("deployment::FIND", FIND),
+    ("deployment::LIST", LIST),
 ];

@@ -743,6 +743,34 @@ const FIND_DUE: &str = concat!(
     " FROM payments WHERE next_look_ms <= $1 AND lease_until_ms <= $1 ORDER BY next_look_ms LIMIT $2"
 );
 
+/// How many payments have been unknown since `since`, counted up to `most`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(COUNT_UNKNOWN)
+        .bind(since.millis())
+        .bind(i64::from(most))
+        .fetch_one(pool)
+        .await)?)
+}
+
+const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
+    WHERE next_look_ms IS NOT NULL AND state = 'unknown' AND settle_called_ms <= $1 LIMIT $2) AS late";
+
+/// The networks (CAIP-2) of payments that are not through.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(OPEN_NETWORKS)
+        .fetch_all(pool)
+        .await)?)
+}
+
+const OPEN_NETWORKS: &str =
+    "SELECT DISTINCT network FROM payments WHERE next_look_ms IS NOT NULL ORDER BY network";
+
 /// What a person can ask of the ledger by: an id, a transaction, an image or a payer.
 ///
 /// # Errors
@@ -806,6 +834,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::PUBLISH", PUBLISH),
     ("payments::COUNT_USE", COUNT_USE),
     ("payments::FIND_DUE", FIND_DUE),
+    ("payments::COUNT_UNKNOWN", COUNT_UNKNOWN),
+    ("payments::OPEN_NETWORKS", OPEN_NETWORKS),
     ("payments::SEARCH", SEARCH),
     ("payments::CLEAR_OWED", CLEAR_OWED),
 ];

@@ -2,14 +2,21 @@
 //! and how an answer is read.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
+use reqwest::Method;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Call, Facilitator, SettleOutcome, VerifyOutcome};
+use super::breaker::Breaker;
+use super::coinbase::CdpKey;
+use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
+use crate::clock::Clock;
+use crate::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 
 /// The longest answer that is read.
@@ -53,8 +60,42 @@ const NOTHING_MOVED: &[&str] = &[
 pub struct HttpFacilitator {
     name: &'static str,
     base_url: String,
+    credentials: Credentials,
     client: reqwest::Client,
     calls: Semaphore,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a facilitator knows us by. `Debug` shows no secret.
+pub enum Credentials {
+    /// Nothing: it serves everybody.
+    None,
+    /// The same word with every request.
+    Bearer(String),
+    /// A JWT of its own for each request.
+    Cdp {
+        /// Who signs.
+        key: Arc<CdpKey>,
+        /// For the nonce of each.
+        randomness: Randomness,
+    },
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Bearer(_) => "Bearer",
+            Self::Cdp { .. } => "Cdp",
+        })
+    }
+}
+
+/// The answer to `GET /supported`; whatever else is in it is of no concern here.
+#[derive(Debug, Deserialize)]
+struct Supported {
+    kinds: Vec<Kind>,
 }
 
 /// Why a call brought nothing that can be read.
@@ -66,7 +107,12 @@ impl HttpFacilitator {
     ///
     /// # Errors
     /// When no TLS client can be built.
-    pub fn new(name: &'static str, base_url: &str) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        name: &'static str,
+        base_url: &str,
+        credentials: Credentials,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -77,9 +123,42 @@ impl HttpFacilitator {
         Ok(Self {
             name,
             base_url,
+            credentials,
             client,
             calls: Semaphore::new(MAX_CALLS),
+            breaker: Breaker::default(),
+            clock,
         })
+    }
+
+    /// The value of `Authorization` for a request to `path`.
+    fn authorization(&self, method: &Method, path: &str) -> Option<String> {
+        match &self.credentials {
+            Credentials::None => None,
+            Credentials::Bearer(word) => Some(format!("Bearer {word}")),
+            Credentials::Cdp { key, randomness } => {
+                let (_, host_and_path) = self.base_url.split_once("://")?;
+                let target = format!("{host_and_path}/{path}");
+                let token = key.token(
+                    method.as_str(),
+                    &target,
+                    self.clock.now(),
+                    randomness.bytes(),
+                );
+                Some(format!("Bearer {token}"))
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let authorization = self.authorization(&method, path);
+        let request = self
+            .client
+            .request(method, format!("{}/{path}", self.base_url));
+        match authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        }
     }
 
     /// One call: the status and the body of whatever came in time.
@@ -97,8 +176,7 @@ impl HttpFacilitator {
                 .await
                 .map_err(|_| NoAnswer("stopping".to_owned()))?;
             let response = self
-                .client
-                .post(format!("{}/{path}", self.base_url))
+                .request(Method::POST, path)
                 .header("content-type", "application/json")
                 .body(body.to_owned())
                 .send()
@@ -153,20 +231,26 @@ impl Facilitator for HttpFacilitator {
         self.name
     }
 
-    /// Retried once: verify moves nothing.
+    /// Retried once: verify moves nothing. While the facilitator is taken to be down, not asked at
+    /// all but for one call a second.
     async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome {
-        let started = tokio::time::Instant::now();
-        let mut why = String::new();
+        let started = Instant::now();
+        let mut why = "it is taken to be down after ten calls without an answer".to_owned();
         for _ in 0..2 {
+            if !self.breaker.may_call(self.clock.uptime()) {
+                break;
+            }
             let left = timeout.saturating_sub(started.elapsed());
             match self.ask::<VerifyResponse>("verify", call.body, left).await {
                 // As for settle: a refusal under a 5xx is a fault of theirs, not an answer.
                 Ok((status, answer)) if answer.is_valid || status < 500 => {
+                    self.breaker.note_answer();
                     return read_verify(&answer);
                 }
                 Ok((status, _)) => why = format!("isValid false under status {status}"),
                 Err(NoAnswer(reason)) => why = reason,
             }
+            self.note_silence(&why);
         }
         VerifyOutcome::NoAnswer { why }
     }
@@ -176,12 +260,88 @@ impl Facilitator for HttpFacilitator {
             .ask::<SettlementResponse>("settle", call.body, timeout)
             .await
         {
-            Ok((status, answer)) => read_settle(status, &answer, &call),
-            Err(NoAnswer(why)) => SettleOutcome::Unclear {
-                why,
-                transaction: None,
-            },
+            Ok((status, answer)) => {
+                if status < 500 {
+                    self.breaker.note_answer();
+                } else {
+                    self.note_silence(&format!("settle answered with status {status}"));
+                }
+                read_settle(status, &answer, &call)
+            }
+            Err(NoAnswer(why)) => {
+                self.note_silence(&why);
+                SettleOutcome::Unclear {
+                    why,
+                    transaction: None,
+                }
+            }
         }
+    }
+
+    async fn supported(&self, timeout: Duration) -> Result<Vec<Kind>, String> {
+        let deadline = Instant::now() + timeout;
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let answer = timeout_at(deadline, self.get_supported())
+                .await
+                .map_err(|_| format!("no answer within {timeout:?}"))??;
+            match answer {
+                Listed::Kinds(kinds) => return Ok(kinds),
+                Listed::Later(asked) => {
+                    let resume = Instant::now() + asked.unwrap_or(pause);
+                    if resume >= deadline {
+                        return Err("it answers 429: too many requests".to_owned());
+                    }
+                    tokio::time::sleep_until(resume).await;
+                    pause = pause.saturating_mul(2);
+                }
+            }
+        }
+    }
+}
+
+/// What `GET /supported` brought.
+enum Listed {
+    Kinds(Vec<Kind>),
+    /// Too many requests; after how long to come again, where it says so.
+    Later(Option<Duration>),
+}
+
+impl HttpFacilitator {
+    fn note_silence(&self, why: &str) {
+        if self.breaker.note_silence(self.clock.uptime()) {
+            tracing::error!(
+                facilitator = self.name,
+                why,
+                "the facilitator is taken to be down; new payments are refused for free, it is asked once a second"
+            );
+        }
+    }
+
+    async fn get_supported(&self) -> Result<Listed, String> {
+        let response = self
+            .request(Method::GET, "supported")
+            .send()
+            .await
+            .map_err(|error| error.without_url().to_string())?;
+        let status = response.status().as_u16();
+        if status == 429 {
+            let asked = response
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()?.parse().ok())
+                .map(Duration::from_secs);
+            return Ok(Listed::Later(asked));
+        }
+        let body = read_bounded(response).await.map_err(|error| error.0)?;
+        if matches!(status, 401 | 403) {
+            return Err(format!(
+                "it answers {status}: it doesn't take the credentials"
+            ));
+        }
+        serde_json::from_slice::<Supported>(&body)
+            .map(|supported| Listed::Kinds(supported.kinds))
+            .map_err(|_| format!("status {status} with a body that lists no kinds"))
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 
+mod breaker;
+pub mod coinbase;
 pub mod http;
 
 /// What verify said.
@@ -59,6 +61,29 @@ pub struct Call<'a> {
     pub payer: Address,
 }
 
+/// What a facilitator says it can settle.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kind {
+    /// The protocol's version, where it says one.
+    #[serde(default)]
+    pub x402_version: Option<u32>,
+    /// The scheme.
+    #[serde(default)]
+    pub scheme: String,
+    /// The network, by its CAIP-2 id or its name of version 1.
+    #[serde(default)]
+    pub network: String,
+}
+
+impl Kind {
+    /// Whether this is the scheme `exact` on `network`.
+    pub fn is_exact_on(&self, network: &crate::networks::Network) -> bool {
+        let named = self.network == network.caip2 || Some(self.network.as_str()) == network.v1_name;
+        self.scheme == crate::x402::wire::SCHEME && named
+    }
+}
+
 /// Who checks payments and moves the money.
 #[async_trait::async_trait]
 pub trait Facilitator: Send + Sync + std::fmt::Debug {
@@ -70,4 +95,10 @@ pub trait Facilitator: Send + Sync + std::fmt::Debug {
 
     /// Asks to move the money. Never repeated without asking the chain first.
     async fn settle(&self, call: Call<'_>, timeout: Duration) -> SettleOutcome;
+
+    /// Asks what it can settle. Moves nothing, and a silence says nothing about payments.
+    ///
+    /// # Errors
+    /// What came instead, for the operator.
+    async fn supported(&self, timeout: Duration) -> Result<Vec<Kind>, String>;
 }

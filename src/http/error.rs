@@ -50,6 +50,8 @@ pub(super) enum ApiError {
     BadPayment(HeaderError),
     /// This server takes no money.
     PaymentsOff,
+    /// Nothing is sold until earlier payments are resolved.
+    SaleStopped,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
     /// It has to come again later.
@@ -93,7 +95,7 @@ pub(super) struct Demand {
     /// A command that shows how to go on.
     pub(super) curl: String,
     /// The network, in the words of versions 1 and 2.
-    pub(super) network: &'static crate::networks::Network,
+    pub(super) network: Option<&'static crate::networks::Network>,
     /// Whether the money is play money.
     pub(super) play_money: bool,
 }
@@ -172,6 +174,10 @@ impl ApiError {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 parts(status, "facilitator_unavailable", NO, Action::Contact)
             }
+            Self::SaleStopped => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                parts(status, "facilitator_unavailable", NO, Action::Retry(30))
+            }
             Self::Upload(error) => upload_parts(error),
             Self::Limited {
                 error,
@@ -223,6 +229,11 @@ impl ApiError {
             Self::PaymentsOff => {
                 "Paid tiers are off on this server: its operator has configured no facilitator. \
                  POST /api/free takes free uploads."
+                    .to_owned()
+            }
+            Self::SaleStopped => {
+                "Payments can't be confirmed just now, so nothing is sold; nothing was charged. Repeat the \
+                 same request in a while. POST /api/free takes free uploads."
                     .to_owned()
             }
             Self::Upload(error) | Self::Undecided(error) => error.to_string(),
@@ -296,10 +307,7 @@ impl ApiError {
         else {
             return None;
         };
-        let network = match version {
-            Version::V1 => demand.network.v1_name.unwrap_or(demand.network.caip2),
-            Version::V2 => demand.network.caip2,
-        };
+        let network = demand.network.map_or("", |network| version.spell(network));
         let answer = SettlementResponse {
             success: false,
             error_reason: Some(reason.clone()),

@@ -12,6 +12,7 @@ use crate::app::Till;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
+use crate::networks::Network;
 use crate::payments::{Body, Evidence, Goods, PayError, Presentation, Sold};
 use crate::secrets::sha256_hex;
 use crate::tiers::Tier;
@@ -172,15 +173,24 @@ impl Counter<'_> {
         if let Err(full) = site.images.has_room() {
             return full.into();
         }
+        if self.till.payments.is_sale_stopped() {
+            return ApiError::SaleStopped;
+        }
         let price = self.tier.price.to_decimal_usd();
         let message = format!(
             "This costs {price} USDC: {}. Pay by x402 and repeat the request.",
             self.tier.describe()
         );
-        ApiError::PaymentRequired(self.demand("Payment required", message))
+        ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
 
-    fn demand(&self, reason: &str, message: String) -> Box<Demand> {
+    /// A challenge, and the words around it. `network` is the one that was paid on, where one was.
+    fn demand(
+        &self,
+        reason: &str,
+        message: String,
+        network: Option<&'static Network>,
+    ) -> Box<Demand> {
         let url = self.till.shop.url(&self.path);
         Box::new(Demand {
             challenge: self
@@ -190,7 +200,7 @@ impl Counter<'_> {
             message,
             curl: format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'"),
             url,
-            network: self.till.shop.network(),
+            network: network.or_else(|| self.till.shop.networks().first().copied()),
             play_money: self.till.shop.is_play_money(),
         })
     }
@@ -214,7 +224,7 @@ impl Counter<'_> {
     }
 
     async fn sell(self, site: &Site, presentation: Presentation) -> Result<HttpResponse, ApiError> {
-        let version = presentation.header.version;
+        let (version, network) = (presentation.header.version, presentation.header.network);
         match self.till.payments.present(presentation).await {
             Ok(sold) => Ok(answer(site, sold)),
             Err(error) => {
@@ -222,7 +232,7 @@ impl Counter<'_> {
                     PayError::Invalid { reason } | PayError::Failed { reason } => reason.clone(),
                     _ => String::new(),
                 };
-                let demand = self.demand(&reason, String::new());
+                let demand = self.demand(&reason, String::new(), network);
                 Err(ApiError::Pay {
                     error,
                     demand,

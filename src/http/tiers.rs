@@ -23,9 +23,19 @@ pub(super) async fn table(site: Site) -> HttpResponse {
         .map(|tier| row(&site, tier, default.as_ref() == Some(&tier.name)))
         .collect();
     let payments = site.till.as_ref().map(|till| {
+        let networks: Vec<Value> = till
+            .shop
+            .networks()
+            .iter()
+            .map(|network| {
+                json!({"network": network.caip2, "asset": network.usdc.to_checksum(None)})
+            })
+            .collect();
+        let first = till.shop.networks().first();
         json!({
-            "network": till.shop.network().caip2,
-            "asset": till.shop.network().usdc.to_checksum(None),
+            "network": first.map(|network| network.caip2),
+            "asset": first.map(|network| network.usdc.to_checksum(None)),
+            "networks": networks,
             "payTo": till.shop.pay_to().to_checksum(None),
             "playMoney": till.shop.is_play_money(),
         })

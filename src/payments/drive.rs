@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments, Presentation, Visit};
-use crate::chain::{Query, Verdict, judge};
+use crate::chain::{ChainError, Query, Verdict, judge};
 use crate::clock::{Clock, Timestamp};
 use crate::db::payments::{self as rows, Binding, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::db::{Db, DbError};
@@ -30,6 +30,8 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Why nothing can be asked about a payment whose network was taken out of the configuration.
+const NO_RAIL: &str = "its network is not configured any more";
 /// How often a proof is carried to a row that others move at the same time.
 const SETTLE_TRIES: u32 = 20;
 
@@ -92,10 +94,15 @@ impl Payments {
             return Ok(());
         }
         kill_point!("verify.call.before");
-        let outcome = self
-            .facilitator
-            .verify(call(&row), self.settings.timeout)
-            .await;
+        let outcome = match self.rail(&row) {
+            Some(rail) => {
+                let verifying = rail.facilitator.verify(call(&row), self.settings.timeout);
+                verifying.await
+            }
+            None => VerifyOutcome::NoAnswer {
+                why: NO_RAIL.to_owned(),
+            },
+        };
         kill_point!("verify.call.after");
         match outcome {
             VerifyOutcome::NoAnswer { why } => {
@@ -265,7 +272,10 @@ impl Payments {
     /// have it from there, and driving it would prove nothing.
     async fn is_published(&self, row: &Payment) -> Result<bool, PayError> {
         let authorization = &row.authorization;
-        let funds = self.chain.funds(authorization.from, authorization.nonce);
+        let Some(rail) = self.rail(row) else {
+            return Err(PayError::Unavailable);
+        };
+        let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
             PayError::Unavailable
@@ -349,7 +359,7 @@ impl Payments {
         let (decided, wait) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             kill_point!("settle.call.before");
-            let mut settling = std::pin::pin!(payments.facilitator.settle(call(&row), SETTLE_LIFE));
+            let mut settling = std::pin::pin!(payments.call_settle(&row));
             let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
             if let Ok(outcome) = in_time {
                 kill_point!("settle.call.after");
@@ -482,7 +492,7 @@ impl Payments {
         let again = row.clone();
         let mut task = tokio::spawn(async move {
             kill_point!("settle.again.before");
-            let outcome = payments.facilitator.settle(call(&again), SETTLE_LIFE).await;
+            let outcome = payments.call_settle(&again).await;
             kill_point!("settle.again.after");
             payments.record_late(&again, outcome).await;
         });
@@ -495,11 +505,24 @@ impl Payments {
         Ok(())
     }
 
+    async fn call_settle(&self, row: &Payment) -> SettleOutcome {
+        match self.rail(row) {
+            Some(rail) => rail.facilitator.settle(call(row), SETTLE_LIFE).await,
+            None => SettleOutcome::Unclear {
+                why: NO_RAIL.to_owned(),
+                transaction: None,
+            },
+        }
+    }
+
     /// What the chain says; `None` when it doesn't answer.
     async fn verdict(&self, row: &Payment) -> Option<Verdict> {
         let query = Query::about(row);
         kill_point!("chain.evidence.before");
-        let evidence = self.chain.evidence(&query).await;
+        let evidence = match self.rail(row) {
+            Some(rail) => rail.chain.evidence(&query).await,
+            None => Err(ChainError(NO_RAIL.to_owned())),
+        };
         kill_point!("chain.evidence.after");
         match evidence {
             Ok(evidence) => Some(judge(&query, &evidence)),

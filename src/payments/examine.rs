@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 
+use super::rails::Rail;
 use super::shop::Shop;
 use super::{PayError, Payments, Presentation, Visit};
 use crate::chain::{Block, Query, Verdict, judge};
@@ -53,6 +54,9 @@ impl Payments {
             visit.is_owner = true;
             return Ok(());
         }
+        if self.is_sale_stopped() {
+            return Err(PayError::Unavailable);
+        }
         let terms = self.match_offer(presentation).await?;
         check_authorization(presentation, &terms, self.clock.now())?;
         check_body(presentation, &terms)?;
@@ -63,13 +67,14 @@ impl Payments {
         else {
             return Ok(());
         };
+        let name = self.rail_of(&terms)?.facilitator.name();
         let row = self.draft(presentation, terms, head, known.as_ref());
         kill_point!("payment.insert.before");
         let inserted = match &known {
-            None => rows::insert(&self.db, &row, self.facilitator.name()).await?,
+            None => rows::insert(&self.db, &row, name).await?,
             Some(known) => match transition(known.state, Event::PresentedAgain) {
                 Some(step) => {
-                    let (name, now) = (self.facilitator.name(), self.clock.now());
+                    let now = self.clock.now();
                     rows::restart(&self.db, step, known.attempt, &row, name, now).await?
                 }
                 None => false,
@@ -85,6 +90,16 @@ impl Payments {
             self.images.discard(&image).await;
         }
         self.drive_received(row, presentation, visit).await
+    }
+
+    /// What payments on these terms run on. An offer of another time may name a network that isn't
+    /// taken any more.
+    fn rail_of(&self, terms: &Terms) -> Result<&Rail, PayError> {
+        self.rails
+            .find(terms.offer.network)
+            .ok_or_else(|| PayError::Invalid {
+                reason: reasons::NO_MATCH.to_owned(),
+            })
     }
 
     /// The terms whose offer was accepted: today's, or one that was made a moment ago.
@@ -104,8 +119,7 @@ impl Payments {
         if !resource_fits {
             return invalid(reasons::RESOURCE);
         }
-        let current = self.shop.terms(&presentation.product);
-        let mut known: Vec<Terms> = current.into_iter().collect();
+        let mut known = self.shop.terms(&presentation.product);
         let exact = |terms: &Terms| {
             fits(terms) && terms.offer.amount.as_u256() == header.authorization.value
         };
@@ -168,6 +182,7 @@ impl Payments {
         let authorization = &presentation.header.authorization;
         kill_point!("chain.funds.before");
         let funds = self
+            .rail_of(terms)?
             .chain
             .funds(authorization.from, authorization.nonce)
             .await;
@@ -211,7 +226,8 @@ impl Payments {
             first_block: first_block(terms, head),
             confirmations: 0,
         };
-        match judge(&query, &self.chain.evidence(&query).await.ok()?) {
+        let rail = self.rail_of(terms).ok()?;
+        match judge(&query, &rail.chain.evidence(&query).await.ok()?) {
             Verdict::Paid(_) => Some(true),
             Verdict::Void(_) => Some(false),
             Verdict::Unused | Verdict::Unclear => None,

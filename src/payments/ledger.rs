@@ -11,6 +11,7 @@ use crate::db::audit::{self, Finding, TokenRow};
 use crate::db::{Db, DbError, retention};
 use crate::model::payment::{Payment, PaymentId, transfer_hash};
 use crate::model::token::UploadToken;
+use crate::networks::Network;
 use crate::secrets::SecretKey;
 
 /// What a check found.
@@ -24,13 +25,15 @@ pub struct Report {
     pub settled: usize,
     /// What they come to, in atomic units.
     pub settled_sum: U256,
-    /// What the chain moved to the recipients, when it was asked.
-    pub chain: Option<ChainReport>,
+    /// What each chain moved to the recipients, where it was asked.
+    pub chains: Vec<ChainReport>,
 }
 
 /// What the chain says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ChainReport {
+    /// Whose chain it is.
+    pub network: &'static Network,
     /// The first block that was read.
     pub first_block: u64,
     /// The last block that was read.
@@ -50,22 +53,24 @@ impl Report {
     }
 }
 
-/// Where the chain is read, and who receives.
+/// Where the chain of a network is read, and who receives.
 #[derive(Debug, Clone, Copy)]
 pub struct ChainSide<'a> {
+    /// The network.
+    pub network: &'static Network,
     /// The chain.
     pub chain: &'a dyn Chain,
     /// The recipient that is in force.
     pub pay_to: Address,
-    /// The ledger's first block.
+    /// The ledger's first block there.
     pub first_block: u64,
 }
 
-/// Looks at every rule, and compares the sum with the chain where one is given.
+/// Looks at every rule, and compares the sum with each chain that is given.
 ///
 /// # Errors
 /// When the database or the chain doesn't answer.
-pub async fn check(db: &Db, now: Timestamp, side: Option<ChainSide<'_>>) -> anyhow::Result<Report> {
+pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
         // One more is looked at here, row by row.
@@ -81,9 +86,13 @@ pub async fn check(db: &Db, now: Timestamp, side: Option<ChainSide<'_>>) -> anyh
     report
         .broken
         .extend(settled.iter().filter_map(find_unsigned));
-    if let Some(side) = side {
-        let chain = compare(db, &settled, side, &mut report.broken).await?;
-        report.chain = Some(chain);
+    for side in sides {
+        let there: Vec<&Payment> = settled
+            .iter()
+            .filter(|payment| payment.network() == side.network)
+            .collect();
+        let chain = compare(db, &there, *side, &mut report.broken).await?;
+        report.chains.push(chain);
     }
     Ok(report)
 }
@@ -162,7 +171,7 @@ async fn load_settled(db: &Db) -> Result<Vec<Payment>, DbError> {
 /// Each settled payment has a transfer of its own on the chain; what is left over are orphans.
 async fn compare(
     db: &Db,
-    settled: &[Payment],
+    settled: &[&Payment],
     side: ChainSide<'_>,
     broken: &mut Vec<(&'static str, Finding)>,
 ) -> anyhow::Result<ChainReport> {
@@ -224,6 +233,7 @@ async fn compare(
         }
     }
     Ok(ChainReport {
+        network: side.network,
         erased,
         first_block: side.first_block,
         last_block: head.number,

@@ -6,16 +6,15 @@
 //! them when nobody asks. No HTTP here, and no SQL.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::chain::Chain;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, payments as rows, retention};
-use crate::facilitator::Facilitator;
 use crate::images::{Checked, Images, Refusal, UploadError};
 use crate::model::image::Image;
 use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, transition};
@@ -30,12 +29,14 @@ mod examine;
 mod goods;
 pub mod ledger;
 mod proofs;
+pub mod rails;
 mod reconcile;
 pub mod shop;
 mod standing;
 mod wait;
 
 pub use proofs::Evidence;
+use rails::{Rail, Rails};
 use shop::Shop;
 use standing::{Presented, Standing};
 use wait::{WAIT, Waiters};
@@ -176,13 +177,13 @@ pub struct Payments {
     db: Db,
     key: SecretKey,
     clock: Arc<dyn Clock>,
-    facilitator: Arc<dyn Facilitator>,
-    chain: Arc<dyn Chain>,
+    rails: Rails,
     images: Arc<Images>,
     shop: Arc<Shop>,
     settings: Settings,
     waiters: Waiters,
     changed: Notify,
+    sale_stopped: AtomicBool,
 }
 
 /// The ports that payments reach the world through.
@@ -194,10 +195,8 @@ pub struct Ports {
     pub key: SecretKey,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Who checks and settles.
-    pub facilitator: Arc<dyn Facilitator>,
-    /// Who decides what is unknown.
-    pub chain: Arc<dyn Chain>,
+    /// Who checks, settles, and decides what is unknown, on each network.
+    pub rails: Rails,
     /// Where paid images go.
     pub images: Arc<Images>,
 }
@@ -209,14 +208,20 @@ impl Payments {
             db: ports.db,
             key: ports.key,
             clock: ports.clock,
-            facilitator: ports.facilitator,
-            chain: ports.chain,
+            rails: ports.rails,
             images: ports.images,
             shop,
             settings,
             waiters: Waiters::default(),
             changed: Notify::new(),
+            sale_stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Whether nothing new is sold, since the outcome of too many payments is open. What was paid for is
+    /// given out as ever.
+    pub fn is_sale_stopped(&self) -> bool {
+        self.sale_stopped.load(Ordering::Relaxed)
     }
 
     /// Gives the goods of a payment, exactly once, however often and however late it is presented.
@@ -342,7 +347,7 @@ impl Payments {
     /// is said to be on.
     async fn refuse_erased(&self, presentation: &Presentation) -> Result<(), PayError> {
         let authorization = &presentation.header.authorization;
-        for network in networks::ALL {
+        for network in networks::all() {
             let id = PaymentId::of(network, authorization.from, authorization.nonce);
             if let Some(was_paid) = retention::find_erased(&self.db, &id).await? {
                 return Err(PayError::Known {
@@ -351,6 +356,12 @@ impl Payments {
             }
         }
         Ok(())
+    }
+
+    /// What a payment of the ledger runs on. A server doesn't start while a payment is open on a
+    /// network that it isn't told of, so `None` is for those that are through.
+    fn rail(&self, row: &Payment) -> Option<&Rail> {
+        self.rails.find(row.network())
     }
 
     async fn proves(
@@ -477,10 +488,7 @@ fn receipt(row: &Payment, version: Version) -> SettlementResponse {
             .as_ref()
             .map(B256::to_string)
             .unwrap_or_default(),
-        network: match version {
-            Version::V1 => network.v1_name.unwrap_or(network.caip2).to_owned(),
-            Version::V2 => network.caip2.to_owned(),
-        },
+        network: version.spell(network).to_owned(),
         payer: Some(row.authorization.from.to_checksum(None)),
     }
 }

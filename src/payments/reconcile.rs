@@ -2,6 +2,7 @@
 //! those that were given up are watched until nothing can come of them any more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::examine::WATCH_MARGIN;
@@ -13,6 +14,9 @@ use crate::model::payment::{Event, Payment, PaymentState};
 
 /// Rows that one run takes.
 const BATCH: u32 = 100;
+/// More than so many payments whose outcome is open for longer than [`UNKNOWN_TOO_LONG`] stop the sale.
+const MOST_UNKNOWN: u32 = 20;
+const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -23,6 +27,7 @@ impl Payments {
         if let Err(error) = rows::forget_expired_proofs(&self.db, now).await {
             tracing::warn!(%error, "expired proofs were not forgotten");
         }
+        self.judge_sale(now).await;
         let due = match rows::find_due(&self.db, now, BATCH).await {
             Ok(due) => due,
             Err(error) => {
@@ -33,6 +38,26 @@ impl Payments {
         for row in due {
             if let Err(error) = self.reconcile_one(&row, now).await {
                 tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
+            }
+        }
+    }
+
+    /// Stops the sale while too many outcomes are open, and resumes it. Where that can't be read, nothing
+    /// changes.
+    async fn judge_sale(&self, now: Timestamp) {
+        let since = now.minus(UNKNOWN_TOO_LONG);
+        match rows::count_unknown(&self.db, since, MOST_UNKNOWN + 1).await {
+            Ok(unknown) => {
+                let stopped = unknown > i64::from(MOST_UNKNOWN);
+                if self.sale_stopped.swap(stopped, Ordering::Relaxed) != stopped {
+                    tracing::error!(
+                        stopped,
+                        "the sale stops while more than {MOST_UNKNOWN} payments are unknown for two minutes"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "payments of unknown outcome could not be counted");
             }
         }
     }

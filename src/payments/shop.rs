@@ -25,7 +25,7 @@ pub const RECORD_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Shop {
     tiers: TierTable,
-    network: &'static Network,
+    networks: Vec<&'static Network>,
     pay_to: Address,
     base_url: String,
     play_money: bool,
@@ -33,10 +33,10 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// A shop with these prices, paid on `network` to `pay_to`.
+    /// A shop with these prices, paid to `pay_to` on one of `networks`, best first.
     pub const fn new(
         tiers: TierTable,
-        network: &'static Network,
+        networks: Vec<&'static Network>,
         pay_to: Address,
         base_url: String,
         play_money: bool,
@@ -44,7 +44,7 @@ impl Shop {
     ) -> Self {
         Self {
             tiers,
-            network,
+            networks,
             pay_to,
             base_url,
             play_money,
@@ -62,9 +62,9 @@ impl Shop {
         self.pay_to
     }
 
-    /// The network that payments are made on.
-    pub const fn network(&self) -> &'static Network {
-        self.network
+    /// The networks that payments are made on, best first.
+    pub fn networks(&self) -> &[&'static Network] {
+        &self.networks
     }
 
     /// Whether the money is play money.
@@ -77,23 +77,28 @@ impl Shop {
         format!("{}{path}", self.base_url)
     }
 
-    /// The terms on which a product is sold today; `None` when it isn't.
-    pub fn terms(&self, product: &Product) -> Option<Terms> {
-        let tier = self
+    /// The terms on which a product is sold today, one for each network; none when it isn't sold.
+    pub fn terms(&self, product: &Product) -> Vec<Terms> {
+        let sold = self
             .tiers
             .find(&product.tier)
-            .filter(|tier| !tier.price.is_zero())?;
-        Some(Terms {
+            .filter(|tier| !tier.price.is_zero())
+            .and_then(|tier| Some((tier, tier.price.checked_mul(u64::from(product.uses))?)));
+        let Some((tier, amount)) = sold else {
+            return Vec::new();
+        };
+        let on = |network: &&'static Network| Terms {
             offer: Offer {
-                network: self.network,
-                amount: tier.price.checked_mul(u64::from(product.uses))?,
+                network,
+                amount,
                 pay_to: self.pay_to,
                 max_timeout_seconds: MAX_TIMEOUT_SECONDS,
             },
             keep: tier.keep,
             max_bytes: tier.max_bytes,
             confirmations: tier.confirmations,
-        })
+        };
+        self.networks.iter().map(on).collect()
     }
 
     /// The terms on which a product was offered a moment ago, here or on another replica.
@@ -164,7 +169,7 @@ impl Shop {
     /// [`DbError`].
     pub async fn record_offers(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
         for product in self.products() {
-            if let Some(terms) = self.terms(&product) {
+            for terms in self.terms(&product) {
                 offers::record(db, &product, &terms, now).await?;
             }
         }

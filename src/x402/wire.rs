@@ -23,6 +23,14 @@ pub enum Version {
 }
 
 impl Version {
+    /// The network as this version writes it; by its CAIP-2 id where version 1 has no name for it.
+    pub fn spell(self, network: &Network) -> &'static str {
+        match self {
+            Self::V1 => network.v1_name.unwrap_or(network.caip2),
+            Self::V2 => network.caip2,
+        }
+    }
+
     /// The number in `x402Version`.
     pub const fn number(self) -> u8 {
         match self {

@@ -606,16 +606,7 @@ async fn without_the_node_nothing_new_is_sold_and_nothing_open_is_decided() {
 #[tokio::test]
 async fn a_node_that_lags_or_shows_a_part_decides_nothing() {
     let app = TestApp::spawn().await;
-    let head = app
-        .app
-        .till
-        .as_ref()
-        .unwrap()
-        .chain
-        .head()
-        .await
-        .unwrap()
-        .number;
+    let head = app.chain_head().await;
     let faults = [
         (
             "stale",
@@ -663,16 +654,7 @@ async fn a_node_that_lags_or_shows_a_part_decides_nothing() {
 #[tokio::test]
 async fn at_first_sight_a_clock_of_the_node_or_an_old_head_changes_nothing() {
     let app = TestApp::spawn().await;
-    let head = app
-        .app
-        .till
-        .as_ref()
-        .unwrap()
-        .chain
-        .head()
-        .await
-        .unwrap()
-        .number;
+    let head = app.chain_head().await;
     app.advance(SOON);
     let faults = [
         NodeFault {
@@ -885,10 +867,10 @@ async fn a_transfer_before_first_sight_is_no_purchase_and_is_listed_as_an_orphan
         (app.facilitator.all_calls(), app.state_of(&payment).await),
         (0, None)
     );
-    let report = app.check_ledger().await;
+    let mut report = app.check_ledger().await;
     let orphans: Vec<_> = report
-        .chain
-        .unwrap()
+        .chains
+        .remove(0)
         .orphans
         .iter()
         .map(|orphan| orphan.transaction)
@@ -968,16 +950,7 @@ async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
     let refusal = json!({"isValid": false, "invalidReason": "invalid_payload"}).to_string();
     app.facilitator.next("verify", Fault::Instead(200, refusal));
     assert_eq!(app.pay(&cheap).await.verdict(), invalid());
-    let old = app
-        .app
-        .till
-        .as_ref()
-        .unwrap()
-        .chain
-        .head()
-        .await
-        .unwrap()
-        .number;
+    let old = app.chain_head().await;
     app.advance(SOON);
     app.chain
         .execute(&cheap.authorization, &cheap.signature)

@@ -258,7 +258,7 @@ impl Play {
         match kind {
             NodeKind::Down => fault.down = true,
             NodeKind::WithoutLogs => fault.without_logs = true,
-            NodeKind::Stale => fault.stale_at = Some(self.report().await.chain.unwrap().last_block),
+            NodeKind::Stale => fault.stale_at = Some(self.report().await.chains[0].last_block),
         }
         self.app.node.node(fault);
     }
@@ -405,14 +405,16 @@ impl Play {
     /// `pixtoll ledger check` with a node that doesn't lie.
     async fn report(&self) -> Report {
         let till = self.app.app.till.as_ref().unwrap();
-        let chain = RpcChain::new(till.shop.network(), self.app.honest_node()).unwrap();
+        let network = till.shop.networks()[0];
+        let chain = RpcChain::new(network, self.app.honest_node()).unwrap();
         let side = ChainSide {
+            network,
             chain: &chain,
             pay_to: till.shop.pay_to(),
             first_block: 0,
         };
         let now = pixtoll::clock::Clock::now(&self.app.clock);
-        check(self.app.db(), now, Some(side)).await.unwrap()
+        check(self.app.db(), now, &[side]).await.unwrap()
     }
 
     async fn assert_balanced(&self) -> Result<(), TestCaseError> {
@@ -424,7 +426,7 @@ impl Play {
             .filter(|(rule, _)| *rule != "nothing is stuck beyond its deadline")
             .collect();
         prop_assert!(broken.is_empty(), "the ledger does not balance: {broken:?}");
-        let chain = report.chain.unwrap();
+        let chain = &report.chains[0];
         let orphans = chain
             .orphans
             .iter()

@@ -14,6 +14,7 @@
 
 mod architecture;
 mod cleaning;
+mod coinbase;
 mod contract_db;
 mod faults;
 mod histories;

@@ -383,7 +383,14 @@ async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_tim
         tier: "year".to_owned(),
         uses: 1,
     };
-    let mut terms = app.app.till.as_ref().unwrap().shop.terms(&product).unwrap();
+    let mut terms = app
+        .app
+        .till
+        .as_ref()
+        .unwrap()
+        .shop
+        .terms(&product)
+        .remove(0);
     terms.offer.amount = AtomicAmount::from_units(5_000);
     offers::record(app.db(), &product, &terms, app.clock.now())
         .await

@@ -2,6 +2,7 @@
 //! working directory.
 
 mod payments;
+mod rails;
 mod tiers;
 
 use super::*;
@@ -157,13 +158,13 @@ fn a_recipient_and_a_facilitator_take_real_money_on_base() {
     assert!(config.sandbox.is_none());
     let payments = config.payments.unwrap();
     let url = "https://facilitator.example.com/x402".to_owned();
-    assert_eq!(payments.facilitator, FacilitatorChoice::Url(url));
-    assert_eq!(payments.network, &networks::BASE);
+    let base = NetworkConfig {
+        network: &networks::BASE,
+        facilitator: FacilitatorChoice::Url { url, bearer: None },
+        rpc_url: Some("https://mainnet.base.org".to_owned()),
+    };
+    assert_eq!(payments.networks, [base]);
     assert_eq!(payments.pay_to.unwrap().to_checksum(None), PAY_TO);
-    assert_eq!(
-        payments.rpc_url.as_deref(),
-        Some("https://mainnet.base.org")
-    );
     assert_eq!(payments.timeout, Duration::from_secs(15));
 }
 
@@ -394,8 +395,11 @@ fn a_secret_key_comes_from_the_file_the_environment_or_a_file_of_its_own() {
 }
 
 #[test]
-fn a_coinbase_secret_given_twice_is_refused_before_it_is_built() {
-    let examined = of("[payments]\ncdp_key_secret = 'a'\ncdp_key_secret_file = 'b'");
+fn a_coinbase_secret_given_twice_is_refused() {
+    let examined = of(&format!(
+        "[payments]\ncdp_key_id = 'a'\ncdp_key_secret = '{}'\ncdp_key_secret_file = 'b'",
+        rails::CDP_SECRET
+    ));
     assert_refused(&examined, "payments.cdp_key_secret_file", "is set beside");
 }
 
@@ -507,9 +511,6 @@ fn what_is_not_built_yet_is_accepted_with_a_warning() {
         [images]
         cache_bytes = '256 MiB'
         min_free = 1073741824
-        [payments]
-        cdp_key_id = 'a'
-        cdp_key_secret_file = '/nowhere'
         [limits]
         free_per_day = 1000
         free_per_address_per_hour = 50
@@ -519,7 +520,7 @@ fn what_is_not_built_yet_is_accepted_with_a_warning() {
     ");
     assert_eq!(
         examined.warnings.len(),
-        3 + 1 + 1,
+        1 + 1 + 1,
         "each key, operator, facilitator"
     );
     assert_warned(&examined, "images.cache_bytes", "not built yet");
@@ -624,9 +625,6 @@ clean = true
 min_free = \"1024 MiB\"
 
 [payments]
-facilitator = \"url\"
-facilitator_url = \"https://facilitator.example.com/x402\"
-rpc_url = \"https://sepolia.base.org\"
 networks = [\"base-sepolia\"]
 pay_to = \"0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A\"
 # one pay_to belongs to one deployment: two can't tell their payments apart
@@ -656,4 +654,12 @@ confirmations = 0
 default = true
 ";
     assert!(tiers.contains(year), "{tiers}");
+    let network = "
+[[networks]]
+id = \"base-sepolia\"
+facilitator = \"url\"
+facilitator_url = \"https://facilitator.example.com/x402\"
+rpc_url = \"https://sepolia.base.org\"
+";
+    assert!(tiers.ends_with(network), "{tiers}");
 }

@@ -375,20 +375,24 @@ impl TestApp {
     /// `pixtoll ledger check`, with the chain.
     pub(crate) async fn check_ledger(&self) -> Report {
         let till = self.app.till.as_ref().unwrap();
-        let side = ChainSide {
-            chain: &*till.chain,
-            pay_to: till.shop.pay_to(),
-            first_block: 0,
-        };
-        check(self.db(), self.clock.now(), Some(side))
-            .await
-            .unwrap()
+        let sides: Vec<ChainSide<'_>> = till
+            .rails
+            .iter()
+            .map(|rail| ChainSide {
+                network: rail.network,
+                chain: &*rail.chain,
+                pay_to: till.shop.pay_to(),
+                first_block: 0,
+            })
+            .collect();
+        check(self.db(), self.clock.now(), &sides).await.unwrap()
     }
 
     /// The newest block, as the node shows it.
     pub(crate) async fn chain_head(&self) -> u64 {
         let till = self.app.till.as_ref().unwrap();
-        till.chain.head().await.unwrap().number
+        let rail = till.rails.iter().next().unwrap();
+        rail.chain.head().await.unwrap().number
     }
 
     /// Where the chain's node is read without the proxy before it.
@@ -424,7 +428,7 @@ impl Drop for TestApp {
                 .unwrap();
             runtime.block_on(async move {
                 let db = database::open(&url).await;
-                let report = check(&db, now, None).await.unwrap();
+                let report = check(&db, now, &[]).await.unwrap();
                 db.close().await;
                 report
             })

@@ -1,0 +1,83 @@
+//! The circuit breaker in front of verify: a facilitator that is down is not asked by every payment, each
+//! of which would wait for nothing (payments.md, "Facilitators"). Settle and whoever asks the chain are
+//! never held up by it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// So many calls in a row without an answer mean that it is down.
+const FAILURES: u32 = 10;
+/// How often it is asked while it is down.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a facilitator is taken to be down.
+#[derive(Debug, Default)]
+pub(super) struct Breaker(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    next_probe: Option<Duration>,
+}
+
+impl Breaker {
+    /// Whether a call may be made at `now`, which is an uptime. While it is down, the first to ask in each second is the
+    /// probe.
+    pub(super) fn may_call(&self, now: Duration) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.next_probe {
+            None => true,
+            Some(next) if now >= next => {
+                state.next_probe = Some(now + PROBE_EVERY);
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// It answered, whatever it said: it is up.
+    pub(super) fn note_answer(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State::default();
+    }
+
+    /// A call brought no answer. `true`: this was the one after which it is taken to be down.
+    pub(super) fn note_silence(&self, now: Duration) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failures = state.failures.saturating_add(1);
+        if state.failures < FAILURES {
+            return false;
+        }
+        let opened = state.next_probe.is_none();
+        state.next_probe = Some(now + PROBE_EVERY);
+        opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_silences_in_a_row_leave_one_call_a_second() {
+        let breaker = Breaker::default();
+        let start = Duration::from_hours(1);
+        let after = |millis| start + Duration::from_millis(millis);
+        for _ in 0..9 {
+            assert!(!breaker.note_silence(start));
+        }
+        breaker.note_answer();
+        for _ in 0..9 {
+            assert!(!breaker.note_silence(start) && breaker.may_call(start));
+        }
+        assert!(breaker.note_silence(start), "the tenth in a row");
+        assert!(!breaker.may_call(after(999)));
+        assert!(breaker.may_call(after(1000)), "the probe");
+        assert!(!breaker.may_call(after(1001)), "one alone");
+        assert!(!breaker.note_silence(after(1500)), "it was down already");
+        assert!(!breaker.may_call(after(2000)));
+        assert!(breaker.may_call(after(2500)));
+        breaker.note_answer();
+        assert!(breaker.may_call(after(2501)) && breaker.may_call(after(2502)));
+    }
+}

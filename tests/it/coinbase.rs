@@ -1,0 +1,416 @@
+//! Coinbase's facilitator as our client meets it: a server that checks each JWT to the byte with keys and
+//! code of its own, and answers in Coinbase's ways (x402.md, section 6).
+
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use alloy_primitives::{Address, B256};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use p256::ecdsa::signature::Verifier as _;
+use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+use pixtoll::clock::{Clock, ManualClock, Timestamp};
+use pixtoll::facilitator::coinbase::CdpKey;
+use pixtoll::facilitator::http::{Credentials, HttpFacilitator};
+use pixtoll::facilitator::{Call, Facilitator, SettleOutcome, VerifyOutcome};
+use pixtoll::networks;
+use pixtoll::random::Randomness;
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::{Value, json};
+
+use crate::support::install_tls;
+
+const ID: &str = "organizations/an-org/apiKeys/a-key";
+const NOW: i64 = 1_800_000_000;
+const WAIT: Duration = Duration::from_secs(20);
+const PAYER: Address = Address::repeat_byte(0x11);
+const HASH: B256 = B256::repeat_byte(0xcd);
+
+/// The keys of a test, which everybody knows: RFC 8032, section 7.1, test 1, and the number one.
+enum Key {
+    Ed25519,
+    P256,
+}
+
+const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+impl Key {
+    fn p256() -> p256::SecretKey {
+        let mut bytes = [0; 32];
+        bytes[31] = 1;
+        p256::SecretKey::from_slice(&bytes).unwrap()
+    }
+
+    fn secret(&self) -> String {
+        match self {
+            Self::Ed25519 => STANDARD.encode(hex::decode(format!("{SEED}{PUBLIC}")).unwrap()),
+            Self::P256 => Self::p256()
+                .to_pkcs8_pem(LineEnding::LF)
+                .unwrap()
+                .to_string(),
+        }
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Ed25519 => "EdDSA",
+            Self::P256 => "ES256",
+        }
+    }
+
+    fn verify(&self, signed: &str, signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519 => UnparsedPublicKey::new(&ED25519, hex::decode(PUBLIC).unwrap())
+                .verify(signed.as_bytes(), signature)
+                .is_ok(),
+            Self::P256 => {
+                let key = p256::ecdsa::SigningKey::from(Self::p256());
+                p256::ecdsa::Signature::from_slice(signature)
+                    .is_ok_and(|it| key.verifying_key().verify(signed.as_bytes(), &it).is_ok())
+            }
+        }
+    }
+}
+
+/// What the server answers next, whatever is asked.
+enum Next {
+    Says(u16, String),
+    /// Come again after so many seconds.
+    TooMany(Option<&'static str>),
+    /// Nothing, for as long as anybody waits.
+    Silence,
+}
+
+#[derive(Default)]
+struct Seen {
+    answers: VecDeque<Next>,
+    tokens: Vec<String>,
+    /// What was wrong with a request; empty in the end.
+    wrong: Vec<String>,
+}
+
+/// A facilitator that is Coinbase in all but money.
+struct Cdp {
+    key: Key,
+    host: String,
+    clock: ManualClock,
+    seen: Mutex<Seen>,
+}
+
+impl Cdp {
+    fn start(key: Key) -> (Arc<Self>, HttpFacilitator) {
+        install_tls();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let cdp = Arc::new(Self {
+            key,
+            host,
+            clock: ManualClock::at(Timestamp::from_seconds(NOW)),
+            seen: Mutex::default(),
+        });
+        let shared = web::Data::from(Arc::clone(&cdp));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .default_service(web::to(answer))
+        })
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+        tokio::spawn(server);
+        let credentials = Credentials::Cdp {
+            key: Arc::new(CdpKey::parse(ID, &cdp.key.secret()).unwrap()),
+            randomness: Randomness::system(),
+        };
+        let url = format!("http://{}/platform/v2/x402", cdp.host);
+        let client =
+            HttpFacilitator::new("coinbase", &url, credentials, Arc::new(cdp.clock.clone()))
+                .unwrap();
+        (cdp, client)
+    }
+
+    fn next(&self, answers: impl IntoIterator<Item = Next>) {
+        self.seen.lock().unwrap().answers.extend(answers);
+    }
+
+    /// Every request so far was as Coinbase wants it; how many there were.
+    fn all_fine(&self) -> usize {
+        let seen = self.seen.lock().unwrap();
+        assert_eq!(seen.wrong, [""; 0]);
+        let mut tokens = seen.tokens.clone();
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), seen.tokens.len(), "a token came twice");
+        tokens.len()
+    }
+
+    /// What is wrong with a token, by the words of the reference.
+    fn judge(&self, token: &str, method: &str, path: &str) -> Result<(), String> {
+        let parts: Vec<&str> = token.split('.').collect();
+        let [header, claims, signature] = parts.as_slice() else {
+            return Err(format!("{token} has no three parts"));
+        };
+        let decode = |part: &str| {
+            URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|error| error.to_string())
+        };
+        let json = |part: &str| -> Result<Value, String> {
+            serde_json::from_slice(&decode(part)?).map_err(|error| error.to_string())
+        };
+        let (header_json, claims_json) = (json(header)?, json(claims)?);
+        let nonce = header_json["nonce"].as_str().unwrap_or_default();
+        if nonce.len() != 32
+            || !nonce
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Err(format!("its nonce is {nonce}"));
+        }
+        let wanted = json!({"alg": self.key.algorithm(), "kid": ID, "typ": "JWT", "nonce": nonce});
+        if header_json != wanted {
+            return Err(format!("its header is {header_json}"));
+        }
+        let now = self.clock.now().seconds();
+        let wanted = json!({
+            "sub": ID, "iss": "cdp", "uris": [format!("{method} {}{path}", self.host)],
+            "iat": now, "nbf": now, "exp": now + 120,
+        });
+        if claims_json != wanted {
+            return Err(format!("its claims are {claims_json}"));
+        }
+        if self
+            .key
+            .verify(&format!("{header}.{claims}"), &decode(signature)?)
+        {
+            Ok(())
+        } else {
+            Err("its signature is wrong".to_owned())
+        }
+    }
+}
+
+async fn answer(request: HttpRequest, cdp: web::Data<Cdp>) -> HttpResponse {
+    let (method, path) = (request.method().as_str(), request.path());
+    let shown = request.headers().get_all(AUTHORIZATION).collect::<Vec<_>>();
+    let token = match shown.as_slice() {
+        [one] => one
+            .to_str()
+            .unwrap()
+            .strip_prefix("Bearer ")
+            .unwrap_or_default(),
+        _ => "",
+    };
+    let next = {
+        let mut seen = cdp.seen.lock().unwrap();
+        seen.tokens.push(token.to_owned());
+        if let Err(wrong) = cdp.judge(token, method, path) {
+            seen.wrong.push(format!("{method} {path}: {wrong}"));
+        }
+        seen.answers.pop_front()
+    };
+    match next {
+        Some(Next::Says(status, body)) => {
+            HttpResponse::build(StatusCode::from_u16(status).unwrap())
+                .content_type("application/json")
+                .body(body)
+        }
+        Some(Next::TooMany(after)) => {
+            let mut answer = HttpResponse::TooManyRequests();
+            if let Some(seconds) = after {
+                answer.insert_header(("retry-after", seconds));
+            }
+            answer.body("slow down")
+        }
+        Some(Next::Silence) => std::future::pending().await,
+        None => HttpResponse::NotFound().finish(),
+    }
+}
+
+const fn call() -> Call<'static> {
+    Call {
+        body: r#"{"x402Version":2}"#,
+        network: &networks::BASE,
+        payer: PAYER,
+    }
+}
+
+fn says(status: u16, body: &Value) -> Next {
+    Next::Says(status, body.to_string())
+}
+
+#[tokio::test]
+async fn each_request_has_a_token_of_its_own_in_both_algorithms() {
+    for key in [Key::Ed25519, Key::P256] {
+        let (cdp, client) = Cdp::start(key);
+        let settled =
+            json!({"success": true, "transaction": HASH, "network": "base", "payer": PAYER});
+        let kinds = json!({"kinds": [
+            {"x402Version": 1, "scheme": "exact", "network": "base"},
+            {"x402Version": 2, "scheme": "exact", "network": "eip155:8453", "extra": {"a": 1}},
+        ], "extensions": ["bazaar"], "signers": {}});
+        cdp.next([
+            says(200, &json!({"isValid": true, "payer": PAYER})),
+            says(200, &json!({"isValid": true, "payer": PAYER})),
+            says(200, &settled),
+            says(200, &kinds),
+        ]);
+        for _ in 0..2 {
+            let verdict = client.verify(call(), WAIT).await;
+            assert_eq!(verdict, VerifyOutcome::Valid { payer: Some(PAYER) });
+        }
+        let outcome = client.settle(call(), WAIT).await;
+        assert_eq!(outcome, SettleOutcome::Success { transaction: HASH });
+        let kinds = client.supported(WAIT).await.unwrap();
+        assert!(kinds.iter().all(|kind| kind.is_exact_on(&networks::BASE)));
+        assert!(
+            !kinds
+                .iter()
+                .any(|kind| kind.is_exact_on(&networks::BASE_SEPOLIA))
+        );
+        assert_eq!(cdp.all_fine(), 4);
+    }
+}
+
+#[tokio::test]
+async fn the_judge_of_these_tests_sees_a_wrong_token() {
+    let (cdp, _) = Cdp::start(Key::Ed25519);
+    let key = CdpKey::parse(ID, &Key::Ed25519.secret()).unwrap();
+    let path = "/platform/v2/x402/verify";
+    let target = format!("{}{path}", cdp.host);
+    let token = |method: &str, target: &str, second: i64| {
+        key.token(method, target, Timestamp::from_seconds(second), [7; 16])
+    };
+    assert_eq!(
+        cdp.judge(&token("POST", &target, NOW), "POST", path),
+        Ok(())
+    );
+    let other = CdpKey::parse(ID, &Key::P256.secret()).unwrap();
+    for wrong in [
+        token("GET", &target, NOW),
+        token("POST", &cdp.host, NOW),
+        token("POST", &target, NOW + 1),
+        format!("{}x", token("POST", &target, NOW)),
+        other.token("POST", &target, Timestamp::from_seconds(NOW), [7; 16]),
+    ] {
+        assert!(cdp.judge(&wrong, "POST", path).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
+    let (cdp, client) = Cdp::start(Key::Ed25519);
+    let refusal = json!({"isValid": false, "invalidReason": "insufficient_funds"});
+    cdp.next([says(400, &refusal)]);
+    let refused = VerifyOutcome::Invalid {
+        reason: "insufficient_funds".to_owned(),
+    };
+    assert_eq!(client.verify(call(), WAIT).await, refused);
+    // Without transaction and network, as Coinbase leaves them out.
+    let refusal = json!({"success": false, "errorReason": "insufficient_funds"});
+    cdp.next([says(400, &refusal)]);
+    let refused = SettleOutcome::Refused {
+        reason: "insufficient_funds".to_owned(),
+    };
+    assert_eq!(client.settle(call(), WAIT).await, refused);
+    let silent: [fn() -> Next; 6] = [
+        || Next::Says(401, "Unauthorized".to_owned()),
+        || Next::TooMany(Some("1")),
+        || Next::Says(500, String::new()),
+        || {
+            says(
+                503,
+                &json!({"success": false, "isValid": false, "errorReason": "insufficient_funds"}),
+            )
+        },
+        || Next::Says(502, "<html>bad gateway</html>".to_owned()),
+        || {
+            says(
+                400,
+                &json!({"errorType": "invalid_request", "errorMessage": "no"}),
+            )
+        },
+    ];
+    for next in silent {
+        // Verify is asked twice, settle never.
+        cdp.next([next(), next()]);
+        let verdict = client.verify(call(), WAIT).await;
+        assert!(
+            matches!(verdict, VerifyOutcome::NoAnswer { .. }),
+            "{verdict:?}"
+        );
+        cdp.next([next()]);
+        let outcome = client.settle(call(), WAIT).await;
+        assert!(
+            matches!(
+                outcome,
+                SettleOutcome::Unclear {
+                    transaction: None,
+                    ..
+                }
+            ),
+            "{outcome:?}"
+        );
+        // An answer between two silences: it is not taken to be down.
+        cdp.next([says(200, &json!({"isValid": true}))]);
+        client.verify(call(), WAIT).await;
+    }
+    cdp.next([Next::Silence]);
+    let short = Duration::from_millis(200);
+    let outcome = client.settle(call(), short).await;
+    assert!(
+        matches!(outcome, SettleOutcome::Unclear { .. }),
+        "{outcome:?}"
+    );
+    cdp.all_fine();
+}
+
+#[tokio::test]
+async fn a_facilitator_that_is_down_is_asked_once_a_second_and_settle_is_never_held_up() {
+    let (cdp, client) = Cdp::start(Key::Ed25519);
+    cdp.next((0..10).map(|_| Next::Says(500, String::new())));
+    for _ in 0..5 {
+        client.verify(call(), WAIT).await;
+    }
+    assert_eq!(cdp.all_fine(), 10, "each is asked twice");
+    let verdict = client.verify(call(), WAIT).await;
+    assert!(matches!(verdict, VerifyOutcome::NoAnswer { .. }));
+    assert_eq!(cdp.all_fine(), 10, "it is taken to be down");
+    cdp.next([Next::Says(500, String::new())]);
+    client.settle(call(), WAIT).await;
+    assert_eq!(cdp.all_fine(), 11);
+    // The judge knows the time to the second; the breaker goes by the uptime.
+    cdp.clock.advance(Duration::from_secs(1));
+    cdp.next([
+        says(200, &json!({"isValid": true})),
+        says(200, &json!({"isValid": true})),
+    ]);
+    for _ in 0..2 {
+        let verdict = client.verify(call(), WAIT).await;
+        assert_eq!(verdict, VerifyOutcome::Valid { payer: None });
+    }
+    assert_eq!(cdp.all_fine(), 13, "one answer, and it is up again");
+}
+
+#[tokio::test]
+async fn what_is_supported_is_asked_again_when_it_says_later() {
+    let (cdp, client) = Cdp::start(Key::P256);
+    let kinds = json!({"kinds": [{"scheme": "exact", "network": "eip155:8453"}]});
+    cdp.next([Next::TooMany(Some("0")), says(200, &kinds)]);
+    assert_eq!(client.supported(WAIT).await.unwrap().len(), 1);
+    cdp.next([Next::TooMany(Some("3600"))]);
+    let why = client.supported(WAIT).await.unwrap_err();
+    assert!(why.contains("429"), "{why}");
+    cdp.next([Next::Says(401, "Unauthorized".to_owned())]);
+    let why = client.supported(WAIT).await.unwrap_err();
+    assert!(why.contains("credentials"), "{why}");
+    cdp.all_fine();
+}
