@@ -143,7 +143,11 @@ impl App {
             Arc::clone(&clock),
             randomness.clone(),
         ));
-        let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
+        let limits = Arc::new(Limits::new(
+            config.limits,
+            Arc::clone(&clock),
+            randomness.clone(),
+        ));
         let mut sandbox = None;
         let till = match &config.payments {
             None => None,
@@ -156,6 +160,7 @@ impl App {
                     clock: &clock,
                     randomness: &randomness,
                     images: &images,
+                    limits: &limits,
                 };
                 Some(open_till(&config, payments, ends, ports).await?)
             }
@@ -166,7 +171,7 @@ impl App {
             randomness,
             db,
             images,
-            limits: Arc::new(limits),
+            limits,
             retention,
             till,
             _lock: lock,
@@ -209,6 +214,7 @@ struct Bench<'a> {
     clock: &'a Arc<dyn Clock>,
     randomness: &'a Randomness,
     images: &'a Arc<Images>,
+    limits: &'a Arc<Limits>,
 }
 
 async fn open_till(
@@ -253,6 +259,7 @@ async fn open_till(
         clock: Arc::clone(bench.clock),
         rails: ends.rails.clone(),
         images: Arc::clone(bench.images),
+        limits: Arc::clone(bench.limits),
     };
     let settings = Settings {
         timeout: payments.timeout,

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod coinbase;
 pub mod config;
 pub mod db;
 pub mod disk;

@@ -79,6 +79,7 @@ struct Counted {
     key: SecretKey,
     free: Rates,
     payments: Rates,
+    unproven: Rates,
     misses: Rates,
     uploads: Uploads,
 }
@@ -146,6 +147,20 @@ impl Limits {
             what: "payments and challenges a minute",
         };
         self.count(address, rate, |counted| &mut counted.payments)
+    }
+
+    /// Counts a payment whose signature proves nothing here: a contract wallet's, or junk. It may cost calls
+    /// to node and facilitator, so a tenth of the payments may be such.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn count_unproven(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: self.settings.payments_per_address_per_minute.div_ceil(10),
+            period: Duration::from_mins(1),
+            what: "payments a minute by contract wallets",
+        };
+        self.count(address, rate, |counted| &mut counted.unproven)
     }
 
     /// Counts a request for an image that isn't there.
@@ -266,6 +281,7 @@ impl Counted {
             key: SecretKey::from_bytes(randomness.bytes::<32>()),
             free: Rates::default(),
             payments: Rates::default(),
+            unproven: Rates::default(),
             misses: Rates::default(),
             uploads: Uploads::default(),
         }

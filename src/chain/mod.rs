@@ -199,6 +199,9 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     /// What a payer has, and whether the nonce is used, at the newest block.
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError>;
 
+    /// Whether `account` is a contract, at the newest block.
+    async fn is_contract(&self, account: Address) -> Result<bool, ChainError>;
+
     /// What the node shows of an authorization.
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
 

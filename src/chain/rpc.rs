@@ -159,6 +159,11 @@ impl RpcChain {
 
 #[async_trait::async_trait]
 impl Chain for RpcChain {
+    async fn is_contract(&self, account: Address) -> Result<bool, ChainError> {
+        let code = self.provider.get_code_at(account).await.map_err(failed)?;
+        Ok(!code.is_empty())
+    }
+
     async fn chain_id(&self) -> Result<u64, ChainError> {
         self.provider.get_chain_id().await.map_err(failed)
     }

@@ -35,7 +35,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use ipnet::IpNet;
 
-use crate::facilitator::coinbase::CdpKey;
+use crate::coinbase::CdpKey;
 use crate::networks::Network;
 use crate::retention::schedule::Schedule;
 use crate::secrets::SecretKey;

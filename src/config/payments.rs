@@ -14,7 +14,7 @@ use super::values::{self, Complaint};
 use super::{
     FacilitatorChoice, NetworkConfig, PaymentsConfig, SandboxConfig, SeparateSandbox, hosts,
 };
-use crate::facilitator::coinbase::{self, CdpKey};
+use crate::coinbase::{self, CdpKey};
 use crate::networks::{self, Network};
 use crate::tiers::TierTable;
 

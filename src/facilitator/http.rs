@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
-use super::coinbase::CdpKey;
 use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
 use crate::clock::Clock;
+use crate::coinbase::CdpKey;
 use crate::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 

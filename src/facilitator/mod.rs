@@ -5,7 +5,6 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 
 mod breaker;
-pub mod coinbase;
 pub mod http;
 
 /// What verify said.

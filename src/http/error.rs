@@ -529,6 +529,7 @@ fn pay_parts(error: &PayError) -> Parts {
         }
         PayError::Gone => parts(StatusCode::NOT_FOUND, "not_found", Some(true), Action::Pay),
         PayError::Upload(error) => upload_parts(error),
+        PayError::Limited(error) => limited_parts(error),
         PayError::Database(_) => parts(
             StatusCode::INTERNAL_SERVER_ERROR,
             "upload_failed",

@@ -220,6 +220,7 @@ impl Counter<'_> {
             resource_url: self.till.shop.url(&self.path),
             header,
             body,
+            client: extract::client_address(request, &site.config.http),
         })
     }
 

@@ -61,6 +61,7 @@ impl Payments {
         check_authorization(presentation, &terms, self.clock.now())?;
         check_body(presentation, &terms)?;
         self.images.ready().await?;
+        self.check_signature(presentation, &terms).await?;
         let Some(head) = self
             .check_funds(presentation, &terms, known.as_ref())
             .await?
@@ -170,6 +171,37 @@ impl Payments {
             }
         }
         Ok(None)
+    }
+
+    /// A signature by the payer's own key is proven here. Another one may be a contract wallet's, which only
+    /// that contract can judge: it goes on to the facilitator where there is such a contract, or where the
+    /// signature says that there will be (rule 8).
+    async fn check_signature(
+        &self,
+        presentation: &Presentation,
+        terms: &Terms,
+    ) -> Result<(), PayError> {
+        let header = &presentation.header;
+        let payer = header.authorization.from;
+        let digest = header.authorization.digest(terms.offer.network);
+        if evm::recover(&digest, &header.signature) == Some(payer) {
+            return Ok(());
+        }
+        if let Some(client) = presentation.client {
+            self.limits.count_unproven(client)?;
+        }
+        if evm::is_undeployed_wallets(&header.signature) {
+            return Ok(());
+        }
+        let is_contract = self.rail_of(terms)?.chain.is_contract(payer).await;
+        match is_contract {
+            Ok(true) => Ok(()),
+            Ok(false) => invalid(reasons::SIGNATURE),
+            Err(error) => {
+                tracing::warn!(%error, "a payment waits for the chain's node");
+                Err(PayError::Unavailable)
+            }
+        }
     }
 
     /// Balance and nonce on the chain. `None`: a known row turned out to have moved already.
@@ -283,7 +315,7 @@ fn first_block(terms: &Terms, head: Block) -> u64 {
         .saturating_sub(terms.offer.max_timeout_seconds + WINDOW_MARGIN.as_secs())
 }
 
-/// Amount, recipient, window and signature: what needs nobody else.
+/// Amount, recipient and window: what needs nobody else.
 fn check_authorization(
     presentation: &Presentation,
     terms: &Terms,
@@ -306,10 +338,6 @@ fn check_authorization(
     }
     if authorization.valid_after >= seconds(now) {
         return invalid(reasons::VALID_AFTER);
-    }
-    let digest = authorization.digest(offer.network);
-    if evm::recover(&digest, &presentation.header.signature) != Some(authorization.from) {
-        return invalid(reasons::SIGNATURE);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! `standing`, what is checked of a new one in `examine`; `drive` makes the calls, and `reconcile` makes
 //! them when nobody asks. No HTTP here, and no SQL.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, payments as rows, retention};
 use crate::images::{Checked, Images, Refusal, UploadError};
+use crate::limits::{Limited, Limits};
 use crate::model::image::Image;
 use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, transition};
 use crate::model::token::UploadToken;
@@ -57,6 +59,8 @@ pub struct Presentation {
     pub evidence: Evidence,
     /// The image, on routes that take one.
     pub body: Option<Body>,
+    /// Whose it is, for limits; `None` where that can't be told.
+    pub client: Option<IpAddr>,
 }
 
 /// The body of a paid upload.
@@ -149,6 +153,9 @@ pub enum PayError {
         "The payment could not be checked just now; nothing was charged. Repeat the same request."
     )]
     Unavailable,
+    /// It has to come again later. Nothing was charged.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// Its goods were delivered, and have expired or were deleted.
     #[error("The image that this payment bought is gone.")]
     Gone,
@@ -179,6 +186,7 @@ pub struct Payments {
     clock: Arc<dyn Clock>,
     rails: Rails,
     images: Arc<Images>,
+    limits: Arc<Limits>,
     shop: Arc<Shop>,
     settings: Settings,
     waiters: Waiters,
@@ -199,6 +207,8 @@ pub struct Ports {
     pub rails: Rails,
     /// Where paid images go.
     pub images: Arc<Images>,
+    /// How much may be asked for.
+    pub limits: Arc<Limits>,
 }
 
 impl Payments {
@@ -210,6 +220,7 @@ impl Payments {
             clock: ports.clock,
             rails: ports.rails,
             images: ports.images,
+            limits: ports.limits,
             shop,
             settings,
             waiters: Waiters::default(),
@@ -290,6 +301,7 @@ impl Payments {
                     PayError::Invalid { .. }
                     | PayError::Conflict { .. }
                     | PayError::Upload(_)
+                    | PayError::Limited(_)
                     | PayError::Unavailable,
                 ) if self.may_have_moved(&row, visit).await => Ok(None),
                 begun => begun.map(|()| None),

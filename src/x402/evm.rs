@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+use alloy_primitives::{Address, B256, Bytes, Signature, U256, b256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 
 use crate::networks::Network;
@@ -85,6 +85,15 @@ pub fn canonical_signature(bytes: &Bytes) -> Bytes {
     }
 }
 
+/// How a signature by a wallet that isn't deployed yet ends (ERC-6492).
+const UNDEPLOYED: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
+
+/// Whether this is the signature of a contract wallet that isn't deployed yet (ERC-6492). Whether it is
+/// good is for the facilitator to say, which deploys it.
+pub fn is_undeployed_wallets(signature: &Bytes) -> bool {
+    signature.ends_with(UNDEPLOYED.as_slice())
+}
+
 /// The address whose key made `signature` over `digest`, when it is a plain wallet's signature.
 pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
     plain_signature(signature)?
@@ -106,7 +115,7 @@ fn plain_signature(bytes: &Bytes) -> Option<Signature> {
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::{address, b256, hex, keccak256};
+    use alloy_primitives::{address, hex, keccak256};
     use alloy_sol_types::SolStruct;
 
     use super::*;

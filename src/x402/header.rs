@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::evm::{Authorization, canonical_signature};
+use super::evm::{self, Authorization, canonical_signature};
 use super::wire::{SCHEME, Version};
 use crate::networks::{self, Network};
 
@@ -135,17 +135,34 @@ pub fn decode_payment(header: &[u8], version: Version) -> Result<PaymentHeader, 
         Version::V2 => known.caip2 == network,
     });
     let extensions = raw.extensions.as_ref();
+    let authorization = canonical_authorization(&authorization)?;
+    let signature = signature(&raw.payload.signature, &authorization, network)?;
     Ok(PaymentHeader {
         version,
         network,
-        authorization: canonical_authorization(&authorization)?,
-        signature: canonical_signature(&signature_bytes(&raw.payload.signature)?),
+        authorization,
+        signature,
         resource_url: string_at(raw.resource.as_ref(), "/url").map(str::to_owned),
         ticket: string_at(extensions, "/pixtoll/info/ticket").map(str::to_owned),
         payment_id: string_at(extensions, "/payment-identifier/info/id").map(str::to_owned),
         echoes_bazaar: extensions.and_then(|known| known.get("bazaar")).is_some(),
         accepted: raw.accepted,
     })
+}
+
+/// The signature in the one spelling that the token takes from a plain wallet. A contract wallet judges
+/// the very bytes, so what the payer's own key didn't make stays as it came (EIP-1271).
+fn signature(
+    text: &str,
+    authorization: &Authorization,
+    network: Option<&Network>,
+) -> Result<Bytes, HeaderError> {
+    let bytes = signature_bytes(text)?;
+    let canonical = canonical_signature(&bytes);
+    let is_contracts = network.is_some_and(|network| {
+        evm::recover(&authorization.digest(network), &canonical) != Some(authorization.from)
+    });
+    Ok(if is_contracts { bytes } else { canonical })
 }
 
 /// Writes `document` as the value of a header.

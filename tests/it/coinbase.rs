@@ -15,7 +15,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Verifier as _;
 use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
 use pixtoll::clock::{Clock, ManualClock, Timestamp};
-use pixtoll::facilitator::coinbase::CdpKey;
+use pixtoll::coinbase::CdpKey;
 use pixtoll::facilitator::http::{Credentials, HttpFacilitator};
 use pixtoll::facilitator::{Call, Facilitator, SettleOutcome, VerifyOutcome};
 use pixtoll::networks;

@@ -8,6 +8,7 @@ use alloy_primitives::U256;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::support::database::execute;
 use crate::support::expect::{failed, invalid, known, pending, unavailable};
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Payment, TestApp, pictures, signing};
@@ -983,4 +984,53 @@ async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
     let settled = app.check_ledger().await;
     assert!(settled.settled_sum <= U256::from(10_000), "{settled:?}");
     assert!(settled.is_balanced(), "{:?}", settled.broken);
+}
+
+/// More open outcomes than are borne for two minutes.
+const TOO_MANY_OPEN: usize = 21;
+
+#[tokio::test]
+async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "0")
+        .spawn()
+        .await;
+    let settled = app.sign_for("year").await;
+    let token = app.pay(&settled).await.token();
+    let (early, late) = (app.sign_for("year").await, app.sign_for("year").await);
+    app.facilitator
+        .always("settle", Fault::Instead(500, String::new()));
+    for _ in 0..TOO_MANY_OPEN {
+        let open = app.sign_for("year").await;
+        assert_eq!(app.pay(&open).await.verdict(), pending());
+    }
+    app.facilitator.mend();
+    // Nobody looks at them, so that they stay open.
+    let hold =
+        "UPDATE payments SET next_look_ms = next_look_ms + 100000000 WHERE state = 'unknown'";
+    assert_eq!(execute(app.db(), hold).await, 21);
+    app.advance(Duration::from_secs(119));
+    app.reconcile().await;
+    app.pay(&early).await.token();
+    app.advance(Duration::from_secs(1));
+    app.reconcile().await;
+    let before = (app.calls(), app.transfers().await.len());
+    for path in ["/api/upload/token", "/api/upload/year"] {
+        assert_eq!(app.post(path).await.verdict(), unavailable(), "{path}");
+    }
+    assert_eq!(app.pay(&late).await.verdict(), unavailable());
+    assert_eq!(app.state_of(&late).await, None);
+    assert_eq!((app.calls(), app.transfers().await.len()), before);
+    assert_eq!(
+        app.pay(&settled).await.token(),
+        token,
+        "what was paid for is given"
+    );
+    let resume = "UPDATE payments SET next_look_ms = 1 WHERE state = 'unknown'";
+    execute(app.db(), resume).await;
+    app.reconcile().await;
+    app.reconcile().await;
+    assert_eq!(app.post("/api/upload/token").await.status, 402);
+    app.pay(&late).await.token();
+    assert!(app.check_ledger().await.is_balanced());
 }

@@ -1,6 +1,8 @@
 //! Payments that are no payments: each is refused for free, leaves no trace, and spoils nothing for the
 //! true one that it was made from.
 
+use std::time::Duration;
+
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_signer_local::PrivateKeySigner;
 use base64::Engine;
@@ -836,4 +838,60 @@ fn each_hex(document: &mut Value, change: impl Fn(&str) -> String) {
         let field = document.pointer_mut(pointer).unwrap();
         *field = json!(change(field.as_str().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator() {
+    let app = TestApp::patient().await;
+    let wrapper = |payment: &mut Payment| {
+        // ERC-6492: anything, and its magic at the end.
+        payment.signature = Bytes::from([vec![7; 96], [0x64, 0x92].repeat(16)].concat());
+    };
+    let stranger = |payment: &mut Payment| {
+        let mut raw = payment.signature.to_vec();
+        raw[5] ^= 1;
+        payment.signature = raw.into();
+    };
+    let cases: [(fn(&mut Payment), usize); 3] = [
+        (wrapper, 1),
+        (stranger, 0),
+        (|p| p.signature = Bytes::from(vec![7; 96]), 0),
+    ];
+    for (spoil, asked) in cases {
+        let mut payment = app.sign_for("year").await;
+        spoil(&mut payment);
+        let before = app.facilitator.calls("verify");
+        let answer = app.pay(&payment).await;
+        assert_eq!(answer.status, 402, "{}", answer.text());
+        assert_eq!(answer.charged(), Some(false));
+        assert_eq!(app.facilitator.calls("verify") - before, asked);
+        assert_eq!(app.facilitator.calls("settle"), 0);
+    }
+    assert!(app.transfers().await.is_empty());
+}
+
+#[tokio::test]
+async fn payments_that_prove_nothing_have_a_tenth_of_the_limit() {
+    let app = TestApp::patient().await;
+    let unproven = |payment: Payment| Payment {
+        signature: Bytes::from(vec![7; 96]),
+        ..payment
+    };
+    for _ in 0..12 {
+        let payment = unproven(app.sign_for("year").await);
+        assert_eq!(app.pay(&payment).await.status, 402);
+    }
+    let nodes_calls = app.node.all_calls();
+    let payment = unproven(app.sign_for("year").await);
+    let answer = app.pay(&payment).await;
+    assert_eq!(
+        answer.verdict(),
+        (429, "rate_limited".to_owned(), Some(false))
+    );
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(app.node.all_calls(), nodes_calls, "it costs no call");
+    app.pay(&app.sign_for("year").await).await.token();
+    app.advance(Duration::from_mins(1));
+    let payment = unproven(app.sign_for("year").await);
+    assert_eq!(app.pay(&payment).await.status, 402);
 }

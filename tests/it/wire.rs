@@ -671,7 +671,8 @@ async fn the_price_table_says_what_is_sold_where() {
     assert_eq!(kept, [Some(7 * 86_400), Some(365 * 86_400), None]);
     assert_eq!(
         body["payments"],
-        json!({"network": "eip155:84532", "asset": USDC, "payTo": pay_to(&app), "playMoney": true})
+        json!({"network": "eip155:84532", "asset": USDC, "payTo": pay_to(&app), "playMoney": true,
+               "networks": [{"network": "eip155:84532", "asset": USDC}]})
     );
     for tier in tiers {
         for (what, url) in tier["routes"].as_object().unwrap() {
