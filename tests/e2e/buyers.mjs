@@ -1,0 +1,97 @@
+// The two clients, as their users call them: npm `@x402/fetch` (version 2) and `x402-fetch` (version 1).
+import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
+import { decodePaymentResponseHeader } from "@x402/core/http";
+import { ExactEvmScheme } from "@x402/evm/exact/client";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import * as v1 from "x402-fetch";
+import { check, same } from "./check.mjs";
+
+const NETWORKS = { 1: "base-sepolia", 2: "eip155:84532" };
+
+/// A payer with a new key, and its client.
+export class Buyer {
+  constructor(world, version) {
+    Object.assign(this, { world, version });
+    this.account = privateKeyToAccount(generatePrivateKey());
+    this.address = this.account.address;
+    /// What was sent, with every byte.
+    this.sent = [];
+    const record = (input, init) => this.record(input, init);
+    if (version === 2) {
+      const client = new x402Client();
+      client.register("eip155:*", new ExactEvmScheme(this.account));
+      this.fetch = wrapFetchWithPayment(record, client);
+    } else {
+      // Its own cap is 0.10 USDC; the dearest tier costs 1.
+      this.fetch = v1.wrapFetchWithPayment(record, this.account, 1_000_000n);
+    }
+  }
+
+  async record(input, init) {
+    const request = new Request(input, init);
+    const body = Buffer.from(await request.clone().arrayBuffer());
+    const headers = Object.fromEntries(request.headers);
+    this.sent.push({ url: request.url, method: request.method, headers, body });
+    return fetch(request);
+  }
+
+  /// Sends a request through the client, which pays what it is asked to.
+  async buy(path, init = {}) {
+    return read(await this.fetch(this.world.server.url + path, { method: "POST", ...init }));
+  }
+
+  /// The request that carried the payment.
+  get paid() {
+    const paid = this.sent.filter(({ headers }) => headers["payment-signature"] ?? headers["x-payment"]);
+    check(paid.length === 1, `the client sent ${paid.length} requests with a payment`);
+    return paid[0];
+  }
+
+  /// Sends the very same request again.
+  async repeat() {
+    const { url, method, headers, body } = this.paid;
+    return read(await fetch(url, { method, headers, body: body.length ? body : undefined }));
+  }
+
+  /// Uploads against a token, without the client: nothing is to be paid.
+  async upload(token, bytes) {
+    const headers = { "x-upload-token": token, "content-type": "image/png" };
+    return read(await fetch(`${this.world.server.url}/api/upload`, { method: "POST", headers, body: bytes }));
+  }
+
+  /// The receipt of an answer, which must be this buyer's, for a transfer that the chain shows.
+  async checkReceipt(answer, price) {
+    const name = this.version === 2 ? "payment-response" : "x-payment-response";
+    const header = answer.headers.get(name);
+    check(header, `there is no ${name}`);
+    const receipt = this.version === 2 ? decodePaymentResponseHeader(header) : v1.decodeXPaymentResponse(header);
+    same(receipt.success, true, "the receipt's success");
+    same(receipt.network, NETWORKS[this.version], "the receipt's network");
+    same(receipt.payer?.toLowerCase(), this.address.toLowerCase(), "the receipt's payer");
+    const { transfers } = await this.world.chain.logs(0n);
+    const transfer = transfers.find((log) => log.transactionHash === receipt.transaction && log.args.from === this.address);
+    check(transfer, `transaction ${receipt.transaction} of the receipt holds no transfer of the payer's`);
+    same([transfer.args.to, transfer.args.value], [this.world.payTo, price], "the receipt's transfer");
+  }
+}
+
+/// An answer, read to its end.
+export async function read(response) {
+  const bytes = Buffer.from(await response.arrayBuffer());
+  let json;
+  if (response.headers.get("content-type")?.startsWith("application/json")) json = JSON.parse(bytes.toString());
+  return { status: response.status, headers: response.headers, bytes, json };
+}
+
+/// The bytes behind a link are `bytes`.
+export async function checkLink(url, bytes) {
+  const image = await read(await fetch(url));
+  same(image.status, 200, `the status of ${url}`);
+  check(image.bytes.equals(bytes), `${url} serves ${image.bytes.length} bytes that are not those of the upload`);
+}
+
+/// The answer has this status, code, and word about the money.
+export function checkError(answer, status, code, charged) {
+  const { error, charged: said } = answer.json ?? {};
+  same([answer.status, error, said], [status, code, charged], "status, code and charged");
+}

@@ -1,0 +1,83 @@
+// Nothing goes wrong: both clients pay exactly the price, and get what they paid for.
+import { checkError, checkLink, read } from "../buyers.mjs";
+import { check, same } from "../check.mjs";
+import { picture } from "../pictures.mjs";
+
+export const YEAR = 10_000n;
+export const PERMANENT = 1_000_000n;
+
+/// The picture as each client's users may send it.
+export const forms = {
+  raw: (bytes) => ({ headers: { "content-type": "image/png" }, body: bytes }),
+  json: (bytes) => ({
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ image: bytes.toString("base64") }),
+  }),
+  multipart: (bytes) => {
+    const body = new FormData();
+    body.set("image", new Blob([bytes], { type: "image/png" }), "picture.png");
+    return { body };
+  },
+};
+
+export default async function plain(world) {
+  for (const version of [2, 1]) {
+    await world.case(`v${version} client: token, then upload`, [YEAR], async () => {
+      const buyer = await world.buyer(version, YEAR);
+      const token = await buyToken(buyer, "/api/upload/token", YEAR);
+      const bytes = picture();
+      const uploaded = await buyer.upload(token, bytes);
+      same(uploaded.status, 200, "the status of the upload");
+      await checkLink(uploaded.json.url, bytes);
+      same(uploaded.json.tier, "year", "the tier");
+      // Presented again, the payment gives what it bought, and moves nothing.
+      const again = await buyer.repeat();
+      same([again.status, again.json.url], [200, uploaded.json.url], "what the payment gives again");
+      checkError(await buyer.upload(token, picture()), 409, "token_used", false);
+    });
+    for (const form of ["raw", "multipart", "json"]) {
+      await world.case(`v${version} client: paid upload as ${form}`, [YEAR], async () => {
+        await buyUpload(await world.buyer(version, YEAR), "/api/upload", form, YEAR);
+      });
+    }
+    await world.case(`v${version} client: permanent, by the chain's word`, [PERMANENT], async () => {
+      await buyUpload(await world.buyer(version, PERMANENT), "/api/upload/permanent", "raw", PERMANENT);
+    });
+    await world.case(`v${version} client: a wallet with one unit too little`, [], async () => {
+      const buyer = await world.buyer(version, YEAR - 1n);
+      checkError(await buyer.buy("/api/upload/token"), 402, "payment_invalid", false);
+    });
+    await world.case(`v${version} client: a file that is no image`, [], async () => {
+      const buyer = await world.buyer(version, YEAR);
+      const init = { headers: { "content-type": "image/png" }, body: "no image" };
+      checkError(await buyer.buy("/api/upload", init), 415, "unsupported_format", false);
+    });
+  }
+  await world.case("a challenge, and a free upload", [], async () => {
+    checkError(await read(await fetch(`${world.server.url}/api/upload/token`)), 402, "payment_required", false);
+    const bytes = picture();
+    const init = { method: "POST", ...forms.multipart(bytes) };
+    const free = await read(await fetch(`${world.server.url}/api/free`, init));
+    same([free.status, free.json.tier], [200, "free"], "status and tier");
+    await checkLink(free.json.url, bytes);
+  });
+}
+
+/// Buys a token by the client, and looks at the receipt.
+export async function buyToken(buyer, path, price) {
+  const answer = await buyer.buy(path);
+  same(answer.status, 200, `the status (${answer.bytes})`);
+  check(/^[0-9a-f]{40}$/.test(answer.json.token), "the answer holds a token");
+  await buyer.checkReceipt(answer, price);
+  return answer.json.token;
+}
+
+/// Uploads and pays in one request by the client, and looks at receipt and link. The answer.
+export async function buyUpload(buyer, path, form, price) {
+  const bytes = picture();
+  const answer = await buyer.buy(path, forms[form](bytes));
+  same(answer.status, 200, `the status (${answer.bytes})`);
+  await buyer.checkReceipt(answer, price);
+  await checkLink(answer.json.url, bytes);
+  return answer;
+}

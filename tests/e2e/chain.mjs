@@ -1,0 +1,202 @@
+// The chain: anvil as Base Sepolia, with our token at the address of its USDC, and what is read from it.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { createPublicClient, createTestClient, createWalletClient, defineChain, getAddress, http, parseAbiItem, parseSignature } from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { check, until } from "./check.mjs";
+import { start } from "./processes.mjs";
+
+const require = createRequire(import.meta.url);
+
+export const USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+export const DOMAIN = { name: "USDC", version: "2", chainId: 84532, verifyingContract: USDC };
+export const TYPES = {
+  TransferWithAuthorization: [
+    { name: "from", type: "address" },
+    { name: "to", type: "address" },
+    { name: "value", type: "uint256" },
+    { name: "validAfter", type: "uint256" },
+    { name: "validBefore", type: "uint256" },
+    { name: "nonce", type: "bytes32" },
+  ],
+  CancelAuthorization: [
+    { name: "authorizer", type: "address" },
+    { name: "nonce", type: "bytes32" },
+  ],
+};
+TYPES.ReceiveWithAuthorization = TYPES.TransferWithAuthorization;
+
+const TRANSFER = parseAbiItem("event Transfer(address indexed from, address indexed to, uint256 value)");
+const USED = parseAbiItem("event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)");
+const CANCELED = parseAbiItem("event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)");
+
+/// Base Sepolia as viem knows a chain, behind `url`.
+export function baseSepolia(url) {
+  return defineChain({
+    id: DOMAIN.chainId,
+    name: "Base Sepolia (anvil)",
+    nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
+    rpcUrls: { default: { http: [url] } },
+  });
+}
+
+/// Compiles Token.sol: name of the contract -> abi, code and creation code.
+function compile() {
+  const solc = require("solc");
+  const input = {
+    language: "Solidity",
+    sources: { "Token.sol": { content: readFileSync(new URL("Token.sol", import.meta.url), "utf8") } },
+    settings: {
+      optimizer: { enabled: true, runs: 200 },
+      outputSelection: { "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"] } },
+    },
+  };
+  const output = JSON.parse(solc.compile(JSON.stringify(input)));
+  const complaints = (output.errors ?? []).map((error) => error.formattedMessage);
+  check(complaints.length === 0, `Token.sol does not compile cleanly:\n${complaints.join("\n")}`);
+  return Object.fromEntries(
+    Object.entries(output.contracts["Token.sol"]).map(([name, contract]) => [
+      name,
+      {
+        abi: contract.abi,
+        creation: `0x${contract.evm.bytecode.object}`,
+        code: `0x${contract.evm.deployedBytecode.object}`,
+      },
+    ]),
+  );
+}
+
+/// anvil itself. The package that is named for every platform, @foundry-rs/anvil, is a script which starts this one,
+/// and would stay between us and the process that has to be ended.
+function anvil() {
+  const folder = require.resolve("@foundry-rs/anvil-linux-amd64/package.json");
+  return folder.replace(/package\.json$/, "bin/anvil");
+}
+
+export class Chain {
+  static async start(port) {
+    const chain = new Chain();
+    chain.url = `http://127.0.0.1:${port}`;
+    // One slot an epoch: the safe block is the one before the newest, so the ledger has one to judge by.
+    const args = ["--host", "127.0.0.1", "--port", String(port), "--chain-id", String(DOMAIN.chainId)];
+    chain.process = start(anvil(), [...args, "--slots-in-an-epoch", "1", "--accounts", "1", "--color", "never"]);
+    const options = { chain: baseSepolia(chain.url), transport: http(chain.url), pollingInterval: 50, cacheTime: 0 };
+    chain.options = options;
+    chain.reads = createPublicClient(options);
+    chain.control = createTestClient({ ...options, mode: "anvil" });
+    await until("anvil to answer", async () => {
+      check(chain.process.code === undefined, `anvil ended:\n${chain.process.output}`);
+      return chain.reads.getChainId().catch(() => undefined);
+    });
+    const { Token, Wallet } = compile();
+    chain.abi = Token.abi;
+    chain.walletContract = Wallet;
+    await chain.control.setCode({ address: USDC, bytecode: Token.code });
+    // Pays for the transactions that the test sends: mints, transfers, and what others submit.
+    chain.stranger = await chain.funded();
+    // What is older than the token would show a chain without it.
+    await chain.control.mine({ blocks: 3 });
+    return chain;
+  }
+
+  /// A new account with ether for gas.
+  async funded(account = privateKeyToAccount(generatePrivateKey())) {
+    await this.control.setBalance({ address: account.address, value: 10n ** 18n });
+    return account;
+  }
+
+  read(functionName, args = []) {
+    return this.reads.readContract({ address: USDC, abi: this.abi, functionName, args });
+  }
+
+  balance(address) {
+    return this.read("balanceOf", [address]);
+  }
+
+  /// Why a call of the token would be refused, in its words; undefined when it would not.
+  async refusal(account, functionName, args) {
+    try {
+      await this.reads.simulateContract({ account, address: USDC, abi: this.abi, functionName, args });
+      return undefined;
+    } catch (error) {
+      return error.walk?.((cause) => cause.reason)?.reason ?? String(error);
+    }
+  }
+
+  /// Sends a transaction to the token and waits until it is in a block. Its hash.
+  async send(account, functionName, args) {
+    const wallet = createWalletClient({ ...this.options, account });
+    const hash = await wallet.writeContract({ address: USDC, abi: this.abi, functionName, args });
+    const receipt = await this.reads.waitForTransactionReceipt({ hash, timeout: 60_000 });
+    check(receipt.status === "success", `${functionName} failed on the chain`);
+    return hash;
+  }
+
+  mint(address, value) {
+    return this.send(this.stranger, "mint", [address, value]);
+  }
+
+  /// Signs an authorization, valid for five minutes from now unless `fields` say otherwise.
+  async authorize(account, fields, primaryType = "TransferWithAuthorization") {
+    const message = {
+      from: account.address,
+      value: 1n,
+      validAfter: 0n,
+      validBefore: BigInt(Math.floor(Date.now() / 1000) + 300),
+      nonce: generatePrivateKey(),
+      ...fields,
+    };
+    const signature = await account.signTypedData({ domain: DOMAIN, types: TYPES, primaryType, message });
+    return { authorization: message, signature };
+  }
+
+  /// Anybody submits an authorization that anybody saw, in one of the two forms of its signature.
+  submit(authorization, signature, form = "vrs") {
+    return this.send(this.stranger, "transferWithAuthorization", args(authorization, signature, form));
+  }
+
+  async cancel(account, nonce) {
+    const message = { authorizer: account.address, nonce };
+    const signature = await account.signTypedData({
+      domain: DOMAIN, types: TYPES, primaryType: "CancelAuthorization", message,
+    });
+    return this.send(this.stranger, "cancelAuthorization", [account.address, nonce, ...spelled(signature, "vrs")]);
+  }
+
+  /// Deploys a wallet that takes what `owner` signed. Its address.
+  async deployWallet(owner) {
+    const { abi, creation } = this.walletContract;
+    const wallet = createWalletClient({ ...this.options, account: this.stranger });
+    const hash = await wallet.deployContract({ abi, bytecode: creation, args: [owner.address] });
+    const receipt = await this.reads.waitForTransactionReceipt({ hash, timeout: 60_000 });
+    check(receipt.contractAddress, "the wallet was not deployed");
+    return getAddress(receipt.contractAddress);
+  }
+
+  height() {
+    return this.reads.getBlockNumber();
+  }
+
+  /// What the token logged after the block of this height.
+  async logs(height) {
+    const query = async (event) => {
+      const logs = await this.reads.getLogs({ address: USDC, event, fromBlock: height });
+      return logs.filter(({ blockNumber }) => blockNumber > height);
+    };
+    const [transfers, used, canceled] = await Promise.all([query(TRANSFER), query(USED), query(CANCELED)]);
+    return { transfers, used, canceled };
+  }
+}
+
+/// An authorization as the arguments of a call.
+export function args({ from, to, value, validAfter, validBefore, nonce }, signature, form) {
+  const signed = [from, to, BigInt(value), BigInt(validAfter), BigInt(validBefore), nonce];
+  return [...signed, ...spelled(signature, form)];
+}
+
+/// A signature as the last arguments of a call.
+function spelled(signature, form) {
+  if (form === "bytes") return [signature];
+  const { r, s, v, yParity } = parseSignature(signature);
+  return [Number(v ?? 27 + yParity), r, s];
+}

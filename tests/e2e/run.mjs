@@ -1,0 +1,28 @@
+// The end to end test: `scripts/e2e PIXTOLL` installs what this needs and starts it.
+import ledger from "./cases/ledger.mjs";
+import plain from "./cases/plain.mjs";
+import token from "./cases/token.mjs";
+import { World, Stopped } from "./world.mjs";
+
+const program = process.argv[2];
+const started = Date.now();
+let world;
+let broken = false;
+try {
+  world = await World.start(program);
+  for (const cases of [token, plain, ledger]) await cases(world);
+} catch (error) {
+  broken = true;
+  if (!(error instanceof Stopped)) console.error(error);
+} finally {
+  try {
+    await world?.stop();
+  } catch (error) {
+    broken = true;
+    console.error(error);
+  }
+}
+const { passed = 0, failed = 0 } = world ?? {};
+if (world) console.log(`${world.moved} units moved to us in ${((Date.now() - started) / 1000).toFixed(0)} s`);
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(broken || failed > 0 || passed === 0 ? 1 : 0);

@@ -1,0 +1,103 @@
+// pixtoll as an operator runs it: a configuration file, SQLite in a folder, and the built program.
+import { execFile } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { check, until } from "./check.mjs";
+import { start, stop } from "./processes.mjs";
+
+export class Server {
+  constructor(program, folder, { port, adminPort, facilitatorUrl, rpcUrl, payTo }) {
+    Object.assign(this, { program, folder, port, adminPort });
+    this.url = `http://127.0.0.1:${port}`;
+    this.log = "";
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(
+      join(folder, "pixtoll.toml"),
+      `[http]
+listen = "127.0.0.1:${port}"
+admin_listen = "127.0.0.1:${adminPort}"
+base_url = "${this.url}"
+
+[images]
+min_free = "1 MiB"
+
+[payments]
+facilitator = "url"
+facilitator_url = "${facilitatorUrl}"
+networks = ["base-sepolia"]
+rpc_url = "${rpcUrl}"
+pay_to = "${payTo}"
+timeout = "10s"
+
+[limits]
+payments_per_address_per_minute = 0
+`,
+    );
+  }
+
+  async start() {
+    this.process = start(this.program, ["serve"], { cwd: this.folder });
+    await until("pixtoll to be ready", async () => {
+      check(this.process.code === undefined, `pixtoll ended with ${this.process.code}:\n${this.process.output}`);
+      const ready = await fetch(`http://127.0.0.1:${this.adminPort}/readyz`).catch(() => undefined);
+      return ready?.ok;
+    });
+  }
+
+  /// SIGKILL: no more than the power going out.
+  async kill() {
+    await this.end("SIGKILL");
+  }
+
+  async stop() {
+    const code = await this.end("SIGTERM");
+    check(code === 0, `pixtoll ended with ${code} after SIGTERM:\n${this.process.output.slice(-2000)}`);
+  }
+
+  async end(signal) {
+    await stop(this.process, signal);
+    this.log += this.process.output;
+    return this.process.code;
+  }
+
+  /// Runs a command of pixtoll's in its folder: { code, output }.
+  run(...args) {
+    return new Promise((resolve) => {
+      execFile(this.program, args, { cwd: this.folder, timeout: 60_000 }, (error, stdout, stderr) => {
+        resolve({ code: error ? (error.code ?? error.signal) : 0, output: stdout + stderr });
+      });
+    });
+  }
+
+  /// What the ledger says of the one payment of a payer, by name: state, reason, owed…
+  async payment(payer) {
+    const { output } = await this.run("ledger", "show", payer);
+    const fields = [...output.matchAll(/^  (\w+(?: \w+)?)\s{2,}(.*)$/gm)].map(([, name, value]) => [name, value]);
+    const payment = Object.fromEntries(fields);
+    return { ...payment, state: payment.state?.split(" ")[0] };
+  }
+
+  /// Waits until the ledger says that a payer's payment is in this state.
+  until(payer, state) {
+    return until(`the payment to be ${state}`, async () => {
+      const payment = await this.payment(payer);
+      return payment.state === state ? payment : undefined;
+    });
+  }
+
+  /// The sums of `pixtoll ledger check`, which must find nothing wrong.
+  async check() {
+    const { code, output } = await this.run("ledger", "check");
+    check(code === 0, `ledger check ended with ${code}:\n${output}`);
+    const settled = output.match(/^(\d+) payments settled for (\d+) atomic units/m);
+    const received = output.match(/^the chain moved (\d+) atomic units to us/m);
+    check(settled && received, `ledger check says something else:\n${output}`);
+    const orphans = [...output.matchAll(/^orphan: (\d+) from (\S+) in transaction (\S+)/gm)];
+    return {
+      settled: BigInt(settled[2]),
+      payments: Number(settled[1]),
+      received: BigInt(received[1]),
+      orphans: orphans.map(([, value, from, transaction]) => ({ value: BigInt(value), from, transaction })),
+    };
+  }
+}

@@ -1,0 +1,125 @@
+// Everything that runs, and the cases: after each, the chain says what moved.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { Buyer } from "./buyers.mjs";
+import { Chain } from "./chain.mjs";
+import { check, same, until } from "./check.mjs";
+import { freePort, start, stop } from "./processes.mjs";
+import { Proxy } from "./proxy.mjs";
+import { Server } from "./server.mjs";
+
+export class World {
+  static async start(program) {
+    const world = new World();
+    world.folder = mkdtempSync(join(tmpdir(), "pixtoll-e2e-"));
+    world.passed = 0;
+    world.failed = 0;
+    /// What the cases were to move to us, in all.
+    world.moved = 0n;
+    // Nobody needs its key: who receives signs nothing.
+    world.payTo = privateKeyToAccount(generatePrivateKey()).address;
+    world.chain = await Chain.start(await freePort());
+    await world.startFacilitator();
+    world.proxy = await Proxy.start(world.facilitatorUrl);
+    world.server = new Server(program, join(world.folder, "server"), {
+      port: await freePort(),
+      adminPort: await freePort(),
+      facilitatorUrl: world.proxy.url,
+      rpcUrl: world.chain.url,
+      payTo: world.payTo,
+    });
+    await world.server.start();
+    return world;
+  }
+
+  async startFacilitator() {
+    const key = generatePrivateKey();
+    await this.chain.funded(privateKeyToAccount(key));
+    const env = { ...process.env, E2E_RPC_URL: this.chain.url, E2E_FACILITATOR_KEY: key };
+    const program = new URL("facilitator.mjs", import.meta.url).pathname;
+    this.facilitator = start(process.execPath, [program], { env });
+    this.facilitatorUrl = await until("the facilitator to listen", () => {
+      check(this.facilitator.code === undefined, `the facilitator ended:\n${this.facilitator.output}`);
+      const port = this.facilitator.output.match(/listening on (\d+)/)?.[1];
+      return port && `http://127.0.0.1:${port}`;
+    });
+  }
+
+  /// Runs a case. `moves` are the transfers to us that it must leave on the chain: no more, no less, no other.
+  async case(name, moves, run) {
+    const started = Date.now();
+    this.buyers = [];
+    const height = await this.chain.height();
+    const before = await this.chain.balance(this.payTo);
+    const price = moves.reduce((sum, value) => sum + value, 0n);
+    try {
+      await run(this);
+      this.proxy.checkIdle();
+      await this.checkMoves(height, moves);
+      same((await this.chain.balance(this.payTo)) - before, price, "our balance");
+      this.moved += price;
+      this.passed += 1;
+      console.log(`ok    ${name}: ${describe(moves)} (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+      this.failed += 1;
+      console.log(`FAIL  ${name}: ${error.stack ?? error}`);
+      await this.tellMore();
+      // What a case left behind would spoil the next ones.
+      throw new Stopped(name);
+    }
+  }
+
+  /// The transfers to us after this height are `moves`, each out of a buyer of this case, by an authorization.
+  async checkMoves(height, moves) {
+    const { transfers, used } = await this.chain.logs(height);
+    const ours = transfers.filter((log) => log.args.to === this.payTo);
+    same(ours.map((log) => log.args.value), moves, "the transfers to us");
+    for (const log of ours) {
+      const byAuthorization = used.some(
+        ({ args, transactionHash, logIndex }) =>
+          args.authorizer === log.args.from && transactionHash === log.transactionHash && logIndex + 1 === log.logIndex,
+      );
+      check(byAuthorization, `the transfer in ${log.transactionHash} follows no AuthorizationUsed`);
+      check(this.buyers.some(({ address }) => address === log.args.from), `${log.args.from} is no buyer of this case`);
+    }
+    const spent = used.filter((log) => this.buyers.some(({ address }) => address === log.args.authorizer));
+    same(spent.length, used.length, "the authorizations used by buyers of this case, and by anybody");
+  }
+
+  /// A buyer with so much USDC and a client of this version.
+  async buyer(version, usdc) {
+    const buyer = new Buyer(this, version);
+    this.buyers.push(buyer);
+    await this.chain.mint(buyer.address, usdc);
+    return buyer;
+  }
+
+  async tellMore() {
+    for (const { address } of this.buyers) {
+      console.log(`      ${address}:\n${(await this.server.run("ledger", "show", address)).output}`);
+    }
+    console.log(`      pixtoll said last:\n${this.server.process.output.slice(-4000)}`);
+    console.log(`      the facilitator said last:\n${this.facilitator.output.slice(-2000)}`);
+  }
+
+  /// Ends what runs. A server that fails to stop is told of.
+  async stop() {
+    const ends = [];
+    if (this.server?.process) ends.push(this.server.stop());
+    if (this.facilitator) ends.push(stop(this.facilitator));
+    if (this.chain?.process) ends.push(stop(this.chain.process));
+    if (this.proxy) ends.push(this.proxy.close());
+    const failed = (await Promise.allSettled(ends)).filter(({ status }) => status === "rejected");
+    rmSync(this.folder, { recursive: true, force: true });
+    for (const { reason } of failed) throw reason;
+  }
+}
+
+/// A case failed, and has said so.
+export class Stopped extends Error {}
+
+function describe(moves) {
+  return moves.length === 0 ? "nothing moved" : `${moves.map((value) => `${value} units`).join(" and ")} moved`;
+}
