@@ -4,15 +4,17 @@ import { decodePaymentResponseHeader } from "@x402/core/http";
 import { ExactEvmScheme } from "@x402/evm/exact/client";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import * as v1 from "x402-fetch";
-import { check, same } from "./check.mjs";
+import { check, same, until } from "./check.mjs";
 
+const HEADERS = { 1: "x-payment", 2: "payment-signature" };
 const NETWORKS = { 1: "base-sepolia", 2: "eip155:84532" };
 
 /// A payer with a new key, and its client.
 export class Buyer {
   constructor(world, version) {
     Object.assign(this, { world, version });
-    this.account = privateKeyToAccount(generatePrivateKey());
+    this.key = generatePrivateKey();
+    this.account = privateKeyToAccount(this.key);
     this.address = this.account.address;
     /// What was sent, with every byte.
     this.sent = [];
@@ -32,6 +34,8 @@ export class Buyer {
     const body = Buffer.from(await request.clone().arrayBuffer());
     const headers = Object.fromEntries(request.headers);
     this.sent.push({ url: request.url, method: request.method, headers, body });
+    // The payment stays in the buyer's hands.
+    if (this.withholds && isPaid({ headers })) return new Response(null, { status: 204 });
     return fetch(request);
   }
 
@@ -42,14 +46,40 @@ export class Buyer {
 
   /// The request that carried the payment.
   get paid() {
-    const paid = this.sent.filter(({ headers }) => headers["payment-signature"] ?? headers["x-payment"]);
+    const paid = this.sent.filter(isPaid);
     check(paid.length === 1, `the client sent ${paid.length} requests with a payment`);
     return paid[0];
   }
 
+  /// What the buyer signed: authorization and signature.
+  get signed() {
+    return decode(this.paid.headers[HEADERS[this.version]]).payload;
+  }
+
   /// Sends the very same request again.
   async repeat() {
-    const { url, method, headers, body } = this.paid;
+    return this.resend(this.paid);
+  }
+
+  /// Sends the very same request again for as long as the answer says to do so. The answer that doesn't.
+  async insist(answer) {
+    return until(`an answer that is final, after ${answer.bytes}`, async () => {
+      if (!["wait", "retry"].includes(answer.json?.action?.type)) return answer;
+      answer = await this.repeat();
+      return undefined;
+    });
+  }
+
+  /// Sends what anybody can send who read the chain: the payment without what the server gave to the buyer alone.
+  async repeatWithoutProof() {
+    const header = HEADERS[2];
+    const { extensions, ...copied } = decode(this.paid.headers[header]);
+    check(extensions.pixtoll.info.ticket, "the client echoed the ticket");
+    const text = Buffer.from(JSON.stringify(copied)).toString("base64");
+    return this.resend({ ...this.paid, headers: { ...this.paid.headers, [header]: text } });
+  }
+
+  async resend({ url, method, headers, body }) {
     return read(await fetch(url, { method, headers, body: body.length ? body : undefined }));
   }
 
@@ -59,12 +89,23 @@ export class Buyer {
     return read(await fetch(`${this.world.server.url}/api/upload`, { method: "POST", headers, body: bytes }));
   }
 
-  /// The receipt of an answer, which must be this buyer's, for a transfer that the chain shows.
-  async checkReceipt(answer, price) {
+  receipt(answer) {
     const name = this.version === 2 ? "payment-response" : "x-payment-response";
     const header = answer.headers.get(name);
     check(header, `there is no ${name}`);
-    const receipt = this.version === 2 ? decodePaymentResponseHeader(header) : v1.decodeXPaymentResponse(header);
+    return this.version === 2 ? decodePaymentResponseHeader(header) : v1.decodeXPaymentResponse(header);
+  }
+
+  /// The answer says that the payment failed, why, and that nothing was charged.
+  checkFailure(answer, reason) {
+    checkError(answer, 402, "payment_failed", false);
+    const { success, errorReason, transaction } = this.receipt(answer);
+    same([success, errorReason, transaction || ""], [false, reason, ""], "the receipt of the failure");
+  }
+
+  /// The receipt of an answer, which must be this buyer's, for a transfer that the chain shows.
+  async checkReceipt(answer, price) {
+    const receipt = this.receipt(answer);
     same(receipt.success, true, "the receipt's success");
     same(receipt.network, NETWORKS[this.version], "the receipt's network");
     same(receipt.payer?.toLowerCase(), this.address.toLowerCase(), "the receipt's payer");
@@ -73,6 +114,14 @@ export class Buyer {
     check(transfer, `transaction ${receipt.transaction} of the receipt holds no transfer of the payer's`);
     same([transfer.args.to, transfer.args.value], [this.world.payTo, price], "the receipt's transfer");
   }
+}
+
+function isPaid({ headers }) {
+  return Object.values(HEADERS).some((name) => headers[name]);
+}
+
+function decode(header) {
+  return JSON.parse(Buffer.from(header, "base64").toString());
 }
 
 /// An answer, read to its end.

@@ -1,5 +1,5 @@
-// The proxy between pixtoll and the facilitator. It passes everything on, until a case holds a call: then the
-// case says whether the call reaches the facilitator, and what the server hears of it.
+// The proxy between pixtoll and the facilitator, and between pixtoll and the chain's node. It passes everything
+// on, until a case holds a call: then the case says whether the call arrives, and what pixtoll hears of it.
 import { createServer } from "node:http";
 import { check, within } from "./check.mjs";
 
@@ -7,7 +7,7 @@ export class Proxy {
   static async start(target) {
     const proxy = new Proxy();
     proxy.target = target;
-    /// Every call that came: path, body, and what became of it.
+    /// Every call that came.
     proxy.calls = [];
     proxy.holds = [];
     proxy.dead = new Set();
@@ -19,14 +19,14 @@ export class Proxy {
     return proxy;
   }
 
-  /// Holds the next call of this name ("verify" or "settle").
-  hold(name) {
-    const held = new Held(name);
+  /// Holds the next call of this name ("verify" or "settle") for this buyer.
+  hold(name, { address }) {
+    const held = new Held(name, address);
     this.holds.push(held);
     return held;
   }
 
-  /// Cuts every call of this name, unheard, until `revive`.
+  /// Cuts every call of this name ("rpc" for reads of the chain), so that nobody hears it, until `revive`.
   kill(name) {
     this.dead.add(name);
   }
@@ -35,24 +35,25 @@ export class Proxy {
     this.dead.delete(name);
   }
 
-  count(name) {
-    return this.calls.filter((call) => call.name === name).length;
+  /// How many calls of this name came for this buyer.
+  count(name, { address }) {
+    return this.calls.filter((call) => call.name === name && call.payer === address).length;
   }
 
   /// Every hold was met, and nothing is dead: the next case begins like the first.
   checkIdle() {
     check(this.holds.length === 0, `no call of ${this.holds[0]?.name} came`);
-    check(this.dead.size === 0, "the facilitator is still cut off");
+    check(this.dead.size === 0, "somebody is still cut off");
   }
 
   async handle(request, response) {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
-    const name = request.url.slice(1);
-    const call = new Call(this.target, name, Buffer.concat(chunks).toString(), request.method, response);
+    const name = request.url.slice(1) || "rpc";
+    const call = new Call(name, this.target + request.url, Buffer.concat(chunks).toString(), request.method, response);
     this.calls.push(call);
     if (this.dead.has(name)) return call.cut();
-    const place = this.holds.findIndex((held) => held.name === name);
+    const place = this.holds.findIndex((held) => held.name === name && held.payer === call.payer);
     if (place >= 0) return this.holds.splice(place, 1)[0].arrive(call);
     const { status, text } = await call.forward();
     call.answer(status, text);
@@ -66,30 +67,34 @@ export class Proxy {
 
 /// One call of pixtoll.
 class Call {
-  constructor(target, name, body, method, response) {
-    Object.assign(this, { target, name, body, method, response });
+  constructor(name, url, body, method, response) {
+    Object.assign(this, { name, url, body, method, response });
   }
 
   /// What the buyer signed: authorization and signature.
   get signed() {
-    return JSON.parse(this.body).paymentPayload.payload;
+    return JSON.parse(this.body).paymentPayload?.payload;
   }
 
-  /// Lets the facilitator do its work. The server hears nothing yet.
+  get payer() {
+    return this.method === "POST" ? this.signed?.authorization.from : undefined;
+  }
+
+  /// Lets it arrive. pixtoll hears nothing yet.
   async forward() {
     const init = { method: this.method, headers: { "content-type": "application/json" } };
     if (this.method === "POST") init.body = this.body;
-    const answer = await fetch(`${this.target}/${this.name}`, init);
+    const answer = await fetch(this.url, init);
     return { status: answer.status, text: await answer.text() };
   }
 
-  /// The server gets this answer.
+  /// pixtoll gets this answer.
   answer(status, text, type = "application/json") {
     this.response.writeHead(status, { "content-type": type });
     this.response.end(text);
   }
 
-  /// The connection breaks, and the server gets no answer.
+  /// The connection breaks, and pixtoll gets no answer.
   cut() {
     this.response.destroy();
   }
@@ -102,8 +107,8 @@ class Call {
 }
 
 class Held {
-  constructor(name) {
-    this.name = name;
+  constructor(name, payer) {
+    Object.assign(this, { name, payer });
     this.call = new Promise((resolve) => (this.arrive = resolve));
   }
 

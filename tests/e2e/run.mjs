@@ -1,6 +1,9 @@
 // The end to end test: `scripts/e2e PIXTOLL` installs what this needs and starts it.
 import ledger from "./cases/ledger.mjs";
 import plain from "./cases/plain.mjs";
+import last from "./cases/last.mjs";
+import lost from "./cases/lost.mjs";
+import race from "./cases/race.mjs";
 import token from "./cases/token.mjs";
 import { World, Stopped } from "./world.mjs";
 
@@ -10,7 +13,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, ledger]) await cases(world);
+  for (const cases of [token, plain, race, lost, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);

@@ -61,9 +61,10 @@ payments_per_address_per_minute = 0
   }
 
   /// Runs a command of pixtoll's in its folder: { code, output }.
-  run(...args) {
+  run(args, variables = {}) {
+    const options = { cwd: this.folder, timeout: 60_000, env: { ...process.env, ...variables } };
     return new Promise((resolve) => {
-      execFile(this.program, args, { cwd: this.folder, timeout: 60_000 }, (error, stdout, stderr) => {
+      execFile(this.program, args, options, (error, stdout, stderr) => {
         resolve({ code: error ? (error.code ?? error.signal) : 0, output: stdout + stderr });
       });
     });
@@ -71,7 +72,7 @@ payments_per_address_per_minute = 0
 
   /// What the ledger says of the one payment of a payer, by name: state, reason, owed…
   async payment(payer) {
-    const { output } = await this.run("ledger", "show", payer);
+    const { output } = await this.run(["ledger", "show", payer]);
     const fields = [...output.matchAll(/^  (\w+(?: \w+)?)\s{2,}(.*)$/gm)].map(([, name, value]) => [name, value]);
     const payment = Object.fromEntries(fields);
     return { ...payment, state: payment.state?.split(" ")[0] };
@@ -87,7 +88,7 @@ payments_per_address_per_minute = 0
 
   /// The sums of `pixtoll ledger check`, which must find nothing wrong.
   async check() {
-    const { code, output } = await this.run("ledger", "check");
+    const { code, output } = await this.run(["ledger", "check"]);
     check(code === 0, `ledger check ended with ${code}:\n${output}`);
     const settled = output.match(/^(\d+) payments settled for (\d+) atomic units/m);
     const received = output.match(/^the chain moved (\d+) atomic units to us/m);

@@ -1,5 +1,5 @@
 // Everything that runs, and the cases: after each, the chain says what moved.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
@@ -16,18 +16,22 @@ export class World {
     world.folder = mkdtempSync(join(tmpdir(), "pixtoll-e2e-"));
     world.passed = 0;
     world.failed = 0;
-    /// What the cases were to move to us, in all.
+    /// What the cases were to move to us in all, and what of it buys nothing.
     world.moved = 0n;
+    world.orphaned = 0n;
+    /// Buyers of whose payments nobody can say before their window closes.
+    world.undecided = [];
     // Nobody needs its key: who receives signs nothing.
     world.payTo = privateKeyToAccount(generatePrivateKey()).address;
     world.chain = await Chain.start(await freePort());
     await world.startFacilitator();
     world.proxy = await Proxy.start(world.facilitatorUrl);
+    world.node = await Proxy.start(world.chain.url);
     world.server = new Server(program, join(world.folder, "server"), {
       port: await freePort(),
       adminPort: await freePort(),
       facilitatorUrl: world.proxy.url,
-      rpcUrl: world.chain.url,
+      rpcUrl: world.node.url,
       payTo: world.payTo,
     });
     await world.server.start();
@@ -52,14 +56,17 @@ export class World {
     const started = Date.now();
     this.buyers = [];
     const height = await this.chain.height();
+    this.filesBefore = this.countFiles();
     const before = await this.chain.balance(this.payTo);
     const price = moves.reduce((sum, value) => sum + value, 0n);
     try {
       await run(this);
       this.proxy.checkIdle();
+      this.node.checkIdle();
       await this.checkMoves(height, moves);
       same((await this.chain.balance(this.payTo)) - before, price, "our balance");
       this.moved += price;
+      await this.checkLedger();
       this.passed += 1;
       console.log(`ok    ${name}: ${describe(moves)} (${((Date.now() - started) / 1000).toFixed(1)} s)`);
     } catch (error) {
@@ -88,6 +95,13 @@ export class World {
     same(spent.length, used.length, "the authorizations used by buyers of this case, and by anybody");
   }
 
+  /// The ledger balances, and has what the chain moved to us since the beginning.
+  async checkLedger() {
+    const { settled, received, orphans } = await this.server.check();
+    const orphaned = orphans.reduce((sum, { value }) => sum + value, 0n);
+    same([settled + orphaned, received, orphaned], [this.moved, this.moved, this.orphaned], "settled, received and orphaned");
+  }
+
   /// A buyer with so much USDC and a client of this version.
   async buyer(version, usdc) {
     const buyer = new Buyer(this, version);
@@ -96,9 +110,15 @@ export class World {
     return buyer;
   }
 
+  /// How many files the image store holds.
+  countFiles() {
+    const entries = readdirSync(join(this.server.folder, "data", "images"), { recursive: true, withFileTypes: true });
+    return entries.filter((entry) => entry.isFile()).length;
+  }
+
   async tellMore() {
     for (const { address } of this.buyers) {
-      console.log(`      ${address}:\n${(await this.server.run("ledger", "show", address)).output}`);
+      console.log(`      ${address}:\n${(await this.server.run(["ledger", "show", address])).output}`);
     }
     console.log(`      pixtoll said last:\n${this.server.process.output.slice(-4000)}`);
     console.log(`      the facilitator said last:\n${this.facilitator.output.slice(-2000)}`);
@@ -110,7 +130,7 @@ export class World {
     if (this.server?.process) ends.push(this.server.stop());
     if (this.facilitator) ends.push(stop(this.facilitator));
     if (this.chain?.process) ends.push(stop(this.chain.process));
-    if (this.proxy) ends.push(this.proxy.close());
+    for (const proxy of [this.proxy, this.node]) if (proxy) ends.push(proxy.close());
     const failed = (await Promise.allSettled(ends)).filter(({ status }) => status === "rejected");
     rmSync(this.folder, { recursive: true, force: true });
     for (const { reason } of failed) throw reason;

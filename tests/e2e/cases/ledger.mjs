@@ -10,8 +10,11 @@ export default async function ledger(world) {
     check(ours.length > 0, "there were payments");
     same(sum, world.moved, "the sum of the transfers to us, and what the cases moved");
     same(await world.chain.balance(world.payTo), sum, "our balance");
-    const settled = { settled: sum, payments: ours.length, received: sum, orphans: [] };
-    same(report, settled, "what the ledger says");
-    console.log(`      ${report.payments} payments settled for ${report.settled} units; ${report.received} received on the chain`);
+    // Orphans are transfers that buy nothing: those which the cases sent as such, and no other.
+    const orphaned = report.orphans.reduce((sum, { value }) => sum + value, 0n);
+    same([report.received, report.settled, orphaned], [sum, sum - world.orphaned, world.orphaned], "received, settled, orphaned");
+    same(report.payments, ours.length - report.orphans.length, "the payments settled");
+    console.log(`      ${report.payments} payments settled for ${report.settled} units; ${report.received} received on the chain, ` +
+        `${orphaned} of them in ${report.orphans.length} transfers that buy nothing`);
   });
 }

@@ -1,4 +1,6 @@
 // Nothing goes wrong: both clients pay exactly the price, and get what they paid for.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { checkError, checkLink, read } from "../buyers.mjs";
 import { check, same } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -53,6 +55,21 @@ export default async function plain(world) {
       checkError(await buyer.buy("/api/upload", init), 415, "unsupported_format", false);
     });
   }
+  await world.case("pixtoll upload: two files", [YEAR, YEAR], async () => {
+    const buyer = await world.buyer(2, 2n * YEAR);
+    const pictures = [picture(), picture()];
+    const files = pictures.map((bytes, place) => {
+      const file = join(world.folder, `${buyer.address}-${place}.png`);
+      writeFileSync(file, bytes);
+      return file;
+    });
+    const variables = { PIXTOLL_WALLET_KEY: buyer.key, HOME: world.folder, XDG_DATA_HOME: world.folder };
+    const { code, output } = await world.server.run(["upload", "--tier", "year", "--server", world.server.url, ...files], variables);
+    same(code, 0, `the exit code (${output})`);
+    const links = output.match(/^http\S+$/gm) ?? [];
+    same(links.length, 2, `the links (${output})`);
+    for (const [place, link] of links.entries()) await checkLink(link, pictures[place]);
+  });
   await world.case("a challenge, and a free upload", [], async () => {
     checkError(await read(await fetch(`${world.server.url}/api/upload/token`)), 402, "payment_required", false);
     const bytes = picture();
@@ -64,20 +81,28 @@ export default async function plain(world) {
 }
 
 /// Buys a token by the client, and looks at the receipt.
-export async function buyToken(buyer, path, price) {
-  const answer = await buyer.buy(path);
+async function buyToken(buyer, path, price) {
+  return checkToken(buyer, await buyer.buy(path), price);
+}
+
+/// The answer holds a token, and the receipt of the transfer that paid for it.
+export async function checkToken(buyer, answer, price) {
   same(answer.status, 200, `the status (${answer.bytes})`);
-  check(/^[0-9a-f]{40}$/.test(answer.json.token), "the answer holds a token");
+  check(/^[0-9a-f]{40}$/.test(answer.json.token), `the answer holds a token (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   return answer.json.token;
 }
 
-/// Uploads and pays in one request by the client, and looks at receipt and link. The answer.
-export async function buyUpload(buyer, path, form, price) {
-  const bytes = picture();
-  const answer = await buyer.buy(path, forms[form](bytes));
+/// The answer holds the link of these bytes, and the receipt of the transfer that paid for it.
+export async function checkUpload(buyer, answer, bytes, price) {
   same(answer.status, 200, `the status (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   await checkLink(answer.json.url, bytes);
-  return answer;
+  return answer.json.url;
+}
+
+/// Uploads and pays in one request by the client, and looks at receipt and link.
+async function buyUpload(buyer, path, form, price) {
+  const bytes = picture();
+  return checkUpload(buyer, await buyer.buy(path, forms[form](bytes)), bytes, price);
 }

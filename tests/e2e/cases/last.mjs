@@ -1,0 +1,35 @@
+// What can only come last: money that buys nothing, and a chain whose time runs ahead.
+import { checkError } from "../buyers.mjs";
+import { same } from "../check.mjs";
+import { YEAR } from "./plain.mjs";
+
+export default async function last(world) {
+  const { chain, proxy, server } = world;
+  for (const version of [2, 1]) {
+    await world.case(`v${version}: submitted before we ever saw it: no purchase, and told so`, [YEAR], async () => {
+      const buyer = await world.buyer(version, YEAR);
+      buyer.withholds = true;
+      await buyer.buy("/api/upload/token");
+      await chain.submit(buyer.signed.authorization, buyer.signed.signature);
+      world.orphaned += YEAR;
+      checkError(await buyer.repeat(), 409, "payment_known", true);
+      same([proxy.count("verify", buyer), proxy.count("settle", buyer)], [0, 0], "calls of the facilitator");
+    });
+  }
+  await world.case("the window closes on the chain, not on our clock: nothing moved, and told so", [], async () => {
+    const [asking, silent] = [await world.buyer(2, YEAR), await world.buyer(1, YEAR)];
+    proxy.kill("settle");
+    for (const buyer of [asking, silent]) {
+      checkError(await buyer.buy("/api/upload/token"), 503, "settlement_pending", null);
+    }
+    await chain.control.increaseTime({ seconds: 600 });
+    // One block past the window, and the one that makes it safe.
+    await chain.control.mine({ blocks: 2 });
+    // Of one the reconciler hears by itself; the others ask.
+    await server.until(silent.address, "failed");
+    proxy.revive("settle");
+    for (const buyer of [silent, asking, ...world.undecided]) {
+      buyer.checkFailure(await buyer.insist(await buyer.repeat()), "authorization_expired");
+    }
+  });
+}
