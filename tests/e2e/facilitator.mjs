@@ -1,5 +1,6 @@
 // A facilitator of the npm packages, as a process of its own: the reference implementation behind the plain
 // HTTP that its documentation shows. Refusals are answers with status 200; what is thrown is status 500.
+import "./crypto.mjs";
 import { createServer } from "node:http";
 import { createWalletClient, http, publicActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";

@@ -1,4 +1,5 @@
 // The end to end test: `scripts/e2e PIXTOLL` installs what this needs and starts it.
+import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
 import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";

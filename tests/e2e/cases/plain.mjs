@@ -96,6 +96,7 @@ export async function checkToken(buyer, answer, price) {
 /// The answer holds the link of these bytes, and the receipt of the transfer that paid for it.
 export async function checkUpload(buyer, answer, bytes, price) {
   same(answer.status, 200, `the status (${answer.bytes})`);
+  check(answer.json.url, `the answer holds a link (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   await checkLink(answer.json.url, bytes);
   return answer.json.url;
