@@ -173,6 +173,16 @@ export class Chain {
     return getAddress(receipt.contractAddress);
   }
 
+  /// Replaces the newest blocks by others: empty ones, but for one transaction that may be kept, in the newest.
+  async replaceBlocks(count, kept) {
+    let transactions = [];
+    if (kept) {
+      const raw = await this.reads.request({ method: "eth_getRawTransactionByHash", params: [kept] });
+      transactions = [[raw, count - 1]];
+    }
+    await this.control.request({ method: "anvil_reorg", params: [count, transactions] });
+  }
+
   height() {
     return this.reads.getBlockNumber();
   }

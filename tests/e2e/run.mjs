@@ -5,6 +5,7 @@ import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";
 import lost from "./cases/lost.mjs";
 import race from "./cases/race.mjs";
+import reorg from "./cases/reorg.mjs";
 import token from "./cases/token.mjs";
 import { World, Stopped } from "./world.mjs";
 
@@ -14,7 +15,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, race, lost, last, ledger]) await cases(world);
+  for (const cases of [token, plain, race, lost, reorg, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);

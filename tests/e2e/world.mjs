@@ -1,6 +1,5 @@
 // Everything that runs, and the cases: after each, the chain says what moved.
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { Buyer } from "./buyers.mjs";
@@ -13,7 +12,8 @@ import { Server } from "./server.mjs";
 export class World {
   static async start(program) {
     const world = new World();
-    world.folder = mkdtempSync(join(tmpdir(), "pixtoll-e2e-"));
+    // Below the folder of this run, which is thrown away.
+    world.folder = mkdtempSync(join(process.cwd(), "world-"));
     world.passed = 0;
     world.failed = 0;
     /// What the cases were to move to us in all, and what of it buys nothing.
@@ -132,7 +132,6 @@ export class World {
     if (this.chain?.process) ends.push(stop(this.chain.process));
     for (const proxy of [this.proxy, this.node]) if (proxy) ends.push(proxy.close());
     const failed = (await Promise.allSettled(ends)).filter(({ status }) => status === "rejected");
-    rmSync(this.folder, { recursive: true, force: true });
     for (const { reason } of failed) throw reason;
   }
 }
