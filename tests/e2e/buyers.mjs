@@ -11,17 +11,20 @@ const NETWORKS = { 1: "base-sepolia", 2: "eip155:84532" };
 
 /// A payer with a new key, and its client.
 export class Buyer {
-  constructor(world, version) {
-    Object.assign(this, { world, version });
+  /// `wallet` is a contract that pays, with `account` as its owner; `server` another server than the world's;
+  /// `network` what the client takes (version 2).
+  constructor(world, version, { wallet, account, server, network = "eip155:*" } = {}) {
+    Object.assign(this, { world, version, server: server ?? world.server });
     this.key = generatePrivateKey();
-    this.account = privateKeyToAccount(this.key);
+    this.account = account ?? privateKeyToAccount(this.key);
+    if (wallet) this.account = { ...this.account, address: wallet };
     this.address = this.account.address;
     /// What was sent, with every byte.
     this.sent = [];
     const record = (input, init) => this.record(input, init);
     if (version === 2) {
       const client = new x402Client();
-      client.register("eip155:*", new ExactEvmScheme(this.account));
+      client.register(network, new ExactEvmScheme(this.account));
       this.fetch = wrapFetchWithPayment(record, client);
     } else {
       // Its own cap is 0.10 USDC; the dearest tier costs 1.
@@ -41,7 +44,7 @@ export class Buyer {
 
   /// Sends a request through the client, which pays what it is asked to.
   async buy(path, init = {}) {
-    return read(await this.fetch(this.world.server.url + path, { method: "POST", ...init }));
+    return read(await this.fetch(this.server.url + path, { method: "POST", ...init }));
   }
 
   /// The request that carried the payment.
@@ -86,7 +89,7 @@ export class Buyer {
   /// Uploads against a token, without the client: nothing is to be paid.
   async upload(token, bytes) {
     const headers = { "x-upload-token": token, "content-type": "image/png" };
-    return read(await fetch(`${this.world.server.url}/api/upload`, { method: "POST", headers, body: bytes }));
+    return read(await fetch(`${this.server.url}/api/upload`, { method: "POST", headers, body: bytes }));
   }
 
   receipt(answer) {

@@ -30,11 +30,11 @@ const TRANSFER = parseAbiItem("event Transfer(address indexed from, address inde
 const USED = parseAbiItem("event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)");
 const CANCELED = parseAbiItem("event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)");
 
-/// Base Sepolia as viem knows a chain, behind `url`.
-export function baseSepolia(url) {
+/// A chain as viem knows it, behind `url`; Base Sepolia unless `id` says otherwise.
+export function chainOf(url, id = DOMAIN.chainId) {
   return defineChain({
-    id: DOMAIN.chainId,
-    name: "Base Sepolia (anvil)",
+    id,
+    name: `anvil as eip155:${id}`,
     nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
     rpcUrls: { default: { http: [url] } },
   });
@@ -74,13 +74,14 @@ function anvil() {
 }
 
 export class Chain {
-  static async start(port) {
+  static async start(port, id = DOMAIN.chainId) {
     const chain = new Chain();
+    chain.id = id;
     chain.url = `http://127.0.0.1:${port}`;
     // One slot an epoch: the safe block is the one before the newest, so the ledger has one to judge by.
-    const args = ["--host", "127.0.0.1", "--port", String(port), "--chain-id", String(DOMAIN.chainId)];
+    const args = ["--host", "127.0.0.1", "--port", String(port), "--chain-id", String(id)];
     chain.process = start(anvil(), [...args, "--slots-in-an-epoch", "1", "--accounts", "1", "--color", "never"]);
-    const options = { chain: baseSepolia(chain.url), transport: http(chain.url), pollingInterval: 50, cacheTime: 0 };
+    const options = { chain: chainOf(chain.url, id), transport: http(chain.url), pollingInterval: 50, cacheTime: 0 };
     chain.options = options;
     chain.reads = createPublicClient(options);
     chain.control = createTestClient({ ...options, mode: "anvil" });

@@ -7,14 +7,15 @@ import { privateKeyToAccount } from "viem/accounts";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
-import { baseSepolia } from "./chain.mjs";
+import { chainOf } from "./chain.mjs";
 
 const [url, key] = [process.env.E2E_RPC_URL, process.env.E2E_FACILITATOR_KEY];
+const id = Number(process.env.E2E_CHAIN_ID);
 const account = privateKeyToAccount(key);
-const options = { account, chain: baseSepolia(url), transport: http(url), pollingInterval: 50, cacheTime: 0 };
+const options = { account, chain: chainOf(url, id), transport: http(url), pollingInterval: 50, cacheTime: 0 };
 const client = createWalletClient(options).extend(publicActions);
 const signer = toFacilitatorEvmSigner({ ...client, address: account.address });
-const facilitator = registerExactEvmScheme(new x402Facilitator(), { signer, networks: "eip155:84532" });
+const facilitator = registerExactEvmScheme(new x402Facilitator(), { signer, networks: `eip155:${id}` });
 
 async function answer(request) {
   const chunks = [];

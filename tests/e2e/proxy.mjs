@@ -51,6 +51,7 @@ export class Proxy {
     for await (const chunk of request) chunks.push(chunk);
     const name = request.url.slice(1) || "rpc";
     const call = new Call(name, this.target + request.url, Buffer.concat(chunks).toString(), request.method, response);
+    [call.path, call.headers] = [request.url, request.headers];
     this.calls.push(call);
     if (this.dead.has(name)) return call.cut();
     const place = this.holds.findIndex((held) => held.name === name && held.payer === call.payer);

@@ -3,10 +3,12 @@ import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
 import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";
+import networks from "./cases/networks.mjs";
 import lost from "./cases/lost.mjs";
 import race from "./cases/race.mjs";
 import reorg from "./cases/reorg.mjs";
 import token from "./cases/token.mjs";
+import wallet from "./cases/wallet.mjs";
 import { World, Stopped } from "./world.mjs";
 
 const program = process.argv[2];
@@ -15,7 +17,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, race, lost, reorg, last, ledger]) await cases(world);
+  for (const cases of [token, plain, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);

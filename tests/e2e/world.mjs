@@ -24,31 +24,20 @@ export class World {
     // Nobody needs its key: who receives signs nothing.
     world.payTo = privateKeyToAccount(generatePrivateKey()).address;
     world.chain = await Chain.start(await freePort());
-    await world.startFacilitator();
+    [world.facilitator, world.facilitatorUrl] = await startFacilitator(world.chain);
     world.proxy = await Proxy.start(world.facilitatorUrl);
     world.node = await Proxy.start(world.chain.url);
     world.server = new Server(program, join(world.folder, "server"), {
       port: await freePort(),
       adminPort: await freePort(),
-      facilitatorUrl: world.proxy.url,
-      rpcUrl: world.node.url,
-      payTo: world.payTo,
+      payments: `facilitator = "url"
+facilitator_url = "${world.proxy.url}"
+networks = ["base-sepolia"]
+rpc_url = "${world.node.url}"
+pay_to = "${world.payTo}"`,
     });
     await world.server.start();
     return world;
-  }
-
-  async startFacilitator() {
-    const key = generatePrivateKey();
-    await this.chain.funded(privateKeyToAccount(key));
-    const env = { ...process.env, E2E_RPC_URL: this.chain.url, E2E_FACILITATOR_KEY: key };
-    const program = new URL("facilitator.mjs", import.meta.url).pathname;
-    this.facilitator = start(process.execPath, [program], { env });
-    this.facilitatorUrl = await until("the facilitator to listen", () => {
-      check(this.facilitator.code === undefined, `the facilitator ended:\n${this.facilitator.output}`);
-      const port = this.facilitator.output.match(/listening on (\d+)/)?.[1];
-      return port && `http://127.0.0.1:${port}`;
-    });
   }
 
   /// Runs a case. `moves` are the transfers to us that it must leave on the chain: no more, no less, no other.
@@ -102,9 +91,9 @@ export class World {
     same([settled + orphaned, received, orphaned], [this.moved, this.moved, this.orphaned], "settled, received and orphaned");
   }
 
-  /// A buyer with so much USDC and a client of this version.
-  async buyer(version, usdc) {
-    const buyer = new Buyer(this, version);
+  /// A buyer with so much USDC and a client of this version; `more` as Buyer takes it.
+  async buyer(version, usdc, more) {
+    const buyer = new Buyer(this, version, more);
     this.buyers.push(buyer);
     await this.chain.mint(buyer.address, usdc);
     return buyer;
@@ -134,6 +123,21 @@ export class World {
     const failed = (await Promise.allSettled(ends)).filter(({ status }) => status === "rejected");
     for (const { reason } of failed) throw reason;
   }
+}
+
+/// A facilitator on a chain: its process and its URL.
+export async function startFacilitator(chain) {
+  const key = generatePrivateKey();
+  await chain.funded(privateKeyToAccount(key));
+  const env = { ...process.env, E2E_RPC_URL: chain.url, E2E_CHAIN_ID: String(chain.id), E2E_FACILITATOR_KEY: key };
+  const program = new URL("facilitator.mjs", import.meta.url).pathname;
+  const facilitator = start(process.execPath, [program], { env });
+  const url = await until("the facilitator to listen", () => {
+    check(facilitator.code === undefined, `the facilitator ended:\n${facilitator.output}`);
+    const port = facilitator.output.match(/listening on (\d+)/)?.[1];
+    return port && `http://127.0.0.1:${port}`;
+  });
+  return [facilitator, url];
 }
 
 /// A case failed, and has said so.

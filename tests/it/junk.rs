@@ -461,7 +461,12 @@ fn edited(payment: &Payment, edit: impl FnOnce(&mut Value)) -> Headers {
 /// Nothing was asked, written or granted since `before`; and the offer is there where one may pay.
 async fn is_refused_for_free(app: &TestApp, name: &str, before: &Before, answer: &Answer) {
     assert_eq!(answer.charged(), Some(false), "{name}: {}", answer.text());
-    assert_eq!(app.calls(), before.calls, "{name} cost a call");
+    // Only the chain can say whether a payer is a contract, whose signature it may be.
+    let mut calls = before.calls;
+    if answer.status == 402 && answer.document("payment-required")["error"] == SIGNATURE {
+        calls[2] += 1;
+    }
+    assert_eq!(app.calls(), calls, "{name} cost a call");
     assert_eq!(traces(app).await, before.traces, "{name} left a trace");
     for receipt in ["payment-response", "x-payment-response"] {
         assert_eq!(answer.header(receipt), None, "{name}");
