@@ -114,7 +114,7 @@ impl App {
             // Nobody else uses this file, so whoever held a lease or a reservation is gone.
             rows::end_all_leases(&db).await?;
             crate::db::images::end_reservations(&db).await?;
-            crate::db::retention::return_all_jobs(&db).await?;
+            crate::db::jobs::return_all_jobs(&db).await?;
         }
         let key = load_key(&config.secrets_key, &randomness)?;
         check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;

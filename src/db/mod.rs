@@ -15,8 +15,10 @@ use sqlx::sqlite::{
 
 pub mod audit;
 pub mod deployment;
+pub mod erasure;
 pub mod grants;
 pub mod images;
+pub mod jobs;
 pub mod offers;
 pub mod payments;
 pub mod retention;
@@ -236,8 +238,10 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
         audit::STATEMENTS,
         deployment::STATEMENTS,
+        erasure::STATEMENTS,
         grants::STATEMENTS,
         images::STATEMENTS,
+        jobs::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
         retention::STATEMENTS,

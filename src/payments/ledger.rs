@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use crate::chain::{Chain, Receipt};
 use crate::clock::Timestamp;
 use crate::db::audit::{self, Finding, TokenRow};
-use crate::db::{Db, DbError, retention};
+use crate::db::{Db, DbError, erasure};
 use crate::model::payment::{Payment, PaymentId, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
@@ -226,7 +226,7 @@ async fn compare(
             &recipient.to_string(),
             &receipt.value.to_string(),
         );
-        if retention::is_erased_transfer(db, &hash).await? {
+        if erasure::is_erased_transfer(db, &hash).await? {
             erased += 1;
         } else {
             orphans.push(receipt);

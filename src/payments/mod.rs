@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, DbError, payments as rows, retention};
+use crate::db::{Db, DbError, erasure, payments as rows};
 use crate::images::{Checked, Images, Refusal, UploadError};
 use crate::limits::{Limited, Limits};
 use crate::model::image::Image;
@@ -361,7 +361,7 @@ impl Payments {
         let authorization = &presentation.header.authorization;
         for network in networks::all() {
             let id = PaymentId::of(network, authorization.from, authorization.nonce);
-            if let Some(was_paid) = retention::find_erased(&self.db, &id).await? {
+            if let Some(was_paid) = erasure::find_erased(&self.db, &id).await? {
                 return Err(PayError::Known {
                     charged: Some(was_paid),
                 });

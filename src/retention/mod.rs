@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::retention::{self as rows, Due, Job, OwnersClaim};
-use crate::db::{Db, DbError};
+use crate::db::jobs::{self, Job};
+use crate::db::retention::{self as rows, Due, OwnersClaim};
+use crate::db::{Db, DbError, erasure};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::payment::transfer_hash;
@@ -154,7 +155,7 @@ impl Retention {
     /// [`ReapError`]; then what is due stays due.
     pub async fn reap(&self) -> Result<Reaped, ReapError> {
         if self.clock_was_set() {
-            rows::stop_job(&self.db, JOB, self.clock.now()).await?;
+            jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
         }
         let mut reaped = Reaped::default();
         let Some(job) = self.take_lease().await? else {
@@ -162,7 +163,7 @@ impl Retention {
             return Ok(reaped);
         };
         let done = self.reap_leased(job, &mut reaped).await;
-        let returned = rows::return_job(&self.db, JOB, &self.holder).await;
+        let returned = jobs::return_job(&self.db, JOB, &self.holder).await;
         done?;
         returned?;
         Ok(reaped)
@@ -195,7 +196,7 @@ impl Retention {
     /// # Errors
     /// [`DbError`].
     pub async fn accept_clock(&self) -> Result<(), DbError> {
-        rows::resume_job(&self.db, JOB, self.clock.now()).await
+        jobs::resume_job(&self.db, JOB, self.clock.now()).await
     }
 
     /// What would go now, and which images first.
@@ -265,7 +266,7 @@ impl Retention {
         } else {
             slow_until = None;
         }
-        rows::note_run(&self.db, JOB, now, slow_until).await?;
+        jobs::note_run(&self.db, JOB, now, slow_until).await?;
         self.has_run.store(true, Ordering::SeqCst);
         if slow_until.is_some() {
             self.batch(reaped).await?;
@@ -274,7 +275,7 @@ impl Retention {
         }
         while self.batch(reaped).await? {
             if self.clock_was_set() {
-                rows::stop_job(&self.db, JOB, self.clock.now()).await?;
+                jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
                 let now = self.clock.now();
                 return Err(ReapError::Clock { now });
             }
@@ -342,7 +343,7 @@ impl Retention {
         let images = rows::erase_images(&self.db, before, BATCH).await?;
         reaped.erased_images += images;
         let mut payments = 0;
-        for payment in rows::find_erasable(&self.db, before, PAYMENTS_BATCH).await? {
+        for payment in erasure::find_erasable(&self.db, before, PAYMENTS_BATCH).await? {
             let hash = payment.transaction_hash.as_deref();
             // What a facilitator named of a payment that failed moved no money to us.
             let hash = hash
@@ -350,7 +351,7 @@ impl Retention {
                 .map(|hash| transfer_hash(hash, &payment.payer, &payment.pay_to, &payment.amount));
             let now = self.clock.now();
             kill_point!("reap.erase.before");
-            let erased = rows::erase_payment(&self.db, &payment, hash.as_deref(), now).await?;
+            let erased = erasure::erase_payment(&self.db, &payment, hash.as_deref(), now).await?;
             kill_point!("reap.erase.after");
             payments += u64::from(erased);
         }
@@ -360,7 +361,7 @@ impl Retention {
 
     async fn take_lease(&self) -> Result<Option<Job>, DbError> {
         let now = self.clock.now();
-        rows::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
+        jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
     }
 
     /// Whether the wall clock ran more than a day ahead of the other one since this was last asked.

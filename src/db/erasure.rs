@@ -1,0 +1,152 @@
+//! Erasing the records of payments, once their time is over. A hash of a payment's identity stays, and
+//! one of its transfer.
+
+use super::{Db, DbError, in_tx, on_db};
+use crate::clock::Timestamp;
+use crate::model::payment::PaymentId;
+
+/// A payment whose records' time is over.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Erasable {
+    /// The payment.
+    pub id: String,
+    /// The state that it must still be in.
+    pub state: String,
+    /// The transfer that settled it.
+    pub transaction_hash: Option<String>,
+    /// Who paid.
+    pub payer: String,
+    /// Who was paid.
+    pub pay_to: String,
+    /// How much.
+    pub amount: String,
+}
+
+/// Payments that can be erased: they bought nothing and ended before `before`, or every image that they
+/// bought was gone by then. A payment with uploads left, or owed, stays: it is somebody's money.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_erasable(
+    db: &Db,
+    before: Timestamp,
+    most: u32,
+) -> Result<Vec<Erasable>, DbError> {
+    let mut found: Vec<Erasable> = Vec::new();
+    for sql in [FIND_ERASABLE_UNPAID, FIND_ERASABLE_PAID] {
+        let rows: Vec<Erasable> = on_db!(db, |pool| sqlx::query_as(sql)
+            .bind(before.millis())
+            .bind(i64::from(most))
+            .fetch_all(pool)
+            .await)?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
+const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
+    FROM payments p WHERE p.state IN ('rejected', 'released', 'failed') AND p.next_look_ms IS NULL \
+    AND p.changed_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.changed_ms LIMIT $2";
+
+const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
+    FROM images d JOIN payments p ON p.id = d.payment_id JOIN grants g ON g.payment_id = p.id \
+    WHERE d.state = 'deleted' AND d.payment_id IS NOT NULL AND d.deleted_ms <= $1 \
+    AND p.state = 'settled' AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
+    AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) LIMIT $2";
+
+/// Erases a payment with all that hangs on it. A hash of its identity stays, and one of its transfer.
+/// `false`: it moved.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn erase_payment(
+    db: &Db,
+    payment: &Erasable,
+    transfer_hash: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    Ok(in_tx!(db, |tx| {
+        // Locks the row, and takes it from whoever still means to drive it.
+        let locked = sqlx::query(LOCK_PAYMENT)
+            .bind(&payment.id)
+            .bind(&payment.state)
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if locked == 0 {
+            return Ok(false);
+        }
+        sqlx::query(REMEMBER)
+            .bind(&payment.id)
+            .bind(transfer_hash)
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?;
+        for sql in [
+            ERASE_PROOFS,
+            ERASE_IDS,
+            ERASE_GRANT,
+            ERASE_PAID_IMAGES,
+            ERASE_PAYMENT,
+        ] {
+            sqlx::query(sql).bind(&payment.id).execute(&mut *tx).await?;
+        }
+        true
+    }))
+}
+
+const LOCK_PAYMENT: &str = "UPDATE payments SET attempt = attempt + 1 WHERE id = $1 AND state = $2 \
+    AND lease_until_ms <= $3 AND next_look_ms IS NULL";
+const REMEMBER: &str =
+    "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3)";
+const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
+const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
+const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
+const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
+const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
+
+/// Whether the records of this payment were erased: `Some(true)` when it had moved money to us.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_erased(db: &Db, id: &PaymentId) -> Result<Option<bool>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND_ERASED)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?)
+}
+
+const FIND_ERASED: &str = "SELECT transfer_hash IS NOT NULL FROM erased_payments WHERE id = $1";
+
+/// Whether a transfer settled a payment whose records were erased.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn is_erased_transfer(db: &Db, hash: &str) -> Result<bool, DbError> {
+    let found: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(FIND_ERASED_TRANSFER)
+        .bind(hash)
+        .fetch_optional(pool)
+        .await)?;
+    Ok(found.is_some())
+}
+
+const FIND_ERASED_TRANSFER: &str =
+    "SELECT erased_ms FROM erased_payments WHERE transfer_hash = $1 LIMIT 1";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("erasure::FIND_ERASABLE_UNPAID", FIND_ERASABLE_UNPAID),
+    ("erasure::FIND_ERASABLE_PAID", FIND_ERASABLE_PAID),
+    ("erasure::LOCK_PAYMENT", LOCK_PAYMENT),
+    ("erasure::REMEMBER", REMEMBER),
+    ("erasure::ERASE_PROOFS", ERASE_PROOFS),
+    ("erasure::ERASE_IDS", ERASE_IDS),
+    ("erasure::ERASE_GRANT", ERASE_GRANT),
+    ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
+    ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),
+    ("erasure::FIND_ERASED", FIND_ERASED),
+    ("erasure::FIND_ERASED_TRANSFER", FIND_ERASED_TRANSFER),
+];
