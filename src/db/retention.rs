@@ -3,7 +3,7 @@
 //! An image goes in two moves: it is claimed (`deleting`, served to nobody any more), and after its
 //! object is gone it is marked. What is claimed is never given back.
 
-use super::rows::Field;
+use super::rows::{Field, signed};
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -138,28 +138,45 @@ const FIND_DISCARDED: &str = "SELECT id FROM images WHERE state = 'discarded' AN
     AND created_ms <= $1 AND (reap_after_ms IS NULL OR reap_after_ms <= $2) \
     ORDER BY created_ms LIMIT $3";
 
-/// Notes that the objects of these images are gone, in one transaction; for how many that was news.
+// A list of ids as one parameter: they are all of one length and stand in $1 one after another, $2 of
+// them. Arrays and JSON would need a text for each database.
+macro_rules! of_listed {
+    ($sql:literal) => {
+        concat!(
+            "WITH RECURSIVE places(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM places WHERE n + 1 < $2), \
+             listed(id) AS (SELECT substr($1, n * 12 + 1, 12) FROM places) ",
+            $sql
+        )
+    };
+}
+
+fn listed(ids: &[ImageId]) -> (String, i64) {
+    (ids.iter().map(ImageId::as_str).collect(), signed(ids.len()))
+}
+
+/// Notes that the objects of these images are gone; for how many that was news.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn mark_gone(db: &Db, ids: &[ImageId], now: Timestamp) -> Result<u64, DbError> {
-    let mut marked = 0;
-    in_tx!(db, |tx| {
-        for id in ids {
-            marked += sqlx::query(MARK_GONE)
-                .bind(id.as_str())
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-        }
-    });
-    Ok(marked)
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let (list, count) = listed(ids);
+    Ok(on_db!(db, |pool| sqlx::query(MARK_GONE)
+        .bind(&list)
+        .bind(count)
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?)
 }
 
-const MARK_GONE: &str = "UPDATE images SET state = CASE state WHEN 'deleting' THEN 'deleted' ELSE state END, \
-    deleted_ms = $2, reap_after_ms = NULL WHERE id = $1 \
-    AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))";
+const MARK_GONE: &str = of_listed!(
+    "UPDATE images SET state = CASE state WHEN 'deleting' THEN 'deleted' ELSE state END, \
+     deleted_ms = $3, reap_after_ms = NULL WHERE id IN (SELECT id FROM listed) \
+     AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))"
+);
 
 /// Puts images off whose objects the store wouldn't delete: half a minute, and longer each time, up to
 /// an hour.
@@ -167,23 +184,28 @@ const MARK_GONE: &str = "UPDATE images SET state = CASE state WHEN 'deleting' TH
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn put_off(db: &Db, ids: &[ImageId], now: Timestamp) -> Result<(), DbError> {
-    in_tx!(db, |tx| {
-        for id in ids {
-            sqlx::query(PUT_OFF)
-                .bind(id.as_str())
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?;
-        }
-    });
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let (list, count) = listed(ids);
+    on_db!(db, |pool| sqlx::query(PUT_OFF)
+        .bind(&list)
+        .bind(count)
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
     Ok(())
 }
 
-const PUT_OFF: &str = "UPDATE images SET reap_failures = reap_failures + 1, reap_after_ms = $2 + \
-    CASE WHEN reap_failures = 0 THEN 30000 WHEN reap_failures = 1 THEN 60000 \
-    WHEN reap_failures = 2 THEN 120000 WHEN reap_failures = 3 THEN 300000 \
-    WHEN reap_failures = 4 THEN 900000 ELSE 3600000 END \
-    WHERE id = $1 AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))";
+const PUT_OFF: &str = of_listed!(
+    "UPDATE images SET reap_failures = reap_failures + 1, reap_after_ms = $3 + \
+     CASE WHEN reap_failures = 0 THEN 30000 WHEN reap_failures = 1 THEN 60000 \
+     WHEN reap_failures = 2 THEN 120000 WHEN reap_failures = 3 THEN 300000 \
+     WHEN reap_failures = 4 THEN 900000 ELSE 3600000 END \
+     WHERE id IN (SELECT id FROM listed) \
+     AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))"
+);
 
 /// What would go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
