@@ -191,11 +191,12 @@ impl Store {
     }
 }
 
-/// Two levels of folders, so that no folder grows without bound.
+/// Two levels of folders, 3,844 in all, so that no folder grows without bound. With more letters a level,
+/// nearly every image would have a folder of its own, which nobody removes.
 fn key(id: &ImageId) -> Key {
     let text = id.as_str();
-    let (one, rest) = text.split_at_checked(2).unwrap_or((text, ""));
-    let (two, _) = rest.split_at_checked(2).unwrap_or((rest, ""));
+    let (one, rest) = text.split_at_checked(1).unwrap_or((text, ""));
+    let (two, _) = rest.split_at_checked(1).unwrap_or((rest, ""));
     Key::from(format!("{IMAGES}/{one}/{two}/{text}"))
 }
 

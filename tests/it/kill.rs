@@ -805,7 +805,7 @@ impl Scene<'_> {
     /// Where the object of an image lies.
     fn object(&self, id: &str) -> std::path::PathBuf {
         let store = self.deployment.folder().join("data/images/images");
-        store.join(&id[..2]).join(&id[2..4]).join(id)
+        store.join(&id[..1]).join(&id[1..2]).join(id)
     }
 
     /// Lets an hour pass over a payment, which in real time nobody waits for.

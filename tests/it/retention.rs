@@ -78,7 +78,7 @@ impl TestApp {
 
 fn object_in(folder: &Path, id: &str) -> PathBuf {
     let store = folder.join("images/images");
-    store.join(&id[..2]).join(&id[2..4]).join(id)
+    store.join(&id[..1]).join(&id[1..2]).join(id)
 }
 
 /// The values of an image's row that expires at `millis`, or was made then.
