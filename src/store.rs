@@ -2,7 +2,7 @@
 //!
 //! Objects are never listed on the way of a request and never deleted but by their row.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 
+mod local;
+
 /// Where images lie.
 const IMAGES: &str = "images";
 /// Where objects lie that no row speaks of.
@@ -24,12 +26,25 @@ const DELETES_AT_ONCE: usize = 16;
 
 /// A store of images.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<dyn ObjectStore>);
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    /// Where a local one lies.
+    root: Option<Arc<Path>>,
+}
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
 #[error("the image store failed: {0}")]
 pub struct StoreError(#[from] object_store::Error);
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self(object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(error),
+        })
+    }
+}
 
 /// Something that lies where images lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +70,50 @@ impl Listed {
 pub struct Deleted {
     /// Those whose objects are gone.
     pub gone: Vec<ImageId>,
+    /// How many of them were gone already.
+    pub missing: usize,
     /// Those whose objects may still be there.
     pub left: Vec<ImageId>,
     /// Why, of one of them.
     pub failure: Option<StoreError>,
+}
+
+impl Deleted {
+    /// `result` says whether the object had been there.
+    fn note(&mut self, id: ImageId, result: Result<bool, StoreError>) {
+        match result {
+            Ok(was_there) => {
+                self.missing += usize::from(!was_there);
+                self.gone.push(id);
+            }
+            Err(error) => {
+                self.left.push(id);
+                self.failure = Some(error);
+            }
+        }
+    }
+}
+
+async fn delete_local(root: &Arc<Path>, ids: &[ImageId]) -> Deleted {
+    let files: Vec<PathBuf> = ids.iter().map(|id| file(root, id)).collect();
+    let mut deleted = Deleted::default();
+    match local::delete(root, files).await {
+        Ok(outcomes) => {
+            for (id, outcome) in ids.iter().zip(outcomes) {
+                deleted.note(id.clone(), outcome.map_err(StoreError::from));
+            }
+        }
+        Err(error) => {
+            deleted.left = ids.to_vec();
+            deleted.failure = Some(error.into());
+        }
+    }
+    deleted
+}
+
+/// Where a local store has the object of an image.
+fn file(root: &Path, id: &ImageId) -> PathBuf {
+    root.join(key(id).as_ref())
 }
 
 impl Store {
@@ -68,14 +123,18 @@ impl Store {
     /// When the directory can't be made.
     pub fn open_local(root: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root)?;
-        Ok(Self(Arc::new(
-            LocalFileSystem::new_with_prefix(root)?.with_fsync(true),
-        )))
+        Ok(Self {
+            objects: Arc::new(LocalFileSystem::new_with_prefix(root)?.with_fsync(true)),
+            root: Some(Arc::from(root)),
+        })
     }
 
     /// Memory; for tests.
     pub fn in_memory() -> Self {
-        Self(Arc::new(InMemory::new()))
+        Self {
+            objects: Arc::new(InMemory::new()),
+            root: None,
+        }
     }
 
     /// Keeps `bytes` as the image `id`; when it returns they are durable.
@@ -83,7 +142,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn put(&self, id: &ImageId, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.put(&key(id), PutPayload::from_bytes(bytes)).await?;
+        self.objects
+            .put(&key(id), PutPayload::from_bytes(bytes))
+            .await?;
         Ok(())
     }
 
@@ -92,38 +153,44 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn find(&self, id: &ImageId) -> Result<Option<Bytes>, StoreError> {
-        match self.0.get(&key(id)).await {
+        match self.objects.get(&key(id)).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Deletes the image `id`; one that is already gone counts as deleted.
+    /// Deletes the image `id`, for good; one that is already gone counts as deleted.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn delete(&self, id: &ImageId) -> Result<(), StoreError> {
-        match self.0.delete(&key(id)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        match self.delete_many(std::slice::from_ref(id)).await.failure {
+            None => Ok(()),
+            Some(error) => Err(error),
         }
     }
 
-    /// Deletes these images, several at a time; those that are already gone count as deleted.
+    /// Deletes these images, for good, several at a time; those that are already gone count as deleted.
     pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
+        match &self.root {
+            Some(root) => delete_local(root, ids).await,
+            None => self.delete_remote(ids).await,
+        }
+    }
+
+    async fn delete_remote(&self, ids: &[ImageId]) -> Deleted {
         let mut deleted = Deleted::default();
         let mut results = stream::iter(ids.iter().cloned())
-            .map(async |id| (self.delete(&id).await, id))
+            .map(async |id| (self.objects.delete(&key(&id)).await, id))
             .buffer_unordered(DELETES_AT_ONCE);
         while let Some((result, id)) = results.next().await {
-            match result {
-                Ok(()) => deleted.gone.push(id),
-                Err(error) => {
-                    deleted.left.push(id);
-                    deleted.failure = Some(error);
-                }
-            }
+            let result = match result {
+                Ok(()) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            };
+            deleted.note(id, result);
         }
         deleted
     }
@@ -133,7 +200,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn size(&self, id: &ImageId) -> Result<Option<u64>, StoreError> {
-        match self.0.head(&key(id)).await {
+        match self.objects.head(&key(id)).await {
             Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -142,7 +209,7 @@ impl Store {
 
     /// Every object where images lie, in no order. For `pixtoll store audit` alone.
     pub fn list(&self) -> BoxStream<'static, Result<Listed, StoreError>> {
-        self.0
+        self.objects
             .list(Some(&Key::from(IMAGES)))
             .map(|listed| Ok(Listed::of(&listed?.location)))
             .boxed()
@@ -154,7 +221,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn quarantine(&self, id: &ImageId, now: Timestamp) -> Result<(), StoreError> {
         let place = Key::from(format!("{QUARANTINE}/{}/{id}", now.millis()));
-        Ok(self.0.rename(&key(id), &place).await?)
+        Ok(self.objects.rename(&key(id), &place).await?)
     }
 
     /// Deletes what came to quarantine before `before`; how much that was.
@@ -163,7 +230,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn purge_quarantine(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut purged = 0;
-        let mut objects = self.0.list(Some(&Key::from(QUARANTINE)));
+        let mut objects = self.objects.list(Some(&Key::from(QUARANTINE)));
         while let Some(object) = objects.next().await {
             let place = object?.location;
             let came: Option<i64> = place
@@ -171,7 +238,7 @@ impl Store {
                 .nth(1)
                 .and_then(|part| part.as_ref().parse().ok());
             if came.is_some_and(|came| came < before.millis()) {
-                self.0.delete(&place).await?;
+                self.objects.delete(&place).await?;
                 purged += 1;
             }
         }
@@ -184,7 +251,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
         let probe = Key::from("probe/readiness");
-        self.0
+        self.objects
             .put(&probe, PutPayload::from_static(b"pixtoll"))
             .await?;
         Ok(())

@@ -30,8 +30,10 @@ const JOB: &str = "reaper";
 const BATCH: u32 = 500;
 /// Payments that are looked at for erasure at a time.
 const PAYMENTS_BATCH: u32 = 100;
-/// How long a reaper may be silent before another takes over. It is renewed before every batch.
-const LEASE: Duration = Duration::from_mins(1);
+/// How long a reaper may be silent before another takes over, and how old its lease is when a reaper
+/// renews it, between two batches: each renewal waits for the disk.
+pub const LEASE: Duration = Duration::from_mins(1);
+const RENEW_AFTER: Duration = Duration::from_secs(20);
 /// From this age on, an upload that was never finished is not going to be.
 const STALE: Duration = Duration::from_hours(1);
 /// A wall clock that runs ahead by more than this was set, and so was one after a longer silence, for
@@ -273,15 +275,19 @@ impl Retention {
             reaped.end = End::Slowly;
             return Ok(());
         }
+        let mut renewed = now;
         while self.batch(reaped).await? {
+            let now = self.clock.now();
             if self.clock_was_set() {
-                jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
-                let now = self.clock.now();
+                jobs::stop_job(&self.db, JOB, now).await?;
                 return Err(ReapError::Clock { now });
             }
-            if self.take_lease().await?.is_none() {
-                reaped.end = End::Elsewhere;
-                return Ok(());
+            if now.since(renewed) >= RENEW_AFTER {
+                renewed = now;
+                if self.take_lease().await?.is_none() {
+                    reaped.end = End::Elsewhere;
+                    return Ok(());
+                }
             }
             tokio::task::yield_now().await;
         }
@@ -290,7 +296,7 @@ impl Retention {
 
     /// One batch of the first kind of work that there is. `false`: nothing is left, or the store fails.
     async fn batch(&self, reaped: &mut Reaped) -> Result<bool, ReapError> {
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), self.clock.uptime());
         let stale = now.minus(STALE);
         let mut ids = rows::find_unfinished(&self.db, now, BATCH).await?;
         if ids.is_empty() {
@@ -306,6 +312,8 @@ impl Retention {
             return self.erase(now.minus(self.records), reaped).await;
         }
         let removed = self.remove(&ids).await?;
+        let took_ms = self.clock.uptime().saturating_sub(began).as_millis();
+        tracing::debug!(images = removed.marked, took_ms, "a batch was reaped");
         reaped.images += removed.marked;
         reaped.failed += removed.failed;
         if let Some(error) = removed.failure {
@@ -324,6 +332,14 @@ impl Retention {
         kill_point!("objects.delete.before");
         let outcome = self.store.delete_many(ids).await;
         kill_point!("objects.delete.after");
+        if outcome.missing > 0 {
+            let missing = outcome.missing;
+            tracing::info!(
+                missing,
+                of = ids.len(),
+                "objects were gone before they were deleted"
+            );
+        }
         let now = self.clock.now();
         kill_point!("images.mark.before");
         let marked = rows::mark_gone(&self.db, &outcome.gone, now).await?;
