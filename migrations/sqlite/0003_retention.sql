@@ -24,13 +24,14 @@ CREATE TABLE erased_payments (
 );
 CREATE INDEX erased_payments_transfer ON erased_payments (transfer_hash) WHERE transfer_hash IS NOT NULL;
 
--- Work that one process does at a time: who holds it, when it was last done, until when it is done
--- slowly, and since when a clock that can't be believed has stopped it.
+-- Work that one process does at a time: who holds it, when it was last done, how long it had rested
+-- then, until when it is done slowly, and since when a clock that can't be believed has stopped it.
 CREATE TABLE jobs (
     name          TEXT PRIMARY KEY NOT NULL,
     holder        TEXT NOT NULL,
     until_ms      BIGINT NOT NULL,
     ran_ms        BIGINT,
+    rest_ms       BIGINT,
     slow_until_ms BIGINT,
     stopped_ms    BIGINT
 );

@@ -1,5 +1,8 @@
 //! Work that one process does at a time: who does it, and how.
 
+use std::time::Duration;
+
+use super::rows::signed;
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 
@@ -8,6 +11,8 @@ use crate::clock::Timestamp;
 pub struct Job {
     /// When it was last done, in milliseconds.
     pub ran_ms: Option<i64>,
+    /// How long it had rested then.
+    pub rest_ms: Option<i64>,
     /// Until when it is done slowly.
     pub slow_until_ms: Option<i64>,
     /// Since when it is stopped.
@@ -39,9 +44,9 @@ pub async fn take_job(
 const TAKE_JOB: &str = "INSERT INTO jobs (name, holder, until_ms) VALUES ($1, $2, $3) \
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms \
     WHERE jobs.until_ms <= $4 OR jobs.holder = excluded.holder OR jobs.until_ms > $4 + 3600000 \
-    RETURNING ran_ms, slow_until_ms, stopped_ms";
+    RETURNING ran_ms, rest_ms, slow_until_ms, stopped_ms";
 
-/// Notes that a job was done at `ran`, and until when it goes on slowly.
+/// Notes that a job was done at `ran` after a `rest`, and until when it goes on slowly.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -49,19 +54,22 @@ pub async fn note_run(
     db: &Db,
     name: &str,
     ran: Timestamp,
+    rest: Option<Duration>,
     slow_until: Option<Timestamp>,
 ) -> Result<(), DbError> {
     on_db!(db, |pool| sqlx::query(NOTE_RUN)
         .bind(name)
         .bind(ran.millis())
         .bind(slow_until.map(Timestamp::millis))
+        .bind(rest.map(|rest| signed(rest.as_millis())))
         .execute(pool)
         .await
         .map(|_| ()))?;
     Ok(())
 }
 
-const NOTE_RUN: &str = "UPDATE jobs SET ran_ms = $2, slow_until_ms = $3 WHERE name = $1";
+const NOTE_RUN: &str =
+    "UPDATE jobs SET ran_ms = $2, slow_until_ms = $3, rest_ms = $4 WHERE name = $1";
 
 /// Gives a job back.
 ///

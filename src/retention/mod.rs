@@ -5,8 +5,8 @@
 //! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again. The
 //! owner's delete goes the same way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
@@ -20,8 +20,10 @@ use crate::random::Randomness;
 use crate::store::{Store, StoreError};
 
 pub mod audit;
+mod pace;
 pub mod schedule;
 
+use pace::{Pace, SLOW_PAUSE, Watch, pace};
 use schedule::Schedule;
 
 /// The name of the reaper's lease.
@@ -36,13 +38,6 @@ pub const LEASE: Duration = Duration::from_mins(1);
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 /// From this age on, an upload that was never finished is not going to be.
 const STALE: Duration = Duration::from_hours(1);
-/// A wall clock that runs ahead by more than this was set, and so was one after a longer silence, for
-/// all that a new process knows.
-const ONE_DAY: Duration = Duration::from_hours(24);
-/// How long a reaper goes slowly after such a silence, and the pause between its batches then.
-const SLOW_FOR: Duration = Duration::from_mins(10);
-const SLOW_PAUSE: Duration = Duration::from_mins(1);
-
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaped {
@@ -120,15 +115,9 @@ pub struct Retention {
     /// The name under which this process holds the lease.
     holder: String,
     /// What the clocks showed when the last run of this process looked at them.
-    seen: Mutex<Option<Reading>>,
+    watch: Watch,
     /// Whether this process has reaped: before, how long nobody did is looked at.
     has_run: AtomicBool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reading {
-    wall: Timestamp,
-    uptime: Duration,
 }
 
 impl Retention {
@@ -146,7 +135,7 @@ impl Retention {
             clock,
             records,
             holder: hex::encode(randomness.bytes::<8>()),
-            seen: Mutex::new(None),
+            watch: Watch::default(),
             has_run: AtomicBool::new(false),
         }
     }
@@ -156,7 +145,7 @@ impl Retention {
     /// # Errors
     /// [`ReapError`]; then what is due stays due.
     pub async fn reap(&self) -> Result<Reaped, ReapError> {
-        if self.clock_was_set() {
+        if self.watch.was_set(&*self.clock) {
             jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
         }
         let mut reaped = Reaped::default();
@@ -251,24 +240,22 @@ impl Retention {
         if job.stopped_ms.is_some() {
             return Err(ReapError::Clock { now });
         }
-        let ran = job.ran_ms.map(Timestamp::from_millis);
-        let mut slow_until = job.slow_until_ms.map(Timestamp::from_millis);
         let is_first = !self.has_run.load(Ordering::SeqCst);
-        if is_first && ran.is_some_and(|ran| now.since(ran) > ONE_DAY) {
-            tracing::warn!(
-                "nothing was reaped for more than a day, or the clock was set: reaping starts slowly"
-            );
-            slow_until = Some(now.plus(SLOW_FOR));
-        } else if slow_until.is_some_and(|end| now < end) {
-            // Another process may have done this minute's batch.
-            if ran.is_some_and(|ran| now < ran.plus(SLOW_PAUSE)) {
+        let (pace, rest) = pace(&job, now, is_first);
+        let slow_until = match pace {
+            Pace::Full => None,
+            Pace::Slow { until } => Some(until),
+            Pace::Wait => {
                 reaped.end = End::Slowly;
                 return Ok(());
             }
-        } else {
-            slow_until = None;
+        };
+        if slow_until.is_some() && is_first {
+            tracing::warn!(
+                "nothing was reaped for more than a day, or the clock was set: reaping starts slowly"
+            );
         }
-        jobs::note_run(&self.db, JOB, now, slow_until).await?;
+        jobs::note_run(&self.db, JOB, now, rest, slow_until).await?;
         self.has_run.store(true, Ordering::SeqCst);
         if slow_until.is_some() {
             self.batch(reaped).await?;
@@ -278,7 +265,7 @@ impl Retention {
         let mut renewed = now;
         while self.batch(reaped).await? {
             let now = self.clock.now();
-            if self.clock_was_set() {
+            if self.watch.was_set(&*self.clock) {
                 jobs::stop_job(&self.db, JOB, now).await?;
                 return Err(ReapError::Clock { now });
             }
@@ -378,20 +365,6 @@ impl Retention {
     async fn take_lease(&self) -> Result<Option<Job>, DbError> {
         let now = self.clock.now();
         jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
-    }
-
-    /// Whether the wall clock ran more than a day ahead of the other one since this was last asked.
-    fn clock_was_set(&self) -> bool {
-        let reading = Reading {
-            wall: self.clock.now(),
-            uptime: self.clock.uptime(),
-        };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(before) = seen.replace(reading) else {
-            return false;
-        };
-        let passed = reading.uptime.saturating_sub(before.uptime);
-        reading.wall > before.wall.plus(passed).plus(ONE_DAY)
     }
 }
 

@@ -278,6 +278,48 @@ async fn after_a_long_silence_a_new_process_starts_slowly() {
 }
 
 #[tokio::test]
+async fn a_scheduler_that_comes_once_a_day_is_slow_for_a_missed_day_and_no_other() {
+    let app = TestApp::spawn().await;
+    let mut seed = 0;
+    let mut after = async |rest: Duration| {
+        seed += 1;
+        app.advance(rest);
+        app.other_reaper(seed).reap().await.unwrap().end
+    };
+    let late = Duration::from_secs(5);
+    assert_eq!(after(Duration::ZERO).await, End::Done);
+    assert_eq!(after(DAY + late).await, End::Slowly, "who knows");
+    for _ in 0..3 {
+        assert_eq!(after(DAY + late).await, End::Done);
+        assert_eq!(after(late).await, End::Done, "by hand");
+    }
+    assert_eq!(after(DAY * 2 + late * 2).await, End::Slowly);
+    assert_eq!(after(DAY * 2).await, End::Done);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future() {
+    let app = TestApp::spawn().await;
+    let ids = app.insert_expired(2).await;
+    // A process that had no other clock to compare with worked 400 days ahead, and died.
+    let ahead = pixtoll::clock::Clock::now(&app.clock)
+        .plus(DAY * 400)
+        .millis();
+    let sql = format!(
+        "UPDATE images SET state = 'deleting', reap_after_ms = {ahead} WHERE id = '{}'",
+        ids[0]
+    );
+    execute(app.db(), &sql).await;
+    let sql = format!(
+        "INSERT INTO jobs (name, holder, until_ms, ran_ms, slow_until_ms) \
+         VALUES ('reaper', 'dead', {ahead}, {ahead}, {ahead} + 600000)"
+    );
+    execute(app.db(), &sql).await;
+    let reaped = app.reap().await;
+    assert_eq!((reaped.images, reaped.end), (2, End::Done));
+}
+
+#[tokio::test]
 async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_not() {
     let app = TestApp::spawn().await;
     let now = pixtoll::clock::Clock::now(&app.clock).millis();
