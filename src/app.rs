@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,13 +124,14 @@ impl App {
                 config.images.store.display()
             )
         })?;
-        let retention = Arc::new(Retention::new(
+        let retention = Retention::new(
             db.clone(),
             store.clone(),
             Arc::clone(&clock),
             &randomness,
             config.retention.records,
-        ));
+        );
+        let retention = Arc::new(retention.locked_by(reaper_lock(&config.database)));
         let images = Arc::new(Images::new(
             db.clone(),
             store,
@@ -501,6 +502,14 @@ async fn open_database(url: &DatabaseUrl) -> anyhow::Result<(Db, Option<File>)> 
             Ok((Db::open_sqlite(path).await?, Some(lock)))
         }
         DatabaseUrl::Postgres(url) => Ok((Db::connect_postgres(url).await?, None)),
+    }
+}
+
+/// The file by which the reapers of a SQLite database keep apart: they are all on its machine.
+pub fn reaper_lock(url: &DatabaseUrl) -> Option<PathBuf> {
+    match url {
+        DatabaseUrl::Sqlite(path) => Some(path.with_extension("reaper.lock")),
+        DatabaseUrl::Postgres(_) => None,
     }
 }
 

@@ -9,18 +9,20 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::ServeArgs;
-use crate::app::open_database_beside;
+use crate::app::{open_database_beside, reaper_lock};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{Config, load};
 use crate::db::Db;
 use crate::random::Randomness;
-use crate::retention::{End, Reaped, Retention};
+use crate::retention::{End, LEASE, Reaped, Retention};
 use crate::store::Store;
 
 /// How many images a dry run names.
 const NAMED: u32 = 20;
 /// The pause between batches while reaping goes slowly.
 const PAUSE: Duration = Duration::from_mins(1);
+/// How often another reaper is looked for. One that died holds its lease on for a while.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// `pixtoll reap …`. Works beside a running server.
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,7 @@ fn retention(config: &Config, db: Db, store: Store) -> Retention {
     let randomness = Randomness::system();
     let clock = Arc::new(SystemClock);
     Retention::new(db, store, clock, &randomness, config.retention.records)
+        .locked_by(reaper_lock(&config.database))
 }
 
 /// Opens the store of a server. One that isn't there is a mistake, and not an empty one: everything due
@@ -94,8 +97,17 @@ async fn reap(
     if accept_clock {
         retention.accept_clock().await?;
     }
+    let began = tokio::time::Instant::now();
     loop {
         let reaped = retention.reap().await?;
+        let nothing = Reaped {
+            end: End::Elsewhere,
+            ..Reaped::default()
+        };
+        if reaped == nothing && began.elapsed() <= LEASE {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
         report(&reaped, out)?;
         match reaped.end {
             End::Done | End::Elsewhere => return Ok(ExitCode::SUCCESS),

@@ -87,6 +87,21 @@ pub async fn return_job(db: &Db, name: &str, holder: &str) -> Result<(), DbError
 
 const RETURN_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND holder = $2";
 
+/// Ends the lease of a job, whoever held it. Only for who knows that the holder is gone.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn release_job(db: &Db, name: &str) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(RELEASE_JOB)
+        .bind(name)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const RELEASE_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND until_ms > 0";
+
 /// Stops a job until a person says that it may go on.
 ///
 /// # Errors
@@ -140,6 +155,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("jobs::TAKE_JOB", TAKE_JOB),
     ("jobs::NOTE_RUN", NOTE_RUN),
     ("jobs::RETURN_JOB", RETURN_JOB),
+    ("jobs::RELEASE_JOB", RELEASE_JOB),
     ("jobs::STOP_JOB", STOP_JOB),
     ("jobs::RESUME_JOB", RESUME_JOB),
     ("jobs::RETURN_ALL_JOBS", RETURN_ALL_JOBS),

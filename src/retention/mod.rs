@@ -5,6 +5,8 @@
 //! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again. The
 //! owner's delete goes the same way.
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -81,6 +83,14 @@ pub enum ReapError {
         /// What it shows.
         now: Timestamp,
     },
+    /// The lock that keeps reapers apart can't be used.
+    #[error("the reaper's lock {} can't be used: {why}", .path.display())]
+    Lock {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        why: std::io::Error,
+    },
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -118,6 +128,8 @@ pub struct Retention {
     watch: Watch,
     /// Whether this process has reaped: before, how long nobody did is looked at.
     has_run: AtomicBool,
+    /// The lock of the one machine that a SQLite database is used on.
+    lock: Option<PathBuf>,
 }
 
 impl Retention {
@@ -137,7 +149,15 @@ impl Retention {
             holder: hex::encode(randomness.bytes::<8>()),
             watch: Watch::default(),
             has_run: AtomicBool::new(false),
+            lock: None,
         }
+    }
+
+    /// Who holds the operating system's lock on this file is the only reaper: it ends with its process,
+    /// where a lease in the database outlives it for a minute.
+    #[must_use]
+    pub fn locked_by(self, lock: Option<PathBuf>) -> Self {
+        Self { lock, ..self }
     }
 
     /// Deletes what is due, in batches, until nothing is; once at a time, whoever else tries.
@@ -149,6 +169,10 @@ impl Retention {
             jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
         }
         let mut reaped = Reaped::default();
+        let Lock::Ours(_file) = self.take_lock().await? else {
+            reaped.end = End::Elsewhere;
+            return Ok(reaped);
+        };
         let Some(job) = self.take_lease().await? else {
             reaped.end = End::Elsewhere;
             return Ok(reaped);
@@ -362,10 +386,39 @@ impl Retention {
         Ok(images + payments > 0)
     }
 
+    async fn take_lock(&self) -> Result<Lock, ReapError> {
+        let Some(path) = &self.lock else {
+            return Ok(Lock::Ours(None));
+        };
+        let failed = |why| ReapError::Lock {
+            path: path.clone(),
+            why,
+        };
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Lock::Theirs),
+            Err(TryLockError::Error(why)) => return Err(failed(why)),
+        }
+        // Whoever held the lease had the lock, and is gone.
+        jobs::release_job(&self.db, JOB).await?;
+        Ok(Lock::Ours(Some(file)))
+    }
+
     async fn take_lease(&self) -> Result<Option<Job>, DbError> {
         let now = self.clock.now();
         jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
     }
+}
+
+/// Who has the operating system's lock.
+enum Lock {
+    /// This run, while it keeps the file; without a file there is no lock to have.
+    Ours(Option<File>),
+    /// Another process.
+    Theirs,
 }
 
 fn log(reaped: &Reaped) {
