@@ -81,29 +81,50 @@ fn application(output: &mut Output<'_>, whole: Range<usize>, body: &[u8]) {
     if !LOOPS.contains(&name) {
         return;
     }
-    // The other sub-blocks that are known speak of buffering, and no browser listens.
-    let Some(data) = first_loop(data) else {
-        return;
-    };
-    if body.get(name.len()..) == Some(&data) {
-        output.keep(whole);
-    } else {
-        output.write(b"!\xff");
-        output.write(name);
-        output.write(&data);
-    }
+    repetitions(output, whole, data);
 }
 
-/// The sub-block with the number of repetitions, as the only one of its extension.
-fn first_loop(mut data: &[u8]) -> Option<[u8; 5]> {
-    while let [len, rest @ ..] = data {
-        let (block, rest) = rest.split_at_checked(usize::from(*len))?;
-        if let [1, low, high, ..] = block {
-            return Some([3, 1, *low, *high, 0]);
-        }
-        data = rest;
+/// Keeps the sub-blocks that say how often, in the form in which they say it: some readers look at every
+/// one, some at the first alone, and some only if it has three bytes. What else stands in them or
+/// before them becomes zero, as buffering that nobody does; what follows the last one goes.
+fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) {
+    const LOOP: u8 = 1;
+    const BUFFERING: u8 = 2;
+    const ZEROS: [u8; 255] = [0; 255];
+    let head = |block: &[u8]| match block {
+        [LOOP, low, high, ..] => [LOOP, *low, *high],
+        _ => [BUFFERING, 0, 0],
+    };
+    let is_loop = |block: &[u8]| head(block).starts_with(&[LOOP]);
+    let loops = sub_blocks(data)
+        .enumerate()
+        .filter(|(_, block)| is_loop(block));
+    let Some((last, _)) = loops.last() else {
+        return;
+    };
+    let mut source = whole.end.saturating_sub(data.len());
+    output.keep(whole.start..source);
+    for block in sub_blocks(data).take(last + 1) {
+        let end = source.saturating_add(1).saturating_add(block.len());
+        output.keep(source..end);
+        source = end;
+        let known = block.len().min(3);
+        let at = output.len().saturating_sub(block.len());
+        output.patch(at, head(block).get(..known).unwrap_or_default());
+        let rest = ZEROS.get(..block.len() - known).unwrap_or_default();
+        output.patch(at.saturating_add(known), rest);
     }
-    None
+    output.keep(whole.end.saturating_sub(1)..whole.end);
+}
+
+/// The sub-blocks up to their terminator.
+fn sub_blocks(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = data.split_first()?;
+        let (block, rest) = rest.split_at_checked(usize::from(*len))?;
+        data = rest;
+        (*len > 0).then_some(block)
+    })
 }
 
 #[cfg(test)]
