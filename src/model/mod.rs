@@ -1,5 +1,6 @@
 //! The domain's plain types. No I/O.
 
+pub mod format;
 pub mod image;
 pub mod payment;
 pub mod token;

@@ -128,6 +128,27 @@ fn with_blocks(format: Format, front: &[u8], back: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The fuzzer starts from them: one that is refused, or a kind that never needs cleaning, teaches it nothing.
+#[test]
+fn the_seeds_for_fuzzing_are_accepted_and_some_of_each_format_hold_metadata() {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    for format in Format::ALL {
+        let (mut clean, mut unclean) = (0, 0);
+        for entry in std::fs::read_dir(seeds.join(format.as_str())).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let found = probe(&bytes).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            assert_eq!(found.format, format, "{path:?}");
+            if cleaned(&bytes) == bytes {
+                clean += 1;
+            } else {
+                unclean += 1;
+            }
+        }
+        assert!(clean >= 4 && unclean >= 4, "{format}: {clean}, {unclean}");
+    }
+}
+
 fn some_body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..40),

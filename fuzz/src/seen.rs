@@ -1,0 +1,213 @@
+//! What decoders that know nothing of pixtoll make of a file.
+//!
+//! They are safe Rust and widely used, and they fail on much that a fuzzer writes: by an error, or by a panic
+//! in a build that checks arithmetic. Both are results here, see `compare`.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use crate::model::format::Format;
+
+/// An Exif block with nothing in it but an orientation.
+const ORIENTATION_LEN: usize = 26;
+/// The bytes that a decoder may ask for.
+const MEMORY: usize = 1 << 24;
+
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// What is shown: pixels, places, times, profile.
+    pub(crate) picture: Vec<Vec<u8>>,
+    /// What is of no concern to who looks at the picture.
+    pub(crate) metadata: Vec<String>,
+    /// Why the decoder stopped early.
+    pub(crate) failure: Option<String>,
+}
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets a decoder's panic unwind, where any other ends the process.
+pub(crate) fn forgive_decoders() {
+    let abort = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !DECODING.get() {
+            abort(info);
+        }
+    }));
+}
+
+pub(crate) fn by_decoder(bytes: &[u8], format: Format) -> Seen {
+    let mut seen = Seen::default();
+    DECODING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| match format {
+        Format::Png => seen.png(bytes),
+        Format::Jpeg => seen.jpeg(bytes),
+        Format::Gif => seen.gif(bytes),
+        Format::Webp => seen.webp(bytes),
+    }));
+    DECODING.set(false);
+    seen.failure = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some("a panic".to_owned()),
+    };
+    seen
+}
+
+fn text(what: impl Debug) -> String {
+    format!("{what:?}")
+}
+
+impl Seen {
+    fn shows(&mut self, what: impl Debug) {
+        self.picture.push(text(what).into_bytes());
+    }
+
+    fn exif(&mut self, tiff: Option<&[u8]>) {
+        if let Some(tiff) = tiff.filter(|tiff| tiff.len() != ORIENTATION_LEN) {
+            self.metadata.push(text(tiff));
+        }
+    }
+
+    fn png(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut decoder =
+            png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MEMORY });
+        decoder.set_transformations(png::Transformations::EXPAND);
+        // The sum behind compressed data: chance finds none.
+        decoder.ignore_checksums(true);
+        let mut reader = decoder.read_info().map_err(text)?;
+        let info = reader.info();
+        let colours = (
+            &info.gama_chunk,
+            &info.chrm_chunk,
+            &info.srgb,
+            &info.icc_profile,
+        );
+        let bright = (
+            &info.coding_independent_code_points,
+            &info.mastering_display_color_volume,
+            &info.content_light_level,
+        );
+        let rest = (
+            &info.sbit,
+            &info.bkgd,
+            &info.pixel_dims,
+            &info.animation_control,
+        );
+        let facts = text((colours, bright, rest));
+        self.shows(facts);
+        let frames = info
+            .animation_control
+            .map_or(1, |control| control.num_frames);
+        // The first image may be no frame.
+        for number in 0..=frames {
+            let mut pixels = vec![0; reader.output_buffer_size().ok_or("too large")?.min(MEMORY)];
+            let result = reader.next_frame(&mut pixels);
+            if number == frames && matches!(result, Err(png::DecodingError::Parameter(_))) {
+                break;
+            }
+            let info = result.map_err(text)?;
+            self.picture.push(pixels);
+            self.shows((info, reader.info().frame_control));
+        }
+        reader.finish().map_err(text)?;
+        let info = reader.info();
+        self.exif(info.exif_metadata.as_deref());
+        self.metadata
+            .extend(info.uncompressed_latin1_text.iter().map(text));
+        self.metadata
+            .extend(info.compressed_latin1_text.iter().map(text));
+        self.metadata.extend(info.utf8_text.iter().map(text));
+        Ok(())
+    }
+
+    fn jpeg(&mut self, bytes: &[u8]) -> Result<(), String> {
+        // Otherwise it stops without a word at what it doesn't know, and shows what it has by then.
+        let options = DecoderOptions::new_safe().set_strict_mode(true);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        decoder.decode_headers().map_err(text)?;
+        // Colours are settled before the first scan, and it takes late segments for them all the same.
+        let (profile, colours) = (decoder.icc_profile(), decoder.input_colorspace());
+        self.shows(profile);
+        let pixels = decoder.decode().map_err(text)?;
+        if decoder.input_colorspace() != colours {
+            return Err("it changed the colours between scans".to_owned());
+        }
+        self.shows(decoder.dimensions());
+        self.picture.push(pixels);
+        self.exif(decoder.exif().map(Vec::as_slice));
+        self.metadata.extend(decoder.xmp().map(text));
+        self.metadata.extend(decoder.iptc().map(text));
+        Ok(())
+    }
+
+    fn gif(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut options = gif::DecodeOptions::new();
+        options.set_color_output(gif::ColorOutput::RGBA);
+        options.set_memory_limit(gif::MemoryLimit::Bytes(
+            (MEMORY as u64).try_into().map_err(text)?,
+        ));
+        let mut decoder = options.read_info(bytes).map_err(text)?;
+        self.shows((
+            decoder.width(),
+            decoder.height(),
+            decoder.bg_color(),
+            decoder.global_palette(),
+        ));
+        while let Some(frame) = decoder.read_next_frame().map_err(text)? {
+            let when = (frame.delay, frame.dispose, frame.needs_user_input);
+            let place = (frame.left, frame.top, frame.width, frame.height);
+            self.shows((when, place, frame.transparent, frame.interlaced));
+            self.picture.push(frame.buffer.to_vec());
+        }
+        self.shows((decoder.repeat(), decoder.icc_profile()));
+        self.metadata.extend(decoder.xmp_metadata().map(text));
+        Ok(())
+    }
+
+    fn webp(&mut self, bytes: &[u8]) -> Result<(), String> {
+        // It reads up to 22 bytes further than the container goes.
+        let len = bytes
+            .get(4..8)
+            .and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
+        let end = len.map_or(0, |len| len as usize + 8);
+        let bytes = bytes.get(..end).unwrap_or(bytes);
+        let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(text)?;
+        decoder.set_memory_limit(MEMORY);
+        self.shows((
+            decoder.dimensions(),
+            decoder.has_alpha(),
+            decoder.is_animated(),
+            decoder.num_frames(),
+        ));
+        self.shows((
+            decoder.loop_count(),
+            decoder.loop_duration(),
+            decoder.background_color_hint(),
+        ));
+        self.shows(decoder.icc_profile().map_err(text)?);
+        self.exif(decoder.exif_metadata().map_err(text)?.as_deref());
+        self.metadata
+            .extend(decoder.xmp_metadata().map_err(text)?.map(text));
+        let len = decoder.output_buffer_size().ok_or("too large")?;
+        let mut pixels = vec![0; len.min(MEMORY)];
+        if !decoder.is_animated() {
+            decoder.read_image(&mut pixels).map_err(text)?;
+            self.picture.push(pixels);
+            return Ok(());
+        }
+        for _ in 0..decoder.num_frames() {
+            let duration = decoder.read_frame(&mut pixels).map_err(text)?;
+            self.picture.push(pixels.clone());
+            self.shows(duration);
+        }
+        Ok(())
+    }
+}
