@@ -23,6 +23,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
     let mut reader = Reader::new(Format::Png, bytes);
     let mut output = Output::new(bytes);
     let mut orientation = FirstOrientation::default();
+    let mut profiled = false;
     reader.take(SIGNATURE.len(), "signature")?;
     output.keep(0..reader.offset());
     loop {
@@ -32,7 +33,9 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
         let body = reader.take(len as usize, "chunk")?;
         reader.take(4, "chunk checksum")?;
         let whole = start..reader.offset();
-        if stays(kind, body) {
+        // Decoders look at the first profile alone: were it to go, a later one would come to be used.
+        let second_profile = &kind == b"iCCP" && std::mem::replace(&mut profiled, true);
+        if stays(kind, body) && !second_profile {
             output.keep(whole);
         } else if &kind == b"eXIf"
             && let Some(tiff) = orientation.replacement(body)

@@ -132,6 +132,17 @@ fn chunks_that_only_pretend_to_be_of_the_picture_go() {
 }
 
 #[test]
+fn a_second_profile_does_not_come_to_be_used() {
+    let bad = chunk(b"iCCP", b"");
+    let good = chunk(b"iCCP", b"a\0\0");
+    let both = |first: &Vec<u8>, second: &Vec<u8>| png(&[first.clone(), second.clone()], &[]);
+    assert_eq!(cleaned(&both(&bad, &good)), plain(3, 2));
+    let one = png(std::slice::from_ref(&good), &[]);
+    assert_eq!(cleaned(&both(&good, &bad)), one);
+    assert_eq!(cleaned(&both(&good, &good)), one);
+}
+
+#[test]
 fn a_profile_stays_up_to_one_mebibyte_compressed() {
     let profile = |compressed: usize| {
         let mut body = b"name\0".to_vec();
