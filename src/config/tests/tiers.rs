@@ -43,7 +43,7 @@ fn every_fault_of_a_tier_is_found_at_once() {
         price = 0.01
         max_bytes = '65 MiB'
         keep = 'long'
-        confirmations = 2
+        confirmations = 61
         prise = '1'
         [[tiers]]
         name = 'Bad Name'
