@@ -25,6 +25,8 @@ export class Buyer {
     if (version === 2) {
       const client = new x402Client();
       client.register(network, new ExactEvmScheme(this.account));
+      // Of itself it pays in tokens that it knows; a network of one's own has another.
+      if (network !== "eip155:*") client.setSpendControls({ allowedAssets: true });
       this.fetch = wrapFetchWithPayment(record, client);
     } else {
       // Its own cap is 0.10 USDC; the dearest tier costs 1.

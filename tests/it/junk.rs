@@ -877,7 +877,11 @@ async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator()
 
 #[tokio::test]
 async fn payments_that_prove_nothing_have_a_tenth_of_the_limit() {
-    let app = TestApp::patient().await;
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "120")
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
     let unproven = |payment: Payment| Payment {
         signature: Bytes::from(vec![7; 96]),
         ..payment
