@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
+use crate::model::sidecar::Sidecar;
 
 mod local;
 
@@ -21,6 +22,8 @@ mod local;
 const IMAGES: &str = "images";
 /// Where objects lie that no row speaks of.
 const QUARANTINE: &str = "quarantine";
+/// How the record beside an object is named: the object's name, and this.
+const SIDECAR: &str = ".json";
 /// How many objects are deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
 
@@ -51,16 +54,27 @@ impl From<std::io::Error> for StoreError {
 pub enum Listed {
     /// An image's object.
     Image(ImageId),
+    /// The record beside an image's object.
+    Sidecar(ImageId),
     /// Something else, by its key.
     Foreign(String),
 }
 
 impl Listed {
     fn of(place: &Key) -> Self {
-        let id = place.filename().and_then(ImageId::parse);
-        match id.filter(|id| key(id) == *place) {
-            Some(id) => Self::Image(id),
-            None => Self::Foreign(place.to_string()),
+        let name = place.filename().unwrap_or_default();
+        let (name, is_sidecar) = match name.strip_suffix(SIDECAR) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let parts = place.parts().count();
+        let lies_right = |id: &ImageId| {
+            parts == key(id).parts().count() && place.as_ref().starts_with(key(id).as_ref())
+        };
+        match (ImageId::parse(name).filter(lies_right), is_sidecar) {
+            (Some(id), false) => Self::Image(id),
+            (Some(id), true) => Self::Sidecar(id),
+            (None, _) => Self::Foreign(place.to_string()),
         }
     }
 }
@@ -95,11 +109,14 @@ impl Deleted {
 }
 
 async fn delete_local(root: &Arc<Path>, ids: &[ImageId]) -> Deleted {
-    let files: Vec<PathBuf> = ids.iter().map(|id| file(root, id)).collect();
+    let files = ids.iter().map(|id| file(root, id));
+    let files = files.chain(ids.iter().map(|id| sidecar_file(root, id)));
     let mut deleted = Deleted::default();
-    match local::delete(root, files).await {
-        Ok(outcomes) => {
-            for (id, outcome) in ids.iter().zip(outcomes) {
+    match local::delete(root, files.collect()).await {
+        Ok(mut objects) => {
+            let sidecars = objects.split_off(ids.len().min(objects.len()));
+            for ((id, object), sidecar) in ids.iter().zip(objects).zip(sidecars) {
+                let outcome = sidecar.and(object);
                 deleted.note(id.clone(), outcome.map_err(StoreError::from));
             }
         }
@@ -114,6 +131,10 @@ async fn delete_local(root: &Arc<Path>, ids: &[ImageId]) -> Deleted {
 /// Where a local store has the object of an image.
 fn file(root: &Path, id: &ImageId) -> PathBuf {
     root.join(key(id).as_ref())
+}
+
+fn sidecar_file(root: &Path, id: &ImageId) -> PathBuf {
+    root.join(format!("{}{SIDECAR}", key(id)))
 }
 
 impl Store {
@@ -137,15 +158,49 @@ impl Store {
         }
     }
 
-    /// Keeps `bytes` as the image `id`; when it returns they are durable.
+    /// Keeps `bytes` as the image `id`, and its record beside them on a local disk; when it returns both
+    /// are durable.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn put(&self, id: &ImageId, bytes: Bytes) -> Result<(), StoreError> {
-        self.objects
-            .put(&key(id), PutPayload::from_bytes(bytes))
-            .await?;
+    pub async fn put(
+        &self,
+        id: &ImageId,
+        bytes: Bytes,
+        sidecar: &Sidecar,
+    ) -> Result<(), StoreError> {
+        let place = key(id);
+        // At the same time, so that they share the disk's waits.
+        let (put, described) = tokio::join!(
+            self.objects.put(&place, PutPayload::from_bytes(bytes)),
+            self.describe(id, sidecar)
+        );
+        put?;
+        described
+    }
+
+    /// Writes the record beside an object, durably, in place of an older one. Only a local store has
+    /// any.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn describe(&self, id: &ImageId, sidecar: &Sidecar) -> Result<(), StoreError> {
+        if let Some(root) = &self.root {
+            local::write(sidecar_file(root, id), sidecar.to_bytes()).await?;
+        }
         Ok(())
+    }
+
+    /// Whether the record beside an object is this one. Where there are no records, it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_described(&self, id: &ImageId, sidecar: &Sidecar) -> Result<bool, StoreError> {
+        let Some(root) = &self.root else {
+            return Ok(true);
+        };
+        let found = local::read(sidecar_file(root, id)).await?;
+        Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
 
     /// The bytes of the image `id`; `None` when there are none.
@@ -179,6 +234,23 @@ impl Store {
         }
     }
 
+    /// Deletes what a process that died while it wrote these images left beside where they would lie.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_drafts(&self, ids: &[ImageId]) -> Result<(), StoreError> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        // As object_store and `local` name them; a listing shows neither.
+        let drafts = |id: &ImageId| ["#1", ".json#0"].map(|end| format!("{}{end}", key(id)));
+        let files = ids.iter().flat_map(drafts).map(|name| root.join(name));
+        let outcomes = local::delete(root, files.collect()).await?;
+        Ok(outcomes
+            .into_iter()
+            .try_for_each(|outcome| outcome.map(|_| ()))?)
+    }
+
     async fn delete_remote(&self, ids: &[ImageId]) -> Deleted {
         let mut deleted = Deleted::default();
         let mut results = stream::iter(ids.iter().cloned())
@@ -207,6 +279,18 @@ impl Store {
         }
     }
 
+    /// Whether there is anything of the image `id`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_there(&self, id: &ImageId) -> Result<bool, StoreError> {
+        let sidecar = match &self.root {
+            Some(root) => local::read(sidecar_file(root, id)).await?,
+            None => None,
+        };
+        Ok(sidecar.is_some() || self.size(id).await?.is_some())
+    }
+
     /// Every object where images lie, in no order. For `pixtoll store audit` alone.
     pub fn list(&self) -> BoxStream<'static, Result<Listed, StoreError>> {
         self.objects
@@ -215,13 +299,20 @@ impl Store {
             .boxed()
     }
 
-    /// Moves the object `id` to where nothing is served from.
+    /// Moves the object `id`, and the record beside it, to where nothing is served from.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn quarantine(&self, id: &ImageId, now: Timestamp) -> Result<(), StoreError> {
-        let place = Key::from(format!("{QUARANTINE}/{}/{id}", now.millis()));
-        Ok(self.objects.rename(&key(id), &place).await?)
+        for suffix in [SIDECAR, ""] {
+            let from = Key::from(format!("{}{suffix}", key(id)));
+            let to = Key::from(format!("{QUARANTINE}/{}/{id}{suffix}", now.millis()));
+            match self.objects.rename(&from, &to).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what came to quarantine before `before`; how much that was.
@@ -270,7 +361,9 @@ fn key(id: &ImageId) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::image::{Format, Image, ImageState};
     use crate::random::Randomness;
+    use crate::tiers::Keep;
 
     #[tokio::test]
     async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
@@ -280,17 +373,112 @@ mod tests {
             Store::in_memory(),
         ] {
             let id = ImageId::draw(&Randomness::seeded(1));
+            let sidecar = sidecar(&id);
             assert!(store.find(&id).await.unwrap().is_none());
             store
-                .put(&id, Bytes::from_static(b"picture"))
+                .put(&id, Bytes::from_static(b"picture"), &sidecar)
                 .await
                 .unwrap();
+            assert!(store.is_described(&id, &sidecar).await.unwrap());
             assert_eq!(store.find(&id).await.unwrap().unwrap(), "picture");
             store.delete(&id).await.unwrap();
             store.delete(&id).await.unwrap();
             assert!(store.find(&id).await.unwrap().is_none());
             store.ping().await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_writer_left_goes_and_no_image_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_local(folder.path()).unwrap();
+        let id = ImageId::draw(&Randomness::seeded(1));
+        store
+            .put(&id, Bytes::from_static(b"picture"), &sidecar(&id))
+            .await
+            .unwrap();
+        let root: Arc<Path> = Arc::from(folder.path());
+        let drafts = ["#1", ".json#0"].map(|end| root.join(format!("{}{end}", key(&id))));
+        for draft in &drafts {
+            std::fs::write(draft, b"pict").unwrap();
+        }
+        store
+            .delete_drafts(&[id.clone(), id.clone()])
+            .await
+            .unwrap();
+        assert!(drafts.iter().all(|draft| !draft.exists()));
+        assert!(file(&root, &id).exists() && sidecar_file(&root, &id).exists());
+    }
+
+    /// object_store draws the name of a draft; were it another one, drafts would stay for ever.
+    #[tokio::test]
+    async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_local(folder.path()).unwrap();
+        let id = ImageId::draw(&Randomness::seeded(1));
+        let mut upload = store.objects.put_multipart(&key(&id)).await.unwrap();
+        upload
+            .put_part(PutPayload::from_static(b"pict"))
+            .await
+            .unwrap();
+        let draft = folder.path().join(format!("{}#1", key(&id)));
+        assert!(draft.exists());
+        store
+            .delete_drafts(std::slice::from_ref(&id))
+            .await
+            .unwrap();
+        assert!(!draft.exists());
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_with_its_records_and_what_will_not_go_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_local(folder.path()).unwrap();
+        let randomness = Randomness::seeded(1);
+        let ids: Vec<ImageId> = (0..300).map(|_| ImageId::draw(&randomness)).collect();
+        for id in &ids {
+            store
+                .put(id, Bytes::from_static(b"picture"), &sidecar(id))
+                .await
+                .unwrap();
+        }
+        // A folder can't be deleted like a file, and one that is gone is.
+        let root: Arc<Path> = Arc::from(folder.path());
+        std::fs::remove_file(file(&root, &ids[7])).unwrap();
+        std::fs::remove_file(sidecar_file(&root, &ids[8])).unwrap();
+        std::fs::create_dir(sidecar_file(&root, &ids[8])).unwrap();
+        let deleted = store.delete_many(&ids[..299]).await;
+        assert_eq!((deleted.gone.len(), deleted.missing), (298, 1));
+        assert_eq!(deleted.left, [ids[8].clone()]);
+        assert!(deleted.failure.is_some());
+        assert!(store.is_there(&ids[299]).await.unwrap());
+        let mut left = Vec::new();
+        let mut listed = store.list();
+        while let Some(object) = listed.next().await {
+            left.push(object.unwrap());
+        }
+        let last = ids[299].clone();
+        left.sort_by_key(|object| matches!(object, Listed::Sidecar(_)));
+        assert_eq!(left, [Listed::Image(last.clone()), Listed::Sidecar(last)]);
+    }
+
+    fn sidecar(id: &ImageId) -> Sidecar {
+        let image = Image {
+            id: id.clone(),
+            state: ImageState::Pending,
+            format: Format::Png,
+            size_bytes: 7,
+            width: 1,
+            height: 1,
+            sha256: String::new(),
+            upload_sha256: String::new(),
+            tier: "free".to_owned(),
+            payment_id: None,
+            created_at: Timestamp::from_seconds(0),
+            published_at: None,
+            expires_at: None,
+        };
+        Sidecar::new(&image, Keep::Forever)
     }
 
     #[test]

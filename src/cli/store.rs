@@ -29,8 +29,8 @@ pub struct StoreArgs {
 pub enum StoreCommand {
     /// Compare rows and objects both ways. Exit code 1 when they don't agree.
     Audit {
-        /// Move objects without a row to quarantine for 30 days, and delete objects whose row says that
-        /// they are gone.
+        /// Move objects without a row to quarantine for 30 days, delete objects whose row says that they
+        /// are gone, and write the records that are missing beside objects.
         #[arg(long)]
         repair: bool,
     },
@@ -82,6 +82,11 @@ fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
         Finding::OtherSize { id, row, object } => writeln!(
             out,
             "LOST: image {id} has {row} bytes by its row, and {object} in the store"
+        ),
+        Finding::NotDescribed { id, repaired } => writeln!(
+            out,
+            "NO RECORD: object {id} has no record beside it, or another one than its row makes{}",
+            if *repaired { "; written" } else { "" }
         ),
         Finding::NoRow { id, repaired } => writeln!(
             out,

@@ -3,11 +3,11 @@
 //! An image goes in two moves: it is claimed (`deleting`, served to nobody any more), and after its
 //! object is gone it is marked. What is claimed is never given back.
 
-use super::rows::{Field, signed};
+use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
-use crate::model::image::ImageState;
+use crate::model::image::{Image, ImageState};
 
 /// Claims images that have expired, oldest first.
 ///
@@ -296,30 +296,24 @@ const ERASE_IMAGES: &str = "DELETE FROM images WHERE id IN (SELECT id FROM image
     WHERE deleted_ms IS NOT NULL AND deleted_ms <= $1 AND (payment_id IS NULL OR state = 'discarded') \
     ORDER BY deleted_ms LIMIT $2)";
 
-/// Live images after `last`, in order of their ids, with their bytes' number.
+/// Live images after `last`, in order of their ids.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn page_live(db: &Db, last: &str, most: u32) -> Result<Vec<(ImageId, u64)>, DbError> {
-    let rows: Vec<(String, i64)> = on_db!(db, |pool| sqlx::query_as(PAGE_LIVE)
+pub async fn page_live(db: &Db, last: &str, most: u32) -> Result<Vec<Image>, DbError> {
+    let rows: Vec<ImageRow> = on_db!(db, |pool| sqlx::query_as(PAGE_LIVE)
         .bind(last)
         .bind(i64::from(most))
         .fetch_all(pool)
         .await)?;
-    rows.iter()
-        .map(|(row, size)| {
-            let field = Field {
-                table: "images",
-                row,
-            };
-            let id = field.with("id", ImageId::parse(row))?;
-            Ok((id, field.count("size_bytes", *size)?))
-        })
-        .collect()
+    rows.into_iter().map(Image::try_from).collect()
 }
 
-const PAGE_LIVE: &str =
-    "SELECT id, size_bytes FROM images WHERE state = 'live' AND id > $1 ORDER BY id LIMIT $2";
+const PAGE_LIVE: &str = concat!(
+    "SELECT ",
+    image_columns!(),
+    " FROM images WHERE state = 'live' AND id > $1 ORDER BY id LIMIT $2"
+);
 
 /// Where an image stands, and whether its object was seen to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,11 +16,12 @@ use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::{Grant, PaymentId};
+use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey, sha256_hex};
 use crate::store::{Store, StoreError};
-use crate::tiers::Tier;
+use crate::tiers::{Keep, Tier};
 
 pub mod clean;
 pub mod format;
@@ -265,7 +266,7 @@ impl Images {
             kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
             kill_point!("free.stage.after");
-            images.put_or_discard(&image.id, checked.stored).await?;
+            images.put_or_discard(&image, keep, checked.stored).await?;
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
@@ -345,7 +346,8 @@ impl Images {
             }
         };
         kill_point!("token.reserve.after");
-        self.put_or_discard(&image.id, checked.stored).await?;
+        self.put_or_discard(&image, grant.keep, checked.stored)
+            .await?;
         kill_point!("token.publish.before");
         let now = self.clock.now();
         let expires = grant.keep.end(now);
@@ -376,9 +378,17 @@ impl Images {
     /// Stores the bytes of a staged image, durably, under its final key. It stays unreachable.
     ///
     /// # Errors
-    /// [`UploadError::Store`].
-    pub async fn store(&self, id: &ImageId, checked: &Checked) -> Result<(), UploadError> {
-        Ok(self.store.put(id, checked.stored.clone()).await?)
+    /// [`UploadError`].
+    pub async fn store(
+        &self,
+        id: &ImageId,
+        checked: &Checked,
+        keep: Keep,
+    ) -> Result<(), UploadError> {
+        let image = images::find(&self.db, id).await?;
+        let image = image.ok_or(UploadError::Interrupted)?;
+        let sidecar = Sidecar::new(&image, keep);
+        Ok(self.store.put(id, checked.stored.clone(), &sidecar).await?)
     }
 
     /// Gives up a pending image, row and object. What can't be removed now, the reaper removes.
@@ -453,10 +463,16 @@ impl Images {
             .find(|image| image.upload_sha256 == checked.upload_sha256 && image.is_public(now)))
     }
 
-    async fn put_or_discard(&self, id: &ImageId, bytes: Bytes) -> Result<(), UploadError> {
+    async fn put_or_discard(
+        &self,
+        image: &Image,
+        keep: Keep,
+        bytes: Bytes,
+    ) -> Result<(), UploadError> {
+        let sidecar = Sidecar::new(image, keep);
         kill_point!("image.put.before");
-        if let Err(error) = self.store.put(id, bytes).await {
-            self.discard(id).await;
+        if let Err(error) = self.store.put(&image.id, bytes, &sidecar).await {
+            self.discard(&image.id).await;
             return Err(error.into());
         }
         kill_point!("image.put.after");

@@ -3,4 +3,5 @@
 pub mod format;
 pub mod image;
 pub mod payment;
+pub mod sidecar;
 pub mod token;

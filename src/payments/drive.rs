@@ -329,7 +329,7 @@ impl Payments {
         checked: &Checked,
     ) -> Result<bool, PayError> {
         kill_point!("image.store.before");
-        if let Err(error) = self.images.store(image, checked).await {
+        if let Err(error) = self.images.store(image, checked, row.terms.keep).await {
             if self.release(row, "the image could not be stored").await? {
                 return Err(error.into());
             }

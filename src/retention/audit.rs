@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use crate::clock::Timestamp;
 use crate::db::{Db, images, retention as rows};
 use crate::ids::ImageId;
-use crate::model::image::ImageState;
+use crate::model::image::{Image, ImageState};
+use crate::model::sidecar::Sidecar;
 use crate::store::{Listed, Store};
 
 /// How long an object without a row stays in quarantine.
@@ -32,6 +33,13 @@ pub enum Finding {
         row: u64,
         /// In the store.
         object: u64,
+    },
+    /// A live image whose object has no record beside it, or another one than its row makes.
+    NotDescribed {
+        /// The image.
+        id: ImageId,
+        /// It is written now.
+        repaired: bool,
     },
     /// An object that no row speaks of: rows are written first, so a database was lost.
     NoRow {
@@ -79,29 +87,40 @@ pub async fn audit(
     repair: bool,
     mut tell: impl FnMut(Finding),
 ) -> anyhow::Result<Audit> {
+    let auditor = Auditor {
+        db,
+        store,
+        now,
+        repair,
+    };
     let mut audit = Audit::default();
     let mut last = String::new();
     loop {
         let page = rows::page_live(db, &last, PAGE).await?;
-        let Some((end, _)) = page.last() else { break };
-        end.as_str().clone_into(&mut last);
-        for (id, size) in page {
+        let Some(end) = page.last() else { break };
+        end.id.as_str().clone_into(&mut last);
+        for image in page {
             audit.rows += 1;
-            if let Some(finding) = look_at_row(db, store, now, id, size).await? {
-                audit.open += 1;
+            if let Some(finding) = auditor.look_at_row(image).await? {
+                audit.open += u64::from(!finding.is_mended());
                 tell(finding);
             }
         }
     }
     let mut objects = store.list();
     while let Some(listed) = objects.next().await {
-        audit.objects += 1;
-        let (finding, is_open) = match listed? {
-            Listed::Foreign(key) => (Some(Finding::Foreign { key }), true),
-            Listed::Image(id) => (look_at_object(db, store, now, id, repair).await?, !repair),
+        let finding = match listed? {
+            Listed::Foreign(key) => Some(Finding::Foreign { key }),
+            Listed::Image(id) => {
+                audit.objects += 1;
+                auditor.look_at_object(id).await?
+            }
+            // Beside its object it is looked at with it.
+            Listed::Sidecar(id) if store.size(&id).await?.is_some() => None,
+            Listed::Sidecar(id) => auditor.look_at_object(id).await?,
         };
         if let Some(finding) = finding {
-            audit.open += u64::from(is_open);
+            audit.open += u64::from(!finding.is_mended());
             tell(finding);
         }
     }
@@ -111,54 +130,76 @@ pub async fn audit(
     Ok(audit)
 }
 
-async fn look_at_row(
-    db: &Db,
-    store: &Store,
-    now: Timestamp,
-    id: ImageId,
-    row: u64,
-) -> anyhow::Result<Option<Finding>> {
-    let object = store.size(&id).await?;
-    if object == Some(row) {
-        return Ok(None);
+impl Finding {
+    /// Whether it is no trouble any more.
+    fn is_mended(&self) -> bool {
+        match self {
+            Self::NotDescribed { repaired, .. }
+            | Self::NoRow { repaired, .. }
+            | Self::LeftOver { repaired, .. } => *repaired,
+            Self::NoObject { .. } | Self::OtherSize { .. } | Self::Foreign { .. } => false,
+        }
     }
-    // It may have expired, or been deleted, since its row was read.
-    let image = images::find(db, &id).await?;
-    if !image.is_some_and(|image| image.is_public(now)) {
-        return Ok(None);
-    }
-    Ok(Some(match object {
-        None => Finding::NoObject { id },
-        Some(object) => Finding::OtherSize { id, row, object },
-    }))
 }
 
-async fn look_at_object(
-    db: &Db,
-    store: &Store,
+struct Auditor<'a> {
+    db: &'a Db,
+    store: &'a Store,
     now: Timestamp,
-    id: ImageId,
     repair: bool,
-) -> anyhow::Result<Option<Finding>> {
-    let Some(state) = rows::find_state(db, &id).await? else {
-        if repair {
-            store.quarantine(&id, now).await?;
+}
+
+impl Auditor<'_> {
+    async fn look_at_row(&self, listed: Image) -> anyhow::Result<Option<Finding>> {
+        let id = listed.id.clone();
+        let object = self.store.size(&id).await?;
+        let sidecar = Sidecar::of(&listed);
+        if object == Some(listed.size_bytes) && self.store.is_described(&id, &sidecar).await? {
+            return Ok(None);
         }
-        return Ok(Some(Finding::NoRow {
-            id,
-            repaired: repair,
-        }));
-    };
-    let is_over = matches!(state.state, ImageState::Deleted | ImageState::Discarded);
-    // What isn't marked yet, the reaper deletes; and a listing may be older than its mark.
-    if !is_over || !state.is_marked_gone || store.size(&id).await?.is_none() {
-        return Ok(None);
+        // It may have expired, or been deleted or renewed, since its row was read.
+        let Some(image) = images::find(self.db, &id).await? else {
+            return Ok(None);
+        };
+        if !image.is_public(self.now) {
+            return Ok(None);
+        }
+        let row = image.size_bytes;
+        match object {
+            None => return Ok(Some(Finding::NoObject { id })),
+            Some(object) if object != row => {
+                return Ok(Some(Finding::OtherSize { id, row, object }));
+            }
+            Some(_) => {}
+        }
+        let sidecar = Sidecar::of(&image);
+        if self.store.is_described(&id, &sidecar).await? {
+            return Ok(None);
+        }
+        if self.repair {
+            self.store.describe(&id, &sidecar).await?;
+        }
+        let repaired = self.repair;
+        Ok(Some(Finding::NotDescribed { id, repaired }))
     }
-    if repair {
-        store.delete(&id).await?;
+
+    /// Of an object, or of a record whose object is gone.
+    async fn look_at_object(&self, id: ImageId) -> anyhow::Result<Option<Finding>> {
+        let repaired = self.repair;
+        let Some(state) = rows::find_state(self.db, &id).await? else {
+            if self.repair {
+                self.store.quarantine(&id, self.now).await?;
+            }
+            return Ok(Some(Finding::NoRow { id, repaired }));
+        };
+        let is_over = matches!(state.state, ImageState::Deleted | ImageState::Discarded);
+        // What isn't marked yet, the reaper deletes; and a listing may be older than its mark.
+        if !is_over || !state.is_marked_gone || !self.store.is_there(&id).await? {
+            return Ok(None);
+        }
+        if self.repair {
+            self.store.delete(&id).await?;
+        }
+        Ok(Some(Finding::LeftOver { id, repaired }))
     }
-    Ok(Some(Finding::LeftOver {
-        id,
-        repaired: repair,
-    }))
 }

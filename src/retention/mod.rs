@@ -318,6 +318,9 @@ impl Retention {
         if ids.is_empty() {
             reaped.lapsed += rows::discard_lapsed(&self.db, stale, now, BATCH).await?;
             ids = rows::find_discarded(&self.db, stale, now, BATCH).await?;
+            if let Err(error) = self.store.delete_drafts(&ids).await {
+                tracing::warn!(%error, "what unfinished uploads left could not be deleted");
+            }
         }
         if ids.is_empty() {
             return self.erase(now.minus(self.records), reaped).await;

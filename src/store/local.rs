@@ -1,9 +1,10 @@
-//! Deleting files of the local store so that a power cut doesn't bring them back: the object store's own
-//! delete syncs nothing, and a row must not say that an image is gone which may be there again.
+//! Files of the local store that the object store does not do: the records beside objects, and deletes
+//! that a power cut doesn't undo. The object store's own delete syncs nothing, and a row must not say that
+//! an image is gone which may be there again.
 
 use std::collections::BTreeSet;
-use std::fs::{File, remove_file};
-use std::io;
+use std::fs::{File, create_dir_all, remove_file, rename};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,60 @@ pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<
     let root = Arc::clone(root);
     spawn_blocking(move || sync(&root, &folders)).await??;
     Ok(outcomes.into_iter().flatten().collect())
+}
+
+/// Writes a small file, whole or not at all; when it returns it is durable.
+///
+/// # Errors
+/// When it can't be written; then an older one is still there.
+pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
+    spawn_blocking(move || {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let mut name = file.as_os_str().to_owned();
+        // No key ends like this, and whoever dies leaves the name to the next.
+        name.push("#0");
+        let draft = PathBuf::from(name);
+        let mut opened = match File::create(&draft) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_folders(folder)?;
+                File::create(&draft)?
+            }
+            opened => opened?,
+        };
+        opened.write_all(&bytes)?;
+        opened.sync_data()?;
+        rename(&draft, &file)?;
+        File::open(folder)?.sync_all()
+    })
+    .await?
+}
+
+/// Creates a folder and those above it, durably.
+fn create_folders(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|path| !path.exists())
+        .collect();
+    create_dir_all(folder)?;
+    for made in missing {
+        if let Some(above) = made.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a small file; `None`: there is none.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) async fn read(file: PathBuf) -> io::Result<Option<Vec<u8>>> {
+    spawn_blocking(move || match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    })
+    .await?
 }
 
 fn delete_one(file: &Path) -> Outcome {

@@ -39,6 +39,11 @@ impl TestApp {
         object_in(self.folder(), id)
     }
 
+    /// The record beside an object.
+    fn sidecar(&self, id: &str) -> PathBuf {
+        self.object(id).with_extension("json")
+    }
+
     async fn state_of_image(&self, id: &str) -> String {
         let sql = format!("SELECT state FROM images WHERE id = '{id}'");
         texts(self.db(), &sql).await.pop().unwrap_or_default()
@@ -67,6 +72,7 @@ impl TestApp {
         let path = self.object(id);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, b"picture").unwrap();
+        std::fs::write(self.sidecar(id), b"{}").unwrap();
     }
 
     /// Deletes an image, with its token.
@@ -121,7 +127,7 @@ async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
     assert!(app.object(&id).exists(), "no reaper has run yet");
 
     assert_eq!(app.reap().await.images, 1);
-    assert!(!app.object(&id).exists());
+    assert!(!app.object(&id).exists() && !app.sidecar(&id).exists());
     assert_eq!(app.state_of_image(&id).await, "deleted");
     assert_eq!(app.get(&url).await.error(), "not_found");
     app.advance(YEAR * 9);
@@ -154,7 +160,8 @@ async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
     let reaped = app.reap().await.images;
     assert!(0 < reaped && reaped <= u64::try_from(left).unwrap());
     assert_eq!(app.count("state = 'deleted'").await, 3000);
-    assert!(ids.iter().all(|id| !app.object(id).exists()));
+    let is_left = |id: &String| app.object(id).exists() || app.sidecar(id).exists();
+    assert!(!ids.iter().any(is_left));
 }
 
 #[tokio::test]
@@ -380,16 +387,20 @@ async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_n
     for id in rows {
         app.put_object(id);
     }
+    // Its process died while it wrote the object.
+    let draft = app.folder().join("images/images/l/a/lapsed000000#1");
+    std::fs::write(&draft, b"pict").unwrap();
     app.advance(Duration::from_mins(59));
     assert_eq!(
         app.reap().await,
         Reaped::default(),
         "somebody may still write them"
     );
+    assert!(draft.exists());
     app.advance(Duration::from_mins(1));
     let reaped = app.reap().await;
     assert_eq!((reaped.lapsed, reaped.images), (2, 3), "{reaped:?}");
-    assert!(app.object("running00000").exists());
+    assert!(app.object("running00000").exists() && !draft.exists());
     for id in ["lapsed000000", "discarded000", "stray0000000"] {
         assert!(!app.object(id).exists(), "{id}");
         assert_eq!(app.state_of_image(id).await, "discarded");
@@ -506,7 +517,7 @@ async fn an_owner_deletes_by_token_as_often_as_they_like() {
         assert_eq!(deleted.status, 200, "{}", deleted.text());
         assert_eq!(deleted.json(), json!({"deleted": [id]}));
         assert_eq!(deleted.header("cache-control").unwrap(), "no-store");
-        assert!(!app.object(&id).exists());
+        assert!(!app.object(&id).exists() && !app.sidecar(&id).exists());
     }
     assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
     assert_eq!(app.state_of_image(&id).await, "deleted");
@@ -667,6 +678,51 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
 }
 
 #[tokio::test]
+async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_its_uploader() {
+    let app = TestApp::spawn().await;
+    let picture = pictures::png(8, 9);
+    let free = app.upload_free(picture.clone()).await;
+    let token = app.pay(&app.sign_for("year").await).await.token();
+    let bought = app.upload_with(&token, picture.clone()).await;
+    let direct = app.sign_at("/api/upload/permanent").await;
+    let direct = app.pay_with(&direct, &picture).await;
+    for (uploaded, tier, keep) in [
+        (&free, "free", json!(7 * 86_400_000_u64)),
+        (&bought, "year", json!(365 * 86_400_000_u64)),
+        (&direct, "permanent", json!(null)),
+    ] {
+        let id = uploaded.field("id");
+        let text = std::fs::read_to_string(app.sidecar(&id)).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let answer = uploaded.json();
+        for name in ["id", "sizeBytes", "width", "height", "sha256"] {
+            assert_eq!(record[name], answer[name], "{name} of {tier}");
+        }
+        assert_eq!((&record["tier"], &record["keepMs"]), (&json!(tier), &keep));
+        assert_eq!(record["format"], "png");
+        assert_eq!(record["createdAt"], "2027-01-15T08:00:00.000Z");
+        let payment = format!("SELECT COALESCE(payment_id, '') FROM images WHERE id = '{id}'");
+        let payment = texts(app.db(), &payment).await.remove(0);
+        assert_eq!(record["paymentId"].as_str().unwrap_or_default(), payment);
+        let wallet = format!("{:x}", app.wallet.address());
+        for secret in [
+            wallet.as_str(),
+            "127.0.0.1",
+            &token,
+            &answer["deleteToken"].to_string(),
+        ] {
+            assert!(
+                !text.to_lowercase().contains(secret),
+                "{secret} is in {text}"
+            );
+        }
+        // Nobody can fetch it.
+        let link = app.get(&format!("/i/{id}.json")).await;
+        assert_eq!(link.status, 404);
+    }
+}
+
+#[tokio::test]
 async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_moved() {
     let app = TestApp::spawn().await;
     let mut ids = Vec::new();
@@ -683,12 +739,20 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
 
     std::fs::remove_file(app.object(&ids[0])).unwrap();
     std::fs::write(app.object(&ids[1]), b"short").unwrap();
+    let written = std::fs::read(app.sidecar(&ids[2])).unwrap();
+    std::fs::write(app.sidecar(&ids[2]), b"{}").unwrap();
     app.put_object("norow0000000");
     let gone = row("leftover0000", "live", 1);
     execute(app.db(), &insert(&[gone])).await;
     let marked = "UPDATE images SET state = 'deleted', deleted_ms = 1 WHERE id = 'leftover0000'";
     execute(app.db(), marked).await;
     app.put_object("leftover0000");
+    let gone = row("recordonly00", "live", 1);
+    execute(app.db(), &insert(&[gone])).await;
+    let marked = "UPDATE images SET state = 'deleted', deleted_ms = 1 WHERE id = 'recordonly00'";
+    execute(app.db(), marked).await;
+    app.put_object("recordonly00");
+    std::fs::remove_file(app.object("recordonly00")).unwrap();
     let stray = app.folder().join("images/images/notes.txt");
     std::fs::write(&stray, b"mine").unwrap();
     let lost = format!("LOST: image {} is live and has no object\n", ids[0]);
@@ -700,8 +764,10 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
         &size,
         "ROWLESS: object norow0000000 has no row\n",
         "LEFT OVER: object leftover0000 is there, and its row says that it is gone\n",
+        "LEFT OVER: object recordonly00 is there, and its row says that it is gone\n",
         "FOREIGN: images/notes.txt is nothing of ours\n",
-        "3 live images and 5 objects compared; 5 don't agree\n",
+        &format!("NO RECORD: object {} has no record beside it, ", ids[2]),
+        "3 live images and 4 objects compared; 7 don't agree\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
@@ -720,16 +786,20 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
         text.contains("compared; 3 don't agree\n1 objects left quarantine"),
         "{text}"
     );
-    assert!(!app.object("norow0000000").exists() && !app.object("leftover0000").exists());
+    for id in ["norow0000000", "leftover0000", "recordonly00"] {
+        assert!(!app.object(id).exists() && !app.sidecar(id).exists());
+    }
+    assert_eq!(std::fs::read(app.sidecar(&ids[2])).unwrap(), written);
     assert!(!old.exists() && stray.exists() && app.object(&ids[2]).exists());
     let moved = std::fs::read_dir(app.folder().join("images/quarantine")).unwrap();
     let moved: Vec<_> = moved
         .map(|entry| entry.unwrap().path().join("norow0000000"))
         .collect();
-    assert!(moved.iter().any(|path| path.exists()), "{moved:?}");
+    let is_whole = |path: &PathBuf| path.exists() && path.with_extension("json").exists();
+    assert!(moved.iter().any(is_whole), "{moved:?}");
     let (_, text) = pixtoll(&app, &["store", "audit"]).await;
     assert!(
-        !text.contains("ROWLESS") && !text.contains("LEFT OVER"),
+        !text.contains("ROWLESS") && !text.contains("LEFT OVER") && !text.contains("NO RECORD"),
         "{text}"
     );
 }

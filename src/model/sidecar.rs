@@ -1,0 +1,132 @@
+//! What lies beside an image's object on a local disk, so that its row could be made again where the
+//! database is lost. Nothing of who uploaded it, and no secret: delete tokens are derived from the key.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::image::Image;
+use super::payment::PaymentId;
+use crate::tiers::Keep;
+
+const VERSION: u32 = 1;
+
+/// The record beside an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    version: u32,
+    id: String,
+    format: String,
+    size_bytes: u64,
+    width: u32,
+    height: u32,
+    sha256: String,
+    upload_sha256: String,
+    tier: String,
+    /// Its payment's name in the ledger, which the chain's authorization spells as well.
+    payment_id: Option<String>,
+    created_at: String,
+    /// How long it is kept from its publication, a moment after; null: for ever.
+    keep_ms: Option<u64>,
+}
+
+impl Sidecar {
+    /// The record of an image that is going to be kept for so long.
+    pub fn new(image: &Image, keep: Keep) -> Self {
+        Self {
+            version: VERSION,
+            id: image.id.to_string(),
+            format: image.format.as_str().to_owned(),
+            size_bytes: image.size_bytes,
+            width: image.width,
+            height: image.height,
+            sha256: image.sha256.clone(),
+            upload_sha256: image.upload_sha256.clone(),
+            tier: image.tier.clone(),
+            payment_id: image
+                .payment_id
+                .as_ref()
+                .map(PaymentId::as_str)
+                .map(str::to_owned),
+            created_at: image.created_at.to_string(),
+            keep_ms: match keep {
+                Keep::For(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                Keep::Forever => None,
+            },
+        }
+    }
+
+    /// The record of an image that was published.
+    pub fn of(image: &Image) -> Self {
+        let keep = match (image.published_at, image.expires_at) {
+            (Some(start), Some(end)) => Keep::For(end.since(start)),
+            (None, Some(_)) => Keep::For(Duration::ZERO),
+            (_, None) => Keep::Forever,
+        };
+        Self::new(image, keep)
+    }
+
+    /// As it is written: one line of JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    /// What [`Sidecar::to_bytes`] wrote.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::ids::ImageId;
+    use crate::model::image::{Format, ImageState};
+
+    #[test]
+    fn a_record_holds_what_a_row_needs_and_is_the_same_before_and_after_publication() {
+        let start = Timestamp::from_seconds(1_800_000_000);
+        let keep = Keep::For(Duration::from_hours(24));
+        let draft = Image {
+            id: ImageId::parse("k3v9Qw2mZr7T").unwrap(),
+            state: ImageState::Pending,
+            format: Format::Png,
+            size_bytes: 70,
+            width: 8,
+            height: 9,
+            sha256: "ab".repeat(32),
+            upload_sha256: "cd".repeat(32),
+            tier: "free".to_owned(),
+            payment_id: None,
+            created_at: start,
+            published_at: None,
+            expires_at: None,
+        };
+        let before = Sidecar::new(&draft, keep);
+        let published = start.plus(Duration::from_secs(3));
+        let live = Image {
+            state: ImageState::Live,
+            published_at: Some(published),
+            expires_at: keep.end(published),
+            ..draft
+        };
+        assert_eq!(Sidecar::of(&live), before);
+        assert_eq!(Sidecar::parse(&before.to_bytes()).unwrap(), before);
+        let text = String::from_utf8(before.to_bytes()).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "{{\"version\":1,\"id\":\"k3v9Qw2mZr7T\",\"format\":\"png\",\"sizeBytes\":70,\"width\":8,\
+                 \"height\":9,\"sha256\":\"{}\",\"uploadSha256\":\"{}\",\"tier\":\"free\",\
+                 \"paymentId\":null,\"createdAt\":\"2027-01-15T08:00:00.000Z\",\"keepMs\":86400000}}\n",
+                "ab".repeat(32),
+                "cd".repeat(32)
+            )
+        );
+        assert_eq!(Sidecar::parse(b"{}"), None);
+    }
+}
