@@ -281,10 +281,19 @@ impl Tier {
 
     /// What one buys, for challenges, pages and help: `one image up to 5 MiB, kept 365 days`.
     pub fn describe(&self) -> String {
+        self.describe_many(1)
+    }
+
+    /// The same of so many images.
+    pub fn describe_many(&self, images: u32) -> String {
         let size = SizeText(self.max_bytes);
+        let what = match images {
+            1 => format!("one image up to {size}"),
+            many => format!("{many} images up to {size} each"),
+        };
         match self.keep {
-            Keep::Forever => format!("one image up to {size}, kept until the service ends"),
-            Keep::For(time) => format!("one image up to {size}, kept {}", time_in_words(time)),
+            Keep::Forever => format!("{what}, kept until the service ends"),
+            Keep::For(time) => format!("{what}, kept {}", time_in_words(time)),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::x402::header as x402;
 
 mod body;
+mod check;
 mod conditions;
 mod delete;
 mod error;
@@ -139,6 +140,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 .wrap(cors())
                 .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
                 .service(resource("/free", &[Method::POST], free::upload))
+                .service(resource("/check", &[Method::POST], check::check))
                 .service(resource("/upload/token", &SELLING, paid::token))
                 .service(resource("/upload/token/{tier}", &SELLING, paid::token))
                 .service(resource("/upload", &SELLING, paid::upload))

@@ -18,6 +18,9 @@ use crate::secrets::sha256_hex;
 use crate::tiers::Tier;
 use crate::x402::header::{PaymentHeader, encode};
 
+/// The most uploads that one payment buys.
+const MOST_USES: u32 = 100;
+
 /// What a route sells.
 struct Counter<'a> {
     till: &'a Till,
@@ -127,7 +130,7 @@ fn open_counter<'a>(
     tier: Option<&String>,
 ) -> Result<Counter<'a>, ApiError> {
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
-    refuse_many(request)?;
+    let uses = uses(request, kind)?;
     let tier = match tier {
         Some(name) => till.shop.tiers().find(name).filter(|tier| !tier.is_free()),
         None => till.shop.tiers().default_paid(),
@@ -137,27 +140,46 @@ fn open_counter<'a>(
     let product = Product {
         kind,
         tier: tier.name.to_string(),
-        uses: 1,
+        uses,
+    };
+    // One spelling for each product, since clients repeat it.
+    let path = match uses {
+        1 => request.path().to_owned(),
+        uses => format!("{}?images={uses}", request.path()),
     };
     Ok(Counter {
         till,
         tier,
         product,
-        path: request.path().to_owned(),
+        path,
     })
 }
 
-/// Selling several uploads on one payment comes later; taking the money for one would be wrong.
-fn refuse_many(request: &HttpRequest) -> Result<(), ApiError> {
+/// How many uploads are bought: `?images=N` on the routes of tokens, else one.
+fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
+    let refuse = |message: String| Err(ApiError::BadRequest(message));
     let query = url::form_urlencoded::parse(request.query_string().as_bytes());
-    let many = query
-        .into_iter()
-        .any(|(name, value)| name == "images" && value != "1");
-    if many {
-        let message = "This server sells one image a payment: leave out ?images, or send images=1.";
-        return Err(ApiError::BadRequest(message.to_owned()));
+    let mut said = query.filter(|(name, _)| name == "images");
+    let Some((_, text)) = said.next() else {
+        return Ok(1);
+    };
+    if said.next().is_some() {
+        return refuse("Send ?images=N once, with the number of uploads to buy.".to_owned());
     }
-    Ok(())
+    let uses = Some(text.as_ref())
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0'))
+        .and_then(|text| text.parse().ok())
+        .filter(|uses| (1..=MOST_USES).contains(uses));
+    match uses {
+        None => refuse(format!(
+            "?images=N takes a whole number from 1 to {MOST_USES}."
+        )),
+        Some(uses) if uses > 1 && kind == ProductKind::Upload => refuse(
+            "A direct upload is one image. Buy a token for several: POST /api/upload/token?images=N."
+                .to_owned(),
+        ),
+        Some(uses) => Ok(uses),
+    }
 }
 
 impl Counter<'_> {
@@ -176,10 +198,12 @@ impl Counter<'_> {
         if self.till.payments.is_sale_stopped() {
             return ApiError::SaleStopped;
         }
-        let price = self.tier.price.to_decimal_usd();
+        let uses = self.product.uses;
+        let price = self.tier.price.checked_mul(u64::from(uses));
+        let price = price.unwrap_or(self.tier.price).to_decimal_usd();
         let message = format!(
             "This costs {price} USDC: {}. Pay by x402 and repeat the request.",
-            self.tier.describe()
+            self.tier.describe_many(uses)
         );
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }

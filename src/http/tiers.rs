@@ -11,16 +11,11 @@ const DECIMALS: u8 = 6;
 
 /// Every tier, with what it costs and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
-    let default = site
-        .config
-        .tiers
-        .default_paid()
-        .map(|tier| tier.name.clone());
     let tiers: Vec<Value> = site
         .config
         .tiers
         .iter()
-        .map(|tier| row(&site, tier, default.as_ref() == Some(&tier.name)))
+        .map(|tier| row(&site, tier))
         .collect();
     let payments = site.till.as_ref().map(|till| {
         let networks: Vec<Value> = till
@@ -43,7 +38,9 @@ pub(super) async fn table(site: Site) -> HttpResponse {
     HttpResponse::Ok().json(json!({"tiers": tiers, "payments": payments}))
 }
 
-fn row(site: &Site, tier: &Tier, default: bool) -> Value {
+/// A tier as the price table shows it.
+pub(super) fn row(site: &Site, tier: &Tier) -> Value {
+    let default = site.config.tiers.default_paid() == Some(tier);
     let base = &site.config.http.base_url;
     let name = &tier.name;
     let routes = if tier.is_free() {

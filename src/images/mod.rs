@@ -117,6 +117,21 @@ impl Checked {
         &self.upload_sha256
     }
 
+    /// What the image is.
+    pub fn probe(&self) -> Probe {
+        self.probe
+    }
+
+    /// SHA-256 of what is stored.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Length of what is stored.
+    pub fn stored_bytes(&self) -> u64 {
+        length(&self.stored)
+    }
+
     /// Length of the uploaded bytes, which limits count.
     pub fn upload_bytes(&self) -> u64 {
         self.upload_bytes

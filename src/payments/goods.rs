@@ -8,7 +8,7 @@ use crate::model::token::UploadToken;
 use crate::x402::wire::Version;
 
 impl Payments {
-    /// The same token while it has uploads left, then the image. Goods that were lost are owed as a
+    /// The same token while it has uploads left, then the image; of several, the token with none left. Goods that were lost are owed as a
     /// fresh token of the payment's terms.
     pub(super) async fn deliver(&self, row: &Payment, version: Version) -> Result<Sold, PayError> {
         let receipt = receipt(row, version);
@@ -17,6 +17,19 @@ impl Payments {
             let grant = grants::find(&self.db, &row.id)
                 .await?
                 .ok_or(PayError::Pending)?;
+            if grant.product.uses > 1 && grant.used >= grant.product.uses {
+                // Each upload gave its image; the token tells that there is nothing left of it.
+                return Ok(Sold {
+                    goods: Goods::Token {
+                        token: UploadToken::derive(&self.key, &grant.payment_id, grant.serial),
+                        expires_at: grant.token_expires,
+                        tier: grant.product.tier,
+                        uploads: 0,
+                    },
+                    receipt,
+                    version,
+                });
+            }
             if grant.used > 0
                 && (grant.used >= grant.product.uses || grant.product.kind == ProductKind::Upload)
             {

@@ -111,7 +111,21 @@ impl Shop {
         now: Timestamp,
     ) -> Result<Vec<Terms>, DbError> {
         let honoured = Duration::from_secs(MAX_TIMEOUT_SECONDS) + RECORD_EVERY;
-        offers::find_recent(db, product, now.minus(honoured)).await
+        // Several at once are offered at so many times the price of one, which is what is noted.
+        let one = Product {
+            uses: 1,
+            ..product.clone()
+        };
+        let recent = offers::find_recent(db, &one, now.minus(honoured)).await?;
+        let times = |terms: Terms| {
+            let amount = terms.offer.amount.checked_mul(u64::from(product.uses))?;
+            let offer = Offer {
+                amount,
+                ..terms.offer
+            };
+            Some(Terms { offer, ..terms })
+        };
+        Ok(recent.into_iter().filter_map(times).collect())
     }
 
     /// A challenge for `product` on the route `path`, with `reason` for clients that read the
@@ -143,7 +157,7 @@ impl Shop {
         };
         Resource {
             url: self.url(path),
-            description: format!("{what}: {}{money}", tier.describe()),
+            description: format!("{what}: {}{money}", tier.describe_many(product.uses)),
             mime_type: "application/json".to_owned(),
         }
     }

@@ -105,3 +105,71 @@ async fn the_same_bytes_are_the_uploaded_ones() {
         assert_eq!(other.verdict(), expect::conflict(Some(true)), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_dry_run_says_what_an_upload_would_and_leaves_nothing() {
+    let app = TestApp::patient().await;
+    let check = async |bytes: Vec<u8>| {
+        let headers = [("content-type", "image/png")];
+        app.send("POST", "/api/check", &headers, bytes).await
+    };
+    for (kind, picture, _) in pictures::with_metadata() {
+        let said = check(picture.clone()).await;
+        assert_eq!(said.status, 200, "{kind}: {}", said.text());
+        let uploaded = app.upload_free(picture.clone()).await.json();
+        let body = said.json();
+        for field in ["contentType", "width", "height", "sizeBytes", "sha256"] {
+            assert_eq!(body[field], uploaded[field], "{kind}: {field}");
+        }
+        assert_eq!(body["uploadBytes"], picture.len());
+        assert_ne!(body["sizeBytes"], body["uploadBytes"], "{kind} was cleaned");
+    }
+    let accepted = |body: &serde_json::Value| -> Vec<(String, bool)> {
+        let tiers = body["tiers"].as_array().unwrap().iter();
+        tiers
+            .map(|tier| {
+                (
+                    tier["name"].as_str().unwrap().to_owned(),
+                    tier["accepted"].as_bool().unwrap(),
+                )
+            })
+            .collect()
+    };
+    let rows = app.rows("images").await;
+    let large = check(pictures::png_of_size(FREE_LIMIT + 1)).await.json();
+    let verdicts = [("free", false), ("year", true), ("permanent", true)];
+    assert_eq!(
+        accepted(&large),
+        verdicts.map(|(name, verdict)| (name.to_owned(), verdict))
+    );
+    assert_eq!(large["tiers"][1]["price"]["usd"], "0.01");
+    let too_large = check(pictures::png_of_size(5 * 1024 * 1024 + 1)).await;
+    assert_eq!(
+        too_large.verdict(),
+        (413, "file_too_large".to_owned(), Some(false))
+    );
+    let junk = check(b"<svg/>".to_vec()).await;
+    assert_eq!(
+        junk.verdict(),
+        (415, "unsupported_format".to_owned(), Some(false))
+    );
+    assert_eq!(check(Vec::new()).await.status, 400);
+    assert_eq!(app.rows("images").await, rows, "nothing is left");
+    assert_eq!(app.calls(), [0, 0, app.calls()[2]]);
+    let limited = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "1")
+        .spawn()
+        .await;
+    let send = async || {
+        limited
+            .send(
+                "POST",
+                "/api/check",
+                &[("content-type", "image/png")],
+                pictures::png(2, 2),
+            )
+            .await
+    };
+    assert_eq!(send().await.status, 200);
+    assert_eq!(send().await.error(), "rate_limited");
+}

@@ -24,6 +24,7 @@ mod kill;
 mod ledger_check;
 mod limits;
 mod logs;
+mod many;
 mod pay;
 #[cfg(feature = "test-postgres")]
 mod postgres;

@@ -760,7 +760,10 @@ async fn every_error_has_the_one_shape_and_no_cache_keeps_it_long() {
         ("POST", "/api/upload/gold", 404, "not_found"),
         ("POST", "/api/upload/%ff", 404, "not_found"),
         ("POST", "/api/upload/token/gold", 404, "not_found"),
-        ("POST", "/api/upload/token?images=3", 400, "bad_request"),
+        ("POST", "/api/upload/token?images=101", 400, "bad_request"),
+        ("POST", "/api/upload/token?images=+3", 400, "bad_request"),
+        ("POST", "/api/upload/token?images=03", 400, "bad_request"),
+        ("POST", "/api/upload?images=3", 400, "bad_request"),
         (
             "POST",
             "/api/upload/token/year?images=0",
