@@ -133,7 +133,7 @@ impl Limits {
             period: Duration::from_hours(1),
             what: "free uploads an hour",
         };
-        self.count(address, rate, |counted| &mut counted.free)
+        self.count(address, &rate, |counted| &mut counted.free)
     }
 
     /// Counts a challenge, or a payment that is presented.
@@ -146,7 +146,7 @@ impl Limits {
             period: Duration::from_mins(1),
             what: "payments and challenges a minute",
         };
-        self.count(address, rate, |counted| &mut counted.payments)
+        self.count(address, &rate, |counted| &mut counted.payments)
     }
 
     /// Counts a payment whose signature proves nothing here: a contract wallet's, or junk. It may cost calls
@@ -173,7 +173,7 @@ impl Limits {
             period: Duration::from_mins(1),
             what: "requests a minute for images that don't exist",
         };
-        self.count(address, rate, |counted| &mut counted.misses)
+        self.count(address, &rate, |counted| &mut counted.misses)
     }
 
     /// Takes one of the day's free uploads.
@@ -225,7 +225,7 @@ impl Limits {
     fn count(
         &self,
         address: IpAddr,
-        rate: Rate,
+        rate: &Rate,
         of: fn(&mut Counted) -> &mut Rates,
     ) -> Result<(), Limited> {
         if rate.limit == 0 {
@@ -234,9 +234,9 @@ impl Limits {
         let now = self.clock.now();
         let mut counted = self.counted(now);
         let bucket = counted.bucket(address);
-        let wait = of(&mut counted).take(bucket, &rate, now);
+        let wait = of(&mut counted).take(bucket, rate, now);
         wait.map_or(Ok(()), |wait| {
-            let Rate { limit, what, .. } = rate;
+            let Rate { limit, what, .. } = *rate;
             Err(Limited::Rate { limit, what, wait })
         })
     }

@@ -46,8 +46,8 @@ impl Paced {
     /// When the client has to be looked at again; `None`: it is too slow.
     fn next_look(&self, waited: Duration) -> Option<Duration> {
         let grace = self.deadline / GRACE_PART;
-        if waited < grace {
-            return Some(grace - waited);
+        if let Some(left) = grace.checked_sub(waited).filter(|left| !left.is_zero()) {
+            return Some(left);
         }
         let left = self.deadline.checked_sub(waited)?;
         let least = LEAST_PER_SECOND * waited.as_millis() / 1000;
