@@ -14,10 +14,6 @@ use crate::images::format::png::SIGNATURE;
 use crate::images::format::reader::Reader;
 use crate::model::image::Format;
 
-/// The largest compressed profile that stays, in bytes. Our decoder inflates none beyond 1 MiB, so it
-/// would ignore a larger one; and it is the inflating that would cost visitors.
-const MAX_PROFILE: usize = 1 << 20;
-
 /// Copies the chunks that make the picture, up to `IEND`. Checksums were checked by the probe.
 pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
     let mut reader = Reader::new(Format::Png, bytes);
@@ -74,13 +70,10 @@ fn stays(kind: [u8; 4], body: &[u8]) -> bool {
     }
 }
 
-/// A name of at most 79 bytes and its end, the compression method, and a bounded rest.
+/// A name of at most 79 bytes and its end, and the compression method. The probe has bounded the rest.
 fn is_profile(body: &[u8]) -> bool {
     let name_len = body.iter().take(80).position(|byte| *byte == 0);
-    name_len.is_some_and(|name_len| {
-        let compressed = body.get(name_len + 1..).unwrap_or_default();
-        name_len > 0 && compressed.first() == Some(&0) && compressed.len() <= MAX_PROFILE
-    })
+    name_len.is_some_and(|name_len| name_len > 0 && body.get(name_len + 1) == Some(&0))
 }
 
 fn exif_chunk(tiff: &[u8; TIFF_LEN]) -> [u8; TIFF_LEN + 12] {

@@ -1,8 +1,9 @@
 //! What an image is, told by its bytes alone: never by a name, never by a header.
 //!
-//! [`probe`] walks the container's structure to its end. It decodes no pixel, inflates nothing and
-//! allocates nothing but the text of an error, so a bomb costs no more than its own bytes; and it
-//! bounds sides, pixels and frames from the container's headers before any decoder sees the file.
+//! [`probe`] walks the container's structure to its end. It decodes no pixel, inflates text and profiles
+//! only as far as they may go, and throws away what comes out, so a bomb costs no more than its own
+//! bytes; and it bounds sides, pixels and frames from the container's headers before any decoder sees
+//! the file.
 //! What follows the end of the container is allowed here and cut by cleaning.
 //!
 //! The formats are read by PNG (Third Edition, with APNG), ITU-T T.81, `GIF89a` and RFC 9649. Where
@@ -13,6 +14,7 @@
 
 pub(super) mod crc32;
 pub(super) mod gif;
+mod inflate;
 pub(super) mod jpeg;
 pub(super) mod png;
 pub(super) mod reader;
@@ -33,6 +35,12 @@ pub mod limits {
     /// The most scans of a JPEG. A decoder visits every block again for each scan, so that a few
     /// kilobytes of empty scans would keep it busy for minutes; encoders write 10 to 20.
     pub const MAX_SCANS: u32 = 100;
+    /// The most bytes that all compressed text and profiles of a file inflate to.
+    pub const MAX_INFLATED: usize = 1 << 20;
+    /// The most bytes that they have before. An encoder's streams of so many are larger than
+    /// [`MAX_INFLATED`] inside; those of an attacker may hold blocks without content, which cost a
+    /// tenth of a second a megabyte to find out.
+    pub const MAX_DEFLATED: usize = 1 << 19;
 }
 
 /// What the container says of itself, once its whole structure has been found sound.

@@ -1,9 +1,12 @@
 //! PNG and APNG, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>.
 //!
 //! Every chunk's checksum is checked, critical chunks must be the known ones in their order, and an
-//! animation must hold exactly the frames it announces. Ancillary chunks are stepped over unread.
+//! animation must hold exactly the frames it announces. Ancillary chunks are stepped over unread, but
+//! for compressed text and profiles, of which it is found out how large they are.
 
 use super::crc32::crc32;
+use super::inflate::Compressed;
+use super::limits::{MAX_DEFLATED, MAX_INFLATED};
 use super::reader::Reader;
 use super::{FormatError, Probe, Tally, check_frames};
 use crate::model::image::Format;
@@ -30,7 +33,7 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
             [b'A'..=b'Z', ..] => {
                 return Err(chunk.corrupt("is critical and not known, or not first"));
             }
-            _ => {}
+            _ => walk.count_compressed(&chunk)?,
         }
     }
 }
@@ -65,6 +68,22 @@ impl<'a> Chunk<'a> {
         let (name, offset) = (self.kind.escape_ascii(), self.offset);
         self.body
             .corrupt(format_args!("the {name} chunk at byte {offset} {what}"))
+    }
+
+    /// The stream of zlib in a chunk that holds text or a profile, if it is compressed.
+    fn deflated(&self) -> Option<&'a [u8]> {
+        let after = |bytes: &'a [u8]| {
+            let end = bytes.iter().position(|byte| *byte == 0)?;
+            bytes.get(end + 1..)
+        };
+        let rest = after(self.body.rest())?;
+        match &self.kind {
+            // A name, and the method, of which there is one.
+            b"zTXt" | b"iCCP" => rest.strip_prefix(b"\0"),
+            // Keyword, flag and method; language, and the keyword in it.
+            b"iTXt" => after(after(rest.strip_prefix(b"\x01\0")?)?),
+            _ => None,
+        }
     }
 
     /// Refuses any other length; the fields of the chunk can then be read without names.
@@ -103,6 +122,7 @@ struct Walk {
     announced: Option<u32>,
     sequence: u32,
     tally: Tally,
+    compressed: Compressed,
 }
 
 impl Walk {
@@ -142,6 +162,18 @@ impl Walk {
             announced: None,
             sequence: 0,
             tally: Tally::on_canvas(width, height)?,
+            compressed: Compressed::default(),
+        })
+    }
+
+    fn count_compressed(&mut self, chunk: &Chunk<'_>) -> Result<(), FormatError> {
+        let Some(deflated) = chunk.deflated() else {
+            return Ok(());
+        };
+        self.compressed.add(deflated).map_err(|_| {
+            chunk.corrupt(&format!(
+                "is one too many: compressed text and profile may have {MAX_DEFLATED} bytes, and {MAX_INFLATED} when inflated"
+            ))
         })
     }
 

@@ -277,3 +277,46 @@ fn frames_are_limited_in_number_and_in_their_sum() {
         })
     ));
 }
+
+#[test]
+fn text_and_profiles_are_refused_when_they_inflate_to_more_than_a_mebibyte() {
+    let deflate = |len: usize| {
+        use std::io::Write;
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; len]).unwrap();
+        encoder.finish().unwrap()
+    };
+    let most = deflate(limits::MAX_INFLATED);
+    let bomb = deflate(limits::MAX_INFLATED + 1);
+    let with =
+        |chunks: &[Vec<u8>]| png_of(&[&[ihdr(3, 2, [8, 2])], chunks, &[idat(), iend()]].concat());
+    let heads: [(&[u8], &[u8]); 4] = [
+        (b"zTXt", b"Comment\0\0"),
+        (b"iCCP", b"name\0\0"),
+        (b"iTXt", b"XML:com.adobe.xmp\0\x01\0\0\0"),
+        (b"iTXt", b"Comment\0\x01\0de\0Kommentar\0"),
+    ];
+    for (kind, head) in heads {
+        let chunk = |deflated: &[u8]| png_chunk(kind, &[head, deflated].concat());
+        assert!(
+            probe(&with(&[chunk(&most)])).is_ok(),
+            "{}",
+            head.escape_ascii()
+        );
+        assert_corrupt(&with(&[chunk(&bomb)]), "1048576 when inflated");
+        // Behind the image as well, and several together.
+        let behind = png_of(&[ihdr(3, 2, [8, 2]), idat(), chunk(&bomb), iend()]);
+        assert_corrupt(&behind, "1048576 when inflated");
+        assert_corrupt(&with(&[chunk(&most), chunk(&deflate(1))]), "one too many");
+    }
+    // What no reader inflates.
+    let plain: [(&[u8], &[u8]); 3] = [
+        (b"iTXt", b"Comment\0\0\0\0\0"),
+        (b"zTXt", b"Comment\0\x01"),
+        (b"tEXt", b"Comment\0\0"),
+    ];
+    for (kind, head) in plain {
+        let chunk = png_chunk(kind, &[head, &bomb].concat());
+        assert!(probe(&with(&[chunk])).is_ok(), "{}", head.escape_ascii());
+    }
+}
