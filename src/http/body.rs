@@ -11,34 +11,27 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{self, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use actix_web::middleware::Next;
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use serde::Deserialize;
 
 use super::Site;
+use super::base64_body::{self, NotBase64};
 use super::pace::{Paced, is_too_slow};
 use crate::images::Refusal;
 use crate::images::format::FormatError;
 
 /// What a form may take beside the image: boundaries, names, other fields.
 const FORM_OVERHEAD: u64 = 64 * 1024;
+/// A body without an announced length that is larger gets room for the largest one.
+const GROWN: u64 = 1024 * 1024;
 /// A form has one file and a few fields.
 const MAX_PARTS: usize = 64;
 /// How long a body may take that nobody needs.
 const DISCARD_TIME: Duration = Duration::from_secs(10);
-
-/// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// The tier whose limits a body is read by.
 #[derive(Debug, Clone, Copy)]
@@ -131,27 +124,39 @@ pub(super) async fn read_image(
         .unwrap_or("")
         .trim()
         .to_ascii_lowercase();
+    let announced = header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok());
     if kind.starts_with("multipart/form-data") {
         let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
         let boundary =
             boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
-        let body = read_bounded(payload, limit, limit.max_bytes + FORM_OVERHEAD).await?;
-        return read_form(body, &boundary, limit).await;
+        let body = read_bounded(payload, announced, limit, limit.max_bytes + FORM_OVERHEAD).await?;
+        return read_form(body.freeze(), &boundary, limit).await;
     }
     if kind.starts_with("application/json") {
-        let body = read_bounded(payload, limit, limit.body()).await?;
-        return read_json(&body, limit);
+        let body = read_bounded(payload, announced, limit, limit.body()).await?;
+        return read_json(body, limit);
     }
     if kind.starts_with("image/") {
-        return read_bounded(payload, limit, limit.max_bytes).await;
+        let body = read_bounded(payload, announced, limit, limit.max_bytes).await?;
+        return Ok(body.freeze());
     }
-    read_bounded(payload, limit, limit.body()).await?;
+    read_bounded(payload, announced, limit, limit.body()).await?;
     Err(Refusal::NoFile)
 }
 
-/// Reads a body of at most `most` bytes.
-async fn read_bounded(mut payload: Payload, limit: Limit<'_>, most: u64) -> Result<Bytes, Refusal> {
-    let mut body = BytesMut::new();
+/// Reads a body of at most `most` bytes. One that announces more is not begun.
+async fn read_bounded(
+    mut payload: Payload,
+    announced: Option<u64>,
+    limit: Limit<'_>,
+    most: u64,
+) -> Result<BytesMut, Refusal> {
+    if let Some(length) = announced.filter(|length| *length > most) {
+        return Err(limit.refuse(length, true));
+    }
+    let capacity = |length: u64| usize::try_from(length).unwrap_or(0);
+    // Memory that was never written to takes no room: a claim alone costs nothing.
+    let mut body = BytesMut::with_capacity(capacity(announced.unwrap_or(0)));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
             bad(if is_too_slow(&error) {
@@ -164,45 +169,29 @@ async fn read_bounded(mut payload: Payload, limit: Limit<'_>, most: u64) -> Resu
         if total > most {
             return Err(limit.refuse(total, true));
         }
+        // To grow by doubling would have the old and the new beside each other.
+        if total > GROWN && capacity(total) > body.capacity() {
+            body.reserve(capacity(most - length(&body)));
+        }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(body)
 }
 
-#[derive(Deserialize)]
-struct JsonBody {
-    image: Option<String>,
-    file: Option<String>,
-}
-
-fn read_json(body: &[u8], limit: Limit<'_>) -> Result<Bytes, Refusal> {
+fn read_json(body: BytesMut, limit: Limit<'_>) -> Result<Bytes, Refusal> {
     let shape = "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL is fine.";
     if body.is_empty() {
         return Err(Refusal::NoFile);
     }
-    let body: JsonBody = serde_json::from_slice(body).map_err(|_| bad(shape))?;
-    let Some(text) = body.image.or(body.file) else {
-        return Err(Refusal::NoFile);
-    };
-    let digits = match text.strip_prefix("data:") {
-        Some(url) => url
-            .split_once(";base64,")
-            .map(|(_, digits)| digits)
-            .ok_or_else(|| bad(shape))?,
-        None => text.as_str(),
-    };
-    let bytes = if digits.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        // Many tools break lines.
-        let joined: String = digits.split_ascii_whitespace().collect();
-        BASE64.decode(joined)
-    } else {
-        BASE64.decode(digits)
-    };
-    let bytes = bytes.map_err(|_| bad("The image is not base64 of the standard alphabet."))?;
+    let bytes = base64_body::decode(body).map_err(|error| match error {
+        NotBase64::Shape => bad(shape),
+        NotBase64::Missing => Refusal::NoFile,
+        NotBase64::Digits => bad("The image is not base64 of the standard alphabet."),
+    })?;
     if length(&bytes) > limit.max_bytes {
         return Err(limit.refuse(length(&bytes), false));
     }
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// The file of a form: the field `image`, else `file`, else the only part that is a file. The form is

@@ -16,6 +16,7 @@ use actix_web::{App as Router, HttpResponse, HttpServer, web};
 use crate::app::App;
 use crate::x402::header as x402;
 
+mod base64_body;
 mod body;
 mod check;
 mod conditions;

@@ -1,0 +1,209 @@
+//! The image in a JSON body: base64 inside of a string.
+//!
+//! It is decoded where it lies, since the text and its bytes beside each other would take three times the
+//! image's size, for whoever asks. So JSON's escapes are undone here as well: PHP writes `\/`, .NET
+//! `\u002B`, and many tools break lines.
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+/// Digits that are decoded at once: a multiple of four.
+const PIECE: usize = 4096;
+
+/// Why there is no image.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotBase64 {
+    /// The body is no such JSON.
+    Shape,
+    /// It names no image.
+    Missing,
+    /// The string isn't base64.
+    Digits,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    image: Option<&'a RawValue>,
+    #[serde(borrow)]
+    file: Option<&'a RawValue>,
+}
+
+/// The bytes of `{"image": "<base64>"}` or `{"file": "<base64>"}`; a `data:` URL is fine.
+pub(super) fn decode(mut body: BytesMut) -> Result<Bytes, NotBase64> {
+    let Range { start, end } = find_string(&body)?;
+    let written = decode_in_place(&mut body, start, end).ok_or(NotBase64::Digits)?;
+    body.truncate(written);
+    Ok(body.freeze())
+}
+
+/// Where the digits lie, as JSON spells them.
+fn find_string(body: &[u8]) -> Result<Range<usize>, NotBase64> {
+    let fields: Fields<'_> = serde_json::from_slice(body).map_err(|_| NotBase64::Shape)?;
+    // A field that is null is not there.
+    let value = fields.image.or(fields.file).ok_or(NotBase64::Missing)?;
+    let text = value.get();
+    // It borrows from the body, so this is its place there.
+    let place = text.as_ptr().addr().checked_sub(body.as_ptr().addr());
+    let place = place.ok_or(NotBase64::Shape)?;
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .ok_or(NotBase64::Shape)?;
+    let mut skipped = 1;
+    if digits.starts_with("data:") {
+        let (kind, _) = digits.split_once(";base64,").ok_or(NotBase64::Shape)?;
+        skipped += kind.len() + ";base64,".len();
+    }
+    Ok(place + skipped..place + text.len() - 1)
+}
+
+/// Writes what the digits from `start` to `end` say to the front of the body. What is written is always
+/// behind what is read. `None`: they are no base64.
+fn decode_in_place(body: &mut [u8], start: usize, end: usize) -> Option<usize> {
+    let mut digits = [0; PIECE];
+    let mut decoded = [0; PIECE];
+    let (mut read, mut written, mut is_padded) = (start, 0, false);
+    loop {
+        let mut count = 0;
+        let plain = body.get(read..end.min(read + PIECE))?;
+        if !plain
+            .iter()
+            .any(|byte| *byte == b'\\' || byte.is_ascii_whitespace())
+        {
+            digits.get_mut(..plain.len())?.copy_from_slice(plain);
+            (read, count) = (read + plain.len(), plain.len());
+        }
+        while read < end && count < PIECE {
+            let (digit, length) = next_digit(body.get(read..end)?)?;
+            read += length;
+            if let Some(digit) = digit {
+                *digits.get_mut(count)? = digit;
+                count += 1;
+            }
+        }
+        let piece = digits.get(..count)?;
+        // Behind the padding there is nothing more; each piece alone wouldn't know.
+        if count == 0 {
+            return Some(written);
+        }
+        if is_padded {
+            return None;
+        }
+        is_padded = piece.contains(&b'=');
+        let length = BASE64.decode_slice(piece, &mut decoded).ok()?;
+        let place = body.get_mut(written..written + length)?;
+        place.copy_from_slice(decoded.get(..length)?);
+        written += length;
+    }
+}
+
+/// The next character of a JSON string, and how many bytes it takes; no character where it is a space.
+fn next_digit(text: &[u8]) -> Option<(Option<u8>, usize)> {
+    let (character, length) = match text {
+        [b'\\', b'u', hex @ ..] => {
+            let hex = std::str::from_utf8(hex.get(..4)?).ok()?;
+            let code = u8::try_from(u16::from_str_radix(hex, 16).ok()?).ok()?;
+            (code, 6)
+        }
+        [b'\\', b'n' | b'r' | b't' | b'f', ..] => (b' ', 2),
+        [b'\\', b'/', ..] => (b'/', 2),
+        // Nothing else that JSON escapes is base64.
+        [b'\\', ..] => return None,
+        [plain, ..] => (*plain, 1),
+        [] => return None,
+    };
+    Some((
+        (!character.is_ascii_whitespace()).then_some(character),
+        length,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(body: &str) -> Result<Vec<u8>, NotBase64> {
+        decode(BytesMut::from(body)).map(|bytes| bytes.to_vec())
+    }
+
+    #[test]
+    fn what_people_send_is_decoded() {
+        for body in [
+            r#"{"image": "++//Pw=="}"#,
+            r#"{"file": "++//Pw=="}"#,
+            r#"{"image": "++//Pw"}"#,
+            r#"{"image": "data:image/png;base64,++//Pw=="}"#,
+            r#"{"image": "data:image\/png;base64,++\/\/Pw=="}"#,
+            r#"{"image": "\u002b\u002B//Pw\u003d="}"#,
+            r#"{"image": "++/\n/Pw==\r\n"}"#,
+            r#"{"image": " ++//\t Pw= = "}"#,
+            r#"{"image": null, "file": "++//Pw=="}"#,
+            r#" {"name": {"a": ["b"]}, "image": "++//Pw==", "file": "AAAA"} "#,
+        ] {
+            assert_eq!(decoded(body).unwrap(), b"\xfb\xef\xff\x3f", "{body}");
+        }
+        assert_eq!(decoded(r#"{"image": ""}"#).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_none_is_told_apart() {
+        use NotBase64::{Digits, Missing, Shape};
+        for (body, error) in [
+            ("", Shape),
+            ("[]", Shape),
+            (r#"{"image": "AAAA""#, Shape),
+            (r#"{"image": "AAAA"} x"#, Shape),
+            (r#"{"image": 5}"#, Shape),
+            (r#"{"image": ["AAAA"]}"#, Shape),
+            (r#"{"image": "data:image/png,AAAA"}"#, Shape),
+            (r#"{"image": "AA", "image": "AA"}"#, Shape),
+            ("{}", Missing),
+            (r#"{"image": null}"#, Missing),
+            (r#"{"other": "AAAA"}"#, Missing),
+            (r#"{"image": "A"}"#, Digits),
+            (r#"{"image": "AA-_"}"#, Digits),
+            (r#"{"image": "AA\\A"}"#, Digits),
+            (r#"{"image": "AA\"A"}"#, Digits),
+            (r#"{"image": "AA\b\b"}"#, Digits),
+            (r#"{"image": "AA\u0141A"}"#, Digits),
+            (r#"{"image": "AAé"}"#, Digits),
+            (r#"{"image": "AA=="AA=="}"#, Shape),
+            (r#"{"image": "AA==AA=="}"#, Digits),
+        ] {
+            assert_eq!(decoded(body), Err(error), "{body}");
+        }
+    }
+
+    #[test]
+    fn long_texts_come_in_pieces_that_nobody_sees() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * PIECE + 1).collect();
+        let text = BASE64.encode(&bytes);
+        let broken = text
+            .as_bytes()
+            .chunks(76)
+            .map(|line| String::from_utf8(line.to_vec()).unwrap())
+            .collect::<Vec<_>>()
+            .join("\\r\\n");
+        for text in [&text, &text.replace('/', "\\/"), &broken] {
+            let body = format!(r#"{{"image": "{text}"}}"#);
+            assert_eq!(decoded(&body).unwrap(), bytes);
+        }
+        // Padding at the end of a piece, and more behind it.
+        let piece = BASE64.encode(&bytes[..PIECE / 4 * 3 - 1]);
+        assert!(piece.len() == PIECE && piece.ends_with('='));
+        let body = format!(r#"{{"image": "{piece}AAAA"}}"#);
+        assert_eq!(decoded(&body), Err(NotBase64::Digits));
+    }
+}
