@@ -2,6 +2,8 @@
 //!
 //! Objects are never listed on the way of a request and never deleted but by their row.
 
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -24,6 +26,9 @@ const IMAGES: &str = "images";
 const QUARANTINE: &str = "quarantine";
 /// How the record beside an object is named: the object's name, and this.
 const SIDECAR: &str = ".json";
+/// How much of a file is read at once: so much of a large image is in memory for each client that reads it,
+/// however slowly.
+const PIECE: u64 = 64 * 1024;
 /// How many objects are deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
 
@@ -46,6 +51,59 @@ impl From<std::io::Error> for StoreError {
             store: "LocalFileSystem",
             source: Box::new(error),
         })
+    }
+}
+
+/// An object that is being read.
+pub struct Object {
+    size: u64,
+    left: Range<u64>,
+    source: Source,
+}
+
+enum Source {
+    /// Stays readable when the object is deleted.
+    File(Arc<std::fs::File>),
+    Stream(BoxStream<'static, Result<Bytes, object_store::Error>>),
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Object({:?} of {})", self.left, self.size)
+    }
+}
+
+impl Object {
+    /// The length of the whole object, whatever part of it is read.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next bytes; `None` after the last ones.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let file = match &mut self.source {
+            Source::Stream(stream) => return Ok(stream.next().await.transpose()?),
+            Source::File(file) => Arc::clone(file),
+        };
+        let place = self.left.start;
+        let length = PIECE.min(self.left.end.saturating_sub(place));
+        if length == 0 {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            file.read_exact_at(&mut bytes, place).map(|()| bytes)
+        });
+        let bytes = read.await.map_err(std::io::Error::other).flatten();
+        let bytes = bytes.map_err(|source| object_store::Error::Generic {
+            store: "images",
+            source: Box::new(source),
+        })?;
+        self.left.start += length;
+        Ok(Some(bytes.into()))
     }
 }
 
@@ -203,16 +261,25 @@ impl Store {
         Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
 
-    /// The bytes of the image `id`; `None` when there are none.
+    /// Opens these bytes of the image `id`; `None` when there is no such object.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn find(&self, id: &ImageId) -> Result<Option<Bytes>, StoreError> {
-        match self.objects.get(&key(id)).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// [`StoreError`], also when the object has none of these bytes.
+    pub async fn open(&self, id: &ImageId, part: Range<u64>) -> Result<Option<Object>, StoreError> {
+        let options = GetOptions::new().with_range(Some(part));
+        let found = match self.objects.get_opts(&key(id), options).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Object {
+            size: found.meta.size,
+            left: found.range,
+            source: match found.payload {
+                GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
+                GetResultPayload::Stream(stream) => Source::Stream(stream),
+            },
+        }))
     }
 
     /// Deletes the image `id`, for good; one that is already gone counts as deleted.
@@ -374,16 +441,16 @@ mod tests {
         ] {
             let id = ImageId::draw(&Randomness::seeded(1));
             let sidecar = sidecar(&id);
-            assert!(store.find(&id).await.unwrap().is_none());
+            assert!(store.open(&id, 0..7).await.unwrap().is_none());
             store
                 .put(&id, Bytes::from_static(b"picture"), &sidecar)
                 .await
                 .unwrap();
             assert!(store.is_described(&id, &sidecar).await.unwrap());
-            assert_eq!(store.find(&id).await.unwrap().unwrap(), "picture");
+            assert_eq!(read(&store, &id, 0..7).await, b"picture");
             store.delete(&id).await.unwrap();
             store.delete(&id).await.unwrap();
-            assert!(store.find(&id).await.unwrap().is_none());
+            assert!(store.open(&id, 0..7).await.unwrap().is_none());
             store.ping().await.unwrap();
         }
     }
@@ -479,6 +546,46 @@ mod tests {
             expires_at: None,
         };
         Sidecar::new(&image, Keep::Forever)
+    }
+
+    async fn read(store: &Store, id: &ImageId, part: Range<u64>) -> Vec<u8> {
+        let mut object = store.open(id, part).await.unwrap().unwrap();
+        let mut bytes = Vec::new();
+        while let Some(piece) = object.next().await.unwrap() {
+            bytes.extend(piece);
+        }
+        bytes
+    }
+
+    #[tokio::test]
+    async fn parts_of_an_object_are_read_in_pieces_also_when_it_is_deleted_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take(200_000).collect();
+        for store in [
+            Store::open_local(folder.path()).unwrap(),
+            Store::in_memory(),
+        ] {
+            let id = ImageId::draw(&Randomness::seeded(1));
+            store
+                .put(&id, bytes.clone().into(), &sidecar(&id))
+                .await
+                .unwrap();
+            for part in [0..200_000, 0..1, 199_999..200_000, 65_535..131_073] {
+                let place =
+                    usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+                assert_eq!(read(&store, &id, part).await, bytes[place]);
+            }
+            assert!(store.open(&id, 200_000..200_001).await.is_err());
+            let mut object = store.open(&id, 0..200_000).await.unwrap().unwrap();
+            assert_eq!(object.size(), 200_000);
+            let first = object.next().await.unwrap().unwrap();
+            store.delete(&id).await.unwrap();
+            let mut length = first.len();
+            while let Some(piece) = object.next().await.unwrap() {
+                length += piece.len();
+            }
+            assert_eq!(length, 200_000);
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod pace;
 mod paid;
 mod serve;
 mod tiers;
+mod watch;
 
 use error::ApiError;
 
@@ -58,6 +59,7 @@ const SELLING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 pub struct Servers {
     public: Server,
     admin: Server,
+    watch: Arc<watch::Watch>,
 }
 
 impl std::fmt::Debug for Servers {
@@ -75,14 +77,22 @@ impl Servers {
         let site = web::Data::from(app);
         let operators = site.clone();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let patience = watch::Patience {
+            next_head: (KEEP_ALIVE + HEAD_TIMEOUT).min(site.config.limits.body_timeout),
+            reading: site.config.limits.body_timeout,
+        };
+        let watch = watch::Watch::new(patience);
+        let watched = Arc::clone(&watch);
         // The factory runs once a worker; everything is built before it.
         let public = HttpServer::new(move || {
             let site = site.clone();
             Router::new()
                 .wrap(from_fn(body::drain))
                 .wrap(from_fn(log_request))
+                .wrap(from_fn(watch::answers))
                 .configure(move |config| public_routes(config, site))
         })
+        .on_connect(move |socket, data| watched.accept(socket, data))
         .workers(workers)
         .max_connections(MAX_CONNECTIONS.div_ceil(workers))
         .keep_alive(KEEP_ALIVE)
@@ -102,7 +112,11 @@ impl Servers {
         .disable_signals()
         .listen(admin)?
         .run();
-        Ok(Self { public, admin })
+        Ok(Self {
+            public,
+            admin,
+            watch,
+        })
     }
 
     /// What stops them.
@@ -117,6 +131,13 @@ impl Servers {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
         let handles = self.handles();
         let both = async { tokio::try_join!(self.public, self.admin).map(|_| ()) };
+        let watched = self.watch.forever();
+        let both = async {
+            tokio::select! {
+                ended = both => ended,
+                () = watched => Ok(()),
+            }
+        };
         let mut both = std::pin::pin!(both);
         tokio::select! {
             ended = &mut both => return ended,

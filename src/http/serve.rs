@@ -1,5 +1,7 @@
 //! The image origin: bytes, and what caches and browsers may do with them.
 
+use std::ops::Range;
+
 use actix_web::body::{MessageBody, SizedStream};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
@@ -13,6 +15,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
 
 use super::Site;
 use super::conditions::{Validators, Wanted, wanted};
@@ -20,6 +23,7 @@ use super::error::ApiError;
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::Image;
+use crate::store::{Object, StoreError};
 
 /// A cache keeps nothing longer.
 const ONE_YEAR_SECONDS: u64 = 365 * 24 * 3600;
@@ -70,12 +74,15 @@ pub(super) async fn image(
     };
     if request.method() == Method::HEAD {
         // An empty body would say so in Content-Length, against what GET says.
-        let nothing = futures_util::stream::empty::<Result<Bytes, actix_web::Error>>();
+        let nothing = stream::empty::<Result<Bytes, actix_web::Error>>();
         let mut response = HttpResponse::Ok();
         describe(&mut response, &image, &validators, site.clock.now());
         return Ok(response.body(SizedStream::new(image.size_bytes, nothing)));
     }
-    let bytes = load(&site, &image).await?;
+    let wanted = part.clone().unwrap_or(0..image.size_bytes);
+    let length = wanted.end.saturating_sub(wanted.start);
+    let mut object = open(&site, &image, wanted.clone()).await?;
+    let first = object.next().await.map_err(unreadable)?.unwrap_or_default();
     let now = site.clock.now();
     // Loading takes time, and the image may have ended meanwhile.
     if !image.is_public(now) {
@@ -83,16 +90,38 @@ pub(super) async fn image(
     }
     let mut response = HttpResponse::Ok();
     describe(&mut response, &image, &validators, now);
-    let Some(range) = part else {
-        return Ok(response.body(bytes));
-    };
-    let (last, length) = (range.end.saturating_sub(1), image.size_bytes);
-    response.status(StatusCode::PARTIAL_CONTENT).insert_header((
-        CONTENT_RANGE,
-        format!("bytes {}-{last}/{length}", range.start),
-    ));
-    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    Ok(response.body(bytes.slice(place(range.start)..place(range.end))))
+    if part.is_some() {
+        let (last, whole) = (wanted.end.saturating_sub(1), image.size_bytes);
+        let place = format!("bytes {}-{last}/{whole}", wanted.start);
+        response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .insert_header((CONTENT_RANGE, place));
+    }
+    if u64::try_from(first.len()) == Ok(length) {
+        return Ok(response.body(first));
+    }
+    Ok(response.body(SizedStream::new(length, pieces(site, image, first, object))))
+}
+
+/// An image too large to be in memory for every client that reads it slowly: the next piece is read when the
+/// client has taken the one before. Past the image's end, or when it can't be read, the answer breaks off.
+fn pieces(
+    site: Site,
+    image: Image,
+    first: Bytes,
+    object: Object,
+) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+    let rest = stream::try_unfold(object, move |mut object| {
+        let is_public = image.is_public(site.clock.now());
+        async move {
+            if !is_public {
+                return Err(ApiError::NotFound.into());
+            }
+            let piece = object.next().await.map_err(unreadable)?;
+            Ok(piece.map(|piece| (piece, object)))
+        }
+    });
+    stream::once(std::future::ready(Ok(first))).chain(rest)
 }
 
 /// What every answer of the image origin carries, errors too.
@@ -138,18 +167,22 @@ async fn find(site: &Site, file: &str) -> Result<Image, ApiError> {
         .ok_or(ApiError::NotFound)
 }
 
-async fn load(site: &Site, image: &Image) -> Result<Bytes, ApiError> {
-    let found = site.images.load_bytes(image).await;
-    let bytes = found.map_err(ApiError::Unreadable)?.ok_or_else(|| {
+async fn open(site: &Site, image: &Image, part: Range<u64>) -> Result<Object, ApiError> {
+    let found = site.images.open_bytes(image, part).await;
+    let object = found.map_err(ApiError::Unreadable)?.ok_or_else(|| {
         tracing::error!(image.id = %image.id, "a public image has no object");
         ApiError::NotFound
     })?;
     // Under the tag of the whole, a cut object would be kept by caches for a year.
-    if u64::try_from(bytes.len()).ok() != Some(image.size_bytes) {
+    if object.size() != image.size_bytes {
         tracing::error!(image.id = %image.id, "a public image's object has another length");
         return Err(ApiError::NotFound);
     }
-    Ok(bytes)
+    Ok(object)
+}
+
+fn unreadable(error: StoreError) -> ApiError {
+    ApiError::Unreadable(error.into())
 }
 
 /// What `GET` and `HEAD` say of the image.

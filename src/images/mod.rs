@@ -2,6 +2,7 @@
 //! concern of this module: it knows grants, not payments.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey, sha256_hex};
-use crate::store::{Store, StoreError};
+use crate::store::{Object, Store, StoreError};
 use crate::tiers::{Keep, Tier};
 
 pub mod clean;
@@ -438,12 +439,16 @@ impl Images {
             .filter(|image| image.is_public(now)))
     }
 
-    /// The bytes of an image.
+    /// Opens these bytes of an image.
     ///
     /// # Errors
     /// [`UploadError::Store`].
-    pub async fn load_bytes(&self, image: &Image) -> Result<Option<Bytes>, UploadError> {
-        Ok(self.store.find(&image.id).await?)
+    pub async fn open_bytes(
+        &self,
+        image: &Image,
+        part: Range<u64>,
+    ) -> Result<Option<Object>, UploadError> {
+        Ok(self.store.open(&image.id, part).await?)
     }
 
     /// The newest image that a payment published.

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::process::eventually;
 use crate::support::{Answer, TestApp, pictures};
 
 async fn upload(app: &TestApp) -> Answer {
@@ -23,12 +24,16 @@ fn begin(app: &TestApp, path: &str, length: usize, sent: &[u8]) -> TcpStream {
     line
 }
 
-async fn read_to_end(mut line: TcpStream) -> String {
+async fn read_to_end(line: TcpStream) -> String {
+    String::from_utf8_lossy(&read_bytes(line).await).into_owned()
+}
+
+async fn read_bytes(mut line: TcpStream) -> Vec<u8> {
     let read = move || {
-        let mut text = Vec::new();
+        let mut bytes = Vec::new();
         // A reset after the answer is an end as well.
-        let _: std::io::Result<usize> = line.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
+        let _: std::io::Result<usize> = line.read_to_end(&mut bytes);
+        bytes
     };
     tokio::task::spawn_blocking(read).await.unwrap()
 }
@@ -57,7 +62,7 @@ async fn a_body_that_stops_is_cut_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn two_hundred_slow_clients_delay_nobody() {
+async fn two_hundred_slow_clients_keep_nobody_out() {
     let app = TestApp::spawn().await;
     // The accepting thread is started by now: connecting blocks this one.
     assert_eq!(upload(&app).await.status, 200);
@@ -75,6 +80,76 @@ async fn two_hundred_slow_clients_delay_nobody() {
         assert_eq!(upload(&app).await.status, 200);
     }
     drop(lines);
+}
+
+/// A connection on which a path was asked for, and its answer begins with 200.
+fn ask(app: &TestApp, path: &str) -> TcpStream {
+    let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
+    line.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let path = path.trim_start_matches(&app.base);
+    line.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut status = [0; 12];
+    line.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    line
+}
+
+/// An image of five megabytes, which is more than the kernel takes for a client that doesn't read; its
+/// link.
+async fn large_image(app: &TestApp) -> String {
+    let payment = app.sign_at("/api/upload/year").await;
+    let uploaded = app.pay_with(&payment, &pictures::png(1300, 1300)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    uploaded.field("url")
+}
+
+#[tokio::test]
+async fn a_second_head_that_stops_is_cut() {
+    let app = TestApp::builder()
+        .set("limits.body_timeout", "300ms")
+        .spawn()
+        .await;
+    assert_eq!(upload(&app).await.status, 200);
+    let mut line = ask(&app, "/api/tiers");
+    line.write_all(b"GET /api/tiers HTTP/1.1\r\nX-Slow: ")
+        .unwrap();
+    let began = Instant::now();
+    let rest = read_to_end(line).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "it was not cut");
+    assert_eq!(rest.matches("HTTP/1.1 ").count(), 0, "{rest}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let app = TestApp::builder()
+        .set("limits.body_timeout", "2s")
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
+    let large = large_image(&app).await;
+    let mut line = ask(&app, &large);
+    // To write to who is gone fails; what was written until then begins another request.
+    eventually("the cut", async || line.write_all(b"G").err()).await;
+    let rest = read_bytes(line).await;
+    assert!(rest.len() < 5_000_000, "{}", rest.len());
+}
+
+#[tokio::test]
+async fn what_is_sent_slowly_breaks_off_when_the_image_ends() {
+    let app = TestApp::patient().await;
+    let large = large_image(&app).await;
+    let whole = app.get(&large).await.bytes;
+    let line = ask(&app, &large);
+    app.advance(Duration::from_secs(365 * 86_400 - 1));
+    let second = ask(&app, &large);
+    app.advance(Duration::from_secs(1));
+    for line in [line, second] {
+        let rest = read_bytes(line).await;
+        assert!(rest.len() < whole.len(), "{}", rest.len());
+    }
+    assert_eq!(app.get(&large).await.status, 404);
 }
 
 #[tokio::test]
