@@ -116,11 +116,17 @@ async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
 
     let served = app.get(&url).await;
     assert_eq!(served.status, 200);
+    let end = "Fri, 22 Jan 2027 08:00:00 GMT";
     assert_eq!(served.header("cache-control").unwrap(), "public, max-age=2");
+    assert_eq!(served.header("expires").unwrap(), end);
     app.advance(Duration::from_millis(1999));
     assert_eq!(app.reap().await, Reaped::default());
     let served = app.get(&url).await;
     assert_eq!(served.header("cache-control").unwrap(), "public, max-age=0");
+    assert_eq!(
+        served.header("expires").unwrap(),
+        "Fri, 22 Jan 2027 07:59:59 GMT"
+    );
     app.advance(Duration::from_millis(1));
     assert_eq!(app.get(&url).await.error(), "not_found");
     assert_eq!(app.get(&format!("/api/images/{id}")).await.status, 404);
