@@ -1,0 +1,227 @@
+"""A running server for the scripts that judge one from outside, and what they ask it with.
+
+Nothing here shares code with the server, the payer's signature included: keccak, secp256k1 and EIP-712 are
+written out in forty lines, slow and for play money only.
+"""
+import base64, http.client, json, os, secrets, socket, sqlite3, subprocess, sys, time
+
+FREE_LIMITS = """
+[limits]
+free_per_day = 0
+free_per_address_per_hour = 0
+payments_per_address_per_minute = 0
+"""
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+class Answer:
+    """Status, headers by lower-case name, body."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Server:
+    """`pixtoll serve --sandbox` in a folder of its own. What stands in `more` goes into its configuration."""
+
+    def __init__(self, binary, folder, more=FREE_LIMITS):
+        self.binary, self.folder = str(binary), folder
+        self.port, self.admin, facilitator, rpc = free_ports(4)
+        self.base = f"http://127.0.0.1:{self.port}"
+        (folder / "pixtoll.toml").write_text(f"""
+[http]
+listen = "127.0.0.1:{self.port}"
+admin_listen = "127.0.0.1:{self.admin}"
+base_url = "{self.base}"
+[images]
+min_free = "0"
+[payments]
+facilitator = "sandbox"
+sandbox_listen = "127.0.0.1:{facilitator}"
+sandbox_rpc_listen = "127.0.0.1:{rpc}"
+{more}""")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOLL_")}
+        self.log = open(folder / "server.log", "w+")
+        self.process = subprocess.Popen([self.binary, "serve"], cwd=folder, env=self.env,
+                                        stdout=self.log, stderr=self.log)
+        for _ in range(600):
+            if self.process.poll() is not None:
+                break
+            try:
+                if self.ask("GET", "/api/tiers").status == 200:
+                    return
+            except OSError:
+                time.sleep(0.1)
+        self.stop()
+        self.log.seek(0)
+        sys.exit(f"the server did not start:\n{self.log.read()}")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def ask(self, method, path, body=None, headers={}, port=None):
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
+        try:
+            connection.request(method, path.removeprefix(self.base), body, headers)
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, headers, response.read())
+        finally:
+            connection.close()
+
+    def run(self, *arguments):
+        """A command beside the server: exit code and what it printed."""
+        ran = subprocess.run([self.binary, *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True)
+        return ran.returncode, ran.stdout + ran.stderr
+
+    def payment(self, path, wallet=0x11):
+        """The headers that pay for what `path` sells."""
+        challenge = self.ask("POST", path)
+        assert challenge.status == 402, challenge.body
+        document = json.loads(base64.b64decode(challenge.headers["payment-required"]))
+        return {"PAYMENT-SIGNATURE": sign(document, wallet)}
+
+    def rows(self, query):
+        """What a query of its database finds."""
+        database = sqlite3.connect(f"file:{self.folder}/data/pixtoll.db?mode=ro", uri=True)
+        try:
+            return database.execute(query).fetchall()
+        finally:
+            database.close()
+
+    def objects(self):
+        """How many files its store has, the one that readiness writes aside."""
+        images = self.folder / "data" / "images"
+        return sum(path.is_file() and "probe" not in path.parts for path in images.rglob("*"))
+
+    def cpu_seconds(self):
+        """What its process has used of all cores, user and system."""
+        fields = open(f"/proc/{self.process.pid}/stat").read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self, field):
+        """`VmRSS` or `VmHWM`, in bytes."""
+        for line in open(f"/proc/{self.process.pid}/status"):
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+        raise LookupError(field)
+
+    def forget_peak(self):
+        """From now on VmHWM is the peak since now."""
+        with open(f"/proc/{self.process.pid}/clear_refs", "w") as file:
+            file.write("5")
+
+
+# ---- A payer ----
+
+PRIME = 2**256 - 2**32 - 977
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+BASE_POINT = (0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798,
+              0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8)
+
+
+def keccak(data):
+    """Keccak-256, as Ethereum means it."""
+    lanes, mask = [0] * 25, 2**64 - 1
+    turn = lambda value, by: (value << by % 64 | value >> (64 - by) % 64) & mask if by % 64 else value
+    padded = bytearray(data + b"\x01" + bytes((-len(data) - 1) % 136))
+    padded[-1] |= 0x80
+    for start in range(0, len(padded), 136):
+        for lane in range(17):
+            lanes[lane] ^= int.from_bytes(padded[start + lane * 8:start + lane * 8 + 8], "little")
+        register = 1
+        for _ in range(24):
+            parity = [lanes[x] ^ lanes[x + 5] ^ lanes[x + 10] ^ lanes[x + 15] ^ lanes[x + 20] for x in range(5)]
+            for x in range(5):
+                for y in range(5):
+                    lanes[x + 5 * y] ^= parity[(x - 1) % 5] ^ turn(parity[(x + 1) % 5], 1)
+            x, y, current = 1, 0, lanes[1]
+            for step in range(24):
+                x, y = y, (2 * x + 3 * y) % 5
+                current, lanes[x + 5 * y] = lanes[x + 5 * y], turn(current, (step + 1) * (step + 2) // 2)
+            for y in range(0, 25, 5):
+                row = lanes[y:y + 5]
+                for x in range(5):
+                    lanes[x + y] = row[x] ^ (~row[(x + 1) % 5] & row[(x + 2) % 5])
+            for bit in range(7):
+                if register & 1:
+                    lanes[0] ^= 1 << (2**bit - 1)
+                register = register << 1 ^ (0x171 if register & 0x80 else 0)
+        lanes = [lane & mask for lane in lanes]
+    return b"".join(lane.to_bytes(8, "little") for lane in lanes[:4])
+
+
+def add(one, other):
+    """The sum of two points of secp256k1; None is the neutral one."""
+    if one is None or other is None:
+        return one or other
+    if one[0] == other[0]:
+        if (one[1] + other[1]) % PRIME == 0:
+            return None
+        slope = 3 * one[0] ** 2 * pow(2 * one[1], -1, PRIME)
+    else:
+        slope = (other[1] - one[1]) * pow(other[0] - one[0], -1, PRIME)
+    x = (slope**2 - one[0] - other[0]) % PRIME
+    return x, (slope * (one[0] - x) - one[1]) % PRIME
+
+
+def times(factor, point):
+    total = None
+    while factor:
+        if factor & 1:
+            total = add(total, point)
+        point, factor = add(point, point), factor >> 1
+    return total
+
+
+def address(key):
+    x, y = times(key, BASE_POINT)
+    return "0x" + keccak(x.to_bytes(32, "big") + y.to_bytes(32, "big"))[12:].hex()
+
+
+def signature(key, digest):
+    while True:
+        nonce = 1 + secrets.randbelow(ORDER - 1)
+        x, y = times(nonce, BASE_POINT)
+        r = x % ORDER
+        s = pow(nonce, -1, ORDER) * (int.from_bytes(digest, "big") + r * key) % ORDER
+        if r and s:
+            break
+    odd = y & 1
+    if s > ORDER // 2:
+        s, odd = ORDER - s, odd ^ 1
+    return "0x" + (r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + odd])).hex()
+
+
+def sign(document, key):
+    """The header of version 2 that pays a challenge's first offer (EIP-3009 by EIP-712)."""
+    offer = document["accepts"][0]
+    word = lambda value: int(str(value), 0).to_bytes(32, "big")
+    nonce, end = secrets.token_bytes(32), int(time.time()) + offer["maxTimeoutSeconds"]
+    payer = address(key)
+    domain = keccak(
+        keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+        + keccak(offer["extra"]["name"].encode()) + keccak(offer["extra"]["version"].encode())
+        + word(offer["network"].rpartition(":")[2]) + word(offer["asset"]))
+    message = keccak(
+        keccak(b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
+               b"uint256 validBefore,bytes32 nonce)")
+        + word(payer) + word(offer["payTo"]) + word(offer["amount"]) + word(0) + word(end) + nonce)
+    payment = {
+        "x402Version": 2, "accepted": offer, "resource": document["resource"], "extensions": document["extensions"],
+        "payload": {
+            "signature": signature(key, keccak(b"\x19\x01" + domain + message)),
+            "authorization": {"from": payer, "to": offer["payTo"], "value": offer["amount"], "validAfter": "0",
+                              "validBefore": str(end), "nonce": "0x" + nonce.hex()}}}
+    return base64.b64encode(json.dumps(payment).encode()).decode()
