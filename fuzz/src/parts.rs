@@ -10,7 +10,7 @@ type Parts<'a> = Vec<&'a [u8]>;
 pub(crate) fn of(bytes: &[u8], format: Format) -> Parts<'_> {
     match format {
         Format::Png => png(bytes),
-        Format::Jpeg => jpeg(bytes),
+        Format::Jpeg => jpeg(bytes).0,
         Format::Gif => gif(bytes),
         Format::Webp => webp(bytes),
     }
@@ -31,8 +31,14 @@ fn png(bytes: &[u8]) -> Parts<'_> {
     }
 }
 
-fn jpeg(bytes: &[u8]) -> Parts<'_> {
+/// Whether metadata stands between the scans of a JPEG, or behind the last.
+pub(crate) fn has_late_metadata(jpeg_file: &[u8]) -> bool {
+    jpeg(jpeg_file).1
+}
+
+fn jpeg(bytes: &[u8]) -> (Parts<'_>, bool) {
     let mut parts = Vec::new();
+    let (mut scanned, mut late) = (false, false);
     let mut at = 2;
     loop {
         // Fill bytes, and between them the marker.
@@ -41,15 +47,18 @@ fn jpeg(bytes: &[u8]) -> Parts<'_> {
         }
         let code = bytes[at + 1];
         if code == 0xd9 {
-            return parts;
+            return (parts, late);
         }
         let len = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
         let end = at + 2 + len;
-        if !matches!(code, 0xe0..=0xef | 0xfe) {
+        if matches!(code, 0xe0..=0xef | 0xfe) {
+            late |= scanned;
+        } else {
             parts.push(&bytes[at..end]);
         }
         at = end;
         if code == 0xda {
+            scanned = true;
             let data = &bytes[at..];
             let is_end =
                 |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff);

@@ -13,6 +13,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::model::format::Format;
+use crate::parts::has_late_metadata;
 
 /// An Exif block with nothing in it but an orientation.
 const ORIENTATION_LEN: usize = 26;
@@ -129,17 +130,15 @@ impl Seen {
     }
 
     fn jpeg(&mut self, bytes: &[u8]) -> Result<(), String> {
+        // It changes colours by them, and fills up a scan that is too short by what marker ends it.
+        if has_late_metadata(bytes) {
+            return Err("late metadata".to_owned());
+        }
         // Otherwise it stops without a word at what it doesn't know, and shows what it has by then.
         let options = DecoderOptions::new_safe().set_strict_mode(true);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        decoder.decode_headers().map_err(text)?;
-        // Colours are settled before the first scan, and it takes late segments for them all the same.
-        let (profile, colours) = (decoder.icc_profile(), decoder.input_colorspace());
-        self.shows(profile);
         let pixels = decoder.decode().map_err(text)?;
-        if decoder.input_colorspace() != colours {
-            return Err("it changed the colours between scans".to_owned());
-        }
+        self.shows(decoder.icc_profile());
         self.shows(decoder.dimensions());
         self.picture.push(pixels);
         self.exif(decoder.exif().map(Vec::as_slice));
