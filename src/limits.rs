@@ -160,7 +160,7 @@ impl Limits {
             period: Duration::from_mins(1),
             what: "payments a minute by contract wallets",
         };
-        self.count(address, rate, |counted| &mut counted.unproven)
+        self.count(address, &rate, |counted| &mut counted.unproven)
     }
 
     /// Counts a request for an image that isn't there.
