@@ -130,8 +130,8 @@ impl App {
             Arc::clone(&clock),
             &randomness,
             config.retention.records,
-        );
-        let retention = Arc::new(retention.locked_by(reaper_lock(&config.database)));
+        )
+        .locked_by(reaper_lock(&config.database));
         let images = Arc::new(Images::new(
             db.clone(),
             store,
@@ -173,7 +173,7 @@ impl App {
             db,
             images,
             limits,
-            retention,
+            retention: Arc::new(retention),
             till,
             _lock: lock,
             _sandbox: sandbox,

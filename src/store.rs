@@ -477,7 +477,7 @@ mod tests {
         assert!(file(&root, &id).exists() && sidecar_file(&root, &id).exists());
     }
 
-    /// object_store draws the name of a draft; were it another one, drafts would stay for ever.
+    /// `object_store` draws the name of a draft; were it another one, drafts would stay for ever.
     #[tokio::test]
     async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
         let folder = tempfile::tempdir().unwrap();
