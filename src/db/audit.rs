@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rows::{PaymentRow, payment_columns};
+use super::rows::{PaymentRow, Unreadable, fetch_payments, payment_columns};
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::Payment;
@@ -206,22 +206,22 @@ pub(super) fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
     RULES.iter().map(|rule| (rule.says, rule.sql))
 }
 
-/// Settled payments after `last_id`, in order of id: a page of at most 500.
+/// Payments after `last_id`, in order of id: a page of at most 500. One that can't be read is among them
+/// as such.
 ///
 /// # Errors
-/// [`DbError`].
-pub async fn page_settled(db: &Db, last_id: &str) -> Result<Vec<Payment>, DbError> {
-    let rows: Vec<PaymentRow> = on_db!(db, |pool| sqlx::query_as(PAGE_SETTLED)
-        .bind(last_id)
-        .fetch_all(pool)
-        .await)?;
-    rows.into_iter().map(Payment::try_from).collect()
+/// [`DbError::Driver`].
+pub async fn page_payments(
+    db: &Db,
+    last_id: &str,
+) -> Result<Vec<Result<Payment, Unreadable>>, DbError> {
+    Ok(fetch_payments!(db, |pool| sqlx::query(PAGE_PAYMENTS).bind(last_id)))
 }
 
-const PAGE_SETTLED: &str = concat!(
+const PAGE_PAYMENTS: &str = concat!(
     "SELECT ",
     payment_columns!(),
-    " FROM payments WHERE state = 'settled' AND id > $1 ORDER BY id LIMIT 500"
+    " FROM payments WHERE id > $1 ORDER BY id LIMIT 500"
 );
 
 /// The token of a grant, as far as the database knows it.
@@ -333,7 +333,7 @@ const RESOLVE: &str = "UPDATE payments SET resolution = $2, resolved_ms = $3 \
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
-    ("audit::PAGE_SETTLED", PAGE_SETTLED),
+    ("audit::PAGE_PAYMENTS", PAGE_PAYMENTS),
     ("audit::PAGE_TOKENS", PAGE_TOKENS),
     ("audit::FIND_OWED", FIND_OWED),
     ("audit::LOAD_DETAIL", LOAD_DETAIL),

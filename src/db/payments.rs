@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::rows::{PaymentRow, keep_millis, payment_columns, signed};
+pub use super::rows::Unreadable;
+use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -722,19 +723,19 @@ pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms
 pub(super) const COUNT_USE: &str =
     "UPDATE grants SET used = used + 1 WHERE payment_id = $1 AND used < uses";
 
-/// Rows that the reconciler should look at: due, and driven by nobody.
+/// Rows that the reconciler has to look at, those that waited longest first. One that can't be read
+/// is among them as such.
 ///
 /// # Errors
-/// [`DbError`].
-pub async fn find_due(db: &Db, now: Timestamp, most: u32) -> Result<Vec<Payment>, DbError> {
-    let rows: Vec<PaymentRow> = on_db!(db, |pool| {
-        sqlx::query_as(FIND_DUE)
-            .bind(now.millis())
-            .bind(i64::from(most))
-            .fetch_all(pool)
-            .await
-    })?;
-    rows.into_iter().map(Payment::try_from).collect()
+/// [`DbError::Driver`].
+pub async fn find_due(
+    db: &Db,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Result<Payment, Unreadable>>, DbError> {
+    Ok(fetch_payments!(db, |pool| sqlx::query(FIND_DUE)
+        .bind(now.millis())
+        .bind(i64::from(most))))
 }
 
 const FIND_DUE: &str = concat!(
@@ -770,6 +771,23 @@ pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
 
 const OPEN_NETWORKS: &str =
     "SELECT DISTINCT network FROM payments WHERE next_look_ms IS NOT NULL ORDER BY network";
+
+/// Looks at a row that can't be read only later again, so that many of them don't keep others from their
+/// turn. Nothing else in it is touched.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn put_off(db: &Db, id: &str, next_look: Timestamp) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(PUT_OFF)
+        .bind(id)
+        .bind(next_look.millis())
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const PUT_OFF: &str = "UPDATE payments SET next_look_ms = $2 WHERE id = $1 AND next_look_ms < $2";
 
 /// What a person can ask of the ledger by: an id, a transaction, an image or a payer.
 ///
@@ -837,5 +855,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::COUNT_UNKNOWN", COUNT_UNKNOWN),
     ("payments::OPEN_NETWORKS", OPEN_NETWORKS),
     ("payments::SEARCH", SEARCH),
+    ("payments::PUT_OFF", PUT_OFF),
     ("payments::CLEAR_OWED", CLEAR_OWED),
 ];

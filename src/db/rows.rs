@@ -27,6 +27,31 @@ macro_rules! payment_columns {
     };
 }
 
+/// Runs a query for payments, and reads each row by itself: one that can't be read hides no other.
+/// Yields a `Vec<Result<Payment, Unreadable>>`.
+macro_rules! fetch_payments {
+    ($db:expr, |$pool:ident| $query:expr) => {{
+        use sqlx::{FromRow, Row};
+        let rows: Vec<(String, Result<PaymentRow, sqlx::Error>)> = on_db!($db, |$pool| {
+            $query.fetch_all($pool).await.map(|rows| {
+                rows.iter()
+                    .map(|row| {
+                        let id: String = row.try_get("id").unwrap_or_default();
+                        (id, PaymentRow::from_row(row))
+                    })
+                    .collect()
+            })
+        })?;
+        rows.into_iter()
+            .map(|(id, row)| {
+                row.map_err(DbError::from)
+                    .and_then(Payment::try_from)
+                    .map_err(|error| $crate::db::rows::Unreadable { id, error })
+            })
+            .collect::<Vec<_>>()
+    }};
+}
+
 /// The columns of a grant.
 macro_rules! grant_columns {
     () => {
@@ -42,7 +67,16 @@ macro_rules! image_columns {
     };
 }
 
-pub(super) use {grant_columns, image_columns, payment_columns};
+pub(super) use {fetch_payments, grant_columns, image_columns, payment_columns};
+
+/// A row that can't be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its key, as it stands there.
+    pub id: String,
+    /// Why.
+    pub error: DbError,
+}
 
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct PaymentRow {

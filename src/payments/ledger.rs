@@ -8,8 +8,9 @@ use alloy_primitives::{Address, B256, U256};
 use crate::chain::{Chain, Receipt};
 use crate::clock::Timestamp;
 use crate::db::audit::{self, Finding, TokenRow};
+use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, erasure};
-use crate::model::payment::{Payment, PaymentId, transfer_hash};
+use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
 use crate::secrets::SecretKey;
@@ -53,6 +54,9 @@ impl Report {
     }
 }
 
+/// A row that breaks a rule, with the rule.
+type Broken = (&'static str, Finding);
+
 /// Where the chain of a network is read, and who receives.
 #[derive(Debug, Clone, Copy)]
 pub struct ChainSide<'a> {
@@ -73,11 +77,11 @@ pub struct ChainSide<'a> {
 pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
-        // One more is looked at here, row by row.
-        rules: audit::rule_count() + 1,
+        // Two more are looked at here, row by row.
+        rules: audit::rule_count() + 2,
         ..Report::default()
     };
-    let settled = load_settled(db).await?;
+    let settled = load_settled(db, &mut report.broken).await?;
     report.settled = settled.len();
     report.settled_sum = settled
         .iter()
@@ -153,18 +157,32 @@ fn is_own(row: &TokenRow, key: &SecretKey) -> bool {
         .is_some_and(|(id, serial)| UploadToken::derive(key, &id, serial).hash() == row.token_hash)
 }
 
-async fn load_settled(db: &Db) -> Result<Vec<Payment>, DbError> {
-    let mut settled: Vec<Payment> = Vec::new();
+/// The settled payments, and findings about those that can't be read.
+async fn load_settled(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
+    let mut settled = Vec::new();
+    let mut last = String::new();
     loop {
-        let last = settled
-            .last()
-            .map_or("", |payment| payment.id.as_str())
-            .to_owned();
-        let page = audit::page_settled(db, &last).await?;
-        if page.is_empty() {
+        let page = audit::page_payments(db, &last).await?;
+        let Some(end) = page.last() else {
             return Ok(settled);
+        };
+        match end {
+            Ok(payment) => payment.id.as_str().clone_into(&mut last),
+            Err(unreadable) => unreadable.id.clone_into(&mut last),
         }
-        settled.extend(page);
+        for row in page {
+            match row {
+                Ok(payment) if payment.state == PaymentState::Settled => settled.push(payment),
+                Ok(_) => {}
+                // Where a rule names it already, that says more.
+                Err(Unreadable { id, .. }) if broken.iter().any(|(_, row)| row.row_key == id) => {}
+                Err(Unreadable { id, error }) => {
+                    let (row_key, detail) = (id, error.to_string());
+                    let says = "a payment is one that pixtoll wrote";
+                    broken.push((says, Finding { row_key, detail }));
+                }
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
-use crate::db::payments::{self as rows, Patch};
+use crate::db::payments::{self as rows, Patch, Unreadable};
 use crate::kill::kill_point;
 use crate::model::payment::{Event, Payment, PaymentState};
 
@@ -17,6 +17,8 @@ const BATCH: u32 = 100;
 /// More than so many payments whose outcome is open for longer than [`UNKNOWN_TOO_LONG`] stop the sale.
 const MOST_UNKNOWN: u32 = 20;
 const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
+/// When a row that can't be read is looked at again.
+const UNREADABLE_AGAIN: Duration = Duration::from_mins(5);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,13 @@ impl Payments {
             }
         };
         for row in due {
+            let row = match row {
+                Ok(row) => row,
+                Err(unreadable) => {
+                    self.put_off(&unreadable, now).await;
+                    continue;
+                }
+            };
             if let Err(error) = self.reconcile_one(&row, now).await {
                 tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
             }
@@ -67,6 +76,15 @@ impl Payments {
         loop {
             self.reconcile().await;
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// What somebody else wrote into the ledger is for a person; it keeps nobody else waiting.
+    async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
+        let Unreadable { id, error } = unreadable;
+        tracing::error!(payment.id = %id, %error, "a payment that is due can't be read; see pixtoll ledger check");
+        if let Err(error) = rows::put_off(&self.db, id, now.plus(UNREADABLE_AGAIN)).await {
+            tracing::warn!(payment.id = %id, %error, "it could not be put off");
         }
     }
 

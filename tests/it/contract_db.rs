@@ -1143,7 +1143,7 @@ async fn due_rows_come_in_order_and_not_while_they_are_driven() {
         let due = async |now, most| {
             let rows = payments::find_due(&db, now, most).await.unwrap();
             rows.iter()
-                .map(|row| row.authorization.nonce[0])
+                .map(|row| row.as_ref().unwrap().authorization.nonce[0])
                 .collect::<Vec<u8>>()
         };
         assert_eq!(due(at(9), 10).await, Vec::<u8>::new());
@@ -1222,31 +1222,67 @@ async fn what_is_owed_is_listed_oldest_first_until_it_is_resolved_once() {
 }
 
 #[tokio::test]
-async fn settled_payments_are_paged_by_id_and_only_those() {
+async fn payments_are_paged_by_id_and_those_that_can_not_be_read_are_named() {
     on_both(async |db| {
         let mut expected = BTreeSet::new();
         for (number, state) in (1..).zip(PaymentState::ALL) {
-            let row = put(&db, &payment(number), state).await;
-            if state == PaymentState::Settled {
-                expected.insert(row.id.to_string());
-            }
+            expected.insert(put(&db, &payment(number), state).await.id.to_string());
         }
-        for number in 20..23 {
-            let row = put(&db, &payment(number), PaymentState::Settled).await;
-            expected.insert(row.id.to_string());
-        }
+        let all: Vec<String> = expected.into_iter().collect();
         let page = async |last: &str| {
-            let rows = audit::page_settled(&db, last).await.unwrap();
+            let rows = audit::page_payments(&db, last).await.unwrap();
             rows.into_iter()
-                .map(|row| row.id.to_string())
+                .map(|row| match row {
+                    Ok(row) => (row.id.to_string(), true),
+                    Err(row) => (row.id, false),
+                })
                 .collect::<Vec<_>>()
         };
-        let all = page("").await;
-        assert_eq!(all, expected.into_iter().collect::<Vec<_>>());
-        assert_eq!(page(&all[1]).await, all[2..]);
+        let readable = |ids: &[String]| ids.iter().map(|id| (id.clone(), true)).collect::<Vec<_>>();
+        assert_eq!(page("").await, readable(&all));
+        assert_eq!(page(&all[1]).await, readable(&all[2..]));
         assert!(page(all.last().unwrap()).await.is_empty());
+        let spoil = format!("UPDATE payments SET network = 'x' WHERE id = '{}'", all[3]);
+        execute(&db, &spoil).await;
+        let mut seen = readable(&all);
+        seen[3].1 = false;
+        assert_eq!(page("").await, seen);
         assert!(audit::rule_count() > 10);
         assert_eq!(audit::find_broken(&db, NOW).await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_is_due_as_such_and_put_off_alone() {
+    on_both(async |db| {
+        for number in 1..4 {
+            let row = Payment {
+                next_look: Some(at(10)),
+                ..payment(number)
+            };
+            insert(&db, &row).await;
+        }
+        let spoilt = payment(2).id.to_string();
+        execute(
+            &db,
+            &format!("UPDATE payments SET amount = '-1' WHERE id = '{spoilt}'"),
+        )
+        .await;
+        let due = async |now| {
+            let rows = payments::find_due(&db, now, 10).await.unwrap();
+            let unreadable: Vec<String> = rows
+                .iter()
+                .filter_map(|row| row.as_ref().err().map(|row| row.id.clone()))
+                .collect();
+            (rows.len(), unreadable)
+        };
+        assert_eq!(due(at(10)).await, (3, vec![spoilt.clone()]));
+        payments::put_off(&db, &spoilt, at(20)).await.unwrap();
+        assert_eq!(due(at(19)).await, (2, vec![]));
+        assert_eq!(due(at(20)).await, (3, vec![spoilt.clone()]));
+        payments::put_off(&db, &spoilt, at(15)).await.unwrap();
+        assert_eq!(due(at(19)).await, (2, vec![]));
     })
     .await;
 }

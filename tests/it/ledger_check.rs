@@ -198,6 +198,16 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
             "state = 'paid'",
         ),
         of_payment(
+            "a payment is one that pixtoll wrote",
+            &ledger.received,
+            "digest = 'x'",
+        ),
+        of_payment(
+            "a payment is one that pixtoll wrote",
+            &ledger.token,
+            "x402_version = 3",
+        ),
+        of_payment(
             "the image that a payment names is its own",
             &ledger.upload,
             &format!("image_id = '{free}'"),
@@ -541,6 +551,50 @@ async fn what_is_owed_is_listed_shown_and_resolved_once() {
     );
     let (_, text) = pixtoll(&app, &["show", &id]).await;
     assert!(text.contains("resolved     refunded by hand"), "{text}");
+    assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
+    let app = TestApp::spawn().await;
+    app.facilitator
+        .always("settle", Fault::Instead(503, String::new()));
+    let mut payments = Vec::new();
+    for _ in 0..3 {
+        let payment = app.sign_for("year").await;
+        assert_eq!(app.pay(&payment).await.status, 503);
+        // What the facilitator doesn't do, an observer does.
+        let executed = app
+            .chain
+            .execute(&payment.authorization, &payment.signature);
+        executed.await.unwrap();
+        payments.push(payment);
+    }
+    app.facilitator.mend();
+    let [first, second, third] = payments.try_into().unwrap();
+    let set = |payment: &Payment, column: &str, value: &str| {
+        let id = payment.ledger_id();
+        format!("UPDATE payments SET {column} = '{value}' WHERE id = '{id}'")
+    };
+    execute(app.db(), &set(&first, "digest", "nonsense")).await;
+    execute(app.db(), &set(&third, "state", "nonsense")).await;
+    app.reconcile_until(&second, "settled").await;
+    let (code, text) = pixtoll(&app, &["check"]).await;
+    assert_eq!(code, 1, "{text}");
+    for (payment, says) in [
+        (&first, "a payment is one that pixtoll wrote"),
+        (&third, "a state is one that pixtoll writes"),
+    ] {
+        let named = format!("BROKEN: {says}: {}: ", payment.ledger_id());
+        assert!(text.contains(&named), "{text}");
+    }
+    // A person mends them, and they go on.
+    let digest = first.authorization.digest(first.network).to_string();
+    execute(app.db(), &set(&first, "digest", &digest)).await;
+    execute(app.db(), &set(&third, "state", "unknown")).await;
+    app.reconcile_until(&first, "settled").await;
+    app.reconcile_until(&third, "settled").await;
+    assert_eq!(app.transfers().await.len(), 3);
     assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
 }
 
