@@ -809,22 +809,30 @@ const SEARCH: &str = concat!(
      ORDER BY first_seen_ms LIMIT 100"
 );
 
-/// Forgets that goods are owed: the payer has them now.
+/// Forgets that goods are owed: the payer gets them now. `false`: a person has settled it otherwise, and
+/// there is nothing to get.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<(), DbError> {
-    on_db!(db, |pool| {
-        sqlx::query(CLEAR_OWED)
-            .bind(grant.payment_id.as_str())
-            .execute(pool)
-            .await
-            .map(|_| ())
-    })?;
-    Ok(())
+pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<bool, DbError> {
+    let id = grant.payment_id.as_str();
+    // Either this or a person's note is first; the other one changes nothing.
+    on_db!(db, |pool| sqlx::query(CLEAR_OWED)
+        .bind(id)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    let resolved: Option<(i64,)> = on_db!(db, |pool| sqlx::query_as(FIND_RESOLVED)
+        .bind(id)
+        .fetch_optional(pool)
+        .await)?;
+    Ok(resolved.is_none())
 }
 
-const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";
+const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL \
+    AND resolved_ms IS NULL";
+const FIND_RESOLVED: &str =
+    "SELECT resolved_ms FROM payments WHERE id = $1 AND resolved_ms IS NOT NULL";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
@@ -857,4 +865,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::SEARCH", SEARCH),
     ("payments::PUT_OFF", PUT_OFF),
     ("payments::CLEAR_OWED", CLEAR_OWED),
+    ("payments::FIND_RESOLVED", FIND_RESOLVED),
 ];

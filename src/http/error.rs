@@ -527,6 +527,12 @@ fn pay_parts(error: &PayError) -> Parts {
         PayError::Unavailable => {
             parts(unavailable, "facilitator_unavailable", NO, Action::Retry(5))
         }
+        PayError::Resolved => parts(
+            StatusCode::CONFLICT,
+            "payment_known",
+            Some(true),
+            Action::Contact,
+        ),
         PayError::Gone => parts(StatusCode::NOT_FOUND, "not_found", Some(true), Action::Pay),
         PayError::Upload(error) => upload_parts(error),
         PayError::Limited(error) => limited_parts(error),

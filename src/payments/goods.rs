@@ -49,8 +49,11 @@ impl Payments {
             }
             if let Some(goods) = self.token(&grant).await? {
                 kill_point!("owed.clear.before");
-                rows::clear_owed(&self.db, &grant).await?;
+                let is_due = rows::clear_owed(&self.db, &grant).await?;
                 kill_point!("owed.clear.after");
+                if !is_due {
+                    return Err(PayError::Resolved);
+                }
                 return Ok(Sold {
                     goods,
                     receipt,

@@ -159,6 +159,11 @@ pub enum PayError {
     /// Its goods were delivered, and have expired or were deleted.
     #[error("The image that this payment bought is gone.")]
     Gone,
+    /// Its goods were owed, and the operator has settled that otherwise: both would be one too many.
+    #[error(
+        "The operator has already made up for what this payment bought, by a refund or otherwise; it buys nothing any more."
+    )]
+    Resolved,
     /// The upload is refused; nothing was charged.
     #[error(transparent)]
     Upload(#[from] UploadError),

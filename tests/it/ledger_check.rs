@@ -552,6 +552,34 @@ async fn what_is_owed_is_listed_shown_and_resolved_once() {
     let (_, text) = pixtoll(&app, &["show", &id]).await;
     assert!(text.contains("resolved     refunded by hand"), "{text}");
     assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
+    // Money and goods would be one too many.
+    let known = (409, "payment_known".to_owned(), Some(true));
+    for _ in 0..2 {
+        let refused = app.pay(&payment).await;
+        assert_eq!(refused.verdict(), known, "{}", refused.text());
+        assert_eq!(refused.json()["action"]["type"], "contact");
+        assert!(refused.json()["token"].is_null());
+        assert!(!refused.text().contains("refunded by hand"));
+    }
+    assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
+}
+
+#[tokio::test]
+async fn what_its_payer_took_is_not_owed_and_can_not_be_resolved() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .next("settle", Fault::refusal(200, "insufficient_funds"));
+    assert_eq!(app.pay(&payment).await.status, 402);
+    let executed = app
+        .chain
+        .execute(&payment.authorization, &payment.signature);
+    executed.await.unwrap();
+    let token = app.pay(&payment).await.token();
+    let id = payment.ledger_id().to_string();
+    let resolve = ["resolve", &id, "--note", "refunded by hand"];
+    assert_eq!(pixtoll(&app, &resolve).await.0, 1);
+    assert_eq!(app.pay(&payment).await.token(), token);
 }
 
 #[tokio::test]
