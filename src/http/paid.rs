@@ -1,5 +1,7 @@
 //! The routes that sell: a challenge without a payment, the goods with one.
 
+use std::borrow::Cow;
+
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use crate::images::{Refusal, UploadError};
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
-use crate::payments::{Body, Evidence, Goods, PayError, Presentation, Sold};
+use crate::payments::{Asked, Body, Evidence, Goods, PayError, Presentation, Sold};
 use crate::secrets::sha256_hex;
 use crate::tiers::Tier;
 use crate::x402::header::{PaymentHeader, encode};
@@ -24,9 +26,13 @@ const MOST_USES: u32 = 100;
 /// What a route sells.
 struct Counter<'a> {
     till: &'a Till,
-    tier: &'a Tier,
+    /// Of the price table, or as it was when a payment bought it.
+    tier: Cow<'a, Tier>,
     product: Product,
+    is_default: bool,
     path: String,
+    /// The payment that came.
+    header: Option<PaymentHeader>,
 }
 
 /// `POST` and `GET /api/upload/token[/{tier}]`.
@@ -35,8 +41,8 @@ pub(super) async fn token(
     request: HttpRequest,
     tier: Option<web::Path<String>>,
 ) -> Result<HttpResponse, ApiError> {
-    let counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref())?;
-    let Some(header) = extract::payment(&request)? else {
+    let mut counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref()).await?;
+    let Some(header) = counter.header.take() else {
         return Err(counter.ask(&site));
     };
     let presentation = counter.presentation(&site, &request, header, None)?;
@@ -57,8 +63,8 @@ pub(super) async fn upload(
         }
         return upload_with_token(&site, &request, payload, token).await;
     }
-    let counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref())?;
-    let Some(header) = extract::payment(&request)? else {
+    let mut counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref()).await?;
+    let Some(header) = counter.header.take() else {
         return Err(counter.ask(&site));
     };
     let body = read_body(&site, &request, payload, &counter).await?;
@@ -123,36 +129,62 @@ async fn read_body(
     }
 }
 
-fn open_counter<'a>(
+async fn open_counter<'a>(
     site: &'a Site,
     request: &HttpRequest,
     kind: ProductKind,
-    tier: Option<&String>,
+    name: Option<&String>,
 ) -> Result<Counter<'a>, ApiError> {
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     let uses = uses(request, kind)?;
-    let tier = match tier {
+    let tier = match name {
         Some(name) => till.shop.tiers().find(name).filter(|tier| !tier.is_free()),
         None => till.shop.tiers().default_paid(),
     };
-    let tier = tier.ok_or(ApiError::NotFound)?;
+    if tier.is_none() && !extract::has_payment(request) {
+        return Err(ApiError::NotFound);
+    }
     limits::payment(site, request)?;
-    let product = Product {
-        kind,
-        tier: tier.name.to_string(),
-        uses,
-    };
+    let header = extract::payment(request)?;
     // One spelling for each product, since clients repeat it.
     let path = match uses {
         1 => request.path().to_owned(),
         uses => format!("{}?images={uses}", request.path()),
     };
+    let (tier, product) = match (tier, &header) {
+        (Some(tier), _) => (Cow::Borrowed(tier), sold(kind, tier, uses)),
+        (None, None) => return Err(ApiError::NotFound),
+        // The ledger is asked before the route is (payments.md, rule 8).
+        (None, Some(header)) => {
+            let asked = Asked {
+                kind,
+                tier: name.map(String::as_str),
+                uses,
+                resource_url: &till.shop.url(&path),
+            };
+            let bought = till.payments.find_bought(header, asked).await;
+            let bought = bought.map_err(|error| ApiError::Undecided(error.into()))?;
+            let bought = bought.ok_or(ApiError::NotFound)?;
+            let tier = bought.tier().ok_or(ApiError::NotFound)?;
+            (Cow::Owned(tier), bought.product)
+        }
+    };
     Ok(Counter {
         till,
         tier,
         product,
+        is_default: name.is_none(),
         path,
+        header,
     })
+}
+
+fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
+    Product {
+        kind,
+        tier: tier.name.to_string(),
+        uses,
+    }
 }
 
 /// How many uploads are bought: `?images=N` on the routes of tokens, else one.
@@ -220,7 +252,7 @@ impl Counter<'_> {
             challenge: self
                 .till
                 .shop
-                .challenge(&self.product, self.tier, &self.path, reason),
+                .challenge(&self.product, &self.tier, &self.path, reason),
             message,
             curl: format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'"),
             url,
@@ -241,6 +273,7 @@ impl Counter<'_> {
         Ok(Presentation {
             evidence: Evidence::of(&header, key.as_deref(), address),
             product: self.product.clone(),
+            is_default: self.is_default,
             resource_url: self.till.shop.url(&self.path),
             header,
             body,

@@ -26,6 +26,7 @@ use crate::secrets::SecretKey;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
+mod bought;
 mod drive;
 mod examine;
 mod goods;
@@ -37,6 +38,7 @@ pub mod shop;
 mod standing;
 mod wait;
 
+pub use bought::{Asked, Bought};
 pub use proofs::Evidence;
 use rails::{Rail, Rails};
 use shop::Shop;
@@ -53,6 +55,8 @@ pub struct Presentation {
     pub header: PaymentHeader,
     /// What the route sells.
     pub product: Product,
+    /// The route names no tier, and sells the default one.
+    pub is_default: bool,
     /// The URL of the route, from configuration.
     pub resource_url: String,
     /// What proves that the payer sends it.
@@ -287,7 +291,7 @@ impl Payments {
             } else {
                 &presentation.header.signature
             },
-            product: &presentation.product,
+            product: bought::asked_of(&row, presentation),
             body_sha256: presentation.body_sha256(),
             proven,
             driven: visit.driven,
@@ -348,11 +352,14 @@ impl Payments {
         if let Some(id) = &visit.payment_id {
             return Ok(rows::find(&self.db, id).await?);
         }
-        let authorization = &presentation.header.authorization;
-        let payer = authorization.from.to_string();
-        let nonce = authorization.nonce.to_string();
+        Ok(self.find_row(&presentation.header).await?)
+    }
+
+    async fn find_row(&self, header: &PaymentHeader) -> Result<Option<Payment>, DbError> {
+        let payer = header.authorization.from.to_string();
+        let nonce = header.authorization.nonce.to_string();
         let known = rows::find_by_payer_and_nonce(&self.db, &payer, &nonce).await?;
-        let named = presentation.header.network;
+        let named = header.network;
         let exact = known
             .iter()
             .position(|row| Some(row.network()) == named)

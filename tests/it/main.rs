@@ -35,5 +35,6 @@ mod slow;
 mod states;
 mod strangers;
 mod support;
+mod tiers;
 mod uploads;
 mod wire;

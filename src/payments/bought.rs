@@ -1,0 +1,111 @@
+//! Where a known payment bought, and what: that is what a presentation asks for again, whatever is sold
+//! there today (payments.md, rules 3 and 8).
+
+use serde_json::Value;
+use url::Url;
+
+use super::shop::Shop;
+use super::{Payments, Presentation};
+use crate::db::DbError;
+use crate::model::payment::{Payment, Product, ProductKind, Terms};
+use crate::tiers::{Tier, TierName};
+use crate::x402::header::PaymentHeader;
+
+/// What was bought, and on what terms.
+#[derive(Debug)]
+pub struct Bought {
+    /// What.
+    pub product: Product,
+    /// On what terms.
+    pub terms: Terms,
+}
+
+/// What a route is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Token or upload.
+    pub kind: ProductKind,
+    /// The tier that the route names.
+    pub tier: Option<&'a str>,
+    /// How many uploads.
+    pub uses: u32,
+    /// The route's URL.
+    pub resource_url: &'a str,
+}
+
+impl Bought {
+    /// The tier as it was then, at the price of all that was bought.
+    pub fn tier(&self) -> Option<Tier> {
+        Some(Tier {
+            name: TierName::parse(&self.product.tier).ok()?,
+            price: self.terms.offer.amount,
+            max_bytes: self.terms.max_bytes,
+            keep: self.terms.keep,
+            confirmations: self.terms.confirmations,
+        })
+    }
+}
+
+impl Payments {
+    /// What a payment bought, or may still buy, at a route whose tier isn't sold any more: by its row, or
+    /// by an offer that was made a moment ago.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn find_bought(
+        &self,
+        header: &PaymentHeader,
+        asked: Asked<'_>,
+    ) -> Result<Option<Bought>, DbError> {
+        let Asked { kind, uses, .. } = asked;
+        if let Some(row) = self.find_row(header).await? {
+            let is_here = match asked.tier {
+                Some(tier) => row.product.tier == tier,
+                None => is_bought_at(&row, asked.resource_url),
+            };
+            let is_same = row.product.kind == kind && row.product.uses == uses;
+            return Ok((is_here && is_same).then_some(Bought {
+                product: row.product,
+                terms: row.terms,
+            }));
+        }
+        let Some(tier) = asked.tier else {
+            return Ok(None);
+        };
+        let product = Product {
+            kind,
+            tier: tier.to_owned(),
+            uses,
+        };
+        let recent = Shop::recent_terms(&self.db, &product, self.clock.now()).await?;
+        Ok(recent
+            .into_iter()
+            .next()
+            .map(|terms| Bought { product, terms }))
+    }
+}
+
+/// What a presentation asks of a row. A route that names no tier sells another one after its operator said
+/// so; who paid there before asks for what it sold then.
+pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> &'a Product {
+    let asked = &presentation.product;
+    let is_same = presentation.is_default
+        && row.product.kind == asked.kind
+        && row.product.uses == asked.uses
+        && row.product.tier != asked.tier
+        && is_bought_at(row, &presentation.resource_url);
+    if is_same { &row.product } else { asked }
+}
+
+/// Whether a payment was first presented at this route, by what the facilitator was told. The host may have
+/// another name today.
+fn is_bought_at(row: &Payment, resource_url: &str) -> bool {
+    let Ok(request) = serde_json::from_str::<Value>(&row.request) else {
+        return false;
+    };
+    let of_v2 = request.pointer("/paymentPayload/resource/url");
+    let url = of_v2.or_else(|| request.pointer("/paymentRequirements/resource"));
+    let path = |url: &str| Url::parse(url).ok().map(|url| url.path().to_owned());
+    let bought = url.and_then(Value::as_str).and_then(path);
+    bought.is_some() && bought == path(resource_url)
+}
