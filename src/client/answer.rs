@@ -11,8 +11,6 @@ use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
 pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// The longest sentence of a server that is shown.
 const MAX_MESSAGE_CHARS: usize = 600;
-/// The longest time that a server may ask to wait before the next attempt.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// What came back from one attempt.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ impl Reply {
         let retry_after = headers
             .get(reqwest::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+            .map(Duration::from_secs);
         let challenge = headers
             .get(PAYMENT_REQUIRED)
             .map(|value| value.as_bytes().to_owned())
@@ -150,8 +148,18 @@ impl Answer {
             Self::Unreached | Self::Lost => true,
             Self::Reply(reply) => {
                 matches!(reply.status, 500 | 502 | 503 | 504)
+                    // Without a time, a limit may last for a day.
+                    || (reply.status == 429 && reply.retry_after.is_some())
                     || (reply.status == 409 && reply.code() == "payment_in_progress")
             }
+        }
+    }
+
+    /// How long the server asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Reply(reply) => reply.retry_after,
+            Self::Unreached | Self::Lost => None,
         }
     }
 
@@ -250,11 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_ask_for_ten_seconds_and_no_more() {
+    fn a_server_may_ask_for_time_in_seconds() {
         for (asked, got) in [
             ("3", Some(3)),
             ("10", Some(10)),
-            ("3600", Some(10)),
+            ("3600", Some(3600)),
+            ("-1", None),
             ("soon", None),
         ] {
             let mut headers = HeaderMap::new();
@@ -270,6 +279,11 @@ mod tests {
             assert!(Answer::Reply(reply(status, "")).is_passing());
         }
         assert!(Answer::Reply(reply(409, r#"{"error":"payment_in_progress"}"#)).is_passing());
+        let limited = Answer::Reply(Reply {
+            retry_after: Some(Duration::from_secs(3)),
+            ..reply(429, "")
+        });
+        assert!(limited.is_passing());
         for status in [200, 302, 400, 402, 404, 409, 413, 429, 507] {
             assert!(!Answer::Reply(reply(status, "")).is_passing(), "{status}");
         }

@@ -355,19 +355,15 @@ impl<'a> Client<'a> {
             let knocks_in_vain = request.payment.is_none()
                 && matches!(answer, Answer::Unreached)
                 && attempt >= MAX_KNOCKS;
-            let is_over = self.world.clock.now().since(started) >= PATIENCE
-                || attempt >= MAX_ATTEMPTS
-                || knocks_in_vain;
-            if is_over || !answer.is_passing() {
+            let left = PATIENCE.saturating_sub(self.world.clock.now().since(started));
+            let is_over = left.is_zero() || attempt >= MAX_ATTEMPTS || knocks_in_vain;
+            let backoff = Duration::from_secs(1_u64.checked_shl(attempt - 1).unwrap_or(10).min(10));
+            let wait = answer.retry_after().unwrap_or(backoff);
+            // A server that asks for more time than there is gets none: to come earlier would be in vain.
+            let is_too_long = answer.retry_after().is_some_and(|asked| asked > left);
+            if is_over || is_too_long || !answer.is_passing() {
                 return (answer, may_have_paid);
             }
-            let wait = match &answer {
-                Answer::Reply(Reply {
-                    retry_after: Some(asked),
-                    ..
-                }) => *asked,
-                _ => Duration::from_secs(1_u64.checked_shl(attempt - 1).unwrap_or(10).min(10)),
-            };
             tell(Notice::Step(format!(
                 "{} Trying again in {} s",
                 answer.explain(),

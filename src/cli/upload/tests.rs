@@ -257,7 +257,8 @@ async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
         asks(10_000, false),
         refuses(503, "settlement_pending", None).with("Retry-After", "7"),
         hangs_up(),
-        refuses(409, "payment_in_progress", None).with("Retry-After", "3600"),
+        refuses(409, "payment_in_progress", None).with("Retry-After", "30"),
+        refuses(429, "rate_limited", None).with("Retry-After", "15"),
         refuses(500, "upload_failed", None),
         answers(502, &json!("<html>")),
         answers(504, &json!("<html>")),
@@ -269,7 +270,7 @@ async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
         (Exit::Uploaded, "https://i.example.com/a.png\n")
     );
     let seen = user.server.seen();
-    assert_eq!((seen.len(), user.server.payments().len()), (8, 1));
+    assert_eq!((seen.len(), user.server.payments().len()), (9, 1));
     assert!(
         seen[1..]
             .iter()
@@ -283,7 +284,57 @@ async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
         .iter()
         .map(Duration::as_secs)
         .collect();
-    assert_eq!(waits, [7, 2, 10, 8, 10, 10]);
+    assert_eq!(waits, [7, 2, 30, 15, 10, 10, 10]);
+}
+
+#[tokio::test]
+async fn a_limit_is_waited_for_as_long_as_it_says_and_not_when_that_is_too_long() {
+    let limited = |seconds: &str| {
+        let refused = refuses(429, "rate_limited", Some(false));
+        refused.with("Retry-After", seconds.to_owned())
+    };
+    let waits = |user: &User| {
+        let waits = user.waits.lock().unwrap();
+        waits.iter().map(Duration::as_secs).collect::<Vec<_>>()
+    };
+    // The price, then the upload.
+    let user = User::new([
+        limited("60"),
+        asks(10_000, false),
+        limited("72"),
+        uploads("a"),
+    ]);
+    assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+    assert_eq!(
+        (waits(&user), user.server.payments().len()),
+        (vec![60, 72], 1)
+    );
+    let user = User::new([limited("119"), uploads("a")]);
+    assert_eq!(user.run("a.png").await.exit, Exit::Uploaded);
+    // Tomorrow is too late; the payment stays for the next run.
+    for (limit, exit) in [
+        (limited("121"), Exit::Unavailable),
+        (limited("86400"), Exit::Unavailable),
+        (
+            refuses(429, "rate_limited", None).with("Retry-After", "3600"),
+            Exit::OutcomeUnknown,
+        ),
+        (
+            refuses(503, "settlement_pending", None).with("Retry-After", "3600"),
+            Exit::OutcomeUnknown,
+        ),
+    ] {
+        let user = User::new([asks(10_000, false), limit]);
+        assert_eq!(user.run("a.png --tier year").await.exit, exit);
+        assert_eq!((waits(&user), user.pending().len()), (vec![], 1));
+        user.server.then([uploads("a")]);
+        assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
+        assert_eq!(user.server.payments().len(), 1);
+    }
+    // And it ends.
+    let user = User::new(std::iter::repeat_with(|| limited("50")).take(9));
+    assert_eq!(user.run("a.png").await.exit, Exit::Unavailable);
+    assert_eq!(waits(&user), [50, 50]);
 }
 
 #[tokio::test]
