@@ -34,7 +34,7 @@ class Answer:
 class Server:
     """`pixtoll serve --sandbox` in a folder of its own. What stands in `more` goes into its configuration."""
 
-    def __init__(self, binary, folder, more=FREE_LIMITS):
+    def __init__(self, binary, folder, more=FREE_LIMITS, min_free="0"):
         self.binary, self.folder = str(binary), folder
         self.port, self.admin, facilitator, rpc = free_ports(4)
         self.base = f"http://127.0.0.1:{self.port}"
@@ -44,7 +44,7 @@ listen = "127.0.0.1:{self.port}"
 admin_listen = "127.0.0.1:{self.admin}"
 base_url = "{self.base}"
 [images]
-min_free = "0"
+min_free = "{min_free}"
 [payments]
 facilitator = "sandbox"
 sandbox_listen = "127.0.0.1:{facilitator}"
