@@ -208,7 +208,7 @@ mod tests {
 
     const PATIENCE: Patience = Patience {
         next_head: Duration::from_secs(25),
-        reading: Duration::from_secs(60),
+        reading: Duration::from_mins(1),
     };
 
     fn connected(watch: &Arc<Watch>) -> (TcpStream, Arc<Connection>) {

@@ -124,7 +124,7 @@ async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
     assert_limited(&refused, "daily_limit", Some(false), midnight);
     assert!(refused.field("message").contains("3 free uploads"));
     assert_eq!(app.sign_for("year").await.path, "/api/upload/token/year");
-    app.advance(Duration::from_secs(midnight) - Duration::from_millis(1));
+    app.advance(Duration::from_millis(midnight * 1000 - 1));
     assert_eq!(upload(&app, &[]).await.status, 429);
     app.advance(Duration::from_millis(1));
     assert_eq!(upload(&app, &[]).await.status, 200);
