@@ -118,12 +118,7 @@ impl App {
         }
         let key = load_key(&config.secrets_key, &randomness)?;
         check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
-        let store = Store::open_local(&config.images.store).with_context(|| {
-            format!(
-                "the image store {} can't be opened",
-                config.images.store.display()
-            )
-        })?;
+        let store = open_store(&config.images.store)?;
         let retention = Retention::new(
             db.clone(),
             store.clone(),
@@ -144,11 +139,8 @@ impl App {
             Arc::clone(&clock),
             randomness.clone(),
         ));
-        let limits = Arc::new(Limits::new(
-            config.limits,
-            Arc::clone(&clock),
-            randomness.clone(),
-        ));
+        let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
+        let limits = Arc::new(limits);
         let mut sandbox = None;
         let till = match &config.payments {
             None => None,
@@ -478,6 +470,11 @@ async fn stamp_first_blocks(db: &Db, rails: &Rails) {
             tracing::warn!(%error, "the ledger's first block could not be noted");
         }
     }
+}
+
+fn open_store(root: &Path) -> anyhow::Result<Store> {
+    Store::open_local(root)
+        .with_context(|| format!("the image store {} can't be opened", root.display()))
 }
 
 /// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.

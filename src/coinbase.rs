@@ -122,7 +122,9 @@ impl Eq for CdpKey {}
 
 impl fmt::Debug for CdpKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CdpKey").field("id", &self.id).finish()
+        f.debug_struct("CdpKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -258,6 +260,6 @@ mod tests {
             assert_eq!(CdpKey::parse("k", &secret).unwrap_err(), error);
         }
         let key = CdpKey::parse("the-id", &ed25519_secret()).unwrap();
-        assert_eq!(format!("{key:?}"), "CdpKey { id: \"the-id\" }");
+        assert_eq!(format!("{key:?}"), "CdpKey { id: \"the-id\", .. }");
     }
 }

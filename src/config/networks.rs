@@ -150,7 +150,7 @@ fn definition(fields: &mut Fields<'_>, id: &str) -> Option<Definition> {
         fields::switch,
     );
     let has_name = fields.has("v1_name");
-    let v1_name = fields.read("v1_name", |value| v1_name(value));
+    let v1_name = fields.read("v1_name", v1_name);
     if has_name && v1_name.is_none() {
         return None;
     }

@@ -76,7 +76,7 @@ pub(super) fn check(
             let (payments, sandbox) = by_sandbox(checker, &said, data);
             (Some(payments), Some(sandbox))
         }
-        other => (by_networks(checker, other, said, tiers), None),
+        other => (by_networks(checker, other, &said, tiers), None),
     }
 }
 
@@ -299,7 +299,7 @@ fn loopback_url(text: &str) -> Result<Url, Complaint> {
 fn by_networks(
     checker: &mut Checker<'_>,
     default: Facilitator,
-    said: Said,
+    said: &Said,
     tiers: &TierTable,
 ) -> Option<PaymentsConfig> {
     let is_selling = tiers.paid().next().is_some();
@@ -315,7 +315,7 @@ fn by_networks(
     let networks: Vec<Option<NetworkConfig>> = said
         .networks
         .iter()
-        .map(|network| by_network(checker, default, &said, network, is_selling))
+        .map(|network| by_network(checker, default, said, network, is_selling))
         .collect();
     if is_selling && !checker.raw.has("payments.pay_to") {
         checker.problem(
@@ -358,25 +358,22 @@ fn choice(
     entry: Option<&Entry>,
 ) -> Option<FacilitatorChoice> {
     let own = entry.and_then(|entry| entry.facilitator.as_deref().map(|name| (entry, name)));
-    let (kind, url, key, has_url) = match own {
-        Some((entry, name)) => {
-            let kind = match name {
-                "coinbase" => Facilitator::Coinbase,
-                _ => Facilitator::Url,
-            };
-            let key = format!("networks.{}.facilitator_url", entry.label);
-            (kind, entry.facilitator_url.as_ref(), key, entry.has_url)
+    let (kind, url, key, has_url) = if let Some((entry, name)) = own {
+        let kind = match name {
+            "coinbase" => Facilitator::Coinbase,
+            _ => Facilitator::Url,
+        };
+        let key = format!("networks.{}.facilitator_url", entry.label);
+        (kind, entry.facilitator_url.as_ref(), key, entry.has_url)
+    } else {
+        if let Some(entry) = entry.filter(|entry| entry.has_url) {
+            let key = format!("networks.{}.facilitator", entry.label);
+            let message = "is missing beside its facilitator_url";
+            checker.problem(&key, message, "write facilitator = \"url\"");
         }
-        None => {
-            if let Some(entry) = entry.filter(|entry| entry.has_url) {
-                let key = format!("networks.{}.facilitator", entry.label);
-                let message = "is missing beside its facilitator_url";
-                checker.problem(&key, message, "write facilitator = \"url\"");
-            }
-            let key = "payments.facilitator_url";
-            let url = said.facilitator_url.as_ref();
-            (default, url, key.to_owned(), checker.raw.has(key))
-        }
+        let key = "payments.facilitator_url";
+        let url = said.facilitator_url.as_ref();
+        (default, url, key.to_owned(), checker.raw.has(key))
     };
     match kind {
         Facilitator::Coinbase => coinbase_choice(checker, said, url),

@@ -27,6 +27,7 @@ const SIGNATURE: &str = "invalid_exact_evm_payload_signature";
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
 type Spoil = fn(&mut Payment, &PrivateKeySigner);
+type SpoilAlone = fn(&mut Payment);
 type Headers = Vec<(&'static str, String)>;
 type Make = fn(&Payment) -> Headers;
 type Spelling = fn(&mut Value);
@@ -857,7 +858,7 @@ async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator()
         raw[5] ^= 1;
         payment.signature = raw.into();
     };
-    let cases: [(fn(&mut Payment), usize); 3] = [
+    let cases: [(SpoilAlone, usize); 3] = [
         (wrapper, 1),
         (stranger, 0),
         (|p| p.signature = Bytes::from(vec![7; 96]), 0),
