@@ -227,7 +227,7 @@ async fn a_configuration_is_checked_before_it_starts() {
 }
 
 #[tokio::test]
-async fn a_database_refuses_another_key_another_mode_and_another_network() {
+async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
     let deployment = Deployment::alone();
     deployment.start().await.kill().await;
 
@@ -244,15 +244,18 @@ async fn a_database_refuses_another_key_another_mode_and_another_network() {
         .set("payments.rpc_url", "http://127.0.0.1:9")
         .set("payments.pay_to", &format!("0x{}", "11".repeat(20)));
     refuses(&deployment, "money of another kind").await;
-    // The two networks that there are differ in kind as well, so this stamp is put there by hand.
+    // A payment that is still looked at, on a network that this deployment isn't told of.
     let deployment = Deployment::alone();
-    deployment.start().await.kill().await;
+    let server = deployment.start().await;
+    let (_, buy) = deployment.sign("/api/upload/token/year", b"").await;
+    deployment.last_word(&buy).await.token();
+    server.kill().await;
     change(
         deployment.folder(),
-        "UPDATE deployment SET value = 'eip155:8453' WHERE name = 'network'",
+        "UPDATE payments SET network = 'eip155:8453', next_look_ms = 1",
     )
     .await;
-    refuses(&deployment, "another network").await;
+    refuses(&deployment, "payments on eip155:8453 are still open").await;
 }
 
 #[tokio::test]

@@ -142,9 +142,13 @@ impl SandboxProcess {
 
 async fn rpc(url: &str, method: &str, params: &Value) -> Value {
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    let request = http().post(url).header("content-type", "application/json");
-    let reply = request.body(call.to_string()).send().await.unwrap();
-    let reply: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    // It only reads, so it may be asked again where a busy machine breaks a connection off.
+    let reply = eventually("the node's answer", async || {
+        let request = http().post(url).header("content-type", "application/json");
+        let reply = request.body(call.to_string()).send().await.ok()?;
+        reply.text().await.ok()
+    });
+    let reply: Value = serde_json::from_str(&reply.await).unwrap();
     assert!(reply.get("error").is_none(), "{method}: {reply}");
     reply["result"].clone()
 }
@@ -270,8 +274,19 @@ impl Deployment {
 
     /// A server that dies at a kill point; `point#2` is its second passing.
     pub(crate) async fn start_to_die_at(&self, point: &str) -> Server {
-        let server = self.spawn(&["serve"], &failpoints(point));
-        self.ready(server).await
+        let mut server = self.spawn(&["serve"], &failpoints(point));
+        let ready = format!("{}/readyz", self.admin);
+        eventually("the server is ready, or dead", async || {
+            // Its reconciler may come to the point before anybody sees that it is ready.
+            if let Some(status) = server.ended() {
+                assert_eq!(status.signal(), Some(9), "{status}\n{}", self.log());
+                return Some(());
+            }
+            let answer = self.http.get(&ready).send().await.ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        server
     }
 
     /// A server that dies at a kill point without being asked for anything, maybe while it starts.
