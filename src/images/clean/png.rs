@@ -70,9 +70,10 @@ fn stays(kind: [u8; 4], body: &[u8]) -> bool {
     }
 }
 
-/// A name of at most 79 bytes and its end, and the compression method. The probe has bounded the rest.
+/// A name and its end, and the compression method. The probe has bounded the rest. A name has at most 79
+/// bytes, and the png crate takes 80: to it, a picture without that profile would look other.
 fn is_profile(body: &[u8]) -> bool {
-    let name_len = body.iter().take(80).position(|byte| *byte == 0);
+    let name_len = body.iter().take(81).position(|byte| *byte == 0);
     name_len.is_some_and(|name_len| name_len > 0 && body.get(name_len + 1) == Some(&0))
 }
 
