@@ -101,9 +101,13 @@ sandbox_rpc_listen = "127.0.0.1:{rpc}"
             database.close()
 
     def objects(self):
-        """How many files its store has, the one that readiness writes aside."""
+        """How many objects its store has; each has a record beside it, or this fails."""
         images = self.folder / "data" / "images"
-        return sum(path.is_file() and "probe" not in path.parts for path in images.rglob("*"))
+        files = [path for path in images.rglob("*") if path.is_file() and "probe" not in path.parts]
+        objects = [path for path in files if path.suffix != ".json"]
+        if {path.with_suffix(".json") for path in objects} | set(objects) != set(files):
+            raise SystemExit(f"an object without its record, or a record without its object: {files}")
+        return len(objects)
 
     def cpu_seconds(self):
         """What its process has used of all cores, user and system."""
