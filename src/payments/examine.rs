@@ -204,7 +204,7 @@ impl Payments {
         }
     }
 
-    /// Balance and nonce on the chain. `None`: a known row turned out to have moved already.
+    /// Balance and nonce on the chain. `None`: the row has moved meanwhile, or there is one now.
     async fn check_funds(
         self: &Arc<Self>,
         presentation: &Presentation,
@@ -227,6 +227,10 @@ impl Payments {
             if let Some(known) = known
                 && self.look_at(known).await
             {
+                return Ok(None);
+            }
+            // Another copy may have been taken, and settled, since the ledger was asked.
+            if known.is_none() && self.find_row(&presentation.header).await?.is_some() {
                 return Ok(None);
             }
             return Err(PayError::Known {

@@ -47,9 +47,14 @@ impl Pair {
     }
 }
 
+/// The objects below a folder, without the records beside them.
 fn objects_in(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap();
-    let count = |path: PathBuf| if path.is_dir() { objects_in(&path) } else { 1 };
+    let count = |path: PathBuf| match path.extension() {
+        _ if path.is_dir() => objects_in(&path),
+        Some(kind) if kind == "json" => 0,
+        _ => 1,
+    };
     entries.map(|entry| count(entry.unwrap().path())).sum()
 }
 

@@ -105,7 +105,8 @@ async fn large_image(app: &TestApp) -> String {
     uploaded.field("url")
 }
 
-#[tokio::test]
+// These block their thread, which must not be the one that PostgreSQL is read on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_second_head_that_stops_is_cut() {
     let app = TestApp::builder()
         .set("limits.body_timeout", "300ms")
@@ -121,7 +122,7 @@ async fn a_second_head_that_stops_is_cut() {
     assert_eq!(rest.matches("HTTP/1.1 ").count(), 0, "{rest}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_client_that_does_not_read_is_cut() {
     let app = TestApp::builder()
         .set("limits.body_timeout", "2s")
@@ -136,7 +137,7 @@ async fn a_client_that_does_not_read_is_cut() {
     assert!(rest.len() < 5_000_000, "{}", rest.len());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_sent_slowly_breaks_off_when_the_image_ends() {
     let app = TestApp::patient().await;
     let large = large_image(&app).await;
