@@ -10,9 +10,10 @@ use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
+use super::extract;
 use crate::ids::ImageId;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
@@ -55,14 +56,9 @@ pub(super) enum ApiError {
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
     /// It has to come again later.
-    Limited {
-        /// Why.
-        error: Limited,
-        /// Whether a payment came along. It wasn't looked up.
-        with_payment: bool,
-    },
-    /// The body of a paid upload could not be looked at, so its payment wasn't looked up either.
-    Undecided(UploadError),
+    Limited(Limited),
+    /// A request that carries a payment is refused before the ledger was asked about it.
+    Unasked(Box<Self>),
     /// The delete token isn't this image's.
     BadDeleteToken {
         /// The image that was named.
@@ -135,6 +131,17 @@ const fn parts(
 const NO: Option<bool> = Some(false);
 
 impl ApiError {
+    /// The same, as the answer to `request`. What became of a payment that it carries is not known where
+    /// the ledger wasn't asked. It was before a payment is told that there is no such route; and what can't
+    /// be read as one moved nothing.
+    pub(super) fn of(self, request: &HttpRequest) -> Self {
+        match self {
+            Self::NotFound | Self::BadPayment(_) | Self::Pay { .. } | Self::Unasked(_) => self,
+            unasked if extract::has_payment(request) => Self::Unasked(Box::new(unasked)),
+            other => other,
+        }
+    }
+
     fn parts(&self) -> Parts {
         match self {
             Self::NotFound => parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest),
@@ -179,16 +186,10 @@ impl ApiError {
                 parts(status, "facilitator_unavailable", NO, Action::Retry(30))
             }
             Self::Upload(error) => upload_parts(error),
-            Self::Limited {
-                error,
-                with_payment,
-            } => Parts {
-                charged: if *with_payment { None } else { NO },
-                ..limited_parts(error)
-            },
-            Self::Undecided(error) => Parts {
+            Self::Limited(error) => limited_parts(error),
+            Self::Unasked(error) => Parts {
                 charged: None,
-                ..upload_parts(error)
+                ..error.parts()
             },
             Self::BadDeleteToken { .. } => parts(
                 StatusCode::UNAUTHORIZED,
@@ -236,15 +237,17 @@ impl ApiError {
                  same request in a while. POST /api/free takes free uploads."
                     .to_owned()
             }
-            Self::Upload(error) | Self::Undecided(error) => error.to_string(),
-            Self::Limited {
-                error,
-                with_payment: false,
-            } => error.to_string(),
-            Self::Limited {
-                error,
-                with_payment: true,
-            } => format!("{error} Then repeat the same request; do not pay again."),
+            Self::Upload(error) => error.to_string(),
+            Self::Limited(error) => error.to_string(),
+            Self::Unasked(error) => {
+                let message = error.message();
+                match error.parts().action {
+                    Action::Wait(_) | Action::Retry(_) => {
+                        format!("{message} Then repeat the same request; do not pay again.")
+                    }
+                    _ => message,
+                }
+            }
             Self::BadDeleteToken { id } => format!(
                 "The delete token of image {id} is missing or wrong; nothing was deleted. Send the deleteToken that its upload returned, in X-Delete-Token or beside its id."
             ),
@@ -257,13 +260,10 @@ impl ApiError {
     /// The cause, for the log: only what someone should act on.
     fn log(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
-            Self::Limited {
-                error: Limited::Database(cause),
-                ..
-            } => Some(cause),
+            Self::Unasked(error) => return error.log(),
+            Self::Limited(Limited::Database(cause)) => Some(cause),
             Self::Upload(error)
             | Self::Unreadable(error)
-            | Self::Undecided(error)
             | Self::Pay {
                 error: PayError::Upload(error),
                 ..

@@ -31,10 +31,7 @@ pub(super) fn payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError
 
 /// What the client hears. A payment that came along wasn't looked up, so nothing is said of its charge.
 pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
-    ApiError::Limited {
-        error,
-        with_payment: extract::has_payment(request),
-    }
+    ApiError::Limited(error).of(request)
 }
 
 /// Checks the bytes when it is their turn. `Ok(Err(_))`: they were looked at, and something is wrong.

@@ -41,12 +41,21 @@ pub(super) async fn token(
     request: HttpRequest,
     tier: Option<web::Path<String>>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut counter = open_counter(&site, &request, ProductKind::Token, tier.as_deref()).await?;
+    let sold = sell_token(&site, &request, tier.as_deref()).await;
+    sold.map_err(|error| error.of(&request))
+}
+
+async fn sell_token(
+    site: &Site,
+    request: &HttpRequest,
+    tier: Option<&String>,
+) -> Result<HttpResponse, ApiError> {
+    let mut counter = open_counter(site, request, ProductKind::Token, tier).await?;
     let Some(header) = counter.header.take() else {
-        return Err(counter.ask(&site));
+        return Err(counter.ask(site));
     };
-    let presentation = counter.presentation(&site, &request, header, None)?;
-    counter.sell(&site, presentation).await
+    let presentation = counter.presentation(site, request, header, None)?;
+    counter.sell(site, presentation).await
 }
 
 /// `POST` and `GET /api/upload[/{tier}]`: with a token, an upload against it; else paid directly.
@@ -63,13 +72,23 @@ pub(super) async fn upload(
         }
         return upload_with_token(&site, &request, payload, token).await;
     }
-    let mut counter = open_counter(&site, &request, ProductKind::Upload, tier.as_deref()).await?;
+    let sold = sell_upload(&site, &request, tier.as_deref(), payload).await;
+    sold.map_err(|error| error.of(&request))
+}
+
+async fn sell_upload(
+    site: &Site,
+    request: &HttpRequest,
+    tier: Option<&String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let mut counter = open_counter(site, request, ProductKind::Upload, tier).await?;
     let Some(header) = counter.header.take() else {
-        return Err(counter.ask(&site));
+        return Err(counter.ask(site));
     };
-    let body = read_body(&site, &request, payload, &counter).await?;
-    let presentation = counter.presentation(&site, &request, header, body)?;
-    counter.sell(&site, presentation).await
+    let body = read_body(site, request, payload, &counter).await?;
+    let presentation = counter.presentation(site, request, header, body)?;
+    counter.sell(site, presentation).await
 }
 
 async fn upload_with_token(
@@ -82,7 +101,7 @@ async fn upload_with_token(
     // Whatever the payment says: it isn't read.
     if extract::has_payment(request) {
         let message = "Send an upload token or a payment, not both; the payment was not touched.";
-        return Err(ApiError::BadRequest(message.to_owned()));
+        return Err(ApiError::BadRequest(message.to_owned()).of(request));
     }
     let grant = site.images.find_token(&token, arrived).await?;
     let limit = Limit {
@@ -125,7 +144,7 @@ async fn read_body(
             sha256: sha256_hex(&bytes),
             checked: Err(refusal),
         })),
-        Err(error) => Err(ApiError::Undecided(error)),
+        Err(error) => Err(ApiError::Upload(error)),
     }
 }
 
@@ -163,7 +182,7 @@ async fn open_counter<'a>(
                 resource_url: &till.shop.url(&path),
             };
             let bought = till.payments.find_bought(header, asked).await;
-            let bought = bought.map_err(|error| ApiError::Undecided(error.into()))?;
+            let bought = bought.map_err(|error| ApiError::Upload(error.into()))?;
             let bought = bought.ok_or(ApiError::NotFound)?;
             let tier = bought.tier().ok_or(ApiError::NotFound)?;
             (Cow::Owned(tier), bought.product)

@@ -64,8 +64,18 @@ impl Payments {
                 None => is_bought_at(&row, asked.resource_url),
             };
             let is_same = row.product.kind == kind && row.product.uses == uses;
-            return Ok((is_here && is_same).then_some(Bought {
-                product: row.product,
+            // What was bought elsewhere is known here too: its row says what became of the money.
+            let product = if is_here && is_same {
+                row.product
+            } else {
+                Product {
+                    kind,
+                    tier: asked.tier.unwrap_or(&row.product.tier).to_owned(),
+                    uses,
+                }
+            };
+            return Ok(Some(Bought {
+                product,
                 terms: row.terms,
             }));
         }

@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::support::database::{execute as execute_sql, number, texts};
+use crate::support::expect::in_progress;
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
@@ -692,18 +693,18 @@ async fn a_payment_that_the_reconciler_looks_at_is_waited_for() {
         .unwrap()
         .unwrap();
     let asked = app.node.all_calls();
-    let (answer, ()) = tokio::join!(app.pay(&payment), async {
-        // The one pause in these tests: what is looked for is what happens while nothing happens.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let looks = looked_at.looks;
-        rows::hand_back(app.db(), &looked_at, looked_at.next_look, looks)
-            .await
-            .unwrap();
-    });
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    // As long as a copy waits, which is five seconds.
+    let answer = app.pay(&payment).await;
+    assert_eq!(verdict(&answer), in_progress());
     let asked = app.node.all_calls() - asked;
     assert!(
         asked < 20,
         "the node was asked {asked} times while there was nothing to do but wait"
     );
+    let (answer, handed_back) = tokio::join!(
+        app.pay(&payment),
+        rows::hand_back(app.db(), &looked_at, looked_at.next_look, looked_at.looks)
+    );
+    handed_back.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -461,7 +461,9 @@ fn edited(payment: &Payment, edit: impl FnOnce(&mut Value)) -> Headers {
 
 /// Nothing was asked, written or granted since `before`; and the offer is there where one may pay.
 async fn is_refused_for_free(app: &TestApp, name: &str, before: &Before, answer: &Answer) {
-    assert_eq!(answer.charged(), Some(false), "{name}: {}", answer.text());
+    // Which of two payments was meant, and what became of it, nobody asked.
+    let charged = (answer.error() != "bad_request").then_some(false);
+    assert_eq!(answer.charged(), charged, "{name}: {}", answer.text());
     // Only the chain can say whether a payer is a contract, whose signature it may be.
     let mut calls = before.calls;
     if answer.status == 402 && answer.document("payment-required")["error"] == SIGNATURE {
@@ -766,10 +768,7 @@ async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched
             let answer = app
                 .send("POST", "/api/upload", &headers, picture.clone())
                 .await;
-            assert_eq!(
-                answer.verdict(),
-                (400, "bad_request".to_owned(), Some(false))
-            );
+            assert_eq!(answer.verdict(), (400, "bad_request".to_owned(), None));
             is_refused_for_free(&app, name, &before, &answer).await;
         }
     }

@@ -561,3 +561,39 @@ async fn the_cheap_tier_takes_the_facilitators_word_and_the_ledger_check_names_w
         .collect();
     assert_eq!(missing, [payment.ledger_id().to_string()]);
 }
+
+#[tokio::test]
+async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
+    let app = TestApp::patient().await;
+    let bought = app.sign_for("year").await;
+    let token = app.pay(&bought).await.token();
+    // Routes that sell nothing: the ledger knows that it paid.
+    for path in [
+        "/api/upload/token/gold",
+        "/api/upload/gold",
+        "/api/upload/token/gold?images=2",
+    ] {
+        let answer = app.pay_at(path, &bought).await;
+        assert_eq!(answer.verdict(), known(Some(true)), "{path}");
+        let fresh = app.sign_for("year").await;
+        let answer = app.pay_at(path, &fresh).await;
+        assert_eq!(
+            answer.verdict(),
+            (404, "not_found".to_owned(), Some(false)),
+            "{path}"
+        );
+        app.pay(&fresh).await.token();
+    }
+    // Refused before anybody asked the ledger.
+    let answer = app.pay_at("/api/upload/token/year?images=0", &bought).await;
+    assert_eq!(answer.verdict(), (400, "bad_request".to_owned(), None));
+    let off = TestApp::builder().without_facilitator().spawn().await;
+    let answer = off.pay_at("/api/upload/token/year", &bought).await;
+    assert_eq!(
+        answer.verdict(),
+        (503, "facilitator_unavailable".to_owned(), None)
+    );
+    assert_eq!(off.post("/api/upload/token").await.charged(), Some(false));
+    assert_eq!(app.pay(&bought).await.token(), token);
+    assert_eq!(app.transfers().await.len(), 4);
+}
