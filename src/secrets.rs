@@ -34,6 +34,10 @@ pub enum Domain {
     Bucket,
     /// The fingerprint by which a database knows its key again.
     Fingerprint,
+    /// The secp256k1 key that signs x402 offers and receipts.
+    X402Key,
+    /// The Ed25519 key that signs our own receipts.
+    ReceiptKey,
 }
 
 impl Domain {
@@ -46,6 +50,8 @@ impl Domain {
             Self::ClientAddress => b"pixtoll/client-address/1",
             Self::Bucket => b"pixtoll/bucket/1",
             Self::Fingerprint => b"pixtoll/fingerprint/1",
+            Self::X402Key => b"pixtoll/x402-key/1",
+            Self::ReceiptKey => b"pixtoll/receipt-key/1",
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod erasure;
 pub mod grants;
 pub mod images;
 pub mod jobs;
+pub mod keys;
 pub mod offers;
 pub mod payments;
 pub mod retention;
@@ -242,6 +243,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         grants::STATEMENTS,
         images::STATEMENTS,
         jobs::STATEMENTS,
+        keys::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
         retention::STATEMENTS,

@@ -1,0 +1,241 @@
+//! The keys that receipts and offers are signed with, and their public halves.
+//!
+//! Both are derived from `secrets.key`. Neither is the recipient's key, which no server holds: that they
+//! speak for a service is known by its publishing them under its own name.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_signer::SignerSync as _;
+use alloy_signer_local::PrivateKeySigner;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::jws;
+use crate::secrets::{Domain, SecretKey};
+
+/// The two keys of a deployment. `Debug` shows their public halves' ids only.
+pub struct SigningKeys {
+    x402: PrivateKeySigner,
+    receipts: Ed25519KeyPair,
+    public: [PublicKey; 2],
+}
+
+/// A public half, by which anybody can check what was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicKey {
+    /// Of our own receipts.
+    Ed25519([u8; 32]),
+    /// Of x402 offers and receipts (EIP-712): both coordinates.
+    Secp256k1([u8; 64]),
+}
+
+/// A key that can't sign. No secret gives one, but for a chance of 1 in 2^128.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("secrets.key gives no key that could sign receipts; take another one")]
+pub struct Unusable;
+
+impl SigningKeys {
+    /// The keys that come of `secret`: always the same.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn derive(secret: &SecretKey) -> Result<Self, Unusable> {
+        let scalar = B256::from(secret.derive(Domain::X402Key, &[]));
+        let seed = secret.derive(Domain::ReceiptKey, &[]);
+        let x402 = PrivateKeySigner::from_bytes(&scalar).map_err(|_| Unusable)?;
+        let receipts = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Unusable)?;
+        let verifies = receipts.public_key().as_ref().try_into();
+        let public = [
+            PublicKey::Ed25519(verifies.map_err(|_| Unusable)?),
+            PublicKey::Secp256k1(x402.public_key().0),
+        ];
+        Ok(Self {
+            x402,
+            receipts,
+            public,
+        })
+    }
+
+    /// The public halves.
+    pub const fn public(&self) -> &[PublicKey; 2] {
+        &self.public
+    }
+
+    /// A plain wallet's signature over an EIP-712 digest: the same for the same digest. `None` only
+    /// where the library fails.
+    pub fn sign_digest(&self, digest: &B256) -> Option<Bytes> {
+        let signature = self.x402.sign_hash_sync(digest).ok()?;
+        Some(Bytes::copy_from_slice(&signature.as_bytes()))
+    }
+
+    /// `claims` as a compact JWS of this type: the same for the same claims.
+    pub fn sign_claims(&self, typ: &str, claims: &[u8]) -> String {
+        let [own, _] = &self.public;
+        jws::sign(&self.receipts, &own.id(), typ, claims)
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.public.iter().map(PublicKey::id))
+            .finish()
+    }
+}
+
+impl PublicKey {
+    /// Its name: the thumbprint of RFC 7638, which only this key has.
+    pub fn id(&self) -> String {
+        // The members in this order, without spaces: the thumbprint is over these very bytes.
+        let members = match self.coordinates() {
+            (x, None) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
+            (x, Some(y)) => {
+                format!(r#"{{"crv":"secp256k1","kty":"EC","x":"{x}","y":"{y}"}}"#)
+            }
+        };
+        URL_SAFE_NO_PAD.encode(Sha256::digest(members))
+    }
+
+    /// The key as JWK (RFC 7517). That of x402 says its address as well, since whoever checks a
+    /// signature by EIP-712 gets an address; it signs no JWS, and so names no algorithm of one.
+    pub fn jwk(&self) -> Value {
+        match self.coordinates() {
+            (x, None) => json!({
+                "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.id(), "x": x,
+            }),
+            (x, Some(y)) => json!({
+                "kty": "EC", "crv": "secp256k1", "use": "sig", "kid": self.id(), "x": x, "y": y,
+                "address": self.address().map(|address| address.to_checksum(None)),
+            }),
+        }
+    }
+
+    /// The key of a JWK; `None` for kinds that sign nothing of ours.
+    pub fn from_jwk(jwk: &Value) -> Option<Self> {
+        let part = |name: &str| -> Option<[u8; 32]> {
+            let bytes = URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()?;
+            bytes.try_into().ok()
+        };
+        match jwk.get("crv")?.as_str()? {
+            "Ed25519" => Some(Self::Ed25519(part("x")?)),
+            "secp256k1" => Some(Self::Secp256k1(joined(part("x")?, part("y")?))),
+            _ => None,
+        }
+    }
+
+    /// The address whose signatures it makes; only a key of x402 has one.
+    pub fn address(&self) -> Option<Address> {
+        match self {
+            Self::Ed25519(_) => None,
+            Self::Secp256k1(point) => Some(Address::from_raw_public_key(point)),
+        }
+    }
+
+    /// The spelling of its kind in the database.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Ed25519(_) => "ed25519",
+            Self::Secp256k1(_) => "secp256k1",
+        }
+    }
+
+    /// Its bytes in hex, for the database.
+    pub fn to_hex(&self) -> String {
+        match self {
+            Self::Ed25519(bytes) => hex::encode(bytes),
+            Self::Secp256k1(bytes) => hex::encode(bytes),
+        }
+    }
+
+    /// The key of this kind with these bytes.
+    pub fn parse(kind: &str, digits: &str) -> Option<Self> {
+        let bytes = hex::decode(digits).ok()?;
+        match kind {
+            "ed25519" => Some(Self::Ed25519(bytes.try_into().ok()?)),
+            "secp256k1" => Some(Self::Secp256k1(bytes.try_into().ok()?)),
+            _ => None,
+        }
+    }
+
+    fn coordinates(&self) -> (String, Option<String>) {
+        match self {
+            Self::Ed25519(bytes) => (URL_SAFE_NO_PAD.encode(bytes), None),
+            Self::Secp256k1(point) => {
+                let (x, y) = point.split_at(32);
+                (URL_SAFE_NO_PAD.encode(x), Some(URL_SAFE_NO_PAD.encode(y)))
+            }
+        }
+    }
+}
+
+fn joined(x: [u8; 32], y: [u8; 32]) -> [u8; 64] {
+    let mut point = [0; 64];
+    let (left, right) = point.split_at_mut(32);
+    left.copy_from_slice(&x);
+    right.copy_from_slice(&y);
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{address, hex};
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_name_that_the_standard_gives_it() {
+        // RFC 8037, appendix A.3.
+        let known = json!({
+            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        });
+        let key = PublicKey::from_jwk(&known).unwrap();
+        assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(
+            key.to_hex(),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
+    }
+
+    #[test]
+    fn every_spelling_of_a_key_gives_it_back() {
+        let keys = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
+        for key in keys.public() {
+            assert_eq!(PublicKey::from_jwk(&key.jwk()), Some(*key));
+            assert_eq!(PublicKey::parse(key.kind(), &key.to_hex()), Some(*key));
+            assert_eq!(key.jwk()["kid"], json!(key.id()));
+        }
+        assert_eq!(PublicKey::parse("ed25519", "00"), None);
+        assert_eq!(PublicKey::from_jwk(&json!({"crv": "P-256"})), None);
+    }
+
+    #[test]
+    fn a_key_says_the_address_of_its_signatures() {
+        // The test key of the protocol's reference: 0x11, 32 times.
+        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x11)).unwrap();
+        let key = PublicKey::Secp256k1(signer.public_key().0);
+        let address = address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A");
+        assert_eq!(key.address(), Some(address));
+        assert_eq!(key.jwk()["address"], json!(address.to_checksum(None)));
+        let point = hex!(
+            "4f355bdcb7cc0af728ef3cceb9615d90684bb5b2ca5f859ab0f0b704075871aa"
+            "385b6b1b8ead809ca67454d9683fcf2ba03456d6fe2c4abe2b07f0fbdbb2f1c1"
+        );
+        assert_eq!(key, PublicKey::Secp256k1(point));
+    }
+
+    #[test]
+    fn each_secret_has_keys_of_its_own_and_prints_none() {
+        let one = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
+        let same = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
+        let other = SigningKeys::derive(&SecretKey::from_bytes([8; 32])).unwrap();
+        assert_eq!(one.public(), same.public());
+        assert_ne!(one.public()[0], other.public()[0]);
+        assert_ne!(one.public()[1], other.public()[1]);
+        let ids = one.public().map(|key| key.id());
+        assert_eq!(format!("{one:?}"), format!("{ids:?}"));
+    }
+}
