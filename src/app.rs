@@ -25,9 +25,11 @@ use crate::payments::rails::{Rail, Rails};
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
 use crate::random::Randomness;
+use crate::receipts::Receipts;
 use crate::retention::Retention;
 use crate::sandbox::{Listening, Location, Sandbox};
 use crate::secrets::SecretKey;
+use crate::signing::SigningKeys;
 use crate::store::Store;
 
 /// For how long a facilitator may take to say what it supports.
@@ -79,6 +81,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// What makes images and rows disappear.
     pub retention: Arc<Retention>,
+    /// What was paid, signed.
+    pub receipts: Arc<Receipts>,
     /// What is sold; `None` while payments are off.
     pub till: Option<Till>,
     _lock: Option<File>,
@@ -111,13 +115,10 @@ impl App {
         db.migrate().await?;
         know_networks(&db).await?;
         if lock.is_some() {
-            // Nobody else uses this file, so whoever held a lease or a reservation is gone.
-            rows::end_all_leases(&db).await?;
-            crate::db::images::end_reservations(&db).await?;
-            crate::db::jobs::return_all_jobs(&db).await?;
+            end_what_was_held(&db).await?;
         }
-        let key = load_key(&config.secrets_key, &randomness)?;
-        check_stamp(&db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
+        let key = open_key(&db, &config, &randomness).await?;
+        let receipts = open_receipts(&db, &key, &config, &clock).await?;
         let store = open_store(&config.images.store)?;
         let retention = Retention::new(
             db.clone(),
@@ -166,6 +167,7 @@ impl App {
             images,
             limits,
             retention: Arc::new(retention),
+            receipts: Arc::new(receipts),
             till,
             _lock: lock,
             _sandbox: sandbox,
@@ -190,6 +192,31 @@ impl App {
             }
         });
     }
+}
+
+/// Nobody else uses this database, so whoever held a lease or a reservation is gone.
+async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
+    rows::end_all_leases(db).await?;
+    crate::db::images::end_reservations(db).await?;
+    crate::db::jobs::return_all_jobs(db).await?;
+    Ok(())
+}
+
+/// The master key, which must be the one that this database was made with.
+async fn open_key(db: &Db, config: &Config, randomness: &Randomness) -> anyhow::Result<SecretKey> {
+    let key = load_key(&config.secrets_key, randomness)?;
+    check_stamp(db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
+    Ok(key)
+}
+
+async fn open_receipts(
+    db: &Db,
+    key: &SecretKey,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Receipts> {
+    let keys = Arc::new(SigningKeys::derive(key)?);
+    Ok(Receipts::open(db.clone(), keys, &config.http.base_url, clock.now()).await?)
 }
 
 /// Where money is checked, moved and read.

@@ -29,6 +29,7 @@ pub mod money;
 pub mod networks;
 pub mod payments;
 pub mod random;
+pub mod receipts;
 pub mod retention;
 pub mod sandbox;
 pub mod secrets;

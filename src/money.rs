@@ -8,7 +8,8 @@ use std::fmt;
 use alloy_primitives::U256;
 
 /// Decimals of the asset: one USD is a million atomic units.
-const DECIMALS: usize = 6;
+/// How many decimals the asset has.
+pub const DECIMALS: usize = 6;
 const UNITS_PER_USD: u128 = 1_000_000;
 
 /// An exact amount in atomic units.

@@ -54,10 +54,7 @@ async fn delete(
     pairs: Vec<(ImageId, Option<String>)>,
 ) -> Result<HttpResponse, ApiError> {
     // Whether there is such an image isn't asked before: a token is right or wrong for any id.
-    let is_right = |(id, token): &(ImageId, Option<String>)| {
-        let token = token.as_deref().unwrap_or_default();
-        equal_in_constant_time(&site.images.delete_token(id), token)
-    };
+    let is_right = |(id, token): &&(ImageId, Option<String>)| is_owners(site, id, token.as_deref());
     if let Some((id, _)) = pairs.iter().find(|pair| !is_right(pair)) {
         return Err(ApiError::BadDeleteToken { id: id.clone() });
     }
@@ -65,6 +62,11 @@ async fn delete(
     site.retention.delete(ids.clone()).await?;
     let names: Vec<&str> = ids.iter().map(ImageId::as_str).collect();
     Ok(HttpResponse::Ok().json(json!({"deleted": names})))
+}
+
+/// Whether this is the delete token of `id`, of which there need not be an image.
+pub(super) fn is_owners(site: &Site, id: &ImageId, token: Option<&str>) -> bool {
+    equal_in_constant_time(&site.images.delete_token(id), token.unwrap_or_default())
 }
 
 /// The list in its two forms: `{"images": [{"id": …, "deleteToken": …}]}`, as uploads answer, or

@@ -19,6 +19,7 @@ use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
 use crate::payments::PayError;
+use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{
@@ -66,6 +67,8 @@ pub(super) enum ApiError {
     },
     /// Images could not be deleted.
     Delete(DeleteError),
+    /// There is no receipt to give.
+    Receipt(NoReceipt),
     /// Nothing was paid yet.
     PaymentRequired(Box<Demand>),
     /// A payment was presented, and got no goods.
@@ -198,6 +201,7 @@ impl ApiError {
                 Action::FixRequest,
             ),
             Self::Delete(error) => delete_parts(error),
+            Self::Receipt(error) => receipt_parts(error),
             Self::PaymentRequired(_) => parts(
                 StatusCode::PAYMENT_REQUIRED,
                 "payment_required",
@@ -252,6 +256,7 @@ impl ApiError {
                 "The delete token of image {id} is missing or wrong; nothing was deleted. Send the deleteToken that its upload returned, in X-Delete-Token or beside its id."
             ),
             Self::Delete(error) => error.to_string(),
+            Self::Receipt(error) => error.to_string(),
             Self::PaymentRequired(demand) => demand.message.clone(),
             Self::Pay { error, .. } => error.to_string(),
         }
@@ -277,6 +282,7 @@ impl ApiError {
                 ..
             } => Some(cause),
             Self::Delete(DeleteError::Database(cause)) => Some(cause),
+            Self::Receipt(NoReceipt::Database(cause)) => Some(cause),
             Self::Delete(DeleteError::Store(cause)) => Some(cause),
             _ => None,
         };
@@ -460,6 +466,17 @@ fn delete_parts(error: &DeleteError) -> Parts {
     )
 }
 
+fn receipt_parts(error: &NoReceipt) -> Parts {
+    let unready = StatusCode::SERVICE_UNAVAILABLE;
+    match error {
+        NoReceipt::Unknown | NoReceipt::Free | NoReceipt::Unpaid => {
+            parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest)
+        }
+        NoReceipt::Frozen => parts(unready, "settlement_pending", None, Action::Retry(60)),
+        NoReceipt::Database(_) => parts(unready, "busy", NO, Action::Retry(5)),
+    }
+}
+
 fn refusal_parts(refusal: &Refusal) -> Parts {
     let bad = StatusCode::BAD_REQUEST;
     match refusal {
@@ -570,6 +587,12 @@ impl From<UploadError> for ApiError {
 impl From<DeleteError> for ApiError {
     fn from(error: DeleteError) -> Self {
         Self::Delete(error)
+    }
+}
+
+impl From<NoReceipt> for ApiError {
+    fn from(error: NoReceipt) -> Self {
+        Self::Receipt(error)
     }
 }
 

@@ -14,6 +14,7 @@ use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App as Router, HttpResponse, HttpServer, web};
 
 use crate::app::App;
+use crate::receipts::KEYS_PATH;
 use crate::x402::header as x402;
 
 mod base64_body;
@@ -29,6 +30,7 @@ mod images;
 mod limits;
 mod pace;
 mod paid;
+mod receipts;
 mod serve;
 mod tiers;
 mod watch;
@@ -172,9 +174,14 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                     resource("/images/{id}", &READING_OR_DELETING, delete::read_or_delete)
                         .wrap(from_fn(limits::misses)),
                 )
+                .service(
+                    resource("/receipts/{id}", &READING, receipts::of_image)
+                        .wrap(from_fn(limits::misses)),
+                )
                 .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),
         )
+        .service(resource(KEYS_PATH, &READING, receipts::keys).wrap(cors()))
         // The last one: on a host of its own, the image origin is every path that is left.
         .service(
             web::scope(&image_path)

@@ -4,10 +4,8 @@ use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
 use super::Site;
+use crate::money::DECIMALS;
 use crate::tiers::{Keep, Tier};
-
-/// Decimals of USDC.
-const DECIMALS: u8 = 6;
 
 /// Every tier, with what it costs and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {

@@ -3,5 +3,6 @@
 pub mod format;
 pub mod image;
 pub mod payment;
+pub mod receipt;
 pub mod sidecar;
 pub mod token;

@@ -1,0 +1,191 @@
+//! Receipts: what was paid for an image, signed, for whoever holds its delete token; and the keys by which
+//! anybody can check them.
+//!
+//! A receipt is made of the ledger's rows whenever it is asked for, and is the same each time: nothing of
+//! it is stored. It is there for as long as those rows are (`retention.records`).
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::db::keys::KnownKey;
+use crate::db::{Db, DbError, images, keys, payments};
+use crate::ids::ImageId;
+use crate::model::image::Image;
+use crate::model::payment::{Payment, PaymentState};
+use crate::model::receipt::{RECEIPT_TYPE, Receipt, ReceiptKind};
+use crate::money::DECIMALS;
+use crate::signing::SigningKeys;
+
+/// Where the keys are published.
+pub const KEYS_PATH: &str = "/.well-known/jwks.json";
+
+/// A receipt, and itself signed.
+#[derive(Debug, Clone)]
+pub struct SignedReceipt {
+    /// What it says.
+    pub receipt: Receipt,
+    /// The same, signed.
+    pub jws: String,
+}
+
+/// Why there is no receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReceipt {
+    /// No image of this id was ever public here, or its records are erased.
+    #[error("There is no record of this image, or not any more.")]
+    Unknown,
+    /// Nobody paid for it.
+    #[error("This image was uploaded for free: nothing was paid, so there is no receipt.")]
+    Free,
+    /// The chain no longer shows the payment, and decides again.
+    #[error(
+        "The chain is deciding again about the payment of this image. Repeat this request later; do not pay again."
+    )]
+    Frozen,
+    /// The payment doesn't stand.
+    #[error("The payment of this image moved no money in the end, so there is no receipt.")]
+    Unpaid,
+    /// The database failed.
+    #[error("The receipt can't be made just now. Send the same request again.")]
+    Database(#[from] DbError),
+}
+
+/// The receipts of a deployment.
+#[derive(Debug)]
+pub struct Receipts {
+    db: Db,
+    keys: Arc<SigningKeys>,
+    issuer: String,
+}
+
+/// A payment, and what it bought for an image.
+struct Purchase {
+    kind: ReceiptKind,
+    payment: Payment,
+    expires_at: Option<Timestamp>,
+}
+
+impl Receipts {
+    /// Receipts in the name of `issuer`, by these keys, which are written down as those of today.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn open(
+        db: Db,
+        keys: Arc<SigningKeys>,
+        issuer: &str,
+        now: Timestamp,
+    ) -> Result<Self, DbError> {
+        keys::use_keys(&db, keys.public(), now).await?;
+        Ok(Self {
+            db,
+            keys,
+            issuer: issuer.to_owned(),
+        })
+    }
+
+    /// What was paid for an image, one receipt for each payment that stands, the oldest first. Who asks
+    /// has shown that the image is theirs.
+    ///
+    /// # Errors
+    /// [`NoReceipt`].
+    pub async fn of_image(&self, id: &ImageId) -> Result<Vec<SignedReceipt>, NoReceipt> {
+        let image = images::find(&self.db, id)
+            .await?
+            .ok_or(NoReceipt::Unknown)?;
+        let created_at = image.published_at.ok_or(NoReceipt::Unknown)?;
+        let purchases = self.purchases(&image, created_at).await?;
+        let refusal = match purchases.first().map(|first| first.payment.state) {
+            None => NoReceipt::Free,
+            Some(PaymentState::Frozen) => NoReceipt::Frozen,
+            Some(_) => NoReceipt::Unpaid,
+        };
+        let receipts: Vec<SignedReceipt> = purchases
+            .into_iter()
+            .filter_map(|purchase| self.receipt(&image, created_at, purchase))
+            .map(|receipt| self.sign(receipt))
+            .collect();
+        if receipts.is_empty() {
+            return Err(refusal);
+        }
+        Ok(receipts)
+    }
+
+    /// What signs.
+    pub const fn keys(&self) -> &Arc<SigningKeys> {
+        &self.keys
+    }
+
+    /// The keys that sign today, and those that did.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn known_keys(&self) -> Result<Vec<KnownKey>, DbError> {
+        keys::list(&self.db).await
+    }
+
+    /// Where they are published.
+    pub fn keys_url(&self) -> String {
+        format!("{}{KEYS_PATH}", self.issuer)
+    }
+
+    /// Everything that was bought for an image. Another kind of purchase is another entry here.
+    async fn purchases(
+        &self,
+        image: &Image,
+        created_at: Timestamp,
+    ) -> Result<Vec<Purchase>, DbError> {
+        let mut purchases = Vec::new();
+        if let Some(id) = &image.payment_id
+            && let Some(payment) = payments::find(&self.db, id).await?
+        {
+            // As the payment bought it, wherever the image's own expiry has moved since.
+            let expires_at = payment.terms.keep.end(created_at);
+            purchases.push(Purchase {
+                kind: ReceiptKind::Upload,
+                payment,
+                expires_at,
+            });
+        }
+        Ok(purchases)
+    }
+
+    /// `None` for a payment that isn't settled: no receipt says what the chain doesn't.
+    fn receipt(&self, image: &Image, created_at: Timestamp, purchase: Purchase) -> Option<Receipt> {
+        let Purchase {
+            kind,
+            payment,
+            expires_at,
+        } = purchase;
+        if payment.state != PaymentState::Settled {
+            return None;
+        }
+        let offer = &payment.terms.offer;
+        Some(Receipt {
+            iss: self.issuer.clone(),
+            kind,
+            image_id: image.id.clone(),
+            sha256: image.sha256.clone(),
+            amount: offer.amount,
+            decimals: DECIMALS,
+            uploads: payment.product.uses,
+            asset: offer.network.usdc.to_checksum(None),
+            network: offer.network.caip2.to_owned(),
+            payer: payment.authorization.from.to_checksum(None),
+            pay_to: offer.pay_to.to_checksum(None),
+            transaction: payment.transaction?.to_string(),
+            settled_at: payment.settled_at?,
+            created_at,
+            expires_at,
+            tier: payment.product.tier,
+        })
+    }
+
+    fn sign(&self, receipt: Receipt) -> SignedReceipt {
+        let claims = serde_json::to_vec(&receipt).unwrap_or_default();
+        SignedReceipt {
+            jws: self.keys.sign_claims(RECEIPT_TYPE, &claims),
+            receipt,
+        }
+    }
+}
