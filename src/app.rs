@@ -21,6 +21,7 @@ use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
 use crate::limits::Limits;
 use crate::networks::{self, Definition};
+use crate::payments::offers::SignedOffers;
 use crate::payments::rails::{Rail, Rails};
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
@@ -151,6 +152,7 @@ impl App {
                 let ports = Bench {
                     db: &db,
                     key,
+                    keys: receipts.keys(),
                     clock: &clock,
                     randomness: &randomness,
                     images: &images,
@@ -231,6 +233,7 @@ struct Endpoints {
 struct Bench<'a> {
     db: &'a Db,
     key: SecretKey,
+    keys: &'a Arc<SigningKeys>,
     clock: &'a Arc<dyn Clock>,
     randomness: &'a Randomness,
     images: &'a Arc<Images>,
@@ -271,11 +274,13 @@ async fn open_till(
         config.http.base_url.clone(),
         mode == "sandbox",
         bench.randomness.clone(),
+        SignedOffers::new(Arc::clone(bench.keys), Arc::clone(bench.clock)),
     ));
     shop.record_offers(db, bench.clock.now()).await?;
     let ports = Ports {
         db: db.clone(),
         key: bench.key,
+        keys: Arc::clone(bench.keys),
         clock: Arc::clone(bench.clock),
         rails: ends.rails.clone(),
         images: Arc::clone(bench.images),

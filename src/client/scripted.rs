@@ -82,6 +82,7 @@ pub(crate) fn asks(units: u128, play_money: bool) -> Step {
             description: "one image".to_owned(),
             mime_type: "application/json".to_owned(),
         },
+        signed: Vec::new(),
         offers: vec![Offer {
             network: networks::find("base-sepolia").unwrap(),
             amount: AtomicAmount::from_units(units),

@@ -107,15 +107,17 @@ pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> 
     if is_same { &row.product } else { asked }
 }
 
-/// Whether a payment was first presented at this route, by what the facilitator was told. The host may have
-/// another name today.
-fn is_bought_at(row: &Payment, resource_url: &str) -> bool {
-    let Ok(request) = serde_json::from_str::<Value>(&row.request) else {
-        return false;
-    };
+/// Whether a payment was first presented at this route. The host may have another name today.
+fn is_bought_at(row: &Payment, url: &str) -> bool {
+    let path = |url: &str| Url::parse(url).ok().map(|url| url.path().to_owned());
+    let bought = resource_url(row).as_deref().and_then(path);
+    bought.is_some() && bought == path(url)
+}
+
+/// The route where a payment was first presented, by what the facilitator was told.
+pub(super) fn resource_url(row: &Payment) -> Option<String> {
+    let request: Value = serde_json::from_str(&row.request).ok()?;
     let of_v2 = request.pointer("/paymentPayload/resource/url");
     let url = of_v2.or_else(|| request.pointer("/paymentRequirements/resource"));
-    let path = |url: &str| Url::parse(url).ok().map(|url| url.path().to_owned());
-    let bought = url.and_then(Value::as_str).and_then(path);
-    bought.is_some() && bought == path(resource_url)
+    url?.as_str().map(str::to_owned)
 }

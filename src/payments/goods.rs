@@ -1,6 +1,6 @@
 //! What a settled payment gets, whenever its payer asks.
 
-use super::{Goods, PayError, Payments, Sold, receipt};
+use super::{Goods, PayError, Payments, Sold};
 use crate::db::{grants, payments as rows};
 use crate::kill::kill_point;
 use crate::model::payment::{Grant, Payment, ProductKind};
@@ -11,7 +11,7 @@ impl Payments {
     /// The same token while it has uploads left, then the image; of several, the token with none left. Goods that were lost are owed as a
     /// fresh token of the payment's terms.
     pub(super) async fn deliver(&self, row: &Payment, version: Version) -> Result<Sold, PayError> {
-        let receipt = receipt(row, version);
+        let receipt = self.receipt(row, version);
         loop {
             // Grant and settlement are one transaction, so a settled payment has one.
             let grant = grants::find(&self.db, &row.id)

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use alloy_primitives::B256;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -23,6 +22,7 @@ use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, tr
 use crate::model::token::UploadToken;
 use crate::networks;
 use crate::secrets::SecretKey;
+use crate::signing::SigningKeys;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
@@ -31,8 +31,10 @@ mod drive;
 mod examine;
 mod goods;
 pub mod ledger;
+pub mod offers;
 mod proofs;
 pub mod rails;
+mod receipts;
 mod reconcile;
 pub mod shop;
 mod standing;
@@ -192,6 +194,7 @@ pub struct Settings {
 pub struct Payments {
     db: Db,
     key: SecretKey,
+    keys: Arc<SigningKeys>,
     clock: Arc<dyn Clock>,
     rails: Rails,
     images: Arc<Images>,
@@ -210,6 +213,8 @@ pub struct Ports {
     pub db: Db,
     /// The master key.
     pub key: SecretKey,
+    /// What signs receipts.
+    pub keys: Arc<SigningKeys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who checks, settles, and decides what is unknown, on each network.
@@ -226,6 +231,7 @@ impl Payments {
         Self {
             db: ports.db,
             key: ports.key,
+            keys: ports.keys,
             clock: ports.clock,
             rails: ports.rails,
             images: ports.images,
@@ -499,20 +505,4 @@ fn reason_of(row: &Payment) -> String {
     row.reason
         .clone()
         .unwrap_or_else(|| "unspecified".to_owned())
-}
-
-/// The receipt of a settled payment, in the words of `version`.
-fn receipt(row: &Payment, version: Version) -> SettlementResponse {
-    let network = row.network();
-    SettlementResponse {
-        success: true,
-        error_reason: None,
-        transaction: row
-            .transaction
-            .as_ref()
-            .map(B256::to_string)
-            .unwrap_or_default(),
-        network: version.spell(network).to_owned(),
-        payer: Some(row.authorization.from.to_checksum(None)),
-    }
 }

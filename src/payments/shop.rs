@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use serde_json::{Value, json};
 
+use super::offers::SignedOffers;
 use crate::clock::Timestamp;
 use crate::db::{Db, DbError, offers};
 use crate::model::payment::{Product, ProductKind, Terms};
@@ -30,6 +31,7 @@ pub struct Shop {
     base_url: String,
     play_money: bool,
     randomness: Randomness,
+    signed: SignedOffers,
 }
 
 impl Shop {
@@ -41,6 +43,7 @@ impl Shop {
         base_url: String,
         play_money: bool,
         randomness: Randomness,
+        signed: SignedOffers,
     ) -> Self {
         Self {
             tiers,
@@ -49,6 +52,7 @@ impl Shop {
             base_url,
             play_money,
             randomness,
+            signed,
         }
     }
 
@@ -132,16 +136,16 @@ impl Shop {
     /// protocol only.
     pub fn challenge(&self, product: &Product, tier: &Tier, path: &str, reason: &str) -> Challenge {
         let sale = sale(product.kind);
+        let resource = self.resource(product, tier, path);
+        let terms = self.terms(product).into_iter();
+        let offers: Vec<Offer> = terms.map(|terms| terms.offer).collect();
         challenge(
             &ChallengeTerms {
                 sale,
                 tier: &product.tier,
-                resource: self.resource(product, tier, path),
-                offers: self
-                    .terms(product)
-                    .into_iter()
-                    .map(|terms| terms.offer)
-                    .collect(),
+                signed: self.signed.of(&resource.url, &offers),
+                resource,
+                offers,
                 reason,
                 play_money: self.play_money,
             },

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::header;
+use super::offer_receipt::{OFFER_RECEIPT, offers_block};
 use super::wire::{Offer, Resource};
 use crate::random::Randomness;
 
@@ -27,6 +28,8 @@ pub struct ChallengeTerms<'a> {
     pub resource: Resource,
     /// The offers, best first.
     pub offers: Vec<Offer>,
+    /// The same, signed.
+    pub signed: Vec<Value>,
     /// A code or sentence for clients that only read the protocol.
     pub reason: &'a str,
     /// Whether the money is play money: our client makes a wallet of its own only then.
@@ -42,9 +45,14 @@ pub struct Challenge {
     pub accepts_v1: Vec<Value>,
 }
 
+/// The longest header, with an offer on one network and with several: clients send most of it back, and
+/// proxies refuse long ones. Signed offers that don't fit stay out; everything else is needed.
+const MAX_BYTES: usize = 3 * 1024 - 1;
+const MAX_BYTES_OF_SEVERAL: usize = 4 * 1024;
+
 /// Writes a challenge with a fresh ticket. Costs no I/O.
 pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challenge {
-    let document = json!({
+    let mut document = json!({
         "x402Version": 2,
         "error": terms.reason,
         "resource": terms.resource,
@@ -65,7 +73,7 @@ pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challen
         offer
     };
     Challenge {
-        header: header::encode(&document),
+        header: with_signed_offers(&mut document, &terms.signed),
         accepts_v1: terms
             .offers
             .iter()
@@ -75,14 +83,37 @@ pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challen
     }
 }
 
+/// The header, with as many of the signed offers as it has room for: best first, like the offers.
+fn with_signed_offers(document: &mut Value, signed: &[Value]) -> String {
+    let most = match signed.len() {
+        0 | 1 => MAX_BYTES,
+        _ => MAX_BYTES_OF_SEVERAL,
+    };
+    for count in (0..=signed.len()).rev() {
+        if let Some(extensions) = document
+            .get_mut("extensions")
+            .and_then(Value::as_object_mut)
+        {
+            match signed.get(..count) {
+                None | Some([]) => extensions.remove(OFFER_RECEIPT),
+                Some(fitting) => extensions.insert(OFFER_RECEIPT.to_owned(), offers_block(fitting)),
+            };
+        }
+        let header = header::encode(document);
+        if header.len() <= most || count == 0 {
+            return header;
+        }
+    }
+    header::encode(document)
+}
+
 /// The ticket proves later that a payment's header was not copied from the chain: it is echoed to
 /// us and never published.
 fn pixtoll(play_money: bool, randomness: &Randomness) -> Value {
     json!({
         "info": {"ticket": hex::encode(randomness.bytes::<16>()), "playMoney": play_money},
         "schema": {"type": "object", "required": ["ticket"], "properties": {
-            "ticket": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-            "playMoney": {"type": "boolean"},
+            "ticket": {"type": "string"},
         }},
     })
 }
@@ -127,9 +158,7 @@ pub fn bazaar(sale: Sale, tier: &str) -> Value {
                         "body": {"type": "object", "properties": properties, "required": required},
                     },
                 },
-                "output": {"type": "object", "required": ["type"], "properties": {
-                    "type": {"type": "string"}, "example": {"type": "object"},
-                }},
+                "output": {"type": "object", "required": ["type"]},
             },
         },
     })
@@ -159,9 +188,79 @@ fn output_example(sale: Sale, tier: &str) -> Value {
             "tier": tier, "uploads": 1, "uploadUrl": "https://example.com/api/upload",
         }),
         Sale::Upload => json!({
-            "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T",
-            "contentType": "image/png", "sizeBytes": 24891, "tier": tier,
+            "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T", "tier": tier,
             "expiresAt": "2027-11-28T10:00:00.000Z",
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{Address, Bytes};
+
+    use super::*;
+    use crate::money::AtomicAmount;
+    use crate::networks::BASE;
+    use crate::x402::offer_receipt::{OfferPayload, signed_offer};
+
+    /// A challenge of a host with so long a name, with offers on so many networks: the length of its header,
+    /// how many offers it has, and how many of them signed.
+    fn challenge_of(host: usize, networks: usize, sale: Sale) -> (usize, usize, usize) {
+        let url = format!(
+            "https://{}.example.com/api/upload/token/permanent",
+            "x".repeat(host)
+        );
+        let offer = Offer {
+            network: &BASE,
+            amount: AtomicAmount::from_units(1_000_000),
+            pay_to: Address::repeat_byte(0x22),
+            max_timeout_seconds: 300,
+        };
+        let payload = OfferPayload::new(&offer, &url, 1_800_000_300);
+        let signature = Bytes::from(vec![0xab; 65]);
+        let terms = ChallengeTerms {
+            sale,
+            tier: "permanent",
+            resource: Resource {
+                url,
+                description: "Upload token: one image up to 5 MiB, kept for ever".to_owned(),
+                mime_type: "application/json".to_owned(),
+            },
+            signed: (0..networks)
+                .map(|index| signed_offer(&payload, &signature, index))
+                .collect(),
+            offers: vec![offer; networks],
+            reason: "Payment required",
+            play_money: false,
+        };
+        let header = challenge(&terms, &Randomness::seeded(1)).header;
+        let document: Value = header::decode(header.as_bytes()).unwrap();
+        let count = |pointer: &str| {
+            let list = document.pointer(pointer).and_then(Value::as_array);
+            list.map_or(0, Vec::len)
+        };
+        let signed = count("/extensions/offer-receipt/info/offers");
+        (header.len(), count("/accepts"), signed)
+    }
+
+    #[test]
+    fn signed_offers_stand_in_a_challenge_as_far_as_there_is_room() {
+        for sale in [Sale::Token, Sale::Upload] {
+            for (host, networks, signed) in [
+                (4, 1, 1),
+                (30, 1, 1),
+                (200, 1, 0),
+                (30, 2, 2),
+                (30, 3, 1),
+                (30, 6, 0),
+            ] {
+                let (bytes, accepts, seen) = challenge_of(host, networks, sale);
+                let case = format!("{sale:?} {host} {networks}: {bytes} bytes, {seen} signed");
+                println!("{case}");
+                assert_eq!((accepts, seen), (networks, signed), "{case}");
+                assert!(networks > 1 || signed == 0 || bytes < 3 * 1024, "{case}");
+                assert!(signed == 0 || bytes <= 4 * 1024, "{case}");
+            }
+        }
     }
 }

@@ -6,4 +6,5 @@
 pub mod challenge;
 pub mod evm;
 pub mod header;
+pub mod offer_receipt;
 pub mod wire;

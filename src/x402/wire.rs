@@ -166,6 +166,9 @@ pub struct SettlementResponse {
         skip_serializing_if = "Option::is_none"
     )]
     pub payer: Option<String>,
+    /// What we add for our clients; what a facilitator adds is not passed on.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Value>,
 }
 
 /// A text field of a facilitator: `null`, `""` and any other type are the same as absent.
@@ -193,6 +196,18 @@ mod tests {
             assert_eq!(answer.error_reason.as_deref(), Some("insufficient_funds"));
             assert_eq!((answer.transaction.as_str(), answer.payer), ("", None));
         }
+    }
+
+    #[test]
+    fn what_a_facilitator_adds_is_not_passed_on() {
+        let text = r#"{"success":true,"transaction":"0x1","network":"base","extensions":{"a":1}}"#;
+        let answer: SettlementResponse = serde_json::from_str(text).unwrap();
+        assert_eq!(answer.extensions, None);
+        assert!(
+            !serde_json::to_string(&answer)
+                .unwrap()
+                .contains("extensions")
+        );
     }
 
     #[test]

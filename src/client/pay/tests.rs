@@ -16,6 +16,7 @@ fn document() -> Value {
             description: "one image".to_owned(),
             mime_type: "application/json".to_owned(),
         },
+        signed: Vec::new(),
         offers: vec![Offer {
             network: networks::find("base-sepolia").unwrap(),
             amount: AtomicAmount::from_units(10_000),

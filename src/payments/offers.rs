@@ -1,0 +1,157 @@
+//! Signed offers. A challenge costs nobody anything, so it must cost the server little: each offer is
+//! signed once for as long as it says the same, and what is kept of that is bounded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::shop::MAX_TIMEOUT_SECONDS;
+use crate::clock::Clock;
+use crate::signing::SigningKeys;
+use crate::x402::offer_receipt::{OfferPayload, signed_offer};
+use crate::x402::wire::Offer;
+
+/// Offers of one period end together, so that they can be signed once. What they promise is never longer
+/// than what the shop honours.
+const PERIOD_SECONDS: u64 = 60;
+/// How many are remembered: more than a price table of ten tiers has products, in under 2 MB.
+const MOST: usize = 1024;
+
+/// Offers in the service's own name, signed.
+#[derive(Debug)]
+pub struct SignedOffers {
+    keys: Arc<SigningKeys>,
+    clock: Arc<dyn Clock>,
+    made: Mutex<Made>,
+}
+
+/// The offers of one period, by resource and amount.
+#[derive(Debug, Default)]
+struct Made {
+    valid_until: u64,
+    offers: HashMap<String, Vec<Value>>,
+}
+
+impl SignedOffers {
+    /// Offers signed by these keys.
+    pub fn new(keys: Arc<SigningKeys>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            keys,
+            clock,
+            made: Mutex::default(),
+        }
+    }
+
+    /// These offers for a resource, signed, each with its place among them.
+    pub fn of(&self, resource_url: &str, offers: &[Offer]) -> Vec<Value> {
+        let Some(amount) = offers.first().map(|offer| offer.amount) else {
+            return Vec::new();
+        };
+        let now = u64::try_from(self.clock.now().seconds()).unwrap_or(0);
+        let valid_until = now - now % PERIOD_SECONDS + MAX_TIMEOUT_SECONDS;
+        let name = format!("{amount} {resource_url}");
+        if let Some(known) = self.find(&name, valid_until) {
+            return known;
+        }
+        // Outside the lock: two requests may sign the same, and write the same.
+        let signed: Vec<Value> = offers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, offer)| {
+                let payload = OfferPayload::new(offer, resource_url, valid_until);
+                let signature = self.keys.sign_digest(&payload.digest())?;
+                Some(signed_offer(&payload, &signature, index))
+            })
+            .collect();
+        self.keep(name, valid_until, &signed);
+        signed
+    }
+
+    fn find(&self, name: &str, valid_until: u64) -> Option<Vec<Value>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = made.offers.get(name)?;
+        (made.valid_until == valid_until).then(|| known.clone())
+    }
+
+    fn keep(&self, name: String, valid_until: u64, signed: &[Value]) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.valid_until != valid_until || made.offers.len() >= MOST {
+            made.offers.clear();
+            made.valid_until = valid_until;
+        }
+        made.offers.insert(name, signed.to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use alloy_primitives::Address;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::money::AtomicAmount;
+    use crate::networks::{BASE, BASE_SEPOLIA, Network};
+    use crate::secrets::SecretKey;
+    use crate::x402::evm::recover;
+
+    fn offers() -> (SignedOffers, ManualClock) {
+        let clock = ManualClock::at(Timestamp::from_seconds(1_800_000_059));
+        let keys = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
+        let signed = SignedOffers::new(Arc::new(keys), Arc::new(clock.clone()));
+        (signed, clock)
+    }
+
+    fn offer(network: &'static Network, units: u128) -> Offer {
+        Offer {
+            network,
+            amount: AtomicAmount::from_units(units),
+            pay_to: Address::repeat_byte(0x22),
+            max_timeout_seconds: MAX_TIMEOUT_SECONDS,
+        }
+    }
+
+    #[test]
+    fn an_offer_is_signed_by_the_published_key_and_says_its_place() {
+        let (signed, _) = offers();
+        let made = signed.of("https://x/1", &[offer(&BASE, 5), offer(&BASE_SEPOLIA, 5)]);
+        assert_eq!(made.len(), 2);
+        let address = signed.keys.public()[1].address();
+        for (index, entry) in made.iter().enumerate() {
+            assert_eq!(entry["acceptIndex"], index);
+            assert_eq!(entry["payload"]["validUntil"], 1_800_000_300_u64);
+            let payload: OfferPayload = serde_json::from_value(entry["payload"].clone()).unwrap();
+            let signature = entry["signature"].as_str().unwrap().parse().unwrap();
+            assert_eq!(recover(&payload.digest(), &signature), address);
+        }
+    }
+
+    #[test]
+    fn it_ends_before_the_shop_stops_to_honour_it_and_moves_on_by_the_minute() {
+        let (signed, clock) = offers();
+        let until = |made: Vec<Value>| made[0]["payload"]["validUntil"].as_u64().unwrap();
+        let first = until(signed.of("https://x/1", &[offer(&BASE, 5)]));
+        assert_eq!(first, 1_800_000_300);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(
+            until(signed.of("https://x/1", &[offer(&BASE, 5)])),
+            first + 60
+        );
+        assert_eq!(signed.made.lock().unwrap().offers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_told_apart_by_resource_and_amount() {
+        let (signed, _) = offers();
+        for number in 0..u128::try_from(MOST).unwrap() + 10 {
+            let made = signed.of("https://x/1", &[offer(&BASE, number)]);
+            assert_eq!(made[0]["payload"]["amount"], number.to_string());
+            assert!(signed.made.lock().unwrap().offers.len() <= MOST);
+        }
+        let other = signed.of("https://x/2", &[offer(&BASE, 5)]);
+        assert_eq!(other[0]["payload"]["resourceUrl"], "https://x/2");
+        assert!(signed.of("https://x/1", &[]).is_empty());
+    }
+}

@@ -1,0 +1,44 @@
+//! What a client hears of a settlement, and the receipt that the extension adds to it. Only goods come
+//! with it, and goods only with proof.
+
+use alloy_primitives::B256;
+
+use super::{Payments, bought};
+use crate::model::payment::Payment;
+use crate::receipts::KEYS_PATH;
+use crate::x402::offer_receipt::{OFFER_RECEIPT, ReceiptPayload, receipt_block};
+use crate::x402::wire::{SettlementResponse, Version};
+
+impl Payments {
+    /// The receipt of a settled payment, in the words of `version`: the same bytes each time.
+    pub(super) fn receipt(&self, row: &Payment, version: Version) -> SettlementResponse {
+        let network = row.network();
+        SettlementResponse {
+            success: true,
+            error_reason: None,
+            transaction: row
+                .transaction
+                .as_ref()
+                .map(B256::to_string)
+                .unwrap_or_default(),
+            network: version.spell(network).to_owned(),
+            payer: Some(row.authorization.from.to_checksum(None)),
+            extensions: self.signed_receipt(row),
+        }
+    }
+
+    /// It names the transaction, by which it can be checked against the chain: who gets it is the payer,
+    /// who has it beside. The resource is the one that the row was bought at, whatever asks now.
+    fn signed_receipt(&self, row: &Payment) -> Option<serde_json::Value> {
+        let payload = ReceiptPayload::new(
+            row.network().caip2,
+            &bought::resource_url(row)?,
+            &row.authorization.from.to_checksum(None),
+            u64::try_from(row.settled_at?.seconds()).ok()?,
+            &row.transaction?.to_string(),
+        );
+        let signature = self.keys.sign_digest(&payload.digest())?;
+        let block = receipt_block(&payload, &signature, &self.shop.url(KEYS_PATH));
+        Some(serde_json::json!({ OFFER_RECEIPT: block }))
+    }
+}
