@@ -50,6 +50,12 @@ impl Timestamp {
         )
     }
 
+    /// The instant that RFC 3339 writes so, to the millisecond.
+    pub fn parse(text: &str) -> Option<Self> {
+        let instant: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(instant.as_millisecond()))
+    }
+
     /// How long after `earlier` this instant lies; zero when it does not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

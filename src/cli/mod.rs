@@ -10,6 +10,7 @@ use crate::config::{Sources, process_env};
 pub mod config;
 pub mod ledger;
 pub mod reap;
+pub mod receipt;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
@@ -40,6 +41,8 @@ pub enum Command {
     Reap(reap::ReapArgs),
     /// Look at the store of images.
     Store(store::StoreArgs),
+    /// Check receipts, offline.
+    Receipt(receipt::ReceiptArgs),
     /// Look at the configuration.
     Config(ConfigArgs),
     /// Run a facilitator and a chain of play money in a process of their own.
@@ -116,6 +119,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
         Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
+        Command::Receipt(args) => receipt::run(&args, &mut std::io::stdout()),
         Command::Config(ConfigArgs {
             command: ConfigCommand::Check(args),
         }) => {

@@ -16,6 +16,8 @@ use crate::model::receipt::{RECEIPT_TYPE, Receipt, ReceiptKind};
 use crate::money::DECIMALS;
 use crate::signing::SigningKeys;
 
+pub mod verify;
+
 /// Where the keys are published.
 pub const KEYS_PATH: &str = "/.well-known/jwks.json";
 

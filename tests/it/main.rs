@@ -29,6 +29,7 @@ mod pay;
 #[cfg(feature = "test-postgres")]
 mod postgres;
 mod processes;
+mod receipts;
 mod retention;
 mod serve;
 mod slow;

@@ -1,0 +1,127 @@
+//! `pixtoll receipt`: receipts, checked without asking any server.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use crate::receipts::verify::{Finding, KeySet, check, read};
+use crate::secrets::sha256_hex;
+use crate::tiers::LARGEST_MAX_BYTES;
+
+/// The longest file of receipts or keys that is read.
+const MAX_TEXT_BYTES: u64 = 1024 * 1024;
+
+/// `pixtoll receipt …`. Needs no server and no configuration.
+#[derive(Debug, clap::Args)]
+pub struct ReceiptArgs {
+    /// What is done.
+    #[command(subcommand)]
+    pub command: ReceiptCommand,
+}
+
+/// `pixtoll receipt …`.
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Check receipts by the keys that their server published. Exit code 0 only when every one was signed by
+    /// one of them and says what stands beside it.
+    Verify(VerifyArgs),
+}
+
+/// `pixtoll receipt verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The answer of GET /api/receipts/{id}, a JWS of it, a receipt of x402, or a PAYMENT-RESPONSE header.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The server's /.well-known/jwks.json, saved earlier. Without it no signature is checked.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// The image as its link serves it: is this what the receipt is for?
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// When a file can't be read, or isn't what it should be.
+pub fn run(args: &ReceiptArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let ReceiptCommand::Verify(args) = &args.command;
+    verify(args, out)
+}
+
+fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let papers = read(&read_text(&args.file)?).with_context(|| name(&args.file))?;
+    let keys = match &args.keys {
+        Some(file) => Some(KeySet::parse(&read_text(file)?).with_context(|| name(file))?),
+        None => None,
+    };
+    let image = match &args.image {
+        Some(file) => Some(sha256_hex(&read_bounded(file, LARGEST_MAX_BYTES)?)),
+        None => None,
+    };
+    let mut all_good = true;
+    for paper in &papers {
+        let finding = check(paper, keys.as_ref(), image.as_deref());
+        all_good &= finding.problems.is_empty() && finding.signed_by.is_some();
+        print(&finding, out)?;
+    }
+    if keys.is_none() {
+        writeln!(
+            out,
+            "No signature was checked: anybody can write such a file. Give the server's /.well-known/jwks.json, \
+             saved from where you trust it, with --keys."
+        )?;
+    }
+    Ok(if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
+    let verdict = match (&finding.signed_by, finding.problems.as_slice()) {
+        (Some(_), []) => "GOOD",
+        (None, []) => "NOT CHECKED",
+        _ => "BAD",
+    };
+    writeln!(out, "{verdict}: {}", plain(&finding.says))?;
+    if let Some(id) = &finding.signed_by {
+        writeln!(out, "  signed by the key {id}")?;
+    }
+    for problem in &finding.problems {
+        writeln!(out, "  {}", plain(problem))?;
+    }
+    Ok(())
+}
+
+/// What a file says, fit for a terminal.
+fn plain(text: &str) -> String {
+    let visible = |letter: char| if letter.is_control() { '?' } else { letter };
+    text.chars().map(visible).collect()
+}
+
+fn read_text(file: &Path) -> anyhow::Result<String> {
+    let bytes = read_bounded(file, MAX_TEXT_BYTES)?;
+    String::from_utf8(bytes).with_context(|| format!("{} is no text", file.display()))
+}
+
+fn read_bounded(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|open| open.take(most + 1).read_to_end(&mut bytes))
+        .with_context(|| name(file))?;
+    if bytes.len() as u64 > most {
+        bail!("{} has more than {most} bytes", file.display());
+    }
+    Ok(bytes)
+}
+
+fn name(file: &Path) -> String {
+    file.display().to_string()
+}
