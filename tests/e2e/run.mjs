@@ -6,6 +6,7 @@ import last from "./cases/last.mjs";
 import networks from "./cases/networks.mjs";
 import lost from "./cases/lost.mjs";
 import race from "./cases/race.mjs";
+import receipts from "./cases/receipts.mjs";
 import reorg from "./cases/reorg.mjs";
 import token from "./cases/token.mjs";
 import wallet from "./cases/wallet.mjs";
@@ -17,7 +18,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
+  for (const cases of [token, plain, receipts, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);
