@@ -297,6 +297,14 @@ impl Tier {
         }
     }
 
+    /// What a renewal buys: `365 days more`.
+    pub fn describe_renewal(&self) -> String {
+        match self.keep {
+            Keep::Forever => "kept until the service ends".to_owned(),
+            Keep::For(time) => format!("{} more", time_in_words(time)),
+        }
+    }
+
     fn faults(&self) -> Vec<TierFault> {
         let mut faults = Vec::new();
         if !self.is_free() && matches!(self.name.as_str(), "token" | "free") {

@@ -46,11 +46,13 @@ const RULES: &[Rule] = &[
               WHERE (used < 0 OR used > uses) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a grant counts the images that it published",
-        sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published' \
-              AS detail FROM grants g LEFT JOIN images i ON i.payment_id = g.payment_id \
-              AND i.published_ms IS NOT NULL WHERE $1 = $1 GROUP BY g.payment_id, g.used \
-              HAVING g.used <> COUNT(i.id) ORDER BY 1 LIMIT 100",
+        says: "a grant counts the images that it published and the renewal that it made",
+        sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published, ' \
+              || COUNT(DISTINCT r.payment_id) || ' renewals' AS detail FROM grants g \
+              LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL \
+              LEFT JOIN renewals r ON r.payment_id = g.payment_id \
+              WHERE $1 = $1 GROUP BY g.payment_id, g.used \
+              HAVING g.used <> COUNT(i.id) + COUNT(DISTINCT r.payment_id) ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "every paid image names exactly one grant",
@@ -123,11 +125,33 @@ const RULES: &[Rule] = &[
               WHERE p.payer <> i.payer AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
+        // A renewal may be of another tier, which then is the image's.
         says: "a paid image fits what its grant allows",
         sql: "SELECT i.id AS row_key, 'tier ' || i.tier || ', ' || i.size_bytes || ' bytes on a grant of tier ' \
               || g.tier AS detail FROM images i JOIN grants g ON g.payment_id = i.payment_id \
-              WHERE i.published_ms IS NOT NULL AND (i.tier <> g.tier OR i.size_bytes > g.max_bytes) \
+              WHERE i.published_ms IS NOT NULL AND (i.size_bytes > g.max_bytes OR (i.tier <> g.tier \
+              AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id AND r.to_tier = i.tier))) \
               AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "every renewal names exactly one grant of one",
+        sql: "SELECT r.payment_id AS row_key, 'renewal of image ' || r.image_id || ' on ' \
+              || COALESCE('a grant of kind ' || g.kind, 'no grant') AS detail FROM renewals r \
+              LEFT JOIN grants g ON g.payment_id = r.payment_id \
+              WHERE (g.payment_id IS NULL OR g.kind <> 'renewal' OR g.tier <> r.to_tier) AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an image is held for the renewals that are open, and for no other",
+        sql: "SELECT i.id AS row_key, i.renewing || ' renewals hold it, ' || COUNT(p.id) || ' are open' AS detail \
+              FROM images i LEFT JOIN payments p ON p.target = i.id AND p.state IN ('settling', 'unknown') \
+              WHERE (i.renewing <> 0 OR p.id IS NOT NULL) AND $1 = $1 GROUP BY i.id, i.renewing \
+              HAVING i.renewing <> COUNT(p.id) ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a renewal names its image, and nothing else does",
+        sql: "SELECT id AS row_key, kind || ' of ' || COALESCE('image ' || target, 'no image') AS detail \
+              FROM payments WHERE (kind = 'renewal') <> (target IS NOT NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "the image that a payment names is its own",

@@ -23,7 +23,7 @@ pub struct Erasable {
 }
 
 /// Payments that can be erased: they bought nothing and ended before `before`, or every image that they
-/// bought was gone by then. A payment with uploads left, or owed, stays: it is somebody's money.
+/// bought or renewed was gone by then. A payment with uploads left, or owed, stays: it is somebody's money.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -33,7 +33,11 @@ pub async fn find_erasable(
     most: u32,
 ) -> Result<Vec<Erasable>, DbError> {
     let mut found: Vec<Erasable> = Vec::new();
-    for sql in [FIND_ERASABLE_UNPAID, FIND_ERASABLE_PAID] {
+    for sql in [
+        FIND_ERASABLE_UNPAID,
+        FIND_ERASABLE_RENEWALS,
+        FIND_ERASABLE_PAID,
+    ] {
         let rows: Vec<Erasable> = on_db!(db, |pool| sqlx::query_as(sql)
             .bind(before.millis())
             .bind(i64::from(most))
@@ -49,12 +53,19 @@ const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.
     AND p.changed_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.changed_ms LIMIT $2";
 
+// The image's row goes after those of its renewals, which are found by it.
+const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
+    FROM images d JOIN renewals r ON r.image_id = d.id JOIN payments p ON p.id = r.payment_id \
+    JOIN grants g ON g.payment_id = p.id WHERE d.state = 'deleted' AND d.deleted_ms <= $1 \
+    AND p.state = 'settled' AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses LIMIT $2";
+
 const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN payments p ON p.id = d.payment_id JOIN grants g ON g.payment_id = p.id \
     WHERE d.state = 'deleted' AND d.payment_id IS NOT NULL AND d.deleted_ms <= $1 \
     AND p.state = 'settled' AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
     AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
-    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) LIMIT $2";
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1 \
+    OR EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id))) LIMIT $2";
 
 /// Erases a payment with all that hangs on it. A hash of its identity stays, and one of its transfer.
 /// `false`: it moved.
@@ -89,6 +100,7 @@ pub async fn erase_payment(
             ERASE_PROOFS,
             ERASE_IDS,
             ERASE_GRANT,
+            ERASE_RENEWAL,
             ERASE_PAID_IMAGES,
             ERASE_PAYMENT,
         ] {
@@ -105,6 +117,7 @@ const REMEMBER: &str =
 const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
 const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
+const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
@@ -139,12 +152,14 @@ const FIND_ERASED_TRANSFER: &str =
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::FIND_ERASABLE_UNPAID", FIND_ERASABLE_UNPAID),
+    ("erasure::FIND_ERASABLE_RENEWALS", FIND_ERASABLE_RENEWALS),
     ("erasure::FIND_ERASABLE_PAID", FIND_ERASABLE_PAID),
     ("erasure::LOCK_PAYMENT", LOCK_PAYMENT),
     ("erasure::REMEMBER", REMEMBER),
     ("erasure::ERASE_PROOFS", ERASE_PROOFS),
     ("erasure::ERASE_IDS", ERASE_IDS),
     ("erasure::ERASE_GRANT", ERASE_GRANT),
+    ("erasure::ERASE_RENEWAL", ERASE_RENEWAL),
     ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
     ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),
     ("erasure::FIND_ERASED", FIND_ERASED),

@@ -22,6 +22,7 @@ pub mod jobs;
 pub mod keys;
 pub mod offers;
 pub mod payments;
+pub mod renewals;
 pub mod retention;
 mod rows;
 
@@ -246,6 +247,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         keys::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
+        renewals::STATEMENTS,
         retention::STATEMENTS,
     ];
     modules

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::renewals::{
+    HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET,
+    begins_to_hold, ends_to_hold,
+};
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
@@ -10,6 +14,7 @@ use crate::ids::ImageId;
 use crate::model::payment::{
     Grant, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
 };
+use crate::tiers::LONGEST_KEEP;
 
 /// What a move changes beside the state. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +122,7 @@ pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<boo
             .bind(payment.first_seen.millis())
             .bind(signed(payment.first_block))
             .bind(payment.next_look.map(Timestamp::millis))
+            .bind(payment.product.target.as_ref().map(ImageId::as_str))
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -127,9 +133,9 @@ pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<boo
 const INSERT: &str = "INSERT INTO payments (id, network, asset, payer, nonce, digest, signature, \
     valid_after, valid_before, state, attempt, lease_until_ms, kind, tier, uses, amount, pay_to, \
     max_timeout_seconds, keep_ms, max_bytes, confirmations, facilitator, x402_version, request, \
-    first_seen_ms, first_block, changed_ms, next_look_ms, looks) \
+    first_seen_ms, first_block, changed_ms, next_look_ms, looks, target) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, $11, $12, $13, $14, $15, $16, $17, \
-    $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0) ON CONFLICT DO NOTHING";
+    $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0, $27) ON CONFLICT DO NOTHING";
 
 /// Starts a row afresh under the next attempt, with what is presented now. `false`: someone else
 /// has it, or it moved on.
@@ -171,6 +177,7 @@ pub async fn restart(
             .bind(payment.request.as_str())
             .bind(payment.next_look.map(Timestamp::millis))
             .bind(step.to().as_str())
+            .bind(payment.product.target.as_ref().map(ImageId::as_str))
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -184,7 +191,7 @@ const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, d
     signature = $6, valid_after = $7, valid_before = $8, lease_until_ms = $9, kind = $10, tier = $11, \
     uses = $12, amount = $13, pay_to = $14, max_timeout_seconds = $15, keep_ms = $16, \
     max_bytes = $17, confirmations = $18, facilitator = $19, x402_version = $20, request = $21, \
-    next_look_ms = $22, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
+    next_look_ms = $22, target = $24, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
     WHERE id = $1 AND state = $2 AND attempt = $3 AND lease_until_ms <= $4";
 
 /// The row with this id.
@@ -363,6 +370,7 @@ pub async fn bind_verified(
                 .bind(&product.tier)
                 .bind(i64::from(product.uses))
                 .bind(body_sha256)
+                .bind(product.target.as_ref().map(ImageId::as_str))
                 .execute(&mut *tx)
                 .await?;
             let owner: IdRow = sqlx::query_as(FIND_ID)
@@ -407,9 +415,9 @@ pub async fn bind_verified(
 const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
 const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
-    body_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (payer, id_hash) DO UPDATE \
+    body_sha256, target) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
-    uses = excluded.uses, body_sha256 = excluded.body_sha256 \
+    uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
     WHERE payment_ids.payment_id = excluded.payment_id OR EXISTS (SELECT 1 FROM payments p \
     WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed'))";
 
@@ -450,7 +458,7 @@ pub async fn find_id_owner(
     Ok((!bought_nothing).then_some(owner))
 }
 
-const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, body_sha256 FROM payment_ids \
+const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
     WHERE payer = $1 AND id_hash = $2";
 
 #[derive(sqlx::FromRow)]
@@ -459,6 +467,7 @@ struct IdRow {
     kind: String,
     tier: String,
     uses: i64,
+    target: Option<String>,
     body_sha256: Option<String>,
 }
 
@@ -474,6 +483,7 @@ impl IdRow {
             same_purchase: self.kind == product.kind.as_str()
                 && self.tier == product.tier
                 && self.uses == i64::from(product.uses)
+                && self.target.as_deref() == product.target.as_ref().map(ImageId::as_str)
                 && self.body_sha256.as_deref() == body_sha256,
         })
     }
@@ -518,7 +528,8 @@ pub async fn forget_expired_proofs(db: &Db, now: Timestamp) -> Result<(), DbErro
 const FORGET_PROOFS: &str =
     "DELETE FROM payment_proofs WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
 
-/// Moves a row, under the attempt of whoever drives it. `false`: it was taken over, or it moved.
+/// Moves a row, under the attempt of whoever drives it. `false`: it was taken over, or it moved, or the image
+/// that it is to renew can't be held for it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -529,6 +540,7 @@ pub async fn advance(
     patch: &Patch,
     now: Timestamp,
 ) -> Result<bool, DbError> {
+    let target = payment.product.target.as_ref().map(ImageId::as_str);
     Ok(in_tx!(db, |tx| {
         let changed = sqlx::query(ADVANCE)
             .bind(payment.id.as_str())
@@ -545,15 +557,44 @@ pub async fn advance(
             .execute(&mut *tx)
             .await?
             .rows_affected();
-        if changed == 1
-            && let Some(image) = &patch.discard_image
-        {
+        if changed == 0 {
+            return Ok(false);
+        }
+        // The payment first, then the image, wherever both are locked.
+        if let Some(target) = target {
+            sqlx::query(LOCK_TARGET)
+                .bind(target)
+                .execute(&mut *tx)
+                .await?;
+            if ends_to_hold(step) {
+                sqlx::query(LET_TARGET_GO)
+                    .bind(target)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            if begins_to_hold(step) {
+                let held = sqlx::query(HOLD_TARGET)
+                    .bind(target)
+                    .bind(now.millis())
+                    .bind(keep_millis(payment.terms.keep))
+                    .bind(now.plus(LONGEST_KEEP).millis())
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?
+                    .rows_affected();
+                if held == 0 {
+                    // Dropping the transaction rolls it back: the payment didn't move either.
+                    return Ok(false);
+                }
+            }
+        }
+        if let Some(image) = &patch.discard_image {
             sqlx::query(DISCARD_IMAGE)
                 .bind(image.as_str())
                 .execute(&mut *tx)
                 .await?;
         }
-        changed == 1
+        true
     }))
 }
 
@@ -617,6 +658,7 @@ pub struct SettlementRecord<'a> {
 pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement, DbError> {
     let payment = record.payment;
     let now = record.now.millis();
+    let target = payment.product.target.as_ref().map(ImageId::as_str);
     Ok(in_tx!(db, |tx| {
         let image: Option<SettledRow> = sqlx::query_as(SETTLE)
             .bind(payment.id.as_str())
@@ -644,10 +686,44 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 .execute(&mut *tx)
                 .await?
                 .rows_affected();
+            if let Some(target) = target {
+                sqlx::query(LOCK_TARGET)
+                    .bind(target)
+                    .execute(&mut *tx)
+                    .await?;
+                if ends_to_hold(record.step) {
+                    sqlx::query(LET_TARGET_GO)
+                        .bind(target)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+            }
             if granted == 0 {
                 // The chain shows again what it had forgotten: the goods are out already.
                 tx.commit().await?;
                 return Ok(Settlement::Done { published: false });
+            }
+            if let Some(target) = target {
+                let renewed = sqlx::query(NOTE_RENEWAL)
+                    .bind(payment.id.as_str())
+                    .bind(target)
+                    .bind(&payment.product.tier)
+                    .bind(keep_millis(payment.terms.keep))
+                    .bind(now)
+                    .execute(&mut *tx)
+                    .await?
+                    .rows_affected();
+                let then: &[&'static str] = if renewed == 1 {
+                    &[RENEW_TARGET, COUNT_USE, NOTHING_OWED]
+                } else {
+                    &[OWE_RENEWAL]
+                };
+                for &sql in then {
+                    sqlx::query(sql)
+                        .bind(payment.id.as_str())
+                        .execute(&mut *tx)
+                        .await?;
+                }
             }
             let mut published = 0;
             if let Some(image) = row
@@ -805,6 +881,7 @@ const SEARCH: &str = concat!(
     "SELECT ",
     payment_columns!(),
     " FROM payments WHERE id = $1 OR transaction_hash = $1 OR image_id = $1 OR payer = $1 \
+     OR target = $1 \
      OR id IN (SELECT payment_id FROM images WHERE id = $1 AND payment_id IS NOT NULL) \
      ORDER BY first_seen_ms LIMIT 100"
 );

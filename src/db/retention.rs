@@ -25,8 +25,8 @@ pub async fn claim_expired(db: &Db, now: Timestamp, most: u32) -> Result<Vec<Ima
 // The outer conditions look again: between finding a row and changing it, its expiry may move.
 const CLAIM_EXPIRED: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $1 WHERE id IN \
     (SELECT id FROM images WHERE state = 'live' AND expires_ms IS NOT NULL AND expires_ms <= $1 \
-    AND held_ms IS NULL ORDER BY expires_ms LIMIT $2) \
-    AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL RETURNING id";
+    AND held_ms IS NULL AND renewing = 0 ORDER BY expires_ms LIMIT $2) \
+    AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 RETURNING id";
 
 /// How an image stands to being deleted by its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum OwnersClaim {
     Gone,
     /// It is kept for a reason that is not its owner's.
     Held,
+    /// A payment for more time is on its way to it.
+    Renewing,
 }
 
 /// Claims an image for its owner, who wants it gone.
@@ -54,21 +56,23 @@ pub async fn claim_for_owner(
             .bind(now.millis())
             .execute(&mut *tx)
             .await?;
-        let found: Option<(String, bool)> = sqlx::query_as(FIND_CLAIMED)
+        let found: Option<(String, bool, bool)> = sqlx::query_as(FIND_CLAIMED)
             .bind(id.as_str())
             .fetch_optional(&mut *tx)
             .await?;
         match found {
-            Some((state, _)) if state == "deleting" => OwnersClaim::Claimed,
-            Some((_, true)) => OwnersClaim::Held,
+            Some((state, ..)) if state == "deleting" => OwnersClaim::Claimed,
+            Some((_, true, _)) => OwnersClaim::Held,
+            Some((state, _, true)) if state == "live" => OwnersClaim::Renewing,
             _ => OwnersClaim::Gone,
         }
     }))
 }
 
 const CLAIM_ONE: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $2 \
-    WHERE id = $1 AND state = 'live' AND held_ms IS NULL";
-const FIND_CLAIMED: &str = "SELECT state, held_ms IS NOT NULL FROM images WHERE id = $1";
+    WHERE id = $1 AND state = 'live' AND held_ms IS NULL AND renewing = 0";
+const FIND_CLAIMED: &str =
+    "SELECT state, held_ms IS NOT NULL, renewing > 0 FROM images WHERE id = $1";
 
 /// Images that were claimed and whose object isn't known to be gone: whoever claimed them died, or the
 /// store failed.
@@ -247,9 +251,9 @@ pub async fn count_due(
 
 const COUNT_DUE: &str = "SELECT \
     (SELECT COUNT(*) FROM images WHERE state = 'live' AND expires_ms IS NOT NULL AND expires_ms <= $1 \
-    AND held_ms IS NULL) AS expired, \
+    AND held_ms IS NULL AND renewing = 0) AS expired, \
     (SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM images WHERE state = 'live' \
-    AND expires_ms IS NOT NULL AND expires_ms <= $1 AND held_ms IS NULL) AS expired_bytes, \
+    AND expires_ms IS NOT NULL AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0) AS expired_bytes, \
     (SELECT COUNT(*) FROM images WHERE state = 'deleting') AS unfinished, \
     (SELECT COUNT(*) FROM images i WHERE i.state = 'pending' AND i.created_ms <= $2 \
     AND (i.reserved_until_ms <= $1 OR (i.reserved_until_ms IS NULL AND NOT EXISTS \
@@ -277,7 +281,8 @@ pub async fn find_expired(
 }
 
 const FIND_EXPIRED: &str = "SELECT id, expires_ms FROM images WHERE state = 'live' \
-    AND expires_ms IS NOT NULL AND expires_ms <= $1 AND held_ms IS NULL ORDER BY expires_ms LIMIT $2";
+    AND expires_ms IS NOT NULL AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 \
+    ORDER BY expires_ms LIMIT $2";
 
 /// Erases rows of images whose objects were gone at `before`, where no grant counts them. How many.
 ///
@@ -294,7 +299,7 @@ pub async fn erase_images(db: &Db, before: Timestamp, most: u32) -> Result<u64, 
 
 const ERASE_IMAGES: &str = "DELETE FROM images WHERE id IN (SELECT id FROM images \
     WHERE deleted_ms IS NOT NULL AND deleted_ms <= $1 AND (payment_id IS NULL OR state = 'discarded') \
-    ORDER BY deleted_ms LIMIT $2)";
+    AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = images.id) ORDER BY deleted_ms LIMIT $2)";
 
 /// Live images after `last`, in order of their ids.
 ///

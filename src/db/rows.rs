@@ -21,7 +21,7 @@ use crate::x402::wire::{Offer, Version};
 macro_rules! payment_columns {
     () => {
         "id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt, \
-         lease_until_ms, kind, tier, uses, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
+         lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
          confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms, \
          first_block, transaction_hash, settled_ms, next_look_ms, looks"
     };
@@ -94,6 +94,7 @@ pub(super) struct PaymentRow {
     kind: String,
     tier: String,
     uses: i64,
+    target: Option<String>,
     amount: String,
     pay_to: String,
     max_timeout_seconds: i64,
@@ -138,7 +139,14 @@ impl TryFrom<PaymentRow> for Payment {
             state: field.with("state", PaymentState::parse(&row.state))?,
             attempt: row.attempt,
             lease_until: Timestamp::from_millis(row.lease_until_ms),
-            product: field.product(&row.kind, &row.tier, row.uses)?,
+            product: Product {
+                target: row
+                    .target
+                    .as_deref()
+                    .map(|id| field.with("target", ImageId::parse(id)))
+                    .transpose()?,
+                ..field.product(&row.kind, &row.tier, row.uses)?
+            },
             terms: Terms {
                 offer: Offer {
                     network: field.with("network", networks::find(&row.network))?,
@@ -295,6 +303,7 @@ impl Field<'_> {
             kind: self.with("kind", ProductKind::parse(kind))?,
             tier: tier.to_owned(),
             uses: self.count("uses", uses)?,
+            target: None,
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::ids::ImageId;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
-use crate::payments::PayError;
+use crate::payments::{NotRenewable, PayError};
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::x402::challenge::Challenge;
@@ -56,6 +56,8 @@ pub(super) enum ApiError {
     SaleStopped,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
+    /// A route sells nothing to this request, and asks for no payment.
+    Unsold(PayError),
     /// It has to come again later.
     Limited(Limited),
     /// A request that carries a payment is refused before the ledger was asked about it.
@@ -139,7 +141,11 @@ impl ApiError {
     /// be read as one moved nothing.
     pub(super) fn of(self, request: &HttpRequest) -> Self {
         match self {
-            Self::NotFound | Self::BadPayment(_) | Self::Pay { .. } | Self::Unasked(_) => self,
+            Self::NotFound
+            | Self::BadPayment(_)
+            | Self::Pay { .. }
+            | Self::Unsold(_)
+            | Self::Unasked(_) => self,
             unasked if extract::has_payment(request) => Self::Unasked(Box::new(unasked)),
             other => other,
         }
@@ -189,6 +195,7 @@ impl ApiError {
                 parts(status, "facilitator_unavailable", NO, Action::Retry(30))
             }
             Self::Upload(error) => upload_parts(error),
+            Self::Unsold(error) => pay_parts(error),
             Self::Limited(error) => limited_parts(error),
             Self::Unasked(error) => Parts {
                 charged: None,
@@ -242,6 +249,7 @@ impl ApiError {
                     .to_owned()
             }
             Self::Upload(error) => error.to_string(),
+            Self::Unsold(error) => error.to_string(),
             Self::Limited(error) => error.to_string(),
             Self::Unasked(error) => {
                 let message = error.message();
@@ -280,7 +288,8 @@ impl ApiError {
             Self::Pay {
                 error: PayError::Database(cause),
                 ..
-            } => Some(cause),
+            }
+            | Self::Unsold(PayError::Database(cause)) => Some(cause),
             Self::Delete(DeleteError::Database(cause)) => Some(cause),
             Self::Receipt(NoReceipt::Database(cause)) => Some(cause),
             Self::Delete(DeleteError::Store(cause)) => Some(cause),
@@ -456,6 +465,7 @@ fn wait_for(time: Duration) -> Action {
 fn delete_parts(error: &DeleteError) -> Parts {
     let seconds = match error {
         DeleteError::Held(_) => 3600,
+        DeleteError::Renewing(_) => 30,
         DeleteError::Database(_) | DeleteError::Store(_) | DeleteError::Interrupted => 5,
     };
     parts(
@@ -507,6 +517,17 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
     }
 }
 
+fn renewal_parts(error: &NotRenewable) -> Parts {
+    let action = match error {
+        NotRenewable::Permanent(_)
+        | NotRenewable::TooLarge { .. }
+        | NotRenewable::TooFar { .. } => Action::FixRequest,
+        NotRenewable::Held(_) => Action::Contact,
+        NotRenewable::Busy(_) => Action::Retry(30),
+    };
+    parts(StatusCode::CONFLICT, "not_renewable", NO, action)
+}
+
 fn pay_parts(error: &PayError) -> Parts {
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     match error {
@@ -551,6 +572,8 @@ fn pay_parts(error: &PayError) -> Parts {
             Action::Contact,
         ),
         PayError::Gone => parts(StatusCode::NOT_FOUND, "not_found", Some(true), Action::Pay),
+        PayError::NoImage => parts(StatusCode::NOT_FOUND, "not_found", NO, Action::FixRequest),
+        PayError::NotRenewable(error) => renewal_parts(error),
         PayError::Upload(error) => upload_parts(error),
         PayError::Limited(error) => limited_parts(error),
         PayError::Database(_) => parts(

@@ -8,6 +8,7 @@ use super::Site;
 use super::error::ApiError;
 use crate::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::payment::Renewal;
 
 /// The answer to an upload. The first five fields are img402's, by name and meaning.
 #[derive(Serialize)]
@@ -44,6 +45,24 @@ struct Metadata {
     created_at: Option<String>,
 }
 
+/// The answer for whoever paid for more time: anybody, so it holds no delete token. It speaks of what this
+/// payment did, whatever others did since.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RenewalAnswer {
+    url: String,
+    id: String,
+    content_type: &'static str,
+    size_bytes: u64,
+    expires_at: Option<String>,
+    previous_expires_at: String,
+    width: u32,
+    height: u32,
+    sha256: String,
+    tier: String,
+    page_url: String,
+}
+
 /// `200` with the image's link in `Location`.
 pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
@@ -67,6 +86,23 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
         delete_token: site.images.delete_token(&image.id),
         markdown: format!("![]({url})"),
         url,
+    }
+}
+
+/// The answer for whoever paid for more time.
+pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> RenewalAnswer {
+    RenewalAnswer {
+        url: url(site, image),
+        id: image.id.to_string(),
+        content_type: image.format.content_type(),
+        size_bytes: image.size_bytes,
+        expires_at: renewal.to.map(|end| end.to_string()),
+        previous_expires_at: renewal.from.to_string(),
+        width: image.width,
+        height: image.height,
+        sha256: image.sha256.clone(),
+        tier: renewal.to_tier.clone(),
+        page_url: page_url(site, image),
     }
 }
 

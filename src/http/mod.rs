@@ -31,6 +31,7 @@ mod limits;
 mod pace;
 mod paid;
 mod receipts;
+mod renew;
 mod serve;
 mod tiers;
 mod watch;
@@ -176,6 +177,10 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 )
                 .service(
                     resource("/receipts/{id}", &READING, receipts::of_image)
+                        .wrap(from_fn(limits::misses)),
+                )
+                .service(
+                    resource("/images/{id}/renew", &SELLING, renew::renew)
                         .wrap(from_fn(limits::misses)),
                 )
                 .service(resource("/tiers", &READING, tiers::table))

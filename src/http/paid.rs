@@ -24,15 +24,16 @@ use crate::x402::header::{PaymentHeader, encode};
 const MOST_USES: u32 = 100;
 
 /// What a route sells.
-struct Counter<'a> {
-    till: &'a Till,
+pub(super) struct Counter<'a> {
+    pub(super) till: &'a Till,
     /// Of the price table, or as it was when a payment bought it.
-    tier: Cow<'a, Tier>,
-    product: Product,
-    is_default: bool,
-    path: String,
+    pub(super) tier: Cow<'a, Tier>,
+    pub(super) product: Product,
+    /// The route names no tier.
+    pub(super) is_default: bool,
+    pub(super) path: String,
     /// The payment that came.
-    header: Option<PaymentHeader>,
+    pub(super) header: Option<PaymentHeader>,
 }
 
 /// `POST` and `GET /api/upload/token[/{tier}]`.
@@ -179,10 +180,11 @@ async fn open_counter<'a>(
                 kind,
                 tier: name.map(String::as_str),
                 uses,
+                target: None,
                 resource_url: &till.shop.url(&path),
             };
             let bought = till.payments.find_bought(header, asked).await;
-            let bought = bought.map_err(|error| ApiError::Upload(error.into()))?;
+            let bought = bought.map_err(ApiError::Unsold)?;
             let bought = bought.ok_or(ApiError::NotFound)?;
             let tier = bought.tier().ok_or(ApiError::NotFound)?;
             (Cow::Owned(tier), bought.product)
@@ -203,6 +205,7 @@ fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
         kind,
         tier: tier.name.to_string(),
         uses,
+        target: None,
     }
 }
 
@@ -242,7 +245,7 @@ impl Counter<'_> {
     }
 
     /// 402: what it costs, and how to pay. Nobody is asked to pay for what there is no room for.
-    fn ask(&self, site: &Site) -> ApiError {
+    pub(super) fn ask(&self, site: &Site) -> ApiError {
         if let Err(full) = site.images.has_room() {
             return full.into();
         }
@@ -252,10 +255,12 @@ impl Counter<'_> {
         let uses = self.product.uses;
         let price = self.tier.price.checked_mul(u64::from(uses));
         let price = price.unwrap_or(self.tier.price).to_decimal_usd();
-        let message = format!(
-            "This costs {price} USDC: {}. Pay by x402 and repeat the request.",
-            self.tier.describe_many(uses)
-        );
+        let bought = match self.product.kind {
+            ProductKind::Renewal => self.tier.describe_renewal(),
+            ProductKind::Token | ProductKind::Upload => self.tier.describe_many(uses),
+        };
+        let message =
+            format!("This costs {price} USDC: {bought}. Pay by x402 and repeat the request.");
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
 
@@ -280,7 +285,7 @@ impl Counter<'_> {
         })
     }
 
-    fn presentation(
+    pub(super) fn presentation(
         &self,
         site: &Site,
         request: &HttpRequest,
@@ -300,7 +305,11 @@ impl Counter<'_> {
         })
     }
 
-    async fn sell(self, site: &Site, presentation: Presentation) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn sell(
+        self,
+        site: &Site,
+        presentation: Presentation,
+    ) -> Result<HttpResponse, ApiError> {
         let (version, network) = (presentation.header.version, presentation.header.network);
         match self.till.payments.present(presentation).await {
             Ok(sold) => Ok(answer(site, sold)),
@@ -330,6 +339,9 @@ fn answer(site: &Site, sold: Sold) -> HttpResponse {
                 .insert_header(receipt)
                 .json(images::upload_answer(site, &image))
         }
+        Goods::Renewed { image, renewal } => HttpResponse::Ok()
+            .insert_header(receipt)
+            .json(images::renewal_answer(site, &image, &renewal)),
         Goods::Token {
             token,
             expires_at,

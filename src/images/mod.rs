@@ -439,6 +439,25 @@ impl Images {
             .filter(|image| image.is_public(now)))
     }
 
+    /// Writes down anew what an image's row could be made from, since its expiry or its tier moved. What
+    /// can't be written now, `pixtoll store audit` finds.
+    pub async fn describe(&self, id: &ImageId) {
+        kill_point!("image.describe.before");
+        let described: Result<(), UploadError> = async {
+            if let Some(image) = images::find(&self.db, id).await?
+                && image.state == ImageState::Live
+            {
+                self.store.describe(id, &Sidecar::of(&image)).await?;
+            }
+            Ok(())
+        }
+        .await;
+        kill_point!("image.describe.after");
+        if let Err(error) = described {
+            tracing::warn!(image.id = %id, %error, "the record beside an image could not be written anew");
+        }
+    }
+
     /// Opens these bytes of an image.
     ///
     /// # Errors

@@ -187,6 +187,8 @@ pub enum ProductKind {
     Token,
     /// The upload of the image that the same request carries.
     Upload,
+    /// More time for an image that is public already.
+    Renewal,
 }
 
 impl ProductKind {
@@ -195,14 +197,16 @@ impl ProductKind {
         match self {
             Self::Token => "token",
             Self::Upload => "upload",
+            Self::Renewal => "renewal",
         }
     }
 
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Token, Self::Upload, Self::Renewal];
+
     /// The kind with this spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Token, Self::Upload]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -213,8 +217,27 @@ pub struct Product {
     pub kind: ProductKind,
     /// The tier's name.
     pub tier: String,
-    /// How many uploads.
+    /// How many uploads; one for a renewal.
     pub uses: u32,
+    /// The image that gets more time, of a renewal.
+    pub target: Option<ImageId>,
+}
+
+/// What a renewal did, as the ledger holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// The image.
+    pub image_id: ImageId,
+    /// When it would have expired.
+    pub from: Timestamp,
+    /// When it expires by this renewal; `None`: never.
+    pub to: Option<Timestamp>,
+    /// Its tier before.
+    pub from_tier: String,
+    /// Its tier since.
+    pub to_tier: String,
+    /// When the payment settled.
+    pub renewed_at: Timestamp,
 }
 
 /// On what terms: fixed when the offer was accepted, whatever the configuration says later.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::shop::Shop;
-use super::{Payments, Presentation};
-use crate::db::DbError;
+use super::{PayError, Payments, Presentation};
+use crate::ids::ImageId;
 use crate::model::payment::{Payment, Product, ProductKind, Terms};
 use crate::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
@@ -29,6 +29,8 @@ pub struct Asked<'a> {
     pub tier: Option<&'a str>,
     /// How many uploads.
     pub uses: u32,
+    /// The image that a renewal is for.
+    pub target: Option<&'a ImageId>,
     /// The route's URL.
     pub resource_url: &'a str,
 }
@@ -51,19 +53,36 @@ impl Payments {
     /// by an offer that was made a moment ago.
     ///
     /// # Errors
-    /// [`DbError`].
+    /// As [`Self::find_known`].
     pub async fn find_bought(
         &self,
         header: &PaymentHeader,
         asked: Asked<'_>,
-    ) -> Result<Option<Bought>, DbError> {
+    ) -> Result<Option<Bought>, PayError> {
+        match self.find_known(header, asked).await? {
+            Some(bought) => Ok(Some(bought)),
+            None => self.find_offered(asked).await,
+        }
+    }
+
+    /// What a payment of the ledger bought, as far as it is asked for here.
+    ///
+    /// # Errors
+    /// [`PayError::Known`] of one whose records were erased, and [`PayError::Database`].
+    pub async fn find_known(
+        &self,
+        header: &PaymentHeader,
+        asked: Asked<'_>,
+    ) -> Result<Option<Bought>, PayError> {
         let Asked { kind, uses, .. } = asked;
         if let Some(row) = self.find_row(header).await? {
             let is_here = match asked.tier {
                 Some(tier) => row.product.tier == tier,
                 None => is_bought_at(&row, asked.resource_url),
             };
-            let is_same = row.product.kind == kind && row.product.uses == uses;
+            let is_same = row.product.kind == kind
+                && row.product.uses == uses
+                && row.product.target.as_ref() == asked.target;
             // What was bought elsewhere is known here too: its row says what became of the money.
             let product = if is_here && is_same {
                 row.product
@@ -72,6 +91,7 @@ impl Payments {
                     kind,
                     tier: asked.tier.unwrap_or(&row.product.tier).to_owned(),
                     uses,
+                    target: asked.target.cloned(),
                 }
             };
             return Ok(Some(Bought {
@@ -79,6 +99,16 @@ impl Payments {
                 terms: row.terms,
             }));
         }
+        self.refuse_erased(header).await?;
+        Ok(None)
+    }
+
+    /// What an offer that was made a moment ago may still buy.
+    ///
+    /// # Errors
+    /// [`PayError::Database`].
+    pub async fn find_offered(&self, asked: Asked<'_>) -> Result<Option<Bought>, PayError> {
+        let Asked { kind, uses, .. } = asked;
         let Some(tier) = asked.tier else {
             return Ok(None);
         };
@@ -86,6 +116,7 @@ impl Payments {
             kind,
             tier: tier.to_owned(),
             uses,
+            target: asked.target.cloned(),
         };
         let recent = Shop::recent_terms(&self.db, &product, self.clock.now()).await?;
         Ok(recent
@@ -102,6 +133,7 @@ pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> 
     let is_same = presentation.is_default
         && row.product.kind == asked.kind
         && row.product.uses == asked.uses
+        && row.product.target == asked.target
         && row.product.tier != asked.tier
         && is_bought_at(row, &presentation.resource_url);
     if is_same { &row.product } else { asked }

@@ -218,7 +218,7 @@ impl Payments {
     }
 
     /// Gives a payment up before settle. `false`: it was taken over, and the row answers.
-    async fn release(&self, row: &Payment, reason: &str) -> Result<bool, DbError> {
+    pub(super) async fn release(&self, row: &Payment, reason: &str) -> Result<bool, DbError> {
         let patch = Patch {
             reason: Some(reason.to_owned()),
             lease_until: Some(Timestamp::from_millis(0)),
@@ -313,7 +313,7 @@ impl Payments {
         };
         kill_point!("payment.settling.before");
         let Some(row) = self.advance(&row, Event::SettleStarted, &patch).await? else {
-            return Ok(());
+            return self.give_up_renewal(&row).await;
         };
         kill_point!("payment.settling.after");
         // After a wait that brought nothing, this request has no time left to ask again.
@@ -674,6 +674,9 @@ impl Payments {
             if settlement != Settlement::Moved {
                 tracing::info!(payment.id = %fresh.id, from = step.from().as_str(), by = record.proven_by, "a payment settled");
                 self.changed.notify_waiters();
+                if let Some(image) = &fresh.product.target {
+                    self.images.describe(image).await;
+                }
                 return Ok(());
             }
         }

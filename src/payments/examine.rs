@@ -60,6 +60,10 @@ impl Payments {
         let terms = self.match_offer(presentation).await?;
         check_authorization(presentation, &terms, self.clock.now())?;
         check_body(presentation, &terms)?;
+        if let Some(image) = &presentation.product.target {
+            self.check_renewal(image, &presentation.product.tier, &terms)
+                .await?;
+        }
         self.images.ready().await?;
         self.check_signature(presentation, &terms).await?;
         let Some(head) = self
@@ -347,7 +351,7 @@ fn check_authorization(
 }
 
 fn check_body(presentation: &Presentation, terms: &Terms) -> Result<(), PayError> {
-    if presentation.product.kind == ProductKind::Token {
+    if presentation.product.kind != ProductKind::Upload {
         return Ok(());
     }
     let checked = match presentation.body.as_ref().map(|body| &body.checked) {

@@ -1,7 +1,7 @@
 //! What a settled payment gets, whenever its payer asks.
 
 use super::{Goods, PayError, Payments, Sold};
-use crate::db::{grants, payments as rows};
+use crate::db::{grants, payments as rows, renewals};
 use crate::kill::kill_point;
 use crate::model::payment::{Grant, Payment, ProductKind};
 use crate::model::token::UploadToken;
@@ -26,6 +26,15 @@ impl Payments {
                         tier: grant.product.tier,
                         uploads: 0,
                     },
+                    receipt,
+                    version,
+                });
+            }
+            if let Some(renewal) = renewals::find(&self.db, &row.id).await? {
+                let image = self.images.find_public(&renewal.image_id).await?;
+                let image = image.ok_or(PayError::Gone)?;
+                return Ok(Sold {
+                    goods: Goods::Renewed { image, renewal },
                     receipt,
                     version,
                 });

@@ -18,7 +18,9 @@ use crate::db::{Db, DbError, erasure, payments as rows};
 use crate::images::{Checked, Images, Refusal, UploadError};
 use crate::limits::{Limited, Limits};
 use crate::model::image::Image;
-use crate::model::payment::{Event, Payment, PaymentId, PaymentState, Product, transition};
+use crate::model::payment::{
+    Event, Payment, PaymentId, PaymentState, Product, Renewal, transition,
+};
 use crate::model::token::UploadToken;
 use crate::networks;
 use crate::secrets::SecretKey;
@@ -36,6 +38,7 @@ mod proofs;
 pub mod rails;
 mod receipts;
 mod reconcile;
+mod renew;
 pub mod shop;
 mod standing;
 mod wait;
@@ -43,6 +46,7 @@ mod wait;
 pub use bought::{Asked, Bought};
 pub use proofs::Evidence;
 use rails::{Rail, Rails};
+pub use renew::NotRenewable;
 use shop::Shop;
 use standing::{Presented, Standing};
 use wait::{WAIT, Waiters};
@@ -111,6 +115,13 @@ pub enum Goods {
     },
     /// An image.
     Image(Image),
+    /// More time for an image.
+    Renewed {
+        /// The image as it is now.
+        image: Image,
+        /// What this payment did to it.
+        renewal: Renewal,
+    },
 }
 
 /// Why a presentation got no goods.
@@ -162,6 +173,12 @@ pub enum PayError {
     /// It has to come again later. Nothing was charged.
     #[error(transparent)]
     Limited(#[from] Limited),
+    /// The image that it was to renew isn't there, or not any more. Nothing was charged.
+    #[error("There is no such image to renew, or not any more; nothing was charged.")]
+    NoImage,
+    /// The image gets no more time. Nothing was charged.
+    #[error(transparent)]
+    NotRenewable(#[from] NotRenewable),
     /// Its goods were delivered, and have expired or were deleted.
     #[error("The image that this payment bought is gone.")]
     Gone,
@@ -280,7 +297,7 @@ impl Payments {
         visit: &mut Visit,
     ) -> Result<Option<Sold>, PayError> {
         let Some(row) = self.find(presentation, visit).await? else {
-            self.refuse_erased(presentation).await?;
+            self.refuse_erased(&presentation.header).await?;
             self.begin(presentation, None, visit).await?;
             return Ok(None);
         };
@@ -317,6 +334,8 @@ impl Payments {
                     | PayError::Conflict { .. }
                     | PayError::Upload(_)
                     | PayError::Limited(_)
+                    | PayError::NoImage
+                    | PayError::NotRenewable(_)
                     | PayError::Unavailable,
                 ) if self.may_have_moved(&row, visit).await => Ok(None),
                 begun => begun.map(|()| None),
@@ -375,8 +394,8 @@ impl Payments {
 
     /// A payment whose records were erased never buys anything again (rule 3), whichever network it
     /// is said to be on.
-    async fn refuse_erased(&self, presentation: &Presentation) -> Result<(), PayError> {
-        let authorization = &presentation.header.authorization;
+    async fn refuse_erased(&self, header: &PaymentHeader) -> Result<(), PayError> {
+        let authorization = &header.authorization;
         for network in networks::all() {
             let id = PaymentId::of(network, authorization.from, authorization.nonce);
             if let Some(was_paid) = erasure::find_erased(&self.db, &id).await? {

@@ -158,17 +158,22 @@ impl Shop {
         let what = match product.kind {
             ProductKind::Token => "Upload token",
             ProductKind::Upload => "Upload",
+            ProductKind::Renewal => "Renewal",
+        };
+        let bought = match product.kind {
+            ProductKind::Renewal => tier.describe_renewal(),
+            _ => tier.describe_many(product.uses),
         };
         Resource {
             url: self.url(path),
-            description: format!("{what}: {}{money}", tier.describe_many(product.uses)),
+            description: format!("{what}: {bought}{money}"),
             mime_type: "application/json".to_owned(),
         }
     }
 
-    /// Every product that is sold today.
+    /// Every product that is sold today; of renewals, that of any image.
     pub fn products(&self) -> Vec<Product> {
-        let kinds = [ProductKind::Token, ProductKind::Upload];
+        let kinds = ProductKind::ALL;
         self.tiers
             .paid()
             .flat_map(|tier| {
@@ -176,6 +181,7 @@ impl Shop {
                     kind,
                     tier: tier.name.to_string(),
                     uses: 1,
+                    target: None,
                 })
             })
             .collect()
@@ -240,6 +246,7 @@ const fn sale(kind: ProductKind) -> Sale {
     match kind {
         ProductKind::Token => Sale::Token,
         ProductKind::Upload => Sale::Upload,
+        ProductKind::Renewal => Sale::Renewal,
     }
 }
 

@@ -152,6 +152,7 @@ mod tests {
             kind: ProductKind::Token,
             tier: tier.to_owned(),
             uses: 1,
+            target: None,
         }
     }
 

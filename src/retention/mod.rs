@@ -102,6 +102,11 @@ pub enum DeleteError {
     /// It is kept for a reason that is not its owner's.
     #[error("The image {0} can't be deleted just now: it is being looked into.")]
     Held(ImageId),
+    /// Somebody is paying for more time.
+    #[error(
+        "A payment for more time is on its way to the image {0}. Send the same request again in a minute."
+    )]
+    Renewing(ImageId),
     /// The database failed.
     #[error("The images could not be deleted just now. Send the same request again.")]
     Database(#[from] DbError),
@@ -240,7 +245,7 @@ impl Retention {
 
     async fn delete_claimed(&self, ids: &[ImageId]) -> Result<(), DeleteError> {
         let mut claimed = Vec::new();
-        let mut held = None;
+        let mut kept = None;
         for id in ids {
             kill_point!("delete.claim.before");
             let claim = rows::claim_for_owner(&self.db, id, self.clock.now()).await?;
@@ -248,13 +253,14 @@ impl Retention {
             match claim {
                 OwnersClaim::Claimed => claimed.push(id.clone()),
                 OwnersClaim::Gone => {}
-                OwnersClaim::Held => held = Some(id.clone()),
+                OwnersClaim::Held => kept = Some(DeleteError::Held(id.clone())),
+                OwnersClaim::Renewing => kept = Some(DeleteError::Renewing(id.clone())),
             }
         }
         let failure = self.remove(&claimed).await?.failure;
-        match (failure, held) {
+        match (failure, kept) {
             (Some(error), _) => Err(error.into()),
-            (None, Some(id)) => Err(DeleteError::Held(id)),
+            (None, Some(error)) => Err(error),
             (None, None) => Ok(()),
         }
     }

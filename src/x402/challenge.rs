@@ -15,6 +15,8 @@ pub enum Sale {
     Token,
     /// The upload of the image in the same request.
     Upload,
+    /// More time for an image.
+    Renewal,
 }
 
 /// What is offered, to whom the offers go, and why.
@@ -131,14 +133,14 @@ fn payment_identifier() -> Value {
 /// The Bazaar block, by which facilitators' catalogues list the route: it is forwarded to them.
 pub fn bazaar(sale: Sale, tier: &str) -> Value {
     let (example, properties, required) = match sale {
-        Sale::Token => (json!({}), json!({}), json!([])),
+        Sale::Token | Sale::Renewal => (json!({}), json!({}), json!([])),
         Sale::Upload => (
             json!({"image": "iVBORw0KGgo="}),
             json!({"image": {"type": "string", "description": "base64 of a PNG, JPEG, GIF or WebP file"}}),
             json!(["image"]),
         ),
     };
-    json!({
+    let mut block = json!({
         "info": {
             "input": {"type": "http", "method": "POST", "bodyType": "json", "body": example},
             "output": {"type": "json", "example": output_example(sale, tier)},
@@ -161,12 +163,19 @@ pub fn bazaar(sale: Sale, tier: &str) -> Value {
                 "output": {"type": "object", "required": ["type"]},
             },
         },
-    })
+    });
+    if sale == Sale::Renewal
+        && let Some(fields) = block.as_object_mut()
+    {
+        // One entry for the images of all.
+        fields.insert("routeTemplate".to_owned(), json!("/api/images/:id/renew"));
+    }
+    block
 }
 
 fn output_schema(sale: Sale, tier: &str) -> Value {
     let fields = match sale {
-        Sale::Token => json!({}),
+        Sale::Token | Sale::Renewal => json!({}),
         Sale::Upload => json!({"image": {
             "type": "string", "required": true,
             "description": "base64 of a PNG, JPEG, GIF or WebP file",
@@ -190,6 +199,10 @@ fn output_example(sale: Sale, tier: &str) -> Value {
         Sale::Upload => json!({
             "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T", "tier": tier,
             "expiresAt": "2027-11-28T10:00:00.000Z",
+        }),
+        Sale::Renewal => json!({
+            "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T", "tier": tier,
+            "expiresAt": "2028-11-28T10:00:00.000Z", "previousExpiresAt": "2027-11-28T10:00:00.000Z",
         }),
     }
 }

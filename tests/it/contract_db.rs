@@ -59,6 +59,7 @@ fn product(kind: ProductKind) -> Product {
         kind,
         tier: "year".to_owned(),
         uses: 1,
+        target: None,
     }
 }
 
@@ -1691,7 +1692,7 @@ async fn both_databases_have_the_same_tables_columns_and_indexes() {
         // Running them again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
-        assert_eq!(found.0.len(), 10, "{:?}", found.0.keys());
+        assert_eq!(found.0.len(), 11, "{:?}", found.0.keys());
         seen.lock().unwrap().push(found);
     })
     .await;

@@ -142,9 +142,35 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             "state = 'failed'",
         ),
         of_grant(
-            "a grant counts the images that it published",
+            "a grant counts the images that it published and the renewal that it made",
             &ledger.token,
             "used = 1",
+        ),
+        Case {
+            rule: "every renewal names exactly one grant of one",
+            key: ledger.token.clone(),
+            table: "renewals",
+            sql: vec![
+                format!(
+                    "UPDATE grants SET used = 1 WHERE payment_id = '{}'",
+                    ledger.token
+                ),
+                format!(
+                    "INSERT INTO renewals (payment_id, image_id, from_ms, from_tier, to_tier, renewed_ms) \
+                     VALUES ('{}', '{}', 1, 'free', 'year', 1)",
+                    ledger.token, ledger.free_image
+                ),
+            ],
+        },
+        of_payment(
+            "a renewal names its image, and nothing else does",
+            &ledger.token,
+            "target = 'neverexisted'",
+        ),
+        of_image(
+            "an image is held for the renewals that are open, and for no other",
+            &ledger.free_image,
+            "renewing = 1",
         ),
         of_grant(
             "a grant has the terms of its payment",
@@ -331,12 +357,13 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
 }
 
 /// The tables that cases change, in the order in which they can be filled.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "erased_payments",
     "payments",
     "payment_proofs",
     "payment_ids",
     "grants",
+    "renewals",
     "images",
 ];
 

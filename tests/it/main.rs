@@ -30,6 +30,7 @@ mod pay;
 mod postgres;
 mod processes;
 mod receipts;
+mod renew;
 mod retention;
 mod serve;
 mod slow;

@@ -167,6 +167,7 @@ async fn several_at_the_price_of_a_moment_ago_are_sold() {
         kind: ProductKind::Token,
         tier: "year".to_owned(),
         uses: 1,
+        target: None,
     };
     let shop = &app.app.till.as_ref().unwrap().shop;
     let mut terms = shop.terms(&product).remove(0);

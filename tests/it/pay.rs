@@ -382,6 +382,7 @@ async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_tim
         kind: ProductKind::Token,
         tier: "year".to_owned(),
         uses: 1,
+        target: None,
     };
     let mut terms = app
         .app

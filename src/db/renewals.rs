@@ -1,0 +1,128 @@
+//! What renewals do to images. The statements are run where payments move, in the same transaction; an image
+//! is locked before it is looked at, since PostgreSQL answers from before a statement began to wait.
+
+use super::rows::Field;
+use super::{Db, DbError, on_db};
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::payment::{Move, PaymentId, PaymentState, Renewal};
+
+/// Whether a renewal whose payment moves so holds its image from now on.
+pub(super) const fn begins_to_hold(step: Move) -> bool {
+    holds(step.to()) && !holds(step.from())
+}
+
+/// Whether a renewal whose payment moves so holds its image no longer.
+pub(super) const fn ends_to_hold(step: Move) -> bool {
+    holds(step.from()) && !holds(step.to())
+}
+
+/// While money may be moving for it, an image stays where it is.
+const fn holds(state: PaymentState) -> bool {
+    matches!(state, PaymentState::Settling | PaymentState::Unknown)
+}
+
+/// Locks the image. An update that changes nothing does, on both databases.
+pub(super) const LOCK_TARGET: &str = "UPDATE images SET renewing = renewing WHERE id = $1";
+
+/// Holds an image that is live at `$2` for the renewal `$5` by `$3`, which with the others that are open ends
+/// by `$4`. One for ever makes every other one void, so it is alone.
+pub(super) const HOLD_TARGET: &str = "UPDATE images SET renewing = renewing + 1 WHERE id = $1 \
+    AND state = 'live' AND held_ms IS NULL AND expires_ms > $2 \
+    AND ((CAST($3 AS BIGINT) IS NULL AND renewing = 0) OR expires_ms + CAST($3 AS BIGINT) + \
+    (SELECT COALESCE(SUM(p.keep_ms), 0) FROM payments p WHERE p.target = $1 AND p.id <> $5 \
+    AND p.state IN ('settling', 'unknown')) <= $4) \
+    AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.target = $1 AND p.id <> $5 AND p.keep_ms IS NULL \
+    AND p.state IN ('settling', 'unknown'))";
+
+pub(super) const LET_TARGET_GO: &str =
+    "UPDATE images SET renewing = renewing - 1 WHERE id = $1 AND renewing > 0";
+
+/// Notes what the renewal does; nothing where the image is gone, or kept for ever. One that expired while its
+/// payment was under way starts from the present (`$5`).
+pub(super) const NOTE_RENEWAL: &str = "INSERT INTO renewals (payment_id, image_id, from_ms, to_ms, \
+    from_tier, to_tier, renewed_ms) SELECT $1, id, expires_ms, CASE WHEN expires_ms > $5 THEN expires_ms \
+    ELSE $5 END + CAST($4 AS BIGINT), tier, $3, $5 FROM images \
+    WHERE id = $2 AND state = 'live' AND expires_ms IS NOT NULL";
+
+pub(super) const RENEW_TARGET: &str = "UPDATE images SET \
+    expires_ms = (SELECT r.to_ms FROM renewals r WHERE r.payment_id = $1), \
+    tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1) \
+    WHERE id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1)";
+
+pub(super) const NOTHING_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1";
+
+pub(super) const OWE_RENEWAL: &str = "UPDATE payments \
+    SET owed = COALESCE(owed, 'the image of this renewal is gone, or kept for ever') WHERE id = $1";
+
+/// What the renewal of this payment did; `None`: it renewed nothing.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Renewal>, DbError> {
+    let row: Option<RenewalRow> = on_db!(db, |pool| sqlx::query_as(FIND)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    row.map(Renewal::try_from).transpose()
+}
+
+const FIND: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_tier, to_tier, renewed_ms \
+    FROM renewals WHERE payment_id = $1";
+
+/// Whether an image is held for a reason that is not its owner's.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn is_held(db: &Db, id: &ImageId) -> Result<bool, DbError> {
+    let held: Option<bool> = on_db!(db, |pool| sqlx::query_scalar(IS_HELD)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    Ok(held.unwrap_or(false))
+}
+
+const IS_HELD: &str = "SELECT held_ms IS NOT NULL FROM images WHERE id = $1";
+
+#[derive(sqlx::FromRow)]
+struct RenewalRow {
+    payment_id: String,
+    image_id: String,
+    from_ms: i64,
+    to_ms: Option<i64>,
+    from_tier: String,
+    to_tier: String,
+    renewed_ms: i64,
+}
+
+impl TryFrom<RenewalRow> for Renewal {
+    type Error = DbError;
+
+    fn try_from(row: RenewalRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "renewals",
+            row: &row.payment_id,
+        };
+        Ok(Self {
+            image_id: field.with("image_id", ImageId::parse(&row.image_id))?,
+            from: Timestamp::from_millis(row.from_ms),
+            to: row.to_ms.map(Timestamp::from_millis),
+            from_tier: row.from_tier,
+            to_tier: row.to_tier,
+            renewed_at: Timestamp::from_millis(row.renewed_ms),
+        })
+    }
+}
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("renewals::LOCK_TARGET", LOCK_TARGET),
+    ("renewals::HOLD_TARGET", HOLD_TARGET),
+    ("renewals::LET_TARGET_GO", LET_TARGET_GO),
+    ("renewals::NOTE_RENEWAL", NOTE_RENEWAL),
+    ("renewals::RENEW_TARGET", RENEW_TARGET),
+    ("renewals::NOTHING_OWED", NOTHING_OWED),
+    ("renewals::OWE_RENEWAL", OWE_RENEWAL),
+    ("renewals::FIND", FIND),
+    ("renewals::IS_HELD", IS_HELD),
+];

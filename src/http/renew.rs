@@ -1,0 +1,138 @@
+//! More time for an image: `POST /api/images/{id}/renew`. Anyone may pay; the image stays its owner's.
+
+use std::borrow::Cow;
+
+use actix_web::web;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::error::ApiError;
+use super::paid::Counter;
+use super::{Site, extract, limits};
+use crate::app::Till;
+use crate::ids::ImageId;
+use crate::model::payment::{Product, ProductKind};
+use crate::payments::{Asked, Bought};
+use crate::tiers::{Tier, TierName};
+use crate::x402::header::PaymentHeader;
+
+/// `POST` and `GET /api/images/{id}/renew`.
+pub(super) async fn renew(
+    site: Site,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let sold = sell(&site, &request, &id).await;
+    sold.map_err(|error| error.of(&request))
+}
+
+async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
+    let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
+    let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
+    let named = named_tier(request)?;
+    limits::payment(site, request)?;
+    let header = extract::payment(request)?;
+    // One spelling for each product, since clients repeat it.
+    let path = match &named {
+        Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),
+        None => format!("/api/images/{id}/renew"),
+    };
+    let url = till.shop.url(&path);
+    let asked = Asked {
+        kind: ProductKind::Renewal,
+        tier: named.as_ref().map(TierName::as_str),
+        uses: 1,
+        target: Some(&id),
+        resource_url: &url,
+    };
+    let (tier, product) = open(site, till, header.as_ref(), asked, &id).await?;
+    let mut counter = Counter {
+        till,
+        tier,
+        product,
+        is_default: named.is_none(),
+        path,
+        header,
+    };
+    let Some(header) = counter.header.take() else {
+        let found = till.payments.find_renewable(&id, &counter.tier).await;
+        found.map_err(ApiError::Unsold)?;
+        return Err(counter.ask(site));
+    };
+    let presentation = counter.presentation(site, request, header, None)?;
+    counter.sell(site, presentation).await
+}
+
+/// The tier by which the image is renewed. The ledger is asked before the image is (payments.md, rule 8).
+async fn open<'a>(
+    site: &Site,
+    till: &'a Till,
+    header: Option<&PaymentHeader>,
+    asked: Asked<'_>,
+    id: &ImageId,
+) -> Result<(Cow<'a, Tier>, Product), ApiError> {
+    if let Some(header) = header {
+        let known = till.payments.find_known(header, asked).await;
+        if let Some(known) = known.map_err(ApiError::Unsold)? {
+            return as_bought(known);
+        }
+    }
+    let image = site.images.find_public(id).await?;
+    let image = image.ok_or(ApiError::NotFound)?;
+    let name = asked.tier.unwrap_or(&image.tier);
+    if let Some(tier) = till.shop.tiers().find(name).filter(|tier| !tier.is_free()) {
+        let product = Product {
+            kind: asked.kind,
+            tier: name.to_owned(),
+            uses: asked.uses,
+            target: Some(id.clone()),
+        };
+        return Ok((Cow::Borrowed(tier), product));
+    }
+    if header.is_some() {
+        let asked = Asked {
+            tier: Some(name),
+            ..asked
+        };
+        let offered = till.payments.find_offered(asked).await;
+        if let Some(offered) = offered.map_err(ApiError::Unsold)? {
+            return as_bought(offered);
+        }
+    }
+    Err(no_such_tier(till, id, name))
+}
+
+fn as_bought<'a>(bought: Bought) -> Result<(Cow<'a, Tier>, Product), ApiError> {
+    let tier = bought.tier().ok_or(ApiError::NotFound)?;
+    Ok((Cow::Owned(tier), bought.product))
+}
+
+fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
+    let paid: Vec<&str> = till
+        .shop
+        .tiers()
+        .paid()
+        .map(|tier| tier.name.as_str())
+        .collect();
+    ApiError::BadRequest(format!(
+        "Image {id} can't be renewed by the tier {name}, which has no price. Name one that has, \
+         with ?tier= and one of: {}.",
+        paid.join(", ")
+    ))
+}
+
+/// What stands in `?tier=`, once and alone.
+fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
+    let refuse = || {
+        let message = "Send ?tier=NAME once, with the name of a tier: see GET /api/tiers.";
+        ApiError::BadRequest(message.to_owned())
+    };
+    let mut query = url::form_urlencoded::parse(request.query_string().as_bytes())
+        .filter(|(name, _)| name == "tier");
+    let Some((_, text)) = query.next() else {
+        return Ok(None);
+    };
+    if query.next().is_some() {
+        return Err(refuse());
+    }
+    TierName::parse(&text).map(Some).map_err(|_| refuse())
+}
