@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand};
 use crate::config::{Sources, process_env};
 
 pub mod config;
+mod console;
 pub mod ledger;
 pub mod reap;
 pub mod receipt;
+pub mod renew;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
@@ -35,6 +37,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Upload images to a pixtoll server, paying where that is asked.
     Upload(upload::UploadArgs),
+    /// Pay for more time of images.
+    Renew(renew::RenewArgs),
     /// Look at the ledger of payments.
     Ledger(ledger::LedgerArgs),
     /// Delete what has expired, once: for an outside scheduler, or by hand.
@@ -112,6 +116,17 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 &crate::clock::SystemClock,
                 &randomness,
                 &mut out,
+            )
+            .await;
+            Ok(exit.into())
+        }
+        Command::Renew(args) => {
+            let exit = renew::run(
+                &args,
+                &process_env(),
+                &crate::clock::SystemClock,
+                &crate::random::Randomness::system(),
+                &mut std::io::stdout(),
             )
             .await;
             Ok(exit.into())

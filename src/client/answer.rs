@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
+use crate::model::token::UploadToken;
 use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
 
 /// The longest answer that is read.
@@ -93,6 +94,23 @@ impl Reply {
         })
     }
 
+    /// The token and how many uploads it has left, when this is the answer to buying one.
+    pub(super) fn bought(&self) -> Option<(UploadToken, u64)> {
+        let token = self.body.get("token").and_then(Value::as_str);
+        let token = token.filter(|_| self.status == 200)?;
+        let left = self.body.get("uploads").and_then(Value::as_u64)?;
+        Some((UploadToken::parse(token)?, left))
+    }
+
+    /// The largest image of a tier, when this is the price table.
+    pub(super) fn max_bytes(&self, tier: &str) -> Option<u64> {
+        let rows = self.body.get("tiers").and_then(Value::as_array)?;
+        let row = rows
+            .iter()
+            .find(|row| row.get("name").and_then(Value::as_str) == Some(tier))?;
+        row.get("maxBytes").and_then(Value::as_u64)
+    }
+
     /// Whether the refusal is about the image: no other request with these bytes fares better.
     pub(super) fn refuses_file(&self) -> bool {
         matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()
@@ -142,6 +160,14 @@ impl Reply {
 }
 
 impl Answer {
+    /// The answer, where one arrived whole.
+    pub(super) fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Reply(reply) => Some(reply),
+            Self::Unreached | Self::Lost => None,
+        }
+    }
+
     /// Whether the same request may well get another answer in a while.
     pub(super) fn is_passing(&self) -> bool {
         match self {

@@ -1,9 +1,10 @@
-//! The paying client behind `pixtoll upload`: one image in, one link out, at most one payment.
+//! The paying client behind `pixtoll upload` and `pixtoll renew`: one image in, one link out, at most one
+//! payment; or several images on one.
 //!
 //! The rules that keep it from paying twice: a payment is written down before it is first sent
 //! ([`pending`]); every attempt presents that one; no answer makes it sign another by itself; and
 //! it is forgotten only on an answer that leaves nothing open. [`pay`] chooses and signs,
-//! [`wallet`] holds the key. How the command reads and prints is the business of `cli::upload`.
+//! [`wallet`] holds the key. How the commands read and print is the business of `cli`.
 
 mod answer;
 pub mod pay;
@@ -29,6 +30,8 @@ use self::pay::{PayError, Quote, SignedPayment, check_cap};
 use self::pending::{PendingError, PendingKey, PendingPayments};
 use self::wallet::{Wallet, WalletError, WalletSource};
 use crate::clock::Clock;
+use crate::ids::ImageId;
+use crate::model::token::UploadToken;
 use crate::money::AtomicAmount;
 use crate::random::Randomness;
 use crate::tiers::TierName;
@@ -62,14 +65,35 @@ impl fmt::Debug for World<'_> {
     }
 }
 
+/// What is to be done at a server.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// Upload images, each for itself; to the tier `free` without payment.
+    Upload(TierName),
+    /// Buy so many uploads on one payment.
+    Tokens {
+        /// The tier of them all.
+        tier: TierName,
+        /// How many.
+        images: usize,
+    },
+    /// Buy more time for an image.
+    Renew {
+        /// The image.
+        image: ImageId,
+        /// The tier whose time it is; `None`: the image's own.
+        tier: Option<TierName>,
+    },
+}
+
 /// What the user asked for.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The server's address.
     pub server: Url,
-    /// The tier; `free` is uploaded without payment.
-    pub tier: TierName,
-    /// The most that one file may cost.
+    /// What is done there.
+    pub errand: Errand,
+    /// The most that it may cost.
     pub cap: AtomicAmount,
     /// The key file that the user named.
     pub wallet: Option<PathBuf>,
@@ -117,6 +141,12 @@ pub enum Failure {
          presents the same payment and never pays twice."
     )]
     OutcomeUnknown(String),
+    /// A file of several that are paid for was not uploaded.
+    #[error(
+        "{0} These files are paid for: run the same command again, which uploads what is missing and never \
+         pays twice."
+    )]
+    Unfinished(String),
     /// The server is down or busy. Nothing was charged.
     #[error("{0} Nothing was charged; run the same command again later.")]
     Unavailable(String),
@@ -130,6 +160,16 @@ pub struct Done {
     key: Option<PendingKey>,
 }
 
+/// Uploads that were bought on one payment; [`Client::end`] ends it.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The token that uploads them.
+    pub token: UploadToken,
+    /// How many uploads it has left.
+    pub left: u64,
+    key: PendingKey,
+}
+
 /// What an upload would cost.
 #[derive(Debug)]
 pub enum Price {
@@ -141,7 +181,7 @@ pub enum Price {
     Pending(SignedPayment),
 }
 
-/// A client of one server, for one tier.
+/// A client of one server, for one errand.
 pub struct Client<'a> {
     http: reqwest::Client,
     order: Order,
@@ -160,8 +200,10 @@ impl fmt::Debug for Client<'_> {
 }
 
 /// One request, as it is sent and sent again: byte for byte the same.
+#[derive(Default)]
 struct Request<'r> {
     image: Option<&'r Image>,
+    token: Option<&'r UploadToken>,
     payment: Option<&'r SignedPayment>,
     /// Whether `payment` was sent before this run.
     was_sent: bool,
@@ -174,7 +216,7 @@ impl<'a> Client<'a> {
         env: &BTreeMap<String, String>,
         world: World<'a>,
     ) -> Result<Self, Failure> {
-        let endpoint = transport::endpoint(&order.server, &order.tier)?;
+        let endpoint = transport::endpoint(&order.server, &order.errand)?;
         Ok(Self {
             http: transport::http(env)?,
             endpoint,
@@ -195,47 +237,115 @@ impl<'a> Client<'a> {
             tell(Notice::Step("uploading".to_owned()));
             let request = Request {
                 image: Some(image),
-                payment: None,
-                was_sent: false,
+                ..Request::default()
             };
             let (answer, _) = self.send(&request, tell).await;
-            return match &answer {
-                Answer::Reply(reply) => match reply.uploaded() {
-                    Some(uploaded) => Ok(Done {
-                        uploaded,
-                        key: None,
-                    }),
-                    None => Err(self.refusal(&answer)),
-                },
-                _ => Err(self.refusal(&answer)),
+            return match answer.reply().and_then(Reply::uploaded) {
+                Some(uploaded) => Ok(Done {
+                    uploaded,
+                    key: None,
+                }),
+                None => Err(self.refusal(&answer)),
             };
         }
-        let pending = self.pending()?;
-        let key = self.key(image);
-        let (payment, was_sent) = match pending.find(&key)? {
-            Some(payment) => {
-                self.check_pending(&payment)?;
-                tell(Notice::Fact(
-                    "An earlier run signed a payment for this file; the same one is presented again."
-                        .to_owned(),
-                ));
-                (payment, true)
-            }
-            None => (pending.keep(&key, self.sign(tell).await?)?, false),
-        };
-        self.present(image, &payment, was_sent, &key, tell).await
+        let key = self.key(&image.bytes);
+        let uploaded = self.buy(Some(image), &key, Reply::uploaded, tell).await?;
+        Ok(Done {
+            uploaded,
+            key: Some(key),
+        })
     }
 
-    /// What uploading `image` would cost. Signs nothing, writes nothing and sends no image.
+    /// Buys more time for the image of the order.
+    pub async fn renew(&self, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
+        let key = self.key(b"");
+        let uploaded = self.buy(None, &key, Reply::uploaded, tell).await?;
+        Ok(Done {
+            uploaded,
+            key: Some(key),
+        })
+    }
+
+    /// Buys the uploads of the order, or has the token again that was bought for `content` before: whatever
+    /// names what is going to be uploaded.
+    pub async fn buy_uploads(
+        &self,
+        content: &[u8],
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Bundle, Failure> {
+        let key = self.key(content);
+        let (token, left) = self.buy(None, &key, Reply::bought, tell).await?;
+        Ok(Bundle { token, left, key })
+    }
+
+    /// Uploads an image against a token. `None`: the token has ended, and buying again gives the next one.
+    pub async fn upload_with(
+        &self,
+        token: &UploadToken,
+        image: &Image,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Option<Uploaded>, Failure> {
+        let request = Request {
+            image: Some(image),
+            token: Some(token),
+            ..Request::default()
+        };
+        let (answer, _) = self.send(&request, tell).await;
+        match answer.reply() {
+            Some(reply) if reply.uploaded().is_some() => Ok(reply.uploaded()),
+            Some(reply) if reply.code() == "token_expired" => Ok(None),
+            _ => Err(self.refusal(&answer)),
+        }
+    }
+
+    /// What the server's table says of a tier's largest image; `None` where there is no such table.
+    pub async fn max_bytes(&self, tier: &TierName) -> Option<u64> {
+        let url = transport::below(&self.order.server, &["api", "tiers"]).ok()?;
+        let request = self.http.get(url).timeout(ATTEMPT_TIMEOUT).send();
+        let answer = transport::read(request.await.ok()?).await;
+        answer.reply()?.max_bytes(tier.as_str())
+    }
+
+    /// Presents the payment of an earlier run, or signs one, until `read` finds in an answer what was bought.
+    async fn buy<T>(
+        &self,
+        image: Option<&Image>,
+        key: &PendingKey,
+        read: fn(&Reply) -> Option<T>,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<T, Failure> {
+        let pending = self.pending()?;
+        let (payment, was_sent) = match pending.find(key)? {
+            Some(payment) => {
+                self.check_pending(&payment)?;
+                tell(Notice::Fact(format!(
+                    "A payment for {} was signed before; the same one is presented again.",
+                    self.object()
+                )));
+                (payment, true)
+            }
+            None => (pending.keep(key, self.sign(tell).await?)?, false),
+        };
+        let request = Request {
+            image,
+            payment: Some(&payment),
+            was_sent,
+            ..Request::default()
+        };
+        self.present(&request, &payment, key, read, tell).await
+    }
+
+    /// What it would cost, for the content of an image or of whatever else [`Client::buy_uploads`] was told.
+    /// Signs nothing, writes nothing and sends no image.
     pub async fn price(
         &self,
-        image: &Image,
+        content: &[u8],
         tell: &mut dyn FnMut(Notice),
     ) -> Result<Price, Failure> {
         if self.is_free() {
             return Ok(Price::Free);
         }
-        if let Some(payment) = self.pending()?.find(&self.key(image))? {
+        if let Some(payment) = self.pending()?.find(&self.key(content))? {
             self.check_pending(&payment)?;
             return Ok(Price::Pending(payment));
         }
@@ -249,6 +359,11 @@ impl<'a> Client<'a> {
             (Some(pending), Some(key)) => Ok(pending.forget(key)?),
             _ => Ok(()),
         }
+    }
+
+    /// Ends uploads that were bought together, once their links have reached the user.
+    pub fn end(&self, bundle: &Bundle) -> Result<(), Failure> {
+        Ok(self.pending()?.forget(&bundle.key)?)
     }
 
     /// Signs a payment for the price that the server asks now.
@@ -265,12 +380,7 @@ impl<'a> Client<'a> {
     /// Asks for the price without showing the image: the challenge comes before the body counts.
     async fn quote(&self, tell: &mut dyn FnMut(Notice)) -> Result<Quote, Failure> {
         tell(Notice::Step("asking for the price".to_owned()));
-        let request = Request {
-            image: None,
-            payment: None,
-            was_sent: false,
-        };
-        let (answer, _) = self.send(&request, tell).await;
+        let (answer, _) = self.send(&Request::default(), tell).await;
         let Answer::Reply(reply @ Reply { status: 402, .. }) = &answer else {
             return Err(match self.refusal(&answer) {
                 Failure::FileRefused(text) => Failure::NotPayable(text),
@@ -298,29 +408,24 @@ impl<'a> Client<'a> {
         Ok(wallet)
     }
 
-    /// Presents the payment with the image until an answer decides, or patience ends.
-    async fn present(
+    /// Presents the payment until an answer decides, or patience ends.
+    async fn present<T>(
         &self,
-        image: &Image,
+        request: &Request<'_>,
         payment: &SignedPayment,
-        was_sent: bool,
         key: &PendingKey,
+        read: fn(&Reply) -> Option<T>,
         tell: &mut dyn FnMut(Notice),
-    ) -> Result<Done, Failure> {
+    ) -> Result<T, Failure> {
         let price = payment.amount.to_decimal_usd();
-        tell(Notice::Step(format!("paying {price} USDC and uploading")));
-        let request = Request {
-            image: Some(image),
-            payment: Some(payment),
-            was_sent,
-        };
-        let (answer, may_have_paid) = self.send(&request, tell).await;
+        tell(Notice::Step(match request.image {
+            Some(_) => format!("paying {price} USDC and uploading"),
+            None => format!("paying {price} USDC"),
+        }));
+        let (answer, may_have_paid) = self.send(request, tell).await;
         if let Answer::Reply(reply) = &answer {
-            if let Some(uploaded) = reply.uploaded() {
-                return Ok(Done {
-                    uploaded,
-                    key: Some(key.clone()),
-                });
+            if let Some(bought) = read(reply) {
+                return Ok(bought);
             }
             let is_final = reply.refuses_payer() || reply.refuses_file();
             if is_final && reply.says_not_charged() {
@@ -378,9 +483,17 @@ impl<'a> Client<'a> {
     async fn send_once(&self, request: &Request<'_>) -> Answer {
         let size = request.image.map_or(0, |image| image.bytes.len());
         let line = u64::try_from(size / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        let endpoint = match request.token {
+            // The token stands for the tier.
+            Some(_) => transport::below(&self.order.server, &["api", "upload"]).ok(),
+            None => Some(self.endpoint.clone()),
+        };
+        let Some(endpoint) = endpoint else {
+            return Answer::Unreached;
+        };
         let mut builder = self
             .http
-            .post(self.endpoint.clone())
+            .post(endpoint)
             .timeout(ATTEMPT_TIMEOUT.saturating_add(Duration::from_secs(line)))
             .header(ACCEPT, "application/json");
         if let Some(image) = request.image {
@@ -394,6 +507,13 @@ impl<'a> Client<'a> {
             };
             value.set_sensitive(true);
             builder = builder.header(PAYMENT_SIGNATURE, value);
+        }
+        if let Some(token) = request.token {
+            let Ok(mut value) = HeaderValue::from_str(&token.reveal()) else {
+                return Answer::Unreached;
+            };
+            value.set_sensitive(true);
+            builder = builder.header("X-Upload-Token", value);
         }
         match builder.send().await {
             Ok(response) => transport::read(response).await,
@@ -409,10 +529,16 @@ impl<'a> Client<'a> {
             return Failure::Unavailable(format!("{} ({text})", self.order.server));
         };
         match reply.status {
-            404 => Failure::Usage(format!(
-                "{} doesn't sell the tier \"{}\": {text}",
-                self.order.server, self.order.tier
-            )),
+            404 => Failure::Usage(match &self.order.errand {
+                Errand::Upload(tier) | Errand::Tokens { tier, .. } => format!(
+                    "{} doesn't sell the tier \"{tier}\": {text}",
+                    self.order.server
+                ),
+                Errand::Renew { image, .. } => {
+                    format!("{} has no image {image}: {text}", self.order.server)
+                }
+            }),
+            400 | 409 if matches!(self.order.errand, Errand::Renew { .. }) => Failure::Usage(text),
             429 | 500..=599 => Failure::Unavailable(text),
             300..=399 => Failure::Unexpected(format!(
                 "{} redirects, and redirects aren't followed: name the final address with --server.",
@@ -424,8 +550,18 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn is_free(&self) -> bool {
-        transport::is_free(&self.order.tier)
+    /// Whether nothing is paid.
+    pub fn is_free(&self) -> bool {
+        matches!(&self.order.errand, Errand::Upload(tier) if transport::is_free(tier))
+    }
+
+    /// What a payment is for, in words.
+    fn object(&self) -> &'static str {
+        match self.order.errand {
+            Errand::Upload(_) => "this file",
+            Errand::Tokens { .. } => "these files",
+            Errand::Renew { .. } => "more time for this image",
+        }
     }
 
     /// The cap holds for a payment that was signed under a higher one as well: it may not have been
@@ -433,17 +569,18 @@ impl<'a> Client<'a> {
     fn check_pending(&self, payment: &SignedPayment) -> Result<(), Failure> {
         check_cap(payment.amount, self.order.cap).map_err(|error| {
             Failure::NotPayable(format!(
-                "An earlier run signed a payment for this file, and whether it went through is not known. {error}"
+                "An earlier run signed a payment for {}, and whether it went through is not known. {error}",
+                self.object()
             ))
         })
     }
 
-    fn key(&self, image: &Image) -> PendingKey {
-        PendingKey::of(
-            self.endpoint.as_str(),
-            self.order.tier.as_str(),
-            &image.bytes,
-        )
+    fn key(&self, content: &[u8]) -> PendingKey {
+        let tier = match &self.order.errand {
+            Errand::Upload(tier) | Errand::Tokens { tier, .. } => tier.as_str(),
+            Errand::Renew { tier, .. } => tier.as_ref().map_or("", TierName::as_str),
+        };
+        PendingKey::of(self.endpoint.as_str(), tier, content)
     }
 
     fn pending(&self) -> Result<&PendingPayments, Failure> {

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
 
 #[derive(Debug, Default)]
 struct Script {
+    /// The price table; without one there is none.
+    table: Option<Step>,
     steps: VecDeque<Step>,
     seen: Vec<Seen>,
 }
@@ -118,6 +120,7 @@ impl Scripted {
     /// Starts a server that gives these answers, one a request, and 599 when there is none left.
     pub(crate) fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         let script = Script {
+            table: None,
             steps: steps.into_iter().collect(),
             seen: Vec::new(),
         };
@@ -142,6 +145,11 @@ impl Scripted {
             handle,
             url,
         }
+    }
+
+    /// Has a price table from now on, whose requests are no part of the script.
+    pub(crate) fn lists(&self, table: Step) {
+        self.script.lock().unwrap().table = Some(table);
     }
 
     /// Adds answers.
@@ -186,7 +194,11 @@ async fn serve(
         let value = request.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
     };
-    let step = {
+    let is_table = request.path() == "/api/tiers";
+    let step = if is_table {
+        let table = script.lock().unwrap().table.clone();
+        table.unwrap_or_else(|| refuses(404, "not_found", Some(false)))
+    } else {
         let mut script = script.lock().unwrap();
         script.seen.push(Seen {
             path: request.path().to_owned(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::Failure;
 use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
+use super::{Errand, Failure};
 use crate::tiers::TierName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,10 +44,45 @@ pub(super) async fn read(mut response: reqwest::Response) -> Answer {
     ))
 }
 
-/// Where the image goes. A payment's header is never sent in the clear over a network.
-pub(super) fn endpoint(server: &Url, tier: &TierName) -> Result<Url, Failure> {
-    // The address is not repeated: it may hold a password.
-    let usage = |text: &str| Failure::Usage(format!("--server: {text}"));
+/// Where the errand is done. A payment's header is never sent in the clear over a network.
+pub(super) fn endpoint(server: &Url, errand: &Errand) -> Result<Url, Failure> {
+    let is_unpaid = matches!(errand, Errand::Upload(tier) if is_free(tier));
+    if !is_unpaid && server.scheme() == "http" && !is_loopback(server) {
+        return Err(usage("payments go over https only (or to this machine)."));
+    }
+    if let Errand::Upload(tier) | Errand::Tokens { tier, .. } = errand
+        && tier.as_str() == "token"
+    {
+        return Err(Failure::Usage(
+            "\"token\" is the name of a route and of no tier.".to_owned(),
+        ));
+    }
+    match errand {
+        Errand::Upload(tier) if is_free(tier) => below(server, &["api", "free"]),
+        Errand::Upload(tier) => below(server, &["api", "upload", tier.as_str()]),
+        Errand::Tokens { tier, images } => {
+            let mut url = below(server, &["api", "upload", "token", tier.as_str()])?;
+            url.query_pairs_mut()
+                .append_pair("images", &images.to_string());
+            Ok(url)
+        }
+        Errand::Renew { image, tier } => {
+            let mut url = below(server, &["api", "images", image.as_str(), "renew"])?;
+            if let Some(tier) = tier {
+                url.query_pairs_mut().append_pair("tier", tier.as_str());
+            }
+            Ok(url)
+        }
+    }
+}
+
+/// The address is not repeated: it may hold a password.
+fn usage(text: &str) -> Failure {
+    Failure::Usage(format!("--server: {text}"))
+}
+
+/// A route of the server.
+pub(super) fn below(server: &Url, route: &[&str]) -> Result<Url, Failure> {
     let is_plain = server.username().is_empty()
         && server.password().is_none()
         && server.query().is_none()
@@ -57,25 +92,13 @@ pub(super) fn endpoint(server: &Url, tier: &TierName) -> Result<Url, Failure> {
             "an address such as https://img.example.com is expected.",
         ));
     }
-    if tier.as_str() == "token" {
-        return Err(Failure::Usage(
-            "\"token\" is the name of a route and of no tier.".to_owned(),
-        ));
-    }
-    if !is_free(tier) && server.scheme() == "http" && !is_loopback(server) {
-        return Err(usage("payments go over https only (or to this machine)."));
-    }
     let mut url = server.clone();
     {
         let mut path = url
             .path_segments_mut()
             .map_err(|()| usage("this address has no path."))?;
         path.pop_if_empty();
-        if is_free(tier) {
-            path.extend(["api", "free"]);
-        } else {
-            path.extend(["api", "upload", tier.as_str()]);
-        }
+        path.extend(route);
     }
     Ok(url)
 }
@@ -113,10 +136,39 @@ fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ImageId;
 
     fn address(server: &str, tier: &str) -> Result<String, Failure> {
         let server = Url::parse(server).unwrap();
-        endpoint(&server, &TierName::parse(tier).unwrap()).map(String::from)
+        let errand = Errand::Upload(TierName::parse(tier).unwrap());
+        endpoint(&server, &errand).map(String::from)
+    }
+
+    #[test]
+    fn each_errand_has_its_route() {
+        let server = Url::parse("https://a.example/img").unwrap();
+        let tier = TierName::parse("year").unwrap();
+        let image = ImageId::parse("k3v9Qw2mZr7T").unwrap();
+        let renew = |tier| Errand::Renew {
+            image: image.clone(),
+            tier,
+        };
+        for (errand, route) in [
+            (
+                Errand::Tokens {
+                    tier: tier.clone(),
+                    images: 3,
+                },
+                "upload/token/year?images=3",
+            ),
+            (renew(None), "images/k3v9Qw2mZr7T/renew"),
+            (renew(Some(tier)), "images/k3v9Qw2mZr7T/renew?tier=year"),
+        ] {
+            let url = endpoint(&server, &errand).unwrap();
+            assert_eq!(url.as_str(), format!("https://a.example/img/api/{route}"));
+            let clear = Url::parse("http://a.example").unwrap();
+            assert!(matches!(endpoint(&clear, &errand), Err(Failure::Usage(_))));
+        }
     }
 
     #[test]

@@ -13,10 +13,12 @@ use crate::model::payment::{Grant, PaymentId};
 pub enum Reservation {
     /// The pending image is written; one use is held for it.
     Held,
-    /// Every use that is left is held by another upload.
+    /// Every use that is left is held by another upload, or one by an upload of the same bytes.
     Busy,
     /// Every use is published.
     UsedUp,
+    /// The same bytes were published on this grant.
+    Same,
 }
 
 /// The grant of a payment.
@@ -105,9 +107,18 @@ pub async fn reserve(
             .bind(now)
             .fetch_one(&mut *tx)
             .await?;
-        if left <= 0 {
+        // A repetition that overtakes the first try must not cost a use of its own.
+        let (live, pending): (i64, i64) = sqlx::query_as(COUNT_SAME)
+            .bind(id)
+            .bind(now)
+            .bind(&image.upload_sha256)
+            .fetch_one(&mut *tx)
+            .await?;
+        if live > 0 {
+            Reservation::Same
+        } else if left <= 0 {
             Reservation::UsedUp
-        } else if held >= left {
+        } else if pending > 0 || held >= left {
             Reservation::Busy
         } else {
             images::bind_insert(sqlx::query(images::INSERT), image, Some(reserved_until))
@@ -121,6 +132,9 @@ pub async fn reserve(
 const LOCK: &str = "UPDATE grants SET used = used WHERE payment_id = $1";
 const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE images.payment_id = $1 \
     AND state = 'pending' AND reserved_until_ms > $2) FROM grants WHERE payment_id = $1";
+const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $2) \
+    THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
+    FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
 
 /// Publishes a reserved image and counts the use. `false`: the reservation had lapsed and the use
 /// went to another upload, or the image is gone.
@@ -174,5 +188,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),
+    ("grants::COUNT_SAME", COUNT_SAME),
     ("grants::CLEAR_OWED", CLEAR_OWED),
 ];

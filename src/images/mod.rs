@@ -355,7 +355,7 @@ impl Images {
                 Reservation::Held => break image,
                 Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
                 Reservation::Busy => return Err(UploadError::TokenBusy),
-                Reservation::UsedUp => {
+                Reservation::UsedUp | Reservation::Same => {
                     let same = self.find_same(&grant.payment_id, &checked).await?;
                     return same.ok_or(UploadError::TokenUsed);
                 }

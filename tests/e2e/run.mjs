@@ -1,6 +1,7 @@
 // The end to end test: `scripts/e2e PIXTOLL` installs what this needs and starts it.
 import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
+import goods from "./cases/goods.mjs";
 import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";
 import networks from "./cases/networks.mjs";
@@ -18,7 +19,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, receipts, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
+  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);

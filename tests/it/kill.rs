@@ -44,6 +44,7 @@ const FLOWS: &[&[&str]] = &[
     VOID,
     WINDOW_CLOSED,
     TOKEN_REPLACED,
+    RENEWED,
     REAPED,
     ERASED,
     DELETED,
@@ -544,7 +545,48 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
         let scene = scene.set("payments.token_ttl", "1s");
         let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
         let scene = scene.set("payments.token_ttl", "10min");
+        // Whichever token it left, it has ended: one that has a moment left would be given once more.
+        scene.change("UPDATE grants SET token_expires_ms = 1").await;
         scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const RENEWED: &[&str] = &[
+    "payment.settling.before",
+    "payment.settling.after",
+    "settle.call.after",
+    "payment.settled.before",
+    "payment.settled.after",
+    "image.describe.before",
+    "image.describe.after",
+];
+
+#[tokio::test]
+async fn a_renewal_is_made_once_and_lets_the_image_go() {
+    at_each(RENEWED, async |scene, point| {
+        let server = scene.start_to_die_at(point).await;
+        let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+        let uploaded = scene.deployment.answer(&upload).await;
+        let id = uploaded.field("id");
+        let path = format!("/api/images/{id}/renew?tier=year");
+        let (payment, request) = scene.deployment.sign(&path, b"").await;
+        scene.repeats_until_death(server, &request).await;
+
+        let _server = scene.deployment.start().await;
+        let renewed = scene.deployment.last_word(&request).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.text());
+        let metadata = Request::get(&format!("/api/images/{id}"));
+        let metadata = scene.deployment.answer(&metadata).await;
+        assert_eq!(metadata.field("expiresAt"), renewed.field("expiresAt"));
+        assert_eq!(
+            renewed.field("previousExpiresAt"),
+            uploaded.field("expiresAt")
+        );
+        scene.balances_after(&payment, &[YEAR]).await;
+        let delete = Request::delete(&format!("/api/images/{id}"))
+            .with("X-Delete-Token", &uploaded.field("deleteToken"));
+        assert_eq!(scene.deployment.last_word(&delete).await.status, 200);
     })
     .await;
 }

@@ -26,6 +26,7 @@ mod limits;
 mod logs;
 mod many;
 mod pay;
+mod paying;
 #[cfg(feature = "test-postgres")]
 mod postgres;
 mod processes;

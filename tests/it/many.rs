@@ -103,6 +103,36 @@ async fn uploads_that_race_are_never_more_than_were_paid_for() {
 }
 
 #[tokio::test]
+async fn a_repetition_that_races_its_first_try_costs_no_use_of_its_own() {
+    let app = TestApp::patient().await;
+    let payment = app.sign_at(THREE).await;
+    let token = app.pay(&payment).await.token();
+    let mut links = BTreeSet::new();
+    // Who is told that another one is under way comes again.
+    for _ in 0..20 {
+        links.clear();
+        let uploads = (0..9).map(|number| {
+            let picture = pictures::png_seeded(9, 9, number % 3);
+            app.upload_with(&token, picture)
+        });
+        let answers = futures_util::future::join_all(uploads).await;
+        for answer in &answers {
+            let used = answer.text().contains("token_used");
+            assert!(!used, "{}", answer.text());
+            if answer.status == 200 {
+                links.insert(answer.field("url"));
+            }
+        }
+        if answers.iter().all(|answer| answer.status == 200) {
+            break;
+        }
+    }
+    assert_eq!(links.len(), 3);
+    assert_eq!(app.rows("images").await, 3);
+    assert_eq!(uploads_left(&app.pay(&payment).await), 0);
+}
+
+#[tokio::test]
 async fn what_was_not_used_before_the_token_ended_is_given_again() {
     let app = TestApp::patient().await;
     let payment = app.sign_at(THREE).await;

@@ -1,7 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -701,4 +705,72 @@ fn the_help_tells_every_exit_code() {
     }
     assert!(help.contains("PIXTOLL_WALLET_KEY"));
     assert_eq!(Exit::Unavailable.code(), 7);
+}
+
+/// The price table, with this tier.
+fn table() -> Step {
+    answers(200, &json!({"tiers": [{"name": "year", "maxBytes": 5000}]}))
+}
+
+/// A token with so many uploads.
+fn sells(digit: &str, uploads: u64) -> Step {
+    answers(200, &json!({"token": digit.repeat(40), "uploads": uploads}))
+}
+
+/// Files that are images, at a server that says how large they may be.
+fn images(user: &User) {
+    user.server.lists(table());
+    for name in ["a.png", "b.jpg"] {
+        let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+        let bytes = STANDARD.decode(png).unwrap();
+        std::fs::write(user.home.path().join(name), [bytes, name.into()].concat()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_before_its_files_are_uploaded_is_had_again() {
+    let user = User::new([
+        asks(20_000, false),
+        sells("a", 2),
+        uploads("one"),
+        refuses(410, "token_expired", Some(false)),
+        sells("b", 1),
+        uploads("two"),
+    ]);
+    images(&user);
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!(run.exit, Exit::Uploaded, "{}", run.err);
+    assert_eq!(
+        run.out,
+        "https://i.example.com/one.png\nhttps://i.example.com/two.png\n"
+    );
+    assert_eq!(user.server.payments().len(), 1);
+    let paths: Vec<String> = user.server.seen().into_iter().map(|it| it.path).collect();
+    let token = "/api/upload/token/year";
+    let upload = "/api/upload";
+    assert_eq!(paths, [token, token, upload, upload, token, upload]);
+    assert!(user.pending().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_paid_for_and_not_uploaded_is_kept_for_the_same_command() {
+    let user = User::new([
+        asks(20_000, false),
+        sells("a", 2),
+        refuses(422, "content_blocked", Some(false)),
+        uploads("two"),
+    ]);
+    images(&user);
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!(run.exit, Exit::OutcomeUnknown);
+    assert_eq!(run.out, "https://i.example.com/two.png\n");
+    assert!(run.err.contains("These files are paid for"), "{}", run.err);
+    assert_eq!(user.pending().len(), 1);
+    let again = [sells("a", 1), uploads("one"), uploads("two")];
+    user.server.clear();
+    user.server.then(again);
+    let run = user.run("a.png b.jpg --tier year").await;
+    assert_eq!(run.exit, Exit::Uploaded, "{}", run.err);
+    assert_eq!(user.server.payments().len(), 1);
+    assert!(user.pending().is_empty());
 }

@@ -1,6 +1,4 @@
 // Nothing goes wrong: both clients pay exactly the price, and get what they paid for.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { checkError, checkLink, read } from "../buyers.mjs";
 import { check, same } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -55,21 +53,6 @@ export default async function plain(world) {
       checkError(await buyer.buy("/api/upload", init), 415, "unsupported_format", false);
     });
   }
-  await world.case("pixtoll upload: two files", [YEAR, YEAR], async () => {
-    const buyer = await world.buyer(2, 2n * YEAR);
-    const pictures = [picture(), picture()];
-    const files = pictures.map((bytes, place) => {
-      const file = join(world.folder, `${buyer.address}-${place}.png`);
-      writeFileSync(file, bytes);
-      return file;
-    });
-    const variables = { PIXTOLL_WALLET_KEY: buyer.key, HOME: world.folder, XDG_DATA_HOME: world.folder };
-    const { code, output } = await world.server.run(["upload", "--tier", "year", "--server", world.server.url, ...files], variables);
-    same(code, 0, `the exit code (${output})`);
-    const links = output.match(/^http\S+$/gm) ?? [];
-    same(links.length, 2, `the links (${output})`);
-    for (const [place, link] of links.entries()) await checkLink(link, pictures[place]);
-  });
   await world.case("a challenge, and a free upload", [], async () => {
     checkError(await read(await fetch(`${world.server.url}/api/upload/token`)), 402, "payment_required", false);
     const bytes = picture();

@@ -1,0 +1,203 @@
+//! Several files on one payment. Who wants many images of a tier signs once, and a file that this program can
+//! see to be refused is not among those that are paid for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{UploadArgs, read};
+use crate::cli::console::{Console, in_words};
+use crate::client::{Bundle, Client, Errand, Failure, Image, Order, Uploaded, World};
+use crate::images::format;
+use crate::secrets::sha256_hex;
+
+/// The most uploads that a server sells on one payment.
+const MOST: usize = 100;
+
+/// Which files are bought together.
+pub(super) struct Bundles<'a> {
+    /// For each file its bundle; `None`: it is bought by itself.
+    plan: Vec<Option<usize>>,
+    bundles: Vec<Wanted<'a>>,
+}
+
+/// Files that are bought together.
+struct Wanted<'a> {
+    client: Client<'a>,
+    /// The hashes of their bytes: by them an earlier run's payment is found.
+    content: Vec<u8>,
+    files: usize,
+    bought: Option<Bundle>,
+    uploaded: usize,
+}
+
+/// What becomes of the files after one that was not uploaded.
+pub(super) enum Stop {
+    /// They have a try of their own.
+    GoOn(Failure),
+    /// They would fare no better.
+    Here(Failure),
+}
+
+impl<'a> Bundles<'a> {
+    /// Decides which files are bought together: those that are images, and small enough by the server's table.
+    pub(super) async fn plan(
+        args: &UploadArgs,
+        env: &BTreeMap<String, String>,
+        world: World<'a>,
+        single: &Client<'_>,
+    ) -> Result<Self, Failure> {
+        let mut this = Self {
+            plan: vec![None; args.files.len()],
+            bundles: Vec::new(),
+        };
+        if args.files.len() < 2 || single.is_free() {
+            return Ok(this);
+        }
+        let Some(limit) = single.max_bytes(&args.tier).await else {
+            return Ok(this);
+        };
+        let mut good = Vec::new();
+        for (index, file) in args.files.iter().enumerate() {
+            if let Some(hash) = hash_of_image(file, limit)? {
+                good.push((index, hash));
+            }
+        }
+        for together in good.chunks(MOST).filter(|chunk| chunk.len() > 1) {
+            for (index, _) in together {
+                if let Some(place) = this.plan.get_mut(*index) {
+                    *place = Some(this.bundles.len());
+                }
+            }
+            let order = order(args, together.len())?;
+            this.bundles.push(Wanted {
+                client: Client::new(order, env, world)?,
+                content: together
+                    .iter()
+                    .map(|(_, hash)| hash.as_str())
+                    .collect::<String>()
+                    .into_bytes(),
+                files: together.len(),
+                bought: None,
+                uploaded: 0,
+            });
+        }
+        Ok(this)
+    }
+
+    /// Uploads a file that is bought with others; `None`: it isn't.
+    pub(super) async fn upload(
+        &mut self,
+        index: usize,
+        image: &Image,
+        console: &mut Console<'_>,
+    ) -> Option<Result<Uploaded, Stop>> {
+        let place = self.plan.get(index).copied().flatten()?;
+        let wanted = self.bundles.get_mut(place)?;
+        Some(wanted.upload(image, console).await)
+    }
+
+    /// Says what would be paid for a file's bundle, once; `false`: the file is bought by itself.
+    pub(super) async fn price(
+        &mut self,
+        index: usize,
+        console: &mut Console<'_>,
+    ) -> Result<bool, Failure> {
+        let Some(place) = self.plan.get(index).copied().flatten() else {
+            return Ok(false);
+        };
+        let is_first = self.plan.iter().position(|at| *at == Some(place)) == Some(index);
+        if let Some(wanted) = self.bundles.get(place).filter(|_| is_first) {
+            let price = wanted
+                .client
+                .price(&wanted.content, &mut |notice| console.tell(notice))
+                .await?;
+            console.say(&format!(
+                "{} files together: {}",
+                wanted.files,
+                in_words(&price)
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Ends what was bought and used up. The rest is kept for the same command.
+    pub(super) fn end(&self) -> Result<(), Failure> {
+        for wanted in &self.bundles {
+            if let Some(bundle) = &wanted.bought
+                && wanted.uploaded == wanted.files
+            {
+                wanted.client.end(bundle)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wanted<'_> {
+    async fn upload(&mut self, image: &Image, console: &mut Console<'_>) -> Result<Uploaded, Stop> {
+        // A token that has ended is bought again with the same payment, which costs nothing.
+        for _ in 0..2 {
+            let bundle = match self.bought.take() {
+                Some(bundle) => bundle,
+                None => self
+                    .client
+                    .buy_uploads(&self.content, &mut |notice| console.tell(notice))
+                    .await
+                    .map_err(Stop::Here)?,
+            };
+            let sent = self
+                .client
+                .upload_with(&bundle.token, image, &mut |notice| console.tell(notice))
+                .await;
+            match sent {
+                Ok(Some(uploaded)) => {
+                    self.bought = Some(bundle);
+                    self.uploaded += 1;
+                    return Ok(uploaded);
+                }
+                Ok(None) => {}
+                Err(failure) => {
+                    self.bought = Some(bundle);
+                    return Err(unfinished(failure));
+                }
+            }
+        }
+        Err(Stop::Here(Failure::Unfinished(
+            "The server's token ended before it was used.".to_owned(),
+        )))
+    }
+}
+
+/// What went wrong with an upload that is paid for already.
+fn unfinished(failure: Failure) -> Stop {
+    match failure {
+        Failure::FileRefused(said) => Stop::GoOn(Failure::Unfinished(said)),
+        Failure::Unexpected(said) | Failure::Usage(said) | Failure::Unavailable(said) => {
+            Stop::Here(Failure::Unfinished(said))
+        }
+        other => Stop::Here(other),
+    }
+}
+
+/// So many at so many times the price.
+fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
+    let times = u64::try_from(images).unwrap_or(u64::MAX);
+    let cap = args.pay.max_price.checked_mul(times);
+    Ok(Order {
+        server: args.pay.server.clone(),
+        errand: Errand::Tokens {
+            tier: args.tier.clone(),
+            images,
+        },
+        cap: cap.ok_or_else(|| Failure::Usage("--max-price is too high.".to_owned()))?,
+        wallet: args.pay.wallet.clone(),
+    })
+}
+
+/// SHA-256 of the file's bytes, when they are an image that is no larger.
+fn hash_of_image(file: &PathBuf, limit: u64) -> Result<Option<String>, Failure> {
+    let bytes = read(file)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);
+    let is_good = fits && format::probe(&bytes).is_ok();
+    Ok(is_good.then(|| sha256_hex(&bytes)))
+}

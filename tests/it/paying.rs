@@ -1,0 +1,184 @@
+//! The commands that pay, as a user runs them: several files on one payment, and more time for an image.
+
+use alloy_primitives::U256;
+
+use crate::support::pictures;
+use crate::support::process::{Deployment, Ran, Request, SandboxProcess};
+
+/// A user without any settings but a home, and a server that takes play money.
+struct User {
+    sandbox: SandboxProcess,
+    deployment: Deployment,
+}
+
+impl User {
+    async fn new() -> Self {
+        let sandbox = SandboxProcess::start().await;
+        let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
+        Self {
+            sandbox,
+            deployment,
+        }
+    }
+
+    /// `pixtoll COMMAND --server … ARGUMENTS`.
+    async fn run(&self, command: &str, arguments: &[&str]) -> Ran {
+        let mut ran = self
+            .deployment
+            .bare(&[command, "--server", &self.deployment.base]);
+        let ran = ran.args(arguments).env("HOME", self.deployment.folder());
+        Ran::of(ran.output().await.unwrap())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.deployment.folder().join(name), bytes).unwrap();
+    }
+
+    async fn moved(&self) -> Vec<U256> {
+        let (payment, _) = self.deployment.sign("/api/upload/year", b"").await;
+        let to = payment.authorization.to;
+        self.sandbox.transfers_to(to).await
+    }
+
+    async fn served(&self, link: &str) -> Vec<u8> {
+        let served = self.deployment.answer(&Request::get(link)).await;
+        assert_eq!(served.status, 200, "{link}");
+        served.bytes
+    }
+
+    async fn expiry(&self, id: &str) -> String {
+        let path = format!("/api/images/{id}");
+        let answer = self.deployment.answer(&Request::get(&path)).await;
+        answer.json()["expiresAt"].to_string()
+    }
+}
+
+#[tokio::test]
+async fn several_files_are_bought_on_one_payment() {
+    let user = User::new().await;
+    let _server = user.deployment.start().await;
+    let names = ["a.png", "b.png", "c.png"];
+    for (width, name) in (8..).zip(names) {
+        user.write(name, &pictures::png(width, 8));
+    }
+    user.write("notes.png", b"no image");
+    let files = [&names[..2], &["notes.png"], &names[2..]].concat();
+    let year = |more: &[&'static str]| [&["--tier", "year"], more, &files].concat();
+
+    let dry = user.run("upload", &year(&["--dry-run"])).await;
+    assert_eq!((dry.code, dry.out.as_str()), (Some(0), ""), "{dry:?}");
+    assert!(
+        dry.err
+            .contains("3 files together: would pay 0.03 USDC of play money"),
+        "{dry:?}"
+    );
+    let dear = user.run("upload", &year(&["--max-price", "0.009"])).await;
+    assert_eq!((dear.code, dear.out.as_str()), (Some(4), ""), "{dear:?}");
+    assert!(user.moved().await.is_empty());
+
+    let ran = user.run("upload", &year(&[])).await;
+    // The one that is no image was seen to be none, and is the server's to refuse, for free.
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("notes.png: "), "{ran:?}");
+    let links: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(links.len(), 3, "{ran:?}");
+    for (width, link) in (8..).zip(&links) {
+        assert_eq!(user.served(link).await, pictures::png(width, 8), "in order");
+    }
+    assert_eq!(user.moved().await, [U256::from(30_000)]);
+    // Nothing is left open: the same command buys again.
+    let again = user.run("upload", &year(&[])).await;
+    assert_eq!(again.out.lines().count(), 3, "{again:?}");
+    assert_ne!(again.out, ran.out);
+    assert_eq!(user.moved().await, [U256::from(30_000); 2]);
+    user.deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_between_two_files_goes_on_with_the_same_payment() {
+    let user = User::new().await;
+    let server = user
+        .deployment
+        .start_to_die_at("token.reserve.before#2")
+        .await;
+    for (width, name) in (8..).zip(["a.png", "b.png"]) {
+        user.write(name, &pictures::png(width, 8));
+    }
+    let arguments = ["--tier", "year", "a.png", "b.png"];
+    let mut client = user
+        .deployment
+        .bare(&["upload", "--server", &user.deployment.base]);
+    let mut client = client
+        .args(arguments)
+        .env("HOME", user.deployment.folder())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = server;
+    server.dies().await;
+    client.kill().await.unwrap();
+
+    let _server = user.deployment.start().await;
+    let again = user.run("upload", &arguments).await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let links: Vec<&str> = again.out.lines().collect();
+    assert_eq!(links.len(), 2, "{again:?}");
+    for (width, link) in (8..).zip(&links) {
+        assert_eq!(user.served(link).await, pictures::png(width, 8));
+    }
+    assert_eq!(user.moved().await, [U256::from(20_000)]);
+    user.deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_user_pays_for_more_time() {
+    let user = User::new().await;
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(8, 8));
+    let link = user.run("upload", &["a.png"]).await.out.trim().to_owned();
+    let name = link.rsplit('/').next().unwrap().to_owned();
+    let id = name.trim_end_matches(".png").to_owned();
+    let free = user.expiry(&id).await;
+    for (arguments, code, says) in [
+        (vec![link.as_str()], 2, "Name one that has"),
+        (
+            vec![link.as_str(), "--tier", "year", "--max-price", "0.001"],
+            4,
+            "0.01",
+        ),
+        (vec!["neverexisted", "--tier", "year"], 2, "has no image"),
+        (vec!["nonsense"], 2, "12 letters and digits"),
+        (
+            vec![link.as_str(), "--tier", "year", "--dry-run"],
+            0,
+            "would pay 0.01 USDC",
+        ),
+    ] {
+        let ran = user.run("renew", &arguments).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{ran:?}");
+        assert!(ran.err.contains(says), "{ran:?}");
+    }
+    assert_eq!(user.expiry(&id).await, free);
+    let mut last = free;
+    for arguments in [vec![link.as_str(), "--tier", "year"], vec![id.as_str()]] {
+        let ran = user.run("renew", &arguments).await;
+        assert_eq!(
+            (ran.code, ran.out.trim()),
+            (Some(0), link.as_str()),
+            "{ran:?}"
+        );
+        let expiry = user.expiry(&id).await;
+        assert!(expiry > last, "{expiry} after {last}");
+        last = expiry;
+    }
+    assert_eq!(user.moved().await, [U256::from(10_000); 2]);
+    let forever = [link.as_str(), "--tier", "permanent", "--max-price", "1"];
+    let ran = user.run("renew", &forever).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(user.expiry(&id).await, "null");
+    let ran = user.run("renew", &forever).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("nothing to renew"), "{ran:?}");
+    user.deployment.check_ledger().await;
+}
