@@ -67,6 +67,30 @@ pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Renewal>, DbError> {
     row.map(Renewal::try_from).transpose()
 }
 
+/// The renewals of an image, oldest first.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn list_of_image(db: &Db, id: &ImageId) -> Result<Vec<(PaymentId, Renewal)>, DbError> {
+    let rows: Vec<RenewalRow> = on_db!(db, |pool| sqlx::query_as(LIST_OF_IMAGE)
+        .bind(id.as_str())
+        .fetch_all(pool)
+        .await)?;
+    rows.into_iter()
+        .map(|row| {
+            let field = Field {
+                table: "renewals",
+                row: &row.payment_id,
+            };
+            let payment = field.with("payment_id", PaymentId::parse(&row.payment_id))?;
+            Ok((payment, Renewal::try_from(row)?))
+        })
+        .collect()
+}
+
+const LIST_OF_IMAGE: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_tier, to_tier, renewed_ms \
+    FROM renewals WHERE image_id = $1 ORDER BY renewed_ms, payment_id";
+
 const FIND: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_tier, to_tier, renewed_ms \
     FROM renewals WHERE payment_id = $1";
 
@@ -123,6 +147,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("renewals::RENEW_TARGET", RENEW_TARGET),
     ("renewals::NOTHING_OWED", NOTHING_OWED),
     ("renewals::OWE_RENEWAL", OWE_RENEWAL),
+    ("renewals::LIST_OF_IMAGE", LIST_OF_IMAGE),
     ("renewals::FIND", FIND),
     ("renewals::IS_HELD", IS_HELD),
 ];

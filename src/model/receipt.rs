@@ -15,6 +15,8 @@ pub const RECEIPT_TYPE: &str = "pixtoll-receipt";
 pub enum ReceiptKind {
     /// Its upload.
     Upload,
+    /// More time.
+    Renewal,
 }
 
 /// The claims of a receipt, in the order in which they are signed. A payment and the bytes that it

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::db::keys::KnownKey;
-use crate::db::{Db, DbError, images, keys, payments};
+use crate::db::{Db, DbError, images, keys, payments, renewals};
 use crate::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, PaymentState};
@@ -148,6 +148,15 @@ impl Receipts {
                 payment,
                 expires_at,
             });
+        }
+        for (id, renewal) in renewals::list_of_image(&self.db, &image.id).await? {
+            if let Some(payment) = payments::find(&self.db, &id).await? {
+                purchases.push(Purchase {
+                    kind: ReceiptKind::Renewal,
+                    payment,
+                    expires_at: renewal.to,
+                });
+            }
         }
         Ok(purchases)
     }

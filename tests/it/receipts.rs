@@ -625,3 +625,32 @@ async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
     let spoilt = app.get("/.well-known/jwks.json").await;
     assert_eq!(spoilt.verdict(), (503, "busy".to_owned(), Some(false)));
 }
+
+#[tokio::test]
+async fn each_renewal_has_a_receipt_of_its_own_also_of_a_free_image() {
+    let app = TestApp::patient().await;
+    let free = app.upload_free(pictures::png(8, 8)).await;
+    let (_, paid) = app.buy_image("year", &pictures::png(9, 9)).await;
+    assert_eq!(app.receipts(&free).await.status, 404);
+    let keys = app.published_keys().await;
+    for (image, before) in [(&free, 0), (&paid, 1)] {
+        let path = format!("/api/images/{}/renew?tier=year", image.field("id"));
+        let payment = app.sign_at(&path).await;
+        let renewed = app.pay(&payment).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.text());
+        let receipts = app.receipts(image).await.json()["receipts"].clone();
+        assert_eq!(receipts.as_array().unwrap().len(), before + 1, "{receipts}");
+        let receipt = &receipts[before];
+        let (_, claims) = judged(receipt["jws"].as_str().unwrap(), key_of(&keys, "Ed25519"));
+        assert_eq!(claims["kind"], "renewal");
+        assert_eq!(claims["tier"], "year");
+        assert_eq!(claims["expiresAt"], renewed.json()["expiresAt"]);
+        assert_eq!(claims["sha256"], image.json()["sha256"]);
+        let transaction = renewed.document("payment-response")["transaction"].clone();
+        assert_eq!(claims["transaction"], transaction);
+        if before == 1 {
+            assert_eq!(receipts[0]["kind"], "upload");
+            assert_eq!(receipts[0]["expiresAt"], paid.json()["expiresAt"]);
+        }
+    }
+}
