@@ -270,6 +270,15 @@ impl Sandbox {
         self.submit(Act::Send { from, to, value }, from).await
     }
 
+    /// Replaces the block of a transaction and every later one by empty ones: the chain forgets
+    /// them. `false`: it shows no such transaction.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when the database fails.
+    pub async fn reorganise(&self, transaction: B256) -> Result<bool, SandboxError> {
+        self.0.state.reorganise(transaction).await
+    }
+
     /// Everything that `recipient` was ever paid, oldest first.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
--- The sandbox's chain. Nothing here is ever changed or removed, only added: what was true at a
--- block stays readable. Hashes, addresses and topics are lower-case hex with 0x, amounts decimal.
+-- The sandbox's chain. Nothing here is ever changed or removed, only added, but by a reorganisation,
+-- which tests ask for: what was true at a block stays readable. Hashes, addresses and topics are lower-case hex with 0x, amounts decimal.
 CREATE TABLE sandbox (
     only      INTEGER PRIMARY KEY CHECK (only = 1),
     chain_id  INTEGER NOT NULL,

@@ -1,7 +1,7 @@
 //! The sandbox's chain as rows of an SQL database. Nothing else in the sandbox knows SQL.
 //!
 //! Rows are only ever added, each with its block, so that a read at a block needs no transaction:
-//! what it sees can't change any more.
+//! what it sees can't change any more. Only [`State::reorganise`] takes blocks back.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -291,6 +291,51 @@ impl State {
             .await?;
         transaction.commit().await.map_err(SandboxError::from)?;
         Ok(hash)
+    }
+
+    /// Replaces the block of `transaction` and every later one by empty ones, as if none of their
+    /// transactions had ever been sent. `false`: there is no such transaction.
+    pub(super) async fn reorganise(&self, transaction: B256) -> Result<bool, SandboxError> {
+        let mut tx = self.pool.begin_with(WRITE).await?;
+        let first: Option<i64> =
+            sqlx::query_scalar("SELECT block FROM transactions WHERE hash = $1")
+                .bind(transaction.to_string())
+                .fetch_optional(&mut *tx)
+                .await?;
+        let Some(first) = first else {
+            return Ok(false);
+        };
+        let replaced: Vec<BlockRow> = sqlx::query_as(
+            "SELECT number, hash, parent, timestamp FROM blocks WHERE number >= $1 ORDER BY number",
+        )
+        .bind(first)
+        .fetch_all(&mut *tx)
+        .await?;
+        for sql in [
+            "DELETE FROM logs WHERE block >= $1",
+            "DELETE FROM authorizations WHERE block >= $1",
+            "DELETE FROM balances WHERE block >= $1",
+            "DELETE FROM transactions WHERE block >= $1",
+            "DELETE FROM blocks WHERE number >= $1",
+        ] {
+            sqlx::query(sql).bind(first).execute(&mut *tx).await?;
+        }
+        let mut parent = None;
+        for row in replaced {
+            let old = block(row)?;
+            let parent_hash = parent.unwrap_or(old.parent);
+            // A number from the old block's hash, where the chain's id goes into the hash of others:
+            // another block at the same height and time.
+            let salt = old
+                .hash
+                .first_chunk()
+                .copied()
+                .map_or(0, u64::from_be_bytes);
+            let new = insert_block(&mut tx, salt, old.number, parent_hash, old.timestamp).await?;
+            parent = Some(new.hash);
+        }
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// What `act` would move after block `at`, in a block of time `timestamp`.

@@ -52,6 +52,8 @@ pub(crate) struct NodeFault {
     pub(crate) without_logs: bool,
     /// Its newest and its safe block are this one.
     pub(crate) stale_at: Option<u64>,
+    /// Its safe block is this one.
+    pub(crate) safe_at: Option<u64>,
     /// Added to every block's time, in seconds.
     pub(crate) skew: i64,
 }
@@ -258,6 +260,9 @@ impl Forward {
         node: &NodeFault,
     ) -> (u16, String) {
         if let (Some(block), "eth_getBlockByNumber") = (node.stale_at, name) {
+            document["params"][0] = json!(format!("{block:#x}"));
+        }
+        if let (Some(block), Some("safe")) = (node.safe_at, document["params"][0].as_str()) {
             document["params"][0] = json!(format!("{block:#x}"));
         }
         if node.without_logs && name == "eth_getLogs" {
