@@ -22,6 +22,7 @@ use crate::images::Images;
 use crate::limits::Limits;
 use crate::networks::{self, Definition};
 use crate::payments::offers::SignedOffers;
+use crate::payments::orphans;
 use crate::payments::rails::{Rail, Rails};
 use crate::payments::shop::{RECORD_EVERY, Shop};
 use crate::payments::{Payments, Ports, Settings};
@@ -176,12 +177,13 @@ impl App {
         })
     }
 
-    /// Starts what runs beside the requests: the reaper, the reconciler, and the record of offers.
+    /// Starts what runs beside the requests: the reaper, the reconciler, the auditor, and the record of offers.
     pub fn start_jobs(&self) {
         let schedule = self.config.retention.schedule.clone();
         tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
         let Some(till) = &self.till else { return };
         tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
+        tokio::spawn(Arc::clone(&till.payments).audit_forever());
         tokio::spawn(warn_of_unsupported(till.rails.clone()));
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
         tokio::spawn(async move {
@@ -190,7 +192,7 @@ impl App {
                 if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
                     tracing::warn!(%error, "the offers that are made could not be recorded");
                 }
-                stamp_first_blocks(&db, &till.rails).await;
+                stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
             }
         });
     }
@@ -266,7 +268,7 @@ async fn open_till(
     if let Some(url) = &ends.sandbox_rpc {
         deployment::set(db, stamps::SANDBOX_RPC, url).await?;
     }
-    stamp_first_blocks(db, &ends.rails).await;
+    stamp_first_blocks(db, &ends.rails, ends.pay_to).await;
     let shop = Arc::new(Shop::new(
         config.tiers.clone(),
         ends.rails.iter().map(|rail| rail.network).collect(),
@@ -282,6 +284,7 @@ async fn open_till(
         key: bench.key,
         keys: Arc::clone(bench.keys),
         clock: Arc::clone(bench.clock),
+        randomness: bench.randomness.clone(),
         rails: ends.rails.clone(),
         images: Arc::clone(bench.images),
         limits: Arc::clone(bench.limits),
@@ -479,27 +482,34 @@ async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
 
 /// The ledger's first block on each network: from there `pixtoll ledger check` adds up. Noted when the
 /// node first answers, which is before the first payment, since that needs the node too.
-async fn stamp_first_blocks(db: &Db, rails: &Rails) {
+async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) {
     for rail in rails {
-        let name = format!("{}.{}", stamps::FIRST_BLOCK, rail.network.caip2);
-        match deployment::find(db, &name).await {
-            Ok(None) => {}
-            Ok(Some(_)) => continue,
+        let caip2 = rail.network.caip2;
+        let name = format!("{}.{caip2}", stamps::FIRST_BLOCK);
+        let found = match deployment::find(db, &name).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "the ledger's first block could not be read");
                 continue;
             }
-        }
-        let stamped = match rail.chain.head().await {
-            Ok(head) => deployment::stamp(db, &name, &head.number.to_string()).await,
-            Err(error) => {
-                tracing::warn!(%error, network = rail.network.name(),
-                    "the chain's node does not answer; paid routes wait for it");
-                continue;
-            }
         };
-        if let Err(error) = stamped {
-            tracing::warn!(%error, "the ledger's first block could not be noted");
+        let first_block = match found {
+            Some(block) => block,
+            None => match rail.chain.head().await {
+                Ok(head) => head.number.to_string(),
+                Err(error) => {
+                    tracing::warn!(%error, network = rail.network.name(),
+                        "the chain's node does not answer; paid routes wait for it");
+                    continue;
+                }
+            },
+        };
+        // From there on, orphans of this recipient are looked for.
+        let orphans = format!("{}.{caip2}.{pay_to}", orphans::NEXT_BLOCK);
+        for name in [name, orphans] {
+            if let Err(error) = deployment::stamp(db, &name, &first_block).await {
+                tracing::warn!(%error, "the ledger's first block could not be noted");
+            }
         }
     }
 }

@@ -64,7 +64,10 @@ impl Query {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceLog {
     /// The payer cancelled it.
-    Canceled,
+    Canceled {
+        /// The height of the block.
+        block: u64,
+    },
     /// The nonce was used by a transfer.
     Used {
         /// Where.
@@ -103,6 +106,15 @@ pub struct Evidence {
     pub logs: Vec<NonceLog>,
 }
 
+impl Evidence {
+    /// The height of the block that holds the nonce's log; `None`: no log is shown.
+    pub fn block(&self) -> Option<u64> {
+        self.logs.first().map(|log| match log {
+            NonceLog::Canceled { block } | NonceLog::Used { block, .. } => *block,
+        })
+    }
+}
+
 /// What the evidence means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -127,7 +139,7 @@ pub const EXPIRED: &str = "authorization_expired";
 pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
     // A nonce is used or cancelled once, so there is at most one log.
     match evidence.logs.first() {
-        Some(NonceLog::Canceled) => Verdict::Void(CANCELED),
+        Some(NonceLog::Canceled { .. }) => Verdict::Void(CANCELED),
         Some(NonceLog::Used { next: None, .. }) => Verdict::Unclear,
         Some(NonceLog::Used {
             next: Some(next), ..
@@ -195,6 +207,9 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
 
     /// The newest block.
     async fn head(&self) -> Result<Block, ChainError>;
+
+    /// The newest block that will not be replaced, as the node judges.
+    async fn safe(&self) -> Result<Block, ChainError>;
 
     /// What a payer has, and whether the nonce is used, at the newest block.
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError>;
@@ -298,7 +313,7 @@ mod tests {
             ),
             (
                 "cancelled",
-                evidence(10, true, vec![NonceLog::Canceled]),
+                evidence(10, true, vec![NonceLog::Canceled { block: 9 }]),
                 Verdict::Void(CANCELED),
             ),
             (

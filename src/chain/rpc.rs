@@ -117,7 +117,10 @@ impl RpcChain {
     async fn nonce_log(&self, query: &Query, log: &Log) -> Result<Option<NonceLog>, ChainError> {
         let ours = |payer: Address, nonce: B256| payer == query.payer && nonce == query.nonce;
         if let Ok(canceled) = Token::AuthorizationCanceled::decode_log(&log.inner) {
-            return Ok(ours(canceled.authorizer, canceled.nonce).then_some(NonceLog::Canceled));
+            let block = log
+                .block_number
+                .filter(|_| ours(canceled.authorizer, canceled.nonce));
+            return Ok(block.map(|block| NonceLog::Canceled { block }));
         }
         let Ok(used) = Token::AuthorizationUsed::decode_log(&log.inner) else {
             return Ok(None);
@@ -172,6 +175,10 @@ impl Chain for RpcChain {
         self.block(BlockNumberOrTag::Latest).await
     }
 
+    async fn safe(&self) -> Result<Block, ChainError> {
+        self.block(BlockNumberOrTag::Safe).await
+    }
+
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError> {
         let head = self.head().await?;
         let at = BlockId::hash(head.hash);
@@ -187,10 +194,7 @@ impl Chain for RpcChain {
     }
 
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError> {
-        let (safe, head) = tokio::try_join!(
-            self.block(BlockNumberOrTag::Safe),
-            self.block(BlockNumberOrTag::Latest)
-        )?;
+        let (safe, head) = tokio::try_join!(self.safe(), self.head())?;
         let (used_at_safe, used_at_head, logs) = tokio::try_join!(
             self.is_used(query.payer, query.nonce, &safe),
             self.is_used(query.payer, query.nonce, &head),

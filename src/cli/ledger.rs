@@ -12,8 +12,8 @@ use crate::app::{find_key, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, load};
-use crate::db::{Db, audit, deployment, grants, images, payments as rows};
-use crate::model::payment::Payment;
+use crate::db::{Db, audit, auditor, deployment, grants, images, payments as rows};
+use crate::model::payment::{Payment, PaymentState};
 use crate::money::AtomicAmount;
 use crate::networks::{self, Network};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
@@ -168,6 +168,13 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         report.rules,
         report.broken.len()
     )?;
+    if report.frozen + report.reversed > 0 {
+        writeln!(
+            out,
+            "{} payments frozen for {} atomic units, until the chain decides; {} reversed by it",
+            report.frozen, report.frozen_sum, report.reversed
+        )?;
+    }
     if report.chains.is_empty() {
         writeln!(out, "the chain was not asked")?;
     }
@@ -219,6 +226,13 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         )?;
     }
     writeln!(out, "{} payments are owed", owed.len())?;
+    let frozen = auditor::count_frozen(db).await?;
+    if frozen > 0 {
+        writeln!(
+            out,
+            "{frozen} payments are frozen: their goods are withheld until the chain decides; see pixtoll ledger check"
+        )?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -284,6 +298,10 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
         let by = detail.proven_by.as_deref().unwrap_or("nobody yet");
         writeln!(out, "  transaction  {transaction}, proven by {by}")?;
     }
+    if payment.state == PaymentState::Frozen {
+        let why = why_withheld(db, payment).await?;
+        writeln!(out, "  withheld     {why}, until the chain decides")?;
+    }
     if let Some(reason) = &payment.reason {
         writeln!(out, "  reason       {reason}")?;
     }
@@ -293,6 +311,18 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
     if let Some(resolution) = &detail.resolution {
         writeln!(out, "  resolved     {resolution}")?;
     }
+    show_goods(db, payment, out).await
+}
+
+async fn why_withheld(db: &Db, payment: &Payment) -> anyhow::Result<String> {
+    let since = auditor::find_missing_since(db, &payment.id).await?;
+    Ok(match since.map(Timestamp::from_millis) {
+        Some(since) => format!("the chain doesn't show its transfer since {since}"),
+        None => "the chain shows that its authorization went elsewhere".to_owned(),
+    })
+}
+
+async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {
     if let Some(grant) = grants::find(db, &payment.id).await? {
         writeln!(
             out,
@@ -300,7 +330,7 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
             grant.used, grant.product.uses
         )?;
     }
-    for image in images::find_published_by_payment(db, &payment.id).await? {
+    for image in images::find_ever_published(db, &payment.id).await? {
         writeln!(
             out,
             "  image        {} ({})",

@@ -49,7 +49,7 @@ const RULES: &[Rule] = &[
         says: "a grant counts the images that it published and the renewal that it made",
         sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published, ' \
               || COUNT(DISTINCT r.payment_id) || ' renewals' AS detail FROM grants g \
-              LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL \
+              LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL AND i.taken_back_ms IS NULL \
               LEFT JOIN renewals r ON r.payment_id = g.payment_id \
               WHERE $1 = $1 GROUP BY g.payment_id, g.used \
               HAVING g.used <> COUNT(i.id) + COUNT(DISTINCT r.payment_id) ORDER BY 1 LIMIT 100",
@@ -88,6 +88,26 @@ const RULES: &[Rule] = &[
               OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
+        // What is frozen is withheld where it is asked for: its rows stay as they were.
+        says: "a reversed payment has no goods",
+        sql: "SELECT p.id AS row_key, 'its token or an image is still there' AS detail FROM payments p \
+              WHERE p.state = 'reversed' AND (EXISTS (SELECT 1 FROM grants g WHERE g.payment_id = p.id \
+              AND (g.used > 0 OR g.token_expires_ms > 0)) OR EXISTS (SELECT 1 FROM images i \
+              WHERE i.payment_id = p.id AND i.state = 'live' AND (i.held_ms IS NULL OR i.taken_back_ms IS NULL))) \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "only what was published is taken back",
+        sql: "SELECT id AS row_key, state || ', and taken back' AS detail FROM images \
+              WHERE taken_back_ms IS NOT NULL AND (published_ms IS NULL OR payment_id IS NULL \
+              OR (state = 'live' AND held_ms IS NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a settled payment is proven by its log, or the chain will be asked",
+        sql: "SELECT id AS row_key, 'nobody looks for its log' AS detail FROM payments WHERE state = 'settled' \
+              AND log_index IS NULL AND next_look_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
         says: "a settled payment names its transfer",
         sql: "SELECT id AS row_key, 'settled without transaction, time or proof' AS detail FROM payments \
               WHERE state = 'settled' AND (transaction_hash IS NULL OR settled_ms IS NULL OR proven_by IS NULL) \
@@ -103,13 +123,14 @@ const RULES: &[Rule] = &[
     Rule {
         says: "nothing is stuck beyond its deadline",
         sql: "SELECT id AS row_key, state || ' since long after its window closed' AS detail FROM payments \
-              WHERE state IN ('received', 'verified', 'settling', 'unknown', 'frozen') \
-              AND CAST(valid_before AS BIGINT) * 1000 < $1 ORDER BY 1 LIMIT 100",
+              WHERE (state IN ('received', 'verified', 'settling', 'unknown') \
+              AND CAST(valid_before AS BIGINT) * 1000 < $1) OR (state = 'frozen' AND changed_ms < $1) \
+              ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "an open payment is watched",
         sql: "SELECT id AS row_key, state || ', and no time to look at it' AS detail FROM payments \
-              WHERE state IN ('received', 'verified', 'settling', 'unknown') AND next_look_ms IS NULL \
+              WHERE state IN ('received', 'verified', 'settling', 'unknown', 'frozen') AND next_look_ms IS NULL \
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {

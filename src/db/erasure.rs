@@ -49,7 +49,7 @@ pub async fn find_erasable(
 }
 
 const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
-    FROM payments p WHERE p.state IN ('rejected', 'released', 'failed') AND p.next_look_ms IS NULL \
+    FROM payments p WHERE p.state IN ('rejected', 'released', 'failed', 'reversed') AND p.next_look_ms IS NULL \
     AND p.changed_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.changed_ms LIMIT $2";
 

@@ -1,12 +1,12 @@
 //! What settled payments bought: tokens, and the uploads that are counted on them.
 
 use super::payments::{COUNT_USE, PUBLISH};
-use super::rows::{GrantRow, grant_columns};
+use super::rows::{Field, GrantRow, grant_columns};
 use super::{Db, DbError, images, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::payment::{Grant, PaymentId};
+use crate::model::payment::{Grant, PaymentId, PaymentState};
 
 /// What became of reserving an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,26 @@ const FIND_BY_TOKEN_HASH: &str = concat!(
     grant_columns!(),
     " FROM grants WHERE token_hash = $1"
 );
+
+/// Where the payment of a grant stands.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_state(db: &Db, id: &PaymentId) -> Result<Option<PaymentState>, DbError> {
+    let state: Option<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_STATE)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    let field = Field {
+        table: "payments",
+        row: id.as_str(),
+    };
+    state
+        .map(|state| field.with("state", PaymentState::parse(&state)))
+        .transpose()
+}
+
+const FIND_STATE: &str = "SELECT state FROM payments WHERE id = $1";
 
 /// Replaces a token that expired unused by the next one. `false`: someone else did.
 ///
@@ -137,7 +157,7 @@ const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms 
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
 
 /// Publishes a reserved image and counts the use. `false`: the reservation had lapsed and the use
-/// went to another upload, or the image is gone.
+/// went to another upload, or the image is gone, or the payment doesn't count any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -185,6 +205,7 @@ const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::FIND", FIND),
     ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
+    ("grants::FIND_STATE", FIND_STATE),
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),

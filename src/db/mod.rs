@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 };
 
 pub mod audit;
+pub mod auditor;
 pub mod deployment;
 pub mod erasure;
 pub mod grants;
@@ -239,6 +240,7 @@ impl Db {
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
         audit::STATEMENTS,
+        auditor::STATEMENTS,
         deployment::STATEMENTS,
         erasure::STATEMENTS,
         grants::STATEMENTS,

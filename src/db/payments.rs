@@ -419,7 +419,7 @@ const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
     WHERE payment_ids.payment_id = excluded.payment_id OR EXISTS (SELECT 1 FROM payments p \
-    WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed'))";
+    WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed', 'reversed'))";
 
 const MOVE_VERIFIED: &str = "UPDATE payments SET state = $4, changed_ms = $5 \
     WHERE id = $1 AND state = $2 AND attempt = $3";
@@ -453,7 +453,12 @@ pub async fn find_id_owner(
         .map(|payment| payment.state);
     let bought_nothing = matches!(
         state,
-        None | Some(PaymentState::Rejected | PaymentState::Released | PaymentState::Failed)
+        None | Some(
+            PaymentState::Rejected
+                | PaymentState::Released
+                | PaymentState::Failed
+                | PaymentState::Reversed
+        )
     );
     Ok((!bought_nothing).then_some(owner))
 }
@@ -642,6 +647,8 @@ pub struct SettlementRecord<'a> {
     pub grant: NewGrant,
     /// Why the payer may have nothing yet, when that is so.
     pub owed: Option<&'static str>,
+    /// When the auditor looks first.
+    pub next_look: Option<Timestamp>,
     /// The present.
     pub now: Timestamp,
 }
@@ -670,6 +677,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             .bind(record.owed)
             .bind(record.step.to().as_str())
             .bind(payment.attempt)
+            .bind(record.next_look.map(Timestamp::millis))
             .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = image {
@@ -699,7 +707,8 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 }
             }
             if granted == 0 {
-                // The chain shows again what it had forgotten: the goods are out already.
+                // The chain shows again what it had forgotten. What was granted then is the grant: out
+                // already, or taken back and to be had anew.
                 tx.commit().await?;
                 return Ok(Settlement::Done { published: false });
             }
@@ -779,10 +788,11 @@ struct SettledRow {
     image_id: Option<String>,
 }
 
-const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = $3, \
-    transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = $7, \
-    next_look_ms = NULL, lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 \
-    RETURNING image_id";
+const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
+    transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \
+    reason = CASE WHEN $2 IN ('frozen', 'reversed') THEN NULL ELSE reason END, \
+    next_look_ms = $10, looks = 0, missing_looks = 0, missing_since_ms = NULL, missing_block = NULL, \
+    lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 RETURNING image_id";
 
 const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of this upload is gone') \
     WHERE id = $1";
@@ -796,11 +806,13 @@ pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms
     reserved_until_ms = NULL WHERE id = $1 AND payment_id = $2 AND state = 'pending'";
 
 /// Counts one published upload on a grant.
-pub(super) const COUNT_USE: &str =
-    "UPDATE grants SET used = used + 1 WHERE payment_id = $1 AND used < uses";
+///
+/// What the chain doesn't show any more publishes nothing.
+pub(super) const COUNT_USE: &str = "UPDATE grants SET used = used + 1 WHERE payment_id = $1 \
+    AND used < uses AND EXISTS (SELECT 1 FROM payments p WHERE p.id = $1 AND p.state = 'settled')";
 
-/// Rows that the reconciler has to look at, those that waited longest first. One that can't be read
-/// is among them as such.
+/// Rows that the reconciler has to look at, those that waited longest first; settled and frozen ones are
+/// the auditor's. One that can't be read is among them as such.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -817,7 +829,8 @@ pub async fn find_due(
 const FIND_DUE: &str = concat!(
     "SELECT ",
     payment_columns!(),
-    " FROM payments WHERE next_look_ms <= $1 AND lease_until_ms <= $1 ORDER BY next_look_ms LIMIT $2"
+    " FROM payments WHERE next_look_ms <= $1 AND lease_until_ms <= $1 \
+     AND state NOT IN ('settled', 'frozen') ORDER BY next_look_ms LIMIT $2"
 );
 
 /// How many payments have been unknown since `since`, counted up to `most`.
@@ -833,7 +846,8 @@ pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, 
 }
 
 const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
-    WHERE next_look_ms IS NOT NULL AND state = 'unknown' AND settle_called_ms <= $1 LIMIT $2) AS late";
+    WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') AND state = 'unknown' \
+    AND settle_called_ms <= $1 LIMIT $2) AS late";
 
 /// The networks (CAIP-2) of payments that are not through.
 ///
@@ -845,8 +859,10 @@ pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
         .await)?)
 }
 
-const OPEN_NETWORKS: &str =
-    "SELECT DISTINCT network FROM payments WHERE next_look_ms IS NOT NULL ORDER BY network";
+// In two halves, each of which has its index.
+const OPEN_NETWORKS: &str = "SELECT network FROM payments \
+    WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') UNION SELECT network FROM payments \
+    WHERE next_look_ms IS NOT NULL AND state IN ('settled', 'frozen') ORDER BY 1";
 
 /// Looks at a row that can't be read only later again, so that many of them don't keep others from their
 /// turn. Nothing else in it is touched.

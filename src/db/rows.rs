@@ -28,16 +28,19 @@ macro_rules! payment_columns {
 }
 
 /// Runs a query for payments, and reads each row by itself: one that can't be read hides no other.
-/// Yields a `Vec<Result<Payment, Unreadable>>`.
+/// Yields a `Vec<Result<Payment, Unreadable>>`, or the same of another type that holds one.
 macro_rules! fetch_payments {
-    ($db:expr, |$pool:ident| $query:expr) => {{
+    ($db:expr, |$pool:ident| $query:expr) => {
+        $crate::db::rows::fetch_payments!($db, PaymentRow as Payment, |$pool| $query)
+    };
+    ($db:expr, $row:ty as $read:ty, |$pool:ident| $query:expr) => {{
         use sqlx::{FromRow, Row};
-        let rows: Vec<(String, Result<PaymentRow, sqlx::Error>)> = on_db!($db, |$pool| {
+        let rows: Vec<(String, Result<$row, sqlx::Error>)> = on_db!($db, |$pool| {
             $query.fetch_all($pool).await.map(|rows| {
                 rows.iter()
                     .map(|row| {
                         let id: String = row.try_get("id").unwrap_or_default();
-                        (id, PaymentRow::from_row(row))
+                        (id, <$row>::from_row(row))
                     })
                     .collect()
             })
@@ -45,7 +48,7 @@ macro_rules! fetch_payments {
         rows.into_iter()
             .map(|(id, row)| {
                 row.map_err(DbError::from)
-                    .and_then(Payment::try_from)
+                    .and_then(<$read>::try_from)
                     .map_err(|error| $crate::db::rows::Unreadable { id, error })
             })
             .collect::<Vec<_>>()

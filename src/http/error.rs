@@ -420,6 +420,12 @@ fn upload_parts(error: &UploadError) -> Parts {
             parts(StatusCode::GONE, "token_expired", NO, Action::Pay)
         }
         UploadError::TokenUsed => parts(StatusCode::CONFLICT, "token_used", NO, Action::Pay),
+        UploadError::Withheld => parts(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "settlement_pending",
+            None,
+            Action::Wait(60),
+        ),
         UploadError::TokenBusy => parts(
             StatusCode::CONFLICT,
             "payment_in_progress",

@@ -16,7 +16,7 @@ use crate::disk::{Floor, Full};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
-use crate::model::payment::{Grant, PaymentId};
+use crate::model::payment::{Grant, PaymentId, PaymentState};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::random::Randomness;
@@ -88,6 +88,11 @@ pub enum UploadError {
     /// Another upload holds the token's last use.
     #[error("Another upload with this token is under way: repeat this request.")]
     TokenBusy,
+    /// The chain doesn't show the token's payment any more, and may show it again.
+    #[error(
+        "The chain does not show this token's payment just now. Repeat this request; do not pay again."
+    )]
+    Withheld,
     /// The database failed.
     #[error("The image could not be recorded; nothing was stored. Send the same request again.")]
     Database(#[from] DbError),
@@ -310,10 +315,20 @@ impl Images {
         let grant = grants::find_by_token_hash(&self.db, &token.hash())
             .await?
             .ok_or(UploadError::BadToken)?;
+        self.refuse_withheld(&grant).await?;
         if grant.used == 0 {
             refuse_expired(&grant, arrived)?;
         }
         Ok(grant)
+    }
+
+    /// A token of a payment that the chain doesn't show any more buys nothing, for now or for good.
+    async fn refuse_withheld(&self, grant: &Grant) -> Result<(), UploadError> {
+        match grants::find_state(&self.db, &grant.payment_id).await? {
+            Some(PaymentState::Settled) => Ok(()),
+            Some(PaymentState::Frozen) => Err(UploadError::Withheld),
+            _ => Err(UploadError::BadToken),
+        }
     }
 
     /// Uploads against a grant: the same bytes again are the same image and cost nothing.
@@ -368,8 +383,9 @@ impl Images {
         let now = self.clock.now();
         let expires = grant.keep.end(now);
         if !grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await? {
-            // The reservation lapsed and another upload has the use.
+            // The reservation lapsed and another upload has the use, or the payment counts no more.
             self.discard(&image.id).await;
+            self.refuse_withheld(grant).await?;
             return Err(UploadError::TokenUsed);
         }
         kill_point!("token.publish.after");
@@ -434,7 +450,7 @@ impl Images {
     /// [`UploadError::Database`].
     pub async fn find_public(&self, id: &ImageId) -> Result<Option<Image>, UploadError> {
         let now = self.clock.now();
-        Ok(images::find(&self.db, id)
+        Ok(images::find_paid(&self.db, id)
             .await?
             .filter(|image| image.is_public(now)))
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments, Presentation, Visit};
-use crate::chain::{ChainError, Query, Verdict, judge};
+use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
 use crate::clock::{Clock, Timestamp};
 use crate::db::payments::{self as rows, Binding, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::db::{Db, DbError};
@@ -36,7 +37,7 @@ const NO_RAIL: &str = "its network is not configured any more";
 const SETTLE_TRIES: u32 = 20;
 
 /// A lease that is renewed until this is dropped.
-struct Lease(AbortHandle);
+pub(super) struct Lease(AbortHandle);
 
 impl Lease {
     fn keep(db: Db, clock: Arc<dyn Clock>, id: PaymentId, attempt: i64) -> Self {
@@ -67,7 +68,7 @@ impl Drop for Lease {
 }
 
 impl Payments {
-    fn lease(&self, row: &Payment) -> Lease {
+    pub(super) fn lease(&self, row: &Payment) -> Lease {
         Lease::keep(
             self.db.clone(),
             Arc::clone(&self.clock),
@@ -518,14 +519,20 @@ impl Payments {
     /// What the chain says; `None` when it doesn't answer.
     async fn verdict(&self, row: &Payment) -> Option<Verdict> {
         let query = Query::about(row);
+        let evidence = self.evidence(row, &query).await?;
+        Some(judge(&query, &evidence))
+    }
+
+    /// What the chain shows; `None` when it doesn't answer.
+    pub(super) async fn evidence(&self, row: &Payment, query: &Query) -> Option<Evidence> {
         kill_point!("chain.evidence.before");
         let evidence = match self.rail(row) {
-            Some(rail) => rail.chain.evidence(&query).await,
+            Some(rail) => rail.chain.evidence(query).await,
             None => Err(ChainError(NO_RAIL.to_owned())),
         };
         kill_point!("chain.evidence.after");
         match evidence {
-            Ok(evidence) => Some(judge(&query, &evidence)),
+            Ok(evidence) => Some(evidence),
             Err(error) => {
                 tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
                 None
@@ -627,7 +634,7 @@ impl Payments {
     /// Carries proof that the money moved to the row, whatever state it is in. The proof is of the
     /// authorization in `row`: when another one with the same nonce has taken its place meanwhile, maybe
     /// of another price, it proves nothing.
-    async fn settle_row(
+    pub(super) async fn settle_row(
         &self,
         row: &Payment,
         event: Event,
@@ -665,7 +672,11 @@ impl Payments {
                     token_hash: token.hash(),
                     token_expires: now.plus(self.settings.token_ttl),
                 },
-                owed: given_up.then_some("the money moved after the payment was given up"),
+                owed: match fresh.state {
+                    PaymentState::Reversed => Some("the chain gave back what it had taken back"),
+                    _ => given_up.then_some("the money moved after the payment was given up"),
+                },
+                next_look: Some(now.plus(FIRST_LOOK)),
                 now,
             };
             kill_point!("payment.settled.before");

@@ -26,6 +26,12 @@ pub struct Report {
     pub settled: usize,
     /// What they come to, in atomic units.
     pub settled_sum: U256,
+    /// How many payments are frozen: their goods are withheld until the chain decides.
+    pub frozen: usize,
+    /// What they come to, in atomic units.
+    pub frozen_sum: U256,
+    /// How many payments the chain took back.
+    pub reversed: usize,
     /// What each chain moved to the recipients, where it was asked.
     pub chains: Vec<ChainReport>,
 }
@@ -81,17 +87,15 @@ pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::
         rules: audit::rule_count() + 2,
         ..Report::default()
     };
-    let settled = load_settled(db, &mut report.broken).await?;
-    report.settled = settled.len();
-    report.settled_sum = settled
-        .iter()
-        .map(value)
-        .fold(U256::ZERO, U256::saturating_add);
-    report
-        .broken
-        .extend(settled.iter().filter_map(find_unsigned));
+    let paid = load_paid(db, &mut report.broken).await?;
+    report.reversed = in_state(&paid, PaymentState::Reversed).count();
+    report.frozen = in_state(&paid, PaymentState::Frozen).count();
+    report.frozen_sum = sum(in_state(&paid, PaymentState::Frozen));
+    report.settled = in_state(&paid, PaymentState::Settled).count();
+    report.settled_sum = sum(in_state(&paid, PaymentState::Settled));
+    report.broken.extend(paid.iter().filter_map(find_unsigned));
     for side in sides {
-        let there: Vec<&Payment> = settled
+        let there: Vec<&Payment> = paid
             .iter()
             .filter(|payment| payment.network() == side.network)
             .collect();
@@ -99,6 +103,16 @@ pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::
         report.chains.push(chain);
     }
     Ok(report)
+}
+
+fn in_state(payments: &[Payment], state: PaymentState) -> impl Iterator<Item = &Payment> {
+    payments
+        .iter()
+        .filter(move |payment| payment.state == state)
+}
+
+fn sum<'a>(payments: impl Iterator<Item = &'a Payment>) -> U256 {
+    payments.map(value).fold(U256::ZERO, U256::saturating_add)
 }
 
 /// A settled payment that isn't what its payer signed: somebody changed its row.
@@ -157,14 +171,14 @@ fn is_own(row: &TokenRow, key: &SecretKey) -> bool {
         .is_some_and(|(id, serial)| UploadToken::derive(key, &id, serial).hash() == row.token_hash)
 }
 
-/// The settled payments, and findings about those that can't be read.
-async fn load_settled(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
-    let mut settled = Vec::new();
+/// The payments that are or were settled, and findings about those that can't be read.
+async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
+    let mut paid = Vec::new();
     let mut last = String::new();
     loop {
         let page = audit::page_payments(db, &last).await?;
         let Some(end) = page.last() else {
-            return Ok(settled);
+            return Ok(paid);
         };
         match end {
             Ok(payment) => payment.id.as_str().clone_into(&mut last),
@@ -172,7 +186,7 @@ async fn load_settled(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>,
         }
         for row in page {
             match row {
-                Ok(payment) if payment.state == PaymentState::Settled => settled.push(payment),
+                Ok(payment) if was_settled(payment.state) => paid.push(payment),
                 Ok(_) => {}
                 // Where a rule names it already, that says more.
                 Err(Unreadable { id, .. }) if broken.iter().any(|(_, row)| row.row_key == id) => {}
@@ -186,15 +200,23 @@ async fn load_settled(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>,
     }
 }
 
-/// Each settled payment has a transfer of its own on the chain; what is left over are orphans.
+const fn was_settled(state: PaymentState) -> bool {
+    matches!(
+        state,
+        PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed
+    )
+}
+
+/// Each settled payment has a transfer of its own on the chain; what is left over are orphans. That of a
+/// frozen payment may be there again.
 async fn compare(
     db: &Db,
-    settled: &[&Payment],
+    paid: &[&Payment],
     side: ChainSide<'_>,
     broken: &mut Vec<(&'static str, Finding)>,
 ) -> anyhow::Result<ChainReport> {
     let head = side.chain.head().await?;
-    let mut recipients: Vec<Address> = settled
+    let mut recipients: Vec<Address> = paid
         .iter()
         .map(|payment| payment.terms.offer.pay_to)
         .collect();
@@ -216,7 +238,8 @@ async fn compare(
             );
         }
     }
-    for payment in settled {
+    let of = |state| paid.iter().filter(move |payment| payment.state == state);
+    for payment in of(PaymentState::Settled).chain(of(PaymentState::Frozen)) {
         let found = unclaimed
             .iter()
             .find(|(_, (recipient, receipt))| pays(payment, *recipient, receipt))
@@ -225,6 +248,7 @@ async fn compare(
             Some(key) => {
                 unclaimed.remove(&key);
             }
+            None if payment.state == PaymentState::Frozen => {}
             None => broken.push((
                 "every settled payment is a transfer on the chain",
                 Finding {
@@ -260,8 +284,9 @@ async fn compare(
     })
 }
 
+/// Included again, a frozen payment's transfer may be in another transaction.
 fn pays(payment: &Payment, recipient: Address, receipt: &Receipt) -> bool {
-    payment.transaction == Some(receipt.transaction)
+    (payment.transaction == Some(receipt.transaction) || payment.state == PaymentState::Frozen)
         && payment.terms.offer.pay_to == recipient
         && payment.authorization.from == receipt.from
         && value(payment) == receipt.value

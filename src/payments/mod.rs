@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -23,17 +23,20 @@ use crate::model::payment::{
 };
 use crate::model::token::UploadToken;
 use crate::networks;
+use crate::random::Randomness;
 use crate::secrets::SecretKey;
 use crate::signing::SigningKeys;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
+mod auditor;
 mod bought;
 mod drive;
 mod examine;
 mod goods;
 pub mod ledger;
 pub mod offers;
+pub mod orphans;
 mod proofs;
 pub mod rails;
 mod receipts;
@@ -221,6 +224,10 @@ pub struct Payments {
     waiters: Waiters,
     changed: Notify,
     sale_stopped: AtomicBool,
+    /// The name under which this process holds leases of jobs.
+    holder: String,
+    /// When this process looks for orphans next, in milliseconds.
+    next_orphans: AtomicI64,
 }
 
 /// The ports that payments reach the world through.
@@ -234,6 +241,8 @@ pub struct Ports {
     pub keys: Arc<SigningKeys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub randomness: Randomness,
     /// Who checks, settles, and decides what is unknown, on each network.
     pub rails: Rails,
     /// Where paid images go.
@@ -258,6 +267,8 @@ impl Payments {
             waiters: Waiters::default(),
             changed: Notify::new(),
             sale_stopped: AtomicBool::new(false),
+            holder: hex::encode(ports.randomness.bytes::<8>()),
+            next_orphans: AtomicI64::new(0),
         }
     }
 

@@ -79,10 +79,11 @@ impl Payments {
         }
     }
 
-    /// What somebody else wrote into the ledger is for a person; it keeps nobody else waiting.
-    async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
+    /// What somebody else wrote into the ledger is for a person; it keeps nobody else waiting. The same
+    /// goes for what the database fails at.
+    pub(super) async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
         let Unreadable { id, error } = unreadable;
-        tracing::error!(payment.id = %id, %error, "a payment that is due can't be read; see pixtoll ledger check");
+        tracing::error!(payment.id = %id, %error, "a payment that is due can't be read or written; see pixtoll ledger check");
         if let Err(error) = rows::put_off(&self.db, id, now.plus(UNREADABLE_AGAIN)).await {
             tracing::warn!(payment.id = %id, %error, "it could not be put off");
         }
@@ -96,13 +97,12 @@ impl Payments {
         match row.state {
             PaymentState::Settling | PaymentState::Unknown => self.drive(row).await,
             PaymentState::Received | PaymentState::Verified => self.close_window(row, now).await,
-            PaymentState::Rejected | PaymentState::Released | PaymentState::Failed => {
-                Ok(self.watch(row).await?)
-            }
-            PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed => {
-                self.hand_back_until(row, None, row.looks).await?;
-                Ok(())
-            }
+            PaymentState::Rejected
+            | PaymentState::Released
+            | PaymentState::Failed
+            | PaymentState::Reversed => Ok(self.watch(row).await?),
+            // They are the auditor's, and not due here.
+            PaymentState::Settled | PaymentState::Frozen => Ok(()),
         }
     }
 

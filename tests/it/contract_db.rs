@@ -26,17 +26,18 @@ use pixtoll::x402::evm::Authorization;
 use pixtoll::x402::wire::{Offer, Version};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
+use crate::contract_audit::reverse;
 use crate::support::database::{
     create_postgres, execute, number, open, postgres_server, sqlite_url, texts,
 };
 
-const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// As many tasks as race in `payments.md`'s worst case: two replicas with eight workers each.
 const RACERS: usize = 16;
-const NOBODY: Timestamp = Timestamp::from_millis(0);
+pub(crate) const NOBODY: Timestamp = Timestamp::from_millis(0);
 
 /// Runs a story on a fresh database of each kind.
-async fn on_both(story: impl AsyncFn(Db)) {
+pub(crate) async fn on_both(story: impl AsyncFn(Db)) {
     let folder = tempfile::tempdir().unwrap();
     let mut urls = vec![sqlite_url(folder.path())];
     if let Some(server) = postgres_server() {
@@ -50,7 +51,7 @@ async fn on_both(story: impl AsyncFn(Db)) {
     }
 }
 
-fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
 }
 
@@ -78,7 +79,7 @@ fn terms() -> Terms {
 }
 
 /// A payment as `Payments::draft` makes it: received, leased to the first attempt.
-fn payment(number: u8) -> Payment {
+pub(crate) fn payment(number: u8) -> Payment {
     let terms = terms();
     let authorization = Authorization {
         from: Address::repeat_byte(1),
@@ -119,7 +120,7 @@ fn upload(number: u8) -> Payment {
     }
 }
 
-fn image(number: u64, payment: Option<&Payment>) -> Image {
+pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
     Image {
         id: ImageId::draw(&Randomness::seeded(number)),
         state: ImageState::Pending,
@@ -137,11 +138,11 @@ fn image(number: u64, payment: Option<&Payment>) -> Image {
     }
 }
 
-fn step(state: PaymentState, event: Event) -> Move {
+pub(crate) fn step(state: PaymentState, event: Event) -> Move {
     transition(state, event).unwrap()
 }
 
-async fn load(db: &Db, payment: &Payment) -> Payment {
+pub(crate) async fn load(db: &Db, payment: &Payment) -> Payment {
     payments::find(db, &payment.id).await.unwrap().unwrap()
 }
 
@@ -150,7 +151,7 @@ async fn insert(db: &Db, payment: &Payment) -> Payment {
     load(db, payment).await
 }
 
-async fn advance(db: &Db, row: &Payment, event: Event, patch: &Patch) -> bool {
+pub(crate) async fn advance(db: &Db, row: &Payment, event: Event, patch: &Patch) -> bool {
     let step = step(row.state, event);
     payments::advance(db, step, row, patch, at(1))
         .await
@@ -170,7 +171,11 @@ async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>)
         .unwrap()
 }
 
-fn settlement(row: &Payment, event: Event, log_index: Option<u64>) -> SettlementRecord<'_> {
+pub(crate) fn settlement(
+    row: &Payment,
+    event: Event,
+    log_index: Option<u64>,
+) -> SettlementRecord<'_> {
     let nonce = row.authorization.nonce;
     SettlementRecord {
         step: step(row.state, event),
@@ -185,17 +190,18 @@ fn settlement(row: &Payment, event: Event, log_index: Option<u64>) -> Settlement
             token_expires: at(3600),
         },
         owed: None,
+        next_look: None,
         now: at(2),
     }
 }
 
-async fn settle(db: &Db, row: &Payment) -> Settlement {
+pub(crate) async fn settle(db: &Db, row: &Payment) -> Settlement {
     let record = settlement(row, Event::ChainPaid, Some(1));
     payments::settle(db, &record).await.unwrap()
 }
 
 /// Takes a payment to a state by the moves that lead there.
-async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Payment {
+pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Payment {
     use PaymentState as S;
     let mut row = insert(db, payment).await;
     let path: &[Event] = match state {
@@ -230,6 +236,14 @@ async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Payment {
                 let done = payments::settle(db, &record).await.unwrap();
                 assert!(matches!(done, Settlement::Done { .. }), "{done:?}");
             }
+            Event::ChainForgot => {
+                let patch = Patch {
+                    next_look: Some(at(360)),
+                    ..Patch::default()
+                };
+                assert!(advance(db, &row, *event, &patch).await);
+            }
+            Event::ChainVoid => assert!(reverse(db, &row, 0).await),
             _ => assert!(advance(db, &row, *event, &Patch::default()).await),
         }
         row = load(db, payment).await;
@@ -246,11 +260,11 @@ async fn unleased(db: &Db, row: &Payment) -> Payment {
     load(db, row).await
 }
 
-async fn grant_of(db: &Db, row: &Payment) -> Option<Grant> {
+pub(crate) async fn grant_of(db: &Db, row: &Payment) -> Option<Grant> {
     grants::find(db, &row.id).await.unwrap()
 }
 
-async fn image_state(db: &Db, id: &ImageId) -> ImageState {
+pub(crate) async fn image_state(db: &Db, id: &ImageId) -> ImageState {
     images::find(db, id).await.unwrap().unwrap().state
 }
 
@@ -619,7 +633,7 @@ async fn an_id_belongs_to_the_first_payment_until_that_one_bought_nothing() {
                 first.id
             );
             execute(&db, &state_sql).await;
-            let free = matches!(state, S::Rejected | S::Released | S::Failed);
+            let free = matches!(state, S::Rejected | S::Released | S::Failed | S::Reversed);
             let payer = first.authorization.from.to_string();
             let owner = payments::find_id_owner(&db, &payer, &id, &first.product, None).await;
             assert_eq!(owner.unwrap().is_none(), free, "{state:?}");
@@ -759,6 +773,7 @@ async fn proof_settles_every_state_that_the_table_names_and_once() {
                 continue;
             }
             let before = grant_of(&db, &row).await;
+            let serial = u32::from(state == PaymentState::Reversed);
             let done = Settlement::Done { published: false };
             assert_eq!(settle(&db, &row).await, done, "{state:?}");
             assert_eq!(settle(&db, &row).await, Settlement::Moved, "{state:?}");
@@ -770,7 +785,7 @@ async fn proof_settles_every_state_that_the_table_names_and_once() {
             let grant = grant_of(&db, &row).await.unwrap();
             // What the chain shows again is the same purchase: its grant stays as it was.
             assert_eq!(before.unwrap_or_else(|| grant.clone()), grant, "{state:?}");
-            assert_eq!((grant.used, grant.serial), (0, 0));
+            assert_eq!((grant.used, grant.serial), (0, serial));
             assert_eq!((grant.product, grant.keep), (row.product, row.terms.keep));
             assert_eq!(grant.max_bytes, row.terms.max_bytes);
             let detail = audit::load_detail(&db, row.id.as_str()).await.unwrap();
@@ -898,14 +913,14 @@ async fn a_settlement_read_under_another_attempt_looks_again() {
 
 // ---- grants
 
-async fn sold(db: &Db, number: u8, uses: u32) -> Grant {
+pub(crate) async fn sold(db: &Db, number: u8, uses: u32) -> Grant {
     let mut row = payment(number);
     row.product.uses = uses;
     let row = put(db, &row, PaymentState::Settled).await;
     grant_of(db, &row).await.unwrap()
 }
 
-fn use_of(grant: &Grant, number: u64, created_at: Timestamp) -> Image {
+pub(crate) fn use_of(grant: &Grant, number: u64, created_at: Timestamp) -> Image {
     Image {
         payment_id: Some(grant.payment_id.clone()),
         created_at,

@@ -442,12 +442,13 @@ impl Play {
         Ok(())
     }
 
-    /// Everything is mended, every window closes, and the reconciler runs until nothing is due.
+    /// Everything is mended, every window closes, and reconciler and auditor run until nothing is due.
     async fn end(&mut self) -> Result<(), TestCaseError> {
         self.mend();
         self.app.advance(Duration::from_secs(400));
         for _ in 0..20 {
             self.app.reconcile().await;
+            self.app.audit().await;
             self.app.advance(Duration::from_secs(61));
             let watched = "SELECT COUNT(*) FROM payments WHERE next_look_ms IS NOT NULL";
             if number(self.app.db(), watched).await == 0 {

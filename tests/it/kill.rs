@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pixtoll::db::Db;
+use pixtoll::sandbox::Sandbox;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::support::process::{Deployment, Request, SandboxProcess, Server, eventually};
@@ -43,6 +44,11 @@ const FLOWS: &[&[&str]] = &[
     RELEASED,
     VOID,
     WINDOW_CLOSED,
+    AUDITED,
+    MISSED,
+    FROZEN,
+    REVERSED,
+    ORPHANS,
     TOKEN_REPLACED,
     RENEWED,
     REAPED,
@@ -532,6 +538,164 @@ async fn a_payment_that_missed_its_window_is_given_up() {
     .await;
 }
 
+const AUDITED: &[&str] = &["audit.seen.before", "audit.seen.after"];
+
+#[tokio::test]
+async fn a_success_is_checked_by_its_log_once_whoever_dies_meanwhile() {
+    at_each_alone(AUDITED, async |scene, point| {
+        let (payment, request) = scene.sells_and_stops().await;
+        scene.is_looked_at(&payment, "looks = 0").await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let server = scene.deployment.start().await;
+        scene.until(&payment, "log_index IS NOT NULL").await;
+        server.kill().await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const MISSED: &[&str] = &["audit.missing.before", "audit.missing.after"];
+
+#[tokio::test]
+async fn a_transfer_that_was_missed_is_found_again_whoever_died_meanwhile() {
+    at_each_alone(MISSED, async |scene, point| {
+        let (payment, request) = scene.sells_and_stops().await;
+        let chain = scene.forget(&payment).await;
+        scene.is_looked_at(&payment, "looks = 0").await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let server = scene.deployment.start().await;
+        scene.until(&payment, "missing_looks = 1").await;
+        server.kill().await;
+        let (signed, signature) = (&payment.authorization, &payment.signature);
+        chain.execute(signed, signature).await.unwrap();
+        scene.is_looked_at(&payment, "looks = 0").await;
+        let server = scene.deployment.start().await;
+        scene
+            .until(&payment, "log_index IS NOT NULL AND missing_looks = 0")
+            .await;
+        server.kill().await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+/// A payment that was missed twice, ten minutes ago.
+const MISSED_TWICE: &str = "missing_looks = 2, missing_since_ms = 1000, missing_block = 0";
+const FROZEN: &[&str] = &["payment.frozen.before", "payment.frozen.after"];
+
+#[tokio::test]
+async fn what_is_frozen_comes_back_whoever_died_meanwhile() {
+    at_each_alone(FROZEN, async |scene, point| {
+        let (payment, request) = scene.sells_and_stops().await;
+        let chain = scene.forget(&payment).await;
+        scene.is_looked_at(&payment, MISSED_TWICE).await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let server = scene.deployment.start().await;
+        scene.until(&payment, "state = 'frozen'").await;
+        let withheld = scene.deployment.answer(&request).await;
+        let expected = (503, "settlement_pending".to_owned(), None);
+        assert_eq!(withheld.verdict(), expected);
+        server.kill().await;
+        let (signed, signature) = (&payment.authorization, &payment.signature);
+        chain.execute(signed, signature).await.unwrap();
+        scene.is_looked_at(&payment, "looks = 0").await;
+        let server = scene.deployment.start().await;
+        scene.until(&payment, "state = 'settled'").await;
+        server.kill().await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const REVERSED: &[&str] = &["payment.reversed.before", "payment.reversed.after"];
+
+#[tokio::test]
+async fn what_is_reversed_is_taken_back_whole() {
+    at_each_alone(REVERSED, async |scene, point| {
+        let server = scene.deployment.start().await;
+        let picture = pictures::png(8, 8);
+        let (payment, request) = scene.deployment.sign("/api/upload/year", &picture).await;
+        let uploaded = scene.deployment.last_word(&request).await;
+        let id = uploaded.field("id");
+        server.kill().await;
+        let chain = scene.forget(&payment).await;
+        let signed = &payment.authorization;
+        chain.cancel(signed.from, signed.nonce).await.unwrap();
+        scene
+            .is_looked_at(&payment, "state = 'frozen', changed_ms = settled_ms")
+            .await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let server = scene.deployment.start().await;
+        scene.until(&payment, "state = 'reversed'").await;
+        let link = Request::get(&uploaded.field("url"));
+        assert_eq!(scene.deployment.answer(&link).await.status, 404);
+        eventually("the end of the image", async || {
+            scene.deployment.run(&["reap"]).await;
+            (scene.image_state(&id).await == ["deleted"]).then_some(())
+        })
+        .await;
+        assert!(!scene.object(&id).exists());
+        server.kill().await;
+        scene
+            .ends_unpaid(&payment, &request, "payment_failed")
+            .await;
+    })
+    .await;
+}
+
+const ORPHANS: &[&str] = &["orphans.note.before", "orphans.note.after"];
+
+#[tokio::test]
+async fn an_orphan_is_named_whoever_dies_meanwhile() {
+    at_each_alone(ORPHANS, async |scene, point| {
+        let server = scene.deployment.start().await;
+        let (payment, _) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        eventually("the first search", async || {
+            let db = scene.database().await;
+            let ran = "SELECT COUNT(*) FROM jobs WHERE name = 'orphans' AND ran_ms > 0";
+            let ran = database::number(&db, ran).await;
+            db.close().await;
+            (ran == 1).then_some(())
+        })
+        .await;
+        server.kill().await;
+        let chain = scene.sandbox.chain().await;
+        let giver = alloy_primitives::Address::repeat_byte(7);
+        let gift = chain.send(
+            giver,
+            payment.authorization.to,
+            alloy_primitives::U256::from(7),
+        );
+        let gift = gift.await.unwrap();
+        scene
+            .change("UPDATE jobs SET ran_ms = 1 WHERE name = 'orphans'")
+            .await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let _server = scene.deployment.start().await;
+        eventually("the search's end", async || {
+            let log =
+                std::fs::read_to_string(scene.deployment.folder().join("server.log")).unwrap();
+            let named = log
+                .lines()
+                .any(|line| line.contains("an orphan") && line.contains(&gift.to_string()));
+            let db = scene.database().await;
+            let ran = "SELECT COUNT(*) FROM jobs WHERE name = 'orphans' AND ran_ms > 1";
+            let ran = database::number(&db, ran).await;
+            db.close().await;
+            (named && ran == 1).then_some(())
+        })
+        .await;
+        let ran = scene.deployment.run(&["ledger", "check"]).await;
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        assert!(
+            ran.out.contains(&format!("transaction {gift}")),
+            "{}",
+            ran.out
+        );
+    })
+    .await;
+}
+
 const TOKEN_REPLACED: &[&str] = &[
     "token.replace.before",
     "token.replace.after",
@@ -736,7 +900,59 @@ async fn at_each(points: &'static [&'static str], story: impl AsyncFn(Scene<'_>,
     join_all(stories).await;
 }
 
+/// The same, one after the other and each with a chain of its own: these stories take blocks back.
+async fn at_each_alone(
+    points: &'static [&'static str],
+    story: impl AsyncFn(Scene<'_>, &'static str),
+) {
+    for point in points {
+        let one = std::slice::from_ref(point);
+        at_each(one, async |scene, point| story(scene, point).await).await;
+    }
+}
+
 impl Scene<'_> {
+    /// Sells a token of a cheap tier, and stops the server.
+    async fn sells_and_stops(&self) -> (Payment, Request) {
+        let server = self.deployment.start().await;
+        let (payment, request) = self.deployment.sign("/api/upload/token/year", b"").await;
+        self.deployment.last_word(&request).await.token();
+        server.kill().await;
+        (payment, request)
+    }
+
+    /// Has the chain forget the payment's transfer.
+    async fn forget(&self, payment: &Payment) -> Sandbox {
+        let chain = self.sandbox.chain().await;
+        let moved = chain.transfers_to(payment.authorization.to).await.unwrap();
+        let transaction = moved.last().unwrap().transaction;
+        assert!(chain.reorganise(transaction).await.unwrap());
+        chain
+    }
+
+    /// Has the next auditor look at a payment at once, which was settled a while ago.
+    async fn is_looked_at(&self, payment: &Payment, set: &str) {
+        let id = payment.ledger_id();
+        let due = format!(
+            "UPDATE payments SET next_look_ms = 0, lease_until_ms = 0, attempt = attempt + 1, \
+             settled_ms = settled_ms - 60000, {set} WHERE id = '{id}'"
+        );
+        self.change(&due).await;
+    }
+
+    /// Returns when the payment's row is so.
+    async fn until(&self, payment: &Payment, so: &str) {
+        let id = payment.ledger_id();
+        let count = format!("SELECT COUNT(*) FROM payments WHERE id = '{id}' AND {so}");
+        eventually(so, async || {
+            let db = self.database().await;
+            let found = database::number(&db, &count).await;
+            db.close().await;
+            (found == 1).then_some(())
+        })
+        .await;
+    }
+
     fn set(mut self, key: &str, value: &str) -> Self {
         self.deployment = self.deployment.set(key, value);
         self

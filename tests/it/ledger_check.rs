@@ -276,6 +276,58 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
     ]
 }
 
+fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
+    let reversed =
+        |rest: &str| format!("state = 'reversed', log_index = NULL, transaction_hash = NULL{rest}");
+    let (used, image) = (&ledger.used, &ledger.used_image);
+    let mut of_token = of_payment(
+        "a reversed payment has no goods",
+        &ledger.token,
+        &reversed(""),
+    );
+    of_token.sql.push(format!(
+        "UPDATE grants SET used = 0 WHERE payment_id = '{}'",
+        ledger.token
+    ));
+    let mut of_image = of_payment("a reversed payment has no goods", used, &reversed(""));
+    of_image.sql.push(format!(
+        "UPDATE grants SET token_expires_ms = 0 WHERE payment_id = '{used}'"
+    ));
+    let mut frozen = of_payment(
+        "nothing is stuck beyond its deadline",
+        &ledger.token,
+        "state = 'frozen', changed_ms = 1, next_look_ms = 1",
+    );
+    frozen.sql.push(format!(
+        "UPDATE payments SET log_index = 1 WHERE id = '{}'",
+        ledger.token
+    ));
+    vec![
+        of_token,
+        of_image,
+        frozen,
+        of_payment(
+            "an open payment is watched",
+            &ledger.token,
+            "state = 'frozen', next_look_ms = NULL",
+        ),
+        of_payment(
+            "a settled payment is proven by its log, or the chain will be asked",
+            &ledger.token,
+            "next_look_ms = NULL",
+        ),
+        Case {
+            rule: "only what was published is taken back",
+            key: image.clone(),
+            table: "images",
+            sql: vec![
+                format!("UPDATE images SET taken_back_ms = 1 WHERE id = '{image}'"),
+                format!("UPDATE grants SET used = 0 WHERE payment_id = '{used}'"),
+            ],
+        },
+    ]
+}
+
 fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
     vec![
         of_image(
@@ -420,6 +472,7 @@ async fn each_broken_rule_is_found_and_its_row_is_named() {
     let mut cases = cases_of_grants(&ledger);
     cases.extend(cases_of_payments(&ledger));
     cases.extend(cases_of_retention(&ledger));
+    cases.extend(cases_of_the_auditor(&ledger));
     cases.extend(odd_cases(&ledger).await);
     let mut tested = BTreeSet::new();
     for case in &cases {
@@ -696,4 +749,32 @@ async fn another_key_than_the_database_was_made_with_is_not_held_against_its_tok
     }
     let made = app.folder().join("secrets.key").exists();
     assert!(!made, "a command makes no key");
+}
+
+#[tokio::test]
+async fn what_is_withheld_is_said_to_be_so_and_breaks_no_rule() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.pay(&payment).await.token();
+    let transaction = app.transfers().await[0].transaction;
+    assert!(app.chain.reorganise(transaction).await.unwrap());
+    let freeze = "state = 'frozen', missing_since_ms = 1000, missing_block = 1, missing_looks = 3";
+    app.rewind(&payment, freeze).await;
+    let (code, text) = pixtoll(&app, &["check"]).await;
+    assert_eq!(code, 0, "{text}");
+    for line in [
+        "0 payments settled for 0 atomic units",
+        "1 payments frozen for 10000 atomic units, until the chain decides; 0 reversed by it",
+    ] {
+        assert!(text.contains(line), "no {line:?} in {text}");
+    }
+    let (_, text) = pixtoll(&app, &["owed"]).await;
+    assert!(text.contains("1 payments are frozen"), "{text}");
+    let (_, text) = pixtoll(&app, &["show", &payment.ledger_id().to_string()]).await;
+    let withheld = "withheld     the chain doesn't show its transfer since 1970-01-01T00:00:01";
+    assert!(text.contains(withheld), "{text}");
+    app.rewind(&payment, "missing_since_ms = NULL, missing_block = NULL")
+        .await;
+    let (_, text) = pixtoll(&app, &["show", &payment.ledger_id().to_string()]).await;
+    assert!(text.contains("its authorization went elsewhere"), "{text}");
 }

@@ -13,8 +13,10 @@
 )]
 
 mod architecture;
+mod audit;
 mod cleaning;
 mod coinbase;
+mod contract_audit;
 mod contract_db;
 mod faults;
 mod histories;

@@ -453,6 +453,7 @@ async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again()
     app.reconcile_until(&rejected, "rejected").await;
     app.advance(Duration::from_hours(1));
     app.reconcile().await;
+    app.audit().await;
 
     app.advance(YEAR);
     let accept_and_reap = async || {

@@ -212,6 +212,11 @@ impl TestApp {
         self.app.till.as_ref().unwrap().payments.reconcile().await;
     }
 
+    /// Runs the auditor once, with a new block since it last looked.
+    pub(crate) async fn audit(&self) {
+        self.app.till.as_ref().unwrap().payments.audit().await;
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.app.db
     }

@@ -1,0 +1,255 @@
+use alloy_primitives::{Address, B256, Bytes, U256};
+
+use super::*;
+use crate::chain::{CANCELED, EXPIRED, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
+use crate::money::AtomicAmount;
+use crate::networks::BASE_SEPOLIA;
+use crate::tiers::Keep;
+use crate::x402::evm::Authorization;
+use crate::x402::wire::{Offer, Version};
+
+const SETTLED_AT: Timestamp = Timestamp::from_seconds(1000);
+const NOW: Timestamp = Timestamp::from_seconds(5000);
+/// When the newest block of [`evidence`] was mined: what passes for the present.
+const HEAD_TIME: Timestamp = Timestamp::from_seconds(4990);
+
+fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
+    let amount = AtomicAmount::from_units(10_000);
+    let offer = Offer {
+        network: &BASE_SEPOLIA,
+        amount,
+        pay_to: Address::repeat_byte(2),
+        max_timeout_seconds: 300,
+    };
+    let authorization = Authorization {
+        from: Address::repeat_byte(1),
+        to: offer.pay_to,
+        value: amount.as_u256(),
+        valid_after: U256::ZERO,
+        valid_before: U256::from(1300),
+        nonce: B256::repeat_byte(3),
+    };
+    let payment = Payment {
+        id: PaymentId::of(&BASE_SEPOLIA, authorization.from, authorization.nonce),
+        digest: B256::repeat_byte(4),
+        signature: Bytes::from_static(b"signature"),
+        authorization,
+        state,
+        attempt: 1,
+        lease_until: NOW,
+        product: Product {
+            kind: ProductKind::Token,
+            tier: "year".to_owned(),
+            uses: 1,
+        },
+        terms: Terms {
+            offer,
+            keep: Keep::Forever,
+            max_bytes: 1,
+            confirmations: 0,
+        },
+        version: Version::V2,
+        request: String::new(),
+        body_sha256: None,
+        image_id: None,
+        reason: None,
+        first_seen: SETTLED_AT,
+        first_block: 0,
+        transaction: Some(B256::repeat_byte(9)),
+        settled_at: Some(SETTLED_AT),
+        next_look: Some(NOW),
+        looks: 0,
+    };
+    Audited {
+        payment,
+        seen_block: Some(50),
+        missing,
+    }
+}
+
+fn block(number: u64, seconds: i64) -> Block {
+    Block {
+        number,
+        hash: B256::repeat_byte(8),
+        time: Timestamp::from_seconds(seconds),
+    }
+}
+
+/// What a node shows whose newest block is 100 and whose safe block is 90, past the window.
+fn evidence(is_used: bool, logs: Vec<NonceLog>) -> Evidence {
+    Evidence {
+        head: block(100, 4990),
+        safe: block(90, 4900),
+        used_at_safe: is_used,
+        used_at_head: is_used,
+        logs,
+    }
+}
+
+fn used(to: u8, block: u64) -> NonceLog {
+    NonceLog::Used {
+        transaction: B256::repeat_byte(7),
+        block,
+        next: Some(NextTransfer {
+            to: Address::repeat_byte(to),
+            value: U256::from(10_000),
+            log_index: 5,
+        }),
+    }
+}
+
+fn step(audited: &Audited, evidence: &Evidence) -> Step {
+    let query = Query::about(&audited.payment);
+    decide(audited, find(&query, evidence))
+}
+
+const TRANSFER: Transfer = Transfer {
+    transaction: B256::repeat_byte(7),
+    log_index: Some(5),
+};
+
+#[test]
+fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
+    use PaymentState::{Frozen, Reversed, Settled};
+    let note = |block, is_final| Step::Note {
+        transfer: TRANSFER,
+        block,
+        is_final,
+    };
+    let first_miss = Step::Miss(Missing {
+        looks: 1,
+        since: HEAD_TIME,
+        block: 100,
+    });
+    let unfollowed = NonceLog::Used {
+        transaction: B256::repeat_byte(7),
+        block: 80,
+        next: None,
+    };
+    let mut in_time = evidence(false, vec![]);
+    in_time.safe.time = Timestamp::from_seconds(1200);
+    // What the node shows; then the step of a settled payment, and that of a frozen one.
+    let table = [
+        (
+            "the transfer, in a new block",
+            evidence(true, vec![used(2, 91)]),
+            note(91, false),
+            Step::Thaw(TRANSFER),
+        ),
+        (
+            "the transfer, in a safe block",
+            evidence(true, vec![used(2, 90)]),
+            note(90, true),
+            Step::Thaw(TRANSFER),
+        ),
+        (
+            "to another, in a new block",
+            evidence(true, vec![used(3, 91)]),
+            Step::Freeze(SPENT_ELSEWHERE),
+            Step::Wait,
+        ),
+        (
+            "to another, in a safe block",
+            evidence(true, vec![used(3, 90)]),
+            Step::Freeze(SPENT_ELSEWHERE),
+            Step::Reverse(SPENT_ELSEWHERE),
+        ),
+        (
+            "cancelled, in a new block",
+            evidence(true, vec![NonceLog::Canceled { block: 91 }]),
+            Step::Freeze(CANCELED),
+            Step::Wait,
+        ),
+        (
+            "cancelled, in a safe block",
+            evidence(true, vec![NonceLog::Canceled { block: 90 }]),
+            Step::Freeze(CANCELED),
+            Step::Reverse(CANCELED),
+        ),
+        ("unused, and still valid", in_time, first_miss, Step::Wait),
+        (
+            "unused, and over",
+            evidence(false, vec![]),
+            first_miss,
+            Step::Reverse(EXPIRED),
+        ),
+        (
+            "used, without its log",
+            evidence(true, vec![]),
+            Step::Wait,
+            Step::Wait,
+        ),
+        (
+            "used, without its transfer",
+            evidence(true, vec![unfollowed]),
+            Step::Wait,
+            Step::Wait,
+        ),
+    ];
+    for (name, evidence, settled, frozen) in table {
+        assert_eq!(step(&audited(Settled, None), &evidence), settled, "{name}");
+        assert_eq!(step(&audited(Frozen, None), &evidence), frozen, "{name}");
+        assert_eq!(
+            step(&audited(Reversed, None), &evidence),
+            Step::Wait,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_transfer_is_gone_after_three_looks_over_ten_minutes_of_a_growing_chain() {
+    let missing = |looks, seconds_ago: u64, block| Missing {
+        looks,
+        since: HEAD_TIME.minus(Duration::from_secs(seconds_ago)),
+        block,
+    };
+    let gone = evidence(false, vec![]);
+    for (before, expected) in [
+        (missing(2, 600, 99), Step::Freeze(GONE)),
+        (missing(7, 6000, 99), Step::Freeze(GONE)),
+        // Too few looks, too short a time, no new block.
+        (
+            missing(1, 600, 99),
+            Step::Miss(Missing {
+                block: 100,
+                ..missing(2, 600, 99)
+            }),
+        ),
+        (
+            missing(2, 599, 99),
+            Step::Miss(Missing {
+                block: 100,
+                ..missing(3, 599, 99)
+            }),
+        ),
+        (missing(2, 600, 100), Step::Wait),
+        (missing(2, 600, 101), Step::Wait),
+    ] {
+        let row = audited(PaymentState::Settled, Some(before));
+        assert_eq!(step(&row, &gone), expected, "{before:?}");
+    }
+}
+
+#[test]
+fn a_node_that_lags_behind_the_settlement_misses_nothing() {
+    let row = audited(PaymentState::Settled, None);
+    for (number, seconds, counts) in [(50, 1001, true), (49, 1001, false), (50, 1000, false)] {
+        let mut gone = evidence(false, vec![]);
+        gone.head = block(number, seconds);
+        gone.safe = block(40, 900);
+        assert_eq!(
+            step(&row, &gone) != Step::Wait,
+            counts,
+            "{number} at {seconds}"
+        );
+    }
+}
+
+#[test]
+fn pauses_double_up_to_ten_minutes() {
+    let minutes: Vec<u64> = (0..6).map(|looks| pause(looks).as_secs() / 60).collect();
+    assert_eq!(minutes, [1, 2, 4, 8, 10, 10]);
+    assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+}

@@ -1,0 +1,219 @@
+//! Orphans: transfers to us that no payment accounts for. `pixtoll ledger check` lists them all; the
+//! auditor's job logs new ones once an hour.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use super::Payments;
+use super::rails::Rail;
+use crate::chain::Receipt;
+use crate::clock::Timestamp;
+use crate::db::auditor::{self as audits, Claimant, Incoming};
+use crate::db::{deployment, erasure, jobs};
+use crate::kill::kill_point;
+use crate::model::payment::transfer_hash;
+use crate::networks;
+
+/// Under this name the database holds the next block that is looked at: with a dot, a CAIP-2 id, another
+/// dot and the recipient.
+pub const NEXT_BLOCK: &str = "orphans_next_block";
+/// The name of the job's lease.
+const JOB: &str = "orphans";
+const LEASE: Duration = Duration::from_mins(2);
+/// How often it looks, and how soon again when it wasn't through.
+const EVERY: Duration = Duration::from_hours(1);
+const SOON: Duration = Duration::from_mins(1);
+/// Blocks that one question spans, and questions of one run on one network.
+const SPAN: u64 = 2_000;
+const QUESTIONS: u32 = 50;
+
+/// Where the search for a recipient's transfers stands.
+struct Cursor<'a> {
+    name: String,
+    rail: &'a Rail,
+    recipient: Address,
+    next_block: u64,
+}
+
+/// What one run found for one recipient.
+#[derive(Debug, Default)]
+struct Found {
+    orphans: u64,
+    erased: u64,
+}
+
+impl Payments {
+    /// Looks for transfers to us that no payment accounts for, once an hour, whoever else tries, and
+    /// names each in the log. Returns how many it named. Errors are logged, and the search goes on where
+    /// it stood.
+    pub async fn look_for_orphans(self: &Arc<Self>) -> u64 {
+        let now = self.clock.now();
+        if now.millis() < self.next_orphans.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let mut named = 0;
+        let next = match self.take_turn(now, &mut named).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!(%error, "transfers that no payment accounts for were not looked for");
+                now.plus(SOON)
+            }
+        };
+        self.next_orphans.store(next.millis(), Ordering::Relaxed);
+        named
+    }
+
+    /// When to look next.
+    async fn take_turn(&self, now: Timestamp, named: &mut u64) -> anyhow::Result<Timestamp> {
+        let holder = &self.holder;
+        let Some(job) = jobs::take_job(&self.db, JOB, holder, now.plus(LEASE), now).await? else {
+            return Ok(now.plus(SOON));
+        };
+        let ran = job.ran_ms.map(Timestamp::from_millis);
+        // A time that lies ahead was written by a clock that has been set right since.
+        if let Some(ran) = ran.filter(|ran| *ran <= now && now < ran.plus(EVERY)) {
+            jobs::return_job(&self.db, JOB, holder).await?;
+            return Ok(ran.plus(EVERY));
+        }
+        let mut through = true;
+        for cursor in self.cursors().await? {
+            through &= self.search(cursor, named).await?;
+        }
+        if through {
+            jobs::note_run(&self.db, JOB, now, None, None).await?;
+        }
+        jobs::return_job(&self.db, JOB, holder).await?;
+        Ok(now.plus(if through { EVERY } else { SOON }))
+    }
+
+    /// Whether this process still is the one that looks; if so, for a while longer.
+    async fn keeps_turn(&self) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        let taken = jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await?;
+        Ok(taken.is_some())
+    }
+
+    async fn cursors(&self) -> anyhow::Result<Vec<Cursor<'_>>> {
+        let mut cursors = Vec::new();
+        for (name, block) in deployment::list(&self.db, NEXT_BLOCK).await? {
+            let Some((network, recipient)) = name.rsplit_once('.') else {
+                continue;
+            };
+            let Some(rail) = networks::find(network).and_then(|network| self.rails.find(network))
+            else {
+                // Nobody takes money there any more.
+                continue;
+            };
+            cursors.push(Cursor {
+                recipient: recipient.parse()?,
+                next_block: block.parse()?,
+                name: format!("{NEXT_BLOCK}.{name}"),
+                rail,
+            });
+        }
+        Ok(cursors)
+    }
+
+    /// Looks at the blocks that are safe and weren't looked at, up to a bound. `false`: more are left.
+    async fn search(&self, cursor: Cursor<'_>, named: &mut u64) -> anyhow::Result<bool> {
+        let safe = cursor.rail.chain.safe().await?.number;
+        let (start, mut next, mut found) = (cursor.next_block, cursor.next_block, Found::default());
+        let mut held_at = None;
+        for _ in 0..QUESTIONS {
+            if next > safe || held_at.is_some() {
+                break;
+            }
+            let last = safe.min(next.saturating_add(SPAN - 1));
+            let receipts = cursor.rail.chain.receipts(cursor.recipient, next, last);
+            let receipts = receipts.await?;
+            // Who lost its turn to another process would name again what that one has named.
+            if !self.keeps_turn().await? {
+                return Ok(false);
+            }
+            let mut of_span = Found::default();
+            // An open payment may account for one of them later: all is looked at again from there on.
+            held_at = self.first_undecided(&cursor, &receipts).await?;
+            let end = held_at.unwrap_or(last.saturating_add(1));
+            for receipt in receipts.iter().filter(|receipt| receipt.block < end) {
+                self.account(&cursor, receipt, &mut of_span).await?;
+            }
+            kill_point!("orphans.note.before");
+            deployment::set(&self.db, &cursor.name, &end.to_string()).await?;
+            kill_point!("orphans.note.after");
+            next = end;
+            found.orphans += of_span.orphans;
+            *named += of_span.orphans;
+            found.erased += of_span.erased;
+        }
+        tracing::info!(
+            network = cursor.rail.network.name(),
+            first_block = start,
+            next_block = next,
+            orphans = found.orphans,
+            erased = found.erased,
+            "looked for transfers that no payment accounts for"
+        );
+        Ok(held_at.is_some() || next > safe)
+    }
+
+    async fn first_undecided(
+        &self,
+        cursor: &Cursor<'_>,
+        receipts: &[Receipt],
+    ) -> anyhow::Result<Option<u64>> {
+        for receipt in receipts {
+            let claimant = audits::find_claimant(&self.db, &incoming(cursor, receipt)).await?;
+            if claimant == Claimant::Open {
+                return Ok(Some(receipt.block));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn account(
+        &self,
+        cursor: &Cursor<'_>,
+        receipt: &Receipt,
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
+        let transfer = incoming(cursor, receipt);
+        if audits::find_claimant(&self.db, &transfer).await? != Claimant::Nobody {
+            return Ok(());
+        }
+        let hash = transfer_hash(
+            &transfer.transaction,
+            &transfer.payer,
+            &transfer.pay_to,
+            &transfer.amount,
+        );
+        if erasure::is_erased_transfer(&self.db, &hash).await? {
+            found.erased += 1;
+            return Ok(());
+        }
+        found.orphans += 1;
+        tracing::warn!(
+            network = cursor.rail.network.name(),
+            transaction = transfer.transaction,
+            log_index = transfer.log_index,
+            block = receipt.block,
+            amount = transfer.amount,
+            "an orphan: a transfer to us that no payment accounts for"
+        );
+        Ok(())
+    }
+}
+
+fn incoming(cursor: &Cursor<'_>, receipt: &Receipt) -> Incoming {
+    Incoming {
+        network: cursor.rail.network.caip2,
+        transaction: receipt.transaction.to_string(),
+        log_index: receipt.log_index,
+        payer: receipt.from.to_string(),
+        pay_to: cursor.recipient.to_string(),
+        amount: receipt.value.to_string(),
+        block: receipt.block,
+    }
+}

@@ -1,0 +1,653 @@
+//! The auditor (payments.md, rule 13): what was granted on a facilitator's word is checked by its log,
+//! what the chain forgets is withheld until it decides again, and what nobody paid for is named.
+
+use std::time::Duration;
+
+use alloy_primitives::{B256, U256};
+use pixtoll::clock::Clock;
+use pixtoll::db::auditor;
+
+use crate::support::database::{execute, number, texts};
+use crate::support::expect::{failed, known, pending};
+use crate::support::proxy::{Fault, NodeFault};
+use crate::support::{Answer, Payment, TestApp, pictures, signing};
+
+/// Longer than the pause before the first look, and than that after one that missed the transfer.
+const A_LOOK: Duration = Duration::from_mins(5);
+/// Enough for the chain to mine a block.
+const A_BLOCK: Duration = Duration::from_secs(2);
+
+/// Lets the next look come, by the server's time, and looks. The chain only mines a block meanwhile: it
+/// is its time in which authorizations end.
+async fn look(app: &TestApp) {
+    app.clock.advance(A_LOOK);
+    app.chain_clock.advance(A_BLOCK);
+    app.audit().await;
+}
+
+/// Lets the window of every authorization pass on the chain.
+fn close_windows(app: &TestApp) {
+    app.chain_clock.advance(Duration::from_mins(10));
+}
+
+/// What the ledger says of a payment's transfer: transaction, log, who proved it, whether it is looked at.
+async fn transfer_of(app: &TestApp, payment: &Payment) -> String {
+    let id = payment.ledger_id();
+    let sql = format!(
+        "SELECT transaction_hash || ' ' || COALESCE(CAST(log_index AS TEXT), 'no log') || ' ' || proven_by \
+         || CASE WHEN next_look_ms IS NULL THEN ' done' ELSE ' open' END FROM payments WHERE id = '{id}'"
+    );
+    texts(app.db(), &sql).await.remove(0)
+}
+
+/// The last transfer to us.
+async fn transaction(app: &TestApp) -> B256 {
+    app.transfers().await.last().unwrap().transaction
+}
+
+/// The transfer that this payment made.
+async fn own_transaction(app: &TestApp, payment: &Payment) -> B256 {
+    let transfers = app.transfers().await;
+    let nonce = Some(payment.authorization.nonce);
+    let own = transfers.iter().find(|transfer| transfer.nonce == nonce);
+    own.unwrap().transaction
+}
+
+/// A success of the facilitator's that names this transaction, without calling the chain.
+fn word(transaction: B256) -> String {
+    format!(r#"{{"success":true,"transaction":"{transaction}","network":"eip155:84532"}}"#)
+}
+
+/// An image that was bought with a token: the payment, the token, the answer to the upload.
+async fn bought_image(app: &TestApp) -> (Payment, String, Answer) {
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let uploaded = app.upload_with(&token, pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    (payment, token, uploaded)
+}
+
+fn withheld() -> (u16, String, Option<bool>) {
+    (503, "settlement_pending".to_owned(), None)
+}
+
+fn dead() -> (u16, String, Option<bool>) {
+    (401, "bad_token".to_owned(), Some(false))
+}
+
+/// Lets the chain forget this payment's transfer and all later ones, and the auditor find out.
+async fn frozen(app: &TestApp, payment: &Payment) {
+    let forgotten = own_transaction(app, payment).await;
+    assert!(app.chain.reorganise(forgotten).await.unwrap());
+    for looks in 1..=2 {
+        look(app).await;
+        assert_eq!(app.state_of(payment).await.unwrap(), "settled", "{looks}");
+    }
+    // Ten minutes of the chain would end the authorization too, and nothing could come back.
+    let earlier =
+        "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
+    execute(app.db(), earlier).await;
+    look(app).await;
+    assert_eq!(app.state_of(payment).await.unwrap(), "frozen");
+}
+
+#[tokio::test]
+async fn what_a_facilitator_said_is_checked_by_its_log_and_then_left_alone() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let paid = transaction(&app).await;
+    assert_eq!(
+        transfer_of(&app, &payment).await,
+        format!("{paid} no log facilitator open")
+    );
+    // Not before its time.
+    app.audit().await;
+    assert_eq!(app.node.calls("eth_getLogs"), 0);
+    // Looked at until its block is safe.
+    app.node.node(NodeFault {
+        safe_at: Some(0),
+        ..NodeFault::default()
+    });
+    for _ in 0..3 {
+        look(&app).await;
+        assert_eq!(
+            transfer_of(&app, &payment).await,
+            format!("{paid} 1 chain open")
+        );
+    }
+    app.node.mend();
+    app.advance(A_LOOK);
+    look(&app).await;
+    assert_eq!(
+        transfer_of(&app, &payment).await,
+        format!("{paid} 1 chain done")
+    );
+    let calls = app.node.all_calls();
+    app.advance(Duration::from_hours(48));
+    app.audit().await;
+    assert_eq!(app.node.all_calls(), calls);
+    assert_ne!(app.pay(&payment).await.token(), token, "two days later");
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_dear_payment_is_looked_at_until_it_is_safe_too() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("permanent").await;
+    app.pay(&payment).await.token();
+    let paid = transaction(&app).await;
+    assert_eq!(
+        transfer_of(&app, &payment).await,
+        format!("{paid} 1 chain open")
+    );
+    look(&app).await;
+    assert_eq!(
+        transfer_of(&app, &payment).await,
+        format!("{paid} 1 chain done")
+    );
+}
+
+#[tokio::test]
+async fn a_success_with_another_transactions_hash_is_corrected_from_the_log() {
+    let app = TestApp::spawn().await;
+    let first = app.sign_for("year").await;
+    app.pay(&first).await.token();
+    let others = transaction(&app).await;
+    // The money moves, and the facilitator names another payment's transaction.
+    let second = app.sign_for("year").await;
+    app.facilitator
+        .next("settle", Fault::After(200, word(others)));
+    let token = app.pay(&second).await.token();
+    let own = transaction(&app).await;
+    assert_ne!(own, others);
+    assert!(!app.check_ledger().await.is_balanced());
+    look(&app).await;
+    assert_eq!(
+        transfer_of(&app, &second).await,
+        format!("{own} 1 chain done")
+    );
+    assert_eq!(
+        transfer_of(&app, &first).await,
+        format!("{others} 1 chain done")
+    );
+    assert!(app.check_ledger().await.is_balanced());
+    let again = app.pay(&second).await;
+    assert_eq!(again.token(), token);
+    assert_eq!(
+        again.document("payment-response")["transaction"],
+        own.to_string()
+    );
+}
+
+#[tokio::test]
+async fn a_success_without_a_transfer_is_found_out() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.facilitator
+        .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x11))));
+    let token = app.pay(&payment).await.token();
+    // Our clock says nothing of how long it is missing, however many looks there are.
+    for _ in 0..5 {
+        look(&app).await;
+        assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
+    }
+    // 598 seconds of the chain after the first look, and 600.
+    app.chain_clock.advance(Duration::from_secs(588));
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
+    app.node.node(NodeFault {
+        safe_at: Some(0),
+        ..NodeFault::default()
+    });
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+    let upload = app.upload_with(&token, pictures::png(8, 8)).await;
+    assert_eq!(upload.verdict(), withheld());
+    assert!(upload.header("retry-after").is_some());
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+    app.node.mend();
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
+    let upload = app.upload_with(&token, pictures::png(8, 8)).await;
+    assert_eq!(upload.verdict(), dead());
+    assert_eq!(app.pay(&payment).await.verdict(), failed());
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_success_for_a_nonce_that_went_elsewhere_is_frozen_at_once_and_reversed_when_that_is_safe()
+ {
+    let app = TestApp::spawn().await;
+    for cancelled in [true, false] {
+        let payment = app.sign_for("year").await;
+        let signed = &payment.authorization;
+        if cancelled {
+            app.facilitator
+                .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x12))));
+            app.pay(&payment).await.token();
+            app.chain.cancel(signed.from, signed.nonce).await.unwrap();
+        } else {
+            let mut other = payment.clone();
+            other.authorization.to = alloy_primitives::Address::repeat_byte(5);
+            other.sign_by(&app.wallet);
+            app.facilitator
+                .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x13))));
+            app.pay(&payment).await.token();
+            app.chain
+                .execute(&other.authorization, &other.signature)
+                .await
+                .unwrap();
+        }
+        app.node.node(NodeFault {
+            safe_at: Some(0),
+            ..NodeFault::default()
+        });
+        for _ in 0..2 {
+            look(&app).await;
+            assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+        }
+        app.node.mend();
+        look(&app).await;
+        assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
+        assert_eq!(app.pay(&payment).await.verdict(), failed());
+        assert_eq!(
+            app.pay(&payment.copied_from_the_chain()).await.verdict(),
+            known(Some(false))
+        );
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn what_the_chain_forgets_is_withheld_and_comes_back_as_it_was() {
+    let app = TestApp::spawn().await;
+    let (payment, _, uploaded) = bought_image(&app).await;
+    let unused = app.sign_for("year").await;
+    let token = app.pay(&unused).await.token();
+    let (link, id) = (uploaded.field("url"), uploaded.field("id"));
+    frozen(&app, &payment).await;
+    assert_eq!(app.state_of(&unused).await.unwrap(), "frozen");
+    let metadata = format!("/api/images/{id}");
+    // Nothing is decided while the node gives no answer, or a part of one.
+    for fault in [NodeFault::default(), down(), stale(&app).await] {
+        app.node.node(fault);
+        look(&app).await;
+        assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+        assert_eq!(app.get(&link).await.status, 404);
+        assert_eq!(app.get(&metadata).await.status, 404);
+        let upload = app.upload_with(&token, pictures::png(9, 9)).await;
+        assert_eq!(upload.verdict(), withheld());
+        assert_eq!(app.pay(&payment).await.verdict(), pending());
+        assert_eq!(app.pay(&unused).await.verdict(), pending());
+        let stranger = payment.copied_from_the_chain();
+        assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+    }
+    app.node.mend();
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+    assert_eq!((report.settled, report.frozen, report.reversed), (0, 2, 0));
+    assert_eq!(report.frozen_sum, U256::from(20_000));
+    // The transfers are included again, in other blocks.
+    for paid in [&payment, &unused] {
+        let (signed, signature) = (&paid.authorization, &paid.signature);
+        app.chain.execute(signed, signature).await.unwrap();
+        assert!(app.check_ledger().await.chains[0].orphans.is_empty());
+        look(&app).await;
+        assert_eq!(app.state_of(paid).await.unwrap(), "settled");
+        let again = transaction(&app).await;
+        look(&app).await;
+        assert_eq!(
+            transfer_of(&app, paid).await,
+            format!("{again} 1 chain done")
+        );
+    }
+    assert_eq!(app.get(&link).await.bytes, pictures::png(8, 8));
+    assert_eq!(app.get(&metadata).await.status, 200);
+    assert_eq!(app.pay(&payment).await.field("id"), id);
+    assert_eq!(reason_of(&app, &payment).await, "none");
+    // The token's time was over meanwhile; the row still yields the next one, without paying again.
+    let fresh = app.pay(&unused).await.token();
+    assert_eq!(
+        app.upload_with(&fresh, pictures::png(9, 9)).await.status,
+        200
+    );
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_token_comes_back_as_the_same_token() {
+    let app = TestApp::builder()
+        .set("payments.token_ttl", "7d")
+        .spawn()
+        .await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    frozen(&app, &payment).await;
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    look(&app).await;
+    assert_eq!(app.pay(&payment).await.token(), token);
+    assert_eq!(
+        app.upload_with(&token, pictures::png(8, 8)).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_is_under_way_while_its_payment_is_frozen_publishes_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let id = payment.ledger_id();
+    let grant = pixtoll::db::grants::find(app.db(), &id)
+        .await
+        .unwrap()
+        .unwrap();
+    let checked = checked(&app, pictures::png(8, 8)).await;
+    app.rewind(&payment, "state = 'frozen'").await;
+    let refused = app
+        .app
+        .images
+        .upload_granted(grant, app.clock.now(), checked)
+        .await;
+    assert!(
+        matches!(refused, Err(pixtoll::images::UploadError::Withheld)),
+        "{refused:?}"
+    );
+    assert_eq!(
+        number(
+            app.db(),
+            "SELECT COUNT(*) FROM images WHERE state <> 'discarded'"
+        )
+        .await,
+        0
+    );
+    app.rewind(&payment, "state = 'settled'").await;
+    assert_eq!(
+        app.upload_with(&token, pictures::png(8, 8)).await.status,
+        200
+    );
+}
+
+async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
+    let tier = app.app.config.tiers.find("year").unwrap();
+    let rules = pixtoll::images::Rules {
+        tier: "year",
+        max_bytes: tier.max_bytes,
+        clean: true,
+    };
+    pixtoll::images::check(bytes.into(), rules).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_the_chain_took_back_is_gone_for_good_and_paid_again_it_is_owed() {
+    let app = TestApp::spawn().await;
+    let (payment, old_token, uploaded) = bought_image(&app).await;
+    let (link, id) = (uploaded.field("url"), uploaded.field("id"));
+    // The block of the transfer is replaced by one in which the payer cancelled.
+    assert!(app.chain.reorganise(transaction(&app).await).await.unwrap());
+    let signed = &payment.authorization;
+    let cancel = app.chain.cancel(signed.from, signed.nonce).await.unwrap();
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+    assert_eq!(reason_of(&app, &payment).await, "authorization_canceled");
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+    assert_eq!((report.settled, report.frozen, report.reversed), (0, 0, 1));
+    app.app.retention.reap().await.unwrap();
+    assert_eq!(
+        texts(app.db(), "SELECT state FROM images").await,
+        ["deleted"]
+    );
+    assert_eq!(app.get(&link).await.status, 404);
+    for _ in 0..2 {
+        assert_eq!(app.pay(&payment).await.verdict(), failed());
+    }
+    assert_eq!(
+        app.pay(&payment.copied_from_the_chain()).await.verdict(),
+        known(Some(false))
+    );
+    for picture in [pictures::png(8, 8), pictures::png(9, 9)] {
+        assert_eq!(app.upload_with(&old_token, picture).await.verdict(), dead());
+    }
+    // The chain changes its mind once more, and the money is ours.
+    assert!(app.chain.reorganise(cancel).await.unwrap());
+    app.chain.execute(signed, &payment.signature).await.unwrap();
+    app.reconcile_until(&payment, "settled").await;
+    assert_eq!(
+        number(
+            app.db(),
+            "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL"
+        )
+        .await,
+        1
+    );
+    assert_eq!(
+        app.upload_with(&old_token, pictures::png(8, 8))
+            .await
+            .verdict(),
+        dead()
+    );
+    let token = app.pay(&payment).await.token();
+    assert_ne!(token, old_token);
+    assert_eq!(
+        number(
+            app.db(),
+            "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL"
+        )
+        .await,
+        0
+    );
+    let fresh = app.upload_with(&token, pictures::png(8, 8)).await;
+    assert_eq!(fresh.status, 200, "{}", fresh.text());
+    assert_ne!(fresh.field("id"), id);
+    assert_eq!(app.get(&link).await.status, 404);
+    assert_eq!(app.pay(&payment).await.field("id"), fresh.field("id"));
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_direct_upload_that_the_chain_took_back_is_deleted_and_its_id_buys_again() {
+    let app = TestApp::spawn().await;
+    let key = "one-purchase-of-mine";
+    let payment = app
+        .sign_at("/api/upload/year")
+        .await
+        .with_idempotency_key(key);
+    let uploaded = app.pay_with(&payment, &pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    frozen(&app, &payment).await;
+    assert_eq!(
+        app.pay_with(&payment, &pictures::png(8, 8)).await.verdict(),
+        pending()
+    );
+    close_windows(&app);
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
+    assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
+    assert_eq!(
+        app.pay_with(&payment, &pictures::png(8, 8)).await.verdict(),
+        failed()
+    );
+    // What an id bought nothing with, it may buy now; both clocks go together again.
+    app.clock.advance(Duration::from_secs(1));
+    app.chain_clock
+        .advance(app.clock.now().since(app.chain_clock.now()));
+    let again = app
+        .sign_at("/api/upload/year")
+        .await
+        .with_idempotency_key(key);
+    let uploaded = app.pay_with(&again, &pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert_eq!(
+        app.get(&uploaded.field("url")).await.bytes,
+        pictures::png(8, 8)
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_fails_lags_or_stands_still_freezes_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let paid = transaction(&app).await;
+    let before = NodeFault {
+        stale_at: Some(0),
+        ..NodeFault::default()
+    };
+    let without_logs = NodeFault {
+        without_logs: true,
+        ..NodeFault::default()
+    };
+    for fault in [down(), without_logs, before] {
+        app.node.node(fault);
+        for _ in 0..4 {
+            look_late(&app).await;
+        }
+        assert_eq!(
+            transfer_of(&app, &payment).await,
+            format!("{paid} no log facilitator open")
+        );
+        assert_eq!(missing_looks(&app).await, 0);
+    }
+    // The chain forgets it, and its node stands still: that counts once.
+    app.node.mend();
+    app.chain_clock.advance(A_BLOCK);
+    assert!(app.chain.reorganise(paid).await.unwrap());
+    app.chain_clock.advance(A_BLOCK);
+    app.node.node(stale(&app).await);
+    for _ in 0..5 {
+        look_late(&app).await;
+        assert_eq!(missing_looks(&app).await, 1);
+    }
+    // A transfer that is there again in time was never gone.
+    app.node.mend();
+    look_late(&app).await;
+    assert_eq!(missing_looks(&app).await, 2);
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    look(&app).await;
+    assert_eq!(
+        (
+            missing_looks(&app).await,
+            app.state_of(&payment).await.unwrap()
+        ),
+        (0, "settled".to_owned())
+    );
+    assert_eq!(app.pay(&payment).await.status, 200);
+    assert!(!token.is_empty());
+}
+
+/// The same after many looks that decided nothing: the pauses have become longer.
+async fn look_late(app: &TestApp) {
+    app.clock.advance(A_LOOK);
+    look(app).await;
+}
+
+fn down() -> NodeFault {
+    NodeFault {
+        down: true,
+        ..NodeFault::default()
+    }
+}
+
+/// A node whose newest block stays the one that it is now.
+async fn stale(app: &TestApp) -> NodeFault {
+    NodeFault {
+        stale_at: Some(app.chain_head().await),
+        ..NodeFault::default()
+    }
+}
+
+async fn missing_looks(app: &TestApp) -> i64 {
+    number(app.db(), "SELECT missing_looks FROM payments").await
+}
+
+async fn reason_of(app: &TestApp, payment: &Payment) -> String {
+    let id = payment.ledger_id();
+    let sql = format!("SELECT COALESCE(reason, 'none') FROM payments WHERE id = '{id}'");
+    texts(app.db(), &sql).await.remove(0)
+}
+
+#[tokio::test]
+async fn two_auditors_look_at_a_payment_once() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    app.pay(&payment).await.token();
+    let calls = app.node.calls("eth_getLogs");
+    app.advance(A_LOOK);
+    let payments = &app.app.till.as_ref().unwrap().payments;
+    tokio::join!(payments.audit(), payments.audit(), payments.audit());
+    // Two questions about logs are one look.
+    assert_eq!(app.node.calls("eth_getLogs") - calls, 2);
+    assert_eq!(
+        auditor::find_due(app.db(), app.clock.now(), 10)
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
+    let app = TestApp::spawn().await;
+    let payments = &app.app.till.as_ref().unwrap().payments;
+    let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
+    let cursor = format!(
+        "SELECT value FROM deployment WHERE name = 'orphans_next_block.eip155:84532.{pay_to}'"
+    );
+    let next_block = async || {
+        texts(app.db(), &cursor)
+            .await
+            .remove(0)
+            .parse::<u64>()
+            .unwrap()
+    };
+    let payment = app.sign_for("year").await;
+    app.pay(&payment).await.token();
+    let paid_at = app.chain_head().await;
+    app.advance(A_BLOCK);
+    let giver = signing::wallet(9).address();
+    app.chain.send(giver, pay_to, U256::from(7)).await.unwrap();
+    // Up to what an open payment may account for, and no further.
+    assert_eq!(payments.look_for_orphans().await, 0);
+    assert_eq!(next_block().await, paid_at);
+    app.audit().await;
+    look(&app).await;
+    assert_eq!(payments.look_for_orphans().await, 0);
+    assert_eq!(next_block().await, paid_at, "not before an hour has passed");
+    app.advance(Duration::from_hours(1));
+    assert_eq!(payments.look_for_orphans().await, 1);
+    let head = app.chain_head().await;
+    assert_eq!(next_block().await, head + 1);
+    // Named once: not by the next search, and not by one on another replica.
+    app.advance(Duration::from_hours(1));
+    assert_eq!(payments.look_for_orphans().await, 0);
+    let head = app.chain_head().await;
+    assert_eq!(
+        app.check_ledger().await.chains[0].orphans.len(),
+        1,
+        "and here always"
+    );
+    // The node's silence loses nothing.
+    app.advance(Duration::from_hours(1));
+    app.node.node(down());
+    app.chain.send(giver, pay_to, U256::from(8)).await.unwrap();
+    assert_eq!(payments.look_for_orphans().await, 0);
+    assert_eq!(next_block().await, head + 1);
+    app.node.mend();
+    payments.look_for_orphans().await;
+    assert_eq!(next_block().await, head + 1, "not at once either");
+    app.advance(Duration::from_mins(1));
+    assert_eq!(payments.look_for_orphans().await, 1);
+    assert!(next_block().await > head + 1);
+}
