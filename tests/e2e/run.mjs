@@ -2,6 +2,7 @@
 import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
 import goods from "./cases/goods.mjs";
+import frozen from "./cases/frozen.mjs";
 import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";
 import networks from "./cases/networks.mjs";
@@ -19,7 +20,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, last, ledger]) await cases(world);
+  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, frozen, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);
