@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::db::{Db, deployment, payments as rows};
 use crate::disk::{Disk, Floor};
+use crate::epoch::Epoch;
 use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
 use crate::limits::Limits;
@@ -79,6 +80,8 @@ pub struct App {
     pub db: Db,
     /// The images.
     pub images: Arc<Images>,
+    /// Whether the database is as young as its store.
+    pub epoch: Arc<Epoch>,
     /// How much may be asked for.
     pub limits: Arc<Limits>,
     /// What makes images and rows disappear.
@@ -122,6 +125,7 @@ impl App {
         let key = open_key(&db, &config, &randomness).await?;
         let receipts = open_receipts(&db, &key, &config, &clock).await?;
         let store = open_store(&config.images.store)?;
+        let epoch = open_epoch(&db, &store, &randomness).await;
         let retention = Retention::new(
             db.clone(),
             store.clone(),
@@ -168,6 +172,7 @@ impl App {
             randomness,
             db,
             images,
+            epoch,
             limits,
             retention: Arc::new(retention),
             receipts: Arc::new(receipts),
@@ -181,6 +186,7 @@ impl App {
     pub fn start_jobs(&self) {
         let schedule = self.config.retention.schedule.clone();
         tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
+        tokio::spawn(Arc::clone(&self.epoch).watch_forever());
         let Some(till) = &self.till else { return };
         tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
         tokio::spawn(Arc::clone(&till.payments).audit_forever());
@@ -512,6 +518,15 @@ async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) {
             }
         }
     }
+}
+
+/// Compares the database with its store, as far as they answer: a server starts without, and sells nothing.
+async fn open_epoch(db: &Db, store: &Store, randomness: &Randomness) -> Arc<Epoch> {
+    let epoch = Epoch::new(db.clone(), store.clone(), randomness);
+    if let Err(error) = epoch.advance().await {
+        tracing::warn!(%error, "the database could not be compared with its store; paid routes wait for that");
+    }
+    Arc::new(epoch)
 }
 
 fn open_store(root: &Path) -> anyhow::Result<Store> {

@@ -5,7 +5,7 @@
 //! public link comes back. No accounts, no cookies, no addresses kept.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
-//! [`retention`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
+//! [`retention`], [`epoch`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
 //! [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
 
 pub mod app;
@@ -17,6 +17,7 @@ pub mod coinbase;
 pub mod config;
 pub mod db;
 pub mod disk;
+pub mod epoch;
 pub mod facilitator;
 pub mod http;
 pub mod ids;

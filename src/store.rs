@@ -16,6 +16,7 @@ use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, Pu
 
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
+use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 
 mod local;
@@ -24,6 +25,8 @@ mod local;
 const IMAGES: &str = "images";
 /// Where objects lie that no row speaks of.
 const QUARANTINE: &str = "quarantine";
+/// Where the mark of the database lies that keeps the rows: not among images, and served by no route.
+const MARK: &str = "database.json";
 /// How the record beside an object is named: the object's name, and this.
 const SIDECAR: &str = ".json";
 /// How much of a file is read at once: so much of a large image is in memory for each client that reads it,
@@ -401,6 +404,33 @@ impl Store {
             }
         }
         Ok(purged)
+    }
+
+    /// The mark of the database that keeps this store's rows; `None`: there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when what lies there is no mark.
+    pub async fn find_mark(&self) -> Result<Option<Mark>, StoreError> {
+        let found = match self.objects.get(&Key::from(MARK)).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mark = Mark::parse(&found).ok_or_else(|| object_store::Error::Generic {
+            store: MARK,
+            source: "it is no mark of a database".into(),
+        })?;
+        Ok(Some(mark))
+    }
+
+    /// Writes the mark of the database that keeps this store's rows, in place of an older one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_mark(&self, mark: &Mark) -> Result<(), StoreError> {
+        let bytes = PutPayload::from(mark.to_bytes());
+        self.objects.put(&Key::from(MARK), bytes).await?;
+        Ok(())
     }
 
     /// Whether the store answers, and would take an object.

@@ -3,7 +3,7 @@
 //! Reading ([`Chain`]) and judging ([`judge`]) are apart, so that the judgement is pure and every
 //! case of it is tested by table.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::clock::Timestamp;
 use crate::model::payment::{Payment, Transfer};
@@ -219,6 +219,18 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
 
     /// What the node shows of an authorization.
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
+
+    /// The nonce of the authorization that made this transfer; `None`: it was made otherwise.
+    async fn nonce_of(&self, receipt: &Receipt) -> Result<Option<B256>, ChainError>;
+
+    /// Whether the contract wallet `account` says, at the newest block, that this signature of `digest` is
+    /// its own (EIP-1271).
+    async fn is_signed(
+        &self,
+        account: Address,
+        digest: B256,
+        signature: &Bytes,
+    ) -> Result<bool, ChainError>;
 
     /// Every transfer of the token to `recipient` in these blocks, both included.
     async fn receipts(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_provider::network::TransactionBuilder;
+use alloy_provider::transport::RpcError;
 use alloy_provider::{Provider, ProviderBuilder, RootProvider};
 use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, Log, TransactionRequest};
 use alloy_sol_types::{SolCall, SolEvent};
@@ -11,7 +12,7 @@ use alloy_sol_types::{SolCall, SolEvent};
 use super::{Block, Chain, ChainError, Evidence, Funds, NextTransfer, NonceLog, Query, Receipt};
 use crate::clock::Timestamp;
 use crate::networks::Network;
-use crate::x402::evm::Token;
+use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet, deployed_signature};
 
 /// A node that takes longer has not answered.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -209,6 +210,45 @@ impl Chain for RpcChain {
         })
     }
 
+    async fn nonce_of(&self, receipt: &Receipt) -> Result<Option<B256>, ChainError> {
+        let filter = Filter::new()
+            .address(self.network.usdc)
+            .event_signature(Token::AuthorizationUsed::SIGNATURE_HASH)
+            .topic1(receipt.from.into_word())
+            .from_block(receipt.block)
+            .to_block(receipt.block);
+        let logs = self.logs(&filter).await?;
+        Ok(logs.iter().find_map(|log| {
+            // USDC emits the two in this order, and nothing in between.
+            let precedes = log.transaction_hash == Some(receipt.transaction)
+                && log.log_index.and_then(|index| index.checked_add(1)) == Some(receipt.log_index);
+            let used = Token::AuthorizationUsed::decode_log(&log.inner).ok()?;
+            (precedes && used.authorizer == receipt.from).then_some(used.nonce)
+        }))
+    }
+
+    async fn is_signed(
+        &self,
+        account: Address,
+        digest: B256,
+        signature: &Bytes,
+    ) -> Result<bool, ChainError> {
+        let question = Wallet::isValidSignatureCall {
+            hash: digest,
+            signature: deployed_signature(signature),
+        };
+        let request = TransactionRequest::default()
+            .with_to(account)
+            .with_input(Bytes::from(question.abi_encode()));
+        match self.provider.call(request).await {
+            Ok(answer) => Ok(Wallet::isValidSignatureCall::abi_decode_returns(&answer)
+                .is_ok_and(|answer| answer == VALID_SIGNATURE)),
+            // Wallets refuse by reverting as well as by another answer.
+            Err(RpcError::ErrorResp(refusal)) if refusal.message.contains("revert") => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     async fn receipts(
         &self,
         recipient: Address,
@@ -251,7 +291,6 @@ fn spans(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
 
 /// What went wrong, without the URL, which may hold an operator's key.
 fn failed(error: alloy_provider::transport::TransportError) -> ChainError {
-    use alloy_provider::transport::RpcError;
     ChainError(match error {
         RpcError::ErrorResp(answer) => format!("it answered error {}", answer.code),
         RpcError::NullResp => "it answered null".to_owned(),

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::open_rail;
+use super::ledger::recover::warn;
+use crate::app::{open_database_beside, open_rail};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::{self, Examined, Sources};
+use crate::config::{self, Config, Examined, Sources};
 use crate::payments::rails::Rail;
 use crate::random::Randomness;
 
@@ -53,12 +54,12 @@ pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
 /// When the configuration may not start, or the output can't be written.
 pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
     let config = config::load(sources)?.config;
+    let mut all_fine = is_current(&config, out).await?;
     let Some(payments) = config.payments.filter(|_| config.sandbox.is_none()) else {
         writeln!(out, "online: nothing to ask, no money is taken from others")?;
-        return Ok(true);
+        return Ok(all_fine);
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut all_fine = true;
     for known in &payments.networks {
         let rail = open_rail(known, &clock, &Randomness::system())?;
         let name = known.network.name();
@@ -76,6 +77,16 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
         }
     }
     Ok(all_fine)
+}
+
+/// Whether the database, where there is one, is as young as its store.
+async fn is_current(config: &Config, out: &mut impl Write) -> anyhow::Result<bool> {
+    let Ok(db) = open_database_beside(&config.database).await else {
+        return Ok(true);
+    };
+    let is_stale = warn(config, &db, out).await;
+    db.close().await;
+    Ok(!is_stale?)
 }
 
 async fn ask_facilitator(rail: &Rail) -> Result<String, String> {

@@ -12,12 +12,14 @@ use crate::app::{find_key, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, load};
-use crate::db::{Db, audit, auditor, deployment, grants, images, payments as rows};
+use crate::db::{Db, audit, auditor, credits, deployment, grants, images, payments as rows};
 use crate::model::payment::{Payment, PaymentState};
 use crate::money::AtomicAmount;
 use crate::networks::{self, Network};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
 use crate::secrets::SecretKey;
+
+pub(super) mod recover;
 
 /// `pixtoll ledger …`. Works beside a running server.
 #[derive(Debug, clap::Args)]
@@ -39,8 +41,20 @@ pub enum LedgerCommand {
         #[arg(long)]
         offline: bool,
     },
-    /// List settled payments whose goods wait for someone.
+    /// List settled payments whose goods wait for someone, and credits.
     Owed,
+    /// After a restore: find on the chain what was paid and is not in the ledger, and open paid routes again.
+    Recover {
+        /// Only list it.
+        #[arg(long)]
+        dry_run: bool,
+        /// Begin at this block instead of the ledger's first: for a new database in place of one that is
+        /// lost. From then on it is the ledger's first.
+        #[arg(long, value_name = "BLOCK")]
+        from_block: Option<u64>,
+    },
+    /// After a backup: note in the store that the database went on, so that the copy is known as one.
+    Mark,
     /// Show payments by id, transaction hash, image id or payer.
     Show {
         /// What to look for.
@@ -66,6 +80,11 @@ pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     let done = match args.command {
         LedgerCommand::Check { offline } => run_check(&config, &db, offline, out).await,
         LedgerCommand::Owed => list_owed(&db, out).await,
+        LedgerCommand::Recover {
+            dry_run,
+            from_block,
+        } => recover::run(&config, &db, dry_run, from_block, out).await,
+        LedgerCommand::Mark => recover::mark(&config, &db, out).await,
         LedgerCommand::Show { what } => show(&db, &what, out).await,
         LedgerCommand::Resolve { id, note } => resolve(&db, &id, &note, out).await,
     };
@@ -99,7 +118,8 @@ async fn run_check(
         report.broken.extend(find_foreign_tokens(db, &key).await?);
     }
     print_report(&report, out)?;
-    Ok(if report.is_balanced() {
+    let is_stale = recover::warn(config, db, out).await?;
+    Ok(if report.is_balanced() && !is_stale {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -200,6 +220,13 @@ fn print_chain(chain: &ChainReport, out: &mut impl Write) -> std::io::Result<()>
             chain.erased
         )?;
     }
+    for credit in &chain.credits {
+        writeln!(
+            out,
+            "credit: {} is owed to {} for transaction {}",
+            credit.value, credit.from, credit.transaction
+        )?;
+    }
     for orphan in &chain.orphans {
         writeln!(
             out,
@@ -227,6 +254,7 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     }
     writeln!(out, "{} payments are owed", owed.len())?;
     let frozen = auditor::count_frozen(db).await?;
+    recover::list_credits(db, out).await?;
     if frozen > 0 {
         writeln!(
             out,
@@ -345,7 +373,8 @@ async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow:
     if note.trim().is_empty() {
         bail!("--note says what was done; it can't be empty");
     }
-    if audit::resolve(db, id, note, SystemClock.now()).await? {
+    let now = SystemClock.now();
+    if audit::resolve(db, id, note, now).await? || credits::resolve(db, id, note, now).await? {
         writeln!(out, "noted: {id}")?;
         return Ok(ExitCode::SUCCESS);
     }

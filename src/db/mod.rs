@@ -15,7 +15,9 @@ use sqlx::sqlite::{
 
 pub mod audit;
 pub mod auditor;
+pub mod credits;
 pub mod deployment;
+pub mod epoch;
 pub mod erasure;
 pub mod grants;
 pub mod images;
@@ -241,7 +243,9 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
         audit::STATEMENTS,
         auditor::STATEMENTS,
+        credits::STATEMENTS,
         deployment::STATEMENTS,
+        epoch::STATEMENTS,
         erasure::STATEMENTS,
         grants::STATEMENTS,
         images::STATEMENTS,

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::Encode;
+use sqlx::query::Query;
+
 use super::renewals::{
     HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET,
     begins_to_hold, ends_to_hold,
@@ -92,37 +95,8 @@ pub struct NewGrant {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<bool, DbError> {
-    let authorization = &payment.authorization;
-    let offer = &payment.terms.offer;
     let result = on_db!(db, |pool| {
-        sqlx::query(INSERT)
-            .bind(payment.id.as_str())
-            .bind(offer.network.caip2)
-            .bind(offer.network.usdc.to_string())
-            .bind(authorization.from.to_string())
-            .bind(authorization.nonce.to_string())
-            .bind(payment.digest.to_string())
-            .bind(payment.signature.to_string())
-            .bind(authorization.valid_after.to_string())
-            .bind(authorization.valid_before.to_string())
-            .bind(payment.attempt)
-            .bind(payment.lease_until.millis())
-            .bind(payment.product.kind.as_str())
-            .bind(payment.product.tier.as_str())
-            .bind(i64::from(payment.product.uses))
-            .bind(offer.amount.to_string())
-            .bind(offer.pay_to.to_string())
-            .bind(signed(offer.max_timeout_seconds))
-            .bind(keep_millis(payment.terms.keep))
-            .bind(signed(payment.terms.max_bytes))
-            .bind(i64::from(payment.terms.confirmations))
-            .bind(facilitator)
-            .bind(i64::from(payment.version.number()))
-            .bind(payment.request.as_str())
-            .bind(payment.first_seen.millis())
-            .bind(signed(payment.first_block))
-            .bind(payment.next_look.map(Timestamp::millis))
-            .bind(payment.product.target.as_ref().map(ImageId::as_str))
+        bind_insert(sqlx::query(INSERT), payment, facilitator)
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -130,7 +104,52 @@ pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<boo
     Ok(result == 1)
 }
 
-const INSERT: &str = "INSERT INTO payments (id, network, asset, payer, nonce, digest, signature, \
+pub(super) fn bind_insert<'q, DB>(
+    query: Query<'q, DB, DB::Arguments>,
+    payment: &'q Payment,
+    facilitator: &'q str,
+) -> Query<'q, DB, DB::Arguments>
+where
+    DB: sqlx::Database,
+    &'q str: Encode<'q, DB> + sqlx::Type<DB>,
+    String: Encode<'q, DB> + sqlx::Type<DB>,
+    i64: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<i64>: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<&'q str>: Encode<'q, DB> + sqlx::Type<DB>,
+{
+    let authorization = &payment.authorization;
+    let offer = &payment.terms.offer;
+    query
+        .bind(payment.id.as_str())
+        .bind(offer.network.caip2)
+        .bind(offer.network.usdc.to_string())
+        .bind(authorization.from.to_string())
+        .bind(authorization.nonce.to_string())
+        .bind(payment.digest.to_string())
+        .bind(payment.signature.to_string())
+        .bind(authorization.valid_after.to_string())
+        .bind(authorization.valid_before.to_string())
+        .bind(payment.attempt)
+        .bind(payment.lease_until.millis())
+        .bind(payment.product.kind.as_str())
+        .bind(payment.product.tier.as_str())
+        .bind(i64::from(payment.product.uses))
+        .bind(offer.amount.to_string())
+        .bind(offer.pay_to.to_string())
+        .bind(signed(offer.max_timeout_seconds))
+        .bind(keep_millis(payment.terms.keep))
+        .bind(signed(payment.terms.max_bytes))
+        .bind(i64::from(payment.terms.confirmations))
+        .bind(facilitator)
+        .bind(i64::from(payment.version.number()))
+        .bind(payment.request.as_str())
+        .bind(payment.first_seen.millis())
+        .bind(signed(payment.first_block))
+        .bind(payment.next_look.map(Timestamp::millis))
+        .bind(payment.product.target.as_ref().map(ImageId::as_str))
+}
+
+pub(super) const INSERT: &str = "INSERT INTO payments (id, network, asset, payer, nonce, digest, signature, \
     valid_after, valid_before, state, attempt, lease_until_ms, kind, tier, uses, amount, pay_to, \
     max_timeout_seconds, keep_ms, max_bytes, confirmations, facilitator, x402_version, request, \
     first_seen_ms, first_block, changed_ms, next_look_ms, looks, target) \
@@ -412,9 +431,10 @@ pub async fn bind_verified(
 
 // PostgreSQL reads the owner's state as it was when the statement began, even when the statement then
 // waits for the owner's own transaction. So the waiting is done first, by a statement of its own.
-const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
+pub(super) const LOCK_ID: &str =
+    "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
-const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
+pub(super) const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
     body_sha256, target) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
@@ -424,7 +444,7 @@ const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind
 const MOVE_VERIFIED: &str = "UPDATE payments SET state = $4, changed_ms = $5 \
     WHERE id = $1 AND state = $2 AND attempt = $3";
 
-const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind, hash, expires_ms) \
+pub(super) const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind, hash, expires_ms) \
     VALUES ($1, $2, $3, $4) ON CONFLICT (payment_id, kind, hash) DO UPDATE \
     SET expires_ms = excluded.expires_ms";
 
@@ -463,12 +483,12 @@ pub async fn find_id_owner(
     Ok((!bought_nothing).then_some(owner))
 }
 
-const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
+pub(super) const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
     WHERE payer = $1 AND id_hash = $2";
 
 #[derive(sqlx::FromRow)]
-struct IdRow {
-    payment_id: String,
+pub(super) struct IdRow {
+    pub(super) payment_id: String,
     kind: String,
     tier: String,
     uses: i64,
@@ -477,7 +497,11 @@ struct IdRow {
 }
 
 impl IdRow {
-    fn owner(&self, product: &Product, body_sha256: Option<&str>) -> Result<IdOwner, DbError> {
+    pub(super) fn owner(
+        &self,
+        product: &Product,
+        body_sha256: Option<&str>,
+    ) -> Result<IdOwner, DbError> {
         let corrupt = || DbError::Corrupt {
             table: "payment_ids",
             column: "payment_id",
@@ -788,7 +812,7 @@ struct SettledRow {
     image_id: Option<String>,
 }
 
-const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
+pub(super) const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \
     reason = CASE WHEN $2 IN ('frozen', 'reversed') THEN NULL ELSE reason END, \
     next_look_ms = $10, looks = 0, missing_looks = 0, missing_since_ms = NULL, missing_block = NULL, \
@@ -797,7 +821,7 @@ const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_m
 const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of this upload is gone') \
     WHERE id = $1";
 
-const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
+pub(super) const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
     token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9) \
     ON CONFLICT (payment_id) DO NOTHING";
 

@@ -54,6 +54,8 @@ pub(super) enum ApiError {
     PaymentsOff,
     /// Nothing is sold until earlier payments are resolved.
     SaleStopped,
+    /// The database is older than what it sold.
+    Behind,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
     /// A route sells nothing to this request, and asks for no payment.
@@ -194,6 +196,10 @@ impl ApiError {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 parts(status, "facilitator_unavailable", NO, Action::Retry(30))
             }
+            Self::Behind => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                parts(status, "facilitator_unavailable", NO, Action::Retry(60))
+            }
             Self::Upload(error) => upload_parts(error),
             Self::Unsold(error) => pay_parts(error),
             Self::Limited(error) => limited_parts(error),
@@ -246,6 +252,12 @@ impl ApiError {
             Self::SaleStopped => {
                 "Payments can't be confirmed just now, so nothing is sold; nothing was charged. Repeat the \
                  same request in a while. POST /api/free takes free uploads."
+                    .to_owned()
+            }
+            Self::Behind => {
+                "Paid uploads rest here until what was paid before is found again: the server's database is \
+                 older than its images, and its operator has to run pixtoll ledger recover. Nothing that was \
+                 paid is lost. POST /api/free takes free uploads."
                     .to_owned()
             }
             Self::Upload(error) => error.to_string(),
@@ -554,6 +566,12 @@ fn pay_parts(error: &PayError) -> Parts {
             "payment_known",
             *charged,
             Action::Retry(5),
+        ),
+        PayError::Credited => parts(
+            StatusCode::CONFLICT,
+            "payment_known",
+            Some(true),
+            Action::Pay,
         ),
         PayError::InProgress => parts(
             StatusCode::CONFLICT,

@@ -13,6 +13,11 @@ pub(super) async fn alive() -> HttpResponse {
 /// Database and store answer, and there is room.
 pub(super) async fn ready(site: Site) -> HttpResponse {
     match site.images.ready().await {
+        // Free uploads and images go on, so nobody is sent elsewhere.
+        Ok(()) if site.epoch.is_behind() => HttpResponse::Ok().json(json!({
+            "ready": true,
+            "problem": "the database is older than its store: paid routes are closed until pixtoll ledger recover"
+        })),
         Ok(()) => HttpResponse::Ok().json(json!({"ready": true})),
         Err(error) => {
             tracing::error!(error = ?error, "not ready");

@@ -51,6 +51,7 @@ async fn sell_token(
     request: &HttpRequest,
     tier: Option<&String>,
 ) -> Result<HttpResponse, ApiError> {
+    refuse_behind(site)?;
     let mut counter = open_counter(site, request, ProductKind::Token, tier).await?;
     let Some(header) = counter.header.take() else {
         return Err(counter.ask(site));
@@ -83,6 +84,7 @@ async fn sell_upload(
     tier: Option<&String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    refuse_behind(site)?;
     let mut counter = open_counter(site, request, ProductKind::Upload, tier).await?;
     let Some(header) = counter.header.take() else {
         return Err(counter.ask(site));
@@ -104,6 +106,7 @@ async fn upload_with_token(
         let message = "Send an upload token or a payment, not both; the payment was not touched.";
         return Err(ApiError::BadRequest(message.to_owned()).of(request));
     }
+    refuse_behind(site)?;
     let grant = site.images.find_token(&token, arrived).await?;
     let limit = Limit {
         tier: &grant.product.tier,
@@ -114,6 +117,14 @@ async fn upload_with_token(
     let checked = limits::checked(site, request, bytes, limit).await??;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+}
+
+/// A ledger that has lost commits would sell twice, and deny what it sold.
+fn refuse_behind(site: &Site) -> Result<(), ApiError> {
+    if site.till.is_some() && !site.epoch.is_current() {
+        return Err(ApiError::Behind);
+    }
+    Ok(())
 }
 
 /// The body of a paid upload. A file that is refused goes on as such: for a payment that is already

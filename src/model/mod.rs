@@ -2,6 +2,7 @@
 
 pub mod format;
 pub mod image;
+pub mod mark;
 pub mod payment;
 pub mod receipt;
 pub mod sidecar;

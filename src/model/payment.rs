@@ -336,6 +336,11 @@ impl Payment {
         self.terms.offer.network
     }
 
+    /// Whether it is known from the chain alone, which doesn't tell what was signed: the row of a credit.
+    pub fn is_credited(&self) -> bool {
+        self.digest == UNKNOWN_DIGEST
+    }
+
     /// Whether nobody drives it at `now`.
     pub fn is_unleased(&self, now: Timestamp) -> bool {
         self.lease_until <= now
@@ -385,6 +390,9 @@ pub struct Grant {
 pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str) -> String {
     crate::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
 }
+
+/// Stands where the digest of an authorization isn't known. No authorization has it.
+pub const UNKNOWN_DIGEST: B256 = B256::ZERO;
 
 /// How long one driver may be silent before another takes over.
 pub const LEASE: Duration = Duration::from_secs(5);

@@ -100,6 +100,7 @@ impl Payments {
             }));
         }
         self.refuse_erased(header).await?;
+        self.refuse_credited(header).await?;
         Ok(None)
     }
 

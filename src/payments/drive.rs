@@ -8,10 +8,12 @@ use tokio::task::AbortHandle;
 
 use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
-use super::{PayError, Payments, Presentation, Visit};
+use super::{PayError, Payments, Presentation, Visit, Whose};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
 use crate::clock::{Clock, Timestamp};
-use crate::db::payments::{self as rows, Binding, NewGrant, Patch, Settlement, SettlementRecord};
+use crate::db::payments::{
+    self as rows, Binding, IdOwner, NewGrant, Patch, Settlement, SettlementRecord,
+};
 use crate::db::{Db, DbError};
 use crate::facilitator::{Call, SettleOutcome, VerifyOutcome};
 use crate::images::{Checked, Refusal, UploadError};
@@ -204,18 +206,26 @@ impl Payments {
                 self.drive_verified(row, presentation, visit).await
             }
             Binding::Lost => Ok(()),
-            Binding::Taken(owner) => {
-                self.release(&row, "another payment has this id").await?;
-                if !owner.same_purchase {
-                    return Err(PayError::Conflict {
-                        charged: Some(false),
-                    });
-                }
-                visit.payment_id = Some(owner.payment_id);
-                visit.is_owner = true;
-                Ok(())
-            }
+            Binding::Taken(owner) => self.give_way(&row, owner, visit).await,
         }
+    }
+
+    /// Gives a payment up whose id belongs to another one: that one is the answer, when it buys the same.
+    pub(super) async fn give_way(
+        &self,
+        row: &Payment,
+        owner: IdOwner,
+        visit: &mut Visit,
+    ) -> Result<(), PayError> {
+        self.release(row, "another payment has this id").await?;
+        if !owner.same_purchase {
+            return Err(PayError::Conflict {
+                charged: Some(false),
+            });
+        }
+        visit.payment_id = Some(owner.payment_id);
+        visit.whose = Whose::IdOwner;
+        Ok(())
     }
 
     /// Gives a payment up before settle. `false`: it was taken over, and the row answers.

@@ -8,7 +8,7 @@ use alloy_primitives::U256;
 
 use super::rails::Rail;
 use super::shop::Shop;
-use super::{PayError, Payments, Presentation, Visit};
+use super::{PayError, Payments, Presentation, Visit, Whose};
 use crate::chain::{Block, Query, Verdict, judge};
 use crate::clock::Timestamp;
 use crate::db::payments as rows;
@@ -51,7 +51,7 @@ impl Payments {
         // asks for what the first one bought, and a 402 would make its client sign a third.
         if let Some(owner) = self.owner_of_id(presentation).await? {
             visit.payment_id = Some(owner);
-            visit.is_owner = true;
+            visit.whose = Whose::IdOwner;
             return Ok(());
         }
         if self.is_sale_stopped() {
@@ -66,8 +66,14 @@ impl Payments {
         }
         self.images.ready().await?;
         self.check_signature(presentation, &terms).await?;
+        let credit = self.find_credit(presentation, &terms).await?;
+        let needs = match credit {
+            // It isn't going to be settled.
+            Some(_) => U256::ZERO,
+            None => presentation.header.authorization.value,
+        };
         let Some(head) = self
-            .check_funds(presentation, &terms, known.as_ref())
+            .check_funds(presentation, &terms, known.as_ref(), needs)
             .await?
         else {
             return Ok(());
@@ -94,12 +100,17 @@ impl Payments {
         if let Some(image) = known.and_then(|known| known.image_id) {
             self.images.discard(&image).await;
         }
+        if let Some(credit) = credit
+            && self.redeem(&row, credit, presentation, visit).await?
+        {
+            return Ok(());
+        }
         self.drive_received(row, presentation, visit).await
     }
 
     /// What payments on these terms run on. An offer of another time may name a network that isn't
     /// taken any more.
-    fn rail_of(&self, terms: &Terms) -> Result<&Rail, PayError> {
+    pub(super) fn rail_of(&self, terms: &Terms) -> Result<&Rail, PayError> {
         self.rails
             .find(terms.offer.network)
             .ok_or_else(|| PayError::Invalid {
@@ -214,6 +225,7 @@ impl Payments {
         presentation: &Presentation,
         terms: &Terms,
         known: Option<&Payment>,
+        needs: U256,
     ) -> Result<Option<Block>, PayError> {
         let authorization = &presentation.header.authorization;
         kill_point!("chain.funds.before");
@@ -241,7 +253,7 @@ impl Payments {
                 charged: self.was_charged(presentation, terms, funds.head).await,
             });
         }
-        if funds.balance < authorization.value {
+        if funds.balance < needs {
             return invalid(reasons::FUNDS);
         }
         Ok(Some(funds.head))

@@ -9,7 +9,7 @@ use crate::chain::{Chain, Receipt};
 use crate::clock::Timestamp;
 use crate::db::audit::{self, Finding, TokenRow};
 use crate::db::payments::Unreadable;
-use crate::db::{Db, DbError, erasure};
+use crate::db::{Db, DbError, credits, erasure};
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
@@ -49,6 +49,8 @@ pub struct ChainReport {
     pub received_sum: U256,
     /// How many transfers belong to payments whose records are erased.
     pub erased: usize,
+    /// Transfers that are credits: owed to their payers.
+    pub credits: Vec<Receipt>,
     /// Transfers to us that no settled payment accounts for.
     pub orphans: Vec<Receipt>,
 }
@@ -121,7 +123,7 @@ fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
     let id = PaymentId::of(payment.network(), authorization.from, authorization.nonce);
     let detail = if id != payment.id {
         "its id is not that of network, payer and nonce"
-    } else if authorization.digest(payment.network()) != payment.digest {
+    } else if !payment.is_credited() && authorization.digest(payment.network()) != payment.digest {
         "its amount, recipient, payer, nonce or window is not what was signed"
     } else {
         return None;
@@ -259,29 +261,42 @@ async fn compare(
             )),
         }
     }
-    let mut orphans = Vec::new();
-    let mut erased = 0;
-    for (recipient, receipt) in unclaimed.into_values() {
-        let hash = transfer_hash(
-            &receipt.transaction.to_string(),
-            &receipt.from.to_string(),
-            &recipient.to_string(),
-            &receipt.value.to_string(),
-        );
-        if erasure::is_erased_transfer(db, &hash).await? {
-            erased += 1;
-        } else {
-            orphans.push(receipt);
-        }
-    }
-    Ok(ChainReport {
+    let mut report = ChainReport {
         network: side.network,
-        erased,
+        erased: 0,
         first_block: side.first_block,
         last_block: head.number,
         received_sum,
-        orphans,
-    })
+        credits: Vec::new(),
+        orphans: Vec::new(),
+    };
+    for (recipient, receipt) in unclaimed.into_values() {
+        report.account(db, recipient, receipt).await?;
+    }
+    Ok(report)
+}
+
+impl ChainReport {
+    /// Says what a transfer is that no settled payment accounts for.
+    async fn account(
+        &mut self,
+        db: &Db,
+        recipient: Address,
+        receipt: Receipt,
+    ) -> Result<(), DbError> {
+        let (transaction, payer) = (receipt.transaction.to_string(), receipt.from.to_string());
+        let (pay_to, amount) = (recipient.to_string(), receipt.value.to_string());
+        let hash = transfer_hash(&transaction, &payer, &pay_to, &amount);
+        let network = self.network.caip2;
+        if erasure::is_erased_transfer(db, &hash).await? {
+            self.erased += 1;
+        } else if credits::is_credit(db, network, &transaction, &payer, &amount).await? {
+            self.credits.push(receipt);
+        } else {
+            self.orphans.push(receipt);
+        }
+        Ok(())
+    }
 }
 
 /// Included again, a frozen payment's transfer may be in another transaction.

@@ -31,6 +31,7 @@ use crate::x402::wire::{SettlementResponse, Version};
 
 mod auditor;
 mod bought;
+mod credits;
 mod drive;
 mod examine;
 mod goods;
@@ -41,6 +42,7 @@ mod proofs;
 pub mod rails;
 mod receipts;
 mod reconcile;
+pub mod recover;
 mod renew;
 pub mod shop;
 mod standing;
@@ -150,6 +152,11 @@ pub enum PayError {
         /// Whether it moved money to us.
         charged: Option<bool>,
     },
+    /// It moved money to us, and the ledger has lost what it bought.
+    #[error(
+        "This payment moved money to us, and what it bought was lost here. Ask anew without a payment, and sign another one of the same amount by the same wallet: it is not charged, and buys what this one paid for."
+    )]
+    Credited,
     /// Another request with the same payment is being worked on.
     #[error(
         "Another request with this payment is under way. Repeat this request; do not pay again."
@@ -307,20 +314,23 @@ impl Payments {
         presentation: &Presentation,
         visit: &mut Visit,
     ) -> Result<Option<Sold>, PayError> {
-        let Some(row) = self.find(presentation, visit).await? else {
+        let Some(mut row) = self.find(presentation, visit).await? else {
             self.refuse_erased(&presentation.header).await?;
+            self.refuse_credited(&presentation.header).await?;
             self.begin(presentation, None, visit).await?;
             return Ok(None);
         };
-        let proven = visit.is_owner || self.proves(&row, presentation, visit).await?;
+        if let Some(credited) = self.credited_by(&row, visit).await? {
+            row = credited;
+        }
+        // What is asked of another row than the payment's own is asked by that row's words.
+        let stands_for = visit.whose != Whose::Own;
+        let proven =
+            visit.whose == Whose::IdOwner || self.proves(&row, presentation, visit).await?;
         let own_digest = presentation.header.authorization.digest(row.network());
         let presented = Presented {
-            digest: if visit.is_owner {
-                row.digest
-            } else {
-                own_digest
-            },
-            signature: if visit.is_owner {
+            digest: if stands_for { row.digest } else { own_digest },
+            signature: if stands_for {
                 &row.signature
             } else {
                 &presentation.header.signature
@@ -337,7 +347,7 @@ impl Payments {
                 .await
                 .map(Some),
             // The first payment of an id is not run again with the second one's authorization.
-            Standing::Attempt if visit.is_owner => Err(PayError::InProgress),
+            Standing::Attempt if stands_for => Err(PayError::InProgress),
             Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
                 // Each of these says that nothing was charged.
                 Err(
@@ -494,13 +504,23 @@ impl Payments {
     }
 }
 
+/// Whose row a presentation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// That of the payment which is presented.
+    Own,
+    /// That of another payment, which owns the id that this one came under.
+    IdOwner,
+    /// That of a credit, which this payment was presented for and got.
+    Credit,
+}
+
 /// What one presentation knows about itself while it goes round.
 #[derive(Debug)]
 struct Visit {
     /// The row it is about, once that is sure.
     payment_id: Option<PaymentId>,
-    /// That row is another payment, which owns the id that this one came under.
-    is_owner: bool,
+    whose: Whose,
     /// The payment that this very request has driven.
     drove: Option<PaymentId>,
     driven: bool,
@@ -513,7 +533,7 @@ impl Visit {
     fn new() -> Self {
         Self {
             payment_id: None,
-            is_owner: false,
+            whose: Whose::Own,
             drove: None,
             driven: false,
             looked: false,

@@ -12,7 +12,7 @@ use super::rails::Rail;
 use crate::chain::Receipt;
 use crate::clock::Timestamp;
 use crate::db::auditor::{self as audits, Claimant, Incoming};
-use crate::db::{deployment, erasure, jobs};
+use crate::db::{credits, deployment, erasure, jobs};
 use crate::kill::kill_point;
 use crate::model::payment::transfer_hash;
 use crate::networks;
@@ -191,6 +191,16 @@ impl Payments {
         );
         if erasure::is_erased_transfer(&self.db, &hash).await? {
             found.erased += 1;
+            return Ok(());
+        }
+        let Incoming {
+            network,
+            transaction,
+            payer,
+            amount,
+            ..
+        } = &transfer;
+        if credits::is_credit(&self.db, network, transaction, payer, amount).await? {
             return Ok(());
         }
         found.orphans += 1;

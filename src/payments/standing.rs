@@ -106,6 +106,10 @@ fn other_digest(row: &Payment, now: Timestamp) -> Standing {
     match row.state {
         S::Rejected | S::Released if row.is_unleased(now) => Standing::Attempt,
         S::Rejected | S::Released => Standing::Wait,
+        // Nobody knows what was signed; that nonce paid us.
+        S::Settled if row.is_credited() => Standing::Known {
+            charged: Some(true),
+        },
         S::Settled | S::Reversed => Standing::Known {
             charged: Some(false),
         },

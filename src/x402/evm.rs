@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Bytes, Signature, U256, b256};
-use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, b256, fixed_bytes};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
 
 use crate::networks::Network;
 
@@ -31,6 +31,16 @@ sol! {
         event Transfer(address indexed from, address indexed to, uint256 value);
     }
 }
+
+sol! {
+    /// What a contract wallet says of a signature (EIP-1271).
+    interface Wallet {
+        function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
+    }
+}
+
+/// A contract wallet's yes.
+pub const VALID_SIGNATURE: FixedBytes<4> = fixed_bytes!("1626ba7e");
 
 /// What a payer authorized: a transfer of `value` to `to`, once, inside a window of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +102,14 @@ const UNDEPLOYED: B256 = b256!("649264926492649264926492649264926492649264926492
 /// good is for the facilitator to say, which deploys it.
 pub fn is_undeployed_wallets(signature: &Bytes) -> bool {
     signature.ends_with(UNDEPLOYED.as_slice())
+}
+
+/// The signature as its wallet takes it once it is deployed: without what deploys it (ERC-6492).
+pub fn deployed_signature(signature: &Bytes) -> Bytes {
+    let wrapped = signature.strip_suffix(UNDEPLOYED.as_slice());
+    wrapped
+        .and_then(|wrapped| <(Address, Bytes, Bytes)>::abi_decode_params(wrapped).ok())
+        .map_or_else(|| signature.clone(), |(_, _, inner)| inner)
 }
 
 /// The address whose key made `signature` over `digest`, when it is a plain wallet's signature.
@@ -200,5 +218,21 @@ mod tests {
             Token::Transfer::SIGNATURE_HASH,
             keccak256("Transfer(address,address,uint256)")
         );
+    }
+
+    #[test]
+    fn a_deployed_wallet_takes_what_its_deployer_wrapped() {
+        let inner = Bytes::from_static(b"a wallet's own form");
+        let wrapped = (
+            Address::repeat_byte(1),
+            Bytes::from_static(b"deploy"),
+            inner.clone(),
+        );
+        let mut signature = wrapped.abi_encode_params();
+        signature.extend_from_slice(UNDEPLOYED.as_slice());
+        assert_eq!(deployed_signature(&signature.into()), inner);
+        assert_eq!(deployed_signature(&inner), inner);
+        let broken = Bytes::from([b"junk".as_slice(), UNDEPLOYED.as_slice()].concat());
+        assert_eq!(deployed_signature(&broken), broken);
     }
 }

@@ -253,7 +253,7 @@ async fn a_reversal_takes_row_token_and_images_or_nothing() {
         assert_eq!(image_state(&db, pending).await, ImageState::Pending);
         assert_eq!(
             retention::find_unfinished(&db, at(60), 9).await.unwrap(),
-            [live.clone()]
+            std::slice::from_ref(live)
         );
         assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
 

@@ -237,11 +237,11 @@ pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Paym
                 assert!(matches!(done, Settlement::Done { .. }), "{done:?}");
             }
             Event::ChainForgot => {
-                let patch = Patch {
+                let changes = Patch {
                     next_look: Some(at(360)),
                     ..Patch::default()
                 };
-                assert!(advance(db, &row, *event, &patch).await);
+                assert!(advance(db, &row, *event, &changes).await);
             }
             Event::ChainVoid => assert!(reverse(db, &row, 0).await),
             _ => assert!(advance(db, &row, *event, &Patch::default()).await),
@@ -1707,7 +1707,7 @@ async fn both_databases_have_the_same_tables_columns_and_indexes() {
         // Running them again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
-        assert_eq!(found.0.len(), 11, "{:?}", found.0.keys());
+        assert_eq!(found.0.len(), 12, "{:?}", found.0.keys());
         seen.lock().unwrap().push(found);
     })
     .await;

@@ -49,6 +49,9 @@ const FLOWS: &[&[&str]] = &[
     FROZEN,
     REVERSED,
     ORPHANS,
+    EPOCH,
+    RECOVERED,
+    CREDITED,
     TOKEN_REPLACED,
     RENEWED,
     REAPED,
@@ -696,6 +699,75 @@ async fn an_orphan_is_named_whoever_dies_meanwhile() {
     .await;
 }
 
+const EPOCH: &[&str] = &[
+    "epoch.advance.before",
+    "epoch.advance.after",
+    "epoch.mark.after",
+];
+
+#[tokio::test]
+async fn a_server_that_dies_while_it_notes_its_epoch_is_not_taken_for_an_older_one() {
+    at_each(EPOCH, async |scene, point| {
+        scene.deployment.dies_by_itself_at(point).await;
+        let server = scene.deployment.start().await;
+        let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        scene.deployment.last_word(&request).await.token();
+        server.kill().await;
+        scene.deployment.dies_by_itself_at(point).await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const RECOVERED: &[&str] = &["credit.insert.before", "credit.insert.after"];
+
+#[tokio::test]
+async fn what_is_found_on_the_chain_is_credited_once_whoever_dies_meanwhile() {
+    at_each(RECOVERED, async |scene, point| {
+        let payment = scene.loses_a_payment().await;
+        let mut command = scene.deployment.command(&["ledger", "recover"]);
+        let died = command.env("FAILPOINTS", format!("{point}=1*return"));
+        assert!(!died.output().await.unwrap().status.success());
+        let ran = scene.deployment.run(&["ledger", "recover"]).await;
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        let owed = scene.deployment.run(&["ledger", "owed"]).await;
+        assert!(owed.out.contains("1 credits are open"), "{}", owed.out);
+        let server = scene.deployment.start().await;
+        let (_, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        scene.deployment.last_word(&request).await.token();
+        server.kill().await;
+        scene.ends_with_a_token(&payment, &request, YEAR).await;
+    })
+    .await;
+}
+
+const CREDITED: &[&str] = &["credit.claim.before", "credit.claim.after"];
+
+#[tokio::test]
+async fn a_credit_is_given_once_whoever_dies_meanwhile() {
+    for path in ["/api/upload/token/year", "/api/upload/year"] {
+        at_each(CREDITED, async |scene, point| {
+            let payment = scene.loses_a_payment().await;
+            let ran = scene.deployment.run(&["ledger", "recover"]).await;
+            assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+            let server = scene.deployment.start_to_die_at(point).await;
+            let picture = pictures::png(8, 8);
+            let (_, request) = scene.deployment.sign(path, &picture).await;
+            scene.repeats_until_death(server, &request).await;
+            if path == "/api/upload/year" && point == "credit.claim.before" {
+                let _server = scene.deployment.start().await;
+                let uploaded = scene.deployment.last_word(&request).await;
+                scene.serves(&uploaded, &picture).await;
+                scene.balances_after(&payment, &[YEAR]).await;
+            } else {
+                // An upload whose image wasn't published is owed as a token.
+                scene.ends_with_a_token(&payment, &request, YEAR).await;
+            }
+        })
+        .await;
+    }
+}
+
 const TOKEN_REPLACED: &[&str] = &[
     "token.replace.before",
     "token.replace.after",
@@ -919,6 +991,15 @@ impl Scene<'_> {
         self.deployment.last_word(&request).await.token();
         server.kill().await;
         (payment, request)
+    }
+
+    /// Sells a token, stops the server, and loses all that it wrote of it. The payment that was lost.
+    async fn loses_a_payment(&self) -> Payment {
+        let (payment, _) = self.sells_and_stops().await;
+        let db = self.database().await;
+        crate::recover::lose_everything(&db).await;
+        db.close().await;
+        payment
     }
 
     /// Has the chain forget the payment's transfer.

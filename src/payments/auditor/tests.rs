@@ -42,6 +42,7 @@ fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
             kind: ProductKind::Token,
             tier: "year".to_owned(),
             uses: 1,
+            target: None,
         },
         terms: Terms {
             offer,
@@ -99,6 +100,15 @@ fn used(to: u8, block: u64) -> NonceLog {
     }
 }
 
+/// The use of the nonce, without its transfer.
+fn unfollowed() -> NonceLog {
+    NonceLog::Used {
+        transaction: B256::repeat_byte(7),
+        block: 80,
+        next: None,
+    }
+}
+
 fn step(audited: &Audited, evidence: &Evidence) -> Step {
     let query = Query::about(&audited.payment);
     decide(audited, find(&query, evidence))
@@ -109,9 +119,8 @@ const TRANSFER: Transfer = Transfer {
     log_index: Some(5),
 };
 
-#[test]
-fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
-    use PaymentState::{Frozen, Reversed, Settled};
+/// What the node shows; then the step of a settled payment, and that of a frozen one.
+fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
     let note = |block, is_final| Step::Note {
         transfer: TRANSFER,
         block,
@@ -122,15 +131,9 @@ fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
         since: HEAD_TIME,
         block: 100,
     });
-    let unfollowed = NonceLog::Used {
-        transaction: B256::repeat_byte(7),
-        block: 80,
-        next: None,
-    };
     let mut in_time = evidence(false, vec![]);
     in_time.safe.time = Timestamp::from_seconds(1200);
-    // What the node shows; then the step of a settled payment, and that of a frozen one.
-    let table = [
+    vec![
         (
             "the transfer, in a new block",
             evidence(true, vec![used(2, 91)]),
@@ -182,12 +185,17 @@ fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
         ),
         (
             "used, without its transfer",
-            evidence(true, vec![unfollowed]),
+            evidence(true, vec![unfollowed()]),
             Step::Wait,
             Step::Wait,
         ),
-    ];
-    for (name, evidence, settled, frozen) in table {
+    ]
+}
+
+#[test]
+fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
+    use PaymentState::{Frozen, Reversed, Settled};
+    for (name, evidence, settled, frozen) in table() {
         assert_eq!(step(&audited(Settled, None), &evidence), settled, "{name}");
         assert_eq!(step(&audited(Frozen, None), &evidence), frozen, "{name}");
         assert_eq!(

@@ -1,0 +1,439 @@
+//! Credits: transfers to us that the ledger lost and the chain kept. Each is owed to its payer, once.
+
+use super::payments::{self, IdOwner, IdRow, Proof};
+use super::rows::{Field, keep_millis, signed};
+use super::{Db, DbError, in_tx, on_db};
+use crate::clock::Timestamp;
+use crate::ids::ImageId;
+use crate::model::payment::{Move, Payment, PaymentId, Transfer};
+use alloy_primitives::{Address, B256};
+
+/// A transfer that is owed to its payer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credit {
+    /// The payment that it was.
+    pub id: PaymentId,
+    /// CAIP-2 id of the network.
+    pub network: String,
+    /// Who paid.
+    pub payer: Address,
+    /// The nonce that was used.
+    pub nonce: B256,
+    /// Who was paid.
+    pub pay_to: Address,
+    /// How much, in atomic units.
+    pub amount: String,
+    /// The transaction.
+    pub transaction: B256,
+    /// The index of the transfer's log in its block.
+    pub log_index: u64,
+    /// The height of that block.
+    pub block: u64,
+}
+
+#[derive(sqlx::FromRow)]
+struct CreditRow {
+    id: String,
+    network: String,
+    payer: String,
+    nonce: String,
+    pay_to: String,
+    amount: String,
+    transaction_hash: String,
+    log_index: i64,
+    block: i64,
+}
+
+impl TryFrom<CreditRow> for Credit {
+    type Error = DbError;
+
+    fn try_from(row: CreditRow) -> Result<Self, DbError> {
+        let field = Field {
+            table: "credits",
+            row: &row.id,
+        };
+        Ok(Self {
+            id: field.with("id", PaymentId::parse(&row.id))?,
+            payer: field.with("payer", row.payer.parse().ok())?,
+            nonce: field.with("nonce", row.nonce.parse().ok())?,
+            pay_to: field.with("pay_to", row.pay_to.parse().ok())?,
+            transaction: field.with("transaction_hash", row.transaction_hash.parse().ok())?,
+            log_index: field.count("log_index", row.log_index)?,
+            block: field.count("block", row.block)?,
+            network: row.network,
+            amount: row.amount,
+        })
+    }
+}
+
+macro_rules! credit_columns {
+    () => {
+        "id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block"
+    };
+}
+
+/// Writes a credit. `false`: it is there already.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn insert(db: &Db, credit: &Credit, now: Timestamp) -> Result<bool, DbError> {
+    let inserted = on_db!(db, |pool| sqlx::query(INSERT)
+        .bind(credit.id.as_str())
+        .bind(&credit.network)
+        .bind(credit.payer.to_string())
+        .bind(credit.nonce.to_string())
+        .bind(credit.pay_to.to_string())
+        .bind(&credit.amount)
+        .bind(credit.transaction.to_string())
+        .bind(signed(credit.log_index))
+        .bind(signed(credit.block))
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(inserted == 1)
+}
+
+const INSERT: &str = "INSERT INTO credits (id, network, payer, nonce, pay_to, amount, transaction_hash, \
+    log_index, block, found_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+
+/// The credit with this id, open or not.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Credit>, DbError> {
+    let row: Option<CreditRow> = on_db!(db, |pool| sqlx::query_as(FIND)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    row.map(Credit::try_from).transpose()
+}
+
+const FIND: &str = concat!("SELECT ", credit_columns!(), " FROM credits WHERE id = $1");
+
+/// Whether this payer's nonce is a credit, on whatever network, open or not; `Some(true)` when a person has
+/// made up for it otherwise.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_lost(db: &Db, payer: &str, nonce: &str) -> Result<Option<bool>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND_LOST)
+        .bind(payer)
+        .bind(nonce)
+        .fetch_optional(pool)
+        .await)?)
+}
+
+const FIND_LOST: &str =
+    "SELECT resolved_ms IS NOT NULL FROM credits WHERE payer = $1 AND nonce = $2 LIMIT 1";
+
+/// The oldest credit of this payer, on this network and of exactly this amount, that nobody has had.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_open(
+    db: &Db,
+    network: &str,
+    payer: Address,
+    amount: &str,
+) -> Result<Option<Credit>, DbError> {
+    let row: Option<CreditRow> = on_db!(db, |pool| sqlx::query_as(FIND_OPEN)
+        .bind(payer.to_string())
+        .bind(amount)
+        .bind(network)
+        .fetch_optional(pool)
+        .await)?;
+    row.map(Credit::try_from).transpose()
+}
+
+const FIND_OPEN: &str = concat!(
+    "SELECT ",
+    credit_columns!(),
+    " FROM credits WHERE payer = $1 AND amount = $2 AND network = $3 AND claimed_by IS NULL \
+     AND resolved_ms IS NULL ORDER BY block, log_index LIMIT 1"
+);
+
+/// Every credit that nobody has had, oldest first: at most 1000.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn list_open(db: &Db) -> Result<Vec<Credit>, DbError> {
+    let rows: Vec<CreditRow> = on_db!(db, |pool| sqlx::query_as(LIST_OPEN).fetch_all(pool).await)?;
+    rows.into_iter().map(Credit::try_from).collect()
+}
+
+const LIST_OPEN: &str = concat!(
+    "SELECT ",
+    credit_columns!(),
+    " FROM credits WHERE claimed_by IS NULL AND resolved_ms IS NULL ORDER BY network, block, log_index LIMIT 1000"
+);
+
+/// The credit that this payment was presented for, and got.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_claimed_by(db: &Db, id: &PaymentId) -> Result<Option<PaymentId>, DbError> {
+    let found: Option<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_CLAIMED_BY)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    let field = Field {
+        table: "credits",
+        row: id.as_str(),
+    };
+    found
+        .map(|found| field.with("id", PaymentId::parse(&found)))
+        .transpose()
+}
+
+const FIND_CLAIMED_BY: &str = "SELECT id FROM credits WHERE claimed_by = $1";
+
+/// Whether a transfer is a credit, open or not.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn is_credit(
+    db: &Db,
+    network: &str,
+    transaction: &str,
+    payer: &str,
+    amount: &str,
+) -> Result<bool, DbError> {
+    let found: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_TRANSFER)
+        .bind(transaction)
+        .bind(network)
+        .bind(payer)
+        .bind(amount)
+        .fetch_one(pool)
+        .await)?;
+    Ok(found > 0)
+}
+
+const COUNT_TRANSFER: &str = "SELECT COUNT(*) FROM credits WHERE transaction_hash = $1 AND network = $2 \
+    AND payer = $3 AND amount = $4";
+
+/// Notes what a person did about a credit. `false`: there is none that is open.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bool, DbError> {
+    let changed = on_db!(db, |pool| sqlx::query(RESOLVE)
+        .bind(id)
+        .bind(note)
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(changed == 1)
+}
+
+const RESOLVE: &str = "UPDATE credits SET resolution = $2, resolved_ms = $3 \
+    WHERE id = $1 AND claimed_by IS NULL AND resolved_ms IS NULL";
+
+/// The recipients of a network's payments, as the ledger spells them.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn list_recipients(db: &Db, network: &str) -> Result<Vec<String>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(LIST_RECIPIENTS)
+        .bind(network)
+        .fetch_all(pool)
+        .await)?)
+}
+
+const LIST_RECIPIENTS: &str =
+    "SELECT DISTINCT pay_to FROM payments WHERE network = $1 ORDER BY pay_to";
+
+/// What a credit turns into when its payer claims it.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// The payment that was presented for it, as its driver has it: it is given up.
+    pub presented: &'a Payment,
+    /// That move.
+    pub give_up: Move,
+    /// Why it is given up.
+    pub reason: &'static str,
+    /// When the reconciler looks whether it moved money nevertheless.
+    pub next_look: Timestamp,
+    /// The row of the credited payment, as it is inserted.
+    pub credited: &'a Payment,
+    /// Its move, to settled.
+    pub settle: Move,
+    /// Where the chain shows its transfer.
+    pub transfer: Transfer,
+    /// The name of the facilitator of today.
+    pub facilitator: &'a str,
+    /// SHA-256 of its token.
+    pub token_hash: &'a str,
+    /// When that token ends.
+    pub token_expires: Timestamp,
+    /// Why the payer may have nothing yet, when that is so.
+    pub owed: Option<&'static str>,
+    /// What proves who presented the payment.
+    pub proofs: &'a [Proof],
+    /// The ids that it came under, sorted.
+    pub id_hashes: &'a [String],
+    /// When the auditor looks first.
+    pub audit: Timestamp,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// What became of claiming a credit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Its row is settled, and its grant exists.
+    Done,
+    /// Somebody else had it.
+    Gone,
+    /// The presented payment was taken over.
+    Lost,
+    /// The id belongs to another payment.
+    Taken(IdOwner),
+}
+
+/// Gives a credit to the payment that was presented for it, once: the one is settled with its grant, the
+/// other given up, in one transaction.
+///
+/// # Errors
+/// [`DbError`]; a transfer that settled another row is one too.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one transaction, read from its beginning to its end"
+)]
+pub async fn claim(db: &Db, claim: &Claim<'_>) -> Result<Claimed, DbError> {
+    let (row, id, now) = (
+        claim.credited,
+        claim.credited.id.as_str(),
+        claim.now.millis(),
+    );
+    let (product, terms) = (&row.product, &row.terms);
+    let payer = row.authorization.from.to_string();
+    Ok(in_tx!(db, |tx| {
+        let taken = sqlx::query(TAKE)
+            .bind(id)
+            .bind(claim.presented.id.as_str())
+            .bind(now)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if taken == 0 {
+            return Ok(Claimed::Gone);
+        }
+        let given_up = sqlx::query(GIVE_UP)
+            .bind(claim.presented.id.as_str())
+            .bind(claim.give_up.from().as_str())
+            .bind(claim.presented.attempt)
+            .bind(claim.give_up.to().as_str())
+            .bind(now)
+            .bind(claim.reason)
+            .bind(claim.next_look.millis())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if given_up == 0 {
+            // Dropping the transaction rolls it back: the credit stays open.
+            return Ok(Claimed::Lost);
+        }
+        let insert = sqlx::query(payments::INSERT);
+        let inserted = payments::bind_insert(insert, row, claim.facilitator)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if inserted == 0 {
+            return Ok(Claimed::Gone);
+        }
+        for hash in claim.id_hashes {
+            sqlx::query(payments::LOCK_ID)
+                .bind(&payer)
+                .bind(hash)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(payments::TAKE_ID)
+                .bind(&payer)
+                .bind(hash)
+                .bind(id)
+                .bind(product.kind.as_str())
+                .bind(&product.tier)
+                .bind(i64::from(product.uses))
+                .bind(row.body_sha256.as_deref())
+                .bind(product.target.as_ref().map(ImageId::as_str))
+                .execute(&mut *tx)
+                .await?;
+            let owner: IdRow = sqlx::query_as(payments::FIND_ID)
+                .bind(&payer)
+                .bind(hash)
+                .fetch_one(&mut *tx)
+                .await?;
+            if owner.payment_id != id {
+                return Ok(Claimed::Taken(
+                    owner.owner(product, row.body_sha256.as_deref())?,
+                ));
+            }
+        }
+        for proof in claim.proofs {
+            sqlx::query(payments::ADD_PROOF)
+                .bind(id)
+                .bind(proof.kind)
+                .bind(&proof.hash)
+                .bind(proof.expires.map(Timestamp::millis))
+                .execute(&mut *tx)
+                .await?;
+        }
+        sqlx::query(payments::SETTLE)
+            .bind(id)
+            .bind(claim.settle.from().as_str())
+            .bind(now)
+            .bind(claim.transfer.transaction.to_string())
+            .bind(claim.transfer.log_index.map(signed))
+            .bind("chain")
+            .bind(claim.owed)
+            .bind(claim.settle.to().as_str())
+            .bind(row.attempt)
+            .bind(claim.audit.millis())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(BIND_BODY)
+            .bind(id)
+            .bind(row.body_sha256.as_deref())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(payments::INSERT_GRANT)
+            .bind(id)
+            .bind(product.kind.as_str())
+            .bind(&product.tier)
+            .bind(i64::from(product.uses))
+            .bind(claim.token_hash)
+            .bind(claim.token_expires.millis())
+            .bind(keep_millis(terms.keep))
+            .bind(signed(terms.max_bytes))
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
+        Claimed::Done
+    }))
+}
+
+const TAKE: &str = "UPDATE credits SET claimed_by = $2, claimed_ms = $3 \
+    WHERE id = $1 AND claimed_by IS NULL AND resolved_ms IS NULL";
+
+const GIVE_UP: &str = "UPDATE payments SET state = $4, changed_ms = $5, reason = $6, lease_until_ms = 0, \
+    next_look_ms = $7 WHERE id = $1 AND state = $2 AND attempt = $3";
+
+const BIND_BODY: &str = "UPDATE payments SET body_sha256 = $2 WHERE id = $1";
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("credits::INSERT", INSERT),
+    ("credits::FIND", FIND),
+    ("credits::FIND_LOST", FIND_LOST),
+    ("credits::FIND_OPEN", FIND_OPEN),
+    ("credits::LIST_OPEN", LIST_OPEN),
+    ("credits::FIND_CLAIMED_BY", FIND_CLAIMED_BY),
+    ("credits::COUNT_TRANSFER", COUNT_TRANSFER),
+    ("credits::RESOLVE", RESOLVE),
+    ("credits::LIST_RECIPIENTS", LIST_RECIPIENTS),
+    ("credits::TAKE", TAKE),
+    ("credits::GIVE_UP", GIVE_UP),
+    ("credits::BIND_BODY", BIND_BODY),
+];

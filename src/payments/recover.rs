@@ -1,0 +1,145 @@
+//! What the chain knows and the ledger doesn't, after commits were lost: transfers to us by an authorization
+//! that no row and no erased record accounts for become credits.
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::{Address, B256};
+
+use super::ledger::ChainSide;
+use crate::chain::Receipt;
+use crate::clock::Timestamp;
+use crate::db::auditor::{self, Claimant, Incoming};
+use crate::db::credits::{self, Credit};
+use crate::db::{Db, erasure, payments as rows};
+use crate::kill::kill_point;
+use crate::model::payment::{PaymentId, transfer_hash};
+
+/// Blocks that are looked at before what was found in them is written.
+const SPAN: u64 = 20_000;
+
+/// What is done with what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It is told.
+    List,
+    /// It is written down as credits, and told.
+    Write,
+}
+
+/// What was found on one network.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The last block that was looked at.
+    pub last_block: u64,
+    /// Credits that are new.
+    pub credits: u64,
+    /// Transfers without an authorization: nobody bought with them.
+    pub orphans: u64,
+}
+
+/// Looks at every block since the ledger's first on this network, and tells each credit that is new. May be
+/// done again: nothing is credited twice.
+///
+/// # Errors
+/// When database or chain doesn't answer. What was found until then is written.
+pub async fn recover(
+    db: &Db,
+    side: &ChainSide<'_>,
+    now: Timestamp,
+    deed: Deed,
+    mut tell: impl FnMut(&Credit),
+) -> anyhow::Result<Recovered> {
+    let head = side.chain.head().await?.number;
+    let mut recovered = Recovered {
+        last_block: head,
+        ..Recovered::default()
+    };
+    let mut recipients = BTreeSet::from([side.pay_to]);
+    for recipient in credits::list_recipients(db, side.network.caip2).await? {
+        recipients.insert(recipient.parse()?);
+    }
+    let mut first = side.first_block;
+    while first <= head {
+        let last = head.min(first.saturating_add(SPAN - 1));
+        for recipient in &recipients {
+            for receipt in side.chain.receipts(*recipient, first, last).await? {
+                if is_known(db, side, *recipient, &receipt).await? {
+                    continue;
+                }
+                let Some(nonce) = side.chain.nonce_of(&receipt).await? else {
+                    recovered.orphans += 1;
+                    continue;
+                };
+                let credit = credit(side, *recipient, &receipt, nonce);
+                if decides_itself(db, &credit.id).await? {
+                    continue;
+                }
+                let is_new = match deed {
+                    Deed::List => credits::find(db, &credit.id).await?.is_none(),
+                    Deed::Write => write(db, &credit, now).await?,
+                };
+                if is_new {
+                    recovered.credits += 1;
+                    tell(&credit);
+                }
+            }
+        }
+        first = last.saturating_add(1);
+    }
+    Ok(recovered)
+}
+
+async fn write(db: &Db, credit: &Credit, now: Timestamp) -> anyhow::Result<bool> {
+    kill_point!("credit.insert.before");
+    let is_new = credits::insert(db, credit, now).await?;
+    kill_point!("credit.insert.after");
+    Ok(is_new)
+}
+
+/// Whether a settled payment accounts for the transfer, or one whose records were erased.
+async fn is_known(
+    db: &Db,
+    side: &ChainSide<'_>,
+    recipient: Address,
+    receipt: &Receipt,
+) -> anyhow::Result<bool> {
+    let transfer = Incoming {
+        network: side.network.caip2,
+        transaction: receipt.transaction.to_string(),
+        log_index: receipt.log_index,
+        payer: receipt.from.to_string(),
+        pay_to: recipient.to_string(),
+        amount: receipt.value.to_string(),
+        block: receipt.block,
+    };
+    if auditor::find_claimant(db, &transfer).await? == Claimant::Payment {
+        return Ok(true);
+    }
+    let hash = transfer_hash(
+        &transfer.transaction,
+        &transfer.payer,
+        &transfer.pay_to,
+        &transfer.amount,
+    );
+    Ok(erasure::is_erased_transfer(db, &hash).await?)
+}
+
+/// Whether the ledger knows the payment, and settles it as it does any other.
+async fn decides_itself(db: &Db, id: &PaymentId) -> anyhow::Result<bool> {
+    let row = rows::find(db, id).await?;
+    Ok(row.is_some() || erasure::find_erased(db, id).await?.is_some())
+}
+
+fn credit(side: &ChainSide<'_>, recipient: Address, receipt: &Receipt, nonce: B256) -> Credit {
+    Credit {
+        id: PaymentId::of(side.network, receipt.from, nonce),
+        network: side.network.caip2.to_owned(),
+        payer: receipt.from,
+        nonce,
+        pay_to: recipient,
+        amount: receipt.value.to_string(),
+        transaction: receipt.transaction,
+        log_index: receipt.log_index,
+        block: receipt.block,
+    }
+}

@@ -1,0 +1,207 @@
+//! What the database promises of credits and epochs, on both kinds.
+
+use alloy_primitives::{Address, B256};
+use pixtoll::db::credits::{self, Claim, Claimed, Credit};
+use pixtoll::db::payments::Proof;
+use pixtoll::db::{Db, audit, epoch, payments};
+use pixtoll::model::payment::{Event, Payment, PaymentId, PaymentState, Transfer, UNKNOWN_DIGEST};
+use pixtoll::networks::BASE_SEPOLIA;
+
+use crate::contract_db::{NOBODY, NOW, at, load, on_both, payment, put, step};
+
+/// What `payment(number)` paid, as the chain shows it.
+fn credit(number: u8) -> Credit {
+    let lost = payment(number);
+    Credit {
+        id: lost.id,
+        network: BASE_SEPOLIA.caip2.to_owned(),
+        payer: lost.authorization.from,
+        nonce: lost.authorization.nonce,
+        pay_to: lost.terms.offer.pay_to,
+        amount: lost.terms.offer.amount.to_string(),
+        transaction: B256::repeat_byte(number),
+        log_index: 1,
+        block: u64::from(number),
+    }
+}
+
+/// The row that a credit turns into.
+fn credited(number: u8) -> Payment {
+    Payment {
+        digest: UNKNOWN_DIGEST,
+        lease_until: NOBODY,
+        body_sha256: Some("bytes".to_owned()),
+        ..payment(number)
+    }
+}
+
+async fn claim(db: &Db, presented: &Payment, lost: u8, ids: &[String]) -> Claimed {
+    let row = credited(lost);
+    let proof = |kind, hash: &String| Proof {
+        kind,
+        hash: hash.clone(),
+        expires: None,
+    };
+    let mut proofs: Vec<Proof> = ids.iter().map(|id| proof("id", id)).collect();
+    proofs.push(proof("ticket", &"a ticket".to_owned()));
+    let claim = Claim {
+        presented,
+        give_up: step(PaymentState::Received, Event::GivenUp),
+        reason: "credited",
+        next_look: at(400),
+        credited: &row,
+        settle: step(PaymentState::Received, Event::ChainPaid),
+        transfer: Transfer {
+            transaction: B256::repeat_byte(lost),
+            log_index: Some(1),
+        },
+        facilitator: "sandbox",
+        token_hash: &format!("token of {}", row.id),
+        token_expires: at(600),
+        owed: None,
+        proofs: &proofs,
+        id_hashes: ids,
+        audit: at(15),
+        now: NOW,
+    };
+    credits::claim(db, &claim).await.unwrap()
+}
+
+async fn open(db: &Db) -> Vec<PaymentId> {
+    let open = credits::list_open(db).await.unwrap();
+    open.into_iter().map(|credit| credit.id).collect()
+}
+
+#[tokio::test]
+async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
+    on_both(async |db| {
+        for number in [2, 1, 2] {
+            credits::insert(&db, &credit(number), NOW).await.unwrap();
+        }
+        assert!(!credits::insert(&db, &credit(1), NOW).await.unwrap());
+        assert_eq!(open(&db).await, [credit(1).id, credit(2).id]);
+        assert_eq!(
+            credits::find(&db, &credit(2).id).await.unwrap(),
+            Some(credit(2))
+        );
+        let Credit {
+            network,
+            payer,
+            amount,
+            ..
+        } = credit(1);
+        let find = async |network: &str, payer: Address, amount: &str| {
+            credits::find_open(&db, network, payer, amount)
+                .await
+                .unwrap()
+        };
+        assert_eq!(
+            find(&network, payer, &amount).await,
+            Some(credit(1)),
+            "the older one"
+        );
+        assert_eq!(find("eip155:8453", payer, &amount).await, None);
+        assert_eq!(find(&network, Address::repeat_byte(9), &amount).await, None);
+        assert_eq!(find(&network, payer, "10001").await, None);
+        let (payer, nonce) = (payer.to_string(), credit(1).nonce.to_string());
+        assert_eq!(
+            credits::find_lost(&db, &payer, &nonce).await.unwrap(),
+            Some(false)
+        );
+        assert_eq!(credits::find_lost(&db, &payer, "0x00").await.unwrap(), None);
+        let transaction = credit(1).transaction.to_string();
+        for (amount, expected) in [(amount.as_str(), true), ("10001", false)] {
+            let found = credits::is_credit(&db, &network, &transaction, &payer, amount).await;
+            assert_eq!(found.unwrap(), expected);
+        }
+        // What a person made up for is nobody's.
+        let id = credit(1).id;
+        for expected in [true, false] {
+            let resolved = credits::resolve(&db, id.as_str(), "refunded", NOW).await;
+            assert_eq!(resolved.unwrap(), expected);
+        }
+        assert_eq!(
+            credits::find_lost(&db, &payer, &nonce).await.unwrap(),
+            Some(true)
+        );
+        assert_eq!(open(&db).await, [credit(2).id]);
+        let fresh = put(&db, &payment(30), PaymentState::Received).await;
+        assert_eq!(claim(&db, &fresh, 1, &[]).await, Claimed::Gone);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_credit_goes_to_one_payment_with_row_grant_and_proofs_or_not_at_all() {
+    on_both(async |db| {
+        for number in [1, 2] {
+            credits::insert(&db, &credit(number), NOW).await.unwrap();
+        }
+        let fresh = put(&db, &payment(30), PaymentState::Received).await;
+        // Who lost the presented payment takes nothing.
+        let stranger = Payment {
+            attempt: fresh.attempt + 1,
+            ..fresh.clone()
+        };
+        assert_eq!(claim(&db, &stranger, 1, &[]).await, Claimed::Lost);
+        assert_eq!(open(&db).await.len(), 2);
+        assert!(payments::find(&db, &payment(1).id).await.unwrap().is_none());
+
+        let ids = ["an id".to_owned()];
+        assert_eq!(claim(&db, &fresh, 1, &ids).await, Claimed::Done);
+        assert_eq!(open(&db).await, [credit(2).id]);
+        let row = load(&db, &payment(1)).await;
+        assert_eq!(row.state, PaymentState::Settled);
+        assert!(row.is_credited());
+        assert_eq!(row.transaction, Some(credit(1).transaction));
+        assert_eq!(
+            (row.body_sha256.as_deref(), row.next_look),
+            (Some("bytes"), Some(at(15)))
+        );
+        let presented = load(&db, &fresh).await;
+        assert_eq!(presented.state, PaymentState::Released);
+        assert_eq!(presented.reason.as_deref(), Some("credited"));
+        assert_eq!(
+            (presented.next_look, presented.lease_until),
+            (Some(at(400)), NOBODY)
+        );
+        let by = credits::find_claimed_by(&db, &fresh.id).await.unwrap();
+        assert_eq!(by, Some(row.id.clone()));
+        let mut proofs = payments::load_proofs(&db, &row.id, NOW).await.unwrap();
+        proofs.sort();
+        let expected = [("id", "an id"), ("ticket", "a ticket")];
+        assert_eq!(
+            proofs,
+            expected.map(|(kind, hash)| (kind.to_owned(), hash.to_owned()))
+        );
+        assert_eq!(audit::find_broken(&db, NOW).await.unwrap(), [],);
+
+        // Once: not by the same payment, and not by another.
+        assert_eq!(claim(&db, &presented, 1, &[]).await, Claimed::Gone);
+        let other = put(&db, &payment(31), PaymentState::Received).await;
+        assert_eq!(claim(&db, &other, 1, &[]).await, Claimed::Gone);
+        // An id that bought something is not bought with again.
+        let taken = claim(&db, &other, 2, &ids).await;
+        assert!(matches!(taken, Claimed::Taken(owner) if owner.payment_id == row.id));
+        assert_eq!(open(&db).await, [credit(2).id]);
+        assert_eq!(load(&db, &other).await.state, PaymentState::Received);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_epoch_only_grows_and_a_database_keeps_its_name() {
+    on_both(async |db| {
+        assert_eq!(epoch::find(&db).await.unwrap(), None);
+        let first = epoch::load(&db, "first").await.unwrap();
+        assert_eq!((first.database.as_str(), first.epoch), ("first", 0));
+        assert_eq!(epoch::load(&db, "second").await.unwrap(), first);
+        assert_eq!(epoch::advance(&db).await.unwrap(), 1);
+        assert_eq!(epoch::advance(&db).await.unwrap(), 2);
+        for (to, stands) in [(9, 9), (3, 9), (10, 10)] {
+            epoch::raise(&db, to).await.unwrap();
+            assert_eq!(epoch::find(&db).await.unwrap().unwrap().epoch, stands);
+        }
+    })
+    .await;
+}
