@@ -9,6 +9,7 @@ import networks from "./cases/networks.mjs";
 import lost from "./cases/lost.mjs";
 import race from "./cases/race.mjs";
 import receipts from "./cases/receipts.mjs";
+import recover from "./cases/recover.mjs";
 import reorg from "./cases/reorg.mjs";
 import token from "./cases/token.mjs";
 import wallet from "./cases/wallet.mjs";
@@ -20,7 +21,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, frozen, last, ledger]) await cases(world);
+  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, frozen, last, ledger]) await cases(world);
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);
