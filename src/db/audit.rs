@@ -173,7 +173,8 @@ const RULES: &[Rule] = &[
     Rule {
         says: "an image is held for the renewals that are open, and for no other",
         sql: "SELECT i.id AS row_key, i.renewing || ' renewals hold it, ' || COUNT(p.id) || ' are open' AS detail \
-              FROM images i LEFT JOIN payments p ON p.target = i.id AND p.state IN ('settling', 'unknown') \
+              FROM images i LEFT JOIN payments p ON p.target = i.id \
+              AND p.state IN ('settling', 'unknown', 'frozen') \
               WHERE (i.renewing <> 0 OR p.id IS NOT NULL) AND $1 = $1 GROUP BY i.id, i.renewing \
               HAVING i.renewing <> COUNT(p.id) ORDER BY 1 LIMIT 100",
     },

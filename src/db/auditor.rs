@@ -1,6 +1,7 @@
 //! What the auditor asks of settled and frozen payments, and what it writes down. Every write is one
 //! conditional update on (id, state, attempt).
 
+use super::renewals::{FORGET, LET_TARGET_GO, LOCK_TARGET};
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
@@ -175,7 +176,7 @@ pub struct Reversal<'a> {
     pub now: Timestamp,
 }
 
-/// Takes back what a payment bought: row, token and images in one transaction. Held images stay, and are
+/// Takes back what a payment bought: row, token, renewal and images in one transaction. Held images stay, and are
 /// served to nobody. `false`: the row moved, or its token did; nothing is written.
 ///
 /// # Errors
@@ -206,6 +207,15 @@ pub async fn reverse(db: &Db, reversal: &Reversal<'_>) -> Result<bool, DbError> 
         if (moved, token) != (1, 1) {
             // Dropping the transaction rolls it back.
             return Ok(false);
+        }
+        if let Some(target) = &reversal.payment.product.target {
+            for sql in [LOCK_TARGET, LET_TARGET_GO] {
+                sqlx::query(sql)
+                    .bind(target.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            sqlx::query(FORGET).bind(id).execute(&mut *tx).await?;
         }
         sqlx::query(TAKE_IMAGES_BACK)
             .bind(id)

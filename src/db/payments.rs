@@ -6,8 +6,8 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::renewals::{
-    HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET,
-    begins_to_hold, ends_to_hold,
+    GIVE_BACK, HOLD_ANYWAY, HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED,
+    OWE_RENEWAL, RENEW_TARGET, WITHHOLD, begins_to_hold, ends_to_hold,
 };
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
@@ -601,7 +601,16 @@ pub async fn advance(
                     .execute(&mut *tx)
                     .await?;
             }
-            if begins_to_hold(step) {
+            if step.to() == PaymentState::Frozen {
+                sqlx::query(HOLD_ANYWAY)
+                    .bind(target)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query(WITHHOLD)
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            } else if begins_to_hold(step) {
                 let held = sqlx::query(HOLD_TARGET)
                     .bind(target)
                     .bind(now.millis())
@@ -729,6 +738,12 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                         .execute(&mut *tx)
                         .await?;
                 }
+            }
+            if target.is_some() && record.step.from() == PaymentState::Frozen {
+                sqlx::query(GIVE_BACK)
+                    .bind(payment.id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
             }
             if granted == 0 {
                 // The chain shows again what it had forgotten. What was granted then is the grant: out

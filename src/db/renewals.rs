@@ -17,9 +17,12 @@ pub(super) const fn ends_to_hold(step: Move) -> bool {
     holds(step.from()) && !holds(step.to())
 }
 
-/// While money may be moving for it, an image stays where it is.
+/// While money may be moving for it, or may come back, an image stays where it is.
 const fn holds(state: PaymentState) -> bool {
-    matches!(state, PaymentState::Settling | PaymentState::Unknown)
+    matches!(
+        state,
+        PaymentState::Settling | PaymentState::Unknown | PaymentState::Frozen
+    )
 }
 
 /// Locks the image. An update that changes nothing does, on both databases.
@@ -31,9 +34,12 @@ pub(super) const HOLD_TARGET: &str = "UPDATE images SET renewing = renewing + 1 
     AND state = 'live' AND held_ms IS NULL AND expires_ms > $2 \
     AND ((CAST($3 AS BIGINT) IS NULL AND renewing = 0) OR expires_ms + CAST($3 AS BIGINT) + \
     (SELECT COALESCE(SUM(p.keep_ms), 0) FROM payments p WHERE p.target = $1 AND p.id <> $5 \
-    AND p.state IN ('settling', 'unknown')) <= $4) \
+    AND p.state IN ('settling', 'unknown', 'frozen')) <= $4) \
     AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.target = $1 AND p.id <> $5 AND p.keep_ms IS NULL \
-    AND p.state IN ('settling', 'unknown'))";
+    AND p.state IN ('settling', 'unknown', 'frozen'))";
+
+/// Holds an image for a renewal that was made already, wherever it stands.
+pub(super) const HOLD_ANYWAY: &str = "UPDATE images SET renewing = renewing + 1 WHERE id = $1";
 
 pub(super) const LET_TARGET_GO: &str =
     "UPDATE images SET renewing = renewing - 1 WHERE id = $1 AND renewing > 0";
@@ -49,6 +55,23 @@ pub(super) const RENEW_TARGET: &str = "UPDATE images SET \
     expires_ms = (SELECT r.to_ms FROM renewals r WHERE r.payment_id = $1), \
     tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1) \
     WHERE id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1)";
+
+/// Withholds the time that a renewal gave: the chain decides again whether it was paid.
+pub(super) const WITHHOLD: &str = "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN r.from_ms \
+    ELSE images.expires_ms - r.to_ms + CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
+    tier = CASE WHEN EXISTS (SELECT 1 FROM renewals later WHERE later.image_id = r.image_id \
+    AND later.from_ms > r.from_ms) THEN images.tier ELSE r.from_tier END \
+    FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'";
+
+/// The reverse of [`WITHHOLD`].
+pub(super) const GIVE_BACK: &str = "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN NULL \
+    ELSE images.expires_ms + r.to_ms - CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
+    tier = CASE WHEN EXISTS (SELECT 1 FROM renewals later WHERE later.image_id = r.image_id \
+    AND later.from_ms > r.from_ms) THEN images.tier ELSE r.to_tier END \
+    FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'";
+
+/// Forgets a renewal that was withheld and will never be paid.
+pub(super) const FORGET: &str = "DELETE FROM renewals WHERE payment_id = $1";
 
 pub(super) const NOTHING_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1";
 
@@ -142,7 +165,11 @@ impl TryFrom<RenewalRow> for Renewal {
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("renewals::LOCK_TARGET", LOCK_TARGET),
     ("renewals::HOLD_TARGET", HOLD_TARGET),
+    ("renewals::HOLD_ANYWAY", HOLD_ANYWAY),
     ("renewals::LET_TARGET_GO", LET_TARGET_GO),
+    ("renewals::WITHHOLD", WITHHOLD),
+    ("renewals::GIVE_BACK", GIVE_BACK),
+    ("renewals::FORGET", FORGET),
     ("renewals::NOTE_RENEWAL", NOTE_RENEWAL),
     ("renewals::RENEW_TARGET", RENEW_TARGET),
     ("renewals::NOTHING_OWED", NOTHING_OWED),

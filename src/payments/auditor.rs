@@ -283,6 +283,9 @@ impl Payments {
         kill_point!("payment.frozen.before");
         self.advance(row, Event::ChainForgot, &patch).await?;
         kill_point!("payment.frozen.after");
+        if let Some(image) = &row.product.target {
+            self.images.describe(image).await;
+        }
         Ok(())
     }
 

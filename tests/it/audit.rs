@@ -651,3 +651,83 @@ async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
     assert_eq!(payments.look_for_orphans().await, 1);
     assert!(next_block().await > head + 1);
 }
+
+/// A free image whose time was renewed: its upload's answer, the payment, and the answer to that.
+async fn renewed(app: &TestApp) -> (Answer, Payment, Answer) {
+    let image = app.upload_free(pictures::png(8, 8)).await;
+    let path = format!("/api/images/{}/renew?tier=year", image.field("id"));
+    let payment = app.sign_at(&path).await;
+    let answer = app.pay(&payment).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    (image, payment, answer)
+}
+
+/// Expiry and tier of an image, and whether its owner may delete it.
+async fn standing_of(app: &TestApp, image: &Answer) -> [String; 2] {
+    let path = format!("/api/images/{}", image.field("id"));
+    let metadata = app.get(&path).await;
+    [metadata.field("expiresAt"), metadata.field("tier")]
+}
+
+async fn delete(app: &TestApp, image: &Answer) -> u16 {
+    let path = format!("/api/images/{}", image.field("id"));
+    let token = image.field("deleteToken");
+    let headers = [("X-Delete-Token", token)];
+    app.send("DELETE", &path, &headers, "").await.status
+}
+
+#[tokio::test]
+async fn the_time_of_a_renewal_is_withheld_and_given_back() {
+    let app = TestApp::spawn().await;
+    let (image, payment, answer) = renewed(&app).await;
+    let long = [answer.field("expiresAt"), "year".to_owned()];
+    let short = [image.field("expiresAt"), "free".to_owned()];
+    assert_eq!(standing_of(&app, &image).await, long);
+    frozen(&app, &payment).await;
+    assert_eq!(standing_of(&app, &image).await, short);
+    assert_eq!(app.pay(&payment).await.verdict(), pending());
+    assert_eq!(delete(&app, &image).await, 503, "it may come back");
+    let executed = app
+        .chain
+        .execute(&payment.authorization, &payment.signature);
+    executed.await.unwrap();
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
+    assert_eq!(standing_of(&app, &image).await, long);
+    assert_eq!(app.pay(&payment).await.json(), answer.json());
+    assert_eq!(delete(&app, &image).await, 200);
+}
+
+#[tokio::test]
+async fn the_time_of_a_renewal_is_taken_back_and_what_was_renewed_after_it_stays() {
+    let app = TestApp::spawn().await;
+    let (image, payment, answer) = renewed(&app).await;
+    let other = app
+        .sign_at(&format!("/api/images/{}/renew", image.field("id")))
+        .await;
+    // The chain forgets the first one's transfer alone: it had not seen the second one yet.
+    let forgotten = own_transaction(&app, &payment).await;
+    assert!(app.chain.reorganise(forgotten).await.unwrap());
+    let later = app.pay(&other).await;
+    assert_eq!(later.status, 200, "{}", later.text());
+    assert_eq!(later.field("previousExpiresAt"), answer.field("expiresAt"));
+    for _ in 0..2 {
+        look(&app).await;
+    }
+    let earlier =
+        "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
+    execute(app.db(), earlier).await;
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+    close_windows(&app);
+    look(&app).await;
+    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
+    assert_eq!(app.pay(&payment).await.verdict(), failed());
+    // A year less than both would have made, and the tier that the later one bought.
+    assert_eq!(
+        standing_of(&app, &image).await,
+        [answer.field("expiresAt"), "year".to_owned()]
+    );
+    assert_eq!(app.state_of(&other).await.unwrap(), "settled");
+    assert_eq!(delete(&app, &image).await, 200);
+}
