@@ -11,11 +11,13 @@ CREATE TABLE credits (
     log_index        BIGINT NOT NULL,
     block            BIGINT NOT NULL,
     found_ms         BIGINT NOT NULL,
-    claimed_by       TEXT UNIQUE,
+    claimed_by       TEXT,
     claimed_ms       BIGINT,
     -- What a person did about it instead, such as a refund.
     resolution       TEXT,
     resolved_ms      BIGINT
 );
-CREATE INDEX credits_payer ON credits (payer, amount);
+CREATE UNIQUE INDEX credits_claimed ON credits (claimed_by) WHERE claimed_by IS NOT NULL;
+CREATE INDEX credits_payer ON credits (payer, nonce);
+CREATE INDEX credits_open ON credits (payer, amount) WHERE claimed_by IS NULL AND resolved_ms IS NULL;
 CREATE INDEX credits_transaction ON credits (transaction_hash);

@@ -319,8 +319,7 @@ pub async fn count_frozen(db: &Db) -> Result<i64, DbError> {
         .await)?)
 }
 
-const COUNT_FROZEN: &str =
-    "SELECT COUNT(*) FROM payments WHERE state = 'frozen' AND next_look_ms IS NOT NULL";
+const COUNT_FROZEN: &str = "SELECT COUNT(*) FROM payments WHERE next_look_ms >= 0 AND state IN ('settled', 'frozen') AND state = 'frozen'";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

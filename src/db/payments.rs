@@ -898,10 +898,10 @@ pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
         .await)?)
 }
 
-// In two halves, each of which has its index.
-const OPEN_NETWORKS: &str = "SELECT network FROM payments \
-    WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') UNION SELECT network FROM payments \
-    WHERE next_look_ms IS NOT NULL AND state IN ('settled', 'frozen') ORDER BY 1";
+// In two halves, each of which has its index; the bound makes SQLite search it.
+const OPEN_NETWORKS: &str = "SELECT DISTINCT network FROM (SELECT network FROM payments \
+    WHERE next_look_ms >= 0 AND state NOT IN ('settled', 'frozen') UNION ALL SELECT network FROM payments \
+    WHERE next_look_ms >= 0 AND state IN ('settled', 'frozen')) AS open ORDER BY 1";
 
 /// Looks at a row that can't be read only later again, so that many of them don't keep others from their
 /// turn. Nothing else in it is touched.
