@@ -177,14 +177,14 @@ async fn upload_one(
         }
         return Ok(None);
     }
-    let (uploaded, done) = match bundles.upload(index, &image, console).await {
-        Some(uploaded) => (uploaded?, None),
-        None => {
-            let done = client
-                .upload(&image, &mut |notice| console.tell(notice))
-                .await?;
-            (done.uploaded.clone(), Some(done))
-        }
+    let together = bundles.upload(index, &image, console).await;
+    let (uploaded, done) = if let Some(uploaded) = together {
+        (uploaded?, None)
+    } else {
+        let done = client
+            .upload(&image, &mut |notice| console.tell(notice))
+            .await?;
+        (done.uploaded.clone(), Some(done))
     };
     console
         .link(&line(&uploaded, args.pay.format))

@@ -509,7 +509,7 @@ impl<'a> Client<'a> {
             builder = builder.header(PAYMENT_SIGNATURE, value);
         }
         if let Some(token) = request.token {
-            let Ok(mut value) = HeaderValue::from_str(&token.reveal()) else {
+            let Ok(mut value) = HeaderValue::from_str(token.reveal()) else {
                 return Answer::Unreached;
             };
             value.set_sensitive(true);

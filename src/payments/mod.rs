@@ -207,6 +207,22 @@ pub enum PayError {
     Database(#[from] DbError),
 }
 
+impl PayError {
+    /// Whether it says that nothing was charged, although the payment may be known.
+    const fn denies_a_charge(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid { .. }
+                | Self::Conflict { .. }
+                | Self::Upload(_)
+                | Self::Limited(_)
+                | Self::NoImage
+                | Self::NotRenewable(_)
+                | Self::Unavailable
+        )
+    }
+}
+
 /// What the payments of a deployment go by.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -349,16 +365,9 @@ impl Payments {
             // The first payment of an id is not run again with the second one's authorization.
             Standing::Attempt if stands_for => Err(PayError::InProgress),
             Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
-                // Each of these says that nothing was charged.
-                Err(
-                    PayError::Invalid { .. }
-                    | PayError::Conflict { .. }
-                    | PayError::Upload(_)
-                    | PayError::Limited(_)
-                    | PayError::NoImage
-                    | PayError::NotRenewable(_)
-                    | PayError::Unavailable,
-                ) if self.may_have_moved(&row, visit).await => Ok(None),
+                Err(error) if error.denies_a_charge() && self.may_have_moved(&row, visit).await => {
+                    Ok(None)
+                }
                 begun => begun.map(|()| None),
             },
             Standing::Continue => self

@@ -2,7 +2,7 @@
 //! see to be refused is not among those that are paid for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::{UploadArgs, read};
 use crate::cli::console::{Console, in_words};
@@ -195,7 +195,7 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
 }
 
 /// SHA-256 of the file's bytes, when they are an image that is no larger.
-fn hash_of_image(file: &PathBuf, limit: u64) -> Result<Option<String>, Failure> {
+fn hash_of_image(file: &Path, limit: u64) -> Result<Option<String>, Failure> {
     let bytes = read(file)?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);
     let is_good = fits && format::probe(&bytes).is_ok();
