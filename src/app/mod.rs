@@ -1,0 +1,218 @@
+//! The application: builds the ports, then what decides. The sole builder of adapters.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, payments as rows};
+use crate::disk::{Disk, Floor};
+use crate::epoch::Epoch;
+use crate::images::Images;
+use crate::limits::Limits;
+use crate::payments::shop::RECORD_EVERY;
+use crate::random::Randomness;
+use crate::receipts::Receipts;
+use crate::retention::Retention;
+use crate::sandbox::Listening;
+use crate::secrets::SecretKey;
+use crate::signing::SigningKeys;
+use crate::store::Store;
+
+mod disk;
+mod till;
+
+pub use disk::{find_key, open_database_beside, reaper_lock};
+pub use till::{Till, open_rail};
+
+use disk::{know_networks, open_database, open_key};
+use till::{Bench, open_till, stamp_first_blocks, warn_of_unsupported};
+
+/// What a deployment doesn't choose: time, chance, and the disk.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub randomness: Randomness,
+    /// The disk.
+    pub disk: Disk,
+}
+
+/// Names of the values that a database is stamped with.
+pub mod stamps {
+    /// `sandbox`, `test` or `real`.
+    pub const MODE: &str = "mode";
+    /// The fingerprint of the master key.
+    pub const KEY: &str = "key_fingerprint";
+    /// With a dot and a CAIP-2 id: what a network from configuration is, as JSON.
+    pub const NETWORK: &str = "network";
+    /// The recipient that is in force.
+    pub const PAY_TO: &str = "pay_to";
+    /// The recipient that was drawn for a sandbox in a process of its own.
+    pub const SANDBOX_PAY_TO: &str = "sandbox_pay_to";
+    /// Where the sandbox's chain is read, so that `pixtoll ledger` needs no flag.
+    pub const SANDBOX_RPC: &str = "sandbox_rpc_url";
+    /// With a dot and a CAIP-2 id: the newest block when the ledger first saw that chain.
+    pub const FIRST_BLOCK: &str = "first_block";
+}
+
+/// Everything that a server needs, ready to answer requests.
+#[derive(Debug)]
+pub struct App {
+    /// What is in force.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub randomness: Randomness,
+    /// The database.
+    pub db: Db,
+    /// The images.
+    pub images: Arc<Images>,
+    /// Whether the database is as young as its store.
+    pub epoch: Arc<Epoch>,
+    /// How much may be asked for.
+    pub limits: Arc<Limits>,
+    /// What makes images and rows disappear.
+    pub retention: Arc<Retention>,
+    /// What was paid, signed.
+    pub receipts: Arc<Receipts>,
+    /// What is sold; `None` while payments are off.
+    pub till: Option<Till>,
+    _lock: Option<File>,
+    _sandbox: Option<Listening>,
+}
+
+impl App {
+    /// Opens everything that `config` names, and creates what isn't there.
+    ///
+    /// # Errors
+    /// Whatever can't be opened, with what to do about it.
+    pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
+        let World {
+            clock,
+            randomness,
+            disk,
+        } = world;
+        let (db, lock) = open_database(&config.database).await?;
+        db.migrate().await?;
+        know_networks(&db).await?;
+        if lock.is_some() {
+            end_what_was_held(&db).await?;
+        }
+        let key = open_key(&db, &config, &randomness).await?;
+        let receipts = open_receipts(&db, &key, &config, &clock).await?;
+        let store = open_store(&config.images.store)?;
+        let epoch = open_epoch(&db, &store, &randomness).await;
+        let retention = Retention::new(
+            db.clone(),
+            store.clone(),
+            Arc::clone(&clock),
+            &randomness,
+            config.retention.records,
+        )
+        .locked_by(reaper_lock(&config.database));
+        let floor = Floor {
+            disk,
+            folder: config.images.store.clone(),
+            min_free: config.images.min_free,
+        };
+        let images = Arc::new(Images::new(
+            db.clone(),
+            store,
+            floor,
+            key.clone(),
+            Arc::clone(&clock),
+            randomness.clone(),
+        ));
+        let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
+        let limits = Arc::new(limits);
+        let bench = Bench {
+            db: &db,
+            key,
+            keys: receipts.keys(),
+            clock: &clock,
+            randomness: &randomness,
+            images: &images,
+            limits: &limits,
+        };
+        let (till, sandbox) = match &config.payments {
+            None => (None, None),
+            Some(payments) => {
+                let (till, sandbox) = open_till(&config, payments, bench).await?;
+                (Some(till), sandbox)
+            }
+        };
+        Ok(Self {
+            config,
+            clock,
+            randomness,
+            db,
+            images,
+            epoch,
+            limits,
+            retention: Arc::new(retention),
+            receipts: Arc::new(receipts),
+            till,
+            _lock: lock,
+            _sandbox: sandbox,
+        })
+    }
+
+    /// Starts what runs beside the requests: the reaper, the reconciler, the auditor, and the record of offers.
+    pub fn start_jobs(&self) {
+        let schedule = self.config.retention.schedule.clone();
+        tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
+        tokio::spawn(Arc::clone(&self.epoch).watch_forever());
+        let Some(till) = &self.till else { return };
+        tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
+        tokio::spawn(Arc::clone(&till.payments).audit_forever());
+        tokio::spawn(warn_of_unsupported(till.rails.clone()));
+        let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RECORD_EVERY).await;
+                if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
+                    tracing::warn!(%error, "the offers that are made could not be recorded");
+                }
+                stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
+            }
+        });
+    }
+}
+
+/// Nobody else uses this database, so whoever held a lease or a reservation is gone.
+async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
+    rows::end_all_leases(db).await?;
+    crate::db::images::end_reservations(db).await?;
+    crate::db::jobs::return_all_jobs(db).await?;
+    Ok(())
+}
+
+async fn open_receipts(
+    db: &Db,
+    key: &SecretKey,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Receipts> {
+    let keys = Arc::new(SigningKeys::derive(key)?);
+    Ok(Receipts::open(db.clone(), keys, &config.http.base_url, clock.now()).await?)
+}
+
+/// Compares the database with its store, as far as they answer: a server starts without, and sells nothing.
+async fn open_epoch(db: &Db, store: &Store, randomness: &Randomness) -> Arc<Epoch> {
+    let epoch = Epoch::new(db.clone(), store.clone(), randomness);
+    if let Err(error) = epoch.advance().await {
+        tracing::warn!(%error, "the database could not be compared with its store; paid routes wait for that");
+    }
+    Arc::new(epoch)
+}
+
+fn open_store(root: &Path) -> anyhow::Result<Store> {
+    Store::open_local(root)
+        .with_context(|| format!("the image store {} can't be opened", root.display()))
+}

@@ -1,0 +1,331 @@
+//! What takes money: who settles and shows the chain on each network, and what a database is stamped with
+//! before it sells anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use anyhow::{Context, bail};
+
+use super::disk::{check_stamp, make_parent};
+use super::stamps;
+use crate::chain::rpc::RpcChain;
+use crate::clock::Clock;
+use crate::config::{
+    Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
+};
+use crate::db::{Db, deployment, payments as rows};
+use crate::facilitator::http::{Credentials, HttpFacilitator};
+use crate::images::Images;
+use crate::limits::Limits;
+use crate::networks::{self, Definition};
+use crate::payments::offers::SignedOffers;
+use crate::payments::orphans;
+use crate::payments::rails::{Rail, Rails};
+use crate::payments::shop::Shop;
+use crate::payments::{Payments, Ports, Settings};
+use crate::random::Randomness;
+use crate::sandbox::{Listening, Location, Sandbox};
+use crate::secrets::SecretKey;
+use crate::signing::SigningKeys;
+
+/// For how long a facilitator may take to say what it supports.
+const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The part of the application that takes money.
+#[derive(Debug, Clone)]
+pub struct Till {
+    /// Offers and challenges.
+    pub shop: Arc<Shop>,
+    /// Payments.
+    pub payments: Arc<Payments>,
+    /// Who settles and shows the chain, on each network.
+    pub rails: Rails,
+}
+
+/// Where money is checked, moved and read.
+struct Endpoints {
+    rails: Rails,
+    pay_to: Address,
+    /// Where a sandbox's chain is read.
+    sandbox_rpc: Option<String>,
+}
+
+/// What a till is built from.
+pub(super) struct Bench<'a> {
+    pub(super) db: &'a Db,
+    pub(super) key: SecretKey,
+    pub(super) keys: &'a Arc<SigningKeys>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) randomness: &'a Randomness,
+    pub(super) images: &'a Arc<Images>,
+    pub(super) limits: &'a Arc<Limits>,
+}
+
+/// Opens what takes money, and the sandbox where that is in this process.
+pub(super) async fn open_till(
+    config: &Config,
+    payments: &PaymentsConfig,
+    bench: Bench<'_>,
+) -> anyhow::Result<(Till, Option<Listening>)> {
+    let db = bench.db;
+    let mut sandbox = None;
+    let ends = endpoints(
+        config,
+        payments,
+        db,
+        bench.clock,
+        bench.randomness,
+        &mut sandbox,
+    )
+    .await?;
+    let mode = match config.mode {
+        Some(Mode::Sandbox) => "sandbox",
+        Some(Mode::Test) => "test",
+        Some(Mode::Real) | None => "real",
+    };
+    check_stamp(
+        db,
+        stamps::MODE,
+        mode,
+        "money of another kind (sandbox, test or real)",
+    )
+    .await?;
+    stamp_networks(db, &ends.rails).await?;
+    refuse_open_elsewhere(db, &ends.rails).await?;
+    check_chain_ids(&ends.rails).await?;
+    deployment::set(db, stamps::PAY_TO, &ends.pay_to.to_string()).await?;
+    if let Some(url) = &ends.sandbox_rpc {
+        deployment::set(db, stamps::SANDBOX_RPC, url).await?;
+    }
+    stamp_first_blocks(db, &ends.rails, ends.pay_to).await;
+    let shop = Arc::new(Shop::new(
+        config.tiers.clone(),
+        ends.rails.iter().map(|rail| rail.network).collect(),
+        ends.pay_to,
+        config.http.base_url.clone(),
+        mode == "sandbox",
+        bench.randomness.clone(),
+        SignedOffers::new(Arc::clone(bench.keys), Arc::clone(bench.clock)),
+    ));
+    shop.record_offers(db, bench.clock.now()).await?;
+    let ports = Ports {
+        db: db.clone(),
+        key: bench.key,
+        keys: Arc::clone(bench.keys),
+        clock: Arc::clone(bench.clock),
+        randomness: bench.randomness.clone(),
+        rails: ends.rails.clone(),
+        images: Arc::clone(bench.images),
+        limits: Arc::clone(bench.limits),
+    };
+    let settings = Settings {
+        timeout: payments.timeout,
+        token_ttl: config.token_ttl,
+    };
+    let payments = Arc::new(Payments::new(ports, Arc::clone(&shop), settings));
+    let till = Till {
+        shop,
+        payments,
+        rails: ends.rails,
+    };
+    Ok((till, sandbox))
+}
+
+async fn endpoints(
+    config: &Config,
+    payments: &PaymentsConfig,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    listening: &mut Option<Listening>,
+) -> anyhow::Result<Endpoints> {
+    if let Some(sandbox) = &config.sandbox {
+        return sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await;
+    }
+    let rails = payments
+        .networks
+        .iter()
+        .map(|known| open_rail(known, clock, randomness))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Endpoints {
+        rails: Rails::new(rails),
+        pay_to: payments.pay_to.context("payments.pay_to is missing")?,
+        sandbox_rpc: None,
+    })
+}
+
+/// Who settles on a configured network, and who shows its chain. Costs no call.
+///
+/// # Errors
+/// When no client can be built.
+pub fn open_rail(
+    known: &NetworkConfig,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+) -> anyhow::Result<Rail> {
+    let facilitator = match &known.facilitator {
+        FacilitatorChoice::Url { url, bearer } => {
+            let credentials = bearer
+                .clone()
+                .map_or(Credentials::None, Credentials::Bearer);
+            HttpFacilitator::new("url", url, credentials, Arc::clone(clock))?
+        }
+        FacilitatorChoice::Coinbase { url, key } => {
+            let credentials = Credentials::Cdp {
+                key: Arc::clone(key),
+                randomness: randomness.clone(),
+            };
+            HttpFacilitator::new("coinbase", url, credentials, Arc::clone(clock))?
+        }
+        FacilitatorChoice::Sandbox => bail!("the sandbox has no settings"),
+    };
+    let rpc_url = known
+        .rpc_url
+        .as_deref()
+        .context("payments.rpc_url is missing")?;
+    Ok(Rail {
+        network: known.network,
+        facilitator: Arc::new(facilitator),
+        chain: Arc::new(RpcChain::new(known.network, rpc_url)?),
+    })
+}
+
+async fn sandbox_endpoints(
+    sandbox: &SandboxConfig,
+    payments: &PaymentsConfig,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    listening: &mut Option<Listening>,
+) -> anyhow::Result<Endpoints> {
+    let (facilitator_url, rpc_url, drawn) = if let Some(separate) = &sandbox.separate {
+        let drawn = Address::from(randomness.bytes::<20>()).to_string();
+        let drawn = deployment::stamp(db, stamps::SANDBOX_PAY_TO, &drawn).await?;
+        (
+            separate.facilitator_url.clone(),
+            separate.rpc_url.clone(),
+            drawn.parse()?,
+        )
+    } else {
+        make_parent(&sandbox.database)?;
+        let location = Location::File(sandbox.database.clone());
+        let chain = Sandbox::open(location, Arc::clone(clock), randomness).await?;
+        let ports = chain.listen(sandbox.listen, sandbox.rpc_listen)?;
+        let urls = (ports.facilitator_url.clone(), ports.rpc_url.clone());
+        *listening = Some(ports);
+        (urls.0, urls.1, chain.recipient())
+    };
+    let network = &networks::BASE_SEPOLIA;
+    let rail = Rail {
+        network,
+        facilitator: Arc::new(HttpFacilitator::new(
+            "sandbox",
+            &facilitator_url,
+            Credentials::None,
+            Arc::clone(clock),
+        )?),
+        chain: Arc::new(RpcChain::new(network, &rpc_url)?),
+    };
+    Ok(Endpoints {
+        rails: Rails::new(vec![rail]),
+        pay_to: payments.pay_to.unwrap_or(drawn),
+        sandbox_rpc: Some(rpc_url),
+    })
+}
+
+/// Asks each facilitator once whether it settles on its network. Challenges are made whatever it says.
+pub(super) async fn warn_of_unsupported(rails: Rails) {
+    for rail in &rails {
+        let network = rail.network.name();
+        match rail.facilitator.supported(SUPPORTED_TIMEOUT).await {
+            Ok(kinds) if kinds.iter().any(|kind| kind.is_exact_on(rail.network)) => {}
+            Ok(_) => tracing::warn!(
+                network,
+                facilitator = rail.facilitator.name(),
+                "the facilitator doesn't list this network: it will refuse payments on it"
+            ),
+            Err(why) => tracing::warn!(
+                network,
+                facilitator = rail.facilitator.name(),
+                why,
+                "the facilitator doesn't say what it supports"
+            ),
+        }
+    }
+}
+
+/// Writes down what the networks from configuration are.
+async fn stamp_networks(db: &Db, rails: &Rails) -> anyhow::Result<()> {
+    for rail in rails {
+        if networks::BUILT_IN.contains(&rail.network) {
+            continue;
+        }
+        let name = format!("{}.{}", stamps::NETWORK, rail.network.caip2);
+        let definition = serde_json::to_string(&Definition::of(rail.network))?;
+        check_stamp(db, &name, &definition, "another definition of this network").await?;
+    }
+    Ok(())
+}
+
+/// A payment that is open on a network which nobody asks any more would stay open for ever.
+async fn refuse_open_elsewhere(db: &Db, rails: &Rails) -> anyhow::Result<()> {
+    for caip2 in rows::open_networks(db).await? {
+        if !rails.iter().any(|rail| rail.network.caip2 == caip2) {
+            bail!(
+                "payments on {caip2} are still open, and it is not in payments.networks: keep it there \
+                 until they are through (minutes after the last sale)"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A node of another chain would deny every payment. One that doesn't answer is waited for later.
+async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
+    for rail in rails {
+        match rail.chain.chain_id().await {
+            Ok(id) if id != rail.network.chain_id => bail!(
+                "payments.rpc_url of {} leads to the chain {id}: name a node of {}",
+                rail.network.name(),
+                rail.network.caip2
+            ),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The ledger's first block on each network: from there `pixtoll ledger check` adds up. Noted when the
+/// node first answers, which is before the first payment, since that needs the node too.
+pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) {
+    for rail in rails {
+        let caip2 = rail.network.caip2;
+        let name = format!("{}.{caip2}", stamps::FIRST_BLOCK);
+        let found = match deployment::find(db, &name).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "the ledger's first block could not be read");
+                continue;
+            }
+        };
+        let first_block = match found {
+            Some(block) => block,
+            None => match rail.chain.head().await {
+                Ok(head) => head.number.to_string(),
+                Err(error) => {
+                    tracing::warn!(%error, network = rail.network.name(),
+                        "the chain's node does not answer; paid routes wait for it");
+                    continue;
+                }
+            },
+        };
+        // From there on, orphans of this recipient are looked for.
+        let orphans = format!("{}.{caip2}.{pay_to}", orphans::NEXT_BLOCK);
+        for name in [name, orphans] {
+            if let Err(error) = deployment::stamp(db, &name, &first_block).await {
+                tracing::warn!(%error, "the ledger's first block could not be noted");
+            }
+        }
+    }
+}
