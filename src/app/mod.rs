@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -164,16 +165,18 @@ impl App {
     }
 
     /// Starts what runs beside the requests: the reaper, the reconciler, the auditor, and the record of offers.
-    pub fn start_jobs(&self) {
+    /// Whoever has the set ends them all with it, which is safe at any point.
+    pub fn start_jobs(&self) -> JoinSet<()> {
+        let mut jobs = JoinSet::new();
         let schedule = self.config.retention.schedule.clone();
-        tokio::spawn(Arc::clone(&self.retention).reap_forever(schedule));
-        tokio::spawn(Arc::clone(&self.epoch).watch_forever());
-        let Some(till) = &self.till else { return };
-        tokio::spawn(Arc::clone(&till.payments).reconcile_forever());
-        tokio::spawn(Arc::clone(&till.payments).audit_forever());
-        tokio::spawn(warn_of_unsupported(till.rails.clone()));
+        jobs.spawn(Arc::clone(&self.retention).reap_forever(schedule));
+        jobs.spawn(Arc::clone(&self.epoch).watch_forever());
+        let Some(till) = &self.till else { return jobs };
+        jobs.spawn(Arc::clone(&till.payments).reconcile_forever());
+        jobs.spawn(Arc::clone(&till.payments).audit_forever());
+        jobs.spawn(warn_of_unsupported(till.rails.clone()));
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
-        tokio::spawn(async move {
+        jobs.spawn(async move {
             loop {
                 tokio::time::sleep(RECORD_EVERY).await;
                 if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
@@ -182,6 +185,7 @@ impl App {
                 stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
             }
         });
+        jobs
     }
 }
 

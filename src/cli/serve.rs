@@ -40,10 +40,12 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         disk: Disk::system(),
     };
     let app = Arc::new(App::build(config, world).await?);
-    app.start_jobs();
+    let mut jobs = app.start_jobs();
     announce(&app.config, &app, &mut std::io::stdout())?;
     let servers = Servers::start(Arc::clone(&app), public, admin)?;
     servers.run_until(stop_signal()?).await?;
+    // A job that found the database closed would call for somebody to act.
+    jobs.shutdown().await;
     app.db.close().await;
     Ok(())
 }

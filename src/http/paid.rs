@@ -120,7 +120,7 @@ async fn upload_with_token(
 }
 
 /// A ledger that has lost commits would sell twice, and deny what it sold.
-fn refuse_behind(site: &Site) -> Result<(), ApiError> {
+pub(super) fn refuse_behind(site: &Site) -> Result<(), ApiError> {
     if site.till.is_some() && !site.epoch.is_current() {
         return Err(ApiError::Behind);
     }

@@ -6,7 +6,7 @@ use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::ApiError;
-use super::paid::Counter;
+use super::paid::{Counter, refuse_behind};
 use super::{Site, extract, limits};
 use crate::app::Till;
 use crate::ids::ImageId;
@@ -27,6 +27,7 @@ pub(super) async fn renew(
 
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
+    refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
     let named = named_tier(request)?;
     limits::payment(site, request)?;

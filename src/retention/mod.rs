@@ -15,8 +15,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::db::jobs::{self, Job};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
 use crate::db::{Db, DbError, erasure};
+use crate::epoch;
 use crate::ids::ImageId;
 use crate::kill::kill_point;
+use crate::model::mark::Age;
 use crate::model::payment::transfer_hash;
 use crate::random::Randomness;
 use crate::store::{Store, StoreError};
@@ -83,6 +85,11 @@ pub enum ReapError {
         /// What it shows.
         now: Timestamp,
     },
+    /// The database has lost commits, and with them maybe time that was paid for.
+    #[error(
+        "the database is older than its store, so time that was paid for may be lost. Nothing is deleted until `pixtoll ledger recover` has asked the chain"
+    )]
+    Behind,
     /// The lock that keeps reapers apart can't be used.
     #[error("the reaper's lock {} can't be used: {why}", .path.display())]
     Lock {
@@ -173,6 +180,7 @@ impl Retention {
         if self.watch.was_set(&*self.clock) {
             jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
         }
+        self.refuse_behind().await?;
         let mut reaped = Reaped::default();
         let Lock::Ours(_file) = self.take_lock().await? else {
             reaped.end = End::Elsewhere;
@@ -393,6 +401,18 @@ impl Retention {
         }
         reaped.erased_payments += payments;
         Ok(images + payments > 0)
+    }
+
+    /// A store that doesn't answer says nothing, and its objects stay anyway.
+    async fn refuse_behind(&self) -> Result<(), ReapError> {
+        match epoch::age(&self.db, &self.store).await {
+            Ok(None | Some(Age::Current)) => Ok(()),
+            Ok(Some(Age::Behind | Age::Other)) => Err(ReapError::Behind),
+            Err(error) => {
+                tracing::warn!(%error, "the database could not be compared with its store");
+                Ok(())
+            }
+        }
     }
 
     async fn take_lock(&self) -> Result<Lock, ReapError> {

@@ -10,6 +10,7 @@ use pixtoll::clock::Clock;
 use pixtoll::db::{Db, credits};
 use pixtoll::payments::ledger::ChainSide;
 use pixtoll::payments::recover::{Deed, Recovered, recover};
+use pixtoll::retention::ReapError;
 
 use crate::support::database::{execute, number};
 use crate::support::expect::{known, unavailable};
@@ -120,6 +121,12 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     for payment in lost {
         assert_eq!(app.pay(payment).await.verdict(), closed(None));
     }
+    // Time that was paid for may be lost as well: nothing is sold of it, and nothing is deleted.
+    let id = free.field("id");
+    let renew = format!("/api/images/{id}/renew?tier=year");
+    assert_eq!(app.post(&renew).await.verdict(), closed(Some(false)));
+    let reaped = app.app.retention.reap().await;
+    assert!(matches!(reaped, Err(ReapError::Behind)), "{reaped:?}");
     assert_eq!(app.upload_free(pictures::png(4, 4)).await.status, 200);
     assert_eq!(app.get(&free.field("url")).await.status, 200);
     let ready = app.get(&format!("{}/readyz", app.admin)).await;
