@@ -589,3 +589,67 @@ async fn records_of_a_renewal_are_erased_with_those_of_its_image() {
     }
     app.records_are_right().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_nothing() {
+    let app = TestApp::patient().await;
+    let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
+    let mut paid = 0;
+    for round in 0..12_u32 {
+        let image = app.upload_free(pictures::png(8, 8 + round)).await;
+        let id = image.field("id");
+        app.advance(DAY * 7 - Duration::from_millis(1));
+        let payment = app.sign_at(&renewal_by(&id, "year")).await;
+        // Each of the three comes first now and then.
+        let (ended, end) = tokio::sync::watch::channel(false);
+        let paying = async {
+            let answer = app.pay(&payment).await;
+            ended.send(true).unwrap();
+            answer
+        };
+        let seen = async |call: &str, before: usize| {
+            let mut end = end.clone();
+            tokio::select! {
+                () = app.facilitator.reached(call, before + 1) => {}
+                ended = end.wait_for(|ended| *ended) => drop(ended.unwrap()),
+            }
+        };
+        let [verified, settled, _] = app.calls();
+        let reaping = async {
+            if round % 3 == 0 {
+                seen("settle", settled).await;
+            }
+            app.advance(Duration::from_millis(1));
+            app.app.retention.reap().await.unwrap()
+        };
+        let deleting = async {
+            if round % 2 == 0 {
+                seen("verify", verified).await;
+            }
+            app.remove(&image).await
+        };
+        let (answer, _, deleted) = tokio::join!(paying, reaping, deleting);
+        assert!([200, 503].contains(&deleted.status), "{}", deleted.text());
+        let state = app.state_of(&payment).await;
+        let outcome = match (answer.status, state.as_deref()) {
+            // Renewed; its owner may have deleted it since.
+            (200, Some("settled")) => "renewed",
+            (404, Some("settled")) => {
+                assert_eq!(answer.charged(), Some(true), "{}", answer.text());
+                "renewed"
+            }
+            (404, None | Some("released")) => {
+                assert_eq!(answer.charged(), Some(false), "{}", answer.text());
+                "refused"
+            }
+            other => panic!("{other:?} {}", answer.text()),
+        };
+        paid += u32::from(outcome == "renewed");
+        *outcomes.entry(outcome).or_default() += 1;
+        assert_eq!(app.transfers().await.len(), usize::try_from(paid).unwrap());
+    }
+    assert!(!outcomes.is_empty());
+    let owed = texts(app.db(), "SELECT owed FROM payments WHERE owed IS NOT NULL").await;
+    assert!(owed.is_empty(), "{owed:?}");
+    app.records_are_right().await;
+}
