@@ -103,6 +103,7 @@ async fn renew<'a>(
         },
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
+        kept: args.pay.kept(),
     };
     let client = Client::new(order, env, world)?;
     if args.pay.dry_run {

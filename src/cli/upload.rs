@@ -113,6 +113,7 @@ async fn upload_all(
         errand: Errand::Upload(args.tier.clone()),
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
+        kept: args.pay.kept(),
     };
     let client = Client::new(order, env, world)?;
     let mut bundles = Bundles::plan(args, env, world, &client).await?;

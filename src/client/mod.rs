@@ -14,6 +14,7 @@ pub(crate) mod scripted;
 mod transport;
 pub mod wallet;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -97,6 +98,18 @@ pub struct Order {
     pub cap: AtomicAmount,
     /// The key file that the user named.
     pub wallet: Option<PathBuf>,
+    /// Which payment is made where one of an earlier run is kept.
+    pub kept: Kept,
+}
+
+/// What is done with a payment that an earlier run signed for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is presented again, and no other: nobody pays twice.
+    Presented,
+    /// It is forgotten, and another one signed. Only where the server says that it lost what the first one
+    /// bought, and that another one of the same amount isn't charged.
+    Replaced,
 }
 
 /// An image that is to be uploaded.
@@ -188,6 +201,8 @@ pub struct Client<'a> {
     endpoint: Url,
     wallets: WalletSource,
     pending: Option<PendingPayments>,
+    /// What this run has signed for: that is presented again in any case.
+    signed: RefCell<Vec<PendingKey>>,
     world: World<'a>,
 }
 
@@ -221,6 +236,7 @@ impl<'a> Client<'a> {
             http: transport::http(env)?,
             endpoint,
             wallets: WalletSource::new(order.wallet.as_deref(), env),
+            signed: RefCell::new(Vec::new()),
             pending: wallet::data_dir(env).map(|dir| PendingPayments::below(&dir)),
             order,
             world,
@@ -315,6 +331,10 @@ impl<'a> Client<'a> {
         tell: &mut dyn FnMut(Notice),
     ) -> Result<T, Failure> {
         let pending = self.pending()?;
+        let is_own = self.signed.borrow().contains(key);
+        if self.order.kept == Kept::Replaced && !is_own {
+            pending.forget(key)?;
+        }
         let (payment, was_sent) = match pending.find(key)? {
             Some(payment) => {
                 self.check_pending(&payment)?;
@@ -326,6 +346,7 @@ impl<'a> Client<'a> {
             }
             None => (pending.keep(key, self.sign(tell).await?)?, false),
         };
+        self.signed.borrow_mut().push(key.clone());
         let request = Request {
             image,
             payment: Some(&payment),

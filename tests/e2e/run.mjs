@@ -21,7 +21,13 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, frozen, last, ledger]) await cases(world);
+  // Its pauses are real, so it begins first, and is waited for at the end.
+  const aside = Promise.allSettled([frozen(world)]);
+  try {
+    for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
+  } finally {
+    for (const { reason } of await aside) if (reason) throw reason;
+  }
 } catch (error) {
   broken = true;
   if (!(error instanceof Stopped)) console.error(error);

@@ -67,6 +67,27 @@ pay_to = "${world.payTo}"`,
     }
   }
 
+  /// A world beside this one, for cases on a chain and with a server of their own: they run while the others do, and
+  /// look after their transfers themselves.
+  apart(chain) {
+    const apart = Object.create(this);
+    apart.chain = chain;
+    apart.buyers = [];
+    apart.case = async (name, _, body) => {
+      const started = Date.now();
+      try {
+        await body();
+        this.passed += 1;
+        console.log(`ok    ${name} (${((Date.now() - started) / 1000).toFixed(1)} s, beside the others)`);
+      } catch (error) {
+        this.failed += 1;
+        console.log(`FAIL  ${name}: ${error.stack ?? error}`);
+        throw new Stopped(name);
+      }
+    };
+    return apart;
+  }
+
   /// The transfers to us after this height are `moves`, each out of a buyer of this case, by an authorization.
   async checkMoves(height, moves) {
     const { transfers, used } = await this.chain.logs(height);

@@ -182,3 +182,54 @@ async fn a_user_pays_for_more_time() {
     assert!(ran.err.contains("nothing to renew"), "{ran:?}");
     user.deployment.check_ledger().await;
 }
+
+#[tokio::test]
+async fn a_user_whose_payment_the_server_lost_gets_what_it_bought_by_signing_anew() {
+    let user = User::new().await;
+    let database = user.deployment.folder().join("data/pixtoll.db");
+    let backup = user.deployment.folder().join("backup.db");
+    user.write("a.png", &pictures::png(8, 8));
+    let server = user.deployment.start().await;
+    server.terminate();
+    server.end().await;
+    std::fs::copy(&database, &backup).unwrap();
+
+    // It settles, and dies before the user hears of it.
+    let point = "payment.settled.after";
+    let mut server = user.deployment.start_to_die_at(point).await;
+    let mut client = user
+        .deployment
+        .bare(&["upload", "--server", &user.deployment.base]);
+    let mut client = client
+        .args(["--tier", "year", "a.png"])
+        .env("HOME", user.deployment.folder())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    server.dies().await;
+    client.kill().await.unwrap();
+    for left in ["pixtoll.db-wal", "pixtoll.db-shm"] {
+        drop(std::fs::remove_file(database.with_file_name(left)));
+    }
+    std::fs::copy(&backup, &database).unwrap();
+    let recovered = user.deployment.run(&["ledger", "recover"]).await;
+    assert_eq!(recovered.code, Some(0), "{recovered:?}");
+
+    let _server = user.deployment.start().await;
+    let arguments = ["--tier", "year", "a.png"];
+    let refused = user.run("upload", &arguments).await;
+    assert_eq!(
+        (refused.code, refused.out.as_str()),
+        (Some(6), ""),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("it is not charged"), "{refused:?}");
+    let anew = user
+        .run("upload", &[&arguments[..], &["--anew"]].concat())
+        .await;
+    assert_eq!(anew.code, Some(0), "{anew:?}");
+    assert_eq!(user.served(anew.out.trim()).await, pictures::png(8, 8));
+    assert_eq!(user.moved().await, [U256::from(10_000)]);
+    user.deployment.check_ledger().await;
+}

@@ -191,6 +191,7 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
         },
         cap: cap.ok_or_else(|| Failure::Usage("--max-price is too high.".to_owned()))?,
         wallet: args.pay.wallet.clone(),
+        kept: args.pay.kept(),
     })
 }
 

@@ -18,18 +18,19 @@ const STEP_SECONDS = 301;
 /// The auditor's pauses are real: 15 s after a settlement, 30 s after a look that missed it.
 const PATIENCE_SECONDS = 240;
 
-export default async function frozen(world) {
+export default async function frozen(main) {
   const ends = [];
   try {
-    await forget(world, ends);
+    const chain = await Chain.start(await freePort());
+    ends.push(() => stop(chain.process));
+    await forget(main.apart(chain), ends);
   } finally {
     for (const end of ends.reverse()) await end();
   }
 }
 
 async function forget(world, ends) {
-  const chain = await Chain.start(await freePort());
-  ends.push(() => stop(chain.process));
+  const { chain } = world;
   const [facilitator, facilitatorUrl] = await startFacilitator(chain);
   ends.push(() => stop(facilitator));
   const node = await Proxy.start(chain.url);
