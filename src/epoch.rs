@@ -133,13 +133,17 @@ impl Epoch {
 
     async fn write(&self) -> anyhow::Result<Mark> {
         kill_point!("epoch.advance.before");
-        let epoch = rows::advance(&self.db).await?;
+        rows::advance(&self.db).await?;
         kill_point!("epoch.advance.after");
-        let database = rows::load(&self.db, &self.drawn).await?.database;
-        let own = Mark { database, epoch };
-        self.store.put_mark(&own).await?;
-        kill_point!("epoch.mark.after");
-        Ok(own)
+        loop {
+            let own = rows::load(&self.db, &self.drawn).await?;
+            self.store.put_mark(&own).await?;
+            // Another process may have moved on and written that first; ours must not stand in its place.
+            if rows::load(&self.db, &self.drawn).await? == own {
+                kill_point!("epoch.mark.after");
+                return Ok(own);
+            }
+        }
     }
 
     fn note(&self, age: Age) {
@@ -160,7 +164,7 @@ impl Epoch {
             Age::Other => {
                 tracing::error!(
                     "the store belongs to another database: paid routes are closed; name the right one in \
-                     database.url, or run pixtoll ledger recover if that one is lost"
+                     database.url, or run pixtoll ledger recover --from-block if that one is lost"
                 );
             }
         }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
-use crate::client::{Failure, Kept, Notice, Price, Uploaded};
+use crate::client::{Failure, Notice, Price, Uploaded};
 use crate::money::AtomicAmount;
 use crate::tiers::TierName;
 
@@ -25,10 +25,6 @@ pub(super) struct PayArgs {
     /// File that holds the private key of the paying account, in hex
     #[arg(long, value_name = "FILE")]
     pub(super) wallet: Option<PathBuf>,
-    /// Forget the payment that an earlier run signed for the same, and sign another: only where the server says
-    /// that it lost what the first one bought, and that another one isn't charged
-    #[arg(long)]
-    pub(super) anew: bool,
     /// Say what would be paid; pay and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -92,7 +88,9 @@ impl Exit {
             Failure::FileRefused(_) => Self::FileRefused,
             Failure::NotPayable(_) => Self::NotPayable,
             Failure::PaymentRefused(_) => Self::PaymentRefused,
-            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) => Self::OutcomeUnknown,
+            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) | Failure::Lost(_) => {
+                Self::OutcomeUnknown
+            }
             Failure::Unavailable(_) => Self::Unavailable,
         }
     }
@@ -147,17 +145,6 @@ pub(super) fn line(uploaded: &Uploaded, format: Format) -> String {
             )
         }
         Format::Json => uploaded.json.clone(),
-    }
-}
-
-impl PayArgs {
-    /// What is done with a payment that an earlier run signed.
-    pub(super) const fn kept(&self) -> Kept {
-        if self.anew {
-            Kept::Replaced
-        } else {
-            Kept::Presented
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use url::Url;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Errand, Failure, Order, World};
+use crate::client::{Client, Done, Errand, Failure, Kept, Order, World};
 use crate::clock::Clock;
 use crate::ids::ImageId;
 use crate::random::Randomness;
@@ -103,7 +103,7 @@ async fn renew<'a>(
         },
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
-        kept: args.pay.kept(),
+        kept: Kept::Presented,
     };
     let client = Client::new(order, env, world)?;
     if args.pay.dry_run {

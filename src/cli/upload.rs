@@ -13,7 +13,7 @@ use clap::Args;
 use futures_util::future::LocalBoxFuture;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Errand, Failure, Image, Order, World};
+use crate::client::{Client, Done, Errand, Failure, Image, Kept, Order, World};
 use crate::clock::Clock;
 use crate::random::Randomness;
 use crate::tiers::TierName;
@@ -58,6 +58,20 @@ pub struct UploadArgs {
     /// Where it goes, and who pays.
     #[command(flatten)]
     pay: PayArgs,
+    /// Where the server says that it lost what an earlier payment bought, and that another one isn't charged: sign
+    /// that other one
+    #[arg(long)]
+    anew: bool,
+}
+
+impl UploadArgs {
+    const fn kept(&self) -> Kept {
+        if self.anew {
+            Kept::Replaced
+        } else {
+            Kept::Presented
+        }
+    }
 }
 
 /// Runs the command: links go to `out`, the rest to standard error. `env` is the environment, which
@@ -113,11 +127,12 @@ async fn upload_all(
         errand: Errand::Upload(args.tier.clone()),
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
-        kept: args.pay.kept(),
+        kept: args.kept(),
     };
     let client = Client::new(order, env, world)?;
     let mut bundles = Bundles::plan(args, env, world, &client).await?;
     let mut exit = Exit::Uploaded;
+    let mut is_unfinished = false;
     let mut done = Vec::new();
     for (index, file) in args.files.iter().enumerate() {
         console.bar.set_prefix(format!(
@@ -136,6 +151,7 @@ async fn upload_all(
                     Stop::Here(failure) => (failure, false),
                 };
                 console.say(&format!("{}: {failure}", file.display()));
+                is_unfinished |= matches!(failure, Failure::Unfinished(_));
                 exit = Exit::of(&failure);
                 if !goes_on {
                     let left = args.files.len() - index - 1;
@@ -146,6 +162,10 @@ async fn upload_all(
                 }
             }
         }
+    }
+    if is_unfinished {
+        // The same command is going to be run again: then it must not pay for the others either.
+        return Ok(Exit::OutcomeUnknown);
     }
     // Only now: had the run stopped, the same command would get the links of the files before for
     // the payments that were made.

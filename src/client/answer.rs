@@ -111,6 +111,15 @@ impl Reply {
         row.get("maxBytes").and_then(Value::as_u64)
     }
 
+    /// The server's word that it lost what the presented payment bought, and gives it for another one, which it
+    /// doesn't charge.
+    pub(super) fn says_lost(&self) -> bool {
+        let action = self.body.pointer("/action/type").and_then(Value::as_str);
+        self.code() == "payment_known"
+            && self.body.get("charged") == Some(&Value::Bool(true))
+            && action == Some("pay")
+    }
+
     /// Whether the refusal is about the image: no other request with these bytes fares better.
     pub(super) fn refuses_file(&self) -> bool {
         matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()

@@ -14,7 +14,6 @@ pub(crate) mod scripted;
 mod transport;
 pub mod wallet;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -107,8 +106,8 @@ pub struct Order {
 pub enum Kept {
     /// It is presented again, and no other: nobody pays twice.
     Presented,
-    /// It is forgotten, and another one signed. Only where the server says that it lost what the first one
-    /// bought, and that another one of the same amount isn't charged.
+    /// It is presented again as well; where the server says that it lost what that one bought, and that another
+    /// one of the same amount isn't charged, another one is signed.
     Replaced,
 }
 
@@ -154,6 +153,9 @@ pub enum Failure {
          presents the same payment and never pays twice."
     )]
     OutcomeUnknown(String),
+    /// The server lost what a payment bought, and asks for another one that it won't charge.
+    #[error("{0}")]
+    Lost(String),
     /// A file of several that are paid for was not uploaded.
     #[error(
         "{0} These files are paid for: run the same command again, which uploads what is missing and never \
@@ -201,8 +203,6 @@ pub struct Client<'a> {
     endpoint: Url,
     wallets: WalletSource,
     pending: Option<PendingPayments>,
-    /// What this run has signed for: that is presented again in any case.
-    signed: RefCell<Vec<PendingKey>>,
     world: World<'a>,
 }
 
@@ -236,7 +236,6 @@ impl<'a> Client<'a> {
             http: transport::http(env)?,
             endpoint,
             wallets: WalletSource::new(order.wallet.as_deref(), env),
-            signed: RefCell::new(Vec::new()),
             pending: wallet::data_dir(env).map(|dir| PendingPayments::below(&dir)),
             order,
             world,
@@ -331,10 +330,6 @@ impl<'a> Client<'a> {
         tell: &mut dyn FnMut(Notice),
     ) -> Result<T, Failure> {
         let pending = self.pending()?;
-        let is_own = self.signed.borrow().contains(key);
-        if self.order.kept == Kept::Replaced && !is_own {
-            pending.forget(key)?;
-        }
         let (payment, was_sent) = match pending.find(key)? {
             Some(payment) => {
                 self.check_pending(&payment)?;
@@ -346,14 +341,26 @@ impl<'a> Client<'a> {
             }
             None => (pending.keep(key, self.sign(tell).await?)?, false),
         };
-        self.signed.borrow_mut().push(key.clone());
         let request = Request {
             image,
             payment: Some(&payment),
             was_sent,
             ..Request::default()
         };
-        self.present(&request, &payment, key, read, tell).await
+        let presented = self.present(&request, &payment, key, read, tell).await;
+        if !matches!(presented, Err(Failure::Lost(_))) || self.order.kept == Kept::Presented {
+            return presented;
+        }
+        // Signed first: whatever fails before leaves the record of the first one.
+        let another = self.sign(tell).await?;
+        pending.forget(key)?;
+        let another = pending.keep(key, another)?;
+        let request = Request {
+            image,
+            payment: Some(&another),
+            ..Request::default()
+        };
+        self.present(&request, &another, key, read, tell).await
     }
 
     /// What it would cost, for the content of an image or of whatever else [`Client::buy_uploads`] was told.
@@ -451,6 +458,9 @@ impl<'a> Client<'a> {
             let is_final = reply.refuses_payer() || reply.refuses_file();
             if is_final && reply.says_not_charged() {
                 self.pending()?.forget(key)?;
+            }
+            if reply.says_lost() {
+                return Err(Failure::Lost(answer.explain()));
             }
         }
         if may_have_paid {

@@ -1,7 +1,10 @@
 //! What the auditor asks of settled and frozen payments, and what it writes down. Every write is one
 //! conditional update on (id, state, attempt).
 
-use super::renewals::{FORGET, LET_TARGET_GO, LOCK_TARGET};
+use super::renewals::{
+    FORGET, FORGET_OF_IMAGES, LET_TARGET_GO, LOCK_TARGET, OWE_OF_IMAGES, PASS_TIER_ON,
+    UNUSE_OF_IMAGES,
+};
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
@@ -215,7 +218,12 @@ pub async fn reverse(db: &Db, reversal: &Reversal<'_>) -> Result<bool, DbError> 
                     .execute(&mut *tx)
                     .await?;
             }
-            sqlx::query(FORGET).bind(id).execute(&mut *tx).await?;
+            for sql in [PASS_TIER_ON, FORGET] {
+                sqlx::query(sql).bind(id).execute(&mut *tx).await?;
+            }
+        }
+        for sql in [OWE_OF_IMAGES, UNUSE_OF_IMAGES, FORGET_OF_IMAGES] {
+            sqlx::query(sql).bind(id).execute(&mut *tx).await?;
         }
         sqlx::query(TAKE_IMAGES_BACK)
             .bind(id)

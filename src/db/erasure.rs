@@ -23,7 +23,7 @@ pub struct Erasable {
 }
 
 /// Payments that can be erased: they bought nothing and ended before `before`, or every image that they
-/// bought or renewed was gone by then. A payment with uploads left, or owed, stays: it is somebody's money.
+/// bought or renewed was gone by then; one that stands for a credit stays as long as what it got. A payment with uploads left, or owed, stays: it is somebody's money.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -51,7 +51,8 @@ pub async fn find_erasable(
 const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM payments p WHERE p.state IN ('rejected', 'released', 'failed', 'reversed') AND p.next_look_ms IS NULL \
     AND p.changed_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
-    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.changed_ms LIMIT $2";
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) AND NOT EXISTS (SELECT 1 FROM credits c \
+    JOIN payments q ON q.id = c.id WHERE c.claimed_by = p.id) ORDER BY p.changed_ms LIMIT $2";
 
 // The image's row goes after those of its renewals, which are found by it.
 const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \

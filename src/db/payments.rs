@@ -7,7 +7,7 @@ use sqlx::query::Query;
 
 use super::renewals::{
     GIVE_BACK, HOLD_ANYWAY, HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED,
-    OWE_RENEWAL, RENEW_TARGET, WITHHOLD, begins_to_hold, ends_to_hold,
+    OWE_RENEWAL, RENEW_TARGET, SHIFT_BACK, SHIFT_FORWARD, WITHHOLD, begins_to_hold, ends_to_hold,
 };
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
@@ -606,10 +606,12 @@ pub async fn advance(
                     .bind(target)
                     .execute(&mut *tx)
                     .await?;
-                sqlx::query(WITHHOLD)
-                    .bind(payment.id.as_str())
-                    .execute(&mut *tx)
-                    .await?;
+                for sql in [SHIFT_FORWARD, WITHHOLD] {
+                    sqlx::query(sql)
+                        .bind(payment.id.as_str())
+                        .execute(&mut *tx)
+                        .await?;
+                }
             } else if begins_to_hold(step) {
                 let held = sqlx::query(HOLD_TARGET)
                     .bind(target)
@@ -740,10 +742,12 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 }
             }
             if target.is_some() && record.step.from() == PaymentState::Frozen {
-                sqlx::query(GIVE_BACK)
-                    .bind(payment.id.as_str())
-                    .execute(&mut *tx)
-                    .await?;
+                for sql in [SHIFT_BACK, GIVE_BACK] {
+                    sqlx::query(sql)
+                        .bind(payment.id.as_str())
+                        .execute(&mut *tx)
+                        .await?;
+                }
             }
             if granted == 0 {
                 // The chain shows again what it had forgotten. What was granted then is the grant: out

@@ -56,22 +56,78 @@ pub(super) const RENEW_TARGET: &str = "UPDATE images SET \
     tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1) \
     WHERE id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1)";
 
+macro_rules! shift_forever {
+    ($sign:literal) => {
+        concat!(
+            "UPDATE renewals SET from_ms = from_ms ",
+            $sign,
+            " (SELECT r.to_ms - CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END \
+             FROM renewals r WHERE r.payment_id = $1) WHERE to_ms IS NULL AND payment_id <> $1 \
+             AND image_id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1) \
+             AND EXISTS (SELECT 1 FROM renewals r WHERE r.payment_id = $1 AND r.to_ms IS NOT NULL)"
+        )
+    };
+}
+
+// The tier is that of the last renewal whose payment stands; without any, the image's before the first one.
+macro_rules! move_expiry {
+    ($forever:literal, $sign:literal, $back:literal) => {
+        concat!(
+            "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN ",
+            $forever,
+            " ELSE images.expires_ms ",
+            $sign,
+            " r.to_ms ",
+            $back,
+            " CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
+             tier = COALESCE((SELECT s.to_tier FROM renewals s JOIN payments p ON p.id = s.payment_id \
+             WHERE s.image_id = images.id AND p.state = 'settled' \
+             ORDER BY s.renewed_ms DESC, s.from_ms DESC LIMIT 1), (SELECT f.from_tier FROM renewals f \
+             WHERE f.image_id = images.id ORDER BY f.renewed_ms, f.from_ms LIMIT 1)) \
+             FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'"
+        )
+    };
+}
+
 /// Withholds the time that a renewal gave: the chain decides again whether it was paid.
-pub(super) const WITHHOLD: &str = "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN r.from_ms \
-    ELSE images.expires_ms - r.to_ms + CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
-    tier = CASE WHEN EXISTS (SELECT 1 FROM renewals later WHERE later.image_id = r.image_id \
-    AND later.from_ms > r.from_ms) THEN images.tier ELSE r.from_tier END \
-    FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'";
+pub(super) const WITHHOLD: &str = move_expiry!("r.from_ms", "-", "+");
 
 /// The reverse of [`WITHHOLD`].
-pub(super) const GIVE_BACK: &str = "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN NULL \
-    ELSE images.expires_ms + r.to_ms - CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
-    tier = CASE WHEN EXISTS (SELECT 1 FROM renewals later WHERE later.image_id = r.image_id \
-    AND later.from_ms > r.from_ms) THEN images.tier ELSE r.to_tier END \
-    FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'";
+pub(super) const GIVE_BACK: &str = move_expiry!("NULL", "+", "-");
+
+/// One for ever that came after it starts so much earlier, or later again: what it withheld itself would give
+/// that time back.
+pub(super) const SHIFT_FORWARD: &str = shift_forever!("-");
+pub(super) const SHIFT_BACK: &str = shift_forever!("+");
+
+/// The next renewal after one that is forgotten found the image as that one did.
+pub(super) const PASS_TIER_ON: &str = "UPDATE renewals SET from_tier = \
+    (SELECT r.from_tier FROM renewals r WHERE r.payment_id = $1) WHERE payment_id = \
+    (SELECT n.payment_id FROM renewals n JOIN renewals r ON r.image_id = n.image_id WHERE r.payment_id = $1 \
+    AND (n.renewed_ms > r.renewed_ms OR (n.renewed_ms = r.renewed_ms AND n.from_ms > r.from_ms)) \
+    ORDER BY n.renewed_ms, n.from_ms LIMIT 1)";
 
 /// Forgets a renewal that was withheld and will never be paid.
 pub(super) const FORGET: &str = "DELETE FROM renewals WHERE payment_id = $1";
+
+macro_rules! renewals_of_images {
+    ($sql:literal) => {
+        concat!(
+            $sql,
+            " (SELECT r.payment_id FROM renewals r JOIN images i ON i.id = r.image_id WHERE i.payment_id = $1)"
+        )
+    };
+}
+
+/// What others paid for more time of images that go with their own payment is owed to them, as uploads.
+pub(super) const OWE_OF_IMAGES: &str = renewals_of_images!(
+    "UPDATE payments SET owed = COALESCE(owed, 'the image of this renewal is gone, or kept for ever') \
+     WHERE state IN ('settled', 'frozen') AND id IN"
+);
+pub(super) const UNUSE_OF_IMAGES: &str =
+    renewals_of_images!("UPDATE grants SET used = 0 WHERE payment_id IN");
+pub(super) const FORGET_OF_IMAGES: &str =
+    renewals_of_images!("DELETE FROM renewals WHERE payment_id IN");
 
 pub(super) const NOTHING_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1";
 
@@ -169,7 +225,13 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("renewals::LET_TARGET_GO", LET_TARGET_GO),
     ("renewals::WITHHOLD", WITHHOLD),
     ("renewals::GIVE_BACK", GIVE_BACK),
+    ("renewals::SHIFT_FORWARD", SHIFT_FORWARD),
+    ("renewals::SHIFT_BACK", SHIFT_BACK),
+    ("renewals::PASS_TIER_ON", PASS_TIER_ON),
     ("renewals::FORGET", FORGET),
+    ("renewals::OWE_OF_IMAGES", OWE_OF_IMAGES),
+    ("renewals::UNUSE_OF_IMAGES", UNUSE_OF_IMAGES),
+    ("renewals::FORGET_OF_IMAGES", FORGET_OF_IMAGES),
     ("renewals::NOTE_RENEWAL", NOTE_RENEWAL),
     ("renewals::RENEW_TARGET", RENEW_TARGET),
     ("renewals::NOTHING_OWED", NOTHING_OWED),

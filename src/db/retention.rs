@@ -56,14 +56,15 @@ pub async fn claim_for_owner(
             .bind(now.millis())
             .execute(&mut *tx)
             .await?;
-        let found: Option<(String, bool, bool)> = sqlx::query_as(FIND_CLAIMED)
+        let found: Option<(String, bool)> = sqlx::query_as(FIND_CLAIMED)
             .bind(id.as_str())
             .fetch_optional(&mut *tx)
             .await?;
         match found {
             Some((state, ..)) if state == "deleting" => OwnersClaim::Claimed,
-            Some((_, true, _)) => OwnersClaim::Held,
-            Some((state, _, true)) if state == "live" => OwnersClaim::Renewing,
+            Some((_, true)) => OwnersClaim::Held,
+            // Or it was a moment ago, when the claim was tried: PostgreSQL shows what was committed since.
+            Some((state, ..)) if state == "live" => OwnersClaim::Renewing,
             _ => OwnersClaim::Gone,
         }
     }))
@@ -71,8 +72,7 @@ pub async fn claim_for_owner(
 
 const CLAIM_ONE: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $2 \
     WHERE id = $1 AND state = 'live' AND held_ms IS NULL AND renewing = 0";
-const FIND_CLAIMED: &str =
-    "SELECT state, held_ms IS NOT NULL, renewing > 0 FROM images WHERE id = $1";
+const FIND_CLAIMED: &str = "SELECT state, held_ms IS NOT NULL FROM images WHERE id = $1";
 
 /// Images that were claimed and whose object isn't known to be gone: whoever claimed them died, or the
 /// store failed.

@@ -28,7 +28,10 @@ pub(super) async fn renew(
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     refuse_behind(site)?;
-    let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
+    let id = ImageId::parse(id).ok_or_else(|| {
+        let message = "An image's id has 12 letters and digits, without an extension.";
+        ApiError::BadRequest(message.to_owned())
+    })?;
     let named = named_tier(request)?;
     limits::payment(site, request)?;
     let header = extract::payment(request)?;

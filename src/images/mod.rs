@@ -455,6 +455,17 @@ impl Images {
             .filter(|image| image.is_public(now)))
     }
 
+    /// Whether an image would be public, if the chain showed the payment of its upload.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn is_withheld(&self, id: &ImageId) -> Result<bool, UploadError> {
+        let now = self.clock.now();
+        let row = images::find(&self.db, id).await?;
+        let is_there = row.is_some_and(|image| image.is_public(now));
+        Ok(is_there && images::find_paid(&self.db, id).await?.is_none())
+    }
+
     /// Writes down anew what an image's row could be made from, since its expiry or its tier moved. What
     /// can't be written now, `pixtoll store audit` finds.
     pub async fn describe(&self, id: &ImageId) {

@@ -162,8 +162,12 @@ impl Payments {
             Some(Verdict::Paid(transfer)) => Ok(Some(transfer)),
             Some(Verdict::Void(_)) => Ok(None),
             Some(Verdict::Unused | Verdict::Unclear) | None => {
-                self.hand_back_until(row, row.next_look, row.looks).await?;
-                Err(PayError::Unavailable)
+                // Without the lease the row may be on its way under another driver.
+                if self.hand_back_until(row, row.next_look, row.looks).await? {
+                    Err(PayError::Unavailable)
+                } else {
+                    Err(PayError::InProgress)
+                }
             }
         }
     }

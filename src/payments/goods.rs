@@ -2,6 +2,7 @@
 
 use super::{Goods, PayError, Payments, Sold};
 use crate::db::{grants, payments as rows, renewals};
+use crate::images::UploadError;
 use crate::kill::kill_point;
 use crate::model::payment::{Grant, Payment, ProductKind};
 use crate::model::token::UploadToken;
@@ -31,8 +32,17 @@ impl Payments {
                 });
             }
             if let Some(renewal) = renewals::find(&self.db, &row.id).await? {
-                let image = self.images.find_public(&renewal.image_id).await?;
-                let image = image.ok_or(PayError::Gone)?;
+                let image = self.images.find_public(&renewal.image_id).await;
+                let Some(image) = image.map_err(unread)? else {
+                    // The payment of its upload may be the one that the chain decides about.
+                    let id = &renewal.image_id;
+                    let is_withheld = self.images.is_withheld(id).await.map_err(unread)?;
+                    return Err(if is_withheld {
+                        PayError::Pending
+                    } else {
+                        PayError::Gone
+                    });
+                };
                 return Ok(Sold {
                     goods: Goods::Renewed { image, renewal },
                     receipt,
@@ -45,7 +55,8 @@ impl Payments {
                 let image = self
                     .images
                     .find_published(&row.id)
-                    .await?
+                    .await
+                    .map_err(unread)?
                     .ok_or(PayError::Gone)?;
                 if !image.is_public(self.clock.now()) {
                     return Err(PayError::Gone);
@@ -94,5 +105,13 @@ impl Payments {
             tier: grant.product.tier.clone(),
             uploads: grant.product.uses.saturating_sub(grant.used),
         }))
+    }
+}
+
+/// The goods of a settled payment could not be read: that says nothing of an upload, and the money has moved.
+fn unread(error: UploadError) -> PayError {
+    match error {
+        UploadError::Database(error) => PayError::Database(error),
+        other => PayError::Upload(other),
     }
 }

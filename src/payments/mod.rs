@@ -154,7 +154,7 @@ pub enum PayError {
     },
     /// It moved money to us, and the ledger has lost what it bought.
     #[error(
-        "This payment moved money to us, and what it bought was lost here. Ask anew without a payment, and sign another one of the same amount by the same wallet: it is not charged, and buys what this one paid for."
+        "This payment moved money to us, and what it bought was lost here. Buy a token or an upload at exactly the same amount, on the same network and with the same wallet, without this payment: that is not charged. Anything else is, a renewal as well."
     )]
     Credited,
     /// Another request with the same payment is being worked on.

@@ -1,5 +1,7 @@
 //! More time for an image: whose, and when not.
 
+use std::sync::Arc;
+
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
 use crate::db::{payments as rows, renewals};
@@ -111,13 +113,17 @@ impl Payments {
 
     /// Gives up a verified renewal that could not begin to settle, where that is because of its image. When
     /// the row was taken over, it answers.
-    pub(super) async fn give_up_renewal(&self, row: &Payment) -> Result<(), PayError> {
+    pub(super) async fn give_up_renewal(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let Some(image) = &row.product.target else {
             return Ok(());
         };
         let seen = rows::find(&self.db, &row.id).await?;
         let is_ours = seen.is_some_and(|it| it.state == row.state && it.attempt == row.attempt);
-        if !is_ours || !self.release(row, "its image can't be renewed").await? {
+        // Somebody else may have submitted it meanwhile, and paid is paid.
+        if !is_ours
+            || self.look_at(row).await
+            || !self.release(row, "its image can't be renewed").await?
+        {
             return Ok(());
         }
         self.check_renewal(image, &row.product.tier, &row.terms)

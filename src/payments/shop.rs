@@ -10,9 +10,10 @@ use super::offers::SignedOffers;
 use crate::clock::Timestamp;
 use crate::db::{Db, DbError, offers};
 use crate::model::payment::{Product, ProductKind, Terms};
+use crate::money::AtomicAmount;
 use crate::networks::Network;
 use crate::random::Randomness;
-use crate::tiers::{Tier, TierTable};
+use crate::tiers::{Tier, TierTable, default_confirmations};
 use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
@@ -100,7 +101,7 @@ impl Shop {
             },
             keep: tier.keep,
             max_bytes: tier.max_bytes,
-            confirmations: tier.confirmations,
+            confirmations: confirmations(tier.confirmations, amount, product.uses),
         };
         self.networks.iter().map(on).collect()
     }
@@ -123,11 +124,16 @@ impl Shop {
         let recent = offers::find_recent(db, &one, now.minus(honoured)).await?;
         let times = |terms: Terms| {
             let amount = terms.offer.amount.checked_mul(u64::from(product.uses))?;
+            let confirmations = confirmations(terms.confirmations, amount, product.uses);
             let offer = Offer {
                 amount,
                 ..terms.offer
             };
-            Some(Terms { offer, ..terms })
+            Some(Terms {
+                offer,
+                confirmations,
+                ..terms
+            })
         };
         Ok(recent.into_iter().filter_map(times).collect())
     }
@@ -239,6 +245,15 @@ impl Shop {
             }
         };
         body.to_string()
+    }
+}
+
+/// Several at once are as dear as they are together (payments.md, rule 13).
+fn confirmations(of_tier: u32, amount: AtomicAmount, uses: u32) -> u32 {
+    if uses > 1 {
+        of_tier.max(default_confirmations(amount))
+    } else {
+        of_tier
     }
 }
 

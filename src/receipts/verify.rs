@@ -273,7 +273,7 @@ fn check_x402(
         problems.push(message.to_owned());
     }
     let payload = receipt.get("payload").cloned().unwrap_or_default();
-    problems.extend(differences(&spelled(beside, &payload), &payload));
+    problems.extend(differences(&spelled(beside), &payload));
     let mut signed_by = None;
     match serde_json::from_value::<ReceiptPayload>(payload.clone()) {
         Err(error) => problems.push(format!("its payload is not what x402 signs: {error}")),
@@ -319,8 +319,10 @@ fn who_signed_x402(
 }
 
 /// What a settlement says of the same things, with the network as version 2 spells it.
-fn spelled(beside: &Map<String, Value>, payload: &Value) -> Map<String, Value> {
-    let is_shared = |(name, _): &(&String, &Value)| payload.get(name.as_str()).is_some();
+fn spelled(beside: &Map<String, Value>) -> Map<String, Value> {
+    // A receipt is given for a success alone, and says so by being there.
+    let is_said =
+        |(name, value): &(&String, &Value)| *name != "success" || **value != Value::Bool(true);
     let spell = |(name, value): (&String, &Value)| {
         let known = value.as_str().and_then(networks::find);
         let value = match known.filter(|_| name == "network") {
@@ -329,7 +331,7 @@ fn spelled(beside: &Map<String, Value>, payload: &Value) -> Map<String, Value> {
         };
         (name.clone(), value)
     };
-    beside.iter().filter(is_shared).map(spell).collect()
+    beside.iter().filter(is_said).map(spell).collect()
 }
 
 /// What is shown and isn't what is signed.

@@ -731,3 +731,84 @@ async fn the_time_of_a_renewal_is_taken_back_and_what_was_renewed_after_it_stays
     assert_eq!(app.state_of(&other).await.unwrap(), "settled");
     assert_eq!(delete(&app, &image).await, 200);
 }
+
+#[tokio::test]
+async fn what_a_stranger_paid_for_an_image_that_goes_with_its_own_payment_is_owed() {
+    let app = TestApp::spawn().await;
+    let (upload, _, image) = bought_image(&app).await;
+    let path = format!("/api/images/{}/renew", image.field("id"));
+    let challenge = app.post(&path).await;
+    let stranger = signing::wallet(4);
+    let payment = Payment::answering(&challenge, &path, &stranger, app.clock.now());
+    // The chain forgets the upload's transfer alone: it had not seen the renewal yet.
+    let forgotten = own_transaction(&app, &upload).await;
+    assert!(app.chain.reorganise(forgotten).await.unwrap());
+    assert_eq!(app.pay(&payment).await.status, 200);
+    for _ in 0..2 {
+        look(&app).await;
+    }
+    let earlier =
+        "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
+    execute(app.db(), earlier).await;
+    look(&app).await;
+    assert_eq!(app.state_of(&upload).await.unwrap(), "frozen");
+    assert_eq!(
+        app.pay(&payment).await.verdict(),
+        pending(),
+        "it may come back"
+    );
+    close_windows(&app);
+    look(&app).await;
+    assert_eq!(app.state_of(&upload).await.unwrap(), "reversed");
+    let token = app.pay(&payment).await.token();
+    let instead = app.upload_with(&token, pictures::png(9, 9)).await;
+    assert_eq!(instead.status, 200, "{}", instead.text());
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn what_two_renewals_gave_is_withheld_and_given_back_in_any_order() {
+    for forever in [false, true] {
+        for first_back in [0, 1] {
+            let app = TestApp::spawn().await;
+            let (image, one, _) = renewed(&app).await;
+            let tier = if forever { "permanent" } else { "year" };
+            let path = format!("/api/images/{}/renew?tier={tier}", image.field("id"));
+            let other = app.sign_at(&path).await;
+            app.pay(&other).await;
+            app.reconcile_until(&other, "settled").await;
+            let metadata = format!("/api/images/{}", image.field("id"));
+            let whole = app.get(&metadata).await.json();
+            let forgotten = own_transaction(&app, &one).await;
+            assert!(app.chain.reorganise(forgotten).await.unwrap());
+            let earlier = "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 \
+                           WHERE missing_looks > 0";
+            for _ in 0..3 {
+                look(&app).await;
+                execute(app.db(), earlier).await;
+            }
+            for payment in [&one, &other] {
+                assert_eq!(app.state_of(payment).await.unwrap(), "frozen");
+            }
+            assert_eq!(
+                standing_of(&app, &image).await,
+                [image.field("expiresAt"), "free".to_owned()]
+            );
+            let payments = [&one, &other];
+            for payment in [payments[first_back], payments[1 - first_back]] {
+                let executed = app
+                    .chain
+                    .execute(&payment.authorization, &payment.signature);
+                executed.await.unwrap();
+                look(&app).await;
+                assert_eq!(app.state_of(payment).await.unwrap(), "settled");
+            }
+            assert_eq!(
+                app.get(&metadata).await.json(),
+                whole,
+                "{forever} {first_back}"
+            );
+            assert!(app.check_ledger().await.is_balanced());
+        }
+    }
+}

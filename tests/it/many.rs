@@ -10,6 +10,7 @@ use pixtoll::model::payment::{Product, ProductKind};
 use pixtoll::money::AtomicAmount;
 use serde_json::json;
 
+use crate::support::database::texts;
 use crate::support::expect::{invalid, known};
 use crate::support::{Payment, TestApp, pictures};
 
@@ -100,6 +101,35 @@ async fn uploads_that_race_are_never_more_than_were_paid_for() {
     assert_eq!(uploads_left(&app.pay(&payment).await), 0);
     let report = app.check_ledger().await;
     assert!(report.is_balanced(), "{:?}", report.broken);
+}
+
+#[tokio::test]
+async fn several_that_are_dear_together_wait_for_the_block() {
+    let app = TestApp::patient().await;
+    let shop = &app.app.till.as_ref().unwrap().shop;
+    for (uses, confirmations) in [(1, 0), (9, 0), (10, 1), (100, 1)] {
+        let product = Product {
+            kind: ProductKind::Token,
+            tier: "year".to_owned(),
+            uses,
+            target: None,
+        };
+        assert_eq!(
+            shop.terms(&product)[0].confirmations,
+            confirmations,
+            "{uses}"
+        );
+    }
+    let payment = app.sign_at("/api/upload/token/year?images=10").await;
+    let first = app.pay(&payment).await;
+    let bought = if first.status == 503 {
+        app.pay(&payment).await
+    } else {
+        first
+    };
+    assert_eq!(uploads_left(&bought), 10);
+    let proof = "SELECT proven_by FROM payments WHERE proven_by IS NOT NULL";
+    assert_eq!(texts(app.db(), proof).await, ["chain"]);
 }
 
 #[tokio::test]

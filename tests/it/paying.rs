@@ -224,7 +224,7 @@ async fn a_user_whose_payment_the_server_lost_gets_what_it_bought_by_signing_ane
         (Some(6), ""),
         "{refused:?}"
     );
-    assert!(refused.err.contains("it is not charged"), "{refused:?}");
+    assert!(refused.err.contains("that is not charged"), "{refused:?}");
     let anew = user
         .run("upload", &[&arguments[..], &["--anew"]].concat())
         .await;

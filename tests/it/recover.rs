@@ -150,7 +150,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
         for copy in [payment.clone(), payment.copied_from_the_chain()] {
             let answer = app.pay(&copy).await;
             assert_eq!(answer.verdict(), known(Some(true)), "{}", answer.text());
-            assert!(answer.text().contains("it is not charged"));
+            assert!(answer.text().contains("that is not charged"));
         }
     }
     // Another payer's signature pays.

@@ -221,7 +221,9 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
         }
     };
     no_image(&renewal("neverexisted")).await;
-    no_image(&renewal("not-an-id")).await;
+    refused(&app.post(&renewal("not-an-id")).await, 400, "bad_request");
+    let unasked = app.pay_at(&renewal("not-an-id"), &signed).await;
+    assert_eq!(unasked.verdict(), (400, "bad_request".to_owned(), None));
     let gone = app.bought().await;
     assert_eq!(app.remove(&gone).await.status, 200);
     no_image(&renewal(&gone.field("id"))).await;
@@ -598,7 +600,7 @@ async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_no
     for round in 0..12_u32 {
         let image = app.upload_free(pictures::png(8, 8 + round)).await;
         let id = image.field("id");
-        app.advance(DAY * 7 - Duration::from_millis(1));
+        app.advance(Duration::from_millis(7 * 86_400_000 - 1));
         let payment = app.sign_at(&renewal_by(&id, "year")).await;
         // Each of the three comes first now and then.
         let (ended, end) = tokio::sync::watch::channel(false);
@@ -630,6 +632,13 @@ async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_no
         };
         let (answer, _, deleted) = tokio::join!(paying, reaping, deleting);
         assert!([200, 503].contains(&deleted.status), "{}", deleted.text());
+        if deleted.status == 200 {
+            assert_eq!(
+                app.get(&image.field("url")).await.status,
+                404,
+                "it was said to be gone"
+            );
+        }
         let state = app.state_of(&payment).await;
         let outcome = match (answer.status, state.as_deref()) {
             // Renewed; its owner may have deleted it since.

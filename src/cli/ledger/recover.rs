@@ -33,6 +33,16 @@ pub(super) async fn run(
     let mut chains = stamped_chains(config, db).await?;
     if let Some(block) = from_block {
         begin_at(db, &mut chains, block, deed).await?;
+    } else if epoch::age(db, &open_store_beside(&config.images.store)?).await? == Some(Age::Other) {
+        bail!(
+            "the image store belongs to another database. If that one is lost, say with --from-block where its \
+             ledger began; if not, name it in database.url"
+        );
+    }
+    if chains.is_empty() {
+        bail!(
+            "no chain can be asked: start the server once with payments configured, and its nodes up"
+        );
     }
     for stamped in chains {
         let side = ChainSide {

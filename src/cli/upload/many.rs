@@ -1,7 +1,7 @@
 //! Several files on one payment. Who wants many images of a tier signs once, and a file that this program can
 //! see to be refused is not among those that are paid for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{UploadArgs, read};
@@ -27,7 +27,8 @@ struct Wanted<'a> {
     content: Vec<u8>,
     files: usize,
     bought: Option<Bundle>,
-    uploaded: usize,
+    /// The hashes of what was uploaded.
+    uploaded: BTreeSet<String>,
 }
 
 /// What becomes of the files after one that was not uploaded.
@@ -56,14 +57,23 @@ impl<'a> Bundles<'a> {
         let Some(limit) = single.max_bytes(&args.tier).await else {
             return Ok(this);
         };
-        let mut good = Vec::new();
+        // Files of the same bytes are one upload.
+        let mut hashes: Vec<String> = Vec::new();
+        let mut places = Vec::new();
         for (index, file) in args.files.iter().enumerate() {
             if let Some(hash) = hash_of_image(file, limit)? {
-                good.push((index, hash));
+                let known = hashes.iter().position(|known| *known == hash);
+                places.push((index, known.unwrap_or(hashes.len())));
+                if known.is_none() {
+                    hashes.push(hash);
+                }
             }
         }
-        for together in good.chunks(MOST).filter(|chunk| chunk.len() > 1) {
-            for (index, _) in together {
+        for (number, together) in hashes.chunks(MOST).enumerate() {
+            if together.len() < 2 {
+                continue;
+            }
+            for (index, _) in places.iter().filter(|(_, at)| at / MOST == number) {
                 if let Some(place) = this.plan.get_mut(*index) {
                     *place = Some(this.bundles.len());
                 }
@@ -71,14 +81,10 @@ impl<'a> Bundles<'a> {
             let order = order(args, together.len())?;
             this.bundles.push(Wanted {
                 client: Client::new(order, env, world)?,
-                content: together
-                    .iter()
-                    .map(|(_, hash)| hash.as_str())
-                    .collect::<String>()
-                    .into_bytes(),
+                content: together.concat().into_bytes(),
                 files: together.len(),
                 bought: None,
-                uploaded: 0,
+                uploaded: BTreeSet::new(),
             });
         }
         Ok(this)
@@ -124,7 +130,7 @@ impl<'a> Bundles<'a> {
     pub(super) fn end(&self) -> Result<(), Failure> {
         for wanted in &self.bundles {
             if let Some(bundle) = &wanted.bought
-                && wanted.uploaded == wanted.files
+                && wanted.uploaded.len() == wanted.files
             {
                 wanted.client.end(bundle)?;
             }
@@ -152,7 +158,7 @@ impl Wanted<'_> {
             match sent {
                 Ok(Some(uploaded)) => {
                     self.bought = Some(bundle);
-                    self.uploaded += 1;
+                    self.uploaded.insert(sha256_hex(&image.bytes));
                     return Ok(uploaded);
                 }
                 Ok(None) => {}
@@ -191,7 +197,7 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
         },
         cap: cap.ok_or_else(|| Failure::Usage("--max-price is too high.".to_owned()))?,
         wallet: args.pay.wallet.clone(),
-        kept: args.pay.kept(),
+        kept: args.kept(),
     })
 }
 
