@@ -102,8 +102,9 @@ sandbox_rpc_listen = "127.0.0.1:{rpc}"
 
     def objects(self):
         """How many objects its store has; each has a record beside it, or this fails."""
-        images = self.folder / "data" / "images"
-        files = [path for path in images.rglob("*") if path.is_file() and "probe" not in path.parts]
+        # Beside them, in the store itself, lies its mark of the database.
+        images = self.folder / "data" / "images" / "images"
+        files = [path for path in images.rglob("*") if path.is_file()]
         objects = [path for path in files if path.suffix != ".json"]
         if {path.with_suffix(".json") for path in objects} | set(objects) != set(files):
             raise SystemExit(f"an object without its record, or a record without its object: {files}")
