@@ -65,8 +65,8 @@ impl Disk {
 pub struct Floor {
     /// The disk.
     pub disk: Disk,
-    /// The folder on it.
-    pub folder: PathBuf,
+    /// The folder on it; `None`: nothing is kept on a disk of this machine.
+    pub folder: Option<PathBuf>,
     /// So many bytes have to stay free; 0: none.
     pub min_free: u64,
 }
@@ -82,10 +82,10 @@ impl Floor {
     /// # Errors
     /// [`Full`]. A disk that can't be asked counts as full, since nothing could be stored there.
     pub fn check(&self) -> Result<(), Full> {
-        if self.min_free == 0 {
+        let Some(folder) = self.folder.as_deref().filter(|_| self.min_free > 0) else {
             return Ok(());
-        }
-        match self.disk.free_bytes(&self.folder) {
+        };
+        match self.disk.free_bytes(folder) {
             Ok(free) if free >= self.min_free => Ok(()),
             Ok(_) => Err(Full),
             Err(error) => {

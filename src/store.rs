@@ -1,204 +1,144 @@
-//! Where the bytes of images are kept: one object an image, under a key that its id decides.
+//! Where the bytes of images are kept: one object an image, under a key that its id decides, and a record of it
+//! beside it.
 //!
 //! Objects are never listed on the way of a request and never deleted but by their row.
 
+use std::collections::HashSet;
+use std::future::Future;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::clock::Timestamp;
+use crate::config::{S3Store, StorePlace};
 use crate::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 
+mod deleted;
+mod keys;
 mod local;
+mod object;
+mod s3;
+#[cfg(test)]
+mod tests;
 
-/// Where images lie.
-const IMAGES: &str = "images";
-/// Where objects lie that no row speaks of.
-const QUARANTINE: &str = "quarantine";
-/// Where the mark of the database lies that keeps the rows: not among images, and served by no route.
-const MARK: &str = "database.json";
-/// How the record beside an object is named: the object's name, and this.
-const SIDECAR: &str = ".json";
-/// How much of a file is read at once: so much of a large image is in memory for each client that reads it,
-/// however slowly.
-const PIECE: u64 = 64 * 1024;
-/// How many objects are deleted at the same time.
-const DELETES_AT_ONCE: usize = 16;
+pub use deleted::Deleted;
+pub use keys::Listed;
+pub use object::Object;
+
+use deleted::delete_local;
+use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, key, sidecar_file, sidecar_key};
+
+/// Images that go in one request, each with its record: S3 takes a thousand keys.
+const IMAGES_A_DELETE: usize = 500;
+/// How long a bulk delete may take, in times of any other request.
+const DELETE_FACTOR: u32 = 3;
+/// How long a store on the network may take to show that it answers.
+const PING: Duration = Duration::from_secs(2);
 
 /// A store of images.
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// Where a local one lies.
-    root: Option<Arc<Path>>,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// A directory of this machine.
+    Local(Arc<Path>),
+    Memory,
+    S3(Arc<Remote>),
+}
+
+#[derive(Debug)]
+struct Remote {
+    bucket: s3::Bucket,
+    /// Nothing is kept in a bucket that may show it to everybody.
+    is_fit: AtomicBool,
 }
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
-#[error("the image store failed: {0}")]
-pub struct StoreError(#[from] object_store::Error);
+pub enum StoreError {
+    /// The disk failed, or something lies there that isn't ours.
+    #[error("the image store failed: {0}")]
+    Failed(#[from] object_store::Error),
+    /// A store on the network failed, for now.
+    #[error("the image store failed: {0}")]
+    Remote(String),
+    /// A store on the network gave no answer in time.
+    #[error("the image store gave no answer within {0:?}")]
+    Late(Duration),
+    /// Nobody knows yet whether the bucket is fit to keep anything.
+    #[error("the image store was not checked yet: {0}")]
+    Unchecked(String),
+}
+
+impl StoreError {
+    fn of(error: object_store::Error, is_remote: bool) -> Self {
+        if is_remote {
+            Self::Remote(error.to_string())
+        } else {
+            Self::Failed(error)
+        }
+    }
+
+    /// Whether the same request may well succeed in a moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Failed(_) => false,
+            Self::Remote(_) | Self::Late(_) | Self::Unchecked(_) => true,
+        }
+    }
+}
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        Self(object_store::Error::Generic {
+        Self::Failed(object_store::Error::Generic {
             store: "LocalFileSystem",
             source: Box::new(error),
         })
     }
 }
 
-/// An object that is being read.
-pub struct Object {
-    size: u64,
-    left: Range<u64>,
-    source: Source,
-}
-
-enum Source {
-    /// Stays readable when the object is deleted.
-    File(Arc<std::fs::File>),
-    Stream(BoxStream<'static, Result<Bytes, object_store::Error>>),
-}
-
-impl std::fmt::Debug for Object {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Object({:?} of {})", self.left, self.size)
-    }
-}
-
-impl Object {
-    /// The length of the whole object, whatever part of it is read.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The next bytes; `None` after the last ones.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let file = match &mut self.source {
-            Source::Stream(stream) => return Ok(stream.next().await.transpose()?),
-            Source::File(file) => Arc::clone(file),
-        };
-        let place = self.left.start;
-        let length = PIECE.min(self.left.end.saturating_sub(place));
-        if length == 0 {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut bytes, place).map(|()| bytes)
-        });
-        let bytes = read.await.map_err(std::io::Error::other).flatten();
-        let bytes = bytes.map_err(|source| object_store::Error::Generic {
-            store: "images",
-            source: Box::new(source),
-        })?;
-        self.left.start += length;
-        Ok(Some(bytes.into()))
-    }
-}
-
-/// Something that lies where images lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listed {
-    /// An image's object.
-    Image(ImageId),
-    /// The record beside an image's object.
-    Sidecar(ImageId),
-    /// Something else, by its key.
-    Foreign(String),
-}
-
-impl Listed {
-    fn of(place: &Key) -> Self {
-        let name = place.filename().unwrap_or_default();
-        let (name, is_sidecar) = match name.strip_suffix(SIDECAR) {
-            Some(name) => (name, true),
-            None => (name, false),
-        };
-        let parts = place.parts().count();
-        let lies_right = |id: &ImageId| {
-            parts == key(id).parts().count() && place.as_ref().starts_with(key(id).as_ref())
-        };
-        match (ImageId::parse(name).filter(lies_right), is_sidecar) {
-            (Some(id), false) => Self::Image(id),
-            (Some(id), true) => Self::Sidecar(id),
-            (None, _) => Self::Foreign(place.to_string()),
-        }
-    }
-}
-
-/// What became of deleting several images.
-#[derive(Debug, Default)]
-pub struct Deleted {
-    /// Those whose objects are gone.
-    pub gone: Vec<ImageId>,
-    /// How many of them were gone already.
-    pub missing: usize,
-    /// Those whose objects may still be there.
-    pub left: Vec<ImageId>,
-    /// Why, of one of them.
-    pub failure: Option<StoreError>,
-}
-
-impl Deleted {
-    /// `result` says whether the object had been there.
-    fn note(&mut self, id: ImageId, result: Result<bool, StoreError>) {
-        match result {
-            Ok(was_there) => {
-                self.missing += usize::from(!was_there);
-                self.gone.push(id);
-            }
-            Err(error) => {
-                self.left.push(id);
-                self.failure = Some(error);
-            }
-        }
-    }
-}
-
-async fn delete_local(root: &Arc<Path>, ids: &[ImageId]) -> Deleted {
-    let files = ids.iter().map(|id| file(root, id));
-    let files = files.chain(ids.iter().map(|id| sidecar_file(root, id)));
-    let mut deleted = Deleted::default();
-    match local::delete(root, files.collect()).await {
-        Ok(mut objects) => {
-            let sidecars = objects.split_off(ids.len().min(objects.len()));
-            for ((id, object), sidecar) in ids.iter().zip(objects).zip(sidecars) {
-                let outcome = sidecar.and(object);
-                deleted.note(id.clone(), outcome.map_err(StoreError::from));
-            }
-        }
-        Err(error) => {
-            deleted.left = ids.to_vec();
-            deleted.failure = Some(error.into());
-        }
-    }
-    deleted
-}
-
-/// Where a local store has the object of an image.
-fn file(root: &Path, id: &ImageId) -> PathBuf {
-    root.join(key(id).as_ref())
-}
-
-fn sidecar_file(root: &Path, id: &ImageId) -> PathBuf {
-    root.join(format!("{}{SIDECAR}", key(id)))
+/// Why nothing is kept in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// Strangers could read what is deleted, expired or not paid for.
+    #[error("{0}: make it private; images are served by pixtoll alone")]
+    Public(String),
+    /// It will not do as it is set up.
+    #[error("{0}")]
+    Refused(String),
+    /// It doesn't answer just now.
+    #[error(transparent)]
+    Unknown(StoreError),
 }
 
 impl Store {
+    /// The store that a setting names. A local directory is created when it isn't there; a bucket costs no call,
+    /// and keeps nothing before [`Store::check`].
+    ///
+    /// # Errors
+    /// When the directory can't be made, or no client can be built.
+    pub fn at(place: &StorePlace) -> anyhow::Result<Self> {
+        match place {
+            StorePlace::Directory(root) => Self::open_local(root),
+            StorePlace::S3(settings) => Self::open_s3(settings),
+        }
+    }
+
     /// A local directory, created when it isn't there. Files are synced before a put returns.
     ///
     /// # Errors
@@ -207,7 +147,20 @@ impl Store {
         std::fs::create_dir_all(root)?;
         Ok(Self {
             objects: Arc::new(LocalFileSystem::new_with_prefix(root)?.with_fsync(true)),
-            root: Some(Arc::from(root)),
+            place: Place::Local(Arc::from(root)),
+        })
+    }
+
+    /// A bucket, or a part of one.
+    ///
+    /// # Errors
+    /// When no client can be built of the settings.
+    pub fn open_s3(settings: &S3Store) -> anyhow::Result<Self> {
+        let (objects, bucket) = s3::open(settings)?;
+        let is_fit = AtomicBool::new(false);
+        Ok(Self {
+            objects,
+            place: Place::S3(Arc::new(Remote { bucket, is_fit })),
         })
     }
 
@@ -215,12 +168,39 @@ impl Store {
     pub fn in_memory() -> Self {
         Self {
             objects: Arc::new(InMemory::new()),
-            root: None,
+            place: Place::Memory,
         }
     }
 
-    /// Keeps `bytes` as the image `id`, and its record beside them on a local disk; when it returns both
-    /// are durable.
+    /// Whether the store does what is needed of it, and a bucket shows nothing to strangers. `name` is one that
+    /// no other check has. From the first success on images may be kept.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub async fn check(&self, name: &str) -> Result<(), Unfit> {
+        let Place::S3(remote) = &self.place else {
+            return self.ping().await.map_err(Unfit::Unknown);
+        };
+        let bucket = &remote.bucket;
+        let deadline = bucket.timeout().saturating_mul(DELETE_FACTOR);
+        let check = bucket.check(self.objects.as_ref(), name);
+        match tokio::time::timeout(deadline, check).await {
+            Ok(checked) => checked?,
+            Err(_) => return Err(Unfit::Unknown(StoreError::Late(deadline))),
+        }
+        remote.is_fit.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether [`Store::check`] has to succeed before anything is kept.
+    pub fn is_unchecked(&self) -> bool {
+        match &self.place {
+            Place::S3(remote) => !remote.is_fit.load(Ordering::Relaxed),
+            Place::Local(_) | Place::Memory => false,
+        }
+    }
+
+    /// Keeps `bytes` as the image `id`, and its record beside them; when it returns both are durable.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -230,37 +210,42 @@ impl Store {
         bytes: Bytes,
         sidecar: &Sidecar,
     ) -> Result<(), StoreError> {
+        if self.is_unchecked() {
+            let why = "it did not answer since the start".to_owned();
+            return Err(StoreError::Unchecked(why));
+        }
         let place = key(id);
-        // At the same time, so that they share the disk's waits.
-        let (put, described) = tokio::join!(
-            self.objects.put(&place, PutPayload::from_bytes(bytes)),
-            self.describe(id, sidecar)
-        );
+        let put = self.objects.put(&place, PutPayload::from_bytes(bytes));
+        // At the same time, so that they share the waits.
+        let (put, described) = tokio::join!(self.within(put), self.describe(id, sidecar));
         put?;
         described
     }
 
-    /// Writes the record beside an object, durably, in place of an older one. Only a local store has
-    /// any.
+    /// Writes the record beside an object, durably, in place of an older one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn describe(&self, id: &ImageId, sidecar: &Sidecar) -> Result<(), StoreError> {
-        if let Some(root) = &self.root {
-            local::write(sidecar_file(root, id), sidecar.to_bytes()).await?;
+        let bytes = sidecar.to_bytes();
+        if let Place::Local(root) = &self.place {
+            return Ok(local::write(sidecar_file(root, id), bytes).await?);
         }
+        let place = sidecar_key(id);
+        let put = self.objects.put(&place, PutPayload::from(bytes));
+        self.within(put).await?;
         Ok(())
     }
 
-    /// Whether the record beside an object is this one. Where there are no records, it is.
+    /// Whether the record beside an object is this one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn is_described(&self, id: &ImageId, sidecar: &Sidecar) -> Result<bool, StoreError> {
-        let Some(root) = &self.root else {
-            return Ok(true);
+        let found = match &self.place {
+            Place::Local(root) => local::read(sidecar_file(root, id)).await?.map(Bytes::from),
+            Place::Memory | Place::S3(_) => self.read_small(&sidecar_key(id)).await?,
         };
-        let found = local::read(sidecar_file(root, id)).await?;
         Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
 
@@ -270,19 +255,9 @@ impl Store {
     /// [`StoreError`], also when the object has none of these bytes.
     pub async fn open(&self, id: &ImageId, part: Range<u64>) -> Result<Option<Object>, StoreError> {
         let options = GetOptions::new().with_range(Some(part));
-        let found = match self.objects.get_opts(&key(id), options).await {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(Object {
-            size: found.meta.size,
-            left: found.range,
-            source: match found.payload {
-                GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
-                GetResultPayload::Stream(stream) => Source::Stream(stream),
-            },
-        }))
+        let place = key(id);
+        let found = self.found(self.objects.get_opts(&place, options)).await?;
+        Ok(found.map(|found| Object::new(found, self.is_remote())))
     }
 
     /// Deletes the image `id`, for good; one that is already gone counts as deleted.
@@ -296,20 +271,25 @@ impl Store {
         }
     }
 
-    /// Deletes these images, for good, several at a time; those that are already gone count as deleted.
+    /// Deletes these images, for good, many in one go; those that are already gone count as deleted.
     pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
-        match &self.root {
-            Some(root) => delete_local(root, ids).await,
-            None => self.delete_remote(ids).await,
+        if let Place::Local(root) = &self.place {
+            return delete_local(root, ids).await;
         }
+        let mut deleted = Deleted::default();
+        for ids in ids.chunks(IMAGES_A_DELETE) {
+            self.delete_remote(ids, &mut deleted).await;
+        }
+        deleted
     }
 
-    /// Deletes what a process that died while it wrote these images left beside where they would lie.
+    /// Deletes what a process that died while it wrote these images left beside where they would lie. Only a local
+    /// store has any: elsewhere an object is there as a whole or not at all.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn delete_drafts(&self, ids: &[ImageId]) -> Result<(), StoreError> {
-        let Some(root) = &self.root else {
+        let Place::Local(root) = &self.place else {
             return Ok(());
         };
         // As object_store and `local` name them; a listing shows neither.
@@ -321,20 +301,43 @@ impl Store {
             .try_for_each(|outcome| outcome.map(|_| ()))?)
     }
 
-    async fn delete_remote(&self, ids: &[ImageId]) -> Deleted {
-        let mut deleted = Deleted::default();
-        let mut results = stream::iter(ids.iter().cloned())
-            .map(async |id| (self.objects.delete(&key(&id)).await, id))
-            .buffer_unordered(DELETES_AT_ONCE);
-        while let Some((result, id)) = results.next().await {
-            let result = match result {
-                Ok(()) => Ok(true),
-                Err(object_store::Error::NotFound { .. }) => Ok(false),
-                Err(error) => Err(error.into()),
-            };
-            deleted.note(id, result);
+    /// In one request, where the store has bulk delete. It doesn't say what had been there.
+    async fn delete_remote(&self, ids: &[ImageId], deleted: &mut Deleted) {
+        let keys: Vec<Key> = ids
+            .iter()
+            .flat_map(|id| [key(id), sidecar_key(id)])
+            .collect();
+        let wanted = stream::iter(keys.into_iter().map(Ok)).boxed();
+        let results = self.objects.delete_stream(wanted);
+        let (mut gone, mut failure) = (HashSet::new(), None);
+        let collected = results.for_each(|result| {
+            match result {
+                Ok(place) => {
+                    gone.insert(place);
+                }
+                Err(object_store::Error::NotFound { path, .. }) => {
+                    gone.insert(Key::from(path));
+                }
+                Err(error) => failure = Some(StoreError::of(error, self.is_remote())),
+            }
+            std::future::ready(())
+        });
+        let deadline = self.deadline().map(|deadline| deadline * DELETE_FACTOR);
+        if let Some(deadline) = deadline {
+            if tokio::time::timeout(deadline, collected).await.is_err() {
+                failure = Some(StoreError::Late(deadline));
+            }
+        } else {
+            collected.await;
         }
-        deleted
+        for id in ids {
+            if gone.contains(&key(id)) && gone.contains(&sidecar_key(id)) {
+                deleted.gone.push(id.clone());
+            } else {
+                deleted.left.push(id.clone());
+            }
+        }
+        deleted.failure = deleted.failure.take().or(failure);
     }
 
     /// How many bytes the image `id` has; `None` when there is no such object.
@@ -342,11 +345,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn size(&self, id: &ImageId) -> Result<Option<u64>, StoreError> {
-        match self.objects.head(&key(id)).await {
-            Ok(found) => Ok(Some(found.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let place = key(id);
+        let found = self.found(self.objects.head(&place)).await?;
+        Ok(found.map(|found| found.size))
     }
 
     /// Whether there is anything of the image `id`.
@@ -354,18 +355,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_there(&self, id: &ImageId) -> Result<bool, StoreError> {
-        let sidecar = match &self.root {
-            Some(root) => local::read(sidecar_file(root, id)).await?,
-            None => None,
-        };
+        let place = sidecar_key(id);
+        let sidecar = self.found(self.objects.head(&place)).await?;
         Ok(sidecar.is_some() || self.size(id).await?.is_some())
     }
 
     /// Every object where images lie, in no order. For `pixtoll store audit` alone.
     pub fn list(&self) -> BoxStream<'static, Result<Listed, StoreError>> {
+        let is_remote = self.is_remote();
         self.objects
             .list(Some(&Key::from(IMAGES)))
-            .map(|listed| Ok(Listed::of(&listed?.location)))
+            .map(move |listed| match listed {
+                Ok(listed) => Ok(Listed::of(&listed.location)),
+                Err(error) => Err(StoreError::of(error, is_remote)),
+            })
             .boxed()
     }
 
@@ -377,10 +380,7 @@ impl Store {
         for suffix in [SIDECAR, ""] {
             let from = Key::from(format!("{}{suffix}", key(id)));
             let to = Key::from(format!("{QUARANTINE}/{}/{id}{suffix}", now.millis()));
-            match self.objects.rename(&from, &to).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.found(self.objects.rename(&from, &to)).await?;
         }
         Ok(())
     }
@@ -393,13 +393,15 @@ impl Store {
         let mut purged = 0;
         let mut objects = self.objects.list(Some(&Key::from(QUARANTINE)));
         while let Some(object) = objects.next().await {
-            let place = object?.location;
+            let place = object
+                .map_err(|error| StoreError::of(error, self.is_remote()))?
+                .location;
             let came: Option<i64> = place
                 .parts()
                 .nth(1)
                 .and_then(|part| part.as_ref().parse().ok());
             if came.is_some_and(|came| came < before.millis()) {
-                self.objects.delete(&place).await?;
+                self.found(self.objects.delete(&place)).await?;
                 purged += 1;
             }
         }
@@ -411,10 +413,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`], also when what lies there is no mark.
     pub async fn find_mark(&self) -> Result<Option<Mark>, StoreError> {
-        let found = match self.objects.get(&Key::from(MARK)).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(found) = self.read_small(&Key::from(MARK)).await? else {
+            return Ok(None);
         };
         let mark = Mark::parse(&found).ok_or_else(|| object_store::Error::Generic {
             store: MARK,
@@ -428,8 +428,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_mark(&self, mark: &Mark) -> Result<(), StoreError> {
-        let bytes = PutPayload::from(mark.to_bytes());
-        self.objects.put(&Key::from(MARK), bytes).await?;
+        let (place, bytes) = (Key::from(MARK), PutPayload::from(mark.to_bytes()));
+        self.within(self.objects.put(&place, bytes)).await?;
         Ok(())
     }
 
@@ -439,189 +439,61 @@ impl Store {
     /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
         let probe = Key::from("probe/readiness");
-        self.objects
-            .put(&probe, PutPayload::from_static(b"pixtoll"))
-            .await?;
-        Ok(())
+        let bytes = PutPayload::from_static(b"pixtoll");
+        let put = self.within(self.objects.put(&probe, bytes));
+        if !self.is_remote() {
+            put.await?;
+            return Ok(());
+        }
+        match tokio::time::timeout(PING, put).await {
+            Ok(put) => put.map(|_| ()),
+            Err(_) => Err(StoreError::Late(PING)),
+        }
     }
-}
 
-/// Two levels of folders, 3,844 in all, so that no folder grows without bound. With more letters a level,
-/// nearly every image would have a folder of its own, which nobody removes.
-fn key(id: &ImageId) -> Key {
-    let text = id.as_str();
-    let (one, rest) = text.split_at_checked(1).unwrap_or((text, ""));
-    let (two, _) = rest.split_at_checked(1).unwrap_or((rest, ""));
-    Key::from(format!("{IMAGES}/{one}/{two}/{text}"))
-}
+    fn is_remote(&self) -> bool {
+        matches!(self.place, Place::S3(_))
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::image::{Format, Image, ImageState};
-    use crate::random::Randomness;
-    use crate::tiers::Keep;
+    /// How long a request may take, tries and all. A disk has no such thing.
+    fn deadline(&self) -> Option<Duration> {
+        match &self.place {
+            Place::S3(remote) => Some(remote.bucket.timeout()),
+            Place::Local(_) | Place::Memory => None,
+        }
+    }
 
-    #[tokio::test]
-    async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
-        let folder = tempfile::tempdir().unwrap();
-        for store in [
-            Store::open_local(folder.path()).unwrap(),
-            Store::in_memory(),
-        ] {
-            let id = ImageId::draw(&Randomness::seeded(1));
-            let sidecar = sidecar(&id);
-            assert!(store.open(&id, 0..7).await.unwrap().is_none());
-            store
-                .put(&id, Bytes::from_static(b"picture"), &sidecar)
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<T, StoreError> {
+        let done = match self.deadline() {
+            None => work.await,
+            Some(deadline) => tokio::time::timeout(deadline, work)
                 .await
-                .unwrap();
-            assert!(store.is_described(&id, &sidecar).await.unwrap());
-            assert_eq!(read(&store, &id, 0..7).await, b"picture");
-            store.delete(&id).await.unwrap();
-            store.delete(&id).await.unwrap();
-            assert!(store.open(&id, 0..7).await.unwrap().is_none());
-            store.ping().await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn what_a_dead_writer_left_goes_and_no_image_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_local(folder.path()).unwrap();
-        let id = ImageId::draw(&Randomness::seeded(1));
-        store
-            .put(&id, Bytes::from_static(b"picture"), &sidecar(&id))
-            .await
-            .unwrap();
-        let root: Arc<Path> = Arc::from(folder.path());
-        let drafts = ["#1", ".json#0"].map(|end| root.join(format!("{}{end}", key(&id))));
-        for draft in &drafts {
-            std::fs::write(draft, b"pict").unwrap();
-        }
-        store
-            .delete_drafts(&[id.clone(), id.clone()])
-            .await
-            .unwrap();
-        assert!(drafts.iter().all(|draft| !draft.exists()));
-        assert!(file(&root, &id).exists() && sidecar_file(&root, &id).exists());
-    }
-
-    /// `object_store` draws the name of a draft; were it another one, drafts would stay for ever.
-    #[tokio::test]
-    async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_local(folder.path()).unwrap();
-        let id = ImageId::draw(&Randomness::seeded(1));
-        let mut upload = store.objects.put_multipart(&key(&id)).await.unwrap();
-        upload
-            .put_part(PutPayload::from_static(b"pict"))
-            .await
-            .unwrap();
-        let draft = folder.path().join(format!("{}#1", key(&id)));
-        assert!(draft.exists());
-        store
-            .delete_drafts(std::slice::from_ref(&id))
-            .await
-            .unwrap();
-        assert!(!draft.exists());
-    }
-
-    #[tokio::test]
-    async fn a_batch_goes_with_its_records_and_what_will_not_go_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_local(folder.path()).unwrap();
-        let randomness = Randomness::seeded(1);
-        let ids: Vec<ImageId> = (0..300).map(|_| ImageId::draw(&randomness)).collect();
-        for id in &ids {
-            store
-                .put(id, Bytes::from_static(b"picture"), &sidecar(id))
-                .await
-                .unwrap();
-        }
-        // A folder can't be deleted like a file, and one that is gone is.
-        let root: Arc<Path> = Arc::from(folder.path());
-        std::fs::remove_file(file(&root, &ids[7])).unwrap();
-        std::fs::remove_file(sidecar_file(&root, &ids[8])).unwrap();
-        std::fs::create_dir(sidecar_file(&root, &ids[8])).unwrap();
-        let deleted = store.delete_many(&ids[..299]).await;
-        assert_eq!((deleted.gone.len(), deleted.missing), (298, 1));
-        assert_eq!(deleted.left, [ids[8].clone()]);
-        assert!(deleted.failure.is_some());
-        assert!(store.is_there(&ids[299]).await.unwrap());
-        let mut left = Vec::new();
-        let mut listed = store.list();
-        while let Some(object) = listed.next().await {
-            left.push(object.unwrap());
-        }
-        let last = ids[299].clone();
-        left.sort_by_key(|object| matches!(object, Listed::Sidecar(_)));
-        assert_eq!(left, [Listed::Image(last.clone()), Listed::Sidecar(last)]);
-    }
-
-    fn sidecar(id: &ImageId) -> Sidecar {
-        let image = Image {
-            id: id.clone(),
-            state: ImageState::Pending,
-            format: Format::Png,
-            size_bytes: 7,
-            width: 1,
-            height: 1,
-            sha256: String::new(),
-            upload_sha256: String::new(),
-            tier: "free".to_owned(),
-            payment_id: None,
-            created_at: Timestamp::from_seconds(0),
-            published_at: None,
-            expires_at: None,
+                .map_err(|_| StoreError::Late(deadline))?,
         };
-        Sidecar::new(&image, Keep::Forever)
+        done.map_err(|error| StoreError::of(error, self.is_remote()))
     }
 
-    async fn read(store: &Store, id: &ImageId, part: Range<u64>) -> Vec<u8> {
-        let mut object = store.open(id, part).await.unwrap().unwrap();
-        let mut bytes = Vec::new();
-        while let Some(piece) = object.next().await.unwrap() {
-            bytes.extend(piece);
-        }
-        bytes
-    }
-
-    #[tokio::test]
-    async fn parts_of_an_object_are_read_in_pieces_also_when_it_is_deleted_meanwhile() {
-        let folder = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..=250).cycle().take(200_000).collect();
-        for store in [
-            Store::open_local(folder.path()).unwrap(),
-            Store::in_memory(),
-        ] {
-            let id = ImageId::draw(&Randomness::seeded(1));
-            store
-                .put(&id, bytes.clone().into(), &sidecar(&id))
-                .await
-                .unwrap();
-            for part in [0..200_000, 0..1, 199_999..200_000, 65_535..131_073] {
-                let place =
-                    usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
-                assert_eq!(read(&store, &id, part).await, bytes[place]);
+    /// [`Store::within`]; `None`: there is no such object.
+    async fn found<T>(
+        &self,
+        work: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<Option<T>, StoreError> {
+        let optional = async {
+            match work.await {
+                Ok(found) => Ok(Some(found)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
             }
-            assert!(store.open(&id, 200_000..200_001).await.is_err());
-            let mut object = store.open(&id, 0..200_000).await.unwrap().unwrap();
-            assert_eq!(object.size(), 200_000);
-            let first = object.next().await.unwrap().unwrap();
-            store.delete(&id).await.unwrap();
-            let mut length = first.len();
-            while let Some(piece) = object.next().await.unwrap() {
-                length += piece.len();
-            }
-            assert_eq!(length, 200_000);
-        }
+        };
+        self.within(optional).await
     }
 
-    #[test]
-    fn ids_that_differ_only_in_case_have_different_keys() {
-        let upper = ImageId::parse("ABcdefghijkl").unwrap();
-        let lower = ImageId::parse("abcdefghijkl").unwrap();
-        assert_ne!(key(&upper), key(&lower));
+    /// All of a small object; `None`: there is none.
+    async fn read_small(&self, place: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.found(async { self.objects.get(place).await?.bytes().await })
+            .await
     }
 }

@@ -1,14 +1,14 @@
 //! The application: builds the ports, then what decides. The sole builder of adapters.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::db::{Db, payments as rows};
 use crate::disk::{Disk, Floor};
 use crate::epoch::Epoch;
@@ -21,7 +21,7 @@ use crate::retention::Retention;
 use crate::sandbox::Listening;
 use crate::secrets::SecretKey;
 use crate::signing::SigningKeys;
-use crate::store::Store;
+use crate::store::{Store, Unfit};
 
 mod disk;
 mod till;
@@ -107,7 +107,7 @@ impl App {
         }
         let key = open_key(&db, &config, &randomness).await?;
         let receipts = open_receipts(&db, &key, &config, &clock).await?;
-        let store = open_store(&config.images.store)?;
+        let store = open_store(&config.images.store, &randomness).await?;
         let epoch = open_epoch(&db, &store, &randomness).await;
         let retention = Retention::new(
             db.clone(),
@@ -119,7 +119,7 @@ impl App {
         .locked_by(reaper_lock(&config.database));
         let floor = Floor {
             disk,
-            folder: config.images.store.clone(),
+            folder: folder_of(&config.images.store),
             min_free: config.images.min_free,
         };
         let images = Arc::new(Images::new(
@@ -216,7 +216,27 @@ async fn open_epoch(db: &Db, store: &Store, randomness: &Randomness) -> Arc<Epoc
     Arc::new(epoch)
 }
 
-fn open_store(root: &Path) -> anyhow::Result<Store> {
-    Store::open_local(root)
-        .with_context(|| format!("the image store {} can't be opened", root.display()))
+/// Opens the store, and refuses one that isn't fit. One that doesn't answer keeps nothing until it did: replicas
+/// start without it.
+async fn open_store(place: &StorePlace, randomness: &Randomness) -> anyhow::Result<Store> {
+    let store =
+        Store::at(place).with_context(|| format!("the image store {place} can't be opened"))?;
+    if store.is_unchecked() {
+        match store.check(&hex::encode(randomness.bytes::<16>())).await {
+            Ok(()) => {}
+            Err(Unfit::Unknown(error)) => {
+                tracing::warn!(%error, "the image store does not answer; uploads wait for it");
+            }
+            Err(unfit) => return Err(anyhow::Error::new(unfit).context("images.store")),
+        }
+    }
+    Ok(store)
+}
+
+/// The folder whose free space is watched. A bucket has none.
+fn folder_of(place: &StorePlace) -> Option<PathBuf> {
+    match place {
+        StorePlace::Directory(root) => Some(root.clone()),
+        StorePlace::S3(_) => None,
+    }
 }

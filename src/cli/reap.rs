@@ -1,7 +1,6 @@
 //! `pixtoll reap`: deletes what is due, once, for an outside scheduler or by hand.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use anyhow::bail;
 use super::ServeArgs;
 use crate::app::{open_database_beside, reaper_lock};
 use crate::clock::{SystemClock, Timestamp};
-use crate::config::{Config, load};
+use crate::config::{Config, StorePlace, load};
 use crate::db::Db;
 use crate::random::Randomness;
 use crate::retention::{End, LEASE, Reaped, Retention};
@@ -65,14 +64,13 @@ fn retention(config: &Config, db: Db, store: Store) -> Retention {
 
 /// Opens the store of a server. One that isn't there is a mistake, and not an empty one: everything due
 /// would count as gone.
-pub(super) fn open_store_beside(root: &Path) -> anyhow::Result<Store> {
-    if !root.is_dir() {
-        bail!(
-            "there is no image store at {}: set images.store as the server has it",
-            root.display()
-        );
+pub(super) fn open_store_beside(place: &StorePlace) -> anyhow::Result<Store> {
+    if let StorePlace::Directory(root) = place
+        && !root.is_dir()
+    {
+        bail!("there is no image store at {place}: set images.store as the server has it");
     }
-    Store::open_local(root)
+    Store::at(place)
 }
 
 async fn preview(retention: &Retention, out: &mut impl Write) -> anyhow::Result<ExitCode> {

@@ -14,7 +14,8 @@ use super::raw::RawConfig;
 use super::values::{self, Complaint};
 use super::{
     Config, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Mode, PaymentsConfig, Report,
-    Retention, SandboxConfig, SecretKeySource, hosts, parse_secret_key, payments, tiers,
+    Retention, SandboxConfig, SecretKeySource, StorePlace, hosts, parse_secret_key, payments,
+    store, tiers,
 };
 use crate::retention::schedule::Schedule;
 
@@ -210,7 +211,7 @@ fn warn_without_tls(checker: &mut Checker<'_>, key: &str, url: &Url) {
 }
 
 fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
-    let store = checker.value("images.store", values::directory);
+    let store = store::check(checker);
     let base_url = checker.value("images.base_url", values::http_url);
     if let Some(url) = &base_url {
         warn_without_tls(checker, "images.base_url", url);
@@ -232,7 +233,7 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
     let clean = checker.value("images.clean", values::switch);
     Images {
         clean: clean.unwrap_or(true),
-        store: store.unwrap_or_else(|| PathBuf::from(DEFAULT_STORE)),
+        store: store.unwrap_or_else(|| StorePlace::Directory(PathBuf::from(DEFAULT_STORE))),
         base_url,
         min_free: checker
             .value("images.min_free", values::size)

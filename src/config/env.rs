@@ -32,10 +32,30 @@ pub(super) fn variable(key: &str) -> String {
     )
 }
 
-/// Variables of others that set a key of ours where nothing else does: Coinbase's own tools use them.
-pub(super) const ALSO: [(&str, &str); 2] = [
+/// Variables of others that set a key of ours where nothing else does: the tools of Coinbase and of Amazon use
+/// them. Of several for one key, the first that is set.
+pub(super) const ALSO: [(&str, &str); 9] = [
     ("CDP_API_KEY_ID", "payments.cdp_key_id"),
     ("CDP_API_KEY_SECRET", "payments.cdp_key_secret"),
+    ("AWS_ACCESS_KEY_ID", "images.s3_access_key_id"),
+    ("AWS_SECRET_ACCESS_KEY", "images.s3_secret_access_key"),
+    ("AWS_SESSION_TOKEN", "images.s3_session_token"),
+    ("AWS_REGION", "images.s3_region"),
+    ("AWS_DEFAULT_REGION", "images.s3_region"),
+    ("AWS_ENDPOINT_URL_S3", "images.s3_endpoint"),
+    ("AWS_ENDPOINT_URL", "images.s3_endpoint"),
+];
+
+/// By these a cloud tells its machines where they get keys that change by themselves.
+pub(super) const OF_THE_CLOUD: [&str; 8] = [
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_METADATA_ENDPOINT",
 ];
 
 /// What a variable of ours is about.

@@ -20,6 +20,7 @@ mod payments;
 mod raw;
 mod secret;
 mod show;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -44,6 +45,7 @@ use crate::tiers::TierTable;
 pub use env::process_env;
 pub use secret::{SecretKeyError, parse_secret_key};
 pub use show::show;
+pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
 
 /// Where settings come from.
 #[derive(Clone, Default)]
@@ -168,8 +170,8 @@ pub enum DatabaseUrl {
 /// Where the images are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// The directory that holds them.
-    pub store: PathBuf,
+    /// Where their bytes are.
+    pub store: StorePlace,
     /// The image origin, without a trailing slash.
     pub base_url: String,
     /// Whether metadata is removed before an image is stored.

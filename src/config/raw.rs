@@ -21,6 +21,8 @@ pub(super) struct RawConfig {
     pub(super) tiers: Option<Vec<Table>>,
     /// `[[networks]]`, as in the file.
     pub(super) networks: Option<Vec<Table>>,
+    /// What the cloud says of its keys, by the names of its variables.
+    pub(super) cloud: BTreeMap<String, String>,
 }
 
 struct RawValue {
@@ -102,6 +104,13 @@ pub(super) fn gather(
             && !value.trim().is_empty()
         {
             add(&mut raw, key, split(key, value), Some(name.to_owned()));
+        }
+    }
+    for name in env::OF_THE_CLOUD {
+        if let Some(value) = variables.get(name).map(|value| value.trim())
+            && !value.is_empty()
+        {
+            raw.cloud.insert(name.to_owned(), value.to_owned());
         }
     }
     Some(raw)

@@ -3,8 +3,8 @@
 use toml::Value;
 
 use super::{
-    Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
-    SecretKeySource, hosts,
+    Addressing, Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig,
+    S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -19,7 +19,10 @@ pub fn show(config: &Config) -> String {
     lines.section("database");
     lines.text("url", &database(&config.database));
     lines.section("images");
-    lines.text("store", &config.images.store.display());
+    lines.text("store", &config.images.store);
+    if let StorePlace::S3(s3) = &config.images.store {
+        show_s3(&mut lines, s3);
+    }
     lines.text("base_url", &config.images.base_url);
     lines.0.push(format!("clean = {}", config.images.clean));
     lines.size("min_free", config.images.min_free);
@@ -82,6 +85,34 @@ fn database(url: &DatabaseUrl) -> String {
         DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         DatabaseUrl::Postgres(url) => hosts::redacted(url),
     }
+}
+
+fn show_s3(lines: &mut Lines, s3: &S3Store) {
+    if let Some(endpoint) = &s3.endpoint {
+        lines.text("s3_endpoint", endpoint);
+    }
+    lines.text("s3_region", &s3.region);
+    let addressing = match s3.addressing {
+        Addressing::Path => "path",
+        Addressing::Virtual => "virtual",
+    };
+    lines.text("s3_addressing", addressing);
+    match &s3.credentials {
+        S3Credentials::Key(key) => {
+            lines.text("s3_access_key_id", &key.id);
+            lines.text("s3_secret_access_key", "[secret]");
+        }
+        S3Credentials::Cloud(variables) if variables.is_empty() => {
+            lines.comment("keys of the store: from the cloud's metadata service");
+        }
+        S3Credentials::Cloud(_) => {
+            lines.comment("keys of the store: from the cloud, as the AWS_ variables say");
+        }
+    }
+    lines.text("s3_encryption", &s3.encryption);
+    lines.0.push(format!("s3_checksum = {}", s3.checksum));
+    lines.0.push(format!("s3_bulk_delete = {}", s3.bulk_delete));
+    lines.text("s3_timeout", &humantime::format_duration(s3.timeout));
 }
 
 fn show_payments(lines: &mut Lines, payments: &PaymentsConfig, sandbox: Option<&SandboxConfig>) {

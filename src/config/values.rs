@@ -167,22 +167,6 @@ pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, Complaint> {
     Ok(DatabaseUrl::Sqlite(PathBuf::from(path)))
 }
 
-pub(super) fn directory(text: &str) -> Result<PathBuf, Complaint> {
-    if text.starts_with("s3://") {
-        return Err(Complaint::new(
-            "an S3 store is not built yet",
-            "name a directory",
-        ));
-    }
-    if text.contains("://") {
-        return Err(Complaint::new(
-            "is an address, not a directory",
-            "name a directory",
-        ));
-    }
-    Ok(PathBuf::from(text))
-}
-
 /// `true` or `false`, as TOML writes them.
 pub(super) fn switch(text: &str) -> Result<bool, Complaint> {
     text.parse().map_err(|_| {

@@ -450,6 +450,8 @@ fn upload_parts(error: &UploadError) -> Parts {
             NO,
             Action::Wait(60),
         ),
+        UploadError::Unready(_) => busy(),
+        UploadError::Store(error) if error.is_passing() => busy(),
         UploadError::Database(_) | UploadError::Store(_) | UploadError::Interrupted => parts(
             StatusCode::INTERNAL_SERVER_ERROR,
             "upload_failed",
@@ -457,6 +459,16 @@ fn upload_parts(error: &UploadError) -> Parts {
             Action::Retry(2),
         ),
     }
+}
+
+/// Something behind the server doesn't answer just now, and nothing happened.
+fn busy() -> Parts {
+    parts(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        NO,
+        Action::Retry(5),
+    )
 }
 
 fn limited_parts(error: &Limited) -> Parts {

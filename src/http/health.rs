@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use serde_json::json;
 
 use super::Site;
+use crate::images::{Unready, UploadError};
 
 /// The process lives.
 pub(super) async fn alive() -> HttpResponse {
@@ -20,10 +21,9 @@ pub(super) async fn ready(site: Site) -> HttpResponse {
         })),
         Ok(()) => HttpResponse::Ok().json(json!({"ready": true})),
         Err(error) => {
-            tracing::error!(error = ?error, "not ready");
             let what = match error {
-                crate::images::UploadError::Store(_) => "the image store does not answer",
-                crate::images::UploadError::Full(_) => "free space is below images.min_free",
+                UploadError::Unready(Unready::Store) => "the image store does not answer",
+                UploadError::Full(_) => "free space is below images.min_free",
                 _ => "the database does not answer",
             };
             HttpResponse::ServiceUnavailable().json(json!({"ready": false, "problem": what}))

@@ -36,6 +36,10 @@ const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 /// How long an answer of the store counts for readiness.
 const READY_FOR: Duration = Duration::from_secs(2);
+/// And how long its silence: whoever comes meanwhile isn't kept waiting for the same.
+const UNREADY_FOR: Duration = Duration::from_secs(1);
+/// How long the database may take to show that it answers.
+const PING: Duration = Duration::from_secs(2);
 
 /// Why a file is not taken: the sender has to send another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,9 +106,23 @@ pub enum UploadError {
     /// There is no room.
     #[error(transparent)]
     Full(#[from] Full),
+    /// Nothing could be stored now.
+    #[error("{0}, so nothing was stored. Send the same request again.")]
+    Unready(Unready),
     /// A task was stopped with the process.
     #[error("The upload was interrupted; send the same request again.")]
     Interrupted,
+}
+
+/// What doesn't answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// The database.
+    #[error("The database does not answer just now")]
+    Database,
+    /// The store.
+    #[error("The image store does not answer just now")]
+    Store,
 }
 
 /// Bytes that were found to be an image that a tier takes, and what is stored of them.
@@ -220,7 +238,7 @@ pub struct Images {
     key: SecretKey,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
-    ready_at: tokio::sync::Mutex<Option<Instant>>,
+    looked: tokio::sync::Mutex<Option<(Instant, Result<(), Unready>)>>,
 }
 
 impl Images {
@@ -240,7 +258,7 @@ impl Images {
             key,
             clock,
             randomness,
-            ready_at: tokio::sync::Mutex::new(None),
+            looked: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -258,15 +276,51 @@ impl Images {
     /// [`UploadError`] when it could not.
     pub async fn ready(&self) -> Result<(), UploadError> {
         self.has_room()?;
-        let mut ready_at = self.ready_at.lock().await;
-        if ready_at.is_some_and(|at| at.elapsed() < READY_FOR) {
-            return Ok(());
+        let mut looked = self.looked.lock().await;
+        let known = looked.and_then(|(at, found)| {
+            let counts_for = if found.is_ok() {
+                READY_FOR
+            } else {
+                UNREADY_FOR
+            };
+            (at.elapsed() < counts_for).then_some(found)
+        });
+        let found = match known {
+            Some(found) => found,
+            None => self.look().await,
+        };
+        if known.is_none() {
+            *looked = Some((Instant::now(), found));
         }
-        *ready_at = None;
-        self.db.ping().await?;
-        self.store.ping().await?;
-        *ready_at = Some(Instant::now());
-        Ok(())
+        found.map_err(UploadError::Unready)
+    }
+
+    /// Asks database and store whether they answer.
+    async fn look(&self) -> Result<(), Unready> {
+        let database = tokio::time::timeout(PING, self.db.ping()).await;
+        match database {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the database does not answer");
+                return Err(Unready::Database);
+            }
+            Err(_) => {
+                tracing::error!("the database does not answer within {PING:?}");
+                return Err(Unready::Database);
+            }
+        }
+        if self.store.is_unchecked() {
+            let name = hex::encode(self.randomness.bytes::<16>());
+            if let Err(error) = self.store.check(&name).await {
+                tracing::error!(%error, "nothing can be kept in the image store");
+                return Err(Unready::Store);
+            }
+            tracing::info!("the image store is fit for use");
+        }
+        self.store.ping().await.map_err(|error| {
+            tracing::error!(%error, "the image store does not answer");
+            Unready::Store
+        })
     }
 
     /// Stores and publishes an image of a tier without a price.

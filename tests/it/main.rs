@@ -14,11 +14,13 @@
 
 mod architecture;
 mod audit;
+mod buckets;
 mod cleaning;
 mod coinbase;
 mod contract_audit;
 mod contract_credits;
 mod contract_db;
+mod contract_store;
 mod faults;
 mod histories;
 mod images;
@@ -37,6 +39,8 @@ mod receipts;
 mod recover;
 mod renew;
 mod retention;
+#[cfg(feature = "test-s3")]
+mod s3;
 mod serve;
 mod slow;
 mod states;

@@ -3,6 +3,7 @@
 
 mod payments;
 mod rails;
+mod store;
 mod tiers;
 
 use super::*;
@@ -115,7 +116,10 @@ fn nothing_set_gives_the_defaults_with_paid_tiers_off() {
         config.database,
         DatabaseUrl::Sqlite("data/pixtoll.db".into())
     );
-    assert_eq!(config.images.store, PathBuf::from("data/images"));
+    assert_eq!(
+        config.images.store,
+        StorePlace::Directory("data/images".into())
+    );
     assert_eq!(config.images.base_url, "http://127.0.0.1:4020/i");
     assert!(config.payments.is_none() && config.sandbox.is_none() && config.mode.is_none());
     assert_eq!(config.token_ttl, Duration::from_mins(10));
@@ -320,24 +324,6 @@ fn the_free_space_that_must_stay_is_a_size() {
         &of("images.min_free = '10%'"),
         "images.min_free",
         "not a size",
-    );
-}
-
-#[test]
-fn a_store_is_a_directory() {
-    assert_refused(
-        &of("images.store = 's3://bucket/a'"),
-        "images.store",
-        "not built yet",
-    );
-    assert_refused(
-        &of("images.store = 'file:///a'"),
-        "images.store",
-        "name a directory",
-    );
-    assert_eq!(
-        config(of("images.store = '/srv/i'")).images.store,
-        PathBuf::from("/srv/i")
     );
 }
 

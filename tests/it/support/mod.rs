@@ -2,16 +2,20 @@
 //! that is moved by hand, a seeded randomness, and a sandbox behind a proxy that can lie.
 
 pub(crate) mod answer;
+pub(crate) mod bucket;
+#[cfg(feature = "test-s3")]
+pub(crate) mod cable;
 pub(crate) mod database;
 pub(crate) mod expect;
 pub(crate) mod pictures;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod signing;
+pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
 use std::time::Duration;
@@ -105,6 +109,7 @@ impl Builder {
         let base = format!("http://{}", public.local_addr().unwrap());
         let admin_url = format!("http://{}", admin.local_addr().unwrap());
         let this = self
+            .with_store(folder.path())
             .set("http.listen", &public.local_addr().unwrap().to_string())
             .set(
                 "http.admin_listen",
@@ -112,10 +117,6 @@ impl Builder {
             )
             .set("http.base_url", &base)
             .set("database.url", database.url())
-            .set(
-                "images.store",
-                folder.path().join("images").to_str().unwrap(),
-            )
             .set("payments.facilitator", "sandbox")
             .set("payments.networks", "base-sepolia")
             .set("payments.facilitator_url", &facilitator.url)
@@ -153,6 +154,16 @@ impl Builder {
             folder,
             listening,
         }
+    }
+
+    /// Images lie in a fresh store, unless the test has chosen one.
+    fn with_store(self, folder: &Path) -> Self {
+        if self.env.contains_key("PIXTOLL_IMAGES__STORE") {
+            return self;
+        }
+        let settings = store::fresh(folder);
+        let settings = settings.iter();
+        settings.fold(self, |this, (key, value)| this.set(key, value))
     }
 
     async fn build(mut self, folder: &tempfile::TempDir, world: World) -> Arc<App> {
@@ -332,6 +343,15 @@ impl TestApp {
             .iter()
             .map(|copy| self.send_payment(&copy.path, copy, body.map(<[u8]>::to_vec)));
         futures_util::future::join_all(requests).await
+    }
+
+    /// Returns when `/readyz` has this status, and says this.
+    pub(crate) async fn until_ready(&self, status: u16, problem: &str) {
+        process::eventually("readiness", async || {
+            let answer = self.get(&format!("{}/readyz", self.admin)).await;
+            (answer.status == status && answer.text().contains(problem)).then_some(())
+        })
+        .await;
     }
 
     /// Returns when the ledger has the payment in this state.

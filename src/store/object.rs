@@ -1,0 +1,82 @@
+//! An object while it is read: in pieces, as fast as its reader takes them.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use object_store::{GetResult, GetResultPayload};
+
+use super::StoreError;
+
+/// How much of a file is read at once: so much of a large image is in memory for each client that reads it,
+/// however slowly.
+const PIECE: u64 = 64 * 1024;
+
+/// An object that is being read.
+pub struct Object {
+    size: u64,
+    left: Range<u64>,
+    source: Source,
+    is_remote: bool,
+}
+
+enum Source {
+    /// Stays readable when the object is deleted.
+    File(Arc<std::fs::File>),
+    /// Comes as it is asked for: what the reader doesn't take waits on the store's side of the connection.
+    Stream(BoxStream<'static, Result<Bytes, object_store::Error>>),
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Object({:?} of {})", self.left, self.size)
+    }
+}
+
+impl Object {
+    pub(super) fn new(found: GetResult, is_remote: bool) -> Self {
+        Self {
+            size: found.meta.size,
+            left: found.range,
+            source: match found.payload {
+                GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
+                GetResultPayload::Stream(stream) => Source::Stream(stream),
+            },
+            is_remote,
+        }
+    }
+
+    /// The length of the whole object, whatever part of it is read.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next bytes; `None` after the last ones.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let is_remote = self.is_remote;
+        let file = match &mut self.source {
+            Source::Stream(stream) => {
+                let piece = stream.next().await.transpose();
+                return piece.map_err(|error| StoreError::of(error, is_remote));
+            }
+            Source::File(file) => Arc::clone(file),
+        };
+        let place = self.left.start;
+        let length = PIECE.min(self.left.end.saturating_sub(place));
+        if length == 0 {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            file.read_exact_at(&mut bytes, place).map(|()| bytes)
+        });
+        let bytes = read.await.map_err(std::io::Error::other).flatten()?;
+        self.left.start += length;
+        Ok(Some(bytes.into()))
+    }
+}

@@ -1,0 +1,169 @@
+//! What only this room can see: files beside objects, and names that libraries draw.
+
+use super::keys::file;
+use super::*;
+use crate::config::{Addressing, Encryption, S3Credentials, S3Key};
+use crate::model::image::{Format, Image, ImageState};
+use crate::random::Randomness;
+use crate::tiers::Keep;
+
+#[tokio::test]
+async fn what_a_dead_writer_left_goes_and_no_image_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_local(folder.path()).unwrap();
+    let id = ImageId::draw(&Randomness::seeded(1));
+    store
+        .put(&id, Bytes::from_static(b"picture"), &sidecar(&id))
+        .await
+        .unwrap();
+    let root: Arc<Path> = Arc::from(folder.path());
+    let drafts = ["#1", ".json#0"].map(|end| root.join(format!("{}{end}", key(&id))));
+    for draft in &drafts {
+        std::fs::write(draft, b"pict").unwrap();
+    }
+    store
+        .delete_drafts(&[id.clone(), id.clone()])
+        .await
+        .unwrap();
+    assert!(drafts.iter().all(|draft| !draft.exists()));
+    assert!(file(&root, &id).exists() && sidecar_file(&root, &id).exists());
+}
+
+/// `object_store` draws the name of a draft; were it another one, drafts would stay for ever.
+#[tokio::test]
+async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_local(folder.path()).unwrap();
+    let id = ImageId::draw(&Randomness::seeded(1));
+    let mut upload = store.objects.put_multipart(&key(&id)).await.unwrap();
+    upload
+        .put_part(PutPayload::from_static(b"pict"))
+        .await
+        .unwrap();
+    let draft = folder.path().join(format!("{}#1", key(&id)));
+    assert!(draft.exists());
+    store
+        .delete_drafts(std::slice::from_ref(&id))
+        .await
+        .unwrap();
+    assert!(!draft.exists());
+}
+
+#[tokio::test]
+async fn a_batch_goes_with_its_records_and_what_will_not_go_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_local(folder.path()).unwrap();
+    let randomness = Randomness::seeded(1);
+    let ids: Vec<ImageId> = (0..300).map(|_| ImageId::draw(&randomness)).collect();
+    for id in &ids {
+        store
+            .put(id, Bytes::from_static(b"picture"), &sidecar(id))
+            .await
+            .unwrap();
+    }
+    // A folder can't be deleted like a file, and one that is gone is.
+    let root: Arc<Path> = Arc::from(folder.path());
+    std::fs::remove_file(file(&root, &ids[7])).unwrap();
+    std::fs::remove_file(sidecar_file(&root, &ids[8])).unwrap();
+    std::fs::create_dir(sidecar_file(&root, &ids[8])).unwrap();
+    let deleted = store.delete_many(&ids[..299]).await;
+    assert_eq!((deleted.gone.len(), deleted.missing), (298, 1));
+    assert_eq!(deleted.left, [ids[8].clone()]);
+    assert!(deleted.failure.is_some());
+    assert!(store.is_there(&ids[299]).await.unwrap());
+    let mut left = Vec::new();
+    let mut listed = store.list();
+    while let Some(object) = listed.next().await {
+        left.push(object.unwrap());
+    }
+    let last = ids[299].clone();
+    left.sort_by_key(|object| matches!(object, Listed::Sidecar(_)));
+    assert_eq!(left, [Listed::Image(last.clone()), Listed::Sidecar(last)]);
+}
+
+fn sidecar(id: &ImageId) -> Sidecar {
+    let image = Image {
+        id: id.clone(),
+        state: ImageState::Pending,
+        format: Format::Png,
+        size_bytes: 7,
+        width: 1,
+        height: 1,
+        sha256: String::new(),
+        upload_sha256: String::new(),
+        tier: "free".to_owned(),
+        payment_id: None,
+        created_at: Timestamp::from_seconds(0),
+        published_at: None,
+        expires_at: None,
+    };
+    Sidecar::new(&image, Keep::Forever)
+}
+
+#[tokio::test]
+async fn an_object_that_is_deleted_while_it_is_read_is_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_local(folder.path()).unwrap();
+    let id = ImageId::draw(&Randomness::seeded(1));
+    let bytes = vec![7; 200_000];
+    store.put(&id, bytes.into(), &sidecar(&id)).await.unwrap();
+    let mut object = store.open(&id, 0..200_000).await.unwrap().unwrap();
+    let mut length = object.next().await.unwrap().unwrap().len();
+    store.delete(&id).await.unwrap();
+    while let Some(piece) = object.next().await.unwrap() {
+        length += piece.len();
+    }
+    assert_eq!(length, 200_000);
+}
+
+#[test]
+fn ids_that_differ_only_in_case_have_different_keys() {
+    let upper = ImageId::parse("ABcdefghijkl").unwrap();
+    let lower = ImageId::parse("abcdefghijkl").unwrap();
+    assert_ne!(key(&upper), key(&lower));
+}
+
+/// Where a bucket's objects and its listing are asked for without a key, however the bucket is addressed.
+#[tokio::test]
+async fn strangers_are_tried_at_the_addresses_that_the_bucket_has() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let settings = |endpoint: Option<&str>, addressing| S3Store {
+        bucket: "pictures".to_owned(),
+        prefix: "a/b".to_owned(),
+        region: "eu-west-1".to_owned(),
+        endpoint: endpoint.map(str::to_owned),
+        addressing,
+        credentials: S3Credentials::Key(S3Key {
+            id: "GK1".to_owned(),
+            secret: "not a secret".to_owned(),
+            session_token: None,
+        }),
+        encryption: Encryption::Default,
+        checksum: true,
+        bulk_delete: true,
+        timeout: Duration::from_secs(1),
+    };
+    let other = "https://s3.example.com";
+    let of_bucket = "https://pictures.s3.example.com";
+    let amazon = "https://pictures.s3.eu-west-1.amazonaws.com";
+    for (endpoint, addressing, base) in [
+        (
+            Some(other),
+            Addressing::Path,
+            "https://s3.example.com/pictures",
+        ),
+        (Some(of_bucket), Addressing::Virtual, of_bucket),
+        (None, Addressing::Virtual, amazon),
+        (
+            None,
+            Addressing::Path,
+            "https://s3.eu-west-1.amazonaws.com/pictures",
+        ),
+    ] {
+        let (_, bucket) = s3::open(&settings(endpoint, addressing)).unwrap();
+        let [object, listing] = bucket.of_strangers(&Key::from("probe/x")).await.unwrap();
+        assert_eq!(object.as_str(), format!("{base}/a/b/probe/x"));
+        let listing = listing.as_str().replace("/?", "?");
+        assert_eq!(listing, format!("{base}?list-type=2&max-keys=1"));
+    }
+}

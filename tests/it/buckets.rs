@@ -1,0 +1,267 @@
+//! A bucket that isn't as it should be, and what a bucket is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use bytes::Bytes;
+use pixtoll::app::{App, World};
+use pixtoll::clock::{SystemClock, Timestamp};
+use pixtoll::config::{Sources, load};
+use pixtoll::disk::Disk;
+use pixtoll::ids::ImageId;
+use pixtoll::model::image::{Format, Image, ImageState};
+use pixtoll::model::sidecar::Sidecar;
+use pixtoll::random::Randomness;
+use pixtoll::store::{Store, StoreError, Unfit};
+use pixtoll::tiers::Keep;
+
+use crate::support::bucket::{Bucket, Manners};
+use crate::support::store::{self, Settings};
+use crate::support::{TestApp, install_tls, pictures};
+
+fn id(number: u64) -> ImageId {
+    ImageId::draw(&Randomness::seeded(number))
+}
+
+async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
+    let image = Image {
+        id: id.clone(),
+        state: ImageState::Pending,
+        format: Format::Png,
+        size_bytes: 7,
+        width: 1,
+        height: 1,
+        sha256: String::new(),
+        upload_sha256: String::new(),
+        tier: "free".to_owned(),
+        payment_id: None,
+        created_at: Timestamp::from_seconds(0),
+        published_at: None,
+        expires_at: None,
+    };
+    let sidecar = Sidecar::new(&image, Keep::Forever);
+    store
+        .put(id, Bytes::from_static(b"picture"), &sidecar)
+        .await
+}
+
+/// Starts what a server starts before it listens.
+async fn start(settings: &Settings) -> anyhow::Result<App> {
+    install_tls();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pixtoll.toml");
+    std::fs::write(&file, "").unwrap();
+    let database = format!("sqlite:{}", folder.path().join("pixtoll.db").display());
+    let env = settings.iter().cloned().chain([("database.url", database)]);
+    let env = env.map(|(key, value)| {
+        let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
+        (name, value)
+    });
+    let sources = Sources {
+        file: Some(file),
+        sandbox: false,
+        env: env.collect(),
+    };
+    let config = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+    let world = World {
+        clock: Arc::new(SystemClock),
+        randomness: Randomness::seeded(1),
+        disk: Disk::with_free(1 << 40),
+    };
+    App::build(config.config, world).await
+}
+
+#[tokio::test]
+async fn a_bucket_that_shows_its_objects_or_their_list_to_strangers_is_refused_at_start() {
+    let private = Manners::default();
+    for (manners, said) in [
+        (
+            Manners {
+                shows_objects: true,
+                ..private
+            },
+            "anybody can read the objects of the bucket pictures",
+        ),
+        (
+            Manners {
+                shows_list: true,
+                ..private
+            },
+            "anybody can list the bucket pictures",
+        ),
+    ] {
+        let bucket = Bucket::with(manners);
+        let error = start(&bucket.settings()).await.unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains(said) && error.contains("make it private"),
+            "{error}"
+        );
+        // Nothing is left there, not even the mark of the database.
+        assert_eq!(bucket.keys(), [""; 0]);
+        bucket.behave(private);
+        start(&bucket.settings()).await.unwrap();
+        assert_eq!(bucket.keys(), ["some/database.json"]);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_missing_or_gives_no_rights_is_refused_at_start_with_what_to_do() {
+    for (status, said) in [
+        (
+            404,
+            "there is no bucket pictures: create it, or correct images.store",
+        ),
+        (
+            403,
+            "its keys need GetObject, PutObject, DeleteObject and ListBucket",
+        ),
+    ] {
+        let bucket = Bucket::with(Manners {
+            refuses: Some(status),
+            ..Manners::default()
+        });
+        let error = start(&bucket.settings()).await.unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains(said), "{error}");
+        assert!(!error.contains("not a secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_looked_at() {
+    let bucket = Bucket::with(Manners {
+        refuses: Some(500),
+        ..Manners::default()
+    });
+    let builder = bucket
+        .settings()
+        .iter()
+        .fold(TestApp::builder(), |builder, (key, value)| {
+            builder.set(key, value)
+        });
+    let app = builder.spawn().await;
+    let refused = app.upload_free(pictures::png(4, 4)).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["error"], "busy");
+    assert_eq!(refused.json()["charged"], false);
+    // It answers again, and shows what it has to everybody.
+    bucket.behave(Manners {
+        shows_objects: true,
+        ..Manners::default()
+    });
+    app.until_ready(503, "the image store does not answer")
+        .await;
+    assert_eq!(app.upload_free(pictures::png(4, 4)).await.status, 503);
+    bucket.behave(Manners::default());
+    app.until_ready(200, "").await;
+    let answer = app.upload_free(pictures::png(4, 4)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_stumbling_store_is_asked_again_and_a_silent_one_not_for_ever() {
+    let bucket = Bucket::with(Manners::default());
+    let store = store::open(&bucket.settings());
+    assert!(matches!(
+        put(&store, &id(1)).await,
+        Err(StoreError::Unchecked(_))
+    ));
+    store.check("one").await.unwrap();
+    bucket.answer_next(&[503, 500]);
+    put(&store, &id(1)).await.unwrap();
+    assert_eq!(bucket.keys().len(), 2);
+    bucket.behave(Manners {
+        is_silent: true,
+        ..Manners::default()
+    });
+    let started = std::time::Instant::now();
+    let error = put(&store, &id(2)).await.unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    assert!(matches!(store.check("two").await, Err(Unfit::Unknown(_))));
+    let deleted = store.delete_many(&[id(1)]).await;
+    assert_eq!((deleted.gone.len(), deleted.left.len()), (0, 1));
+    assert!(deleted.failure.unwrap().is_passing());
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn encryption_and_checksums_are_asked_for_as_set() {
+    let bucket = Bucket::with(Manners::default());
+    let none = "none";
+    for (set, kind, key) in [
+        ("default", none, none),
+        ("AES256", "AES256", none),
+        ("aws:kms", "aws:kms", none),
+        ("aws:kms:arn:1", "aws:kms", "arn:1"),
+    ] {
+        for has_checksum in [true, false] {
+            let mut settings = bucket.settings();
+            settings.push(("images.s3_encryption", set.to_owned()));
+            settings.push(("images.s3_checksum", has_checksum.to_string()));
+            let store = store::open(&settings);
+            store.check("one").await.unwrap();
+            put(&store, &id(1)).await.unwrap();
+            let puts: Vec<_> = bucket
+                .asked()
+                .into_iter()
+                .filter(|asked| asked.method == Method::PUT)
+                .collect();
+            // The probe, the object and the record beside it.
+            assert_eq!(puts.len(), 3);
+            for asked in puts {
+                let header = |name: &str| asked.headers.get(name).map_or(none, String::as_str);
+                assert_eq!(header("x-amz-server-side-encryption"), kind, "{set}");
+                let id = "x-amz-server-side-encryption-aws-kms-key-id";
+                assert_eq!(header(id), key, "{set}");
+                let sum = asked.headers.get("x-amz-checksum-sha256");
+                assert_eq!(sum.is_some(), has_checksum);
+                assert!(asked.path.starts_with("/pictures/some/"), "{}", asked.path);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_go_in_one_request_where_the_store_has_that_and_one_by_one_elsewhere() {
+    let bucket = Bucket::with(Manners::default());
+    let ids: Vec<ImageId> = (0..20).map(id).collect();
+    for (has_bulk, method, requests) in [(true, Method::POST, 1), (false, Method::DELETE, 40)] {
+        let mut settings = bucket.settings();
+        settings.push(("images.s3_bulk_delete", has_bulk.to_string()));
+        let store = store::open(&settings);
+        store.check("one").await.unwrap();
+        for id in &ids {
+            put(&store, id).await.unwrap();
+        }
+        bucket.asked();
+        let deleted = store.delete_many(&ids).await;
+        assert_eq!(deleted.gone, ids);
+        let asked = bucket.asked();
+        assert!(asked.iter().all(|asked| asked.method == method));
+        assert_eq!(asked.len(), requests);
+        assert_eq!(asked[0].query.starts_with("delete"), has_bulk);
+        assert_eq!(bucket.keys(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn of_a_bulk_delete_what_the_store_would_not_delete_is_left() {
+    let bucket = Bucket::with(Manners::default());
+    let store = store::open(&bucket.settings());
+    store.check("one").await.unwrap();
+    let ids: Vec<ImageId> = (0..5).map(id).collect();
+    for id in &ids {
+        put(&store, id).await.unwrap();
+    }
+    let stuck = bucket
+        .keys()
+        .into_iter()
+        .find(|key| key.ends_with(&format!("{}.json", ids[2])));
+    bucket.hold(&stuck.unwrap());
+    let deleted = store.delete_many(&ids).await;
+    assert_eq!(deleted.left, [ids[2].clone()]);
+    assert_eq!(deleted.gone.len(), 4);
+    assert!(deleted.failure.unwrap().to_string().contains("stuck"));
+}

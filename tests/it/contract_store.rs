@@ -1,0 +1,205 @@
+//! What every store promises, on each of them: memory, a local directory, and, with the feature `test-s3`, a real
+//! S3 server.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use pixtoll::clock::Timestamp;
+use pixtoll::ids::ImageId;
+use pixtoll::model::image::{Format, Image, ImageState};
+use pixtoll::model::mark::Mark;
+use pixtoll::model::sidecar::Sidecar;
+use pixtoll::random::Randomness;
+use pixtoll::store::{Listed, Store};
+use pixtoll::tiers::Keep;
+
+use crate::support::store;
+
+/// Each store, by its name, with nothing in it.
+async fn stores(folder: &tempfile::TempDir) -> Vec<(&'static str, Store)> {
+    let mut stores = vec![
+        ("memory", Store::in_memory()),
+        ("local", Store::open_local(folder.path()).unwrap()),
+    ];
+    if let Some(settings) = store::bucket() {
+        stores.push(("s3", store::open(&settings)));
+    }
+    for (name, store) in &stores {
+        store
+            .check("contract")
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    stores
+}
+
+fn id(number: u64) -> ImageId {
+    ImageId::draw(&Randomness::seeded(number))
+}
+
+fn sidecar(id: &ImageId, tier: &str) -> Sidecar {
+    let image = Image {
+        id: id.clone(),
+        state: ImageState::Pending,
+        format: Format::Png,
+        size_bytes: 7,
+        width: 1,
+        height: 1,
+        sha256: String::new(),
+        upload_sha256: String::new(),
+        tier: tier.to_owned(),
+        payment_id: None,
+        created_at: Timestamp::from_seconds(0),
+        published_at: None,
+        expires_at: None,
+    };
+    Sidecar::new(&image, Keep::Forever)
+}
+
+async fn put(store: &Store, id: &ImageId, bytes: impl Into<Bytes>) {
+    let sidecar = sidecar(id, "free");
+    store.put(id, bytes.into(), &sidecar).await.unwrap();
+}
+
+async fn read(store: &Store, id: &ImageId, part: Range<u64>) -> Vec<u8> {
+    let mut object = store.open(id, part).await.unwrap().unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = object.next().await.unwrap() {
+        bytes.extend(piece);
+    }
+    bytes
+}
+
+async fn listed(store: &Store) -> Vec<String> {
+    let mut listing = store.list();
+    let mut found = Vec::new();
+    while let Some(object) = listing.next().await {
+        found.push(match object.unwrap() {
+            Listed::Image(id) => id.to_string(),
+            Listed::Sidecar(id) => format!("{id}.json"),
+            Listed::Foreign(key) => panic!("{key}"),
+        });
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        let id = id(1);
+        assert!(store.open(&id, 0..7).await.unwrap().is_none(), "{name}");
+        assert_eq!(store.size(&id).await.unwrap(), None, "{name}");
+        put(&store, &id, "picture").await;
+        assert_eq!(read(&store, &id, 0..7).await, b"picture", "{name}");
+        assert_eq!(store.size(&id).await.unwrap(), Some(7), "{name}");
+        assert!(store.is_there(&id).await.unwrap(), "{name}");
+        for _ in 0..2 {
+            store.delete(&id).await.unwrap();
+            assert!(store.open(&id, 0..7).await.unwrap().is_none(), "{name}");
+            assert!(!store.is_there(&id).await.unwrap(), "{name}");
+        }
+        store.ping().await.unwrap();
+        assert_eq!(listed(&store).await, [""; 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_record_beside_an_object_is_written_with_it_rewritten_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        let id = id(1);
+        let (free, year) = (sidecar(&id, "free"), sidecar(&id, "year"));
+        assert!(!store.is_described(&id, &free).await.unwrap(), "{name}");
+        put(&store, &id, "picture").await;
+        assert!(store.is_described(&id, &free).await.unwrap(), "{name}");
+        store.describe(&id, &year).await.unwrap();
+        assert!(store.is_described(&id, &year).await.unwrap(), "{name}");
+        assert!(!store.is_described(&id, &free).await.unwrap(), "{name}");
+        assert_eq!(
+            listed(&store).await,
+            [id.to_string(), format!("{id}.json")],
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn parts_of_an_object_are_read_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
+    for (name, store) in stores(&folder).await {
+        let id = id(1);
+        put(&store, &id, bytes.clone()).await;
+        for part in [0..3_000_000, 0..1, 2_999_999..3_000_000, 65_535..131_073] {
+            let place = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+            assert!(read(&store, &id, part).await == bytes[place], "{name}");
+        }
+        assert!(store.open(&id, 3_000_000..3_000_001).await.is_err());
+        let mut object = store.open(&id, 0..3_000_000).await.unwrap().unwrap();
+        assert_eq!(object.size(), 3_000_000, "{name}");
+        let first = object.next().await.unwrap().unwrap();
+        assert!(first.len() < 3_000_000 || name == "memory", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn more_images_than_one_request_takes_go_together_with_their_records_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        let ids: Vec<ImageId> = (0..520).map(id).collect();
+        for some in ids.chunks(32) {
+            join_all(some.iter().map(|id| put(&store, id, "picture"))).await;
+        }
+        let (last, others) = ids.split_last().unwrap();
+        store.delete(&others[3]).await.unwrap();
+        let deleted = store.delete_many(others).await;
+        assert!(deleted.failure.is_none(), "{name}: {:?}", deleted.failure);
+        assert_eq!(deleted.gone, others, "{name}");
+        assert!(deleted.left.is_empty(), "{name}");
+        assert_eq!(
+            listed(&store).await,
+            [last.to_string(), format!("{last}.json")],
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_goes_to_quarantine_is_served_no_more_and_purged_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        let (one, other) = (id(1), id(2));
+        let day = |number: i64| Timestamp::from_seconds(number * 86_400);
+        put(&store, &one, "picture").await;
+        put(&store, &other, "picture").await;
+        store.quarantine(&one, day(1)).await.unwrap();
+        store.quarantine(&other, day(9)).await.unwrap();
+        store.quarantine(&id(3), day(9)).await.unwrap();
+        assert_eq!(listed(&store).await, [""; 0], "{name}");
+        assert!(!store.is_there(&one).await.unwrap(), "{name}");
+        assert_eq!(store.purge_quarantine(day(1)).await.unwrap(), 0, "{name}");
+        assert_eq!(store.purge_quarantine(day(2)).await.unwrap(), 2, "{name}");
+        assert_eq!(store.purge_quarantine(day(99)).await.unwrap(), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_mark_of_the_database_is_replaced_and_no_image() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        assert_eq!(store.find_mark().await.unwrap(), None, "{name}");
+        for epoch in [3, 4] {
+            let mark = Mark {
+                database: "ab".repeat(16),
+                epoch,
+            };
+            store.put_mark(&mark).await.unwrap();
+            assert_eq!(store.find_mark().await.unwrap(), Some(mark), "{name}");
+        }
+        assert_eq!(listed(&store).await, [""; 0], "{name}");
+    }
+}

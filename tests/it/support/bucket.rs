@@ -1,0 +1,203 @@
+//! A scripted S3 server, for what a real one won't do: be public, tell what it was asked, fail on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use actix_web::http::{Method, StatusCode};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+
+/// What the server does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// Anybody reads objects.
+    pub(crate) shows_objects: bool,
+    /// Anybody lists them.
+    pub(crate) shows_list: bool,
+    /// Every request with a key gets this answer.
+    pub(crate) refuses: Option<u16>,
+    /// Requests with a key get no answer.
+    pub(crate) is_silent: bool,
+}
+
+/// A request that carried a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, web::Bytes>,
+    asked: Vec<Asked>,
+    manners: Manners,
+    /// The next answers, before any other.
+    next: VecDeque<u16>,
+    /// Keys that a bulk delete won't delete.
+    stuck: Vec<String>,
+}
+
+pub(crate) struct Bucket {
+    pub(crate) url: String,
+    state: Arc<Mutex<State>>,
+    handle: actix_web::dev::ServerHandle,
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+impl Bucket {
+    pub(crate) fn with(manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State {
+            manners,
+            ..State::default()
+        }));
+        let data = web::Data::new(Arc::clone(&state));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .app_data(web::PayloadConfig::new(1 << 24))
+                .default_service(web::to(answer))
+        })
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self { url, state, handle }
+    }
+
+    /// What a server is told to keep its images here.
+    pub(crate) fn settings(&self) -> super::store::Settings {
+        vec![
+            ("images.store", "s3://pictures/some".to_owned()),
+            ("images.s3_endpoint", self.url.clone()),
+            ("images.s3_access_key_id", "GK1".to_owned()),
+            ("images.s3_secret_access_key", "not a secret".to_owned()),
+            ("images.s3_timeout", "1s".to_owned()),
+        ]
+    }
+
+    pub(crate) fn behave(&self, manners: Manners) {
+        self.state.lock().unwrap().manners = manners;
+    }
+
+    /// The next requests with a key get these answers.
+    pub(crate) fn answer_next(&self, statuses: &[u16]) {
+        self.state.lock().unwrap().next.extend(statuses);
+    }
+
+    /// A bulk delete leaves this object where it is.
+    pub(crate) fn hold(&self, key: &str) {
+        self.state.lock().unwrap().stuck.push(key.to_owned());
+    }
+
+    /// What was asked with a key since the last time.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state.lock().unwrap().asked)
+    }
+
+    /// The keys of all objects, without the bucket's name.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state.lock().unwrap().objects.keys().cloned().collect()
+    }
+}
+
+async fn answer(
+    request: HttpRequest,
+    body: web::Bytes,
+    state: web::Data<Arc<Mutex<State>>>,
+) -> HttpResponse {
+    let is_signed = request.headers().contains_key("authorization");
+    let manners = state.lock().unwrap().manners;
+    if is_signed && manners.is_silent {
+        return std::future::pending().await;
+    }
+    let mut state = state.lock().unwrap();
+    let key = request.path().trim_start_matches("/pictures").to_owned();
+    let key = key.trim_start_matches('/').to_owned();
+    let is_list = request.query_string().contains("list-type=2");
+    if !is_signed {
+        let is_shown = if is_list {
+            manners.shows_list
+        } else {
+            manners.shows_objects
+        };
+        return if is_shown {
+            read(&state, &key, is_list)
+        } else {
+            refused(403)
+        };
+    }
+    state.asked.push(Asked {
+        method: request.method().clone(),
+        path: request.path().to_owned(),
+        query: request.query_string().to_owned(),
+        headers: request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect(),
+    });
+    if let Some(status) = state.next.pop_front().or(manners.refuses) {
+        return refused(status);
+    }
+    match *request.method() {
+        Method::PUT => {
+            state.objects.insert(key, body);
+            HttpResponse::Ok().insert_header(("etag", "\"1\"")).finish()
+        }
+        Method::DELETE => {
+            state.objects.remove(&key);
+            HttpResponse::NoContent().finish()
+        }
+        Method::POST => bulk_delete(&mut state, &String::from_utf8_lossy(&body)),
+        _ => read(&state, &key, is_list),
+    }
+}
+
+fn read(state: &State, key: &str, is_list: bool) -> HttpResponse {
+    if is_list {
+        return HttpResponse::Ok().body("<ListBucketResult></ListBucketResult>");
+    }
+    match state.objects.get(key) {
+        None => refused(404),
+        Some(bytes) => HttpResponse::Ok()
+            .insert_header(("etag", "\"1\""))
+            .insert_header(("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT"))
+            .body(bytes.clone()),
+    }
+}
+
+fn bulk_delete(state: &mut State, wanted: &str) -> HttpResponse {
+    let mut answer = "<DeleteResult>".to_owned();
+    for part in wanted.split("<Key>").skip(1) {
+        let key = part.split("</Key>").next().unwrap();
+        if state.stuck.iter().any(|stuck| stuck == key) {
+            answer += "<Error><Key>";
+            answer += key;
+            answer += "</Key><Code>InternalProblem</Code><Message>stuck</Message></Error>";
+        } else {
+            state.objects.remove(key);
+            answer += "<Deleted><Key>";
+            answer += key;
+            answer += "</Key></Deleted>";
+        }
+    }
+    HttpResponse::Ok().body(answer + "</DeleteResult>")
+}
+
+fn refused(status: u16) -> HttpResponse {
+    let status = StatusCode::from_u16(status).unwrap();
+    HttpResponse::build(status).body("<Error><Code>No</Code><Message>no</Message></Error>")
+}

@@ -1,0 +1,58 @@
+//! A fresh image store for each test: a directory, or a part of its own of the bucket that `PIXTOLL_TEST_S3_…`
+//! name.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pixtoll::config::{Sources, load};
+use pixtoll::store::Store;
+
+/// What a server is told of its store: keys and values.
+pub(crate) type Settings = Vec<(&'static str, String)>;
+
+/// A store below `folder`, or in the bucket where there is one.
+pub(crate) fn fresh(folder: &Path) -> Settings {
+    bucket().unwrap_or_else(|| vec![("images.store", folder.join("images").display().to_string())])
+}
+
+/// A part of its own of the bucket that tests may use. With the feature `test-s3` there has to be one.
+pub(crate) fn bucket() -> Option<Settings> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let variable = |name: &str| {
+        let value = std::env::var(format!("PIXTOLL_TEST_S3_{name}")).ok();
+        value.filter(|value| !value.is_empty())
+    };
+    let endpoint = variable("ENDPOINT");
+    assert!(
+        endpoint.is_some() || !cfg!(feature = "test-s3"),
+        "the feature test-s3 needs PIXTOLL_TEST_S3_ENDPOINT and the like; scripts/with-garage sets them"
+    );
+    let endpoint = endpoint?;
+    let need = |name: &str| variable(name).unwrap_or_else(|| panic!("PIXTOLL_TEST_S3_{name}"));
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let prefix = format!("{}-{count}", std::process::id());
+    Some(vec![
+        ("images.store", format!("s3://{}/{prefix}", need("BUCKET"))),
+        ("images.s3_endpoint", endpoint),
+        ("images.s3_region", need("REGION")),
+        ("images.s3_access_key_id", need("ACCESS_KEY_ID")),
+        ("images.s3_secret_access_key", need("SECRET_ACCESS_KEY")),
+        // Readiness and failures are waited for.
+        ("images.s3_timeout", "3s".to_owned()),
+    ])
+}
+
+/// The store that these settings describe.
+pub(crate) fn open(settings: &Settings) -> Store {
+    super::install_tls();
+    let env = settings.iter().map(|(key, value)| {
+        let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
+        (name, value.clone())
+    });
+    let sources = Sources {
+        env: env.collect(),
+        ..Sources::default()
+    };
+    let config = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+    Store::at(&config.config.images.store).unwrap()
+}
