@@ -17,6 +17,47 @@ impl fmt::Debug for SecretKey {
     }
 }
 
+/// The key by which secrets are made, and those before it: what they made still counts, for as long as they are
+/// here.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    current: SecretKey,
+    older: Vec<SecretKey>,
+}
+
+impl From<SecretKey> for Keyring {
+    fn from(current: SecretKey) -> Self {
+        Self::new(current, Vec::new())
+    }
+}
+
+impl Keyring {
+    /// `current` makes secrets, `older` ones are only recognised by.
+    pub const fn new(current: SecretKey, older: Vec<SecretKey>) -> Self {
+        Self { current, older }
+    }
+
+    /// The key by which secrets are made.
+    pub const fn current(&self) -> &SecretKey {
+        &self.current
+    }
+
+    /// How many older keys there are.
+    pub const fn count_older(&self) -> usize {
+        self.older.len()
+    }
+
+    /// Every key, the current one first.
+    pub fn iter(&self) -> impl Iterator<Item = &SecretKey> {
+        std::iter::once(&self.current).chain(&self.older)
+    }
+
+    /// Whether the key of this fingerprint is among them.
+    pub fn has(&self, fingerprint: &str) -> bool {
+        self.iter().any(|key| key.fingerprint() == fingerprint)
+    }
+}
+
 /// What a value is derived for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {

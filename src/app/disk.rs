@@ -1,29 +1,15 @@
-//! What lies on disk or behind a URL: the database and its locks, the master key, and the stamps by which a
-//! database refuses what it wasn't made for.
+//! What lies on disk or behind a URL: the database and its locks, and the stamps by which a database refuses what
+//! it wasn't made for.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::stamps;
-use crate::config::{Config, DatabaseUrl, SecretKeySource, parse_secret_key};
+use crate::config::DatabaseUrl;
 use crate::db::{Db, deployment};
 use crate::networks;
-use crate::random::Randomness;
-use crate::secrets::SecretKey;
-
-/// The master key, which must be the one that this database was made with.
-pub(super) async fn open_key(
-    db: &Db,
-    config: &Config,
-    randomness: &Randomness,
-) -> anyhow::Result<SecretKey> {
-    let key = load_key(&config.secrets_key, randomness)?;
-    check_stamp(db, stamps::KEY, &key.fingerprint(), "another secrets.key").await?;
-    Ok(key)
-}
 
 /// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.
 pub(super) async fn open_database(url: &DatabaseUrl) -> anyhow::Result<(Db, Option<File>)> {
@@ -112,49 +98,6 @@ pub(super) async fn check_stamp(
              says {value}; use the old settings, or another database.url"
         );
     }
-    Ok(())
-}
-
-fn load_key(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result<SecretKey> {
-    match source {
-        SecretKeySource::Given(key) => Ok(key.clone()),
-        SecretKeySource::FileUnderData(path) => {
-            make_parent(path)?;
-            if !path.exists() {
-                write_key(path, randomness)?;
-            }
-            read_key(path)
-        }
-    }
-}
-
-fn read_key(path: &Path) -> anyhow::Result<SecretKey> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{} can't be read", path.display()))?;
-    parse_secret_key(text.trim()).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
-}
-
-/// The key, for commands beside a server: none is made where there is none.
-///
-/// # Errors
-/// When its file can't be read, or holds no key.
-pub fn find_key(source: &SecretKeySource) -> anyhow::Result<Option<SecretKey>> {
-    match source {
-        SecretKeySource::Given(key) => Ok(Some(key.clone())),
-        SecretKeySource::FileUnderData(path) if path.exists() => read_key(path).map(Some),
-        SecretKeySource::FileUnderData(_) => Ok(None),
-    }
-}
-
-/// Writes a new key whole or not at all: half a key would be another key.
-fn write_key(path: &Path, randomness: &Randomness) -> anyhow::Result<()> {
-    let folder = path.parent().context("secrets.key lies nowhere")?;
-    // A temporary file is readable by its owner only.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    writeln!(file, "{}", hex::encode(randomness.bytes::<32>()))?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)
-        .with_context(|| format!("{} can't be written", path.display()))?;
     Ok(())
 }
 

@@ -24,12 +24,15 @@ use crate::signing::SigningKeys;
 use crate::store::{Store, Unfit};
 
 mod disk;
+mod secrets;
 mod till;
 
-pub use disk::{find_key, open_database_beside, reaper_lock};
+pub use disk::{open_database_beside, reaper_lock};
+pub use secrets::find_secrets;
 pub use till::{Till, open_rail};
 
-use disk::{know_networks, open_database, open_key};
+use disk::{know_networks, open_database};
+use secrets::open_secrets;
 use till::{Bench, open_till, stamp_first_blocks, warn_of_unsupported};
 
 /// What a deployment doesn't choose: time, chance, and the disk.
@@ -47,8 +50,10 @@ pub struct World {
 pub mod stamps {
     /// `sandbox`, `test` or `real`.
     pub const MODE: &str = "mode";
-    /// The fingerprint of the master key.
+    /// The fingerprint of the master key that makes secrets.
     pub const KEY: &str = "key_fingerprint";
+    /// With a dot and the fingerprint of an older one: since when it makes none any more, in milliseconds.
+    pub const OLD_KEY: &str = "old_key";
     /// With a dot and a CAIP-2 id: what a network from configuration is, as JSON.
     pub const NETWORK: &str = "network";
     /// The recipient that is in force.
@@ -105,8 +110,8 @@ impl App {
         if lock.is_some() {
             end_what_was_held(&db).await?;
         }
-        let key = open_key(&db, &config, &randomness).await?;
-        let receipts = open_receipts(&db, &key, &config, &clock).await?;
+        let secrets = open_secrets(&db, &config, &randomness, clock.now()).await?;
+        let receipts = open_receipts(&db, secrets.current(), &config, &clock).await?;
         let store = open_store(&config.images.store, &randomness).await?;
         let epoch = open_epoch(&db, &store, &randomness).await;
         let retention = Retention::new(
@@ -126,7 +131,7 @@ impl App {
             db.clone(),
             store,
             floor,
-            key.clone(),
+            secrets.clone(),
             Arc::clone(&clock),
             randomness.clone(),
         ));
@@ -134,7 +139,7 @@ impl App {
         let limits = Arc::new(limits);
         let bench = Bench {
             db: &db,
-            key,
+            secrets,
             keys: receipts.keys(),
             clock: &clock,
             randomness: &randomness,

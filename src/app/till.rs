@@ -26,7 +26,7 @@ use crate::payments::shop::Shop;
 use crate::payments::{Payments, Ports, Settings};
 use crate::random::Randomness;
 use crate::sandbox::{Listening, Location, Sandbox};
-use crate::secrets::SecretKey;
+use crate::secrets::Keyring;
 use crate::signing::SigningKeys;
 
 /// For how long a facilitator may take to say what it supports.
@@ -54,7 +54,7 @@ struct Endpoints {
 /// What a till is built from.
 pub(super) struct Bench<'a> {
     pub(super) db: &'a Db,
-    pub(super) key: SecretKey,
+    pub(super) secrets: Keyring,
     pub(super) keys: &'a Arc<SigningKeys>,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) randomness: &'a Randomness,
@@ -111,7 +111,7 @@ pub(super) async fn open_till(
     shop.record_offers(db, bench.clock.now()).await?;
     let ports = Ports {
         db: db.clone(),
-        key: bench.key,
+        secrets: bench.secrets,
         keys: Arc::clone(bench.keys),
         clock: Arc::clone(bench.clock),
         randomness: bench.randomness.clone(),

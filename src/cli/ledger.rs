@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use super::ServeArgs;
-use crate::app::{find_key, open_database_beside, stamps};
+use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, load};
@@ -17,7 +17,7 @@ use crate::model::payment::{Payment, PaymentState};
 use crate::money::AtomicAmount;
 use crate::networks::{self, Network};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
-use crate::secrets::SecretKey;
+use crate::secrets::Keyring;
 
 pub(super) mod recover;
 
@@ -113,9 +113,10 @@ async fn run_check(
         })
         .collect();
     let mut report = check(db, SystemClock.now(), &sides).await?;
-    if let Some(key) = stamped_key(config, db).await? {
+    if let Some((keys, since)) = stamped_keys(config, db).await? {
         report.rules += 1;
-        report.broken.extend(find_foreign_tokens(db, &key).await?);
+        let foreign = find_foreign_tokens(db, &keys, since).await?;
+        report.broken.extend(foreign);
     }
     print_report(&report, out)?;
     let is_stale = recover::warn(config, db, out).await?;
@@ -126,10 +127,21 @@ async fn run_check(
     })
 }
 
-/// The key that the database is stamped with, where this command was given it.
-async fn stamped_key(config: &Config, db: &Db) -> anyhow::Result<Option<SecretKey>> {
-    let stamped = deployment::find(db, stamps::KEY).await?;
-    Ok(find_key(&config.secrets_key)?.filter(|key| stamped == Some(key.fingerprint())))
+/// The keys, where this command was given the one that the database is stamped with, and from when on every token
+/// has to be theirs: from the beginning, unless an old key is gone.
+async fn stamped_keys(config: &Config, db: &Db) -> anyhow::Result<Option<(Keyring, Timestamp)>> {
+    let stamped = deployment::find(db, stamps::KEY).await?.unwrap_or_default();
+    let Some(keys) = find_secrets(&config.secrets_key)?.filter(|keys| keys.has(&stamped)) else {
+        return Ok(None);
+    };
+    let old = deployment::list(db, stamps::OLD_KEY).await?;
+    let is_whole = old.iter().all(|(fingerprint, _)| keys.has(fingerprint));
+    let since = if is_whole {
+        Timestamp::from_millis(i64::MIN)
+    } else {
+        SystemClock.now()
+    };
+    Ok(Some((keys, since)))
 }
 
 /// A network that the database is stamped with, so that no flag is needed.

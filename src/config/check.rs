@@ -14,7 +14,7 @@ use super::raw::RawConfig;
 use super::values::{self, Complaint};
 use super::{
     Config, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Mode, PaymentsConfig, Report,
-    Retention, SandboxConfig, SecretKeySource, StorePlace, hosts, parse_secret_key, payments,
+    Retention, SandboxConfig, SecretKeySource, StorePlace, hosts, parse_secret_keys, payments,
     store, tiers,
 };
 use crate::retention::schedule::Schedule;
@@ -264,7 +264,7 @@ fn data_directory(database: &DatabaseUrl) -> PathBuf {
 fn secrets_key(checker: &mut Checker<'_>, database: &DatabaseUrl) -> SecretKeySource {
     let mend = "write the output of `openssl rand -hex 32`";
     let key = checker.value("secrets.key", |text| {
-        parse_secret_key(text).map_err(|error| Complaint::new(error.to_string(), mend))
+        parse_secret_keys(text).map_err(|error| Complaint::new(error.to_string(), mend))
     });
     if let Some(key) = key {
         return SecretKeySource::Given(key);

@@ -39,11 +39,11 @@ use ipnet::IpNet;
 use crate::coinbase::CdpKey;
 use crate::networks::Network;
 use crate::retention::schedule::Schedule;
-use crate::secrets::SecretKey;
+use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
 pub use env::process_env;
-pub use secret::{SecretKeyError, parse_secret_key};
+pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
 pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
 
@@ -257,8 +257,8 @@ pub struct SeparateSandbox {
 /// Where the secret key comes from.
 #[derive(Clone, Debug)]
 pub enum SecretKeySource {
-    /// The operator gave it.
-    Given(SecretKey),
+    /// The operator gave it, or it and older ones.
+    Given(Keyring),
     /// It is in this file, beside the database file, and made at the first start.
     FileUnderData(PathBuf),
 }

@@ -1,10 +1,12 @@
-//! Reads the secret key. No error repeats any of it.
+//! Reads the secret keys. No error repeats any of one.
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::secrets::SecretKey;
+use crate::secrets::{Keyring, SecretKey};
 
 /// Why a text is no secret key. Says nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +17,39 @@ pub enum SecretKeyError {
     /// A placeholder, which would let anyone make tokens.
     #[error("is all zeros")]
     Zeros,
+    /// One key, and it again.
+    #[error("holds the same key twice")]
+    Twice,
+    /// Each of them is tried with every proof.
+    #[error("holds more than {MOST} keys")]
+    TooMany,
+}
+
+/// How many keys are taken at once.
+const MOST: usize = 8;
+
+/// Reads one key or several, with commas, spaces or line ends between them: the first makes secrets, the others are
+/// the older ones.
+///
+/// # Errors
+/// [`SecretKeyError`], when any of them is none.
+pub fn parse_secret_keys(text: &str) -> Result<Keyring, SecretKeyError> {
+    let words = text.split(|letter: char| letter == ',' || letter.is_whitespace());
+    let keys = words.filter(|word| !word.is_empty()).map(parse_secret_key);
+    let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let names: BTreeSet<String> = keys.iter().map(SecretKey::fingerprint).collect();
+    if keys.is_empty() {
+        return Err(SecretKeyError::Malformed);
+    }
+    if names.len() < keys.len() {
+        return Err(SecretKeyError::Twice);
+    }
+    if keys.len() > MOST {
+        return Err(SecretKeyError::TooMany);
+    }
+    let older = keys.split_off(1);
+    let current = keys.pop().ok_or(SecretKeyError::Malformed)?;
+    Ok(Keyring::new(current, older))
 }
 
 /// Reads 64 hex digits, or base64 of either alphabet, padded or not.
@@ -62,6 +97,28 @@ mod tests {
             let parsed = parse_secret_key(&text).unwrap();
             assert_eq!(parsed.fingerprint(), key.fingerprint(), "{text}");
         }
+    }
+
+    #[test]
+    fn of_several_keys_the_first_makes_secrets_and_the_others_are_older() {
+        let [one, two, three] = ["ab", "cd", "ef"].map(|byte| byte.repeat(32));
+        for text in [
+            format!("{one},{two},{three}"),
+            format!("{one}\n{two}\r\n\n {three}\n"),
+        ] {
+            let keys = parse_secret_keys(&text).unwrap();
+            let names: Vec<String> = keys.iter().map(SecretKey::fingerprint).collect();
+            let expected = [&one, &two, &three].map(|key| parse_secret_key(key).unwrap());
+            assert_eq!(names, expected.map(|key| key.fingerprint()));
+            assert_eq!(keys.count_older(), 2);
+        }
+        let refused = |text: &str| parse_secret_keys(text).unwrap_err();
+        assert_eq!(refused(" , "), SecretKeyError::Malformed);
+        assert_eq!(refused(&format!("{one},abc")), SecretKeyError::Malformed);
+        assert_eq!(refused(&format!("{one} {one}")), SecretKeyError::Twice);
+        let nine: Vec<String> = (1..=9_u8).map(|byte| hex::encode([byte; 32])).collect();
+        assert_eq!(refused(&nine.join("\n")), SecretKeyError::TooMany);
+        parse_secret_keys(&nine[1..].join("\n")).unwrap();
     }
 
     #[test]

@@ -37,7 +37,12 @@ pub fn show(config: &Config) -> String {
     lines.text("records", &Keep::For(config.retention.records));
     lines.section("secrets");
     match &config.secrets_key {
-        SecretKeySource::Given(_) => lines.text("key", "[secret]"),
+        SecretKeySource::Given(keys) => {
+            lines.text("key", "[secret]");
+            if keys.count_older() > 0 {
+                lines.comment(&format!("key: and {} older", keys.count_older()));
+            }
+        }
         SecretKeySource::FileUnderData(path) => {
             lines.comment(&format!(
                 "key: in {}, made at the first start",

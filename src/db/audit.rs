@@ -287,6 +287,8 @@ pub struct TokenRow {
     pub serial: i64,
     /// SHA-256 of that token.
     pub token_hash: String,
+    /// When it ends, in milliseconds.
+    pub token_expires_ms: i64,
 }
 
 /// Tokens after `last_id`, in order of their payments' ids: a page of at most 500.
@@ -300,7 +302,7 @@ pub async fn page_tokens(db: &Db, last_id: &str) -> Result<Vec<TokenRow>, DbErro
         .await)?)
 }
 
-const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash FROM grants \
+const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash, token_expires_ms FROM grants \
     WHERE payment_id > $1 ORDER BY payment_id LIMIT 500";
 
 /// A settled payment whose goods wait for someone.

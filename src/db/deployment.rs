@@ -1,6 +1,7 @@
 //! What a database is stamped with when it is created: mode, network, recipient, key.
 
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, in_tx, on_db};
+use crate::clock::Timestamp;
 
 /// Writes a value if there is none yet, and returns the one that stands.
 ///
@@ -67,10 +68,57 @@ const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
 const FIND: &str = "SELECT value FROM deployment WHERE name = $1";
 const LIST: &str = "SELECT name, value FROM deployment WHERE name LIKE $1 ORDER BY name";
 
+/// A stamp that gets another value, and what is noted of the old one.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// The stamp.
+    pub name: &'a str,
+    /// What it says.
+    pub from: &'a str,
+    /// What it is going to say.
+    pub to: &'a str,
+    /// The name, before a dot and the old value, under which it is noted since when that is old.
+    pub retired: &'a str,
+}
+
+/// Moves a stamp on, in one transaction. Where it doesn't say `from` any more, somebody else has.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn rotate(db: &Db, rotation: &Rotation<'_>, now: Timestamp) -> Result<(), DbError> {
+    let note = |value: &str| format!("{}.{value}", rotation.retired);
+    in_tx!(db, |tx| {
+        let moved = sqlx::query(SWAP)
+            .bind(rotation.name)
+            .bind(rotation.from)
+            .bind(rotation.to)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if moved == 1 {
+            sqlx::query(SET)
+                .bind(note(rotation.from))
+                .bind(now.millis().to_string())
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(REMOVE)
+                .bind(note(rotation.to))
+                .execute(&mut *tx)
+                .await?;
+        }
+    });
+    Ok(())
+}
+
+const SWAP: &str = "UPDATE deployment SET value = $3 WHERE name = $1 AND value = $2";
+const REMOVE: &str = "DELETE FROM deployment WHERE name = $1";
+
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("deployment::STAMP", STAMP),
     ("deployment::SET", SET),
     ("deployment::FIND", FIND),
     ("deployment::LIST", LIST),
+    ("deployment::SWAP", SWAP),
+    ("deployment::REMOVE", REMOVE),
 ];

@@ -189,6 +189,21 @@ pub async fn count_free_since(db: &Db, start: Timestamp) -> Result<u64, DbError>
 const COUNT_FREE: &str =
     "SELECT COUNT(*) FROM images WHERE payment_id IS NULL AND published_ms >= $1";
 
+/// How many images are there, or on their way, that were begun before `end`.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn count_kept_since_before(db: &Db, end: Timestamp) -> Result<u64, DbError> {
+    let count: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_KEPT)
+        .bind(end.millis())
+        .fetch_one(pool)
+        .await)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+const COUNT_KEPT: &str =
+    "SELECT COUNT(*) FROM images WHERE state IN ('pending', 'live') AND created_ms < $1";
+
 /// Ends every reservation. Only for a database that no other process uses: whoever held them is gone.
 ///
 /// # Errors
@@ -214,5 +229,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::FIND_EVER_PUBLISHED", FIND_EVER_PUBLISHED),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
     ("images::COUNT_FREE", COUNT_FREE),
+    ("images::COUNT_KEPT", COUNT_KEPT),
     ("images::END_RESERVATIONS", END_RESERVATIONS),
 ];

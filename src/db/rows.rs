@@ -58,7 +58,7 @@ macro_rules! fetch_payments {
 /// The columns of a grant.
 macro_rules! grant_columns {
     () => {
-        "payment_id, kind, tier, uses, used, serial, token_expires_ms, keep_ms, max_bytes"
+        "payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes"
     };
 }
 
@@ -193,6 +193,7 @@ pub(super) struct GrantRow {
     uses: i64,
     used: i64,
     serial: i64,
+    token_hash: String,
     token_expires_ms: i64,
     keep_ms: Option<i64>,
     max_bytes: i64,
@@ -211,6 +212,7 @@ impl TryFrom<GrantRow> for Grant {
             product: field.product(&row.kind, &row.tier, row.uses)?,
             used: field.count("used", row.used)?,
             serial: field.count("serial", row.serial)?,
+            token_hash: row.token_hash,
             token_expires: Timestamp::from_millis(row.token_expires_ms),
             keep: field.keep(row.keep_ms)?,
             max_bytes: field.count("max_bytes", row.max_bytes)?,

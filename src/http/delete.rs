@@ -14,7 +14,6 @@ use serde_json::json;
 use super::error::ApiError;
 use super::{Site, extract, images};
 use crate::ids::ImageId;
-use crate::secrets::equal_in_constant_time;
 
 /// How many images one request may delete.
 const MOST: usize = 100;
@@ -66,7 +65,7 @@ async fn delete(
 
 /// Whether this is the delete token of `id`, of which there need not be an image.
 pub(super) fn is_owners(site: &Site, id: &ImageId, token: Option<&str>) -> bool {
-    equal_in_constant_time(&site.images.delete_token(id), token.unwrap_or_default())
+    site.images.is_delete_token(id, token.unwrap_or_default())
 }
 
 /// The list in its two forms: `{"images": [{"id": …, "deleteToken": …}]}`, as uploads answer, or

@@ -20,7 +20,7 @@ use crate::model::payment::{Grant, PaymentId, PaymentState};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::random::Randomness;
-use crate::secrets::{Domain, SecretKey, sha256_hex};
+use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time, sha256_hex};
 use crate::store::{Object, Store, StoreError};
 use crate::tiers::{Keep, Tier};
 
@@ -235,7 +235,7 @@ pub struct Images {
     db: Db,
     store: Store,
     floor: Floor,
-    key: SecretKey,
+    secrets: Keyring,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
     looked: tokio::sync::Mutex<Option<(Instant, Result<(), Unready>)>>,
@@ -247,7 +247,7 @@ impl Images {
         db: Db,
         store: Store,
         floor: Floor,
-        key: SecretKey,
+        secrets: Keyring,
         clock: Arc<dyn Clock>,
         randomness: Randomness,
     ) -> Self {
@@ -255,7 +255,7 @@ impl Images {
             db,
             store,
             floor,
-            key,
+            secrets,
             clock,
             randomness,
             looked: tokio::sync::Mutex::new(None),
@@ -564,11 +564,17 @@ impl Images {
 
     /// The token by which an image can be deleted: derived, never stored.
     pub fn delete_token(&self, id: &ImageId) -> String {
-        self.key
-            .derive_hex(Domain::DeleteToken, &[id.as_str().as_bytes()])
-            .chars()
-            .take(40)
-            .collect()
+        delete_token(self.secrets.current(), id)
+    }
+
+    /// Whether this is the delete token of `id`, of which there need not be an image. Takes the same time for
+    /// every text of a token's length.
+    pub fn is_delete_token(&self, id: &ImageId, text: &str) -> bool {
+        let mut is_right = false;
+        for key in self.secrets.iter() {
+            is_right |= equal_in_constant_time(&delete_token(key, id), text);
+        }
+        is_right
     }
 
     async fn find_same(
@@ -622,6 +628,13 @@ impl Images {
             expires_at: None,
         }
     }
+}
+
+fn delete_token(key: &SecretKey, id: &ImageId) -> String {
+    key.derive_hex(Domain::DeleteToken, &[id.as_str().as_bytes()])
+        .chars()
+        .take(40)
+        .collect()
 }
 
 fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {

@@ -377,6 +377,8 @@ pub struct Grant {
     pub used: u32,
     /// Which token of the payment is the valid one.
     pub serial: u32,
+    /// What the database holds of it, see [`UploadToken::hash`](crate::model::token::UploadToken::hash).
+    pub token_hash: String,
     /// When the token ends.
     pub token_expires: Timestamp,
     /// How long an image is kept.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::payment::PaymentId;
-use crate::secrets::{Domain, SecretKey, sha256_hex};
+use crate::secrets::{Domain, Keyring, SecretKey, sha256_hex};
 
 const DIGITS: usize = 40;
 
@@ -26,6 +26,14 @@ impl UploadToken {
             &[payment.as_str().as_bytes(), &serial.to_be_bytes()],
         );
         Self(hex.chars().take(DIGITS).collect())
+    }
+
+    /// The token of a payment with this serial whose hash is `hash`, by whichever key made it. `None`: a key that
+    /// is not here any more.
+    pub fn find(keys: &Keyring, payment: &PaymentId, serial: u32, hash: &str) -> Option<Self> {
+        keys.iter()
+            .map(|key| Self::derive(key, payment, serial))
+            .find(|token| token.hash() == hash)
     }
 
     /// The token spelled by `text`, when it has a token's form.
@@ -63,5 +71,19 @@ mod tests {
         assert_eq!(UploadToken::parse(token.reveal()), Some(token.clone()));
         assert_eq!(UploadToken::parse(&token.reveal()[1..]), None);
         assert_eq!(format!("{token:?}"), "[token]");
+    }
+
+    #[test]
+    fn a_token_is_found_by_the_key_that_made_it_while_that_is_there() {
+        let payment = PaymentId::parse(&"a".repeat(64)).unwrap();
+        let [old, new, other] = [1, 2, 3].map(|byte| SecretKey::from_bytes([byte; 32]));
+        let keys = Keyring::new(new.clone(), vec![old.clone()]);
+        for key in [&old, &new] {
+            let token = UploadToken::derive(key, &payment, 4);
+            let found = UploadToken::find(&keys, &payment, 4, &token.hash());
+            assert_eq!(found, Some(token));
+        }
+        let lost = UploadToken::derive(&other, &payment, 4).hash();
+        assert_eq!(UploadToken::find(&keys, &payment, 4, &lost), None);
     }
 }

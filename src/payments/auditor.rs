@@ -297,7 +297,11 @@ impl Payments {
         let Some(grant) = grants::find(&self.db, &row.id).await? else {
             return Ok(());
         };
-        let token = UploadToken::derive(&self.key, &row.id, grant.serial.saturating_add(1));
+        let token = UploadToken::derive(
+            self.secrets.current(),
+            &row.id,
+            grant.serial.saturating_add(1),
+        );
         let now = self.clock.now();
         let reversal = Reversal {
             step,

@@ -195,7 +195,7 @@ impl Payments {
             .plus(WATCH_MARGIN)
             .plus(self.settings.token_ttl);
         let credited = self.credited_row(row, credit, presentation);
-        let token = UploadToken::derive(&self.key, &credit.id, 0);
+        let token = UploadToken::derive(self.secrets.current(), &credit.id, 0);
         let is_upload = row.product.kind == ProductKind::Upload;
         let claim = Claim {
             presented: row,
@@ -209,8 +209,10 @@ impl Payments {
             token_hash: &token.hash(),
             token_expires: now.plus(self.settings.token_ttl),
             owed: is_upload.then_some(OWED_IMAGE),
-            proofs: &presentation.evidence.proofs(&self.key, &credit.id, until),
-            id_hashes: &presentation.evidence.id_hashes(&self.key),
+            proofs: &presentation
+                .evidence
+                .proofs(&self.secrets, &credit.id, until),
+            id_hashes: &presentation.evidence.id_hashes(&self.secrets),
             audit: now.plus(FIRST_LOOK),
             now,
         };

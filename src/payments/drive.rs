@@ -190,8 +190,8 @@ impl Payments {
             .valid_before()
             .plus(WATCH_MARGIN)
             .plus(self.settings.token_ttl);
-        let proofs = presentation.evidence.proofs(&self.key, &row.id, until);
-        let ids = presentation.evidence.id_hashes(&self.key);
+        let proofs = presentation.evidence.proofs(&self.secrets, &row.id, until);
+        let ids = presentation.evidence.id_hashes(&self.secrets);
         let body = presentation.body_sha256();
         kill_point!("payment.verified.before");
         let binding = rows::bind_verified(&self.db, step, &row, &proofs, &ids, body, now).await?;
@@ -661,7 +661,7 @@ impl Payments {
                 return Ok(());
             };
             let now = self.clock.now();
-            let token = UploadToken::derive(&self.key, &fresh.id, 0);
+            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0);
             let given_up = matches!(
                 fresh.state,
                 PaymentState::Received

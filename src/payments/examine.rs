@@ -162,7 +162,7 @@ impl Payments {
     ) -> Result<Option<PaymentId>, PayError> {
         let header = &presentation.header;
         let payer = header.authorization.from;
-        let hashes = presentation.evidence.id_hashes(&self.key);
+        let hashes = presentation.evidence.id_hashes(&self.secrets);
         let Some(network) = header.network.filter(|_| !hashes.is_empty()) else {
             return Ok(None);
         };

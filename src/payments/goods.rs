@@ -22,7 +22,10 @@ impl Payments {
                 // Each upload gave its image; the token tells that there is nothing left of it.
                 return Ok(Sold {
                     goods: Goods::Token {
-                        token: UploadToken::derive(&self.key, &grant.payment_id, grant.serial),
+                        // One of a key that is gone would be refused as well as this one is.
+                        token: self
+                            .token_of(&grant)
+                            .unwrap_or_else(|| self.derive(&grant, grant.serial)),
                         expires_at: grant.token_expires,
                         tier: grant.product.tier,
                         uploads: 0,
@@ -83,28 +86,46 @@ impl Payments {
         }
     }
 
-    /// The valid token. One that expired unused is replaced by the next, and is dead. `None`: the
-    /// grant changed meanwhile.
+    /// The valid token. One that expired unused, or that was made by a key that is gone, is replaced by the next,
+    /// and is dead. `None`: the grant changed meanwhile.
     async fn token(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
         let now = self.clock.now();
-        let (mut serial, mut expires_at) = (grant.serial, grant.token_expires);
-        if expires_at <= now {
-            serial += 1;
-            expires_at = now.plus(self.settings.token_ttl);
-            let next = UploadToken::derive(&self.key, &grant.payment_id, serial);
+        let valid = self.token_of(grant).filter(|_| grant.token_expires > now);
+        let (token, expires_at) = if let Some(token) = valid {
+            (token, grant.token_expires)
+        } else {
+            let next = self.derive(grant, grant.serial.saturating_add(1));
+            let expires_at = now.plus(self.settings.token_ttl);
             kill_point!("token.replace.before");
             let replaced = grants::replace_token(&self.db, grant, &next.hash(), expires_at).await?;
             kill_point!("token.replace.after");
             if !replaced {
                 return Ok(None);
             }
-        }
+            (next, expires_at)
+        };
         Ok(Some(Goods::Token {
-            token: UploadToken::derive(&self.key, &grant.payment_id, serial),
+            token,
             expires_at,
             tier: grant.product.tier.clone(),
             uploads: grant.product.uses.saturating_sub(grant.used),
         }))
+    }
+}
+
+impl Payments {
+    /// The token of a grant, by the key that made it.
+    fn token_of(&self, grant: &Grant) -> Option<UploadToken> {
+        UploadToken::find(
+            &self.secrets,
+            &grant.payment_id,
+            grant.serial,
+            &grant.token_hash,
+        )
+    }
+
+    fn derive(&self, grant: &Grant, serial: u32) -> UploadToken {
+        UploadToken::derive(self.secrets.current(), &grant.payment_id, serial)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::db::{Db, DbError, credits, erasure};
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
-use crate::secrets::SecretKey;
+use crate::secrets::Keyring;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -137,14 +137,15 @@ fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
     ))
 }
 
-/// The grants whose token is not the one that `key` derives: its payer could never be given it, and
-/// somebody else may hold it.
+/// The grants whose token is not one that these keys derive: its payer could never be given it, and
+/// somebody else may hold it. Tokens that ended before `since` may be of a key that is gone.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_foreign_tokens(
     db: &Db,
-    key: &SecretKey,
+    keys: &Keyring,
+    since: Timestamp,
 ) -> Result<Vec<(&'static str, Finding)>, DbError> {
     let mut broken = Vec::new();
     let mut last = String::new();
@@ -154,7 +155,10 @@ pub async fn find_foreign_tokens(
             return Ok(broken);
         };
         end.payment_id.clone_into(&mut last);
-        broken.extend(page.into_iter().filter(|row| !is_own(row, key)).map(|row| {
+        let foreign = page
+            .into_iter()
+            .filter(|row| row.token_expires_ms > since.millis() && !is_own(row, keys));
+        broken.extend(foreign.map(|row| {
             let detail = format!("token {} is not derived from the key", row.serial);
             (
                 "a token is derived from its payment",
@@ -167,10 +171,10 @@ pub async fn find_foreign_tokens(
     }
 }
 
-fn is_own(row: &TokenRow, key: &SecretKey) -> bool {
+fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
     PaymentId::parse(&row.payment_id)
         .zip(u32::try_from(row.serial).ok())
-        .is_some_and(|(id, serial)| UploadToken::derive(key, &id, serial).hash() == row.token_hash)
+        .is_some_and(|(id, serial)| UploadToken::find(keys, &id, serial, &row.token_hash).is_some())
 }
 
 /// The payments that are or were settled, and findings about those that can't be read.

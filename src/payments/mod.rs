@@ -24,7 +24,7 @@ use crate::model::payment::{
 use crate::model::token::UploadToken;
 use crate::networks;
 use crate::random::Randomness;
-use crate::secrets::SecretKey;
+use crate::secrets::Keyring;
 use crate::signing::SigningKeys;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
@@ -236,7 +236,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Payments {
     db: Db,
-    key: SecretKey,
+    secrets: Keyring,
     keys: Arc<SigningKeys>,
     clock: Arc<dyn Clock>,
     rails: Rails,
@@ -259,7 +259,7 @@ pub struct Ports {
     /// The ledger.
     pub db: Db,
     /// The master key.
-    pub key: SecretKey,
+    pub secrets: Keyring,
     /// What signs receipts.
     pub keys: Arc<SigningKeys>,
     /// The time.
@@ -279,7 +279,7 @@ impl Payments {
     pub fn new(ports: Ports, shop: Arc<Shop>, settings: Settings) -> Self {
         Self {
             db: ports.db,
-            key: ports.key,
+            secrets: ports.secrets,
             keys: ports.keys,
             clock: ports.clock,
             rails: ports.rails,
@@ -453,7 +453,7 @@ impl Payments {
             return Ok(true);
         }
         let bound = rows::load_proofs(&self.db, &row.id, self.clock.now()).await?;
-        Ok(presentation.evidence.proves(&self.key, &row.id, &bound))
+        Ok(presentation.evidence.proves(&self.secrets, &row.id, &bound))
     }
 
     /// Before a known payment is refused, the chain is asked whether the money moved after all.

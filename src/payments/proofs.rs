@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::clock::Timestamp;
 use crate::db::payments::Proof;
 use crate::model::payment::PaymentId;
-use crate::secrets::{Domain, SecretKey, equal_in_constant_time};
+use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::Version;
 
@@ -61,15 +61,29 @@ impl Evidence {
     }
 
     /// The hashes of the ids under which this payer may be charged once: each of them, since the next
-    /// request may bring either. In order, so that two requests with both lock them in the same order.
-    pub(super) fn id_hashes(&self, key: &SecretKey) -> Vec<String> {
-        let hash = |id: &String| key.derive_hex(Domain::PaymentId, &[id.as_bytes()]);
-        let hashes: BTreeSet<String> = self.ids.iter().map(hash).collect();
+    /// request may bring either, by each key, since an id counts for longer than a key makes hashes. In order, so
+    /// that two requests with both lock them in the same order.
+    pub(super) fn id_hashes(&self, keys: &Keyring) -> Vec<String> {
+        let hash =
+            |key: &SecretKey, id: &String| key.derive_hex(Domain::PaymentId, &[id.as_bytes()]);
+        let hashes: BTreeSet<String> = keys
+            .iter()
+            .flat_map(|key| self.ids.iter().map(move |id| hash(key, id)))
+            .collect();
         hashes.into_iter().collect()
     }
 
     /// What is bound to a payment when verify succeeded. An address is forgotten at `address_until`.
     pub(super) fn proofs(
+        &self,
+        keys: &Keyring,
+        payment: &PaymentId,
+        address_until: Timestamp,
+    ) -> Vec<Proof> {
+        self.proofs_by(keys.current(), payment, address_until)
+    }
+
+    fn proofs_by(
         &self,
         key: &SecretKey,
         payment: &PaymentId,
@@ -98,12 +112,16 @@ impl Evidence {
     /// Whether one of these proofs is among those that a payment was bound to.
     pub(super) fn proves(
         &self,
-        key: &SecretKey,
+        keys: &Keyring,
         payment: &PaymentId,
         bound: &[(String, String)],
     ) -> bool {
         let mut proven = false;
-        for proof in self.proofs(key, payment, Timestamp::from_millis(0)) {
+        let long_ago = Timestamp::from_millis(0);
+        let proofs = keys
+            .iter()
+            .flat_map(|key| self.proofs_by(key, payment, long_ago));
+        for proof in proofs {
             for (kind, hash) in bound {
                 // No early end: the time must not tell which one matched.
                 proven |= kind == proof.kind && equal_in_constant_time(hash, &proof.hash);

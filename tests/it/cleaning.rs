@@ -38,7 +38,7 @@ async fn is_stored_as(app: &TestApp, name: &str, answer: &Answer, stored: &[u8])
 
 #[tokio::test]
 async fn metadata_is_neither_served_nor_stored() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     for (name, dirty, clean) in pictures::with_metadata() {
         let free = app.upload_free(dirty.clone()).await;
         is_stored_as(&app, name, &free, &clean).await;

@@ -416,7 +416,11 @@ async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
 
 #[tokio::test]
 async fn an_image_whose_object_is_gone_or_cut_is_not_served() {
-    let app = TestApp::patient().await;
+    let app = TestApp::builder()
+        .on_disk()
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
     let uploaded = app.upload_free(pictures::png(6, 5)).await;
     let (id, url) = (uploaded.field("id"), uploaded.field("url"));
     let object = app

@@ -189,7 +189,7 @@ async fn what_is_not_there_is_limited_and_what_is_there_is_served() {
 
 #[tokio::test]
 async fn a_full_disk_takes_nothing_and_charges_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let full = (507, "storage_full".to_owned(), Some(false));
     let picture = pictures::png(5, 5);
     let paid = app.sign_for("year").await;
@@ -240,6 +240,7 @@ async fn a_disk_with_fifty_megabytes_left_is_full_by_default_and_not_where_less_
         ("0", 200),
     ] {
         let app = TestApp::builder()
+            .on_disk()
             .set("images.min_free", min_free)
             .spawn()
             .await;

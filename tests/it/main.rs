@@ -39,6 +39,7 @@ mod receipts;
 mod recover;
 mod renew;
 mod retention;
+mod rotation;
 #[cfg(feature = "test-s3")]
 mod s3;
 mod serve;

@@ -363,7 +363,7 @@ async fn a_payment_that_moves_money_after_it_got_a_credit_is_owed_its_own_goods(
 
 #[tokio::test]
 async fn a_store_of_another_database_and_a_lost_mark_are_told_apart() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let mark = app.folder().join("images/database.json");
     assert!(mark.exists());
     // Lost: there is nothing to compare with, and it is written again.

@@ -130,7 +130,11 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
 
 #[tokio::test]
 async fn the_record_beside_the_object_is_written_anew() {
-    let app = TestApp::patient().await;
+    let app = TestApp::builder()
+        .on_disk()
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "permanent")).await;

@@ -106,7 +106,7 @@ fn insert(rows: &[String]) -> String {
 
 #[tokio::test]
 async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let picture = pictures::png(8, 8);
     let uploaded = app.upload_free(picture.clone()).await;
     let (id, url) = (uploaded.field("id"), uploaded.field("url"));
@@ -146,7 +146,7 @@ async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
 
 #[tokio::test]
 async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let ids = app.insert_expired(3000).await;
     let other = app.other_reaper(1);
     let run = tokio::spawn(async move { other.reap().await });
@@ -172,7 +172,7 @@ async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
 
 #[tokio::test]
 async fn two_reapers_at_once_do_the_work_once() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     app.insert_expired(1200).await;
     let reapers = (2..6).map(|seed| app.other_reaper(seed));
     let runs = reapers.map(|other| tokio::spawn(async move { other.reap().await.unwrap() }));
@@ -185,7 +185,7 @@ async fn two_reapers_at_once_do_the_work_once() {
 
 #[tokio::test]
 async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done_once() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let ids = app.insert_expired(6000).await;
     // By every clock: commands have the system's.
     execute(app.db(), "UPDATE images SET expires_ms = 1000").await;
@@ -216,7 +216,7 @@ async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done
 
 #[tokio::test]
 async fn what_the_store_would_not_delete_stays_due_and_is_tried_again_later() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let ids = app.insert_expired(3).await;
     // A folder where the object was can't be deleted like one.
     let stuck = app.object(&ids[1]);
@@ -247,7 +247,7 @@ async fn what_the_store_would_not_delete_stays_due_and_is_tried_again_later() {
 
 #[tokio::test]
 async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let ids = app.insert_expired(1500).await;
     let held = &ids[700];
     execute(
@@ -278,7 +278,7 @@ async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole
 
 #[tokio::test]
 async fn a_clock_that_was_set_400_days_ahead_deletes_nothing_until_a_person_says_so() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let id = uploaded.field("id");
     assert_eq!(app.reap().await, Reaped::default());
@@ -304,7 +304,7 @@ async fn a_clock_that_was_set_400_days_ahead_deletes_nothing_until_a_person_says
 
 #[tokio::test]
 async fn after_a_long_silence_a_new_process_starts_slowly() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     app.reap().await;
     app.insert_expired(1700).await;
     app.advance(DAY + Duration::from_secs(1));
@@ -326,7 +326,7 @@ async fn after_a_long_silence_a_new_process_starts_slowly() {
 
 #[tokio::test]
 async fn a_scheduler_that_comes_once_a_day_is_slow_for_a_missed_day_and_no_other() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let mut seed = 0;
     let mut after = async |rest: Duration| {
         seed += 1;
@@ -346,7 +346,7 @@ async fn a_scheduler_that_comes_once_a_day_is_slow_for_a_missed_day_and_no_other
 
 #[tokio::test]
 async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let ids = app.insert_expired(2).await;
     // A process that had no other clock to compare with worked 400 days ahead, and died.
     let ahead = pixtoll::clock::Clock::now(&app.clock)
@@ -368,7 +368,7 @@ async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future(
 
 #[tokio::test]
 async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_not() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let now = pixtoll::clock::Clock::now(&app.clock).millis();
     let rows = [
         "lapsed000000",
@@ -415,7 +415,7 @@ async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_n
 
 #[tokio::test]
 async fn a_pending_image_goes_when_its_payment_has_failed_for_good_and_not_before() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     app.facilitator
         .always("settle", Fault::Instead(500, "oops".to_owned()));
     let payment = app.sign_at("/api/upload/year").await;
@@ -435,7 +435,7 @@ async fn a_pending_image_goes_when_its_payment_has_failed_for_good_and_not_befor
 
 #[tokio::test]
 async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let free = app.upload_free(pictures::png(8, 8)).await.field("id");
     let paid = app.sign_for("year").await.with_id("an-id-of-16-chars");
     let token = app.pay(&paid).await.token();
@@ -504,7 +504,7 @@ async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again()
 
 #[tokio::test]
 async fn an_owner_deletes_by_token_as_often_as_they_like() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let other = app.upload_free(pictures::png(9, 9)).await;
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
@@ -536,7 +536,7 @@ async fn an_owner_deletes_by_token_as_often_as_they_like() {
 
 #[tokio::test]
 async fn many_images_are_deleted_at_once_or_none_of_them() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let mut uploads = Vec::new();
     for width in 1..=5 {
         uploads.push(app.upload_free(pictures::png(width, 8)).await);
@@ -596,7 +596,7 @@ async fn many_images_are_deleted_at_once_or_none_of_them() {
 
 #[tokio::test]
 async fn success_is_said_only_after_the_object_is_gone() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
     let hold = |value: &str| format!("UPDATE images SET held_ms = {value} WHERE id = '{id}'");
@@ -641,7 +641,7 @@ async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
 
 #[tokio::test]
 async fn the_command_says_what_would_go_and_then_deletes_it() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let id = uploaded.field("id");
     execute(
@@ -686,7 +686,7 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
 
 #[tokio::test]
 async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_its_uploader() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let picture = pictures::png(8, 9);
     let free = app.upload_free(picture.clone()).await;
     let token = app.pay(&app.sign_for("year").await).await.token();
@@ -731,7 +731,7 @@ async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_
 
 #[tokio::test]
 async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_moved() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let mut ids = Vec::new();
     for width in 1..=3 {
         let uploaded = app.upload_free(pictures::png(width, 8)).await;

@@ -353,10 +353,10 @@ fn postgres_needs_a_secret_key_and_shows_no_password() {
 #[test]
 fn a_secret_key_comes_from_the_file_the_environment_or_a_file_of_its_own() {
     let given = |examined| match config(examined).secrets_key {
-        SecretKeySource::Given(key) => key.fingerprint(),
+        SecretKeySource::Given(keys) => keys.current().fingerprint(),
         SecretKeySource::FileUnderData(path) => panic!("{}", path.display()),
     };
-    let expected = SecretKey::from_bytes([0xab; 32]).fingerprint();
+    let expected = crate::secrets::SecretKey::from_bytes([0xab; 32]).fingerprint();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     std::fs::write(&path, format!("{KEY}\n")).unwrap();

@@ -71,6 +71,7 @@ pub(crate) struct TestApp {
 pub(crate) struct Builder {
     env: BTreeMap<String, String>,
     is_free_only: bool,
+    is_on_disk: bool,
 }
 
 impl Builder {
@@ -156,10 +157,21 @@ impl Builder {
         }
     }
 
+    /// With its images in a directory wherever others have a bucket: for tests that look at the files.
+    pub(crate) fn on_disk(self) -> Self {
+        Self {
+            is_on_disk: true,
+            ..self
+        }
+    }
+
     /// Images lie in a fresh store, unless the test has chosen one.
     fn with_store(self, folder: &Path) -> Self {
         if self.env.contains_key("PIXTOLL_IMAGES__STORE") {
             return self;
+        }
+        if self.is_on_disk {
+            return self.set("images.store", folder.join("images").to_str().unwrap());
         }
         let settings = store::fresh(folder);
         let settings = settings.iter();
@@ -201,6 +213,11 @@ impl TestApp {
     /// A server with the default tiers.
     pub(crate) async fn spawn() -> Self {
         Builder::default().spawn().await
+    }
+
+    /// A server whose images lie in a directory.
+    pub(crate) async fn on_disk() -> Self {
+        Self::builder().on_disk().spawn().await
     }
 
     /// A server whose facilitator always answers, and which waits for that even on a busy machine.

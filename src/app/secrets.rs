@@ -1,0 +1,120 @@
+//! The master keys: where they lie, and whether they are those of this database.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::disk::make_parent;
+use super::stamps;
+use crate::clock::Timestamp;
+use crate::config::{Config, SecretKeySource, parse_secret_keys};
+use crate::db::{Db, deployment, images};
+use crate::random::Randomness;
+use crate::secrets::Keyring;
+
+/// For so long after a key was replaced, replicas that weren't restarted may still make secrets by it.
+const STRAGGLERS: Duration = Duration::from_hours(24);
+
+/// The master keys. One of them must be the one that last made secrets for this database; where that isn't the first
+/// any more, it is an older one from now on.
+pub(super) async fn open_secrets(
+    db: &Db,
+    config: &Config,
+    randomness: &Randomness,
+    now: Timestamp,
+) -> anyhow::Result<Keyring> {
+    let keys = load(&config.secrets_key, randomness)?;
+    let current = keys.current().fingerprint();
+    let stamped = deployment::stamp(db, stamps::KEY, &current).await?;
+    if !keys.has(&stamped) {
+        bail!(
+            "this database was made for another secrets.key, with the fingerprint {stamped}: use that one, or put it \
+             after the new one ({current}), with a comma or a line end between them"
+        );
+    }
+    if stamped != current {
+        let rotation = deployment::Rotation {
+            name: stamps::KEY,
+            from: &stamped,
+            to: &current,
+            retired: stamps::OLD_KEY,
+        };
+        deployment::rotate(db, &rotation, now).await?;
+        tracing::info!(
+            from = stamped,
+            to = current,
+            "secrets are made by another key now; what the old one made stays valid while it is in secrets.key"
+        );
+    }
+    tell_of_older(db, &keys).await?;
+    Ok(keys)
+}
+
+/// Says which older keys are still needed, and which aren't.
+async fn tell_of_older(db: &Db, keys: &Keyring) -> anyhow::Result<()> {
+    for (fingerprint, retired) in deployment::list(db, stamps::OLD_KEY).await? {
+        let retired = retired
+            .parse()
+            .map(Timestamp::from_millis)
+            .with_context(|| format!("when the key {fingerprint} was replaced can't be read"))?;
+        let left = images::count_kept_since_before(db, retired.plus(STRAGGLERS)).await?;
+        match (keys.has(&fingerprint), left) {
+            (true, 0) => tracing::info!(
+                key = fingerprint,
+                "no image is left whose delete token this old key may have made: it may go from secrets.key"
+            ),
+            (false, 1..) => tracing::warn!(
+                key = fingerprint,
+                images = left,
+                "an old key is not in secrets.key any more: owners can't delete the images that were uploaded under it"
+            ),
+            (true, _) | (false, 0) => {}
+        }
+    }
+    Ok(())
+}
+
+fn load(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result<Keyring> {
+    match source {
+        SecretKeySource::Given(keys) => Ok(keys.clone()),
+        SecretKeySource::FileUnderData(path) => {
+            make_parent(path)?;
+            if !path.exists() {
+                write_key(path, randomness)?;
+            }
+            read(path)
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Keyring> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    parse_secret_keys(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}
+
+/// The keys, for commands beside a server: none is made where there is none.
+///
+/// # Errors
+/// When their file can't be read, or holds no key.
+pub fn find_secrets(source: &SecretKeySource) -> anyhow::Result<Option<Keyring>> {
+    match source {
+        SecretKeySource::Given(keys) => Ok(Some(keys.clone())),
+        SecretKeySource::FileUnderData(path) if path.exists() => read(path).map(Some),
+        SecretKeySource::FileUnderData(_) => Ok(None),
+    }
+}
+
+/// Writes a new key whole or not at all: half a key would be another key.
+fn write_key(path: &Path, randomness: &Randomness) -> anyhow::Result<()> {
+    let folder = path.parent().context("secrets.key lies nowhere")?;
+    // A temporary file is readable by its owner only.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", hex::encode(randomness.bytes::<32>()))?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `secrets.key` is replaced: what the old key made stays valid while it stands behind the new one.
+
+use crate::support::process::{Deployment, Request, SandboxProcess};
+use crate::support::{Payment, database, pictures};
+
+const TOKEN: &str = "/api/upload/token/year";
+
+fn keys(names: &[&str]) -> String {
+    let keys: Vec<String> = names.iter().map(|name| name.repeat(32)).collect();
+    keys.join("\n")
+}
+
+/// A request that presents this payment.
+fn presenting(payment: &Payment) -> Request {
+    let request = Request::post(&payment.path);
+    let headers = payment.headers().into_iter();
+    headers.fold(request, |request, (name, value)| request.with(name, &value))
+}
+
+fn deleting(id: &str, token: &str) -> Request {
+    Request::delete(&format!("/api/images/{id}")).with("X-Delete-Token", token)
+}
+
+fn uploading(token: &str, seed: u64) -> Request {
+    Request::post("/api/upload")
+        .with("X-Upload-Token", token)
+        .with_image(&pictures::png_seeded(6, 6, seed))
+}
+
+#[tokio::test]
+async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then_no_more() {
+    let sandbox = SandboxProcess::start().await;
+    let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
+    let old = deployment.set("secrets.key", &keys(&["a1"]));
+    let server = old.start().await;
+    let free = Request::post("/api/free").with_image(&pictures::png(4, 4));
+    let [free, other] = [old.answer(&free).await, old.answer(&free).await];
+    let by_ticket = old.sign(TOKEN, b"").await.0;
+    let by_id = old.sign(TOKEN, b"").await.0.copied_from_the_chain();
+    let by_id = by_id.with_idempotency_key("an order of mine 0001");
+    let mut tokens = Vec::new();
+    for payment in [&by_ticket, &by_id] {
+        tokens.push(old.answer(&presenting(payment)).await.token());
+    }
+    server.kill().await;
+
+    // The new key first, the old one behind it.
+    let both = old.set("secrets.key", &keys(&["b2", "a1"]));
+    let server = both.start().await;
+    for (payment, token) in [&by_ticket, &by_id].into_iter().zip(&tokens) {
+        assert_eq!(&both.last_word(&presenting(payment)).await.token(), token);
+    }
+    // The id was charged for, whichever key hashed it: another authorization under it moves nothing.
+    let again = both.sign(TOKEN, b"").await.0;
+    let again = again.with_idempotency_key("an order of mine 0001");
+    assert_eq!(both.last_word(&presenting(&again)).await.token(), tokens[1]);
+    let moved = sandbox.transfers_to(again.authorization.to).await;
+    assert_eq!(moved, [10_000, 10_000]);
+    let uploaded = both.answer(&uploading(&tokens[0], 1)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let (id, token) = (free.field("id"), free.field("deleteToken"));
+    assert_eq!(both.answer(&deleting(&id, &token)).await.status, 200);
+    // What is made now is made by the new key alone.
+    let new = both.sign(TOKEN, b"").await.0;
+    let newest = both.answer(&presenting(&new)).await.token();
+    both.check_ledger().await;
+    server.kill().await;
+
+    // Without the old key, what it made proves nothing any more; nobody is charged for that.
+    let alone = both.set("secrets.key", &keys(&["b2"]));
+    let server = alone.start().await;
+    assert!(
+        alone.log().contains("owners can't delete the images"),
+        "{}",
+        alone.log()
+    );
+    let unproven = alone.last_word(&presenting(&by_ticket)).await;
+    assert_eq!(
+        unproven.verdict(),
+        (409, "payment_known".to_owned(), Some(true))
+    );
+    assert_eq!(alone.last_word(&presenting(&new)).await.token(), newest);
+    let (id, token) = (other.field("id"), other.field("deleteToken"));
+    assert_eq!(alone.answer(&deleting(&id, &token)).await.status, 401);
+    let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
+    assert_eq!(alone.answer(&deleting(&id, &token)).await.status, 200);
+    server.kill().await;
+
+    // A key that this database never had, and one that it hasn't any more.
+    for strange in [&["c3"][..], &["a1"], &["c3", "a1"]] {
+        let strange = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url)
+            .set("secrets.key", &keys(strange))
+            .set(
+                "database.url",
+                &database::sqlite_url(&alone.folder().join("data")),
+            );
+        let refused = strange.run(&["serve"]).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.err.contains("another secrets.key"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_whose_key_is_gone_is_replaced_for_who_proves_the_payment() {
+    let app = crate::support::TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let lost = app.pay(&payment).await.token();
+    // As if another replica had made it, by a key that this one doesn't have.
+    let foreign = "ab".repeat(32);
+    let sql = format!("UPDATE grants SET token_hash = '{foreign}'");
+    assert_eq!(database::execute(app.db(), &sql).await, 1);
+    let fresh = app.pay(&payment).await.token();
+    assert_ne!(fresh, lost);
+    let refused = app.upload_with(&lost, pictures::png(5, 5)).await;
+    assert_eq!(refused.status, 401, "{}", refused.text());
+    let answer = app.upload_with(&fresh, pictures::png(5, 5)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(app.transfers().await.len(), 1);
+    app.check_ledger().await;
+}
