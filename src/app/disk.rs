@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::stamps;
-use crate::config::DatabaseUrl;
+use crate::config::{Config, Connections, DatabaseUrl};
 use crate::db::{Db, deployment};
 use crate::networks;
 
 /// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.
-pub(super) async fn open_database(url: &DatabaseUrl) -> anyhow::Result<(Db, Option<File>)> {
-    match url {
+pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {
+    match &config.database {
         DatabaseUrl::Sqlite(path) => {
             make_parent(path)?;
             let lock_path = path.with_extension("lock");
@@ -32,7 +32,10 @@ pub(super) async fn open_database(url: &DatabaseUrl) -> anyhow::Result<(Db, Opti
             }
             Ok((Db::open_sqlite(path).await?, Some(lock)))
         }
-        DatabaseUrl::Postgres(url) => Ok((Db::connect_postgres(url).await?, None)),
+        DatabaseUrl::Postgres(url) => {
+            let db = Db::connect_postgres_with(url, &config.connections).await?;
+            Ok((db, None))
+        }
     }
 }
 
@@ -59,7 +62,9 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
             }
             Db::open_sqlite(path).await?
         }
-        DatabaseUrl::Postgres(url) => Db::connect_postgres(url).await?,
+        DatabaseUrl::Postgres(url) => {
+            Db::connect_postgres_with(url, &Connections::of_a_command()).await?
+        }
     };
     if !db.is_current().await? {
         bail!(

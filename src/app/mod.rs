@@ -104,7 +104,7 @@ impl App {
             randomness,
             disk,
         } = world;
-        let (db, lock) = open_database(&config.database).await?;
+        let (db, lock) = open_database(&config).await?;
         db.migrate().await?;
         know_networks(&db).await?;
         if lock.is_some() {

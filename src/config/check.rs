@@ -14,13 +14,12 @@ use super::raw::RawConfig;
 use super::values::{self, Complaint};
 use super::{
     Config, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Mode, PaymentsConfig, Report,
-    Retention, SandboxConfig, SecretKeySource, StorePlace, hosts, parse_secret_keys, payments,
-    store, tiers,
+    Retention, SandboxConfig, SecretKeySource, StorePlace, database, hosts, parse_secret_keys,
+    payments, store, tiers,
 };
 use crate::retention::schedule::Schedule;
 
 const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
-const DEFAULT_DATABASE: &str = "data/pixtoll.db";
 const DEFAULT_STORE: &str = "data/images";
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_mins(10);
 const DEFAULT_MIN_FREE: u64 = 1 << 30;
@@ -81,9 +80,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     let mut checker = Checker { raw, report };
     let http = http(&mut checker);
     let images = images(&mut checker, &http);
-    let database = checker
-        .value("database.url", values::database_url)
-        .unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::from(DEFAULT_DATABASE)));
+    let (database, connections) = database::check(&mut checker);
     let secrets_key = secrets_key(&mut checker, &database);
     let tiers = tiers::check(&mut checker);
     let (payments, sandbox) =
@@ -97,6 +94,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     Config {
         http,
         database,
+        connections,
         images,
         mode: payments.as_ref().map(mode),
         payments,
@@ -256,7 +254,7 @@ fn retention(checker: &mut Checker<'_>) -> Retention {
 fn data_directory(database: &DatabaseUrl) -> PathBuf {
     let path = match database {
         DatabaseUrl::Sqlite(path) => path,
-        DatabaseUrl::Postgres(_) => Path::new(DEFAULT_DATABASE),
+        DatabaseUrl::Postgres(_) => Path::new(database::DEFAULT_DATABASE),
     };
     path.parent().map(Path::to_path_buf).unwrap_or_default()
 }

@@ -11,6 +11,7 @@
 //! the reading.
 
 mod check;
+mod database;
 mod env;
 mod fields;
 mod hosts;
@@ -42,6 +43,7 @@ use crate::retention::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
+pub use database::Connections;
 pub use env::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
@@ -101,6 +103,8 @@ pub struct Config {
     pub http: Http,
     /// Where the records are.
     pub database: DatabaseUrl,
+    /// How a server uses its connections to PostgreSQL.
+    pub connections: Connections,
     /// Where the images are.
     pub images: Images,
     /// How payments are made; `None`: paid tiers are off.

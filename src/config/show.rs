@@ -4,7 +4,7 @@ use toml::Value;
 
 use super::{
     Addressing, Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig,
-    S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, hosts,
+    S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database, hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -17,7 +17,10 @@ pub fn show(config: &Config) -> String {
     lines.text("base_url", &config.http.base_url);
     lines.list("trusted_proxies", &config.http.trusted_proxies);
     lines.section("database");
-    lines.text("url", &database(&config.database));
+    lines.text("url", &database_url(&config.database));
+    if matches!(config.database, DatabaseUrl::Postgres(_)) {
+        database::show(&mut lines, &config.connections);
+    }
     lines.section("images");
     lines.text("store", &config.images.store);
     if let StorePlace::S3(s3) = &config.images.store {
@@ -85,7 +88,7 @@ fn mode_line(mode: Option<Mode>) -> String {
     }
 }
 
-fn database(url: &DatabaseUrl) -> String {
+fn database_url(url: &DatabaseUrl) -> String {
     match url {
         DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         DatabaseUrl::Postgres(url) => hosts::redacted(url),
@@ -190,19 +193,19 @@ fn show_tier(lines: &mut Lines, tier: &Tier, tiers: &TierTable) {
     }
 }
 
-struct Lines(Vec<String>);
+pub(super) struct Lines(Vec<String>);
 
 impl Lines {
     fn section(&mut self, name: &str) {
         self.0.extend([String::new(), format!("[{name}]")]);
     }
 
-    fn text(&mut self, key: &str, value: &(impl ToString + ?Sized)) {
+    pub(super) fn text(&mut self, key: &str, value: &(impl ToString + ?Sized)) {
         self.0
             .push(format!("{key} = {}", quoted(&value.to_string())));
     }
 
-    fn number(&mut self, key: &str, value: u64) {
+    pub(super) fn number(&mut self, key: &str, value: u64) {
         self.0.push(format!("{key} = {value}"));
     }
 

@@ -168,35 +168,30 @@ pub async fn publish(
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
-    let mut changes = (0, 0);
-    let outcome: Result<bool, DbError> = async {
-        Ok(in_tx!(db, |tx| {
-            changes.0 = sqlx::query(COUNT_USE)
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            changes.1 = sqlx::query(PUBLISH)
-                .bind(image.as_str())
-                .bind(id.as_str())
-                .bind(now.millis())
-                .bind(expires.map(Timestamp::millis))
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            if changes != (1, 1) {
-                // Both or none: dropping the transaction rolls it back.
-                return Ok(false);
-            }
-            sqlx::query(CLEAR_OWED)
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?;
-            true
-        }))
-    }
-    .await;
-    outcome
+    Ok(in_tx!(db, |tx| {
+        let counted = sqlx::query(COUNT_USE)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        let published = sqlx::query(PUBLISH)
+            .bind(image.as_str())
+            .bind(id.as_str())
+            .bind(now.millis())
+            .bind(expires.map(Timestamp::millis))
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if (counted, published) != (1, 1) {
+            // Both or none: dropping the transaction rolls it back.
+            return Ok(false);
+        }
+        sqlx::query(CLEAR_OWED)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        true
+    }))
 }
 
 const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";

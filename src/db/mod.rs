@@ -4,14 +4,15 @@
 //! over the network, and each change of state says in its `WHERE` which state it expects.
 
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+
+use crate::config::Connections;
 
 pub mod audit;
 pub mod auditor;
@@ -25,6 +26,7 @@ pub mod jobs;
 pub mod keys;
 pub mod offers;
 pub mod payments;
+mod postgres;
 pub mod renewals;
 pub mod retention;
 mod rows;
@@ -43,6 +45,10 @@ macro_rules! on_db {
 ///
 /// SQLite needs `BEGIN IMMEDIATE`: a plain `BEGIN` that reads before it writes fails as locked under
 /// load instead of waiting.
+///
+/// PostgreSQL ends one of two transactions that wait for each other's rows. Ours lock in one order (payment,
+/// grant, image), but for statements on many rows at a time; whoever is ended did nothing, and is run again. So
+/// a block may run more than once, and only its last run counts.
 macro_rules! in_tx {
     ($db:expr, |$tx:ident| $body:block) => {
         match $db {
@@ -53,10 +59,19 @@ macro_rules! in_tx {
                 output
             }
             $crate::db::Db::Postgres(pool) => {
-                let mut $tx = pool.begin().await?;
-                let output = $body;
-                $tx.commit().await?;
-                output
+                let mut tries = 1;
+                loop {
+                    let outcome = async {
+                        let mut $tx = pool.begin().await?;
+                        let output = $body;
+                        $tx.commit().await?;
+                        Ok::<_, $crate::db::DbError>(output)
+                    };
+                    match outcome.await {
+                        Err(error) if tries < $crate::db::TRIES && error.is_undone() => tries += 1,
+                        outcome => break outcome?,
+                    }
+                }
             }
         }
     };
@@ -73,7 +88,8 @@ const NEWEST_MIGRATION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers beside the one writer that SQLite has.
 const SQLITE_CONNECTIONS: u32 = 8;
-const POSTGRES_CONNECTIONS: u32 = 16;
+/// How often a transaction is run that PostgreSQL ends, without a trace, to let another one pass.
+const TRIES: u32 = 4;
 
 /// A pool of connections to one of the two databases.
 #[derive(Debug, Clone)]
@@ -103,6 +119,11 @@ pub enum DbError {
         /// The row's key.
         row: String,
     },
+    /// The server takes no writes.
+    #[error(
+        "the PostgreSQL server takes no writes: it is a standby, or default_transaction_read_only is on; database.url has to lead to the primary"
+    )]
+    ReadOnly,
     /// A setting of the database would lose money in a power cut.
     #[error(
         "the database has {setting} = {value}, and pixtoll needs {needed}: a committed payment must survive a power cut"
@@ -135,25 +156,27 @@ impl Db {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options)
             .await?;
-        let db = Self::Sqlite(pool);
-        db.assert_durable().await?;
-        Ok(db)
+        assert_durable(&pool).await?;
+        Ok(Self::Sqlite(pool))
     }
 
-    /// Connects to a PostgreSQL server by its URL.
+    /// Connects to a PostgreSQL server by its URL, as a server with the default settings.
     ///
     /// # Errors
-    /// When the server doesn't answer, or isn't durable.
+    /// As [`Db::connect_postgres_with`].
     pub async fn connect_postgres(url: &str) -> Result<Self, DbError> {
-        let options = PgConnectOptions::from_str(url)?.application_name("pixtoll");
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options)
-            .await?;
-        let db = Self::Postgres(pool);
-        db.assert_durable().await?;
-        Ok(db)
+        Self::connect_postgres_with(url, &Connections::default()).await
+    }
+
+    /// Connects to a PostgreSQL server by its URL. One that is being started is waited for.
+    ///
+    /// # Errors
+    /// When the server doesn't answer, isn't durable, or takes no writes.
+    pub async fn connect_postgres_with(
+        url: &str,
+        connections: &Connections,
+    ) -> Result<Self, DbError> {
+        Ok(Self::Postgres(postgres::connect(url, connections).await?))
     }
 
     /// Brings the schema up to date, under a lock. A database newer than this binary is an error.
@@ -163,7 +186,7 @@ impl Db {
     pub async fn migrate(&self) -> Result<(), DbError> {
         match self {
             Self::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await?,
-            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+            Self::Postgres(pool) => postgres::migrate(pool).await?,
         }
         Ok(())
     }
@@ -184,6 +207,14 @@ impl Db {
         Ok(newest == migrator.iter().map(|migration| migration.version).max())
     }
 
+    /// The statement that this database is asked, where one text can't be for both.
+    pub(crate) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors
@@ -200,44 +231,37 @@ impl Db {
     pub async fn close(&self) {
         on_db!(self, |pool| pool.close().await);
     }
+}
 
-    /// A settled payment must not be lost by a power cut (payments.md, rule 9).
-    async fn assert_durable(&self) -> Result<(), DbError> {
-        match self {
-            Self::Sqlite(pool) => {
-                let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
-                    .fetch_one(pool)
-                    .await?;
-                // 2 is FULL, 3 is EXTRA.
-                if level < 2 {
-                    let value = level.to_string();
-                    return Err(DbError::NotDurable {
-                        setting: "synchronous",
-                        value,
-                        needed: "FULL",
-                    });
-                }
-            }
-            Self::Postgres(pool) => {
-                let value: String =
-                    sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
-                        .fetch_one(pool)
-                        .await?;
-                if value == "off" {
-                    let setting = "synchronous_commit";
-                    return Err(DbError::NotDurable {
-                        setting,
-                        value,
-                        needed: "on",
-                    });
-                }
-            }
-        }
-        Ok(())
+impl DbError {
+    /// Whether PostgreSQL says that a transaction was undone to let another one pass: a deadlock, or a
+    /// serialization failure.
+    pub(crate) fn is_undone(&self) -> bool {
+        let Self::Driver(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        matches!(error.code().as_deref(), Some("40P01" | "40001"))
     }
 }
 
-/// Every SQL text of this folder with its name, so that a test can prepare each on both databases.
+/// A settled payment must not be lost by a power cut (payments.md, rule 9).
+async fn assert_durable(pool: &SqlitePool) -> Result<(), DbError> {
+    let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(pool)
+        .await?;
+    // 2 is FULL, 3 is EXTRA.
+    if level < 2 {
+        return Err(DbError::NotDurable {
+            setting: "synchronous",
+            value: level.to_string(),
+            needed: "FULL",
+        });
+    }
+    Ok(())
+}
+
+/// Every SQL text of this folder with its name, so that a test can prepare each on both databases; one whose
+/// name ends in `_POSTGRES` or `_SQLITE`, on that one.
 #[doc(hidden)]
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
@@ -253,6 +277,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         keys::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
+        postgres::STATEMENTS,
         renewals::STATEMENTS,
         retention::STATEMENTS,
     ];

@@ -1483,7 +1483,14 @@ async fn of_many_uploads_on_a_grant_as_many_are_published_as_it_has_uses() {
 #[tokio::test]
 async fn every_statement_can_be_prepared_on_both_databases() {
     on_both(async |db| {
+        let others = match db {
+            Db::Sqlite(_) => "_POSTGRES",
+            Db::Postgres(_) => "_SQLITE",
+        };
         for (name, sql) in statements() {
+            if name.ends_with(others) {
+                continue;
+            }
             let sql = AssertSqlSafe(sql).into_sql_str();
             let prepared = match &db {
                 Db::Sqlite(pool) => {
@@ -1780,24 +1787,4 @@ async fn nothing_is_granted_or_shown_for_a_payment_that_is_not_there() {
         assert!(refused.is_err());
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_postgres_that_may_forget_commits_is_refused() {
-    let Some(server) = postgres_server() else {
-        return;
-    };
-    let url = create_postgres(&server).await;
-    let db = open(&url).await;
-    let name = url.rsplit_once('/').unwrap().1.to_owned();
-    execute(
-        &db,
-        &format!("ALTER DATABASE {name} SET synchronous_commit = off"),
-    )
-    .await;
-    db.close().await;
-    let refused = Db::connect_postgres(&url).await.unwrap_err();
-    assert!(matches!(refused, DbError::NotDurable { .. }), "{refused}");
-    let text = refused.to_string();
-    assert!(text.contains("synchronous_commit = off"), "{text}");
 }
