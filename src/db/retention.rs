@@ -14,7 +14,8 @@ use crate::model::image::{Image, ImageState};
 /// # Errors
 /// [`DbError`].
 pub async fn claim_expired(db: &Db, now: Timestamp, most: u32) -> Result<Vec<ImageId>, DbError> {
-    let rows: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(CLAIM_EXPIRED)
+    let sql = db.pick(CLAIM_EXPIRED_SQLITE, CLAIM_EXPIRED_POSTGRES);
+    let rows: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(sql)
         .bind(now.millis())
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -22,11 +23,31 @@ pub async fn claim_expired(db: &Db, now: Timestamp, most: u32) -> Result<Vec<Ima
     parse(&rows)
 }
 
-// The outer conditions look again: between finding a row and changing it, its expiry may move.
-const CLAIM_EXPIRED: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $1 WHERE id IN \
-    (SELECT id FROM images WHERE state = 'live' AND expires_ms IS NOT NULL AND expires_ms <= $1 \
-    AND held_ms IS NULL AND renewing = 0 ORDER BY expires_ms LIMIT $2) \
-    AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 RETURNING id";
+type Sql = &'static str;
+
+// A batch of rows that is found, then changed. PostgreSQL passes over rows that another transaction holds just
+// now: it would wait for each in turn, a renewal's or an owner's, and could wait for one that waits for it.
+// SQLite has one writer, so there is nothing to pass over, and doesn't know the words.
+macro_rules! batch {
+    ($(#[$meta:meta])* $sqlite:ident, $postgres:ident, $found:literal, $lock:literal, $change:literal) => {
+        $(#[$meta])*
+        const $sqlite: Sql = concat!("WITH due AS (", $found, ") ", $change);
+        $(#[$meta])*
+        const $postgres: Sql =
+            concat!("WITH due AS MATERIALIZED (", $found, " ", $lock, ") ", $change);
+    };
+}
+
+batch!(
+    /// The outer conditions look again: between finding a row and changing it, its expiry may move.
+    CLAIM_EXPIRED_SQLITE,
+    CLAIM_EXPIRED_POSTGRES,
+    "SELECT id FROM images WHERE state = 'live' AND expires_ms IS NOT NULL AND expires_ms <= $1 \
+     AND held_ms IS NULL AND renewing = 0 ORDER BY expires_ms LIMIT $2",
+    "FOR UPDATE SKIP LOCKED",
+    "UPDATE images SET state = 'deleting', reap_after_ms = $1 WHERE id IN (SELECT id FROM due) \
+     AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 RETURNING id"
+);
 
 /// How an image stands to being deleted by its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +124,8 @@ pub async fn discard_lapsed(
     now: Timestamp,
     most: u32,
 ) -> Result<u64, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query(DISCARD_LAPSED)
+    let sql = db.pick(DISCARD_LAPSED_SQLITE, DISCARD_LAPSED_POSTGRES);
+    Ok(on_db!(db, |pool| sqlx::query(sql)
         .bind(before.millis())
         .bind(now.millis())
         .bind(i64::from(most))
@@ -112,13 +134,19 @@ pub async fn discard_lapsed(
         .map(|done| done.rows_affected()))?)
 }
 
-// The same as in COUNT_LAPSED.
-const DISCARD_LAPSED: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id IN \
-    (SELECT i.id FROM images i WHERE i.state = 'pending' AND i.created_ms <= $1 \
-    AND (i.reserved_until_ms <= $2 OR (i.reserved_until_ms IS NULL AND NOT EXISTS \
-    (SELECT 1 FROM payments p WHERE p.id = i.payment_id AND p.image_id = i.id \
-    AND p.state IN ('received', 'verified', 'settling', 'unknown')))) \
-    ORDER BY i.created_ms LIMIT $3) AND state = 'pending'";
+batch!(
+    /// The same as in `COUNT_DUE`.
+    DISCARD_LAPSED_SQLITE,
+    DISCARD_LAPSED_POSTGRES,
+    "SELECT i.id FROM images i WHERE i.state = 'pending' AND i.created_ms <= $1 \
+     AND (i.reserved_until_ms <= $2 OR (i.reserved_until_ms IS NULL AND NOT EXISTS \
+     (SELECT 1 FROM payments p WHERE p.id = i.payment_id AND p.image_id = i.id \
+     AND p.state IN ('received', 'verified', 'settling', 'unknown')))) \
+     ORDER BY i.created_ms LIMIT $3",
+    "FOR UPDATE OF i SKIP LOCKED",
+    "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id IN (SELECT id FROM due) \
+     AND state = 'pending'"
+);
 
 /// Images that were given up before `before` and whose object isn't known to be gone.
 ///
@@ -289,7 +317,8 @@ const FIND_EXPIRED: &str = "SELECT id, expires_ms FROM images WHERE state = 'liv
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn erase_images(db: &Db, before: Timestamp, most: u32) -> Result<u64, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query(ERASE_IMAGES)
+    let sql = db.pick(ERASE_IMAGES_SQLITE, ERASE_IMAGES_POSTGRES);
+    Ok(on_db!(db, |pool| sqlx::query(sql)
         .bind(before.millis())
         .bind(i64::from(most))
         .execute(pool)
@@ -297,9 +326,15 @@ pub async fn erase_images(db: &Db, before: Timestamp, most: u32) -> Result<u64, 
         .map(|done| done.rows_affected()))?)
 }
 
-const ERASE_IMAGES: &str = "DELETE FROM images WHERE id IN (SELECT id FROM images \
-    WHERE deleted_ms IS NOT NULL AND deleted_ms <= $1 AND (payment_id IS NULL OR state = 'discarded') \
-    AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = images.id) ORDER BY deleted_ms LIMIT $2)";
+batch!(
+    ERASE_IMAGES_SQLITE,
+    ERASE_IMAGES_POSTGRES,
+    "SELECT id FROM images WHERE deleted_ms IS NOT NULL AND deleted_ms <= $1 \
+     AND (payment_id IS NULL OR state = 'discarded') \
+     AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = images.id) ORDER BY deleted_ms LIMIT $2",
+    "FOR UPDATE OF images SKIP LOCKED",
+    "DELETE FROM images WHERE id IN (SELECT id FROM due)"
+);
 
 /// Live images after `last`, in order of their ids.
 ///
@@ -368,17 +403,23 @@ fn parse(rows: &[String]) -> Result<Vec<ImageId>, DbError> {
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
-    ("retention::CLAIM_EXPIRED", CLAIM_EXPIRED),
+    ("retention::CLAIM_EXPIRED_SQLITE", CLAIM_EXPIRED_SQLITE),
+    ("retention::CLAIM_EXPIRED_POSTGRES", CLAIM_EXPIRED_POSTGRES),
     ("retention::CLAIM_ONE", CLAIM_ONE),
     ("retention::FIND_CLAIMED", FIND_CLAIMED),
     ("retention::FIND_UNFINISHED", FIND_UNFINISHED),
-    ("retention::DISCARD_LAPSED", DISCARD_LAPSED),
+    ("retention::DISCARD_LAPSED_SQLITE", DISCARD_LAPSED_SQLITE),
+    (
+        "retention::DISCARD_LAPSED_POSTGRES",
+        DISCARD_LAPSED_POSTGRES,
+    ),
     ("retention::FIND_DISCARDED", FIND_DISCARDED),
     ("retention::MARK_GONE", MARK_GONE),
     ("retention::PUT_OFF", PUT_OFF),
     ("retention::COUNT_DUE", COUNT_DUE),
     ("retention::FIND_EXPIRED", FIND_EXPIRED),
-    ("retention::ERASE_IMAGES", ERASE_IMAGES),
+    ("retention::ERASE_IMAGES_SQLITE", ERASE_IMAGES_SQLITE),
+    ("retention::ERASE_IMAGES_POSTGRES", ERASE_IMAGES_POSTGRES),
     ("retention::PAGE_LIVE", PAGE_LIVE),
     ("retention::FIND_STATE", FIND_STATE),
 ];
