@@ -25,6 +25,7 @@ use crate::store::{Object, Store, StoreError};
 use crate::tiers::{Keep, Tier};
 
 pub mod clean;
+mod doubt;
 pub mod format;
 
 use format::{FormatError, Probe};
@@ -345,8 +346,12 @@ impl Images {
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
-            let published = images::publish_free(&images.db, &image.id, now, expires).await?;
+            let published = images::publish_free(&images.db, &image.id, now, expires).await;
             kill_point!("free.publish.after");
+            let published = match published {
+                Ok(published) => published,
+                Err(error) => images.in_doubt(&image.id, error).await?,
+            };
             if !published {
                 return Err(UploadError::Interrupted);
             }
@@ -420,7 +425,13 @@ impl Images {
                 now,
             );
             kill_point!("token.reserve.before");
-            match grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await? {
+            let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
+            let reserved = match reserved {
+                Ok(reserved) => reserved,
+                // It may be held after all, and must not be for minutes.
+                Err(error) => return self.in_doubt(&image.id, error).await.map(|_| image),
+            };
+            match reserved {
                 Reservation::Held => break image,
                 Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
                 Reservation::Busy => return Err(UploadError::TokenBusy),
@@ -436,7 +447,12 @@ impl Images {
         kill_point!("token.publish.before");
         let now = self.clock.now();
         let expires = grant.keep.end(now);
-        if !grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await? {
+        let published = grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await;
+        let published = match published {
+            Ok(published) => published,
+            Err(error) => self.in_doubt(&image.id, error).await?,
+        };
+        if !published {
             // The reservation lapsed and another upload has the use, or the payment counts no more.
             self.discard(&image.id).await;
             self.refuse_withheld(grant).await?;
