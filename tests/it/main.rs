@@ -34,6 +34,8 @@ mod pay;
 mod paying;
 #[cfg(feature = "test-postgres")]
 mod postgres;
+#[cfg(feature = "test-postgres")]
+mod postgres_faults;
 mod processes;
 mod receipts;
 mod recover;

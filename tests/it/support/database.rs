@@ -19,6 +19,13 @@ impl TestDatabase {
         Self { url }
     }
 
+    #[cfg(feature = "test-postgres")]
+    pub(crate) fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+        }
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

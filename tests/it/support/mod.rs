@@ -5,11 +5,17 @@ pub(crate) mod answer;
 pub(crate) mod bucket;
 #[cfg(feature = "test-s3")]
 pub(crate) mod cable;
+#[cfg(feature = "test-postgres")]
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod expect;
+#[cfg(feature = "test-postgres")]
+pub(crate) mod line;
 pub(crate) mod pictures;
 pub(crate) mod process;
 pub(crate) mod proxy;
+#[cfg(feature = "test-postgres")]
+pub(crate) mod replica;
 pub(crate) mod signing;
 pub(crate) mod store;
 
@@ -72,6 +78,8 @@ pub(crate) struct Builder {
     env: BTreeMap<String, String>,
     is_free_only: bool,
     is_on_disk: bool,
+    database: Option<TestDatabase>,
+    reached_at: Option<String>,
 }
 
 impl Builder {
@@ -80,6 +88,16 @@ impl Builder {
         let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
         self.env.insert(name, value.to_owned());
         self
+    }
+
+    /// On this PostgreSQL database, which the server reaches at `reached_at`.
+    #[cfg(feature = "test-postgres")]
+    pub(crate) fn on(self, url: &str, reached_at: &str) -> Self {
+        Self {
+            database: Some(TestDatabase::at(url)),
+            reached_at: Some(reached_at.to_owned()),
+            ..self
+        }
     }
 
     /// Without a facilitator: paid tiers are off.
@@ -91,10 +109,15 @@ impl Builder {
     }
 
     /// Starts it.
-    pub(crate) async fn spawn(self) -> TestApp {
+    pub(crate) async fn spawn(mut self) -> TestApp {
         install_tls();
         let folder = tempfile::tempdir().unwrap();
-        let database = TestDatabase::fresh(folder.path()).await;
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => TestDatabase::fresh(folder.path()).await,
+        };
+        let reached_at = self.reached_at.take();
+        let reached_at = reached_at.unwrap_or_else(|| database.url().to_owned());
         let clock = ManualClock::at(Timestamp::from_seconds(START));
         let chain_clock = ManualClock::at(Timestamp::from_seconds(START));
         let randomness = Randomness::seeded(7);
@@ -117,7 +140,7 @@ impl Builder {
                 &admin.local_addr().unwrap().to_string(),
             )
             .set("http.base_url", &base)
-            .set("database.url", database.url())
+            .set("database.url", &reached_at)
             .set("payments.facilitator", "sandbox")
             .set("payments.networks", "base-sepolia")
             .set("payments.facilitator_url", &facilitator.url)

@@ -56,7 +56,7 @@ fn binary(folder: &Path) -> Command {
 
 /// A port that nobody listens on: below those that systems give to outgoing connections, so that it
 /// stays free while its server is dead.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
