@@ -3,7 +3,7 @@
 import "./crypto.mjs";
 import { createServer } from "node:http";
 import { createWalletClient, http, publicActions } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
+import { nonceManager, privateKeyToAccount } from "viem/accounts";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
@@ -11,7 +11,8 @@ import { chainOf } from "./chain.mjs";
 
 const [url, key] = [process.env.E2E_RPC_URL, process.env.E2E_FACILITATOR_KEY];
 const id = Number(process.env.E2E_CHAIN_ID);
-const account = privateKeyToAccount(key);
+// Where many settle at once, each transaction needs a number of its own; after a reorganisation that would be a wrong one.
+const account = privateKeyToAccount(key, process.env.E2E_MANY_AT_ONCE ? { nonceManager } : {});
 const options = { account, chain: chainOf(url, id), transport: http(url), pollingInterval: 50, cacheTime: 0 };
 const client = createWalletClient(options).extend(publicActions);
 const signer = toFacilitatorEvmSigner({ ...client, address: account.address });

@@ -6,10 +6,11 @@ import { check, until } from "./check.mjs";
 import { start, stop } from "./processes.mjs";
 
 export class Server {
-  /// `more` is the end of the configuration: tables that this one doesn't write.
-  constructor(program, folder, { port, adminPort, payments, more = "" }) {
+  /// `images` and `limits` are more lines of these tables, `more` is the end of the configuration: tables that this
+  /// one doesn't write. `url` is where clients reach it, when that is elsewhere.
+  constructor(program, folder, { port, adminPort, payments, images = "", limits = "", more = "", url }) {
     Object.assign(this, { program, folder, port, adminPort });
-    this.url = `http://127.0.0.1:${port}`;
+    this.url = url ?? `http://127.0.0.1:${port}`;
     this.log = "";
     mkdirSync(folder, { recursive: true });
     writeFileSync(
@@ -21,6 +22,7 @@ base_url = "${this.url}"
 
 [images]
 min_free = "1 MiB"
+${images}
 
 [payments]
 timeout = "10s"
@@ -28,6 +30,7 @@ ${payments}
 
 [limits]
 payments_per_address_per_minute = 0
+${limits}
 
 ${more}`,
     );

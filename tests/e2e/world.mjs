@@ -146,11 +146,11 @@ pay_to = "${world.payTo}"`,
   }
 }
 
-/// A facilitator on a chain: its process and its URL.
-export async function startFacilitator(chain) {
+/// A facilitator on a chain: its process and its URL. `more` is more of its environment.
+export async function startFacilitator(chain, more = {}) {
   const key = generatePrivateKey();
   await chain.funded(privateKeyToAccount(key));
-  const env = { ...process.env, E2E_RPC_URL: chain.url, E2E_CHAIN_ID: String(chain.id), E2E_FACILITATOR_KEY: key };
+  const env = { ...process.env, E2E_RPC_URL: chain.url, E2E_CHAIN_ID: String(chain.id), E2E_FACILITATOR_KEY: key, ...more };
   const program = new URL("facilitator.mjs", import.meta.url).pathname;
   const facilitator = start(process.execPath, [program], { env });
   const url = await until("the facilitator to listen", () => {
