@@ -5,7 +5,7 @@
 //! public link comes back. No accounts, no cookies, no addresses kept.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
-//! [`retention`], [`epoch`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
+//! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
 //! [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
 
 pub mod app;
@@ -27,6 +27,7 @@ pub mod kill;
 pub mod limits;
 pub mod model;
 pub mod money;
+pub mod moving;
 pub mod networks;
 pub mod payments;
 pub mod random;

@@ -9,27 +9,14 @@ use anyhow::{Context, bail};
 use super::stamps;
 use crate::config::{Config, Connections, DatabaseUrl};
 use crate::db::{Db, deployment};
+use crate::moving::refuse_gone;
 use crate::networks;
 
 /// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.
 pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {
     match &config.database {
         DatabaseUrl::Sqlite(path) => {
-            make_parent(path)?;
-            let lock_path = path.with_extension("lock");
-            let lock = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&lock_path)
-                .with_context(|| format!("{} can't be opened", lock_path.display()))?;
-            if lock.try_lock().is_err() {
-                bail!(
-                    "another pixtoll server uses {}: stop it, or give this one another database.url \
-                     (several servers share a PostgreSQL database)",
-                    path.display()
-                );
-            }
+            let lock = lock_server(path)?;
             Ok((Db::open_sqlite(path).await?, Some(lock)))
         }
         DatabaseUrl::Postgres(url) => {
@@ -37,6 +24,29 @@ pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option
             Ok((db, None))
         }
     }
+}
+
+/// The lock that keeps every other server from this SQLite file; it ends with the process.
+///
+/// # Errors
+/// When a server has it.
+pub fn lock_server(path: &Path) -> anyhow::Result<File> {
+    make_parent(path)?;
+    let lock_path = path.with_extension("lock");
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .with_context(|| format!("{} can't be opened", lock_path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!(
+            "another pixtoll server uses {}: stop it, or give this one another database.url \
+             (several servers share a PostgreSQL database)",
+            path.display()
+        );
+    }
+    Ok(lock)
 }
 
 /// The file by which the reapers of a SQLite database keep apart: they are all on its machine.
@@ -71,13 +81,48 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
             "this database was made by another version of pixtoll: start that server once, or use its command"
         );
     }
-    know_networks(&db).await?;
+    refuse_gone(&db).await?;
+    register_networks(&db).await?;
     Ok(db)
+}
+
+/// Opens the SQLite database that is moved, or was: also where nothing else may use it any more. The lock
+/// keeps a second move out, and ends with the process.
+///
+/// # Errors
+/// When there is none, it is of another version, or a move is under way.
+pub async fn open_source(path: &Path) -> anyhow::Result<(Db, File)> {
+    if !path.exists() {
+        bail!(
+            "there is no database at {}: set database.url as the server has it",
+            path.display()
+        );
+    }
+    let lock_path = path.with_extension("move.lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let lock = options
+        .open(&lock_path)
+        .with_context(|| format!("{} can't be opened", lock_path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another pixtoll migrate is under way");
+    }
+    let db = Db::open_sqlite(path).await?;
+    if !db.is_current().await? {
+        bail!(
+            "this database was made by another version of pixtoll: start its server once by this version, and run \
+             this again"
+        );
+    }
+    Ok((db, lock))
 }
 
 /// Makes the networks known that this database was made with, so that its rows can be read whatever
 /// the configuration says today.
-pub(super) async fn know_networks(db: &Db) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When the configuration describes one of them otherwise.
+pub async fn register_networks(db: &Db) -> anyhow::Result<()> {
     for (caip2, definition) in deployment::list(db, stamps::NETWORK).await? {
         let definition = serde_json::from_str(&definition)
             .with_context(|| format!("what the database says of {caip2} can't be read"))?;

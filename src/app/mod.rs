@@ -14,6 +14,7 @@ use crate::disk::{Disk, Floor};
 use crate::epoch::Epoch;
 use crate::images::Images;
 use crate::limits::Limits;
+use crate::moving::{Moving, refuse_closed};
 use crate::payments::shop::RECORD_EVERY;
 use crate::random::Randomness;
 use crate::receipts::Receipts;
@@ -27,11 +28,11 @@ mod disk;
 mod secrets;
 mod till;
 
-pub use disk::{open_database_beside, reaper_lock};
-pub use secrets::find_secrets;
+pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
+pub use secrets::{find_secrets, read_secrets};
 pub use till::{Till, open_rail};
 
-use disk::{know_networks, open_database};
+use disk::open_database;
 use secrets::open_secrets;
 use till::{Bench, open_till, stamp_first_blocks, warn_of_unsupported};
 
@@ -81,6 +82,8 @@ pub struct App {
     pub images: Arc<Images>,
     /// Whether the database is as young as its store.
     pub epoch: Arc<Epoch>,
+    /// Whether the database goes elsewhere.
+    pub moving: Arc<Moving>,
     /// How much may be asked for.
     pub limits: Arc<Limits>,
     /// What makes images and rows disappear.
@@ -104,12 +107,7 @@ impl App {
             randomness,
             disk,
         } = world;
-        let (db, lock) = open_database(&config).await?;
-        db.migrate().await?;
-        know_networks(&db).await?;
-        if lock.is_some() {
-            end_what_was_held(&db).await?;
-        }
+        let (db, lock) = open_own_database(&config).await?;
         let secrets = open_secrets(&db, &config, &randomness, clock.now()).await?;
         let receipts = open_receipts(&db, secrets.current(), &config, &clock).await?;
         let store = open_store(&config.images.store, &randomness).await?;
@@ -157,6 +155,7 @@ impl App {
             config,
             clock,
             randomness,
+            moving: Arc::new(Moving::new(db.clone())),
             db,
             images,
             epoch,
@@ -170,28 +169,56 @@ impl App {
     }
 
     /// Starts what runs beside the requests: the reaper, the reconciler, the auditor, and the record of offers.
-    /// Whoever has the set ends them all with it, which is safe at any point.
+    /// Whoever has the set ends them all with it, which is safe at any point; so does a move of the database.
     pub fn start_jobs(&self) -> JoinSet<()> {
         let mut jobs = JoinSet::new();
-        let schedule = self.config.retention.schedule.clone();
-        jobs.spawn(Arc::clone(&self.retention).reap_forever(schedule));
-        jobs.spawn(Arc::clone(&self.epoch).watch_forever());
+        jobs.spawn(Arc::clone(&self.moving).watch_forever());
+        let while_open = || Arc::clone(&self.moving);
+        let (retention, schedule) = (&self.retention, &self.config.retention.schedule);
+        let (retention, schedule) = (Arc::clone(retention), schedule.clone());
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&retention).reap_forever(schedule.clone())),
+        );
+        let epoch = Arc::clone(&self.epoch);
+        jobs.spawn(while_open().run_while_open(move || Arc::clone(&epoch).watch_forever()));
         let Some(till) = &self.till else { return jobs };
-        jobs.spawn(Arc::clone(&till.payments).reconcile_forever());
-        jobs.spawn(Arc::clone(&till.payments).audit_forever());
+        let payments = Arc::clone(&till.payments);
+        jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));
+        let payments = Arc::clone(&till.payments);
+        jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).audit_forever()));
         jobs.spawn(warn_of_unsupported(till.rails.clone()));
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
-        jobs.spawn(async move {
-            loop {
-                tokio::time::sleep(RECORD_EVERY).await;
-                if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
-                    tracing::warn!(%error, "the offers that are made could not be recorded");
-                }
-                stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
-            }
-        });
+        jobs.spawn(
+            while_open().run_while_open(move || {
+                record_forever(db.clone(), Arc::clone(&clock), till.clone())
+            }),
+        );
         jobs
     }
+}
+
+/// Keeps the record of what is offered, so that offers stay good after a change of prices.
+async fn record_forever(db: Db, clock: Arc<dyn Clock>, till: Till) {
+    loop {
+        tokio::time::sleep(RECORD_EVERY).await;
+        if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
+            tracing::warn!(%error, "the offers that are made could not be recorded");
+        }
+        stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
+    }
+}
+
+/// Opens the database that stands for the deployment, and brings it up to date.
+async fn open_own_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {
+    let (db, lock) = open_database(config).await?;
+    refuse_closed(&db).await?;
+    db.migrate().await?;
+    register_networks(&db).await?;
+    if lock.is_some() {
+        end_what_was_held(&db).await?;
+    }
+    Ok((db, lock))
 }
 
 /// Nobody else uses this database, so whoever held a lease or a reservation is gone.

@@ -84,12 +84,16 @@ fn load(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result<Key
             if !path.exists() {
                 write_key(path, randomness)?;
             }
-            read(path)
+            read_secrets(path)
         }
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Keyring> {
+/// The keys in a file.
+///
+/// # Errors
+/// When it can't be read, or holds no key.
+pub fn read_secrets(path: &Path) -> anyhow::Result<Keyring> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{} can't be read", path.display()))?;
     parse_secret_keys(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
@@ -102,7 +106,7 @@ fn read(path: &Path) -> anyhow::Result<Keyring> {
 pub fn find_secrets(source: &SecretKeySource) -> anyhow::Result<Option<Keyring>> {
     match source {
         SecretKeySource::Given(keys) => Ok(Some(keys.clone())),
-        SecretKeySource::FileUnderData(path) if path.exists() => read(path).map(Some),
+        SecretKeySource::FileUnderData(path) if path.exists() => read_secrets(path).map(Some),
         SecretKeySource::FileUnderData(_) => Ok(None),
     }
 }

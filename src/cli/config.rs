@@ -8,6 +8,7 @@ use super::ledger::recover::warn;
 use crate::app::{open_database_beside, open_rail};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, Config, Examined, Sources};
+use crate::moving::Gone;
 use crate::payments::rails::Rail;
 use crate::random::Randomness;
 
@@ -81,8 +82,13 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
 
 /// Whether the database, where there is one, is as young as its store.
 async fn is_current(config: &Config, out: &mut impl Write) -> anyhow::Result<bool> {
-    let Ok(db) = open_database_beside(&config.database).await else {
-        return Ok(true);
+    let db = match open_database_beside(&config.database).await {
+        Ok(db) => db,
+        Err(error) if error.is::<Gone>() => {
+            writeln!(out, "problem: database.url: {error}")?;
+            return Ok(false);
+        }
+        Err(_) => return Ok(true),
     };
     let is_stale = warn(config, &db, out).await;
     db.close().await;

@@ -10,6 +10,8 @@ use crate::config::{Sources, process_env};
 pub mod config;
 mod console;
 pub mod ledger;
+pub mod migrate;
+mod progress;
 pub mod reap;
 pub mod receipt;
 pub mod renew;
@@ -43,6 +45,8 @@ pub enum Command {
     Ledger(ledger::LedgerArgs),
     /// Delete what has expired, once: for an outside scheduler, or by hand.
     Reap(reap::ReapArgs),
+    /// Move the database to PostgreSQL.
+    Migrate(migrate::MigrateArgs),
     /// Look at the store of images.
     Store(store::StoreArgs),
     /// Check receipts, offline.
@@ -133,6 +137,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
+        Command::Migrate(args) => migrate::run(&args, &mut std::io::stdout()).await,
         Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
         Command::Receipt(args) => receipt::run(&args, &mut std::io::stdout()),
         Command::Config(ConfigArgs {

@@ -12,6 +12,7 @@
 
 mod check;
 mod database;
+mod elsewhere;
 mod env;
 mod fields;
 mod hosts;
@@ -44,6 +45,7 @@ use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
 pub use database::Connections;
+pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use env::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;

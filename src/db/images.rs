@@ -216,7 +216,7 @@ pub async fn end_reservations(db: &Db) -> Result<(), DbError> {
     Ok(())
 }
 
-const END_RESERVATIONS: &str =
+pub(super) const END_RESERVATIONS: &str =
     "UPDATE images SET reserved_until_ms = 0 WHERE state = 'pending' AND reserved_until_ms > 0";
 
 /// Every statement of this module, by name.

@@ -148,7 +148,7 @@ pub async fn return_all_jobs(db: &Db) -> Result<(), DbError> {
     Ok(())
 }
 
-const RETURN_ALL_JOBS: &str = "UPDATE jobs SET until_ms = 0 WHERE until_ms > 0";
+pub(super) const RETURN_ALL_JOBS: &str = "UPDATE jobs SET until_ms = 0 WHERE until_ms > 0";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

@@ -16,6 +16,7 @@ use crate::config::Connections;
 
 pub mod audit;
 pub mod auditor;
+pub mod copying;
 pub mod credits;
 pub mod deployment;
 pub mod epoch;
@@ -24,6 +25,8 @@ pub mod grants;
 pub mod images;
 pub mod jobs;
 pub mod keys;
+pub mod layout;
+pub mod moves;
 pub mod offers;
 pub mod payments;
 mod postgres;
@@ -124,6 +127,9 @@ pub enum DbError {
         "the PostgreSQL server takes no writes: it is a standby, or default_transaction_read_only is on; database.url has to lead to the primary"
     )]
     ReadOnly,
+    /// A table or a value that can't be copied into another database.
+    #[error("it can't be copied: {0}")]
+    Uncopied(String),
     /// A setting of the database would lose money in a power cut.
     #[error(
         "the database has {setting} = {value}, and pixtoll needs {needed}: a committed payment must survive a power cut"
@@ -275,6 +281,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         images::STATEMENTS,
         jobs::STATEMENTS,
         keys::STATEMENTS,
+        moves::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
         postgres::STATEMENTS,

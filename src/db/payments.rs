@@ -353,7 +353,8 @@ pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
     Ok(())
 }
 
-const END_ALL_LEASES: &str = "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
+pub(super) const END_ALL_LEASES: &str =
+    "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
 
 /// Binds a payment that verify accepted: state, proofs and ids in one transaction. `id_hashes` are
 /// sorted: they are locked one after the other.

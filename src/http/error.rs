@@ -56,6 +56,10 @@ pub(super) enum ApiError {
     SaleStopped,
     /// The database is older than what it sold.
     Behind,
+    /// The database is being moved, and takes no changes.
+    Moving,
+    /// Another database stands in the place of this server's.
+    Moved,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
     /// A route sells nothing to this request, and asks for no payment.
@@ -200,6 +204,7 @@ impl ApiError {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 parts(status, "facilitator_unavailable", NO, Action::Retry(60))
             }
+            Self::Moving | Self::Moved => busy(),
             Self::Upload(error) => upload_parts(error),
             Self::Unsold(error) => pay_parts(error),
             Self::Limited(error) => limited_parts(error),
@@ -258,6 +263,15 @@ impl ApiError {
                 "Paid uploads rest here until what was paid before is found again: the server's database is \
                  older than its images, and its operator has to run pixtoll ledger recover. Nothing that was \
                  paid is lost. POST /api/free takes free uploads."
+                    .to_owned()
+            }
+            Self::Moving => {
+                "This server's records are being moved: images are served, and nothing is uploaded, sold or \
+                 deleted until that is done, which takes minutes."
+                    .to_owned()
+            }
+            Self::Moved => {
+                "This server's records have moved, and another server stands in its place: it answers soon."
                     .to_owned()
             }
             Self::Upload(error) => error.to_string(),

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Site;
 use crate::images::{Unready, UploadError};
+use crate::moving::Service;
 
 /// The process lives.
 pub(super) async fn alive() -> HttpResponse {
@@ -13,7 +14,16 @@ pub(super) async fn alive() -> HttpResponse {
 
 /// Database and store answer, and there is room.
 pub(super) async fn ready(site: Site) -> HttpResponse {
+    if site.moving.service() == Service::Nothing {
+        let problem = "the database has moved: stop this server, and start one on the new database";
+        return HttpResponse::ServiceUnavailable()
+            .json(json!({"ready": false, "problem": problem}));
+    }
     match site.images.ready().await {
+        Ok(()) if site.moving.service() == Service::Reads => HttpResponse::Ok().json(json!({
+            "ready": true,
+            "problem": "the database is being moved: images are served, and nothing else until pixtoll migrate is through"
+        })),
         // Free uploads and images go on, so nobody is sent elsewhere.
         Ok(()) if site.epoch.is_behind() => HttpResponse::Ok().json(json!({
             "ready": true,

@@ -28,6 +28,7 @@ mod free;
 mod health;
 mod images;
 mod limits;
+mod moving;
 mod pace;
 mod paid;
 mod receipts;
@@ -90,6 +91,7 @@ impl Servers {
         let public = HttpServer::new(move || {
             let site = site.clone();
             Router::new()
+                .wrap(from_fn(moving::everything))
                 .wrap(from_fn(body::drain))
                 .wrap(from_fn(log_request))
                 .wrap(from_fn(watch::answers))
@@ -164,16 +166,30 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
             web::scope("/api")
                 .wrap(cors())
                 .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
-                .service(resource("/free", &[Method::POST], free::upload))
+                .service(
+                    resource("/free", &[Method::POST], free::upload).wrap(from_fn(moving::changes)),
+                )
                 .service(resource("/check", &[Method::POST], check::check))
-                .service(resource("/upload/token", &SELLING, paid::token))
-                .service(resource("/upload/token/{tier}", &SELLING, paid::token))
-                .service(resource("/upload", &SELLING, paid::upload))
-                .service(resource("/upload/{tier}", &SELLING, paid::upload))
-                .service(resource("/images", &[Method::DELETE], delete::many))
+                .service(
+                    resource("/upload/token", &SELLING, paid::token).wrap(from_fn(moving::changes)),
+                )
+                .service(
+                    resource("/upload/token/{tier}", &SELLING, paid::token)
+                        .wrap(from_fn(moving::changes)),
+                )
+                .service(resource("/upload", &SELLING, paid::upload).wrap(from_fn(moving::changes)))
+                .service(
+                    resource("/upload/{tier}", &SELLING, paid::upload)
+                        .wrap(from_fn(moving::changes)),
+                )
+                .service(
+                    resource("/images", &[Method::DELETE], delete::many)
+                        .wrap(from_fn(moving::changes)),
+                )
                 .service(
                     resource("/images/{id}", &READING_OR_DELETING, delete::read_or_delete)
-                        .wrap(from_fn(limits::misses)),
+                        .wrap(from_fn(limits::misses))
+                        .wrap(from_fn(moving::deletes)),
                 )
                 .service(
                     resource("/receipts/{id}", &READING, receipts::of_image)
@@ -181,7 +197,8 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 )
                 .service(
                     resource("/images/{id}/renew", &SELLING, renew::renew)
-                        .wrap(from_fn(limits::misses)),
+                        .wrap(from_fn(limits::misses))
+                        .wrap(from_fn(moving::changes)),
                 )
                 .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),

@@ -57,6 +57,7 @@ const FLOWS: &[&[&str]] = &[
     REAPED,
     ERASED,
     DELETED,
+    crate::moving::POINTS,
 ];
 
 #[test]

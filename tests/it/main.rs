@@ -30,6 +30,9 @@ mod ledger_check;
 mod limits;
 mod logs;
 mod many;
+mod moving;
+#[cfg(feature = "test-postgres")]
+mod moving_postgres;
 mod pay;
 mod paying;
 #[cfg(feature = "test-postgres")]

@@ -1,0 +1,61 @@
+//! Places that a command is told of, beside the settings: where a deployment goes.
+
+use url::Url;
+
+use super::{DatabaseUrl, values};
+
+/// A PostgreSQL database that a move goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its whole URL, password included.
+    pub url: DatabaseUrl,
+    /// Its host and name, for people and stamps.
+    pub place: String,
+}
+
+/// Reads where a database goes to.
+///
+/// # Errors
+/// What is wrong with it, without repeating what may be a password.
+pub fn parse_elsewhere(text: &str) -> Result<Elsewhere, String> {
+    let mend = "write postgres://user:password@host/database";
+    let url = values::database_url(text)
+        .map_err(|complaint| format!("{}; {}", complaint.message, complaint.mend))?;
+    let parsed = match &url {
+        DatabaseUrl::Sqlite(_) => return Err(format!("a database moves to PostgreSQL; {mend}")),
+        DatabaseUrl::Postgres(text) => Url::parse(text).map_err(|error| error.to_string())?,
+    };
+    let name = parsed.path().trim_start_matches('/').to_owned();
+    let host = parsed.host_str().filter(|host| !host.is_empty());
+    let Some(host) = host.filter(|_| !name.is_empty()) else {
+        return Err(format!("names no host or no database; {mend}"));
+    };
+    let port = parsed.port().unwrap_or(5432);
+    let place = format!("postgres://{host}:{port}/{name}");
+    Ok(Elsewhere { url, place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_host_port_and_name_and_never_a_password() {
+        for text in [
+            "postgres://user:KEY@db.example.com/pixtoll?sslmode=require",
+            "postgresql://db.example.com:5432/pixtoll",
+        ] {
+            let place = parse_elsewhere(text).unwrap().place;
+            assert_eq!(place, "postgres://db.example.com:5432/pixtoll");
+        }
+        for text in [
+            "postgres://user:KEY@db",
+            "postgres:///KEY",
+            "sqlite:KEY",
+            "KEY",
+        ] {
+            let error = parse_elsewhere(text).unwrap_err();
+            assert!(!error.contains("KEY"), "{error}");
+        }
+    }
+}

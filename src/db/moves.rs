@@ -1,0 +1,416 @@
+//! Whether a database is on its way to another one, or is the copy of one: the stamps of both sides, and the fence
+//! that keeps every change out of a database whose rows are being copied.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::copying::Value;
+use super::layout::Table;
+use super::{Db, DbError, deployment, images, in_tx, jobs, on_db, payments};
+use crate::clock::Timestamp;
+use crate::model::mark::stamps;
+
+/// Where a database stands among its copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the deployment's.
+    Open,
+    /// Its rows are being copied: it takes no changes.
+    Moving {
+        /// Where to: host and name.
+        to: String,
+    },
+    /// Another one stands in its place.
+    Moved {
+        /// Which: host and name.
+        to: String,
+    },
+    /// It is a copy that nobody has finished.
+    Unfinished {
+        /// Of which.
+        from: String,
+    },
+}
+
+/// What the stamp of a side says.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Stamp {
+    /// The name of the move.
+    pub id: String,
+    /// The name that the moved database drew for itself.
+    pub database_id: String,
+    /// Where the other side is.
+    pub place: String,
+    state: String,
+    at_table: Option<String>,
+    at_key: Option<String>,
+}
+
+/// How far a copy has come: the table, and the key of its last row.
+pub type Progress = (String, Vec<Value>);
+
+/// What stands in the columns `state` and `side`.
+mod names {
+    pub(super) const MOVING: &str = "moving";
+    pub(super) const MOVED: &str = "moved";
+    pub(super) const COPYING: &str = "copying";
+    pub(super) const READY: &str = "ready";
+    pub(super) const OPEN: &str = "open";
+    pub(super) const TO: &str = "to";
+    pub(super) const FROM: &str = "from";
+}
+
+use names::{COPYING, FROM, MOVED, MOVING, OPEN, READY, TO};
+
+impl Stamp {
+    /// Of a database that went: another one stands in its place.
+    pub fn is_moved(&self) -> bool {
+        self.state == MOVED
+    }
+
+    /// Of a copy: it was compared with its source, and nothing was changed in either since.
+    pub fn is_ready(&self) -> bool {
+        self.state == READY
+    }
+
+    /// Of a copy: servers may use it.
+    pub fn is_open(&self) -> bool {
+        self.state == OPEN
+    }
+
+    /// Of a copy: how far it has come.
+    pub fn progress(&self) -> Option<Progress> {
+        let key = serde_json::from_str(self.at_key.as_deref()?).ok()?;
+        Some((self.at_table.clone()?, key))
+    }
+}
+
+/// Where the database stands; one that is older than its stamps is the deployment's.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn standing(db: &Db) -> Result<Standing, DbError> {
+    let is_there: bool = match db {
+        Db::Sqlite(pool) => {
+            sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_master WHERE name = 'moves'")
+                .fetch_one(pool)
+                .await?
+        }
+        Db::Postgres(pool) => {
+            sqlx::query_scalar("SELECT to_regclass('moves') IS NOT NULL")
+                .fetch_one(pool)
+                .await?
+        }
+    };
+    if !is_there {
+        return Ok(Standing::Open);
+    }
+    if let Some(stamp) = find_to(db).await? {
+        let to = stamp.place;
+        return Ok(match stamp.state.as_str() {
+            MOVED => Standing::Moved { to },
+            _ => Standing::Moving { to },
+        });
+    }
+    Ok(match find_from(db).await? {
+        Some(stamp) if !stamp.is_open() => Standing::Unfinished { from: stamp.place },
+        _ => Standing::Open,
+    })
+}
+
+/// The stamp of a database that goes, or went.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_to(db: &Db) -> Result<Option<Stamp>, DbError> {
+    find(db, TO).await
+}
+
+/// The stamp of a database that is, or was, a copy.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_from(db: &Db) -> Result<Option<Stamp>, DbError> {
+    find(db, FROM).await
+}
+
+/// Whether `copy` is the stamp of a copy of this database that may be gone on with, or done anew.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn is_copy_of(db: &Db, copy: &Stamp) -> Result<bool, DbError> {
+    if find_to(db).await?.is_some_and(|stamp| stamp.id == copy.id) {
+        return Ok(true);
+    }
+    let own = deployment::find(db, stamps::DATABASE).await?;
+    Ok(!copy.is_open() && own.as_ref() == Some(&copy.database_id))
+}
+
+async fn find(db: &Db, side: &str) -> Result<Option<Stamp>, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_as(FIND)
+        .bind(side)
+        .fetch_optional(pool)
+        .await)?)
+}
+
+const FIND: &str =
+    "SELECT id, database_id, place, state, at_table, at_key FROM moves WHERE side = $1";
+
+/// Keeps every change out of a SQLite database from now on, whoever tries, and notes where it goes, in one
+/// transaction. One that is fenced already stays as it is. The stamp that stands.
+///
+/// # Errors
+/// [`DbError`], also when no server ever used the database.
+pub async fn fence(
+    db: &Db,
+    tables: &[Table],
+    (id, place): (&str, &str),
+    now: Timestamp,
+) -> Result<Stamp, DbError> {
+    let Db::Sqlite(pool) = db else {
+        return Err(not_here());
+    };
+    let database_id = deployment::find(db, stamps::DATABASE).await?;
+    let database_id = database_id.ok_or_else(|| {
+        DbError::Uncopied(
+            "no server has used this database yet: there is nothing to move".to_owned(),
+        )
+    })?;
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(stamp) = sqlx::query_as(FIND)
+        .bind(TO)
+        .fetch_optional(&mut *tx)
+        .await?
+    {
+        return Ok(stamp);
+    }
+    sqlx::query(WRITE)
+        .bind(TO)
+        .bind(id)
+        .bind(&database_id)
+        .bind(place)
+        .bind(MOVING)
+        .bind(now.millis())
+        .execute(&mut *tx)
+        .await?;
+    for table in tables {
+        for change in CHANGES {
+            let name = trigger(table, change);
+            let table = &table.name;
+            let sql = format!(
+                "CREATE TRIGGER {name} BEFORE {change} ON {table} BEGIN \
+                 SELECT RAISE(ABORT, 'this database is being moved by pixtoll migrate, and takes no changes'); END"
+            );
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+        }
+    }
+    let stamp = sqlx::query_as(FIND).bind(TO).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(stamp)
+}
+
+const CHANGES: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
+
+fn trigger(table: &Table, change: &str) -> String {
+    format!("moving_{}_{}", table.name, change.to_ascii_lowercase())
+}
+
+const WRITE: &str = "INSERT INTO moves (side, id, database_id, place, state, changed_ms) \
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (side) DO UPDATE SET id = excluded.id, \
+    database_id = excluded.database_id, place = excluded.place, state = excluded.state, \
+    at_table = NULL, at_key = NULL, changed_ms = excluded.changed_ms";
+
+/// Lets changes into a database again that was on its way and hasn't gone. `false`: it isn't on its way.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn lift(db: &Db, tables: &[Table]) -> Result<bool, DbError> {
+    let Db::Sqlite(pool) = db else {
+        return Err(not_here());
+    };
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let gone = sqlx::query(LIFT).execute(&mut *tx).await?;
+    if gone.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for table in tables {
+        for change in CHANGES {
+            let sql = format!("DROP TRIGGER IF EXISTS {}", trigger(table, change));
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+const LIFT: &str = "DELETE FROM moves WHERE side = 'to' AND state = 'moving'";
+
+/// Notes that another database stands in the place of this one. It stays fenced for ever.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn leave(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(LEAVE)
+        .bind(id)
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const LEAVE: &str = "UPDATE moves SET state = 'moved', changed_ms = $2 WHERE side = 'to' AND id = $1 AND state = 'moving'";
+
+/// What a database is to a move that wants to come to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reception {
+    /// It is the copy of this move, new or unfinished.
+    Taken(Stamp),
+    /// It holds rows that are no copy of this database.
+    Occupied {
+        /// A table that has rows.
+        table: String,
+    },
+}
+
+/// Stamps an empty PostgreSQL database as the copy that `source` makes. An unfinished copy of the same database
+/// by a move that was given up is emptied first.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn receive(
+    db: &Db,
+    tables: &[Table],
+    source: &Stamp,
+    place: &str,
+    now: Timestamp,
+) -> Result<Reception, DbError> {
+    let Db::Postgres(pool) = db else {
+        return Err(not_here());
+    };
+    let mut tx = pool.begin().await?;
+    // One that comes at the same time sees what this one has written.
+    sqlx::query("LOCK TABLE moves IN EXCLUSIVE MODE")
+        .execute(&mut *tx)
+        .await?;
+    let found: Option<Stamp> = sqlx::query_as(FIND)
+        .bind(FROM)
+        .fetch_optional(&mut *tx)
+        .await?;
+    match found {
+        Some(stamp) if stamp.id == source.id => return Ok(Reception::Taken(stamp)),
+        Some(stamp) if stamp.database_id == source.database_id && !stamp.is_open() => {
+            for table in tables {
+                let sql = AssertSqlSafe(format!("TRUNCATE {} CASCADE", table.name));
+                sqlx::query(sql).execute(&mut *tx).await?;
+            }
+        }
+        _ => {}
+    }
+    for table in tables {
+        let sql = AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM {})", table.name));
+        if sqlx::query_scalar(sql).fetch_one(&mut *tx).await? {
+            let table = table.name.clone();
+            return Ok(Reception::Occupied { table });
+        }
+    }
+    sqlx::query(WRITE)
+        .bind(FROM)
+        .bind(&source.id)
+        .bind(&source.database_id)
+        .bind(place)
+        .bind(COPYING)
+        .bind(now.millis())
+        .execute(&mut *tx)
+        .await?;
+    let stamp = sqlx::query_as(FIND).bind(FROM).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Reception::Taken(stamp))
+}
+
+/// Notes how far a copy has come, in the transaction that brought it there.
+///
+/// # Errors
+/// [`DbError`], also when it isn't the copy of this move any more.
+pub(super) async fn note_progress(
+    connection: &mut PgConnection,
+    id: &str,
+    table: &str,
+    key: &[Value],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let noted = sqlx::query(NOTE_PROGRESS)
+        .bind(id)
+        .bind(table)
+        .bind(serde_json::to_string(key).unwrap_or_default())
+        .bind(now.millis())
+        .execute(connection)
+        .await?;
+    if noted.rows_affected() == 1 {
+        return Ok(());
+    }
+    Err(DbError::Uncopied(
+        "the copy is not this move's any more".to_owned(),
+    ))
+}
+
+const NOTE_PROGRESS: &str = "UPDATE moves SET at_table = $2, at_key = $3, changed_ms = $4 \
+    WHERE side = 'from' AND id = $1 AND state = 'copying'";
+
+/// Ends what was held in the source, leases, reservations and jobs, in a copy that was compared with it, and
+/// notes that it was, in one transaction.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn make_ready(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
+    in_tx!(db, |tx| {
+        for sql in [
+            payments::END_ALL_LEASES,
+            images::END_RESERVATIONS,
+            jobs::RETURN_ALL_JOBS,
+        ] {
+            sqlx::query(sql).execute(&mut *tx).await?;
+        }
+        sqlx::query(ADVANCE)
+            .bind(id)
+            .bind(COPYING)
+            .bind(READY)
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Lets servers use a copy.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn open(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(ADVANCE)
+        .bind(id)
+        .bind(READY)
+        .bind(OPEN)
+        .bind(now.millis())
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const ADVANCE: &str =
+    "UPDATE moves SET state = $3, changed_ms = $4 WHERE side = 'from' AND id = $1 AND state = $2";
+
+fn not_here() -> DbError {
+    DbError::Uncopied("only a SQLite database is moved, and only to PostgreSQL".to_owned())
+}
+
+/// Every statement of this module, by name.
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("moves::FIND", FIND),
+    ("moves::WRITE", WRITE),
+    ("moves::LIFT", LIFT),
+    ("moves::LEAVE", LEAVE),
+    ("moves::NOTE_PROGRESS", NOTE_PROGRESS),
+    ("moves::ADVANCE", ADVANCE),
+];

@@ -1,0 +1,356 @@
+//! `pixtoll migrate --to`: a deployment on SQLite goes to PostgreSQL, whatever happens meanwhile.
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+
+use pixtoll::db::Db;
+use sqlx::AssertSqlSafe;
+use tokio::sync::Notify;
+
+use crate::moving::{POINTS, database_in, tables_of};
+use crate::support::database::{count, create_postgres, execute, open, postgres_server, texts};
+use crate::support::pictures;
+use crate::support::process::{Deployment, Ran, Request, SandboxProcess, eventually};
+use crate::support::proxy::{Fault, Proxy};
+
+/// An empty database that sorts texts as people do, not by bytes.
+async fn empty() -> String {
+    let server = postgres_server().unwrap();
+    let url = create_postgres(&server).await;
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let db = open(&server).await;
+    execute(&db, &format!("DROP DATABASE {name}")).await;
+    execute(
+        &db,
+        &format!(
+            "CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'"
+        ),
+    )
+    .await;
+    db.close().await;
+    url
+}
+
+async fn migrate(deployment: &Deployment, to: &str) -> Ran {
+    deployment.run(&["migrate", "--to", to]).await
+}
+
+/// Runs a move that dies at a point.
+async fn dies(deployment: &Deployment, to: &str, point: &str) {
+    let action = match point.split_once('#') {
+        Some((name, passing)) => {
+            let before: u32 = passing.parse::<u32>().unwrap() - 1;
+            format!("{name}={before}*off->1*return")
+        }
+        None => format!("{point}=1*return"),
+    };
+    let mut command = deployment.command(&["migrate", "--to", to]);
+    let output = command.env("FAILPOINTS", action).output().await.unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(9), "{point}: {err}");
+}
+
+/// The deployment on the database that it moved to, with its own store and key, at addresses of its own.
+fn moved(deployment: &Deployment, url: &str) -> Deployment {
+    let data = deployment.folder().join("data");
+    deployment
+        .replica()
+        .set("database.url", url)
+        .set("images.store", data.join("images").to_str().unwrap())
+        .set(
+            "secrets.key_file",
+            data.join("secrets.key").to_str().unwrap(),
+        )
+}
+
+/// Every value of a table as text, in an order that both databases agree on.
+async fn dump(db: &Db, table: &str, columns: &[String]) -> Vec<String> {
+    // Whoever held these is gone.
+    let ended = ["lease_until_ms", "reserved_until_ms", "until_ms"];
+    let mut values = Vec::new();
+    for column in columns {
+        if ended.contains(&column.as_str()) {
+            continue;
+        }
+        let sql = format!("SELECT COALESCE(CAST({column} AS TEXT), 'null') FROM {table}");
+        let mut found = texts(db, &sql).await;
+        found.sort();
+        values.extend(found.into_iter().map(|value| format!("{column}: {value}")));
+    }
+    values
+}
+
+/// Compares both by plain SQL, column by column.
+async fn judge(source: &Db, target: &Db) {
+    for table in tables_of(source).await {
+        let columns = texts(
+            source,
+            &format!("SELECT name FROM pragma_table_info('{table}')"),
+        )
+        .await;
+        assert_eq!(
+            count(source, &table).await,
+            count(target, &table).await,
+            "{table}"
+        );
+        let (own, copied) = (
+            dump(source, &table, &columns).await,
+            dump(target, &table, &columns).await,
+        );
+        assert_eq!(own, copied, "{table}");
+    }
+}
+
+/// Rows that fill more than one page, with keys that databases sort differently.
+async fn fill(db: &Db) {
+    execute(
+        db,
+        "INSERT INTO erased_payments (id, transfer_hash, erased_ms) \
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499) \
+         SELECT CASE i % 4 WHEN 0 THEN 'a' WHEN 1 THEN 'B' WHEN 2 THEN 'é' ELSE '_' END || i, \
+         CASE i % 3 WHEN 0 THEN NULL ELSE 'ü' || i END, -i * 1000000000000 FROM n",
+    )
+    .await;
+    execute(
+        db,
+        "INSERT INTO payment_proofs (payment_id, kind, hash) \
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1499) \
+         SELECT (SELECT MIN(id) FROM payments), CASE i % 2 WHEN 0 THEN 'aa' ELSE 'Z' END, 'h' || i FROM n",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_there() {
+    let sandbox = SandboxProcess::start().await;
+    let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
+    let server = deployment.start().await;
+    let picture = pictures::png(8, 8);
+    let free = Request::post("/api/free").with_image(&picture);
+    let uploaded = deployment.answer(&free).await;
+    let (_, buy) = deployment.sign("/api/upload/token/year", b"").await;
+    let token = deployment.last_word(&buy).await.token();
+    let (paid, direct) = deployment.sign("/api/upload/year", &picture).await;
+    let bought = deployment.last_word(&direct).await;
+    let id = uploaded.field("id");
+    let (_, renew) = deployment
+        .sign(&format!("/api/images/{id}/renew?tier=year"), b"")
+        .await;
+    assert_eq!(deployment.last_word(&renew).await.status, 200);
+    let source = database_in(deployment.folder()).await;
+    fill(&source).await;
+
+    let to = empty().await;
+    for point in POINTS {
+        dies(&deployment, &to, point).await;
+        if point.starts_with("move.fence") {
+            // The target is still any empty database.
+            continue;
+        }
+        let new = moved(&deployment, &to)
+            .run(&["ledger", "check", "--offline"])
+            .await;
+        let is_open = *point == "move.open.after";
+        assert_eq!(new.code == Some(0), is_open, "{point}: {new:?}");
+    }
+    let again = migrate(&deployment, &to).await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.out.contains("had moved to postgres://"), "{again:?}");
+    let target = open(&to).await;
+    judge(&source, &target).await;
+    let held = "SELECT COUNT(*)::TEXT FROM payments WHERE lease_until_ms > 0";
+    assert_eq!(texts(&target, held).await, ["0"]);
+    execute(&target, "DELETE FROM payment_proofs WHERE hash LIKE 'h%'").await;
+
+    // The old server is silent, and the new one has everything.
+    let link = Request::get(&uploaded.field("url"));
+    assert_eq!(deployment.answer(&link).await.status, 503);
+    server.kill().await;
+    let refused = deployment.run(&["serve"]).await;
+    assert!(
+        refused.err.contains("has moved to postgres://"),
+        "{refused:?}"
+    );
+    let new = moved(&deployment, &to);
+    let _server = new.start().await;
+    let path = |answer: &crate::support::Answer| {
+        let url = answer.field("url");
+        url.strip_prefix(&deployment.base).unwrap().to_owned()
+    };
+    for answer in [&uploaded, &bought] {
+        let served = new.answer(&Request::get(&path(answer))).await;
+        assert_eq!((served.status, served.bytes), (200, picture.clone()));
+    }
+    assert_eq!(new.last_word(&buy).await.token(), token);
+    assert_eq!(new.last_word(&direct).await.field("id"), bought.field("id"));
+    let used = Request::post("/api/upload").with("X-Upload-Token", &token);
+    assert_eq!(new.answer(&used.with_image(&picture)).await.status, 200);
+    assert_eq!(
+        new.last_word(&new.sign("/api/upload/token/year", b"").await.1)
+            .await
+            .status,
+        200
+    );
+    let transfers = sandbox.transfers_to(paid.authorization.to).await;
+    assert_eq!(transfers.len(), 4);
+    new.check_ledger().await;
+    source.close().await;
+    target.close().await;
+}
+
+#[tokio::test]
+async fn a_payment_under_way_at_the_fence_gets_its_goods_at_the_new_server_once() {
+    let sandbox = SandboxProcess::start().await;
+    let facilitator = Proxy::before(&sandbox.facilitator_url);
+    let deployment = Deployment::on(&facilitator.url, &sandbox.rpc_url);
+    let _old = deployment.start().await;
+    let picture = pictures::png(9, 9);
+    let (payment, request) = deployment.sign("/api/upload/year", &picture).await;
+    let (_, unsent) = deployment.sign("/api/upload/token/year", b"").await;
+    let release = Arc::new(Notify::new());
+    facilitator.next("settle", Fault::Held(Arc::clone(&release)));
+    let to = empty().await;
+    let answer = async { deployment.answer(&request).await };
+    let meanwhile = async {
+        eventually("the call of settle", async || {
+            (facilitator.calls("settle") == 1).then_some(())
+        })
+        .await;
+        let ran = migrate(&deployment, &to).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(answer, meanwhile);
+    // The money moved, and the old server can't write that down: it says that it doesn't know.
+    assert_eq!(answer.charged(), None, "{}", answer.text());
+    assert_ne!(answer.status, 200);
+    assert_eq!(deployment.answer(&request).await.charged(), None);
+
+    let new = moved(&deployment, &to);
+    let _server = new.start().await;
+    let goods = new.last_word(&request).await;
+    assert_eq!(goods.status, 200, "{}", goods.text());
+    assert_eq!(new.last_word(&request).await.field("id"), goods.field("id"));
+    let served = new
+        .answer(&Request::get(&format!("/i/{}.png", goods.field("id"))))
+        .await;
+    assert_eq!(served.bytes, picture);
+    assert_eq!(
+        sandbox.transfers_to(payment.authorization.to).await.len(),
+        1
+    );
+    // What was offered before the move is sold after it.
+    new.last_word(&unsent).await.token();
+    assert_eq!(
+        sandbox.transfers_to(payment.authorization.to).await.len(),
+        2
+    );
+    new.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_target_that_holds_something_else_is_refused_before_anything_is_closed() {
+    let deployment = Deployment::alone();
+    let _server = deployment.start().await;
+    let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    let taken = empty().await;
+    let other = Deployment::alone()
+        .set("database.url", &taken)
+        .set("secrets.key", &"42".repeat(32));
+    other.start().await.kill().await;
+    let refused = migrate(&deployment, &taken).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("is not empty"), "{refused:?}");
+    let nowhere = migrate(&deployment, "postgres://user:KEY@127.0.0.1:9/nothing").await;
+    assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
+    assert!(!nowhere.err.contains("KEY"), "{nowhere:?}");
+    assert_eq!(migrate(&deployment, "sqlite:x.db").await.code, Some(2));
+    assert_eq!(deployment.answer(&free).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_move_that_is_given_up_and_begun_anew_copies_what_came_between() {
+    let deployment = Deployment::alone();
+    let _server = deployment.start().await;
+    let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    assert_eq!(deployment.answer(&free).await.status, 200);
+    let to = empty().await;
+    dies(&deployment, &to, "move.ready.after").await;
+    let elsewhere = migrate(&deployment, &empty().await).await;
+    assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");
+    assert!(
+        elsewhere.err.contains("this database goes to"),
+        "{elsewhere:?}"
+    );
+    assert_eq!(deployment.run(&["migrate", "--cancel"]).await.code, Some(0));
+    // A server refuses the copy that nobody has finished.
+    let new = moved(&deployment, &to);
+    let refused = new.run(&["serve"]).await;
+    assert!(refused.err.contains("unfinished copy"), "{refused:?}");
+    eventually("the service", async || {
+        (deployment.answer(&free).await.status == 200).then_some(())
+    })
+    .await;
+    let ran = migrate(&deployment, &to).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let (source, target) = (database_in(deployment.folder()).await, open(&to).await);
+    assert!(count(&source, "images").await >= 2);
+    judge(&source, &target).await;
+    source.close().await;
+    target.close().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_somebody_changed_is_named_and_not_handed_over() {
+    let deployment = Deployment::alone();
+    let _server = deployment.start().await;
+    let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(deployment.answer(&free).await.field("id"));
+    }
+    ids.sort();
+    let to = empty().await;
+    dies(&deployment, &to, "move.compare.before").await;
+    let target = open(&to).await;
+    let Db::Postgres(pool) = &target else {
+        panic!("{to}")
+    };
+    let changes = [
+        format!(
+            "UPDATE images SET size_bytes = size_bytes + 1 WHERE id = '{}'",
+            ids[0]
+        ),
+        format!("DELETE FROM images WHERE id = '{}'", ids[1]),
+        "INSERT INTO erased_payments (id, erased_ms) VALUES ('new', 1)".to_owned(),
+    ];
+    for change in changes {
+        sqlx::query(AssertSqlSafe(change))
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+    let ran = migrate(&deployment, &to).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for line in [
+        format!("DIFFERENT: images: {} differs", ids[0]),
+        format!("DIFFERENT: images: {} is missing in the copy", ids[1]),
+        "DIFFERENT: erased_payments: new is in the copy alone".to_owned(),
+        "nothing was handed over".to_owned(),
+    ] {
+        assert!(ran.out.contains(&line), "{line} in {ran:?}");
+    }
+    assert!(
+        moved(&deployment, &to)
+            .run(&["serve"])
+            .await
+            .err
+            .contains("unfinished copy")
+    );
+    assert_eq!(deployment.run(&["migrate", "--cancel"]).await.code, Some(0));
+    eventually("the service", async || {
+        (deployment.answer(&free).await.status == 200).then_some(())
+    })
+    .await;
+    target.close().await;
+}
