@@ -171,6 +171,16 @@ impl Epoch {
     }
 }
 
+/// Moves a database that is current to its next epoch, and writes that into the store: what
+/// [`Epoch::advance`] does, for commands.
+///
+/// # Errors
+/// When database or store doesn't answer.
+pub async fn advance(db: &Db, store: &Store) -> anyhow::Result<()> {
+    let epoch = Epoch::new(db.clone(), store.clone(), &Randomness::system());
+    epoch.advance().await
+}
+
 /// What the store says of a database, for commands; `None` when no server was started on it yet.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ use crate::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 
+mod copying;
 mod deleted;
 mod keys;
 mod local;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Sources, process_env};
 
+pub mod backup;
 pub mod config;
 mod console;
 pub mod ledger;
@@ -45,6 +46,10 @@ pub enum Command {
     Ledger(ledger::LedgerArgs),
     /// Delete what has expired, once: for an outside scheduler, or by hand.
     Reap(reap::ReapArgs),
+    /// Copy a SQLite deployment into a folder, while it runs.
+    Backup(backup::BackupArgs),
+    /// Put such a copy into an empty place.
+    Restore(backup::RestoreArgs),
     /// Move the database to PostgreSQL.
     Migrate(migrate::MigrateArgs),
     /// Look at the store of images.
@@ -137,6 +142,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
+        Command::Backup(args) => backup::back_up(&args, &mut std::io::stdout()).await,
+        Command::Restore(args) => backup::restore(&args, &mut std::io::stdout()).await,
         Command::Migrate(args) => migrate::run(&args, &mut std::io::stdout()).await,
         Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
         Command::Receipt(args) => receipt::run(&args, &mut std::io::stdout()),

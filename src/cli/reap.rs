@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::ServeArgs;
 use crate::app::{open_database_beside, reaper_lock};
@@ -71,6 +71,19 @@ pub(super) fn open_store_beside(place: &StorePlace) -> anyhow::Result<Store> {
         bail!("there is no image store at {place}: set images.store as the server has it");
     }
     Store::at(place)
+}
+
+/// Opens a store that something is copied into, and that need not be there yet.
+pub(super) async fn open_new_store(place: &StorePlace) -> anyhow::Result<Store> {
+    let store = Store::at(place).with_context(|| format!("{place} can't be opened"))?;
+    if store.is_unchecked() {
+        let name = hex::encode(Randomness::system().bytes::<16>());
+        store
+            .check(&name)
+            .await
+            .with_context(|| format!("{place} can't be used"))?;
+    }
+    Ok(store)
 }
 
 async fn preview(retention: &Retention, out: &mut impl Write) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::load;
 use crate::retention::audit::{Audit, Finding, audit};
 
+mod copy;
+
 /// `pixtoll store …`. Works beside a running server.
 #[derive(Debug, clap::Args)]
 pub struct StoreArgs {
@@ -34,6 +36,9 @@ pub enum StoreCommand {
         #[arg(long)]
         repair: bool,
     },
+    /// Copy every object that a row speaks of to another store. As often as you like, also while the server runs;
+    /// the last time while it doesn't. Exit code 1 when an image has lost its object.
+    Copy(copy::CopyArgs),
 }
 
 /// Runs a command.
@@ -43,8 +48,11 @@ pub enum StoreCommand {
 pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let store = open_store_beside(&config.images.store)?;
+    let repair = match &args.command {
+        StoreCommand::Audit { repair } => *repair,
+        StoreCommand::Copy(to) => return copy::run(&args.place, &config, &store, to, out).await,
+    };
     let db = open_database_beside(&config.database).await?;
-    let StoreCommand::Audit { repair } = args.command;
     let mut trouble = None;
     let done = audit(&db, &store, SystemClock.now(), repair, |finding| {
         if let Err(error) = print(&finding, out) {

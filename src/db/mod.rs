@@ -16,6 +16,7 @@ use crate::config::Connections;
 
 pub mod audit;
 pub mod auditor;
+pub mod copies;
 pub mod copying;
 pub mod credits;
 pub mod deployment;
@@ -273,6 +274,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
         audit::STATEMENTS,
         auditor::STATEMENTS,
+        copies::STATEMENTS,
         credits::STATEMENTS,
         deployment::STATEMENTS,
         epoch::STATEMENTS,

@@ -1,8 +1,9 @@
-//! A deployment that goes elsewhere: its database to PostgreSQL ([`database`]).
+//! A deployment, or a copy of it, that goes elsewhere: its database to PostgreSQL ([`database`]), its objects to
+//! another store ([`store`]), all of it into a folder and back ([`backup`], [`restore`]).
 //!
-//! First the source takes no changes any more, by triggers of the database itself, so that nothing which an old
-//! server still does can be lost. Then everything is copied and compared. Then the source is stamped as moved, and
-//! only after every server on it has had time to notice may the copy be used: at no time do two databases stand
+//! Of a database that moves, first the source takes no changes any more, by triggers of its own, so that nothing
+//! which an old server still does can be lost. Then everything is copied and compared. Then the source is stamped as
+//! moved, and only after every server on it has had time to notice may the copy be used: at no time do two databases stand
 //! for one deployment. [`Moving`] is how a running server notices.
 
 use std::sync::Arc;
@@ -13,7 +14,12 @@ use tokio::sync::watch;
 use crate::db::moves::{self, Standing};
 use crate::db::{Db, DbError};
 
+pub mod backup;
 pub mod database;
+mod files;
+pub mod objects;
+pub mod restore;
+pub mod store;
 
 /// How often a server looks whether its database is being moved.
 const LOOK: Duration = Duration::from_millis(500);

@@ -58,6 +58,8 @@ const FLOWS: &[&[&str]] = &[
     ERASED,
     DELETED,
     crate::moving::POINTS,
+    crate::backup::POINTS,
+    crate::store_copy::POINTS,
 ];
 
 #[test]

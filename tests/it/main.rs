@@ -14,6 +14,7 @@
 
 mod architecture;
 mod audit;
+mod backup;
 mod buckets;
 mod cleaning;
 mod coinbase;
@@ -50,6 +51,7 @@ mod s3;
 mod serve;
 mod slow;
 mod states;
+mod store_copy;
 mod strangers;
 mod support;
 mod tiers;

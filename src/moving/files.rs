@@ -1,0 +1,84 @@
+//! Files of a backup: written whole and durably, or not at all.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+
+/// How much of a file is read at once.
+const PIECE: usize = 256 * 1024;
+
+/// Writes a small file in place of an older one, readable by its owner only.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = folder_of(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    sync_folder(folder)
+}
+
+/// Copies a file into a new one that nobody else reads, durably, and returns the SHA-256 of its bytes.
+pub(super) fn copy(from: &Path, to: &Path) -> anyhow::Result<String> {
+    let mut source =
+        File::open(from).with_context(|| format!("{} can't be read", from.display()))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(to))?;
+    let hash = pump(&mut source, &mut file)?;
+    file.as_file().sync_all()?;
+    file.persist(to)
+        .with_context(|| format!("{} can't be written", to.display()))?;
+    sync_folder(folder_of(to))?;
+    Ok(hash)
+}
+
+/// The SHA-256 of a file's bytes.
+pub(super) fn sha256(path: &Path) -> anyhow::Result<String> {
+    let mut source =
+        File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
+    Ok(pump(&mut source, &mut io::sink())?)
+}
+
+fn pump(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece)?;
+        let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(hex::encode(hash.finalize()));
+        };
+        hash.update(bytes);
+        to.write_all(bytes)?;
+    }
+}
+
+/// Makes what was written into a file, and its name, durable.
+pub(super) fn sync(path: &Path) -> anyhow::Result<()> {
+    File::open(path)?.sync_all()?;
+    sync_folder(folder_of(path))
+}
+
+pub(super) fn sync_folder(folder: &Path) -> anyhow::Result<()> {
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// Removes a SQLite file and what SQLite keeps beside it; what isn't there is fine.
+pub(super) fn remove_database(path: &Path) -> anyhow::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}

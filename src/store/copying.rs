@@ -1,0 +1,98 @@
+//! What copies of a whole store need beside its images: their records, what lies in quarantine, and whether
+//! there is anything at all.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::path::Path as Key;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::keys::{IMAGES, QUARANTINE, key, sidecar_key};
+use super::{Object, Store, StoreError};
+use crate::ids::ImageId;
+use crate::model::sidecar::Sidecar;
+
+/// Where it is noted how far a copy of another store has come: not among images.
+const NOTE: &str = "copy.json";
+
+impl Store {
+    /// Opens all of the image `id`, whatever its length; `None` when there is no such object.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_whole(&self, id: &ImageId) -> Result<Option<Object>, StoreError> {
+        let place = key(id);
+        let found = self.found(self.objects.get(&place)).await?;
+        Ok(found.map(|found| Object::new(found, self.is_remote())))
+    }
+
+    /// The record beside an object.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_sidecar(&self, id: &ImageId) -> Result<Option<Sidecar>, StoreError> {
+        let found = self.read_small(&sidecar_key(id)).await?;
+        Ok(found.as_deref().and_then(Sidecar::parse))
+    }
+
+    /// Whether nothing lies where images lie.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_no_images(&self) -> Result<bool, StoreError> {
+        let mut listed = self.objects.list(Some(&Key::from(IMAGES)));
+        let first = listed.next().await.transpose();
+        let first = first.map_err(|error| StoreError::of(error, self.is_remote()))?;
+        Ok(first.is_none())
+    }
+
+    /// What lies in quarantine: each key and its length.
+    pub fn list_quarantine(&self) -> BoxStream<'static, Result<(String, u64), StoreError>> {
+        let is_remote = self.is_remote();
+        self.objects
+            .list(Some(&Key::from(QUARANTINE)))
+            .map(move |listed| match listed {
+                Ok(listed) => Ok((listed.location.to_string(), listed.size)),
+                Err(error) => Err(StoreError::of(error, is_remote)),
+            })
+            .boxed()
+    }
+
+    /// The bytes under a key of [`Store::list_quarantine`]; `None`: they are gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_in_quarantine(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read_small(&Key::from(key)).await
+    }
+
+    /// Keeps bytes under a key of another store's [`Store::list_quarantine`], durably.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_in_quarantine(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_small(&Key::from(key), bytes).await
+    }
+
+    /// What was noted of a copy that fills this store; `None`: nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_note(&self) -> Result<Option<Bytes>, StoreError> {
+        self.read_small(&Key::from(NOTE)).await
+    }
+
+    /// Notes how far a copy that fills this store has come, in place of an older note.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_note(&self, note: Bytes) -> Result<(), StoreError> {
+        self.put_small(&Key::from(NOTE), note).await
+    }
+
+    async fn put_small(&self, place: &Key, bytes: Bytes) -> Result<(), StoreError> {
+        let bytes = PutPayload::from_bytes(bytes);
+        self.within(self.objects.put(place, bytes)).await?;
+        Ok(())
+    }
+}
