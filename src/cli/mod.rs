@@ -10,6 +10,7 @@ use crate::config::{Sources, process_env};
 pub mod backup;
 pub mod config;
 mod console;
+pub mod health;
 pub mod ledger;
 pub mod migrate;
 mod progress;
@@ -58,6 +59,8 @@ pub enum Command {
     Receipt(receipt::ReceiptArgs),
     /// Look at the configuration.
     Config(ConfigArgs),
+    /// Ask the running server whether it is ready. Exit code 1 when it isn't.
+    Health(health::HealthArgs),
     /// Run a facilitator and a chain of play money in a process of their own.
     Sandbox(sandbox::SandboxArgs),
 }
@@ -162,6 +165,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
+        Command::Health(args) => health::run(&args, &mut std::io::stdout()).await,
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
     }
 }

@@ -81,6 +81,7 @@ pub(super) const KEYS: &[Key] = &[
     built("limits.body_timeout", Kind::One),
     built("retention.schedule", Kind::One),
     built("retention.records", Kind::One),
+    built("database.url_file", Kind::SecretFile("database.url")),
 ];
 
 const fn built(name: &'static str, kind: Kind) -> Key {

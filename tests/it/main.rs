@@ -18,6 +18,7 @@ mod backup;
 mod buckets;
 mod cleaning;
 mod coinbase;
+mod containers;
 mod contract_audit;
 mod contract_credits;
 mod contract_db;

@@ -1,0 +1,73 @@
+//! What a container needs: to be asked for its health, and its secrets from files.
+
+use crate::support::process::{Deployment, eventually};
+
+#[tokio::test]
+async fn a_server_is_healthy_as_long_as_it_lives() {
+    let deployment = Deployment::alone();
+    let before = deployment.run(&["health"]).await;
+    assert_eq!(before.code, Some(1), "{before:?}");
+    assert!(
+        before.out.starts_with("not ready: nobody answers at 127."),
+        "{before:?}"
+    );
+
+    let server = deployment.start().await;
+    for (arguments, said) in [
+        (&["health"][..], "ready\n"),
+        (&["health", "--alive"][..], "alive\n"),
+    ] {
+        let ran = deployment.run(arguments).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(0), said), "{ran:?}");
+    }
+
+    server.kill().await;
+    for arguments in [&["health"][..], &["health", "--alive"][..]] {
+        let ran = deployment.run(arguments).await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_may_take_nothing_is_alive_and_not_ready() {
+    let deployment = Deployment::alone().set("images.min_free", "1000000 GiB");
+    let _server = deployment.spawn(&["serve"], "");
+    eventually("the server lives", async || {
+        let ran = deployment.run(&["health", "--alive"]).await;
+        (ran.code == Some(0)).then_some(())
+    })
+    .await;
+    let ran = deployment.run(&["health"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(1), "not ready: free space is below images.min_free\n"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn health_of_a_broken_configuration_says_what_is_wrong_with_it() {
+    let deployment = Deployment::alone().set("http.admin_listen", "nowhere");
+    let ran = deployment.run(&["health"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("http.admin_listen"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_address_of_the_database_may_stand_in_a_file_and_its_password_stays_there() {
+    let deployment = Deployment::alone();
+    let file = deployment.folder().join("database_url");
+    std::fs::write(&file, "postgres://pixtoll:hunter2@db.internal/pixtoll\n").unwrap();
+    let deployment = deployment
+        .set("database.url_file", file.to_str().unwrap())
+        .set("secrets.key", &"42".repeat(32));
+    let good = deployment.run(&["config", "check"]).await;
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.out.contains("postgres://db.internal"), "{good:?}");
+    assert!(!good.out.contains("hunter2"), "{good:?}");
+
+    let both = deployment.set("database.url", "sqlite:data/pixtoll.db");
+    let ran = both.run(&["config", "check"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("is set beside `database.url`"), "{ran:?}");
+}
