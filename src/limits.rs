@@ -2,7 +2,7 @@
 //!
 //! Addresses are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
 //! and then forgotten with all that was counted by it. The daily count of free uploads is read from the
-//! database, so it holds across a restart, and to a minute across replicas.
+//! database, so it holds across a restart. Servers that share a database count in it: see `shared`.
 //!
 //! Rates go by the generic cell rate algorithm on the injected clock: N at once, then one whenever a
 //! N-th of the period has passed. Its state is one number an address. The crate `governor` does the same,
@@ -17,19 +17,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::db::limits::{Counted as Shares, Place, day_of, start_of};
 use crate::db::{Db, DbError, images};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
+
+mod shared;
+
+use shared::Shared;
 
 /// How many addresses each rate remembers: some 10 MB in all.
 const MAX_ADDRESSES: usize = 50_000;
 /// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
-/// How old the count in the database may be: so late do replicas hear of each other's uploads.
+/// How old the count in the database may be, where one server alone adds to it.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 /// How many checks of images may wait for each one that runs.
 const QUEUE_PER_CHECK: usize = 64;
-const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// Why a request has to come again later.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,7 @@ pub struct Limits {
     clock: Arc<dyn Clock>,
     randomness: Randomness,
     counted: Mutex<Counted>,
+    shared: Option<Shared>,
     today: tokio::sync::Mutex<()>,
     checks: Arc<Semaphore>,
     checks_and_queue: Arc<Semaphore>,
@@ -98,6 +103,7 @@ pub struct FreeUpload {
     limits: Arc<Limits>,
     day: i64,
     is_spent: bool,
+    place: Option<Place>,
 }
 
 /// A place among the checks that run now.
@@ -117,6 +123,7 @@ impl Limits {
             clock,
             randomness,
             counted: Mutex::new(counted),
+            shared: None,
             today: tokio::sync::Mutex::new(()),
             checks: Arc::new(Semaphore::new(cores)),
             checks_and_queue: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_CHECK))),
@@ -127,26 +134,30 @@ impl Limits {
     ///
     /// # Errors
     /// [`Limited::Rate`].
-    pub fn count_free(&self, address: IpAddr) -> Result<(), Limited> {
+    pub async fn count_free(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: self.settings.free_per_address_per_hour,
             period: Duration::from_hours(1),
             what: "free uploads an hour",
+            shared_as: Some("free"),
         };
         self.count(address, &rate, |counted| &mut counted.free)
+            .await
     }
 
     /// Counts a challenge, or a payment that is presented.
     ///
     /// # Errors
     /// [`Limited::Rate`].
-    pub fn count_payment(&self, address: IpAddr) -> Result<(), Limited> {
+    pub async fn count_payment(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: self.settings.payments_per_address_per_minute,
             period: Duration::from_mins(1),
             what: "payments and challenges a minute",
+            shared_as: Some("payments"),
         };
         self.count(address, &rate, |counted| &mut counted.payments)
+            .await
     }
 
     /// Counts a payment whose signature proves nothing here: a contract wallet's, or junk. It may cost calls
@@ -154,16 +165,19 @@ impl Limits {
     ///
     /// # Errors
     /// [`Limited::Rate`].
-    pub fn count_unproven(&self, address: IpAddr) -> Result<(), Limited> {
+    pub async fn count_unproven(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: self.settings.payments_per_address_per_minute.div_ceil(10),
             period: Duration::from_mins(1),
             what: "payments a minute by contract wallets",
+            shared_as: Some("unproven"),
         };
         self.count(address, &rate, |counted| &mut counted.unproven)
+            .await
     }
 
-    /// Counts a request for an image that isn't there.
+    /// Counts a request for an image that isn't there: each server for itself, since asking the database would
+    /// cost what this is to save.
     ///
     /// # Errors
     /// [`Limited::Rate`].
@@ -172,8 +186,10 @@ impl Limits {
             limit: MISSES_PER_MINUTE,
             period: Duration::from_mins(1),
             what: "requests a minute for images that don't exist",
+            shared_as: None,
         };
-        self.count(address, &rate, |counted| &mut counted.misses)
+        self.count_here(address, &rate, |counted| &mut counted.misses)
+            .map(|_| ())
     }
 
     /// Takes one of the day's free uploads.
@@ -181,14 +197,16 @@ impl Limits {
     /// # Errors
     /// [`Limited::Day`], and [`Limited::Database`] where the count can't be read.
     pub async fn take_free(self: &Arc<Self>, db: &Db) -> Result<FreeUpload, Limited> {
+        if let Some(shared) = &self.shared {
+            return self.take_shared(shared).await;
+        }
         let limit = self.settings.free_per_day;
         let now = self.clock.now();
         if limit != 0 && self.is_stale(now) {
             // One at a time: the others find it counted.
             let _turn = self.today.lock().await;
             if self.is_stale(now) {
-                let midnight = Timestamp::from_millis(day_of(now).saturating_mul(DAY_MS));
-                let published = images::count_free_since(db, midnight).await?;
+                let published = images::count_free_since(db, start_of(day_of(now))).await?;
                 let mut counted = self.counted(now);
                 counted.uploads.published = published;
                 counted.uploads.counted_at = Some(now);
@@ -196,8 +214,7 @@ impl Limits {
         }
         let mut counted = self.counted(now);
         if limit != 0 && counted.uploads.published + counted.uploads.under_way >= limit {
-            let tomorrow = Timestamp::from_millis((counted.day + 1).saturating_mul(DAY_MS));
-            let wait = tomorrow.since(now);
+            let wait = start_of(counted.day + 1).since(now);
             return Err(Limited::Day { limit, wait });
         }
         counted.uploads.under_way += 1;
@@ -205,6 +222,7 @@ impl Limits {
             limits: Arc::clone(self),
             day: counted.day,
             is_spent: false,
+            place: None,
         })
     }
 
@@ -222,23 +240,48 @@ impl Limits {
         })
     }
 
-    fn count(
+    /// The local count first, then that of all replicas.
+    async fn count(
         &self,
         address: IpAddr,
         rate: &Rate,
         of: fn(&mut Counted) -> &mut Rates,
     ) -> Result<(), Limited> {
-        if rate.limit == 0 {
+        let Some(bucket) = self.count_here(address, rate, of)? else {
             return Ok(());
+        };
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        match shared.count(rate, &bucket, now).await {
+            None => Ok(()),
+            Some(Shares::Yes(clear)) => {
+                of(&mut self.counted(now)).learn(&bucket, clear);
+                Ok(())
+            }
+            Some(Shares::No(clear)) => {
+                of(&mut self.counted(now)).learn(&bucket, clear);
+                Err(rate.refusal(rate.excess(clear, micros(now))))
+            }
+        }
+    }
+
+    /// Whose request was counted; `None` where there is no limit.
+    fn count_here(
+        &self,
+        address: IpAddr,
+        rate: &Rate,
+        of: fn(&mut Counted) -> &mut Rates,
+    ) -> Result<Option<Bucket>, Limited> {
+        if rate.limit == 0 {
+            return Ok(None);
         }
         let now = self.clock.now();
         let mut counted = self.counted(now);
         let bucket = counted.bucket(address);
         let wait = of(&mut counted).take(bucket, rate, now);
-        wait.map_or(Ok(()), |wait| {
-            let Rate { limit, what, .. } = *rate;
-            Err(Limited::Rate { limit, what, wait })
-        })
+        wait.map_or(Ok(Some(bucket)), |wait| Err(rate.refusal(wait)))
     }
 
     fn is_stale(&self, now: Timestamp) -> bool {
@@ -250,7 +293,11 @@ impl Limits {
     fn counted(&self, now: Timestamp) -> MutexGuard<'_, Counted> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.day != day_of(now) {
-            *counted = Counted::new(day_of(now), &self.randomness);
+            let day = day_of(now);
+            *counted = match &self.shared {
+                Some(shared) => Counted::with_key(day, shared.key_of(day)),
+                None => Counted::new(day, &self.randomness),
+            };
         }
         counted
     }
@@ -261,10 +308,21 @@ impl FreeUpload {
     pub fn spend(mut self) {
         self.is_spent = true;
     }
+
+    /// What it is to be published in, where replicas count together.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
 }
 
 impl Drop for FreeUpload {
     fn drop(&mut self) {
+        if let (Some(place), Some(shared)) = (self.place.take(), &self.limits.shared) {
+            if !self.is_spent {
+                shared.give_back(place);
+            }
+            return;
+        }
         let now = self.limits.clock.now();
         let mut counted = self.limits.counted(now);
         if counted.day == self.day {
@@ -276,9 +334,13 @@ impl Drop for FreeUpload {
 
 impl Counted {
     fn new(day: i64, randomness: &Randomness) -> Self {
+        Self::with_key(day, SecretKey::from_bytes(randomness.bytes::<32>()))
+    }
+
+    fn with_key(day: i64, key: SecretKey) -> Self {
         Self {
             day,
-            key: SecretKey::from_bytes(randomness.bytes::<32>()),
+            key,
             free: Rates::default(),
             payments: Rates::default(),
             unproven: Rates::default(),
@@ -306,6 +368,35 @@ struct Rate {
     limit: u64,
     period: Duration,
     what: &'static str,
+    /// Under which name replicas count it together.
+    shared_as: Option<&'static str>,
+}
+
+impl Rate {
+    fn period_us(&self) -> i64 {
+        i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn step_us(&self) -> i64 {
+        self.period_us() / i64::try_from(self.limit).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// How long after `now` the next one is counted, where nothing is any more at `clear`; at most a step.
+    fn excess(&self, clear: i64, now: i64) -> Duration {
+        // A clock that was set back must not lock anyone out for longer than the period.
+        let clear = clear.clamp(now, now.saturating_add(self.period_us()));
+        let excess = clear + self.step_us() - now - self.period_us();
+        Duration::from_micros(u64::try_from(excess).unwrap_or(0))
+    }
+
+    fn refusal(&self, wait: Duration) -> Limited {
+        let Self { limit, what, .. } = *self;
+        Limited::Rate { limit, what, wait }
+    }
+}
+
+fn micros(now: Timestamp) -> i64 {
+    now.millis().saturating_mul(1000)
 }
 
 /// When each address will have nothing counted any more, in microseconds.
@@ -315,21 +406,25 @@ struct Rates(HashMap<Bucket, i64>);
 impl Rates {
     /// Counts one. `Some`: not now, but after this time.
     fn take(&mut self, bucket: Bucket, rate: &Rate, now: Timestamp) -> Option<Duration> {
-        let now = now.millis().saturating_mul(1000);
-        let period = i64::try_from(rate.period.as_micros()).unwrap_or(i64::MAX);
-        let step = period / i64::try_from(rate.limit).unwrap_or(i64::MAX).max(1);
-        // A clock that was set back must not lock anyone out for longer than the period.
+        let now = micros(now);
         let clear = self.0.get(&bucket).copied().unwrap_or(now);
-        let after = clear.clamp(now, now.saturating_add(period)) + step;
-        let excess = after - now - period;
-        if excess > 0 {
-            return Some(Duration::from_micros(u64::try_from(excess).unwrap_or(0)));
+        let excess = rate.excess(clear, now);
+        if !excess.is_zero() {
+            return Some(excess);
         }
+        let after = clear.max(now) + rate.step_us();
         if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&bucket) {
             self.make_room(now);
         }
         self.0.insert(bucket, after);
         None
+    }
+
+    /// What others counted is counted here as well.
+    fn learn(&mut self, bucket: &Bucket, clear: i64) {
+        if let Some(known) = self.0.get_mut(bucket) {
+            *known = clear.max(*known);
+        }
     }
 
     /// Forgets who has nothing counted any more; and where that isn't enough, the half that has the
@@ -350,10 +445,6 @@ impl Rates {
             !goes
         });
     }
-}
-
-fn day_of(now: Timestamp) -> i64 {
-    now.millis().div_euclid(DAY_MS)
 }
 
 #[cfg(test)]
@@ -380,33 +471,33 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn fifty_at_once_then_one_every_seventy_two_seconds() {
+    #[tokio::test]
+    async fn fifty_at_once_then_one_every_seventy_two_seconds() {
         let clock = noon();
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).unwrap();
+            limits.count_free(one).await.unwrap();
         }
         for _ in 0..3 {
             // Being refused costs nothing more.
-            let Err(Limited::Rate { limit, wait, .. }) = limits.count_free(one) else {
+            let Err(Limited::Rate { limit, wait, .. }) = limits.count_free(one).await else {
                 panic!("not refused");
             };
             assert_eq!((limit, wait), (50, Duration::from_secs(72)));
         }
-        limits.count_free(address("192.0.2.2")).unwrap();
-        limits.count_payment(one).unwrap();
+        limits.count_free(address("192.0.2.2")).await.unwrap();
+        limits.count_payment(one).await.unwrap();
         clock.advance(Duration::from_millis(71_999));
-        limits.count_free(one).unwrap_err();
+        limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_millis(1));
-        limits.count_free(one).unwrap();
-        limits.count_free(one).unwrap_err();
+        limits.count_free(one).await.unwrap();
+        limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_hours(1));
         for _ in 0..50 {
-            limits.count_free(one).unwrap();
+            limits.count_free(one).await.unwrap();
         }
-        limits.count_free(one).unwrap_err();
+        limits.count_free(one).await.unwrap_err();
     }
 
     #[test]
@@ -419,13 +510,13 @@ mod tests {
         assert_ne!(bucket("192.0.2.1"), bucket("192.0.2.2"));
     }
 
-    #[test]
-    fn the_key_and_all_it_counted_are_forgotten_at_midnight() {
+    #[tokio::test]
+    async fn the_key_and_all_it_counted_are_forgotten_at_midnight() {
         let clock = noon();
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).unwrap();
+            limits.count_free(one).await.unwrap();
         }
         let before = limits.counted(clock.now()).bucket(one);
         clock.advance(Duration::from_hours(12));
@@ -441,6 +532,7 @@ mod tests {
             limit: 50,
             period: Duration::from_hours(1),
             what: "",
+            shared_as: None,
         };
         let now = noon().now();
         let heavy = [255; 16];
@@ -461,6 +553,7 @@ mod tests {
             limit: 2,
             period: Duration::from_mins(1),
             what: "",
+            shared_as: None,
         };
         let now = noon().now();
         assert!(rates.take([1; 16], &rate, now).is_none());

@@ -73,6 +73,8 @@ pub enum Domain {
     ClientAddress,
     /// The bucket that a client's requests are counted in; under the day's key, never the master key.
     Bucket,
+    /// The key of a day, under which replicas make the same buckets.
+    DayOfRates,
     /// The fingerprint by which a database knows its key again.
     Fingerprint,
     /// The secp256k1 key that signs x402 offers and receipts.
@@ -90,6 +92,7 @@ impl Domain {
             Self::PaymentId => b"pixtoll/payment-id/1",
             Self::ClientAddress => b"pixtoll/client-address/1",
             Self::Bucket => b"pixtoll/bucket/1",
+            Self::DayOfRates => b"pixtoll/day-of-rates/1",
             Self::Fingerprint => b"pixtoll/fingerprint/1",
             Self::X402Key => b"pixtoll/x402-key/1",
             Self::ReceiptKey => b"pixtoll/receipt-key/1",

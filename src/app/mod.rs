@@ -134,7 +134,11 @@ impl App {
             randomness.clone(),
         ));
         let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
-        let limits = Arc::new(limits);
+        let limits = Arc::new(match &db {
+            // One server alone counts in memory, and stores nothing of anybody.
+            Db::Sqlite(_) => limits,
+            Db::Postgres(_) => limits.shared_by(db.clone(), secrets.current().clone()),
+        });
         let bench = Bench {
             db: &db,
             secrets,
@@ -182,6 +186,8 @@ impl App {
         );
         let epoch = Arc::clone(&self.epoch);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&epoch).watch_forever()));
+        let limits = Arc::clone(&self.limits);
+        jobs.spawn(while_open().run_while_open(move || Arc::clone(&limits).forget_forever()));
         let Some(till) = &self.till else { return jobs };
         let payments = Arc::clone(&till.payments);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));

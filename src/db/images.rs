@@ -80,7 +80,7 @@ pub async fn publish_free(
     Ok(changed == 1)
 }
 
-const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, \
+pub(super) const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, \
     reserved_until_ms = NULL WHERE id = $1 AND state = 'pending' AND payment_id IS NULL";
 
 /// Gives up a pending image. `false`: it was not pending.

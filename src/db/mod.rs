@@ -27,6 +27,7 @@ pub mod images;
 pub mod jobs;
 pub mod keys;
 pub mod layout;
+pub mod limits;
 pub mod moves;
 pub mod offers;
 pub mod payments;
@@ -284,6 +285,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         jobs::STATEMENTS,
         keys::STATEMENTS,
         moves::STATEMENTS,
+        limits::STATEMENTS,
         offers::STATEMENTS,
         payments::STATEMENTS,
         postgres::STATEMENTS,

@@ -22,7 +22,7 @@ pub(super) async fn check(
         max_bytes: largest.max_bytes,
     };
     // It costs what a free upload's check costs.
-    limits::free(&site, &request)?;
+    limits::free(&site, &request).await?;
     let bytes = read_image(&request, payload, limit).await?;
     let checked = limits::checked(&site, &request, bytes, limit).await??;
     let sent = checked.upload_bytes();

@@ -21,7 +21,7 @@ pub(super) async fn upload(
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
     };
-    limits::free(&site, &request)?;
+    limits::free(&site, &request).await?;
     site.images.has_room()?;
     let place = site.limits.take_free(&site.db).await;
     let place = place.map_err(|error| limits::refuse(&request, error))?;
@@ -30,7 +30,7 @@ pub(super) async fn upload(
     let (stored, tier) = (Arc::clone(&site.images), tier.clone());
     // A client that goes away doesn't get its place in the day back: its image is published.
     let upload = tokio::spawn(async move {
-        let image = stored.upload_free(&tier, checked).await?;
+        let image = stored.upload_free(&tier, checked, place.place()).await?;
         place.spend();
         Ok::<_, UploadError>(image)
     });

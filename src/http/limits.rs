@@ -16,17 +16,21 @@ use crate::images::{Checked, Rules, UploadError, check};
 use crate::limits::Limited;
 
 /// Counts an attempt at a free upload.
-pub(super) fn free(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
-    extract::client_address(request, &site.config.http)
-        .map_or(Ok(()), |address| site.limits.count_free(address))
-        .map_err(|error| refuse(request, error))
+pub(super) async fn free(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(address) = extract::client_address(request, &site.config.http) else {
+        return Ok(());
+    };
+    let counted = site.limits.count_free(address).await;
+    counted.map_err(|error| refuse(request, error))
 }
 
 /// Counts a challenge, or a payment that is presented.
-pub(super) fn payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
-    extract::client_address(request, &site.config.http)
-        .map_or(Ok(()), |address| site.limits.count_payment(address))
-        .map_err(|error| refuse(request, error))
+pub(super) async fn payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(address) = extract::client_address(request, &site.config.http) else {
+        return Ok(());
+    };
+    let counted = site.limits.count_payment(address).await;
+    counted.map_err(|error| refuse(request, error))
 }
 
 /// What the client hears. A payment that came along wasn't looked up, so nothing is said of its charge.

@@ -175,7 +175,7 @@ async fn open_counter<'a>(
     if tier.is_none() && !extract::has_payment(request) {
         return Err(ApiError::NotFound);
     }
-    limits::payment(site, request)?;
+    limits::payment(site, request).await?;
     let header = extract::payment(request)?;
     // One spelling for each product, since clients repeat it.
     let path = match uses {

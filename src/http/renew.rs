@@ -33,7 +33,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         ApiError::BadRequest(message.to_owned())
     })?;
     let named = named_tier(request)?;
-    limits::payment(site, request)?;
+    limits::payment(site, request).await?;
     let header = extract::payment(request)?;
     // One spelling for each product, since clients repeat it.
     let path = match &named {

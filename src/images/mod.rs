@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::grants::{self, Reservation};
+use crate::db::limits::{self, Place};
 use crate::db::{Db, DbError, images};
 use crate::disk::{Floor, Full};
 use crate::ids::ImageId;
@@ -324,7 +325,8 @@ impl Images {
         })
     }
 
-    /// Stores and publishes an image of a tier without a price.
+    /// Stores and publishes an image of a tier without a price, in a place among the free uploads of the day
+    /// where those are counted.
     ///
     /// # Errors
     /// [`UploadError`]; then nothing is public.
@@ -332,8 +334,9 @@ impl Images {
         self: &Arc<Self>,
         tier: &Tier,
         checked: Checked,
+        place: Option<&Place>,
     ) -> Result<Image, UploadError> {
-        let images = Arc::clone(self);
+        let (images, place) = (Arc::clone(self), place.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // In a task of its own: a client that goes away leaves no half of an image behind.
         tokio::spawn(async move {
@@ -346,13 +349,19 @@ impl Images {
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
-            let published = images::publish_free(&images.db, &image.id, now, expires).await;
+            let (db, id) = (&images.db, &image.id);
+            let published = match &place {
+                Some(place) => limits::publish_in(db, place, id, now, expires).await,
+                None => images::publish_free(db, id, now, expires).await,
+            };
             kill_point!("free.publish.after");
             let published = match published {
                 Ok(published) => published,
                 Err(error) => images.in_doubt(&image.id, error).await?,
             };
             if !published {
+                // It took longer than its place was held.
+                images.discard(&image.id).await;
                 return Err(UploadError::Interrupted);
             }
             Ok(public(image, now, expires))

@@ -203,7 +203,7 @@ impl Payments {
             return Ok(());
         }
         if let Some(client) = presentation.client {
-            self.limits.count_unproven(client)?;
+            self.limits.count_unproven(client).await?;
         }
         if evm::is_undeployed_wallets(&header.signature) {
             return Ok(());

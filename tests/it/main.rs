@@ -22,6 +22,7 @@ mod containers;
 mod contract_audit;
 mod contract_credits;
 mod contract_db;
+mod contract_limits;
 mod contract_store;
 mod faults;
 mod histories;
@@ -45,6 +46,8 @@ mod processes;
 mod receipts;
 mod recover;
 mod renew;
+#[cfg(feature = "test-postgres")]
+mod replicas;
 mod retention;
 mod rotation;
 #[cfg(feature = "test-s3")]

@@ -15,7 +15,6 @@ use super::{Answer, TestApp};
 pub(crate) struct Replica {
     pub(crate) app: Arc<App>,
     pub(crate) base: String,
-    pub(crate) admin: String,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -27,10 +26,7 @@ impl TestApp {
         let mut config = self.app.config.clone();
         config.http.listen = public.local_addr().unwrap();
         config.http.admin_listen = admin.local_addr().unwrap();
-        let (base, admin_url) = (
-            format!("http://{}", config.http.listen),
-            format!("http://{}", config.http.admin_listen),
-        );
+        let base = format!("http://{}", config.http.listen);
         let world = World {
             clock: Arc::new(self.clock.clone()),
             randomness: Randomness::seeded(1000 + number),
@@ -45,7 +41,6 @@ impl TestApp {
         Replica {
             app,
             base,
-            admin: admin_url,
             stop: Some(stop),
         }
     }

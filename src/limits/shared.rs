@@ -1,0 +1,197 @@
+//! What replicas count together, in the database: rates, and the free uploads of a day.
+//!
+//! An address is hashed under a key of the day, which comes of the master key: all replicas make the same hash,
+//! nobody tells an address from it without the key, and tomorrow's hash is another. The local count is asked first,
+//! so that who is over the limit here costs the database nothing; and it decides alone while the database
+//! says nothing, since a rate must neither let everything pass then nor refuse everybody.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::{Bucket, Counted, FreeUpload, Limited, Limits, Rate, micros};
+use crate::clock::Timestamp;
+use crate::db::limits::{self as rows, Pace, Place, day_of, start_of};
+use crate::db::{Db, jobs};
+use crate::random::Randomness;
+use crate::secrets::{Domain, SecretKey};
+
+/// How long a request waits for the count of all replicas; then the local one decides.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long nobody asks a database that didn't answer.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long it counts that the day's uploads are spent. One that comes to nothing gives its place back.
+const FULL_FOR: Duration = Duration::from_secs(1);
+/// How long an upload may take after its body was read, before its place goes to another one.
+const AFTER_BODY: Duration = Duration::from_mins(5);
+/// How often what isn't counted any more is erased, by one replica; the name of its lease.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
+const JOB: &str = "limits";
+/// No rate has a longer period.
+const LONGEST_PERIOD: Duration = Duration::from_hours(1);
+
+/// The database as replicas count in it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    db: Db,
+    key: SecretKey,
+    randomness: Randomness,
+    holder: String,
+    quiet_until: Mutex<Option<Instant>>,
+    full_until: Mutex<Option<Timestamp>>,
+}
+
+impl Shared {
+    pub(super) fn new(db: Db, key: SecretKey, randomness: Randomness) -> Self {
+        Self {
+            db,
+            key,
+            holder: hex::encode(randomness.bytes::<8>()),
+            randomness,
+            quiet_until: Mutex::new(None),
+            full_until: Mutex::new(None),
+        }
+    }
+
+    /// The key of a day, the same on every replica.
+    pub(super) fn key_of(&self, day: i64) -> SecretKey {
+        let key = self.key.derive(Domain::DayOfRates, &[&day.to_be_bytes()]);
+        SecretKey::from_bytes(key)
+    }
+
+    /// Counts one for all replicas. `None`: the database says nothing.
+    pub(super) async fn count(
+        &self,
+        rate: &Rate,
+        bucket: &Bucket,
+        now: Timestamp,
+    ) -> Option<rows::Counted> {
+        let pace = Pace {
+            kind: rate.shared_as?,
+            period_us: rate.period_us(),
+            step_us: rate.step_us(),
+        };
+        if locked(&self.quiet_until).is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let bucket = hex::encode(bucket);
+        let counting = rows::count(&self.db, pace, &bucket, micros(now));
+        match timeout(PATIENCE, counting).await {
+            Ok(Ok(counted)) => return Some(counted),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "requests are counted by each replica for itself");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "requests are counted by each replica for itself: the database is slow"
+                );
+            }
+        }
+        *locked(&self.quiet_until) = Some(Instant::now() + QUIET);
+        None
+    }
+
+    /// Takes one of the day's free uploads, of all replicas.
+    async fn take_place(
+        &self,
+        limit: u64,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Place, Limited> {
+        let day = day_of(now);
+        let wait = start_of(day.saturating_add(1)).since(now);
+        let full = Limited::Day { limit, wait };
+        if locked(&self.full_until).is_some_and(|until| now < until) {
+            return Err(full);
+        }
+        let place = Place {
+            id: hex::encode(self.randomness.bytes::<16>()),
+            day,
+        };
+        if rows::take_place(&self.db, &place, limit, now.plus(lease), now).await? {
+            return Ok(place);
+        }
+        *locked(&self.full_until) = Some(now.plus(FULL_FOR.min(wait)));
+        Err(full)
+    }
+
+    /// Gives a place back, as soon as the database takes it. One that stays taken lapses.
+    pub(super) fn give_back(&self, place: Place) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let db = self.db.clone();
+        runtime.spawn(async move {
+            if let Err(error) = rows::give_back(&db, &place).await {
+                tracing::warn!(%error, "a free upload that came to nothing counts until its time has passed");
+            }
+        });
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<(), crate::db::DbError> {
+        let until = now.plus(FORGET_EVERY / 2);
+        let taken = jobs::take_job(&self.db, JOB, &self.holder, until, now).await?;
+        if taken.is_none() {
+            return Ok(());
+        }
+        let longest = i64::try_from(LONGEST_PERIOD.as_micros()).unwrap_or(i64::MAX);
+        rows::forget_clear(&self.db, micros(now), longest).await?;
+        rows::forget_days(&self.db, day_of(now).saturating_sub(1), now).await
+    }
+}
+
+impl Limits {
+    /// Counts in this database, together with every server that has the same key.
+    #[must_use]
+    pub fn shared_by(self, db: Db, key: SecretKey) -> Self {
+        let shared = Shared::new(db, key, self.randomness.clone());
+        let day = day_of(self.clock.now());
+        Self {
+            counted: Mutex::new(Counted::with_key(day, shared.key_of(day))),
+            shared: Some(shared),
+            ..self
+        }
+    }
+
+    /// Erases what isn't counted any more from the database, until it is dropped. One replica does at a time.
+    pub async fn forget_forever(self: Arc<Self>) {
+        while self.shared.is_some() {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.forget().await;
+        }
+    }
+
+    /// Erases once what isn't counted any more.
+    pub async fn forget(&self) {
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.forget(self.clock.now()).await
+        {
+            tracing::warn!(%error, "what isn't counted any more was not erased");
+        }
+    }
+
+    pub(super) async fn take_shared(
+        self: &Arc<Self>,
+        shared: &Shared,
+    ) -> Result<FreeUpload, Limited> {
+        let now = self.clock.now();
+        let limit = self.settings.free_per_day;
+        let place = if limit == 0 {
+            None
+        } else {
+            let lease = self.settings.body_timeout + AFTER_BODY;
+            Some(shared.take_place(limit, lease, now).await?)
+        };
+        Ok(FreeUpload {
+            limits: Arc::clone(self),
+            day: day_of(now),
+            is_spent: false,
+            place,
+        })
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,120 @@
+//! What the database promises of limits, on SQLite always and on PostgreSQL where there is one.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pixtoll::db::limits::{Counted, Pace, Place, count, forget_clear, give_back, take_place};
+
+use crate::contract_db::{NOW, at, on_both};
+use crate::support::database::number;
+
+/// Three at once, then one every 20 seconds.
+const PACE: Pace = Pace {
+    kind: "free",
+    period_us: 60_000_000,
+    step_us: 20_000_000,
+};
+
+fn us(seconds: u64) -> i64 {
+    at(seconds).millis() * 1000
+}
+
+#[tokio::test]
+async fn of_many_at_once_as_many_are_counted_as_may_be() {
+    on_both(async |db| {
+        let counted = join_all((0..16).map(|_| count(&db, PACE, "one", us(0)))).await;
+        let counted = counted
+            .into_iter()
+            .filter(|one| matches!(one, Ok(Counted::Yes(_))));
+        assert_eq!(counted.count(), 3);
+        assert_eq!(
+            count(&db, PACE, "one", us(0)).await.unwrap(),
+            Counted::No(us(60))
+        );
+        assert_eq!(
+            count(&db, PACE, "other", us(0)).await.unwrap(),
+            Counted::Yes(us(20))
+        );
+        let another = Pace {
+            kind: "payments",
+            ..PACE
+        };
+        assert_eq!(
+            count(&db, another, "one", us(0)).await.unwrap(),
+            Counted::Yes(us(20))
+        );
+        assert_eq!(
+            count(&db, PACE, "one", us(20) - 1).await.unwrap(),
+            Counted::No(us(60))
+        );
+        assert_eq!(
+            count(&db, PACE, "one", us(20)).await.unwrap(),
+            Counted::Yes(us(80))
+        );
+        // After a pause all of it is back, and no more.
+        assert_eq!(
+            count(&db, PACE, "one", us(500)).await.unwrap(),
+            Counted::Yes(us(520))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_clear_is_forgotten_and_so_is_what_a_wrong_clock_counted() {
+    on_both(async |db| {
+        for (bucket, seconds) in [("past", 0), ("present", 100), ("future", 100_000)] {
+            count(&db, PACE, bucket, us(seconds)).await.unwrap();
+        }
+        forget_clear(&db, us(20), 3_600_000_000).await.unwrap();
+        let left = "SELECT COUNT(*) FROM rates WHERE bucket = 'present'";
+        assert_eq!(number(&db, left).await, 1);
+        assert_eq!(number(&db, "SELECT COUNT(*) FROM rates").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn places_of_a_day_are_taken_once_and_come_back() {
+    on_both(async |db| {
+        let day = pixtoll::db::limits::day_of(NOW);
+        let places: Vec<Place> = (0..16)
+            .map(|number| Place {
+                id: format!("place {number}"),
+                day,
+            })
+            .collect();
+        let until = NOW.plus(Duration::from_mins(5));
+        let taking = places
+            .iter()
+            .map(|place| take_place(&db, place, 5, until, NOW));
+        let taken: Vec<bool> = join_all(taking)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(taken.iter().filter(|taken| **taken).count(), 5);
+        let mine = places
+            .iter()
+            .zip(&taken)
+            .find(|(_, taken)| **taken)
+            .unwrap()
+            .0;
+        let again = Place {
+            id: "again".to_owned(),
+            day,
+        };
+        assert!(!take_place(&db, &again, 5, until, at(1)).await.unwrap());
+        give_back(&db, mine).await.unwrap();
+        give_back(&db, mine).await.unwrap();
+        assert!(take_place(&db, &again, 5, until, at(1)).await.unwrap());
+        // Held for a minute longer than its holder may use it, since clocks differ.
+        let late = Place {
+            id: "late".to_owned(),
+            day,
+        };
+        assert!(!take_place(&db, &late, 5, at(900), at(359)).await.unwrap());
+        assert!(take_place(&db, &late, 5, at(900), at(360)).await.unwrap());
+    })
+    .await;
+}

@@ -1,0 +1,244 @@
+//! Several servers of one deployment in one process, on one PostgreSQL database: what one of them counts, refuses
+//! or takes away, all do.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::support::database::{execute, number, texts};
+use crate::support::process::eventually;
+use crate::support::replica::Replica;
+use crate::support::{Answer, TestApp, pictures};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A server with this setting, and two replicas of it.
+async fn three_with(key: &str, value: &str) -> (TestApp, [Replica; 2]) {
+    let app = TestApp::builder().set(key, value).spawn().await;
+    let replicas = [app.replica(1).await, app.replica(2).await];
+    (app, replicas)
+}
+
+fn bases<'a>(app: &'a TestApp, replicas: &'a [Replica]) -> Vec<&'a str> {
+    let replicas = replicas.iter().map(|replica| &*replica.base);
+    std::iter::once(&*app.base).chain(replicas).collect()
+}
+
+/// Free uploads at all of them in turn, at the same time.
+async fn upload_at_once(app: &TestApp, bases: &[&str], count: u64) -> Vec<Answer> {
+    let uploads = (0..count).map(async |number| {
+        let base = bases[usize::try_from(number).unwrap() % bases.len()];
+        let picture = pictures::png_seeded(4, 4, number);
+        app.upload_free_at(base, picture).await
+    });
+    join_all(uploads).await
+}
+
+fn count(answers: &[Answer], status: u16) -> usize {
+    answers
+        .iter()
+        .filter(|answer| answer.status == status)
+        .count()
+}
+
+#[tokio::test]
+async fn three_servers_publish_exactly_the_free_uploads_of_a_day() {
+    let (app, replicas) = three_with("limits.free_per_day", "20").await;
+    let bases = bases(&app, &replicas);
+    // What is refused for its bytes takes no place, wherever.
+    for base in &bases {
+        let refused = app.upload_free_at(base, b"no image".to_vec()).await;
+        assert_eq!(refused.status, 415);
+    }
+    let answers = upload_at_once(&app, &bases, 60).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (20, 40));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(
+        (refused.error(), refused.charged()),
+        ("daily_limit".to_owned(), Some(false))
+    );
+    assert_eq!(app.rows("images").await, 20);
+    assert_eq!(app.rows("free_uploads").await, 0);
+
+    app.advance(24 * HOUR);
+    let answers = upload_at_once(&app, &bases, 21).await;
+    assert_eq!(count(&answers, 200), 20);
+    app.app.limits.forget().await;
+    assert_eq!(app.rows("free_days").await, 2);
+    app.advance(48 * HOUR);
+    app.app.limits.forget().await;
+    assert_eq!(app.rows("free_days").await, 0);
+}
+
+#[tokio::test]
+async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_before() {
+    let (app, replicas) = three_with("limits.free_per_day", "2").await;
+    let [one, other] = &replicas;
+    assert_eq!(
+        app.upload_free_at(&one.base, pictures::png(3, 3))
+            .await
+            .status,
+        200
+    );
+    // A process that dies gives nothing back.
+    std::mem::forget(one.app.limits.take_free(app.db()).await.unwrap());
+    assert_eq!(
+        app.upload_free_at(&other.base, pictures::png(3, 3))
+            .await
+            .status,
+        429
+    );
+    // Longer than a body and its check may take.
+    app.advance(Duration::from_mins(8));
+    let slow = app.app.limits.take_free(app.db()).await.unwrap();
+    assert_eq!(
+        app.upload_free_at(&other.base, pictures::png(3, 3))
+            .await
+            .status,
+        429
+    );
+    // Who is slower than that has lost its place, and another one gets it: never are there more than two.
+    app.advance(Duration::from_mins(8));
+    assert_eq!(
+        app.upload_free_at(&other.base, pictures::png(3, 3))
+            .await
+            .status,
+        200
+    );
+    let tier = app.app.config.tiers.free().unwrap();
+    let rules = pixtoll::images::Rules {
+        tier: "free",
+        max_bytes: 1 << 20,
+        clean: true,
+    };
+    let checked = pixtoll::images::check(pictures::png(3, 3).into(), rules)
+        .await
+        .unwrap();
+    let late = app
+        .app
+        .images
+        .upload_free(tier, checked, slow.place())
+        .await;
+    assert!(late.is_err());
+    drop(slow);
+    let live = "SELECT COUNT(*) FROM images WHERE state = 'live'";
+    assert_eq!(number(app.db(), live).await, 2);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_gives_its_place_back() {
+    let (app, [one, other]) = three_with("limits.free_per_day", "1").await;
+    let place = one.app.limits.take_free(app.db()).await.unwrap();
+    assert_eq!(
+        app.upload_free_at(&other.base, pictures::png(3, 3))
+            .await
+            .status,
+        429
+    );
+    drop(place);
+    eventually("the place is free", async || {
+        (app.rows("free_uploads").await == 0).then_some(())
+    })
+    .await;
+    // It isn't asked again at once whether the day is spent.
+    app.advance(Duration::from_secs(1));
+    assert_eq!(
+        app.upload_free_at(&other.base, pictures::png(3, 3))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        app.upload_free_at(&one.base, pictures::png(3, 3))
+            .await
+            .status,
+        429
+    );
+}
+
+#[tokio::test]
+async fn an_address_has_its_rate_once_and_not_once_a_server() {
+    let (app, replicas) = three_with("limits.free_per_address_per_hour", "6").await;
+    let bases = bases(&app, &replicas);
+    let answers = upload_at_once(&app, &bases, 18).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (6, 12));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.error(), "rate_limited");
+    assert_eq!(refused.header("retry-after").unwrap(), "600");
+    app.advance(Duration::from_secs(599));
+    let answers = upload_at_once(&app, &bases, 3).await;
+    assert_eq!(count(&answers, 429), 3);
+    // Being refused has cost nothing.
+    app.advance(Duration::from_secs(1));
+    let answers = upload_at_once(&app, &bases, 3).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (1, 2));
+    // Others are counted for themselves, and payments as well.
+    let challenge = app.post("/api/upload/token/year").await;
+    assert_eq!(challenge.status, 402);
+}
+
+#[tokio::test]
+async fn challenges_are_counted_together_too() {
+    let (app, replicas) = three_with("limits.payments_per_address_per_minute", "5").await;
+    let mut answers = Vec::new();
+    for base in bases(&app, &replicas).repeat(4) {
+        answers.push(app.post(&format!("{base}/api/upload/token/year")).await);
+    }
+    assert_eq!((count(&answers, 402), count(&answers, 429)), (5, 7));
+}
+
+#[tokio::test]
+async fn while_the_database_says_nothing_each_server_counts_for_itself() {
+    let (app, replicas) = three_with("limits.payments_per_address_per_minute", "3").await;
+    execute(app.db(), "ALTER TABLE rates RENAME TO gone").await;
+    for base in bases(&app, &replicas) {
+        let mut answers = Vec::new();
+        for _ in 0..5 {
+            answers.push(app.post(&format!("{base}/api/upload/token/year")).await);
+        }
+        assert_eq!(
+            (count(&answers, 402), count(&answers, 429)),
+            (3, 2),
+            "{base}"
+        );
+    }
+    execute(app.db(), "ALTER TABLE gone RENAME TO rates").await;
+    eventually("it is asked again", async || {
+        app.advance(Duration::from_mins(1));
+        app.post("/api/upload/token/year").await;
+        (app.rows("rates").await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_no_more() {
+    let (app, [one, _other]) = three_with("limits.free_per_address_per_hour", "6").await;
+    let buckets = "SELECT bucket FROM rates ORDER BY bucket";
+    assert_eq!(app.upload_free(pictures::png(3, 3)).await.status, 200);
+    let first = texts(app.db(), buckets).await;
+    // The other server's hash is the same one; another key's isn't, nor is tomorrow's.
+    assert_eq!(
+        app.upload_free_at(&one.base, pictures::png(3, 3))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(texts(app.db(), buckets).await, first);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].len(), 32);
+    app.advance(24 * HOUR);
+    assert_eq!(app.upload_free(pictures::png(3, 3)).await.status, 200);
+    assert_eq!(app.rows("rates").await, 2);
+    app.app.limits.forget().await;
+    let left = texts(app.db(), buckets).await;
+    assert_eq!(left.len(), 1);
+    assert_ne!(left, first);
+    app.advance(HOUR);
+    // One server at a time does it.
+    one.app.limits.forget().await;
+    assert_eq!(app.rows("rates").await, 0);
+    // It is in no backup that copies the log, and waits for no disk.
+    let logged = "SELECT COUNT(*) FROM pg_class WHERE relname = 'rates' AND relpersistence <> 'u'";
+    assert_eq!(number(app.db(), logged).await, 0);
+}
