@@ -10,7 +10,7 @@ use super::ServeArgs;
 use super::progress::Progress;
 use super::reap::{open_new_store, open_store_beside};
 use crate::app::{
-    find_key, lock_server, open_database_beside, read_key, register_networks, stamps,
+    find_secrets, lock_server, open_database_beside, read_secrets, register_networks, stamps,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl, SecretKeySource, load};
@@ -129,8 +129,9 @@ async fn key_of(config: &Config, db: &Db) -> anyhow::Result<PathBuf> {
     let SecretKeySource::FileUnderData(path) = &config.secrets_key else {
         bail!("secrets.key is given by the configuration: keep that one as you keep your settings");
     };
-    let key = read_key(path)?;
-    if deployment::find(db, stamps::KEY).await? != Some(key.fingerprint()) {
+    let keys = read_secrets(path)?;
+    let stamped = deployment::find(db, stamps::KEY).await?;
+    if !stamped.is_some_and(|stamped| keys.has(&stamped)) {
         bail!("{} is not the key of this database", path.display());
     }
     Ok(path.clone())
@@ -213,7 +214,7 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
     let sum = put_back(&restore, opened, out).await?;
     print_sum(&sum, out)?;
     writeln!(out, "restored to {} as it was at {taken}", file.display())?;
-    if key.is_none() && find_key(&config.secrets_key)?.is_none() {
+    if key.is_none() && find_secrets(&config.secrets_key)?.is_none() {
         writeln!(
             out,
             "put its secrets.key in place before you start the server: it refuses another one"
@@ -254,8 +255,8 @@ async fn find_backed_up_key(
     let stamped = deployment::find(db, stamps::KEY)
         .await?
         .context("the backup names no key")?;
-    if let Some(key) = find_key(&config.secrets_key)? {
-        if key.fingerprint() != stamped {
+    if let Some(keys) = find_secrets(&config.secrets_key)? {
+        if !keys.has(&stamped) {
             bail!("the secrets.key that is in place here is not the one of the backup");
         }
         return Ok(None);
@@ -267,7 +268,7 @@ async fn find_backed_up_key(
     if !from.exists() {
         return Ok(None);
     }
-    if read_key(&from)?.fingerprint() != stamped {
+    if !read_secrets(&from)?.has(&stamped) {
         bail!("{} is not the key of the backup's database", from.display());
     }
     Ok(Some((from, to.clone())))

@@ -151,9 +151,9 @@ async fn a_free_upload_whose_answer_the_database_lost_is_published_or_nothing_is
             500 => assert_eq!(answer.charged(), Some(false)),
             other => panic!("{other}: {}", answer.text()),
         }
-        let live = "SELECT COUNT(*) FROM images WHERE state = 'live'";
+        let live_rows = "SELECT COUNT(*) FROM images WHERE state = 'live'";
         assert_eq!(
-            number(app.db(), live).await,
+            number(app.db(), live_rows).await,
             published,
             "after answer {point}"
         );
@@ -357,7 +357,7 @@ async fn a_transaction_that_is_ended_to_let_another_one_pass_is_run_again() {
     db.migrate().await.unwrap();
     let keys = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
     let keys = keys.public();
-    keys::use_keys(&db, &keys, Timestamp::from_seconds(1))
+    keys::use_keys(&db, keys, Timestamp::from_seconds(1))
         .await
         .unwrap();
     let Db::Postgres(pool) = &db else {
@@ -373,7 +373,7 @@ async fn a_transaction_that_is_ended_to_let_another_one_pass_is_run_again() {
         .execute(&mut *other)
         .await
         .unwrap();
-    let ours = keys::use_keys(&db, &keys, Timestamp::from_seconds(2));
+    let ours = keys::use_keys(&db, keys, Timestamp::from_seconds(2));
     let theirs = async {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
             AND datname = current_database()";
