@@ -3,7 +3,7 @@
 use sqlx::Encode;
 use sqlx::query::Query;
 
-use super::rows::{ImageRow, image_columns, signed};
+use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -189,6 +189,60 @@ pub async fn count_free_since(db: &Db, start: Timestamp) -> Result<u64, DbError>
 const COUNT_FREE: &str =
     "SELECT COUNT(*) FROM images WHERE payment_id IS NULL AND published_ms >= $1";
 
+/// How often what is written beside an image's object has changed since it was written.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn count_undescribed(db: &Db, id: &ImageId) -> Result<i64, DbError> {
+    let count: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(COUNT_UNDESCRIBED)
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await)?;
+    Ok(count.unwrap_or(0))
+}
+
+const COUNT_UNDESCRIBED: &str = "SELECT undescribed FROM images WHERE id = $1";
+
+/// Notes that what is written beside an image's object is true. `false`: it changed again, or somebody else noted it.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn note_described(db: &Db, id: &ImageId, undescribed: i64) -> Result<bool, DbError> {
+    let noted = on_db!(db, |pool| sqlx::query(NOTE_DESCRIBED)
+        .bind(id.as_str())
+        .bind(undescribed)
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(noted == 1)
+}
+
+const NOTE_DESCRIBED: &str = "UPDATE images SET undescribed = 0 WHERE id = $1 AND undescribed = $2";
+
+/// Live images after `last` whose record was not written since it changed, in order, at most `count`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_undescribed(db: &Db, last: &str, count: u32) -> Result<Vec<ImageId>, DbError> {
+    let ids: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_UNDESCRIBED)
+        .bind(last)
+        .bind(i64::from(count))
+        .fetch_all(pool)
+        .await)?;
+    ids.into_iter()
+        .map(|id| {
+            let field = Field {
+                table: "images",
+                row: &id,
+            };
+            field.with("id", ImageId::parse(&id))
+        })
+        .collect()
+}
+
+const FIND_UNDESCRIBED: &str = "SELECT id FROM images WHERE undescribed > 0 AND state = 'live' \
+    AND id > $1 ORDER BY id LIMIT $2";
+
 /// How many images are there, or on their way, that were begun before `end`.
 ///
 /// # Errors
@@ -230,5 +284,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
     ("images::COUNT_FREE", COUNT_FREE),
     ("images::COUNT_KEPT", COUNT_KEPT),
+    ("images::COUNT_UNDESCRIBED", COUNT_UNDESCRIBED),
+    ("images::NOTE_DESCRIBED", NOTE_DESCRIBED),
+    ("images::FIND_UNDESCRIBED", FIND_UNDESCRIBED),
     ("images::END_RESERVATIONS", END_RESERVATIONS),
 ];

@@ -53,7 +53,7 @@ pub(super) const NOTE_RENEWAL: &str = "INSERT INTO renewals (payment_id, image_i
 
 pub(super) const RENEW_TARGET: &str = "UPDATE images SET \
     expires_ms = (SELECT r.to_ms FROM renewals r WHERE r.payment_id = $1), \
-    tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1) \
+    tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1), undescribed = undescribed + 1 \
     WHERE id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1)";
 
 macro_rules! shift_forever {
@@ -83,7 +83,8 @@ macro_rules! move_expiry {
              tier = COALESCE((SELECT s.to_tier FROM renewals s JOIN payments p ON p.id = s.payment_id \
              WHERE s.image_id = images.id AND p.state = 'settled' \
              ORDER BY s.renewed_ms DESC, s.from_ms DESC LIMIT 1), (SELECT f.from_tier FROM renewals f \
-             WHERE f.image_id = images.id ORDER BY f.renewed_ms, f.from_ms LIMIT 1)) \
+             WHERE f.image_id = images.id ORDER BY f.renewed_ms, f.from_ms LIMIT 1)), \
+             undescribed = images.undescribed + 1 \
              FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'"
         )
     };

@@ -26,6 +26,7 @@ use crate::store::{Object, Store, StoreError};
 use crate::tiers::{Keep, Tier};
 
 pub mod clean;
+pub mod describe;
 mod doubt;
 pub mod format;
 
@@ -546,18 +547,10 @@ impl Images {
     }
 
     /// Writes down anew what an image's row could be made from, since its expiry or its tier moved. What
-    /// can't be written now, `pixtoll store audit` finds.
+    /// can't be written now, the reaper writes later.
     pub async fn describe(&self, id: &ImageId) {
         kill_point!("image.describe.before");
-        let described: Result<(), UploadError> = async {
-            if let Some(image) = images::find(&self.db, id).await?
-                && image.state == ImageState::Live
-            {
-                self.store.describe(id, &Sidecar::of(&image)).await?;
-            }
-            Ok(())
-        }
-        .await;
+        let described = describe::one(&self.db, &self.store, id).await;
         kill_point!("image.describe.after");
         if let Err(error) = described {
             tracing::warn!(image.id = %id, %error, "the record beside an image could not be written anew");

@@ -17,6 +17,7 @@ use crate::db::retention::{self as rows, Due, OwnersClaim};
 use crate::db::{Db, DbError, erasure};
 use crate::epoch;
 use crate::ids::ImageId;
+use crate::images::describe;
 use crate::kill::kill_point;
 use crate::model::mark::Age;
 use crate::model::payment::transfer_hash;
@@ -295,6 +296,7 @@ impl Retention {
         }
         jobs::note_run(&self.db, JOB, now, rest, slow_until).await?;
         self.has_run.store(true, Ordering::SeqCst);
+        self.describe().await;
         if slow_until.is_some() {
             self.batch(reaped).await?;
             reaped.end = End::Slowly;
@@ -317,6 +319,17 @@ impl Retention {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Writes the records beside images that are behind their rows. A store that fails is asked again next time.
+    async fn describe(&self) {
+        match describe::all(&self.db, &self.store).await {
+            Ok(0) => {}
+            Ok(records) => tracing::info!(records, "records beside images were written anew"),
+            Err(error) => {
+                tracing::warn!(%error, "the records beside some images could not be written anew");
+            }
+        }
     }
 
     /// One batch of the first kind of work that there is. `false`: nothing is left, or the store fails.

@@ -179,7 +179,10 @@ async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_t
     };
     for answer in [&uploaded, &bought] {
         let image_answer = new.answer(&Request::get(&path(answer))).await;
-        assert_eq!((image_answer.status, image_answer.bytes), (200, picture.clone()));
+        assert_eq!(
+            (image_answer.status, image_answer.bytes),
+            (200, picture.clone())
+        );
     }
     assert_eq!(new.last_word(&buy).await.token(), token);
     assert_eq!(new.last_word(&direct).await.field("id"), bought.field("id"));

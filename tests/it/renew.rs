@@ -163,6 +163,39 @@ async fn the_record_beside_the_object_is_written_anew() {
 }
 
 #[tokio::test]
+async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
+    let app = TestApp::builder()
+        .on_disk()
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
+    let image = app.upload_free(pictures::png(8, 8)).await;
+    let id = image.field("id");
+    let file = app.folder().join("images/images");
+    let file = file
+        .join(&id[..1])
+        .join(&id[1..2])
+        .join(format!("{id}.json"));
+    // Nothing can be written over a folder.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let payment = app.sign_at(&renewal_by(&id, "year")).await;
+    let renewed = app.pay(&payment).await;
+    assert_eq!(renewed.status, 200, "{}", renewed.text());
+    app.app.retention.reap().await.unwrap();
+    assert!(file.is_dir());
+    std::fs::remove_dir(&file).unwrap();
+    app.app.retention.reap().await.unwrap();
+    let record = std::fs::read(&file).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["tier"], "year");
+    // Once is enough.
+    std::fs::remove_file(&file).unwrap();
+    app.app.retention.reap().await.unwrap();
+    assert!(!file.exists());
+}
+
+#[tokio::test]
 async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
     let app = TestApp::patient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
