@@ -320,12 +320,15 @@ pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) 
                 }
             },
         };
-        // From there on, orphans of this recipient are looked for.
         let orphans = format!("{}.{caip2}.{pay_to}", orphans::NEXT_BLOCK);
-        for name in [name, orphans] {
-            if let Err(error) = deployment::stamp(db, &name, &first_block).await {
-                tracing::warn!(%error, "the ledger's first block could not be noted");
-            }
+        let noted = async {
+            // Another server may have noted an earlier one meanwhile.
+            let first_block = deployment::stamp(db, &name, &first_block).await?;
+            // From there on, orphans of this recipient are looked for.
+            deployment::stamp(db, &orphans, &first_block).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "the ledger's first block could not be noted");
         }
     }
 }
