@@ -13,6 +13,7 @@ use crate::db::{Db, payments as rows};
 use crate::disk::{Disk, Floor};
 use crate::epoch::Epoch;
 use crate::images::Images;
+use crate::images::hot::Hot;
 use crate::limits::Limits;
 use crate::moving::{Moving, refuse_closed};
 use crate::payments::shop::RECORD_EVERY;
@@ -112,6 +113,7 @@ impl App {
         let receipts = open_receipts(&db, secrets.current(), &config, &clock).await?;
         let store = open_store(&config.images.store, &randomness).await?;
         let epoch = open_epoch(&db, &store, &randomness).await;
+        let hot = Arc::new(Hot::new(config.images.cache_bytes));
         let retention = Retention::new(
             db.clone(),
             store.clone(),
@@ -119,20 +121,22 @@ impl App {
             &randomness,
             config.retention.records,
         )
-        .locked_by(reaper_lock(&config.database));
+        .locked_by(reaper_lock(&config.database))
+        .forgetting(Arc::clone(&hot));
         let floor = Floor {
             disk,
             folder: folder_of(&config.images.store),
             min_free: config.images.min_free,
         };
-        let images = Arc::new(Images::new(
+        let images = Images::new(
             db.clone(),
             store,
             floor,
             secrets.clone(),
             Arc::clone(&clock),
             randomness.clone(),
-        ));
+        );
+        let images = Arc::new(images.kept_in(hot));
         let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
         let limits = Arc::new(match &db {
             // One server alone counts in memory, and stores nothing of anybody.
@@ -188,6 +192,7 @@ impl App {
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&epoch).watch_forever()));
         let limits = Arc::clone(&self.limits);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&limits).forget_forever()));
+        jobs.spawn(Arc::clone(&self.images).watch_withdrawals());
         let Some(till) = &self.till else { return jobs };
         let payments = Arc::clone(&till.payments);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));

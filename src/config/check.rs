@@ -23,6 +23,9 @@ const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
 const DEFAULT_STORE: &str = "data/images";
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_mins(10);
 const DEFAULT_MIN_FREE: u64 = 1 << 30;
+const DEFAULT_CACHE_BYTES: u64 = 256 << 20;
+/// A few of the largest images that it takes.
+const SMALLEST_CACHE: u64 = 4 << 20;
 const SHORTEST_BODY: Duration = Duration::from_millis(100);
 const LONGEST_BODY: Duration = Duration::from_hours(1);
 const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
@@ -236,7 +239,20 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
         min_free: checker
             .value("images.min_free", values::size)
             .unwrap_or(DEFAULT_MIN_FREE),
+        cache_bytes: checker
+            .value("images.cache_bytes", cache_bytes)
+            .unwrap_or(DEFAULT_CACHE_BYTES),
     }
+}
+
+fn cache_bytes(text: &str) -> Result<u64, Complaint> {
+    values::size(text).and_then(|bytes| match bytes {
+        0 | SMALLEST_CACHE.. => Ok(bytes),
+        _ => Err(Complaint::new(
+            format!("`{text}` holds hardly an image"),
+            "write 4 MiB or more, or 0 for none",
+        )),
+    })
 }
 
 fn retention(checker: &mut Checker<'_>) -> Retention {

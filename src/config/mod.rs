@@ -184,6 +184,8 @@ pub struct Images {
     pub clean: bool,
     /// Below so many free bytes nothing is taken any more.
     pub min_free: u64,
+    /// How much memory images may take that are asked for; 0: none.
+    pub cache_bytes: u64,
 }
 
 /// When what has expired is deleted, and for how long its rows stay.

@@ -29,6 +29,7 @@ pub fn show(config: &Config) -> String {
     lines.text("base_url", &config.images.base_url);
     lines.0.push(format!("clean = {}", config.images.clean));
     lines.size("min_free", config.images.min_free);
+    lines.size("cache_bytes", config.images.cache_bytes);
     lines.section("payments");
     match &config.payments {
         None => lines.comment("no facilitator is set, or nothing has a price"),

@@ -35,6 +35,7 @@ mod postgres;
 pub mod renewals;
 pub mod retention;
 mod rows;
+pub mod withdrawals;
 
 /// Runs an expression on whichever pool the database has.
 macro_rules! on_db {
@@ -291,6 +292,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         postgres::STATEMENTS,
         renewals::STATEMENTS,
         retention::STATEMENTS,
+        withdrawals::STATEMENTS,
     ];
     modules
         .into_iter()

@@ -1,6 +1,7 @@
 //! The image origin: bytes, and what caches and browsers may do with them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use actix_web::body::{MessageBody, SizedStream};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -22,6 +23,7 @@ use super::conditions::{Validators, Wanted, wanted};
 use super::error::ApiError;
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
+use crate::images::hot::Served;
 use crate::model::image::Image;
 use crate::store::{Object, StoreError};
 
@@ -50,7 +52,7 @@ pub(super) async fn image(
     file: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     refuse_other_spellings(&request)?;
-    let image = find(&site, &file).await?;
+    let Served { image, bytes } = find(&site, &file).await?;
     let validators = Validators {
         etag: EntityTag::new_strong(image.sha256.clone()),
         modified: image
@@ -81,8 +83,14 @@ pub(super) async fn image(
     }
     let wanted = part.clone().unwrap_or(0..image.size_bytes);
     let length = wanted.end.saturating_sub(wanted.start);
-    let mut object = open(&site, &image, wanted.clone()).await?;
-    let first = object.next().await.map_err(unreadable)?.unwrap_or_default();
+    let (first, rest) = match bytes.and_then(|bytes| part_of(&bytes, &wanted)) {
+        Some(bytes) => (bytes, None),
+        None => {
+            let mut object = open(&site, &image, wanted.clone()).await?;
+            let first = object.next().await.map_err(unreadable)?.unwrap_or_default();
+            (first, Some(object))
+        }
+    };
     let now = site.clock.now();
     // Loading takes time, and the image may have ended meanwhile.
     if !image.is_public(now) {
@@ -97,17 +105,26 @@ pub(super) async fn image(
             .status(StatusCode::PARTIAL_CONTENT)
             .insert_header((CONTENT_RANGE, place));
     }
-    if u64::try_from(first.len()) == Ok(length) {
-        return Ok(response.body(first));
+    match rest {
+        Some(object) if u64::try_from(first.len()) != Ok(length) => {
+            Ok(response.body(SizedStream::new(length, pieces(site, image, first, object))))
+        }
+        _ => Ok(response.body(first)),
     }
-    Ok(response.body(SizedStream::new(length, pieces(site, image, first, object))))
+}
+
+/// Of bytes in memory, those that are asked for, without copying them.
+fn part_of(bytes: &Bytes, part: &Range<u64>) -> Option<Bytes> {
+    let start = usize::try_from(part.start).ok()?;
+    let end = usize::try_from(part.end).ok()?;
+    bytes.get(start..end).map(|part| bytes.slice_ref(part))
 }
 
 /// An image too large to be in memory for every client that reads it slowly: the next piece is read when the
 /// client has taken the one before. Past the image's end, or when it can't be read, the answer breaks off.
 fn pieces(
     site: Site,
-    image: Image,
+    image: Arc<Image>,
     first: Bytes,
     object: Object,
 ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
@@ -154,16 +171,18 @@ fn refuse_other_spellings(request: &HttpRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn find(site: &Site, file: &str) -> Result<Image, ApiError> {
+async fn find(site: &Site, file: &str) -> Result<Served, ApiError> {
     let (id, extension) = match file.split_once('.') {
         Some((id, extension)) => (id, Some(extension)),
         None => (file, None),
     };
     let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
-    let found = site.images.find_public(&id).await;
+    let found = site.images.find_served(&id).await;
+    let found = found.map_err(ApiError::Unreadable)?;
     found
-        .map_err(ApiError::Unreadable)?
-        .filter(|image| extension.is_none_or(|extension| image.format.accepts_extension(extension)))
+        .filter(|Served { image, .. }| {
+            extension.is_none_or(|extension| image.format.accepts_extension(extension))
+        })
         .ok_or(ApiError::NotFound)
 }
 

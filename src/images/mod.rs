@@ -29,8 +29,10 @@ pub mod clean;
 pub mod describe;
 mod doubt;
 pub mod format;
+pub mod hot;
 
 use format::{FormatError, Probe};
+use hot::Hot;
 
 /// How long an upload may hold a use of a token.
 const RESERVATION: Duration = Duration::from_mins(5);
@@ -242,6 +244,7 @@ pub struct Images {
     clock: Arc<dyn Clock>,
     randomness: Randomness,
     looked: tokio::sync::Mutex<Option<(Instant, Result<(), Unready>)>>,
+    hot: Arc<Hot>,
 }
 
 impl Images {
@@ -262,7 +265,14 @@ impl Images {
             clock,
             randomness,
             looked: tokio::sync::Mutex::new(None),
+            hot: Arc::new(Hot::new(0)),
         }
+    }
+
+    /// Keeps images that are asked for in this memory.
+    #[must_use]
+    pub fn kept_in(self, hot: Arc<Hot>) -> Self {
+        Self { hot, ..self }
     }
 
     /// Whether there is room for another image. The answer may be a second old.

@@ -14,10 +14,11 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::db::jobs::{self, Job};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, erasure};
+use crate::db::{Db, DbError, erasure, withdrawals};
 use crate::epoch;
 use crate::ids::ImageId;
 use crate::images::describe;
+use crate::images::hot::Hot;
 use crate::kill::kill_point;
 use crate::model::mark::Age;
 use crate::model::payment::transfer_hash;
@@ -143,6 +144,8 @@ pub struct Retention {
     has_run: AtomicBool,
     /// The lock of the one machine that a SQLite database is used on.
     lock: Option<PathBuf>,
+    /// The memory from which this process serves images.
+    hot: Option<Arc<Hot>>,
 }
 
 impl Retention {
@@ -163,7 +166,15 @@ impl Retention {
             watch: Watch::default(),
             has_run: AtomicBool::new(false),
             lock: None,
+            hot: None,
         }
+    }
+
+    /// Images that their owner deletes are forgotten here at once. Other servers hear of it.
+    #[must_use]
+    pub fn forgetting(self, hot: Arc<Hot>) -> Self {
+        let hot = Some(hot);
+        Self { hot, ..self }
     }
 
     /// Who holds the operating system's lock on this file is the only reaper: it ends with its process,
@@ -260,7 +271,12 @@ impl Retention {
             let claim = rows::claim_for_owner(&self.db, id, self.clock.now()).await?;
             kill_point!("delete.claim.after");
             match claim {
-                OwnersClaim::Claimed => claimed.push(id.clone()),
+                OwnersClaim::Claimed => {
+                    if let Some(hot) = &self.hot {
+                        hot.forget(id);
+                    }
+                    claimed.push(id.clone());
+                }
                 OwnersClaim::Gone => {}
                 OwnersClaim::Held => kept = Some(DeleteError::Held(id.clone())),
                 OwnersClaim::Renewing => kept = Some(DeleteError::Renewing(id.clone())),
@@ -295,6 +311,7 @@ impl Retention {
             );
         }
         jobs::note_run(&self.db, JOB, now, rest, slow_until).await?;
+        withdrawals::forget_old(&self.db).await?;
         self.has_run.store(true, Ordering::SeqCst);
         self.describe().await;
         if slow_until.is_some() {

@@ -49,6 +49,7 @@ fn libraries_stay_in_their_rooms() {
     only_in("actix_web::", &["http/", "sandbox/", "client/scripted.rs"]);
     only_in("object_store::", &["store.rs", "store/"]);
     only_in("alloy_provider::", &["chain/rpc.rs", "sandbox/"]);
+    only_in("quick_cache::", &["images/hot.rs"]);
     only_in("std::env::", &["config/"]);
 }
 

@@ -26,6 +26,7 @@ mod contract_limits;
 mod contract_store;
 mod faults;
 mod histories;
+mod hot;
 mod images;
 mod junk;
 mod kill;

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pixtoll::db::Db;
+use pixtoll::db::withdrawals::{Listener, find_since};
+use pixtoll::ids::ImageId;
 
+use crate::hot;
 use crate::support::database::{execute, number, texts};
 use crate::support::process::eventually;
 use crate::support::replica::Replica;
@@ -241,4 +245,122 @@ async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_n
     // It is in no backup that copies the log, and waits for no disk.
     let logged = "SELECT COUNT(*) FROM pg_class WHERE relname = 'rates' AND relpersistence <> 'u'";
     assert_eq!(number(app.db(), logged).await, 0);
+}
+
+/// An image that both servers hold in memory: its bytes are nowhere else. Its link at each.
+async fn hot_at_both(app: &TestApp, other: &Replica, image: &Answer) -> [String; 2] {
+    let path = format!("/i/{}", image.field("id"));
+    let links = [&app.base, &other.base].map(|base| format!("{base}{path}"));
+    for link in &links {
+        assert_eq!(app.get(link).await.status, 200);
+    }
+    hot::take_away(&hot::object_of(app, &image.field("id")));
+    for link in &links {
+        assert_eq!(app.get(link).await.status, 200, "not in memory");
+    }
+    links
+}
+
+async fn delete_at(app: &TestApp, base: &str, image: &Answer) {
+    let path = format!("{base}/api/images/{}", image.field("id"));
+    let token = image.field("deleteToken");
+    let deleted = app
+        .send("DELETE", &path, &[("x-delete-token", &*token)], "")
+        .await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+}
+
+const LISTENING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' \
+    AND datname = current_database()";
+
+#[tokio::test]
+async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later() {
+    let app = TestApp::spawn().await;
+    let other = app.replica(1).await;
+    let _watches = (
+        hot::remembering(&app.app).await,
+        hot::remembering(&other.app).await,
+    );
+    for _ in 0..3 {
+        let image = app.upload_free(pictures::png(4, 4)).await;
+        let [here, there] = hot_at_both(&app, &other, &image).await;
+        delete_at(&app, &app.base, &image).await;
+        assert_eq!(app.get(&here).await.status, 404);
+        hot::dies_soon(&app, &there).await;
+    }
+    // The chain decides again about a payment, by the other one's auditor.
+    let payment = app.sign_at("/api/upload/year").await;
+    let image = app.pay_with(&payment, &pictures::png(4, 4)).await;
+    let [here, there] = hot_at_both(&app, &other, &image).await;
+    execute(&other.app.db, "UPDATE payments SET state = 'frozen'").await;
+    hot::dies_soon(&app, &here).await;
+    hot::dies_soon(&app, &there).await;
+    execute(&other.app.db, "UPDATE payments SET state = 'settled'").await;
+}
+
+#[tokio::test]
+async fn while_nothing_is_heard_it_is_asked_for_and_then_it_is_heard_again() {
+    let app = TestApp::spawn().await;
+    let other = app.replica(1).await;
+    let _watches = (
+        hot::remembering(&app.app).await,
+        hot::remembering(&other.app).await,
+    );
+    eventually("both listen", async || {
+        (number(app.db(), LISTENING).await == 2).then_some(())
+    })
+    .await;
+    let image = app.upload_free(pictures::png(4, 4)).await;
+    let [_, there] = hot_at_both(&app, &other, &image).await;
+    let deaf = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' \
+        AND datname = current_database()";
+    assert_eq!(number(app.db(), deaf).await, 2);
+    delete_at(&app, &app.base, &image).await;
+    hot::dies_soon(&app, &there).await;
+    eventually("both listen again", async || {
+        (number(app.db(), LISTENING).await == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_withdrawal_is_heard_of_at_its_commit_and_found_whatever_was_committed_before_it() {
+    let app = TestApp::spawn().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(app.upload_free(pictures::png(4, 4)).await.field("id"));
+    }
+    let mut listener = Listener::open(app.db()).await.unwrap().unwrap();
+    let Db::Postgres(pool) = app.db() else {
+        panic!("no PostgreSQL")
+    };
+    let mut early = pool.begin().await.unwrap();
+    let withdraw = "UPDATE images SET state = 'deleting', reap_after_ms = 0 WHERE id = $1";
+    sqlx::query(withdraw)
+        .bind(&ids[0])
+        .execute(&mut *early)
+        .await
+        .unwrap();
+    let start = find_since(app.db(), None).await.unwrap();
+    assert_eq!(start.images, Some(Vec::new()));
+    // The later one is committed first.
+    sqlx::query(withdraw)
+        .bind(&ids[1])
+        .execute(pool)
+        .await
+        .unwrap();
+    let spelled = |images: Option<Vec<ImageId>>| -> Vec<String> {
+        images.unwrap().iter().map(ToString::to_string).collect()
+    };
+    let found = find_since(app.db(), Some(start.horizon)).await.unwrap();
+    assert_eq!(spelled(found.images), [ids[1].clone()]);
+    assert_eq!(listener.next().await.unwrap().unwrap().to_string(), ids[1]);
+    early.commit().await.unwrap();
+    assert_eq!(listener.next().await.unwrap().unwrap().to_string(), ids[0]);
+    let found = find_since(app.db(), Some(found.horizon)).await.unwrap();
+    assert!(spelled(found.images).contains(&ids[0]));
+    // Once all is committed, nothing is named again.
+    let last = find_since(app.db(), Some(found.horizon)).await.unwrap();
+    let after = find_since(app.db(), Some(last.horizon)).await.unwrap();
+    assert_eq!(after.images, Some(Vec::new()));
 }

@@ -1,0 +1,206 @@
+//! Images in memory: what is served from there is what the store would have given, and nothing that isn't public
+//! any more. An image is in memory when it is served although its object was taken away.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::database::execute;
+use crate::support::process::eventually;
+use crate::support::{Answer, TestApp, pictures};
+
+/// How long an image that is withdrawn may be served elsewhere.
+pub(crate) const SOON: Duration = Duration::from_secs(2);
+
+/// Until the set is dropped, the server knows what is withdrawn.
+pub(crate) async fn remembering(app: &pixtoll::app::App) -> JoinSet<()> {
+    let mut watch = JoinSet::new();
+    watch.spawn(Arc::clone(&app.images).watch_withdrawals());
+    eventually("images are served from memory", async || {
+        app.images.serves_from_memory().then_some(())
+    })
+    .await;
+    watch
+}
+
+/// Where the object of an image lies.
+pub(crate) fn object_of(app: &TestApp, id: &str) -> PathBuf {
+    let images = app.folder().join("images/images");
+    images.join(&id[..1]).join(&id[1..2]).join(id)
+}
+
+/// Takes the object of an image away, so that only a memory can serve it.
+pub(crate) fn take_away(object: &Path) {
+    std::fs::rename(object, object.with_extension("away")).unwrap();
+}
+
+async fn ask(app: &TestApp, method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    app.send(method, url, headers, Vec::new()).await
+}
+
+/// Returns when the link is dead, which has to be soon.
+pub(crate) async fn dies_soon(app: &TestApp, url: &str) {
+    let start = Instant::now();
+    while app.get(url).await.status != 404 {
+        assert!(start.elapsed() < SOON, "{url} is still served");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn from_memory_come_the_same_answers_as_from_the_store() {
+    let app = TestApp::spawn().await;
+    let image = app.upload_free(pictures::png(40, 40)).await;
+    let url = image.field("url");
+    let etag = format!("\"{}\"", image.field("sha256"));
+    let size = image.json()["sizeBytes"].as_u64().unwrap();
+    let past_the_end = format!("bytes={size}-");
+    let questions: Vec<(&str, Vec<(&str, &str)>)> = vec![
+        ("GET", vec![]),
+        ("HEAD", vec![]),
+        ("GET", vec![("range", "bytes=5-20")]),
+        ("GET", vec![("range", "bytes=-7")]),
+        ("GET", vec![("range", &past_the_end)]),
+        ("GET", vec![("if-none-match", &etag)]),
+        ("GET", vec![("if-match", "\"another\"")]),
+        ("GET", vec![("range", "bytes=0-0"), ("if-range", &etag)]),
+    ];
+    let mut cold = Vec::new();
+    for (method, headers) in &questions {
+        cold.push(ask(&app, method, &url, headers).await);
+    }
+    let _watch = remembering(&app.app).await;
+    assert_eq!(app.get(&url).await.status, 200);
+    take_away(&object_of(&app, &image.field("id")));
+    for ((method, headers), cold) in questions.iter().zip(cold) {
+        let hot = ask(&app, method, &url, headers).await;
+        assert_eq!(
+            (hot.status, &hot.bytes),
+            (cold.status, &cold.bytes),
+            "{method} {headers:?}"
+        );
+        let lasting = |answer: &Answer| {
+            let mut headers = answer.headers.clone();
+            headers.remove("date");
+            headers.remove("x-request-id");
+            headers
+        };
+        assert_eq!(lasting(&hot), lasting(&cold), "{method} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_in_memory_ends_at_its_instant_and_lives_on_when_it_is_renewed() {
+    let app = TestApp::spawn().await;
+    let _watch = remembering(&app.app).await;
+    let image = app.upload_free(pictures::png(4, 4)).await;
+    let (url, id) = (image.field("url"), image.field("id"));
+    let week = Duration::from_hours(7 * 24);
+    assert_eq!(app.get(&url).await.status, 200);
+    app.advance(week - Duration::from_millis(1));
+    let last = app.get(&url).await;
+    assert_eq!(last.header("cache-control").unwrap(), "public, max-age=0");
+    app.advance(Duration::from_millis(1));
+    assert_eq!(app.get(&url).await.status, 404);
+    // Its end moves, which no memory was told.
+    let later = format!("UPDATE images SET expires_ms = expires_ms + 60000 WHERE id = '{id}'");
+    execute(app.db(), &later).await;
+    assert_eq!(app.get(&url).await.status, 200);
+}
+
+#[tokio::test]
+async fn who_deletes_an_image_finds_it_gone_at_once() {
+    let app = TestApp::spawn().await;
+    let _watch = remembering(&app.app).await;
+    let image = app.upload_free(pictures::png(4, 4)).await;
+    let url = image.field("url");
+    assert_eq!(app.get(&url).await.status, 200);
+    let token = image.field("deleteToken");
+    let path = format!("/api/images/{}", image.field("id"));
+    let deleted = app
+        .send("DELETE", &path, &[("x-delete-token", &*token)], "")
+        .await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    assert_eq!(app.get(&url).await.status, 404);
+}
+
+#[tokio::test]
+async fn whatever_withdraws_an_image_beside_the_server_is_seen_within_two_seconds() {
+    let app = TestApp::spawn().await;
+    let _watch = remembering(&app.app).await;
+    for (withdraw, restore) in [
+        (
+            "UPDATE images SET state = 'discarded'",
+            "UPDATE images SET state = 'live'",
+        ),
+        (
+            "UPDATE images SET expires_ms = 5",
+            "UPDATE images SET expires_ms = 9000000000000",
+        ),
+        (
+            "UPDATE images SET taken_back_ms = 5",
+            "UPDATE images SET taken_back_ms = NULL",
+        ),
+        (
+            "UPDATE payments SET state = 'frozen'",
+            "UPDATE payments SET state = 'settled'",
+        ),
+    ] {
+        let payment = app.sign_at("/api/upload/year").await;
+        let image = app.pay_with(&payment, &pictures::png(4, 4)).await;
+        let (url, id) = (image.field("url"), image.field("id"));
+        assert_eq!(app.get(&url).await.status, 200);
+        let object = object_of(&app, &id);
+        take_away(&object);
+        assert_eq!(app.get(&url).await.status, 200, "not in memory");
+        execute(app.db(), withdraw).await;
+        dies_soon(&app, &url).await;
+        execute(app.db(), restore).await;
+        std::fs::rename(object.with_extension("away"), object).unwrap();
+        assert_eq!(app.get(&url).await.status, 200, "{withdraw}");
+    }
+}
+
+#[tokio::test]
+async fn without_word_of_what_is_withdrawn_nothing_is_served_from_memory() {
+    let app = TestApp::spawn().await;
+    let image = app.upload_free(pictures::png(4, 4)).await;
+    let url = image.field("url");
+    let watch = remembering(&app.app).await;
+    assert_eq!(app.get(&url).await.status, 200);
+    take_away(&object_of(&app, &image.field("id")));
+    assert_eq!(app.get(&url).await.status, 200);
+    drop(watch);
+    dies_soon(&app, &url).await;
+    // Nor is what was in it, once there is word again: who knows what happened meanwhile.
+    let _watch = remembering(&app.app).await;
+    assert_eq!(app.get(&url).await.status, 404);
+}
+
+#[tokio::test]
+async fn large_images_are_read_from_the_store_and_a_memory_of_nothing_holds_nothing() {
+    let app = TestApp::spawn().await;
+    let _watch = remembering(&app.app).await;
+    let large = app.upload_free(pictures::png_of_size(900_000)).await;
+    assert!(
+        large.json()["sizeBytes"].as_u64().unwrap() > 512 * 1024,
+        "{}",
+        large.text()
+    );
+    assert_eq!(app.get(&large.field("url")).await.status, 200);
+    take_away(&object_of(&app, &large.field("id")));
+    assert_eq!(app.get(&large.field("url")).await.status, 404);
+
+    let off = TestApp::builder()
+        .set("images.cache_bytes", "0")
+        .spawn()
+        .await;
+    let _jobs = off.app.start_jobs();
+    let image = off.upload_free(pictures::png(4, 4)).await;
+    assert_eq!(off.get(&image.field("url")).await.status, 200);
+    take_away(&object_of(&off, &image.field("id")));
+    assert_eq!(off.get(&image.field("url")).await.status, 404);
+    assert!(!off.app.images.serves_from_memory());
+}
