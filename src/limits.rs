@@ -8,7 +8,6 @@
 //! N-th of the period has passed. Its state is one number an address. The crate `governor` does the same,
 //! but bounds no number of keys, and forty lines are easier to bound than its map is to watch.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,12 +21,14 @@ use crate::db::{Db, DbError, images};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
 
+mod rates;
 mod shared;
 
+#[cfg(test)]
+use rates::MAX_ADDRESSES;
+use rates::{Bucket, Rate, Rates, micros};
 use shared::Shared;
 
-/// How many addresses each rate remembers: some 10 MB in all.
-const MAX_ADDRESSES: usize = 50_000;
 /// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
 /// How old the count in the database may be, where one server alone adds to it.
@@ -359,91 +360,6 @@ impl Counted {
             }
         };
         hash.first_chunk().copied().unwrap_or_default()
-    }
-}
-
-type Bucket = [u8; 16];
-
-struct Rate {
-    limit: u64,
-    period: Duration,
-    what: &'static str,
-    /// Under which name replicas count it together.
-    shared_as: Option<&'static str>,
-}
-
-impl Rate {
-    fn period_us(&self) -> i64 {
-        i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX)
-    }
-
-    fn step_us(&self) -> i64 {
-        self.period_us() / i64::try_from(self.limit).unwrap_or(i64::MAX).max(1)
-    }
-
-    /// How long after `now` the next one is counted, where nothing is any more at `clear`; at most a step.
-    fn excess(&self, clear: i64, now: i64) -> Duration {
-        // A clock that was set back must not lock anyone out for longer than the period.
-        let clear = clear.clamp(now, now.saturating_add(self.period_us()));
-        let excess = clear + self.step_us() - now - self.period_us();
-        Duration::from_micros(u64::try_from(excess).unwrap_or(0))
-    }
-
-    fn refusal(&self, wait: Duration) -> Limited {
-        let Self { limit, what, .. } = *self;
-        Limited::Rate { limit, what, wait }
-    }
-}
-
-fn micros(now: Timestamp) -> i64 {
-    now.millis().saturating_mul(1000)
-}
-
-/// When each address will have nothing counted any more, in microseconds.
-#[derive(Debug, Default)]
-struct Rates(HashMap<Bucket, i64>);
-
-impl Rates {
-    /// Counts one. `Some`: not now, but after this time.
-    fn take(&mut self, bucket: Bucket, rate: &Rate, now: Timestamp) -> Option<Duration> {
-        let now = micros(now);
-        let clear = self.0.get(&bucket).copied().unwrap_or(now);
-        let excess = rate.excess(clear, now);
-        if !excess.is_zero() {
-            return Some(excess);
-        }
-        let after = clear.max(now) + rate.step_us();
-        if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&bucket) {
-            self.make_room(now);
-        }
-        self.0.insert(bucket, after);
-        None
-    }
-
-    /// What others counted is counted here as well.
-    fn learn(&mut self, bucket: &Bucket, clear: i64) {
-        if let Some(known) = self.0.get_mut(bucket) {
-            *known = clear.max(*known);
-        }
-    }
-
-    /// Forgets who has nothing counted any more; and where that isn't enough, the half that has the
-    /// least.
-    fn make_room(&mut self, now: i64) {
-        self.0.retain(|_, clear| *clear > now);
-        if self.0.len() < MAX_ADDRESSES / 2 {
-            return;
-        }
-        let mut ends: Vec<i64> = self.0.values().copied().collect();
-        let middle = ends.len() / 2;
-        let (_, median, _) = ends.select_nth_unstable(middle);
-        let median = *median;
-        let mut excess = self.0.len() - MAX_ADDRESSES / 2;
-        self.0.retain(|_, clear| {
-            let goes = *clear <= median && excess > 0;
-            excess -= usize::from(goes);
-            !goes
-        });
     }
 }
 

@@ -123,26 +123,22 @@ impl App {
         )
         .locked_by(reaper_lock(&config.database))
         .forgetting(Arc::clone(&hot));
-        let floor = Floor {
-            disk,
-            folder: folder_of(&config.images.store),
-            min_free: config.images.min_free,
-        };
         let images = Images::new(
             db.clone(),
             store,
-            floor,
+            floor(&config, disk),
             secrets.clone(),
             Arc::clone(&clock),
             randomness.clone(),
         );
         let images = Arc::new(images.kept_in(hot));
-        let limits = Limits::new(config.limits, Arc::clone(&clock), randomness.clone());
-        let limits = Arc::new(match &db {
-            // One server alone counts in memory, and stores nothing of anybody.
-            Db::Sqlite(_) => limits,
-            Db::Postgres(_) => limits.shared_by(db.clone(), secrets.current().clone()),
-        });
+        let limits = Arc::new(count_in(
+            &db,
+            secrets.current(),
+            &config,
+            &clock,
+            &randomness,
+        ));
         let bench = Bench {
             db: &db,
             secrets,
@@ -238,6 +234,29 @@ async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
     crate::db::images::end_reservations(db).await?;
     crate::db::jobs::return_all_jobs(db).await?;
     Ok(())
+}
+
+fn floor(config: &Config, disk: Disk) -> Floor {
+    Floor {
+        disk,
+        folder: folder_of(&config.images.store),
+        min_free: config.images.min_free,
+    }
+}
+
+fn count_in(
+    db: &Db,
+    key: &SecretKey,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+) -> Limits {
+    let limits = Limits::new(config.limits, Arc::clone(clock), randomness.clone());
+    match db {
+        // One server alone counts in memory, and stores nothing of anybody.
+        Db::Sqlite(_) => limits,
+        Db::Postgres(_) => limits.shared_by(db.clone(), key.clone()),
+    }
 }
 
 async fn open_receipts(

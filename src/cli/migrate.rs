@@ -26,8 +26,9 @@ pub struct MigrateArgs {
     pub place: ServeArgs,
     /// The empty PostgreSQL database that it goes to. Killed at any point, the same command goes on. Without a
     /// password, that is looked for in the file `~/.pgpass`.
-    #[arg(long, value_name = "URL", value_parser = parse_elsewhere, required_unless_present = "cancel")]
-    pub to: Option<Elsewhere>,
+    // A parser of its own would have its text repeated in errors, password and all.
+    #[arg(long, value_name = "URL", required_unless_present = "cancel")]
+    pub to: Option<String>,
     /// Give up a move that isn't through: the database takes changes again.
     #[arg(long, conflicts_with = "to")]
     pub cancel: bool,
@@ -45,9 +46,11 @@ pub async fn run(args: &MigrateArgs, out: &mut impl Write) -> anyhow::Result<Exi
              a replica that is promoted"
         );
     };
+    let to = args.to.as_deref().map(parse_elsewhere).transpose();
+    let to = to.map_err(|why| anyhow::anyhow!("--to {why}"))?;
     // The lock is held until the command ends.
     let (source, _lock) = open_source(path).await?;
-    let done = match &args.to {
+    let done = match &to {
         Some(to) => go(&source, path, to, out).await,
         None => give_up(&source, out).await,
     };

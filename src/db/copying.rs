@@ -1,7 +1,7 @@
 //! Whole tables, from SQLite to PostgreSQL: read in pages of their key, written a page a transaction together
 //! with how far the copy has come, and compared row by row in the order of the key.
 //!
-//! The statements are made of the schema's own names ([`layout`]), so they are no constants.
+//! The statements are made of the schema's own names ([`super::layout`]), so they are no constants.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

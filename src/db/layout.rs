@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use super::{Db, DbError};
 
-/// Tables that belong to the database they are in, and are never copied.
-const OWN: [&str; 2] = ["_sqlx_migrations", "moves"];
+/// Tables that belong to the database they are in, and are never copied. Withdrawals are numbered by its own
+/// transactions, and worth something for seconds only.
+const OWN: [&str; 3] = ["_sqlx_migrations", "moves", "withdrawals"];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

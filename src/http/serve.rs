@@ -83,13 +83,13 @@ pub(super) async fn image(
     }
     let wanted = part.clone().unwrap_or(0..image.size_bytes);
     let length = wanted.end.saturating_sub(wanted.start);
-    let (first, rest) = match bytes.and_then(|bytes| part_of(&bytes, &wanted)) {
-        Some(bytes) => (bytes, None),
-        None => {
-            let mut object = open(&site, &image, wanted.clone()).await?;
-            let first = object.next().await.map_err(unreadable)?.unwrap_or_default();
-            (first, Some(object))
-        }
+    let known = bytes.and_then(|bytes| part_of(&bytes, &wanted));
+    let (first, rest) = if let Some(bytes) = known {
+        (bytes, None)
+    } else {
+        let mut object = open(&site, &image, wanted.clone()).await?;
+        let first = object.next().await.map_err(unreadable)?.unwrap_or_default();
+        (first, Some(object))
     };
     let now = site.clock.now();
     // Loading takes time, and the image may have ended meanwhile.

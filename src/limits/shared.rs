@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{Bucket, Counted, FreeUpload, Limited, Limits, Rate, micros};
+use super::rates::{Bucket, Rate, micros};
+use super::{Counted, FreeUpload, Limited, Limits};
 use crate::clock::Timestamp;
 use crate::db::limits::{self as rows, Pace, Place, day_of, start_of};
 use crate::db::{Db, jobs};

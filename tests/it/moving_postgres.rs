@@ -124,7 +124,7 @@ async fn fill(db: &Db) {
 async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_there() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
-    let server = deployment.start().await;
+    let running = deployment.start().await;
     let picture = pictures::png(8, 8);
     let free = Request::post("/api/free").with_image(&picture);
     let uploaded = deployment.answer(&free).await;
@@ -165,7 +165,7 @@ async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_t
     // The old server is silent, and the new one has everything.
     let link = Request::get(&uploaded.field("url"));
     assert_eq!(deployment.answer(&link).await.status, 503);
-    server.kill().await;
+    running.kill().await;
     let refused = deployment.run(&["serve"]).await;
     assert!(
         refused.err.contains("has moved to postgres://"),
@@ -267,7 +267,11 @@ async fn a_target_that_holds_something_else_is_refused_before_anything_is_closed
     let nowhere = migrate(&deployment, "postgres://user:KEY@127.0.0.1:9/nothing").await;
     assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
     assert!(!nowhere.err.contains("KEY"), "{nowhere:?}");
-    assert_eq!(migrate(&deployment, "sqlite:x.db").await.code, Some(2));
+    for wrong in ["postgres://user:KEY@127.0.0.1", "sqlite:KEY", "KEY"] {
+        let wrong = migrate(&deployment, wrong).await;
+        assert_eq!(wrong.code, Some(1), "{wrong:?}");
+        assert!(!wrong.err.contains("KEY"), "{wrong:?}");
+    }
     assert_eq!(deployment.answer(&free).await.status, 200);
 }
 
