@@ -10,7 +10,7 @@ use super::ServeArgs;
 use super::progress::Progress;
 use crate::app::open_source;
 use crate::clock::SystemClock;
-use crate::config::{DatabaseUrl, Elsewhere, load, parse_elsewhere};
+use crate::config::{Connections, DatabaseUrl, Elsewhere, load, parse_elsewhere};
 use crate::db::Db;
 use crate::db::copying::Compared;
 use crate::db::moves::{self, Standing};
@@ -81,7 +81,7 @@ async fn go(
     let DatabaseUrl::Postgres(url) = &to.url else {
         bail!("a database moves to PostgreSQL");
     };
-    let target = Db::connect_postgres(url)
+    let target = Db::connect_postgres_with(url, &Connections::of_a_command())
         .await
         .with_context(|| format!("{} can't be used", to.place))?;
     let mut progress = Progress::new();

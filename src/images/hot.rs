@@ -14,9 +14,11 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::time::{Instant, timeout};
 
 use super::{Images, UploadError};
+use crate::db::images;
 use crate::db::withdrawals::{self as rows, Listener};
 use crate::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::payment::PaymentId;
 
 /// For so long an answer of the database counts.
 const FRESH: Duration = Duration::from_secs(2);
@@ -207,6 +209,27 @@ impl Images {
         }
         let is_whole = u64::try_from(bytes.len()) == Ok(image.size_bytes);
         is_whole.then(|| bytes.freeze())
+    }
+
+    /// Forgets what a payment published, and what it `renewed`, at once; other servers hear of it.
+    pub async fn forget_goods(&self, payment: &PaymentId, renewed: Option<&ImageId>) {
+        if self.hot.images.is_none() {
+            return;
+        }
+        if let Some(id) = renewed {
+            self.hot.forget(id);
+        }
+        match images::find_ever_published(&self.db, payment).await {
+            Ok(published) => {
+                for image in published {
+                    self.hot.forget(&image.id);
+                }
+            }
+            // As the others, this server hears of it.
+            Err(error) => {
+                tracing::debug!(payment.id = %payment, %error, "its images could not be found");
+            }
+        }
     }
 
     /// Whether images are served from memory just now: there is one, and it is known what was withdrawn.

@@ -283,6 +283,8 @@ impl Payments {
         kill_point!("payment.frozen.before");
         self.advance(row, Event::ChainForgot, &patch).await?;
         kill_point!("payment.frozen.after");
+        let renewed = row.product.target.as_ref();
+        self.images.forget_goods(&row.id, renewed).await;
         if let Some(image) = &row.product.target {
             self.images.describe(image).await;
         }
@@ -317,6 +319,8 @@ impl Payments {
         kill_point!("payment.reversed.after");
         if reversed {
             tracing::error!(payment.id = %row.id, reason, "the chain took a payment back, and its goods are gone");
+            let renewed = row.product.target.as_ref();
+            self.images.forget_goods(&row.id, renewed).await;
             self.changed.notify_waiters();
         }
         Ok(())

@@ -7,6 +7,7 @@ use alloy_primitives::{B256, U256};
 use pixtoll::clock::Clock;
 use pixtoll::db::auditor;
 
+use crate::hot::remembering;
 use crate::support::database::{execute, number, texts};
 use crate::support::expect::{failed, known, pending};
 use crate::support::proxy::{Fault, NodeFault};
@@ -263,10 +264,13 @@ async fn a_success_for_a_nonce_that_went_elsewhere_is_frozen_at_once_and_reverse
 #[tokio::test]
 async fn what_the_chain_forgets_is_withheld_and_comes_back_as_it_was() {
     let app = TestApp::spawn().await;
+    // From memory as well: what was served a moment ago isn't any more.
+    let _watch = remembering(&app.app).await;
     let (payment, _, uploaded) = bought_image(&app).await;
     let unused = app.sign_for("year").await;
     let token = app.pay(&unused).await.token();
     let (link, id) = (uploaded.field("url"), uploaded.field("id"));
+    assert_eq!(app.get(&link).await.status, 200);
     frozen(&app, &payment).await;
     assert_eq!(app.state_of(&unused).await.unwrap(), "frozen");
     let metadata = format!("/api/images/{id}");
@@ -386,8 +390,11 @@ async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
 #[tokio::test]
 async fn what_the_chain_took_back_is_gone_for_good_and_paid_again_it_is_owed() {
     let app = TestApp::spawn().await;
+    // From memory as well: what was served a moment ago isn't any more.
+    let _watch = remembering(&app.app).await;
     let (payment, old_token, uploaded) = bought_image(&app).await;
     let (link, id) = (uploaded.field("url"), uploaded.field("id"));
+    assert_eq!(app.get(&link).await.status, 200);
     // The block of the transfer is replaced by one in which the payer cancelled.
     assert!(app.chain.reorganise(transaction(&app).await).await.unwrap());
     let signed = &payment.authorization;

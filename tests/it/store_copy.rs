@@ -178,6 +178,21 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
         "{ran:?}"
     );
 
+    // After a restore: the copy says as well that commits are lost.
+    let db = database_in(deployment.folder()).await;
+    database::execute(
+        &db,
+        "UPDATE deployment SET value = '0' WHERE name = 'epoch'",
+    )
+    .await;
+    db.close().await;
+    let fresh = place.path().join("fresh");
+    let ran = copy(&deployment, fresh.to_str().unwrap()).await;
+    assert!(ran.out.contains("STALE"), "{ran:?}");
+    assert!(ran.out.contains("2 objects copied"), "{ran:?}");
+    let mark = std::fs::read_to_string(fresh.join("database.json")).unwrap();
+    assert!(!mark.contains("\"epoch\":0"), "{mark}");
+
     let itself = deployment.folder().join("data/images");
     let ran = deployment.set("images.store", itself.to_str().unwrap());
     let refused = copy(&ran, itself.to_str().unwrap()).await;

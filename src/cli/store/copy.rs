@@ -8,6 +8,7 @@ use anyhow::bail;
 use crate::app::open_database_beside;
 use crate::cli::ServeArgs;
 use crate::cli::backup::{lost_line, print_sum};
+use crate::cli::ledger::recover::warn;
 use crate::cli::progress::Progress;
 use crate::cli::reap::open_new_store;
 use crate::clock::SystemClock;
@@ -41,6 +42,7 @@ pub(super) async fn run(
     }
     let to = open_new_store(&other).await?;
     let db = open_database_beside(&config.database).await?;
+    warn(config, &db, out).await?;
     let done = copy(&db, from, &to, out).await;
     db.close().await;
     done
