@@ -32,9 +32,10 @@ class Answer:
 
 
 class Server:
-    """`pixtoll serve --sandbox` in a folder of its own. What stands in `more` goes into its configuration."""
+    """`pixtoll serve --sandbox` in a folder of its own. What stands in `more` goes into its configuration, and `settings`
+    into its environment."""
 
-    def __init__(self, binary, folder, more=FREE_LIMITS, min_free="0"):
+    def __init__(self, binary, folder, more=FREE_LIMITS, min_free="0", settings={}):
         self.binary, self.folder = str(binary), folder
         self.port, self.admin, facilitator, rpc = free_ports(4)
         self.base = f"http://127.0.0.1:{self.port}"
@@ -50,7 +51,7 @@ facilitator = "sandbox"
 sandbox_listen = "127.0.0.1:{facilitator}"
 sandbox_rpc_listen = "127.0.0.1:{rpc}"
 {more}""")
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOLL_")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOLL_")} | settings
         self.log = open(folder / "server.log", "w+")
         self.process = subprocess.Popen([self.binary, "serve"], cwd=folder, env=self.env,
                                         stdout=self.log, stderr=self.log)
