@@ -89,7 +89,7 @@ pub enum StoreError {
 impl StoreError {
     fn of(error: object_store::Error, is_remote: bool) -> Self {
         if is_remote {
-            Self::Remote(error.to_string())
+            Self::Remote(said(&error.to_string()))
         } else {
             Self::Failed(error)
         }
@@ -101,6 +101,23 @@ impl StoreError {
             Self::Failed(_) => false,
             Self::Remote(_) | Self::Late(_) | Self::Unchecked(_) => true,
         }
+    }
+}
+
+/// Whether a store says that there is no such object, and not that there is no such bucket.
+fn is_missing_key(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) && error.to_string().contains("NoSuchKey")
+}
+
+/// What a store said, without its document: that repeats keys, signatures and tokens. Its code stays.
+fn said(error: &str) -> String {
+    let code = error
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    let sentence = error.split('<').next().unwrap_or_default().trim_end();
+    match code {
+        Some((code, _)) => format!("{sentence} {code}"),
+        None => sentence.to_owned(),
     }
 }
 
@@ -308,16 +325,18 @@ impl Store {
             .iter()
             .flat_map(|id| [key(id), sidecar_key(id)])
             .collect();
-        let wanted = stream::iter(keys.into_iter().map(Ok)).boxed();
+        let wanted = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
+        // In the order of the keys, unless a request failed as a whole.
         let results = self.objects.delete_stream(wanted);
         let (mut gone, mut failure) = (HashSet::new(), None);
-        let collected = results.for_each(|result| {
+        let collected = results.zip(stream::iter(keys)).for_each(|(result, place)| {
             match result {
-                Ok(place) => {
+                Ok(_) => {
                     gone.insert(place);
                 }
-                Err(object_store::Error::NotFound { path, .. }) => {
-                    gone.insert(Key::from(path));
+                // A bucket that isn't there says the same of every key, and that is no success.
+                Err(error) if is_missing_key(&error) => {
+                    gone.insert(place);
                 }
                 Err(error) => failure = Some(StoreError::of(error, self.is_remote())),
             }
@@ -339,6 +358,10 @@ impl Store {
             }
         }
         deleted.failure = deleted.failure.take().or(failure);
+        if deleted.failure.is_none() && !deleted.left.is_empty() {
+            let why = "it did not say that all of them are gone".to_owned();
+            deleted.failure = Some(StoreError::Remote(why));
+        }
     }
 
     /// How many bytes the image `id` has; `None` when there is no such object.

@@ -59,16 +59,19 @@ async fn tell_of_older(db: &Db, keys: &Keyring) -> anyhow::Result<()> {
             .parse()
             .map(Timestamp::from_millis)
             .with_context(|| format!("when the key {fingerprint} was replaced can't be read"))?;
-        let left = images::count_kept_since_before(db, retired.plus(STRAGGLERS)).await?;
-        match (keys.has(&fingerprint), left) {
+        let (images, payments) =
+            images::count_kept_since_before(db, retired.plus(STRAGGLERS)).await?;
+        match (keys.has(&fingerprint), images + payments) {
             (true, 0) => tracing::info!(
                 key = fingerprint,
-                "no image is left whose delete token this old key may have made: it may go from secrets.key"
+                "nothing is left that this old key may have made: it may go from secrets.key"
             ),
             (false, 1..) => tracing::warn!(
                 key = fingerprint,
-                images = left,
-                "an old key is not in secrets.key any more: owners can't delete the images that were uploaded under it"
+                images,
+                payments,
+                "an old key is not in secrets.key any more: owners can't delete the images that were uploaded under it, \
+                 nor payers prove these payments, and an id of theirs protects from no second charge"
             ),
             (true, _) | (false, 0) => {}
         }

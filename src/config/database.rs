@@ -121,7 +121,7 @@ fn connections(text: &str) -> Result<u32, Complaint> {
 }
 
 /// A mistyped `password` would be logged, and a mistyped `sslmode` would leave the connection without TLS.
-fn refuse_unknown_parameters(url: DatabaseUrl) -> Result<DatabaseUrl, Complaint> {
+pub(super) fn refuse_unknown_parameters(url: DatabaseUrl) -> Result<DatabaseUrl, Complaint> {
     let DatabaseUrl::Postgres(text) = &url else {
         return Ok(url);
     };

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{DatabaseUrl, values};
+use super::{DatabaseUrl, database, values};
 
 /// A PostgreSQL database that a move goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +20,22 @@ pub struct Elsewhere {
 pub fn parse_elsewhere(text: &str) -> Result<Elsewhere, String> {
     let mend = "write postgres://user:password@host/database";
     let url = values::database_url(text)
+        .and_then(database::refuse_unknown_parameters)
         .map_err(|complaint| format!("{}; {}", complaint.message, complaint.mend))?;
     let parsed = match &url {
         DatabaseUrl::Sqlite(_) => return Err(format!("a database moves to PostgreSQL; {mend}")),
         DatabaseUrl::Postgres(text) => Url::parse(text).map_err(|error| error.to_string())?,
     };
+    // They would lead elsewhere than the place that people read, and that is stamped.
+    let leads_away = ["host", "hostaddr", "port", "dbname"];
+    if parsed
+        .query_pairs()
+        .any(|(parameter, _)| leads_away.contains(&&*parameter))
+    {
+        return Err(format!(
+            "names its host, port or database as a parameter; {mend}"
+        ));
+    }
     let name = parsed.path().trim_start_matches('/').to_owned();
     let host = parsed.host_str().filter(|host| !host.is_empty());
     let Some(host) = host.filter(|_| !name.is_empty()) else {
@@ -51,6 +62,9 @@ mod tests {
         for text in [
             "postgres://user:KEY@db",
             "postgres:///KEY",
+            "postgres://user@db/pixtoll?pasword=KEY",
+            "postgres://user@db/pixtoll?sslmod=verify-full",
+            "postgres://user@db/pixtoll?host=KEY",
             "sqlite:KEY",
             "KEY",
         ] {

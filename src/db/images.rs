@@ -243,20 +243,22 @@ pub async fn find_undescribed(db: &Db, last: &str, count: u32) -> Result<Vec<Ima
 const FIND_UNDESCRIBED: &str = "SELECT id FROM images WHERE undescribed > 0 AND state = 'live' \
     AND id > $1 ORDER BY id LIMIT $2";
 
-/// How many images are there, or on their way, that were begun before `end`.
+/// How many images are there, or on their way, that were begun before `end`, and how many payments were first seen
+/// before it whose records are not erased.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn count_kept_since_before(db: &Db, end: Timestamp) -> Result<u64, DbError> {
-    let count: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_KEPT)
+pub async fn count_kept_since_before(db: &Db, end: Timestamp) -> Result<(u64, u64), DbError> {
+    let (images, payments): (i64, i64) = on_db!(db, |pool| sqlx::query_as(COUNT_KEPT)
         .bind(end.millis())
         .fetch_one(pool)
         .await)?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    let count = |count| u64::try_from(count).unwrap_or(0);
+    Ok((count(images), count(payments)))
 }
 
-const COUNT_KEPT: &str =
-    "SELECT COUNT(*) FROM images WHERE state IN ('pending', 'live') AND created_ms < $1";
+const COUNT_KEPT: &str = "SELECT (SELECT COUNT(*) FROM images WHERE state IN ('pending', 'live') \
+    AND created_ms < $1), (SELECT COUNT(*) FROM payments WHERE first_seen_ms < $1)";
 
 /// Ends every reservation. Only for a database that no other process uses: whoever held them is gone.
 ///

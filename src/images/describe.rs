@@ -27,6 +27,11 @@ pub async fn one(db: &Db, store: &Store, id: &ImageId) -> Result<(), UploadError
         store.describe(id, &Sidecar::of(&image)).await?;
         // Otherwise somebody may have written what was newer before this was.
         if images::note_described(db, id, undescribed).await? {
+            // A delete may have come and gone while this was written.
+            let row = images::find(db, id).await?;
+            if row.is_none_or(|image| image.state != ImageState::Live) {
+                store.delete(id).await?;
+            }
             return Ok(());
         }
     }

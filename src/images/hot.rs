@@ -22,6 +22,10 @@ use crate::model::payment::PaymentId;
 
 /// For so long an answer of the database counts.
 const FRESH: Duration = Duration::from_secs(2);
+/// How long somebody waits for an image that somebody else loads, before reading it themselves.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long loading one may take.
+const LOAD: Duration = Duration::from_secs(10);
 /// How often the database is asked, and how long the answer may take.
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause before listening again.
@@ -131,13 +135,16 @@ impl Hot {
         *self.known_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    fn keep(&self, guard: Guard<'_>, id: &ImageId, served: &Served, generation: u64) {
-        // It may have been forgotten meanwhile, with all others or by itself.
-        if guard.insert(served.clone()).is_ok()
-            && self.generation.load(Ordering::SeqCst) != generation
-        {
+    /// `false`: it was forgotten meanwhile, with all others or by itself.
+    fn keep(&self, guard: Guard<'_>, id: &ImageId, served: &Served, generation: u64) -> bool {
+        if guard.insert(served.clone()).is_err() {
+            return false;
+        }
+        let is_same = self.generation.load(Ordering::SeqCst) == generation;
+        if !is_same {
             self.forget(id);
         }
+        is_same
     }
 }
 
@@ -164,22 +171,41 @@ impl Images {
         let Some(known) = known else {
             return Ok(Some(Served::from_row(image)));
         };
-        match known.get_value_or_guard_async(id).await {
-            Ok(served) => {
+        let asked = Instant::now();
+        let waited = timeout(WAIT, known.get_value_or_guard_async(id)).await;
+        // A store that is slow, or fails one after the other, must not be waited for in turns.
+        let Ok(found) = waited else {
+            return Ok(Some(Served::from_row(image)));
+        };
+        match found {
+            Ok(served) if asked.elapsed() < FRESH / 2 => {
                 Ok(Some(served).filter(|served| served.image.is_public(self.clock.now())))
             }
+            Ok(served) => self.still_public(id, served).await,
             Err(guard) => {
                 // Again: from here on a withdrawal takes the place away that is to be filled.
                 let Some(image) = self.find_public(id).await? else {
                     return Ok(None);
                 };
                 let (served, is_whole) = self.load(image).await;
-                if is_whole {
-                    self.hot.keep(guard, id, &served, generation);
+                if is_whole && !self.hot.keep(guard, id, &served, generation) {
+                    return self.still_public(id, served).await;
                 }
                 Ok(Some(served))
             }
         }
+    }
+
+    /// What was loaded for a while, or was withdrawn meanwhile: is it public now?
+    async fn still_public(
+        &self,
+        id: &ImageId,
+        served: Served,
+    ) -> Result<Option<Served>, UploadError> {
+        Ok(self.find_public(id).await?.map(|image| Served {
+            image: Arc::new(image),
+            bytes: served.bytes,
+        }))
     }
 
     /// With its bytes, unless it is a large one. `false`: they can't be read, which is to be seen each time.
@@ -188,7 +214,8 @@ impl Images {
         if length > LARGEST {
             return (Served::from_row(image), true);
         }
-        let bytes = self.read(&image).await;
+        let read = timeout(LOAD, self.read(&image)).await;
+        let bytes = read.ok().flatten();
         let is_whole = bytes.is_some();
         let served = Served {
             image: Arc::new(image),

@@ -34,8 +34,9 @@ pub mod hot;
 use format::{FormatError, Probe};
 use hot::Hot;
 
-/// How long an upload may hold a use of a token.
-const RESERVATION: Duration = Duration::from_mins(5);
+/// How long an upload may hold a use of a token, from when its bytes were checked. The next one waits so long for a
+/// server that died; on SQLite it ends with its server.
+const RESERVATION: Duration = Duration::from_secs(90);
 /// How long an upload waits for another one that holds the last use.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
@@ -394,6 +395,14 @@ impl Images {
         let grant = grants::find_by_token_hash(&self.db, &token.hash())
             .await?
             .ok_or(UploadError::BadToken)?;
+        // A key that was taken away makes no tokens, though the database still knows them.
+        UploadToken::find(
+            &self.secrets,
+            &grant.payment_id,
+            grant.serial,
+            &grant.token_hash,
+        )
+        .ok_or(UploadError::BadToken)?;
         self.refuse_withheld(&grant).await?;
         if grant.used == 0 {
             refuse_expired(&grant, arrived)?;

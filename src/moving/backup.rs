@@ -3,6 +3,7 @@
 //! its manifest, which is replaced last and at once: whoever dies before leaves the older copy.
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -194,7 +195,11 @@ impl Backup<'_> {
     }
 
     fn open_folder(&self, own: &Mark, now: Timestamp) -> anyhow::Result<Manifest> {
-        std::fs::create_dir_all(self.folder)
+        // Payers and payments are in it: for its owner alone.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.folder)
             .with_context(|| format!("{} can't be made", self.folder.display()))?;
         if let Some(manifest) = Manifest::find(self.folder)? {
             if manifest.database != own.database {

@@ -108,6 +108,13 @@ impl Move<'_> {
             self.leave(&source, &mut tell).await?;
             return Ok(Outcome::MovedBefore);
         }
+        if source.is_moved() && !copy.is_ready() {
+            bail!(
+                "this database has moved to {} already, and what is there now is not that copy: restore it, and don't \
+                 begin anew with what is old here",
+                source.place
+            );
+        }
         let mut compared = Vec::new();
         if !copy.is_ready() {
             self.copy(&tables, &copy, &mut tell).await?;

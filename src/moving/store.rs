@@ -201,7 +201,11 @@ impl StoreCopy<'_> {
     /// Last: whoever starts on the other store finds the objects that the mark's epoch speaks of.
     async fn copy_mark(&self) -> anyhow::Result<()> {
         if let Some(mark) = self.from.find_mark().await? {
-            self.to.put_mark(&mark).await?;
+            let theirs = self.to.find_mark().await?;
+            // A later one speaks of commits that this database lost, and must go on doing so.
+            if theirs.is_none_or(|theirs| theirs.epoch <= mark.epoch) {
+                self.to.put_mark(&mark).await?;
+            }
         }
         Ok(())
     }

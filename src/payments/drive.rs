@@ -252,7 +252,7 @@ impl Payments {
         visit: &mut Visit,
     ) -> Result<(), PayError> {
         if !proven && self.is_published(&row).await? {
-            return if self.look_at(&row).await {
+            return if self.look_at(&row).await? {
                 Ok(())
             } else {
                 Err(PayError::Known { charged: None })
@@ -354,7 +354,7 @@ impl Payments {
     /// in time: paid is paid, and the 402 of a payment that is given up makes clients pay again.
     async fn give_up_late(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let reason = super::examine::reasons::VALID_BEFORE;
-        if self.look_at(row).await || !self.release(row, reason).await? {
+        if self.look_at(row).await? || !self.release(row, reason).await? {
             return Ok(());
         }
         Err(PayError::Invalid {
@@ -575,16 +575,19 @@ impl Payments {
     }
 
     /// Looks at the chain once for a row that nobody has to drive. `true`: it moved.
-    pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> bool {
-        let verdict = self.verdict(row).await;
-        let moved = match verdict {
-            Some(Verdict::Paid(transfer)) => self.settle_row(row, Event::ChainPaid, transfer).await,
-            _ => return false,
+    ///
+    /// # Errors
+    /// When the chain shows the money, and that could not be written down, or maybe was: nobody may hear that it did
+    /// not move.
+    pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<bool, DbError> {
+        let Some(Verdict::Paid(transfer)) = self.verdict(row).await else {
+            return Ok(false);
         };
+        let moved = self.settle_row(row, Event::ChainPaid, transfer).await;
         if let Err(error) = &moved {
             tracing::error!(payment.id = %row.id, %error, "a payment that the chain shows could not be recorded");
         }
-        moved.is_ok()
+        moved.map(|()| true)
     }
 
     /// The final look at a row that is not going to move by itself any more.

@@ -241,7 +241,7 @@ impl Payments {
         })?;
         if funds.nonce_used {
             if let Some(known) = known
-                && self.look_at(known).await
+                && self.look_at(known).await?
             {
                 return Ok(None);
             }

@@ -365,8 +365,11 @@ impl Payments {
             // The first payment of an id is not run again with the second one's authorization.
             Standing::Attempt if stands_for => Err(PayError::InProgress),
             Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
-                Err(error) if error.denies_a_charge() && self.may_have_moved(&row, visit).await => {
-                    Ok(None)
+                Err(error) if error.denies_a_charge() => {
+                    if self.may_have_moved(&row, visit).await? {
+                        return Ok(None);
+                    }
+                    Err(error)
                 }
                 begun => begun.map(|()| None),
             },
@@ -380,14 +383,14 @@ impl Payments {
                 Ok(None)
             }
             Standing::Wait => self.wait(&row, visit).await.map(|()| None),
-            Standing::Rejected if self.may_have_moved(&row, visit).await => Ok(None),
+            Standing::Rejected if self.may_have_moved(&row, visit).await? => Ok(None),
             Standing::Rejected if says_nonce_used(&row) && !self.is_void(&row).await => {
                 Err(PayError::Known { charged: None })
             }
             Standing::Rejected => Err(PayError::Invalid {
                 reason: reason_of(&row),
             }),
-            Standing::Failed if self.may_have_moved(&row, visit).await => Ok(None),
+            Standing::Failed if self.may_have_moved(&row, visit).await? => Ok(None),
             Standing::Failed => Err(PayError::Failed {
                 reason: reason_of(&row),
             }),
@@ -457,9 +460,13 @@ impl Payments {
     }
 
     /// Before a known payment is refused, the chain is asked whether the money moved after all.
-    async fn may_have_moved(self: &Arc<Self>, row: &Payment, visit: &mut Visit) -> bool {
+    async fn may_have_moved(
+        self: &Arc<Self>,
+        row: &Payment,
+        visit: &mut Visit,
+    ) -> Result<bool, DbError> {
         if visit.looked || row.next_look.is_none() {
-            return false;
+            return Ok(false);
         }
         visit.looked = true;
         self.look_at(row).await

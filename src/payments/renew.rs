@@ -121,7 +121,7 @@ impl Payments {
         let is_ours = seen.is_some_and(|it| it.state == row.state && it.attempt == row.attempt);
         // Somebody else may have submitted it meanwhile, and paid is paid.
         if !is_ours
-            || self.look_at(row).await
+            || self.look_at(row).await?
             || !self.release(row, "its image can't be renewed").await?
         {
             return Ok(());

@@ -92,6 +92,9 @@ pub enum ReapError {
         "the database is older than its store, so time that was paid for may be lost. Nothing is deleted until `pixtoll ledger recover` has asked the chain"
     )]
     Behind,
+    /// Nobody knows whether the database is as young as its store.
+    #[error("the database could not be compared with its store, so nothing is deleted now: {0}")]
+    Unmarked(anyhow::Error),
     /// The lock that keeps reapers apart can't be used.
     #[error("the reaper's lock {} can't be used: {why}", .path.display())]
     Lock {
@@ -433,15 +436,12 @@ impl Retention {
         Ok(images + payments > 0)
     }
 
-    /// A store that doesn't answer says nothing, and its objects stay anyway.
+    /// Nor does a store that doesn't answer let anything go: its next answer may be a delete's.
     async fn refuse_behind(&self) -> Result<(), ReapError> {
         match epoch::age(&self.db, &self.store).await {
             Ok(None | Some(Age::Current)) => Ok(()),
             Ok(Some(Age::Behind | Age::Other)) => Err(ReapError::Behind),
-            Err(error) => {
-                tracing::warn!(%error, "the database could not be compared with its store");
-                Ok(())
-            }
+            Err(error) => Err(ReapError::Unmarked(error)),
         }
     }
 

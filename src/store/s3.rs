@@ -13,7 +13,8 @@ use object_store::{
 use reqwest::{Method, StatusCode, redirect};
 use url::Url;
 
-use super::{StoreError, Unfit};
+use super::keys::IMAGES;
+use super::{StoreError, Unfit, said};
 use crate::config::{Addressing, Encryption, S3Credentials, S3Store};
 
 /// How long a try to connect may take.
@@ -148,7 +149,8 @@ impl Bucket {
     /// # Errors
     /// [`Unfit`].
     pub(super) async fn check(&self, objects: &dyn ObjectStore, name: &str) -> Result<(), Unfit> {
-        let probe = Key::from(format!("probe/{name}"));
+        // Where images lie: a bucket may be public in part.
+        let probe = Key::from(format!("{IMAGES}/0/0/check-{name}"));
         let bytes = name.as_bytes().to_vec();
         let put = objects.put(&probe, PutPayload::from(bytes.clone())).await;
         put.map_err(|error| self.unfit("written", error))?;
@@ -173,24 +175,26 @@ impl Bucket {
             )));
         }
         let addresses = self.of_strangers(probe).await;
-        let [object, listing] = addresses.map_err(|error| self.unfit("addressed", error))?;
+        let [object, listings @ ..] = addresses.map_err(|error| self.unfit("addressed", error))?;
         if self.shows(object).await? {
             return Err(Unfit::Public(format!(
                 "anybody can read the objects of the bucket {} without a key",
                 self.name
             )));
         }
-        if self.shows(listing).await? {
-            return Err(Unfit::Public(format!(
-                "anybody can list the bucket {} without a key",
-                self.name
-            )));
+        for listing in listings {
+            if self.shows(listing).await? {
+                return Err(Unfit::Public(format!(
+                    "anybody can list the bucket {} without a key",
+                    self.name
+                )));
+            }
         }
         Ok(())
     }
 
-    /// Where a stranger would ask for this object, and for a list of all.
-    pub(super) async fn of_strangers(&self, object: &Key) -> Result<[Url; 2], object_store::Error> {
+    /// Where a stranger would ask for this object, for a list of all, and for one of this part of the bucket.
+    pub(super) async fn of_strangers(&self, object: &Key) -> Result<[Url; 3], object_store::Error> {
         let place: Key = self.prefix.parts().chain(object.parts()).collect();
         let mut object = self
             .signer
@@ -201,7 +205,10 @@ impl Bucket {
         let bucket = object.path().strip_suffix(place.as_ref());
         listing.set_path(bucket.unwrap_or("/"));
         listing.set_query(Some("list-type=2&max-keys=1"));
-        Ok([object, listing])
+        let mut part = listing.clone();
+        part.query_pairs_mut()
+            .append_pair("prefix", &format!("{}/", self.prefix));
+        Ok([object, listing, part])
     }
 
     /// Whether a request without a signature gets what it asks for.
@@ -234,8 +241,9 @@ impl Bucket {
             Error::PermissionDenied { source, .. } | Error::Unauthenticated { source, .. } => {
                 Unfit::Refused(format!(
                     "in the bucket {} nothing can be {what}: its keys need GetObject, PutObject, DeleteObject \
-                     and ListBucket ({source})",
-                    self.name
+                     and ListBucket ({})",
+                    self.name,
+                    said(&source.to_string())
                 ))
             }
             error => Unfit::Unknown(StoreError::of(error, true)),

@@ -161,9 +161,24 @@ async fn strangers_are_tried_at_the_addresses_that_the_bucket_has() {
         ),
     ] {
         let (_, bucket) = s3::open(&settings(endpoint, addressing)).unwrap();
-        let [object, listing] = bucket.of_strangers(&Key::from("probe/x")).await.unwrap();
+        let [object, listing, part] = bucket.of_strangers(&Key::from("probe/x")).await.unwrap();
         assert_eq!(object.as_str(), format!("{base}/a/b/probe/x"));
         let listing = listing.as_str().replace("/?", "?");
         assert_eq!(listing, format!("{base}?list-type=2&max-keys=1"));
+        let part = part.as_str().replace("/?", "?");
+        assert_eq!(part, format!("{listing}&prefix=a%2Fb%2F"));
     }
+}
+
+#[test]
+fn of_what_a_store_says_the_code_is_told_and_nothing_that_could_be_a_secret() {
+    let document = "Server returned non-2xx status code: 403 Forbidden: <?xml?><Error><Code>SignatureDoesNotMatch</Code>\
+        <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>token</StringToSign></Error>";
+    let told = said(document);
+    assert!(
+        told.contains("403") && told.ends_with("SignatureDoesNotMatch"),
+        "{told}"
+    );
+    assert!(!told.contains("AKIA") && !told.contains("token"), "{told}");
+    assert_eq!(said("connection refused"), "connection refused");
 }

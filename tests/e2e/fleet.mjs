@@ -19,7 +19,7 @@ const YEAR = 10_000n;
 const REPLICAS = 3;
 const CONCURRENCY = 64;
 const OPERATIONS = Number(process.env.FLEET_OPERATIONS || 2000);
-/// An operation that isn't through by then is lost.
+/// An operation that isn't through by then is lost. A replica that died with an upload holds its use for 90 seconds.
 const PATIENCE_SECONDS = 240;
 const STORE_AWAY_SECONDS = 10;
 const KILL_EVERY_SECONDS = 4;

@@ -265,3 +265,26 @@ async fn of_a_bulk_delete_what_the_store_would_not_delete_is_left() {
     assert_eq!(deleted.gone.len(), 4);
     assert!(deleted.failure.unwrap().to_string().contains("stuck"));
 }
+
+#[tokio::test]
+async fn a_bucket_that_is_gone_is_not_taken_for_images_that_are() {
+    for has_bulk in [true, false] {
+        let bucket = Bucket::with(Manners::default());
+        let mut settings = bucket.settings();
+        settings.push(("images.s3_bulk_delete", has_bulk.to_string()));
+        let store = store::open(&settings);
+        store.check("one").await.unwrap();
+        put(&store, &id(1)).await.unwrap();
+        bucket.behave(Manners {
+            refuses: Some(404),
+            ..Manners::default()
+        });
+        let deleted = store.delete_many(&[id(1)]).await;
+        assert_eq!((deleted.gone.len(), deleted.left.len()), (0, 1));
+        assert!(deleted.failure.is_some());
+        store.delete(&id(1)).await.unwrap_err();
+        bucket.behave(Manners::default());
+        store.delete(&id(1)).await.unwrap();
+        assert_eq!(bucket.keys(), [""; 0]);
+    }
+}

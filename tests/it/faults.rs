@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
+use pixtoll::db::Db;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -1033,4 +1034,33 @@ async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
     assert_eq!(app.post("/api/upload/token").await.status, 402);
     app.pay(&late).await.token();
     assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn money_that_the_chain_shows_and_nobody_could_write_down_is_never_denied() {
+    let app = TestApp::patient().await;
+    let payment = app.sign_for("year").await;
+    // The money moved, and the facilitator says that it didn't.
+    app.facilitator
+        .next("settle", Fault::lie(200, "insufficient_funds"));
+    app.pay(&payment).await;
+    assert_eq!(app.state_of(&payment).await.as_deref(), Some("failed"));
+    let (forbid, allow) = match app.db() {
+        Db::Sqlite(_) => (
+            "CREATE TRIGGER no_grants BEFORE INSERT ON grants BEGIN SELECT RAISE(ABORT, 'no'); END",
+            "DROP TRIGGER no_grants",
+        ),
+        Db::Postgres(_) => (
+            "ALTER TABLE grants ADD CONSTRAINT no_grants CHECK (uses < 0) NOT VALID",
+            "ALTER TABLE grants DROP CONSTRAINT no_grants",
+        ),
+    };
+    execute(app.db(), forbid).await;
+    let answer = app.pay(&payment).await;
+    let unknown = (500, "upload_failed".to_owned(), None);
+    assert_eq!(answer.verdict(), unknown, "{}", answer.text());
+    execute(app.db(), allow).await;
+    app.pay(&payment).await.token();
+    assert_eq!(app.transfers().await.len(), 1);
+    app.check_ledger().await;
 }

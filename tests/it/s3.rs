@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pixtoll::retention::End;
+use pixtoll::retention::{End, ReapError};
 
 use crate::support::cable::Cable;
 use crate::support::proxy::Fault;
@@ -101,8 +101,8 @@ async fn the_reaper_leaves_what_it_can_not_delete_due_and_deletes_it_later() {
     }
     app.advance(Duration::from_secs(8 * 24 * 3600));
     cable.pull();
-    let reaped = app.app.retention.reap().await.unwrap();
-    assert_eq!(reaped.end, End::StoreFailed);
+    let refused = app.app.retention.reap().await.unwrap_err();
+    assert!(matches!(refused, ReapError::Unmarked(_)), "{refused}");
     assert_eq!(app.get(&links[0]).await.status, 404);
     cable.plug();
     app.advance(Duration::from_secs(3600));

@@ -199,5 +199,6 @@ fn bulk_delete(state: &mut State, wanted: &str) -> HttpResponse {
 
 fn refused(status: u16) -> HttpResponse {
     let status = StatusCode::from_u16(status).unwrap();
-    HttpResponse::build(status).body("<Error><Code>No</Code><Message>no</Message></Error>")
+    HttpResponse::build(status)
+        .body("<Error><Code>No</Code><Message>no</Message><Token-0>not a secret</Token-0></Error>")
 }
