@@ -51,7 +51,7 @@ pub(crate) async fn dies_soon(app: &TestApp, url: &str) {
 
 #[tokio::test]
 async fn from_memory_come_the_same_answers_as_from_the_store() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let image = app.upload_free(pictures::png(40, 40)).await;
     let url = image.field("url");
     let etag = format!("\"{}\"", image.field("sha256"));
@@ -93,7 +93,7 @@ async fn from_memory_come_the_same_answers_as_from_the_store() {
 
 #[tokio::test]
 async fn an_image_in_memory_ends_at_its_instant_and_lives_on_when_it_is_renewed() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let image = app.upload_free(pictures::png(4, 4)).await;
     let (url, id) = (image.field("url"), image.field("id"));
@@ -112,7 +112,7 @@ async fn an_image_in_memory_ends_at_its_instant_and_lives_on_when_it_is_renewed(
 
 #[tokio::test]
 async fn who_deletes_an_image_finds_it_gone_at_once() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let image = app.upload_free(pictures::png(4, 4)).await;
     let url = image.field("url");
@@ -128,7 +128,7 @@ async fn who_deletes_an_image_finds_it_gone_at_once() {
 
 #[tokio::test]
 async fn whatever_withdraws_an_image_beside_the_server_is_seen_within_two_seconds() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     for (withdraw, restore) in [
         (
@@ -165,7 +165,7 @@ async fn whatever_withdraws_an_image_beside_the_server_is_seen_within_two_second
 
 #[tokio::test]
 async fn without_word_of_what_is_withdrawn_nothing_is_served_from_memory() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let image = app.upload_free(pictures::png(4, 4)).await;
     let url = image.field("url");
     let watch = remembering(&app.app).await;
@@ -181,7 +181,7 @@ async fn without_word_of_what_is_withdrawn_nothing_is_served_from_memory() {
 
 #[tokio::test]
 async fn large_images_are_read_from_the_store_and_a_memory_of_nothing_holds_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let large = app.upload_free(pictures::png_of_size(900_000)).await;
     assert!(
@@ -194,6 +194,7 @@ async fn large_images_are_read_from_the_store_and_a_memory_of_nothing_holds_noth
     assert_eq!(app.get(&large.field("url")).await.status, 404);
 
     let off = TestApp::builder()
+        .on_disk()
         .set("images.cache_bytes", "0")
         .spawn()
         .await;

@@ -275,7 +275,7 @@ const LISTENING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 
 
 #[tokio::test]
 async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let other = app.replica(1).await;
     let _watches = (
         hot::remembering(&app.app).await,
@@ -300,7 +300,7 @@ async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later()
 
 #[tokio::test]
 async fn while_nothing_is_heard_it_is_asked_for_and_then_it_is_heard_again() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let other = app.replica(1).await;
     let _watches = (
         hot::remembering(&app.app).await,
@@ -325,7 +325,7 @@ async fn while_nothing_is_heard_it_is_asked_for_and_then_it_is_heard_again() {
 
 #[tokio::test]
 async fn a_withdrawal_is_heard_of_at_its_commit_and_found_whatever_was_committed_before_it() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::on_disk().await;
     let mut ids = Vec::new();
     for _ in 0..2 {
         ids.push(app.upload_free(pictures::png(4, 4)).await.field("id"));
