@@ -71,6 +71,9 @@ class Sqlite:
         db.close()
         return found
 
+    def wait_for_the_dead(self):
+        """Returns when nothing of a process that was killed is still carried out."""
+
     def end(self):
         pass
 
@@ -130,6 +133,12 @@ class Postgres:
     def ask(self, statement):
         with self.connect() as db:
             return db.execute(statement).fetchall()
+
+    def wait_for_the_dead(self):
+        # Its statement goes on until it is done.
+        others = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        while self.ask(others)[0][0] > 0:
+            time.sleep(0.05)
 
     def end(self):
         with psycopg().connect(self.server, autocommit=True) as db:
