@@ -19,6 +19,8 @@ pub struct Object {
     size: u64,
     left: Range<u64>,
     source: Source,
+    /// What came of a stream and wasn't taken yet.
+    come: Bytes,
     is_remote: bool,
 }
 
@@ -44,6 +46,7 @@ impl Object {
                 GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
                 GetResultPayload::Stream(stream) => Source::Stream(stream),
             },
+            come: Bytes::new(),
             is_remote,
         }
     }
@@ -61,8 +64,16 @@ impl Object {
         let is_remote = self.is_remote;
         let file = match &mut self.source {
             Source::Stream(stream) => {
-                let piece = stream.next().await.transpose();
-                return piece.map_err(|error| StoreError::of(error, is_remote));
+                // In pieces as from a file: what a slow client hasn't taken is copied for it no further.
+                while self.come.is_empty() {
+                    let piece = stream.next().await.transpose();
+                    match piece.map_err(|error| StoreError::of(error, is_remote))? {
+                        Some(piece) => self.come = piece,
+                        None => return Ok(None),
+                    }
+                }
+                let length = usize::try_from(PIECE).unwrap_or(usize::MAX);
+                return Ok(Some(self.come.split_to(length.min(self.come.len()))));
             }
             Source::File(file) => Arc::clone(file),
         };
