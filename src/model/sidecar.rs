@@ -1,4 +1,4 @@
-//! What lies beside an image's object on a local disk, so that its row could be made again where the
+//! What lies beside an image's object, so that its row could be made again where the
 //! database is lost. Nothing of who uploaded it, and no secret: delete tokens are derived from the key.
 
 use std::time::Duration;
