@@ -2,7 +2,7 @@
 
 use super::payments::{self, IdOwner, IdRow, Proof};
 use super::rows::{Field, keep_millis, signed};
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, erasure, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::payment::{Move, Payment, PaymentId, Transfer};
@@ -29,6 +29,8 @@ pub struct Credit {
     pub log_index: u64,
     /// The height of that block.
     pub block: u64,
+    /// When it was found there.
+    pub found: Timestamp,
 }
 
 #[derive(sqlx::FromRow)]
@@ -42,6 +44,7 @@ struct CreditRow {
     transaction_hash: String,
     log_index: i64,
     block: i64,
+    found_ms: i64,
 }
 
 impl TryFrom<CreditRow> for Credit {
@@ -60,6 +63,7 @@ impl TryFrom<CreditRow> for Credit {
             transaction: field.with("transaction_hash", row.transaction_hash.parse().ok())?,
             log_index: field.count("log_index", row.log_index)?,
             block: field.count("block", row.block)?,
+            found: Timestamp::from_millis(row.found_ms),
             network: row.network,
             amount: row.amount,
         })
@@ -68,7 +72,8 @@ impl TryFrom<CreditRow> for Credit {
 
 macro_rules! credit_columns {
     () => {
-        "id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block"
+        "id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block, \
+         found_ms"
     };
 }
 
@@ -76,7 +81,7 @@ macro_rules! credit_columns {
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn insert(db: &Db, credit: &Credit, now: Timestamp) -> Result<bool, DbError> {
+pub async fn insert(db: &Db, credit: &Credit) -> Result<bool, DbError> {
     let inserted = on_db!(db, |pool| sqlx::query(INSERT)
         .bind(credit.id.as_str())
         .bind(&credit.network)
@@ -87,7 +92,7 @@ pub async fn insert(db: &Db, credit: &Credit, now: Timestamp) -> Result<bool, Db
         .bind(credit.transaction.to_string())
         .bind(signed(credit.log_index))
         .bind(signed(credit.block))
-        .bind(now.millis())
+        .bind(credit.found.millis())
         .execute(pool)
         .await
         .map(|done| done.rows_affected()))?;
@@ -229,6 +234,66 @@ pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bo
 
 const RESOLVE: &str = "UPDATE credits SET resolution = $2, resolved_ms = $3 \
     WHERE id = $1 AND claimed_by IS NULL AND resolved_ms IS NULL";
+
+/// Closes a credit for good, since the chain will never show its transfer again. `false`: it was not open.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn close_forgotten(db: &Db, id: &PaymentId, now: Timestamp) -> Result<bool, DbError> {
+    resolve(db, id.as_str(), FORGOTTEN, now).await
+}
+
+/// What became of a credit whose transfer the chain forgot.
+const FORGOTTEN: &str = "the chain does not show the transfer any more, and never will";
+
+/// Credits that a person made up for before `before`, or that the chain forgot: at most `most`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn list_closed(db: &Db, before: Timestamp, most: u32) -> Result<Vec<Credit>, DbError> {
+    let rows: Vec<CreditRow> = on_db!(db, |pool| sqlx::query_as(LIST_CLOSED)
+        .bind(before.millis())
+        .bind(i64::from(most))
+        .fetch_all(pool)
+        .await)?;
+    rows.into_iter().map(Credit::try_from).collect()
+}
+
+const LIST_CLOSED: &str = concat!(
+    "SELECT ",
+    credit_columns!(),
+    " FROM credits WHERE resolved_ms <= $1 ORDER BY resolved_ms LIMIT $2"
+);
+
+/// Erases a credit that was closed. As of a payment, a hash of its identity stays, and one of its transfer.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn erase(
+    db: &Db,
+    id: &PaymentId,
+    transfer_hash: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    Ok(in_tx!(db, |tx| {
+        let erased: Option<String> = sqlx::query_scalar(ERASE)
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(resolution) = erased {
+            let hash = (resolution != FORGOTTEN).then_some(transfer_hash);
+            sqlx::query(erasure::REMEMBER)
+                .bind(id.as_str())
+                .bind(hash)
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?;
+        }
+    }))
+}
+
+const ERASE: &str = "DELETE FROM credits WHERE id = $1 AND resolved_ms IS NOT NULL \
+    RETURNING COALESCE(resolution, '')";
 
 /// The recipients of a network's payments, as the ledger spells them.
 ///
@@ -432,6 +497,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("credits::FIND_CLAIMED_BY", FIND_CLAIMED_BY),
     ("credits::COUNT_TRANSFER", COUNT_TRANSFER),
     ("credits::RESOLVE", RESOLVE),
+    ("credits::LIST_CLOSED", LIST_CLOSED),
+    ("credits::ERASE", ERASE),
     ("credits::LIST_RECIPIENTS", LIST_RECIPIENTS),
     ("credits::TAKE", TAKE),
     ("credits::GIVE_UP", GIVE_UP),

@@ -103,6 +103,7 @@ pub async fn erase_payment(
             ERASE_GRANT,
             ERASE_RENEWAL,
             ERASE_PAID_IMAGES,
+            ERASE_CREDIT,
             ERASE_PAYMENT,
         ] {
             sqlx::query(sql).bind(&payment.id).execute(&mut *tx).await?;
@@ -113,13 +114,15 @@ pub async fn erase_payment(
 
 const LOCK_PAYMENT: &str = "UPDATE payments SET attempt = attempt + 1 WHERE id = $1 AND state = $2 \
     AND lease_until_ms <= $3 AND next_look_ms IS NULL";
-const REMEMBER: &str =
+pub(super) const REMEMBER: &str =
     "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3)";
 const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
 const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
 const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
+// What it got was erased before it.
+const ERASE_CREDIT: &str = "DELETE FROM credits WHERE claimed_by = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
 /// Whether the records of this payment were erased: `Some(true)` when it had moved money to us.
@@ -162,6 +165,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::ERASE_GRANT", ERASE_GRANT),
     ("erasure::ERASE_RENEWAL", ERASE_RENEWAL),
     ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
+    ("erasure::ERASE_CREDIT", ERASE_CREDIT),
     ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),
     ("erasure::FIND_ERASED", FIND_ERASED),
     ("erasure::FIND_ERASED_TRANSFER", FIND_ERASED_TRANSFER),

@@ -113,13 +113,18 @@ impl Payments {
     ) -> Result<bool, PayError> {
         let _lease = self.lease(row);
         loop {
-            let Some(transfer) = self.shown(row, &credit).await? else {
-                return Ok(false);
+            let claimed = match self.shown(row, &credit).await? {
+                Some(transfer) => {
+                    self.claim_credit(row, &credit, transfer, presentation)
+                        .await?
+                }
+                None => {
+                    rows::close_forgotten(&self.db, &credit.id, self.clock.now()).await?;
+                    tracing::warn!(payment.id = %credit.id, "a credit was closed: the chain forgot its transfer");
+                    Claimed::Gone
+                }
             };
-            match self
-                .claim_credit(row, &credit, transfer, presentation)
-                .await?
-            {
+            match claimed {
                 Claimed::Done => {
                     tracing::info!(payment.id = %credit.id, by = %row.id, "a credit was claimed");
                     self.changed.notify_waiters();
@@ -153,7 +158,7 @@ impl Payments {
             nonce: credit.nonce,
             pay_to: credit.pay_to,
             value: row.authorization.value,
-            valid_before: self.latest_window(),
+            valid_before: credit.found.plus(WINDOW),
             first_block: credit.block.saturating_sub(LOG_MARGIN),
             confirmations: row.terms.confirmations,
         };

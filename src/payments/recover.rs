@@ -70,13 +70,13 @@ pub async fn recover(
                     recovered.orphans += 1;
                     continue;
                 };
-                let credit = credit(side, *recipient, &receipt, nonce);
+                let credit = credit(side, *recipient, &receipt, nonce, now);
                 if decides_itself(db, &credit.id).await? {
                     continue;
                 }
                 let is_new = match deed {
                     Deed::List => credits::find(db, &credit.id).await?.is_none(),
-                    Deed::Write => write(db, &credit, now).await?,
+                    Deed::Write => write(db, &credit).await?,
                 };
                 if is_new {
                     recovered.credits += 1;
@@ -89,9 +89,9 @@ pub async fn recover(
     Ok(recovered)
 }
 
-async fn write(db: &Db, credit: &Credit, now: Timestamp) -> anyhow::Result<bool> {
+async fn write(db: &Db, credit: &Credit) -> anyhow::Result<bool> {
     kill_point!("credit.insert.before");
-    let is_new = credits::insert(db, credit, now).await?;
+    let is_new = credits::insert(db, credit).await?;
     kill_point!("credit.insert.after");
     Ok(is_new)
 }
@@ -130,7 +130,13 @@ async fn decides_itself(db: &Db, id: &PaymentId) -> anyhow::Result<bool> {
     Ok(row.is_some() || erasure::find_erased(db, id).await?.is_some())
 }
 
-fn credit(side: &ChainSide<'_>, recipient: Address, receipt: &Receipt, nonce: B256) -> Credit {
+fn credit(
+    side: &ChainSide<'_>,
+    recipient: Address,
+    receipt: &Receipt,
+    nonce: B256,
+    found: Timestamp,
+) -> Credit {
     Credit {
         id: PaymentId::of(side.network, receipt.from, nonce),
         network: side.network.caip2.to_owned(),
@@ -141,5 +147,6 @@ fn credit(side: &ChainSide<'_>, recipient: Address, receipt: &Receipt, nonce: B2
         transaction: receipt.transaction,
         log_index: receipt.log_index,
         block: receipt.block,
+        found,
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::db::jobs::{self, Job};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, erasure, withdrawals};
+use crate::db::{Db, DbError, credits, erasure, withdrawals};
 use crate::epoch;
 use crate::ids::ImageId;
 use crate::images::describe;
@@ -53,7 +53,7 @@ pub struct Reaped {
     pub lapsed: u64,
     /// Rows of images that were erased.
     pub erased_images: u64,
-    /// Payments that were erased.
+    /// Payments that were erased, and closed credits.
     pub erased_payments: u64,
     /// Images whose objects the store would not delete; they stay due.
     pub failed: u64,
@@ -432,8 +432,24 @@ impl Retention {
             kill_point!("reap.erase.after");
             payments += u64::from(erased);
         }
+        payments += self.erase_credits(before).await?;
         reaped.erased_payments += payments;
         Ok(images + payments > 0)
+    }
+
+    /// Erases credits that were closed before `before`. How many it were.
+    async fn erase_credits(&self, before: Timestamp) -> Result<u64, DbError> {
+        let closed = credits::list_closed(&self.db, before, PAYMENTS_BATCH).await?;
+        for credit in &closed {
+            let hash = transfer_hash(
+                &credit.transaction.to_string(),
+                &credit.payer.to_string(),
+                &credit.pay_to.to_string(),
+                &credit.amount,
+            );
+            credits::erase(&self.db, &credit.id, &hash, self.clock.now()).await?;
+        }
+        Ok(u64::try_from(closed.len()).unwrap_or(u64::MAX))
     }
 
     /// Nor does a store that doesn't answer let anything go: its next answer may be a delete's.

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use pixtoll::db::credits::{self, Claim, Claimed, Credit};
 use pixtoll::db::payments::Proof;
-use pixtoll::db::{Db, audit, epoch, payments};
+use pixtoll::db::{Db, audit, epoch, erasure, payments};
 use pixtoll::model::payment::{Event, Payment, PaymentId, PaymentState, Transfer, UNKNOWN_DIGEST};
 use pixtoll::networks::BASE_SEPOLIA;
 
@@ -22,6 +22,7 @@ fn credit(number: u8) -> Credit {
         transaction: B256::repeat_byte(number),
         log_index: 1,
         block: u64::from(number),
+        found: NOW,
     }
 }
 
@@ -76,9 +77,9 @@ async fn open(db: &Db) -> Vec<PaymentId> {
 async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
     on_both(async |db| {
         for number in [2, 1, 2] {
-            credits::insert(&db, &credit(number), NOW).await.unwrap();
+            credits::insert(&db, &credit(number)).await.unwrap();
         }
-        assert!(!credits::insert(&db, &credit(1), NOW).await.unwrap());
+        assert!(!credits::insert(&db, &credit(1)).await.unwrap());
         assert_eq!(open(&db).await, [credit(1).id, credit(2).id]);
         assert_eq!(
             credits::find(&db, &credit(2).id).await.unwrap(),
@@ -132,10 +133,53 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
 }
 
 #[tokio::test]
+async fn a_closed_credit_is_erased_and_remembered_as_what_it_was() {
+    on_both(async |db| {
+        for number in [1, 2, 3] {
+            credits::insert(&db, &credit(number)).await.unwrap();
+        }
+        let [refunded, forgotten, still_open] = [1, 2, 3].map(|number| credit(number).id);
+        let resolved = credits::resolve(&db, refunded.as_str(), "refunded", NOW).await;
+        assert!(resolved.unwrap());
+        for expected in [true, false] {
+            let closed = credits::close_forgotten(&db, &forgotten, at(1)).await;
+            assert_eq!(closed.unwrap(), expected);
+        }
+        let closed_until = async |end| {
+            let closed = credits::list_closed(&db, end, 10).await.unwrap();
+            closed
+                .into_iter()
+                .map(|credit| credit.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(closed_until(NOW).await, [refunded.clone()]);
+        let both = [refunded.clone(), forgotten.clone()];
+        assert_eq!(closed_until(at(1)).await, both);
+        for id in [&refunded, &forgotten, &still_open, &refunded] {
+            let hash = format!("hash of {id}");
+            credits::erase(&db, id, &hash, at(2)).await.unwrap();
+        }
+        assert_eq!(open(&db).await, [still_open.clone()]);
+        assert_eq!(credits::find(&db, &refunded).await.unwrap(), None);
+        for (id, paid) in [
+            (&refunded, Some(true)),
+            (&forgotten, Some(false)),
+            (&still_open, None),
+        ] {
+            assert_eq!(erasure::find_erased(&db, id).await.unwrap(), paid);
+            let hash = format!("hash of {id}");
+            let is_known = erasure::is_erased_transfer(&db, &hash).await.unwrap();
+            assert_eq!(is_known, paid == Some(true));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_credit_goes_to_one_payment_with_row_grant_and_proofs_or_not_at_all() {
     on_both(async |db| {
         for number in [1, 2] {
-            credits::insert(&db, &credit(number), NOW).await.unwrap();
+            credits::insert(&db, &credit(number)).await.unwrap();
         }
         let fresh = put(&db, &payment(30), PaymentState::Received).await;
         // Who lost the presented payment takes nothing.

@@ -329,6 +329,64 @@ async fn a_credit_of_a_transfer_that_the_chain_forgot_waits_and_charges_nobody()
 }
 
 #[tokio::test]
+async fn a_credit_that_can_never_be_had_hides_no_later_one_and_charges_nobody_for_ever() {
+    let wallet = signing::wallet(1);
+    let (app, lost) = after_a_loss(&[wallet.clone(), wallet.clone()]).await;
+    let transaction = app.transfers().await[0].transaction;
+    assert!(app.chain.reorganise(transaction).await.unwrap());
+    let early = sign(&app, TOKEN, &wallet).await;
+    assert_eq!(app.pay(&early).await.verdict(), unavailable());
+    // No authorization that was taken lasts that long: it can't be sent any more.
+    app.advance(Duration::from_hours(25));
+    app.reconcile_until(&early, "rejected").await;
+    let [second, third] = [(); 2].map(async |()| {
+        let fresh = sign(&app, TOKEN, &wallet).await;
+        app.pay(&fresh).await.token()
+    });
+    assert_ne!(second.await, third.await);
+    assert_eq!(app.transfers().await.len(), 2, "a lost one, and a new one");
+    let open = credits::list_open(app.db()).await.unwrap();
+    assert_eq!(open, []);
+    assert_eq!(app.pay(&lost[1]).await.verdict(), known(Some(true)));
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+}
+
+#[tokio::test]
+async fn of_a_credit_no_address_is_kept_once_its_records_are_erased() {
+    let wallets = [1, 2].map(signing::wallet);
+    let (app, lost) = after_a_loss(&wallets).await;
+    let refunded = lost[1].ledger_id().to_string();
+    let resolved = credits::resolve(app.db(), &refunded, "refunded", app.clock.now()).await;
+    assert!(resolved.unwrap());
+    let fresh = sign(&app, UPLOAD, &wallets[0]).await;
+    let uploaded = app.pay_with(&fresh, &pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let reap = async || {
+        app.app.retention.accept_clock().await.unwrap();
+        app.app.retention.reap().await.unwrap()
+    };
+    app.advance(Duration::from_hours(2));
+    app.reconcile().await;
+    app.audit().await;
+    assert_eq!(app.rows("credits").await, 2);
+    // The image's year, and then that of the records.
+    for days in [366, 366] {
+        app.advance(Duration::from_hours(24 * days));
+        reap().await;
+        app.audit().await;
+    }
+    reap().await;
+    let left = [app.rows("credits").await, app.rows("payments").await];
+    assert_eq!(left, [0, 0]);
+    for payment in [&lost[0], &lost[1]] {
+        assert_eq!(app.pay(payment).await.verdict(), known(Some(true)));
+    }
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?} {:?}", report.broken, report);
+}
+
+#[tokio::test]
 async fn a_credit_that_a_person_made_up_for_is_not_given_as_well() {
     let wallet = signing::wallet(1);
     let (app, lost) = after_a_loss(std::slice::from_ref(&wallet)).await;
