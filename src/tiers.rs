@@ -25,8 +25,8 @@ const DAY: u64 = 24 * HOUR;
 const HOUR: u64 = 60 * MINUTE;
 const MINUTE: u64 = 60;
 
-/// How long an image is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long an image is kept; the longer, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Keep {
     /// This long from its upload.
     For(Duration),

@@ -5,7 +5,7 @@ use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, erasure, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
-use crate::model::payment::{Move, Payment, PaymentId, Transfer};
+use crate::model::payment::{FORGOTTEN, Move, Payment, PaymentId, Transfer};
 use alloy_primitives::{Address, B256};
 
 /// A transfer that is owed to its payer.
@@ -77,7 +77,7 @@ macro_rules! credit_columns {
     };
 }
 
-/// Writes a credit. `false`: it is there already.
+/// Writes a credit, or opens one again whose transfer the chain had forgotten. `false`: it is there already.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -93,6 +93,7 @@ pub async fn insert(db: &Db, credit: &Credit) -> Result<bool, DbError> {
         .bind(signed(credit.log_index))
         .bind(signed(credit.block))
         .bind(credit.found.millis())
+        .bind(FORGOTTEN)
         .execute(pool)
         .await
         .map(|done| done.rows_affected()))?;
@@ -100,37 +101,55 @@ pub async fn insert(db: &Db, credit: &Credit) -> Result<bool, DbError> {
 }
 
 const INSERT: &str = "INSERT INTO credits (id, network, payer, nonce, pay_to, amount, transaction_hash, \
-    log_index, block, found_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+    log_index, block, found_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE \
+    SET resolved_ms = NULL, resolution = NULL, transaction_hash = $7, log_index = $8, block = $9, found_ms = $10 \
+    WHERE credits.resolution = $11";
 
-/// The credit with this id, open or not.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Credit>, DbError> {
-    let row: Option<CreditRow> = on_db!(db, |pool| sqlx::query_as(FIND)
-        .bind(id.as_str())
-        .fetch_optional(pool)
-        .await)?;
-    row.map(Credit::try_from).transpose()
-}
-
-const FIND: &str = concat!("SELECT ", credit_columns!(), " FROM credits WHERE id = $1");
-
-/// Whether this payer's nonce is a credit, on whatever network, open or not; `Some(true)` when a person has
-/// made up for it otherwise.
+/// Whether there is a credit with this id that [`insert`] would leave as it is.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn find_lost(db: &Db, payer: &str, nonce: &str) -> Result<Option<bool>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND_LOST)
+pub async fn is_noted(db: &Db, id: &PaymentId) -> Result<bool, DbError> {
+    let found: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(FIND)
+        .bind(id.as_str())
+        .bind(FORGOTTEN)
+        .fetch_optional(pool)
+        .await)?;
+    Ok(found.is_some())
+}
+
+const FIND: &str = "SELECT found_ms FROM credits WHERE id = $1 AND COALESCE(resolution, '') <> $2";
+
+/// What became of a payment that the ledger lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Its payer can have it, or has had it.
+    Credited,
+    /// A person has made up for it otherwise.
+    Resolved,
+    /// The chain forgot it: it moved no money.
+    Forgotten,
+}
+
+/// What became of the credit of this payer's nonce, on whatever network; `None`: it is none.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_lost(db: &Db, payer: &str, nonce: &str) -> Result<Option<Lost>, DbError> {
+    let found: Option<Option<String>> = on_db!(db, |pool| sqlx::query_scalar(FIND_LOST)
         .bind(payer)
         .bind(nonce)
         .fetch_optional(pool)
-        .await)?)
+        .await)?;
+    Ok(found.map(|resolution| match resolution.as_deref() {
+        None => Lost::Credited,
+        Some(FORGOTTEN) => Lost::Forgotten,
+        Some(_) => Lost::Resolved,
+    }))
 }
 
-const FIND_LOST: &str =
-    "SELECT resolved_ms IS NOT NULL FROM credits WHERE payer = $1 AND nonce = $2 LIMIT 1";
+const FIND_LOST: &str = "SELECT CASE WHEN resolved_ms IS NULL THEN NULL ELSE COALESCE(resolution, '') END \
+    FROM credits WHERE payer = $1 AND nonce = $2 LIMIT 1";
 
 /// The oldest credit of this payer, on this network and of exactly this amount, that nobody has had.
 ///
@@ -193,7 +212,7 @@ pub async fn find_claimed_by(db: &Db, id: &PaymentId) -> Result<Option<PaymentId
 
 const FIND_CLAIMED_BY: &str = "SELECT id FROM credits WHERE claimed_by = $1";
 
-/// Whether a transfer is a credit, open or not.
+/// Whether a transfer is a credit, open or not; not one that the chain had forgotten.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -209,13 +228,14 @@ pub async fn is_credit(
         .bind(network)
         .bind(payer)
         .bind(amount)
+        .bind(FORGOTTEN)
         .fetch_one(pool)
         .await)?;
     Ok(found > 0)
 }
 
 const COUNT_TRANSFER: &str = "SELECT COUNT(*) FROM credits WHERE transaction_hash = $1 AND network = $2 \
-    AND payer = $3 AND amount = $4";
+    AND payer = $3 AND amount = $4 AND COALESCE(resolution, '') <> $5";
 
 /// Notes what a person did about a credit. `false`: there is none that is open.
 ///
@@ -243,9 +263,6 @@ pub async fn close_forgotten(db: &Db, id: &PaymentId, now: Timestamp) -> Result<
     resolve(db, id.as_str(), FORGOTTEN, now).await
 }
 
-/// What became of a credit whose transfer the chain forgot.
-const FORGOTTEN: &str = "the chain does not show the transfer any more, and never will";
-
 /// Credits that a person made up for before `before`, or that the chain forgot: at most `most`.
 ///
 /// # Errors
@@ -265,7 +282,8 @@ const LIST_CLOSED: &str = concat!(
     " FROM credits WHERE resolved_ms <= $1 ORDER BY resolved_ms LIMIT $2"
 );
 
-/// Erases a credit that was closed. As of a payment, a hash of its identity stays, and one of its transfer.
+/// Erases a credit that was closed. As of a payment, a hash of its identity stays, and one of its transfer. `false`:
+/// it isn't there, or open.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -274,21 +292,23 @@ pub async fn erase(
     id: &PaymentId,
     transfer_hash: &str,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
         let erased: Option<String> = sqlx::query_scalar(ERASE)
             .bind(id.as_str())
             .fetch_optional(&mut *tx)
             .await?;
-        if let Some(resolution) = erased {
-            let hash = (resolution != FORGOTTEN).then_some(transfer_hash);
-            sqlx::query(erasure::REMEMBER)
-                .bind(id.as_str())
-                .bind(hash)
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?;
-        }
+        let Some(resolution) = erased else {
+            return Ok(false);
+        };
+        let hash = (resolution != FORGOTTEN).then_some(transfer_hash);
+        sqlx::query(erasure::REMEMBER)
+            .bind(id.as_str())
+            .bind(hash)
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?;
+        true
     }))
 }
 

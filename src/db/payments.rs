@@ -877,7 +877,8 @@ const FIND_DUE: &str = concat!(
      AND state NOT IN ('settled', 'frozen') ORDER BY next_look_ms LIMIT $2"
 );
 
-/// How many payments have been unknown since `since`, counted up to `most`.
+/// How many payments have been unknown since `since`, counted up to `most`; not those whose transfer failed, by
+/// the facilitator's word.
 ///
 /// # Errors
 /// [`DbError`].
@@ -891,7 +892,7 @@ pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, 
 
 const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
     WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') AND state = 'unknown' \
-    AND settle_called_ms <= $1 LIMIT $2) AS late";
+    AND reason IS NULL AND settle_called_ms <= $1 LIMIT $2) AS late";
 
 /// The networks (CAIP-2) of payments that are not through.
 ///

@@ -54,6 +54,14 @@ const NOTHING_MOVED: &[&str] = &[
     "invalid_exact_evm_payload_from_address_kyt",
     "invalid_exact_evm_payload_to_address_kyt",
 ];
+/// Reasons which mean that the transfer was sent and failed on the chain, as every answer of this kind
+/// for the chain to bear out (x402.md, section 6).
+const REVERTED: &[&str] = &[
+    "invalid_exact_evm_transaction_failed",
+    "invalid_exact_evm_transfer_event_mismatch",
+    "invalid_transaction_state",
+    "settle_exact_failed_onchain",
+];
 
 /// A facilitator behind a URL.
 #[derive(Debug)]
@@ -272,6 +280,7 @@ impl Facilitator for HttpFacilitator {
                 self.note_silence(&why);
                 SettleOutcome::Unclear {
                     why,
+                    reverted: None,
                     transaction: None,
                 }
             }
@@ -381,6 +390,7 @@ fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> Set
             }
             _ => SettleOutcome::Unclear {
                 why: "success without a plausible transaction, network and payer".to_owned(),
+                reverted: None,
                 transaction,
             },
         };
@@ -391,6 +401,7 @@ fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> Set
     }
     SettleOutcome::Unclear {
         why: format!("success false, {reason}, status {status}"),
+        reverted: (REVERTED.contains(&reason.as_str()) && status < 500).then_some(reason),
         transaction,
     }
 }

@@ -44,6 +44,9 @@ pub enum SettleOutcome {
     Unclear {
         /// What came, for the log.
         why: String,
+        /// The facilitator's reason, where it says that the transfer failed on the chain. Only the chain
+        /// can bear that out, but its payer alone may be the cause.
+        reverted: Option<String>,
         /// A transaction that was named.
         transaction: Option<B256>,
     },

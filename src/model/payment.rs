@@ -393,6 +393,9 @@ pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str)
     crate::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
 }
 
+/// What a credit is closed with whose transfer the chain forgot: it moved no money.
+pub const FORGOTTEN: &str = "the chain does not show the transfer any more, and never will";
+
 /// Stands where the digest of an authorization isn't known. No authorization has it.
 pub const UNKNOWN_DIGEST: B256 = B256::ZERO;
 

@@ -14,7 +14,7 @@ use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments, Presentation, Visit, Whose};
 use crate::chain::{Query, Verdict, judge};
 use crate::clock::Timestamp;
-use crate::db::credits::{self as rows, Claim, Claimed, Credit};
+use crate::db::credits::{self as rows, Claim, Claimed, Credit, Lost};
 use crate::db::{grants, payments as payment_rows};
 use crate::kill::kill_point;
 use crate::model::payment::{
@@ -45,8 +45,11 @@ impl Payments {
         );
         match rows::find_lost(&self.db, &payer, &nonce).await? {
             None => Ok(()),
-            Some(true) => Err(PayError::Resolved),
-            Some(false) => Err(PayError::Credited),
+            Some(Lost::Credited) => Err(PayError::Credited),
+            Some(Lost::Resolved) => Err(PayError::Resolved),
+            Some(Lost::Forgotten) => Err(PayError::Known {
+                charged: Some(false),
+            }),
         }
     }
 
@@ -113,16 +116,13 @@ impl Payments {
     ) -> Result<bool, PayError> {
         let _lease = self.lease(row);
         loop {
-            let claimed = match self.shown(row, &credit).await? {
-                Some(transfer) => {
-                    self.claim_credit(row, &credit, transfer, presentation)
-                        .await?
-                }
-                None => {
-                    rows::close_forgotten(&self.db, &credit.id, self.clock.now()).await?;
-                    tracing::warn!(payment.id = %credit.id, "a credit was closed: the chain forgot its transfer");
-                    Claimed::Gone
-                }
+            let claimed = if let Some(transfer) = self.shown(row, &credit).await? {
+                self.claim_credit(row, &credit, transfer, presentation)
+                    .await?
+            } else {
+                rows::close_forgotten(&self.db, &credit.id, self.clock.now()).await?;
+                tracing::warn!(payment.id = %credit.id, "a credit was closed: the chain forgot its transfer");
+                Claimed::Gone
             };
             match claimed {
                 Claimed::Done => {

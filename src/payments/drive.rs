@@ -16,7 +16,7 @@ use crate::db::payments::{
 };
 use crate::db::{Db, DbError};
 use crate::facilitator::{Call, SettleOutcome, VerifyOutcome};
-use crate::images::{Checked, Refusal, UploadError};
+use crate::images::Checked;
 use crate::kill::kill_point;
 use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, Transfer, transition,
@@ -258,14 +258,11 @@ impl Payments {
                 Err(PayError::Known { charged: None })
             };
         }
-        let checked = presentation.body.as_ref().map(|body| body.checked.as_ref());
         if row.product.kind == ProductKind::Upload {
-            match checked {
-                None => return Err(UploadError::from(Refusal::NoFile).into()),
-                Some(Err(refusal)) => return Err(UploadError::from(refusal.clone()).into()),
-                Some(Ok(_)) => {}
-            }
+            // By what was bought: the tier may take larger ones today.
+            super::examine::check_body(presentation, &row.product, &row.terms)?;
         }
+        let checked = presentation.body.as_ref().map(|body| body.checked.as_ref());
         let Some(mut row) = self.claim(&row, self.clock.now()).await? else {
             return Ok(());
         };
@@ -382,6 +379,7 @@ impl Payments {
             drop(lease);
             let late = SettleOutcome::Unclear {
                 why: "no answer yet".to_owned(),
+                reverted: None,
                 transaction: None,
             };
             payments.record(&row, late).await;
@@ -404,13 +402,15 @@ impl Payments {
             }
             SettleOutcome::Success { transaction } => {
                 // A dear tier is granted by its log on the chain, not by anybody's word.
-                self.unclear(row, "waiting for the chain", Some(transaction))
+                self.unclear(row, "waiting for the chain", None, Some(transaction))
                     .await
             }
             SettleOutcome::Refused { reason } => self.refused(row, reason).await,
-            SettleOutcome::Unclear { why, transaction } => {
-                self.unclear(row, &why, transaction).await
-            }
+            SettleOutcome::Unclear {
+                why,
+                reverted,
+                transaction,
+            } => self.unclear(row, &why, reverted, transaction).await,
         };
         if let Err(error) = result {
             tracing::error!(payment.id = %row.id, %error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
@@ -452,10 +452,12 @@ impl Payments {
         &self,
         row: &Payment,
         why: &str,
+        reverted: Option<String>,
         transaction: Option<alloy_primitives::B256>,
     ) -> Result<(), DbError> {
         tracing::warn!(payment.id = %row.id, why, "the outcome of settle is not known");
         let patch = Patch {
+            reason: reverted,
             lease_until: Some(Timestamp::from_millis(0)),
             next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
             transaction: transaction.map(|hash| hash.to_string()),
@@ -499,6 +501,10 @@ impl Payments {
     }
 
     async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
+        // One that hangs is not joined by another at each look: few calls run at once.
+        let Some(in_flight) = self.again.begin(&row.id) else {
+            return Ok(());
+        };
         let payments = Arc::clone(self);
         let again = row.clone();
         let mut task = tokio::spawn(async move {
@@ -506,6 +512,7 @@ impl Payments {
             let outcome = payments.call_settle(&again).await;
             kill_point!("settle.again.after");
             payments.record_late(&again, outcome).await;
+            drop(in_flight);
         });
         if tokio::time::timeout(self.settings.timeout, &mut task)
             .await
@@ -521,6 +528,7 @@ impl Payments {
             Some(rail) => rail.facilitator.settle(call(row), SETTLE_LIFE).await,
             None => SettleOutcome::Unclear {
                 why: NO_RAIL.to_owned(),
+                reverted: None,
                 transaction: None,
             },
         }

@@ -15,7 +15,8 @@ use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
 use crate::kill::kill_point;
 use crate::model::payment::{
-    Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, Terms, transition, unix_seconds,
+    Event, LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, transition,
+    unix_seconds,
 };
 use crate::x402::evm;
 
@@ -59,7 +60,7 @@ impl Payments {
         }
         let terms = self.match_offer(presentation).await?;
         check_authorization(presentation, &terms, self.clock.now())?;
-        check_body(presentation, &terms)?;
+        check_body(presentation, &presentation.product, &terms)?;
         if let Some(image) = &presentation.product.target {
             self.check_renewal(image, &presentation.product.tier, &terms)
                 .await?;
@@ -139,15 +140,17 @@ impl Payments {
         let exact = |terms: &Terms| {
             fits(terms) && terms.offer.amount.as_u256() == header.authorization.value
         };
-        if !known.iter().any(exact) {
-            let recent =
-                Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
-            known.extend(recent);
-        }
-        // A version 1 payment carries no offer, so the amount tells which one was meant.
+        let recent = Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
+        known.extend(recent);
+        // A version 1 payment carries no offer, so the amount tells which one was meant. Of two at one price the
+        // better one may have been: an offer doesn't say for how long it keeps what.
+        // Today's is the last of equals.
+        let goods = |terms: &&Terms| (terms.keep, terms.max_bytes);
         let found = known
             .iter()
-            .find(|terms| exact(terms))
+            .rev()
+            .filter(|terms| exact(terms))
+            .max_by_key(goods)
             .or_else(|| known.iter().find(|terms| fits(terms)));
         found
             .cloned()
@@ -259,6 +262,45 @@ impl Payments {
         Ok(Some(funds.head))
     }
 
+    /// A payment that nobody here knows, and that comes too late, may be one whose row was lost with a commit: where
+    /// the chain shows that its payer used it, nobody may say that it moved nothing.
+    pub(super) async fn refuse_lost(
+        &self,
+        presentation: &Presentation,
+        error: &PayError,
+    ) -> Result<(), PayError> {
+        let authorization = &presentation.header.authorization;
+        let is_late = match error {
+            PayError::Invalid { reason } => {
+                let least = unix(self.clock.now().plus(LEAST_WINDOW));
+                reason == reasons::VALID_BEFORE && authorization.valid_before < least
+            }
+            PayError::NoImage => true,
+            _ => false,
+        };
+        if !is_late {
+            return Ok(());
+        }
+        let Some(rail) = (presentation.header.network).and_then(|network| self.rails.find(network))
+        else {
+            return Ok(());
+        };
+        let digest = authorization.digest(rail.network);
+        let signer = evm::recover(&digest, &presentation.header.signature);
+        if signer != Some(authorization.from) {
+            return Ok(());
+        }
+        let funds = rail.chain.funds(authorization.from, authorization.nonce);
+        let funds = funds.await.map_err(|error| {
+            tracing::warn!(%error, "a payment waits for the chain's node");
+            PayError::Unavailable
+        })?;
+        if funds.nonce_used {
+            return Err(PayError::Known { charged: None });
+        }
+        Ok(())
+    }
+
     /// A nonce that is used at first sight is never a purchase (rule 6); but the client hears whether
     /// its money came to us, when the chain tells.
     async fn was_charged(
@@ -350,20 +392,24 @@ fn check_authorization(
         return invalid(reasons::RECIPIENT);
     }
     let longest = Duration::from_secs(offer.max_timeout_seconds) + WINDOW_MARGIN;
-    let seconds = |at: Timestamp| U256::from(u64::try_from(at.seconds()).unwrap_or(0));
-    if authorization.valid_before < seconds(now.plus(LEAST_WINDOW))
-        || authorization.valid_before > seconds(now.plus(longest))
+    if authorization.valid_before < unix(now.plus(LEAST_WINDOW))
+        || authorization.valid_before > unix(now.plus(longest))
     {
         return invalid(reasons::VALID_BEFORE);
     }
-    if authorization.valid_after >= seconds(now) {
+    if authorization.valid_after >= unix(now) {
         return invalid(reasons::VALID_AFTER);
     }
     Ok(())
 }
 
-fn check_body(presentation: &Presentation, terms: &Terms) -> Result<(), PayError> {
-    if presentation.product.kind != ProductKind::Upload {
+/// Whether what came is an image that an upload on these terms takes.
+pub(super) fn check_body(
+    presentation: &Presentation,
+    product: &Product,
+    terms: &Terms,
+) -> Result<(), PayError> {
+    if product.kind != ProductKind::Upload {
         return Ok(());
     }
     let checked = match presentation.body.as_ref().map(|body| &body.checked) {
@@ -376,11 +422,16 @@ fn check_body(presentation: &Presentation, terms: &Terms) -> Result<(), PayError
             bytes: checked.upload_bytes(),
             at_least: false,
             limit: terms.max_bytes,
-            tier: presentation.product.tier.clone(),
+            tier: product.tier.clone(),
         };
         return Err(UploadError::from(refusal).into());
     }
     Ok(())
+}
+
+/// A time as the token counts it.
+fn unix(at: Timestamp) -> U256 {
+    U256::from(u64::try_from(at.seconds()).unwrap_or(0))
 }
 
 fn invalid<T>(reason: &str) -> Result<T, PayError> {

@@ -29,6 +29,7 @@ use crate::signing::SigningKeys;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
+mod again;
 mod auditor;
 mod bought;
 mod credits;
@@ -48,6 +49,7 @@ pub mod shop;
 mod standing;
 mod wait;
 
+use again::Again;
 pub use bought::{Asked, Bought};
 pub use proofs::Evidence;
 use rails::{Rail, Rails};
@@ -246,6 +248,7 @@ pub struct Payments {
     settings: Settings,
     waiters: Waiters,
     changed: Notify,
+    again: Again,
     sale_stopped: AtomicBool,
     /// The name under which this process holds leases of jobs.
     holder: String,
@@ -289,6 +292,7 @@ impl Payments {
             settings,
             waiters: Waiters::default(),
             changed: Notify::new(),
+            again: Again::default(),
             sale_stopped: AtomicBool::new(false),
             holder: hex::encode(ports.randomness.bytes::<8>()),
             next_orphans: AtomicI64::new(0),
@@ -333,8 +337,14 @@ impl Payments {
         let Some(mut row) = self.find(presentation, visit).await? else {
             self.refuse_erased(&presentation.header).await?;
             self.refuse_credited(&presentation.header).await?;
-            self.begin(presentation, None, visit).await?;
-            return Ok(None);
+            let begun = self.begin(presentation, None, visit).await;
+            return match begun {
+                Err(error) => {
+                    self.refuse_lost(presentation, &error).await?;
+                    Err(error)
+                }
+                Ok(()) => Ok(None),
+            };
         };
         if let Some(credited) = self.credited_by(&row, visit).await? {
             row = credited;
@@ -364,19 +374,14 @@ impl Payments {
                 .map(Some),
             // The first payment of an id is not run again with the second one's authorization.
             Standing::Attempt if stands_for => Err(PayError::InProgress),
-            Standing::Attempt => match self.begin(presentation, Some(row.clone()), visit).await {
-                Err(error) if error.denies_a_charge() => {
-                    if self.may_have_moved(&row, visit).await? {
-                        return Ok(None);
-                    }
-                    Err(error)
-                }
-                begun => begun.map(|()| None),
-            },
-            Standing::Continue => self
-                .go_on(row, presentation, proven, visit)
-                .await
-                .map(|()| None),
+            Standing::Attempt => {
+                let begun = self.begin(presentation, Some(row.clone()), visit).await;
+                self.unless_moved(begun, &row, visit).await
+            }
+            Standing::Continue => {
+                let begun = self.go_on(row.clone(), presentation, proven, visit).await;
+                self.unless_moved(begun, &row, visit).await
+            }
             Standing::Drive => {
                 self.drive(&row).await?;
                 visit.driven = true;
@@ -457,6 +462,22 @@ impl Payments {
         }
         let bound = rows::load_proofs(&self.db, &row.id, self.clock.now()).await?;
         Ok(presentation.evidence.proves(&self.secrets, &row.id, &bound))
+    }
+
+    /// What working on a known payment came to. That nothing was charged is only said after a look at the chain.
+    async fn unless_moved(
+        self: &Arc<Self>,
+        begun: Result<(), PayError>,
+        row: &Payment,
+        visit: &mut Visit,
+    ) -> Result<Option<Sold>, PayError> {
+        match begun {
+            Err(error) if error.denies_a_charge() && !self.may_have_moved(row, visit).await? => {
+                Err(error)
+            }
+            Err(error) if !error.denies_a_charge() => Err(error),
+            Ok(()) | Err(_) => Ok(None),
+        }
     }
 
     /// Before a known payment is refused, the chain is asked whether the money moved after all.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
+
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
@@ -12,9 +14,11 @@ use crate::db::payments::{self as rows, Patch, Unreadable};
 use crate::kill::kill_point;
 use crate::model::payment::{Event, Payment, PaymentState};
 
-/// Rows that one run takes.
+/// Rows that one run takes, and how many of them at once.
 const BATCH: u32 = 100;
-/// More than so many payments whose outcome is open for longer than [`UNKNOWN_TOO_LONG`] stop the sale.
+const AT_ONCE: usize = 8;
+/// More than so many payments whose outcome is open for longer than [`UNKNOWN_TOO_LONG`] stop the sale. Not those
+/// of which the facilitator says that they failed on the chain: one payer could close the shop by them.
 const MOST_UNKNOWN: u32 = 20;
 const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
 /// When a row that can't be read is looked at again.
@@ -37,18 +41,16 @@ impl Payments {
                 return;
             }
         };
-        for row in due {
-            let row = match row {
-                Ok(row) => row,
-                Err(unreadable) => {
-                    self.put_off(&unreadable, now).await;
-                    continue;
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, async |row| match row {
+                Ok(row) => {
+                    if let Err(error) = self.reconcile_one(&row, now).await {
+                        tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
+                    }
                 }
-            };
-            if let Err(error) = self.reconcile_one(&row, now).await {
-                tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
-            }
-        }
+                Err(unreadable) => self.put_off(&unreadable, now).await,
+            })
+            .await;
     }
 
     /// Stops the sale while too many outcomes are open, and resumes it. Where that can't be read, nothing
@@ -73,10 +75,20 @@ impl Payments {
 
     /// Reconciles until it is dropped.
     pub async fn reconcile_forever(self: Arc<Self>) {
-        loop {
-            self.reconcile().await;
-            tokio::time::sleep(EVERY).await;
-        }
+        let reconcile = async {
+            loop {
+                self.reconcile().await;
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        // By itself: a facilitator that hangs holds up the other for minutes, and the sale is to stop then.
+        let judge = async {
+            loop {
+                self.judge_sale(self.clock.now()).await;
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        tokio::join!(reconcile, judge);
     }
 
     /// What somebody else wrote into the ledger is for a person; it keeps nobody else waiting. The same

@@ -75,7 +75,7 @@ pub async fn recover(
                     continue;
                 }
                 let is_new = match deed {
-                    Deed::List => credits::find(db, &credit.id).await?.is_none(),
+                    Deed::List => !credits::is_noted(db, &credit.id).await?,
                     Deed::Write => write(db, &credit).await?,
                 };
                 if is_new {

@@ -440,6 +440,7 @@ impl Retention {
     /// Erases credits that were closed before `before`. How many it were.
     async fn erase_credits(&self, before: Timestamp) -> Result<u64, DbError> {
         let closed = credits::list_closed(&self.db, before, PAYMENTS_BATCH).await?;
+        let mut erased = 0;
         for credit in &closed {
             let hash = transfer_hash(
                 &credit.transaction.to_string(),
@@ -447,9 +448,10 @@ impl Retention {
                 &credit.pay_to.to_string(),
                 &credit.amount,
             );
-            credits::erase(&self.db, &credit.id, &hash, self.clock.now()).await?;
+            let is_gone = credits::erase(&self.db, &credit.id, &hash, self.clock.now()).await?;
+            erased += u64::from(is_gone);
         }
-        Ok(u64::try_from(closed.len()).unwrap_or(u64::MAX))
+        Ok(erased)
     }
 
     /// Nor does a store that doesn't answer let anything go: its next answer may be a delete's.

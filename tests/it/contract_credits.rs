@@ -1,7 +1,7 @@
 //! What the database promises of credits and epochs, on both kinds.
 
 use alloy_primitives::{Address, B256};
-use pixtoll::db::credits::{self, Claim, Claimed, Credit};
+use pixtoll::db::credits::{self, Claim, Claimed, Credit, Lost};
 use pixtoll::db::payments::Proof;
 use pixtoll::db::{Db, audit, epoch, erasure, payments};
 use pixtoll::model::payment::{Event, Payment, PaymentId, PaymentState, Transfer, UNKNOWN_DIGEST};
@@ -81,10 +81,8 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
         }
         assert!(!credits::insert(&db, &credit(1)).await.unwrap());
         assert_eq!(open(&db).await, [credit(1).id, credit(2).id]);
-        assert_eq!(
-            credits::find(&db, &credit(2).id).await.unwrap(),
-            Some(credit(2))
-        );
+        assert!(credits::is_noted(&db, &credit(2).id).await.unwrap());
+        assert!(!credits::is_noted(&db, &credit(3).id).await.unwrap());
         let Credit {
             network,
             payer,
@@ -107,7 +105,7 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
         let (payer, nonce) = (payer.to_string(), credit(1).nonce.to_string());
         assert_eq!(
             credits::find_lost(&db, &payer, &nonce).await.unwrap(),
-            Some(false)
+            Some(Lost::Credited)
         );
         assert_eq!(credits::find_lost(&db, &payer, "0x00").await.unwrap(), None);
         let transaction = credit(1).transaction.to_string();
@@ -123,11 +121,49 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
         }
         assert_eq!(
             credits::find_lost(&db, &payer, &nonce).await.unwrap(),
-            Some(true)
+            Some(Lost::Resolved)
         );
         assert_eq!(open(&db).await, [credit(2).id]);
         let fresh = put(&db, &payment(30), PaymentState::Received).await;
         assert_eq!(claim(&db, &fresh, 1, &[]).await, Claimed::Gone);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_credit_that_the_chain_forgot_is_open_again_once_it_is_found_anew() {
+    on_both(async |db| {
+        assert!(credits::insert(&db, &credit(1)).await.unwrap());
+        let id = credit(1).id;
+        credits::close_forgotten(&db, &id, NOW).await.unwrap();
+        let (payer, nonce) = (credit(1).payer.to_string(), credit(1).nonce.to_string());
+        let lost = async || credits::find_lost(&db, &payer, &nonce).await.unwrap();
+        assert_eq!(lost().await, Some(Lost::Forgotten));
+        let Credit {
+            network, amount, ..
+        } = credit(1);
+        let is_credit = async |transaction: B256| {
+            let transaction = transaction.to_string();
+            let found = credits::is_credit(&db, &network, &transaction, &payer, &amount).await;
+            found.unwrap()
+        };
+        assert!(
+            !is_credit(credit(1).transaction).await,
+            "an orphan, if it is there"
+        );
+        assert!(!credits::is_noted(&db, &id).await.unwrap());
+        let anew = Credit {
+            transaction: B256::repeat_byte(9),
+            block: 9,
+            found: at(9),
+            ..credit(1)
+        };
+        for expected in [true, false] {
+            assert_eq!(credits::insert(&db, &anew).await.unwrap(), expected);
+        }
+        assert_eq!(credits::list_open(&db).await.unwrap(), [anew]);
+        assert_eq!(lost().await, Some(Lost::Credited));
+        assert!(is_credit(B256::repeat_byte(9)).await);
     })
     .await;
 }
@@ -152,15 +188,21 @@ async fn a_closed_credit_is_erased_and_remembered_as_what_it_was() {
                 .map(|credit| credit.id)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(closed_until(NOW).await, [refunded.clone()]);
+        assert_eq!(closed_until(NOW).await, std::slice::from_ref(&refunded));
         let both = [refunded.clone(), forgotten.clone()];
         assert_eq!(closed_until(at(1)).await, both);
-        for id in [&refunded, &forgotten, &still_open, &refunded] {
+        for (id, expected) in [
+            (&refunded, true),
+            (&forgotten, true),
+            (&still_open, false),
+            (&refunded, false),
+        ] {
             let hash = format!("hash of {id}");
-            credits::erase(&db, id, &hash, at(2)).await.unwrap();
+            let erased = credits::erase(&db, id, &hash, at(2)).await;
+            assert_eq!(erased.unwrap(), expected);
         }
-        assert_eq!(open(&db).await, [still_open.clone()]);
-        assert_eq!(credits::find(&db, &refunded).await.unwrap(), None);
+        assert_eq!(open(&db).await, std::slice::from_ref(&still_open));
+        assert!(!credits::is_noted(&db, &refunded).await.unwrap());
         for (id, paid) in [
             (&refunded, Some(true)),
             (&forgotten, Some(false)),

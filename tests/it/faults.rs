@@ -1037,6 +1037,29 @@ async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
 }
 
 #[tokio::test]
+async fn a_payer_whose_transfers_fail_on_the_chain_does_not_close_the_shop() {
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "0")
+        .spawn()
+        .await;
+    let reverted = "invalid_exact_evm_transaction_failed";
+    app.facilitator
+        .always("settle", Fault::refusal(200, reverted));
+    for _ in 0..TOO_MANY_OPEN {
+        let open = app.sign_for("year").await;
+        assert_eq!(app.pay(&open).await.verdict(), pending());
+    }
+    app.facilitator.mend();
+    let hold =
+        "UPDATE payments SET next_look_ms = next_look_ms + 100000000 WHERE state = 'unknown'";
+    assert_eq!(execute(app.db(), hold).await, 21);
+    app.advance(Duration::from_mins(3));
+    app.reconcile().await;
+    let honest = app.sign_for("year").await;
+    app.pay(&honest).await.token();
+}
+
+#[tokio::test]
 async fn money_that_the_chain_shows_and_nobody_could_write_down_is_never_denied() {
     let app = TestApp::patient().await;
     let payment = app.sign_for("year").await;

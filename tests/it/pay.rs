@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use pixtoll::clock::Clock;
+use pixtoll::clock::{Clock, Timestamp};
 use pixtoll::db::{audit, images, offers};
 use pixtoll::model::payment::{Product, ProductKind};
 use pixtoll::money::AtomicAmount;
+use pixtoll::tiers::Keep;
 use serde_json::json;
 
-use crate::support::expect::{conflict, failed, invalid, known, pending};
+use crate::support::database::execute;
+use crate::support::expect::{conflict, failed, invalid, known, pending, unavailable};
 use crate::support::proxy::{Fault, NodeFault};
-use crate::support::{Answer, Payment, TestApp, pictures};
+use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
 /// Longer than any payment's window and the margin after it.
 const LONG: Duration = Duration::from_secs(400);
@@ -373,6 +375,67 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
     assert_eq!(dead.verdict(), (401, "bad_token".to_owned(), Some(false)));
     assert_eq!(app.upload_with(&fresh, picture).await.status, 200);
     assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() {
+    let app = TestApp::spawn().await;
+    let [paid, unpaid] = [app.sign_for("year").await, app.sign_for("year").await];
+    app.pay(&paid).await.token();
+    for table in ["payment_proofs", "payment_ids", "grants", "payments"] {
+        execute(app.db(), &format!("DELETE FROM {table}")).await;
+    }
+    assert_eq!(app.pay(&paid).await.verdict(), known(Some(true)));
+    // Nothing here shows the loss, and the window has closed.
+    app.advance(LONG);
+    let calls = app.facilitator.calls("verify");
+    assert_eq!(app.pay(&paid).await.verdict(), known(None));
+    assert_eq!(app.pay(&unpaid).await.verdict(), invalid());
+    app.node.node(NodeFault {
+        down: true,
+        ..NodeFault::default()
+    });
+    assert_eq!(app.pay(&paid).await.verdict(), unavailable());
+    app.node.mend();
+    // Whoever didn't sign learns nothing of it, and asks no node.
+    let asked = app.calls();
+    let mut forged = paid.clone();
+    forged.sign_by(&signing::wallet(2));
+    assert_eq!(app.pay(&forged).await.verdict(), invalid());
+    assert_eq!(app.calls(), asked);
+    assert_eq!(app.facilitator.calls("verify"), calls);
+}
+
+#[tokio::test]
+async fn of_two_offers_at_one_price_the_better_is_kept() {
+    let app = TestApp::spawn().await;
+    let product = Product {
+        kind: ProductKind::Upload,
+        tier: "year".to_owned(),
+        uses: 1,
+        target: None,
+    };
+    let mut terms = app
+        .app
+        .till
+        .as_ref()
+        .unwrap()
+        .shop
+        .terms(&product)
+        .remove(0);
+    let days = |days: u64| Duration::from_hours(24 * days);
+    for keep in [days(30), days(800)] {
+        terms.keep = Keep::For(keep);
+        let now = app.clock.now();
+        offers::record(app.db(), &product, &terms, now)
+            .await
+            .unwrap();
+    }
+    let began = app.clock.now();
+    let payment = app.sign_at("/api/upload/year").await;
+    let uploaded = app.pay_with(&payment, &pictures::png(8, 8)).await;
+    let ends = Timestamp::parse(&uploaded.field("expiresAt")).unwrap();
+    assert_eq!(ends, began.plus(days(800)));
 }
 
 #[tokio::test]

@@ -73,6 +73,44 @@ async fn a_verified_payment_goes_on_with_proof_and_without() {
 }
 
 #[tokio::test]
+async fn a_verified_upload_goes_on_with_what_its_terms_take_and_no_more() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    app.facilitator.next("settle", Fault::SilentBefore);
+    let picture = pictures::png(8, 8);
+    let open = app.pay_with(&payment, &picture).await;
+    assert_eq!(open.verdict(), pending());
+    // It was bought before the tier took larger ones.
+    let small = format!("{VERIFIED}, max_bytes = {}", picture.len());
+    app.rewind(&payment, &small).await;
+    let larger = app.pay_with(&payment, &pictures::png(64, 64)).await;
+    let expected = (413, "file_too_large".to_owned(), Some(false));
+    assert_eq!(larger.verdict(), expected);
+    assert_eq!(app.state_of(&payment).await.as_deref(), Some("verified"));
+    let uploaded = app.pay_with(&payment, &picture).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_verified_upload_that_somebody_submitted_is_not_said_to_have_cost_nothing() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/year").await;
+    app.facilitator.next("settle", Fault::SilentBefore);
+    let picture = pictures::png(8, 8);
+    assert_eq!(app.pay_with(&payment, &picture).await.verdict(), pending());
+    app.rewind(&payment, VERIFIED).await;
+    app.chain
+        .execute(&payment.authorization, &payment.signature)
+        .await
+        .unwrap();
+    let unreadable = app.pay_with(&payment, b"no image").await;
+    let uploaded = app.upload_with(&unreadable.token(), picture).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
     let app = TestApp::spawn().await;
     let payment = verified(&app).await;
