@@ -21,9 +21,12 @@ use crate::db::{Db, DbError, images};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
 
+mod bodies;
 mod rates;
 mod shared;
 
+use bodies::Bodies;
+pub use bodies::Room;
 #[cfg(test)]
 use rates::MAX_ADDRESSES;
 use rates::{Bucket, Rate, Rates, micros};
@@ -31,6 +34,13 @@ use shared::Shared;
 
 /// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
+/// How many uploads with a token one address may spoil. Those that are good cost a use each, and aren't counted.
+const FAILURES: Rate = Rate {
+    limit: 60,
+    period: Duration::from_mins(1),
+    what: "refused uploads with a token a minute",
+    shared_as: None,
+};
 /// How old the count in the database may be, where one server alone adds to it.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 /// How many checks of images may wait for each one that runs.
@@ -60,6 +70,12 @@ pub enum Limited {
     /// More images wait for their check than is good for anyone.
     #[error("The server is busy checking other images: repeat the same request in a moment.")]
     Busy,
+    /// The bodies of other requests take all the memory that there is for them.
+    #[error("The server is busy reading other images: repeat the same request in a moment.")]
+    Crowded,
+    /// Attempts that come all at once wait for the day's count.
+    #[error("Too many free uploads begin at once: repeat the same request in a moment.")]
+    Thronged,
     /// The count can't be read.
     #[error("The free uploads of today could not be counted; nothing was stored.")]
     Database(#[from] DbError),
@@ -76,6 +92,7 @@ pub struct Limits {
     today: tokio::sync::Mutex<()>,
     checks: Arc<Semaphore>,
     checks_and_queue: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 /// What is forgotten when the day ends.
@@ -87,6 +104,7 @@ struct Counted {
     payments: Rates,
     unproven: Rates,
     misses: Rates,
+    failures: Rates,
     uploads: Uploads,
 }
 
@@ -128,6 +146,7 @@ impl Limits {
             today: tokio::sync::Mutex::new(()),
             checks: Arc::new(Semaphore::new(cores)),
             checks_and_queue: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_CHECK))),
+            bodies: Bodies::new(settings.body_bytes),
         }
     }
 
@@ -209,7 +228,8 @@ impl Limits {
             if self.is_stale(now) {
                 let published = images::count_free_since(db, start_of(day_of(now))).await?;
                 let mut counted = self.counted(now);
-                counted.uploads.published = published;
+                // Those that were spent while it was counted may be missing in it.
+                counted.uploads.published = counted.uploads.published.max(published);
                 counted.uploads.counted_at = Some(now);
             }
         }
@@ -225,6 +245,34 @@ impl Limits {
             is_spent: false,
             place: None,
         })
+    }
+
+    /// Room for a body that is going to be read.
+    pub fn begin_body(&self) -> Room {
+        self.bodies.begin()
+    }
+
+    /// Counts an upload with a token that its client spoilt: it costs a body and a check, and no use. Each server
+    /// counts for itself.
+    pub fn count_failure(&self, address: IpAddr) {
+        let now = self.clock.now();
+        let mut counted = self.counted(now);
+        let bucket = counted.bucket(address);
+        counted.failures.take(bucket, &FAILURES, now);
+    }
+
+    /// Whether another upload with a token may be spoilt now.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn may_fail(&self, address: IpAddr) -> Result<(), Limited> {
+        let now = self.clock.now();
+        let counted = self.counted(now);
+        let bucket = counted.bucket(address);
+        match counted.failures.excess(&bucket, &FAILURES, now) {
+            wait if wait.is_zero() => Ok(()),
+            wait => Err(FAILURES.refusal(wait)),
+        }
     }
 
     /// Waits for a place to check an image: one a core, and a bounded queue before it.
@@ -346,6 +394,7 @@ impl Counted {
             payments: Rates::default(),
             unproven: Rates::default(),
             misses: Rates::default(),
+            failures: Rates::default(),
             uploads: Uploads::default(),
         }
     }

@@ -63,6 +63,14 @@ pub struct Tier {
     pub confirmations: u32,
 }
 
+/// What a form may take beside the image: boundaries, names, other fields.
+pub const FORM_OVERHEAD: u64 = 64 * KIB;
+
+/// The longest body that can hold an image of so many bytes: base64 takes 4/3 of them.
+pub const fn longest_body(max_bytes: u64) -> u64 {
+    max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
+}
+
 /// All tiers, in the operator's order: names are unique, at most one is free, and where any has a
 /// price one of those is the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,6 +282,11 @@ pub fn default_confirmations(price: AtomicAmount) -> u32 {
 }
 
 impl Tier {
+    /// The longest body of an upload to it.
+    pub const fn longest_body(&self) -> u64 {
+        longest_body(self.max_bytes)
+    }
+
     /// Whether it costs nothing.
     pub fn is_free(&self) -> bool {
         self.price.is_zero()

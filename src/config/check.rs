@@ -18,6 +18,7 @@ use super::{
     payments, store, tiers,
 };
 use crate::retention::schedule::Schedule;
+use crate::tiers::{Tier, TierTable};
 
 const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
 const DEFAULT_STORE: &str = "data/images";
@@ -89,7 +90,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     let (payments, sandbox) =
         payments::check(&mut checker, sandbox, &tiers, &data_directory(&database));
     separate_listeners(&mut checker, &http, sandbox.as_ref());
-    let limits = limits(&mut checker);
+    let limits = limits(&mut checker, &tiers);
     let token_ttl = checker.value("payments.token_ttl", |text| {
         values::duration_within(text, Duration::from_secs(1), LONGEST_TOKEN_TTL)
     });
@@ -110,7 +111,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
     }
 }
 
-fn limits(checker: &mut Checker<'_>) -> Limits {
+fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
     let default = Limits::default();
     let mut count = |key, default| checker.value(key, values::count).unwrap_or(default);
     let free_per_day = count("limits.free_per_day", default.free_per_day);
@@ -125,11 +126,21 @@ fn limits(checker: &mut Checker<'_>) -> Limits {
     let body_timeout = checker.value("limits.body_timeout", |text| {
         values::duration_within(text, SHORTEST_BODY, LONGEST_BODY)
     });
+    let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
+    let body_bytes = checker.value("limits.body_bytes", values::size);
+    if let Some(bytes) = body_bytes.filter(|bytes| *bytes < longest) {
+        checker.problem(
+            "limits.body_bytes",
+            format!("{bytes} bytes don't hold the body of one upload, which may have {longest}"),
+            "write more, or lower max_bytes of the tiers",
+        );
+    }
     Limits {
         free_per_day,
         free_per_address_per_hour,
         payments_per_address_per_minute,
         body_timeout: body_timeout.unwrap_or(default.body_timeout),
+        body_bytes: body_bytes.unwrap_or(default.body_bytes.max(longest)),
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) const KEYS: &[Key] = &[
     built("limits.free_per_address_per_hour", Kind::One),
     built("limits.payments_per_address_per_minute", Kind::One),
     built("limits.body_timeout", Kind::One),
+    built("limits.body_bytes", Kind::One),
     built("retention.schedule", Kind::One),
     built("retention.records", Kind::One),
     built("database.url_file", Kind::SecretFile("database.url")),

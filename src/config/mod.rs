@@ -138,6 +138,8 @@ pub struct Limits {
     pub payments_per_address_per_minute: u64,
     /// How long the server waits for a body, in all. Never 0.
     pub body_timeout: Duration,
+    /// How much memory the bodies of all requests take at most. Never less than the longest one.
+    pub body_bytes: u64,
 }
 
 impl Default for Limits {
@@ -147,6 +149,7 @@ impl Default for Limits {
             free_per_address_per_hour: 50,
             payments_per_address_per_minute: 120,
             body_timeout: Duration::from_mins(1),
+            body_bytes: 256 * 1024 * 1024,
         }
     }
 }

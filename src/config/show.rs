@@ -69,6 +69,7 @@ pub fn show(config: &Config) -> String {
         "body_timeout",
         &humantime::format_duration(limits.body_timeout),
     );
+    lines.size("body_bytes", limits.body_bytes);
     for tier in &config.tiers {
         show_tier(&mut lines, tier, &config.tiers);
     }

@@ -18,14 +18,15 @@ use actix_web::{HttpMessage, HttpRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 
-use super::Site;
 use super::base64_body::{self, NotBase64};
+use super::error::ApiError;
 use super::pace::{Paced, is_too_slow};
+use super::{Site, limits};
 use crate::images::Refusal;
 use crate::images::format::FormatError;
+use crate::limits::{Limited, Room};
+use crate::tiers::{FORM_OVERHEAD, Tier, longest_body};
 
-/// What a form may take beside the image: boundaries, names, other fields.
-const FORM_OVERHEAD: u64 = 64 * 1024;
 /// A body without an announced length that is larger gets room for the largest one.
 const GROWN: u64 = 1024 * 1024;
 /// A form has one file and a few fields.
@@ -65,10 +66,7 @@ pub(super) async fn drain(
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let longest = request.app_data::<Site>().map_or(0, |site| {
         let tiers = site.config.tiers.iter();
-        tiers
-            .map(|tier| longest_body(tier.max_bytes))
-            .max()
-            .unwrap_or(0)
+        tiers.map(Tier::longest_body).max().unwrap_or(0)
     });
     let deadline = request
         .app_data::<Site>()
@@ -108,74 +106,119 @@ impl Stream for Shared {
     }
 }
 
-/// The image in a body, whichever form it has.
+/// Why there are no bytes of an image.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The body holds none, or more than the tier takes.
+    Refused(Refusal),
+    /// There is no room for it just now.
+    Limited(Limited),
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Limited> for Unread {
+    fn from(limited: Limited) -> Self {
+        Self::Limited(limited)
+    }
+}
+
+impl Unread {
+    /// What the client hears, where no payment decides that.
+    pub(super) fn of(self, request: &HttpRequest) -> ApiError {
+        match self {
+            Self::Refused(refusal) => refusal.into(),
+            Self::Limited(limited) => limits::refuse(request, limited),
+        }
+    }
+}
+
+/// The image in a body, whichever form it has. Its bytes count among those of all bodies until they are dropped.
 pub(super) async fn read_image(
+    site: &Site,
     request: &HttpRequest,
     payload: Payload,
     limit: Limit<'_>,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, Unread> {
     if header(request, CONTENT_ENCODING)
         .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
     {
         let message = "Send the body without Content-Encoding: images are compressed already.";
-        return Err(bad(message));
+        return Err(bad(message).into());
     }
     let kind = header(request, CONTENT_TYPE)
         .unwrap_or("")
         .trim()
         .to_ascii_lowercase();
-    let announced = header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let mut incoming = Incoming {
+        payload,
+        announced: header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+        limit,
+        room: site.limits.begin_body(),
+    };
     if kind.starts_with("multipart/form-data") {
         let boundary = multer::parse_boundary(header(request, CONTENT_TYPE).unwrap_or(""));
         let boundary =
             boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
-        let body = read_bounded(payload, announced, limit, limit.max_bytes + FORM_OVERHEAD).await?;
-        return read_form(body.freeze(), &boundary, limit).await;
+        let body = incoming.read(limit.max_bytes + FORM_OVERHEAD).await?;
+        let body = incoming.room.fill(body.freeze());
+        return Ok(read_form(body, &boundary, limit).await?);
     }
     if kind.starts_with("application/json") {
-        let body = read_bounded(payload, announced, limit, limit.body()).await?;
-        return read_json(body, limit);
+        let body = incoming.read(limit.body()).await?;
+        return Ok(incoming.room.fill(read_json(body, limit)?));
     }
     if kind.starts_with("image/") {
-        let body = read_bounded(payload, announced, limit, limit.max_bytes).await?;
-        return Ok(body.freeze());
+        let body = incoming.read(limit.max_bytes).await?;
+        return Ok(incoming.room.fill(body.freeze()));
     }
-    read_bounded(payload, announced, limit, limit.body()).await?;
-    Err(Refusal::NoFile)
+    incoming.read(limit.body()).await?;
+    Err(Refusal::NoFile.into())
 }
 
-/// Reads a body of at most `most` bytes. One that announces more is not begun.
-async fn read_bounded(
-    mut payload: Payload,
+/// A body that is going to be read.
+struct Incoming<'a> {
+    payload: Payload,
     announced: Option<u64>,
-    limit: Limit<'_>,
-    most: u64,
-) -> Result<BytesMut, Refusal> {
-    if let Some(length) = announced.filter(|length| *length > most) {
-        return Err(limit.refuse(length, true));
-    }
-    let capacity = |length: u64| usize::try_from(length).unwrap_or(0);
-    // Memory that was never written to takes no room: a claim alone costs nothing.
-    let mut body = BytesMut::with_capacity(capacity(announced.unwrap_or(0)));
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| {
-            bad(if is_too_slow(&error) {
-                "The body came too slowly; send it faster, or a smaller image."
-            } else {
-                "The body broke off."
-            })
-        })?;
-        let total = length(&body) + length(&chunk);
-        if total > most {
-            return Err(limit.refuse(total, true));
+    limit: Limit<'a>,
+    room: Room,
+}
+
+impl Incoming<'_> {
+    /// Reads at most `most` bytes. One that announces more is not begun.
+    async fn read(&mut self, most: u64) -> Result<BytesMut, Unread> {
+        let limit = self.limit;
+        if let Some(length) = self.announced.filter(|length| *length > most) {
+            return Err(limit.refuse(length, true).into());
         }
-        // To grow by doubling would have the old and the new beside each other.
-        if total > GROWN && capacity(total) > body.capacity() {
-            body.reserve(capacity(most - length(&body)));
+        let capacity = |length: u64| usize::try_from(length).unwrap_or(0);
+        // Memory that was never written to takes no room: a claim alone costs nothing.
+        let mut body = BytesMut::with_capacity(capacity(self.announced.unwrap_or(0)));
+        while let Some(chunk) = self.payload.next().await {
+            let chunk = chunk.map_err(|error| {
+                bad(if is_too_slow(&error) {
+                    "The body came too slowly; send it faster, or a smaller image."
+                } else {
+                    "The body broke off."
+                })
+            })?;
+            let total = length(&body) + length(&chunk);
+            if total > most {
+                return Err(limit.refuse(total, true).into());
+            }
+            self.room.grow(total)?;
+            // To grow by doubling would have the old and the new beside each other.
+            if total > GROWN && capacity(total) > body.capacity() {
+                body.reserve(capacity(most - length(&body)));
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
+        Ok(body)
     }
-    Ok(body)
 }
 
 fn read_json(body: BytesMut, limit: Limit<'_>) -> Result<Bytes, Refusal> {
@@ -274,11 +317,6 @@ impl FormFile {
             _ => Err(Refusal::NoFile),
         }
     }
-}
-
-/// The longest body that can hold an image of so many bytes: base64 takes 4/3 of them.
-const fn longest_body(max_bytes: u64) -> u64 {
-    max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
 }
 
 fn header(request: &HttpRequest, name: HeaderName) -> Option<&str> {

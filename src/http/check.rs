@@ -23,7 +23,8 @@ pub(super) async fn check(
     };
     // It costs what a free upload's check costs.
     limits::free(&site, &request).await?;
-    let bytes = read_image(&request, payload, limit).await?;
+    let bytes = read_image(&site, &request, payload, limit).await;
+    let bytes = bytes.map_err(|error| error.of(&request))?;
     let checked = limits::checked(&site, &request, bytes, limit).await??;
     let sent = checked.upload_bytes();
     let tiers: Vec<Value> = site

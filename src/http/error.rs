@@ -490,7 +490,9 @@ fn limited_parts(error: &Limited) -> Parts {
     match error {
         Limited::Rate { wait, .. } => parts(too_many, "rate_limited", NO, wait_for(*wait)),
         Limited::Day { wait, .. } => parts(too_many, "daily_limit", NO, wait_for(*wait)),
-        Limited::Busy => parts(StatusCode::SERVICE_UNAVAILABLE, "busy", NO, Action::Wait(1)),
+        Limited::Busy | Limited::Crowded | Limited::Thronged => {
+            parts(StatusCode::SERVICE_UNAVAILABLE, "busy", NO, Action::Wait(1))
+        }
         Limited::Database(_) => parts(
             StatusCode::INTERNAL_SERVER_ERROR,
             "upload_failed",

@@ -33,6 +33,23 @@ pub(super) async fn payment(site: &Site, request: &HttpRequest) -> Result<(), Ap
     counted.map_err(|error| refuse(request, error))
 }
 
+/// Whether an upload with a token may be spoilt once more.
+pub(super) fn may_fail(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(address) = extract::client_address(request, &site.config.http) else {
+        return Ok(());
+    };
+    let may = site.limits.may_fail(address);
+    may.map_err(|error| refuse(request, error))
+}
+
+/// Counts an upload with a token, where its client spoilt it.
+pub(super) fn failure(site: &Site, request: &HttpRequest, error: &ApiError) {
+    let address = extract::client_address(request, &site.config.http);
+    if let Some(address) = address.filter(|_| error.status_code().is_client_error()) {
+        site.limits.count_failure(address);
+    }
+}
+
 /// What the client hears. A payment that came along wasn't looked up, so nothing is said of its charge.
 pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
     ApiError::Limited(error).of(request)

@@ -15,6 +15,9 @@ use tokio::time::{Instant, Sleep};
 const LEAST_PER_SECOND: u128 = 4096;
 /// The average counts after this part of the deadline.
 const GRACE_PART: u32 = 6;
+/// A client that sends nothing for this part of the deadline is cut, however much it sent before: its body is in
+/// memory.
+const SILENCE_PART: u32 = 3;
 /// How often a slow body is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,8 +46,13 @@ impl Paced {
         }
     }
 
-    /// When the client has to be looked at again; `None`: it is too slow.
-    fn next_look(&self, waited: Duration) -> Option<Duration> {
+    /// When the client has to be looked at again, which let us wait for so long in all and is silent for so long now;
+    /// `None`: it is too slow.
+    fn next_look(&self, waited: Duration, silent: Duration) -> Option<Duration> {
+        let patience = (self.deadline / SILENCE_PART).checked_sub(silent)?;
+        if patience.is_zero() {
+            return None;
+        }
         let grace = self.deadline / GRACE_PART;
         if let Some(left) = grace.checked_sub(waited).filter(|left| !left.is_zero()) {
             return Some(left);
@@ -80,7 +88,8 @@ impl Stream for Paced {
         }
         let since = *this.since.get_or_insert_with(Instant::now);
         loop {
-            let Some(next) = this.next_look(this.waited + since.elapsed()) else {
+            let silent = since.elapsed();
+            let Some(next) = this.next_look(this.waited + silent, silent) else {
                 return Poll::Ready(Some(Err(this.cut())));
             };
             this.timer.as_mut().reset(Instant::now() + next);
@@ -110,7 +119,8 @@ mod tests {
     async fn the_rate_counts_after_the_grace_and_the_deadline_always() {
         let look = |bytes: u128, seconds: u64| {
             let waited = Duration::from_secs(seconds);
-            received(bytes).next_look(waited).map(|next| next.as_secs())
+            let next = received(bytes).next_look(waited, Duration::from_secs(1));
+            next.map(|next| next.as_secs())
         };
         assert_eq!(look(0, 0), Some(10));
         assert_eq!(look(0, 9), Some(1));
@@ -119,5 +129,16 @@ mod tests {
         assert_eq!(look(40_960, 10), Some(1));
         assert_eq!(look(1 << 40, 59), Some(1));
         assert_eq!(look(1 << 40, 60), None);
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_any_more_is_cut_before_the_deadline() {
+        let look = |silent: u64| {
+            let silent = Duration::from_secs(silent);
+            received(1 << 40).next_look(Duration::from_secs(30), silent)
+        };
+        assert_eq!(look(19), Some(Duration::from_secs(1)));
+        assert_eq!(look(20), None);
+        assert_eq!(look(21), None);
     }
 }

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::body::{Limit, read_image};
+use super::body::{Limit, Unread, read_image};
 use super::error::{ApiError, Demand, settlement_header};
 use super::{Site, extract, images, limits};
 use crate::app::Till;
@@ -100,6 +100,21 @@ async fn upload_with_token(
     payload: Payload,
     token: UploadToken,
 ) -> Result<HttpResponse, ApiError> {
+    // One that is good costs a use, however many come; one that isn't would cost nothing.
+    limits::may_fail(site, request)?;
+    let uploaded = take_for_token(site, request, payload, token).await;
+    if let Err(error) = &uploaded {
+        limits::failure(site, request, error);
+    }
+    uploaded
+}
+
+async fn take_for_token(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    token: UploadToken,
+) -> Result<HttpResponse, ApiError> {
     let arrived = site.clock.now();
     // Whatever the payment says: it isn't read.
     if extract::has_payment(request) {
@@ -113,7 +128,8 @@ async fn upload_with_token(
         max_bytes: grant.max_bytes,
     };
     site.images.has_room()?;
-    let bytes = read_image(request, payload, limit).await?;
+    let bytes = read_image(site, request, payload, limit).await;
+    let bytes = bytes.map_err(|error| error.of(request))?;
     let checked = limits::checked(site, request, bytes, limit).await??;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
@@ -136,11 +152,12 @@ async fn read_body(
     counter: &Counter<'_>,
 ) -> Result<Option<Body>, ApiError> {
     let limit = counter.limit();
-    let bytes: Bytes = match read_image(request, payload, limit).await {
+    let bytes: Bytes = match read_image(site, request, payload, limit).await {
         Ok(bytes) => bytes,
-        Err(Refusal::NoFile) => return Ok(None),
+        Err(Unread::Limited(limited)) => return Err(limits::refuse(request, limited)),
+        Err(Unread::Refused(Refusal::NoFile)) => return Ok(None),
         // Bytes that weren't read to their end have no hash; this one equals no other.
-        Err(refusal) => {
+        Err(Unread::Refused(refusal)) => {
             return Ok(Some(Body {
                 sha256: "unread".to_owned(),
                 checked: Err(refusal),

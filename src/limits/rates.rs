@@ -54,18 +54,25 @@ pub(super) struct Rates(pub(super) HashMap<Bucket, i64>);
 impl Rates {
     /// Counts one. `Some`: not now, but after this time.
     pub(super) fn take(&mut self, bucket: Bucket, rate: &Rate, now: Timestamp) -> Option<Duration> {
-        let now = micros(now);
-        let clear = self.0.get(&bucket).copied().unwrap_or(now);
-        let excess = rate.excess(clear, now);
+        let excess = self.excess(&bucket, rate, now);
         if !excess.is_zero() {
             return Some(excess);
         }
+        let now = micros(now);
+        let clear = self.0.get(&bucket).copied().unwrap_or(now);
         let after = clear.max(now) + rate.step_us();
         if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&bucket) {
             self.make_room(now);
         }
         self.0.insert(bucket, after);
         None
+    }
+
+    /// After which time one would be counted; zero: now.
+    pub(super) fn excess(&self, bucket: &Bucket, rate: &Rate, now: Timestamp) -> Duration {
+        let now = micros(now);
+        let clear = self.0.get(bucket).copied().unwrap_or(now);
+        rate.excess(clear, now)
     }
 
     /// What others counted is counted here as well.

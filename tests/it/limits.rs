@@ -165,6 +165,33 @@ async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
 }
 
 #[tokio::test]
+async fn an_address_spoils_so_many_uploads_with_a_token_and_then_waits() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let spoilt = async |number: usize| match number % 2 {
+        0 => app.upload_with(&token, b"no image".to_vec()).await,
+        _ => app.upload_with(&"0".repeat(40), pictures::png(5, 5)).await,
+    };
+    for number in 0..60 {
+        let status = spoilt(number).await.status;
+        assert!([401, 415].contains(&status), "{status}");
+    }
+    let refused = spoilt(0).await;
+    assert_limited(&refused, "rate_limited", Some(false), 1);
+    let refused = app.upload_with(&token, pictures::png(5, 5)).await;
+    assert_limited(&refused, "rate_limited", Some(false), 1);
+    app.advance(Duration::from_secs(1));
+    let uploaded = app.upload_with(&token, pictures::png(5, 5)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    // What is good isn't counted, nor is what was uploaded before and comes again.
+    for _ in 0..3 {
+        let again = app.upload_with(&token, pictures::png(5, 5)).await;
+        assert_eq!(again.field("id"), uploaded.field("id"));
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_limited_and_what_is_there_is_served() {
     let app = TestApp::spawn().await;
     let image = upload(&app, &[]).await;

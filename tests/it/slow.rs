@@ -82,6 +82,47 @@ async fn two_hundred_slow_clients_keep_nobody_out() {
     drop(lines);
 }
 
+#[tokio::test]
+async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
+    let app = TestApp::builder()
+        .set("limits.body_bytes", "7 MiB")
+        .set("limits.free_per_address_per_hour", "0")
+        .spawn()
+        .await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let direct = app.sign_at("/api/upload/year").await;
+    let large = pictures::png(900, 900);
+    assert!(large.len() > 1_500_000, "{}", large.len());
+    // Nearly the whole of each is there, and the rest doesn't come.
+    let part = vec![0; 1_000_000];
+    let lines: Vec<TcpStream> = (0..6)
+        .map(|_| begin(&app, "/api/free", 1_000_001, &part))
+        .collect();
+    let busy = |charged| (503, "busy".to_owned(), charged);
+    eventually("the memory is full", async || {
+        let png = [("content-type", "image/png")];
+        let looked = app.send("POST", "/api/check", &png, large.clone()).await;
+        (looked.status == 503).then(|| assert_eq!(looked.verdict(), busy(Some(false))))
+    })
+    .await;
+    let refused = app.upload_with(&token, large.clone()).await;
+    assert_eq!(refused.verdict(), busy(Some(false)));
+    assert_eq!(refused.header("retry-after").as_deref(), Some("1"));
+    let unpaid = app.pay_with(&direct, &large).await;
+    assert_eq!(unpaid.verdict(), busy(None));
+    // A small one has room.
+    assert_eq!(upload(&app).await.status, 200);
+    drop(lines);
+    let uploaded = eventually("the memory is free again", async || {
+        let answer = app.upload_with(&token, large.clone()).await;
+        (answer.status == 200).then_some(answer)
+    });
+    uploaded.await;
+    assert_eq!(app.pay_with(&direct, &large).await.status, 200);
+    assert_eq!(app.transfers().await.len(), 2);
+}
+
 /// A connection on which a path was asked for, and its answer begins with 200.
 fn ask(app: &TestApp, path: &str) -> TcpStream {
     let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
