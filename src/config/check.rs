@@ -140,7 +140,7 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
         free_per_address_per_hour,
         payments_per_address_per_minute,
         body_timeout: body_timeout.unwrap_or(default.body_timeout),
-        body_bytes: body_bytes.unwrap_or(default.body_bytes.max(longest)),
+        body_bytes: body_bytes.unwrap_or(default.body_bytes),
     }
 }
 

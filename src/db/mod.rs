@@ -188,6 +188,20 @@ impl Db {
         Ok(Self::Postgres(postgres::connect(url, connections).await?))
     }
 
+    /// The same database by a connection of its own, for what must not wait until others are done. Of SQLite it is the
+    /// same pool, whose readers wait for nobody's commit.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(pool.clone()),
+            Self::Postgres(pool) => {
+                let options = pool.connect_options().as_ref().clone();
+                let one = pool.options().clone().max_connections(1);
+                Self::Postgres(one.connect_lazy_with(options))
+            }
+        }
+    }
+
     /// Brings the schema up to date, under a lock. A database newer than this binary is an error.
     ///
     /// # Errors

@@ -443,7 +443,8 @@ fn upload_parts(error: &UploadError) -> Parts {
         UploadError::Refused(refusal) => refusal_parts(refusal),
         UploadError::BadToken => parts(StatusCode::UNAUTHORIZED, "bad_token", NO, Action::Pay),
         UploadError::TokenExpired { .. } => {
-            parts(StatusCode::GONE, "token_expired", NO, Action::Pay)
+            // Its payment still buys: to pay again would be once too many.
+            parts(StatusCode::GONE, "token_expired", NO, Action::FixRequest)
         }
         UploadError::TokenUsed => parts(StatusCode::CONFLICT, "token_used", NO, Action::Pay),
         UploadError::Withheld => parts(

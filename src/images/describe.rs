@@ -4,12 +4,13 @@
 use crate::db::{Db, images};
 use crate::ids::ImageId;
 use crate::images::UploadError;
-use crate::model::image::ImageState;
+use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
 use crate::store::Store;
 
-/// How many images are looked up at a time.
+/// How many images are looked up at a time, and in one go.
 const PAGE: u32 = 100;
+const MOST: u32 = 1_000;
 
 /// Writes the record of an image as its row is now, until nobody has changed that meanwhile. The record of one that isn't
 /// there any more goes with its object.
@@ -17,41 +18,60 @@ const PAGE: u32 = 100;
 /// # Errors
 /// [`UploadError`], when database or store fails.
 pub async fn one(db: &Db, store: &Store, id: &ImageId) -> Result<(), UploadError> {
+    let mut is_written = false;
     loop {
         // Before the row: a change after this is found by the note.
         let undescribed = images::count_undescribed(db, id).await?;
-        let row = images::find(db, id).await?;
-        let Some(image) = row.filter(|image| image.state == ImageState::Live) else {
-            return Ok(());
-        };
-        store.describe(id, &Sidecar::of(&image)).await?;
-        // Otherwise somebody may have written what was newer before this was.
-        if images::note_described(db, id, undescribed).await? {
-            // A delete may have come and gone while this was written.
-            let row = images::find(db, id).await?;
-            if row.is_none_or(|image| image.state != ImageState::Live) {
+        let Some(image) = find_live(db, id).await? else {
+            // A delete has come, and may have gone, while this was written.
+            if is_written {
                 store.delete(id).await?;
             }
             return Ok(());
+        };
+        // What failed may have been written all the same.
+        is_written = true;
+        let described = store.describe(id, &Sidecar::of(&image)).await;
+        // Otherwise somebody may have written what was newer before this was.
+        let is_noted = described.is_ok() && images::note_described(db, id, undescribed).await?;
+        if (is_noted || described.is_err()) && find_live(db, id).await?.is_some() {
+            return Ok(described?);
         }
     }
 }
 
-/// Writes the records of all images that are behind. How many that were.
+async fn find_live(db: &Db, id: &ImageId) -> Result<Option<Image>, UploadError> {
+    let row = images::find(db, id).await?;
+    Ok(row.filter(|image| image.state == ImageState::Live))
+}
+
+/// Writes the records of images that are behind: of the first [`MOST`] of them, since somebody waits. How many that
+/// were; the others, and those that failed, stay behind.
 ///
 /// # Errors
-/// [`UploadError`], when database or store fails; then the rest stays behind.
+/// [`UploadError`], when the database doesn't say which they are, or none of them could be written.
 pub async fn all(db: &Db, store: &Store) -> Result<u64, UploadError> {
-    let (mut written, mut last) = (0, String::new());
-    loop {
+    let (mut written, mut failed, mut last) = (0, None, String::new());
+    for _ in 0..MOST / PAGE {
         let page = images::find_undescribed(db, &last, PAGE).await?;
         let Some(end) = page.last() else {
-            return Ok(written);
+            break;
         };
         end.as_str().clone_into(&mut last);
         for id in page {
-            one(db, store, &id).await?;
-            written += 1;
+            match one(db, store, &id).await {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    tracing::warn!(image.id = %id, %error, "the record beside an image stays behind");
+                    failed = Some(error);
+                }
+            }
+        }
+        if written == 0
+            && let Some(error) = failed
+        {
+            return Err(error);
         }
     }
+    Ok(written)
 }

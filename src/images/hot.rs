@@ -272,7 +272,8 @@ impl Images {
     }
 
     async fn ask_forever(&self) {
-        let mut horizon = None;
+        // While all connections are taken, what is in memory is what can be served.
+        let (db, mut horizon) = (self.db.aside(), None);
         loop {
             let asked = Instant::now();
             if self.hot.usable().is_none() {
@@ -280,7 +281,7 @@ impl Images {
                 self.hot.forget_all();
                 horizon = None;
             }
-            match timeout(LOOK, rows::find_since(&self.db, horizon)).await {
+            match timeout(LOOK, rows::find_since(&db, horizon)).await {
                 Ok(Ok(found)) => {
                     match &found.images {
                         Some(ids) => ids.iter().for_each(|id| self.hot.forget(id)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
@@ -46,6 +47,9 @@ const READY_FOR: Duration = Duration::from_secs(2);
 const UNREADY_FOR: Duration = Duration::from_secs(1);
 /// How long the database may take to show that it answers.
 const PING: Duration = Duration::from_secs(2);
+/// Free uploads that are published at once where replicas count them together: each waits for one row, and holds
+/// a connection meanwhile.
+const FREE_AT_ONCE: usize = 2;
 
 /// Why a file is not taken: the sender has to send another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,6 +250,8 @@ pub struct Images {
     randomness: Randomness,
     looked: tokio::sync::Mutex<Option<(Instant, Result<(), Unready>)>>,
     hot: Arc<Hot>,
+    /// Turns at the day's count, which waits for no connection that others need.
+    free_turns: Semaphore,
 }
 
 impl Images {
@@ -267,6 +273,7 @@ impl Images {
             randomness,
             looked: tokio::sync::Mutex::new(None),
             hot: Arc::new(Hot::new(0)),
+            free_turns: Semaphore::new(FREE_AT_ONCE),
         }
     }
 
@@ -363,7 +370,10 @@ impl Images {
             kill_point!("free.publish.before");
             let (db, id) = (&images.db, &image.id);
             let published = match &place {
-                Some(place) => limits::publish_in(db, place, id, now, expires).await,
+                Some(place) => {
+                    let _turn = images.free_turns.acquire().await;
+                    limits::publish_in(db, place, id, now, expires).await
+                }
                 None => images::publish_free(db, id, now, expires).await,
             };
             kill_point!("free.publish.after");
@@ -522,15 +532,28 @@ impl Images {
         Ok(self.store.put(id, checked.stored.clone(), &sidecar).await?)
     }
 
-    /// Gives up a pending image, row and object. What can't be removed now, the reaper removes.
+    /// Gives up a pending image, row and object; one that is public by now stays. What can't be removed now, the
+    /// reaper removes.
     pub async fn discard(&self, id: &ImageId) {
         kill_point!("image.discard.before");
-        let discarded = images::discard(&self.db, id).await;
+        let discarded = self.give_up(id).await;
         kill_point!("image.discard.after");
-        if let Err(error) = discarded {
-            tracing::warn!(image.id = %id, %error, "a pending image could not be given up");
+        match discarded {
+            Ok(true) => self.delete_object(id).await,
+            Ok(false) => tracing::warn!(image.id = %id, "an image was not given up: it is public"),
+            Err(error) => {
+                tracing::warn!(image.id = %id, %error, "a pending image could not be given up");
+            }
         }
-        self.delete_object(id).await;
+    }
+
+    /// Whether the image is given up, by this or before it.
+    async fn give_up(&self, id: &ImageId) -> Result<bool, DbError> {
+        if images::discard(&self.db, id).await? {
+            return Ok(true);
+        }
+        let row = images::find(&self.db, id).await?;
+        Ok(row.is_none_or(|image| image.state == ImageState::Discarded))
     }
 
     /// Removes the object of an image whose row was given up already.

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::rates::{Bucket, Rate, micros};
@@ -22,6 +23,10 @@ use crate::secrets::{Domain, SecretKey};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long nobody asks a database that didn't answer.
 const QUIET: Duration = Duration::from_secs(1);
+/// How many attempts at a free upload ask for the day's count at once, which one at a time changes in the whole
+/// database: each of the others would hold a connection while it waits. How long they wait for their turn.
+const AT_ONCE: usize = 2;
+const TURN: Duration = Duration::from_secs(5);
 /// How long it counts that the day's uploads are spent. One that comes to nothing gives its place back.
 const FULL_FOR: Duration = Duration::from_secs(1);
 /// How long an upload may take after its body was read, before its place goes to another one.
@@ -41,6 +46,7 @@ pub(super) struct Shared {
     holder: String,
     quiet_until: Mutex<Option<Instant>>,
     full_until: Mutex<Option<Timestamp>>,
+    turns: Semaphore,
 }
 
 impl Shared {
@@ -52,6 +58,7 @@ impl Shared {
             randomness,
             quiet_until: Mutex::new(None),
             full_until: Mutex::new(None),
+            turns: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -106,6 +113,8 @@ impl Shared {
         if locked(&self.full_until).is_some_and(|until| now < until) {
             return Err(full);
         }
+        let turn = timeout(TURN, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| Limited::Thronged)?;
         let place = Place {
             id: hex::encode(self.randomness.bytes::<16>()),
             day,

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, create_dir_all, remove_file, rename};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
@@ -48,6 +49,8 @@ pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<
 /// When it can't be written; then an older one is still there.
 pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
     spawn_blocking(move || {
+        // Two would write into one draft.
+        let _turn = turn(&file);
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut name = file.as_os_str().to_owned();
         // No key ends like this, and whoever dies leaves the name to the next.
@@ -66,6 +69,16 @@ pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
         File::open(folder)?.sync_all()
     })
     .await?
+}
+
+/// Nobody else in this process writes this file until it is dropped.
+fn turn(file: &Path) -> MutexGuard<'static, ()> {
+    static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
+    let mut hasher = DefaultHasher::new();
+    file.hash(&mut hasher);
+    let place = usize::try_from(hasher.finish() % 64).unwrap_or(0);
+    let turn = TURNS.get(place).unwrap_or(&TURNS[0]);
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Creates a folder and those above it, durably.

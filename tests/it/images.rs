@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pixtoll::ids::ImageId;
+
 use crate::support::{Answer, TestApp, pictures};
 
 const NONE: [(&str, &str); 0] = [];
@@ -505,4 +507,14 @@ async fn the_operators_routes_are_on_the_operators_listener_only() {
         let answer = app.get(&format!("{}{path}", app.admin)).await;
         assert_eq!(answer.error(), "not_found", "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_was_published_meanwhile_is_not_given_up() {
+    let app = TestApp::spawn().await;
+    let image = app.upload_free(pictures::png(6, 5)).await;
+    // As one does whose commit seemed to be lost, and wasn't.
+    let id = ImageId::parse(&image.field("id")).unwrap();
+    app.app.images.discard(&id).await;
+    assert_eq!(app.get(&image.field("url")).await.status, 200);
 }

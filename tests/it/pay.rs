@@ -366,6 +366,7 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
         expired.verdict(),
         (410, "token_expired".to_owned(), Some(false))
     );
+    assert_eq!(expired.json()["action"]["type"], "fix_request");
     let answers = app.pay_at_once(&vec![payment.clone(); 10], None).await;
     let fresh = goods(&answers, "token");
     assert_eq!(fresh.len(), 1);

@@ -196,6 +196,36 @@ async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
 }
 
 #[tokio::test]
+async fn a_record_that_can_not_be_written_holds_up_no_other() {
+    let app = TestApp::builder()
+        .on_disk()
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
+    let mut files = Vec::new();
+    for number in 0..3 {
+        let image = app.upload_free(pictures::png_seeded(8, 8, number)).await;
+        let id = image.field("id");
+        let file = app.folder().join("images/images");
+        let file = file.join(&id[..1]).join(&id[1..2]);
+        let file = file.join(format!("{id}.json"));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let payment = app.sign_at(&renewal_by(&id, "year")).await;
+        assert_eq!(app.pay(&payment).await.status, 200);
+        files.push((id, file));
+    }
+    files.sort();
+    let [first, _, last] = [0, 1, 2].map(|number: usize| files[number].1.clone());
+    std::fs::remove_dir(&last).unwrap();
+    app.app.retention.reap().await.unwrap();
+    assert!(last.is_file());
+    std::fs::remove_dir(&first).unwrap();
+    app.app.retention.reap().await.unwrap();
+    assert!(first.is_file());
+}
+
+#[tokio::test]
 async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
     let app = TestApp::patient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;

@@ -1,7 +1,7 @@
 //! Several servers of one deployment in one process, on one PostgreSQL database: what one of them counts, refuses
 //! or takes away, all do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pixtoll::db::Db;
@@ -72,6 +72,70 @@ async fn three_servers_publish_exactly_the_free_uploads_of_a_day() {
     app.advance(48 * HOUR);
     app.app.limits.forget().await;
     assert_eq!(app.rows("free_days").await, 0);
+}
+
+#[tokio::test]
+async fn free_uploads_that_all_wait_for_the_days_count_take_nobodys_connection() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "0")
+        .set("limits.free_per_day", "1000")
+        .spawn()
+        .await;
+    let image = app.upload_free(pictures::png(3, 3)).await.field("url");
+    let Db::Postgres(pool) = app.db() else {
+        panic!("it is PostgreSQL")
+    };
+    let mut holder = pool.begin().await.unwrap();
+    let hold = "UPDATE free_days SET published = published";
+    sqlx::query(hold).execute(&mut *holder).await.unwrap();
+    let most = usize::try_from(pool.options().get_max_connections()).unwrap();
+    // More than there are connections, and none of them gets its turn.
+    let base = [&*app.base];
+    let throng = upload_at_once(&app, &base, 2 * u64::try_from(most).unwrap());
+    let others = async {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+        eventually("the throng", async || {
+            (number(app.db(), waiting).await == 2).then_some(())
+        })
+        .await;
+        // Everybody else has one at once, and none is waited for.
+        for _ in 0..most {
+            assert_eq!(app.get(&image).await.status, 200);
+        }
+        assert_eq!(number(app.db(), waiting).await, 2);
+        let payment = app.sign_for("year").await;
+        app.pay(&payment).await.token();
+        holder.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(throng, others);
+    let all = answers.len();
+    assert_eq!(count(&answers, 200) + count(&answers, 503), all);
+    assert!(count(&answers, 200) > 0);
+    let busy = answers.iter().find(|answer| answer.status == 503);
+    assert!(busy.is_none_or(|busy| busy.error() == "busy"));
+}
+
+#[tokio::test]
+async fn images_in_memory_are_served_while_all_connections_are_taken() {
+    let app = TestApp::spawn().await;
+    let _watch = hot::remembering(&app.app).await;
+    let image = app.upload_free(pictures::png(3, 3)).await.field("url");
+    assert_eq!(app.get(&image).await.status, 200);
+    let Db::Postgres(pool) = app.db() else {
+        panic!("it is PostgreSQL")
+    };
+    let most = pool.options().get_max_connections();
+    let taken = join_all((0..most).map(|_| pool.acquire())).await;
+    // Longer than what is in memory is good for by what was heard before.
+    let end = Instant::now() + Duration::from_secs(4);
+    eventually("four seconds", async || {
+        assert!(app.app.images.serves_from_memory());
+        (Instant::now() >= end).then_some(())
+    })
+    .await;
+    assert_eq!(app.get(&image).await.status, 200);
+    drop(taken);
 }
 
 #[tokio::test]

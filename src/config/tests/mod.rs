@@ -313,6 +313,14 @@ fn limits_are_counts_and_zero_means_none() {
 }
 
 #[test]
+fn the_memory_for_bodies_holds_the_longest_one() {
+    let set = config(of("limits.body_bytes = '64 MiB'"));
+    assert_eq!(set.limits.body_bytes, 64 << 20);
+    let key = "limits.body_bytes";
+    assert_refused(&of("limits.body_bytes = '5 MiB'"), key, "one upload");
+}
+
+#[test]
 fn the_free_space_that_must_stay_is_a_size() {
     assert_eq!(config(of("")).images.min_free, 1 << 30);
     assert_eq!(
@@ -636,6 +644,7 @@ free_per_day = 1000
 free_per_address_per_hour = 50
 payments_per_address_per_minute = 120
 body_timeout = \"1m\"
+body_bytes = \"256 MiB\"
 "
     );
     let year = "
