@@ -9,7 +9,7 @@
 //! but bounds no number of keys, and forty lines are easier to bound than its map is to watch.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -84,7 +84,7 @@ pub enum Limited {
 /// The limits of a server.
 #[derive(Debug)]
 pub struct Limits {
-    settings: config::Limits,
+    settings: RwLock<config::Limits>,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
     counted: Mutex<Counted>,
@@ -138,7 +138,7 @@ impl Limits {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let counted = Counted::new(day_of(clock.now()), &randomness);
         Self {
-            settings,
+            settings: RwLock::new(settings),
             clock,
             randomness,
             counted: Mutex::new(counted),
@@ -150,13 +150,26 @@ impl Limits {
         }
     }
 
+    /// Other counts from now on. What was counted stays counted.
+    pub fn change_counts(&self, settings: config::Limits) {
+        let mut held = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = held.with_counts_of(settings);
+    }
+
+    fn settings(&self) -> config::Limits {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts an attempt at a free upload.
     ///
     /// # Errors
     /// [`Limited::Rate`].
     pub async fn count_free(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
-            limit: self.settings.free_per_address_per_hour,
+            limit: self.settings().free_per_address_per_hour,
             period: Duration::from_hours(1),
             what: "free uploads an hour",
             shared_as: Some("free"),
@@ -171,7 +184,7 @@ impl Limits {
     /// [`Limited::Rate`].
     pub async fn count_payment(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
-            limit: self.settings.payments_per_address_per_minute,
+            limit: self.settings().payments_per_address_per_minute,
             period: Duration::from_mins(1),
             what: "payments and challenges a minute",
             shared_as: Some("payments"),
@@ -187,7 +200,7 @@ impl Limits {
     /// [`Limited::Rate`].
     pub async fn count_unproven(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
-            limit: self.settings.payments_per_address_per_minute.div_ceil(10),
+            limit: self.settings().payments_per_address_per_minute.div_ceil(10),
             period: Duration::from_mins(1),
             what: "payments a minute by contract wallets",
             shared_as: Some("unproven"),
@@ -220,7 +233,7 @@ impl Limits {
         if let Some(shared) = &self.shared {
             return self.take_shared(shared).await;
         }
-        let limit = self.settings.free_per_day;
+        let limit = self.settings().free_per_day;
         let now = self.clock.now();
         if limit != 0 && self.is_stale(now) {
             // One at a time: the others find it counted.

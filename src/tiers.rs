@@ -4,6 +4,7 @@
 //! live here; reading it from a file is the business of `config`.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -77,6 +78,27 @@ pub const fn longest_body(max_bytes: u64) -> u64 {
 pub struct TierTable {
     tiers: Vec<Tier>,
     default: Option<TierName>,
+}
+
+/// The table that is in force, the same for whoever holds a clone. It may be replaced at any moment.
+#[derive(Clone, Debug)]
+pub struct Tiers(Arc<RwLock<Arc<TierTable>>>);
+
+impl Tiers {
+    /// This table.
+    pub fn new(table: TierTable) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(table))))
+    }
+
+    /// The table as it is now.
+    pub fn now(&self) -> Arc<TierTable> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another table in its place.
+    pub fn replace(&self, table: TierTable) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
 }
 
 /// A rule of the table that a tier breaks.

@@ -24,8 +24,10 @@ use crate::sandbox::Listening;
 use crate::secrets::SecretKey;
 use crate::signing::SigningKeys;
 use crate::store::{Store, Unfit};
+use crate::tiers::Tiers;
 
 mod disk;
+mod reload;
 mod secrets;
 mod till;
 
@@ -71,8 +73,10 @@ pub mod stamps {
 /// Everything that a server needs, ready to answer requests.
 #[derive(Debug)]
 pub struct App {
-    /// What is in force.
+    /// What was in force at start. Tiers and limits may have changed since: see `tiers` and `limits`.
     pub config: Config,
+    /// What is sold, and given.
+    pub tiers: Tiers,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The chance.
@@ -139,6 +143,7 @@ impl App {
             &clock,
             &randomness,
         ));
+        let tiers = Tiers::new(config.tiers.clone());
         let bench = Bench {
             db: &db,
             secrets,
@@ -147,16 +152,16 @@ impl App {
             randomness: &randomness,
             images: &images,
             limits: &limits,
+            tiers: &tiers,
         };
         let (till, sandbox) = match &config.payments {
-            None => (None, None),
-            Some(payments) => {
-                let (till, sandbox) = open_till(&config, payments, bench).await?;
-                (Some(till), sandbox)
-            }
-        };
+            None => None,
+            Some(payments) => Some(open_till(&config, payments, bench).await?),
+        }
+        .unzip();
         Ok(Self {
             config,
+            tiers,
             clock,
             randomness,
             moving: Arc::new(Moving::new(db.clone())),
@@ -168,7 +173,7 @@ impl App {
             receipts: Arc::new(receipts),
             till,
             _lock: lock,
-            _sandbox: sandbox,
+            _sandbox: sandbox.flatten(),
         })
     }
 

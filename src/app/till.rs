@@ -28,6 +28,7 @@ use crate::random::Randomness;
 use crate::sandbox::{Listening, Location, Sandbox};
 use crate::secrets::Keyring;
 use crate::signing::SigningKeys;
+use crate::tiers::Tiers;
 
 /// For how long a facilitator may take to say what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,6 +61,7 @@ pub(super) struct Bench<'a> {
     pub(super) randomness: &'a Randomness,
     pub(super) images: &'a Arc<Images>,
     pub(super) limits: &'a Arc<Limits>,
+    pub(super) tiers: &'a Tiers,
 }
 
 /// Opens what takes money, and the sandbox where that is in this process.
@@ -100,7 +102,7 @@ pub(super) async fn open_till(
     }
     stamp_first_blocks(db, &ends.rails, ends.pay_to).await;
     let shop = Arc::new(Shop::new(
-        config.tiers.clone(),
+        bench.tiers.clone(),
         ends.rails.iter().map(|rail| rail.network).collect(),
         ends.pay_to,
         config.http.base_url.clone(),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
 use crate::app::{App, World};
 use crate::clock::SystemClock;
-use crate::config::{Config, load};
+use crate::config::{Config, Sources, load};
 use crate::disk::Disk;
 use crate::http::Servers;
 use crate::random::Randomness;
@@ -42,12 +42,37 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let app = Arc::new(App::build(config, world).await?);
     let mut jobs = app.start_jobs();
     announce(&app.config, &app, &mut std::io::stdout())?;
+    jobs.spawn(reload_at_signal(
+        Arc::clone(&app),
+        args.sources(),
+        signal(SignalKind::hangup())?,
+    ));
     let servers = Servers::start(Arc::clone(&app), public, admin)?;
     servers.run_until(stop_signal()?).await?;
     // A job that found the database closed would call for somebody to act.
     jobs.shutdown().await;
     app.db.close().await;
     Ok(())
+}
+
+/// Takes tiers and limits anew at each SIGHUP. Settings that can't be in force change nothing.
+async fn reload_at_signal(app: Arc<App>, sources: Sources, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let fresh = match load(&sources) {
+            Ok(loaded) => loaded.config,
+            Err(problems) => {
+                tracing::error!(%problems, "SIGHUP: the settings were not taken; see pixtoll config check");
+                continue;
+            }
+        };
+        match app.reload(&fresh).await {
+            Ok(true) => tracing::info!("SIGHUP: tiers and limits are those of the settings"),
+            Ok(false) => tracing::warn!(
+                "SIGHUP: tiers and limits are those of the settings; what else has changed waits for a restart"
+            ),
+            Err(error) => tracing::error!(%error, "SIGHUP: tiers and limits were not changed"),
+        }
+    }
 }
 
 /// Each connection is an open file, and many systems begin with 1024, less than the server takes.

@@ -142,6 +142,19 @@ pub struct Limits {
     pub body_bytes: u64,
 }
 
+impl Limits {
+    /// These limits with the counts of others: what may change while a server runs.
+    #[must_use]
+    pub const fn with_counts_of(self, other: Self) -> Self {
+        Self {
+            free_per_day: other.free_per_day,
+            free_per_address_per_hour: other.free_per_address_per_hour,
+            payments_per_address_per_minute: other.payments_per_address_per_minute,
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -65,8 +65,8 @@ pub(super) async fn drain(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let longest = request.app_data::<Site>().map_or(0, |site| {
-        let tiers = site.config.tiers.iter();
-        tiers.map(Tier::longest_body).max().unwrap_or(0)
+        let tiers = site.tiers.now();
+        tiers.iter().map(Tier::longest_body).max().unwrap_or(0)
     });
     let deadline = request
         .app_data::<Site>()

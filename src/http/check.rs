@@ -15,7 +15,8 @@ pub(super) async fn check(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let largest = site.config.tiers.iter().max_by_key(|tier| tier.max_bytes);
+    let table = site.tiers.now();
+    let largest = table.iter().max_by_key(|tier| tier.max_bytes);
     let largest = largest.ok_or(ApiError::NotFound)?;
     let limit = Limit {
         tier: largest.name.as_str(),
@@ -27,12 +28,10 @@ pub(super) async fn check(
     let bytes = bytes.map_err(|error| error.of(&request))?;
     let checked = limits::checked(&site, &request, bytes, limit).await??;
     let sent = checked.upload_bytes();
-    let tiers: Vec<Value> = site
-        .config
-        .tiers
+    let tiers: Vec<Value> = table
         .iter()
         .map(|tier| {
-            let mut row = tiers::row(&site, tier);
+            let mut row = tiers::row(&site, &table, tier);
             if let Some(fields) = row.as_object_mut() {
                 fields.insert("accepted".to_owned(), json!(sent <= tier.max_bytes));
             }

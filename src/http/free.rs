@@ -16,7 +16,8 @@ pub(super) async fn upload(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let tier = site.config.tiers.free().ok_or(ApiError::NotFound)?;
+    let tiers = site.tiers.now();
+    let tier = tiers.free().ok_or(ApiError::NotFound)?;
     let limit = Limit {
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,

@@ -1,7 +1,5 @@
 //! The routes that sell: a challenge without a payment, the goods with one.
 
-use std::borrow::Cow;
-
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
@@ -27,7 +25,7 @@ const MOST_USES: u32 = 100;
 pub(super) struct Counter<'a> {
     pub(super) till: &'a Till,
     /// Of the price table, or as it was when a payment bought it.
-    pub(super) tier: Cow<'a, Tier>,
+    pub(super) tier: Tier,
     pub(super) product: Product,
     /// The route names no tier.
     pub(super) is_default: bool,
@@ -185,9 +183,10 @@ async fn open_counter<'a>(
 ) -> Result<Counter<'a>, ApiError> {
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     let uses = uses(request, kind)?;
+    let tiers = till.shop.tiers();
     let tier = match name {
-        Some(name) => till.shop.tiers().find(name).filter(|tier| !tier.is_free()),
-        None => till.shop.tiers().default_paid(),
+        Some(name) => tiers.find(name).filter(|tier| !tier.is_free()),
+        None => tiers.default_paid(),
     };
     if tier.is_none() && !extract::has_payment(request) {
         return Err(ApiError::NotFound);
@@ -200,7 +199,7 @@ async fn open_counter<'a>(
         uses => format!("{}?images={uses}", request.path()),
     };
     let (tier, product) = match (tier, &header) {
-        (Some(tier), _) => (Cow::Borrowed(tier), sold(kind, tier, uses)),
+        (Some(tier), _) => (tier.clone(), sold(kind, tier, uses)),
         (None, None) => return Err(ApiError::NotFound),
         // The ledger is asked before the route is (payments.md, rule 8).
         (None, Some(header)) => {
@@ -215,7 +214,7 @@ async fn open_counter<'a>(
             let bought = bought.map_err(ApiError::Unsold)?;
             let bought = bought.ok_or(ApiError::NotFound)?;
             let tier = bought.tier().ok_or(ApiError::NotFound)?;
-            (Cow::Owned(tier), bought.product)
+            (tier, bought.product)
         }
     };
     Ok(Counter {

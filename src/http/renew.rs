@@ -1,7 +1,5 @@
 //! More time for an image: `POST /api/images/{id}/renew`. Anyone may pay; the image stays its owner's.
 
-use std::borrow::Cow;
-
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -67,13 +65,13 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
 }
 
 /// The tier by which the image is renewed. The ledger is asked before the image is (payments.md, rule 8).
-async fn open<'a>(
+async fn open(
     site: &Site,
-    till: &'a Till,
+    till: &Till,
     header: Option<&PaymentHeader>,
     asked: Asked<'_>,
     id: &ImageId,
-) -> Result<(Cow<'a, Tier>, Product), ApiError> {
+) -> Result<(Tier, Product), ApiError> {
     if let Some(header) = header {
         let known = till.payments.find_known(header, asked).await;
         if let Some(known) = known.map_err(ApiError::Unsold)? {
@@ -83,14 +81,15 @@ async fn open<'a>(
     let image = site.images.find_public(id).await?;
     let image = image.ok_or(ApiError::NotFound)?;
     let name = asked.tier.unwrap_or(&image.tier);
-    if let Some(tier) = till.shop.tiers().find(name).filter(|tier| !tier.is_free()) {
+    let tiers = till.shop.tiers();
+    if let Some(tier) = tiers.find(name).filter(|tier| !tier.is_free()) {
         let product = Product {
             kind: asked.kind,
             tier: name.to_owned(),
             uses: asked.uses,
             target: Some(id.clone()),
         };
-        return Ok((Cow::Borrowed(tier), product));
+        return Ok((tier.clone(), product));
     }
     if header.is_some() {
         let asked = Asked {
@@ -105,18 +104,14 @@ async fn open<'a>(
     Err(no_such_tier(till, id, name))
 }
 
-fn as_bought<'a>(bought: Bought) -> Result<(Cow<'a, Tier>, Product), ApiError> {
+fn as_bought(bought: Bought) -> Result<(Tier, Product), ApiError> {
     let tier = bought.tier().ok_or(ApiError::NotFound)?;
-    Ok((Cow::Owned(tier), bought.product))
+    Ok((tier, bought.product))
 }
 
 fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
-    let paid: Vec<&str> = till
-        .shop
-        .tiers()
-        .paid()
-        .map(|tier| tier.name.as_str())
-        .collect();
+    let tiers = till.shop.tiers();
+    let paid: Vec<&str> = tiers.paid().map(|tier| tier.name.as_str()).collect();
     ApiError::BadRequest(format!(
         "Image {id} can't be renewed by the tier {name}, which has no price. Name one that has, \
          with ?tier= and one of: {}.",

@@ -5,16 +5,12 @@ use serde_json::{Value, json};
 
 use super::Site;
 use crate::money::DECIMALS;
-use crate::tiers::{Keep, Tier};
+use crate::tiers::{Keep, Tier, TierTable};
 
 /// Every tier, with what it costs and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
-    let tiers: Vec<Value> = site
-        .config
-        .tiers
-        .iter()
-        .map(|tier| row(&site, tier))
-        .collect();
+    let table = site.tiers.now();
+    let tiers: Vec<Value> = table.iter().map(|tier| row(&site, &table, tier)).collect();
     let payments = site.till.as_ref().map(|till| {
         let networks: Vec<Value> = till
             .shop
@@ -37,8 +33,8 @@ pub(super) async fn table(site: Site) -> HttpResponse {
 }
 
 /// A tier as the price table shows it.
-pub(super) fn row(site: &Site, tier: &Tier) -> Value {
-    let default = site.config.tiers.default_paid() == Some(tier);
+pub(super) fn row(site: &Site, table: &TierTable, tier: &Tier) -> Value {
+    let default = table.default_paid() == Some(tier);
     let base = &site.config.http.base_url;
     let name = &tier.name;
     let routes = if tier.is_free() {

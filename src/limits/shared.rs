@@ -186,11 +186,11 @@ impl Limits {
         shared: &Shared,
     ) -> Result<FreeUpload, Limited> {
         let now = self.clock.now();
-        let limit = self.settings.free_per_day;
+        let limit = self.settings().free_per_day;
         let place = if limit == 0 {
             None
         } else {
-            let lease = self.settings.body_timeout + AFTER_BODY;
+            let lease = self.settings().body_timeout + AFTER_BODY;
             Some(shared.take_place(limit, lease, now).await?)
         };
         Ok(FreeUpload {

@@ -1,6 +1,7 @@
 //! What is sold, on what terms: offers computed from the price table, challenges that make them, and
 //! requests to the facilitator that repeat them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -13,7 +14,7 @@ use crate::model::payment::{Product, ProductKind, Terms};
 use crate::money::AtomicAmount;
 use crate::networks::Network;
 use crate::random::Randomness;
-use crate::tiers::{Tier, TierTable, default_confirmations};
+use crate::tiers::{Tier, TierTable, Tiers, default_confirmations};
 use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
@@ -26,7 +27,7 @@ pub const RECORD_EVERY: Duration = Duration::from_secs(30);
 /// The price table, and who gets the money.
 #[derive(Debug)]
 pub struct Shop {
-    tiers: TierTable,
+    tiers: Tiers,
     networks: Vec<&'static Network>,
     pay_to: Address,
     base_url: String,
@@ -38,7 +39,7 @@ pub struct Shop {
 impl Shop {
     /// A shop with these prices, paid to `pay_to` on one of `networks`, best first.
     pub const fn new(
-        tiers: TierTable,
+        tiers: Tiers,
         networks: Vec<&'static Network>,
         pay_to: Address,
         base_url: String,
@@ -57,9 +58,25 @@ impl Shop {
         }
     }
 
-    /// The price table.
-    pub const fn tiers(&self) -> &TierTable {
-        &self.tiers
+    /// The price table as it is now.
+    pub fn tiers(&self) -> Arc<TierTable> {
+        self.tiers.now()
+    }
+
+    /// Sells by another table from now on. What was offered by the old one until now stays good for its timeout.
+    ///
+    /// # Errors
+    /// [`DbError`]; then nothing has changed.
+    pub async fn change_tiers(
+        &self,
+        db: &Db,
+        tiers: TierTable,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        self.record_offers(db, now).await?;
+        self.tiers.replace(tiers);
+        // As above, so that the next change finds these.
+        self.record_offers(db, now).await
     }
 
     /// The recipient.
@@ -84,8 +101,8 @@ impl Shop {
 
     /// The terms on which a product is sold today, one for each network; none when it isn't sold.
     pub fn terms(&self, product: &Product) -> Vec<Terms> {
-        let sold = self
-            .tiers
+        let tiers = self.tiers();
+        let sold = tiers
             .find(&product.tier)
             .filter(|tier| !tier.price.is_zero())
             .and_then(|tier| Some((tier, tier.price.checked_mul(u64::from(product.uses))?)));
@@ -180,7 +197,7 @@ impl Shop {
     /// Every product that is sold today; of renewals, that of any image.
     pub fn products(&self) -> Vec<Product> {
         let kinds = ProductKind::ALL;
-        self.tiers
+        self.tiers()
             .paid()
             .flat_map(|tier| {
                 kinds.map(|kind| Product {

@@ -1,6 +1,6 @@
 //! What was bought stays bought, whatever its operator sells later.
 
-use crate::support::process::{Deployment, Request, SandboxProcess};
+use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
 use crate::support::{expect, pictures};
 
 /// A tier of the configuration file.
@@ -89,5 +89,84 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     let _server = deployment.start().await;
     assert_eq!(deployment.answer(&bare).await.token(), bare_token);
     assert_eq!(deployment.answer(&direct).await.field("id"), image);
+    deployment.check_ledger().await;
+}
+
+/// The names and prices of the tiers on sale.
+async fn prices(deployment: &Deployment) -> Vec<(String, String)> {
+    let table = deployment.answer(&Request::get("/api/tiers")).await.json();
+    let tiers = table["tiers"].as_array().unwrap().iter();
+    tiers
+        .map(|tier| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (text(&tier["name"]), text(&tier["price"]["usd"]))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn prices_and_limits_change_while_the_server_runs() {
+    let sandbox = SandboxProcess::start().await;
+    let key = "limits.free_per_address_per_hour";
+    let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url).unset(key);
+    let free = tier("free", "0", false).replace("default = false\n", "");
+    let with_limit = |limit: u32, tiers: &[String]| {
+        let limits = format!("[limits]\nfree_per_address_per_hour = {limit}\n");
+        sell(&deployment, &[&[limits], tiers].concat());
+    };
+    with_limit(50, &[tier("year", "0.01", true), free.clone()]);
+    let server = deployment.start().await;
+    let (payment, early) = deployment.sign("/api/upload/token/year", b"").await;
+    let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    assert_eq!(deployment.answer(&upload).await.status, 200);
+
+    let tiers = [
+        tier("week", "0.05", true),
+        tier("year", "0.03", false),
+        free,
+    ];
+    with_limit(2, &tiers);
+    server.reload();
+    let expected = [("week", "0.05"), ("year", "0.03"), ("free", "0.00")];
+    let expected = expected.map(|(name, usd)| (name.to_owned(), usd.to_owned()));
+    eventually("the other prices", async || {
+        (prices(&deployment).await == expected).then_some(())
+    })
+    .await;
+    // What was offered before stays good, and what was counted before is counted.
+    assert_eq!(deployment.answer(&early).await.json()["tier"], "year");
+    let (_, dearer) = deployment.sign("/api/upload/token/year", b"").await;
+    assert_eq!(deployment.answer(&dearer).await.token().len(), 40);
+    let moved = sandbox.transfers_to(payment.authorization.to).await;
+    assert_eq!(moved, [10_000, 30_000]);
+    let (_, week) = deployment.sign("/api/upload/token", b"").await;
+    assert_eq!(deployment.answer(&week).await.json()["tier"], "week");
+    let limited = eventually("the limit", async || {
+        let answer = deployment.answer(&upload).await;
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(limited.await.error(), "rate_limited");
+
+    // Settings that can't be in force change nothing, and end nothing.
+    with_limit(3, &[tier("week", "0.0000001", true)]);
+    server.reload();
+    eventually("the complaint", async || {
+        deployment.log().contains("were not taken").then_some(())
+    })
+    .await;
+    assert_eq!(prices(&deployment).await, expected);
+    // What needs a restart is said to.
+    sell(
+        &deployment,
+        &["[http]\nbase_url = \"http://127.0.0.9:1\"\n".to_owned()],
+    );
+    server.reload();
+    eventually("the last table", async || {
+        (prices(&deployment).await.len() == 3 && prices(&deployment).await[0].0 == "free")
+            .then_some(())
+    })
+    .await;
+    server.terminate();
+    assert_eq!(server.end().await.code(), Some(0), "{}", deployment.log());
     deployment.check_ledger().await;
 }
