@@ -3,7 +3,7 @@
 use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
-use crate::model::payment::{Product, Terms};
+use crate::model::payment::{Product, ProductKind, Terms};
 use crate::money::AtomicAmount;
 use crate::networks;
 use crate::secrets::sha256_hex;
@@ -68,13 +68,51 @@ pub async fn find_recent(
     rows.into_iter().map(Terms::try_from).collect()
 }
 
-const FIND_RECENT: &str = "SELECT id, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
+const FIND_RECENT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
     confirmations FROM offers WHERE kind = $1 AND tier = $2 AND uses = $3 AND last_offered_ms >= $4 \
     ORDER BY last_offered_ms DESC LIMIT 20";
+
+/// The tiers that routes which name none sold since `since`, each with its terms, newest first. They are recorded as
+/// tiers of their own, [`default_name`].
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_recent_defaults(
+    db: &Db,
+    kind: ProductKind,
+    since: Timestamp,
+) -> Result<Vec<(String, Terms)>, DbError> {
+    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_RECENT_DEFAULTS)
+            .bind(kind.as_str())
+            .bind(since.millis())
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter()
+        .map(|row| {
+            let tier = row.tier.trim_start_matches(DEFAULT_MARK).to_owned();
+            Ok((tier, Terms::try_from(row)?))
+        })
+        .collect()
+}
+
+const FIND_RECENT_DEFAULTS: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, \
+    max_bytes, confirmations FROM offers WHERE kind = $1 AND tier LIKE '*%' AND uses = 1 \
+    AND last_offered_ms >= $2 ORDER BY last_offered_ms DESC LIMIT 20";
+
+/// No name of a tier has it.
+const DEFAULT_MARK: char = '*';
+
+/// What a tier is recorded as where a route sells it that names none.
+pub fn default_name(tier: &str) -> String {
+    format!("{DEFAULT_MARK}{tier}")
+}
 
 #[derive(sqlx::FromRow)]
 struct OfferRow {
     id: String,
+    tier: String,
     network: String,
     amount: String,
     pay_to: String,
@@ -131,4 +169,5 @@ fn offer_id(product: &Product, terms: &Terms) -> String {
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("offers::RECORD", RECORD),
     ("offers::FIND_RECENT", FIND_RECENT),
+    ("offers::FIND_RECENT_DEFAULTS", FIND_RECENT_DEFAULTS),
 ];

@@ -199,6 +199,17 @@ async fn open_counter<'a>(
         uses => format!("{}?images={uses}", request.path()),
     };
     let (tier, product) = match (tier, &header) {
+        (Some(tier), Some(header)) if name.is_none() => {
+            let product = sold(kind, tier, uses);
+            let offered = till.payments.find_default(header, &product).await;
+            match offered.map_err(ApiError::Unsold)? {
+                Some(offered) => {
+                    let tier = offered.tier().ok_or(ApiError::NotFound)?;
+                    (tier, offered.product)
+                }
+                None => (tier.clone(), product),
+            }
+        }
         (Some(tier), _) => (tier.clone(), sold(kind, tier, uses)),
         (None, None) => return Err(ApiError::NotFound),
         // The ledger is asked before the route is (payments.md, rule 8).

@@ -104,6 +104,40 @@ impl Payments {
         Ok(None)
     }
 
+    /// What a new payment buys at a route that names no tier: today's `default`, unless it was offered another one a
+    /// moment ago, which it pays.
+    ///
+    /// # Errors
+    /// [`PayError::Database`].
+    pub async fn find_default(
+        &self,
+        header: &PaymentHeader,
+        default: &Product,
+    ) -> Result<Option<Bought>, PayError> {
+        let pays = |terms: &Terms| {
+            let offer = &terms.offer;
+            header.network == Some(offer.network)
+                && header.authorization.value == offer.amount.as_u256()
+                && header
+                    .accepted
+                    .as_ref()
+                    .is_none_or(|accepted| offer.is_accepted(accepted))
+        };
+        if self.shop.terms(default).iter().any(pays) {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let recent = Shop::recent_defaults(&self.db, default.kind, default.uses, now).await?;
+        let paid = recent.into_iter().find(|(_, terms)| pays(terms));
+        Ok(paid.map(|(tier, terms)| {
+            let product = Product {
+                tier,
+                ..default.clone()
+            };
+            Bought { product, terms }
+        }))
+    }
+
     /// What an offer that was made a moment ago may still buy.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
 pub const MAX_TIMEOUT_SECONDS: u64 = 300;
 /// How often a server notes which offers it makes.
 pub const RECORD_EVERY: Duration = Duration::from_secs(30);
+/// For how long an offer that was made counts after it was last recorded.
+const HONOURED: Duration = Duration::from_secs(MAX_TIMEOUT_SECONDS).saturating_add(RECORD_EVERY);
 
 /// The price table, and who gets the money.
 #[derive(Debug)]
@@ -132,26 +134,28 @@ impl Shop {
         product: &Product,
         now: Timestamp,
     ) -> Result<Vec<Terms>, DbError> {
-        let honoured = Duration::from_secs(MAX_TIMEOUT_SECONDS) + RECORD_EVERY;
         // Several at once are offered at so many times the price of one, which is what is noted.
         let one = Product {
             uses: 1,
             ..product.clone()
         };
-        let recent = offers::find_recent(db, &one, now.minus(honoured)).await?;
-        let times = |terms: Terms| {
-            let amount = terms.offer.amount.checked_mul(u64::from(product.uses))?;
-            let confirmations = confirmations(terms.confirmations, amount, product.uses);
-            let offer = Offer {
-                amount,
-                ..terms.offer
-            };
-            Some(Terms {
-                offer,
-                confirmations,
-                ..terms
-            })
-        };
+        let recent = offers::find_recent(db, &one, now.minus(HONOURED)).await?;
+        let times = |terms| times(terms, product.uses);
+        Ok(recent.into_iter().filter_map(times).collect())
+    }
+
+    /// The tiers that a route which names none sold a moment ago, and the terms.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn recent_defaults(
+        db: &Db,
+        kind: ProductKind,
+        uses: u32,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Terms)>, DbError> {
+        let recent = offers::find_recent_defaults(db, kind, now.minus(HONOURED)).await?;
+        let times = |(tier, terms)| Some((tier, times(terms, uses)?));
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
@@ -215,9 +219,18 @@ impl Shop {
     /// # Errors
     /// [`DbError`].
     pub async fn record_offers(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+        let tiers = self.tiers();
+        let default = tiers.default_paid().map(|tier| tier.name.as_str());
         for product in self.products() {
             for terms in self.terms(&product) {
                 offers::record(db, &product, &terms, now).await?;
+                if default == Some(product.tier.as_str()) {
+                    let unnamed = Product {
+                        tier: offers::default_name(&product.tier),
+                        ..product.clone()
+                    };
+                    offers::record(db, &unnamed, &terms, now).await?;
+                }
             }
         }
         Ok(())
@@ -263,6 +276,21 @@ impl Shop {
         };
         body.to_string()
     }
+}
+
+/// The terms of one, for several at once.
+fn times(terms: Terms, uses: u32) -> Option<Terms> {
+    let amount = terms.offer.amount.checked_mul(u64::from(uses))?;
+    let confirmations = confirmations(terms.confirmations, amount, uses);
+    let offer = Offer {
+        amount,
+        ..terms.offer
+    };
+    Some(Terms {
+        offer,
+        confirmations,
+        ..terms
+    })
 }
 
 /// Several at once are as dear as they are together (payments.md, rule 13).
