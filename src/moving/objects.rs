@@ -211,16 +211,16 @@ pub async fn let_go(copy: &Db, image: &Image, now: Timestamp) -> anyhow::Result<
 }
 
 /// Deletes from a copied store what was deleted where it was copied from, since the first copy began: nobody keeps
-/// what its owner wanted gone.
+/// what its owner wanted gone. Whether there may have been anything.
 ///
 /// # Errors
 /// When the database or the store doesn't answer.
-pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::Result<()> {
+pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::Result<bool> {
     let mut last = String::new();
     loop {
         let page = copies::page_deleted(rows, since, &last, PAGE).await?;
         let Some(end) = page.last() else {
-            return Ok(());
+            return Ok(!last.is_empty());
         };
         end.id.as_str().clone_into(&mut last);
         let ids: Vec<ImageId> = page.into_iter().map(|image| image.id).collect();
