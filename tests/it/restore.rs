@@ -75,6 +75,184 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
+async fn what_a_database_has_left_is_no_place_for_another_one() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let image = free(&deployment, 1).await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    let restore = ["restore", folder.to_str().unwrap()];
+    run(
+        &deployment,
+        &["backup", folder.to_str().unwrap(), "--with-key"],
+    )
+    .await;
+    server.kill().await;
+
+    let other = Deployment::alone();
+    std::fs::create_dir(data(&other)).unwrap();
+    for part in PARTS {
+        std::fs::write(data(&other).join(part), b"left").unwrap();
+        refused(&other, &restore, part).await;
+        refused(&other, &restore, "move all of it away, together").await;
+        assert_eq!(std::fs::read(data(&other).join(part)).unwrap(), b"left");
+        assert!(!data(&other).join("secrets.key").exists());
+        lose_database(&other);
+    }
+    // As a server leaves it that was killed: what it wrote last lies beside its database.
+    let crashed = Deployment::alone();
+    let server = crashed.start().await;
+    free(&crashed, 2).await;
+    server.kill().await;
+    let left = data(&crashed).join("pixtoll.db-wal");
+    assert!(left.metadata().unwrap().len() > 0);
+    std::fs::copy(left, data(&other).join("pixtoll.db-wal")).unwrap();
+    refused(&other, &restore, "pixtoll.db-wal").await;
+    lose_database(&other);
+    run(&other, &restore).await;
+    let db = database_in(other.folder()).await;
+    assert_eq!(
+        texts(&db, "SELECT id FROM images").await,
+        [image.field("id")]
+    );
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_somebody_uses_is_left_alone_unless_somebody_says_that_it_survived() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let image = free(&deployment, 1).await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    let restore = ["restore", folder.to_str().unwrap()];
+    let store = data(&deployment).join("images");
+    run(
+        &deployment,
+        &["backup", folder.to_str().unwrap(), "--with-key"],
+    )
+    .await;
+    let mark = std::fs::read(store.join("database.json")).unwrap();
+
+    // A drill that names the store of the server.
+    std::fs::remove_file(object(&store, &image)).unwrap();
+    let drill = Deployment::alone().set("images.store", store.to_str().unwrap());
+    refused(&drill, &restore, "say --store-survived").await;
+    assert!(!data(&drill).join("pixtoll.db").exists());
+    assert!(!data(&drill).join("secrets.key").exists());
+    assert!(!object(&store, &image).exists(), "nothing is written there");
+    assert_eq!(std::fs::read(store.join("database.json")).unwrap(), mark);
+
+    // What an earlier run has begun is known, until a server stood for it.
+    let other = Deployment::alone();
+    let killed = async |point: &str| {
+        let mut command = other.command(&restore);
+        command.env("FAILPOINTS", format!("{point}=1*return"));
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.signal(), Some(9), "{point}: {output:?}");
+    };
+    killed("restore.mark.after").await;
+    killed("restore.database.after").await;
+    lose_database(&other);
+    run(&other, &restore).await;
+    lose_database(&other);
+    refused(&other, &restore, "say --store-survived").await;
+    run(&other, &[&restore[..], &["--store-survived"]].concat()).await;
+    let third = Deployment::alone();
+    killed_at_the_end(&third, &restore).await;
+    let started = third.start().await;
+    run(&third, &["ledger", "recover"]).await;
+    started.kill().await;
+    lose_database(&third);
+    refused(&third, &restore, "say --store-survived").await;
+    server.kill().await;
+}
+
+/// The note that a restore is under way stays.
+async fn killed_at_the_end(deployment: &Deployment, restore: &[&str]) {
+    let mut command = deployment.command(restore);
+    command.env("FAILPOINTS", "restore.database.after=1*return");
+    let output = command.output().await.unwrap();
+    assert_eq!(output.status.signal(), Some(9), "{output:?}");
+    assert!(data(deployment).join("images/restore.json").exists());
+}
+
+#[tokio::test]
+async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    let store = data(&deployment).join("images");
+    let plain = free(&deployment, 1).await;
+    let renewed = free(&deployment, 2).await;
+    let forever = free(&deployment, 3).await;
+    let shorter = free(&deployment, 4).await;
+    run(&deployment, &["backup", folder.to_str().unwrap()]).await;
+    renew(&deployment, &renewed, "year").await;
+    renew(&deployment, &forever, "permanent").await;
+    let [end, none] = [
+        expiry(&deployment, &renewed).await,
+        expiry(&deployment, &forever).await,
+    ];
+    assert!(end.as_str().unwrap() > renewed.field("expiresAt").as_str() && none.is_null());
+    let late = free(&deployment, 5).await;
+    server.kill().await;
+    lose_database(&deployment);
+    // A record that says less than the row, and one of another image.
+    let record = object(&store, &shorter).with_extension("json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let (before, _) = text.split_once("\"keepMs\":").unwrap();
+    std::fs::write(&record, format!("{before}\"keepMs\":1}}\n")).unwrap();
+    let foreign = std::fs::read(object(&store, &renewed).with_extension("json")).unwrap();
+    std::fs::write(object(&store, &plain).with_extension("json"), foreign).unwrap();
+
+    let restore = ["restore", folder.to_str().unwrap(), "--store-survived"];
+    let mut command = deployment.command(&restore);
+    command.env("FAILPOINTS", "restore.objects.after=1*return");
+    assert_eq!(command.output().await.unwrap().status.signal(), Some(9));
+    let ran = run(&deployment, &restore).await;
+    assert!(
+        ran.out
+            .contains("2 images are kept longer than the backup knew"),
+        "{ran:?}"
+    );
+    // What has no row is somebody's, until the chain was asked.
+    let repair = ["store", "audit", "--repair"];
+    refused(&deployment, &repair, "nothing is repaired").await;
+    assert!(object(&store, &late).exists());
+    let server = deployment.start().await;
+    run(&deployment, &["ledger", "recover"]).await;
+    run(&deployment, &["reap"]).await;
+    assert_eq!(expiry(&deployment, &renewed).await, end);
+    assert_eq!(expiry(&deployment, &forever).await, none);
+    for image in [&plain, &shorter] {
+        let end = expiry(&deployment, image).await;
+        assert_eq!(end.as_str().unwrap(), image.field("expiresAt"));
+    }
+    deployment.check_ledger().await;
+    let audit = run(&deployment, &repair).await;
+    assert!(
+        audit.out.contains("moved to quarantine") && audit.out.contains("4 live images"),
+        "{audit:?}"
+    );
+    assert!(!audit.out.contains("NO RECORD"), "{audit:?}");
+
+    // Out of quarantine by hand, as docs/deploy.md says.
+    let quarantined = std::fs::read_dir(store.join("quarantine")).unwrap();
+    let quarantined = quarantined.last().unwrap().unwrap().path();
+    for end in ["", ".json"] {
+        let name = format!("{}{end}", late.field("id"));
+        let to = object(&store, &late).with_file_name(&name);
+        std::fs::rename(quarantined.join(name), to).unwrap();
+    }
+    let audit = deployment.run(&["store", "audit"]).await;
+    let expected = format!("ROWLESS: object {} has no row", late.field("id"));
+    assert!(audit.out.contains(&expected), "{audit:?}");
+    server.kill().await;
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_the_stores_repairs_nothing_there() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
@@ -95,4 +273,31 @@ async fn a_database_that_is_not_the_stores_repairs_nothing_there() {
     let audit = other.run(&["store", "audit"]).await;
     assert!(audit.out.contains("ROWLESS"), "it still looks: {audit:?}");
     server.kill().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_has_lost_its_objects_is_not_restored() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let image = free(&deployment, 1).await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    let text = folder.to_str().unwrap();
+    run(&deployment, &["backup", text, "--with-key"]).await;
+    let other = Deployment::alone();
+    let images = folder.join("images");
+    std::fs::rename(&images, place.path().join("away")).unwrap();
+    refused(&other, &["restore", text], "the backup is not whole").await;
+    assert!(!images.exists(), "nor is it touched");
+    std::fs::create_dir(&images).unwrap();
+    refused(&other, &["restore", text], "the backup is not whole").await;
+    assert!(!data(&other).join("pixtoll.db").exists());
+    assert!(!data(&other).join("secrets.key").exists());
+    // Where the store survived, they are there.
+    server.kill().await;
+    lose_database(&deployment);
+    run(&deployment, &["restore", text, "--store-survived"]).await;
+    let _server = deployment.start().await;
+    let served = deployment.answer(&Request::get(&image.field("url"))).await;
+    assert_eq!(served.status, 200);
 }
