@@ -301,3 +301,40 @@ async fn a_backup_that_has_lost_its_objects_is_not_restored() {
     let served = deployment.answer(&Request::get(&image.field("url"))).await;
     assert_eq!(served.status, 200);
 }
+
+#[tokio::test]
+async fn nobody_else_reads_a_backup_also_in_a_folder_that_was_there() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    free(&deployment, 1).await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    std::fs::create_dir(&folder).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    for _ in 0..2 {
+        std::fs::set_permissions(&folder, open.clone()).unwrap();
+        run(&deployment, &["backup", folder.to_str().unwrap()]).await;
+        assert_eq!(mode(&folder), 0o700);
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.starts_with("pixtoll-") || name == "backup.json" {
+                assert_eq!(mode(&path), 0o600, "{name}");
+            }
+        }
+    }
+    // Somebody else's folder stays as it is.
+    let full = place.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    std::fs::set_permissions(&full, open).unwrap();
+    std::fs::write(full.join("file"), "mine").unwrap();
+    refused(
+        &deployment,
+        &["backup", full.to_str().unwrap()],
+        "holds no backup",
+    )
+    .await;
+    assert_eq!(mode(&full), 0o755);
+    assert_eq!(std::fs::read_dir(&full).unwrap().count(), 1);
+    server.kill().await;
+}
