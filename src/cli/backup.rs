@@ -15,12 +15,12 @@ use crate::app::{
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl, SecretKeySource, load};
 use crate::db::{Db, deployment};
+use crate::disk::Disk;
 use crate::model::image::Image;
 use crate::moving::backup::{Backup, KEY};
 use crate::moving::objects::Sum;
 use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
 use crate::payments::ledger::check;
-use crate::store::Store;
 
 /// The command can't be carried out as it is written.
 const USAGE: u8 = 2;
@@ -61,12 +61,21 @@ pub struct RestoreArgs {
 /// When something can't be read or written; then the folder holds the older copy.
 pub async fn back_up(args: &BackupArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
-    if let DatabaseUrl::Postgres(_) = config.database {
+    let DatabaseUrl::Sqlite(file) = &config.database else {
         return refuse_postgres(out);
-    }
+    };
     let store = open_store_beside(&config.images.store)?;
     let db = open_database_beside(&config.database).await?;
-    let done = copy(&config, &db, &store, args, out).await;
+    let backup = Backup {
+        db: &db,
+        store: &store,
+        folder: &args.folder,
+        clock: &SystemClock,
+        disk: Disk::system(),
+        file,
+        min_free: config.images.min_free,
+    };
+    let done = copy(&config, &backup, args, out).await;
     db.close().await;
     done
 }
@@ -83,21 +92,14 @@ fn refuse_postgres(out: &mut impl Write) -> anyhow::Result<ExitCode> {
 
 async fn copy(
     config: &Config,
-    db: &Db,
-    store: &Store,
+    backup: &Backup<'_>,
     args: &BackupArgs,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let key = if args.with_key {
-        Some(key_of(config, db).await?)
+        Some(key_of(config, backup.db).await?)
     } else {
         None
-    };
-    let backup = Backup {
-        db,
-        store,
-        folder: &args.folder,
-        clock: &SystemClock,
     };
     let draft = backup.begin().await?;
     let broken = print_broken(&draft.db, SystemClock.now(), out).await?;

@@ -3,17 +3,18 @@
 //! its manifest, which is replaced last and at once: whoever dies before leaves the older copy.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::objects::{Carried, Objects, Sum, forget_deleted, let_go};
+use super::objects::{Carried, NoRoom, Objects, Sum, forget_deleted, let_go};
 use crate::clock::{Clock, Timestamp};
 use crate::db::moves::{self, Standing};
 use crate::db::{Db, copies, epoch as rows};
+use crate::disk::{Disk, Floor};
 use crate::epoch;
 use crate::kill::kill_point;
 use crate::model::image::Image;
@@ -105,6 +106,12 @@ pub struct Backup<'a> {
     pub folder: &'a Path,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// The disk.
+    pub disk: Disk,
+    /// The file of the database: on its disk room has to stay.
+    pub file: &'a Path,
+    /// How much of that, in bytes.
+    pub min_free: u64,
 }
 
 /// A copy whose objects are not all there yet.
@@ -117,6 +124,7 @@ pub struct Draft {
     epoch: Mark,
     taken: Timestamp,
     manifest: Manifest,
+    room: Option<Floor>,
     _lock: File,
 }
 
@@ -133,6 +141,7 @@ impl Backup<'_> {
         let taken = self.clock.now();
         let manifest = self.open_folder(&own, taken)?;
         self.remove_leavings(&manifest)?;
+        let room = self.room()?;
         let name = format!("{PREFIX}{}.db", taken.millis());
         let file = self.folder.join(&name);
         files::remove_database(&file)?;
@@ -157,8 +166,28 @@ impl Backup<'_> {
             epoch,
             taken,
             manifest,
+            room,
             _lock: lock,
         })
+    }
+
+    /// What has to stay free where the folder is: nothing, unless the server writes to the same disk. There the copy of
+    /// the database has to fit as well.
+    fn room(&self) -> anyhow::Result<Option<Floor>> {
+        let file = std::fs::metadata(self.file)?;
+        if std::fs::metadata(self.folder)?.dev() != file.dev() {
+            return Ok(None);
+        }
+        let mut floor = Floor {
+            disk: self.disk.clone(),
+            folder: Some(self.folder.to_path_buf()),
+            min_free: self.min_free.saturating_add(file.len()),
+        };
+        if self.min_free > 0 {
+            floor.check().map_err(|_| NoRoom)?;
+        }
+        floor.min_free = self.min_free;
+        Ok(Some(floor))
     }
 
     /// One at a time; it ends with the process.
@@ -282,6 +311,7 @@ impl Backup<'_> {
             from: self.store,
             to: &to,
             known_before: Timestamp::from_millis(older.map_or(0, |copy| copy.known_before_ms)),
+            room: draft.room.as_ref(),
         };
         let mut gone = Vec::new();
         // What was under way while this copy was made is compared by the next one.

@@ -133,6 +133,7 @@ impl Restore<'_> {
             from: &from,
             to: self.store,
             known_before: Timestamp::from_millis(0),
+            room: None,
         };
         let sum = objects
             .carry(tell, |image, carried| {

@@ -97,6 +97,7 @@ impl StoreCopy<'_> {
             from: self.from,
             to: self.to,
             known_before: Timestamp::from_millis(note.known_before_ms),
+            room: None,
         };
         let mut known_before = began;
         let sum = objects

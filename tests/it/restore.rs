@@ -5,10 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
+use pixtoll::db::Db;
+use pixtoll::disk::Disk;
+use pixtoll::moving::backup::Backup;
+use pixtoll::moving::objects::NoRoom;
+use pixtoll::store::Store;
+
 use crate::moving::database_in;
 use crate::support::database::{execute, texts};
 use crate::support::process::{Deployment, Ran, Request};
-use crate::support::{Answer, pictures};
+use crate::support::{Answer, TestApp, pictures};
 
 /// A database, and what SQLite keeps beside it.
 const PARTS: [&str; 4] = [
@@ -337,4 +343,42 @@ async fn nobody_else_reads_a_backup_also_in_a_folder_that_was_there() {
     assert_eq!(mode(&full), 0o755);
     assert_eq!(std::fs::read_dir(&full).unwrap().count(), 1);
     server.kill().await;
+}
+
+#[tokio::test]
+async fn a_backup_leaves_the_room_that_its_server_needs() {
+    let app = TestApp::on_disk().await;
+    for seed in 1..=3 {
+        app.upload_free(pictures::png_seeded(16, 16, seed)).await;
+    }
+    let store = Store::open_local(&app.folder().join("images")).unwrap();
+    let place = tempfile::tempdir_in(app.folder()).unwrap();
+    let folder = place.path().join("backup");
+    let data = tempfile::NamedTempFile::new_in(app.folder()).unwrap();
+    data.as_file().set_len(500).unwrap();
+    let disk = Disk::with_free(1499);
+    let Db::Sqlite(_) = app.db() else {
+        return;
+    };
+    let backup = Backup {
+        db: app.db(),
+        store: &store,
+        folder: &folder,
+        clock: &app.clock,
+        disk: disk.clone(),
+        file: data.path(),
+        min_free: 1000,
+    };
+    let refused = backup.begin().await.unwrap_err();
+    assert!(refused.is::<NoRoom>(), "{refused}");
+    // Another program fills it up meanwhile.
+    disk.set_free(1500);
+    let draft = backup.begin().await.unwrap();
+    disk.set_free(999);
+    let refused = backup.finish(draft, |_, _| {}, |_, _| {}).await;
+    assert!(refused.unwrap_err().is::<NoRoom>());
+    disk.set_free(1500);
+    let draft = backup.begin().await.unwrap();
+    let sum = backup.finish(draft, |_, _| {}, |_, _| {}).await.unwrap();
+    assert_eq!(sum.copied, 3);
 }
