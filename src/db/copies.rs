@@ -136,7 +136,8 @@ const PAGE_RENEWED: &str = concat!(
      WHERE r.image_id = images.id AND r.renewed_ms >= $1) ORDER BY id LIMIT $3"
 );
 
-/// Keeps a live image until `expires` (`None`: for ever), where that is later than its row says. Whether it is.
+/// Keeps a live image until `expires` (`None`: for ever), where that is later than its row says. Whether it is. Its record
+/// is written anew, since its row may have another tier.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -155,7 +156,8 @@ pub async fn keep_longer(
 }
 
 // What is kept for ever has no expiry, and is kept no longer by any.
-const KEEP_LONGER: &str = "UPDATE images SET expires_ms = CAST($2 AS BIGINT) WHERE id = $1 AND state = 'live' \
+const KEEP_LONGER: &str = "UPDATE images SET expires_ms = CAST($2 AS BIGINT), \
+    undescribed = undescribed + 1 WHERE id = $1 AND state = 'live' \
     AND (expires_ms < CAST($2 AS BIGINT) OR (expires_ms IS NOT NULL AND CAST($2 AS BIGINT) IS NULL))";
 
 /// Every statement of this module, by name.

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// When the database or the store doesn't answer; may be done again.
-pub(super) async fn keep_longer(db: &Db, store: &Store) -> anyhow::Result<u64> {
+pub async fn keep_longer(db: &Db, store: &Store) -> anyhow::Result<u64> {
     let (mut longer, mut last) = (0, String::new());
     loop {
         let page = retention::page_live(db, &last, PAGE).await?;

@@ -259,6 +259,44 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
 }
 
 #[tokio::test]
+async fn what_was_renewed_since_lives_on_also_where_an_older_database_came_back_by_other_means() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let image = free(&deployment, 1).await;
+    let plain = free(&deployment, 2).await;
+    server.kill().await;
+    let older = tempfile::tempdir().unwrap();
+    for part in PARTS {
+        let _ = std::fs::copy(data(&deployment).join(part), older.path().join(part));
+    }
+    let server = deployment.start().await;
+    renew(&deployment, &image, "year").await;
+    let end = expiry(&deployment, &image).await;
+    server.kill().await;
+    lose_database(&deployment);
+    for part in PARTS {
+        let _ = std::fs::copy(older.path().join(part), data(&deployment).join(part));
+    }
+
+    let _server = deployment.start().await;
+    let short = expiry(&deployment, &image).await;
+    assert_eq!(short.as_str().unwrap(), image.field("expiresAt"));
+    run(&deployment, &["ledger", "recover", "--dry-run"]).await;
+    assert_eq!(expiry(&deployment, &image).await, short);
+    let ran = run(&deployment, &["ledger", "recover"]).await;
+    assert!(ran.out.contains("1 images are kept longer"), "{ran:?}");
+    assert_eq!(expiry(&deployment, &image).await, end);
+    let plain_end = expiry(&deployment, &plain).await;
+    assert_eq!(plain_end.as_str().unwrap(), plain.field("expiresAt"));
+    run(&deployment, &["reap"]).await;
+    let again = run(&deployment, &["ledger", "recover"]).await;
+    assert!(!again.out.contains("kept longer"), "{again:?}");
+    let audit = run(&deployment, &["store", "audit"]).await;
+    assert!(audit.out.contains(" 0 don't agree"), "{audit:?}");
+    deployment.check_ledger().await;
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_the_stores_repairs_nothing_there() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
@@ -304,8 +342,8 @@ async fn a_backup_that_has_lost_its_objects_is_not_restored() {
     lose_database(&deployment);
     run(&deployment, &["restore", text, "--store-survived"]).await;
     let _server = deployment.start().await;
-    let served = deployment.answer(&Request::get(&image.field("url"))).await;
-    assert_eq!(served.status, 200);
+    let link = deployment.answer(&Request::get(&image.field("url"))).await;
+    assert_eq!(link.status, 200);
 }
 
 #[tokio::test]
