@@ -15,12 +15,12 @@ use crate::app::{
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl, SecretKeySource, load};
 use crate::db::{Db, deployment};
+use crate::disk::Disk;
 use crate::model::image::Image;
 use crate::moving::backup::{Backup, KEY};
 use crate::moving::objects::Sum;
-use crate::moving::restore::{Opened, Restore, place_key};
+use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
 use crate::payments::ledger::check;
-use crate::store::Store;
 
 /// The command can't be carried out as it is written.
 const USAGE: u8 = 2;
@@ -49,6 +49,10 @@ pub struct RestoreArgs {
     /// The folder of the backup.
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
+    /// The image store is what is left of the deployment that was lost, and no server uses it: what is missing there is
+    /// put back, and what was renewed since the backup is kept for as long as its record there says.
+    #[arg(long)]
+    pub store_survived: bool,
 }
 
 /// Runs `pixtoll backup`. Exit code 1: the copy is there, and a row breaks a rule or has lost its object.
@@ -57,12 +61,21 @@ pub struct RestoreArgs {
 /// When something can't be read or written; then the folder holds the older copy.
 pub async fn back_up(args: &BackupArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
-    if let DatabaseUrl::Postgres(_) = config.database {
+    let DatabaseUrl::Sqlite(file) = &config.database else {
         return refuse_postgres(out);
-    }
+    };
     let store = open_store_beside(&config.images.store)?;
     let db = open_database_beside(&config.database).await?;
-    let done = copy(&config, &db, &store, args, out).await;
+    let backup = Backup {
+        db: &db,
+        store: &store,
+        folder: &args.folder,
+        clock: &SystemClock,
+        disk: Disk::system(),
+        file,
+        min_free: config.images.min_free,
+    };
+    let done = copy(&config, &backup, args, out).await;
     db.close().await;
     done
 }
@@ -79,21 +92,14 @@ fn refuse_postgres(out: &mut impl Write) -> anyhow::Result<ExitCode> {
 
 async fn copy(
     config: &Config,
-    db: &Db,
-    store: &Store,
+    backup: &Backup<'_>,
     args: &BackupArgs,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let key = if args.with_key {
-        Some(key_of(config, db).await?)
+        Some(key_of(config, backup.db).await?)
     } else {
         None
-    };
-    let backup = Backup {
-        db,
-        store,
-        folder: &args.folder,
-        clock: &SystemClock,
     };
     let draft = backup.begin().await?;
     let broken = print_broken(&draft.db, SystemClock.now(), out).await?;
@@ -188,12 +194,7 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
     let DatabaseUrl::Sqlite(file) = &config.database else {
         return refuse_postgres(out);
     };
-    if file.exists() {
-        bail!(
-            "there is a database at {}: nothing was put in its place",
-            file.display()
-        );
-    }
+    refuse_taken(file)?;
     // No server starts here meanwhile.
     let _lock = lock_server(file)?;
     let store = open_new_store(&config.images.store).await?;
@@ -201,18 +202,26 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
         folder: &args.folder,
         file,
         store: &store,
+        store_survived: args.store_survived,
     };
     let opened = restore.open().await?;
     register_networks(&opened.db).await?;
     let key = find_backed_up_key(&config, &args.folder, &opened.db).await?;
+    restore.check_store(&opened).await?;
     let taken = Timestamp::from_millis(opened.copy.taken_ms);
     let broken = print_broken(&opened.db, taken, out).await?;
     // Before the database: with that in place this command has nothing left to do.
     if let Some((from, to)) = &key {
         place_key(from, to)?;
     }
-    let sum = put_back(&restore, opened, out).await?;
+    let Restored { sum, longer } = put_back(&restore, opened, out).await?;
     print_sum(&sum, out)?;
+    if longer > 0 {
+        writeln!(
+            out,
+            "{longer} images are kept longer than the backup knew: their records in the store say that they were renewed since"
+        )?;
+    }
     writeln!(out, "restored to {} as it was at {taken}", file.display())?;
     if key.is_none() && find_secrets(&config.secrets_key)?.is_none() {
         writeln!(
@@ -232,17 +241,17 @@ async fn put_back(
     restore: &Restore<'_>,
     opened: Opened,
     out: &mut impl Write,
-) -> anyhow::Result<Sum> {
+) -> anyhow::Result<Restored> {
     let mut progress = Progress::new();
     let mut lost = Vec::new();
     let told = |sum: &Sum, all| progress.step("copying objects", sum.images, all);
     let name = |image: &Image, how| lost.push(lost_line(image, how));
-    let sum = restore.finish(opened, told, name).await;
+    let restored = restore.finish(opened, told, name).await;
     progress.end();
     for line in &lost {
         writeln!(out, "{line}")?;
     }
-    sum
+    restored
 }
 
 /// The key that the backup holds, and where it goes; `None`: there is one in place, or none at all. One that isn't

@@ -59,6 +59,10 @@ pub(super) const KEYS: &[Key] = &[
     built("payments.pay_to", Kind::One),
     built("payments.networks", Kind::List),
     built("payments.rpc_url", Kind::One),
+    built(
+        "payments.rpc_url_file",
+        Kind::SecretFile("payments.rpc_url"),
+    ),
     built("payments.sandbox_listen", Kind::One),
     built("payments.sandbox_rpc_listen", Kind::One),
     built("payments.facilitator_token", Kind::Secret),

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::rows::{ImageRow, image_columns};
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
+use crate::ids::ImageId;
 use crate::model::image::Image;
 
 /// Writes what is committed now into a new file, whatever is written meanwhile. The caller syncs it.
@@ -135,10 +136,35 @@ const PAGE_RENEWED: &str = concat!(
      WHERE r.image_id = images.id AND r.renewed_ms >= $1) ORDER BY id LIMIT $3"
 );
 
+/// Keeps a live image until `expires` (`None`: for ever), where that is later than its row says. Whether it is. Its record
+/// is written anew, since its row may have another tier.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn keep_longer(
+    db: &Db,
+    id: &ImageId,
+    expires: Option<Timestamp>,
+) -> Result<bool, DbError> {
+    let moved = on_db!(db, |pool| sqlx::query(KEEP_LONGER)
+        .bind(id.as_str())
+        .bind(expires.map(Timestamp::millis))
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(moved > 0)
+}
+
+// What is kept for ever has no expiry, and is kept no longer by any.
+const KEEP_LONGER: &str = "UPDATE images SET expires_ms = CAST($2 AS BIGINT), \
+    undescribed = undescribed + 1 WHERE id = $1 AND state = 'live' \
+    AND (expires_ms < CAST($2 AS BIGINT) OR (expires_ms IS NOT NULL AND CAST($2 AS BIGINT) IS NULL))";
+
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("copies::PAGE_KEPT", PAGE_KEPT),
     ("copies::COUNT_KEPT", COUNT_KEPT),
     ("copies::PAGE_DELETED", PAGE_DELETED),
     ("copies::PAGE_RENEWED", PAGE_RENEWED),
+    ("copies::KEEP_LONGER", KEEP_LONGER),
 ];

@@ -67,6 +67,18 @@ impl Sidecar {
         Self::new(image, keep)
     }
 
+    /// How long it says that `image` is kept from its publication; `None`: it is the record of another one.
+    pub fn keep_of(&self, image: &Image) -> Option<Keep> {
+        let is_its = self.version == VERSION
+            && self.id == image.id.as_str()
+            && self.sha256 == image.sha256
+            && self.created_at == image.created_at.to_string();
+        is_its.then(|| match self.keep_ms {
+            Some(time) => Keep::For(Duration::from_millis(time)),
+            None => Keep::Forever,
+        })
+    }
+
     /// As it is written: one line of JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
@@ -128,5 +140,14 @@ mod tests {
             )
         );
         assert_eq!(Sidecar::parse(b"{}"), None);
+
+        assert_eq!(before.keep_of(&live), Some(keep));
+        let forever = Sidecar::new(&live, Keep::Forever);
+        assert_eq!(forever.keep_of(&live), Some(Keep::Forever));
+        let other = Image {
+            sha256: "ef".repeat(32),
+            ..live
+        };
+        assert_eq!(before.keep_of(&other), None);
     }
 }

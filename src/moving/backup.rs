@@ -2,18 +2,19 @@
 //! that its rows speak of. A second run into the same folder copies what is new. What the folder holds is named by
 //! its manifest, which is replaced last and at once: whoever dies before leaves the older copy.
 
-use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::objects::{Carried, Objects, Sum, let_go};
+use super::objects::{Carried, NoRoom, Objects, Sum, forget_deleted, let_go};
 use crate::clock::{Clock, Timestamp};
 use crate::db::moves::{self, Standing};
 use crate::db::{Db, copies, epoch as rows};
+use crate::disk::{Disk, Floor};
 use crate::epoch;
 use crate::kill::kill_point;
 use crate::model::image::Image;
@@ -21,7 +22,10 @@ use crate::model::mark::{Age, Mark};
 use crate::store::Store;
 
 const VERSION: u32 = 1;
+/// The mode of the folder.
+const PRIVATE: u32 = 0o700;
 const MANIFEST: &str = "backup.json";
+const LOCK: &str = "backup.lock";
 /// How the copies of the database are named.
 const PREFIX: &str = "pixtoll-";
 /// Where the objects lie in the folder: a store like any other.
@@ -102,6 +106,12 @@ pub struct Backup<'a> {
     pub folder: &'a Path,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// The disk.
+    pub disk: Disk,
+    /// The file of the database: on its disk room has to stay.
+    pub file: &'a Path,
+    /// How much of that, in bytes.
+    pub min_free: u64,
 }
 
 /// A copy whose objects are not all there yet.
@@ -114,6 +124,7 @@ pub struct Draft {
     epoch: Mark,
     taken: Timestamp,
     manifest: Manifest,
+    room: Option<Floor>,
     _lock: File,
 }
 
@@ -124,13 +135,18 @@ impl Backup<'_> {
     /// When the folder holds something else, the database is not one to be kept, or the copy is damaged.
     pub async fn begin(&self) -> anyhow::Result<Draft> {
         let own = self.refuse_unfit().await?;
+        self.make_folder()?;
+        // Before the manifest is read, which another run may be about to replace.
+        let lock = self.lock_folder()?;
         let taken = self.clock.now();
         let manifest = self.open_folder(&own, taken)?;
-        let lock = self.lock_folder()?;
         self.remove_leavings(&manifest)?;
+        let room = self.room()?;
         let name = format!("{PREFIX}{}.db", taken.millis());
         let file = self.folder.join(&name);
         files::remove_database(&file)?;
+        // SQLite takes an empty file, and one that it makes itself may be read by others.
+        files::write(&file, &[])?;
         copies::copy_into(self.db, &file).await?;
         files::sync(&file)?;
         kill_point!("backup.database.after");
@@ -150,13 +166,33 @@ impl Backup<'_> {
             epoch,
             taken,
             manifest,
+            room,
             _lock: lock,
         })
     }
 
+    /// What has to stay free where the folder is: nothing, unless the server writes to the same disk. There the copy of
+    /// the database has to fit as well.
+    fn room(&self) -> anyhow::Result<Option<Floor>> {
+        let file = std::fs::metadata(self.file)?;
+        if std::fs::metadata(self.folder)?.dev() != file.dev() {
+            return Ok(None);
+        }
+        let mut floor = Floor {
+            disk: self.disk.clone(),
+            folder: Some(self.folder.to_path_buf()),
+            min_free: self.min_free.saturating_add(file.len()),
+        };
+        if self.min_free > 0 {
+            floor.check().map_err(|_| NoRoom)?;
+        }
+        floor.min_free = self.min_free;
+        Ok(Some(floor))
+    }
+
     /// One at a time; it ends with the process.
     fn lock_folder(&self) -> anyhow::Result<File> {
-        let lock = File::create(self.folder.join("backup.lock"))?;
+        let lock = File::create(self.folder.join(LOCK))?;
         if lock.try_lock().is_err() {
             bail!("another pixtoll backup writes to {}", self.folder.display());
         }
@@ -194,13 +230,33 @@ impl Backup<'_> {
             .context("the database has no name")
     }
 
-    fn open_folder(&self, own: &Mark, now: Timestamp) -> anyhow::Result<Manifest> {
-        // Payers and payments are in it: for its owner alone.
+    /// Makes the folder, or refuses one that holds something else before anything is written there.
+    fn make_folder(&self) -> anyhow::Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(PRIVATE)
             .create(self.folder)
             .with_context(|| format!("{} can't be made", self.folder.display()))?;
+        if Manifest::find(self.folder)?.is_none() && !self.is_empty()? {
+            bail!(
+                "{} is not empty, and holds no backup: name another folder",
+                self.folder.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is in the folder but our lock.
+    fn is_empty(&self) -> anyhow::Result<bool> {
+        for entry in std::fs::read_dir(self.folder)? {
+            if entry?.file_name() != LOCK {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn open_folder(&self, own: &Mark, now: Timestamp) -> anyhow::Result<Manifest> {
         if let Some(manifest) = Manifest::find(self.folder)? {
             if manifest.database != own.database {
                 bail!(
@@ -208,14 +264,10 @@ impl Backup<'_> {
                     self.folder.display()
                 );
             }
+            self.close_to_others();
             return Ok(manifest);
         }
-        if std::fs::read_dir(self.folder)?.next().is_some() {
-            bail!(
-                "{} is not empty, and holds no backup: name another folder",
-                self.folder.display()
-            );
-        }
+        self.close_to_others();
         let manifest = Manifest {
             version: VERSION,
             database: own.database.clone(),
@@ -224,6 +276,19 @@ impl Backup<'_> {
         };
         manifest.write(self.folder)?;
         Ok(manifest)
+    }
+
+    /// Payers and payments are in it, and the names of all images: for its owner alone, also where somebody else made it.
+    fn close_to_others(&self) {
+        let closed = std::fs::metadata(self.folder).and_then(|found| {
+            if found.permissions().mode() & 0o777 & !PRIVATE == 0 {
+                return Ok(());
+            }
+            std::fs::set_permissions(self.folder, Permissions::from_mode(PRIVATE))
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the folder of the backup can't be closed to other users: it holds payments and links");
+        }
     }
 
     /// Copies the objects that the copy's rows speak of, and lets the folder hold this copy instead of the older one.
@@ -246,6 +311,7 @@ impl Backup<'_> {
             from: self.store,
             to: &to,
             known_before: Timestamp::from_millis(older.map_or(0, |copy| copy.known_before_ms)),
+            room: draft.room.as_ref(),
         };
         let mut gone = Vec::new();
         // What was under way while this copy was made is compared by the next one.
@@ -309,7 +375,7 @@ impl Backup<'_> {
         if let Some(older) = older {
             files::remove_database(&self.folder.join(older.file))?;
         }
-        super::objects::forget_deleted(self.db, to, first).await?;
+        forget_deleted(self.db, to, first).await?;
         Ok(sum)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
@@ -64,11 +64,31 @@ pub(super) fn sync_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Removes a SQLite file and what SQLite keeps beside it; what isn't there is fine.
-pub(super) fn remove_database(path: &Path) -> anyhow::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+/// A SQLite file, and what SQLite keeps beside it.
+fn names_of_database(path: &Path) -> [PathBuf; 4] {
+    ["", "-wal", "-shm", "-journal"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+/// What there is of a SQLite file and of what SQLite keeps beside it.
+pub(super) fn find_database(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for name in names_of_database(path) {
+        match name.symlink_metadata() {
+            Ok(_) => found.push(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a SQLite file and what SQLite keeps beside it; what isn't there is fine.
+pub(super) fn remove_database(path: &Path) -> anyhow::Result<()> {
+    for name in names_of_database(path) {
         match std::fs::remove_file(&name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

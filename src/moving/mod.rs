@@ -20,6 +20,7 @@ mod files;
 pub mod objects;
 pub mod restore;
 pub mod store;
+pub mod survived;
 
 /// How often a server looks whether its database is being moved.
 const LOOK: Duration = Duration::from_millis(500);

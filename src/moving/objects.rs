@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::db::{Db, copies, images, retention};
+use crate::disk::Floor;
 use crate::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
@@ -34,6 +35,8 @@ pub struct Objects<'a> {
     /// Objects of images that were made before this were compared when they were written: of those that are there,
     /// the length is enough.
     pub known_before: Timestamp,
+    /// The room that has to stay where they go; `None`: as much as there is may be taken.
+    pub room: Option<&'a Floor>,
 }
 
 /// What became of the object of one image.
@@ -69,6 +72,13 @@ pub struct Sum {
     /// Live images whose object is lost.
     pub lost: u64,
 }
+
+/// The copy would take the room that is kept for the server.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the disk that the server uses has less room than images.min_free: back up to another one, or make room"
+)]
+pub struct NoRoom;
 
 impl Objects<'_> {
     /// Copies them all. `tell` hears of each page's sum, of how many there are, and of every image whose object
@@ -123,6 +133,9 @@ impl Objects<'_> {
             return self
                 .judge(image, "its object has another SHA-256 than its row")
                 .await;
+        }
+        if let Some(room) = self.room {
+            room.check().map_err(|_| NoRoom)?;
         }
         self.to.put(&image.id, bytes.into(), &sidecar).await?;
         if hash(self.to, image).await?.as_ref() != Some(&image.sha256) {
@@ -211,16 +224,16 @@ pub async fn let_go(copy: &Db, image: &Image, now: Timestamp) -> anyhow::Result<
 }
 
 /// Deletes from a copied store what was deleted where it was copied from, since the first copy began: nobody keeps
-/// what its owner wanted gone.
+/// what its owner wanted gone. Whether there may have been anything.
 ///
 /// # Errors
 /// When the database or the store doesn't answer.
-pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::Result<()> {
+pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::Result<bool> {
     let mut last = String::new();
     loop {
         let page = copies::page_deleted(rows, since, &last, PAGE).await?;
         let Some(end) = page.last() else {
-            return Ok(());
+            return Ok(!last.is_empty());
         };
         end.id.as_str().clone_into(&mut last);
         let ids: Vec<ImageId> = page.into_iter().map(|image| image.id).collect();

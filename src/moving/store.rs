@@ -37,6 +37,8 @@ pub struct Copied {
     pub quarantined: u64,
     /// Objects that no row speaks of, which were not copied.
     pub rowless: u64,
+    /// Objects of images that the other store had before those went that were deleted meanwhile.
+    pub held: u64,
     /// Objects of images that the other store has now.
     pub there: u64,
 }
@@ -51,7 +53,7 @@ impl Copied {
             lost,
             ..
         } = self.sum;
-        lost == 0 && self.there >= copied + same + known
+        lost == 0 && self.held >= copied + same + known
     }
 }
 
@@ -95,6 +97,7 @@ impl StoreCopy<'_> {
             from: self.from,
             to: self.to,
             known_before: Timestamp::from_millis(note.known_before_ms),
+            room: None,
         };
         let mut known_before = began;
         let sum = objects
@@ -111,9 +114,15 @@ impl StoreCopy<'_> {
             .await?;
         kill_point!("copy.objects.after");
         let quarantined = self.copy_quarantine().await?;
-        forget_deleted(self.db, self.to, Timestamp::from_millis(note.first_ms)).await?;
+        // What was copied has to be there, also of images that were deleted since.
+        let held = count(self.to).await?;
+        let first = Timestamp::from_millis(note.first_ms);
+        let there = if forget_deleted(self.db, self.to, first).await? {
+            count(self.to).await?
+        } else {
+            held
+        };
         let rowless = self.name_rowless(&mut name).await?;
-        let there = count(self.to).await?;
         kill_point!("copy.mark.before");
         self.copy_mark().await?;
         let note = Note {
@@ -125,6 +134,7 @@ impl StoreCopy<'_> {
             sum,
             quarantined,
             rowless,
+            held,
             there,
         })
     }

@@ -140,7 +140,7 @@ impl Shop {
             ..product.clone()
         };
         let recent = offers::find_recent(db, &one, now.minus(HONOURED)).await?;
-        let times = |terms| times(terms, product.uses);
+        let times = |terms: Terms| times(&terms, product.uses);
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
@@ -155,7 +155,7 @@ impl Shop {
         now: Timestamp,
     ) -> Result<Vec<(String, Terms)>, DbError> {
         let recent = offers::find_recent_defaults(db, kind, now.minus(HONOURED)).await?;
-        let times = |(tier, terms)| Some((tier, times(terms, uses)?));
+        let times = |(tier, terms): (String, Terms)| Some((tier, times(&terms, uses)?));
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
@@ -279,7 +279,7 @@ impl Shop {
 }
 
 /// The terms of one, for several at once.
-fn times(terms: Terms, uses: u32) -> Option<Terms> {
+fn times(terms: &Terms, uses: u32) -> Option<Terms> {
     let amount = terms.offer.amount.checked_mul(u64::from(uses))?;
     let confirmations = confirmations(terms.confirmations, amount, uses);
     let offer = Offer {

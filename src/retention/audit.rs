@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use futures_util::StreamExt;
 
 use crate::clock::Timestamp;
 use crate::db::{Db, images, retention as rows};
+use crate::epoch;
 use crate::ids::ImageId;
 use crate::model::image::{Image, ImageState};
+use crate::model::mark::Age;
 use crate::model::sidecar::Sidecar;
 use crate::store::{Listed, Store};
 
@@ -79,7 +82,7 @@ pub struct Audit {
 /// without a row go to quarantine, and objects whose row says that they are gone, go.
 ///
 /// # Errors
-/// When database or store doesn't answer.
+/// When database or store doesn't answer; with `repair`, when the database isn't the one that the store knows.
 pub async fn audit(
     db: &Db,
     store: &Store,
@@ -87,6 +90,9 @@ pub async fn audit(
     repair: bool,
     mut tell: impl FnMut(Finding),
 ) -> anyhow::Result<Audit> {
+    if repair {
+        refuse_stranger(db, store).await?;
+    }
     let auditor = Auditor {
         db,
         store,
@@ -128,6 +134,21 @@ pub async fn audit(
         audit.purged = store.purge_quarantine(now.minus(QUARANTINE)).await?;
     }
     Ok(audit)
+}
+
+/// To a database that isn't the store's, or that lost commits, objects have no row that are somebody's: what the
+/// reaper doesn't delete by is nothing to repair by.
+async fn refuse_stranger(db: &Db, store: &Store) -> anyhow::Result<()> {
+    match epoch::age(db, store).await? {
+        Some(Age::Current) => Ok(()),
+        Some(Age::Behind) => bail!(
+            "the database is older than its store, so rows are missing: nothing is repaired before pixtoll ledger recover"
+        ),
+        Some(Age::Other) => bail!(
+            "the store belongs to another database: nothing is repaired; name that one in database.url"
+        ),
+        None => bail!("no server has used this database yet: nothing is repaired by it"),
+    }
 }
 
 impl Finding {

@@ -10,10 +10,13 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::keys::{IMAGES, QUARANTINE, key, sidecar_key};
 use super::{Object, Store, StoreError};
 use crate::ids::ImageId;
+use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 
 /// Where it is noted how far a copy of another store has come: not among images.
 const NOTE: &str = "copy.json";
+/// Where it is noted that a restore fills this store, until it is through.
+const RESTORE: &str = "restore.json";
 
 impl Store {
     /// Opens all of the image `id`, whatever its length; `None` when there is no such object.
@@ -88,6 +91,35 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_note(&self, note: Bytes) -> Result<(), StoreError> {
         self.put_small(&Key::from(NOTE), note).await
+    }
+
+    /// The mark that a restore has written which began in this store when it was empty, and isn't through; `None`: there
+    /// is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_restore_note(&self) -> Result<Option<Mark>, StoreError> {
+        let found = self.read_small(&Key::from(RESTORE)).await?;
+        Ok(found.as_deref().and_then(Mark::parse))
+    }
+
+    /// Notes that a restore begins in this store, which is empty, and which mark it writes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_restore_note(&self, mark: &Mark) -> Result<(), StoreError> {
+        self.put_small(&Key::from(RESTORE), mark.to_bytes().into())
+            .await
+    }
+
+    /// Removes what [`Store::put_restore_note`] noted; what isn't there is fine.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_restore_note(&self) -> Result<(), StoreError> {
+        let place = Key::from(RESTORE);
+        self.found(self.objects.delete(&place)).await?;
+        Ok(())
     }
 
     async fn put_small(&self, place: &Key, bytes: Bytes) -> Result<(), StoreError> {

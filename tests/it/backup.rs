@@ -243,7 +243,9 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
         refused.err.contains("backup of another database"),
         "{refused:?}"
     );
-    std::fs::remove_file(other.folder().join("data/pixtoll.db")).unwrap();
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(other.folder().join(format!("data/pixtoll.db{end}")));
+    }
     let refused = other.run(&["restore", folder_text]).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(

@@ -71,3 +71,35 @@ async fn the_address_of_the_database_may_stand_in_a_file_and_its_password_stays_
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("is set beside `database.url`"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn the_address_of_a_node_may_stand_in_a_file_with_its_key() {
+    let deployment = Deployment::alone();
+    let file = deployment.folder().join("rpc_url");
+    std::fs::write(&file, "https://node.example.com/v2/hunter2\n").unwrap();
+    let pay_to = format!("0x{}", "22".repeat(20));
+    let deployment = deployment
+        .set("payments.rpc_url_file", file.to_str().unwrap())
+        .set("payments.facilitator", "url")
+        .set(
+            "payments.facilitator_url",
+            "https://facilitator.example.com",
+        )
+        .set("payments.pay_to", &pay_to);
+    let good = deployment.run(&["config", "check"]).await;
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.out.contains("node.example.com"), "{good:?}");
+    assert!(!good.out.contains("hunter2"), "{good:?}");
+
+    std::fs::write(&file, "ftp://node.example.com/hunter2\n").unwrap();
+    let bad = deployment.run(&["config", "check"]).await;
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    assert!(bad.out.contains("payments.rpc_url"), "{bad:?}");
+    assert!(!bad.out.contains("hunter2"), "{bad:?}");
+    let both = deployment.set("payments.rpc_url", "https://other.example.com");
+    let ran = both.run(&["config", "check"]).await;
+    assert!(
+        ran.out.contains("is set beside `payments.rpc_url`"),
+        "{ran:?}"
+    );
+}

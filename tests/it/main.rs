@@ -49,6 +49,7 @@ mod recover;
 mod renew;
 #[cfg(feature = "test-postgres")]
 mod replicas;
+mod restore;
 mod retention;
 mod rotation;
 #[cfg(feature = "test-s3")]

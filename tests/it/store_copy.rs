@@ -3,10 +3,15 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
+use pixtoll::moving::objects::Sum;
+use pixtoll::moving::store::StoreCopy;
+use pixtoll::store::Store;
+use tokio::runtime::Handle;
+
 use crate::moving::database_in;
 use crate::support::process::{Deployment, Ran, Request};
 use crate::support::store::{Settings, fresh, open as open_store};
-use crate::support::{Answer, database, pictures};
+use crate::support::{Answer, TestApp, database, pictures};
 
 /// Where `pixtoll store copy` is killed.
 pub(crate) const POINTS: &[&str] = &["copy.objects.after", "copy.mark.before"];
@@ -219,4 +224,33 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
     let db = database_in(other.folder()).await;
     assert_eq!(database::count(&db, "images").await, 1);
     db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_deletes_while_it_is_copied_is_no_loss() {
+    let app = TestApp::on_disk().await;
+    app.upload_free(pictures::png(7, 7)).await;
+    let deleted = app.upload_free(pictures::png(8, 8)).await;
+    let from = Store::open_local(&app.folder().join("images")).unwrap();
+    let to = Store::in_memory();
+    let copy = StoreCopy {
+        db: app.db(),
+        from: &from,
+        to: &to,
+        clock: &app.clock,
+    };
+    let token = deleted.field("deleteToken");
+    let path = format!("/api/images/{}", deleted.field("id"));
+    let headers = [("X-Delete-Token", token.as_str())];
+    // Told after each page, when its objects are there.
+    let tell = |sum: &Sum, _| {
+        assert_eq!(sum.copied, 2);
+        let delete = app.send("DELETE", &path, &headers, "");
+        let answer = tokio::task::block_in_place(|| Handle::current().block_on(delete));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let copied = copy.run(tell, |finding| panic!("{finding:?}")).await;
+    let copied = copied.unwrap();
+    assert_eq!((copied.held, copied.there), (2, 1));
+    assert!(copied.is_whole(), "{copied:?}");
 }

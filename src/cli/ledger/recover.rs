@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::{Db, credits, deployment};
 use crate::epoch::{self, Epoch};
 use crate::model::mark::Age;
+use crate::moving::survived;
 use crate::payments::ledger::ChainSide;
 use crate::payments::recover::{Deed, recover};
 use crate::random::Randomness;
@@ -78,6 +79,7 @@ pub(super) async fn run(
         writeln!(out, "nothing was written: {credits} credits would be new")?;
         return Ok(ExitCode::SUCCESS);
     }
+    keep_longer(config, db, out).await?;
     epoch(config, db)?.accept().await?;
     writeln!(
         out,
@@ -85,6 +87,24 @@ pub(super) async fn run(
          same amount, which is not charged"
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets images that were renewed by what was lost live for as long as they did: once the database stands for its store
+/// again, the reaper goes by it. One that isn't behind has lost nothing of that, and may be ahead of its store's records.
+async fn keep_longer(config: &Config, db: &Db, out: &mut impl Write) -> anyhow::Result<()> {
+    let store = open_store_beside(&config.images.store)?;
+    if epoch::age(db, &store).await? != Some(Age::Behind) {
+        return Ok(());
+    }
+    let longer = survived::keep_longer(db, &store).await?;
+    if longer > 0 {
+        writeln!(
+            out,
+            "{longer} images are kept longer than the database knew: their records in the store say that they were \
+             renewed since"
+        )?;
+    }
+    Ok(())
 }
 
 /// Lets a ledger begin earlier: what is credited lies in its blocks then, and is added up with the rest.
