@@ -289,7 +289,7 @@ fn times(terms: &Terms, uses: u32) -> Option<Terms> {
     Some(Terms {
         offer,
         confirmations,
-        ..terms
+        ..terms.clone()
     })
 }
 
