@@ -21,7 +21,7 @@ pub(crate) const POINTS: &[&str] = &[
     "restore.database.after",
 ];
 
-async fn free(deployment: &Deployment, seed: u64) -> Answer {
+pub(crate) async fn free(deployment: &Deployment, seed: u64) -> Answer {
     let picture = pictures::png_seeded(16, 16, seed);
     let request = Request::post("/api/free").with_image(&picture);
     let answer = deployment.answer(&request).await;
@@ -29,7 +29,7 @@ async fn free(deployment: &Deployment, seed: u64) -> Answer {
     answer
 }
 
-async fn run(deployment: &Deployment, arguments: &[&str]) -> Ran {
+pub(crate) async fn run(deployment: &Deployment, arguments: &[&str]) -> Ran {
     let ran = deployment.run(arguments).await;
     assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
     ran
@@ -43,7 +43,7 @@ async fn dies(deployment: &Deployment, arguments: &[&str], point: &str) {
 }
 
 /// An image's object below a store.
-fn object(store: &Path, answer: &Answer) -> PathBuf {
+pub(crate) fn object(store: &Path, answer: &Answer) -> PathBuf {
     let id = answer.field("id");
     store.join("images").join(&id[..1]).join(&id[1..2]).join(id)
 }

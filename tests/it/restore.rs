@@ -11,6 +11,7 @@ use pixtoll::moving::backup::Backup;
 use pixtoll::moving::objects::NoRoom;
 use pixtoll::store::Store;
 
+use crate::backup::{free, object, run};
 use crate::moving::database_in;
 use crate::support::database::{execute, texts};
 use crate::support::process::{Deployment, Ran, Request};
@@ -23,20 +24,6 @@ const PARTS: [&str; 4] = [
     "pixtoll.db-shm",
     "pixtoll.db-journal",
 ];
-
-async fn free(deployment: &Deployment, seed: u64) -> Answer {
-    let picture = pictures::png_seeded(16, 16, seed);
-    let request = Request::post("/api/free").with_image(&picture);
-    let answer = deployment.answer(&request).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer
-}
-
-async fn run(deployment: &Deployment, arguments: &[&str]) -> Ran {
-    let ran = deployment.run(arguments).await;
-    assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
-    ran
-}
 
 async fn refused(deployment: &Deployment, arguments: &[&str], why: &str) {
     let ran = deployment.run(arguments).await;
@@ -53,12 +40,6 @@ fn lose_database(deployment: &Deployment) {
     for part in PARTS {
         let _ = std::fs::remove_file(data(deployment).join(part));
     }
-}
-
-/// An image's object below a store.
-fn object(store: &Path, answer: &Answer) -> PathBuf {
-    let id = answer.field("id");
-    store.join("images").join(&id[..1]).join(&id[1..2]).join(id)
 }
 
 /// What the server says of an image's end.

@@ -80,6 +80,8 @@ async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then
         (409, "payment_known".to_owned(), Some(true))
     );
     assert_eq!(alone.last_word(&presenting(&new)).await.token(), newest);
+    let dead = alone.answer(&uploading(&tokens[1], 2)).await;
+    assert_eq!(dead.verdict(), (401, "bad_token".to_owned(), Some(false)));
     let (id, token) = (other.field("id"), other.field("deleteToken"));
     assert_eq!(alone.answer(&deleting(&id, &token)).await.status, 401);
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));

@@ -8,6 +8,7 @@ use pixtoll::moving::store::StoreCopy;
 use pixtoll::store::Store;
 use tokio::runtime::Handle;
 
+use crate::backup::free;
 use crate::moving::database_in;
 use crate::support::process::{Deployment, Ran, Request};
 use crate::support::store::{Settings, fresh, open as open_store};
@@ -15,14 +16,6 @@ use crate::support::{Answer, TestApp, database, pictures};
 
 /// Where `pixtoll store copy` is killed.
 pub(crate) const POINTS: &[&str] = &["copy.objects.after", "copy.mark.before"];
-
-async fn free(deployment: &Deployment, seed: u64) -> Answer {
-    let picture = pictures::png_seeded(16, 16, seed);
-    let request = Request::post("/api/free").with_image(&picture);
-    let answer = deployment.answer(&request).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer
-}
 
 async fn copy(deployment: &Deployment, to: &str) -> Ran {
     deployment.run(&["store", "copy", "--to", to]).await
