@@ -1,17 +1,26 @@
 //! Other prices and limits while the server runs (operations.md, "Configuration").
 
+use anyhow::ensure;
+
 use super::App;
 use crate::config::{Config, show};
-use crate::db::DbError;
+use crate::tiers::Tier;
 
 impl App {
     /// Takes the tiers and the counts of the limits of `fresh` from now on. `false`: other settings differ as well, and
     /// wait for a restart.
     ///
     /// # Errors
-    /// [`DbError`], when what was offered until now can't be noted; then all stays as it was.
-    pub async fn reload(&self, fresh: &Config) -> Result<bool, DbError> {
+    /// When an upload would not fit into the memory for bodies, which stays as it is, and when what was offered until
+    /// now can't be noted. Then all stays as it was.
+    pub async fn reload(&self, fresh: &Config) -> anyhow::Result<bool> {
         let tiers = fresh.tiers.clone();
+        let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
+        let room = self.config.limits.body_bytes;
+        ensure!(
+            longest <= room,
+            "the tiers take bodies of {longest} bytes, and limits.body_bytes was {room} at start: restart for that"
+        );
         match &self.till {
             Some(till) => {
                 let shop = &till.shop;

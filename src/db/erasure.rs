@@ -114,8 +114,7 @@ pub async fn erase_payment(
 
 const LOCK_PAYMENT: &str = "UPDATE payments SET attempt = attempt + 1 WHERE id = $1 AND state = $2 \
     AND lease_until_ms <= $3 AND next_look_ms IS NULL";
-pub(super) const REMEMBER: &str =
-    "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3)";
+pub(super) const REMEMBER: &str = "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
 const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
 const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";

@@ -101,6 +101,20 @@ const FIND_RECENT_DEFAULTS: &str = "SELECT id, tier, network, amount, pay_to, ma
     max_bytes, confirmations FROM offers WHERE kind = $1 AND tier LIKE '*%' AND uses = 1 \
     AND last_offered_ms >= $2 ORDER BY last_offered_ms DESC LIMIT 20";
 
+/// The largest upload that each tier ever was offered with.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn find_largest(db: &Db) -> Result<Vec<(String, u64)>, DbError> {
+    let rows: Vec<(String, i64)> = on_db!(db, |pool| sqlx::query_as(FIND_LARGEST)
+        .fetch_all(pool)
+        .await)?;
+    let counted = |(tier, bytes)| (tier, u64::try_from(bytes).unwrap_or(0));
+    Ok(rows.into_iter().map(counted).collect())
+}
+
+const FIND_LARGEST: &str = "SELECT tier, MAX(max_bytes) FROM offers GROUP BY tier";
+
 /// No name of a tier has it.
 const DEFAULT_MARK: char = '*';
 
@@ -170,4 +184,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("offers::RECORD", RECORD),
     ("offers::FIND_RECENT", FIND_RECENT),
     ("offers::FIND_RECENT_DEFAULTS", FIND_RECENT_DEFAULTS),
+    ("offers::FIND_LARGEST", FIND_LARGEST),
 ];

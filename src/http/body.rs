@@ -137,13 +137,20 @@ impl Unread {
     }
 }
 
-/// The image in a body, whichever form it has. Its bytes count among those of all bodies until they are dropped.
+/// The image that came in a body, and the room that it takes among all bodies.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) bytes: Bytes,
+    pub(super) room: Room,
+}
+
+/// The image in a body, whichever form it has.
 pub(super) async fn read_image(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     limit: Limit<'_>,
-) -> Result<Bytes, Unread> {
+) -> Result<Arrived, Unread> {
     if header(request, CONTENT_ENCODING)
         .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
     {
@@ -165,16 +172,16 @@ pub(super) async fn read_image(
         let boundary =
             boundary.map_err(|_| bad("The multipart body has no boundary in its Content-Type."))?;
         let body = incoming.read(limit.max_bytes + FORM_OVERHEAD).await?;
-        let body = incoming.room.fill(body.freeze());
-        return Ok(read_form(body, &boundary, limit).await?);
+        let bytes = read_form(body.freeze(), &boundary, limit).await?;
+        return Ok(incoming.arrived(bytes));
     }
     if kind.starts_with("application/json") {
         let body = incoming.read(limit.body()).await?;
-        return Ok(incoming.room.fill(read_json(body, limit)?));
+        return Ok(incoming.arrived(read_json(body, limit)?));
     }
     if kind.starts_with("image/") {
         let body = incoming.read(limit.max_bytes).await?;
-        return Ok(incoming.room.fill(body.freeze()));
+        return Ok(incoming.arrived(body.freeze()));
     }
     incoming.read(limit.body()).await?;
     Err(Refusal::NoFile.into())
@@ -189,6 +196,13 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    fn arrived(self, bytes: Bytes) -> Arrived {
+        Arrived {
+            bytes,
+            room: self.room,
+        }
+    }
+
     /// Reads at most `most` bytes. One that announces more is not begun.
     async fn read(&mut self, most: u64) -> Result<BytesMut, Unread> {
         let limit = self.limit;
@@ -238,7 +252,7 @@ fn read_json(body: BytesMut, limit: Limit<'_>) -> Result<Bytes, Refusal> {
 }
 
 /// The file of a form: the field `image`, else `file`, else the only part that is a file. The form is
-/// in memory already, and its parts are slices of it.
+/// in memory already.
 async fn read_form(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Bytes, Refusal> {
     let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(body)));
     let mut form = multer::Multipart::new(stream, boundary);

@@ -24,9 +24,9 @@ pub(super) async fn check(
     };
     // It costs what a free upload's check costs.
     limits::free(&site, &request).await?;
-    let bytes = read_image(&site, &request, payload, limit).await;
-    let bytes = bytes.map_err(|error| error.of(&request))?;
-    let checked = limits::checked(&site, &request, bytes, limit).await??;
+    let arrived = read_image(&site, &request, payload, limit).await;
+    let arrived = arrived.map_err(|error| error.of(&request))?;
+    let checked = limits::checked(&site, &request, arrived, limit).await??;
     let sent = checked.upload_bytes();
     let tiers: Vec<Value> = table
         .iter()

@@ -26,9 +26,9 @@ pub(super) async fn upload(
     site.images.has_room()?;
     let place = site.limits.take_free(&site.db).await;
     let place = place.map_err(|error| limits::refuse(&request, error))?;
-    let bytes = read_image(&site, &request, payload, limit).await;
-    let bytes = bytes.map_err(|error| error.of(&request))?;
-    let checked = limits::checked(&site, &request, bytes, limit).await??;
+    let arrived = read_image(&site, &request, payload, limit).await;
+    let arrived = arrived.map_err(|error| error.of(&request))?;
+    let checked = limits::checked(&site, &request, arrived, limit).await??;
     let (stored, tier) = (Arc::clone(&site.images), tier.clone());
     // A client that goes away doesn't get its place in the day back: its image is published.
     let upload = tokio::spawn(async move {

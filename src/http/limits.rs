@@ -6,10 +6,9 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
-use bytes::Bytes;
 
 use super::Site;
-use super::body::Limit;
+use super::body::{Arrived, Limit};
 use super::error::ApiError;
 use super::extract;
 use crate::images::{Checked, Rules, UploadError, check};
@@ -59,7 +58,7 @@ pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
 pub(super) async fn checked(
     site: &Site,
     request: &HttpRequest,
-    bytes: Bytes,
+    arrived: Arrived,
     limit: Limit<'_>,
 ) -> Result<Result<Checked, UploadError>, ApiError> {
     let place = site.limits.enter_check().await;
@@ -73,9 +72,11 @@ pub(super) async fn checked(
             max_bytes,
             clean,
         };
+        let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;
         drop(place);
-        checked
+        // What is stored is what stays in memory from now on, for as long as its payment takes.
+        checked.map(|checked| checked.held_by(|stored| room.fill(stored)))
     });
     Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
 }

@@ -2,7 +2,6 @@
 
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use bytes::Bytes;
 use serde_json::json;
 
 use super::body::{Limit, Unread, read_image};
@@ -126,9 +125,9 @@ async fn take_for_token(
         max_bytes: grant.max_bytes,
     };
     site.images.has_room()?;
-    let bytes = read_image(site, request, payload, limit).await;
-    let bytes = bytes.map_err(|error| error.of(request))?;
-    let checked = limits::checked(site, request, bytes, limit).await??;
+    let body = read_image(site, request, payload, limit).await;
+    let body = body.map_err(|error| error.of(request))?;
+    let checked = limits::checked(site, request, body, limit).await??;
     let image = site.images.upload_granted(grant, arrived, checked).await?;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
@@ -150,8 +149,8 @@ async fn read_body(
     counter: &Counter<'_>,
 ) -> Result<Option<Body>, ApiError> {
     let limit = counter.limit();
-    let bytes: Bytes = match read_image(site, request, payload, limit).await {
-        Ok(bytes) => bytes,
+    let arrived = match read_image(site, request, payload, limit).await {
+        Ok(arrived) => arrived,
         Err(Unread::Limited(limited)) => return Err(limits::refuse(request, limited)),
         Err(Unread::Refused(Refusal::NoFile)) => return Ok(None),
         // Bytes that weren't read to their end have no hash; this one equals no other.
@@ -162,7 +161,8 @@ async fn read_body(
             }));
         }
     };
-    match limits::checked(site, request, bytes.clone(), limit).await? {
+    let bytes = arrived.bytes.clone();
+    match limits::checked(site, request, arrived, limit).await? {
         Ok(checked) => Ok(Some(Body {
             sha256: checked.upload_sha256().to_owned(),
             checked: Ok(checked),
@@ -278,7 +278,7 @@ impl Counter<'_> {
     fn limit(&self) -> Limit<'_> {
         Limit {
             tier: &self.product.tier,
-            max_bytes: self.tier.max_bytes,
+            max_bytes: self.till.shop.largest(&self.tier),
         }
     }
 

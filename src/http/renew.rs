@@ -1,5 +1,7 @@
 //! More time for an image: `POST /api/images/{id}/renew`. Anyone may pay; the image stays its owner's.
 
+use std::net::IpAddr;
+
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -46,7 +48,8 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         target: Some(&id),
         resource_url: &url,
     };
-    let (tier, product) = open(site, till, header.as_ref(), asked, &id).await?;
+    let client = extract::client_address(request, &site.config.http);
+    let (tier, product) = open(site, till, header.as_ref(), client, asked, &id).await?;
     let mut counter = Counter {
         till,
         tier,
@@ -69,6 +72,7 @@ async fn open(
     site: &Site,
     till: &Till,
     header: Option<&PaymentHeader>,
+    client: Option<IpAddr>,
     asked: Asked<'_>,
     id: &ImageId,
 ) -> Result<(Tier, Product), ApiError> {
@@ -79,7 +83,14 @@ async fn open(
         }
     }
     let image = site.images.find_public(id).await?;
-    let image = image.ok_or(ApiError::NotFound)?;
+    let Some(image) = image else {
+        // Nothing here knows it, and it may have been lost with what it renewed.
+        if let Some(header) = header {
+            let used = till.payments.refuse_used(header, client).await;
+            used.map_err(ApiError::Unsold)?;
+        }
+        return Err(ApiError::NotFound);
+    };
     let name = asked.tier.unwrap_or(&image.tier);
     let tiers = till.shop.tiers();
     if let Some(tier) = tiers.find(name).filter(|tier| !tier.is_free()) {

@@ -11,6 +11,8 @@ use crate::store::Store;
 /// How many images are looked up at a time, and in one go.
 const PAGE: u32 = 100;
 const MOST: u32 = 1_000;
+/// So many that fail one after the other are passed over.
+const MOST_FAILURES: u32 = 20;
 
 /// Writes the record of an image as its row is now, until nobody has changed that meanwhile. The record of one that isn't
 /// there any more goes with its object.
@@ -49,9 +51,9 @@ async fn find_live(db: &Db, id: &ImageId) -> Result<Option<Image>, UploadError> 
 /// were; the others, and those that failed, stay behind.
 ///
 /// # Errors
-/// [`UploadError`], when the database doesn't say which they are, or none of them could be written.
+/// [`UploadError`], when the database doesn't say which they are, or the store takes none of several in a row.
 pub async fn all(db: &Db, store: &Store) -> Result<u64, UploadError> {
-    let (mut written, mut failed, mut last) = (0, None, String::new());
+    let (mut written, mut in_a_row, mut last) = (0, 0, String::new());
     for _ in 0..MOST / PAGE {
         let page = images::find_undescribed(db, &last, PAGE).await?;
         let Some(end) = page.last() else {
@@ -60,17 +62,17 @@ pub async fn all(db: &Db, store: &Store) -> Result<u64, UploadError> {
         end.as_str().clone_into(&mut last);
         for id in page {
             match one(db, store, &id).await {
-                Ok(()) => written += 1,
+                Ok(()) => {
+                    written += 1;
+                    in_a_row = 0;
+                }
+                // The store, and not these images, is what fails.
+                Err(error) if in_a_row == MOST_FAILURES => return Err(error),
                 Err(error) => {
                     tracing::warn!(image.id = %id, %error, "the record beside an image stays behind");
-                    failed = Some(error);
+                    in_a_row += 1;
                 }
             }
-        }
-        if written == 0
-            && let Some(error) = failed
-        {
-            return Err(error);
         }
     }
     Ok(written)

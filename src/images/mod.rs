@@ -146,6 +146,15 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// The same, with what is stored held by something else as well.
+    #[must_use]
+    pub fn held_by(self, hold: impl FnOnce(Bytes) -> Bytes) -> Self {
+        Self {
+            stored: hold(self.stored),
+            ..self
+        }
+    }
+
     /// SHA-256 of the uploaded bytes: by it, bytes are the same bytes.
     pub fn upload_sha256(&self) -> &str {
         &self.upload_sha256

@@ -17,7 +17,7 @@ pub(super) struct Bodies(Arc<Semaphore>);
 
 impl Bodies {
     pub(super) fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
+        let units = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 

@@ -1,6 +1,7 @@
 //! What is checked of a payment that is new, or runs again, before a facilitator hears of it: the
 //! cheap things first, and everything for free (payments.md, rules 2, 7 and 8).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::model::payment::{
     unix_seconds,
 };
 use crate::x402::evm;
+use crate::x402::header::PaymentHeader;
 
 /// The shortest life that an authorization may have left: time to verify and settle.
 const LEAST_WINDOW: Duration = Duration::from_secs(8);
@@ -138,7 +140,9 @@ impl Payments {
         }
         let mut known = self.shop.terms(&presentation.product);
         let exact = |terms: &Terms| {
-            fits(terms) && terms.offer.amount.as_u256() == header.authorization.value
+            fits(terms)
+                && terms.offer.amount.as_u256() == header.authorization.value
+                && terms.offer.pay_to == header.authorization.to
         };
         let recent = Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
         known.extend(recent);
@@ -262,38 +266,46 @@ impl Payments {
         Ok(Some(funds.head))
     }
 
-    /// A payment that nobody here knows, and that comes too late, may be one whose row was lost with a commit: where
-    /// the chain shows that its payer used it, nobody may say that it moved nothing.
+    /// A payment that nobody here knows, and that is refused because it comes too late, may be one whose row was lost
+    /// with a commit: where the chain shows it to be used, nobody may say that it moved nothing.
     pub(super) async fn refuse_lost(
         &self,
         presentation: &Presentation,
         error: &PayError,
     ) -> Result<(), PayError> {
-        let authorization = &presentation.header.authorization;
-        let is_late = match error {
-            PayError::Invalid { reason } => {
-                let least = unix(self.clock.now().plus(LEAST_WINDOW));
-                reason == reasons::VALID_BEFORE && authorization.valid_before < least
-            }
-            PayError::NoImage => true,
-            _ => false,
-        };
-        if !is_late {
-            return Ok(());
+        let header = &presentation.header;
+        let least = unix(self.clock.now().plus(LEAST_WINDOW));
+        match error {
+            PayError::Invalid { .. } if header.authorization.valid_before < least => {}
+            PayError::NoImage => {}
+            _ => return Ok(()),
         }
-        let Some(rail) = (presentation.header.network).and_then(|network| self.rails.find(network))
-        else {
+        self.refuse_used(header, presentation.client).await
+    }
+
+    /// Refuses a payment that the chain shows to be used: whatever it asks for, it may have moved money here.
+    ///
+    /// # Errors
+    /// [`PayError::Known`], [`PayError::Pending`] where the chain doesn't answer, and [`PayError::Limited`].
+    pub async fn refuse_used(
+        &self,
+        header: &PaymentHeader,
+        client: Option<IpAddr>,
+    ) -> Result<(), PayError> {
+        let authorization = &header.authorization;
+        let Some(rail) = header.network.and_then(|network| self.rails.find(network)) else {
             return Ok(());
         };
         let digest = authorization.digest(rail.network);
-        let signer = evm::recover(&digest, &presentation.header.signature);
-        if signer != Some(authorization.from) {
-            return Ok(());
+        if evm::recover(&digest, &header.signature) != Some(authorization.from)
+            && let Some(client) = client
+        {
+            self.limits.count_unproven(client).await?;
         }
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(%error, "a payment waits for the chain's node");
-            PayError::Unavailable
+            PayError::Pending
         })?;
         if funds.nonce_used {
             return Err(PayError::Known { charged: None });

@@ -1,7 +1,8 @@
 //! What is sold, on what terms: offers computed from the price table, challenges that make them, and
 //! requests to the facilitator that repeat them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -36,11 +37,13 @@ pub struct Shop {
     play_money: bool,
     randomness: Randomness,
     signed: SignedOffers,
+    /// The largest upload that each tier ever was offered with.
+    largest: RwLock<BTreeMap<String, u64>>,
 }
 
 impl Shop {
     /// A shop with these prices, paid to `pay_to` on one of `networks`, best first.
-    pub const fn new(
+    pub fn new(
         tiers: Tiers,
         networks: Vec<&'static Network>,
         pay_to: Address,
@@ -57,7 +60,16 @@ impl Shop {
             play_money,
             randomness,
             signed,
+            largest: RwLock::default(),
         }
+    }
+
+    /// The largest upload that a tier takes, or took by any offer that was recorded: what was bought with a larger one
+    /// than is sold today is still answered for it.
+    pub fn largest(&self, tier: &Tier) -> u64 {
+        let largest = self.largest.read().unwrap_or_else(PoisonError::into_inner);
+        let before = largest.get(tier.name.as_str()).copied();
+        before.unwrap_or(0).max(tier.max_bytes)
     }
 
     /// The price table as it is now.
@@ -77,8 +89,11 @@ impl Shop {
     ) -> Result<(), DbError> {
         self.record_offers(db, now).await?;
         self.tiers.replace(tiers);
-        // As above, so that the next change finds these.
-        self.record_offers(db, now).await
+        // As above, so that the next change finds these. If not now, they are recorded soon.
+        if let Err(error) = self.record_offers(db, now).await {
+            tracing::warn!(%error, "the new offers could not be recorded yet");
+        }
+        Ok(())
     }
 
     /// The recipient.
@@ -219,6 +234,9 @@ impl Shop {
     /// # Errors
     /// [`DbError`].
     pub async fn record_offers(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+        let largest = offers::find_largest(db).await?;
+        *self.largest.write().unwrap_or_else(PoisonError::into_inner) =
+            largest.into_iter().collect();
         let tiers = self.tiers();
         let default = tiers.default_paid().map(|tier| tier.name.as_str());
         for product in self.products() {

@@ -129,6 +129,31 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing() {
+    let app = TestApp::patient().await;
+    let image = app.upload_free(pictures::png(8, 8)).await;
+    let id = image.field("id");
+    let [paid, unpaid] = [(); 2].map(async |()| app.sign_at(&renewal_by(&id, "year")).await);
+    let (paid, unpaid) = (paid.await, unpaid.await);
+    assert_eq!(app.pay(&paid).await.status, 200);
+    let tables = [
+        "payment_proofs",
+        "payment_ids",
+        "grants",
+        "renewals",
+        "payments",
+        "images",
+    ];
+    for table in tables {
+        execute(app.db(), &format!("DELETE FROM {table}")).await;
+    }
+    assert_eq!(app.pay(&paid).await.verdict(), known(None));
+    let nothing = (404, "not_found".to_owned(), Some(false));
+    assert_eq!(app.pay(&unpaid).await.verdict(), nothing);
+    assert_eq!(app.moved().await, [10_000]);
+}
+
+#[tokio::test]
 async fn the_record_beside_the_object_is_written_anew() {
     let app = TestApp::builder()
         .on_disk()

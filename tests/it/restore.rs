@@ -14,7 +14,7 @@ use pixtoll::store::Store;
 use crate::backup::{free, object, run};
 use crate::moving::database_in;
 use crate::support::database::{execute, texts};
-use crate::support::process::{Deployment, Ran, Request};
+use crate::support::process::{Deployment, Request};
 use crate::support::{Answer, TestApp, pictures};
 
 /// A database, and what SQLite keeps beside it.

@@ -2,9 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::support::process::eventually;
+use crate::support::proxy::Fault;
 use crate::support::{Answer, TestApp, pictures};
 
 async fn upload(app: &TestApp) -> Answer {
@@ -121,6 +125,50 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     uploaded.await;
     assert_eq!(app.pay_with(&direct, &large).await.status, 200);
     assert_eq!(app.transfers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
+    let app = TestApp::builder()
+        .set("limits.body_bytes", "7 MiB")
+        .set("payments.timeout", "30s")
+        .spawn()
+        .await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    let direct = app.sign_at("/api/upload/year").await;
+    let picture = pictures::png(1250, 1250);
+    assert!(
+        (4 << 20..5 << 20).contains(&picture.len()),
+        "{}",
+        picture.len()
+    );
+    let form = [
+        b"--XX\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\n",
+        picture.as_slice(),
+        b"\r\n--XX--\r\n",
+    ];
+    let mut headers = direct.headers();
+    headers.push((
+        "content-type",
+        "multipart/form-data; boundary=XX".to_owned(),
+    ));
+    let release = Arc::new(Notify::new());
+    let held = Fault::Held(Arc::clone(&release));
+    app.facilitator.next("verify", held);
+    let sell = app.send("POST", "/api/upload/year", &headers, form.concat());
+    let meanwhile = async {
+        eventually("the call", async || {
+            (app.facilitator.calls("verify") == 2).then_some(())
+        })
+        .await;
+        let refused = app.upload_with(&token, picture.clone()).await;
+        assert_eq!(refused.verdict(), (503, "busy".to_owned(), Some(false)));
+        release.notify_one();
+    };
+    let (sold, ()) = tokio::join!(sell, meanwhile);
+    assert_eq!(sold.status, 200, "{}", sold.text());
+    assert_eq!(app.upload_with(&token, picture.clone()).await.status, 200);
 }
 
 /// A connection on which a path was asked for, and its answer begins with 200.

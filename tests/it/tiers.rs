@@ -149,6 +149,28 @@ async fn prices_and_limits_change_while_the_server_runs() {
     });
     assert_eq!(limited.await.error(), "rate_limited");
 
+    // Nor is what was bought forgotten when the tier takes less than that.
+    let picture = pictures::png(300, 300);
+    assert!(picture.len() > 100 << 10);
+    let (_, bought) = deployment.sign("/api/upload/week", &picture).await;
+    let id = deployment.answer(&bought).await.field("id");
+    let (_, offered) = deployment.sign("/api/upload/week", &picture).await;
+    let small = tier("week", "0.05", true).replace("1 MiB", "100 KiB");
+    with_limit(2, &[small]);
+    server.reload();
+    eventually("the smaller tier", async || {
+        (prices(&deployment).await.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(deployment.answer(&bought).await.field("id"), id);
+    assert_eq!(deployment.answer(&offered).await.status, 200);
+    with_limit(2, &tiers);
+    server.reload();
+    eventually("the other prices", async || {
+        (prices(&deployment).await == expected).then_some(())
+    })
+    .await;
+
     // Settings that can't be in force change nothing, and end nothing.
     with_limit(3, &[tier("week", "0.0000001", true)]);
     server.reload();
