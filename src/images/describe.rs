@@ -47,7 +47,7 @@ async fn find_live(db: &Db, id: &ImageId) -> Result<Option<Image>, UploadError> 
     Ok(row.filter(|image| image.state == ImageState::Live))
 }
 
-/// Writes the records of images that are behind: of the first [`MOST`] of them, since somebody waits. How many that
+/// Writes the records of images that are behind: of the first thousand of them, since somebody waits. How many that
 /// were; the others, and those that failed, stay behind.
 ///
 /// # Errors

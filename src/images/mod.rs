@@ -11,36 +11,26 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::grants::{self, Reservation};
-use crate::db::limits::{self, Place};
 use crate::db::{Db, DbError, images};
 use crate::disk::{Floor, Full};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
-use crate::model::payment::{Grant, PaymentId, PaymentState};
-use crate::model::sidecar::Sidecar;
-use crate::model::token::UploadToken;
+use crate::model::payment::PaymentId;
 use crate::random::Randomness;
 use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time, sha256_hex};
 use crate::store::{Object, Store, StoreError};
-use crate::tiers::{Keep, Tier};
 
 pub mod clean;
 pub mod describe;
 mod doubt;
 pub mod format;
 pub mod hot;
+mod upload;
 
 use format::{FormatError, Probe};
 use hot::Hot;
 
-/// How long an upload may hold a use of a token, from when its bytes were checked. The next one waits so long for a
-/// server that died; on SQLite it ends with its server.
-const RESERVATION: Duration = Duration::from_secs(90);
-/// How long an upload waits for another one that holds the last use.
-const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(50);
 /// How long an answer of the store counts for readiness.
 const READY_FOR: Duration = Duration::from_secs(2);
 /// And how long its silence: whoever comes meanwhile isn't kept waiting for the same.
@@ -353,194 +343,6 @@ impl Images {
         })
     }
 
-    /// Stores and publishes an image of a tier without a price, in a place among the free uploads of the day
-    /// where those are counted.
-    ///
-    /// # Errors
-    /// [`UploadError`]; then nothing is public.
-    pub async fn upload_free(
-        self: &Arc<Self>,
-        tier: &Tier,
-        checked: Checked,
-        place: Option<&Place>,
-    ) -> Result<Image, UploadError> {
-        let (images, place) = (Arc::clone(self), place.cloned());
-        let (name, keep) = (tier.name.to_string(), tier.keep);
-        // In a task of its own: a client that goes away leaves no half of an image behind.
-        tokio::spawn(async move {
-            let now = images.clock.now();
-            let image = images.draft(&checked, &name, None, now);
-            kill_point!("free.stage.before");
-            images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
-            kill_point!("free.stage.after");
-            images.put_or_discard(&image, keep, checked.stored).await?;
-            let now = images.clock.now();
-            let expires = keep.end(now);
-            kill_point!("free.publish.before");
-            let (db, id) = (&images.db, &image.id);
-            let published = match &place {
-                Some(place) => {
-                    let _turn = images.free_turns.acquire().await;
-                    limits::publish_in(db, place, id, now, expires).await
-                }
-                None => images::publish_free(db, id, now, expires).await,
-            };
-            kill_point!("free.publish.after");
-            let published = match published {
-                Ok(published) => published,
-                Err(error) => images.in_doubt(&image.id, error).await?,
-            };
-            if !published {
-                // It took longer than its place was held.
-                images.discard(&image.id).await;
-                return Err(UploadError::Interrupted);
-            }
-            Ok(public(image, now, expires))
-        })
-        .await
-        .map_err(|_| UploadError::Interrupted)?
-    }
-
-    /// The grant of a token, before its body is read.
-    ///
-    /// # Errors
-    /// An unknown token, and one that expired at `arrived` without having been used: a used one may
-    /// still be presented with the same bytes again.
-    pub async fn find_token(
-        &self,
-        token: &UploadToken,
-        arrived: Timestamp,
-    ) -> Result<Grant, UploadError> {
-        let grant = grants::find_by_token_hash(&self.db, &token.hash())
-            .await?
-            .ok_or(UploadError::BadToken)?;
-        // A key that was taken away makes no tokens, though the database still knows them.
-        UploadToken::find(
-            &self.secrets,
-            &grant.payment_id,
-            grant.serial,
-            &grant.token_hash,
-        )
-        .ok_or(UploadError::BadToken)?;
-        self.refuse_withheld(&grant).await?;
-        if grant.used == 0 {
-            refuse_expired(&grant, arrived)?;
-        }
-        Ok(grant)
-    }
-
-    /// A token of a payment that the chain doesn't show any more buys nothing, for now or for good.
-    async fn refuse_withheld(&self, grant: &Grant) -> Result<(), UploadError> {
-        match grants::find_state(&self.db, &grant.payment_id).await? {
-            Some(PaymentState::Settled) => Ok(()),
-            Some(PaymentState::Frozen) => Err(UploadError::Withheld),
-            _ => Err(UploadError::BadToken),
-        }
-    }
-
-    /// Uploads against a grant: the same bytes again are the same image and cost nothing.
-    ///
-    /// # Errors
-    /// [`UploadError`]; then no use was spent.
-    pub async fn upload_granted(
-        self: &Arc<Self>,
-        grant: Grant,
-        arrived: Timestamp,
-        checked: Checked,
-    ) -> Result<Image, UploadError> {
-        if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
-            return Ok(image);
-        }
-        refuse_expired(&grant, arrived)?;
-        let images = Arc::clone(self);
-        tokio::spawn(async move { images.reserve_and_publish(&grant, checked).await })
-            .await
-            .map_err(|_| UploadError::Interrupted)?
-    }
-
-    async fn reserve_and_publish(
-        &self,
-        grant: &Grant,
-        checked: Checked,
-    ) -> Result<Image, UploadError> {
-        let deadline = Instant::now() + WAIT_FOR_OTHER;
-        let image = loop {
-            let now = self.clock.now();
-            let image = self.draft(
-                &checked,
-                &grant.product.tier,
-                Some(grant.payment_id.clone()),
-                now,
-            );
-            kill_point!("token.reserve.before");
-            let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
-            let reserved = match reserved {
-                Ok(reserved) => reserved,
-                // It may be held after all, and must not be for minutes.
-                Err(error) => return self.in_doubt(&image.id, error).await.map(|_| image),
-            };
-            match reserved {
-                Reservation::Held => break image,
-                Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-                Reservation::Busy => return Err(UploadError::TokenBusy),
-                Reservation::UsedUp | Reservation::Same => {
-                    let same = self.find_same(&grant.payment_id, &checked).await?;
-                    return same.ok_or(UploadError::TokenUsed);
-                }
-            }
-        };
-        kill_point!("token.reserve.after");
-        self.put_or_discard(&image, grant.keep, checked.stored)
-            .await?;
-        kill_point!("token.publish.before");
-        let now = self.clock.now();
-        let expires = grant.keep.end(now);
-        let published = grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await;
-        let published = match published {
-            Ok(published) => published,
-            Err(error) => self.in_doubt(&image.id, error).await?,
-        };
-        if !published {
-            // The reservation lapsed and another upload has the use, or the payment counts no more.
-            self.discard(&image.id).await;
-            self.refuse_withheld(grant).await?;
-            return Err(UploadError::TokenUsed);
-        }
-        kill_point!("token.publish.after");
-        Ok(public(image, now, expires))
-    }
-
-    /// Writes the pending row of the image that `payment_id` is going to publish.
-    ///
-    /// # Errors
-    /// [`UploadError::Database`].
-    pub async fn stage(
-        &self,
-        checked: &Checked,
-        tier: &str,
-        payment_id: &PaymentId,
-    ) -> Result<ImageId, UploadError> {
-        let image = self.draft(checked, tier, Some(payment_id.clone()), self.clock.now());
-        images::insert_pending(&self.db, &image, None).await?;
-        Ok(image.id)
-    }
-
-    /// Stores the bytes of a staged image, durably, under its final key. It stays unreachable.
-    ///
-    /// # Errors
-    /// [`UploadError`].
-    pub async fn store(
-        &self,
-        id: &ImageId,
-        checked: &Checked,
-        keep: Keep,
-    ) -> Result<(), UploadError> {
-        let image = images::find(&self.db, id).await?;
-        let image = image.ok_or(UploadError::Interrupted)?;
-        let sidecar = Sidecar::new(&image, keep);
-        Ok(self.store.put(id, checked.stored.clone(), &sidecar).await?)
-    }
-
     /// Gives up a pending image, row and object; one that is public by now stays. What can't be removed now, the
     /// reaper removes.
     pub async fn discard(&self, id: &ImageId) {
@@ -645,58 +447,6 @@ impl Images {
         }
         is_right
     }
-
-    async fn find_same(
-        &self,
-        payment: &PaymentId,
-        checked: &Checked,
-    ) -> Result<Option<Image>, UploadError> {
-        let now = self.clock.now();
-        let published = images::find_published_by_payment(&self.db, payment).await?;
-        Ok(published
-            .into_iter()
-            .find(|image| image.upload_sha256 == checked.upload_sha256 && image.is_public(now)))
-    }
-
-    async fn put_or_discard(
-        &self,
-        image: &Image,
-        keep: Keep,
-        bytes: Bytes,
-    ) -> Result<(), UploadError> {
-        let sidecar = Sidecar::new(image, keep);
-        kill_point!("image.put.before");
-        if let Err(error) = self.store.put(&image.id, bytes, &sidecar).await {
-            self.discard(&image.id).await;
-            return Err(error.into());
-        }
-        kill_point!("image.put.after");
-        Ok(())
-    }
-
-    fn draft(
-        &self,
-        checked: &Checked,
-        tier: &str,
-        payment_id: Option<PaymentId>,
-        now: Timestamp,
-    ) -> Image {
-        Image {
-            id: ImageId::draw(&self.randomness),
-            state: ImageState::Pending,
-            format: checked.probe.format,
-            size_bytes: length(&checked.stored),
-            width: checked.probe.width,
-            height: checked.probe.height,
-            sha256: checked.sha256.clone(),
-            upload_sha256: checked.upload_sha256.clone(),
-            tier: tier.to_owned(),
-            payment_id,
-            created_at: now,
-            published_at: None,
-            expires_at: None,
-        }
-    }
 }
 
 fn delete_token(key: &SecretKey, id: &ImageId) -> String {
@@ -704,22 +454,4 @@ fn delete_token(key: &SecretKey, id: &ImageId) -> String {
         .chars()
         .take(40)
         .collect()
-}
-
-fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {
-    if arrived >= grant.token_expires {
-        return Err(UploadError::TokenExpired {
-            at: grant.token_expires,
-        });
-    }
-    Ok(())
-}
-
-fn public(image: Image, now: Timestamp, expires: Option<Timestamp>) -> Image {
-    Image {
-        state: ImageState::Live,
-        published_at: Some(now),
-        expires_at: expires,
-        ..image
-    }
 }

@@ -1,42 +1,35 @@
-//! The calls: verify, settle, and the chain. Each is written down first, and each answer moves the row
-//! or doesn't, by the table alone.
+//! The way of a payment from verify to its end, by verify, settle and the chain. Each call is written down first, and
+//! each answer moves the row or doesn't, by the table alone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
+use super::settling::call;
 use super::{PayError, Payments, Presentation, Visit, Whose};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
 use crate::clock::{Clock, Timestamp};
-use crate::db::payments::{
-    self as rows, Binding, IdOwner, NewGrant, Patch, Settlement, SettlementRecord,
-};
+use crate::db::payments::{self as rows, Binding, IdOwner, Patch};
 use crate::db::{Db, DbError};
-use crate::facilitator::{Call, SettleOutcome, VerifyOutcome};
+use crate::facilitator::VerifyOutcome;
 use crate::images::Checked;
 use crate::kill::kill_point;
 use crate::model::payment::{
-    Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, Transfer, transition,
+    Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, transition,
 };
-use crate::model::token::UploadToken;
 
-/// How long a settle call may take. Its request waits shorter.
-const SETTLE_LIFE: Duration = Duration::from_secs(90);
 /// Time that a transfer needs: with less left of its window, settle is not called.
 const LEAST_SETTLE_WINDOW: Duration = Duration::from_secs(6);
 /// How often a lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// The first pause between two looks at an open payment.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Why nothing can be asked about a payment whose network was taken out of the configuration.
-const NO_RAIL: &str = "its network is not configured any more";
-/// How often a proof is carried to a row that others move at the same time.
-const SETTLE_TRIES: u32 = 20;
+pub(super) const NO_RAIL: &str = "its network is not configured any more";
 
 /// A lease that is renewed until this is dropped.
 pub(super) struct Lease(AbortHandle);
@@ -359,116 +352,6 @@ impl Payments {
         })
     }
 
-    /// Calls settle in a task of its own, and waits as long as a request waits. When that ends
-    /// without an answer the row is `unknown`, and the call lives on: a success that it still brings
-    /// counts like any other proof, a refusal doesn't. `true`: it answered in time.
-    async fn settle(self: &Arc<Self>, row: Payment, lease: Lease) -> bool {
-        let payments = Arc::clone(self);
-        let (decided, wait) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            kill_point!("settle.call.before");
-            let mut settling = std::pin::pin!(payments.call_settle(&row));
-            let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
-            if let Ok(outcome) = in_time {
-                kill_point!("settle.call.after");
-                payments.record(&row, outcome).await;
-                drop(lease);
-                tell(decided, true);
-                return;
-            }
-            drop(lease);
-            let late = SettleOutcome::Unclear {
-                why: "no answer yet".to_owned(),
-                reverted: None,
-                transaction: None,
-            };
-            payments.record(&row, late).await;
-            tell(decided, false);
-            let outcome = settling.await;
-            kill_point!("settle.late.after");
-            payments.record_late(&row, outcome).await;
-        });
-        wait.await.unwrap_or(false)
-    }
-
-    async fn record(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
-        let result = match outcome {
-            SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
-                let transfer = Transfer {
-                    transaction,
-                    log_index: None,
-                };
-                self.settle_row(row, Event::SettleProven, transfer).await
-            }
-            SettleOutcome::Success { transaction } => {
-                // A dear tier is granted by its log on the chain, not by anybody's word.
-                self.unclear(row, "waiting for the chain", None, Some(transaction))
-                    .await
-            }
-            SettleOutcome::Refused { reason } => self.refused(row, reason).await,
-            SettleOutcome::Unclear {
-                why,
-                reverted,
-                transaction,
-            } => self.unclear(row, &why, reverted, transaction).await,
-        };
-        if let Err(error) = result {
-            tracing::error!(payment.id = %row.id, %error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
-        }
-    }
-
-    async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
-        match outcome {
-            SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
-                let transfer = Transfer {
-                    transaction,
-                    log_index: None,
-                };
-                if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
-                    tracing::error!(payment.id = %row.id, %error, "a late success could not be recorded; the reconciler will ask the chain");
-                }
-            }
-            other => {
-                tracing::info!(payment.id = %row.id, ?other, "a late answer of settle decides nothing");
-            }
-        }
-    }
-
-    async fn refused(&self, row: &Payment, reason: String) -> Result<(), DbError> {
-        let patch = Patch {
-            reason: Some(reason),
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
-            discard_image: row.image_id.clone(),
-            ..Patch::default()
-        };
-        kill_point!("payment.failed.before");
-        self.advance(row, Event::SettleRefused, &patch).await?;
-        kill_point!("payment.failed.after");
-        Ok(())
-    }
-
-    async fn unclear(
-        &self,
-        row: &Payment,
-        why: &str,
-        reverted: Option<String>,
-        transaction: Option<alloy_primitives::B256>,
-    ) -> Result<(), DbError> {
-        tracing::warn!(payment.id = %row.id, why, "the outcome of settle is not known");
-        let patch = Patch {
-            reason: reverted,
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
-            transaction: transaction.map(|hash| hash.to_string()),
-            ..Patch::default()
-        };
-        kill_point!("payment.unknown.before");
-        self.advance(row, Event::SettleUnclear, &patch).await?;
-        kill_point!("payment.unknown.after");
-        Ok(())
-    }
-
     /// Brings a row whose settlement is open closer to its end: the chain first, then settle again
     /// while the nonce is unused. One driver at a time.
     pub(super) async fn drive(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
@@ -498,40 +381,6 @@ impl Payments {
         drop(lease);
         self.hand_back(&row).await?;
         Ok(())
-    }
-
-    async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
-        // One that hangs is not joined by another at each look: few calls run at once.
-        let Some(in_flight) = self.again.begin(&row.id) else {
-            return Ok(());
-        };
-        let payments = Arc::clone(self);
-        let again = row.clone();
-        let mut task = tokio::spawn(async move {
-            kill_point!("settle.again.before");
-            let outcome = payments.call_settle(&again).await;
-            kill_point!("settle.again.after");
-            payments.record_late(&again, outcome).await;
-            drop(in_flight);
-        });
-        if tokio::time::timeout(self.settings.timeout, &mut task)
-            .await
-            .is_err()
-        {
-            tracing::warn!(payment.id = %row.id, "settle was called again and gave no answer yet");
-        }
-        Ok(())
-    }
-
-    async fn call_settle(&self, row: &Payment) -> SettleOutcome {
-        match self.rail(row) {
-            Some(rail) => rail.facilitator.settle(call(row), SETTLE_LIFE).await,
-            None => SettleOutcome::Unclear {
-                why: NO_RAIL.to_owned(),
-                reverted: None,
-                transaction: None,
-            },
-        }
     }
 
     /// What the chain says; `None` when it doesn't answer.
@@ -650,83 +499,5 @@ impl Payments {
         let ours = rows::hand_back(&self.db, row, next_look, looks).await?;
         kill_point!("lease.return.after");
         Ok(ours)
-    }
-
-    /// Carries proof that the money moved to the row, whatever state it is in. The proof is of the
-    /// authorization in `row`: when another one with the same nonce has taken its place meanwhile, maybe
-    /// of another price, it proves nothing.
-    pub(super) async fn settle_row(
-        &self,
-        row: &Payment,
-        event: Event,
-        transfer: Transfer,
-    ) -> Result<(), DbError> {
-        for _ in 0..SETTLE_TRIES {
-            let Some(fresh) = rows::find(&self.db, &row.id).await? else {
-                return Ok(());
-            };
-            if fresh.digest != row.digest {
-                return Ok(());
-            }
-            let Some(step) = transition(fresh.state, event) else {
-                return Ok(());
-            };
-            let now = self.clock.now();
-            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0);
-            let given_up = matches!(
-                fresh.state,
-                PaymentState::Received
-                    | PaymentState::Rejected
-                    | PaymentState::Released
-                    | PaymentState::Failed
-            );
-            let record = SettlementRecord {
-                step,
-                payment: &fresh,
-                transfer,
-                proven_by: if event == Event::ChainPaid {
-                    "chain"
-                } else {
-                    "facilitator"
-                },
-                grant: NewGrant {
-                    token_hash: token.hash(),
-                    token_expires: now.plus(self.settings.token_ttl),
-                },
-                owed: match fresh.state {
-                    PaymentState::Reversed => Some("the chain gave back what it had taken back"),
-                    _ => given_up.then_some("the money moved after the payment was given up"),
-                },
-                next_look: Some(now.plus(FIRST_LOOK)),
-                now,
-            };
-            kill_point!("payment.settled.before");
-            let settlement = rows::settle(&self.db, &record).await?;
-            kill_point!("payment.settled.after");
-            if settlement != Settlement::Moved {
-                tracing::info!(payment.id = %fresh.id, from = step.from().as_str(), by = record.proven_by, "a payment settled");
-                self.changed.notify_waiters();
-                if let Some(image) = &fresh.product.target {
-                    self.images.describe(image).await;
-                }
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn call(row: &Payment) -> Call<'_> {
-    Call {
-        body: &row.request,
-        network: row.network(),
-        payer: row.authorization.from,
-    }
-}
-
-/// Wakes the request that waits; it may have gone away.
-fn tell(decided: tokio::sync::oneshot::Sender<bool>, in_time: bool) {
-    if decided.send(in_time).is_err() {
-        tracing::debug!("nobody waits for this settlement any more");
     }
 }
