@@ -34,13 +34,6 @@ use shared::Shared;
 
 /// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
-/// How many uploads with a token one address may spoil. Those that are good cost a use each, and aren't counted.
-const FAILURES: Rate = Rate {
-    limit: 60,
-    period: Duration::from_mins(1),
-    what: "refused uploads with a token a minute",
-    shared_as: None,
-};
 /// How old the count in the database may be, where one server alone adds to it.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 /// How many checks of images may wait for each one that runs.
@@ -268,10 +261,25 @@ impl Limits {
     /// Counts an upload with a token that its client spoilt: it costs a body and a check, and no use. Each server
     /// counts for itself.
     pub fn count_failure(&self, address: IpAddr) {
+        let Some(rate) = self.failures() else {
+            return;
+        };
         let now = self.clock.now();
         let mut counted = self.counted(now);
         let bucket = counted.bucket(address);
-        counted.failures.take(bucket, &FAILURES, now);
+        counted.failures.take(bucket, &rate, now);
+    }
+
+    /// How many uploads with a token one address may spoil: half as many as it may make payments. Those that are good
+    /// cost a use each, and aren't counted.
+    fn failures(&self) -> Option<Rate> {
+        let payments = self.settings().payments_per_address_per_minute;
+        (payments > 0).then_some(Rate {
+            limit: payments.div_ceil(2),
+            period: Duration::from_mins(1),
+            what: "refused uploads with a token a minute",
+            shared_as: None,
+        })
     }
 
     /// Whether another upload with a token may be spoilt now.
@@ -279,12 +287,15 @@ impl Limits {
     /// # Errors
     /// [`Limited::Rate`].
     pub fn may_fail(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some(rate) = self.failures() else {
+            return Ok(());
+        };
         let now = self.clock.now();
         let counted = self.counted(now);
         let bucket = counted.bucket(address);
-        match counted.failures.excess(&bucket, &FAILURES, now) {
+        match counted.failures.excess(&bucket, &rate, now) {
             wait if wait.is_zero() => Ok(()),
-            wait => Err(FAILURES.refusal(wait)),
+            wait => Err(rate.refusal(wait)),
         }
     }
 

@@ -186,7 +186,7 @@ impl Restore<'_> {
         }
         if !self.store_survived && !self.was_begun(&found).await? {
             bail!(
-                "the image store is this deployment's own. For a trial, name an empty one in images.store. If the                  deployment is lost, this store is what is left of it, and no server uses it, say --store-survived"
+                "the image store is this deployment's own. For a trial, name an empty one in images.store. If the deployment is lost, this store is what is left of it, and no server uses it, say --store-survived"
             )
         }
         Ok(Some(found))
