@@ -166,7 +166,10 @@ async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
 
 #[tokio::test]
 async fn an_address_spoils_so_many_uploads_with_a_token_and_then_waits() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "120")
+        .spawn()
+        .await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
     let spoilt = async |number: usize| match number % 2 {
