@@ -90,6 +90,8 @@ async fn two_hundred_slow_clients_keep_nobody_out() {
 async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     let app = TestApp::builder()
         .set("limits.body_bytes", "7 MiB")
+        // Whoever says nothing is not to be cut meanwhile.
+        .set("limits.body_timeout", "10m")
         .set("limits.free_per_address_per_hour", "0")
         .spawn()
         .await;
