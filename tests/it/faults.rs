@@ -990,6 +990,19 @@ async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
 /// More open outcomes than are borne for two minutes.
 const TOO_MANY_OPEN: usize = 21;
 
+/// Sells as many to an unknown end, by this answer of settle. Nobody looks at them, so that they stay open.
+async fn leave_too_many_open(app: &TestApp, answer: Fault) {
+    app.facilitator.always("settle", answer);
+    for _ in 0..TOO_MANY_OPEN {
+        let open = app.sign_for("year").await;
+        assert_eq!(app.pay(&open).await.verdict(), pending());
+    }
+    app.facilitator.mend();
+    let hold =
+        "UPDATE payments SET next_look_ms = next_look_ms + 100000000 WHERE state = 'unknown'";
+    assert_eq!(execute(app.db(), hold).await, 21);
+}
+
 #[tokio::test]
 async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
     let app = TestApp::builder()
@@ -999,17 +1012,7 @@ async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
     let settled = app.sign_for("year").await;
     let token = app.pay(&settled).await.token();
     let (early, late) = (app.sign_for("year").await, app.sign_for("year").await);
-    app.facilitator
-        .always("settle", Fault::Instead(500, String::new()));
-    for _ in 0..TOO_MANY_OPEN {
-        let open = app.sign_for("year").await;
-        assert_eq!(app.pay(&open).await.verdict(), pending());
-    }
-    app.facilitator.mend();
-    // Nobody looks at them, so that they stay open.
-    let hold =
-        "UPDATE payments SET next_look_ms = next_look_ms + 100000000 WHERE state = 'unknown'";
-    assert_eq!(execute(app.db(), hold).await, 21);
+    leave_too_many_open(&app, Fault::Instead(500, String::new())).await;
     app.advance(Duration::from_secs(119));
     app.reconcile().await;
     app.pay(&early).await.token();
@@ -1043,16 +1046,7 @@ async fn a_payer_whose_transfers_fail_on_the_chain_does_not_close_the_shop() {
         .spawn()
         .await;
     let reverted = "invalid_exact_evm_transaction_failed";
-    app.facilitator
-        .always("settle", Fault::refusal(200, reverted));
-    for _ in 0..TOO_MANY_OPEN {
-        let open = app.sign_for("year").await;
-        assert_eq!(app.pay(&open).await.verdict(), pending());
-    }
-    app.facilitator.mend();
-    let hold =
-        "UPDATE payments SET next_look_ms = next_look_ms + 100000000 WHERE state = 'unknown'";
-    assert_eq!(execute(app.db(), hold).await, 21);
+    leave_too_many_open(&app, Fault::refusal(200, reverted)).await;
     app.advance(Duration::from_mins(3));
     app.reconcile().await;
     let honest = app.sign_for("year").await;

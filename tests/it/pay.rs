@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::U256;
 use pixtoll::clock::{Clock, Timestamp};
 use pixtoll::db::{audit, images, offers};
-use pixtoll::model::payment::{Product, ProductKind};
+use pixtoll::model::payment::{Product, ProductKind, Terms};
 use pixtoll::money::AtomicAmount;
 use pixtoll::tiers::Keep;
 use serde_json::json;
@@ -47,6 +47,19 @@ async fn published(app: &TestApp, payment: &Payment) -> usize {
 
 async fn owed(app: &TestApp) -> usize {
     audit::find_owed(app.db()).await.unwrap().len()
+}
+
+/// What a kind of purchase of the tier `year` is, and on what terms.
+fn sold_by_the_year(app: &TestApp, kind: ProductKind) -> (Product, Terms) {
+    let product = Product {
+        kind,
+        tier: "year".to_owned(),
+        uses: 1,
+        target: None,
+    };
+    let shop = &app.app.till.as_ref().unwrap().shop;
+    let terms = shop.terms(&product).remove(0);
+    (product, terms)
 }
 
 #[tokio::test]
@@ -411,20 +424,7 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
 #[tokio::test]
 async fn of_two_offers_at_one_price_the_better_is_kept() {
     let app = TestApp::spawn().await;
-    let product = Product {
-        kind: ProductKind::Upload,
-        tier: "year".to_owned(),
-        uses: 1,
-        target: None,
-    };
-    let mut terms = app
-        .app
-        .till
-        .as_ref()
-        .unwrap()
-        .shop
-        .terms(&product)
-        .remove(0);
+    let (product, mut terms) = sold_by_the_year(&app, ProductKind::Upload);
     let days = |days: u64| Duration::from_hours(24 * days);
     for keep in [days(30), days(800)] {
         terms.keep = Keep::For(keep);
@@ -443,20 +443,7 @@ async fn of_two_offers_at_one_price_the_better_is_kept() {
 #[tokio::test]
 async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_timeout() {
     let app = TestApp::spawn().await;
-    let product = Product {
-        kind: ProductKind::Token,
-        tier: "year".to_owned(),
-        uses: 1,
-        target: None,
-    };
-    let mut terms = app
-        .app
-        .till
-        .as_ref()
-        .unwrap()
-        .shop
-        .terms(&product)
-        .remove(0);
+    let (product, mut terms) = sold_by_the_year(&app, ProductKind::Token);
     terms.offer.amount = AtomicAmount::from_units(5_000);
     offers::record(app.db(), &product, &terms, app.clock.now())
         .await
