@@ -1,5 +1,7 @@
 //! The routes that sell: a challenge without a payment, the goods with one.
 
+use std::net::IpAddr;
+
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde_json::json;
@@ -222,8 +224,10 @@ async fn open_counter<'a>(
                 resource_url: &till.shop.url(&path),
             };
             let bought = till.payments.find_bought(header, asked).await;
-            let bought = bought.map_err(ApiError::Unsold)?;
-            let bought = bought.ok_or(ApiError::NotFound)?;
+            let Some(bought) = bought.map_err(ApiError::Unsold)? else {
+                let client = extract::client_address(request, &site.config.http);
+                return Err(unless_used(till, header, client, ApiError::NotFound).await);
+            };
             let tier = bought.tier().ok_or(ApiError::NotFound)?;
             (tier, bought.product)
         }
@@ -236,6 +240,20 @@ async fn open_counter<'a>(
         path,
         header,
     })
+}
+
+/// Why nothing is sold for a payment that nobody here knows: `reason`, unless the chain shows it to be used. Then its
+/// row may have been lost with what it bought, and nobody may say that it moved nothing.
+pub(super) async fn unless_used(
+    till: &Till,
+    header: &PaymentHeader,
+    client: Option<IpAddr>,
+    reason: ApiError,
+) -> ApiError {
+    match till.payments.refuse_used(header, client).await {
+        Ok(()) => reason,
+        Err(error) => ApiError::Unsold(error),
+    }
 }
 
 fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {

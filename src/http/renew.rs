@@ -6,7 +6,7 @@ use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::ApiError;
-use super::paid::{Counter, refuse_behind};
+use super::paid::{Counter, refuse_behind, unless_used};
 use super::{Site, extract, limits};
 use crate::app::Till;
 use crate::ids::ImageId;
@@ -84,12 +84,10 @@ async fn open(
     }
     let image = site.images.find_public(id).await?;
     let Some(image) = image else {
-        // Nothing here knows it, and it may have been lost with what it renewed.
-        if let Some(header) = header {
-            let used = till.payments.refuse_used(header, client).await;
-            used.map_err(ApiError::Unsold)?;
-        }
-        return Err(ApiError::NotFound);
+        return Err(match header {
+            Some(header) => unless_used(till, header, client, ApiError::NotFound).await,
+            None => ApiError::NotFound,
+        });
     };
     let name = asked.tier.unwrap_or(&image.tier);
     let tiers = till.shop.tiers();
@@ -102,17 +100,19 @@ async fn open(
         };
         return Ok((tier.clone(), product));
     }
-    if header.is_some() {
-        let asked = Asked {
-            tier: Some(name),
-            ..asked
-        };
-        let offered = till.payments.find_offered(asked).await;
-        if let Some(offered) = offered.map_err(ApiError::Unsold)? {
-            return as_bought(offered);
-        }
+    let no_such_tier = no_such_tier(till, id, name);
+    let Some(header) = header else {
+        return Err(no_such_tier);
+    };
+    let asked = Asked {
+        tier: Some(name),
+        ..asked
+    };
+    let offered = till.payments.find_offered(asked).await;
+    match offered.map_err(ApiError::Unsold)? {
+        Some(offered) => as_bought(offered),
+        None => Err(unless_used(till, header, client, no_such_tier).await),
     }
-    Err(no_such_tier(till, id, name))
 }
 
 fn as_bought(bought: Bought) -> Result<(Tier, Product), ApiError> {

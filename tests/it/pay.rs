@@ -418,6 +418,12 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
     let mut by_contract = paid.clone();
     by_contract.sign_by(&signing::wallet(2));
     assert_eq!(app.pay(&by_contract).await.verdict(), known(None));
+    // Nor where its tier is sold no more.
+    for path in ["/api/upload/token/gold", "/api/upload/gold"] {
+        assert_eq!(app.pay_at(path, &paid).await.verdict(), known(None));
+        let nothing = (404, "not_found".to_owned(), Some(false));
+        assert_eq!(app.pay_at(path, &unpaid).await.verdict(), nothing);
+    }
     assert_eq!(app.facilitator.calls("verify"), calls);
 }
 

@@ -142,11 +142,16 @@ async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing
         "grants",
         "renewals",
         "payments",
-        "images",
     ];
     for table in tables {
         execute(app.db(), &format!("DELETE FROM {table}")).await;
     }
+    // The image is there, and its tier is sold no more.
+    let gold = renewal_by(&id, "gold");
+    assert_eq!(app.pay_at(&gold, &paid).await.verdict(), known(None));
+    let no_such_tier = (400, "bad_request".to_owned(), None);
+    assert_eq!(app.pay_at(&gold, &unpaid).await.verdict(), no_such_tier);
+    execute(app.db(), "DELETE FROM images").await;
     assert_eq!(app.pay(&paid).await.verdict(), known(None));
     let nothing = (404, "not_found".to_owned(), Some(false));
     assert_eq!(app.pay(&unpaid).await.verdict(), nothing);
