@@ -37,7 +37,7 @@ pub use till::{Till, open_rail};
 
 use disk::open_database;
 use secrets::open_secrets;
-use till::{Bench, open_till, stamp_first_blocks, warn_of_unsupported};
+use till::{Bench, learn_supported, open_till, stamp_first_blocks};
 
 /// What a deployment doesn't choose: time, chance, and the disk.
 #[derive(Debug, Clone)]
@@ -199,7 +199,7 @@ impl App {
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));
         let payments = Arc::clone(&till.payments);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).audit_forever()));
-        jobs.spawn(warn_of_unsupported(till.rails.clone()));
+        jobs.spawn(learn_supported(till.rails.clone()));
         let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
         jobs.spawn(
             while_open().run_while_open(move || {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use anyhow::{Context, bail};
+use futures_util::future::join_all;
 
 use super::disk::{check_stamp, make_parent};
 use super::stamps;
@@ -32,6 +33,7 @@ use crate::tiers::Tiers;
 
 /// For how long a facilitator may take to say what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_SUPPORTED_PAUSE: Duration = Duration::from_mins(10);
 
 /// The part of the application that takes money.
 #[derive(Debug, Clone)]
@@ -186,11 +188,12 @@ pub fn open_rail(
         .rpc_url
         .as_deref()
         .context("payments.rpc_url is missing")?;
-    Ok(Rail {
-        network: known.network,
-        facilitator: Arc::new(facilitator),
-        chain: Arc::new(RpcChain::new(known.network, rpc_url)?),
-    })
+    let chain = RpcChain::new(known.network, rpc_url)?;
+    Ok(Rail::new(
+        known.network,
+        Arc::new(facilitator),
+        Arc::new(chain),
+    ))
 }
 
 async fn sandbox_endpoints(
@@ -219,16 +222,14 @@ async fn sandbox_endpoints(
         (urls.0, urls.1, chain.recipient())
     };
     let network = &networks::BASE_SEPOLIA;
-    let rail = Rail {
-        network,
-        facilitator: Arc::new(HttpFacilitator::new(
-            "sandbox",
-            &facilitator_url,
-            Credentials::None,
-            Arc::clone(clock),
-        )?),
-        chain: Arc::new(RpcChain::new(network, &rpc_url)?),
-    };
+    let facilitator = HttpFacilitator::new(
+        "sandbox",
+        &facilitator_url,
+        Credentials::None,
+        Arc::clone(clock),
+    )?;
+    let chain = RpcChain::new(network, &rpc_url)?;
+    let rail = Rail::new(network, Arc::new(facilitator), Arc::new(chain));
     Ok(Endpoints {
         rails: Rails::new(vec![rail]),
         pay_to: payments.pay_to.unwrap_or(drawn),
@@ -236,24 +237,34 @@ async fn sandbox_endpoints(
     })
 }
 
-/// Asks each facilitator once whether it settles on its network. Challenges are made whatever it says.
-pub(super) async fn warn_of_unsupported(rails: Rails) {
-    for rail in &rails {
-        let network = rail.network.name();
-        match rail.facilitator.supported(SUPPORTED_TIMEOUT).await {
-            Ok(kinds) if kinds.iter().any(|kind| kind.is_exact_on(rail.network)) => {}
-            Ok(_) => tracing::warn!(
-                network,
-                facilitator = rail.facilitator.name(),
-                "the facilitator doesn't list this network: it will refuse payments on it"
-            ),
+/// Asks each facilitator what it settles, and in which version, until it says so. Challenges are made whatever it says.
+pub(super) async fn learn_supported(rails: Rails) {
+    join_all(rails.iter().map(learn_from)).await;
+}
+
+async fn learn_from(rail: &Rail) {
+    let (network, facilitator) = (rail.network.name(), rail.facilitator.name());
+    let mut pause = SUPPORTED_TIMEOUT;
+    loop {
+        match rail.ask_supported(SUPPORTED_TIMEOUT).await {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::warn!(
+                    network,
+                    facilitator,
+                    "the facilitator doesn't list this network: it will refuse payments on it"
+                );
+                return;
+            }
             Err(why) => tracing::warn!(
                 network,
-                facilitator = rail.facilitator.name(),
+                facilitator,
                 why,
                 "the facilitator doesn't say what it supports"
             ),
         }
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(LONGEST_SUPPORTED_PAUSE);
     }
 }
 

@@ -96,8 +96,7 @@ async fn is_current(config: &Config, out: &mut impl Write) -> anyhow::Result<boo
 }
 
 async fn ask_facilitator(rail: &Rail) -> Result<String, String> {
-    let kinds = rail.facilitator.supported(ONLINE_TIMEOUT).await?;
-    if kinds.iter().any(|kind| kind.is_exact_on(rail.network)) {
+    if rail.ask_supported(ONLINE_TIMEOUT).await? {
         return Ok(format!("{} settles on it", rail.facilitator.name()));
     }
     Err(format!(

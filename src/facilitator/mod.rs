@@ -84,6 +84,11 @@ impl Kind {
         let named = self.network == network.caip2 || Some(self.network.as_str()) == network.v1_name;
         self.scheme == crate::x402::wire::SCHEME && named
     }
+
+    /// Whether this is of version 2; a kind without a version is of the time before it.
+    pub fn is_of_v2(&self) -> bool {
+        self.x402_version == Some(2)
+    }
 }
 
 /// Who checks payments and moves the money.

@@ -352,6 +352,10 @@ impl Payments {
         let network = terms.offer.network;
         let authorization = header.authorization.clone();
         let next_look = unix_seconds(authorization.valid_before).plus(WATCH_MARGIN);
+        let asked_in = self
+            .rails
+            .find(network)
+            .map_or(header.version, |rail| rail.version_for(header.version));
         Payment {
             id: PaymentId::of(network, authorization.from, authorization.nonce),
             digest: authorization.digest(network),
@@ -362,6 +366,7 @@ impl Payments {
             product: presentation.product.clone(),
             request: self.shop.facilitator_request(
                 header,
+                asked_in,
                 &presentation.product,
                 &terms,
                 &presentation.resource_url,

@@ -255,10 +255,11 @@ impl Shop {
     }
 
     /// What the facilitator is asked: our own offer, the client's payload in canonical spelling, and
-    /// no extension but the catalogue's. A client of version 1 is spoken for in version 1.
+    /// no extension but the catalogue's; in `version`, whichever the client spoke.
     pub fn facilitator_request(
         &self,
         header: &PaymentHeader,
+        version: Version,
         product: &Product,
         terms: &Terms,
         resource_url: &str,
@@ -270,7 +271,7 @@ impl Shop {
             description: format!("pixtoll, tier {}", product.tier),
             mime_type: "application/json".to_owned(),
         };
-        let body = match header.version {
+        let body = match version {
             Version::V1 => json!({
                 "x402Version": 1,
                 "paymentPayload": {

@@ -97,6 +97,43 @@ async fn copies_of_both_versions_are_one_payment() {
 }
 
 #[tokio::test]
+async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_version_2() {
+    let app = TestApp::patient().await;
+    let rail = app.app.till.as_ref().unwrap().rails.iter().next().unwrap();
+    let kind = |version: Option<u8>, network: &str| json!({"x402Version": version, "scheme": "exact", "network": network});
+    let (new, old) = (kind(Some(2), "eip155:84532"), kind(Some(1), "base-sepolia"));
+    let other = kind(Some(1), "base");
+    let versions = [
+        (json!([new, other]), 2),
+        (json!([new, old]), 1),
+        (json!([kind(None, "base-sepolia")]), 1),
+        // It is not for us to refuse what it may take after all.
+        (json!([other]), 1),
+    ];
+    for (kinds, version) in versions {
+        let listed = Fault::Instead(200, json!({"kinds": kinds}).to_string());
+        app.facilitator.next("supported", listed);
+        rail.ask_supported(Duration::from_secs(30)).await.unwrap();
+        let payment = app.sign_for("year").await.as_v1();
+        let bought = app.pay(&payment).await;
+        assert!(bought.header("x-payment-response").is_some());
+        let token = bought.token();
+        assert_eq!(app.pay(&payment).await.token(), token);
+        for call in ["verify", "settle"] {
+            let asked = app.facilitator.bodies(call).pop().unwrap();
+            let network = asked["paymentRequirements"]["network"].as_str().unwrap();
+            let spoken = [
+                &asked["x402Version"],
+                &asked["paymentPayload"]["x402Version"],
+            ];
+            assert_eq!(spoken, [version, version], "{kinds}");
+            assert_eq!(network, ["base-sepolia", "eip155:84532"][version - 1]);
+        }
+    }
+    assert_eq!(app.transfers().await.len(), 4);
+}
+
+#[tokio::test]
 async fn twenty_uploads_with_one_token_make_one_image() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
