@@ -104,10 +104,12 @@ mod tests {
     fn the_file_system_of_a_folder_is_asked_and_a_missing_one_is_an_error() {
         let disk = Disk::system();
         let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
         let free = disk.free_bytes(folder.path()).unwrap();
         assert!(free > 0 && free < 1 << 60, "{free}");
         // Within a second nobody asks again.
-        assert_eq!(disk.free_bytes(folder.path()).unwrap(), free);
+        let again = disk.free_bytes(folder.path()).unwrap();
+        assert!(again == free || began.elapsed() >= FRESH_FOR);
         assert!(disk.free_bytes(&folder.path().join("none")).is_err());
     }
 }

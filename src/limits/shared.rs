@@ -44,6 +44,7 @@ pub(super) struct Shared {
     key: SecretKey,
     randomness: Randomness,
     holder: String,
+    patience: Mutex<Duration>,
     quiet_until: Mutex<Option<Instant>>,
     full_until: Mutex<Option<Timestamp>>,
     turns: Semaphore,
@@ -56,6 +57,7 @@ impl Shared {
             key,
             holder: hex::encode(randomness.bytes::<8>()),
             randomness,
+            patience: Mutex::new(PATIENCE),
             quiet_until: Mutex::new(None),
             full_until: Mutex::new(None),
             turns: Semaphore::new(AT_ONCE),
@@ -85,7 +87,8 @@ impl Shared {
         }
         let bucket = hex::encode(bucket);
         let counting = rows::count(&self.db, pace, &bucket, micros(now));
-        match timeout(PATIENCE, counting).await {
+        let patience = *locked(&self.patience);
+        match timeout(patience, counting).await {
             Ok(Ok(counted)) => return Some(counted),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "requests are counted by each replica for itself");
@@ -152,6 +155,14 @@ impl Shared {
 }
 
 impl Limits {
+    /// How long a request waits for the count of all replicas; for tests on busy machines.
+    #[doc(hidden)]
+    pub fn wait_for_others(&self, patience: Duration) {
+        if let Some(shared) = &self.shared {
+            *locked(&shared.patience) = patience;
+        }
+    }
+
     /// Counts in this database, together with every server that has the same key.
     #[must_use]
     pub fn shared_by(self, db: Db, key: SecretKey) -> Self {

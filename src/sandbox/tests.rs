@@ -237,7 +237,8 @@ async fn play_money_is_offered_to_this_machine_only() {
 #[tokio::test]
 async fn ports_are_free_again_after_a_stop() {
     let (sandbox, _) = open().await;
-    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    // An address that no other test listens at.
+    let local: SocketAddr = "127.9.8.7:0".parse().unwrap();
     let first = sandbox.listen(local, local).unwrap();
     let taken: SocketAddr = first
         .rpc_url

@@ -1,7 +1,6 @@
 //! A bucket that isn't as it should be, and what a bucket is asked for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::Method;
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use pixtoll::store::{Store, StoreError, Unfit};
 use pixtoll::tiers::Keep;
 
 use crate::support::bucket::{Bucket, Manners};
+use crate::support::process::PATIENCE;
 use crate::support::store::{self, Settings};
 use crate::support::{TestApp, install_tls, pictures};
 
@@ -141,7 +141,8 @@ async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_lo
         .fold(TestApp::builder(), |builder, (key, value)| {
             builder.set(key, value)
         });
-    let app = builder.spawn().await;
+    // Failures are waited for.
+    let app = builder.set("images.s3_timeout", "3s").spawn().await;
     let refused = app.upload_free(pictures::png(4, 4)).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.json()["error"], "busy");
@@ -163,7 +164,9 @@ async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_lo
 #[tokio::test]
 async fn a_stumbling_store_is_asked_again_and_a_silent_one_not_for_ever() {
     let bucket = Bucket::with(Manners::default());
-    let store = store::open(&bucket.settings());
+    let mut settings = bucket.settings();
+    settings.push(("images.s3_timeout", "2s".to_owned()));
+    let store = store::open(&settings);
     assert!(matches!(
         put(&store, &id(1)).await,
         Err(StoreError::Unchecked(_))
@@ -183,7 +186,7 @@ async fn a_stumbling_store_is_asked_again_and_a_silent_one_not_for_ever() {
     let deleted = store.delete_many(&[id(1)]).await;
     assert_eq!((deleted.gone.len(), deleted.left.len()), (0, 1));
     assert!(deleted.failure.unwrap().is_passing());
-    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(started.elapsed() < PATIENCE);
 }
 
 #[tokio::test]

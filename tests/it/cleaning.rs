@@ -108,7 +108,7 @@ async fn the_same_bytes_are_the_uploaded_ones() {
 
 #[tokio::test]
 async fn a_dry_run_says_what_an_upload_would_and_leaves_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let check = async |bytes: Vec<u8>| {
         let headers = [("content-type", "image/png")];
         app.send("POST", "/api/check", &headers, bytes).await

@@ -30,6 +30,7 @@ use crate::contract_audit::reverse;
 use crate::support::database::{
     create_postgres, execute, number, open, postgres_server, sqlite_url, texts,
 };
+use crate::support::process::eventually;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// As many tasks as race in `payments.md`'s worst case: two replicas with eight workers each.
@@ -1442,9 +1443,12 @@ async fn an_id_is_not_taken_over_while_its_payment_comes_back() {
         sqlx::query(sql).execute(&mut *coming_back).await.unwrap();
     }
     let (over, ()) = tokio::join!(bind(&db, &other, Some("id"), None), async {
-        while number(&db, "SELECT COUNT(*) FROM pg_locks WHERE NOT granted").await == 0 {
-            tokio::task::yield_now().await;
-        }
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+            AND wait_event_type = 'Lock'";
+        eventually("the other one waits", async || {
+            (number(&db, waiting).await > 0).then_some(())
+        })
+        .await;
         coming_back.commit().await.unwrap();
     });
     assert!(

@@ -657,9 +657,7 @@ async fn a_payment_that_moves_while_it_is_verified_is_not_refused_with_nothing_c
     app.facilitator
         .next("verify", Fault::Held(std::sync::Arc::clone(&release)));
     let (answer, ()) = tokio::join!(app.pay(&payment), async {
-        while app.facilitator.calls("verify") == 0 {
-            tokio::task::yield_now().await;
-        }
+        app.facilitator.reached("verify", 1).await;
         execute(&app, &payment).await;
         release.notify_one();
     });

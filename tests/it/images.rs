@@ -49,7 +49,7 @@ async fn upload(app: &TestApp, tier: &str) -> String {
 
 #[tokio::test]
 async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (kind, picture) in [
         ("image/png", pictures::png(6, 5)),
         ("image/jpeg", pictures::jpeg()),
@@ -94,7 +94,7 @@ async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
 
 #[tokio::test]
 async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (free, year, permanent) = (
         upload(&app, "free").await,
         upload(&app, "year").await,
@@ -151,7 +151,7 @@ async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
 
 #[tokio::test]
 async fn an_image_is_gone_from_the_first_instant_after_its_end() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let date = "Sat, 15 Jan 2028 08:00:00 GMT";
     for (tier, life) in [("free", 7 * DAY), ("year", 365 * DAY)] {
         let url = upload(&app, tier).await;
@@ -185,7 +185,7 @@ async fn an_image_is_gone_from_the_first_instant_after_its_end() {
 
 #[tokio::test]
 async fn who_has_the_image_already_does_not_get_it_again() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let first = app.get(&url).await;
     let etag = header(&first, "etag").to_owned();
@@ -219,7 +219,7 @@ async fn who_has_the_image_already_does_not_get_it_again() {
 
 #[tokio::test]
 async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let whole = app.get(&url).await;
     let bytes = &whole.bytes;
@@ -282,7 +282,7 @@ async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
 
 #[tokio::test]
 async fn dates_are_good_enough_for_who_keeps_no_tags() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     // Half a second late, so that the date is not the whole truth.
     app.advance(Duration::from_millis(500));
     let url = upload(&app, "free").await;
@@ -327,7 +327,7 @@ async fn dates_are_good_enough_for_who_keeps_no_tags() {
 
 #[tokio::test]
 async fn an_image_has_one_address_and_every_other_spelling_is_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let file = url.rsplit_once('/').unwrap().1;
     let (id, _) = file.split_once('.').unwrap();
@@ -390,7 +390,7 @@ async fn raw(app: &TestApp, method: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     for (method, path, status, control) in [
         ("GET", "/i/k3v9Qw2mZr7T.png", 404, "public, max-age=60"),
@@ -418,11 +418,7 @@ async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
 
 #[tokio::test]
 async fn an_image_whose_object_is_gone_or_cut_is_not_served() {
-    let app = TestApp::builder()
-        .on_disk()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().on_disk().spawn().await;
     let uploaded = app.upload_free(pictures::png(6, 5)).await;
     let (id, url) = (uploaded.field("id"), uploaded.field("url"));
     let object = app
@@ -465,7 +461,7 @@ async fn the_image_origin_may_be_a_host_of_its_own() {
 
 #[tokio::test]
 async fn a_link_with_another_extension_is_no_link() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let png = upload(&app, "free").await;
     let png = png.trim_end_matches(".png");
     for wrong in [
@@ -492,7 +488,7 @@ async fn a_link_with_another_extension_is_no_link() {
 
 #[tokio::test]
 async fn the_operators_routes_are_on_the_operators_listener_only() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in ["/healthz", "/readyz"] {
         let answer = app.get(&format!("{}{path}", app.admin)).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());

@@ -525,7 +525,7 @@ async fn still_buys(app: &TestApp, name: &str, payment: &Payment) {
 
 #[tokio::test]
 async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (name, reason, spoil) in MISFITS {
         let good = app.sign_for("year").await;
         let mut bad = good.clone();
@@ -546,7 +546,7 @@ async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_payment_that_only_looks_odd_buys() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (name, change) in FITS {
         let mut payment = app.sign_for("year").await;
         change(&mut payment, &app.wallet);
@@ -556,7 +556,7 @@ async fn a_payment_that_only_looks_odd_buys() {
 
 #[tokio::test]
 async fn what_is_no_payment_is_refused_for_free() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (name, status, error, make) in UNREADABLE {
         let good = app.sign_for("year").await;
         let headers = make(&good);
@@ -576,7 +576,7 @@ async fn what_is_no_payment_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_payment_for_one_thing_is_no_payment_for_another() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let routes = [
         "/api/upload/token",
         "/api/upload/token/year",
@@ -616,7 +616,7 @@ async fn a_payment_for_one_thing_is_no_payment_for_another() {
 
 #[tokio::test]
 async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let cases: [(&str, &str, Spoil); 4] = [
         ("one unit less", VALUE, |p, wallet| {
             p.authorization.value -= U256::from(1);
@@ -668,7 +668,7 @@ async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
 
 #[tokio::test]
 async fn every_spelling_of_a_payment_is_that_payment() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let spellings: [(&str, Spelling); 8] = [
         ("plain", |_| {}),
         ("s in the upper half", |d| resign(d, high_s)),
@@ -726,7 +726,7 @@ async fn every_spelling_of_a_payment_is_that_payment() {
 
 #[tokio::test]
 async fn versions_1_and_2_of_one_authorization_are_one_payment() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let order = "one-order-of-mine-1";
     for (first, then) in [(Wire::V1, Wire::V2), (Wire::V2, Wire::V1)] {
         let signed = app.sign_for("year").await;
@@ -757,7 +757,7 @@ async fn versions_1_and_2_of_one_authorization_are_one_payment() {
 
 #[tokio::test]
 async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let bought = app.sign_for("year").await;
     let token = app.pay(&bought).await.token();
     let good = app.sign_at("/api/upload/year").await;
@@ -783,7 +783,7 @@ async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched
 
 #[tokio::test]
 async fn who_has_too_little_is_told_so_without_a_facilitator() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in [TOKEN, "/api/upload/year"] {
         let poor = wallet(path.len().try_into().unwrap());
         app.chain.balance(poor.address()).await.unwrap();
@@ -852,7 +852,7 @@ fn each_hex(document: &mut Value, change: impl Fn(&str) -> String) {
 
 #[tokio::test]
 async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let wrapper = |payment: &mut Payment| {
         // ERC-6492: anything, and its magic at the end.
         payment.signature = Bytes::from([vec![7; 96], [0x64, 0x92].repeat(16)].concat());
@@ -884,7 +884,6 @@ async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator()
 async fn payments_that_prove_nothing_have_a_tenth_of_the_limit() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "120")
-        .set("payments.timeout", "30s")
         .spawn()
         .await;
     let unproven = |payment: Payment| Payment {

@@ -54,7 +54,7 @@ async fn pay(app: &TestApp, payment: &Payment) -> String {
 
 /// Builds it through the front door.
 async fn good_ledger() -> Ledger {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().today().spawn().await;
     let token = pay(&app, &app.sign_for("year").await).await;
     let with_id = app.sign_for("year").await.with_id("an-id-of-16-chars");
     let used = pay(&app, &with_id).await;
@@ -773,7 +773,7 @@ async fn another_key_than_the_database_was_made_with_is_not_held_against_its_tok
 
 #[tokio::test]
 async fn what_is_withheld_is_said_to_be_so_and_breaks_no_rule() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().today().spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
     let transaction = app.transfers().await[0].transaction;

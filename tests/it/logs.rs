@@ -1,7 +1,6 @@
 //! What the program prints, at its loudest: nothing that is a secret, whatever the clients do.
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use pixtoll::clock::{Clock, SystemClock};
 use serde_json::Value;
 
+use crate::support::process::free_port;
 use crate::support::signing::wallet;
 use crate::support::{Answer, Payment, install_tls, pictures};
 
@@ -114,14 +114,8 @@ struct Program {
 impl Program {
     /// Starts `pixtoll serve --sandbox --log trace` and waits until it listens.
     fn start(folder: &Path) -> Self {
-        // All held at once, so that the four differ.
-        let listeners: [TcpListener; 4] =
-            std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = listeners
-            .each_ref()
-            .map(|it| it.local_addr().unwrap().to_string());
-        drop(listeners);
-        let [public, admin, facilitator, rpc] = ports;
+        let [public, admin, facilitator, rpc] =
+            std::array::from_fn(|_| format!("127.0.0.1:{}", free_port()));
         let base = format!("http://{public}");
         let mut child = Command::new(env!("CARGO_BIN_EXE_pixtoll"))
             .args(["serve", "--sandbox", "--log", "trace"])

@@ -24,7 +24,7 @@ fn uploads_left(answer: &crate::support::Answer) -> u64 {
 
 #[tokio::test]
 async fn n_uploads_cost_n_prices_and_give_n_images() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let challenge = app.post(THREE).await;
     let offer = challenge.document("payment-required");
     assert_eq!(offer["accepts"][0]["amount"], "30000");
@@ -70,7 +70,7 @@ async fn n_uploads_cost_n_prices_and_give_n_images() {
 
 #[tokio::test]
 async fn uploads_that_race_are_never_more_than_were_paid_for() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/token/year?images=5").await;
     let token = app.pay(&payment).await.token();
     let mut published = BTreeSet::new();
@@ -105,7 +105,7 @@ async fn uploads_that_race_are_never_more_than_were_paid_for() {
 
 #[tokio::test]
 async fn several_that_are_dear_together_wait_for_the_block() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let shop = &app.app.till.as_ref().unwrap().shop;
     for (uses, confirmations) in [(1, 0), (9, 0), (10, 1), (100, 1)] {
         let product = Product {
@@ -134,7 +134,7 @@ async fn several_that_are_dear_together_wait_for_the_block() {
 
 #[tokio::test]
 async fn a_repetition_that_races_its_first_try_costs_no_use_of_its_own() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at(THREE).await;
     let token = app.pay(&payment).await.token();
     let mut links = BTreeSet::new();
@@ -164,7 +164,7 @@ async fn a_repetition_that_races_its_first_try_costs_no_use_of_its_own() {
 
 #[tokio::test]
 async fn what_was_not_used_before_the_token_ended_is_given_again() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at(THREE).await;
     let old = app.pay(&payment).await.token();
     assert_eq!(app.upload_with(&old, pictures::png(7, 7)).await.status, 200);
@@ -193,7 +193,7 @@ async fn what_was_not_used_before_the_token_ended_is_given_again() {
 
 #[tokio::test]
 async fn a_payment_for_one_is_none_for_several_and_none_for_one() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (bought, other) in [
         (ONE, THREE),
         (THREE, ONE),
@@ -222,7 +222,7 @@ async fn a_payment_for_one_is_none_for_several_and_none_for_one() {
 
 #[tokio::test]
 async fn several_at_the_price_of_a_moment_ago_are_sold() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let product = Product {
         kind: ProductKind::Token,
         tier: "year".to_owned(),

@@ -123,7 +123,7 @@ fn x402_receipt(answer: &Answer, header: &str) -> Value {
 
 #[tokio::test]
 async fn every_offer_of_a_challenge_is_signed_in_the_services_name() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let keys = app.published_keys().await;
     for path in [
         "/api/upload/token",
@@ -158,7 +158,7 @@ async fn every_offer_of_a_challenge_is_signed_in_the_services_name() {
 
 #[tokio::test]
 async fn a_payment_is_taken_whatever_its_client_does_with_the_signed_offers() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let spoil: [fn(&mut Value); 5] = [
         |_| {},
         |extensions| extensions["offer-receipt"] = Value::Null,
@@ -178,7 +178,7 @@ async fn a_payment_is_taken_whatever_its_client_does_with_the_signed_offers() {
 
 #[tokio::test]
 async fn a_settlement_is_signed_for_clients_of_both_versions_and_always_the_same() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let keys = app.published_keys().await;
     for (header, network) in [
         ("payment-response", "eip155:84532"),
@@ -219,7 +219,7 @@ async fn a_settlement_is_signed_for_clients_of_both_versions_and_always_the_same
 
 #[tokio::test]
 async fn who_only_copied_a_payment_gets_no_receipt() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
     let stranger = app.pay(&payment.copied_from_the_chain()).await;
@@ -235,7 +235,7 @@ async fn who_only_copied_a_payment_gets_no_receipt() {
 
 #[tokio::test]
 async fn the_owner_of_a_bought_image_gets_a_receipt_that_binds_payment_and_bytes() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let picture = pictures::png(8, 8);
     let (payment, bought) = app.buy_image("year", &picture).await;
     let settled_at = pixtoll::clock::Clock::now(&app.clock);
@@ -286,7 +286,7 @@ async fn the_owner_of_a_bought_image_gets_a_receipt_that_binds_payment_and_bytes
 
 #[tokio::test]
 async fn each_image_of_a_token_has_its_receipt_and_one_without_end_says_so() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/token/year?images=2").await;
     let token = app.pay(&payment).await.token();
     app.advance(Duration::from_mins(1));
@@ -314,7 +314,7 @@ async fn each_image_of_a_token_has_its_receipt_and_one_without_end_says_so() {
 
 #[tokio::test]
 async fn the_receipt_is_for_the_stored_bytes_which_the_link_serves() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let [(_, with_metadata, clean), ..] = pictures::with_metadata();
     let (_, bought) = app.buy_image("year", &with_metadata).await;
     let receipt = app.receipts(&bought).await.json()["receipts"][0].clone();
@@ -334,7 +334,7 @@ async fn the_receipt_is_for_the_stored_bytes_which_the_link_serves() {
 
 #[tokio::test]
 async fn nobody_else_learns_anything() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let wrong = "0".repeat(40);
@@ -376,7 +376,7 @@ async fn nobody_else_learns_anything() {
 
 #[tokio::test]
 async fn a_free_image_has_no_receipt_and_its_owner_hears_why() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let answer = app.receipts(&free).await;
     assert_eq!(answer.verdict(), (404, "not_found".to_owned(), Some(false)));
@@ -389,7 +389,7 @@ async fn a_free_image_has_no_receipt_and_its_owner_hears_why() {
 
 #[tokio::test]
 async fn a_deleted_image_keeps_its_receipt_until_its_records_are_erased() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let before = app.receipts(&bought).await;
     let headers = [("X-Delete-Token", bought.field("deleteToken"))];
@@ -410,7 +410,7 @@ async fn a_deleted_image_keeps_its_receipt_until_its_records_are_erased() {
 
 #[tokio::test]
 async fn a_payment_that_the_chain_no_longer_shows_has_no_receipt() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (payment, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     app.rewind(&payment, "state = 'frozen'").await;
     let frozen = app.receipts(&bought).await;
@@ -431,7 +431,7 @@ async fn a_payment_that_the_chain_no_longer_shows_has_no_receipt() {
 
 #[tokio::test]
 async fn the_keys_are_public_and_say_since_when() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let answer = app.get("/.well-known/jwks.json").await;
     assert_eq!(
         answer.header("content-type").as_deref(),
@@ -461,7 +461,7 @@ async fn the_keys_are_public_and_say_since_when() {
 
 #[tokio::test]
 async fn a_retired_key_stays_published_and_what_it_signed_stays_good() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let old = app.receipts(&bought).await.text();
     let old_keys = app.published_keys().await;
@@ -503,7 +503,7 @@ async fn a_retired_key_stays_published_and_what_it_signed_stays_good() {
 
 #[tokio::test]
 async fn whatever_is_changed_in_a_receipt_is_found_and_named() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let good = app.receipts(&bought).await.json();
     let (code, said) = app.verify_by_keys(&good.to_string()).await;
@@ -543,7 +543,7 @@ async fn whatever_is_changed_in_a_receipt_is_found_and_named() {
 
 #[tokio::test]
 async fn whatever_is_changed_in_a_receipt_of_x402_is_found() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let answer = app.pay(&payment).await;
     let settlement = answer.document("payment-response");
@@ -574,7 +574,7 @@ async fn whatever_is_changed_in_a_receipt_of_x402_is_found() {
 
 #[tokio::test]
 async fn a_receipt_that_nothing_was_checked_against_is_not_called_good() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let text = app.receipts(&bought).await.text();
     let (code, said) = app.verify(&text, &[]).await;
@@ -631,7 +631,7 @@ async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
 
 #[tokio::test]
 async fn each_renewal_has_a_receipt_of_its_own_also_of_a_free_image() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let (_, paid) = app.buy_image("year", &pictures::png(9, 9)).await;
     assert_eq!(app.receipts(&free).await.status, 404);

@@ -215,7 +215,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
 
 /// An app that lost the payments of these wallets, one of each, and has recovered.
 async fn after_a_loss(wallets: &[PrivateKeySigner]) -> (TestApp, Vec<Payment>) {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     back_up(&app).await;
     let mut lost = Vec::new();
     for wallet in wallets {

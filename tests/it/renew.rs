@@ -76,7 +76,7 @@ impl TestApp {
 
 #[tokio::test]
 async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.bought().await;
     let id = image.field("id");
     app.advance(DAY);
@@ -130,7 +130,7 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
 
 #[tokio::test]
 async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let [paid, unpaid] = [(); 2].map(async |()| app.sign_at(&renewal_by(&id, "year")).await);
@@ -160,11 +160,7 @@ async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing
 
 #[tokio::test]
 async fn the_record_beside_the_object_is_written_anew() {
-    let app = TestApp::builder()
-        .on_disk()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().on_disk().spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "permanent")).await;
@@ -194,11 +190,7 @@ async fn the_record_beside_the_object_is_written_anew() {
 
 #[tokio::test]
 async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
-    let app = TestApp::builder()
-        .on_disk()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().on_disk().spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let file = app.folder().join("images/images");
@@ -227,11 +219,7 @@ async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
 
 #[tokio::test]
 async fn a_record_that_can_not_be_written_holds_up_no_other() {
-    let app = TestApp::builder()
-        .on_disk()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().on_disk().spawn().await;
     let mut files = Vec::new();
     for number in 0..3 {
         let image = app.upload_free(pictures::png_seeded(8, 8, number)).await;
@@ -257,7 +245,7 @@ async fn a_record_that_can_not_be_written_holds_up_no_other() {
 
 #[tokio::test]
 async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     for path in [
@@ -302,10 +290,7 @@ async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
 
 #[tokio::test]
 async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_charged() {
-    let app = TestApp::builder()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().spawn().await;
     let spare = app.bought().await.field("id");
     let signed = app.sign_at(&renewal(&spare)).await;
     let no_image = async |path: &str| {
@@ -380,7 +365,7 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
 
 #[tokio::test]
 async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_image() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     app.advance(Duration::from_secs(7 * 86_400 - 60));
@@ -411,7 +396,7 @@ async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_
 
 #[tokio::test]
 async fn a_renewal_that_fails_lets_the_image_go() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let path = renewal_by(&image.field("id"), "year");
     let refused = app.sign_at(&path).await;
@@ -441,7 +426,7 @@ async fn a_renewal_that_fails_lets_the_image_go() {
 
 #[tokio::test]
 async fn an_image_that_the_reaper_took_first_is_not_paid_for() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "year")).await;
@@ -465,7 +450,7 @@ async fn an_image_that_the_reaper_took_first_is_not_paid_for() {
 
 #[tokio::test]
 async fn money_for_an_image_that_was_taken_down_meanwhile_is_owed_as_an_upload() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "year")).await;
@@ -520,7 +505,7 @@ async fn money_that_moves_after_a_renewal_was_given_up_renews_while_the_image_is
 
 #[tokio::test]
 async fn a_renewal_buys_nothing_else_and_nothing_else_buys_a_renewal() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (one, other) = (
         app.bought().await.field("id"),
         app.bought().await.field("id"),
@@ -560,7 +545,7 @@ async fn a_renewal_buys_nothing_else_and_nothing_else_buys_a_renewal() {
 
 #[tokio::test]
 async fn a_second_payment_under_one_id_renews_once() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.bought().await.field("id");
     let path = renewal(&image);
     let first = app.sign_at(&path).await.with_id("one-id-of-16-chars");
@@ -580,7 +565,7 @@ async fn a_second_payment_under_one_id_renews_once() {
 
 #[tokio::test]
 async fn copies_that_race_renew_once_and_payers_that_race_once_each() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let image = app.bought().await.field("id");
     let path = renewal(&image);
     let mut payments = vec![app.sign_at(&path).await; 4];
@@ -615,7 +600,7 @@ async fn copies_that_race_renew_once_and_payers_that_race_once_each() {
 
 #[tokio::test]
 async fn what_open_renewals_add_up_to_stays_below_ten_years_and_one_for_ever_is_alone() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let image = app.bought().await.field("id");
     let nearly = START * 1000 + i64::try_from((YEAR * 8 + DAY * 11).as_millis()).unwrap();
     execute(
@@ -691,7 +676,7 @@ async fn records_of_a_renewal_are_erased_with_those_of_its_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
     let mut paid = 0;
     for round in 0..12_u32 {

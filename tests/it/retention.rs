@@ -1,10 +1,12 @@
 //! What expires is gone on time, what is to stay stays, and what is deleted is deleted: whoever asks,
 //! however often, and whatever fails meanwhile.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::poll;
 use pixtoll::app::reaper_lock;
 use pixtoll::db::Db;
 use pixtoll::random::Randomness;
@@ -149,12 +151,13 @@ async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(3000).await;
     let other = app.other_reaper(1);
-    let run = tokio::spawn(async move { other.reap().await });
+    let mut run = Box::pin(other.reap());
+    // It goes on between two looks only.
     while app.count("state = 'deleted'").await == 0 {
+        assert!(poll!(&mut run).is_pending(), "it was stopped too late");
         tokio::task::yield_now().await;
     }
-    run.abort();
-    assert!(run.await.unwrap_err().is_cancelled());
+    drop(run);
     let left = app.count("state <> 'deleted'").await;
     assert!(left > 0, "it was stopped too late");
 
@@ -189,13 +192,12 @@ async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done
     let ids = app.insert_expired(6000).await;
     // By every clock: commands have the system's.
     execute(app.db(), "UPDATE images SET expires_ms = 1000").await;
-    let mut killed = command(&app, &["reap"]).spawn().unwrap();
-    while app.count("state = 'deleted'").await == 0 {
-        assert!(killed.try_wait().unwrap().is_none(), "it has ended");
-    }
-    killed.kill().await.unwrap();
+    let mut killed = command(&app, &["reap"]);
+    killed.env("FAILPOINTS", "images.mark.after=2*off->1*return");
+    let status = killed.output().await.unwrap().status;
+    assert_eq!(status.signal(), Some(9), "{status}");
     let left = app.count("state <> 'deleted'").await;
-    assert!(left > 0, "it was killed too late");
+    assert!(0 < left && left < 6000, "{left}");
     // On PostgreSQL nobody can tell that it is gone, but by its lease's end.
     if matches!(app.db(), Db::Postgres(_)) {
         execute(app.db(), "UPDATE jobs SET until_ms = 0").await;
@@ -731,7 +733,7 @@ async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_
 
 #[tokio::test]
 async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_moved() {
-    let app = TestApp::on_disk().await;
+    let app = TestApp::builder().today().on_disk().spawn().await;
     let mut ids = Vec::new();
     for width in 1..=3 {
         let uploaded = app.upload_free(pictures::png(width, 8)).await;

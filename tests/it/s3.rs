@@ -23,7 +23,9 @@ async fn cabled() -> (TestApp, Cable) {
             builder.set(key, value)
         });
     let builder = builder.set("images.s3_endpoint", &cable.url);
-    (builder.set("payments.timeout", "30s").spawn().await, cable)
+    // Failures are waited for.
+    let builder = builder.set("images.s3_timeout", "3s");
+    (builder.spawn().await, cable)
 }
 
 #[tokio::test]

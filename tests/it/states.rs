@@ -54,7 +54,7 @@ async fn assert_known_elsewhere(app: &TestApp, payment: &Payment, charged: Optio
 
 #[tokio::test]
 async fn a_verified_payment_goes_on_with_proof_and_without() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     for (count, proven) in [true, false].into_iter().enumerate() {
         let payment = verified(&app).await;
         assert_known_elsewhere(&app, &payment, None).await;
@@ -74,7 +74,7 @@ async fn a_verified_payment_goes_on_with_proof_and_without() {
 
 #[tokio::test]
 async fn a_verified_upload_goes_on_with_what_its_terms_take_and_no_more() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
     let picture = pictures::png(8, 8);
@@ -94,7 +94,7 @@ async fn a_verified_upload_goes_on_with_what_its_terms_take_and_no_more() {
 
 #[tokio::test]
 async fn a_verified_upload_that_somebody_submitted_is_not_said_to_have_cost_nothing() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
     let picture = pictures::png(8, 8);
@@ -112,7 +112,7 @@ async fn a_verified_upload_that_somebody_submitted_is_not_said_to_have_cost_noth
 
 #[tokio::test]
 async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = verified(&app).await;
     app.chain
         .execute(&payment.authorization, &payment.signature)
@@ -132,7 +132,7 @@ async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
 
 #[tokio::test]
 async fn a_verified_payment_whose_window_closed_is_given_up_unless_the_chain_shows_it() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let paid = verified(&app).await;
     let unpaid = verified(&app).await;
     app.chain
@@ -153,7 +153,7 @@ async fn a_verified_payment_whose_window_closed_is_given_up_unless_the_chain_sho
 
 #[tokio::test]
 async fn a_released_payment_that_somebody_submits_is_paid_also_after_its_window() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     for reconciled in [true, false] {
         let payment = verified(&app).await;
         app.rewind(
@@ -176,7 +176,7 @@ async fn a_released_payment_that_somebody_submits_is_paid_also_after_its_window(
 
 #[tokio::test]
 async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = verified(&app).await;
     app.rewind(&payment, "next_look_ms = 0").await;
     app.reconcile_until(&payment, "released").await;
@@ -186,7 +186,7 @@ async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it()
 
 #[tokio::test]
 async fn a_released_payment_runs_again_and_may_bind_other_bytes() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
     app.facilitator.next("settle", Fault::SilentBefore);
@@ -201,7 +201,7 @@ async fn a_released_payment_runs_again_and_may_bind_other_bytes() {
 
 #[tokio::test]
 async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
     app.facilitator.next("settle", Fault::SilentBefore);
@@ -218,7 +218,7 @@ async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
 
 #[tokio::test]
 async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_for("year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
     assert_eq!(app.pay(&payment).await.verdict(), pending());
@@ -235,10 +235,7 @@ async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
 #[tokio::test]
 async fn copies_wait_for_the_driver_and_then_are_told_that_it_goes_on() {
     // The one test that takes the five seconds that a copy waits.
-    let app = TestApp::builder()
-        .set("payments.timeout", "30s")
-        .spawn()
-        .await;
+    let app = TestApp::builder().spawn().await;
     let (verify, settle) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let received = app.sign_for("year").await;
     let settling = app.sign_for("permanent").await;
@@ -329,7 +326,7 @@ async fn a_settled_payment_answers_its_payer_where_it_bought_and_nobody_else() {
 
 #[tokio::test]
 async fn another_digest_of_a_known_nonce_is_no_new_payment_while_the_first_is_open() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::impatient().await;
     let payment = app.sign_for("year").await;
     app.facilitator.always("settle", Fault::SilentBefore);
     assert_eq!(app.pay(&payment).await.verdict(), pending());

@@ -246,7 +246,7 @@ async fn an_id_too_short_to_be_a_proof_proves_nothing_to_whoever_repeats_it() {
 async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
     let picture = pictures::png(7, 7);
     for path in [TOKEN, UPLOAD] {
-        let app = TestApp::patient().await;
+        let app = TestApp::spawn().await;
         let payer = proven(&app, path).await;
         let goods = present(&app, &payer, &picture).await;
         assert_eq!(goods.status, 200, "{}", goods.text());
@@ -275,7 +275,7 @@ async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
 
 #[tokio::test]
 async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let first = proven(&app, TOKEN).await;
     let token = app.pay(&first).await.token();
     for name in ["id", "key", "both", "id as key", "key as id"] {
@@ -308,7 +308,7 @@ async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
 
 #[tokio::test]
 async fn each_proof_alone_is_bound_when_it_paid_alone() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let elsewhere = client_from("127.0.0.2");
     for kind in ["ticket", "id", "key"] {
         let signed = app.sign_for("year").await;
@@ -329,7 +329,7 @@ async fn each_proof_alone_is_bound_when_it_paid_alone() {
 
 #[tokio::test]
 async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payer = app.sign_for("year").await.as_v1();
     let token = app.pay(&payer).await.token();
     assert_eq!(app.pay(&payer).await.token(), token);
@@ -348,7 +348,7 @@ async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
 
 #[tokio::test]
 async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let signed = app.sign_for("year").await.with_id(ID);
     app.chain
         .execute(&signed.authorization, &signed.signature)
@@ -375,7 +375,7 @@ async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
 
 #[tokio::test]
 async fn a_strangers_early_copy_spoils_nothing_for_the_payer() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payer = app.sign_for("year").await.with_id(ID);
     for (name, mut copy) in copies(&payer) {
         if !name.starts_with("another ") && !name.starts_with("a signature") {

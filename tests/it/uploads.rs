@@ -332,7 +332,7 @@ fn is_refusal(name: &str, answer: &Answer, status: u16, error: &str) {
 
 #[tokio::test]
 async fn a_free_upload_takes_every_form() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
         let answer = send(&app, "/api/free", &[], &body).await;
@@ -345,7 +345,7 @@ async fn a_free_upload_takes_every_form() {
 
 #[tokio::test]
 async fn a_token_takes_every_form() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
         let token = app.pay(&app.sign_for("year").await).await.token();
@@ -356,7 +356,7 @@ async fn a_token_takes_every_form() {
 
 #[tokio::test]
 async fn a_direct_upload_takes_every_form() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for (path, tier) in [
         ("/api/upload/year", "year"),
@@ -375,7 +375,7 @@ async fn a_direct_upload_takes_every_form() {
 
 #[tokio::test]
 async fn what_is_no_image_is_refused_for_free() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (status, error, body) in refused(FREE_LIMIT) {
         let answer = send(&app, "/api/free", &[], &body).await;
         is_refusal(body.name, &answer, status, error);
@@ -385,7 +385,7 @@ async fn what_is_no_image_is_refused_for_free() {
 
 #[tokio::test]
 async fn a_refused_upload_costs_no_use_of_a_token() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     for (status, error, body) in refused(YEAR_LIMIT) {
         let headers = [("X-Upload-Token", token.clone())];
@@ -399,7 +399,7 @@ async fn a_refused_upload_costs_no_use_of_a_token() {
 
 #[tokio::test]
 async fn a_refused_direct_upload_moves_no_money() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let calls = app.calls();
     for (status, error, body) in refused(YEAR_LIMIT) {
@@ -415,7 +415,7 @@ async fn a_refused_direct_upload_moves_no_money() {
 
 #[tokio::test]
 async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_bad() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let bought = app.pay_with(&payment, &pictures::png(6, 5)).await;
     for (_, error, body) in refused(YEAR_LIMIT) {
@@ -432,7 +432,7 @@ async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_b
 
 #[tokio::test]
 async fn an_image_of_exactly_the_limit_is_taken() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (path, limit) in [("/api/free", FREE_LIMIT), ("/api/upload/year", YEAR_LIMIT)] {
         let picture = pictures::png_of_size(limit);
         assert_eq!(picture.len(), limit);
@@ -462,7 +462,7 @@ async fn an_image_of_exactly_the_limit_is_taken() {
 
 #[tokio::test]
 async fn the_bytes_alone_say_what_an_image_is() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let kinds = [
         ("image/png", "png", pictures::png(4, 4)),
         ("image/jpeg", "jpg", pictures::jpeg()),
@@ -500,7 +500,7 @@ async fn the_bytes_alone_say_what_an_image_is() {
 
 #[tokio::test]
 async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let picture = body("raw", "image/png", pictures::png(6, 5));
     for bad in [
@@ -546,7 +546,7 @@ async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
 
 #[tokio::test]
 async fn an_upload_that_breaks_off_costs_nothing() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(60, 50);
@@ -579,7 +579,7 @@ async fn an_upload_that_breaks_off_costs_nothing() {
 
 #[tokio::test]
 async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(6, 5);
     let uploaded = app.pay_with(&payment, &picture).await;

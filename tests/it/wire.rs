@@ -48,7 +48,7 @@ fn pay_to(app: &TestApp) -> String {
 
 #[tokio::test]
 async fn a_challenge_of_version_2_is_what_the_reference_says() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in SELLING {
         let answer = app.post(path).await;
         assert_eq!(
@@ -112,7 +112,7 @@ async fn a_challenge_of_version_2_is_what_the_reference_says() {
 
 #[tokio::test]
 async fn a_challenge_of_version_1_has_every_field_that_old_clients_insist_on() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in SELLING {
         let answer = app.post(path).await;
         assert_eq!(
@@ -198,7 +198,7 @@ fn check_schema(value: &Value, schema: &Value, at: &str) {
 
 #[tokio::test]
 async fn the_catalogues_block_says_how_to_call_the_route() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in SELLING {
         let challenge = app.post(path).await.document("payment-required");
         let bazaar = &challenge["extensions"]["bazaar"];
@@ -219,7 +219,7 @@ async fn the_catalogues_block_says_how_to_call_the_route() {
 
 #[tokio::test]
 async fn every_challenge_has_a_ticket_of_its_own() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let mut tickets = std::collections::BTreeSet::new();
     for _ in 0..5 {
         for path in SELLING {
@@ -239,7 +239,7 @@ async fn every_challenge_has_a_ticket_of_its_own() {
 
 #[tokio::test]
 async fn every_probe_of_a_selling_route_is_answered() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for path in SELLING {
         for method in ["GET", "POST", "HEAD"] {
             let answer = app.send(method, path, &NONE, "").await;
@@ -269,7 +269,7 @@ async fn every_probe_of_a_selling_route_is_answered() {
 
 #[tokio::test]
 async fn a_paid_get_buys_as_a_post_does() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let path = payment.path.clone();
     let bought = app.send("GET", &path, &payment.headers(), "").await;
@@ -279,7 +279,7 @@ async fn a_paid_get_buys_as_a_post_does() {
 
 #[tokio::test]
 async fn the_challenge_comes_before_anything_in_the_body_is_looked_at() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let bodies: [(&str, &[u8]); 9] = [
         ("", b""),
         ("image/png", b"not a picture"),
@@ -353,7 +353,7 @@ impl Line {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_goes_on() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let picture = pictures::png_of_size(4 << 20);
     let png = || ("Content-Type", "image/png".to_owned());
     let signed = app.sign_at("/api/upload/year").await;
@@ -414,7 +414,7 @@ async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_
 
 #[tokio::test]
 async fn a_browser_wallet_may_call_from_anywhere() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let asked = "payment-signature, x-payment, x-upload-token, content-type, \
                  access-control-expose-headers, idempotency-key";
     for path in SELLING.iter().chain(&["/api/free", "/api/tiers"]) {
@@ -471,7 +471,7 @@ async fn a_browser_wallet_may_call_from_anywhere() {
 
 #[tokio::test]
 async fn a_receipt_names_the_network_in_the_words_of_its_version() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (ours, other, network) in [
         ("payment-response", "x-payment-response", "eip155:84532"),
         ("x-payment-response", "payment-response", "base-sepolia"),
@@ -497,7 +497,7 @@ async fn a_receipt_names_the_network_in_the_words_of_its_version() {
 
 #[tokio::test]
 async fn a_failed_settlement_is_told_in_the_receipt_and_the_next_offer() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let reason = "invalid_exact_evm_signature";
     for (ours, network) in [
         ("payment-response", "eip155:84532"),
@@ -548,7 +548,7 @@ async fn state(app: &TestApp, watcher: &mut sqlx::SqliteConnection) -> String {
 
 #[tokio::test]
 async fn an_unpaid_challenge_costs_no_call_and_no_write() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let path = app
         .database_url()
         .strip_prefix("sqlite:")
@@ -571,7 +571,7 @@ async fn an_unpaid_challenge_costs_no_call_and_no_write() {
 
 #[tokio::test]
 async fn the_facilitator_gets_our_offer_and_no_secret_between_us_and_the_client() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let (id, key) = ("a-secret-id-of-the-payer", "a-secret-key-of-the-payer");
     for path in SELLING {
         let signed = app
@@ -651,7 +651,7 @@ fn is_ours(app: &TestApp, path: &str, payment: &Payment) {
 
 #[tokio::test]
 async fn the_price_table_says_what_is_sold_where() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     let answer = app.get("/api/tiers").await;
     assert_eq!(answer.status, 200);
     let body = answer.json();
@@ -744,7 +744,7 @@ fn has_the_shape(answer: &Answer, name: &str) {
 
 #[tokio::test]
 async fn every_error_has_the_one_shape_and_no_cache_keeps_it_long() {
-    let app = TestApp::patient().await;
+    let app = TestApp::spawn().await;
     for (method, path, status, error) in [
         ("GET", "/", 404, "not_found"),
         ("GET", "/admin", 404, "not_found"),

@@ -84,7 +84,7 @@ impl Bucket {
             ("images.s3_endpoint", self.url.clone()),
             ("images.s3_access_key_id", "GK1".to_owned()),
             ("images.s3_secret_access_key", "not a secret".to_owned()),
-            ("images.s3_timeout", "1s".to_owned()),
+            ("images.s3_timeout", "20s".to_owned()),
         ]
     }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use alloy_signer_local::PrivateKeySigner;
 use pixtoll::app::{App, World};
-use pixtoll::clock::{Clock, ManualClock, Timestamp};
+use pixtoll::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use pixtoll::config::{Sources, load};
 use pixtoll::db::Db;
 use pixtoll::disk::Disk;
@@ -45,8 +45,10 @@ pub(crate) use signing::{Payment, Wire};
 
 /// When every test's clock starts.
 pub(crate) const START: i64 = 1_800_000_000;
-/// How long a request waits on the facilitator in tests: short, since many never answer.
-const TIMEOUT: &str = "1s";
+/// How long a request waits on the facilitator: nobody does where every call is answered, also by a busy machine.
+const TIMEOUT: &str = "30s";
+/// The same, where a call is never answered and its end is waited for.
+const SILENCE: &str = "3s";
 
 /// A running server and the world around it.
 pub(crate) struct TestApp {
@@ -80,6 +82,7 @@ pub(crate) struct Builder {
     is_on_disk: bool,
     database: Option<TestDatabase>,
     reached_at: Option<String>,
+    start: Option<Timestamp>,
 }
 
 impl Builder {
@@ -96,6 +99,14 @@ impl Builder {
         Self {
             database: Some(TestDatabase::at(url)),
             reached_at: Some(reached_at.to_owned()),
+            ..self
+        }
+    }
+
+    /// Its clocks begin at the system's time, by which commands beside it go.
+    pub(crate) fn today(self) -> Self {
+        Self {
+            start: Some(SystemClock.now()),
             ..self
         }
     }
@@ -118,8 +129,8 @@ impl Builder {
         };
         let reached_at = self.reached_at.take();
         let reached_at = reached_at.unwrap_or_else(|| database.url().to_owned());
-        let clock = ManualClock::at(Timestamp::from_seconds(START));
-        let chain_clock = ManualClock::at(Timestamp::from_seconds(START));
+        let start = self.start.unwrap_or(Timestamp::from_seconds(START));
+        let [clock, chain_clock] = [(); 2].map(|()| ManualClock::at(start));
         let randomness = Randomness::seeded(7);
         let chain = Sandbox::open(Location::Memory, Arc::new(chain_clock.clone()), &randomness)
             .await
@@ -243,9 +254,10 @@ impl TestApp {
         Self::builder().on_disk().spawn().await
     }
 
-    /// A server whose facilitator always answers, and which waits for that even on a busy machine.
-    pub(crate) async fn patient() -> Self {
-        Self::builder().set("payments.timeout", "30s").spawn().await
+    /// A server whose facilitator says nothing to some calls.
+    pub(crate) async fn impatient() -> Self {
+        let builder = Self::builder();
+        builder.set("payments.timeout", SILENCE).spawn().await
     }
 
     pub(crate) fn builder() -> Builder {
@@ -396,9 +408,10 @@ impl TestApp {
 
     /// Returns when the ledger has the payment in this state.
     pub(crate) async fn until(&self, payment: &Payment, state: &str) {
-        while self.state_of(payment).await.as_deref() != Some(state) {
-            tokio::task::yield_now().await;
-        }
+        process::eventually(state, async || {
+            (self.state_of(payment).await.as_deref() == Some(state)).then_some(())
+        })
+        .await;
     }
 
     /// Reconciles over and over, with three seconds between, until the payment is in this state.

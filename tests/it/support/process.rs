@@ -24,7 +24,7 @@ use super::{Answer, Payment, install_tls, signing};
 /// The binary; built for tests, it has its kill points.
 const BINARY: &str = env!("CARGO_BIN_EXE_pixtoll");
 /// Nothing that a test waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 

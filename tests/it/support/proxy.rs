@@ -9,6 +9,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::process::PATIENCE;
+
 /// What goes wrong with one call.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -94,7 +96,12 @@ impl Proxy {
             target: target.to_owned(),
             script: Arc::clone(&script),
             arrivals: Arc::clone(&arrivals),
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            // A connection that was idle for as long as its server keeps one may be closed under a request.
+            client: reqwest::Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .build()
+                .unwrap(),
         });
         let server = HttpServer::new(move || {
             App::new()
@@ -103,6 +110,7 @@ impl Proxy {
                 .default_service(web::to(handle))
         })
         .workers(1)
+        .keep_alive(PATIENCE * 10)
         .disable_signals()
         .listen(listener)
         .unwrap()
@@ -119,14 +127,22 @@ impl Proxy {
 
     /// Returns when so many calls of this name have come.
     pub(crate) async fn reached(&self, call: &str, count: usize) {
-        loop {
-            let mut arrival = std::pin::pin!(self.arrivals.notified());
-            arrival.as_mut().enable();
-            if self.calls(call) >= count {
-                return;
+        let waiting = async {
+            loop {
+                let mut arrival = std::pin::pin!(self.arrivals.notified());
+                arrival.as_mut().enable();
+                if self.calls(call) >= count {
+                    return;
+                }
+                arrival.await;
             }
-            arrival.await;
-        }
+        };
+        let reached = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+        assert!(
+            reached,
+            "{call} came {} times, not {count}",
+            self.calls(call)
+        );
     }
 
     /// The next call of this name meets a fault; several queue.

@@ -37,8 +37,7 @@ pub(crate) fn bucket() -> Option<Settings> {
         ("images.s3_region", need("REGION")),
         ("images.s3_access_key_id", need("ACCESS_KEY_ID")),
         ("images.s3_secret_access_key", need("SECRET_ACCESS_KEY")),
-        // Readiness and failures are waited for.
-        ("images.s3_timeout", "3s".to_owned()),
+        ("images.s3_timeout", "20s".to_owned()),
     ])
 }
 
