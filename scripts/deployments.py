@@ -1,7 +1,7 @@
 """Deployments for the scripts that restore and move them: a chain in a process of its own, servers that are lost and
 started elsewhere, pictures and payments.
 """
-import base64, json, os, pathlib, re, subprocess, sys, time, zlib, struct
+import base64, json, os, pathlib, re, shutil, subprocess, sys, time, zlib, struct
 import http.client
 from harness import Answer, free_ports, sign
 

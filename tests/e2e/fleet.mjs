@@ -17,7 +17,7 @@ import { startFacilitator } from "./world.mjs";
 
 const YEAR = 10_000n;
 const REPLICAS = 3;
-const CONCURRENCY = 64;
+const CONCURRENCY = Number(process.env.FLEET_CONCURRENCY || 64);
 const OPERATIONS = Number(process.env.FLEET_OPERATIONS || 2000);
 /// An operation that isn't through by then is lost. A replica that died with an upload holds its use for 90 seconds.
 const PATIENCE_SECONDS = 240;

@@ -43,14 +43,20 @@ export async function stop(started, signal = "SIGTERM") {
   await started.ended;
 }
 
-/// A port that was free a moment ago.
+let nextPort = (process.pid * 131) % 20_000;
+
+/// A port that was free a moment ago: below those that systems give to outgoing connections and to who names none, so that
+/// it stays free while its server is dead.
 export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve, reject) => {
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = 10_000 + (nextPort++ % 20_000);
+    const server = createServer();
+    const isFree = await new Promise((resolve) => {
+      server.on("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
