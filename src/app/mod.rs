@@ -214,6 +214,10 @@ impl App {
 async fn record_forever(db: Db, clock: Arc<dyn Clock>, till: Till) {
     loop {
         tokio::time::sleep(RECORD_EVERY).await;
+        // Another replica may have been told of a network that this one wasn't; its rows are in the same ledger.
+        if let Err(error) = register_networks(&db).await {
+            tracing::warn!(%error, "the networks of this ledger could not be read");
+        }
         if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
             tracing::warn!(%error, "the offers that are made could not be recorded");
         }

@@ -33,7 +33,9 @@ use crate::tiers::Tiers;
 
 /// For how long a facilitator may take to say what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_SUPPORTED_PAUSE: Duration = Duration::from_mins(10);
+/// How often a facilitator is asked what it supports, and one that doesn't list the network.
+const LEARN_EVERY: Duration = Duration::from_hours(1);
+const LEARN_AGAIN: Duration = Duration::from_mins(1);
 
 /// The part of the application that takes money.
 #[derive(Debug, Clone)]
@@ -237,25 +239,23 @@ async fn sandbox_endpoints(
     })
 }
 
-/// Asks each facilitator what it settles, and in which version, until it says so. Challenges are made whatever it says.
+/// Asks each facilitator what it settles, and in which version: until it lists the network, and every hour from then on,
+/// since it may be replaced. Challenges are made whatever it says.
 pub(super) async fn learn_supported(rails: Rails) {
     join_all(rails.iter().map(learn_from)).await;
 }
 
 async fn learn_from(rail: &Rail) {
     let (network, facilitator) = (rail.network.name(), rail.facilitator.name());
-    let mut pause = SUPPORTED_TIMEOUT;
     loop {
-        match rail.ask_supported(SUPPORTED_TIMEOUT).await {
-            Ok(true) => return,
-            Ok(false) => {
-                tracing::warn!(
-                    network,
-                    facilitator,
-                    "the facilitator doesn't list this network: it will refuse payments on it"
-                );
-                return;
-            }
+        let listed = rail.ask_supported(SUPPORTED_TIMEOUT).await;
+        match &listed {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                network,
+                facilitator,
+                "the facilitator doesn't list this network: it will refuse payments on it"
+            ),
             Err(why) => tracing::warn!(
                 network,
                 facilitator,
@@ -263,8 +263,11 @@ async fn learn_from(rail: &Rail) {
                 "the facilitator doesn't say what it supports"
             ),
         }
+        let pause = match listed {
+            Ok(true) => LEARN_EVERY,
+            Ok(false) | Err(_) => LEARN_AGAIN,
+        };
         tokio::time::sleep(pause).await;
-        pause = pause.saturating_mul(2).min(LONGEST_SUPPORTED_PAUSE);
     }
 }
 

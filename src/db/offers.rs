@@ -65,7 +65,11 @@ pub async fn find_recent(
             .fetch_all(pool)
             .await
     })?;
-    rows.into_iter().map(Terms::try_from).collect()
+    let mut recent = Vec::with_capacity(rows.len());
+    for row in rows.into_iter().filter(OfferRow::is_of_known_network) {
+        recent.push(Terms::try_from(row)?);
+    }
+    Ok(recent)
 }
 
 const FIND_RECENT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
@@ -90,6 +94,7 @@ pub async fn find_recent_defaults(
             .await
     })?;
     rows.into_iter()
+        .filter(OfferRow::is_of_known_network)
         .map(|row| {
             let tier = row.tier.trim_start_matches(DEFAULT_MARK).to_owned();
             Ok((tier, Terms::try_from(row)?))
@@ -134,6 +139,13 @@ struct OfferRow {
     keep_ms: Option<i64>,
     max_bytes: i64,
     confirmations: i64,
+}
+
+impl OfferRow {
+    /// Another replica may sell on a network already that this one wasn't told of yet, and doesn't sell on.
+    fn is_of_known_network(&self) -> bool {
+        networks::find(&self.network).is_some()
+    }
 }
 
 impl TryFrom<OfferRow> for Terms {

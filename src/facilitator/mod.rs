@@ -85,7 +85,12 @@ impl Kind {
         self.scheme == crate::x402::wire::SCHEME && named
     }
 
-    /// Whether this is of version 2; a kind without a version is of the time before it.
+    /// Whether this is of version 1; a kind without a version is of its time.
+    pub fn is_of_v1(&self) -> bool {
+        self.x402_version.is_none_or(|version| version == 1)
+    }
+
+    /// Whether this is of version 2.
     pub fn is_of_v2(&self) -> bool {
         self.x402_version == Some(2)
     }

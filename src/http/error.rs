@@ -143,7 +143,7 @@ const NO: Option<bool> = Some(false);
 
 impl ApiError {
     /// The same, as the answer to `request`. What became of a payment that it carries is not known where
-    /// the ledger wasn't asked. It was before a payment is told that there is no such route; and what can't
+    /// the ledger wasn't asked. It was before a payment is told that nothing is sold there; and what can't
     /// be read as one moved nothing.
     pub(super) fn of(self, request: &HttpRequest) -> Self {
         match self {
@@ -152,8 +152,16 @@ impl ApiError {
             | Self::Pay { .. }
             | Self::Unsold(_)
             | Self::Unasked(_) => self,
-            unasked if extract::has_payment(request) => Self::Unasked(Box::new(unasked)),
-            other => other,
+            other => other.unless_paid(request),
+        }
+    }
+
+    /// The same, where nobody asked the ledger for the payment that `request` may carry.
+    pub(super) fn unless_paid(self, request: &HttpRequest) -> Self {
+        if extract::has_payment(request) {
+            Self::Unasked(Box::new(self))
+        } else {
+            self
         }
     }
 

@@ -11,7 +11,7 @@ use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App as Router, HttpResponse, HttpServer, web};
+use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, web};
 
 use crate::app::App;
 use crate::receipts::KEYS_PATH;
@@ -233,7 +233,7 @@ where
 {
     let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
     let allowed = allowed.join(", ");
-    let other = move |method: Method| std::future::ready(other_method(&method, &allowed));
+    let other = move |request: HttpRequest| std::future::ready(other_method(&request, &allowed));
     methods
         .iter()
         .fold(web::resource(path.to_owned()), |resource, method| {
@@ -242,18 +242,19 @@ where
         .default_service(web::to(other))
 }
 
-fn other_method(method: &Method, allowed: &str) -> Result<HttpResponse, ApiError> {
-    if method == Method::OPTIONS {
+fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, ApiError> {
+    if request.method() == Method::OPTIONS {
         let allow = (header::ALLOW, allowed.to_owned());
         return Ok(HttpResponse::NoContent().insert_header(allow).finish());
     }
-    Err(ApiError::WrongMethod {
+    let error = ApiError::WrongMethod {
         allowed: allowed.to_owned(),
-    })
+    };
+    Err(error.of(request))
 }
 
-async fn not_found() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::NotFound)
+async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound.unless_paid(&request))
 }
 
 /// Browser wallets call from any origin; there are no cookies that this could expose.

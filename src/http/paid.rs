@@ -88,7 +88,7 @@ async fn sell_upload(
     let Some(header) = counter.header.take() else {
         return Err(counter.ask(site));
     };
-    let body = read_body(site, request, payload, &counter).await?;
+    let body = read_body(site, request, payload, &counter, &header).await?;
     let presentation = counter.presentation(site, request, header, body)?;
     counter.sell(site, presentation).await
 }
@@ -149,8 +149,14 @@ async fn read_body(
     request: &HttpRequest,
     payload: Payload,
     counter: &Counter<'_>,
+    header: &PaymentHeader,
 ) -> Result<Option<Body>, ApiError> {
-    let limit = counter.limit();
+    let mut limit = counter.limit();
+    // What was bought may be larger than what is sold here today, and is asked for by the same bytes.
+    let bought = counter.till.payments.find_size(header).await;
+    if let Some(bought) = bought.map_err(ApiError::Unsold)? {
+        limit.max_bytes = limit.max_bytes.max(bought);
+    }
     let arrived = match read_image(site, request, payload, limit).await {
         Ok(arrived) => arrived,
         Err(Unread::Limited(limited)) => return Err(limits::refuse(request, limited)),
@@ -228,8 +234,9 @@ async fn open_counter<'a>(
                 let client = extract::client_address(request, &site.config.http);
                 return Err(unless_used(till, header, client, ApiError::NotFound).await);
             };
-            let tier = bought.tier().ok_or(ApiError::NotFound)?;
-            (tier, bought.product)
+            // No tier was ever called so, and the payment is known.
+            let elsewhere = ApiError::Unsold(PayError::Known { charged: None });
+            (bought.tier().ok_or(elsewhere)?, bought.product)
         }
     };
     Ok(Counter {
@@ -252,6 +259,7 @@ pub(super) async fn unless_used(
 ) -> ApiError {
     match till.payments.refuse_used(header, client).await {
         Ok(()) => reason,
+        Err(PayError::Limited(error)) => ApiError::Unasked(Box::new(ApiError::Limited(error))),
         Err(error) => ApiError::Unsold(error),
     }
 }

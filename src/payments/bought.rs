@@ -104,6 +104,15 @@ impl Payments {
         Ok(None)
     }
 
+    /// The largest upload that a payment of the ledger bought.
+    ///
+    /// # Errors
+    /// [`PayError::Database`].
+    pub async fn find_size(&self, header: &PaymentHeader) -> Result<Option<u64>, PayError> {
+        let row = self.find_row(header).await?;
+        Ok(row.map(|row| row.terms.max_bytes))
+    }
+
     /// What a new payment buys at a route that names no tier: today's `default`, unless it was offered another one a
     /// moment ago, which it pays.
     ///

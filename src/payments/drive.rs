@@ -62,6 +62,18 @@ impl Drop for Lease {
     }
 }
 
+/// What a look at the chain says of a payment that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It paid us, and its row says so now.
+    Moved,
+    /// Its nonce is used, and nobody can tell yet for what: logs or confirmations are missing. A refusal would invite to
+    /// pay again (payments.md, rule 5).
+    Open,
+    /// Nothing that came to us, or the node is silent.
+    Still,
+}
+
 impl Payments {
     pub(super) fn lease(&self, row: &Payment) -> Lease {
         Lease::keep(
@@ -210,7 +222,9 @@ impl Payments {
         owner: IdOwner,
         visit: &mut Visit,
     ) -> Result<(), PayError> {
-        self.release(row, "another payment has this id").await?;
+        if !self.release(row, "another payment has this id").await? {
+            return Ok(());
+        }
         if !owner.same_purchase {
             return Err(PayError::Conflict {
                 charged: Some(false),
@@ -245,10 +259,9 @@ impl Payments {
         visit: &mut Visit,
     ) -> Result<(), PayError> {
         if !proven && self.is_published(&row).await? {
-            return if self.look_at(&row).await? {
-                Ok(())
-            } else {
-                Err(PayError::Known { charged: None })
+            return match self.look_at(&row).await? {
+                Look::Moved => Ok(()),
+                Look::Open | Look::Still => Err(PayError::Known { charged: None }),
             };
         }
         if row.product.kind == ProductKind::Upload {
@@ -344,12 +357,17 @@ impl Payments {
     /// in time: paid is paid, and the 402 of a payment that is given up makes clients pay again.
     async fn give_up_late(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let reason = super::examine::reasons::VALID_BEFORE;
-        if self.look_at(row).await? || !self.release(row, reason).await? {
-            return Ok(());
+        match self.look_at(row).await? {
+            Look::Moved => Ok(()),
+            Look::Open => {
+                self.hand_back(row).await?;
+                Err(PayError::Pending)
+            }
+            Look::Still if self.release(row, reason).await? => Err(PayError::Invalid {
+                reason: reason.to_owned(),
+            }),
+            Look::Still => Ok(()),
         }
-        Err(PayError::Invalid {
-            reason: reason.to_owned(),
-        })
     }
 
     /// Brings a row whose settlement is open closer to its end: the chain first, then settle again
@@ -431,20 +449,22 @@ impl Payments {
         matches!(self.verdict(row).await, Some(Verdict::Void(_)))
     }
 
-    /// Looks at the chain once for a row that nobody has to drive. `true`: it moved.
+    /// Looks at the chain once for a row that nobody has to drive.
     ///
     /// # Errors
     /// When the chain shows the money, and that could not be written down, or maybe was: nobody may hear that it did
     /// not move.
-    pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<bool, DbError> {
-        let Some(Verdict::Paid(transfer)) = self.verdict(row).await else {
-            return Ok(false);
+    pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<Look, DbError> {
+        let transfer = match self.verdict(row).await {
+            Some(Verdict::Paid(transfer)) => transfer,
+            Some(Verdict::Unclear) => return Ok(Look::Open),
+            Some(Verdict::Unused | Verdict::Void(_)) | None => return Ok(Look::Still),
         };
         let moved = self.settle_row(row, Event::ChainPaid, transfer).await;
         if let Err(error) = &moved {
             tracing::error!(payment.id = %row.id, %error, "a payment that the chain shows could not be recorded");
         }
-        moved.map(|()| true)
+        moved.map(|()| Look::Moved)
     }
 
     /// The final look at a row that is not going to move by itself any more.
@@ -466,7 +486,8 @@ impl Payments {
         }
     }
 
-    async fn hand_back(&self, row: &Payment) -> Result<(), DbError> {
+    /// Gives a lease back, and looks again after a while that grows.
+    pub(super) async fn hand_back(&self, row: &Payment) -> Result<(), DbError> {
         let looks = row.looks.saturating_add(1);
         let pause = FIRST_PAUSE
             .saturating_mul(1 << looks.min(10))

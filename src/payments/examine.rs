@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 
+use super::drive::Look;
 use super::rails::Rail;
 use super::shop::Shop;
 use super::{PayError, Payments, Presentation, Visit, Whose};
@@ -248,7 +249,7 @@ impl Payments {
         })?;
         if funds.nonce_used {
             if let Some(known) = known
-                && self.look_at(known).await?
+                && self.look_at(known).await? == Look::Moved
             {
                 return Ok(None);
             }
@@ -280,7 +281,11 @@ impl Payments {
             PayError::NoImage => {}
             _ => return Ok(()),
         }
-        self.refuse_used(header, presentation.client).await
+        match self.refuse_used(header, presentation.client).await {
+            // Who asks too often hears no more of it, and least of all that nothing was charged.
+            Err(PayError::Limited(_)) => Err(PayError::Pending),
+            refused => refused,
+        }
     }
 
     /// Refuses a payment that the chain shows to be used: whatever it asks for, it may have moved money here.

@@ -53,6 +53,7 @@ mod wait;
 
 use again::Again;
 pub use bought::{Asked, Bought};
+use drive::Look;
 pub use error::PayError;
 pub use proofs::Evidence;
 use rails::{Rail, Rails};
@@ -297,17 +298,14 @@ impl Payments {
                 Ok(None)
             }
             Standing::Wait => self.wait(&row, visit).await.map(|()| None),
-            Standing::Rejected if self.may_have_moved(&row, visit).await? => Ok(None),
-            Standing::Rejected if says_nonce_used(&row) && !self.is_void(&row).await => {
-                Err(PayError::Known { charged: None })
-            }
-            Standing::Rejected => Err(PayError::Invalid {
-                reason: reason_of(&row),
-            }),
-            Standing::Failed if self.may_have_moved(&row, visit).await? => Ok(None),
-            Standing::Failed => Err(PayError::Failed {
-                reason: reason_of(&row),
-            }),
+            Standing::Rejected => self.refuse_rejected(&row, visit).await,
+            Standing::Failed => match self.look_once(&row, visit).await? {
+                Look::Moved => Ok(None),
+                Look::Open => Err(PayError::Pending),
+                Look::Still => Err(PayError::Failed {
+                    reason: reason_of(&row),
+                }),
+            },
             Standing::Known { charged } => Err(PayError::Known { charged }),
             Standing::Conflict { charged } => Err(PayError::Conflict { charged }),
             Standing::Pending => Err(PayError::Pending),
@@ -380,23 +378,45 @@ impl Payments {
         row: &Payment,
         visit: &mut Visit,
     ) -> Result<Option<Sold>, PayError> {
-        match begun {
-            Err(error) if error.denies_a_charge() && !self.may_have_moved(row, visit).await? => {
-                Err(error)
+        let Err(error) = begun else {
+            return Ok(None);
+        };
+        if !error.denies_a_charge() {
+            return Err(error);
+        }
+        match self.look_once(row, visit).await? {
+            Look::Moved => Ok(None),
+            Look::Open => Err(PayError::Pending),
+            Look::Still => Err(error),
+        }
+    }
+
+    /// A payment that verify refused is refused again, unless its nonce is used by now.
+    async fn refuse_rejected(
+        self: &Arc<Self>,
+        row: &Payment,
+        visit: &mut Visit,
+    ) -> Result<Option<Sold>, PayError> {
+        match self.look_once(row, visit).await? {
+            Look::Moved => Ok(None),
+            Look::Open => Err(PayError::Known { charged: None }),
+            Look::Still if says_nonce_used(row) && !self.is_void(row).await => {
+                Err(PayError::Known { charged: None })
             }
-            Err(error) if !error.denies_a_charge() => Err(error),
-            Ok(()) | Err(_) => Ok(None),
+            Look::Still => Err(PayError::Invalid {
+                reason: reason_of(row),
+            }),
         }
     }
 
     /// Before a known payment is refused, the chain is asked whether the money moved after all.
-    async fn may_have_moved(
+    async fn look_once(
         self: &Arc<Self>,
         row: &Payment,
         visit: &mut Visit,
-    ) -> Result<bool, DbError> {
+    ) -> Result<Look, DbError> {
         if visit.looked || row.next_look.is_none() {
-            return Ok(false);
+            return Ok(Look::Still);
         }
         visit.looked = true;
         self.look_at(row).await

@@ -43,10 +43,9 @@ impl Rail {
     pub async fn ask_supported(&self, timeout: Duration) -> Result<bool, String> {
         let mut kinds = self.facilitator.supported(timeout).await?;
         kinds.retain(|kind| kind.is_exact_on(self.network));
-        let is_listed = !kinds.is_empty();
-        let only_v2 = is_listed && kinds.iter().all(Kind::is_of_v2);
+        let only_v2 = kinds.iter().any(Kind::is_of_v2) && !kinds.iter().any(Kind::is_of_v1);
         self.speaks_only_v2.store(only_v2, Ordering::Relaxed);
-        Ok(is_listed)
+        Ok(!kinds.is_empty())
     }
 
     /// The version in which the facilitator is asked about a payment of `version`: a signature covers none, so that

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::drive::Look;
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
 use crate::db::{payments as rows, renewals};
@@ -120,10 +121,18 @@ impl Payments {
         let seen = rows::find(&self.db, &row.id).await?;
         let is_ours = seen.is_some_and(|it| it.state == row.state && it.attempt == row.attempt);
         // Somebody else may have submitted it meanwhile, and paid is paid.
-        if !is_ours
-            || self.look_at(row).await?
-            || !self.release(row, "its image can't be renewed").await?
-        {
+        if !is_ours {
+            return Ok(());
+        }
+        match self.look_at(row).await? {
+            Look::Moved => return Ok(()),
+            Look::Open => {
+                self.hand_back(row).await?;
+                return Err(PayError::Pending);
+            }
+            Look::Still => {}
+        }
+        if !self.release(row, "its image can't be renewed").await? {
             return Ok(());
         }
         self.check_renewal(image, &row.product.tier, &row.terms)

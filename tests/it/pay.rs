@@ -108,6 +108,8 @@ async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_ve
         (json!([new, other]), 2),
         (json!([new, old]), 1),
         (json!([kind(None, "base-sepolia")]), 1),
+        (json!([]), 1),
+        (json!([new, kind(Some(3), "eip155:84532")]), 2),
         // It is not for us to refuse what it may take after all.
         (json!([other]), 1),
     ];
@@ -131,7 +133,7 @@ async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_ve
             assert_eq!(network, ["base-sepolia", "eip155:84532"][version - 1]);
         }
     }
-    assert_eq!(app.transfers().await.len(), 4);
+    assert_eq!(app.transfers().await.len(), 6);
 }
 
 #[tokio::test]
@@ -687,6 +689,21 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
             "{path}"
         );
         app.pay(&fresh).await.token();
+    }
+    // Nor can any tier be called so.
+    for path in ["/api/upload/token/Year", "/api/upload/gold_1"] {
+        assert_eq!(app.pay_at(path, &bought).await.verdict(), known(None));
+        let fresh = app.sign_for("year").await;
+        assert_eq!(app.pay_at(path, &fresh).await.charged(), Some(false));
+    }
+    // No route at all, or not by this method.
+    let headers = bought.headers();
+    for (method, path) in [
+        ("POST", "/api/upload/token/"),
+        ("PUT", "/api/upload/token/year"),
+    ] {
+        let answer = app.send(method, path, &headers, "").await;
+        assert_eq!(answer.charged(), None, "{method} {path}");
     }
     // Refused before anybody asked the ledger.
     let answer = app.pay_at("/api/upload/token/year?images=0", &bought).await;

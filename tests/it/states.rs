@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::support::expect::{in_progress, invalid, known, pending};
 use crate::support::proxy::{Fault, NodeFault};
-use crate::support::{Answer, Payment, TestApp, pictures};
+use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
 const OTHER_ROUTES: [&str; 3] = [
     "/api/upload/token/permanent",
@@ -128,6 +128,59 @@ async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
     assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
     app.pay(&payment).await.token();
     assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for_what() {
+    let app = TestApp::impatient().await;
+    let far = Duration::from_secs(296);
+    for (state, wait, is_open) in [
+        ("rejected", Duration::ZERO, known(None)),
+        ("failed", Duration::ZERO, pending()),
+        ("reversed", Duration::ZERO, pending()),
+        ("released", Duration::ZERO, known(None)),
+        ("released", far, pending()),
+        ("verified", far, pending()),
+    ] {
+        let [lagging, young] = [verified(&app).await, verified(&app).await];
+        let row =
+            format!("state = '{state}', reason = 'test', lease_until_ms = 0, next_look_ms = 0");
+        app.rewind(&lagging, &row).await;
+        app.rewind(&young, &format!("{row}, confirmations = 3"))
+            .await;
+        for payment in [&lagging, &young] {
+            app.chain
+                .execute(&payment.authorization, &payment.signature)
+                .await
+                .unwrap();
+        }
+        app.advance(wait);
+        // The node shows that it is used, and not yet what it paid.
+        app.node.node(NodeFault {
+            without_logs: true,
+            ..NodeFault::default()
+        });
+        for _ in 0..2 {
+            assert_eq!(app.pay(&lagging).await.verdict(), is_open, "{state}");
+        }
+        app.node.mend();
+        app.pay(&lagging).await.token();
+        // What it shows may not have confirmations enough.
+        // Of what is run again, the request itself sees the transfer to us.
+        let is_seen = (state, wait) == ("released", Duration::ZERO);
+        let is_open = if is_seen { known(Some(true)) } else { is_open };
+        assert_eq!(app.pay(&young).await.verdict(), is_open, "{state}");
+        let to = signing::wallet(9).address();
+        for _ in 0..2 {
+            app.chain
+                .send(app.wallet.address(), to, U256::from(1))
+                .await
+                .unwrap();
+        }
+        app.pay(&young).await.token();
+    }
+    assert_eq!(app.transfers().await.len(), 12);
+    assert!(app.check_ledger().await.is_balanced());
 }
 
 #[tokio::test]

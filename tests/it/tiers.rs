@@ -11,6 +11,11 @@ fn tier(name: &str, price: &str, is_default: bool) -> String {
     )
 }
 
+/// A tier that takes images of 2 MiB.
+fn large(name: &str, price: &str, is_default: bool) -> String {
+    tier(name, price, is_default).replace("1 MiB", "2 MiB")
+}
+
 fn sell(deployment: &Deployment, tiers: &[String]) {
     std::fs::write(deployment.folder().join("pixtoll.toml"), tiers.concat()).unwrap();
 }
@@ -21,14 +26,16 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     sell(
         &deployment,
-        &[tier("year", "0.01", true), tier("month", "0.02", false)],
+        &[large("year", "0.01", true), tier("month", "0.02", false)],
     );
     let server = deployment.start().await;
     let picture = pictures::png(8, 8);
+    let big = pictures::png(750, 750);
+    assert!(1 << 20 < big.len() && big.len() < 2 << 20, "{}", big.len());
     let (_, bare) = deployment.sign("/api/upload/token", b"").await;
     let (_, named) = deployment.sign("/api/upload/token/month", b"").await;
     let (_, direct) = deployment.sign("/api/upload/month", &picture).await;
-    let (_, bare_direct) = deployment.sign("/api/upload", &picture).await;
+    let (_, bare_direct) = deployment.sign("/api/upload", &big).await;
     let stranger = {
         let (payment, _) = deployment.sign("/api/upload/token/month", b"").await;
         let presented = |payment: &crate::support::Payment| {
