@@ -33,9 +33,10 @@ use crate::tiers::Tiers;
 
 /// For how long a facilitator may take to say what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a facilitator is asked what it supports, and one that doesn't list the network.
+/// How often a facilitator is asked what it supports; how soon and how late one that doesn't list the network.
 const LEARN_EVERY: Duration = Duration::from_hours(1);
 const LEARN_AGAIN: Duration = Duration::from_mins(1);
+const LEARN_SLOWEST: Duration = Duration::from_mins(10);
 
 /// The part of the application that takes money.
 #[derive(Debug, Clone)]
@@ -247,6 +248,7 @@ pub(super) async fn learn_supported(rails: Rails) {
 
 async fn learn_from(rail: &Rail) {
     let (network, facilitator) = (rail.network.name(), rail.facilitator.name());
+    let mut pause = LEARN_AGAIN;
     loop {
         let listed = rail.ask_supported(SUPPORTED_TIMEOUT).await;
         match &listed {
@@ -263,11 +265,13 @@ async fn learn_from(rail: &Rail) {
                 "the facilitator doesn't say what it supports"
             ),
         }
-        let pause = match listed {
-            Ok(true) => LEARN_EVERY,
-            Ok(false) | Err(_) => LEARN_AGAIN,
-        };
-        tokio::time::sleep(pause).await;
+        if listed == Ok(true) {
+            pause = LEARN_AGAIN;
+            tokio::time::sleep(LEARN_EVERY).await;
+        } else {
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LEARN_SLOWEST);
+        }
     }
 }
 

@@ -380,10 +380,14 @@ impl ApiError {
             // What a client sent may stand in a message: no browser may take it for a page.
             .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"));
-        if let Self::NoSuchPart { length } = self {
+        let error = match self {
+            Self::Unasked(error) => error,
+            error => error,
+        };
+        if let Self::NoSuchPart { length } = error {
             response.insert_header((CONTENT_RANGE, format!("bytes */{length}")));
         }
-        if let Self::WrongMethod { allowed } = self {
+        if let Self::WrongMethod { allowed } = error {
             response.insert_header((ALLOW, allowed.as_str()));
         }
         let mut body = Map::new();

@@ -153,7 +153,8 @@ impl Payments {
     /// [`PayError::Database`].
     pub async fn find_offered(&self, asked: Asked<'_>) -> Result<Option<Bought>, PayError> {
         let Asked { kind, uses, .. } = asked;
-        let Some(tier) = asked.tier else {
+        // No tier is called otherwise, though offers are recorded under other names as well.
+        let Some(tier) = asked.tier.filter(|tier| TierName::parse(tier).is_ok()) else {
             return Ok(None);
         };
         let product = Product {

@@ -67,8 +67,8 @@ impl Drop for Lease {
 pub(super) enum Look {
     /// It paid us, and its row says so now.
     Moved,
-    /// Its nonce is used, and nobody can tell yet for what: logs or confirmations are missing. A refusal would invite to
-    /// pay again (payments.md, rule 5).
+    /// Its nonce is used, and nobody can tell yet for what: logs or confirmations are missing; or nobody here can ask
+    /// its network. A refusal would invite to pay again (payments.md, rule 5).
     Open,
     /// Nothing that came to us, or the node is silent.
     Still,
@@ -287,7 +287,7 @@ impl Payments {
     async fn is_published(&self, row: &Payment) -> Result<bool, PayError> {
         let authorization = &row.authorization;
         let Some(rail) = self.rail(row) else {
-            return Err(PayError::Unavailable);
+            return Err(PayError::Pending);
         };
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
@@ -455,10 +455,16 @@ impl Payments {
     /// When the chain shows the money, and that could not be written down, or maybe was: nobody may hear that it did
     /// not move.
     pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<Look, DbError> {
+        if self.rail(row).is_none() {
+            return Ok(Look::Open);
+        }
         let transfer = match self.verdict(row).await {
             Some(Verdict::Paid(transfer)) => transfer,
             Some(Verdict::Unclear) => return Ok(Look::Open),
-            Some(Verdict::Unused | Verdict::Void(_)) | None => return Ok(Look::Still),
+            Some(Verdict::Unused | Verdict::Void(_)) => return Ok(Look::Still),
+            // It may show what is used, and no logs.
+            None if matches!(self.is_published(row).await, Ok(true)) => return Ok(Look::Open),
+            None => return Ok(Look::Still),
         };
         let moved = self.settle_row(row, Event::ChainPaid, transfer).await;
         if let Err(error) = &moved {

@@ -353,7 +353,8 @@ impl Payments {
     }
 
     /// What a payment of the ledger runs on. A server doesn't start while a payment is open on a
-    /// network that it isn't told of, so `None` is for those that are through.
+    /// network that it isn't told of, so `None` is for those that are through, and for those that another
+    /// replica sold on a network which it was told of since.
     fn rail(&self, row: &Payment) -> Option<&Rail> {
         self.rails.find(row.network())
     }

@@ -691,7 +691,11 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
         app.pay(&fresh).await.token();
     }
     // Nor can any tier be called so.
-    for path in ["/api/upload/token/Year", "/api/upload/gold_1"] {
+    for path in [
+        "/api/upload/token/Year",
+        "/api/upload/gold_1",
+        "/api/upload/token/*year",
+    ] {
         assert_eq!(app.pay_at(path, &bought).await.verdict(), known(None));
         let fresh = app.sign_for("year").await;
         assert_eq!(app.pay_at(path, &fresh).await.charged(), Some(false));
@@ -704,6 +708,7 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
     ] {
         let answer = app.send(method, path, &headers, "").await;
         assert_eq!(answer.charged(), None, "{method} {path}");
+        assert_eq!(answer.header("allow").is_some(), answer.status == 405);
     }
     // Refused before anybody asked the ledger.
     let answer = app.pay_at("/api/upload/token/year?images=0", &bought).await;

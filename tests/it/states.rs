@@ -164,6 +164,11 @@ async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for
             assert_eq!(app.pay(&lagging).await.verdict(), is_open, "{state}");
         }
         app.node.mend();
+        // Or it refuses to look for logs.
+        let refusal = Fault::Instead(429, String::new());
+        app.node.always("eth_getLogs", refusal);
+        assert_eq!(app.pay(&lagging).await.verdict(), is_open, "{state}");
+        app.node.mend();
         app.pay(&lagging).await.token();
         // What it shows may not have confirmations enough.
         // Of what is run again, the request itself sees the transfer to us.
@@ -181,6 +186,25 @@ async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for
     }
     assert_eq!(app.transfers().await.len(), 12);
     assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_payment_on_a_network_that_another_replica_was_told_of_is_not_refused_without_a_look() {
+    let app = TestApp::impatient().await;
+    let payment = verified(&app).await;
+    for state in ["failed", "verified"] {
+        let row = format!(
+            "network = 'eip155:8453', state = '{state}', reason = 'test', lease_until_ms = 0"
+        );
+        app.rewind(&payment, &row).await;
+        app.advance(Duration::from_secs(400));
+        let answer = app.pay(&payment).await;
+        assert_eq!(
+            (answer.status != 402, answer.charged()),
+            (true, None),
+            "{state}"
+        );
+    }
 }
 
 #[tokio::test]
