@@ -65,11 +65,10 @@ pub async fn find_recent(
             .fetch_all(pool)
             .await
     })?;
-    let mut recent = Vec::with_capacity(rows.len());
-    for row in rows.into_iter().filter(OfferRow::is_of_known_network) {
-        recent.push(Terms::try_from(row)?);
-    }
-    Ok(recent)
+    rows.into_iter()
+        .filter(OfferRow::is_of_known_network)
+        .map(Terms::try_from)
+        .collect()
 }
 
 const FIND_RECENT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
