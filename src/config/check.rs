@@ -17,10 +17,15 @@ use super::{
     Retention, SandboxConfig, SecretKeySource, StorePlace, database, hosts, parse_secret_keys,
     payments, store, tiers,
 };
+use crate::images::format::PixelLimits;
 use crate::retention::schedule::Schedule;
 use crate::tiers::{Tier, TierTable};
 
 const DEFAULT_BASE_URL: &str = "http://127.0.0.1:4020";
+/// The most that `images.max_pixels` may be: decoding a JPEG of so many takes 192 MB.
+const MOST_PIXELS: u64 = 500_000_000;
+/// The most that `images.max_total_pixels` may be.
+const MOST_TOTAL_PIXELS: u64 = 10_000_000_000;
 const DEFAULT_STORE: &str = "data/images";
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_mins(10);
 const DEFAULT_MIN_FREE: u64 = 1 << 30;
@@ -253,6 +258,21 @@ fn images(checker: &mut Checker<'_>, http: &Http) -> Images {
         cache_bytes: checker
             .value("images.cache_bytes", cache_bytes)
             .unwrap_or(DEFAULT_CACHE_BYTES),
+        limits: image_limits(checker),
+    }
+}
+
+fn image_limits(checker: &mut Checker<'_>) -> PixelLimits {
+    let default = PixelLimits::default();
+    let max_pixels = checker.value("images.max_pixels", |text| {
+        values::count_within(text, 1, MOST_PIXELS)
+    });
+    let max_total_pixels = checker.value("images.max_total_pixels", |text| {
+        values::count_within(text, 1, MOST_TOTAL_PIXELS)
+    });
+    PixelLimits {
+        max_pixels: max_pixels.unwrap_or(default.max_pixels),
+        max_total_pixels: max_total_pixels.unwrap_or(default.max_total_pixels),
     }
 }
 

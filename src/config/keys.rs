@@ -39,6 +39,8 @@ pub(super) const KEYS: &[Key] = &[
     built("images.clean", Kind::Switch),
     built("images.cache_bytes", Kind::One),
     built("images.min_free", Kind::One),
+    built("images.max_pixels", Kind::One),
+    built("images.max_total_pixels", Kind::One),
     built("images.s3_endpoint", Kind::One),
     built("images.s3_region", Kind::One),
     built("images.s3_addressing", Kind::One),

@@ -202,6 +202,8 @@ pub struct Images {
     pub min_free: u64,
     /// How much memory images may take that are asked for; 0: none.
     pub cache_bytes: u64,
+    /// The most pixels of a frame, and of all frames together.
+    pub limits: crate::images::format::PixelLimits,
 }
 
 /// When what has expired is deleted, and for how long its rows stay.

@@ -30,6 +30,9 @@ pub fn show(config: &Config) -> String {
     lines.0.push(format!("clean = {}", config.images.clean));
     lines.size("min_free", config.images.min_free);
     lines.size("cache_bytes", config.images.cache_bytes);
+    let limits = config.images.limits;
+    lines.number("max_pixels", limits.max_pixels);
+    lines.number("max_total_pixels", limits.max_total_pixels);
     lines.section("payments");
     match &config.payments {
         None => lines.comment("no facilitator is set, or nothing has a price"),

@@ -283,6 +283,18 @@ pub(super) fn size(text: &str) -> Result<u64, Complaint> {
 }
 
 /// A whole number; 0 is one as well.
+/// A count from `least` to `most`.
+pub(super) fn count_within(text: &str, least: u64, most: u64) -> Result<u64, Complaint> {
+    let count = count(text)?;
+    if (least..=most).contains(&count) {
+        return Ok(count);
+    }
+    Err(Complaint::new(
+        format!("`{text}` is outside of {least} to {most}"),
+        "write a whole number within",
+    ))
+}
+
 pub(super) fn count(text: &str) -> Result<u64, Complaint> {
     // More would overflow sums, and nobody means it.
     text.parse()

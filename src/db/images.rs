@@ -8,6 +8,7 @@ use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::metadata::Metadata;
 use crate::model::payment::PaymentId;
 
 /// Writes a pending image.
@@ -29,8 +30,8 @@ pub async fn insert_pending(
 }
 
 pub(super) const INSERT: &str = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, \
-    upload_sha256, tier, payment_id, reserved_until_ms, created_ms) \
-    VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata) \
+    VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(super) fn bind_insert<'q, DB>(
     query: Query<'q, DB, DB::Arguments>,
@@ -41,6 +42,7 @@ where
     DB: sqlx::Database,
     &'q str: Encode<'q, DB> + sqlx::Type<DB>,
     Option<&'q str>: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<String>: Encode<'q, DB> + sqlx::Type<DB>,
     i64: Encode<'q, DB> + sqlx::Type<DB>,
     Option<i64>: Encode<'q, DB> + sqlx::Type<DB>,
 {
@@ -56,6 +58,7 @@ where
         .bind(image.payment_id.as_ref().map(PaymentId::as_str))
         .bind(reserved_until.map(Timestamp::millis))
         .bind(image.created_at.millis())
+        .bind(image.metadata.map(Metadata::to_text))
 }
 
 /// Makes a pending image without a price public. `false`: it was not pending.

@@ -10,6 +10,7 @@ use super::DbError;
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
+use crate::model::metadata::Metadata;
 use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
 use crate::money::AtomicAmount;
 use crate::networks;
@@ -65,7 +66,7 @@ macro_rules! grant_columns {
 /// The columns of an image.
 macro_rules! image_columns {
     () => {
-        "id, state, format, size_bytes, width, height, sha256, upload_sha256, tier, payment_id, \
+        "id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id, \
          created_ms, published_ms, expires_ms"
     };
 }
@@ -228,6 +229,7 @@ pub(super) struct ImageRow {
     size_bytes: i64,
     width: i64,
     height: i64,
+    metadata: Option<String>,
     sha256: String,
     upload_sha256: String,
     tier: String,
@@ -252,6 +254,11 @@ impl TryFrom<ImageRow> for Image {
             size_bytes: field.count("size_bytes", row.size_bytes)?,
             width: field.count("width", row.width)?,
             height: field.count("height", row.height)?,
+            metadata: row
+                .metadata
+                .as_deref()
+                .map(|text| field.with("metadata", Metadata::parse(text)))
+                .transpose()?,
             payment_id: row
                 .payment_id
                 .as_deref()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
-use super::{Site, limits, tiers};
+use super::{Site, images, limits, tiers};
 
 /// Looks at an image as an upload would. Bytes that no tier takes get the answer that their upload would.
 pub(super) async fn check(
@@ -38,16 +38,21 @@ pub(super) async fn check(
             row
         })
         .collect();
-    let probe = checked.probe();
-    Ok(HttpResponse::Ok().json(json!({
-        "contentType": probe.format.content_type(),
-        "width": probe.width,
-        "height": probe.height,
-        "frames": probe.frames,
+    let picture = checked.picture();
+    let mut answer = json!({
+        "contentType": picture.format.content_type(),
+        "width": picture.width,
+        "height": picture.height,
+        "frames": picture.frames,
         "uploadBytes": sent,
         "uploadSha256": checked.upload_sha256(),
         "sizeBytes": checked.stored_bytes(),
         "sha256": checked.sha256(),
         "tiers": tiers,
-    })))
+    });
+    let metadata = serde_json::to_value(images::MetadataAnswer::of(Some(picture.metadata)));
+    if let (Some(answer), Ok(Value::Object(metadata))) = (answer.as_object_mut(), metadata) {
+        answer.extend(metadata);
+    }
+    Ok(HttpResponse::Ok().json(answer))
 }

@@ -567,8 +567,14 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
         Refusal::Format(FormatError::Corrupt { .. }) => {
             parts(bad, "corrupt_image", NO, Action::FixRequest)
         }
-        Refusal::Format(FormatError::TooManyPixels { .. } | FormatError::SideTooLong { .. }) => {
-            parts(bad, "too_many_pixels", NO, Action::Resize)
+        Refusal::Format(
+            FormatError::TooManyPixels { .. }
+            | FormatError::TooManyTotalPixels { .. }
+            | FormatError::SideTooLong { .. }
+            | FormatError::TooSlow { .. },
+        ) => parts(bad, "too_many_pixels", NO, Action::Resize),
+        Refusal::Trailing | Refusal::Damaged(_) => {
+            parts(bad, "metadata_not_kept", NO, Action::FixRequest)
         }
         Refusal::Format(FormatError::TooManyFrames { .. }) => {
             parts(bad, "too_many_frames", NO, Action::Resize)

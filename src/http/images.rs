@@ -8,6 +8,7 @@ use super::Site;
 use super::error::ApiError;
 use crate::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::metadata::Metadata as Outcome;
 use crate::model::payment::Renewal;
 
 /// The answer to an upload. The first five fields are img402's, by name and meaning.
@@ -26,6 +27,36 @@ pub(super) struct UploadAnswer {
     page_url: String,
     delete_token: String,
     markdown: String,
+    #[serde(flatten)]
+    metadata: MetadataAnswer,
+}
+
+/// What became of the metadata of an upload.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MetadataAnswer {
+    /// `removed` or `kept`.
+    metadata: &'static str,
+    /// What was removed or mended: empty where the file is stored as it came. Null for uploads before this was noted.
+    removed: Option<Vec<&'static str>>,
+    /// What the stored file holds, where the request asked to keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contains: Option<Vec<&'static str>>,
+}
+
+impl MetadataAnswer {
+    pub(super) fn of(metadata: Option<Outcome>) -> Self {
+        let (metadata, removed, contains) = match metadata {
+            None => ("removed", None, None),
+            Some(Outcome::Removed(kinds)) => ("removed", Some(kinds.words()), None),
+            Some(Outcome::Kept(kinds)) => ("kept", Some(Vec::new()), Some(kinds.words())),
+        };
+        Self {
+            metadata,
+            removed,
+            contains,
+        }
+    }
 }
 
 /// The public metadata of an image: never the wallet.
@@ -85,6 +116,7 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
         page_url: page_url(site, image),
         delete_token: site.images.delete_token(&image.id),
         markdown: format!("![]({url})"),
+        metadata: MetadataAnswer::of(image.metadata),
         url,
     }
 }

@@ -11,7 +11,7 @@ use super::Site;
 use super::body::{Arrived, Limit};
 use super::error::ApiError;
 use super::extract;
-use crate::images::{Checked, Rules, UploadError, check};
+use crate::images::{Checked, Metadata, Rules, UploadError, check};
 use crate::limits::Limited;
 
 /// Counts an attempt at a free upload.
@@ -64,13 +64,19 @@ pub(super) async fn checked(
     let place = site.limits.enter_check().await;
     let place = place.map_err(|error| refuse(request, error))?;
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
-    let clean = site.config.images.clean;
+    let metadata = if site.config.images.clean {
+        Metadata::Remove
+    } else {
+        Metadata::Keep
+    };
+    let limits = site.config.images.limits;
     // The place is free when the work is done, not when the client goes away.
     let done = tokio::spawn(async move {
         let rules = Rules {
             tier: &tier,
             max_bytes,
-            clean,
+            metadata,
+            limits,
         };
         let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;

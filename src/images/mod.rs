@@ -1,12 +1,10 @@
 //! Images: bytes are checked, get an id, are stored, and become public. What an upload costs is no
 //! concern of this module: it knows grants, not payments.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -18,17 +16,20 @@ use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::PaymentId;
 use crate::random::Randomness;
-use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time, sha256_hex};
+use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::store::{Object, Store, StoreError};
 
+mod check;
 pub mod clean;
+mod decode;
 pub mod describe;
 mod doubt;
 pub mod format;
 pub mod hot;
 mod upload;
 
-use format::{FormatError, Probe};
+pub use check::{Checked, Examined, Picture, Rules, check, examine};
+use format::FormatError;
 use hot::Hot;
 
 /// How long an answer of the store counts for readiness.
@@ -67,6 +68,16 @@ pub enum Refusal {
     /// The bytes are no image that is taken.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// Metadata was to be kept, and bytes that no viewer reads would be kept with it.
+    #[error(
+        "Bytes follow the end of the image, and the file is to be stored as it is (metadata=keep). Cut them off, or send metadata=remove: then the server removes them."
+    )]
+    Trailing,
+    /// Metadata was to be kept, and the file is not sound.
+    #[error(
+        "The file is damaged ({0}), and it is to be stored as it is (metadata=keep). Save the image again, or send metadata=remove: then the server repairs it."
+    )]
+    Damaged(String),
 }
 
 /// Why an upload failed. Nothing was stored, and no use of a token was spent.
@@ -125,113 +136,26 @@ pub enum Unready {
     Store,
 }
 
-/// Bytes that were found to be an image that a tier takes, and what is stored of them.
-#[derive(Debug, Clone)]
-pub struct Checked {
-    stored: Bytes,
-    probe: Probe,
-    sha256: String,
-    upload_bytes: u64,
-    upload_sha256: String,
+/// What becomes of the metadata in an uploaded file: place, camera, author, comments, provenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// It is removed from what is stored; the pixels, the orientation and the colour profile stay.
+    Remove,
+    /// The file is stored as it was uploaded, so that signatures over its bytes stay valid.
+    Keep,
 }
 
-impl Checked {
-    /// The same, with what is stored held by something else as well.
-    #[must_use]
-    pub fn held_by(self, hold: impl FnOnce(Bytes) -> Bytes) -> Self {
-        Self {
-            stored: hold(self.stored),
-            ..self
-        }
-    }
+impl Metadata {
+    /// The values that requests name, with what they mean.
+    pub const VALUES: [(&'static str, Self); 2] = [("remove", Self::Remove), ("keep", Self::Keep)];
 
-    /// SHA-256 of the uploaded bytes: by it, bytes are the same bytes.
-    pub fn upload_sha256(&self) -> &str {
-        &self.upload_sha256
+    /// Parses the value of a request; `None` for any other text than `remove` and `keep`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut values = Self::VALUES.iter();
+        values
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
     }
-
-    /// What the image is.
-    pub fn probe(&self) -> Probe {
-        self.probe
-    }
-
-    /// SHA-256 of what is stored.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
-    /// Length of what is stored.
-    pub fn stored_bytes(&self) -> u64 {
-        length(&self.stored)
-    }
-
-    /// Length of the uploaded bytes, which limits count.
-    pub fn upload_bytes(&self) -> u64 {
-        self.upload_bytes
-    }
-}
-
-/// What an upload is held to.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
-    /// The tier, for messages.
-    pub tier: &'a str,
-    /// The largest upload.
-    pub max_bytes: u64,
-    /// Whether metadata is removed from what is stored.
-    pub clean: bool,
-}
-
-/// Checks bytes against a tier's size and the rules for images, and cleans them, off the async
-/// threads.
-///
-/// # Errors
-/// [`UploadError`] says what to send instead.
-pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadError> {
-    let length = length(&bytes);
-    if length > rules.max_bytes {
-        let tier = rules.tier.to_owned();
-        return Err(Refusal::TooLarge {
-            bytes: length,
-            at_least: false,
-            limit: rules.max_bytes,
-            tier,
-        }
-        .into());
-    }
-    let clean = rules.clean;
-    tokio::task::spawn_blocking(move || {
-        let probe = format::probe(&bytes).map_err(Refusal::from)?;
-        let upload_sha256 = sha256_hex(&bytes);
-        let cleaned = if clean { cleaned(&bytes, probe)? } else { None };
-        let sha256 = cleaned
-            .as_deref()
-            .map_or_else(|| upload_sha256.clone(), sha256_hex);
-        Ok(Checked {
-            stored: cleaned.map_or(bytes, Bytes::from),
-            probe,
-            sha256,
-            upload_bytes: length,
-            upload_sha256,
-        })
-    })
-    .await
-    .map_err(|_| UploadError::Interrupted)?
-}
-
-/// The image without metadata; `None` where it holds none.
-fn cleaned(bytes: &[u8], probe: Probe) -> Result<Option<Vec<u8>>, Refusal> {
-    let Cow::Owned(cleaned) = clean::clean(bytes, probe.format)? else {
-        return Ok(None);
-    };
-    // Nobody has paid yet: a mistake of ours must end here, not as a broken image behind a bought link.
-    if format::probe(&cleaned) != Ok(probe) {
-        tracing::error!(format = %probe.format, "a cleaned image is not the same image any more");
-        let what = "its metadata can't be removed".to_owned();
-        let format = probe.format;
-        return Err(FormatError::Corrupt { format, what }.into());
-    }
-    Ok(Some(cleaned))
 }
 
 fn length(bytes: &[u8]) -> u64 {

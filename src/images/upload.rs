@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Checked, Images, UploadError, length};
+use super::{Checked, Images, UploadError};
 use crate::clock::Timestamp;
 use crate::db::grants::{self, Reservation};
 use crate::db::images;
@@ -47,7 +47,9 @@ impl Images {
             kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
             kill_point!("free.stage.after");
-            images.put_or_discard(&image, keep, checked.stored).await?;
+            images
+                .put_or_discard(&image, keep, checked.stored().clone())
+                .await?;
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
@@ -164,7 +166,7 @@ impl Images {
             }
         };
         kill_point!("token.reserve.after");
-        self.put_or_discard(&image, grant.keep, checked.stored)
+        self.put_or_discard(&image, grant.keep, checked.stored().clone())
             .await?;
         kill_point!("token.publish.before");
         let now = self.clock.now();
@@ -212,7 +214,10 @@ impl Images {
         let image = images::find(&self.db, id).await?;
         let image = image.ok_or(UploadError::Interrupted)?;
         let sidecar = Sidecar::new(&image, keep);
-        Ok(self.store.put(id, checked.stored.clone(), &sidecar).await?)
+        Ok(self
+            .store
+            .put(id, checked.stored().clone(), &sidecar)
+            .await?)
     }
 
     async fn find_same(
@@ -224,7 +229,7 @@ impl Images {
         let published = images::find_published_by_payment(&self.db, payment).await?;
         Ok(published
             .into_iter()
-            .find(|image| image.upload_sha256 == checked.upload_sha256 && image.is_public(now)))
+            .find(|image| image.upload_sha256 == checked.upload_sha256() && image.is_public(now)))
     }
 
     async fn put_or_discard(
@@ -250,15 +255,17 @@ impl Images {
         payment_id: Option<PaymentId>,
         now: Timestamp,
     ) -> Image {
+        let picture = checked.picture();
         Image {
             id: ImageId::draw(&self.randomness),
             state: ImageState::Pending,
-            format: checked.probe.format,
-            size_bytes: length(&checked.stored),
-            width: checked.probe.width,
-            height: checked.probe.height,
-            sha256: checked.sha256.clone(),
-            upload_sha256: checked.upload_sha256.clone(),
+            format: picture.format,
+            size_bytes: checked.stored_bytes(),
+            width: picture.width,
+            height: picture.height,
+            metadata: Some(picture.metadata),
+            sha256: checked.sha256().to_owned(),
+            upload_sha256: checked.upload_sha256().to_owned(),
             tier: tier.to_owned(),
             payment_id,
             created_at: now,

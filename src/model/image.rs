@@ -1,5 +1,6 @@
 //! What an image is to the rest of the program.
 
+use super::metadata::Metadata;
 use super::payment::PaymentId;
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
@@ -58,10 +59,12 @@ pub struct Image {
     pub format: Format,
     /// Length of the stored bytes.
     pub size_bytes: u64,
-    /// Pixels.
+    /// Width in pixels as browsers show the image.
     pub width: u32,
-    /// Pixels.
+    /// Height in pixels as browsers show the image.
     pub height: u32,
+    /// What became of the metadata of the upload; `None`: it was uploaded before that was noted.
+    pub metadata: Option<Metadata>,
     /// SHA-256 of the stored bytes, in hex.
     pub sha256: String,
     /// SHA-256 of the uploaded bytes, in hex.

@@ -3,6 +3,7 @@
 pub mod format;
 pub mod image;
 pub mod mark;
+pub mod metadata;
 pub mod payment;
 pub mod receipt;
 pub mod sidecar;

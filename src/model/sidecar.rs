@@ -110,6 +110,7 @@ mod tests {
             size_bytes: 70,
             width: 8,
             height: 9,
+            metadata: None,
             sha256: "ab".repeat(32),
             upload_sha256: "cd".repeat(32),
             tier: "free".to_owned(),

@@ -89,6 +89,7 @@ fn sidecar(id: &ImageId) -> Sidecar {
         size_bytes: 7,
         width: 1,
         height: 1,
+        metadata: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: "free".to_owned(),

@@ -382,7 +382,8 @@ async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
     let rules = pixtoll::images::Rules {
         tier: "year",
         max_bytes: tier.max_bytes,
-        clean: true,
+        metadata: pixtoll::images::Metadata::Remove,
+        limits: pixtoll::images::format::PixelLimits::default(),
     };
     pixtoll::images::check(bytes.into(), rules).await.unwrap()
 }

@@ -32,6 +32,7 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         size_bytes: 7,
         width: 1,
         height: 1,
+        metadata: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: "free".to_owned(),

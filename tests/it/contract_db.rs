@@ -129,6 +129,7 @@ pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
         size_bytes: 100 + number,
         width: 8,
         height: 9,
+        metadata: None,
         sha256: format!("{number:064x}"),
         upload_sha256: format!("{number:064x}"),
         tier: "year".to_owned(),

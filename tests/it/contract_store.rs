@@ -47,6 +47,7 @@ fn sidecar(id: &ImageId, tier: &str) -> Sidecar {
         size_bytes: 7,
         width: 1,
         height: 1,
+        metadata: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: tier.to_owned(),

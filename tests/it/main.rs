@@ -44,6 +44,7 @@ mod postgres;
 #[cfg(feature = "test-postgres")]
 mod postgres_faults;
 mod processes;
+mod real_pictures;
 mod receipts;
 mod recover;
 mod renew;

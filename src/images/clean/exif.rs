@@ -1,138 +1,202 @@
-//! Exif, as far as it changes how a picture looks: its orientation, by TIFF 6.0 and Exif 2.32.
+//! Exif, as far as it changes how a picture looks, by TIFF 6.0 and Exif 2.32.
 //!
-//! Browsers take the orientation from the first directory alone, and only as one short number. The
-//! same is read here, and nothing malformed is an error: it means that there is no orientation.
+//! Browsers take three things from it: the orientation, the display size that a resolution asks for, and (in
+//! photographs of iPhones) the headroom of a gain map. They are read here as Chromium reads them:
+//! the first block decides, whatever it says; a directory that is cut counts as far as it is there; an entry counts by its
+//! type. What browsers ignore and libraries read, an orientation of another type, stays as it is, so that each viewer
+//! goes on as before.
+//!
+//! Nothing malformed is an error: it means that there is nothing to take.
 
-/// The length of [`Orientation::to_tiff`].
-pub(super) const TIFF_LEN: usize = 26;
+use super::gain_map::Headroom;
+use super::tiff::{Directory, Entry, Order, Tiff, Writer};
 
-const HEADER_LEN: usize = 8;
-const ENTRY_LEN: usize = 12;
+pub(super) mod kinds;
 
-/// One of the eight ways to turn and mirror the stored pixels, with the byte order it was read in:
-/// a block that holds nothing else is then written as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Orientation {
-    value: u8,
+const ORIENTATION: u16 = 0x0112;
+const X_RESOLUTION: u16 = 0x011a;
+const Y_RESOLUTION: u16 = 0x011b;
+const RESOLUTION_UNIT: u16 = 0x0128;
+const EXIF_DIRECTORY: u16 = 0x8769;
+const PIXEL_WIDTH: u16 = 0xa002;
+const PIXEL_HEIGHT: u16 = 0xa003;
+const MAKER_NOTE: u16 = 0x927c;
+
+const LONG: u16 = 4;
+const UNDEFINED: u16 = 7;
+/// Dots in an inch that make a pixel of CSS, as browsers count.
+const PIXELS_AN_INCH: u64 = 72;
+const UNIT_INCH: u16 = 2;
+
+/// What stays of an Exif block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Exif {
     order: Order,
+    orientation: Option<Orientation>,
+    density: Density,
+    /// Only a gain map needs it.
+    headroom: Option<Headroom>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    LowFirst,
-    HighFirst,
+enum Orientation {
+    /// One short number from 1 to 8, which every viewer applies.
+    Applied(u8),
+    /// Type and value of one that browsers ignore and some libraries apply.
+    Foreign(u16, [u8; 4]),
 }
 
-impl Orientation {
-    /// The orientation in the first directory of these TIFF bytes, upright (1) included.
-    pub(super) fn read(tiff: &[u8]) -> Option<Self> {
-        let order = match tiff.get(..4)? {
-            b"II*\0" => Order::LowFirst,
-            b"MM\0*" => Order::HighFirst,
-            _ => return None,
+/// A resolution, and the size in pixels that goes with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Density {
+    x: Option<[u32; 2]>,
+    y: Option<[u32; 2]>,
+    unit: Option<u16>,
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+impl Exif {
+    /// What these TIFF bytes say. `size` is that of the stored pixels. `None`: they are no TIFF.
+    pub(super) fn read(tiff: &[u8], size: (u32, u32)) -> Option<Self> {
+        let tiff = Tiff::open(tiff)?;
+        let mut exif = Self {
+            order: tiff.order,
+            orientation: None,
+            density: Density::default(),
+            headroom: None,
         };
-        let offset = usize::try_from(order.u32_at(tiff, 4)?).ok()?;
-        if offset < HEADER_LEN {
-            return None;
+        exif.take(&tiff, tiff.directory(tiff.first)?, true);
+        if !exif.density.counts(size) {
+            exif.density = Density::default();
         }
-        let directory = tiff.get(offset..)?;
-        let count = usize::from(order.u16_at(directory, 0)?);
-        let entry = directory
-            .get(2..)?
-            .chunks_exact(ENTRY_LEN)
-            .take(count)
-            .find(|entry| entry.starts_with(&order.u16(0x0112)))?;
-        if entry.get(2..8) != order.one_short().get(..) {
-            return None;
-        }
-        let value = u8::try_from(order.u16_at(entry, 8)?).ok()?;
-        (1..=8).contains(&value).then_some(Self { value, order })
+        Some(exif)
     }
 
-    /// Whether the pixels are shown as they are stored, as they are without Exif.
-    pub(super) const fn is_upright(self) -> bool {
-        self.value == 1
+    /// The same with the headroom of the photograph's gain map.
+    pub(super) fn with_headroom(self, headroom: Option<Headroom>) -> Self {
+        Self { headroom, ..self }
     }
 
-    /// The smallest TIFF bytes that say this orientation and nothing else.
-    pub(super) fn to_tiff(self) -> [u8; TIFF_LEN] {
-        let Self { value, order } = self;
-        let mut tiff = [0; TIFF_LEN];
-        let signature = match order {
-            Order::LowFirst => b"II*\0",
-            Order::HighFirst => b"MM\0*",
+    /// The same without all that only browsers take.
+    pub(super) fn orientation_alone(self) -> Self {
+        Self {
+            density: Density::default(),
+            ..self
+        }
+    }
+
+    fn says_nothing(&self) -> bool {
+        self.density == Density::default()
+            && self.headroom.is_none()
+            && matches!(self.orientation, None | Some(Orientation::Applied(1)))
+    }
+
+    fn take(&mut self, tiff: &Tiff<'_>, directory: Directory<'_>, is_root: bool) {
+        for entry in directory {
+            match entry.tag {
+                ORIENTATION => self.take_orientation(&entry),
+                EXIF_DIRECTORY if is_root => {
+                    if let Some(directory) = entry.long().and_then(|at| tiff.directory(at)) {
+                        self.take(tiff, directory, false);
+                    }
+                }
+                X_RESOLUTION => self.density.x = self.density.x.or(tiff.rational(&entry)),
+                Y_RESOLUTION => self.density.y = self.density.y.or(tiff.rational(&entry)),
+                RESOLUTION_UNIT => self.density.unit = self.density.unit.or(entry.short()),
+                PIXEL_WIDTH => self.density.width = self.density.width.or(entry.short_or_long()),
+                PIXEL_HEIGHT => {
+                    self.density.height = self.density.height.or(entry.short_or_long());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn take_orientation(&mut self, entry: &Entry<'_>) {
+        let applied = entry.short().and_then(|value| u8::try_from(value).ok());
+        let applied = applied.filter(|value| (1..=8).contains(value));
+        match (self.orientation, applied) {
+            (Some(Orientation::Applied(_)), _) => {}
+            (_, Some(value)) => self.orientation = Some(Orientation::Applied(value)),
+            (None, None) if entry.is_orientation_of_another_type() => {
+                self.orientation = Some(Orientation::Foreign(entry.kind, entry.value()));
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Whether browsers show width and height exchanged.
+    pub(super) const fn is_turned(&self) -> bool {
+        matches!(self.orientation, Some(Orientation::Applied(5..=8)))
+    }
+
+    /// The smallest TIFF bytes that say this and nothing else. `None`: it says nothing.
+    pub(super) fn to_tiff(&self) -> Option<Vec<u8>> {
+        if self.says_nothing() {
+            return None;
+        }
+        let mut root = Writer::new(self.order);
+        match self.orientation {
+            Some(Orientation::Applied(value)) => root.short(ORIENTATION, u16::from(value)),
+            Some(Orientation::Foreign(kind, value)) => root.raw(ORIENTATION, kind, value),
+            None => {}
+        }
+        if let Density {
+            x: Some(x),
+            y: Some(y),
+            unit: Some(unit),
+            ..
+        } = self.density
+        {
+            root.rational(X_RESOLUTION, x);
+            root.rational(Y_RESOLUTION, y);
+            root.short(RESOLUTION_UNIT, unit);
+        }
+        let mut camera = Writer::new(self.order);
+        if let Some(headroom) = self.headroom {
+            camera.bytes(MAKER_NOTE, UNDEFINED, &headroom.to_maker_note());
+        }
+        if let (Some(width), Some(height)) = (self.density.width, self.density.height) {
+            camera.long(PIXEL_WIDTH, width);
+            camera.long(PIXEL_HEIGHT, height);
+        }
+        root.directory(EXIF_DIRECTORY, camera);
+        Some(root.finish())
+    }
+}
+
+impl Density {
+    /// Whether a browser shows another size than `size` because of it: the resolution has to lead to the size that is
+    /// named.
+    fn counts(&self, size: (u32, u32)) -> bool {
+        let scaled = |side: u32, resolution: Option<[u32; 2]>| {
+            let [over, under] = resolution?.map(u64::from);
+            let dots = u64::from(side) * PIXELS_AN_INCH * under;
+            (over > 0 && under > 0).then(|| (2 * dots + over) / (2 * over))
         };
-        let fields: [&[u8]; 6] = [
-            signature,
-            &order.u32(8),
-            &order.u16(1),
-            &order.u16(0x0112),
-            &order.one_short(),
-            &order.u16(u16::from(value)),
-        ];
-        // The rest stays zero: the second half of the value, and no further directory.
-        for (place, byte) in tiff.iter_mut().zip(fields.into_iter().flatten()) {
-            *place = *byte;
-        }
-        tiff
+        let named = (self.width.map(u64::from), self.height.map(u64::from));
+        let shown = (scaled(size.0, self.x), scaled(size.1, self.y));
+        let (width, height) = size;
+        self.unit == Some(UNIT_INCH)
+            && shown.0.is_some_and(|side| side > 0)
+            && shown.1.is_some_and(|side| side > 0)
+            && shown == named
+            && named != (Some(width.into()), Some(height.into()))
     }
 }
 
-impl Order {
-    fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
-        let bytes = bytes.get(at..)?.first_chunk()?;
-        Some(match self {
-            Self::LowFirst => u16::from_le_bytes(*bytes),
-            Self::HighFirst => u16::from_be_bytes(*bytes),
-        })
-    }
-
-    fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
-        let bytes = bytes.get(at..)?.first_chunk()?;
-        Some(match self {
-            Self::LowFirst => u32::from_le_bytes(*bytes),
-            Self::HighFirst => u32::from_be_bytes(*bytes),
-        })
-    }
-
-    const fn u16(self, value: u16) -> [u8; 2] {
-        match self {
-            Self::LowFirst => value.to_le_bytes(),
-            Self::HighFirst => value.to_be_bytes(),
-        }
-    }
-
-    const fn u32(self, value: u32) -> [u8; 4] {
-        match self {
-            Self::LowFirst => value.to_le_bytes(),
-            Self::HighFirst => value.to_be_bytes(),
-        }
-    }
-
-    /// Type and count of a directory entry.
-    const fn one_short(self) -> [u8; 6] {
-        match self {
-            Self::LowFirst => [3, 0, 1, 0, 0, 0],
-            Self::HighFirst => [0, 3, 0, 0, 0, 1],
-        }
-    }
-}
-
-/// The orientation of an image that may hold several Exif blocks: the first to name one decides.
-#[derive(Default)]
-pub(super) struct FirstOrientation {
-    decided: bool,
-}
-
-impl FirstOrientation {
-    /// What is to stand in place of this block; `None`: it goes.
-    pub(super) fn replacement(&mut self, tiff: &[u8]) -> Option<[u8; TIFF_LEN]> {
-        if self.decided {
-            return None;
-        }
-        let orientation = Orientation::read(tiff)?;
-        self.decided = true;
-        (!orientation.is_upright()).then(|| orientation.to_tiff())
+impl Entry<'_> {
+    /// Whether it is a number from 1 to 8 of a type that isn't the one of an orientation.
+    fn is_orientation_of_another_type(&self) -> bool {
+        const SIGNED_SHORT: u16 = 8;
+        const SIGNED_LONG: u16 = 9;
+        let value = match self.kind {
+            LONG | SIGNED_LONG => self.number(),
+            SIGNED_SHORT => self.half(),
+            _ => return false,
+        };
+        self.count == 1 && (1..=8).contains(&value)
     }
 }
 

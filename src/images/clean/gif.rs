@@ -2,92 +2,178 @@
 //!
 //! Plain text goes. By the specification it takes the graphic control before it for itself; browsers
 //! render no text and apply that control to the next frame. It stays, so that they still do.
+//!
+//! A missing trailer is written, and what stands in its place goes, unless another frame follows: some viewers
+//! would show that, and some not.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::output::Output;
+use super::{Cleaned, kinds};
 use crate::images::format::FormatError;
 use crate::images::format::gif::{skip_colour_table, skip_sub_blocks};
 use crate::images::format::reader::Reader;
 use crate::model::image::Format;
+use crate::model::metadata::{Kind, Kinds};
 
 /// Application identifiers with their length: both say how often an animation repeats.
 const LOOPS: [&[u8; 12]; 2] = [b"\x0bNETSCAPE2.0", b"\x0bANIMEXTS1.0"];
-/// A colour profile, as libwebp and `ImageMagick` read it.
+/// A colour profile, as libwebp and `ImageMagick` read it; browsers don't.
 const PROFILE: &[u8] = b"\x0bICCRGBG1012";
+/// Rectangle, flags, code size and some data.
+const SMALLEST_FRAME: usize = 13;
+const XMP: &[u8] = b"\x0bXMP DataXMP";
 
 /// Copies screen, frames and what controls them, up to the trailer.
-pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
+pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let mut reader = Reader::new(Format::Gif, bytes);
     let mut output = Output::new(bytes);
+    let mut removed = Kinds::default();
     reader.take(10, "signature and screen size")?;
     let [flags, _background, _aspect] = reader.array("screen descriptor")?;
     skip_colour_table(&mut reader, flags)?;
     output.keep(0..reader.offset());
+    let mut has_frame = false;
     loop {
         let start = reader.offset();
-        match reader.u8("block or trailer")? {
-            b'!' => extension(&mut reader, &mut output, start)?,
-            b',' => {
-                reader.take(8, "frame rectangle")?;
-                let flags = reader.u8("frame flags")?;
-                skip_colour_table(&mut reader, flags)?;
-                reader.u8("LZW code size")?;
-                skip_sub_blocks(&mut reader)?;
+        let block = match reader.peek(0) {
+            Some(b'!') => extension(&mut reader),
+            Some(b',') => frame(&mut reader),
+            Some(b';') => {
+                output.keep(start..start + 1);
+                if reader.left() > 1 {
+                    removed.add(Kind::Trailing);
+                }
+                break;
+            }
+            other => Err(no_block(&reader, other)),
+        };
+        match block {
+            Ok(Block::Frame { cut: None }) => {
                 output.keep(start..reader.offset());
+                has_frame = true;
             }
-            b';' => {
+            // The pixels may be there all the same.
+            Ok(Block::Frame { cut: Some(data) }) => {
                 output.keep(start..reader.offset());
-                return Ok(output.finish());
+                for block in data.chunks(255) {
+                    output.write(&[u8::try_from(block.len()).unwrap_or_default()]);
+                    output.write(block);
+                }
+                removed.add(Kind::Damage);
+                output.write(b"\0;");
+                break;
             }
-            other => {
-                return Err(reader.corrupt(format_args!(
-                    "at byte {start} should be a block or the trailer and is {other:02X}"
-                )));
+            Ok(Block::Extension { label, body }) => {
+                keep_extension(
+                    &mut output,
+                    &mut removed,
+                    start..reader.offset(),
+                    label,
+                    body,
+                );
             }
+            Err(_) if has_frame && !has_frame_ahead(bytes.get(start..).unwrap_or_default()) => {
+                removed.add(Kind::Damage);
+                output.write(b";");
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(output.cleaned(removed, false))
+}
+
+/// A block before the trailer.
+enum Block<'a> {
+    /// A frame; one that the file cuts, with the data of its last sub-block.
+    Frame {
+        cut: Option<&'a [u8]>,
+    },
+    Extension {
+        label: u8,
+        body: &'a [u8],
+    },
+}
+
+fn no_block(reader: &Reader<'_>, found: Option<u8>) -> FormatError {
+    let at = reader.offset();
+    let found = found.map_or("the end of the file".to_owned(), |byte| {
+        format!("{byte:02X}")
+    });
+    reader.corrupt(format_args!(
+        "at byte {at} should be a block or the trailer and is {found}"
+    ))
+}
+
+/// Whether junk may hold a frame: libraries look for one in it.
+fn has_frame_ahead(junk: &[u8]) -> bool {
+    let before_trailer = junk.split(|byte| *byte == b';').next().unwrap_or_default();
+    let at = before_trailer.iter().position(|byte| *byte == b',');
+    at.is_some_and(|at| junk.len() - at >= SMALLEST_FRAME)
+}
+
+fn frame<'a>(reader: &mut Reader<'a>) -> Result<Block<'a>, FormatError> {
+    reader.take(9, "frame rectangle")?;
+    let flags = reader.u8("frame flags")?;
+    skip_colour_table(reader, flags)?;
+    reader.u8("LZW code size")?;
+    loop {
+        let Some(len) = reader.peek(0).map(usize::from) else {
+            return Ok(Block::Frame { cut: Some(b"") });
+        };
+        if reader.left() <= len {
+            let cut = reader.rest().get(1..).unwrap_or_default();
+            return Ok(Block::Frame { cut: Some(cut) });
+        }
+        reader.take(len + 1, "sub-block")?;
+        if len == 0 {
+            return Ok(Block::Frame { cut: None });
         }
     }
 }
 
-fn extension(
-    reader: &mut Reader<'_>,
-    output: &mut Output<'_>,
-    start: usize,
-) -> Result<(), FormatError> {
-    const GRAPHIC_CONTROL: u8 = 0xf9;
-    const APPLICATION: u8 = 0xff;
+fn extension<'a>(reader: &mut Reader<'a>) -> Result<Block<'a>, FormatError> {
+    reader.u8("extension")?;
     let label = reader.u8("extension label")?;
-    let (body, body_start) = (reader.rest(), reader.offset());
+    let body = reader.rest();
     skip_sub_blocks(reader)?;
-    let end = reader.offset();
-    let body = body.get(..end - body_start).unwrap_or_default();
+    let body = body.get(..body.len() - reader.left()).unwrap_or_default();
+    Ok(Block::Extension { label, body })
+}
+
+fn keep_extension(
+    output: &mut Output<'_>,
+    removed: &mut Kinds,
+    whole: Range<usize>,
+    label: u8,
+    body: &[u8],
+) {
+    const PLAIN_TEXT: u8 = 0x01;
+    const GRAPHIC_CONTROL: u8 = 0xf9;
+    const COMMENT: u8 = 0xfe;
+    const APPLICATION: u8 = 0xff;
     match label {
-        GRAPHIC_CONTROL => output.keep(start..end),
-        APPLICATION => application(output, start..end, body),
-        _ => {}
+        GRAPHIC_CONTROL => output.keep(whole),
+        APPLICATION if application(output, whole, body) => {}
+        APPLICATION if body.starts_with(XMP) => removed.join(kinds::of_xmp(body)),
+        APPLICATION if body.starts_with(PROFILE) => removed.add(Kind::Profile),
+        PLAIN_TEXT | COMMENT => removed.add(Kind::Comment),
+        _ => removed.add(Kind::Other),
     }
-    Ok(())
 }
 
-fn application(output: &mut Output<'_>, whole: Range<usize>, body: &[u8]) {
-    if body.starts_with(PROFILE) {
-        output.keep(whole);
-        return;
-    }
+/// Keeps how often the animation repeats, and says whether the block told that.
+fn application(output: &mut Output<'_>, whole: Range<usize>, body: &[u8]) -> bool {
     let Some((name, data)) = body.split_first_chunk::<12>() else {
-        return;
+        return false;
     };
-    if !LOOPS.contains(&name) {
-        return;
-    }
-    repetitions(output, whole, data);
+    LOOPS.contains(&name) && repetitions(output, whole, data)
 }
-
 /// Keeps the sub-blocks that say how often, in the form in which they say it: some readers look at every
 /// one, some at the first alone, and some only if it has three bytes. What else stands in them or
-/// before them becomes zero, as buffering that nobody does; what follows the last one goes.
-fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) {
+/// before them becomes zero, as buffering that nobody does; what follows the last one goes. `false`: none says it.
+fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) -> bool {
     const LOOP: u8 = 1;
     const BUFFERING: u8 = 2;
     const ZEROS: [u8; 255] = [0; 255];
@@ -100,7 +186,7 @@ fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) {
         .enumerate()
         .filter(|(_, block)| is_loop(block));
     let Some((last, _)) = loops.last() else {
-        return;
+        return false;
     };
     let mut source = whole.end.saturating_sub(data.len());
     output.keep(whole.start..source);
@@ -115,6 +201,7 @@ fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) {
         output.patch(at.saturating_add(known), rest);
     }
     output.keep(whole.end.saturating_sub(1)..whole.end);
+    true
 }
 
 /// The sub-blocks up to their terminator.

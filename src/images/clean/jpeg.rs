@@ -1,20 +1,23 @@
 //! JPEG: which segments stay, by ITU-T T.81, JFIF 1.02 and Adobe Technical Note 5116.
 //!
 //! Tables, frame, scans and their data are copied as they are. Of the application segments only those
-//! stay by which decoders choose colours and orientation: JFIF, Adobe, the ICC profile, and of Exif the
-//! orientation alone. Decoders look at them up to the first scan, so none stays behind it. What follows
-//! the end of the image goes, and with it the further images of multi-picture files: of an HDR
-//! photograph the base image stays, which is what a viewer without HDR shows.
+//! stay by which decoders choose colours, orientation and size: JFIF, Adobe, the ICC profile, and of Exif what
+//! viewers apply. Decoders look at them up to the first scan, so none stays behind it. What follows
+//! the end of the image goes, and with it the further images of multi-picture files; of an HDR photograph the gain map
+//! stays, with metadata that are written anew.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
-use super::exif::{FirstOrientation, TIFF_LEN};
+use super::exif::{self, Exif};
+use super::gain_map::{self, GainMap, Headers, Headroom};
 use super::output::Output;
+use super::{Cleaned, icc, kinds};
 use crate::images::format::FormatError;
-use crate::images::format::jpeg::{EOI, Marker, SOS, skip_entropy_coded};
-use crate::images::format::reader::Reader;
-use crate::model::image::Format;
+use crate::images::format::jpeg::SOS;
+use crate::model::metadata::{Kind, Kinds};
+
+mod components;
+mod parts;
+
+use parts::{Part, Parts};
 
 const JFIF: &[u8] = b"JFIF\0";
 /// Up to the size of the thumbnail, which is zero by zero in ours.
@@ -22,104 +25,295 @@ const JFIF_LEN: usize = 14;
 const ADOBE: &[u8] = b"Adobe";
 /// The last byte says how colours are transformed.
 const ADOBE_LEN: usize = 12;
-const EXIF: &[u8; 6] = b"Exif\0\0";
-/// What comes before the bytes of a profile, with its part and their number.
+/// A fill byte follows, which is zero by Exif, and which browsers don't look at.
+const EXIF: &[u8] = b"Exif\0";
+const XMP: &[u8] = b"http://ns.adobe.com/x";
+const PHOTOSHOP: &[u8] = b"Photoshop 3.0\0";
+const PICTURES: &[u8] = b"MPF\0";
 const ICC: &[u8] = b"ICC_PROFILE\0";
-const ICC_HEAD_LEN: usize = 14;
 
-/// Copies what makes the picture, up to the end of the image.
-pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
-    let mut reader = Reader::new(Format::Jpeg, bytes);
-    reader.take(2, "start of image")?;
-    let mut walk = Walk {
-        output: Output::new(bytes),
-        orientation: FirstOrientation::default(),
-        jfif: false,
-        colour_transform: None,
-        scanned: false,
-    };
-    walk.output.keep(0..reader.offset());
-    loop {
-        let marker = Marker::read(&mut reader)?;
-        if marker.code == EOI {
-            walk.output.keep(marker.offset..reader.offset());
-            return Ok(walk.output.finish());
-        }
-        let body = marker.segment(&mut reader)?.rest();
-        if marker.code == SOS {
-            walk.scanned = true;
-            skip_entropy_coded(&mut reader)?;
-        }
-        let whole = marker.offset..reader.offset();
-        match marker.code {
-            0xe0..=0xef | 0xfe if walk.scanned => {}
-            0xe0 if body.starts_with(JFIF) => walk.jfif(whole, body),
-            0xe1 if body.starts_with(EXIF) => walk.exif(whole, body),
-            0xe2 if body.starts_with(ICC) && body.len() > ICC_HEAD_LEN => walk.output.keep(whole),
-            0xee if body.starts_with(ADOBE) => walk.adobe(whole, body),
-            0xe0..=0xef | 0xfe => {}
-            _ => walk.output.keep(whole),
-        }
+/// Copies what makes the picture, up to the end of the image, and the gain map of an HDR photograph behind it.
+pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
+    let parts = Parts::read(bytes)?;
+    let map = gain_map(bytes, &parts);
+    // A gain map that is no image goes; the photograph stays.
+    let map = map.and_then(|map| Some((map_image(&map)?, map)));
+    Walk::new(bytes, &parts).photograph(&parts, map.as_ref())
+}
+
+/// The same without a gain map.
+pub(super) fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
+    let parts = Parts::read(bytes)?;
+    Walk::new(bytes, &parts).photograph(&parts, None)
+}
+
+fn gain_map<'a>(bytes: &'a [u8], parts: &Parts<'a>) -> Option<GainMap<'a>> {
+    let mut headers = Headers::default();
+    for part in parts.before_scan() {
+        headers.segment(part.code, part.body_at, part.body);
     }
+    gain_map::find(&headers, bytes, parts.eoi.as_ref()?.end)
+}
+
+/// The image of a gain map, cleaned. Viewers turn it as they turn the photograph, so no Exif stays in it.
+fn map_image(map: &GainMap<'_>) -> Option<Vec<u8>> {
+    let parts = Parts::read(map.image()).ok()?;
+    parts.eoi.as_ref()?;
+    let mut walk = Walk::new(map.image(), &parts);
+    walk.exif.for_browsers = true;
+    walk.exif.for_libraries = true;
+    walk.front(&parts);
+    walk.output.write(&map.image_segments());
+    walk.rest(&parts);
+    Some(walk.output.finish().into_owned())
 }
 
 struct Walk<'a> {
+    bytes: &'a [u8],
     output: Output<'a>,
-    orientation: FirstOrientation,
+    removed: Kinds,
+    size: (u32, u32),
+    exif: ExifBlocks,
+    headroom: Option<Headroom>,
     /// A JFIF segment has been kept.
     jfif: bool,
     /// By the last Adobe segment that was kept.
     colour_transform: Option<u8>,
-    scanned: bool,
+    /// The segments of the profile, until they are written.
+    profile: Option<Vec<u8>>,
+    /// JFIF and Exif were written.
+    has_front: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(bytes: &'a [u8], parts: &Parts<'a>) -> Self {
+        Self {
+            bytes,
+            output: Output::new(bytes),
+            removed: Kinds::default(),
+            size: parts.size(),
+            exif: ExifBlocks::default(),
+            headroom: None,
+            jfif: false,
+            colour_transform: None,
+            profile: Some(icc::jpeg::clean_segments(
+                parts
+                    .before_scan()
+                    .filter(|part| part.code == 0xe2)
+                    .map(|part| part.body),
+            )),
+            has_front: false,
+        }
+    }
+
+    fn photograph(
+        mut self,
+        parts: &Parts<'a>,
+        map: Option<&(Vec<u8>, GainMap<'_>)>,
+    ) -> Result<Cleaned<'a>, FormatError> {
+        if let Some((_, map)) = map {
+            self.headroom = map.headroom();
+            self.front(parts);
+        } else {
+            self.output.keep(0..2);
+        }
+        let mut segments_end = None;
+        if let Some((image, map)) = map {
+            self.output.write(&map.primary_segments(image.len()));
+            segments_end = Some(self.output.len());
+        }
+        self.rest(parts);
+        let end = self.output.len();
+        if let (Some((image, map)), Some(segments_end)) = (map, segments_end) {
+            if let Some((place, index)) = map.mpf_index(segments_end, end, image.len()) {
+                self.output.patch(place.start, &index);
+            }
+            self.output.write(image);
+        }
+        self.count_behind(parts, map.map(|(_, map)| map));
+        let is_turned = self.exif.is_turned;
+        Ok(Cleaned {
+            is_open: parts.is_open,
+            gain_map_at: map.map(|_| end),
+            ..self.output.cleaned(self.removed, is_turned)
+        })
+    }
+
+    /// Start, JFIF and Exif, wherever they stood, so that what is inserted behind them stands there for good.
+    fn front(&mut self, parts: &Parts<'a>) {
+        self.output.keep(0..2);
+        for part in parts.before_scan().filter(|part| is_jfif(part)) {
+            self.application(part);
+        }
+        for part in parts
+            .before_scan()
+            .filter(|part| part.code == 0xe1 && is_exif(part.body))
+        {
+            self.application(part);
+        }
+        self.has_front = true;
+    }
+
+    /// Everything else, to the end marker.
+    fn rest(&mut self, parts: &Parts<'a>) {
+        if parts.stray {
+            self.removed.add(Kind::Damage);
+        }
+        let ids = components::Ids::of(&parts.list);
+        let mut scanned = false;
+        for part in &parts.list {
+            match part.code {
+                0xe0..=0xef | 0xfe if scanned => self.removed.join(kinds_of(part)),
+                0xe0 | 0xe1 if self.has_front && (is_jfif(part) || is_exif(part.body)) => {}
+                0xe0..=0xef | 0xfe => self.application(part),
+                // Arithmetic conditioning, and a late height: no decoder of Huffman codes takes notice of them.
+                0xdc => self.removed.add(Kind::Other),
+                _ => {
+                    self.output.keep(part.whole.clone());
+                    ids.patch(part, &mut self.output);
+                }
+            }
+            scanned |= part.code == SOS;
+        }
+        match &parts.eoi {
+            Some(eoi) => self.output.keep(eoi.clone()),
+            None => self.output.write(b"\xff\xd9"),
+        }
+    }
+
+    /// Bytes behind the image that are no gain map go.
+    fn count_behind(&mut self, parts: &Parts<'_>, map: Option<&GainMap<'_>>) {
+        let Some(end) = parts.eoi.as_ref().map(|eoi| eoi.end) else {
+            return;
+        };
+        let mut len = self.bytes.len() - end;
+        len -= map.map_or(0, |map| map.place().len());
+        if len > 0 {
+            self.removed.add(Kind::Trailing);
+        }
+    }
+}
+
+/// Which blocks of Exif were met: the first one decides, whatever it says. Browsers and libraries may take different ones,
+/// since a block whose fill byte isn't zero is one to browsers alone.
+#[derive(Default)]
+struct ExifBlocks {
+    for_browsers: bool,
+    for_libraries: bool,
+    is_turned: bool,
 }
 
 impl Walk<'_> {
+    /// Keeps of application data what viewers need.
+    fn application(&mut self, part: &Part<'_>) {
+        let body = part.body;
+        let stays = match part.code {
+            0xe0 if body.starts_with(JFIF) => self.jfif(part),
+            0xe1 if is_exif(body) => self.exif(part),
+            0xe2 if body.starts_with(ICC) => self.profile(),
+            0xee if body.starts_with(ADOBE) => self.adobe(part),
+            _ => false,
+        };
+        if !stays {
+            self.removed.join(kinds_of(part));
+        }
+    }
+
     /// Keeps the first, for what it says of colours and pixel density, without its thumbnail.
-    fn jfif(&mut self, whole: Range<usize>, body: &[u8]) {
+    fn jfif(&mut self, part: &Part<'_>) -> bool {
         // A shorter one is none to decoders.
-        let Some(mut head) = body.first_chunk::<JFIF_LEN>().copied() else {
-            return;
+        let Some(mut head) = part.body.first_chunk::<JFIF_LEN>().copied() else {
+            return false;
         };
         let [.., across, down] = &mut head;
         (*across, *down) = (0, 0);
-        if !self.jfif {
-            self.keep_or_write(whole, body, *b"\xff\xe0\0\x10", &head);
+        if std::mem::replace(&mut self.jfif, true) {
+            return false;
         }
-        self.jfif = true;
+        self.keep_or_write(part, *b"\xff\xe0\0\x10", &head)
     }
 
     /// Keeps one that changes the colour transform: some decoders go by the first, some by the last.
-    fn adobe(&mut self, whole: Range<usize>, body: &[u8]) {
-        let Some(head) = body.first_chunk::<ADOBE_LEN>() else {
-            return;
+    fn adobe(&mut self, part: &Part<'_>) -> bool {
+        let Some(head) = part.body.first_chunk::<ADOBE_LEN>() else {
+            return false;
         };
         let transform = head.last().copied();
-        if self.colour_transform != transform {
-            self.keep_or_write(whole, body, *b"\xff\xee\0\x0e", head);
+        if std::mem::replace(&mut self.colour_transform, transform) == transform {
+            return false;
         }
-        self.colour_transform = transform;
+        self.keep_or_write(part, *b"\xff\xee\0\x0e", head)
     }
 
-    fn exif(&mut self, whole: Range<usize>, body: &[u8]) {
-        let tiff = body.get(EXIF.len()..).unwrap_or_default();
-        let Some(tiff) = self.orientation.replacement(tiff) else {
-            return;
+    fn exif(&mut self, part: &Part<'_>) -> bool {
+        let Some((head, tiff)) = part.body.split_at_checked(EXIF.len() + 1) else {
+            return false;
         };
-        let mut wanted = [0; EXIF.len() + TIFF_LEN];
-        let (head, rest) = wanted.split_at_mut(EXIF.len());
-        head.copy_from_slice(EXIF);
-        rest.copy_from_slice(&tiff);
-        self.keep_or_write(whole, body, *b"\xff\xe1\0\x22", &wanted);
+        let is_sound = head.ends_with(b"\0\0");
+        let decides = !self.exif.for_browsers || (is_sound && !self.exif.for_libraries);
+        let for_browsers = !std::mem::replace(&mut self.exif.for_browsers, true);
+        self.exif.for_libraries |= is_sound;
+        let Some(exif) = Exif::read(tiff, self.size).filter(|_| decides) else {
+            return false;
+        };
+        let exif = exif.with_headroom(self.headroom);
+        if for_browsers {
+            self.exif.is_turned = exif.is_turned();
+        }
+        let Some(tiff) = exif.to_tiff() else {
+            return false;
+        };
+        let body = [head, &tiff].concat();
+        let Ok(len) = u16::try_from(body.len() + 2) else {
+            return false;
+        };
+        let [high, low] = len.to_be_bytes();
+        self.keep_or_write(part, [0xff, 0xe1, high, low], &body)
     }
 
-    /// `head` is marker and length for the bytes that are wanted in place of `body`.
-    fn keep_or_write(&mut self, whole: Range<usize>, body: &[u8], head: [u8; 4], wanted: &[u8]) {
-        if body == wanted {
-            self.output.keep(whole);
+    /// Writes the profile in place of its first part.
+    fn profile(&mut self) -> bool {
+        if let Some(segments) = self.profile.take() {
+            self.output.write(&segments);
+        }
+        false
+    }
+
+    /// Keeps the part if its body is `wanted`; else writes `head`, marker and length, and `wanted` in its place, and says
+    /// that something is gone.
+    fn keep_or_write(&mut self, part: &Part<'_>, head: [u8; 4], wanted: &[u8]) -> bool {
+        let is_same = part.body == wanted;
+        if is_same {
+            self.output.keep(part.whole.clone());
         } else {
             self.output.write(&head);
             self.output.write(wanted);
         }
+        is_same
+    }
+}
+
+fn is_exif(body: &[u8]) -> bool {
+    body.starts_with(EXIF) && body.len() > EXIF.len() + 1
+}
+
+fn is_jfif(part: &Part<'_>) -> bool {
+    part.code == 0xe0 && part.body.starts_with(JFIF)
+}
+
+/// What a segment tells that doesn't stay as it is.
+fn kinds_of(part: &Part<'_>) -> Kinds {
+    let body = part.body;
+    match part.code {
+        0xe0 => Kinds::from_iter([Kind::Thumbnail]),
+        0xe1 if is_exif(body) => exif::kinds::of(body.get(EXIF.len() + 1..).unwrap_or_default()),
+        0xe1 if body.starts_with(XMP) => kinds::of_xmp(body),
+        0xe2 if body.starts_with(ICC) => Kinds::from_iter([Kind::Profile]),
+        0xe2 if body.starts_with(PICTURES) => Kinds::from_iter([Kind::Pictures]),
+        0xeb => Kinds::from_iter([Kind::C2pa]),
+        0xed => kinds::of_photoshop(body.strip_prefix(PHOTOSHOP).unwrap_or_default()),
+        0xfe => Kinds::from_iter([Kind::Comment]),
+        _ => Kinds::from_iter([Kind::Other]),
     }
 }
 

@@ -1,33 +1,54 @@
-//! Takes out of an image what is not the picture: place, camera, author, comments, thumbnails, and
-//! whatever follows the container's end.
+//! Takes out of an image what is not the picture, and mends what viewers pass over: place, camera, author, comments,
+//! thumbnails and bytes behind the end go, a missing end is written, wrong counts are put right.
 //!
-//! [`clean`] walks the container once, copies what it keeps and rebuilds the few fields that count
-//! bytes. What it keeps is listed for each format, so that anything new or private goes. It decodes
-//! nothing and inflates nothing; pixels stay bit for bit the uploader's, and so does all that tells a
-//! viewer how to show them: orientation, colour profile, animation.
+//! [`clean`] reads a file as viewers read it (browsers before all), keeps what they show, and writes it as the
+//! format's specification wants it. What it keeps is listed for each format, so that anything new or private goes.
+//! It decodes no pixel; pixels stay bit for bit the uploader's, and so does all that tells a viewer how to show
+//! them: orientation, display size, colour profile, animation, gain map.
 //!
-//! What hides inside of what is kept is not looked for: text in a colour profile, bytes behind the end
-//! of a compressed stream, the pixels themselves.
+//! What hides inside of what is kept is not looked for: bytes behind the end of a compressed stream, the pixels
+//! themselves.
 //!
-//! Files were accepted by [`probe`](super::format::probe) before. The walkers here share its readers,
-//! so that both see the same structure, and don't repeat its checks; other bytes get an error or come
-//! out in pieces, and never cause a panic.
+//! What comes out is judged by [`probe`](super::format::probe), which takes nothing but sound files.
 
 mod exif;
+mod gain_map;
 mod gif;
+mod icc;
 mod jpeg;
+mod kinds;
 mod output;
 mod png;
+mod tiff;
 mod webp;
 
 use std::borrow::Cow;
 
 use super::format::FormatError;
 use crate::model::image::Format;
+use crate::model::metadata::Kinds;
 
-/// The image without metadata. Borrowed means that there was nothing to remove: all bytes as given.
-/// New bytes are at most [`GROWTH`] longer, and [`probe`](super::format::probe) says the same of them.
-pub fn clean(bytes: &[u8], format: Format) -> Result<Cow<'_, [u8]>, FormatError> {
+/// An image without metadata.
+#[derive(Debug)]
+pub struct Cleaned<'a> {
+    /// The image. Borrowed: nothing was removed or mended, these are all bytes as given.
+    pub bytes: Cow<'a, [u8]>,
+    /// What was removed or mended; empty exactly where `bytes` is borrowed.
+    pub removed: Kinds,
+    /// Viewers show width and height exchanged.
+    pub is_turned: bool,
+    /// The file had no end, or its image data ran to the end of the file: whether the picture is complete, decoding has
+    /// to tell.
+    pub is_open: bool,
+    /// Where the image of a gain map begins, which is an image of its own.
+    pub gain_map_at: Option<usize>,
+}
+
+/// The image without metadata, at most [`GROWTH`] bytes longer than it came. Cleaning what comes out changes nothing.
+///
+/// # Errors
+/// [`FormatError::Corrupt`] where the parts of the picture can't be found.
+pub fn clean(bytes: &[u8], format: Format) -> Result<Cleaned<'_>, FormatError> {
     match format {
         Format::Png => png::clean(bytes),
         Format::Jpeg => jpeg::clean(bytes),
@@ -36,8 +57,16 @@ pub fn clean(bytes: &[u8], format: Format) -> Result<Cow<'_, [u8]>, FormatError>
     }
 }
 
-/// How much longer a cleaned image can be: Exif may lack the end mark that ours has.
-pub const GROWTH: usize = 4;
+/// The same, where the gain map of a JPEG was found to be no sound image: without it.
+///
+/// # Errors
+/// As [`clean`].
+pub fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
+    jpeg::clean_base(bytes)
+}
+
+/// How much longer a cleaned image can be: an end, a profile that was compressed better, the metadata of a gain map.
+pub const GROWTH: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests;

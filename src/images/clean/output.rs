@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::GROWTH;
+use super::{Cleaned, GROWTH};
+use crate::model::metadata::{Kind, Kinds};
 
 /// Ranges of the source are kept in their order; what lies between them is gone.
 pub(super) struct Output<'a> {
@@ -57,9 +58,28 @@ impl<'a> Output<'a> {
     /// All bytes: borrowed if they are all of the source's.
     pub(super) fn finish(self) -> Cow<'a, [u8]> {
         match self.changed {
+            // Parts that were written anew may be those that came.
+            Some(changed) if changed == self.source => Cow::Borrowed(self.source),
             Some(changed) => Cow::Owned(changed),
             None if self.prefix == self.source.len() => Cow::Borrowed(self.source),
             None => Cow::Owned(self.kept_prefix().to_vec()),
+        }
+    }
+
+    /// The image, with what is known to be removed from it. A change that was no removal is a repair.
+    pub(super) fn cleaned(self, mut removed: Kinds, is_turned: bool) -> Cleaned<'a> {
+        let bytes = self.finish();
+        match &bytes {
+            Cow::Borrowed(_) => removed = Kinds::default(),
+            Cow::Owned(_) if removed.is_empty() => removed.add(Kind::Damage),
+            Cow::Owned(_) => {}
+        }
+        Cleaned {
+            bytes,
+            removed,
+            is_turned,
+            is_open: false,
+            gain_map_at: None,
         }
     }
 

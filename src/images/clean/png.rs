@@ -1,91 +1,295 @@
-//! PNG and APNG: which chunks stay, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>.
+//! PNG and APNG: which chunks stay, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>, and as browsers read them.
 //!
-//! The name inside of `iCCP` stays with the profile. Orientation in `eXIf` stays where it is: Chromium
-//! applies it since 2024, if it comes before the image data. That in a compressed text chunk of
+//! A wrong checksum of a chunk that goes is nobody's concern. Orientation in `eXIf` stays where it is: browsers
+//! apply it if it comes before the image data, some libraries also behind. That in a compressed text chunk of
 //! `ImageMagick` ("Raw profile type exif") is not read, and goes.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use super::exif::{FirstOrientation, TIFF_LEN};
+use super::exif::{self, Exif};
 use super::output::Output;
+use super::{Cleaned, icc, kinds};
 use crate::images::format::FormatError;
 use crate::images::format::crc32::crc32;
+use crate::images::format::limits::MAX_INFLATED;
 use crate::images::format::png::SIGNATURE;
-use crate::images::format::reader::Reader;
-use crate::model::image::Format;
+use crate::model::metadata::{Kind, Kinds};
 
-/// Copies the chunks that make the picture, up to `IEND`. Checksums were checked by the probe.
-pub(super) fn clean(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
-    let mut reader = Reader::new(Format::Png, bytes);
-    let mut output = Output::new(bytes);
-    let mut orientation = FirstOrientation::default();
-    let mut profiled = false;
-    reader.take(SIGNATURE.len(), "signature")?;
-    output.keep(0..reader.offset());
-    loop {
-        let start = reader.offset();
-        let len = reader.u32_be("chunk length")?;
-        let kind: [u8; 4] = reader.array("chunk type")?;
-        let body = reader.take(len as usize, "chunk")?;
-        reader.take(4, "chunk checksum")?;
-        let whole = start..reader.offset();
-        // Decoders look at the first profile alone: were it to go, a later one would come to be used.
-        let second_profile = &kind == b"iCCP" && std::mem::replace(&mut profiled, true);
-        if stays(kind, body) && !second_profile {
-            output.keep(whole);
-        } else if &kind == b"eXIf"
-            && let Some(tiff) = orientation.replacement(body)
-        {
-            if body == tiff {
-                output.keep(whole);
-            } else {
-                output.write(&exif_chunk(&tiff));
+mod animation;
+mod chunks;
+
+use animation::Animation;
+use chunks::{Chunk, Chunks};
+
+/// The colour type of images with a palette.
+const PALETTE: u8 = 3;
+/// The bit of a colour type that isn't grey.
+const COLOUR: u8 = 2;
+
+/// Copies the chunks that make the picture, up to `IEND`.
+pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
+    let chunks = Chunks::read(bytes)?;
+    let header = Header::of(&chunks.list);
+    let animation = Animation::of(&chunks.list, header.size);
+    let profile = Profile::of(&chunks.list);
+    let mut walk = Walk {
+        output: Output::new(bytes),
+        removed: Kinds::default(),
+        header,
+        seen: Vec::new(),
+        has_palette: false,
+        has_profile: !matches!(profile, Profile::None),
+        profile,
+        has_data: false,
+        is_turned: false,
+    };
+    walk.output.keep(0..SIGNATURE.len());
+    for (number, chunk) in chunks.list.iter().enumerate() {
+        match &chunk.kind {
+            b"acTL" | b"fcTL" | b"fdAT" => walk.animation(&animation, number, chunk),
+            _ => walk.chunk(chunk),
+        }
+    }
+    match &chunks.end {
+        Some(end) => walk.output.keep(end.clone()),
+        None => walk.output.write(b"\0\0\0\0IEND\xae\x42\x60\x82"),
+    }
+    if chunks.has_trailing {
+        walk.removed.add(Kind::Trailing);
+    }
+    let is_turned = walk.is_turned;
+    Ok(Cleaned {
+        is_open: chunks.end.is_none(),
+        ..walk.output.cleaned(walk.removed, is_turned)
+    })
+}
+
+/// What later chunks are judged by.
+#[derive(Default)]
+struct Header {
+    size: (u32, u32),
+    colour_type: u8,
+}
+
+impl Header {
+    fn of(chunks: &[Chunk<'_>]) -> Self {
+        let body = chunks.first().map_or(&[][..], |chunk| chunk.body);
+        let Some(([w3, w2, w1, w0, h3, h2, h1, h0, _depth, colour_type], _)) =
+            body.split_first_chunk::<10>()
+        else {
+            return Self::default();
+        };
+        Self {
+            size: (
+                u32::from_be_bytes([*w3, *w2, *w1, *w0]),
+                u32::from_be_bytes([*h3, *h2, *h1, *h0]),
+            ),
+            colour_type: *colour_type,
+        }
+    }
+}
+
+/// What becomes of the colour profile, which viewers prefer to `sRGB`.
+enum Profile {
+    Kept,
+    Rewritten(Vec<u8>),
+    None,
+}
+
+impl Profile {
+    /// The first one counts, if it comes before the image data and its checksum is right.
+    fn of(chunks: &[Chunk<'_>]) -> Self {
+        let before_data = chunks.iter().take_while(|chunk| &chunk.kind != b"IDAT");
+        let mut profiles = before_data.filter(|chunk| &chunk.kind == b"iCCP" && chunk.is_sound);
+        let Some(chunk) = profiles.next() else {
+            return Self::None;
+        };
+        match icc::png::clean_chunk(chunk.body, MAX_INFLATED) {
+            icc::png::Chunk::Unchanged => Self::Kept,
+            icc::png::Chunk::Rewritten(body) => Self::Rewritten(body),
+            icc::png::Chunk::Invalid => Self::None,
+        }
+    }
+}
+
+struct Walk<'a> {
+    output: Output<'a>,
+    removed: Kinds,
+    header: Header,
+    profile: Profile,
+    has_profile: bool,
+    has_palette: bool,
+    /// The ancillary chunks that were kept, or decided something: of several, viewers take the first.
+    seen: Vec<[u8; 4]>,
+    has_data: bool,
+    is_turned: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn chunk(&mut self, chunk: &Chunk<'a>) {
+        let is_first = !self.seen.contains(&chunk.kind);
+        match &chunk.kind {
+            b"IHDR" => self.output.keep(chunk.whole.clone()),
+            b"IDAT" => {
+                self.has_data = true;
+                self.keep(chunk);
+            }
+            b"PLTE" if !self.has_data => self.palette(chunk),
+            // What viewers don't know before the image data, they don't show; the probe refuses it.
+            [b'A'..=b'Z', ..] if !self.has_data => self.output.keep(chunk.whole.clone()),
+            // An ancillary chunk with a wrong checksum is not read.
+            b"eXIf" if is_first && chunk.is_sound => self.exif(chunk),
+            b"iCCP" if is_first && chunk.is_sound => self.profile(chunk),
+            _ if is_first && chunk.is_sound && self.stays(chunk) => {
+                self.seen.push(chunk.kind);
+                self.output.keep(chunk.whole.clone());
+            }
+            _ => self.removed.join(kinds_of(chunk)),
+        }
+    }
+
+    /// Keeps a chunk of image data, with the right length and checksum.
+    fn keep(&mut self, chunk: &Chunk<'a>) {
+        if chunk.is_sound {
+            self.output.keep(chunk.whole.clone());
+        } else {
+            self.removed.add(Kind::Damage);
+            self.write(chunk.kind, chunk.body);
+        }
+    }
+
+    fn write(&mut self, kind: [u8; 4], body: &[u8]) {
+        let len = u32::try_from(body.len()).unwrap_or_default();
+        let crc = crc32([&kind, body]);
+        self.output.write(&len.to_be_bytes());
+        self.output.write(&kind);
+        self.output.write(body);
+        self.output.write(&crc.to_be_bytes());
+    }
+
+    fn animation(&mut self, animation: &Animation, number: usize, chunk: &Chunk<'a>) {
+        match chunk.kind {
+            _ if !animation.keeps(number) => self.removed.add(Kind::Damage),
+            kind if &kind == b"acTL" => {
+                let mut body = chunk.body.to_vec();
+                for (place, byte) in body.iter_mut().zip(animation.frames().to_be_bytes()) {
+                    *place = byte;
+                }
+                if body == chunk.body {
+                    self.keep(chunk);
+                } else {
+                    self.removed.add(Kind::Damage);
+                    self.write(kind, &body);
+                }
+            }
+            // A frame whose description is damaged stays so, and is refused.
+            kind if &kind == b"fcTL" => self.output.keep(chunk.whole.clone()),
+            _ => self.keep(chunk),
+        }
+    }
+
+    fn exif(&mut self, chunk: &Chunk<'a>) {
+        self.seen.push(chunk.kind);
+        let exif = Exif::read(chunk.body, self.header.size);
+        let exif = exif.map(Exif::orientation_alone);
+        self.is_turned = !self.has_data && exif.as_ref().is_some_and(Exif::is_turned);
+        match exif.and_then(|exif| exif.to_tiff()) {
+            Some(tiff) if tiff == chunk.body => self.output.keep(chunk.whole.clone()),
+            wanted => {
+                if let Some(tiff) = wanted {
+                    self.write(chunk.kind, &tiff);
+                }
+                self.removed.join(exif::kinds::of(chunk.body));
             }
         }
-        if &kind == b"IEND" {
-            return Ok(output.finish());
+    }
+
+    fn profile(&mut self, chunk: &Chunk<'a>) {
+        self.seen.push(chunk.kind);
+        // Viewers read none behind the image data.
+        match std::mem::replace(&mut self.profile, Profile::None) {
+            Profile::Kept if !self.has_data => {
+                self.output.keep(chunk.whole.clone());
+                return;
+            }
+            Profile::Rewritten(body) if !self.has_data => self.write(chunk.kind, &body),
+            _ => {}
         }
+        self.removed.add(Kind::Profile);
+    }
+
+    /// Viewers pass over a palette of a grey image, and over a part of a colour at its end.
+    fn palette(&mut self, chunk: &Chunk<'a>) {
+        let is_grey = self.header.colour_type & COLOUR == 0;
+        let len = chunk.body.len() / 3;
+        if is_grey {
+            self.removed.add(Kind::Damage);
+        } else if chunk.body.len().is_multiple_of(3) || !chunk.is_sound {
+            self.output.keep(chunk.whole.clone());
+        } else {
+            self.removed.add(Kind::Damage);
+            self.write(chunk.kind, chunk.body.get(..len * 3).unwrap_or_default());
+        }
+        self.has_palette = true;
+    }
+
+    /// Whether a chunk changes how the picture looks and has a form in which viewers use it: what they
+    /// ignore is not worth its secrets. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
+    /// of 256 colours.
+    fn stays(&self, chunk: &Chunk<'_>) -> bool {
+        let len = chunk.body.len();
+        let colour_type = self.header.colour_type;
+        let fits = match &chunk.kind {
+            b"tRNS" => match colour_type {
+                0 => len == 2,
+                2 => len == 6,
+                // Before the palette it is not read.
+                PALETTE => (1..=256).contains(&len) && self.has_palette,
+                _ => false,
+            },
+            b"gAMA" => len == 4,
+            b"cHRM" => len == 32,
+            b"sRGB" => len == 1 && !self.has_profile,
+            b"cICP" => len == 4,
+            // The small letters are of drafts, from which files were written.
+            b"mDCV" | b"mDCv" => len == 24,
+            b"cLLI" | b"cLLi" => len == 8,
+            b"sBIT" => match colour_type {
+                0 => len == 1,
+                4 => len == 2,
+                6 => len == 4,
+                _ => len == 3,
+            },
+            b"bKGD" => match colour_type {
+                0 | 4 => len == 2,
+                PALETTE => len == 1,
+                _ => len == 6,
+            },
+            b"pHYs" => len == 9,
+            _ => false,
+        };
+        fits && !self.has_data
     }
 }
 
-/// Whether a chunk changes how the picture looks and has a form in which decoders use it: what they
-/// ignore is not worth its secrets. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
-/// of 256 colours.
-fn stays(kind: [u8; 4], body: &[u8]) -> bool {
-    match &kind {
-        b"IHDR" | b"PLTE" | b"IDAT" | b"IEND" | b"acTL" | b"fcTL" | b"fdAT" => true,
-        b"tRNS" => body.len() <= 256,
-        b"gAMA" => body.len() == 4,
-        b"cHRM" => body.len() == 32,
-        b"sRGB" => body.len() == 1,
-        b"iCCP" => is_profile(body),
-        b"cICP" => body.len() == 4,
-        // The small letters are of drafts, from which files were written.
-        b"mDCV" | b"mDCv" => body.len() == 24,
-        b"cLLI" | b"cLLi" => body.len() == 8,
-        b"sBIT" => matches!(body.len(), 1..=4),
-        b"bKGD" => matches!(body.len(), 1 | 2 | 6),
-        b"pHYs" => body.len() == 9,
-        _ => false,
-    }
+fn kinds_of(chunk: &Chunk<'_>) -> Kinds {
+    let kind = match &chunk.kind {
+        b"tEXt" | b"zTXt" | b"iTXt" => {
+            let end = chunk.body.iter().position(|byte| *byte == 0);
+            let (keyword, text) = chunk.body.split_at(end.unwrap_or(chunk.body.len()));
+            return kinds::of_keyword(keyword, text);
+        }
+        b"eXIf" => return exif::kinds::of(chunk.body),
+        b"tIME" => Kind::Date,
+        b"caBX" => Kind::C2pa,
+        b"iCCP" => Kind::Profile,
+        _ => Kind::Other,
+    };
+    Kinds::from_iter([kind])
 }
 
-/// A name and its end, and the compression method. The probe has bounded the rest. A name has at most 79
-/// bytes, and the png crate takes 80: to it, a picture without that profile would look other.
-fn is_profile(body: &[u8]) -> bool {
-    let name_len = body.iter().take(81).position(|byte| *byte == 0);
-    name_len.is_some_and(|name_len| name_len > 0 && body.get(name_len + 1) == Some(&0))
-}
-
-fn exif_chunk(tiff: &[u8; TIFF_LEN]) -> [u8; TIFF_LEN + 12] {
-    let mut chunk = [0; TIFF_LEN + 12];
-    let checksum = crc32([b"eXIf", tiff]).to_be_bytes();
-    let fields: [&[u8]; 4] = [b"\0\0\0\x1a", b"eXIf", tiff, &checksum];
-    for (place, byte) in chunk.iter_mut().zip(fields.into_iter().flatten()) {
-        *place = *byte;
-    }
-    chunk
-}
+/// The place of a chunk in the file.
+type Whole = Range<usize>;
 
 #[cfg(test)]
 mod tests;

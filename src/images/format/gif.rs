@@ -1,9 +1,7 @@
 //! GIF, by `GIF87a` and `GIF89a`, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
 //!
-//! Width and height are the logical screen's, as encoders mean them; where a side of it is zero, the
-//! first frame's right or lower edge stands in, as in browsers. A frame may stick out of the screen
-//! (old encoders do it, decoders clip it or enlarge the canvas), but the enlarged canvas has to keep
-//! the limits.
+//! Width and height are the logical screen's, extended by the first frame where it sticks out, as browsers, Pillow and
+//! libvips do; a later frame is clipped.
 
 use super::reader::Reader;
 use super::{FormatError, Probe, Tally};
@@ -12,7 +10,7 @@ use crate::model::image::Format;
 const COLOUR_TABLE: u8 = 0x80;
 
 /// Walks the blocks from the header to the trailer.
-pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
+pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(Format::Gif, bytes);
     reader.take(6, "signature")?;
     let width = u32::from(reader.u16_le("screen width")?);
@@ -20,10 +18,8 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
     let [flags, _background, _aspect] = reader.array("screen descriptor")?;
     skip_colour_table(&mut reader, flags)?;
     let mut walk = Walk {
-        width,
-        height,
-        global_colours: flags & COLOUR_TABLE != 0,
-        tally: Tally::on_canvas(width, height)?,
+        screen: (width, height),
+        tally,
     };
     loop {
         let at = reader.offset();
@@ -41,9 +37,7 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
 }
 
 struct Walk {
-    width: u32,
-    height: u32,
-    global_colours: bool,
+    screen: (u32, u32),
     tally: Tally,
 }
 
@@ -55,22 +49,17 @@ impl Walk {
         let width = u32::from(reader.u16_le("frame width")?);
         let height = u32::from(reader.u16_le("frame height")?);
         let flags = reader.u8("frame flags")?;
-        if width == 0 || height == 0 {
-            return Err(reader.corrupt(format_args!(
-                "the frame at byte {at} has a side of zero: {width} by {height}"
-            )));
+        if self.tally.frames == 0 {
+            let (screen_width, screen_height) = self.screen;
+            let (right, bottom) = (left + width, top + height);
+            let (width, height) = (screen_width.max(right), screen_height.max(bottom));
+            if width == 0 || height == 0 {
+                return Err(reader.corrupt(format_args!(
+                    "screen and first frame have a side of zero: {width} by {height}"
+                )));
+            }
+            self.tally.canvas(width, height)?;
         }
-        if !self.global_colours && flags & COLOUR_TABLE == 0 {
-            return Err(reader.corrupt(format_args!("the frame at byte {at} has no colour table")));
-        }
-        let (right, bottom) = (left + width, top + height);
-        self.width = if self.width == 0 { right } else { self.width };
-        self.height = if self.height == 0 {
-            bottom
-        } else {
-            self.height
-        };
-        self.tally.reach(right, bottom)?;
         self.tally.add_frame(width, height)?;
         skip_colour_table(reader, flags)?;
         let code_size = reader.u8("LZW code size")?;
@@ -91,12 +80,7 @@ impl Walk {
             let at = reader.offset();
             return Err(reader.corrupt(format_args!("it ends at byte {at} without a frame")));
         }
-        Ok(Probe {
-            format: Format::Gif,
-            width: self.width,
-            height: self.height,
-            frames,
-        })
+        Ok(self.tally.probe())
     }
 }
 

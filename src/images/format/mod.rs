@@ -4,11 +4,10 @@
 //! only as far as they may go, and throws away what comes out, so a bomb costs no more than its own
 //! bytes; and it bounds sides, pixels and frames from the container's headers before any decoder sees
 //! the file.
-//! What follows the end of the container is allowed here and cut by cleaning.
 //!
-//! The formats are read by PNG (Third Edition, with APNG), ITU-T T.81, `GIF89a` and RFC 9649. Where
-//! decoders disagree about a file, or would have to repair it, it is refused as corrupt: the
-//! uploader can save it again, a visitor can't.
+//! The formats are read by PNG (Third Edition, with APNG), ITU-T T.81, `GIF89a` and RFC 9649. Files that
+//! viewers show although they break these are mended by [`clean`](super::clean) before; what is stored has to
+//! be sound.
 //!
 //! No decoder belongs here, and nothing that changes bytes.
 
@@ -24,12 +23,12 @@ pub(super) mod webp;
 
 use crate::model::image::Format;
 
-/// The bounds on every image, whatever tier pays for it: they protect the decoder's memory.
+/// The bounds on every image that no setting moves.
 pub mod limits {
     /// The longest side of a canvas or a frame, in pixels.
-    pub const MAX_SIDE: u32 = 16_384;
-    /// The most pixels in all frames together, and on the canvas.
-    pub const MAX_PIXELS: u64 = 50_000_000;
+    pub const MAX_SIDE: u32 = 32_768;
+    /// The same in WebP: libwebp reads nothing larger.
+    pub const MAX_WEBP_SIDE: u32 = 16_383;
     /// The most frames of an animation.
     pub const MAX_FRAMES: u32 = 1_000;
     /// The most scans of a JPEG. A decoder visits every block again for each scan, so that a few
@@ -43,6 +42,24 @@ pub mod limits {
     pub const MAX_DEFLATED: usize = 1 << 19;
 }
 
+/// The bounds on pixels, which an operator sets: they bound the time and the memory of decoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PixelLimits {
+    /// The most pixels of the canvas, and of each frame. In WebP half as many, since its decoder holds the whole frame.
+    pub max_pixels: u64,
+    /// The most pixels of all frames together.
+    pub max_total_pixels: u64,
+}
+
+impl Default for PixelLimits {
+    fn default() -> Self {
+        Self {
+            max_pixels: 100_000_000,
+            max_total_pixels: 300_000_000,
+        }
+    }
+}
+
 /// What the container says of itself, once its whole structure has been found sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
@@ -52,6 +69,8 @@ pub struct Probe {
     pub width: u32,
     /// Height of the canvas in pixels as stored, before any Exif orientation is applied.
     pub height: u32,
+    /// Pixels of all frames together, those included that are decoded and not shown.
+    pub total_pixels: u64,
     /// Frames that are shown: 1 for a still image.
     pub frames: u32,
 }
@@ -74,23 +93,40 @@ pub enum FormatError {
         /// What is wrong and at which byte: a sentence without its full stop.
         what: String,
     },
-    /// The canvas, or all frames together, hold more pixels than [`limits::MAX_PIXELS`].
+    /// The canvas or a frame holds more pixels than [`PixelLimits::max_pixels`].
     #[error(
-        "The image is {width} by {height} and its frames have {frames_pixels} pixels or more; \
-         at most {limit} are accepted."
+        "The image is {width} by {height} pixels, {pixels} in all; one frame of {format} may have at most {limit} \
+         (images.max_pixels). Send a smaller image."
     )]
     TooManyPixels {
-        /// Width of the canvas.
+        /// The format of the image.
+        format: Format,
+        /// Width of the canvas or the frame.
         width: u32,
-        /// Height of the canvas.
+        /// Height of the canvas or the frame.
         height: u32,
-        /// Pixels counted up to the frame that was one too many.
-        frames_pixels: u64,
+        /// Their product.
+        pixels: u64,
         /// The limit that was exceeded.
         limit: u64,
     },
-    /// A side of the canvas or of a frame is longer than [`limits::MAX_SIDE`].
-    #[error("The image is {width} by {height} pixels; a side may have at most {limit}.")]
+    /// All frames together hold more pixels than [`PixelLimits::max_total_pixels`].
+    #[error(
+        "The first {frames} frames of the image have {pixels} pixels together; at most {limit} are accepted \
+         (images.max_total_pixels). Send a shorter or a smaller animation."
+    )]
+    TooManyTotalPixels {
+        /// Frames up to the one that was too many.
+        frames: u32,
+        /// Their pixels.
+        pixels: u64,
+        /// The limit that was exceeded.
+        limit: u64,
+    },
+    /// A side of the canvas or of a frame is longer than [`limits::MAX_SIDE`], in WebP [`limits::MAX_WEBP_SIDE`].
+    #[error(
+        "The image is {width} by {height} pixels; a side may have at most {limit}. Send a smaller image."
+    )]
     SideTooLong {
         /// Width of the canvas, or the right edge of the offending frame.
         width: u32,
@@ -100,26 +136,48 @@ pub enum FormatError {
         limit: u32,
     },
     /// The animation has more frames than [`limits::MAX_FRAMES`].
-    #[error("The image has {frames} frames or more; at most {limit} are accepted.")]
+    #[error(
+        "The image has {frames} frames or more; at most {limit} are accepted. Send a shorter animation."
+    )]
     TooManyFrames {
         /// Frames announced by the file, or counted up to the one too many.
         frames: u32,
         /// The limit that was exceeded.
         limit: u32,
     },
+    /// Decoding the image takes longer than any image may.
+    #[error(
+        "The image takes too long to decode: {seconds} seconds or more. Send a smaller image, or save it again with \
+         another program."
+    )]
+    TooSlow {
+        /// The time that was spent.
+        seconds: u64,
+    },
 }
 
-/// Tells the format of the bytes, checks the container to its end and returns its dimensions.
-pub fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
+/// The format that the first bytes announce.
+///
+/// # Errors
+/// [`FormatError::Empty`] and [`FormatError::Unsupported`].
+pub fn format_of(bytes: &[u8]) -> Result<Format, FormatError> {
     if bytes.is_empty() {
         return Err(FormatError::Empty);
     }
-    match format_by_magic(bytes) {
-        Some(Format::Png) => png::probe(bytes),
-        Some(Format::Jpeg) => jpeg::probe(bytes),
-        Some(Format::Gif) => gif::probe(bytes),
-        Some(Format::Webp) => webp::probe(bytes),
-        None => Err(FormatError::Unsupported),
+    format_by_magic(bytes).ok_or(FormatError::Unsupported)
+}
+
+/// Tells the format of the bytes, checks the container to its end and returns its dimensions.
+///
+/// # Errors
+/// [`FormatError`]: what is wrong, and what to send instead.
+pub fn probe(bytes: &[u8], limits: PixelLimits) -> Result<Probe, FormatError> {
+    let tally = |format| Tally::new(format, limits);
+    match format_of(bytes)? {
+        format @ Format::Png => png::probe(bytes, tally(format)),
+        format @ Format::Jpeg => jpeg::probe(bytes, tally(format)),
+        format @ Format::Gif => gif::probe(bytes, tally(format)),
+        format @ Format::Webp => webp::probe(bytes, tally(format)),
     }
 }
 
@@ -142,6 +200,8 @@ fn format_by_magic(bytes: &[u8]) -> Option<Format> {
 
 /// Counts frames and pixels as a walker meets them, and stops it at the first excess.
 struct Tally {
+    format: Format,
+    limits: PixelLimits,
     width: u32,
     height: u32,
     frames: u32,
@@ -149,31 +209,21 @@ struct Tally {
 }
 
 impl Tally {
-    /// Starts with a canvas, which a decoder allocates even where the frames are small.
-    fn on_canvas(width: u32, height: u32) -> Result<Self, FormatError> {
-        let mut tally = Self {
+    const fn new(format: Format, limits: PixelLimits) -> Self {
+        Self {
+            format,
+            limits,
             width: 0,
             height: 0,
             frames: 0,
             pixels: 0,
-        };
-        tally.reach(width, height)?;
-        Ok(tally)
+        }
     }
 
-    /// Grows the canvas to this lower right corner; decoders do so for frames that stick out.
-    fn reach(&mut self, right: u32, bottom: u32) -> Result<(), FormatError> {
-        self.width = self.width.max(right);
-        self.height = self.height.max(bottom);
-        if self.width.max(self.height) > limits::MAX_SIDE {
-            let limit = limits::MAX_SIDE;
-            return Err(FormatError::SideTooLong {
-                width: self.width,
-                height: self.height,
-                limit,
-            });
-        }
-        self.check_pixels(u64::from(self.width) * u64::from(self.height))
+    /// Sets the canvas, which a viewer allocates even where the frames are small.
+    fn canvas(&mut self, width: u32, height: u32) -> Result<(), FormatError> {
+        (self.width, self.height) = (width, height);
+        self.check_size(width, height)
     }
 
     /// Counts a frame that is shown.
@@ -185,23 +235,54 @@ impl Tally {
 
     /// Counts pixels that have to be decoded and are no frame of their own.
     fn add_pixels(&mut self, width: u32, height: u32) -> Result<(), FormatError> {
+        self.check_size(width, height)?;
         let area = u64::from(width).saturating_mul(u64::from(height));
         self.pixels = self.pixels.saturating_add(area);
-        self.check_pixels(self.pixels)
-    }
-
-    fn check_pixels(&self, frames_pixels: u64) -> Result<(), FormatError> {
-        let limit = limits::MAX_PIXELS;
-        if frames_pixels > limit {
-            let Self { width, height, .. } = *self;
-            return Err(FormatError::TooManyPixels {
-                width,
-                height,
-                frames_pixels,
+        let (frames, pixels, limit) = (self.frames, self.pixels, self.limits.max_total_pixels);
+        if pixels > limit {
+            return Err(FormatError::TooManyTotalPixels {
+                frames,
+                pixels,
                 limit,
             });
         }
         Ok(())
+    }
+
+    fn check_size(&self, width: u32, height: u32) -> Result<(), FormatError> {
+        let (limit, most_pixels) = match self.format {
+            Format::Webp => (limits::MAX_WEBP_SIDE, self.limits.max_pixels / 2),
+            Format::Png | Format::Jpeg | Format::Gif => (limits::MAX_SIDE, self.limits.max_pixels),
+        };
+        if width.max(height) > limit {
+            return Err(FormatError::SideTooLong {
+                width,
+                height,
+                limit,
+            });
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > most_pixels {
+            return Err(FormatError::TooManyPixels {
+                format: self.format,
+                width,
+                height,
+                pixels,
+                limit: most_pixels,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is known of the image at its end.
+    const fn probe(&self) -> Probe {
+        Probe {
+            format: self.format,
+            width: self.width,
+            height: self.height,
+            total_pixels: self.pixels,
+            frames: self.frames,
+        }
     }
 }
 
@@ -218,6 +299,7 @@ fn check_frames(frames: u32) -> Result<(), FormatError> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::samples::probe;
     use super::*;
 
     #[test]
@@ -297,17 +379,19 @@ mod tests {
             probe(&samples::png(65_535, 65_535))
                 .unwrap_err()
                 .to_string(),
-            probe(&samples::png(10_000, 5_001)).unwrap_err().to_string(),
+            probe(&samples::png(10_000, 10_001))
+                .unwrap_err()
+                .to_string(),
             probe(&samples::gif(1, 1, 1_001)).unwrap_err().to_string(),
             probe(&samples::png(1, 1)[..40]).unwrap_err().to_string(),
         ];
         assert_eq!(
             messages,
             [
-                "The image is 65535 by 65535 pixels; a side may have at most 16384.",
-                "The image is 10000 by 5001 and its frames have 50010000 pixels or more; \
-                 at most 50000000 are accepted.",
-                "The image has 1001 frames or more; at most 1000 are accepted.",
+                "The image is 65535 by 65535 pixels; a side may have at most 32768. Send a smaller image.",
+                "The image is 10000 by 10001 pixels, 100010000 in all; one frame of PNG may have at most 100000000 \
+                 (images.max_pixels). Send a smaller image.",
+                "The image has 1001 frames or more; at most 1000 are accepted. Send a shorter animation.",
                 "The PNG image is corrupt: the chunk type at byte 37 needs 4 bytes and 3 are \
                  left.",
             ]
@@ -343,7 +427,7 @@ mod tests {
                 prop_assert!(probe.width.min(probe.height) >= 1);
                 prop_assert!((1..=limits::MAX_FRAMES).contains(&probe.frames));
                 let area = u64::from(probe.width) * u64::from(probe.height);
-                prop_assert!(area <= limits::MAX_PIXELS);
+                prop_assert!(area <= PixelLimits::default().max_pixels);
             }
         }
     }

@@ -14,10 +14,10 @@ use crate::model::image::Format;
 pub(in crate::images) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Walks the chunks from the signature to `IEND`.
-pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
+pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(Format::Png, bytes);
     reader.take(SIGNATURE.len(), "signature")?;
-    let mut walk = Walk::start(Chunk::read(&mut reader)?)?;
+    let mut walk = Walk::start(Chunk::read(&mut reader)?, tally)?;
     loop {
         let chunk = Chunk::read(&mut reader)?;
         if &chunk.kind != b"IDAT" && walk.image_data == ImageData::Open {
@@ -126,7 +126,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn start(mut header: Chunk<'_>) -> Result<Self, FormatError> {
+    fn start(mut header: Chunk<'_>, mut tally: Tally) -> Result<Self, FormatError> {
         if &header.kind != b"IHDR" {
             return Err(header.corrupt("stands where IHDR has to be"));
         }
@@ -148,6 +148,7 @@ impl Walk {
                 "asks for compression {compression}, filter {filter}, interlace {interlace}"
             )));
         }
+        tally.canvas(width, height)?;
         Ok(Self {
             width,
             height,
@@ -161,7 +162,7 @@ impl Walk {
             in_frame: false,
             announced: None,
             sequence: 0,
-            tally: Tally::on_canvas(width, height)?,
+            tally,
             compressed: Compressed::default(),
         })
     }
@@ -291,12 +292,7 @@ impl Walk {
         if self.announced.is_some_and(|announced| announced != frames) {
             return Err(chunk.corrupt(&format!("comes after {frames} frames; acTL differs")));
         }
-        Ok(Probe {
-            format: Format::Png,
-            width: self.width,
-            height: self.height,
-            frames,
-        })
+        Ok(self.tally.probe())
     }
 }
 

@@ -2,7 +2,18 @@
 //! pixel data is a placeholder: the walkers never look at it.
 
 use super::crc32::crc32;
+use super::{FormatError, PixelLimits, Probe};
 use crate::model::image::Format;
+
+/// The walk with the limits that a server has by default.
+pub(in crate::images) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
+    super::probe(bytes, PixelLimits::default())
+}
+
+/// Width, height and frames.
+pub(in crate::images) fn shape(bytes: &[u8]) -> Result<(u32, u32, u32), FormatError> {
+    probe(bytes).map(|probe| (probe.width, probe.height, probe.frames))
+}
 
 /// One valid file of each kind, with a name for messages.
 pub(in crate::images) fn all() -> Vec<(&'static str, Format, Vec<u8>)> {

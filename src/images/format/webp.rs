@@ -4,12 +4,14 @@
 //! fill it exactly. Only the first bytes of a bitstream are read, for its dimensions, which must be
 //! those of the canvas or frame that it stands in.
 
+use std::ops::Range;
+
 use super::reader::Reader;
 use super::{FormatError, Probe, Tally};
 use crate::model::image::Format;
 
 /// Walks the chunks of the RIFF container, and those inside of animation frames.
-pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
+pub(super) fn probe(bytes: &[u8], mut tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(Format::Webp, bytes);
     reader.take(4, "RIFF signature")?;
     let len = reader.u32_le("RIFF length")?;
@@ -19,55 +21,55 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
     match &first.kind {
         b"VP8 " | b"VP8L" => {
             let (width, height) = first.bitstream_size()?;
-            let mut tally = Tally::on_canvas(width, height)?;
+            tally.canvas(width, height)?;
             tally.add_frame(width, height)?;
             // Readers of the simple form look no further, so another image here would be hidden.
             skip_unknown(&mut riff)?;
-            Ok(Probe {
-                format: Format::Webp,
-                width,
-                height,
-                frames: 1,
-            })
+            Ok(tally.probe())
         }
-        b"VP8X" => extended(&mut first, &mut riff),
+        b"VP8X" => extended(&mut first, &mut riff, tally),
         _ => Err(first.corrupt("stands where VP8, VP8L or VP8X has to be")),
     }
 }
 
+/// A chunk of RIFF. Its name may be any four bytes: readers pass over those that they don't know.
 pub(in crate::images) struct Chunk<'a> {
     pub(in crate::images) kind: [u8; 4],
-    pub(in crate::images) offset: usize,
+    offset: usize,
     pub(in crate::images) body: Reader<'a>,
+    /// With its head and its padding.
+    pub(in crate::images) whole: Range<usize>,
+    pub(in crate::images) is_padded: bool,
 }
 
 impl<'a> Chunk<'a> {
     pub(in crate::images) fn read(reader: &mut Reader<'a>) -> Result<Self, FormatError> {
         let offset = reader.offset();
         let kind: [u8; 4] = reader.array("chunk type")?;
-        if !kind.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-            return Err(reader.corrupt(format_args!(
-                "at byte {offset} should be a chunk and is '{}'",
-                kind.escape_ascii()
-            )));
-        }
         let len = reader.u32_le("chunk length")?;
         let name = kind.escape_ascii();
         let body = reader.section(len as usize, format_args!("{name} chunk"))?;
-        if len % 2 == 1 {
+        let is_padded = len % 2 == 1;
+        if is_padded {
             reader.u8(format_args!("padding of the {name} chunk"))?;
         }
-        Ok(Self { kind, offset, body })
+        Ok(Self {
+            kind,
+            offset,
+            body,
+            whole: offset..reader.offset(),
+            is_padded,
+        })
     }
 
-    fn corrupt(&self, what: &str) -> FormatError {
+    pub(in crate::images) fn corrupt(&self, what: &str) -> FormatError {
         let (name, offset) = (self.kind.escape_ascii(), self.offset);
         self.body
             .corrupt(format_args!("the {name} chunk at byte {offset} {what}"))
     }
 
     /// Width and height by the bitstream of a `VP8 ` or `VP8L` chunk.
-    fn bitstream_size(&mut self) -> Result<(u32, u32), FormatError> {
+    pub(in crate::images) fn bitstream_size(&mut self) -> Result<(u32, u32), FormatError> {
         if &self.kind == b"VP8 " {
             self.lossy_size()
         } else {
@@ -118,13 +120,21 @@ impl<'a> Chunk<'a> {
 }
 
 /// The extended form: `VP8X` announces canvas and features, then still image or frames.
-fn extended(header: &mut Chunk<'_>, riff: &mut Reader<'_>) -> Result<Probe, FormatError> {
+fn extended(
+    header: &mut Chunk<'_>,
+    riff: &mut Reader<'_>,
+    mut tally: Tally,
+) -> Result<Probe, FormatError> {
     const ANIMATED: u8 = 0x02;
+    const RESERVED: u8 = 0xc1;
     let [flags, _, _, _] = header.body.array("VP8X flags")?;
+    if flags & RESERVED != 0 {
+        return Err(header.corrupt(&format!("has reserved flags set: {flags:02X}")));
+    }
     let width = header.body.u24_le("canvas width")? + 1;
     let height = header.body.u24_le("canvas height")? + 1;
     header.body.finish("VP8X chunk")?;
-    let mut tally = Tally::on_canvas(width, height)?;
+    tally.canvas(width, height)?;
     if flags & ANIMATED == 0 {
         one_image(riff, (width, height), header)?;
         tally.add_frame(width, height)?;
@@ -134,12 +144,7 @@ fn extended(header: &mut Chunk<'_>, riff: &mut Reader<'_>) -> Result<Probe, Form
             return Err(header.corrupt("announces an animation without frames"));
         }
     }
-    Ok(Probe {
-        format: Format::Webp,
-        width,
-        height,
-        frames: tally.frames,
-    })
+    Ok(tally.probe())
 }
 
 fn animation(riff: &mut Reader<'_>, tally: &mut Tally) -> Result<(), FormatError> {

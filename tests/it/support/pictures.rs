@@ -200,7 +200,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     (high << 16) | low
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let table: [u32; 256] = std::array::from_fn(|byte| {
         let byte = u32::try_from(byte).unwrap_or_default();
         (0..8).fold(byte, |rest, _| (rest >> 1) ^ ((rest & 1) * 0xedb8_8320))

@@ -39,28 +39,57 @@ pub(in crate::images::clean) fn camera_exif(order: [u8; 2], value: u16) -> Vec<u
     .concat()
 }
 
-fn read(tiff: &[u8]) -> Option<u8> {
-    Orientation::read(tiff).map(|orientation| orientation.value)
+const SIZE: (u32, u32) = (64, 48);
+
+/// The block that is left of these bytes.
+fn left(tiff: &[u8]) -> Option<Vec<u8>> {
+    Exif::read(tiff, SIZE)?.to_tiff()
+}
+
+fn orientation(tiff: &[u8]) -> Option<Orientation> {
+    Exif::read(tiff, SIZE)?.orientation
+}
+
+fn entry(tag: u16, kind: u16, count: u32, value: [u8; 4]) -> Vec<u8> {
+    let head = [tag.to_be_bytes(), kind.to_be_bytes()].concat();
+    [&head[..], &count.to_be_bytes(), &value].concat()
+}
+
+/// A block with one directory of these entries, and bytes behind it.
+fn block(entries: &[Vec<u8>], behind: &[u8]) -> Vec<u8> {
+    let count = u16::try_from(entries.len()).unwrap().to_be_bytes();
+    [
+        b"MM\0*\0\0\0\x08",
+        &count[..],
+        &entries.concat(),
+        &[0; 4],
+        behind,
+    ]
+    .concat()
 }
 
 #[test]
 fn all_eight_orientations_are_read_in_both_byte_orders_and_written_alone() {
     for order in [*b"II", *b"MM"] {
         for value in 1..=8 {
-            let found = Orientation::read(&camera_exif(order, value.into())).unwrap();
-            assert_eq!((found.value, found.is_upright()), (value, value == 1));
-            let tiff = found.to_tiff();
+            let exif = camera_exif(order, value.into());
+            assert_eq!(orientation(&exif), Some(Orientation::Applied(value)));
+            let Some(tiff) = left(&exif) else {
+                assert_eq!(value, 1, "upright is nothing to say");
+                continue;
+            };
+            assert_eq!(tiff.len(), 26);
             assert!(tiff.starts_with(&order));
-            assert_eq!(Orientation::read(&tiff), Some(found));
+            assert_eq!(left(&tiff), Some(tiff.clone()), "it stays as it is");
+            let is_turned = Exif::read(&tiff, SIZE).unwrap().is_turned();
+            assert_eq!(is_turned, value > 4);
         }
     }
 }
 
 #[test]
 fn the_written_block_is_the_published_layout() {
-    let tiff = Orientation::read(&camera_exif(*b"MM", 6))
-        .unwrap()
-        .to_tiff();
+    let tiff = left(&camera_exif(*b"MM", 6)).unwrap();
     assert_eq!(
         tiff,
         *b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -70,55 +99,129 @@ fn the_written_block_is_the_published_layout() {
 #[test]
 fn malformed_exif_has_no_orientation() {
     for value in [0, 9, 256, 0x0600, u16::MAX] {
-        assert_eq!(read(&camera_exif(*b"II", value)), None, "{value}");
-        assert_eq!(read(&camera_exif(*b"MM", value)), None, "{value}");
+        assert_eq!(orientation(&camera_exif(*b"II", value)), None, "{value}");
+        assert_eq!(orientation(&camera_exif(*b"MM", value)), None, "{value}");
     }
     let sound = camera_exif(*b"MM", 6);
-    let changes: [(usize, &[u8]); 8] = [
+    let changes: [(usize, &[u8]); 5] = [
         (0, b"IM"),
         (2, b"*\0"),
         (4, &[0xff; 4]),
-        (4, &[0, 0, 0, 6]),
-        (4, &[0, 0, 0, 0]),
         (8, &[0, 1]),
-        (24, &[0, 4]),
         (26, &[0, 0, 0, 2]),
     ];
     for (at, bytes) in changes {
         let mut tiff = sound.clone();
         tiff[at..at + bytes.len()].copy_from_slice(bytes);
-        assert_eq!(read(&tiff), None, "{bytes:?} at {at}");
+        assert_eq!(orientation(&tiff), None, "{bytes:?} at {at}");
     }
     for end in 0..34 {
-        assert_eq!(read(&sound[..end]), None, "cut at {end}");
+        assert_eq!(orientation(&sound[..end]), None, "cut at {end}");
     }
-    assert_eq!(read(&sound[..34]), Some(6), "the entry is whole");
+    let cut = orientation(&sound[..34]);
+    assert_eq!(cut, Some(Orientation::Applied(6)), "the entry is whole");
 }
 
 #[test]
-fn the_first_block_that_names_an_orientation_decides() {
-    let (upright, turned) = (camera_exif(*b"II", 1), camera_exif(*b"MM", 6));
-    let mut first = FirstOrientation::default();
-    assert_eq!(first.replacement(b"Exif of nobody"), None);
-    assert_eq!(first.replacement(&upright), None);
-    assert_eq!(first.replacement(&turned), None);
+fn of_several_orientations_the_first_valid_one_counts_in_the_inner_directory_too() {
+    let value = |value: u8| entry(ORIENTATION, 3, 1, [0, value, 0, 0]);
+    let of = |entries: &[Vec<u8>]| orientation(&block(entries, b""));
+    assert_eq!(of(&[value(0), value(6)]), Some(Orientation::Applied(6)));
+    assert_eq!(of(&[value(6), value(3)]), Some(Orientation::Applied(6)));
+    let inner = [&[0, 1][..], &value(8), &[0; 4]].concat();
+    let outer = block(&[entry(EXIF_DIRECTORY, 4, 1, [0, 0, 0, 26])], &inner);
+    assert_eq!(orientation(&outer), Some(Orientation::Applied(8)));
+}
 
-    let mut first = FirstOrientation::default();
-    assert_eq!(
-        first.replacement(&turned).as_ref().and_then(|t| read(t)),
-        Some(6)
-    );
-    assert_eq!(first.replacement(&turned), None);
+#[test]
+fn an_orientation_of_another_type_stays_as_it_is_and_turns_nothing() {
+    for (kind, value) in [(4, [0, 0, 0, 6]), (9, [0, 0, 0, 8]), (8, [0, 5, 0, 0])] {
+        let tiff = block(&[entry(ORIENTATION, kind, 1, value)], b"secret");
+        assert_eq!(orientation(&tiff), Some(Orientation::Foreign(kind, value)));
+        let tiff = left(&tiff).unwrap();
+        assert_eq!(tiff, block(&[entry(ORIENTATION, kind, 1, value)], b""));
+        assert!(!Exif::read(&tiff, SIZE).unwrap().is_turned());
+    }
+    for (kind, count, value) in [
+        (1, 1, [6, 0, 0, 0]),
+        (2, 1, *b"6\0\0\0"),
+        (3, 2, [0, 6, 0, 6]),
+        (4, 1, [0, 0, 1, 6]),
+        (9, 1, [0xff, 0xff, 0xff, 0xfa]),
+    ] {
+        let tiff = block(&[entry(ORIENTATION, kind, count, value)], b"");
+        assert_eq!(left(&tiff), None, "{kind} {value:?}");
+    }
+}
+
+/// A picture of 64 by 48 pixels at `x` and `y` dots an inch, that is said to be shown as `width` by `height`.
+fn dense(unit: u8, [x, y]: [u32; 2], width: u8, height: u8) -> Vec<u8> {
+    // 8 and 2 and 4 times 12 and 4 are 62.
+    let inner_at = 62 + 16;
+    let inner = [
+        vec![0, 2],
+        entry(PIXEL_WIDTH, 4, 1, [0, 0, 0, width]),
+        entry(PIXEL_HEIGHT, 3, 1, [0, height, 0, 0]),
+        vec![0; 4],
+    ];
+    let rational = |over: u32| [over.to_be_bytes(), 1_u32.to_be_bytes()].concat();
+    block(
+        &[
+            entry(X_RESOLUTION, 5, 1, [0, 0, 0, 62]),
+            entry(Y_RESOLUTION, 5, 1, [0, 0, 0, 70]),
+            entry(RESOLUTION_UNIT, 3, 1, [0, unit, 0, 0]),
+            entry(EXIF_DIRECTORY, 4, 1, [0, 0, 0, inner_at]),
+        ],
+        &[rational(x), rational(y), inner.concat(), b"secret".to_vec()].concat(),
+    )
+}
+
+#[test]
+fn a_display_size_stays_where_resolution_and_named_size_agree() {
+    let tiff = left(&dense(2, [144, 144], 32, 24)).unwrap();
+    assert!(!tiff.windows(6).any(|part| part == b"secret"));
+    assert_eq!(left(&tiff), Some(tiff.clone()), "it stays as it is");
+    assert!(left(&dense(2, [36, 144], 128, 24)).is_some());
+    for nothing in [
+        dense(2, [144, 144], 33, 24),
+        dense(2, [144, 0], 32, 24),
+        dense(3, [144, 144], 32, 24),
+        dense(2, [72, 72], 64, 48),
+        dense(2, [300, 300], 64, 48),
+    ] {
+        assert_eq!(left(&nothing), None);
+    }
+}
+
+#[test]
+fn what_a_camera_writes_is_named() {
+    let words = |tiff: &[u8]| kinds::of(tiff).words();
+    assert_eq!(words(&camera_exif(*b"II", 6)), ["camera"]);
+    let gps = [&[0, 1][..], &entry(2, 5, 3, [0; 4]), &[0; 4]].concat();
+    let place = block(&[entry(0x8825, 4, 1, [0, 0, 0, 26])], &gps);
+    assert_eq!(words(&place), ["location"]);
+    let version = [&[0, 1][..], &entry(0, 1, 4, [2, 3, 0, 0]), &[0; 4]].concat();
+    let no_place = block(&[entry(0x8825, 4, 1, [0, 0, 0, 26])], &version);
+    assert!(words(&no_place).is_empty());
+    let mut thumbnail = block(&[entry(0x0132, 2, 4, *b"now\0")], b"");
+    let next = thumbnail.len() - 1;
+    thumbnail[next] = 8;
+    assert_eq!(words(&thumbnail), ["date", "thumbnail"]);
+    assert_eq!(words(b"no TIFF"), ["other"]);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn random_exif_never_panics(
+    fn random_exif_never_panics_and_what_is_left_stays(
         start in prop::sample::select(vec![&b""[..], b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]),
         noise in proptest::collection::vec(any::<u8>(), 0..100),
     ) {
-        prop_assert!(read(&[start, &noise].concat()).is_none_or(|value| (1..=8).contains(&value)));
+        let bytes = [start, &noise].concat();
+        kinds::of(&bytes);
+        if let Some(tiff) = left(&bytes) {
+            prop_assert_eq!(left(&tiff), Some(tiff.clone()));
+        }
     }
 }

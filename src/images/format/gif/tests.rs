@@ -1,6 +1,6 @@
 //! Each rule of the GIF walker, by the smallest file that breaks it.
 
-use super::super::samples::{gif, gif_frame, gif_head};
+use super::super::samples::{gif, gif_frame, gif_head, probe, shape};
 use super::super::{FormatError, limits};
 use super::*;
 
@@ -21,66 +21,46 @@ fn with(width: u16, height: u16, blocks: &[u8]) -> Vec<u8> {
 #[test]
 fn still_and_animated_images_of_both_versions_tell_their_size() {
     for frames in [1, 7] {
-        let expected = Probe {
-            format: Format::Gif,
-            width: 5,
-            height: 4,
-            frames,
-        };
+        let expected = (5, 4, frames);
         let mut bytes = gif(5, 4, frames as usize);
-        assert_eq!(probe(&bytes), Ok(expected));
+        assert_eq!(shape(&bytes), Ok(expected));
         bytes[4] = b'7';
-        assert_eq!(probe(&bytes), Ok(expected));
+        assert_eq!(shape(&bytes), Ok(expected));
     }
 }
 
 #[test]
 fn an_empty_screen_takes_its_size_from_the_first_frame() {
     let frames = [gif_frame([1, 2, 3, 4]), gif_frame([0, 0, 9, 9])].concat();
-    let expected = Probe {
-        format: Format::Gif,
-        width: 4,
-        height: 6,
-        frames: 2,
-    };
-    assert_eq!(probe(&with(0, 0, &frames)), Ok(expected));
+    let expected = (4, 6, 2);
+    assert_eq!(shape(&with(0, 0, &frames)), Ok(expected));
 }
 
 #[test]
-fn a_frame_may_stick_out_of_the_screen_within_the_limits() {
-    let sized = |rect| probe(&with(2, 2, &gif_frame(rect)));
-    assert_eq!(
-        sized([1, 1, 9, 9]).map(|probe| (probe.width, probe.height)),
-        Ok((2, 2))
-    );
-    assert!(sized([16_383, 0, 1, 1]).is_ok());
-    assert!(matches!(
-        sized([16_384, 0, 1, 1]),
-        Err(FormatError::SideTooLong { .. })
-    ));
-    assert!(matches!(
-        sized([0, 16_384, 1, 1]),
-        Err(FormatError::SideTooLong { .. })
-    ));
-    assert!(matches!(
-        sized([65_535, 65_535, 65_535, 65_535]),
-        Err(FormatError::SideTooLong { .. })
-    ));
-    // Two small frames in far corners would have a decoder allocate the canvas between them.
-    let corners = [gif_frame([16_000, 0, 1, 1]), gif_frame([0, 16_000, 1, 1])].concat();
-    assert!(matches!(
-        probe(&with(2, 2, &corners)),
-        Err(FormatError::TooManyPixels { .. })
-    ));
+fn the_first_frame_extends_the_screen_and_a_later_one_does_not() {
+    let sized = |rect| shape(&with(2, 2, &gif_frame(rect)));
+    assert_eq!(sized([1, 1, 9, 9]), Ok((10, 10, 1)));
+    assert_eq!(sized([0, 1, 1, 9]), Ok((2, 10, 1)));
+    assert!(sized([32_767, 0, 1, 1]).is_ok());
+    for corner in [[32_768, 0, 1, 1], [0, 32_768, 1, 1], [65_535; 4]] {
+        let found = sized(corner);
+        assert!(
+            matches!(found, Err(FormatError::SideTooLong { .. })),
+            "{found:?}"
+        );
+    }
+    let two = [gif_frame([0, 0, 1, 1]), gif_frame([50, 50, 9, 9])].concat();
+    assert_eq!(shape(&with(2, 2, &two)), Ok((2, 2, 2)));
 }
 
 #[test]
-fn a_frame_needs_sides_colours_and_data() {
-    assert_corrupt(&with(2, 2, &gif_frame([0, 0, 0, 1])), "side of zero");
-    assert_corrupt(&with(2, 2, &gif_frame([0, 0, 1, 0])), "side of zero");
+fn a_frame_needs_data_and_the_image_a_size() {
+    assert!(probe(&with(2, 2, &gif_frame([0, 0, 0, 1]))).is_ok());
+    assert_corrupt(&with(2, 0, &gif_frame([0, 0, 1, 0])), "side of zero");
+    assert_corrupt(&with(0, 2, &gif_frame([0, 0, 0, 1])), "side of zero");
     assert_corrupt(&with(2, 2, b""), "without a frame");
     let colourless = b"GIF89a\x02\0\x02\0\0\0\0,\0\0\0\0\x02\0\x02\0\0\x02\x02\x44\x01\0;";
-    assert_corrupt(colourless, "no colour table");
+    assert!(probe(colourless).is_ok());
     let mut local = colourless[..13].to_vec();
     local.extend(b",\0\0\0\0\x02\0\x02\0\x80\0\0\0\xff\xff\xff\x02\x02\x44\x01\0;");
     assert!(probe(&local).is_ok());
@@ -118,7 +98,7 @@ fn blocks_are_the_known_ones() {
 fn sides_pixels_and_frames_are_limited() {
     assert!(probe(&gif(16_384, 1, 1)).is_ok());
     assert!(probe(&gif(1, 16_384, 1)).is_ok());
-    assert!(probe(&gif(10_000, 5_000, 1)).is_ok());
+    assert!(probe(&gif(10_000, 10_000, 1)).is_ok());
     let bomb = FormatError::SideTooLong {
         width: 65_535,
         height: 65_535,
@@ -126,20 +106,21 @@ fn sides_pixels_and_frames_are_limited() {
     };
     assert_eq!(probe(&gif(65_535, 65_535, 1)), Err(bomb));
     assert!(matches!(
-        probe(&gif(16_385, 1, 1)),
+        probe(&gif(32_769, 1, 1)),
         Err(FormatError::SideTooLong { .. })
     ));
-    let canvas_alone = with(10_000, 5_001, &gif_frame([0, 0, 1, 1]));
+    let canvas_alone = with(10_000, 10_001, &gif_frame([0, 0, 1, 1]));
     assert!(matches!(
         probe(&canvas_alone),
         Err(FormatError::TooManyPixels { .. })
     ));
-    assert!(probe(&gif(1_000, 500, 100)).is_ok());
-    let error = probe(&gif(1_000, 500, 101));
+    assert!(probe(&gif(2_000, 1_500, 100)).is_ok());
+    let error = probe(&gif(2_000, 1_500, 101));
     assert!(matches!(
         error,
-        Err(FormatError::TooManyPixels {
-            frames_pixels: 50_500_000,
+        Err(FormatError::TooManyTotalPixels {
+            frames: 101,
+            pixels: 303_000_000,
             ..
         })
     ));

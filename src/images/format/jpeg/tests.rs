@@ -1,8 +1,8 @@
 //! Each rule of the JPEG walker, by the smallest file that breaks it.
 
 use super::super::FormatError;
-use super::super::samples::{dqt, jpeg, progressive_jpeg, scan, segment, sof};
-use super::*;
+use super::super::samples::{dqt, jpeg, probe, progressive_jpeg, scan, segment, shape, sof};
+use crate::model::image::Format;
 
 const ALL: [u8; 3] = [0, 63, 0];
 
@@ -22,19 +22,14 @@ fn image(parts: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn baseline_extended_and_progressive_images_tell_their_size() {
-    let expected = Probe {
-        format: Format::Jpeg,
-        width: 16,
-        height: 8,
-        frames: 1,
-    };
+    let expected = (16, 8, 1);
     for code in [0xc0, 0xc1] {
         let at_once = [scan(&[1, 2, 3], ALL)];
-        assert_eq!(probe(&jpeg(code, 16, 8, &at_once)), Ok(expected));
+        assert_eq!(shape(&jpeg(code, 16, 8, &at_once)), Ok(expected));
         let apart = [scan(&[2], ALL), scan(&[1, 3], ALL)];
-        assert_eq!(probe(&jpeg(code, 16, 8, &apart)), Ok(expected));
+        assert_eq!(shape(&jpeg(code, 16, 8, &apart)), Ok(expected));
     }
-    assert_eq!(probe(&progressive_jpeg(10)), Ok(expected));
+    assert_eq!(shape(&progressive_jpeg(10)), Ok(expected));
 }
 
 #[test]
@@ -70,19 +65,12 @@ fn a_height_or_width_of_zero_is_refused() {
 
 #[test]
 fn the_frame_header_is_checked() {
-    // Offsets into the segment: 9 is the component count, 10 the first component.
-    let cases: [(usize, u8, &str); 7] = [
+    // Offsets into the segment: 9 is the component count.
+    let cases: [(usize, u8, &str); 4] = [
         (9, 2, "with 2 components"),
         (9, 5, "with 5 components"),
         (9, 1, "6 bytes too many"),
-        (9, 4, "needs 3 bytes and 0 are left"),
-        (11, 0x51, "sampling 5 by 1"),
-        (12, 4, "table 4"),
-        (
-            13,
-            1,
-            "component 1 of the frame at byte 71 is defined twice",
-        ),
+        (9, 4, "needs 12 bytes and 9 are left"),
     ];
     for (at, value, needle) in cases {
         let mut frame = sof(0xc0, 8, 8);
@@ -103,81 +91,9 @@ fn the_frame_header_is_checked() {
         sof(0xc0, 9, 9),
     ];
     assert_corrupt(&image(&late), "second frame header");
-}
-
-#[test]
-fn a_scan_belongs_to_its_frame() {
-    let with = |scans: &[Vec<u8>]| jpeg(0xc0, 16, 8, scans);
-    assert_corrupt(&with(&[]), "without a scan of component 1");
-    assert_corrupt(
-        &with(&[scan(&[1, 2], ALL)]),
-        "without a scan of component 3",
-    );
-    assert_corrupt(&with(&[scan(&[1, 2, 4], ALL)]), "that the frame has not");
-    assert_corrupt(&with(&[scan(&[1, 2, 2], ALL)]), "same component twice");
-    assert_corrupt(
-        &with(&[scan(&[1], ALL), scan(&[1, 2, 3], ALL)]),
-        "repeats a component",
-    );
-    assert_corrupt(&with(&[scan(&[], ALL)]), "has 0 components");
-    assert_corrupt(&with(&[scan(&[1, 2, 3, 4, 5], ALL)]), "has 5 components");
     assert_corrupt(&image(&[scan(&[1], ALL)]), "has no frame header");
-    assert_corrupt(
-        &image(&[sof(0xc0, 8, 8), scan(&[1, 2, 3], ALL)]),
-        "quantisation table",
-    );
-    assert_corrupt(&image(&[]), "without a frame");
-    let mut tables = scan(&[1], ALL);
-    tables[6] = 0x40;
-    assert_corrupt(&with(&[tables]), "Huffman tables 40");
-    let mut large = sof(0xc0, 8, 8);
-    large[11] = 0x33;
-    let bytes = image(&[dqt(), large, scan(&[1, 2, 3], ALL)]);
-    assert_corrupt(&bytes, "more than 10 blocks");
-}
-
-#[test]
-fn progressive_scans_follow_the_rules() {
-    for (components, selection) in [
-        (&[1, 2, 3][..], [0, 63, 0]),
-        (&[1, 2], [1, 5, 0]),
-        (&[1], [6, 5, 0]),
-        (&[1], [1, 64, 0]),
-        (&[1], [1, 5, 0xe0]),
-        (&[1], [1, 5, 0x0e]),
-    ] {
-        let bytes = jpeg(0xc2, 16, 8, &[scan(components, selection)]);
-        assert_corrupt(&bytes, "selects");
-    }
-    let only_ac = jpeg(0xc2, 16, 8, &[scan(&[1], [1, 63, 0])]);
-    assert_corrupt(&only_ac, "without a scan of component 1");
-}
-
-#[test]
-fn tables_fill_their_segments() {
-    assert_corrupt(
-        &image(&[segment(0xdb, &[0; 64])]),
-        "needs 64 bytes and 63 are left",
-    );
-    assert_corrupt(
-        &image(&[segment(0xdb, &[0x10; 128])]),
-        "needs 128 bytes and 127 are left",
-    );
-    assert_corrupt(&image(&[segment(0xdb, &[0x20; 200])]), "begins with 20");
-    assert_corrupt(&image(&[segment(0xdb, &[0x04; 65])]), "begins with 04");
-    assert_corrupt(
-        &image(&[segment(0xc4, &[0; 16])]),
-        "needs 16 bytes and 15 are left",
-    );
-    assert_corrupt(
-        &image(&[segment(0xc4, &[&[0x20][..], &[0; 16]].concat())]),
-        "begins with 20",
-    );
-    assert_corrupt(
-        &image(&[segment(0xc4, &[&[0x00][..], &[17; 16]].concat())]),
-        "272 codes",
-    );
-    assert_corrupt(&image(&[segment(0xdd, &[0; 3])]), "1 bytes too many");
+    assert_corrupt(&jpeg(0xc0, 16, 8, &[]), "without a scan");
+    assert_corrupt(&image(&[]), "without a scan");
     assert_corrupt(&image(&[b"\xff\xe0\0\x01".to_vec()]), "has length 1");
 }
 
@@ -187,26 +103,23 @@ fn fill_bytes_may_precede_a_marker_and_nothing_else_may() {
     assert!(probe(&image(&[vec![0xff; 9], dqt(), rest.clone()])).is_ok());
     // A byte of 00 after the fill bytes makes them a data byte, which has no place here.
     assert_corrupt(
-        &image(&[dqt(), vec![0], rest.clone()]),
+        &image(&[dqt(), vec![0], rest]),
         "should be a marker and is 00",
     );
-    let mut empty = rest;
-    empty.truncate(empty.len() - 8);
-    assert_corrupt(&image(&[dqt(), empty]), "has no data");
 }
 
 #[test]
 fn sides_pixels_and_scans_are_limited() {
     let with = |width, height| probe(&jpeg(0xc0, width, height, &[scan(&[1, 2, 3], ALL)]));
-    assert!(with(16_384, 1).is_ok() && with(1, 16_384).is_ok() && with(10_000, 5_000).is_ok());
-    for (width, height) in [(16_385, 1), (1, 16_385), (65_535, 65_535)] {
+    assert!(with(32_768, 1).is_ok() && with(1, 32_768).is_ok() && with(10_000, 10_000).is_ok());
+    for (width, height) in [(32_769, 1), (1, 32_769), (65_535, 65_535)] {
         assert!(matches!(
             with(width, height),
             Err(FormatError::SideTooLong { .. })
         ));
     }
     assert!(matches!(
-        with(10_000, 5_001),
+        with(10_000, 10_001),
         Err(FormatError::TooManyPixels { .. })
     ));
     assert!(probe(&progressive_jpeg(100)).is_ok());

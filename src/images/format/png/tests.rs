@@ -1,6 +1,8 @@
 //! Each rule of the PNG walker, by the smallest file that breaks it.
 
-use super::super::samples::{actl, apng, fctl, fdat, idat, iend, ihdr, png, png_chunk, png_of};
+use super::super::samples::{
+    actl, apng, fctl, fdat, idat, iend, ihdr, png, png_chunk, png_of, probe, shape,
+};
 use super::super::{FormatError, limits};
 use super::*;
 
@@ -21,20 +23,10 @@ fn animated(frames: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn still_and_animated_images_tell_their_size() {
-    let still = Probe {
-        format: Format::Png,
-        width: 3,
-        height: 2,
-        frames: 1,
-    };
-    assert_eq!(probe(&png(3, 2)), Ok(still));
-    let moving = Probe {
-        format: Format::Png,
-        width: 4,
-        height: 5,
-        frames: 3,
-    };
-    assert_eq!(probe(&apng(4, 5, 3)), Ok(moving));
+    let still = (3, 2, 1);
+    assert_eq!(shape(&png(3, 2)), Ok(still));
+    let moving = (4, 5, 3);
+    assert_eq!(shape(&apng(4, 5, 3)), Ok(moving));
 }
 
 #[test]
@@ -213,10 +205,10 @@ fn an_animation_holds_the_frames_that_it_announces() {
 
 #[test]
 fn sides_and_pixels_are_limited() {
-    assert!(probe(&png(16_384, 1)).is_ok());
-    assert!(probe(&png(1, 16_384)).is_ok());
-    assert!(probe(&png(10_000, 5_000)).is_ok());
-    for (width, height) in [(16_385, 1), (1, 16_385), (u32::MAX, u32::MAX)] {
+    assert!(probe(&png(32_768, 1)).is_ok());
+    assert!(probe(&png(1, 32_768)).is_ok());
+    assert!(probe(&png(10_000, 10_000)).is_ok());
+    for (width, height) in [(32_769, 1), (1, 32_769), (u32::MAX, u32::MAX)] {
         let error = FormatError::SideTooLong {
             width,
             height,
@@ -224,14 +216,14 @@ fn sides_and_pixels_are_limited() {
         };
         assert_eq!(probe(&png(width, height)), Err(error));
     }
-    let (frames_pixels, limit) = (50_010_000, limits::MAX_PIXELS);
     let error = FormatError::TooManyPixels {
+        format: Format::Png,
         width: 10_000,
-        height: 5_001,
-        frames_pixels,
-        limit,
+        height: 10_001,
+        pixels: 100_010_000,
+        limit: 100_000_000,
     };
-    assert_eq!(probe(&png(10_000, 5_001)), Err(error));
+    assert_eq!(probe(&png(10_000, 10_001)), Err(error));
 }
 
 #[test]
@@ -247,32 +239,38 @@ fn frames_are_limited_in_number_and_in_their_sum() {
         };
         assert_eq!(probe(&apng(1, 1, frames)), Err(error));
     }
-    assert!(probe(&apng(1_000, 500, 100)).is_ok());
-    let error = probe(&apng(1_000, 500, 101));
+    assert!(probe(&apng(2_000, 1_500, 100)).is_ok());
+    let error = probe(&apng(2_000, 1_500, 101));
     assert!(matches!(
         error,
-        Err(FormatError::TooManyPixels {
-            frames_pixels: 50_500_000,
+        Err(FormatError::TooManyTotalPixels {
+            frames: 101,
+            pixels: 303_000_000,
             ..
         })
     ));
     // The default image costs its pixels although it is never shown.
-    let rest = [idat(), fctl(0, [4_999, 5_000, 0, 0]), fdat(1), iend()];
-    let head = [ihdr(5_000, 5_000, [8, 6]), actl(1)];
-    assert!(probe(&png_of(&[&head[..], &rest].concat())).is_ok());
-    let rest = [
-        idat(),
-        fctl(0, [5_000, 5_000, 0, 0]),
-        fdat(1),
-        fctl(2, [1, 1, 0, 0]),
-        fdat(3),
-    ];
-    let head = [ihdr(5_000, 5_000, [8, 6]), actl(2)];
-    let error = probe(&png_of(&[&head[..], &rest, &[iend()]].concat()));
+    let with = |last: u32| {
+        let whole = [10_000, 10_000, 0, 0];
+        png_of(&[
+            ihdr(10_000, 10_000, [8, 6]),
+            actl(3),
+            idat(),
+            fctl(0, whole),
+            fdat(1),
+            fctl(2, [10_000, 9_999, 0, 0]),
+            fdat(3),
+            fctl(4, [10_000, last, 0, 0]),
+            fdat(5),
+            iend(),
+        ])
+    };
+    assert!(probe(&with(1)).is_ok());
+    let error = probe(&with(2));
     assert!(matches!(
         error,
-        Err(FormatError::TooManyPixels {
-            frames_pixels: 50_000_001,
+        Err(FormatError::TooManyTotalPixels {
+            pixels: 300_010_000,
             ..
         })
     ));

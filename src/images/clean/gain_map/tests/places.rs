@@ -1,0 +1,146 @@
+use super::*;
+
+#[test]
+fn a_map_is_found_by_its_directory_where_no_index_leads_to_it() {
+    let preview = jpeg(&[xmp("", "")], 3);
+    let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
+    let items = directory(&[
+        ("Primary", 0),
+        ("Preview", preview.len()),
+        ("GainMap", map.len()),
+        ("MotionPhoto", 9),
+    ]);
+    let front = xmp(&format!("{GAIN_MAP} {CONTAINER} {VERSION}"), &items);
+    let file = [
+        jpeg(std::slice::from_ref(&front), 3),
+        preview.clone(),
+        map.clone(),
+    ]
+    .concat();
+    let out = kept(&file, &map);
+    // Chromium doesn't find it there, so it must not find it afterwards.
+    assert!(!contains(&out, "MPF\0"));
+    assert!(contains(
+        &kept(&photo(&[front], &[&preview, &map]), &map),
+        "MPF\0"
+    ));
+}
+
+#[test]
+fn a_map_right_behind_the_photograph_is_found_without_any_directory() {
+    let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
+    let mut file = photo(&[xmp(&format!("{GAIN_MAP} {VERSION}"), "")], &[&map]);
+    assert!(contains(&kept(&file, &map), "MPF\0"));
+    // Its offset counts from a place that has moved.
+    let base = file
+        .windows(8)
+        .position(|window| window == b"II*\0\x08\0\0\0")
+        .unwrap();
+    file[base + INDEX_HEAD_LEN + 16 + 8] ^= 0x15;
+    assert!(!contains(&kept(&file, &map), "MPF\0"));
+}
+
+#[test]
+fn other_images_behind_a_photograph_are_no_gain_maps() {
+    let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
+    let apple_depth = APPLE_MAP.replace("hdrgainmap", "depth");
+    let complete = format!("{GAIN_MAP} {CONTAINER} {PARAMETERS}");
+    for (what, front, image) in [
+        ("a second view", vec![], jpeg(&[xmp("", "")], 3)),
+        ("a preview in gray", vec![], gray(&[])),
+        (
+            "a photograph with a map of its own",
+            vec![version.clone()],
+            jpeg(
+                &[xmp(
+                    &complete,
+                    &directory(&[("Primary", 0), ("GainMap", 9)]),
+                )],
+                3,
+            ),
+        ),
+        (
+            "a version in a map that nothing announces",
+            vec![],
+            gray(std::slice::from_ref(&version)),
+        ),
+        (
+            "Apple's depth map",
+            vec![],
+            gray(&[xmp(
+                APPLE,
+                &format!(
+                    "{apple_depth}<HDRGainMap:HDRGainMapVersion>65536</HDRGainMap:HDRGainMapVersion>"
+                ),
+            )]),
+        ),
+        (
+            "Apple's map without a version",
+            vec![],
+            gray(&[xmp(APPLE, APPLE_MAP)]),
+        ),
+        (
+            "another version",
+            vec![version.clone()],
+            gray(&[xmp(
+                &format!(r#"{GAIN_MAP} hdrgm:Version="2.0" hdrgm:GainMapMax="1""#),
+                "",
+            )]),
+        ),
+        (
+            "another namespace",
+            vec![version.clone()],
+            gray(&[xmp(
+                r#"xmlns:hdrgm="SECRET" hdrgm:Version="1.0" hdrgm:GainMapMax="1""#,
+                "",
+            )]),
+        ),
+        (
+            "a second view of what should have a map",
+            vec![version.clone()],
+            jpeg(&[], 3),
+        ),
+    ] {
+        let file = photo(&front, &[&image]);
+        assert!(found(&file).is_none(), "{what}");
+        assert!(!contains(&cleaned(&file), "SECRET"));
+    }
+    let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
+    let unfinished = &map[..map.len() - 2];
+    assert!(found(&photo(&[version], &[unfinished])).is_none());
+}
+
+#[test]
+fn an_announced_gray_image_without_a_word_stays_although_nothing_can_apply_it() {
+    let map = gray(&[]);
+    let file = photo(&[xmp(&format!("{GAIN_MAP} {VERSION}"), "")], &[&map]);
+    let out = kept(&file, &map);
+    assert!(!found(&out).unwrap().has_parameters());
+    assert!(contains(&out, "MPF\0"));
+    let with_secret = gray(&[xmp("", "")]);
+    assert!(
+        found(&photo(
+            &[xmp(&format!("{GAIN_MAP} {VERSION}"), "")],
+            &[&with_secret]
+        ))
+        .is_none()
+    );
+}
+
+#[test]
+fn an_image_inside_of_the_photograph_is_none_of_its_own() {
+    let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
+    let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
+    let base = index_base(std::slice::from_ref(&version));
+    // The index leads to a thumbnail in the segment behind it.
+    let thumbnail_at = base - 8 + index(&[(0, 0)]).len() + 4;
+    let front = [
+        version,
+        index(&[(thumbnail_at - base, map.len())]),
+        segment(0xef, &map),
+    ];
+    let file = jpeg(&front, 3);
+    let thumbnail = Image::open(&file[thumbnail_at..]).unwrap();
+    assert_eq!(thumbnail.whole(), Some(map.as_slice()));
+    assert!(found(&file).is_none());
+}

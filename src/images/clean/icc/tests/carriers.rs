@@ -1,0 +1,179 @@
+//! Profiles in JPEG segments and PNG chunks. What counts as one was tried in Chromium.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+use super::super::jpeg::clean_segments;
+use super::super::png::{Chunk, clean_chunk};
+use super::*;
+
+const LIMIT: usize = 1 << 20;
+
+fn part(number: u8, count: u8, bytes: &[u8]) -> Vec<u8> {
+    [b"ICC_PROFILE\0".as_slice(), &[number, count], bytes].concat()
+}
+
+fn segments(bodies: &[Vec<u8>]) -> Vec<u8> {
+    clean_segments(bodies.iter().map(Vec::as_slice))
+}
+
+/// A profile with a secret, and what becomes of it.
+fn given_and_clean() -> (Vec<u8>, Vec<u8>) {
+    let given = profile(&[(b"rTRC", curve(2)), (b"mmod", b"SECRET".to_vec())]);
+    let clean = rewritten(&given);
+    (given, clean)
+}
+
+fn segment_of(profile: &[u8]) -> Vec<u8> {
+    let body = part(1, 1, profile);
+    let len = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
+    [[0xff, 0xe2].as_slice(), &len, &body].concat()
+}
+
+#[test]
+fn parts_are_joined_in_their_order_and_what_follows_the_last_is_ignored() {
+    let (given, clean) = given_and_clean();
+    let (first, second) = given.split_at(150);
+    for bodies in [
+        vec![part(1, 1, &given)],
+        vec![
+            b"MPF\0".to_vec(),
+            part(1, 2, first),
+            b"ICC_PROFILE\0".to_vec(),
+            part(2, 2, second),
+        ],
+        vec![part(2, 2, second), part(1, 2, first)],
+        vec![part(1, 2, first), part(2, 2, second), part(1, 2, first)],
+        vec![part(1, 2, first), part(2, 2, second), part(3, 3, b"SECRET")],
+        vec![part(1, 1, b""), part(1, 1, &given)],
+        vec![
+            part(1, 1, &given),
+            part(1, 1, &profile(&[(b"rTRC", curve(9))])),
+        ],
+    ] {
+        assert_eq!(segments(&bodies), segment_of(&clean));
+    }
+    assert_eq!(segments(&[part(1, 1, &clean)]), segment_of(&clean));
+}
+
+#[test]
+fn parts_that_are_missing_or_contradict_each_other_are_no_profile() {
+    let (given, _) = given_and_clean();
+    let (first, second) = given.split_at(150);
+    for bodies in [
+        vec![],
+        vec![part(1, 2, &given)],
+        vec![part(1, 2, first), part(1, 2, first), part(2, 2, second)],
+        vec![part(1, 2, first), part(2, 3, second)],
+        vec![part(1, 0, &given)],
+        vec![part(0, 1, &given)],
+        vec![part(2, 1, &given)],
+        vec![part(1, 2, &given), part(2, 2, b"")],
+        vec![part(1, 1, b"no profile")],
+    ] {
+        assert_eq!(segments(&bodies), b"");
+    }
+}
+
+#[test]
+fn a_long_profile_is_split_into_as_few_segments_as_possible() {
+    let long = profile(&[(b"A2B0", vec![7; 200_000]), (b"mmod", b"SECRET".to_vec())]);
+    let bodies: Vec<Vec<u8>> = (1..=101)
+        .zip(long.chunks(2000))
+        .map(|(number, bytes)| part(number, 101, bytes))
+        .collect();
+    let out = segments(&bodies);
+    let mut again = Vec::new();
+    let mut rest = out.as_slice();
+    while let Some((head, behind)) = rest.split_at_checked(4) {
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]])) - 2;
+        again.push(behind[..len].to_vec());
+        rest = &behind[len..];
+    }
+    assert_eq!(
+        again.iter().map(Vec::len).collect::<Vec<_>>()[..3],
+        [0xfffd; 3]
+    );
+    assert_eq!(again.len(), 4);
+    assert_eq!(segments(&again), out);
+    assert!(!holds(&out, b"SECRET"));
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn chunk(name: &str, compressed: &[u8]) -> Vec<u8> {
+    [name.as_bytes(), b"\0\0", compressed].concat()
+}
+
+#[test]
+fn a_chunk_is_cleaned_once_and_for_all() {
+    let (given, clean) = given_and_clean();
+    let Chunk::Rewritten(out) = clean_chunk(&chunk("SECRET display", &compressed(&given)), LIMIT)
+    else {
+        panic!("not rewritten");
+    };
+    assert_eq!(clean_chunk(&out, LIMIT), Chunk::Unchanged);
+    assert!(out.starts_with(b"icc\0\0"));
+    // Compressed bytes of a clean profile are copied.
+    let clean = compressed(&clean);
+    for (name, wanted) in [
+        ("Display P3", "Display P3"),
+        ("ICC Profile", "ICC Profile"),
+        ("SECRET", "icc"),
+        ("x", "i"),
+        (&"n".repeat(80), "icc"),
+    ] {
+        for tail in [b"".as_slice(), b"SECRET behind the compressed bytes"] {
+            let body = [chunk(name, &clean).as_slice(), tail].concat();
+            let wanted_body = chunk(wanted, &clean);
+            let expected = if body == wanted_body {
+                Chunk::Unchanged
+            } else {
+                Chunk::Rewritten(wanted_body)
+            };
+            assert_eq!(clean_chunk(&body, LIMIT), expected);
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_chromium_ignores_goes() {
+    let (given, _) = given_and_clean();
+    let good = compressed(&given);
+    let mut wrong_sum = good.clone();
+    *wrong_sum.last_mut().unwrap() ^= 1;
+    for (what, body) in [
+        ("checksum", chunk("x", &wrong_sum)),
+        ("no checksum", chunk("x", &good[..good.len() - 4])),
+        ("cut off", chunk("x", &good[..good.len() / 2])),
+        ("nothing compressed", chunk("x", b"")),
+        (
+            "shorter than it says",
+            chunk("x", &compressed(&given[..given.len() - 4])),
+        ),
+        ("no name", chunk("", &good)),
+        ("long name", chunk(&"n".repeat(81), &good)),
+        ("other method", [b"x\0\x01".as_slice(), &good].concat()),
+        ("no end of the name", b"x".to_vec()),
+        ("empty", Vec::new()),
+    ] {
+        assert_eq!(clean_chunk(&body, LIMIT), Chunk::Invalid, "{what}");
+    }
+    // A profile of just the limit's length, and one byte over it.
+    let body = chunk("x", &good);
+    assert!(matches!(
+        clean_chunk(&body, given.len()),
+        Chunk::Rewritten(_)
+    ));
+    assert_eq!(clean_chunk(&body, given.len() - 1), Chunk::Invalid);
+    assert_eq!(
+        clean_chunk(&chunk("x", &compressed(&vec![0; 50 << 20])), LIMIT),
+        Chunk::Invalid
+    );
+}

@@ -1,0 +1,120 @@
+//! The chunks of a PNG as viewers find them: the picture may be complete although the end of the file is damaged.
+
+use super::Whole;
+use crate::images::format::FormatError;
+use crate::images::format::crc32::crc32;
+use crate::images::format::png::SIGNATURE;
+use crate::model::image::Format;
+
+/// The most chunks of a file: each is remembered, and the longest pictures have some thousands.
+const MAX_CHUNKS: usize = 65_536;
+
+pub(super) struct Chunk<'a> {
+    pub(super) kind: [u8; 4],
+    pub(super) body: &'a [u8],
+    /// With length and checksum, as far as they are there.
+    pub(super) whole: Whole,
+    /// Length and checksum are right.
+    pub(super) is_sound: bool,
+}
+
+/// The chunks before the end.
+pub(super) struct Chunks<'a> {
+    pub(super) list: Vec<Chunk<'a>>,
+    /// `IEND`, if it is as it has to be.
+    pub(super) end: Option<Whole>,
+    /// Bytes stand behind it.
+    pub(super) has_trailing: bool,
+}
+
+fn corrupt<T>(what: String) -> Result<T, FormatError> {
+    let format = Format::Png;
+    Err(FormatError::Corrupt { format, what })
+}
+
+impl<'a> Chunks<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let mut chunks = Self {
+            list: Vec::new(),
+            end: None,
+            has_trailing: false,
+        };
+        let mut at = SIGNATURE.len();
+        let mut has_data = false;
+        while let Some(chunk) = Chunk::read(bytes, at) {
+            let is_cut = !chunk.is_sound && chunk.whole.end == bytes.len();
+            match &chunk.kind {
+                b"IEND" if chunk.is_sound && chunk.body.is_empty() => {
+                    chunks.has_trailing = chunk.whole.end < bytes.len();
+                    chunks.end = Some(chunk.whole);
+                    break;
+                }
+                b"IEND" if has_data => break,
+                // The picture may be there all the same.
+                b"IDAT" | b"fdAT" => {}
+                kind if has_data && (is_cut || !is_name(kind)) => break,
+                // Readers pass over what says that it isn't critical.
+                [first, ..] if !is_name(&chunk.kind) && first & 0x20 == 0 => {
+                    let kind = chunk.kind;
+                    let (name, at) = (kind.escape_ascii(), chunk.whole.start);
+                    return corrupt(format!("at byte {at} should be a chunk and is '{name}'"));
+                }
+                _ => {}
+            }
+            chunks.refuse_late_data(&chunk)?;
+            if chunks.list.len() == MAX_CHUNKS {
+                return corrupt(format!("it has more than {MAX_CHUNKS} chunks"));
+            }
+            has_data |= &chunk.kind == b"IDAT";
+            at = chunk.whole.end;
+            chunks.list.push(chunk);
+        }
+        if !has_data {
+            return corrupt("it ends before its image data".to_owned());
+        }
+        Ok(chunks)
+    }
+
+    /// Browsers stop at image data with a wrong checksum, and where its chunks are apart: what comes later is not shown.
+    fn refuse_late_data(&self, next: &Chunk<'_>) -> Result<(), FormatError> {
+        let is_data = |chunk: &Chunk<'_>| &chunk.kind == b"IDAT";
+        let before = self.list.iter().rfind(|chunk| is_data(chunk));
+        let Some(before) = before.filter(|_| is_data(next)) else {
+            return Ok(());
+        };
+        let at = next.whole.start;
+        if !self.list.last().is_some_and(is_data) {
+            return corrupt(format!(
+                "the IDAT chunk at byte {at} is apart from the others"
+            ));
+        }
+        if !before.is_sound {
+            return corrupt(format!(
+                "the IDAT chunk before byte {at} does not match its checksum"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_name(kind: &[u8; 4]) -> bool {
+    kind.iter().all(u8::is_ascii_alphabetic)
+}
+
+impl<'a> Chunk<'a> {
+    /// The chunk at this place; one that the file cuts ends with it.
+    fn read(bytes: &'a [u8], at: usize) -> Option<Self> {
+        let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
+        let [l3, l2, l1, l0, kind @ ..] = *head;
+        let len = usize::try_from(u32::from_be_bytes([l3, l2, l1, l0])).ok()?;
+        let body = rest.get(..len).unwrap_or(rest);
+        let checksum = rest.get(body.len()..).and_then(<[u8]>::first_chunk::<4>);
+        let end = at + head.len() + body.len() + 4;
+        Some(Self {
+            kind,
+            body,
+            whole: at..end.min(bytes.len()),
+            is_sound: checksum.is_some_and(|sum| u32::from_be_bytes(*sum) == crc32([&kind, body])),
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Reads every bit of every frame once, to tell whether viewers show the picture completely.
+//!
+//! The container has been walked before: chunks, blocks and lengths are sound, sides, pixels and
+//! frames within the limits. Nothing here relies on that for its safety: what does not fit is a fault.
+//!
+//! No whole frame is ever held, and no pixel is made where none can make a viewer fail: PNG passes through a window of
+//! rows, the others are parsed by their codes, as libjpeg-turbo, Chromium and libwebp parse them. A feature that needs
+//! pixels has them made by a decoder after this has found the file sound.
+
+mod deadline;
+mod gif;
+mod jpeg;
+mod png;
+mod room;
+mod webp;
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use super::clean::Cleaned;
+use super::format::{FormatError, Probe};
+use crate::model::format::Format;
+use crate::model::metadata::Kind;
+use deadline::Deadline;
+
+/// How long decoding may take. The worst image within the limits takes less than 2 s of one core.
+const TIME: Duration = Duration::from_secs(10);
+/// What a decoder of JPEG takes besides the marks that a progressive image needs.
+const JPEG_MEMORY: u64 = 2 << 20;
+
+/// Why a picture is not shown completely by viewers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fault {
+    /// The compressed pixels are broken; says where and how, a sentence without its full stop.
+    Corrupt(String),
+    /// The time ran out before the last frame.
+    Timeout,
+}
+
+impl Fault {
+    fn of(self, format: Format) -> FormatError {
+        match self {
+            Self::Corrupt(what) => FormatError::Corrupt { format, what },
+            Self::Timeout => FormatError::TooSlow {
+                seconds: TIME.as_secs(),
+            },
+        }
+    }
+}
+
+/// Decodes all frames of a cleaned image that a walk has found sound, waiting for memory if it has to. What comes back is
+/// the image as it is stored: only a decoder knows where the data of a JPEG ends.
+///
+/// # Errors
+/// [`FormatError::Corrupt`] and [`FormatError::TooSlow`].
+pub(super) fn decode<'a>(cleaned: Cleaned<'a>, probe: &Probe) -> Result<Cleaned<'a>, FormatError> {
+    let format = probe.format;
+    let _held = room::take(memory_needed(&cleaned.bytes, probe));
+    let end = Instant::now() + TIME;
+    let mut deadline = Deadline::at(end);
+    let decoded = match format {
+        Format::Jpeg => jpeg(cleaned, end),
+        _ => parse(&cleaned.bytes, format, &mut deadline).map(|()| cleaned),
+    };
+    decoded.map_err(|fault| fault.of(format))
+}
+
+/// Reads all frames of a PNG, GIF or WebP.
+fn parse(bytes: &[u8], format: Format, deadline: &mut Deadline) -> Result<(), Fault> {
+    match format {
+        Format::Png => png::decode(bytes, deadline),
+        Format::Gif => gif::decode(bytes, deadline),
+        Format::Webp => webp::decode(bytes, deadline),
+        Format::Jpeg => Ok(()),
+    }
+}
+
+/// The most bytes that decoding takes at any time, besides the file itself.
+fn memory_needed(bytes: &[u8], probe: &Probe) -> u64 {
+    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    match probe.format {
+        // Eight bytes for each block of 64 pixels, in at most four components.
+        Format::Jpeg => probe.total_pixels / 2 + JPEG_MEMORY,
+        Format::Png => png::MEMORY,
+        Format::Gif => gif::MEMORY,
+        Format::Webp => webp::memory_needed(len, probe.width, probe.height),
+    }
+}
+
+/// Decodes a photograph without its gain map, and writes it without the bytes that belong to no scan, with the tables that
+/// decoders supply where a file has none.
+fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
+    let base_len = cleaned.gain_map_at.unwrap_or(cleaned.bytes.len());
+    let base = cleaned.bytes.get(..base_len).unwrap_or_default();
+    // The end that cleaning wrote is no sign that the data was complete.
+    let without_end = base.len() - if cleaned.is_open { 2 } else { 0 };
+    let limits = jpeg::Limits {
+        deadline: Some(end),
+        max_pixels: None,
+    };
+    let decoded = jpeg::decode(base.get(..without_end).unwrap_or_default(), &limits);
+    let decoded = decoded.map_err(|fault| match fault.reason {
+        jpeg::Reason::TimeLimit => Fault::Timeout,
+        _ => Fault::Corrupt(fault.to_string()),
+    })?;
+    let finished = decoded.written(base);
+    if finished == base {
+        return Ok(cleaned);
+    }
+    cleaned.removed.add(Kind::Damage);
+    cleaned.gain_map_at = None;
+    cleaned.bytes = Cow::Owned(finished);
+    Ok(cleaned)
+}
+
+/// Whether the image of a gain map, whose walk was sound, is one that decoders read as it is.
+pub(super) fn is_sound_map(map: &[u8], probe: &Probe) -> bool {
+    let limits = jpeg::Limits {
+        deadline: Some(Instant::now() + TIME),
+        max_pixels: None,
+    };
+    let _held = room::take(memory_needed(map, probe));
+    let decoded = jpeg::decode(map, &limits);
+    decoded.is_ok_and(|decoded| decoded.written(map) == map)
+}
+
+/// `N` bytes from this offset, if there are so many.
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests;

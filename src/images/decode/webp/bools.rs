@@ -1,0 +1,94 @@
+//! The boolean entropy decoder of VP8, RFC 6386 section 7, with the notion of its end that libwebp has.
+
+/// Reads bools; all numbers are kept as libwebp keeps them, so that the end is found where it finds it.
+pub(super) struct Bools<'a> {
+    bytes: &'a [u8],
+    value: u64,
+    /// The range less one.
+    range: u64,
+    /// Bits of the value that have not been used, less eight. Negative: a byte is needed.
+    bits: i32,
+    ended: bool,
+}
+
+impl<'a> Bools<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let mut bools = Self {
+            bytes,
+            value: 0,
+            range: 254,
+            bits: -8,
+            ended: false,
+        };
+        bools.load();
+        bools
+    }
+
+    /// A byte behind the last one has been asked for.
+    pub(super) const fn ended(&self) -> bool {
+        self.ended
+    }
+
+    #[inline(never)]
+    fn load(&mut self) {
+        if let Some((eight, _)) = self.bytes.split_first_chunk::<8>() {
+            self.value = self.value << 56 | u64::from_be_bytes(*eight) >> 8;
+            self.bits += 56;
+            self.bytes = self.bytes.get(7..).unwrap_or_default();
+        } else {
+            self.load_last();
+        }
+    }
+
+    #[cold]
+    fn load_last(&mut self) {
+        if let Some((byte, rest)) = self.bytes.split_first() {
+            self.value = self.value << 8 | u64::from(*byte);
+            self.bits += 8;
+            self.bytes = rest;
+        } else if self.ended {
+            self.bits = 0;
+        } else {
+            self.value <<= 8;
+            self.bits += 8;
+            self.ended = true;
+        }
+    }
+
+    /// One bool that is false with this probability in 256.
+    #[inline]
+    pub(super) fn bit(&mut self, probability: u8) -> bool {
+        if self.bits < 0 {
+            self.load();
+        }
+        let split = (self.range * u64::from(probability)) >> 8;
+        let bit = self.value >> self.bits > split;
+        let range = if bit {
+            self.value -= (split + 1) << self.bits;
+            self.range - split
+        } else {
+            split + 1
+        };
+        let shift = range.leading_zeros().saturating_sub(56);
+        self.range = (range << shift) - 1;
+        self.bits -= shift.cast_signed();
+        bit
+    }
+
+    /// A number of so many bits.
+    pub(super) fn number(&mut self, bits: u32) -> u32 {
+        (0..bits).fold(0, |number, _| number << 1 | u32::from(self.bit(128)))
+    }
+
+    /// A flag.
+    pub(super) fn flag(&mut self) -> bool {
+        self.bit(128)
+    }
+
+    /// Passes a number that is only there if a flag says so, with its sign.
+    pub(super) fn skip_signed(&mut self, bits: u32) {
+        if self.flag() {
+            self.number(bits + 1);
+        }
+    }
+}

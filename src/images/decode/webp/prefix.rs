@@ -1,0 +1,300 @@
+//! The prefix codes of lossless WebP, RFC 9649 section 3.7.2, and the bits that they are read from.
+
+use super::CODE_TABLES;
+
+/// Reads bits, the least significant first. Behind the end come zeros, and a mark is set.
+pub(super) struct Bits<'a> {
+    bytes: &'a [u8],
+    buffer: u64,
+    count: u32,
+    /// Bytes of zeros that follow the last one and count as there.
+    zeros: u32,
+    over: bool,
+}
+
+impl<'a> Bits<'a> {
+    pub(super) const fn new(bytes: &'a [u8], zeros: u32) -> Self {
+        Self {
+            bytes,
+            zeros,
+            buffer: 0,
+            count: 0,
+            over: false,
+        }
+    }
+
+    /// More bits have been asked for than there are.
+    pub(super) const fn over(&self) -> bool {
+        self.over
+    }
+
+    /// Makes 56 bits available, or all that are left.
+    #[inline]
+    pub(super) fn fill(&mut self) {
+        if let Some(eight) = self.bytes.first_chunk::<8>() {
+            self.buffer |= u64::from_le_bytes(*eight) << self.count;
+            // As many whole bytes as there is room for: 56 to 63 bits are there then.
+            let taken = (63 - self.count) >> 3;
+            self.bytes = self.bytes.get(taken as usize..).unwrap_or_default();
+            self.count |= 0x38;
+        } else {
+            self.fill_last();
+        }
+    }
+
+    #[cold]
+    fn fill_last(&mut self) {
+        while self.count < 56
+            && let Some((byte, rest)) = self.bytes.split_first()
+        {
+            self.buffer |= u64::from(*byte) << self.count;
+            self.count += 8;
+            self.bytes = rest;
+        }
+        while self.count < 56 && self.zeros > 0 {
+            self.count += 8;
+            self.zeros -= 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn drop(&mut self, bits: u32) {
+        self.buffer >>= bits;
+        if let Some(count) = self.count.checked_sub(bits) {
+            self.count = count;
+        } else {
+            self.count = 0;
+            self.over = true;
+        }
+    }
+
+    /// The next bits, of which at most 32 may be asked for, after a [`Self::fill`].
+    #[inline]
+    pub(super) fn take(&mut self, bits: u32) -> u32 {
+        let low = self.buffer & ((1 << bits) - 1);
+        self.drop(bits);
+        u32::try_from(low).unwrap_or(0)
+    }
+
+    /// Fills, and takes.
+    pub(super) fn read(&mut self, bits: u32) -> u32 {
+        if self.count < bits {
+            self.fill();
+        }
+        self.take(bits)
+    }
+}
+
+/// Bits that are looked up at once.
+const ROOT: u32 = 8;
+const LONGEST: usize = 15;
+
+/// Where the table of a code is.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Code {
+    start: usize,
+    /// Bits that the first look-up takes: none for a code of a single symbol.
+    bits: u32,
+}
+
+impl Code {
+    pub(super) const fn is_single(self) -> bool {
+        self.bits == 0
+    }
+}
+
+/// All tables. An entry has 12 bits for a symbol and 4 for the length of its code; a length above
+/// [`ROOT`] means a second table, as many entries behind the first one's start.
+#[derive(Default)]
+pub(super) struct Tables {
+    entries: Vec<u16>,
+}
+
+/// Why a code can't be built.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// Lengths that are no complete code.
+    Code,
+    /// More tables than [`CODE_TABLES`].
+    TooMany,
+}
+
+impl Tables {
+    /// The next symbol. The bits must have been filled.
+    #[inline]
+    pub(super) fn symbol(&self, code: Code, bits: &mut Bits<'_>) -> u16 {
+        let low = bits.buffer & ((1 << code.bits) - 1);
+        let entry = self.entry(code.start, low);
+        let len = u32::from(entry & 15);
+        if len <= ROOT {
+            bits.drop(len);
+            return entry >> 4;
+        }
+        let high = bits.buffer >> ROOT & ((1 << (len - ROOT)) - 1);
+        let entry = self.entry(code.start + usize::from(entry >> 4), high);
+        bits.drop(u32::from(entry & 15));
+        entry >> 4
+    }
+
+    #[inline]
+    fn entry(&self, start: usize, offset: u64) -> u16 {
+        let at = usize::try_from(offset).map_or(usize::MAX, |offset| start + offset);
+        self.entries.get(at).copied().unwrap_or(0)
+    }
+
+    /// Builds the table of a code by the lengths of its symbols.
+    pub(super) fn build(&mut self, lengths: &[u8]) -> Result<Code, Bad> {
+        let shape = Shape::of(lengths)?;
+        let start = self.entries.len();
+        if shape.symbols == 1 {
+            let symbol = lengths.iter().position(|len| *len > 0).unwrap_or(0);
+            self.entries.push(u16::try_from(symbol).unwrap_or(0) << 4);
+            return Ok(Code { start, bits: 0 });
+        }
+        let bits = shape.longest.min(ROOT);
+        self.entries.resize(start + (1 << bits), 0);
+        if shape.longest > ROOT {
+            self.second_tables(start, &shape);
+        }
+        if self.entries.len() > CODE_TABLES / 2 {
+            return Err(Bad::TooMany);
+        }
+        let table = self.entries.get_mut(start..).unwrap_or_default();
+        fill(table, lengths, shape.first_codes(), bits);
+        Ok(Code { start, bits })
+    }
+
+    /// Lays out second tables, each for the longest code that begins with the same bits.
+    fn second_tables(&mut self, start: usize, shape: &Shape) {
+        let mut offset = 1_u16 << ROOT;
+        let mut code = 0_u32;
+        // Codes of the same first bits stand together; the last of them is the longest.
+        let mut open: Option<(u32, u32)> = None;
+        for (len, count) in (1_u32..).zip(shape.counts) {
+            code <<= 1;
+            for _ in 0..count {
+                if len > ROOT {
+                    let root = code >> (len - ROOT);
+                    match open {
+                        Some((before, _)) if before == root => open = Some((root, len)),
+                        _ => {
+                            self.second_table(start, open, &mut offset);
+                            open = Some((root, len));
+                        }
+                    }
+                }
+                code += 1;
+            }
+        }
+        self.second_table(start, open, &mut offset);
+        self.entries.resize(start + usize::from(offset), 0);
+    }
+
+    fn second_table(&mut self, start: usize, table: Option<(u32, u32)>, offset: &mut u16) {
+        let Some((root, longest)) = table else {
+            return;
+        };
+        let at = start + (root.reverse_bits() >> (32 - ROOT)) as usize;
+        if let Some(entry) = self.entries.get_mut(at) {
+            *entry = *offset << 4 | u16::try_from(longest).unwrap_or(0);
+        }
+        *offset += 1 << (longest - ROOT);
+    }
+}
+
+/// Writes the entries of all symbols.
+fn fill(table: &mut [u16], lengths: &[u8], mut next: [u32; LONGEST + 1], bits: u32) {
+    for (symbol, len) in (0_u16..).zip(lengths) {
+        let Some(next) = next.get_mut(usize::from(*len)).filter(|_| *len > 0) else {
+            continue;
+        };
+        let len = u32::from(*len);
+        let code = next.reverse_bits() >> (32 - len);
+        *next += 1;
+        let entry = symbol << 4 | u16::try_from(len).unwrap_or(0);
+        if len <= bits {
+            let step = 1 << len;
+            for slot in table
+                .iter_mut()
+                .take(1 << bits)
+                .skip(code as usize)
+                .step_by(step)
+            {
+                *slot = entry;
+            }
+        } else {
+            let root = table
+                .get((code & ((1 << ROOT) - 1)) as usize)
+                .copied()
+                .unwrap_or(0);
+            let longest = u32::from(root & 15);
+            let start = usize::from(root >> 4);
+            let end = start + (1 << longest.saturating_sub(ROOT));
+            let step = 1 << (len - ROOT);
+            let second = table.get_mut(start..end).unwrap_or_default();
+            for slot in second
+                .iter_mut()
+                .skip((code >> ROOT) as usize)
+                .step_by(step)
+            {
+                *slot = entry;
+            }
+        }
+    }
+}
+
+/// What lengths say of a code.
+struct Shape {
+    counts: [u32; LONGEST],
+    symbols: u32,
+    longest: u32,
+}
+
+impl Shape {
+    /// Checks that the code is complete, or has one symbol, as libwebp does.
+    fn of(lengths: &[u8]) -> Result<Self, Bad> {
+        let mut counts = [0_u32; LONGEST];
+        for len in lengths {
+            if let Some(count) = usize::from(*len)
+                .checked_sub(1)
+                .and_then(|at| counts.get_mut(at))
+            {
+                *count += 1;
+            }
+        }
+        let symbols = counts.iter().sum();
+        let mut longest = 0;
+        let mut left = 1_u32;
+        for (len, count) in (1_u32..).zip(counts) {
+            left = (left << 1).checked_sub(count).ok_or(Bad::Code)?;
+            if count > 0 {
+                longest = len;
+            }
+        }
+        if symbols != 1 && (left != 0 || symbols == 0) {
+            return Err(Bad::Code);
+        }
+        Ok(Self {
+            counts,
+            symbols,
+            longest,
+        })
+    }
+
+    /// The first code of each length, zero included.
+    fn first_codes(&self) -> [u32; LONGEST + 1] {
+        let mut codes = [0; LONGEST + 1];
+        let mut code = 0;
+        for (slot, count) in codes.iter_mut().skip(1).zip(self.counts) {
+            code <<= 1;
+            *slot = code;
+            code += count;
+        }
+        codes
+    }
+}
+
+/// Only checks lengths, for codes that no pixel uses.
+pub(super) fn check(lengths: &[u8]) -> Result<(), Bad> {
+    Shape::of(lengths).map(drop)
+}

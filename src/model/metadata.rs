@@ -1,0 +1,199 @@
+//! What an image file holds besides its picture, in the words of the API.
+//!
+//! Nothing else of the program is used here: `fuzz/` builds this file as well.
+
+/// A kind of metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A position, or the name of a place.
+    Location,
+    /// The camera or the phone: maker, model, serial numbers, exposure, maker notes.
+    Camera,
+    /// A person: artist, owner, copyright.
+    Author,
+    /// When the picture was taken or changed.
+    Date,
+    /// The program that wrote the file.
+    Software,
+    /// A title, a caption, keywords, a comment.
+    Comment,
+    /// A small copy of the picture.
+    Thumbnail,
+    /// Further pictures in the same file: previews, depth maps, second views.
+    Pictures,
+    /// A C2PA manifest (content credentials).
+    C2pa,
+    /// Parts of a colour profile that no colour transform reads.
+    Profile,
+    /// Bytes behind the end of the image.
+    Trailing,
+    /// Bytes that belong to no part of the format, and counts that were wrong.
+    Damage,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// Every kind once, in the order in which answers list them.
+    pub const ALL: [Self; 13] = [
+        Self::Location,
+        Self::Camera,
+        Self::Author,
+        Self::Date,
+        Self::Software,
+        Self::Comment,
+        Self::Thumbnail,
+        Self::Pictures,
+        Self::C2pa,
+        Self::Profile,
+        Self::Trailing,
+        Self::Damage,
+        Self::Other,
+    ];
+
+    /// The word in answers and in the database; a word never changes its meaning.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Location => "location",
+            Self::Camera => "camera",
+            Self::Author => "author",
+            Self::Date => "date",
+            Self::Software => "software",
+            Self::Comment => "comment",
+            Self::Thumbnail => "thumbnail",
+            Self::Pictures => "pictures",
+            Self::C2pa => "c2pa",
+            Self::Profile => "profile",
+            Self::Trailing => "trailing",
+            Self::Damage => "damage",
+            Self::Other => "other",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// A set of kinds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    /// Adds a kind.
+    pub const fn add(&mut self, kind: Kind) {
+        self.0 |= kind.bit();
+    }
+
+    /// Adds all kinds of another set.
+    pub const fn join(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether this kind is in the set.
+    pub const fn has(self, kind: Kind) -> bool {
+        self.0 & kind.bit() != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The words, in the order of [`Kind::ALL`].
+    pub fn words(self) -> Vec<&'static str> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| self.has(*kind));
+        kinds.map(Kind::as_str).collect()
+    }
+
+    /// The kinds with these words. Words that are not known are passed over: a newer version wrote them.
+    pub fn of_words<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut kinds = Self::default();
+        for word in words {
+            if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == word) {
+                kinds.add(kind);
+            }
+        }
+        kinds
+    }
+}
+
+impl FromIterator<Kind> for Kinds {
+    fn from_iter<T: IntoIterator<Item = Kind>>(kinds: T) -> Self {
+        let mut all = Self::default();
+        for kind in kinds {
+            all.add(kind);
+        }
+        all
+    }
+}
+
+/// What became of the metadata of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// It was removed. None of it: the file is stored as it came.
+    Removed(Kinds),
+    /// It is stored and served, because the uploader asked for it.
+    Kept(Kinds),
+}
+
+impl Metadata {
+    /// The spelling in the database: `removed:location,camera`.
+    pub fn to_text(self) -> String {
+        let (what, kinds) = match self {
+            Self::Removed(kinds) => ("removed", kinds),
+            Self::Kept(kinds) => ("kept", kinds),
+        };
+        format!("{what}:{}", kinds.words().join(","))
+    }
+
+    /// Reads the spelling of [`Metadata::to_text`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let (what, words) = text.split_once(':')?;
+        let kinds = Kinds::of_words(words.split(','));
+        match what {
+            "removed" => Some(Self::Removed(kinds)),
+            "kept" => Some(Self::Kept(kinds)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_its_own_bit_and_is_read_back_by_its_word() {
+        for kind in Kind::ALL {
+            let alone = Kinds::from_iter([kind]);
+            assert_eq!(alone.words(), [kind.as_str()]);
+            assert_eq!(Kinds::of_words(alone.words().into_iter()), alone);
+            for other in Kind::ALL {
+                assert_eq!(alone.has(other), kind == other);
+            }
+        }
+        assert!(Kinds::default().is_empty());
+        assert!(Kinds::default().words().is_empty());
+    }
+
+    #[test]
+    fn the_spelling_in_the_database_is_read_back() {
+        let some = Kinds::from_iter([Kind::C2pa, Kind::Location]);
+        for metadata in [
+            Metadata::Removed(Kinds::default()),
+            Metadata::Removed(some),
+            Metadata::Kept(Kinds::default()),
+            Metadata::Kept(some),
+        ] {
+            assert_eq!(Metadata::parse(&metadata.to_text()), Some(metadata));
+        }
+        assert_eq!(Metadata::Kept(some).to_text(), "kept:location,c2pa");
+        assert_eq!(Metadata::Removed(Kinds::default()).to_text(), "removed:");
+        let newer = Metadata::parse("removed:location,dreams,c2pa");
+        assert_eq!(newer, Some(Metadata::Removed(some)));
+        for odd in ["", "removed", "lost:camera"] {
+            assert_eq!(Metadata::parse(odd), None, "{odd}");
+        }
+    }
+}
