@@ -27,6 +27,8 @@ const DEFAULT_MIN_FREE: u64 = 1 << 30;
 const DEFAULT_CACHE_BYTES: u64 = 256 << 20;
 /// A few of the largest images that it takes.
 const SMALLEST_CACHE: u64 = 4 << 20;
+/// Beyond it a refused file costs next to nothing.
+const MOST_REFUSALS: u64 = 1000;
 const SHORTEST_BODY: Duration = Duration::from_millis(100);
 const LONGEST_BODY: Duration = Duration::from_hours(1);
 const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
@@ -119,10 +121,19 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
         "limits.free_per_address_per_hour",
         default.free_per_address_per_hour,
     );
+    let free_per_network_per_hour = count(
+        "limits.free_per_network_per_hour",
+        free_per_address_per_hour.saturating_mul(Limits::ADDRESSES_PER_NETWORK),
+    );
     let payments_per_address_per_minute = count(
         "limits.payments_per_address_per_minute",
         default.payments_per_address_per_minute,
     );
+    let free_before_noon_percent =
+        checker.value("limits.free_before_noon_percent", values::percent);
+    let free_refusals_per_upload = checker.value("limits.free_refusals_per_upload", |text| {
+        values::number_within(text, 1, MOST_REFUSALS)
+    });
     let body_timeout = checker.value("limits.body_timeout", |text| {
         values::duration_within(text, SHORTEST_BODY, LONGEST_BODY)
     });
@@ -137,7 +148,12 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
     }
     Limits {
         free_per_day,
+        free_before_noon_percent: free_before_noon_percent
+            .unwrap_or(default.free_before_noon_percent),
         free_per_address_per_hour,
+        free_per_network_per_hour,
+        free_refusals_per_upload: free_refusals_per_upload
+            .unwrap_or(default.free_refusals_per_upload),
         payments_per_address_per_minute,
         body_timeout: body_timeout.unwrap_or(default.body_timeout),
         body_bytes: body_bytes.unwrap_or(default.body_bytes),

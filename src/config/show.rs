@@ -57,10 +57,16 @@ pub fn show(config: &Config) -> String {
     lines.section("limits");
     let limits = &config.limits;
     lines.number("free_per_day", limits.free_per_day);
+    lines.number("free_before_noon_percent", limits.free_before_noon_percent);
     lines.number(
         "free_per_address_per_hour",
         limits.free_per_address_per_hour,
     );
+    lines.number(
+        "free_per_network_per_hour",
+        limits.free_per_network_per_hour,
+    );
+    lines.number("free_refusals_per_upload", limits.free_refusals_per_upload);
     lines.number(
         "payments_per_address_per_minute",
         limits.payments_per_address_per_minute,

@@ -301,6 +301,7 @@ fn limits_are_counts_and_zero_means_none() {
     for key in [
         "limits.free_per_day",
         "limits.free_per_address_per_hour",
+        "limits.free_per_network_per_hour",
         "limits.payments_per_address_per_minute",
     ] {
         assert_refused(&of(&format!("{key} = -1")), key, "0 means no limit");
@@ -310,6 +311,46 @@ fn limits_are_counts_and_zero_means_none() {
         "limits.body_timeout",
         "1h",
     );
+}
+
+#[test]
+fn a_network_has_four_times_the_free_uploads_of_an_address_unless_it_is_set() {
+    for (text, address, network) in [
+        ("", 50, 200),
+        ("free_per_address_per_hour = 7", 7, 28),
+        ("free_per_address_per_hour = 0", 0, 0),
+        ("free_per_network_per_hour = 9", 50, 9),
+        (
+            "free_per_address_per_hour = 7\nfree_per_network_per_hour = 0",
+            7,
+            0,
+        ),
+    ] {
+        let limits = config(of(&format!("[limits]\n{text}"))).limits;
+        let found = (
+            limits.free_per_address_per_hour,
+            limits.free_per_network_per_hour,
+        );
+        assert_eq!(found, (address, network), "{text}");
+    }
+}
+
+#[test]
+fn the_share_before_noon_and_the_cost_of_a_refused_file_have_bounds() {
+    let set = config(of(
+        "[limits]\nfree_before_noon_percent = 100\nfree_refusals_per_upload = 1",
+    ));
+    assert_eq!(set.limits.free_before_noon_percent, 100);
+    assert_eq!(set.limits.free_refusals_per_upload, 1);
+    for (key, most) in [
+        ("limits.free_before_noon_percent", 100),
+        ("limits.free_refusals_per_upload", 1000),
+    ] {
+        for value in ["0".to_owned(), (most + 1).to_string(), "-1".to_owned()] {
+            let range = format!("from 1 to {most}");
+            assert_refused(&of(&format!("{key} = {value}")), key, &range);
+        }
+    }
 }
 
 #[test]
@@ -641,7 +682,10 @@ records = \"365d\"
 
 [limits]
 free_per_day = 1000
+free_before_noon_percent = 50
 free_per_address_per_hour = 50
+free_per_network_per_hour = 200
+free_refusals_per_upload = 10
 payments_per_address_per_minute = 120
 body_timeout = \"1m\"
 body_bytes = \"256 MiB\"
