@@ -29,6 +29,7 @@ pub mod model;
 pub mod money;
 pub mod moving;
 pub mod networks;
+pub mod pages;
 pub mod payments;
 pub mod random;
 pub mod receipts;

@@ -26,7 +26,7 @@ mod rates;
 mod shared;
 
 use bodies::Bodies;
-pub use bodies::Room;
+pub use bodies::{CopyRoom, Room, least as least_body_bytes};
 pub use checks::Check;
 use checks::Checks;
 use free::Uploads;
@@ -215,6 +215,14 @@ impl Limits {
     /// Room for a body that is going to be read.
     pub fn begin_body(&self) -> Room {
         self.bodies.begin()
+    }
+
+    /// Waits for memory for the cleaned copy of an image of so many bytes.
+    ///
+    /// # Errors
+    /// None while the server runs.
+    pub async fn begin_copy(&self, bytes: u64) -> Result<CopyRoom, Limited> {
+        self.bodies.copy(bytes).await
     }
 
     /// Counts an upload with a token that its client spoilt: it costs a body and a check, and no use. Each server

@@ -139,10 +139,14 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
     });
     let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
     let body_bytes = checker.value("limits.body_bytes", values::size);
-    if let Some(bytes) = body_bytes.filter(|bytes| *bytes < longest) {
+    let least = least_body_bytes(tiers);
+    if let Some(bytes) = body_bytes.filter(|bytes| *bytes < least) {
         checker.problem(
             "limits.body_bytes",
-            format!("{bytes} bytes don't hold the body of one upload, which may have {longest}"),
+            format!(
+                "{bytes} bytes don't hold one upload: the tiers take bodies of {longest} bytes, \
+                 which with a cleaned copy need {least}"
+            ),
             "write more, or lower max_bytes of the tiers",
         );
     }
@@ -156,8 +160,15 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
             .unwrap_or(default.free_refusals_per_upload),
         payments_per_address_per_minute,
         body_timeout: body_timeout.unwrap_or(default.body_timeout),
-        body_bytes: body_bytes.unwrap_or(default.body_bytes),
+        body_bytes: body_bytes.unwrap_or(default.body_bytes.max(least)),
     }
+}
+
+/// The least `limits.body_bytes` for these tiers.
+pub(crate) fn least_body_bytes(tiers: &TierTable) -> u64 {
+    let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
+    let largest = tiers.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
+    crate::limits::least_body_bytes(longest, largest)
 }
 
 fn mode(payments: &PaymentsConfig) -> Mode {

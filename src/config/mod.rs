@@ -44,6 +44,7 @@ use crate::retention::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
+pub(crate) use check::least_body_bytes;
 pub use database::Connections;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use env::process_env;
@@ -145,7 +146,8 @@ pub struct Limits {
     pub payments_per_address_per_minute: u64,
     /// How long the server waits for a body, in all. Never 0.
     pub body_timeout: Duration,
-    /// How much memory the bodies of all requests take at most. Never less than the longest one.
+    /// How much memory the bodies of all requests and the cleaned copies of their images take at most. Never less than
+    /// [`least_body_bytes`] of the tiers.
     pub body_bytes: u64,
 }
 

@@ -85,6 +85,13 @@ pub(super) async fn checked(
     let place = place.map_err(|error| refuse(request, error))?;
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
     let clean = site.config.images.clean;
+    let length = length_of(&arrived.bytes);
+    let copy = if clean && length <= max_bytes {
+        let room = site.limits.begin_copy(length).await;
+        Some(room.map_err(|error| refuse(request, error))?)
+    } else {
+        None
+    };
     // The place is free when the work is done, not when the client goes away.
     let done = tokio::spawn(async move {
         let rules = Rules {
@@ -95,10 +102,27 @@ pub(super) async fn checked(
         let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;
         drop(place);
-        // What is stored is what stays in memory from now on, for as long as its payment takes.
-        checked.map(|checked| checked.held_by(|stored| room.fill(stored)))
+        // What is stored is what stays in memory from now on, for as long as its payment takes: the body, or a copy of
+        // its image alone.
+        let held = checked.map(|checked| {
+            let is_copy = checked.is_copy();
+            checked.held_by(|stored| {
+                let room = if is_copy {
+                    room.lowered(length_of(&stored))
+                } else {
+                    room
+                };
+                room.fill(stored)
+            })
+        });
+        drop(copy);
+        held
     });
     Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Counts what isn't there. What is there is served to whoever asks: one address may be a whole CDN, and

@@ -17,6 +17,7 @@ use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::PaymentId;
+use crate::pages;
 use crate::random::Randomness;
 use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time, sha256_hex};
 use crate::store::{Object, Store, StoreError};
@@ -145,6 +146,11 @@ impl Checked {
         }
     }
 
+    /// Whether what is stored are bytes of their own, and not the uploaded ones.
+    pub fn is_copy(&self) -> bool {
+        self.sha256 != self.upload_sha256
+    }
+
     /// SHA-256 of the uploaded bytes: by it, bytes are the same bytes.
     pub fn upload_sha256(&self) -> &str {
         &self.upload_sha256
@@ -208,7 +214,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
             .as_deref()
             .map_or_else(|| upload_sha256.clone(), sha256_hex);
         Ok(Checked {
-            stored: cleaned.map_or(bytes, Bytes::from),
+            stored: cleaned.map_or(bytes, pages::own),
             probe,
             sha256,
             upload_bytes: length,

@@ -314,6 +314,27 @@ fn limits_are_counts_and_zero_means_none() {
 }
 
 #[test]
+fn all_counts_may_change_while_a_server_runs() {
+    let other = Limits {
+        free_per_day: 1,
+        free_before_noon_percent: 2,
+        free_per_address_per_hour: 3,
+        free_per_network_per_hour: 4,
+        free_refusals_per_upload: 5,
+        payments_per_address_per_minute: 6,
+        body_timeout: Duration::from_secs(7),
+        body_bytes: 8,
+    };
+    let default = Limits::default();
+    let expected = Limits {
+        body_timeout: default.body_timeout,
+        body_bytes: default.body_bytes,
+        ..other
+    };
+    assert_eq!(default.with_counts_of(other), expected);
+}
+
+#[test]
 fn a_network_has_four_times_the_free_uploads_of_an_address_unless_it_is_set() {
     for (text, address, network) in [
         ("", 50, 200),
@@ -359,6 +380,13 @@ fn the_memory_for_bodies_holds_the_longest_one() {
     assert_eq!(set.limits.body_bytes, 64 << 20);
     let key = "limits.body_bytes";
     assert_refused(&of("limits.body_bytes = '5 MiB'"), key, "one upload");
+    // A quarter of it has to hold a copy of the largest image.
+    assert_refused(&of("limits.body_bytes = '20 MiB'"), key, "cleaned copy");
+    config(of("limits.body_bytes = '21 MiB'"));
+    // Larger tiers have more without a setting.
+    let tier = "[[tiers]]\nname = 'huge'\nprice = '1'\nkeep = '7d'\ndefault = true\n";
+    let huge = config(of(&format!("{tier}max_bytes = '100 MiB'")));
+    assert!(huge.limits.body_bytes >= 400 << 20);
 }
 
 #[test]
