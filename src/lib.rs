@@ -39,4 +39,5 @@ pub mod secrets;
 pub mod signing;
 pub mod store;
 pub mod tiers;
+pub mod workers;
 pub mod x402;

@@ -1,6 +1,6 @@
-//! Limits: how much one address, and everybody together, may ask for.
+//! Limits: how much one address, one network, and everybody together may ask for.
 //!
-//! Addresses are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
+//! Addresses and networks are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
 //! and then forgotten with all that was counted by it. The daily count of free uploads is read from the
 //! database, so it holds across a restart. Servers that share a database count in it: see `shared`.
 //!
@@ -440,7 +440,7 @@ mod tests {
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
         for _ in 0..3 {
             // Being refused costs nothing more.
@@ -449,16 +449,20 @@ mod tests {
             };
             assert_eq!((limit, wait), (50, Duration::from_secs(72)));
         }
-        limits.count_free(address("192.0.2.2")).await.unwrap();
+        limits
+            .count_free(address("192.0.2.2"))
+            .await
+            .unwrap()
+            .keep();
         limits.count_payment(one).await.unwrap();
         clock.advance(Duration::from_millis(71_999));
         limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_millis(1));
-        limits.count_free(one).await.unwrap();
+        limits.count_free(one).await.unwrap().keep();
         limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_hours(1));
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
         limits.count_free(one).await.unwrap_err();
     }
@@ -471,6 +475,13 @@ mod tests {
         assert_ne!(bucket("2001:db8::1"), bucket("2001:db8:0:1::1"));
         assert_eq!(bucket("::ffff:192.0.2.1"), bucket("192.0.2.1"));
         assert_ne!(bucket("192.0.2.1"), bucket("192.0.2.2"));
+        let network = |text: &str| counted.bucket(address(text), Whose::Network);
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.255"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8:0:ffff::1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:1::1"));
+        // The first address of a network is another bucket than the network.
+        assert_ne!(network("192.0.2.0"), bucket("192.0.2.0"));
     }
 
     #[tokio::test]
@@ -479,7 +490,7 @@ mod tests {
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
         let before = limits.counted(clock.now()).bucket(one, Whose::Address);
         clock.advance(Duration::from_hours(12));
@@ -508,6 +519,71 @@ mod tests {
             assert!(rates.0.len() <= MAX_ADDRESSES);
         }
         assert!(rates.take(heavy, &rate, now).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_stores_nothing_costs_a_tenth_by_address_and_by_network() {
+        let clock = noon();
+        let limits = limits(&clock);
+        let clients = ["1", "2", "3", "4", "5"].map(|end| address(&format!("192.0.2.{end}")));
+        for client in clients {
+            // One is dropped, one is given back, and both cost the same.
+            for _ in 0..5 {
+                drop(limits.count_free(client).await.unwrap());
+                limits.count_free(client).await.unwrap().give_back().await;
+            }
+        }
+        // 50 tenths of the network's 200, and 10 tenths of each address's 50.
+        for client in &clients[..3] {
+            for _ in 0..49 {
+                limits.count_free(*client).await.unwrap().keep();
+            }
+            limits.count_free(*client).await.unwrap_err();
+        }
+        for _ in 0..48 {
+            limits.count_free(clients[3]).await.unwrap().keep();
+        }
+        let refused = limits.count_free(clients[3]).await.unwrap_err();
+        let is_of_network = |refused: &Limited| {
+            let Limited::Rate { whose, limit, .. } = refused else {
+                panic!("{refused}");
+            };
+            (*whose, *limit) == (Whose::Network, 200)
+        };
+        assert!(is_of_network(&refused));
+        // What the network refuses costs neither.
+        for _ in 0..60 {
+            assert!(is_of_network(
+                &limits.count_free(clients[4]).await.unwrap_err()
+            ));
+        }
+        clock.advance(Duration::from_mins(15));
+        for _ in 0..49 {
+            limits.count_free(clients[4]).await.unwrap().keep();
+        }
+    }
+
+    #[test]
+    fn what_the_database_refused_is_believed_for_a_second() {
+        let mut rates = Rates::default();
+        let rate = Rate {
+            limit: 2,
+            period: Duration::from_mins(1),
+            what: "",
+            whose: Whose::Address,
+            shared_as: None,
+        };
+        let (bucket, now) = ([1; 16], noon().now());
+        assert!(rates.take(bucket, &rate, now).is_none());
+        let full = micros(now) + 60_000_000;
+        rates.learn(&bucket, full, now);
+        assert_eq!(rates.excess(&bucket, &rate, now), Duration::from_secs(30));
+        let later = now.plus(Duration::from_secs(1));
+        assert!(rates.excess(&bucket, &rate, later).is_zero());
+        // A clock that is set back doesn't make it longer.
+        let earlier = now.minus(Duration::from_hours(1));
+        rates.give_back(&bucket, rate.step_us() + 3_600_000_000);
+        assert!(rates.excess(&bucket, &rate, earlier).is_zero());
     }
 
     #[test]

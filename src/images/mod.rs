@@ -21,6 +21,7 @@ use crate::pages;
 use crate::random::Randomness;
 use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time, sha256_hex};
 use crate::store::{Object, Store, StoreError};
+use crate::workers;
 
 pub mod clean;
 pub mod describe;
@@ -206,7 +207,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
         .into());
     }
     let clean = rules.clean;
-    tokio::task::spawn_blocking(move || {
+    workers::run(move || {
         let probe = format::probe(&bytes).map_err(Refusal::from)?;
         let upload_sha256 = sha256_hex(&bytes);
         let cleaned = if clean { cleaned(&bytes, probe)? } else { None };
@@ -222,7 +223,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
         })
     })
     .await
-    .map_err(|_| UploadError::Interrupted)?
+    .ok_or(UploadError::Interrupted)?
 }
 
 /// The image without metadata; `None` where it holds none.

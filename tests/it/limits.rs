@@ -166,6 +166,7 @@ async fn ten_refused_files_count_as_one_upload() {
     let form = [("content-type", "multipart/form-data; boundary=XX")];
     let json = [("content-type", "application/json")];
     let png = [("content-type", "image/png")];
+    let none: [(&str, &str); 0] = [];
     let mut cut = pictures::png(9, 9);
     cut.truncate(50);
     let too_large = pictures::png_of_size((1 << 20) + 1);
@@ -179,7 +180,7 @@ async fn ten_refused_files_count_as_one_upload() {
             app.send("POST", path, &json, b"{}".to_vec()).await,
             app.send("POST", path, &json, b"{\"image\": \"?\"}".to_vec())
                 .await,
-            app.send("POST", path, &[], b"no type".to_vec()).await,
+            app.send("POST", path, &none, b"no type".to_vec()).await,
             app.send("POST", "/api/free", &png, too_large.clone()).await,
             app.send("POST", path, &png, b"GIF89a".to_vec()).await,
             app.send("POST", path, &png, b"\xff\xd8".to_vec()).await,
