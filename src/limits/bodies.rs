@@ -26,7 +26,7 @@ pub const fn least(longest_body: u64, largest_image: u64) -> u64 {
     let copies =
         (units(largest_image.saturating_add(GROWTH as u64))).saturating_mul(PART_OF_COPIES);
     // Three quarters are for the bodies.
-    let bodies = (units(longest_body) + 2) / 3 * PART_OF_COPIES;
+    let bodies = units(longest_body).div_ceil(PART_OF_COPIES - 1) * PART_OF_COPIES;
     let most = if copies > bodies { copies } else { bodies };
     most.saturating_mul(UNIT_BYTES)
 }
@@ -38,14 +38,16 @@ const fn units(bytes: u64) -> u64 {
 /// How much is left.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    bodies: Arc<Semaphore>,
+    arrived: Arc<Semaphore>,
     copies: Arc<Semaphore>,
     most_copies: u32,
 }
 
 /// Memory for a copy of an image, given back when it is dropped.
 #[derive(Debug)]
-pub struct CopyRoom(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct CopyRoom {
+    _held: OwnedSemaphorePermit,
+}
 
 impl Bodies {
     pub(super) fn new(bytes: u64) -> Self {
@@ -56,7 +58,7 @@ impl Bodies {
             Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
         };
         Self {
-            bodies: permits(all - copies),
+            arrived: permits(all - copies),
             copies: permits(copies),
             most_copies: u32::try_from(copies).unwrap_or(u32::MAX),
         }
@@ -64,7 +66,7 @@ impl Bodies {
 
     pub(super) fn begin(&self) -> Room {
         Room {
-            left: Arc::clone(&self.bodies),
+            left: Arc::clone(&self.arrived),
             held: None,
         }
     }
@@ -80,7 +82,8 @@ impl Bodies {
         // Where it holds hardly more than one of the largest copies, that has all of it.
         let wanted = wanted.min(self.most_copies);
         let room = Arc::clone(&self.copies).acquire_many_owned(wanted).await;
-        room.map(CopyRoom).map_err(|_| Limited::Crowded)
+        room.map(|held| CopyRoom { _held: held })
+            .map_err(|_| Limited::Crowded)
     }
 }
 
