@@ -319,8 +319,8 @@ impl Limits {
     }
 
     /// What was counted; `None` where there is no limit.
-    fn count_here(&self, address: IpAddr, counter: Counter) -> Result<Option<Taken>, Limited> {
-        let Counter { rate, of } = counter;
+    fn count_here(&self, address: IpAddr, by: Counter) -> Result<Option<Taken>, Limited> {
+        let Counter { rate, of } = by;
         if rate.limit == 0 {
             return Ok(None);
         }
@@ -331,7 +331,7 @@ impl Limits {
             return Err(rate.refusal(wait));
         }
         Ok(Some(Taken {
-            counter,
+            counter: by,
             bucket,
             is_shared: false,
         }))

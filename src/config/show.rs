@@ -3,8 +3,9 @@
 use toml::Value;
 
 use super::{
-    Addressing, Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig,
-    S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database, hosts,
+    Addressing, Config, DatabaseUrl, FacilitatorChoice, Limits, Mode, NetworkConfig,
+    PaymentsConfig, S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database,
+    hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -54,8 +55,20 @@ pub fn show(config: &Config) -> String {
             ));
         }
     }
+    show_limits(&mut lines, &config.limits);
+    for tier in &config.tiers {
+        show_tier(&mut lines, tier, &config.tiers);
+    }
+    if let Some(payments) = &config.payments {
+        for network in &payments.networks {
+            show_network(&mut lines, network);
+        }
+    }
+    lines.0.join("\n") + "\n"
+}
+
+fn show_limits(lines: &mut Lines, limits: &Limits) {
     lines.section("limits");
-    let limits = &config.limits;
     lines.number("free_per_day", limits.free_per_day);
     lines.number("free_before_noon_percent", limits.free_before_noon_percent);
     lines.number(
@@ -76,15 +89,6 @@ pub fn show(config: &Config) -> String {
         &humantime::format_duration(limits.body_timeout),
     );
     lines.size("body_bytes", limits.body_bytes);
-    for tier in &config.tiers {
-        show_tier(&mut lines, tier, &config.tiers);
-    }
-    if let Some(payments) = &config.payments {
-        for network in &payments.networks {
-            show_network(&mut lines, network);
-        }
-    }
-    lines.0.join("\n") + "\n"
 }
 
 fn mode_line(mode: Option<Mode>) -> String {

@@ -210,30 +210,14 @@ impl ApiError {
                 NO,
                 Action::FixRequest,
             ),
-            Self::PaymentsOff => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Contact)
-            }
-            Self::SaleStopped => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Retry(30))
-            }
-            Self::Behind => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Retry(60))
-            }
+            Self::PaymentsOff => unsold(Action::Contact),
+            Self::SaleStopped => unsold(Action::Retry(30)),
+            Self::Behind => unsold(Action::Retry(60)),
             Self::Moving | Self::Moved => busy(),
             Self::Upload(error) => upload_parts(error),
             Self::Unsold(error) => pay_parts(error),
             Self::Limited(error) => limited_parts(error),
-            Self::FreeSpent { error, .. } => {
-                let waiting = limited_parts(error);
-                let action = waiting
-                    .action
-                    .seconds()
-                    .map_or(Action::Pay, Action::PayOrWait);
-                Parts { action, ..waiting }
-            }
+            Self::FreeSpent { error, .. } => spent_parts(error),
             Self::Unasked(error) => Parts {
                 charged: None,
                 ..error.parts()
@@ -513,6 +497,12 @@ fn upload_parts(error: &UploadError) -> Parts {
     }
 }
 
+/// Nothing is sold.
+fn unsold(action: Action) -> Parts {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    parts(status, "facilitator_unavailable", NO, action)
+}
+
 /// Something behind the server doesn't answer just now, and nothing happened.
 fn busy() -> Parts {
     parts(
@@ -539,6 +529,16 @@ fn limited_parts(error: &Limited) -> Parts {
             NO,
             Action::Retry(2),
         ),
+    }
+}
+
+/// The free uploads are spent, and a paid one is accepted now.
+fn spent_parts(error: &Limited) -> Parts {
+    let waiting = limited_parts(error);
+    let seconds = waiting.action.seconds();
+    Parts {
+        action: seconds.map_or(Action::Pay, Action::PayOrWait),
+        ..waiting
     }
 }
 
