@@ -1,6 +1,6 @@
-//! Limits: how much one address, and everybody together, may ask for.
+//! Limits: how much one address, one network, and everybody together may ask for.
 //!
-//! Addresses are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
+//! Addresses and networks are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
 //! and then forgotten with all that was counted by it. The daily count of free uploads is read from the
 //! database, so it holds across a restart. Servers that share a database count in it: see `shared`.
 //!
@@ -12,43 +12,46 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::db::limits::{Counted as Shares, Place, day_of, start_of};
-use crate::db::{Db, DbError, images};
+use crate::db::DbError;
+use crate::db::limits::{Counted as Shares, day_of};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
 
 mod bodies;
+mod checks;
+mod free;
 mod rates;
 mod shared;
 
 use bodies::Bodies;
-pub use bodies::Room;
+pub use bodies::{CopyRoom, Room, least as least_body_bytes};
+pub use checks::Check;
+use checks::Checks;
+use free::Uploads;
+pub use free::{FreeAttempt, FreeUpload};
 #[cfg(test)]
 use rates::MAX_ADDRESSES;
+pub use rates::Whose;
 use rates::{Bucket, Rate, Rates, micros};
 use shared::Shared;
 
 /// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
-/// How old the count in the database may be, where one server alone adds to it.
-const COUNT_AGAIN: Duration = Duration::from_mins(1);
-/// How many checks of images may wait for each one that runs.
-const QUEUE_PER_CHECK: usize = 64;
 
 /// Why a request has to come again later.
 #[derive(Debug, thiserror::Error)]
 pub enum Limited {
-    /// Too many of one address.
-    #[error("Your address sent too many requests: {limit} {what} are allowed.")]
+    /// Too many of one address or network.
+    #[error("Your {whose} sent too many requests: {limit} {what} are allowed.")]
     Rate {
         /// How many are allowed.
         limit: u64,
         /// Of what, and in what time.
         what: &'static str,
+        /// Whose requests were counted.
+        whose: Whose,
         /// When the next one is.
         wait: Duration,
     },
@@ -58,6 +61,16 @@ pub enum Limited {
         /// How many there are.
         limit: u64,
         /// Until tomorrow.
+        wait: Duration,
+    },
+    /// The free uploads of the first half of the day are spent.
+    #[error(
+        "The {limit} free uploads for the first half of today are spent; there are more from 12:00 UTC."
+    )]
+    HalfDay {
+        /// How many there are before 12:00 UTC.
+        limit: u64,
+        /// Until 12:00 UTC.
         wait: Duration,
     },
     /// More images wait for their check than is good for anyone.
@@ -83,9 +96,24 @@ pub struct Limits {
     counted: Mutex<Counted>,
     shared: Option<Shared>,
     today: tokio::sync::Mutex<()>,
-    checks: Arc<Semaphore>,
-    checks_and_queue: Arc<Semaphore>,
+    checks: Checks,
     bodies: Bodies,
+}
+
+/// A rate, and where this server counts by it.
+#[derive(Debug, Clone, Copy)]
+struct Counter {
+    rate: Rate,
+    of: fn(&mut Counted) -> &mut Rates,
+}
+
+/// One that was counted.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    counter: Counter,
+    bucket: Bucket,
+    /// Whether the database counted it as well.
+    is_shared: bool,
 }
 
 /// What is forgotten when the day ends.
@@ -94,35 +122,12 @@ struct Counted {
     day: i64,
     key: SecretKey,
     free: Rates,
+    free_of_networks: Rates,
     payments: Rates,
     unproven: Rates,
     misses: Rates,
     failures: Rates,
     uploads: Uploads,
-}
-
-/// The free uploads of the day.
-#[derive(Debug, Default)]
-struct Uploads {
-    published: u64,
-    under_way: u64,
-    counted_at: Option<Timestamp>,
-}
-
-/// One of the day's free uploads. Given back on drop, unless it was spent.
-#[derive(Debug)]
-pub struct FreeUpload {
-    limits: Arc<Limits>,
-    day: i64,
-    is_spent: bool,
-    place: Option<Place>,
-}
-
-/// A place among the checks that run now.
-#[derive(Debug)]
-pub struct Check {
-    _running: OwnedSemaphorePermit,
-    _counted: OwnedSemaphorePermit,
 }
 
 impl Limits {
@@ -137,8 +142,7 @@ impl Limits {
             counted: Mutex::new(counted),
             shared: None,
             today: tokio::sync::Mutex::new(()),
-            checks: Arc::new(Semaphore::new(cores)),
-            checks_and_queue: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_CHECK))),
+            checks: Checks::new(cores),
             bodies: Bodies::new(settings.body_bytes),
         }
     }
@@ -156,21 +160,6 @@ impl Limits {
         *self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an attempt at a free upload.
-    ///
-    /// # Errors
-    /// [`Limited::Rate`].
-    pub async fn count_free(&self, address: IpAddr) -> Result<(), Limited> {
-        let rate = Rate {
-            limit: self.settings().free_per_address_per_hour,
-            period: Duration::from_hours(1),
-            what: "free uploads an hour",
-            shared_as: Some("free"),
-        };
-        self.count(address, &rate, |counted| &mut counted.free)
-            .await
-    }
-
     /// Counts a challenge, or a payment that is presented.
     ///
     /// # Errors
@@ -180,10 +169,12 @@ impl Limits {
             limit: self.settings().payments_per_address_per_minute,
             period: Duration::from_mins(1),
             what: "payments and challenges a minute",
+            whose: Whose::Address,
             shared_as: Some("payments"),
         };
-        self.count(address, &rate, |counted| &mut counted.payments)
-            .await
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.payments;
+        self.count(address, &[Counter { rate, of }]).await?;
+        Ok(())
     }
 
     /// Counts a payment whose signature proves nothing here: a contract wallet's, or junk. It may cost calls
@@ -196,10 +187,12 @@ impl Limits {
             limit: self.settings().payments_per_address_per_minute.div_ceil(10),
             period: Duration::from_mins(1),
             what: "payments a minute by contract wallets",
+            whose: Whose::Address,
             shared_as: Some("unproven"),
         };
-        self.count(address, &rate, |counted| &mut counted.unproven)
-            .await
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.unproven;
+        self.count(address, &[Counter { rate, of }]).await?;
+        Ok(())
     }
 
     /// Counts a request for an image that isn't there: each server for itself, since asking the database would
@@ -212,50 +205,24 @@ impl Limits {
             limit: MISSES_PER_MINUTE,
             period: Duration::from_mins(1),
             what: "requests a minute for images that don't exist",
+            whose: Whose::Address,
             shared_as: None,
         };
-        self.count_here(address, &rate, |counted| &mut counted.misses)
-            .map(|_| ())
-    }
-
-    /// Takes one of the day's free uploads.
-    ///
-    /// # Errors
-    /// [`Limited::Day`], and [`Limited::Database`] where the count can't be read.
-    pub async fn take_free(self: &Arc<Self>, db: &Db) -> Result<FreeUpload, Limited> {
-        if let Some(shared) = &self.shared {
-            return self.take_shared(shared).await;
-        }
-        let limit = self.settings().free_per_day;
-        let now = self.clock.now();
-        if limit != 0 && self.is_stale(now) {
-            // One at a time: the others find it counted.
-            let _turn = self.today.lock().await;
-            if self.is_stale(now) {
-                let published = images::count_free_since(db, start_of(day_of(now))).await?;
-                let mut counted = self.counted(now);
-                // Those that were spent while it was counted may be missing in it.
-                counted.uploads.published = counted.uploads.published.max(published);
-                counted.uploads.counted_at = Some(now);
-            }
-        }
-        let mut counted = self.counted(now);
-        if limit != 0 && counted.uploads.published + counted.uploads.under_way >= limit {
-            let wait = start_of(counted.day + 1).since(now);
-            return Err(Limited::Day { limit, wait });
-        }
-        counted.uploads.under_way += 1;
-        Ok(FreeUpload {
-            limits: Arc::clone(self),
-            day: counted.day,
-            is_spent: false,
-            place: None,
-        })
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.misses;
+        self.count_here(address, Counter { rate, of }).map(|_| ())
     }
 
     /// Room for a body that is going to be read.
     pub fn begin_body(&self) -> Room {
         self.bodies.begin()
+    }
+
+    /// Waits for memory for the cleaned copy of an image of so many bytes.
+    ///
+    /// # Errors
+    /// None while the server runs.
+    pub async fn begin_copy(&self, bytes: u64) -> Result<CopyRoom, Limited> {
+        self.bodies.copy(bytes).await
     }
 
     /// Counts an upload with a token that its client spoilt: it costs a body and a check, and no use. Each server
@@ -266,7 +233,7 @@ impl Limits {
         };
         let now = self.clock.now();
         let mut counted = self.counted(now);
-        let bucket = counted.bucket(address);
+        let bucket = counted.bucket(address, Whose::Address);
         counted.failures.take(bucket, &rate, now);
     }
 
@@ -278,6 +245,7 @@ impl Limits {
             limit: payments.div_ceil(2),
             period: Duration::from_mins(1),
             what: "refused uploads with a token a minute",
+            whose: Whose::Address,
             shared_as: None,
         })
     }
@@ -292,74 +260,92 @@ impl Limits {
         };
         let now = self.clock.now();
         let counted = self.counted(now);
-        let bucket = counted.bucket(address);
+        let bucket = counted.bucket(address, Whose::Address);
         match counted.failures.excess(&bucket, &rate, now) {
             wait if wait.is_zero() => Ok(()),
             wait => Err(rate.refusal(wait)),
         }
     }
 
-    /// Waits for a place to check an image: one a core, and a bounded queue before it.
+    /// Waits for a place to check an image: one a core, and a bounded queue before it, of which one network has a part.
     ///
     /// # Errors
-    /// [`Limited::Busy`] when the queue is full.
-    pub async fn enter_check(&self) -> Result<Check, Limited> {
-        let counted = Arc::clone(&self.checks_and_queue).try_acquire_owned();
-        let counted = counted.map_err(|_| Limited::Busy)?;
-        let running = Arc::clone(&self.checks).acquire_owned().await;
-        Ok(Check {
-            _running: running.map_err(|_| Limited::Busy)?,
-            _counted: counted,
-        })
+    /// [`Limited::Busy`] when the queue is full, or its network has its part of it.
+    pub async fn enter_check(&self, address: Option<IpAddr>) -> Result<Check, Limited> {
+        let now = self.clock.now();
+        let network = address.map(|address| self.counted(now).bucket(address, Whose::Network));
+        self.checks.enter(network).await
     }
 
-    /// The local count first, then that of all replicas.
-    async fn count(
-        &self,
-        address: IpAddr,
-        rate: &Rate,
-        of: fn(&mut Counted) -> &mut Rates,
-    ) -> Result<(), Limited> {
-        let Some(bucket) = self.count_here(address, rate, of)? else {
-            return Ok(());
-        };
-        let Some(shared) = &self.shared else {
-            return Ok(());
-        };
-        let now = self.clock.now();
-        match shared.count(rate, &bucket, now).await {
-            None => Ok(()),
-            Some(Shares::Yes(clear)) => {
-                of(&mut self.counted(now)).learn(&bucket, clear);
-                Ok(())
-            }
-            Some(Shares::No(clear)) => {
-                of(&mut self.counted(now)).learn(&bucket, clear);
-                Err(rate.refusal(rate.excess(clear, micros(now))))
+    /// Counts one by each of these: the local counts first, then those of all replicas. Returns where it was counted.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`]; then it was counted nowhere.
+    async fn count(&self, address: IpAddr, counters: &[Counter]) -> Result<Vec<Taken>, Limited> {
+        let mut taken = Vec::new();
+        for counter in counters {
+            match self.count_here(address, *counter) {
+                Ok(one) => taken.extend(one),
+                Err(refused) => {
+                    self.lower(&whole(&taken));
+                    return Err(refused);
+                }
             }
         }
+        let Some(shared) = &self.shared else {
+            return Ok(taken);
+        };
+        let mut refused = None;
+        for one in &mut taken {
+            let now = self.clock.now();
+            let rate = &one.counter.rate;
+            match shared.count(rate, &one.bucket, now).await {
+                None => {}
+                Some(Shares::Yes(_)) => one.is_shared = true,
+                Some(Shares::No(clear)) => {
+                    (one.counter.of)(&mut self.counted(now)).learn(&one.bucket, clear, now);
+                    refused = Some(rate.refusal(rate.excess(clear, micros(now))));
+                    break;
+                }
+            }
+        }
+        let Some(refused) = refused else {
+            return Ok(taken);
+        };
+        let taken = whole(&taken);
+        self.lower(&taken);
+        shared.give_back_rates(taken).await;
+        Err(refused)
     }
 
-    /// Whose request was counted; `None` where there is no limit.
-    fn count_here(
-        &self,
-        address: IpAddr,
-        rate: &Rate,
-        of: fn(&mut Counted) -> &mut Rates,
-    ) -> Result<Option<Bucket>, Limited> {
+    /// What was counted; `None` where there is no limit.
+    fn count_here(&self, address: IpAddr, by: Counter) -> Result<Option<Taken>, Limited> {
+        let Counter { rate, of } = by;
         if rate.limit == 0 {
             return Ok(None);
         }
         let now = self.clock.now();
         let mut counted = self.counted(now);
-        let bucket = counted.bucket(address);
-        let wait = of(&mut counted).take(bucket, rate, now);
-        wait.map_or(Ok(Some(bucket)), |wait| Err(rate.refusal(wait)))
+        let bucket = counted.bucket(address, rate.whose);
+        if let Some(wait) = of(&mut counted).take(bucket, &rate, now) {
+            return Err(rate.refusal(wait));
+        }
+        Ok(Some(Taken {
+            counter: by,
+            bucket,
+            is_shared: false,
+        }))
     }
 
-    fn is_stale(&self, now: Timestamp) -> bool {
-        let counted = self.counted(now).uploads.counted_at;
-        counted.is_none_or(|at| now.since(at) >= COUNT_AGAIN)
+    /// Counts less of these on this server, by so many microseconds each.
+    fn lower(&self, taken: &[(Taken, i64)]) {
+        if taken.is_empty() {
+            return;
+        }
+        let mut counted = self.counted(self.clock.now());
+        for (one, refund_us) in taken {
+            (one.counter.of)(&mut counted).give_back(&one.bucket, *refund_us);
+        }
     }
 
     /// What was counted today.
@@ -376,35 +362,6 @@ impl Limits {
     }
 }
 
-impl FreeUpload {
-    /// It was published.
-    pub fn spend(mut self) {
-        self.is_spent = true;
-    }
-
-    /// What it is to be published in, where replicas count together.
-    pub fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
-    }
-}
-
-impl Drop for FreeUpload {
-    fn drop(&mut self) {
-        if let (Some(place), Some(shared)) = (self.place.take(), &self.limits.shared) {
-            if !self.is_spent {
-                shared.give_back(place);
-            }
-            return;
-        }
-        let now = self.limits.clock.now();
-        let mut counted = self.limits.counted(now);
-        if counted.day == self.day {
-            counted.uploads.under_way = counted.uploads.under_way.saturating_sub(1);
-            counted.uploads.published += u64::from(self.is_spent);
-        }
-    }
-}
-
 impl Counted {
     fn new(day: i64, randomness: &Randomness) -> Self {
         Self::with_key(day, SecretKey::from_bytes(randomness.bytes::<32>()))
@@ -415,6 +372,7 @@ impl Counted {
             day,
             key,
             free: Rates::default(),
+            free_of_networks: Rates::default(),
             payments: Rates::default(),
             unproven: Rates::default(),
             misses: Rates::default(),
@@ -423,17 +381,33 @@ impl Counted {
         }
     }
 
-    /// The bucket of a client: all of an IPv4 address, the /64 of IPv6, which one client has.
-    fn bucket(&self, address: IpAddr) -> Bucket {
-        let hash = match address.to_canonical() {
-            IpAddr::V4(v4) => self.key.derive(Domain::Bucket, &[&v4.octets()]),
-            IpAddr::V6(v6) => {
+    /// The bucket of a client: all of an IPv4 address, the /64 of IPv6, which one client has. Or that of its network: the
+    /// /24 of IPv4, the /48 of IPv6.
+    fn bucket(&self, address: IpAddr, whose: Whose) -> Bucket {
+        let hash = match (address.to_canonical(), whose) {
+            (IpAddr::V4(v4), Whose::Address) => self.key.derive(Domain::Bucket, &[&v4.octets()]),
+            (IpAddr::V4(v4), Whose::Network) => {
+                let prefix = v4.to_bits() >> 8;
+                let prefix = prefix.to_be_bytes();
+                self.key.derive(Domain::Bucket, &[b"network", &prefix])
+            }
+            (IpAddr::V6(v6), Whose::Address) => {
                 let prefix = v6.to_bits() >> 64;
                 self.key.derive(Domain::Bucket, &[&prefix.to_be_bytes()])
+            }
+            (IpAddr::V6(v6), Whose::Network) => {
+                let prefix = (v6.to_bits() >> 80).to_be_bytes();
+                self.key.derive(Domain::Bucket, &[b"network", &prefix])
             }
         };
         hash.first_chunk().copied().unwrap_or_default()
     }
+}
+
+/// All of what was counted, to be given back.
+fn whole(taken: &[Taken]) -> Vec<(Taken, i64)> {
+    let step = |one: &Taken| (*one, one.counter.rate.step_us());
+    taken.iter().map(step).collect()
 }
 
 #[cfg(test)]
@@ -466,7 +440,7 @@ mod tests {
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
         for _ in 0..3 {
             // Being refused costs nothing more.
@@ -475,16 +449,20 @@ mod tests {
             };
             assert_eq!((limit, wait), (50, Duration::from_secs(72)));
         }
-        limits.count_free(address("192.0.2.2")).await.unwrap();
+        limits
+            .count_free(address("192.0.2.2"))
+            .await
+            .unwrap()
+            .keep();
         limits.count_payment(one).await.unwrap();
         clock.advance(Duration::from_millis(71_999));
         limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_millis(1));
-        limits.count_free(one).await.unwrap();
+        limits.count_free(one).await.unwrap().keep();
         limits.count_free(one).await.unwrap_err();
         clock.advance(Duration::from_hours(1));
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
         limits.count_free(one).await.unwrap_err();
     }
@@ -492,11 +470,18 @@ mod tests {
     #[test]
     fn one_network_of_ipv6_is_one_client_and_mapped_ipv4_is_itself() {
         let counted = Counted::new(1, &Randomness::seeded(1));
-        let bucket = |text: &str| counted.bucket(address(text));
+        let bucket = |text: &str| counted.bucket(address(text), Whose::Address);
         assert_eq!(bucket("2001:db8::1"), bucket("2001:db8::ffff:ffff:ffff:1"));
         assert_ne!(bucket("2001:db8::1"), bucket("2001:db8:0:1::1"));
         assert_eq!(bucket("::ffff:192.0.2.1"), bucket("192.0.2.1"));
         assert_ne!(bucket("192.0.2.1"), bucket("192.0.2.2"));
+        let network = |text: &str| counted.bucket(address(text), Whose::Network);
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.255"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8:0:ffff::1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:1::1"));
+        // The first address of a network is another bucket than the network.
+        assert_ne!(network("192.0.2.0"), bucket("192.0.2.0"));
     }
 
     #[tokio::test]
@@ -505,12 +490,12 @@ mod tests {
         let limits = limits(&clock);
         let one = address("192.0.2.1");
         for _ in 0..50 {
-            limits.count_free(one).await.unwrap();
+            limits.count_free(one).await.unwrap().keep();
         }
-        let before = limits.counted(clock.now()).bucket(one);
+        let before = limits.counted(clock.now()).bucket(one, Whose::Address);
         clock.advance(Duration::from_hours(12));
         let after = limits.counted(clock.now());
-        assert_ne!(after.bucket(one), before);
+        assert_ne!(after.bucket(one, Whose::Address), before);
         assert!(after.free.0.is_empty());
     }
 
@@ -521,6 +506,7 @@ mod tests {
             limit: 50,
             period: Duration::from_hours(1),
             what: "",
+            whose: Whose::Address,
             shared_as: None,
         };
         let now = noon().now();
@@ -535,6 +521,71 @@ mod tests {
         assert!(rates.take(heavy, &rate, now).is_some());
     }
 
+    #[tokio::test]
+    async fn an_attempt_that_stores_nothing_costs_a_tenth_by_address_and_by_network() {
+        let clock = noon();
+        let limits = limits(&clock);
+        let clients = ["1", "2", "3", "4", "5"].map(|end| address(&format!("192.0.2.{end}")));
+        for client in clients {
+            // One is dropped, one is given back, and both cost the same.
+            for _ in 0..5 {
+                drop(limits.count_free(client).await.unwrap());
+                limits.count_free(client).await.unwrap().give_back().await;
+            }
+        }
+        // 50 tenths of the network's 200, and 10 tenths of each address's 50.
+        for client in &clients[..3] {
+            for _ in 0..49 {
+                limits.count_free(*client).await.unwrap().keep();
+            }
+            limits.count_free(*client).await.unwrap_err();
+        }
+        for _ in 0..48 {
+            limits.count_free(clients[3]).await.unwrap().keep();
+        }
+        let refused = limits.count_free(clients[3]).await.unwrap_err();
+        let is_of_network = |refused: &Limited| {
+            let Limited::Rate { whose, limit, .. } = refused else {
+                panic!("{refused}");
+            };
+            (*whose, *limit) == (Whose::Network, 200)
+        };
+        assert!(is_of_network(&refused));
+        // What the network refuses costs neither.
+        for _ in 0..60 {
+            assert!(is_of_network(
+                &limits.count_free(clients[4]).await.unwrap_err()
+            ));
+        }
+        clock.advance(Duration::from_mins(15));
+        for _ in 0..49 {
+            limits.count_free(clients[4]).await.unwrap().keep();
+        }
+    }
+
+    #[test]
+    fn what_the_database_refused_is_believed_for_a_second() {
+        let mut rates = Rates::default();
+        let rate = Rate {
+            limit: 2,
+            period: Duration::from_mins(1),
+            what: "",
+            whose: Whose::Address,
+            shared_as: None,
+        };
+        let (bucket, now) = ([1; 16], noon().now());
+        assert!(rates.take(bucket, &rate, now).is_none());
+        let full = micros(now) + 60_000_000;
+        rates.learn(&bucket, full, now);
+        assert_eq!(rates.excess(&bucket, &rate, now), Duration::from_secs(30));
+        let later = now.plus(Duration::from_secs(1));
+        assert!(rates.excess(&bucket, &rate, later).is_zero());
+        // A clock that is set back doesn't make it longer.
+        let earlier = now.minus(Duration::from_hours(1));
+        rates.give_back(&bucket, rate.step_us() + 3_600_000_000);
+        assert!(rates.excess(&bucket, &rate, earlier).is_zero());
+    }
+
     #[test]
     fn a_clock_that_is_set_back_locks_nobody_out() {
         let mut rates = Rates::default();
@@ -542,6 +593,7 @@ mod tests {
             limit: 2,
             period: Duration::from_mins(1),
             what: "",
+            whose: Whose::Address,
             shared_as: None,
         };
         let now = noon().now();
@@ -549,27 +601,5 @@ mod tests {
         let earlier = now.minus(Duration::from_hours(1));
         let wait = rates.take([1; 16], &rate, earlier).unwrap();
         assert!(wait <= rate.period, "{wait:?}");
-    }
-
-    #[tokio::test]
-    async fn checks_beyond_the_queue_are_refused_at_once() {
-        let limits = limits(&noon());
-        let places = limits.checks.available_permits();
-        let mut running = Vec::new();
-        for _ in 0..places {
-            running.push(limits.enter_check().await.unwrap());
-        }
-        let mut waiting: Vec<_> = (0..places * QUEUE_PER_CHECK)
-            .map(|_| Box::pin(limits.enter_check()))
-            .collect();
-        for one in &mut waiting {
-            assert!(futures_util::poll!(one).is_pending());
-        }
-        assert!(matches!(limits.enter_check().await, Err(Limited::Busy)));
-        running.pop();
-        waiting.remove(0).await.unwrap();
-        // A client that goes away leaves its place.
-        waiting.clear();
-        limits.enter_check().await.unwrap();
     }
 }

@@ -3,8 +3,7 @@
 use anyhow::ensure;
 
 use super::App;
-use crate::config::{Config, show};
-use crate::tiers::Tier;
+use crate::config::{Config, least_body_bytes, show};
 
 impl App {
     /// Takes the tiers and the counts of the limits of `fresh` from now on. `false`: other settings differ as well, and
@@ -15,11 +14,11 @@ impl App {
     /// now can't be noted. Then all stays as it was.
     pub async fn reload(&self, fresh: &Config) -> anyhow::Result<bool> {
         let tiers = fresh.tiers.clone();
-        let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
+        let least = least_body_bytes(&tiers);
         let room = self.config.limits.body_bytes;
         ensure!(
-            longest <= room,
-            "the tiers take bodies of {longest} bytes, and limits.body_bytes was {room} at start: restart for that"
+            least <= room,
+            "the tiers need limits.body_bytes of {least} bytes or more, and it was {room} at start: restart for that"
         );
         match &self.till {
             Some(till) => {

@@ -157,6 +157,12 @@ impl Reply {
                     None => "Try again later.".to_owned(),
                 },
             ),
+            "pay" if self.status == 429 => Some(match link {
+                Some(link) => {
+                    format!("Choose a paid tier with --tier ({link}), or try again later.")
+                }
+                None => "Try again later.".to_owned(),
+            }),
             "retry" => Some("Run the same command again.".to_owned()),
             "resize" => Some("Make the image smaller.".to_owned()),
             "contact" => Some(match link {

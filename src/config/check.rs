@@ -32,6 +32,8 @@ const DEFAULT_MIN_FREE: u64 = 1 << 30;
 const DEFAULT_CACHE_BYTES: u64 = 256 << 20;
 /// A few of the largest images that it takes.
 const SMALLEST_CACHE: u64 = 4 << 20;
+/// Beyond it a refused file costs next to nothing.
+const MOST_REFUSALS: u64 = 1000;
 const SHORTEST_BODY: Duration = Duration::from_millis(100);
 const LONGEST_BODY: Duration = Duration::from_hours(1);
 const LONGEST_TOKEN_TTL: Duration = Duration::from_hours(7 * 24);
@@ -124,29 +126,54 @@ fn limits(checker: &mut Checker<'_>, tiers: &TierTable) -> Limits {
         "limits.free_per_address_per_hour",
         default.free_per_address_per_hour,
     );
+    let free_per_network_per_hour = count(
+        "limits.free_per_network_per_hour",
+        free_per_address_per_hour.saturating_mul(Limits::ADDRESSES_PER_NETWORK),
+    );
     let payments_per_address_per_minute = count(
         "limits.payments_per_address_per_minute",
         default.payments_per_address_per_minute,
     );
+    let free_before_noon_percent =
+        checker.value("limits.free_before_noon_percent", values::percent);
+    let free_refusals_per_upload = checker.value("limits.free_refusals_per_upload", |text| {
+        values::number_within(text, 1, MOST_REFUSALS)
+    });
     let body_timeout = checker.value("limits.body_timeout", |text| {
         values::duration_within(text, SHORTEST_BODY, LONGEST_BODY)
     });
     let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
     let body_bytes = checker.value("limits.body_bytes", values::size);
-    if let Some(bytes) = body_bytes.filter(|bytes| *bytes < longest) {
+    let least = least_body_bytes(tiers);
+    if let Some(bytes) = body_bytes.filter(|bytes| *bytes < least) {
         checker.problem(
             "limits.body_bytes",
-            format!("{bytes} bytes don't hold the body of one upload, which may have {longest}"),
+            format!(
+                "{bytes} bytes don't hold one upload: the tiers take bodies of {longest} bytes, \
+                 which with a cleaned copy need {least}"
+            ),
             "write more, or lower max_bytes of the tiers",
         );
     }
     Limits {
         free_per_day,
+        free_before_noon_percent: free_before_noon_percent
+            .unwrap_or(default.free_before_noon_percent),
         free_per_address_per_hour,
+        free_per_network_per_hour,
+        free_refusals_per_upload: free_refusals_per_upload
+            .unwrap_or(default.free_refusals_per_upload),
         payments_per_address_per_minute,
         body_timeout: body_timeout.unwrap_or(default.body_timeout),
-        body_bytes: body_bytes.unwrap_or(default.body_bytes),
+        body_bytes: body_bytes.unwrap_or(default.body_bytes.max(least)),
     }
+}
+
+/// The least `limits.body_bytes` for these tiers.
+pub(crate) fn least_body_bytes(tiers: &TierTable) -> u64 {
+    let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
+    let largest = tiers.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
+    crate::limits::least_body_bytes(longest, largest)
 }
 
 fn mode(payments: &PaymentsConfig) -> Mode {

@@ -44,6 +44,7 @@ use crate::retention::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
+pub(crate) use check::least_body_bytes;
 pub use database::Connections;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use env::process_env;
@@ -132,23 +133,37 @@ pub struct Config {
 pub struct Limits {
     /// Free uploads of the whole service, a day of UTC.
     pub free_per_day: u64,
-    /// Free uploads of one address.
+    /// How much of `free_per_day` may be used before 12:00 UTC, in percent: 1 to 100. What is left then, and the rest,
+    /// may be used afterwards.
+    pub free_before_noon_percent: u64,
+    /// Free uploads of one address: IPv4, or a /64 of IPv6.
     pub free_per_address_per_hour: u64,
+    /// Free uploads of one network: a /24 of IPv4, or a /48 of IPv6.
+    pub free_per_network_per_hour: u64,
+    /// How many attempts that store nothing count as one free upload, by address and by network. Never 0.
+    pub free_refusals_per_upload: u64,
     /// Payments and challenges of one address.
     pub payments_per_address_per_minute: u64,
     /// How long the server waits for a body, in all. Never 0.
     pub body_timeout: Duration,
-    /// How much memory the bodies of all requests take at most. Never less than the longest one.
+    /// How much memory the bodies of all requests and the cleaned copies of their images take at most. Never less than
+    /// [`least_body_bytes`] of the tiers.
     pub body_bytes: u64,
 }
 
 impl Limits {
+    /// How many times the free uploads of one address a network has, unless the setting says otherwise.
+    pub const ADDRESSES_PER_NETWORK: u64 = 4;
+
     /// These limits with the counts of others: what may change while a server runs.
     #[must_use]
     pub const fn with_counts_of(self, other: Self) -> Self {
         Self {
             free_per_day: other.free_per_day,
+            free_before_noon_percent: other.free_before_noon_percent,
             free_per_address_per_hour: other.free_per_address_per_hour,
+            free_per_network_per_hour: other.free_per_network_per_hour,
+            free_refusals_per_upload: other.free_refusals_per_upload,
             payments_per_address_per_minute: other.payments_per_address_per_minute,
             ..self
         }
@@ -159,7 +174,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             free_per_day: 1000,
+            free_before_noon_percent: 50,
             free_per_address_per_hour: 50,
+            free_per_network_per_hour: 50 * Self::ADDRESSES_PER_NETWORK,
+            free_refusals_per_upload: 10,
             payments_per_address_per_minute: 120,
             body_timeout: Duration::from_mins(1),
             body_bytes: 256 * 1024 * 1024,

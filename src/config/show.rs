@@ -3,8 +3,9 @@
 use toml::Value;
 
 use super::{
-    Addressing, Config, DatabaseUrl, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig,
-    S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database, hosts,
+    Addressing, Config, DatabaseUrl, FacilitatorChoice, Limits, Mode, NetworkConfig,
+    PaymentsConfig, S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database,
+    hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -57,22 +58,7 @@ pub fn show(config: &Config) -> String {
             ));
         }
     }
-    lines.section("limits");
-    let limits = &config.limits;
-    lines.number("free_per_day", limits.free_per_day);
-    lines.number(
-        "free_per_address_per_hour",
-        limits.free_per_address_per_hour,
-    );
-    lines.number(
-        "payments_per_address_per_minute",
-        limits.payments_per_address_per_minute,
-    );
-    lines.text(
-        "body_timeout",
-        &humantime::format_duration(limits.body_timeout),
-    );
-    lines.size("body_bytes", limits.body_bytes);
+    show_limits(&mut lines, &config.limits);
     for tier in &config.tiers {
         show_tier(&mut lines, tier, &config.tiers);
     }
@@ -82,6 +68,30 @@ pub fn show(config: &Config) -> String {
         }
     }
     lines.0.join("\n") + "\n"
+}
+
+fn show_limits(lines: &mut Lines, limits: &Limits) {
+    lines.section("limits");
+    lines.number("free_per_day", limits.free_per_day);
+    lines.number("free_before_noon_percent", limits.free_before_noon_percent);
+    lines.number(
+        "free_per_address_per_hour",
+        limits.free_per_address_per_hour,
+    );
+    lines.number(
+        "free_per_network_per_hour",
+        limits.free_per_network_per_hour,
+    );
+    lines.number("free_refusals_per_upload", limits.free_refusals_per_upload);
+    lines.number(
+        "payments_per_address_per_minute",
+        limits.payments_per_address_per_minute,
+    );
+    lines.text(
+        "body_timeout",
+        &humantime::format_duration(limits.body_timeout),
+    );
+    lines.size("body_bytes", limits.body_bytes);
 }
 
 fn mode_line(mode: Option<Mode>) -> String {

@@ -308,6 +308,24 @@ pub(super) fn count(text: &str) -> Result<u64, Complaint> {
         })
 }
 
+/// A share in percent, which leaves something.
+pub(super) fn percent(text: &str) -> Result<u64, Complaint> {
+    number_within(text, 1, 100)
+}
+
+/// A whole number from `least` to `most`.
+pub(super) fn number_within(text: &str, least: u64, most: u64) -> Result<u64, Complaint> {
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            Complaint::new(
+                format!("`{text}` is not a whole number from {least} to {most}"),
+                format!("write a number from {least} to {most}"),
+            )
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

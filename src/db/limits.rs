@@ -63,6 +63,24 @@ const COUNT: &str = "INSERT INTO rates (kind, bucket, clear_us) \
     RETURNING clear_us";
 const FIND_CLEAR: &str = "SELECT clear_us FROM rates WHERE kind = $1 AND bucket = $2";
 
+/// Counts less of a bucket, by so many microseconds.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn uncount(db: &Db, kind: &str, bucket: &str, refund_us: i64) -> Result<(), DbError> {
+    on_db!(db, |pool| sqlx::query(UNCOUNT)
+        .bind(kind)
+        .bind(bucket)
+        .bind(refund_us)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const UNCOUNT: &str = "UPDATE rates SET clear_us = clear_us - CAST($3 AS BIGINT) \
+    WHERE kind = $1 AND bucket = $2";
+
 /// Forgets who has nothing counted any more, and whom a clock counted that has been set right since: what lies
 /// further ahead than any period.
 ///
@@ -238,6 +256,7 @@ const FORGET_DAYS: &str = "DELETE FROM free_days WHERE day < $1";
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("limits::COUNT", COUNT),
     ("limits::FIND_CLEAR", FIND_CLEAR),
+    ("limits::UNCOUNT", UNCOUNT),
     ("limits::FORGET_CLEAR", FORGET_CLEAR),
     ("limits::OPEN_DAY", OPEN_DAY),
     ("limits::LOCK_DAY", LOCK_DAY),

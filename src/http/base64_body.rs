@@ -9,9 +9,11 @@ use std::ops::Range;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::pages::Buffer;
 
 /// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -41,7 +43,7 @@ struct Fields<'a> {
 }
 
 /// The bytes of `{"image": "<base64>"}` or `{"file": "<base64>"}`; a `data:` URL is fine.
-pub(super) fn decode(mut body: BytesMut) -> Result<Bytes, NotBase64> {
+pub(super) fn decode(mut body: Buffer) -> Result<Bytes, NotBase64> {
     let Range { start, end } = find_string(&body)?;
     let written = decode_in_place(&mut body, start, end).ok_or(NotBase64::Digits)?;
     body.truncate(written);
@@ -134,8 +136,14 @@ fn next_digit(text: &[u8]) -> Option<(Option<u8>, usize)> {
 mod tests {
     use super::*;
 
+    fn buffer(body: &str) -> Buffer {
+        let mut buffer = Buffer::with_length(body.len()).unwrap();
+        buffer.extend(body.as_bytes(), body.len()).unwrap();
+        buffer
+    }
+
     fn decoded(body: &str) -> Result<Vec<u8>, NotBase64> {
-        decode(BytesMut::from(body)).map(|bytes| bytes.to_vec())
+        decode(buffer(body)).map(|bytes| bytes.to_vec())
     }
 
     #[test]

@@ -15,20 +15,20 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::middleware::Next;
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::base64_body::{self, NotBase64};
 use super::error::ApiError;
 use super::pace::{Paced, is_too_slow};
+use super::payloads::{Payloads, Pieces};
 use super::{Site, limits};
 use crate::images::Refusal;
 use crate::images::format::FormatError;
 use crate::limits::{Limited, Room};
+use crate::pages::Buffer;
 use crate::tiers::{FORM_OVERHEAD, Tier, longest_body};
 
-/// A body without an announced length that is larger gets room for the largest one.
-const GROWN: u64 = 1024 * 1024;
 /// A form has one file and a few fields.
 const MAX_PARTS: usize = 64;
 /// How long a body may take that nobody needs.
@@ -204,14 +204,15 @@ impl Incoming<'_> {
     }
 
     /// Reads at most `most` bytes. One that announces more is not begun.
-    async fn read(&mut self, most: u64) -> Result<BytesMut, Unread> {
+    async fn read(&mut self, most: u64) -> Result<Buffer, Unread> {
         let limit = self.limit;
         if let Some(length) = self.announced.filter(|length| *length > most) {
             return Err(limit.refuse(length, true).into());
         }
         let capacity = |length: u64| usize::try_from(length).unwrap_or(0);
         // Memory that was never written to takes no room: a claim alone costs nothing.
-        let mut body = BytesMut::with_capacity(capacity(self.announced.unwrap_or(0)));
+        let body = Buffer::with_length(capacity(self.announced.unwrap_or(0)));
+        let mut body = body.map_err(|_| Limited::Crowded)?;
         while let Some(chunk) = self.payload.next().await {
             let chunk = chunk.map_err(|error| {
                 bad(if is_too_slow(&error) {
@@ -225,17 +226,14 @@ impl Incoming<'_> {
                 return Err(limit.refuse(total, true).into());
             }
             self.room.grow(total)?;
-            // To grow by doubling would have the old and the new beside each other.
-            if total > GROWN && capacity(total) > body.capacity() {
-                body.reserve(capacity(most - length(&body)));
-            }
-            body.extend_from_slice(&chunk);
+            let taken = body.extend(&chunk, capacity(most));
+            taken.map_err(|_| Limited::Crowded)?;
         }
         Ok(body)
     }
 }
 
-fn read_json(body: BytesMut, limit: Limit<'_>) -> Result<Bytes, Refusal> {
+fn read_json(body: Buffer, limit: Limit<'_>) -> Result<Bytes, Refusal> {
     let shape = "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL is fine.";
     if body.is_empty() {
         return Err(Refusal::NoFile);
@@ -254,16 +252,16 @@ fn read_json(body: BytesMut, limit: Limit<'_>) -> Result<Bytes, Refusal> {
 /// The file of a form: the field `image`, else `file`, else the only part that is a file. The form is
 /// in memory already.
 async fn read_form(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Bytes, Refusal> {
-    let stream = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(body)));
-    let mut form = multer::Multipart::new(stream, boundary);
-    let malformed = |_| bad("The multipart body is cut or malformed.");
+    let mut form = multer::Multipart::new(Pieces::of(body.clone()), boundary);
+    let mut payloads = Payloads::of(body, boundary);
+    let malformed = || bad("The multipart body is cut or malformed.");
     let mut found = FormFile::default();
     for _ in 0..=MAX_PARTS {
-        let Some(field) = form.next_field().await.map_err(malformed)? else {
+        let Some(field) = form.next_field().await.map_err(|_| malformed())? else {
             return found.choose();
         };
         let slot = Slot::of(field.name(), field.file_name().is_some());
-        let bytes = field.bytes().await.map_err(malformed)?;
+        let bytes = payloads.next(field).await.ok_or_else(malformed)?;
         let Some(slot) = slot else { continue };
         if length(&bytes) > limit.max_bytes {
             return Err(limit.refuse(length(&bytes), false));

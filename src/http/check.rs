@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::body::{Limit, read_image};
 use super::error::ApiError;
 use super::{Site, images, limits, tiers};
+use crate::images::Checked;
 
 /// Looks at an image as an upload would. Bytes that no tier takes get the answer that their upload would.
 pub(super) async fn check(
@@ -22,11 +23,16 @@ pub(super) async fn check(
         tier: largest.name.as_str(),
         max_bytes: largest.max_bytes,
     };
-    // It costs what a free upload's check costs.
-    limits::free(&site, &request).await?;
-    let arrived = read_image(&site, &request, payload, limit).await;
-    let arrived = arrived.map_err(|error| error.of(&request))?;
-    let checked = limits::checked(&site, &request, arrived, limit).await??;
+    // It costs what a free upload costs: a whole one where the bytes are accepted, a part where they are refused.
+    let attempt = limits::free(&site, &request).await;
+    let attempt = attempt.map_err(|error| limits::refuse(&request, error))?;
+    let checked = look(&site, &request, payload, limit).await;
+    match (attempt, &checked) {
+        (Some(attempt), Ok(_)) => attempt.keep(),
+        (Some(attempt), Err(_)) => attempt.give_back().await,
+        (None, _) => {}
+    }
+    let checked = checked?;
     let sent = checked.upload_bytes();
     let tiers: Vec<Value> = table
         .iter()
@@ -55,4 +61,15 @@ pub(super) async fn check(
         answer.extend(metadata);
     }
     Ok(HttpResponse::Ok().json(answer))
+}
+
+async fn look(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    limit: Limit<'_>,
+) -> Result<Checked, ApiError> {
+    let arrived = read_image(site, request, payload, limit).await;
+    let arrived = arrived.map_err(|error| error.of(request))?;
+    Ok(limits::checked(site, request, arrived, limit).await??)
 }

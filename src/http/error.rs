@@ -14,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
 use super::extract;
+use super::paid::PaidRoute;
 use crate::ids::ImageId;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, UploadError};
@@ -66,6 +67,13 @@ pub(super) enum ApiError {
     Unsold(PayError),
     /// It has to come again later.
     Limited(Limited),
+    /// The free uploads are spent, for the client or for everybody. It may pay, or come again later.
+    FreeSpent {
+        /// Which limit was reached.
+        error: Limited,
+        /// Where the same image is taken now.
+        route: PaidRoute,
+    },
     /// A request that carries a payment is refused before the ledger was asked about it.
     Unasked(Box<Self>),
     /// The delete token isn't this image's.
@@ -113,6 +121,8 @@ enum Action {
     Wait(u32),
     Retry(u32),
     Pay,
+    /// Pay now, or come again after so many seconds.
+    PayOrWait(u32),
     Resize,
     FixRequest,
     Contact,
@@ -200,22 +210,14 @@ impl ApiError {
                 NO,
                 Action::FixRequest,
             ),
-            Self::PaymentsOff => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Contact)
-            }
-            Self::SaleStopped => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Retry(30))
-            }
-            Self::Behind => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                parts(status, "facilitator_unavailable", NO, Action::Retry(60))
-            }
+            Self::PaymentsOff => unsold(Action::Contact),
+            Self::SaleStopped => unsold(Action::Retry(30)),
+            Self::Behind => unsold(Action::Retry(60)),
             Self::Moving | Self::Moved => busy(),
             Self::Upload(error) => upload_parts(error),
             Self::Unsold(error) => pay_parts(error),
             Self::Limited(error) => limited_parts(error),
+            Self::FreeSpent { error, .. } => spent_parts(error),
             Self::Unasked(error) => Parts {
                 charged: None,
                 ..error.parts()
@@ -285,6 +287,9 @@ impl ApiError {
             Self::Upload(error) => error.to_string(),
             Self::Unsold(error) => error.to_string(),
             Self::Limited(error) => error.to_string(),
+            Self::FreeSpent { error, .. } => {
+                format!("{error} A paid upload is accepted now: see action.url.")
+            }
             Self::Unasked(error) => {
                 let message = error.message();
                 match error.parts().action {
@@ -399,6 +404,10 @@ impl ApiError {
             fields.insert("retryAfterSeconds".to_owned(), json!(seconds));
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if let (Self::FreeSpent { route, .. }, Some(fields)) = (self, steps.as_object_mut()) {
+            fields.insert("url".to_owned(), json!(route.url));
+            fields.insert("curl".to_owned(), json!(route.curl));
+        }
         if let Some(demand) = self.demand() {
             if let Some(fields) = steps.as_object_mut() {
                 fields.insert("url".to_owned(), json!(demand.url));
@@ -435,7 +444,7 @@ impl Action {
         match self {
             Self::Wait(_) => "wait",
             Self::Retry(_) => "retry",
-            Self::Pay => "pay",
+            Self::Pay | Self::PayOrWait(_) => "pay",
             Self::Resize => "resize",
             Self::FixRequest => "fix_request",
             Self::Contact => "contact",
@@ -444,7 +453,7 @@ impl Action {
 
     const fn seconds(self) -> Option<u32> {
         match self {
-            Self::Wait(seconds) | Self::Retry(seconds) => Some(seconds),
+            Self::Wait(seconds) | Self::Retry(seconds) | Self::PayOrWait(seconds) => Some(seconds),
             _ => None,
         }
     }
@@ -488,6 +497,12 @@ fn upload_parts(error: &UploadError) -> Parts {
     }
 }
 
+/// Nothing is sold.
+fn unsold(action: Action) -> Parts {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    parts(status, "facilitator_unavailable", NO, action)
+}
+
 /// Something behind the server doesn't answer just now, and nothing happened.
 fn busy() -> Parts {
     parts(
@@ -502,7 +517,9 @@ fn limited_parts(error: &Limited) -> Parts {
     let too_many = StatusCode::TOO_MANY_REQUESTS;
     match error {
         Limited::Rate { wait, .. } => parts(too_many, "rate_limited", NO, wait_for(*wait)),
-        Limited::Day { wait, .. } => parts(too_many, "daily_limit", NO, wait_for(*wait)),
+        Limited::Day { wait, .. } | Limited::HalfDay { wait, .. } => {
+            parts(too_many, "daily_limit", NO, wait_for(*wait))
+        }
         Limited::Busy | Limited::Crowded | Limited::Thronged => {
             parts(StatusCode::SERVICE_UNAVAILABLE, "busy", NO, Action::Wait(1))
         }
@@ -512,6 +529,16 @@ fn limited_parts(error: &Limited) -> Parts {
             NO,
             Action::Retry(2),
         ),
+    }
+}
+
+/// The free uploads are spent, and a paid one is accepted now.
+fn spent_parts(error: &Limited) -> Parts {
+    let waiting = limited_parts(error);
+    let seconds = waiting.action.seconds();
+    Parts {
+        action: seconds.map_or(Action::Pay, Action::PayOrWait),
+        ..waiting
     }
 }
 

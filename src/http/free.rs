@@ -9,6 +9,8 @@ use super::body::{Limit, read_image};
 use super::error::ApiError;
 use super::{Site, images, limits};
 use crate::images::UploadError;
+use crate::limits::FreeAttempt;
+use crate::tiers::Tier;
 
 /// Takes an image, and answers with its link.
 pub(super) async fn upload(
@@ -18,24 +20,43 @@ pub(super) async fn upload(
 ) -> Result<HttpResponse, ApiError> {
     let tiers = site.tiers.now();
     let tier = tiers.free().ok_or(ApiError::NotFound)?;
+    let attempt = limits::free(&site, &request).await;
+    let mut attempt = attempt.map_err(|error| limits::refuse_free(&site, &request, error))?;
+    let uploaded = take(&site, &request, payload, tier, &mut attempt).await;
+    if let Some(attempt) = attempt {
+        attempt.give_back().await;
+    }
+    uploaded
+}
+
+/// Takes the image. What is published takes `attempt` with it.
+async fn take(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    tier: &Tier,
+    attempt: &mut Option<FreeAttempt>,
+) -> Result<HttpResponse, ApiError> {
     let limit = Limit {
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
     };
-    limits::free(&site, &request).await?;
     site.images.has_room()?;
     let place = site.limits.take_free(&site.db).await;
-    let place = place.map_err(|error| limits::refuse(&request, error))?;
-    let arrived = read_image(&site, &request, payload, limit).await;
-    let arrived = arrived.map_err(|error| error.of(&request))?;
-    let checked = limits::checked(&site, &request, arrived, limit).await??;
-    let (stored, tier) = (Arc::clone(&site.images), tier.clone());
+    let place = place.map_err(|error| limits::refuse_free(site, request, error))?;
+    let arrived = read_image(site, request, payload, limit).await;
+    let arrived = arrived.map_err(|error| error.of(request))?;
+    let checked = limits::checked(site, request, arrived, limit).await??;
+    let (stored, tier, counted) = (Arc::clone(&site.images), tier.clone(), attempt.take());
     // A client that goes away doesn't get its place in the day back: its image is published.
     let upload = tokio::spawn(async move {
         let image = stored.upload_free(&tier, checked, place.place()).await?;
         place.spend();
+        if let Some(counted) = counted {
+            counted.keep();
+        }
         Ok::<_, UploadError>(image)
     });
     let image = upload.await.map_err(|_| UploadError::Interrupted)??;
-    Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
+    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }

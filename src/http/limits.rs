@@ -11,16 +11,19 @@ use super::Site;
 use super::body::{Arrived, Limit};
 use super::error::ApiError;
 use super::extract;
+use super::paid::PaidRoute;
 use crate::images::{Checked, Metadata, Rules, UploadError, check};
-use crate::limits::Limited;
+use crate::limits::{FreeAttempt, Limited};
 
-/// Counts an attempt at a free upload.
-pub(super) async fn free(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
-    let Some(address) = extract::client_address(request, &site.config.http) else {
-        return Ok(());
-    };
-    let counted = site.limits.count_free(address).await;
-    counted.map_err(|error| refuse(request, error))
+/// Counts an attempt at a free upload, or at a check, which costs as much. `None`: the client has no address.
+pub(super) async fn free(
+    site: &Site,
+    request: &HttpRequest,
+) -> Result<Option<FreeAttempt>, Limited> {
+    match extract::client_address(request, &site.config.http) {
+        None => Ok(None),
+        Some(address) => site.limits.count_free(address).await.map(Some),
+    }
 }
 
 /// Counts a challenge, or a payment that is presented.
@@ -54,6 +57,22 @@ pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
     ApiError::Limited(error).of(request)
 }
 
+/// The answer to a free upload that is over a limit: where the free uploads are spent, and another tier would take the
+/// image now, it names the cheapest one. A client that sent a payment is not asked for another one.
+pub(super) fn refuse_free(site: &Site, request: &HttpRequest, error: Limited) -> ApiError {
+    let is_spent = match &error {
+        Limited::Rate { .. } | Limited::Day { .. } | Limited::HalfDay { .. } => true,
+        Limited::Busy | Limited::Crowded | Limited::Thronged | Limited::Database(_) => false,
+    };
+    if is_spent
+        && !extract::has_payment(request)
+        && let Some(route) = PaidRoute::cheapest(site)
+    {
+        return ApiError::FreeSpent { error, route };
+    }
+    refuse(request, error)
+}
+
 /// Checks the bytes when it is their turn. `Ok(Err(_))`: they were looked at, and something is wrong.
 pub(super) async fn checked(
     site: &Site,
@@ -61,7 +80,8 @@ pub(super) async fn checked(
     arrived: Arrived,
     limit: Limit<'_>,
 ) -> Result<Result<Checked, UploadError>, ApiError> {
-    let place = site.limits.enter_check().await;
+    let address = extract::client_address(request, &site.config.http);
+    let place = site.limits.enter_check(address).await;
     let place = place.map_err(|error| refuse(request, error))?;
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
     let metadata = if site.config.images.clean {
@@ -70,6 +90,14 @@ pub(super) async fn checked(
         Metadata::Keep
     };
     let limits = site.config.images.limits;
+    let length = length_of(&arrived.bytes);
+    // Whatever is stored in the end, a cleaned copy is looked at.
+    let copy = if length <= max_bytes {
+        let room = site.limits.begin_copy(length).await;
+        Some(room.map_err(|error| refuse(request, error))?)
+    } else {
+        None
+    };
     // The place is free when the work is done, not when the client goes away.
     let done = tokio::spawn(async move {
         let rules = Rules {
@@ -81,10 +109,27 @@ pub(super) async fn checked(
         let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;
         drop(place);
-        // What is stored is what stays in memory from now on, for as long as its payment takes.
-        checked.map(|checked| checked.held_by(|stored| room.fill(stored)))
+        // What is stored is what stays in memory from now on, for as long as its payment takes: the body, or a copy of
+        // its image alone.
+        let held = checked.map(|checked| {
+            let is_copy = checked.is_copy();
+            checked.held_by(|stored| {
+                let room = if is_copy {
+                    room.lowered(length_of(&stored))
+                } else {
+                    room
+                };
+                room.fill(stored)
+            })
+        });
+        drop(copy);
+        held
     });
     Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Counts what isn't there. What is there is served to whoever asks: one address may be a whole CDN, and

@@ -31,6 +31,7 @@ mod limits;
 mod moving;
 mod pace;
 mod paid;
+mod payloads;
 mod receipts;
 mod renew;
 mod serve;

@@ -35,6 +35,40 @@ pub(super) struct Counter<'a> {
     pub(super) header: Option<PaymentHeader>,
 }
 
+/// A route that sells, and how to pay there.
+#[derive(Debug)]
+pub(super) struct PaidRoute {
+    pub(super) url: String,
+    pub(super) curl: String,
+}
+
+impl PaidRoute {
+    fn at(till: &Till, path: &str) -> Self {
+        let url = till.shop.url(path);
+        let curl = format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'");
+        Self { url, curl }
+    }
+
+    /// The route of a direct upload to the cheapest tier with a price; the first one of several. `None`: nothing is sold
+    /// now.
+    pub(super) fn cheapest(site: &Site) -> Option<Self> {
+        let till = site.till.as_ref()?;
+        if refuse_behind(site).is_err()
+            || site.images.has_room().is_err()
+            || till.payments.is_sale_stopped()
+        {
+            return None;
+        }
+        let tiers = till.shop.tiers();
+        let paid = tiers.iter().filter(|tier| !tier.is_free());
+        let cheapest = paid.min_by_key(|tier| tier.price)?;
+        Some(Self::at(
+            till,
+            &format!("/api/upload/{}", cheapest.name.as_str()),
+        ))
+    }
+}
+
 /// `POST` and `GET /api/upload/token[/{tier}]`.
 pub(super) async fn token(
     site: Site,
@@ -335,14 +369,14 @@ impl Counter<'_> {
         message: String,
         network: Option<&'static Network>,
     ) -> Box<Demand> {
-        let url = self.till.shop.url(&self.path);
+        let PaidRoute { url, curl } = PaidRoute::at(self.till, &self.path);
         Box::new(Demand {
             challenge: self
                 .till
                 .shop
                 .challenge(&self.product, &self.tier, &self.path, reason),
             message,
-            curl: format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'"),
+            curl,
             url,
             network: network.or_else(|| self.till.shop.networks().first().copied()),
             play_money: self.till.shop.is_play_money(),

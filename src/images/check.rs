@@ -12,7 +12,9 @@ use super::format::{FormatError, PixelLimits, Probe, format_of, probe};
 use super::{Metadata, Refusal, UploadError, decode, length};
 use crate::model::format::Format;
 use crate::model::metadata::{Kind, Metadata as Outcome};
+use crate::pages;
 use crate::secrets::sha256_hex;
+use crate::workers;
 
 /// What an upload is held to.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +84,11 @@ impl Checked {
         &self.sha256
     }
 
+    /// Whether what is stored are bytes of their own, and not the uploaded ones.
+    pub fn is_copy(&self) -> bool {
+        self.sha256 != self.upload_sha256
+    }
+
     /// Length of what is stored.
     pub fn stored_bytes(&self) -> u64 {
         length(&self.stored)
@@ -113,14 +120,14 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
     let Rules {
         metadata, limits, ..
     } = rules;
-    tokio::task::spawn_blocking(move || {
+    workers::run(move || {
         let Examined { picture, changed } = examine(&bytes, metadata, limits)?;
         let upload_sha256 = sha256_hex(&bytes);
         let sha256 = changed
             .as_deref()
             .map_or_else(|| upload_sha256.clone(), sha256_hex);
         Ok(Checked {
-            stored: changed.map_or(bytes, Bytes::from),
+            stored: changed.map_or(bytes, pages::own),
             picture,
             sha256,
             upload_bytes,
@@ -128,7 +135,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
         })
     })
     .await
-    .map_err(|_| UploadError::Interrupted)?
+    .ok_or(UploadError::Interrupted)?
 }
 
 /// A file that was found to be an image.

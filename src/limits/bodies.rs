@@ -1,5 +1,9 @@
-//! The memory that the bodies of all requests may take together. Each is held whole until its image is stored, and
-//! a connection costs a stranger nothing: only what came counts, so that whoever wants to fill it must send it.
+//! The memory that the bodies of all requests may take together, from their first byte until their image is stored.
+//!
+//! A connection costs a stranger nothing: only what came counts, so that whoever wants to fill this memory must send it. What
+//! a body holds is counted once as it came. While its image is checked, a cleaned copy of it may lie beside it, and for
+//! a moment another one in pages of its own. The copies have a quarter of the memory for themselves: bodies can't keep each
+//! other from being checked.
 
 use std::sync::Arc;
 
@@ -7,25 +11,79 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limited;
+use crate::images::clean::GROWTH;
 
 /// What is counted: a semaphore's permits are 32-bit.
 const UNIT_BYTES: u64 = 1024;
+/// Which part of all is for copies.
+const PART_OF_COPIES: u64 = 4;
+
+/// How many copies of one image may lie beside each other.
+const COPIES_OF_ONE: u64 = 2;
+
+/// How much memory it takes to take bodies of `longest_body` bytes whose images have at most `largest_image`.
+pub const fn least(longest_body: u64, largest_image: u64) -> u64 {
+    let copies =
+        (units(largest_image.saturating_add(GROWTH as u64))).saturating_mul(PART_OF_COPIES);
+    // Three quarters are for the bodies.
+    let bodies = units(longest_body).div_ceil(PART_OF_COPIES - 1) * PART_OF_COPIES;
+    let most = if copies > bodies { copies } else { bodies };
+    most.saturating_mul(UNIT_BYTES)
+}
+
+const fn units(bytes: u64) -> u64 {
+    bytes.div_ceil(UNIT_BYTES)
+}
 
 /// How much is left.
 #[derive(Debug)]
-pub(super) struct Bodies(Arc<Semaphore>);
+pub(super) struct Bodies {
+    arrived: Arc<Semaphore>,
+    copies: Arc<Semaphore>,
+    most_copies: u32,
+}
+
+/// Memory for a copy of an image, given back when it is dropped.
+#[derive(Debug)]
+pub struct CopyRoom {
+    _held: OwnedSemaphorePermit,
+}
 
 impl Bodies {
     pub(super) fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+        let all = bytes / UNIT_BYTES;
+        let copies = all / PART_OF_COPIES;
+        let permits = |units: u64| {
+            let units = usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
+        };
+        Self {
+            arrived: permits(all - copies),
+            copies: permits(copies),
+            most_copies: u32::try_from(copies).unwrap_or(u32::MAX),
+        }
     }
 
     pub(super) fn begin(&self) -> Room {
         Room {
-            left: Arc::clone(&self.0),
+            left: Arc::clone(&self.arrived),
             held: None,
         }
+    }
+
+    /// Waits for memory for the cleaned copy of an image of so many bytes. Those that have it wait for nobody.
+    ///
+    /// # Errors
+    /// None but that of a pool that was closed, which it never is.
+    pub(super) async fn copy(&self, bytes: u64) -> Result<CopyRoom, Limited> {
+        let growth = u64::try_from(GROWTH).unwrap_or(u64::MAX);
+        let one = units(bytes.saturating_add(growth));
+        let wanted = u32::try_from(one.saturating_mul(COPIES_OF_ONE)).unwrap_or(u32::MAX);
+        // Where it holds hardly more than one of the largest copies, that has all of it.
+        let wanted = wanted.min(self.most_copies);
+        let room = Arc::clone(&self.copies).acquire_many_owned(wanted).await;
+        room.map(|held| CopyRoom { _held: held })
+            .map_err(|_| Limited::Crowded)
     }
 }
 
@@ -42,12 +100,8 @@ impl Room {
     /// # Errors
     /// [`Limited::Crowded`] when the others leave too little; what it holds stays held.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Limited> {
-        let held = self
-            .held
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
-        let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
+        let wanted = usize::try_from(units(bytes)).unwrap_or(usize::MAX);
+        let more = u32::try_from(wanted.saturating_sub(self.held())).unwrap_or(u32::MAX);
         if more == 0 {
             return Ok(());
         }
@@ -58,6 +112,22 @@ impl Room {
             None => self.held = Some(more),
         }
         Ok(())
+    }
+
+    fn held(&self) -> usize {
+        let held = self.held.as_ref();
+        held.map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Makes it hold no more than so many bytes.
+    #[must_use]
+    pub fn lowered(mut self, bytes: u64) -> Self {
+        let wanted = usize::try_from(units(bytes)).unwrap_or(usize::MAX);
+        let excess = self.held().saturating_sub(wanted);
+        // What is split off is dropped.
+        let split = self.held.as_mut().and_then(|held| held.split(excess));
+        drop(split);
+        self
     }
 
     /// These bytes, which keep the room until the last of them is dropped.
@@ -84,9 +154,14 @@ impl AsRef<[u8]> for Filled {
 mod tests {
     use super::*;
 
+    /// Four units for bodies, one for copies (of at most 1020 bytes) and one that is too few for another.
+    fn bodies() -> Bodies {
+        Bodies::new(5 * UNIT_BYTES + 100)
+    }
+
     #[test]
     fn a_body_takes_what_came_and_gives_it_back_with_its_last_byte() {
-        let bodies = Bodies::new(4 * UNIT_BYTES);
+        let bodies = bodies();
         let mut large = bodies.begin();
         large.grow(1).unwrap();
         large.grow(UNIT_BYTES).unwrap();
@@ -104,5 +179,48 @@ mod tests {
         assert!(bodies.begin().grow(2 * UNIT_BYTES).is_err());
         drop(part);
         bodies.begin().grow(4 * UNIT_BYTES).unwrap();
+    }
+
+    #[test]
+    fn a_body_whose_image_is_smaller_gives_the_rest_back() {
+        let bodies = bodies();
+        let mut room = bodies.begin();
+        room.grow(4 * UNIT_BYTES).unwrap();
+        let bytes = room.lowered(UNIT_BYTES + 1).fill(Bytes::from_static(b"1"));
+        assert!(bodies.begin().grow(2 * UNIT_BYTES + 1).is_err());
+        bodies.begin().grow(2 * UNIT_BYTES).unwrap();
+        drop(bytes);
+        bodies.begin().grow(4 * UNIT_BYTES).unwrap();
+        // One that holds less already, and one that holds nothing, stay so.
+        let mut small = bodies.begin();
+        small.grow(UNIT_BYTES).unwrap();
+        let small = small.lowered(9 * UNIT_BYTES);
+        assert!(bodies.begin().grow(3 * UNIT_BYTES + 1).is_err());
+        drop(small);
+        drop(bodies.begin().lowered(0));
+    }
+
+    #[tokio::test]
+    async fn copies_wait_for_each_other_and_not_for_bodies() {
+        let bodies = bodies();
+        let mut body = bodies.begin();
+        body.grow(4 * UNIT_BYTES).unwrap();
+        let first = bodies.copy(1).await.unwrap();
+        let mut second = Box::pin(bodies.copy(1));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        drop(second.await.unwrap());
+        // It is larger than all that there is for copies.
+        bodies.copy(u64::MAX).await.unwrap();
+    }
+
+    #[test]
+    fn the_least_memory_takes_the_longest_body_and_its_copy() {
+        for (longest, largest) in [(7_000_000, 5 << 20), (100 << 20, 1), (1, 10 << 20), (1, 1)] {
+            let bodies = Bodies::new(least(longest, largest));
+            bodies.begin().grow(longest).unwrap();
+            let copies = u64::from(bodies.most_copies) * UNIT_BYTES;
+            assert!(copies >= largest + 4, "{copies}");
+        }
     }
 }

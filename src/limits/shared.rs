@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::free::Allowance;
 use super::rates::{Bucket, Rate, micros};
-use super::{Counted, FreeUpload, Limited, Limits};
+use super::{Counted, FreeUpload, Limited, Limits, Taken};
 use crate::clock::Timestamp;
-use crate::db::limits::{self as rows, Pace, Place, day_of, start_of};
+use crate::db::limits::{self as rows, Pace, Place, day_of};
 use crate::db::{Db, jobs};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
@@ -103,18 +104,42 @@ impl Shared {
         None
     }
 
+    /// Counts less of what the database counted, by so many microseconds each. Where it doesn't answer, whole ones stay
+    /// counted until their time has passed.
+    pub(super) async fn give_back_rates(&self, taken: Vec<(Taken, i64)>) {
+        let giving = async {
+            for (one, refund_us) in taken.iter().filter(|(one, _)| one.is_shared) {
+                let Some(kind) = one.counter.rate.shared_as else {
+                    continue;
+                };
+                rows::uncount(&self.db, kind, &hex::encode(one.bucket), *refund_us).await?;
+            }
+            Ok::<_, crate::db::DbError>(())
+        };
+        let patience = *locked(&self.patience);
+        match timeout(patience, giving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "attempts that came to nothing count as uploads of their address");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "attempts that came to nothing count as uploads of their address: the database is slow"
+                );
+            }
+        }
+    }
+
     /// Takes one of the day's free uploads, of all replicas.
     async fn take_place(
         &self,
-        limit: u64,
+        allowance: Allowance,
         lease: Duration,
         now: Timestamp,
     ) -> Result<Place, Limited> {
         let day = day_of(now);
-        let wait = start_of(day.saturating_add(1)).since(now);
-        let full = Limited::Day { limit, wait };
         if locked(&self.full_until).is_some_and(|until| now < until) {
-            return Err(full);
+            return Err(allowance.refusal(now));
         }
         let turn = timeout(TURN, self.turns.acquire()).await;
         let _turn = turn.map_err(|_| Limited::Thronged)?;
@@ -122,11 +147,13 @@ impl Shared {
             id: hex::encode(self.randomness.bytes::<16>()),
             day,
         };
-        if rows::take_place(&self.db, &place, limit, now.plus(lease), now).await? {
+        let (most, until) = (allowance.uploads, now.plus(lease));
+        if rows::take_place(&self.db, &place, most, until, now).await? {
             return Ok(place);
         }
-        *locked(&self.full_until) = Some(now.plus(FULL_FOR.min(wait)));
-        Err(full)
+        let full_until = now.plus(FULL_FOR).min(allowance.until);
+        *locked(&self.full_until) = Some(full_until);
+        Err(allowance.refusal(now))
     }
 
     /// Gives a place back, as soon as the database takes it. One that stays taken lapses.
@@ -197,19 +224,15 @@ impl Limits {
         shared: &Shared,
     ) -> Result<FreeUpload, Limited> {
         let now = self.clock.now();
-        let limit = self.settings().free_per_day;
-        let place = if limit == 0 {
-            None
-        } else {
-            let lease = self.settings().body_timeout + AFTER_BODY;
-            Some(shared.take_place(limit, lease, now).await?)
+        let settings = self.settings();
+        let place = match Allowance::at(now, &settings) {
+            None => None,
+            Some(allowance) => {
+                let lease = settings.body_timeout + AFTER_BODY;
+                Some(shared.take_place(allowance, lease, now).await?)
+            }
         };
-        Ok(FreeUpload {
-            limits: Arc::clone(self),
-            day: day_of(now),
-            is_spent: false,
-            place,
-        })
+        Ok(self.free_upload(day_of(now), place))
     }
 }
 

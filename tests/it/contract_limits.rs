@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pixtoll::db::limits::{Counted, Pace, Place, count, forget_clear, give_back, take_place};
+use pixtoll::db::limits::{
+    Counted, Pace, Place, count, forget_clear, give_back, take_place, uncount,
+};
 
 use crate::contract_db::{NOW, at, on_both};
 use crate::support::database::number;
@@ -56,6 +58,34 @@ async fn of_many_at_once_as_many_are_counted_as_may_be() {
             count(&db, PACE, "one", us(500)).await.unwrap(),
             Counted::Yes(us(520))
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_given_back_counts_no_more() {
+    on_both(async |db| {
+        for _ in 0..3 {
+            count(&db, PACE, "one", us(0)).await.unwrap();
+        }
+        count(&db, PACE, "other", us(0)).await.unwrap();
+        let full = Counted::No(us(60));
+        assert_eq!(count(&db, PACE, "one", us(0)).await.unwrap(), full);
+        // Nine tenths of one, and that isn't enough for another one.
+        uncount(&db, PACE.kind, "one", 18_000_000).await.unwrap();
+        let found = count(&db, PACE, "one", us(0)).await.unwrap();
+        assert_eq!(found, Counted::No(us(42)));
+        let found = count(&db, PACE, "one", us(2)).await.unwrap();
+        assert_eq!(found, Counted::Yes(us(62)));
+        // More than is left leaves no credit.
+        uncount(&db, PACE.kind, "other", 500_000_000).await.unwrap();
+        let found = count(&db, PACE, "other", us(0)).await.unwrap();
+        assert_eq!(found, Counted::Yes(us(20)));
+        // What isn't there stays so, and other rates are others.
+        uncount(&db, PACE.kind, "nobody", 1).await.unwrap();
+        uncount(&db, "payments", "one", 60_000_000).await.unwrap();
+        let found = count(&db, PACE, "one", us(2)).await.unwrap();
+        assert_eq!(found, Counted::No(us(62)));
     })
     .await;
 }

@@ -1,5 +1,7 @@
 //! Limits: each just under and just over, whose address counts, and that a limit never costs money.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
@@ -26,6 +28,18 @@ fn assert_limited(answer: &Answer, code: &str, charged: Option<bool>, seconds: u
     assert_eq!(answer.header("retry-after"), Some(seconds.to_string()));
 }
 
+/// The free uploads are spent, and the cheapest tier is offered in their place.
+async fn assert_spent(app: &TestApp, answer: &Answer, code: &str, seconds: u64) {
+    let verdict = (429, code.to_owned(), Some(false));
+    assert_eq!(answer.verdict(), verdict, "{}", answer.text());
+    let url = format!("{}/api/upload/year", app.base);
+    let curl = format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'");
+    let action = json!({"type": "pay", "retryAfterSeconds": seconds, "url": url, "curl": curl});
+    assert_eq!(answer.json()["action"], action);
+    assert_eq!(answer.header("retry-after"), Some(seconds.to_string()));
+    assert_eq!(app.post("/api/upload/year").await.status, 402);
+}
+
 #[tokio::test]
 async fn an_address_has_its_free_uploads_and_then_waits() {
     let app = TestApp::builder()
@@ -36,8 +50,10 @@ async fn an_address_has_its_free_uploads_and_then_waits() {
         assert_eq!(upload(&app, &[]).await.status, 200);
     }
     let refused = upload(&app, &[]).await;
-    assert_limited(&refused, "rate_limited", Some(false), 1200);
-    assert!(refused.field("message").contains("3 free uploads an hour"));
+    assert_spent(&app, &refused, "rate_limited", 1200).await;
+    let message = refused.field("message");
+    assert!(message.contains("3 free uploads an hour"), "{message}");
+    assert!(message.contains("Your address"), "{message}");
     assert_eq!(app.rows("images").await, 3);
     app.advance(Duration::from_secs(1199));
     assert_eq!(upload(&app, &[]).await.status, 429);
@@ -88,9 +104,215 @@ async fn behind_a_trusted_proxy_each_client_is_its_own_and_can_not_choose() {
 }
 
 #[tokio::test]
+async fn the_addresses_of_one_network_share_four_times_the_uploads_of_one() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "2")
+        .set("http.trusted_proxies", "127.0.0.0/8")
+        .spawn()
+        .await;
+    let from = async |client: &str| upload(&app, &[("x-forwarded-for", client)]).await;
+    for (network, outside) in [
+        (
+            [
+                "198.51.100.1",
+                "198.51.100.77",
+                "198.51.100.200",
+                "198.51.100.255",
+                "198.51.100.3",
+            ],
+            "198.51.101.1",
+        ),
+        (
+            [
+                "2001:db8:7:1::1",
+                "2001:db8:7:2::1",
+                "2001:db8:7:ffff::1",
+                "2001:db8:7::1",
+                "2001:db8:7:3::1",
+            ],
+            "2001:db8:8:1::1",
+        ),
+    ] {
+        let [first, .., last] = network;
+        for client in &network[..4] {
+            for _ in 0..2 {
+                assert_eq!(from(client).await.status, 200, "{client}");
+            }
+        }
+        for _ in 0..3 {
+            let refused = from(last).await;
+            assert_spent(&app, &refused, "rate_limited", 450).await;
+            let message = refused.field("message");
+            assert!(message.contains("8 free uploads an hour"), "{message}");
+            assert!(message.contains("Your network"), "{message}");
+        }
+        assert!(from(first).await.field("message").contains("Your address"));
+        assert_eq!(from(outside).await.status, 200);
+        // What the network refused has cost the address nothing.
+        app.advance(Duration::from_secs(900));
+        for status in [200, 200, 429] {
+            assert_eq!(from(last).await.status, status);
+        }
+        app.advance(HOUR);
+    }
+}
+
+#[tokio::test]
+async fn ten_refused_files_count_as_one_upload() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "3")
+        .spawn()
+        .await;
+    let form = [("content-type", "multipart/form-data; boundary=XX")];
+    let json = [("content-type", "application/json")];
+    let png = [("content-type", "image/png")];
+    let none: [(&str, &str); 0] = [];
+    let mut cut = pictures::png(9, 9);
+    cut.truncate(50);
+    let too_large = pictures::png_of_size((1 << 20) + 1);
+    for path in ["/api/free", "/api/check"] {
+        app.advance(HOUR);
+        let refused = [
+            app.send("POST", path, &png, b"no image".to_vec()).await,
+            app.send("POST", path, &png, Vec::new()).await,
+            app.send("POST", path, &png, cut.clone()).await,
+            app.send("POST", path, &form, b"--XX\r\n".to_vec()).await,
+            app.send("POST", path, &json, b"{}".to_vec()).await,
+            app.send("POST", path, &json, b"{\"image\": \"?\"}".to_vec())
+                .await,
+            app.send("POST", path, &none, b"no type".to_vec()).await,
+            app.send("POST", "/api/free", &png, too_large.clone()).await,
+            app.send("POST", path, &png, b"GIF89a".to_vec()).await,
+            app.send("POST", path, &png, b"\xff\xd8".to_vec()).await,
+        ];
+        for refused in refused {
+            assert!(
+                [400, 413, 415].contains(&refused.status),
+                "{}",
+                refused.text()
+            );
+        }
+        for status in [200, 200, 429] {
+            assert_eq!(upload(&app, &[]).await.status, status, "{path}");
+        }
+    }
+    // A tenth of 20 minutes brings another refusal, and a whole one an upload: the attempt needs room for that.
+    app.advance(Duration::from_mins(20));
+    assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 415);
+    assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 429);
+    app.advance(Duration::from_mins(2));
+    assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 415);
+}
+
+#[tokio::test]
+async fn a_check_that_accepts_costs_an_upload_and_offers_nothing_to_buy() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "2")
+        .set("limits.free_refusals_per_upload", "1")
+        .spawn()
+        .await;
+    let png = [("content-type", "image/png")];
+    let check = async |bytes: Vec<u8>| app.send("POST", "/api/check", &png, bytes).await;
+    assert_eq!(check(pictures::png(3, 3)).await.status, 200);
+    // Here a refused file costs as much as one that is taken.
+    assert_eq!(check(b"no image".to_vec()).await.status, 415);
+    let refused = check(pictures::png(3, 3)).await;
+    assert_limited(&refused, "rate_limited", Some(false), 1800);
+}
+
+#[tokio::test]
+async fn over_its_limit_nobody_has_to_send_a_body() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "1")
+        .spawn()
+        .await;
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    for path in ["/api/free", "/api/check"] {
+        let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
+        line.set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\nContent-Length: 1000000\r\n\r\n"
+        );
+        line.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        line.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 429", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn half_of_a_day_is_left_for_its_second_half() {
+    let app = TestApp::builder()
+        .set("limits.free_per_day", "5")
+        .spawn()
+        .await;
+    let start = u64::try_from(crate::support::START).unwrap();
+    let noon = 43_200 - start % 86_400;
+    for _ in 0..3 {
+        assert_eq!(upload(&app, &[]).await.status, 200);
+    }
+    let refused = upload(&app, &[]).await;
+    assert_spent(&app, &refused, "daily_limit", noon).await;
+    let message = refused.field("message");
+    assert!(
+        message.contains("3 free uploads for the first half"),
+        "{message}"
+    );
+    app.advance(Duration::from_millis(noon * 1000 - 1));
+    assert_eq!(upload(&app, &[]).await.status, 429);
+    app.advance(Duration::from_millis(1));
+    for _ in 0..2 {
+        assert_eq!(upload(&app, &[]).await.status, 200);
+    }
+    let refused = upload(&app, &[]).await;
+    assert_spent(&app, &refused, "daily_limit", 43_200).await;
+    assert!(refused.field("message").contains("5 free uploads of today"));
+    // What nobody used in the morning is there in the afternoon.
+    app.advance(24 * HOUR);
+    for _ in 0..5 {
+        assert_eq!(upload(&app, &[]).await.status, 200);
+    }
+    let refused = upload(&app, &[]).await;
+    assert_spent(&app, &refused, "daily_limit", 43_200).await;
+}
+
+#[tokio::test]
+async fn where_nothing_is_sold_spent_uploads_are_waited_for() {
+    let limit = "limits.free_per_day";
+    let app = TestApp::builder()
+        .set(limit, "1")
+        .without_facilitator()
+        .spawn()
+        .await;
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    let midnight = 16 * 3600;
+    assert_limited(
+        &upload(&app, &[]).await,
+        "daily_limit",
+        Some(false),
+        midnight,
+    );
+    // Nor is anybody asked to pay who sent a payment.
+    let app = TestApp::builder().set(limit, "1").spawn().await;
+    assert_eq!(upload(&app, &[]).await.status, 200);
+    assert_spent(&app, &upload(&app, &[]).await, "daily_limit", midnight).await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let headers = payment.headers();
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let refused = upload(&app, &headers).await;
+    assert_limited(&refused, "daily_limit", None, midnight);
+    assert!(refused.field("message").contains("do not pay again"));
+}
+
+#[tokio::test]
 async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
     let app = TestApp::builder()
         .set("limits.free_per_day", "3")
+        .set("limits.free_before_noon_percent", "100")
         .spawn()
         .await;
     // Yesterday's are not today's, and a refused one is none.
@@ -121,7 +343,7 @@ async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
     let refused = upload(&app, &[]).await;
     let start = u64::try_from(crate::support::START).unwrap();
     let midnight = 86_400 - start % 86_400;
-    assert_limited(&refused, "daily_limit", Some(false), midnight);
+    assert_spent(&app, &refused, "daily_limit", midnight).await;
     assert!(refused.field("message").contains("3 free uploads"));
     assert_eq!(app.sign_for("year").await.path, "/api/upload/token/year");
     app.advance(Duration::from_millis(midnight * 1000 - 1));

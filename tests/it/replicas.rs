@@ -18,7 +18,12 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// A server with this setting, and two replicas of it.
 async fn three_with(key: &str, value: &str) -> (TestApp, [Replica; 2]) {
-    let app = TestApp::builder().set(key, value).spawn().await;
+    // What is left for the second half of a day is another test's matter.
+    let app = TestApp::builder()
+        .set("limits.free_before_noon_percent", "100")
+        .set(key, value)
+        .spawn()
+        .await;
     let replicas = [app.replica(1).await, app.replica(2).await];
     let [one, other] = &replicas;
     for app in [&app.app, &one.app, &other.app] {
@@ -275,6 +280,66 @@ async fn an_address_has_its_rate_once_and_not_once_a_server() {
 }
 
 #[tokio::test]
+async fn a_network_has_its_rate_once_and_not_once_a_server() {
+    let (app, replicas) = three_with("limits.free_per_network_per_hour", "6").await;
+    let bases = bases(&app, &replicas);
+    let answers = upload_at_once(&app, &bases, 18).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (6, 12));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert!(refused.field("message").contains("Your network"));
+    assert_eq!(refused.header("retry-after").unwrap(), "600");
+    app.advance(Duration::from_secs(600));
+    let answers = upload_at_once(&app, &bases, 3).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_file_that_one_server_refused_counts_as_a_tenth_on_all() {
+    let (app, replicas) = three_with("limits.free_per_address_per_hour", "3").await;
+    let bases = bases(&app, &replicas);
+    // In turn, so that each of them finds what the one before gave back.
+    for base in bases.repeat(4).iter().take(10) {
+        let refused = app.upload_free_at(base, b"no image".to_vec()).await;
+        assert_eq!(refused.status, 415);
+    }
+    let answers = upload_at_once(&app, &bases, 9).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (2, 7));
+    // Many at once are as many as may be uploads, and a second later only a tenth of each is left of them everywhere.
+    app.advance(HOUR);
+    let spoilt = bases.repeat(4);
+    let spoilt = spoilt
+        .iter()
+        .map(|base| app.upload_free_at(base, b"no image".to_vec()));
+    let answers = join_all(spoilt).await;
+    let refused = count(&answers, 415);
+    assert!(refused >= 3, "{refused}");
+    assert_eq!(refused + count(&answers, 429), 12);
+    app.advance(Duration::from_secs(1));
+    let answers = upload_at_once(&app, &bases, 9).await;
+    let uploads = if refused > 10 { 1 } else { 2 };
+    assert_eq!(count(&answers, 200), uploads);
+    assert_eq!(count(&answers, 429), 9 - uploads);
+}
+
+#[tokio::test]
+async fn three_servers_leave_half_of_a_day_for_its_second_half() {
+    let app = TestApp::builder()
+        .set("limits.free_per_day", "10")
+        .spawn()
+        .await;
+    let replicas = [app.replica(1).await, app.replica(2).await];
+    let bases = bases(&app, &replicas);
+    let answers = upload_patiently(&app, &bases, 12).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (5, 7));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.error(), "daily_limit");
+    assert_eq!(refused.header("retry-after").unwrap(), "14400");
+    app.advance(4 * HOUR);
+    let answers = upload_patiently(&app, &bases, 12).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (5, 7));
+}
+
+#[tokio::test]
 async fn challenges_are_counted_together_too() {
     let (app, replicas) = three_with("limits.payments_per_address_per_minute", "5").await;
     let mut answers = Vec::new();
@@ -322,15 +387,16 @@ async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_n
         200
     );
     assert_eq!(texts(app.db(), buckets).await, first);
-    assert_eq!(first.len(), 1);
-    assert_eq!(first[0].len(), 32);
+    // That of the address, and that of its network.
+    assert_eq!(first.len(), 2);
+    assert!(first.iter().all(|bucket| bucket.len() == 32));
     app.advance(24 * HOUR);
     assert_eq!(app.upload_free(pictures::png(3, 3)).await.status, 200);
-    assert_eq!(app.rows("rates").await, 2);
+    assert_eq!(app.rows("rates").await, 4);
     app.app.limits.forget().await;
     let left = texts(app.db(), buckets).await;
-    assert_eq!(left.len(), 1);
-    assert_ne!(left, first);
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().all(|bucket| !first.contains(bucket)));
     app.advance(HOUR);
     // One server at a time does it.
     one.app.limits.forget().await;

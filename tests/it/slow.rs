@@ -89,7 +89,8 @@ async fn two_hundred_slow_clients_keep_nobody_out() {
 #[tokio::test]
 async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     let app = TestApp::builder()
-        .set("limits.body_bytes", "7 MiB")
+        // Three quarters of it are for bodies.
+        .set("limits.body_bytes", "21 MiB")
         // Whoever says nothing is not to be cut meanwhile.
         .set("limits.body_timeout", "10m")
         .set("limits.free_per_address_per_hour", "0")
@@ -100,11 +101,11 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     let direct = app.sign_at("/api/upload/year").await;
     let large = pictures::png(900, 900);
     assert!(large.len() > 1_500_000, "{}", large.len());
-    // All six have come when this is too much, which takes no room from them.
-    let rest = (7 << 20) - 6 * 977 * 1024;
+    // All of them have come when this is too much, which takes no room from them.
+    let rest = (21 << 20) / 4 * 3 - 16 * 977 * 1024;
     // Nearly the whole of each is there, and the rest doesn't come.
     let part = vec![0; 1_000_000];
-    let lines: Vec<TcpStream> = (0..6)
+    let lines: Vec<TcpStream> = (0..16)
         .map(|_| begin(&app, "/api/free", 1_000_001, &part))
         .collect();
     let busy = |charged| (503, "busy".to_owned(), charged);
@@ -136,7 +137,7 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
 #[tokio::test]
 async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
     let app = TestApp::builder()
-        .set("limits.body_bytes", "7 MiB")
+        .set("limits.body_bytes", "21 MiB")
         .spawn()
         .await;
     let payment = app.sign_for("year").await;
@@ -158,6 +159,9 @@ async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
         "content-type",
         "multipart/form-data; boundary=XX".to_owned(),
     ));
+    // What is left for bodies takes one of them, and not two.
+    let mut others = app.app.limits.begin_body();
+    others.grow((21 << 20) / 4 * 3 - (7 << 20)).unwrap();
     let release = Arc::new(Notify::new());
     let held = Fault::Held(Arc::clone(&release));
     app.facilitator.next("verify", held);

@@ -154,7 +154,11 @@ async fn prices_and_limits_change_while_the_server_runs() {
         let answer = deployment.answer(&upload).await;
         (answer.status != 200).then_some(answer)
     });
-    assert_eq!(limited.await.error(), "rate_limited");
+    let limited = limited.await;
+    assert_eq!(limited.error(), "rate_limited");
+    // The cheapest tier, which is not the default one.
+    let route = limited.json()["action"]["url"].clone();
+    assert!(route.as_str().unwrap().ends_with("/api/upload/year"));
 
     // Nor is what was bought forgotten when the tier takes less than that.
     let picture = pictures::png(300, 300);

@@ -301,6 +301,7 @@ fn limits_are_counts_and_zero_means_none() {
     for key in [
         "limits.free_per_day",
         "limits.free_per_address_per_hour",
+        "limits.free_per_network_per_hour",
         "limits.payments_per_address_per_minute",
     ] {
         assert_refused(&of(&format!("{key} = -1")), key, "0 means no limit");
@@ -313,11 +314,79 @@ fn limits_are_counts_and_zero_means_none() {
 }
 
 #[test]
+fn all_counts_may_change_while_a_server_runs() {
+    let other = Limits {
+        free_per_day: 1,
+        free_before_noon_percent: 2,
+        free_per_address_per_hour: 3,
+        free_per_network_per_hour: 4,
+        free_refusals_per_upload: 5,
+        payments_per_address_per_minute: 6,
+        body_timeout: Duration::from_secs(7),
+        body_bytes: 8,
+    };
+    let default = Limits::default();
+    let expected = Limits {
+        body_timeout: default.body_timeout,
+        body_bytes: default.body_bytes,
+        ..other
+    };
+    assert_eq!(default.with_counts_of(other), expected);
+}
+
+#[test]
+fn a_network_has_four_times_the_free_uploads_of_an_address_unless_it_is_set() {
+    for (text, address, network) in [
+        ("", 50, 200),
+        ("free_per_address_per_hour = 7", 7, 28),
+        ("free_per_address_per_hour = 0", 0, 0),
+        ("free_per_network_per_hour = 9", 50, 9),
+        (
+            "free_per_address_per_hour = 7\nfree_per_network_per_hour = 0",
+            7,
+            0,
+        ),
+    ] {
+        let limits = config(of(&format!("[limits]\n{text}"))).limits;
+        let found = (
+            limits.free_per_address_per_hour,
+            limits.free_per_network_per_hour,
+        );
+        assert_eq!(found, (address, network), "{text}");
+    }
+}
+
+#[test]
+fn the_share_before_noon_and_the_cost_of_a_refused_file_have_bounds() {
+    let set = config(of(
+        "[limits]\nfree_before_noon_percent = 100\nfree_refusals_per_upload = 1",
+    ));
+    assert_eq!(set.limits.free_before_noon_percent, 100);
+    assert_eq!(set.limits.free_refusals_per_upload, 1);
+    for (key, most) in [
+        ("limits.free_before_noon_percent", 100),
+        ("limits.free_refusals_per_upload", 1000),
+    ] {
+        for value in ["0".to_owned(), (most + 1).to_string(), "-1".to_owned()] {
+            let range = format!("from 1 to {most}");
+            assert_refused(&of(&format!("{key} = {value}")), key, &range);
+        }
+    }
+}
+
+#[test]
 fn the_memory_for_bodies_holds_the_longest_one() {
     let set = config(of("limits.body_bytes = '64 MiB'"));
     assert_eq!(set.limits.body_bytes, 64 << 20);
     let key = "limits.body_bytes";
     assert_refused(&of("limits.body_bytes = '5 MiB'"), key, "one upload");
+    // A quarter of it has to hold a copy of the largest image.
+    assert_refused(&of("limits.body_bytes = '20 MiB'"), key, "cleaned copy");
+    config(of("limits.body_bytes = '21 MiB'"));
+    // Larger tiers have more without a setting.
+    let tier = "[[tiers]]\nname = 'huge'\nprice = '1'\nkeep = '7d'\ndefault = true\n";
+    let huge = config(of(&format!("{tier}max_bytes = '64 MiB'")));
+    assert!(huge.limits.body_bytes > 4 * (64 << 20));
 }
 
 #[test]
@@ -641,7 +710,10 @@ records = \"365d\"
 
 [limits]
 free_per_day = 1000
+free_before_noon_percent = 50
 free_per_address_per_hour = 50
+free_per_network_per_hour = 200
+free_refusals_per_upload = 10
 payments_per_address_per_minute = 120
 body_timeout = \"1m\"
 body_bytes = \"256 MiB\"

@@ -103,10 +103,9 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
         jpeg::Reason::TimeLimit => Fault::Timeout,
         _ => Fault::Corrupt(fault.to_string()),
     })?;
-    let finished = decoded.written(base);
-    if finished == base {
+    let Some(finished) = decoded.written(base) else {
         return Ok(cleaned);
-    }
+    };
     cleaned.removed.add(Kind::Damage);
     cleaned.gain_map_at = None;
     cleaned.bytes = Cow::Owned(finished);
@@ -121,7 +120,7 @@ pub(super) fn is_sound_map(map: &[u8], probe: &Probe) -> bool {
     };
     let _held = room::take(memory_needed(map, probe));
     let decoded = jpeg::decode(map, &limits);
-    decoded.is_ok_and(|decoded| decoded.written(map) == map)
+    decoded.is_ok_and(|decoded| decoded.written(map).is_none())
 }
 
 /// `N` bytes from this offset, if there are so many.

@@ -62,8 +62,17 @@ pub(in crate::images::decode) struct Decoded {
 }
 
 impl Decoded {
-    /// The image of these segments alone, with the standard tables that it needs.
-    pub(in crate::images::decode) fn written(&self, bytes: &[u8]) -> Vec<u8> {
+    /// The image of these segments alone, with the standard tables that it needs. `None`: that is what `bytes` are.
+    pub(in crate::images::decode) fn written(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut end = 2;
+        let is_exact = self.segments.iter().all(|segment| {
+            let follows = segment.range.start == end;
+            end = segment.range.end;
+            follows
+        });
+        if is_exact && self.standard_tables.is_empty() && bytes.get(end..) == Some(b"\xff\xd9") {
+            return None;
+        }
         let mut out = Vec::with_capacity(bytes.len() + 512);
         out.extend_from_slice(b"\xff\xd8");
         let first_scan = self
@@ -77,7 +86,7 @@ impl Decoded {
             out.extend_from_slice(bytes.get(segment.range.clone()).unwrap_or_default());
         }
         out.extend_from_slice(b"\xff\xd9");
-        out
+        Some(out)
     }
 }
 

@@ -1,0 +1,175 @@
+//! Places to check images: as many run at once as there are cores, and a bounded queue waits for them.
+//!
+//! A check may take seconds of a core, and costs its sender a small file. So one network never has more checks in front
+//! of the others than there are cores, and never more than a quarter of the queue: its own checks wait for each
+//! other first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Limited;
+use super::rates::Bucket;
+
+/// How many checks of images may wait for each one that runs.
+pub(super) const QUEUE_PER_CHECK: usize = 64;
+/// One network has at most this part of all places.
+pub(super) const PART_OF_ONE_NETWORK: usize = 4;
+
+/// The places of a server.
+#[derive(Debug)]
+pub(super) struct Checks {
+    at_once: usize,
+    running: Arc<Semaphore>,
+    running_and_queue: Arc<Semaphore>,
+    networks: Arc<Mutex<HashMap<Bucket, Network>>>,
+}
+
+/// The checks of one network.
+#[derive(Debug)]
+struct Network {
+    places: usize,
+    in_front: Arc<Semaphore>,
+}
+
+/// A place among the checks that run now.
+#[derive(Debug)]
+pub struct Check {
+    _running: OwnedSemaphorePermit,
+    _in_front: Option<OwnedSemaphorePermit>,
+    _of_network: Option<OfNetwork>,
+    _counted: OwnedSemaphorePermit,
+}
+
+/// One place of a network, which has it until this is dropped.
+#[derive(Debug)]
+struct OfNetwork {
+    network: Bucket,
+    networks: Arc<Mutex<HashMap<Bucket, Network>>>,
+}
+
+impl Checks {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self {
+            at_once,
+            running: Arc::new(Semaphore::new(at_once)),
+            running_and_queue: Arc::new(Semaphore::new(at_once * (1 + QUEUE_PER_CHECK))),
+            networks: Arc::default(),
+        }
+    }
+
+    pub(super) async fn enter(&self, network: Option<Bucket>) -> Result<Check, Limited> {
+        let counted = Arc::clone(&self.running_and_queue).try_acquire_owned();
+        let counted = counted.map_err(|_| Limited::Busy)?;
+        let (mut of_network, mut in_front) = (None, None);
+        if let Some(network) = network {
+            let (place, turns) = self.join(network).ok_or(Limited::Busy)?;
+            of_network = Some(place);
+            in_front = Some(turns.acquire_owned().await.map_err(|_| Limited::Busy)?);
+        }
+        let running = Arc::clone(&self.running).acquire_owned().await;
+        Ok(Check {
+            _running: running.map_err(|_| Limited::Busy)?,
+            _in_front: in_front,
+            _of_network: of_network,
+            _counted: counted,
+        })
+    }
+
+    /// A place of a network, and the turns of its checks. `None`: it has as many places as it may.
+    fn join(&self, network: Bucket) -> Option<(OfNetwork, Arc<Semaphore>)> {
+        let most = self.at_once * (1 + QUEUE_PER_CHECK) / PART_OF_ONE_NETWORK;
+        let mut networks = locked(&self.networks);
+        let checks = networks.entry(network).or_insert_with(|| Network {
+            places: 0,
+            in_front: Arc::new(Semaphore::new(self.at_once)),
+        });
+        if checks.places >= most {
+            return None;
+        }
+        checks.places += 1;
+        let place = OfNetwork {
+            network,
+            networks: Arc::clone(&self.networks),
+        };
+        Some((place, Arc::clone(&checks.in_front)))
+    }
+}
+
+impl Drop for OfNetwork {
+    fn drop(&mut self) {
+        let mut networks = locked(&self.networks);
+        if let Some(checks) = networks.get_mut(&self.network) {
+            checks.places = checks.places.saturating_sub(1);
+            if checks.places == 0 {
+                networks.remove(&self.network);
+            }
+        }
+    }
+}
+
+fn locked(
+    networks: &Mutex<HashMap<Bucket, Network>>,
+) -> std::sync::MutexGuard<'_, HashMap<Bucket, Network>> {
+    networks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Option<Bucket> = Some([1; 16]);
+    const OTHER: Option<Bucket> = Some([2; 16]);
+    const CORES: usize = 2;
+
+    #[tokio::test]
+    async fn checks_beyond_the_queue_are_refused_at_once() {
+        let checks = Checks::new(CORES);
+        let mut running = Vec::new();
+        for _ in 0..CORES {
+            running.push(checks.enter(None).await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..CORES * QUEUE_PER_CHECK)
+            .map(|_| Box::pin(checks.enter(None)))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert!(matches!(checks.enter(OTHER).await, Err(Limited::Busy)));
+        running.pop();
+        waiting.remove(0).await.unwrap();
+        // A client that goes away leaves its place.
+        waiting.clear();
+        checks.enter(None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_network_fills_a_quarter_of_the_queue_and_waits_behind_others() {
+        let checks = Checks::new(CORES);
+        let mut running = Vec::new();
+        for _ in 0..CORES {
+            running.push(checks.enter(ONE).await.unwrap());
+        }
+        let most = CORES * (1 + QUEUE_PER_CHECK) / PART_OF_ONE_NETWORK;
+        let mut waiting: Vec<_> = (CORES..most).map(|_| Box::pin(checks.enter(ONE))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert!(matches!(checks.enter(ONE).await, Err(Limited::Busy)));
+        // Another network comes next, before all that the first one sent earlier.
+        let mut other = Box::pin(checks.enter(OTHER));
+        assert!(futures_util::poll!(&mut other).is_pending());
+        running.pop();
+        let first = futures_util::poll!(&mut waiting[0]);
+        assert!(first.is_pending(), "it waits behind the other network");
+        let other = other.await.unwrap();
+        drop(other);
+        waiting.remove(0).await.unwrap();
+        // The first network has a place again, and none of its checks is remembered when all are gone.
+        let mut another = Box::pin(checks.enter(ONE));
+        assert!(futures_util::poll!(&mut another).is_pending());
+        drop((another, waiting, running));
+        assert!(locked(&checks.networks).is_empty());
+    }
+}

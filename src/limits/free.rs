@@ -1,0 +1,296 @@
+//! Free uploads: what one address, one network and everybody together may have.
+//!
+//! An attempt counts as a whole upload of its address and its network while it is under way, so that no more can begin
+//! than may end well. One that stores nothing gives most of that back: clients find out what is accepted by trying.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rates::{Rate, Whose};
+use super::{Counted, Counter, Limited, Limits, Taken};
+use crate::clock::Timestamp;
+use crate::config;
+use crate::db::limits::{Place, day_of, start_of};
+use crate::db::{Db, images};
+
+/// How old the count in the database may be, where one server alone adds to it.
+const COUNT_AGAIN: Duration = Duration::from_mins(1);
+const HALF_A_DAY: Duration = Duration::from_hours(12);
+
+/// The free uploads of the day.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    published: u64,
+    under_way: u64,
+    counted_at: Option<Timestamp>,
+}
+
+/// How many free uploads of a day may be used by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowance {
+    /// Published ones and those under way.
+    pub(super) uploads: u64,
+    /// When there are more.
+    pub(super) until: Timestamp,
+    /// Whether the day itself has more.
+    is_part: bool,
+}
+
+impl Allowance {
+    /// `None`: there is no limit.
+    pub(super) fn at(now: Timestamp, settings: &config::Limits) -> Option<Self> {
+        let limit = settings.free_per_day;
+        if limit == 0 {
+            return None;
+        }
+        let day = day_of(now);
+        let noon = start_of(day).plus(HALF_A_DAY);
+        // Rounded up: a day of one upload has it in the morning.
+        let part = limit.saturating_mul(settings.free_before_noon_percent.min(100));
+        let part = part.div_ceil(100);
+        if now < noon && part < limit {
+            return Some(Self {
+                uploads: part,
+                until: noon,
+                is_part: true,
+            });
+        }
+        Some(Self {
+            uploads: limit,
+            until: start_of(day.saturating_add(1)),
+            is_part: false,
+        })
+    }
+
+    /// The refusal of one more.
+    pub(super) fn refusal(&self, now: Timestamp) -> Limited {
+        let (limit, wait) = (self.uploads, self.until.since(now));
+        if self.is_part {
+            Limited::HalfDay { limit, wait }
+        } else {
+            Limited::Day { limit, wait }
+        }
+    }
+}
+
+/// An attempt at a free upload, counted by its address and its network. When it is dropped it counts as an attempt that
+/// stored nothing, unless [`FreeAttempt::keep`] was called.
+#[derive(Debug)]
+pub struct FreeAttempt {
+    limits: Arc<Limits>,
+    taken: Vec<Taken>,
+    refusals_per_upload: u64,
+}
+
+impl FreeAttempt {
+    /// It counts as a whole upload.
+    pub fn keep(mut self) {
+        self.taken.clear();
+    }
+
+    /// It stored nothing: when this returns, the next attempt finds it counted as such, on every replica that the
+    /// database answers.
+    pub async fn give_back(mut self) {
+        let taken = self.lower();
+        if let Some(shared) = &self.limits.shared {
+            shared.give_back_rates(taken).await;
+        }
+    }
+
+    /// Lowers the counts of this server. Returns what the database has to give back, and how much.
+    fn lower(&mut self) -> Vec<(Taken, i64)> {
+        let refusals = i64::try_from(self.refusals_per_upload.max(1)).unwrap_or(i64::MAX);
+        let refund = |taken: Taken| {
+            let step = taken.counter.rate.step_us();
+            // The cost of a refusal is rounded up.
+            (
+                taken,
+                step - (step / refusals + i64::from(step % refusals != 0)),
+            )
+        };
+        let taken: Vec<(Taken, i64)> = self.taken.drain(..).map(refund).collect();
+        self.limits.lower(&taken);
+        taken
+    }
+}
+
+impl Drop for FreeAttempt {
+    fn drop(&mut self) {
+        let taken = self.lower();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if self.limits.shared.is_none() || taken.is_empty() {
+            return;
+        }
+        // The client went away.
+        let limits = Arc::clone(&self.limits);
+        runtime.spawn(async move {
+            if let Some(shared) = &limits.shared {
+                shared.give_back_rates(taken).await;
+            }
+        });
+    }
+}
+
+/// One of the day's free uploads. Given back on drop, unless it was spent.
+#[derive(Debug)]
+pub struct FreeUpload {
+    limits: Arc<Limits>,
+    day: i64,
+    is_spent: bool,
+    place: Option<Place>,
+}
+
+impl Limits {
+    /// Counts an attempt at a free upload, by its address and its network.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`]; then nothing was counted.
+    pub async fn count_free(self: &Arc<Self>, address: IpAddr) -> Result<FreeAttempt, Limited> {
+        let settings = self.settings();
+        let of_address = Rate {
+            limit: settings.free_per_address_per_hour,
+            period: Duration::from_hours(1),
+            what: "free uploads an hour",
+            whose: Whose::Address,
+            shared_as: Some("free"),
+        };
+        let of_network = Rate {
+            limit: settings.free_per_network_per_hour,
+            whose: Whose::Network,
+            shared_as: Some("free-network"),
+            ..of_address
+        };
+        let counters = [
+            Counter {
+                rate: of_address,
+                of: |counted| &mut counted.free,
+            },
+            Counter {
+                rate: of_network,
+                of: |counted| &mut counted.free_of_networks,
+            },
+        ];
+        Ok(FreeAttempt {
+            limits: Arc::clone(self),
+            taken: self.count(address, &counters).await?,
+            refusals_per_upload: settings.free_refusals_per_upload,
+        })
+    }
+
+    /// Takes one of the day's free uploads.
+    ///
+    /// # Errors
+    /// [`Limited::Day`], [`Limited::HalfDay`], and [`Limited::Database`] where the count can't be read.
+    pub async fn take_free(self: &Arc<Self>, db: &Db) -> Result<FreeUpload, Limited> {
+        if let Some(shared) = &self.shared {
+            return self.take_shared(shared).await;
+        }
+        let now = self.clock.now();
+        let allowance = Allowance::at(now, &self.settings());
+        if allowance.is_some() && self.is_stale(now) {
+            // One at a time: the others find it counted.
+            let _turn = self.today.lock().await;
+            if self.is_stale(now) {
+                let published = images::count_free_since(db, start_of(day_of(now))).await?;
+                let mut counted = self.counted(now);
+                // Those that were spent while it was counted may be missing in it.
+                counted.uploads.published = counted.uploads.published.max(published);
+                counted.uploads.counted_at = Some(now);
+            }
+        }
+        let mut counted = self.counted(now);
+        let used = counted.uploads.published + counted.uploads.under_way;
+        if let Some(allowance) = allowance.filter(|allowance| used >= allowance.uploads) {
+            return Err(allowance.refusal(now));
+        }
+        counted.uploads.under_way += 1;
+        let day = counted.day;
+        drop(counted);
+        Ok(self.free_upload(day, None))
+    }
+
+    pub(super) fn free_upload(self: &Arc<Self>, day: i64, place: Option<Place>) -> FreeUpload {
+        FreeUpload {
+            limits: Arc::clone(self),
+            day,
+            is_spent: false,
+            place,
+        }
+    }
+
+    fn is_stale(&self, now: Timestamp) -> bool {
+        let counted = self.counted(now).uploads.counted_at;
+        counted.is_none_or(|at| now.since(at) >= COUNT_AGAIN)
+    }
+}
+
+impl FreeUpload {
+    /// It was published.
+    pub fn spend(mut self) {
+        self.is_spent = true;
+    }
+
+    /// What it is to be published in, where replicas count together.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+}
+
+impl Drop for FreeUpload {
+    fn drop(&mut self) {
+        if let (Some(place), Some(shared)) = (self.place.take(), &self.limits.shared) {
+            if !self.is_spent {
+                shared.give_back(place);
+            }
+            return;
+        }
+        let now = self.limits.clock.now();
+        let mut counted = self.limits.counted(now);
+        if counted.day == self.day {
+            let Counted { uploads, .. } = &mut *counted;
+            uploads.under_way = uploads.under_way.saturating_sub(1);
+            uploads.published += u64::from(self.is_spent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A day that begins at 00:00 UTC.
+    const DAY: i64 = 20_833;
+
+    fn allowed(seconds: u64, per_day: u64, percent: u64) -> Option<(u64, i64, bool)> {
+        let settings = config::Limits {
+            free_per_day: per_day,
+            free_before_noon_percent: percent,
+            ..config::Limits::default()
+        };
+        let now = start_of(DAY).plus(Duration::from_secs(seconds));
+        let allowance = Allowance::at(now, &settings)?;
+        let until = allowance.until.seconds() - start_of(DAY).seconds();
+        Some((allowance.uploads, until, allowance.is_part))
+    }
+
+    #[test]
+    fn half_of_a_day_is_for_the_morning_and_all_that_is_left_for_the_rest() {
+        for (seconds, per_day, percent, expected) in [
+            (0, 1000, 50, Some((500, 43_200, true))),
+            (43_199, 1000, 50, Some((500, 43_200, true))),
+            (43_200, 1000, 50, Some((1000, 86_400, false))),
+            (86_399, 1000, 50, Some((1000, 86_400, false))),
+            (0, 3, 50, Some((2, 43_200, true))),
+            (0, 1, 50, Some((1, 86_400, false))),
+            (0, 1000, 1, Some((10, 43_200, true))),
+            (0, 1000, 100, Some((1000, 86_400, false))),
+            (0, 0, 50, None),
+        ] {
+            let found = allowed(seconds, per_day, percent);
+            assert_eq!(found, expected, "{seconds} s, {percent} % of {per_day}");
+        }
+    }
+}
