@@ -194,6 +194,7 @@ impl App {
         let limits = Arc::clone(&self.limits);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&limits).forget_forever()));
         jobs.spawn(Arc::clone(&self.images).watch_withdrawals());
+        jobs.spawn(Arc::clone(&self.images).watch_room_forever());
         let Some(till) = &self.till else { return jobs };
         let payments = Arc::clone(&till.payments);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));

@@ -13,6 +13,7 @@ use sqlx::sqlite::{
 };
 
 use crate::config::Connections;
+use crate::disk::create_private;
 
 pub mod audit;
 pub mod auditor;
@@ -148,11 +149,13 @@ pub enum DbError {
 }
 
 impl Db {
-    /// Opens a SQLite file, creating it when it is not there.
+    /// Opens a SQLite file. One that is not there is created, readable by its owner only; SQLite gives the files that
+    /// it keeps beside it the same mode.
     ///
     /// # Errors
     /// When the file can't be opened, or isn't durable.
     pub async fn open_sqlite(path: &Path) -> Result<Self, DbError> {
+        create_private(path).map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
