@@ -84,6 +84,7 @@ macro_rules! in_tx {
     };
 }
 
+pub use postgres::ServerClock;
 pub(crate) use {in_tx, on_db};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -202,6 +203,17 @@ impl Db {
                 let one = pool.options().clone().max_connections(1);
                 Self::Postgres(one.connect_lazy_with(options))
             }
+        }
+    }
+
+    /// The clock of the PostgreSQL server. `None`: SQLite has no clock but this machine's.
+    ///
+    /// # Errors
+    /// [`DbError::Driver`].
+    pub async fn server_clock(&self) -> Result<Option<ServerClock>, DbError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(pool) => postgres::server_clock(pool).await.map(Some),
         }
     }
 
