@@ -68,6 +68,17 @@ impl Timestamp {
             .to_string()
     }
 
+    /// The instant that an HTTP date names; `None`: the text is none.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let parsed = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(Self(parsed.timestamp().as_millisecond()))
+    }
+
+    /// How far this instant and `other` lie apart, whichever is the earlier one.
+    pub fn distance(self, other: Self) -> Duration {
+        self.since(other).max(other.since(self))
+    }
+
     fn zoned(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX)
     }
@@ -197,5 +208,17 @@ mod tests {
             Timestamp::from_millis(1_795_860_000_999).http_date(),
             "Sat, 28 Nov 2026 10:00:00 GMT"
         );
+        let parse = Timestamp::parse_http_date;
+        let instant = Timestamp::from_seconds(1_795_860_000);
+        assert_eq!(parse("Sat, 28 Nov 2026 10:00:00 GMT"), Some(instant));
+        for text in [
+            "",
+            "now",
+            "2026-11-28T10:00:00Z",
+            "28 Nov 2026",
+            "Sat, 28 Nov 2026",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 }

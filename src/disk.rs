@@ -1,7 +1,11 @@
-//! How much room is left where the images are, injected like the time, so that tests can fill a disk.
+//! How much room is left where the images are, injected like the time, so that tests can fill a disk; and files that
+//! only their owner reads.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,6 +75,56 @@ pub struct Floor {
     pub min_free: u64,
 }
 
+/// Creates an empty file with mode 0600, or less where the umask allows less. A file that exists is not even opened:
+/// closing it would end the locks that SQLite holds on it in this process.
+///
+/// # Errors
+/// When the file is not there and can't be created.
+pub fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        Err(_) | Ok(_) => Ok(()),
+    }
+}
+
+/// Whether there was room when it was last looked at, so that the log tells each change once.
+#[derive(Debug, Default)]
+pub struct RoomLog {
+    is_full: AtomicBool,
+}
+
+impl RoomLog {
+    /// Logs at WARN when the free space has fallen below `floor`, and when it is back above.
+    pub fn note(&self, floor: &Floor, has_room: bool) {
+        if !self.changes(has_room) {
+            return;
+        }
+        let (folder, free) = (floor.folder.as_deref(), floor.free_bytes());
+        let min_free = floor.min_free;
+        if has_room {
+            tracing::warn!(
+                ?folder,
+                free,
+                min_free,
+                "the free space of images.store is above images.min_free again; uploads are accepted"
+            );
+        } else {
+            tracing::warn!(
+                ?folder,
+                free,
+                min_free,
+                "the free space of images.store is below images.min_free; uploads are refused until space is freed"
+            );
+        }
+    }
+
+    fn changes(&self, has_room: bool) -> bool {
+        self.is_full.swap(!has_room, Ordering::Relaxed) == has_room
+    }
+}
+
 /// There is less room than has to stay free.
 #[derive(Debug, thiserror::Error)]
 #[error("The server has no room for more images just now; nothing was stored.")]
@@ -96,9 +150,41 @@ impl Floor {
     }
 }
 
+impl Floor {
+    /// The bytes that are free now, where they can be read.
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes(self.folder.as_deref()?).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn each_change_of_the_room_is_told_once() {
+        let log = RoomLog::default();
+        let looks = [true, false, false, true, true, false];
+        let told = looks.map(|has_room| log.changes(has_room));
+        assert_eq!(told, [false, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_private_file_has_mode_0600_and_one_that_exists_keeps_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        create_private(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        std::fs::write(&path, "kept").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        create_private(&path).unwrap();
+        assert_eq!(mode(), 0o640);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
+        assert!(create_private(&folder.path().join("none/file")).is_err());
+    }
 
     #[test]
     fn the_file_system_of_a_folder_is_asked_and_a_missing_one_is_an_error() {

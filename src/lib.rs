@@ -15,6 +15,7 @@ pub mod client;
 pub mod clock;
 pub mod coinbase;
 pub mod config;
+mod date_header;
 pub mod db;
 pub mod disk;
 pub mod epoch;

@@ -475,6 +475,17 @@ impl Store {
         }
     }
 
+    /// The time of the store's server. `None`: the store has no server, and no clock but this machine's.
+    ///
+    /// # Errors
+    /// What came instead, for the operator.
+    pub async fn date(&self) -> Option<Result<Timestamp, String>> {
+        match &self.place {
+            Place::S3(remote) => Some(remote.bucket.date().await),
+            Place::Local(_) | Place::Memory => None,
+        }
+    }
+
     fn is_remote(&self) -> bool {
         matches!(self.place, Place::S3(_))
     }

@@ -2,6 +2,7 @@
 //! it wasn't made for.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -17,12 +18,27 @@ pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option
     match &config.database {
         DatabaseUrl::Sqlite(path) => {
             let lock = lock_server(path)?;
-            Ok((Db::open_sqlite(path).await?, Some(lock)))
+            let db = Db::open_sqlite(path).await?;
+            warn_of_readers(path);
+            Ok((db, Some(lock)))
         }
         DatabaseUrl::Postgres(url) => {
             let db = Db::connect_postgres_with(url, &config.connections).await?;
             Ok((db, None))
         }
+    }
+}
+
+/// Earlier versions created the file with the mode that the umask left. It keeps that mode, since a backup program may
+/// need it.
+fn warn_of_readers(path: &Path) {
+    let Ok(found) = path.metadata() else { return };
+    if found.permissions().mode() & 0o007 != 0 {
+        tracing::warn!(
+            file = %path.display(),
+            "other users of this machine may read the database, which has hashes of tokens and the records of payments: \
+             run chmod o= on the file and on those beside it that end in -wal and -shm"
+        );
     }
 }
 

@@ -26,11 +26,13 @@ use crate::signing::SigningKeys;
 use crate::store::{Store, Unfit};
 use crate::tiers::Tiers;
 
+mod clocks;
 mod disk;
 mod reload;
 mod secrets;
 mod till;
 
+pub use clocks::{independent_clocks, open_rails_beside};
 pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
 pub use secrets::{find_secrets, read_secrets};
 pub use till::{Till, open_rail};
@@ -118,18 +120,11 @@ impl App {
         let store = open_store(&config.images.store, &randomness).await?;
         let epoch = open_epoch(&db, &store, &randomness).await;
         let hot = Arc::new(Hot::new(config.images.cache_bytes));
-        let retention = Retention::new(
-            db.clone(),
-            store.clone(),
-            Arc::clone(&clock),
-            &randomness,
-            config.retention.records,
-        )
-        .locked_by(reaper_lock(&config.database))
-        .forgetting(Arc::clone(&hot));
+        let retention =
+            retain_in(&db, &store, &config, &clock, &randomness).forgetting(Arc::clone(&hot));
         let images = Images::new(
             db.clone(),
-            store,
+            store.clone(),
             floor(&config, disk),
             secrets.clone(),
             Arc::clone(&clock),
@@ -159,6 +154,8 @@ impl App {
             Some(payments) => Some(open_till(&config, payments, bench).await?),
         }
         .unzip();
+        let rails = till.as_ref().map(|till| &till.rails);
+        let clocks = independent_clocks(&config, rails, &db, &store);
         Ok(Self {
             config,
             tiers,
@@ -169,7 +166,7 @@ impl App {
             images,
             epoch,
             limits,
-            retention: Arc::new(retention),
+            retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
             till,
             _lock: lock,
@@ -189,11 +186,16 @@ impl App {
             while_open()
                 .run_while_open(move || Arc::clone(&retention).reap_forever(schedule.clone())),
         );
+        let retention = Arc::clone(&self.retention);
+        jobs.spawn(
+            while_open().run_while_open(move || Arc::clone(&retention).watch_clock_forever()),
+        );
         let epoch = Arc::clone(&self.epoch);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&epoch).watch_forever()));
         let limits = Arc::clone(&self.limits);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&limits).forget_forever()));
         jobs.spawn(Arc::clone(&self.images).watch_withdrawals());
+        jobs.spawn(Arc::clone(&self.images).watch_room_forever());
         let Some(till) = &self.till else { return jobs };
         let payments = Arc::clone(&till.payments);
         jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));
@@ -243,6 +245,18 @@ async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
     crate::db::images::end_reservations(db).await?;
     crate::db::jobs::return_all_jobs(db).await?;
     Ok(())
+}
+
+fn retain_in(
+    db: &Db,
+    store: &Store,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+) -> Retention {
+    let (clock, records) = (Arc::clone(clock), config.retention.records);
+    Retention::new(db.clone(), store.clone(), clock, randomness, records)
+        .locked_by(reaper_lock(&config.database))
 }
 
 fn floor(config: &Config, disk: Disk) -> Floor {

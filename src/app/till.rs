@@ -224,20 +224,25 @@ async fn sandbox_endpoints(
         *listening = Some(ports);
         (urls.0, urls.1, chain.recipient())
     };
-    let network = &networks::BASE_SEPOLIA;
-    let facilitator = HttpFacilitator::new(
-        "sandbox",
-        &facilitator_url,
-        Credentials::None,
-        Arc::clone(clock),
-    )?;
-    let chain = RpcChain::new(network, &rpc_url)?;
-    let rail = Rail::new(network, Arc::new(facilitator), Arc::new(chain));
+    let rail = sandbox_rail(&facilitator_url, &rpc_url, clock)?;
     Ok(Endpoints {
         rails: Rails::new(vec![rail]),
         pay_to: payments.pay_to.unwrap_or(drawn),
         sandbox_rpc: Some(rpc_url),
     })
+}
+
+/// The one network of a sandbox at these addresses. Costs no call.
+pub(super) fn sandbox_rail(
+    facilitator_url: &str,
+    rpc_url: &str,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Rail> {
+    let network = &networks::BASE_SEPOLIA;
+    let clock = Arc::clone(clock);
+    let facilitator = HttpFacilitator::new("sandbox", facilitator_url, Credentials::None, clock)?;
+    let chain = RpcChain::new(network, rpc_url)?;
+    Ok(Rail::new(network, Arc::new(facilitator), Arc::new(chain)))
 }
 
 /// Asks each facilitator what it settles, and in which version: until it lists the network, and every hour from then on,

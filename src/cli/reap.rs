@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::ServeArgs;
-use crate::app::{open_database_beside, reaper_lock};
-use crate::clock::{SystemClock, Timestamp};
+use crate::app::{independent_clocks, open_database_beside, open_rails_beside, reaper_lock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, StorePlace, load};
 use crate::db::Db;
 use crate::random::Randomness;
@@ -18,8 +18,6 @@ use crate::store::Store;
 
 /// How many images a dry run names.
 const NAMED: u32 = 20;
-/// The pause between batches while reaping goes slowly.
-const PAUSE: Duration = Duration::from_mins(1);
 /// How often another reaper is looked for. One that died holds its lease on for a while.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -32,7 +30,8 @@ pub struct ReapArgs {
     /// Say what would go, and delete nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// The clock is right, although it was set forward or the service stood still: go on, at full speed.
+    /// Say that this machine's clock is right: the reaper deletes what is due by it, although it has not run for more
+    /// than a day and no other clock agrees.
     #[arg(long, conflicts_with = "dry_run")]
     pub accept_clock: bool,
 }
@@ -40,12 +39,12 @@ pub struct ReapArgs {
 /// Runs the command. Exit code 1: the store failed, and what is left stays due.
 ///
 /// # Errors
-/// When database or store can't be opened, and when the clock can't be believed.
+/// When database or store can't be opened, and when the clock of this machine isn't believed.
 pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let store = open_store_beside(&config.images.store)?;
     let db = open_database_beside(&config.database).await?;
-    let retention = retention(&config, db.clone(), store);
+    let retention = open_retention(&config, db.clone(), store)?;
     let done = if args.dry_run {
         preview(&retention, out).await
     } else {
@@ -55,11 +54,16 @@ pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCo
     done
 }
 
-fn retention(config: &Config, db: Db, store: Store) -> Retention {
+/// The retention of a server, for a command beside it.
+pub(super) fn open_retention(config: &Config, db: Db, store: Store) -> anyhow::Result<Retention> {
     let randomness = Randomness::system();
-    let clock = Arc::new(SystemClock);
-    Retention::new(db, store, clock, &randomness, config.retention.records)
-        .locked_by(reaper_lock(&config.database))
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rails = open_rails_beside(config, &clock)?;
+    let clocks = independent_clocks(config, Some(&rails), &db, &store);
+    let retention = Retention::new(db, store, clock, &randomness, config.retention.records)
+        .checked_by(clocks)
+        .locked_by(reaper_lock(&config.database));
+    Ok(retention)
 }
 
 /// Opens the store of a server. One that isn't there is a mistake, and not an empty one: everything due
@@ -120,11 +124,10 @@ async fn reap(
             continue;
         }
         report(&reaped, out)?;
-        match reaped.end {
-            End::Done | End::Elsewhere => return Ok(ExitCode::SUCCESS),
-            End::StoreFailed => return Ok(ExitCode::FAILURE),
-            End::Slowly => tokio::time::sleep(PAUSE).await,
-        }
+        return Ok(match reaped.end {
+            End::Done | End::Elsewhere => ExitCode::SUCCESS,
+            End::StoreFailed => ExitCode::FAILURE,
+        });
     }
 }
 
@@ -138,9 +141,5 @@ fn report(reaped: &Reaped, out: &mut impl Write) -> std::io::Result<()> {
         End::Done => Ok(()),
         End::Elsewhere => writeln!(out, "another reaper is at work"),
         End::StoreFailed => writeln!(out, "the store failed for {}; they stay due", reaped.failed),
-        End::Slowly => writeln!(
-            out,
-            "the service stood still, or its clock was set: a batch a minute for ten minutes; --accept-clock goes on at full speed"
-        ),
     }
 }

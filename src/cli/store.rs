@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::ServeArgs;
-use super::reap::open_store_beside;
+use super::reap::{open_retention, open_store_beside};
 use crate::app::open_database_beside;
 use crate::clock::{Clock, SystemClock};
-use crate::config::load;
-use crate::retention::audit::{Audit, Finding, audit};
+use crate::config::{Config, load};
+use crate::db::Db;
+use crate::retention::ReapError;
+use crate::retention::audit::{Audit, Finding, audit, purge};
+use crate::store::Store;
 
 mod copy;
 
@@ -60,7 +63,6 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
         }
     })
     .await;
-    db.close().await;
     if let Some(error) = trouble {
         return Err(error.into());
     }
@@ -68,20 +70,47 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
         rows,
         objects,
         open,
-        purged,
     } = done?;
     writeln!(
         out,
         "{rows} live images and {objects} objects compared; {open} don't agree"
     )?;
-    if purged > 0 {
-        writeln!(out, "{purged} objects left quarantine after 30 days")?;
+    if repair {
+        empty_quarantine(&config, &db, &store, out).await?;
     }
+    db.close().await;
     Ok(if open == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Deletes what has been in quarantine for 30 days, where the clock is believed.
+async fn empty_quarantine(
+    config: &Config,
+    db: &Db,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let retention = open_retention(config, db.clone(), store.clone())?;
+    match retention.check_clock().await {
+        Ok(()) => {}
+        Err(doubt @ ReapError::Clock(_)) => {
+            tracing::warn!("{doubt}");
+            writeln!(
+                out,
+                "the quarantine stays as it is: this machine's clock is not confirmed"
+            )?;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let purged = purge(store, SystemClock.now()).await?;
+    if purged > 0 {
+        writeln!(out, "{purged} objects left quarantine after 30 days")?;
+    }
+    Ok(())
 }
 
 fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {

@@ -18,6 +18,7 @@ use super::{
     payments, store, tiers,
 };
 use crate::images::format::PixelLimits;
+use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
 use crate::tiers::{Tier, TierTable};
 
@@ -321,7 +322,28 @@ fn retention(checker: &mut Checker<'_>) -> Retention {
     Retention {
         schedule: schedule.unwrap_or_else(Schedule::every_minute),
         records: records.unwrap_or(DEFAULT_RECORDS),
+        clocks: clocks(checker),
     }
+}
+
+fn clocks(checker: &mut Checker<'_>) -> Option<Vec<ClockKind>> {
+    const KEY: &str = "retention.clocks";
+    let mut kinds = Vec::new();
+    let names = checker.raw.list(KEY)?;
+    if names == ["none"] {
+        return Some(kinds);
+    }
+    for name in names {
+        match name.parse() {
+            Ok(kind) => kinds.push(kind),
+            Err(error) => {
+                let all = ClockKind::ALL.map(ClockKind::as_str).join(", ");
+                let mend = format!("name some of {all}, or none alone");
+                checker.problem(KEY, format!("`{name}` {error}"), mend);
+            }
+        }
+    }
+    Some(kinds)
 }
 
 /// Where files of ours go that have no key: beside the database file.

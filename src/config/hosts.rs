@@ -14,6 +14,11 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether the text is a URL whose host is this machine.
+pub fn is_on_this_machine(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_loopback(&url))
+}
+
 /// Whether strangers could reach the host: not loopback, not of a private range, and no name that
 /// exists only locally.
 pub(super) fn is_public(url: &Url) -> bool {

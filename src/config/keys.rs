@@ -91,6 +91,7 @@ pub(super) const KEYS: &[Key] = &[
     built("limits.body_bytes", Kind::One),
     built("retention.schedule", Kind::One),
     built("retention.records", Kind::One),
+    built("retention.clocks", Kind::List),
     built("database.url_file", Kind::SecretFile("database.url")),
 ];
 

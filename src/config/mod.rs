@@ -40,6 +40,7 @@ use ipnet::IpNet;
 
 use crate::coinbase::CdpKey;
 use crate::networks::Network;
+use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::tiers::TierTable;
@@ -48,6 +49,7 @@ pub(crate) use check::least_body_bytes;
 pub use database::Connections;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use env::process_env;
+pub use hosts::is_on_this_machine;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
 pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
@@ -231,6 +233,9 @@ pub struct Retention {
     pub schedule: Schedule,
     /// How long rows outlive their objects.
     pub records: Duration,
+    /// The kinds of clocks that are compared with this machine's, wherever they are. `None`: each that isn't on this
+    /// machine.
+    pub clocks: Option<Vec<ClockKind>>,
 }
 
 /// How payments are made.

@@ -4,8 +4,8 @@ use toml::Value;
 
 use super::{
     Addressing, Config, DatabaseUrl, FacilitatorChoice, Limits, Mode, NetworkConfig,
-    PaymentsConfig, S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace, database,
-    hosts,
+    PaymentsConfig, Retention, S3Credentials, S3Store, SandboxConfig, SecretKeySource, StorePlace,
+    database, hosts,
 };
 use crate::tiers::{Keep, SizeText, Tier, TierTable};
 
@@ -40,9 +40,7 @@ pub fn show(config: &Config) -> String {
         Some(payments) => show_payments(&mut lines, payments, config.sandbox.as_ref()),
     }
     lines.text("token_ttl", &humantime::format_duration(config.token_ttl));
-    lines.section("retention");
-    lines.text("schedule", &config.retention.schedule);
-    lines.text("records", &Keep::For(config.retention.records));
+    show_retention(&mut lines, &config.retention);
     lines.section("secrets");
     match &config.secrets_key {
         SecretKeySource::Given(keys) => {
@@ -136,6 +134,19 @@ fn show_s3(lines: &mut Lines, s3: &S3Store) {
     lines.0.push(format!("s3_checksum = {}", s3.checksum));
     lines.0.push(format!("s3_bulk_delete = {}", s3.bulk_delete));
     lines.text("s3_timeout", &humantime::format_duration(s3.timeout));
+}
+
+fn show_retention(lines: &mut Lines, retention: &Retention) {
+    lines.section("retention");
+    lines.text("schedule", &retention.schedule);
+    lines.text("records", &Keep::For(retention.records));
+    match &retention.clocks {
+        Some(clocks) => {
+            let names: Vec<&str> = clocks.iter().map(|kind| kind.as_str()).collect();
+            lines.list("clocks", &names);
+        }
+        None => lines.comment("clocks: each that is not on this machine"),
+    }
 }
 
 fn show_payments(lines: &mut Lines, payments: &PaymentsConfig, sandbox: Option<&SandboxConfig>) {

@@ -1,26 +1,10 @@
 //! Work that one process does at a time: who does it, and how.
 
-use std::time::Duration;
-
-use super::rows::signed;
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 
-/// A job, when it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
-pub struct Job {
-    /// When it was last done, in milliseconds.
-    pub ran_ms: Option<i64>,
-    /// How long it had rested then.
-    pub rest_ms: Option<i64>,
-    /// Until when it is done slowly.
-    pub slow_until_ms: Option<i64>,
-    /// Since when it is stopped.
-    pub stopped_ms: Option<i64>,
-}
-
-/// Takes a job that nobody holds, or that is held by `holder` already, until `until`. `None`: somebody
-/// else has it.
+/// Takes a job that nobody holds, or that is held by `holder` already, until `until`. `false`: another
+/// process holds it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -30,46 +14,55 @@ pub async fn take_job(
     holder: &str,
     until: Timestamp,
     now: Timestamp,
-) -> Result<Option<Job>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(TAKE_JOB)
+) -> Result<bool, DbError> {
+    let taken = on_db!(db, |pool| sqlx::query(TAKE_JOB)
         .bind(name)
         .bind(holder)
         .bind(until.millis())
         .bind(now.millis())
-        .fetch_optional(pool)
-        .await)?)
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(taken > 0)
 }
 
 // A lease that ends in a far future was written by a clock that has been set right since.
 const TAKE_JOB: &str = "INSERT INTO jobs (name, holder, until_ms) VALUES ($1, $2, $3) \
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms \
-    WHERE jobs.until_ms <= $4 OR jobs.holder = excluded.holder OR jobs.until_ms > $4 + 3600000 \
-    RETURNING ran_ms, rest_ms, slow_until_ms, stopped_ms";
+    WHERE jobs.until_ms <= $4 OR jobs.holder = excluded.holder OR jobs.until_ms > $4 + 3600000";
 
-/// Notes that a job was done at `ran` after a `rest`, and until when it goes on slowly.
+/// When the job last ran, by the clock of the process that ran it. `None`: the database knows no run.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn note_run(
-    db: &Db,
-    name: &str,
-    ran: Timestamp,
-    rest: Option<Duration>,
-    slow_until: Option<Timestamp>,
-) -> Result<(), DbError> {
+pub async fn last_run(db: &Db, name: &str) -> Result<Option<Timestamp>, DbError> {
+    let ran: Option<Option<i64>> = on_db!(db, |pool| sqlx::query_scalar(LAST_RUN)
+        .bind(name)
+        .fetch_optional(pool)
+        .await)?;
+    Ok(ran.flatten().map(Timestamp::from_millis))
+}
+
+const LAST_RUN: &str = "SELECT ran_ms FROM jobs WHERE name = $1";
+
+/// Notes that the job ran at `ran`, by a clock that is believed.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn note_run(db: &Db, name: &str, ran: Timestamp) -> Result<(), DbError> {
     on_db!(db, |pool| sqlx::query(NOTE_RUN)
         .bind(name)
         .bind(ran.millis())
-        .bind(slow_until.map(Timestamp::millis))
-        .bind(rest.map(|rest| signed(rest.as_millis())))
         .execute(pool)
         .await
         .map(|_| ()))?;
     Ok(())
 }
 
-const NOTE_RUN: &str =
-    "UPDATE jobs SET ran_ms = $2, slow_until_ms = $3, rest_ms = $4 WHERE name = $1";
+// Earlier versions also kept how fast a job goes and whether it is stopped. They may run beside this one.
+const NOTE_RUN: &str = "INSERT INTO jobs (name, holder, until_ms, ran_ms) VALUES ($1, '', 0, $2) \
+    ON CONFLICT (name) DO UPDATE SET ran_ms = excluded.ran_ms, rest_ms = NULL, slow_until_ms = NULL, \
+    stopped_ms = NULL";
 
 /// Gives a job back.
 ///
@@ -102,40 +95,6 @@ pub async fn release_job(db: &Db, name: &str) -> Result<(), DbError> {
 
 const RELEASE_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND until_ms > 0";
 
-/// Stops a job until a person says that it may go on.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn stop_job(db: &Db, name: &str, now: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(STOP_JOB)
-        .bind(name)
-        .bind(now.millis())
-        .execute(pool)
-        .await
-        .map(|_| ()))?;
-    Ok(())
-}
-
-const STOP_JOB: &str = "INSERT INTO jobs (name, holder, until_ms, stopped_ms) VALUES ($1, '', 0, $2) \
-    ON CONFLICT (name) DO UPDATE SET stopped_ms = excluded.stopped_ms";
-
-/// Lets a job go on, at full speed.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn resume_job(db: &Db, name: &str, now: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(RESUME_JOB)
-        .bind(name)
-        .bind(now.millis())
-        .execute(pool)
-        .await
-        .map(|_| ()))?;
-    Ok(())
-}
-
-const RESUME_JOB: &str =
-    "UPDATE jobs SET stopped_ms = NULL, slow_until_ms = NULL, ran_ms = $2 WHERE name = $1";
-
 /// Ends every lease of a job. Only for a database that no other server uses: whoever held them is gone.
 ///
 /// # Errors
@@ -153,10 +112,9 @@ pub(super) const RETURN_ALL_JOBS: &str = "UPDATE jobs SET until_ms = 0 WHERE unt
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("jobs::TAKE_JOB", TAKE_JOB),
+    ("jobs::LAST_RUN", LAST_RUN),
     ("jobs::NOTE_RUN", NOTE_RUN),
     ("jobs::RETURN_JOB", RETURN_JOB),
     ("jobs::RELEASE_JOB", RELEASE_JOB),
-    ("jobs::STOP_JOB", STOP_JOB),
-    ("jobs::RESUME_JOB", RESUME_JOB),
     ("jobs::RETURN_ALL_JOBS", RETURN_ALL_JOBS),
 ];

@@ -13,6 +13,7 @@ use sqlx::sqlite::{
 };
 
 use crate::config::Connections;
+use crate::disk::create_private;
 
 pub mod audit;
 pub mod auditor;
@@ -83,6 +84,7 @@ macro_rules! in_tx {
     };
 }
 
+pub use postgres::ServerClock;
 pub(crate) use {in_tx, on_db};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -148,11 +150,13 @@ pub enum DbError {
 }
 
 impl Db {
-    /// Opens a SQLite file, creating it when it is not there.
+    /// Opens a SQLite file. One that is not there is created, readable by its owner only; SQLite gives the files that
+    /// it keeps beside it the same mode.
     ///
     /// # Errors
     /// When the file can't be opened, or isn't durable.
     pub async fn open_sqlite(path: &Path) -> Result<Self, DbError> {
+        create_private(path).map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -199,6 +203,17 @@ impl Db {
                 let one = pool.options().clone().max_connections(1);
                 Self::Postgres(one.connect_lazy_with(options))
             }
+        }
+    }
+
+    /// The clock of the PostgreSQL server. `None`: SQLite has no clock but this machine's.
+    ///
+    /// # Errors
+    /// [`DbError::Driver`].
+    pub async fn server_clock(&self) -> Result<Option<ServerClock>, DbError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(pool) => postgres::server_clock(pool).await.map(Some),
         }
     }
 

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{DbError, POSTGRES_MIGRATIONS};
+use crate::clock::Timestamp;
 use crate::config::Connections;
 
 /// How long a statement waits for a row that another transaction has locked. Ours are all short.
@@ -38,6 +39,19 @@ const GREET_POSTGRES: &str = "SELECT set_config('synchronous_commit', \
 /// Whether a connection takes no writes any more.
 const IS_READ_ONLY_POSTGRES: &str =
     "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
+
+/// The server's time, and whether both ends of the connection have one address. A Unix socket has none.
+const SERVER_CLOCK_POSTGRES: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
+    COALESCE(host(inet_server_addr()) = host(inet_client_addr()), TRUE)";
+
+/// The clock of a database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerClock {
+    /// The time that it shows.
+    pub now: Timestamp,
+    /// Whether the server was reached at an address of this machine, so that both have one clock.
+    pub is_on_this_machine: bool,
+}
 
 /// A pool whose connections are all greeted. A server that is being started is waited for.
 ///
@@ -86,6 +100,17 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), DbError> {
     POSTGRES_MIGRATIONS.run(&mut connection).await?;
     sqlx::Connection::close(connection).await?;
     Ok(())
+}
+
+/// The server's clock, and whether it is this machine's.
+pub(super) async fn server_clock(pool: &PgPool) -> Result<ServerClock, DbError> {
+    let (millis, is_on_this_machine): (i64, bool) = sqlx::query_as(SERVER_CLOCK_POSTGRES)
+        .fetch_one(pool)
+        .await?;
+    Ok(ServerClock {
+        now: Timestamp::from_millis(millis),
+        is_on_this_machine,
+    })
 }
 
 async fn first_connection(
@@ -175,4 +200,5 @@ impl Greeting {
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("postgres::GREET_POSTGRES", GREET_POSTGRES),
     ("postgres::IS_READ_ONLY_POSTGRES", IS_READ_ONLY_POSTGRES),
+    ("postgres::SERVER_CLOCK_POSTGRES", SERVER_CLOCK_POSTGRES),
 ];

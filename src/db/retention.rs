@@ -292,6 +292,19 @@ const COUNT_DUE: &str = "SELECT \
     (SELECT COUNT(*) FROM images WHERE deleted_ms IS NOT NULL AND deleted_ms <= $3 \
     AND (payment_id IS NULL OR state = 'discarded')) AS erasable";
 
+/// Whether the database has neither images nor records of payments, so that nothing in it can be due.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn is_empty(db: &Db) -> Result<bool, DbError> {
+    Ok(on_db!(db, |pool| sqlx::query_scalar(IS_EMPTY)
+        .fetch_one(pool)
+        .await)?)
+}
+
+const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM images) AND NOT EXISTS (SELECT 1 FROM payments) \
+    AND NOT EXISTS (SELECT 1 FROM credits)";
+
 /// The images that expire first, of those that have expired: their ids and when they did.
 ///
 /// # Errors
@@ -417,6 +430,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("retention::MARK_GONE", MARK_GONE),
     ("retention::PUT_OFF", PUT_OFF),
     ("retention::COUNT_DUE", COUNT_DUE),
+    ("retention::IS_EMPTY", IS_EMPTY),
     ("retention::FIND_EXPIRED", FIND_EXPIRED),
     ("retention::ERASE_IMAGES_SQLITE", ERASE_IMAGES_SQLITE),
     ("retention::ERASE_IMAGES_POSTGRES", ERASE_IMAGES_POSTGRES),

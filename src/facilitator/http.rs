@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
 use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::coinbase::CdpKey;
+use crate::date_header::{cause_of, date_of};
 use crate::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 
@@ -306,6 +307,12 @@ impl Facilitator for HttpFacilitator {
                 }
             }
         }
+    }
+
+    async fn date(&self, timeout: Duration) -> Result<Timestamp, String> {
+        let request = self.request(Method::GET, "supported").timeout(timeout);
+        let answer = request.send().await.map_err(|error| cause_of(&error))?;
+        date_of(&answer)
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 
+use crate::clock::Timestamp;
+
 mod breaker;
 pub mod http;
 
@@ -113,4 +115,10 @@ pub trait Facilitator: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What came instead, for the operator.
     async fn supported(&self, timeout: Duration) -> Result<Vec<Kind>, String>;
+
+    /// Asks for the time of the facilitator's server: the `Date` header of any answer, whatever its status.
+    ///
+    /// # Errors
+    /// What came instead, for the operator.
+    async fn date(&self, timeout: Duration) -> Result<Timestamp, String>;
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, images};
-use crate::disk::{Floor, Full};
+use crate::disk::{Floor, Full, RoomLog};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
 use crate::model::image::{Image, ImageState};
@@ -41,6 +41,8 @@ const PING: Duration = Duration::from_secs(2);
 /// Free uploads that are published at once where replicas count them together: each waits for one row, and holds
 /// a connection meanwhile.
 const FREE_AT_ONCE: usize = 2;
+/// How often the free space is looked at for the log.
+const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a file is not taken: the sender has to send another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,6 +170,7 @@ pub struct Images {
     db: Db,
     store: Store,
     floor: Floor,
+    room: RoomLog,
     secrets: Keyring,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
@@ -191,6 +194,7 @@ impl Images {
             db,
             store,
             floor,
+            room: RoomLog::default(),
             secrets,
             clock,
             randomness,
@@ -211,7 +215,19 @@ impl Images {
     /// # Errors
     /// [`UploadError::Full`].
     pub fn has_room(&self) -> Result<(), UploadError> {
-        Ok(self.floor.check()?)
+        let checked = self.floor.check();
+        self.room.note(&self.floor, checked.is_ok());
+        Ok(checked?)
+    }
+
+    /// Looks every half minute whether there is room, so that the log tells of it although nobody uploads. Until it
+    /// is dropped.
+    pub async fn watch_room_forever(self: Arc<Self>) {
+        loop {
+            // Who uploads hears it; here only the log does.
+            drop(self.has_room());
+            tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await;
+        }
     }
 
     /// Whether an upload could be stored now. The answer may be two seconds old.

@@ -172,7 +172,7 @@ impl Shared {
     async fn forget(&self, now: Timestamp) -> Result<(), crate::db::DbError> {
         let until = now.plus(FORGET_EVERY / 2);
         let taken = jobs::take_job(&self.db, JOB, &self.holder, until, now).await?;
-        if taken.is_none() {
+        if !taken {
             return Ok(());
         }
         let longest = i64::try_from(LONGEST_PERIOD.as_micros()).unwrap_or(i64::MAX);

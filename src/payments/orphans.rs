@@ -69,10 +69,10 @@ impl Payments {
     /// When to look next.
     async fn take_turn(&self, now: Timestamp, named: &mut u64) -> anyhow::Result<Timestamp> {
         let holder = &self.holder;
-        let Some(job) = jobs::take_job(&self.db, JOB, holder, now.plus(LEASE), now).await? else {
+        if !jobs::take_job(&self.db, JOB, holder, now.plus(LEASE), now).await? {
             return Ok(now.plus(SOON));
-        };
-        let ran = job.ran_ms.map(Timestamp::from_millis);
+        }
+        let ran = jobs::last_run(&self.db, JOB).await?;
         // A time that lies ahead was written by a clock that has been set right since.
         if let Some(ran) = ran.filter(|ran| *ran <= now && now < ran.plus(EVERY)) {
             jobs::return_job(&self.db, JOB, holder).await?;
@@ -83,7 +83,7 @@ impl Payments {
             through &= self.search(cursor, named).await?;
         }
         if through {
-            jobs::note_run(&self.db, JOB, now, None, None).await?;
+            jobs::note_run(&self.db, JOB, now).await?;
         }
         jobs::return_job(&self.db, JOB, holder).await?;
         Ok(now.plus(if through { EVERY } else { SOON }))
@@ -92,8 +92,7 @@ impl Payments {
     /// Whether this process still is the one that looks; if so, for a while longer.
     async fn keeps_turn(&self) -> anyhow::Result<bool> {
         let now = self.clock.now();
-        let taken = jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await?;
-        Ok(taken.is_some())
+        Ok(jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await?)
     }
 
     async fn cursors(&self) -> anyhow::Result<Vec<Cursor<'_>>> {

@@ -30,9 +30,6 @@ impl Payments {
     /// Looks once at every payment that is due. Errors are logged, and the rows stay due.
     pub async fn reconcile(self: &Arc<Self>) {
         let now = self.clock.now();
-        if let Err(error) = rows::forget_expired_proofs(&self.db, now).await {
-            tracing::warn!(%error, "expired proofs were not forgotten");
-        }
         self.judge_sale(now).await;
         let due = match rows::find_due(&self.db, now, BATCH).await {
             Ok(due) => due,

@@ -13,7 +13,7 @@ use crate::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
 use crate::model::sidecar::Sidecar;
-use crate::store::{Listed, Store};
+use crate::store::{Listed, Store, StoreError};
 
 /// How long an object without a row stays in quarantine.
 const QUARANTINE: Duration = Duration::from_hours(30 * 24);
@@ -74,8 +74,6 @@ pub struct Audit {
     pub objects: u64,
     /// Findings that nobody has mended.
     pub open: u64,
-    /// Objects whose time in quarantine was over.
-    pub purged: u64,
 }
 
 /// Compares both ways, telling each finding as it comes, so that memory stays flat. With `repair`, objects
@@ -130,10 +128,16 @@ pub async fn audit(
             tell(finding);
         }
     }
-    if repair {
-        audit.purged = store.purge_quarantine(now.minus(QUARANTINE)).await?;
-    }
     Ok(audit)
+}
+
+/// Deletes the objects whose 30 days in quarantine are over, for good. How many there were. The caller has to
+/// believe the clock.
+///
+/// # Errors
+/// When the store doesn't answer.
+pub async fn purge(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
+    store.purge_quarantine(now.minus(QUARANTINE)).await
 }
 
 /// To a database that isn't the store's, or that lost commits, objects have no row that are somebody's: what the

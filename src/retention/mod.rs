@@ -8,13 +8,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::jobs::{self, Job};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, credits, erasure, withdrawals};
+use crate::db::{Db, DbError, credits, erasure, jobs, payments, withdrawals};
 use crate::epoch;
 use crate::ids::ImageId;
 use crate::images::describe;
@@ -26,11 +24,15 @@ use crate::random::Randomness;
 use crate::store::{Store, StoreError};
 
 pub mod audit;
-mod pace;
+mod guard;
+pub mod independent;
 pub mod schedule;
 
-use pace::{Pace, SLOW_PAUSE, Watch, pace};
+use guard::{ASK_EVERY, ClockGuard, Moment};
+use independent::IndependentClock;
 use schedule::Schedule;
+
+pub use guard::Doubt;
 
 /// The name of the reaper's lease.
 const JOB: &str = "reaper";
@@ -44,6 +46,9 @@ pub const LEASE: Duration = Duration::from_mins(1);
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 /// From this age on, an upload that was never finished is not going to be.
 const STALE: Duration = Duration::from_hours(1);
+/// How often a server records that its clock is believed, whether or not the reaper runs.
+const RECORD_CLOCK_EVERY: Duration = Duration::from_hours(1);
+
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaped {
@@ -69,9 +74,6 @@ pub enum End {
     Done,
     /// Somebody else does the work.
     Elsewhere,
-    /// One batch was done: more follow in a minute each, since the service stood still for long, or its
-    /// clock was set.
-    Slowly,
     /// The store failed; what is left is tried again later.
     StoreFailed,
 }
@@ -79,14 +81,9 @@ pub enum End {
 /// Why nothing was reaped.
 #[derive(Debug, thiserror::Error)]
 pub enum ReapError {
-    /// The wall clock can't be believed.
-    #[error(
-        "the clock was set forward by more than a day while the server ran; it shows {now} now. Nothing is deleted until `pixtoll reap --accept-clock` says that it is right"
-    )]
-    Clock {
-        /// What it shows.
-        now: Timestamp,
-    },
+    /// The clock of this machine isn't believed.
+    #[error("{0}")]
+    Clock(Doubt),
     /// The database has lost commits, and with them maybe time that was paid for.
     #[error(
         "the database is older than its store, so time that was paid for may be lost. Nothing is deleted until `pixtoll ledger recover` has asked the chain"
@@ -141,10 +138,8 @@ pub struct Retention {
     records: Duration,
     /// The name under which this process holds the lease.
     holder: String,
-    /// What the clocks showed when the last run of this process looked at them.
-    watch: Watch,
-    /// Whether this process has reaped: before, how long nobody did is looked at.
-    has_run: AtomicBool,
+    /// Whether the clock is believed.
+    guard: ClockGuard,
     /// The lock of the one machine that a SQLite database is used on.
     lock: Option<PathBuf>,
     /// The memory from which this process serves images.
@@ -163,11 +158,10 @@ impl Retention {
         Self {
             db,
             store,
+            guard: ClockGuard::new(&*clock, Vec::new()),
             clock,
             records,
             holder: hex::encode(randomness.bytes::<8>()),
-            watch: Watch::default(),
-            has_run: AtomicBool::new(false),
             lock: None,
             hot: None,
         }
@@ -178,6 +172,13 @@ impl Retention {
     pub fn forgetting(self, hot: Arc<Hot>) -> Self {
         let hot = Some(hot);
         Self { hot, ..self }
+    }
+
+    /// After a long silence of the reaper, these clocks are compared with this machine's.
+    #[must_use]
+    pub fn checked_by(self, clocks: Vec<IndependentClock>) -> Self {
+        let guard = ClockGuard::new(&*self.clock, clocks);
+        Self { guard, ..self }
     }
 
     /// Who holds the operating system's lock on this file is the only reaper: it ends with its process,
@@ -192,38 +193,37 @@ impl Retention {
     /// # Errors
     /// [`ReapError`]; then what is due stays due.
     pub async fn reap(&self) -> Result<Reaped, ReapError> {
-        if self.watch.was_set(&*self.clock) {
-            jobs::stop_job(&self.db, JOB, self.clock.now()).await?;
-        }
         self.refuse_behind().await?;
         let mut reaped = Reaped::default();
         let Lock::Ours(_file) = self.take_lock().await? else {
             reaped.end = End::Elsewhere;
             return Ok(reaped);
         };
-        let Some(job) = self.take_lease().await? else {
+        if !self.take_lease().await? {
             reaped.end = End::Elsewhere;
             return Ok(reaped);
-        };
-        let done = self.reap_leased(job, &mut reaped).await;
+        }
+        let done = self.reap_leased(&mut reaped).await;
         let returned = jobs::return_job(&self.db, JOB, &self.holder).await;
         done?;
         returned?;
         Ok(reaped)
     }
 
-    /// Reaps at the instants of `schedule`, until it is dropped.
+    /// Reaps at the instants of `schedule`, until it is dropped. While the clock isn't believed, it tries again
+    /// every minute.
     pub async fn reap_forever(self: Arc<Self>, schedule: Schedule) {
         while let Some(mut pause) = schedule.until_next(self.clock.now()) {
             loop {
                 tokio::time::sleep(pause).await;
                 match self.reap().await {
-                    Ok(Reaped {
-                        end: End::Slowly, ..
-                    }) => pause = SLOW_PAUSE,
                     Ok(reaped) => {
                         log(&reaped);
                         break;
+                    }
+                    Err(ReapError::Clock(doubt)) => {
+                        self.guard.warn(&*self.clock, &doubt);
+                        pause = ASK_EVERY;
                     }
                     Err(error) => {
                         tracing::error!(%error, "nothing was reaped");
@@ -234,12 +234,59 @@ impl Retention {
         }
     }
 
-    /// The wall clock is right, a person says: reaping goes on, at full speed.
+    /// Records every hour that the clock is believed, until it is dropped: so a reaper of another process, or one that
+    /// runs once a week, finds a recent record. While the clock isn't believed, it tries again every minute.
+    pub async fn watch_clock_forever(self: Arc<Self>) {
+        loop {
+            let pause = match self.check_clock().await {
+                Ok(()) => RECORD_CLOCK_EVERY,
+                Err(ReapError::Clock(doubt)) => {
+                    self.guard.warn(&*self.clock, &doubt);
+                    ASK_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the record of the reaper's last run could not be read or written");
+                    ASK_EVERY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Whether the clock of this machine is believed, by the rules of [`guard`]. Where it is, a run is recorded.
+    ///
+    /// # Errors
+    /// [`ReapError::Clock`]: it isn't. [`ReapError::Database`].
+    pub async fn check_clock(&self) -> Result<(), ReapError> {
+        self.believed_moment().await.map(drop)
+    }
+
+    /// What the clocks of this machine show, when they are believed. [`Retention::check_clock`].
+    async fn believed_moment(&self) -> Result<Moment, ReapError> {
+        let last_run = jobs::last_run(&self.db, JOB).await?;
+        let mut moment = Moment::now(&*self.clock);
+        let is_believed = self.guard.believes(moment, last_run)
+            || (last_run.is_none() && rows::is_empty(&self.db).await?);
+        if !is_believed {
+            let confirmed = self.guard.confirm(&*self.clock, last_run).await;
+            moment = confirmed.map_err(ReapError::Clock)?;
+        }
+        self.record_run(moment).await?;
+        Ok(moment)
+    }
+
+    /// Records that the clock is right, as the operator says.
     ///
     /// # Errors
     /// [`DbError`].
     pub async fn accept_clock(&self) -> Result<(), DbError> {
-        jobs::resume_job(&self.db, JOB, self.clock.now()).await
+        self.record_run(Moment::now(&*self.clock)).await
+    }
+
+    async fn record_run(&self, moment: Moment) -> Result<(), DbError> {
+        jobs::note_run(&self.db, JOB, moment.wall).await?;
+        self.guard.believe(moment);
+        Ok(())
     }
 
     /// What would go now, and which images first.
@@ -293,45 +340,22 @@ impl Retention {
         }
     }
 
-    async fn reap_leased(&self, job: Job, reaped: &mut Reaped) -> Result<(), ReapError> {
-        let now = self.clock.now();
-        if job.stopped_ms.is_some() {
-            return Err(ReapError::Clock { now });
-        }
-        let is_first = !self.has_run.load(Ordering::SeqCst);
-        let (pace, rest) = pace(&job, now, is_first);
-        let slow_until = match pace {
-            Pace::Full => None,
-            Pace::Slow { until } => Some(until),
-            Pace::Wait => {
-                reaped.end = End::Slowly;
-                return Ok(());
-            }
-        };
-        if slow_until.is_some() && is_first {
-            tracing::warn!(
-                "nothing was reaped for more than a day, or the clock was set: reaping starts slowly"
-            );
-        }
-        jobs::note_run(&self.db, JOB, now, rest, slow_until).await?;
-        withdrawals::forget_old(&self.db).await?;
-        self.has_run.store(true, Ordering::SeqCst);
+    async fn reap_leased(&self, reaped: &mut Reaped) -> Result<(), ReapError> {
         self.describe().await;
-        if slow_until.is_some() {
-            self.batch(reaped).await?;
-            reaped.end = End::Slowly;
-            return Ok(());
-        }
-        let mut renewed = now;
-        while self.batch(reaped).await? {
-            let now = self.clock.now();
-            if self.watch.was_set(&*self.clock) {
-                jobs::stop_job(&self.db, JOB, now).await?;
-                return Err(ReapError::Clock { now });
+        // What is deleted goes by the moment that was believed, and not by a later look at a clock that may be set
+        // in between.
+        let mut moment = self.believed_moment().await?;
+        withdrawals::forget_old(&self.db).await?;
+        payments::forget_expired_proofs(&self.db, moment.wall).await?;
+        let mut renewed = moment.wall;
+        while self.batch(moment.wall, reaped).await? {
+            moment = Moment::now(&*self.clock);
+            if self.guard.was_set(moment) {
+                moment = self.believed_moment().await?;
             }
-            if now.since(renewed) >= RENEW_AFTER {
-                renewed = now;
-                if self.take_lease().await?.is_none() {
+            if moment.wall.since(renewed) >= RENEW_AFTER {
+                renewed = moment.wall;
+                if !self.take_lease().await? {
                     reaped.end = End::Elsewhere;
                     return Ok(());
                 }
@@ -353,8 +377,8 @@ impl Retention {
     }
 
     /// One batch of the first kind of work that there is. `false`: nothing is left, or the store fails.
-    async fn batch(&self, reaped: &mut Reaped) -> Result<bool, ReapError> {
-        let (now, began) = (self.clock.now(), self.clock.uptime());
+    async fn batch(&self, now: Timestamp, reaped: &mut Reaped) -> Result<bool, ReapError> {
+        let began = self.clock.uptime();
         let stale = now.minus(STALE);
         let mut ids = rows::find_unfinished(&self.db, now, BATCH).await?;
         if ids.is_empty() {
@@ -484,7 +508,7 @@ impl Retention {
         Ok(Lock::Ours(Some(file)))
     }
 
-    async fn take_lease(&self) -> Result<Option<Job>, DbError> {
+    async fn take_lease(&self) -> Result<bool, DbError> {
         let now = self.clock.now();
         jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await
     }

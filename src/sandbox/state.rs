@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::{Location, Refusal, SandboxError, Transfer};
+use crate::disk::create_private;
 use crate::networks::Network;
 use crate::random::Randomness;
 use crate::x402::evm::{Authorization, Token};
@@ -100,6 +101,7 @@ impl State {
             Location::Memory => SqliteConnectOptions::new().in_memory(true),
             Location::File(path) => {
                 create_parent(path)?;
+                create_private(path).map_err(sqlx::Error::Io)?;
                 SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)

@@ -10,12 +10,15 @@ use object_store::signer::Signer;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
+use reqwest::header::CACHE_CONTROL;
 use reqwest::{Method, StatusCode, redirect};
 use url::Url;
 
 use super::keys::IMAGES;
 use super::{StoreError, Unfit, said};
+use crate::clock::Timestamp;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Store};
+use crate::date_header::{cause_of, date_of};
 
 /// How long a try to connect may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -191,6 +194,16 @@ impl Bucket {
             }
         }
         Ok(())
+    }
+
+    /// The time of the store's server, by the `Date` header of its answer to a request without a key: that is
+    /// answered, if only by a refusal, also when a wrong clock makes every signature invalid.
+    pub(super) async fn date(&self) -> Result<Timestamp, String> {
+        let addresses = self.of_strangers(&Key::from("probe/clock")).await;
+        let [object, ..] = addresses.map_err(|error| said(&error.to_string()))?;
+        let request = self.anonymous.get(object).header(CACHE_CONTROL, "no-cache");
+        let answer = request.send().await.map_err(|error| cause_of(&error))?;
+        date_of(&answer)
     }
 
     /// Where a stranger would ask for this object, for a list of all, and for one of this part of the bucket.

@@ -60,6 +60,9 @@ fn dependencies_point_one_way() {
     only_in("crate::app", &["app/", "http/", "cli/"]);
     only_in("crate::payments", &["app/", "http/", "cli/", "payments/"]);
     only_in("crate::sandbox", &["app/", "cli/", "sandbox/"]);
-    only_in("crate::facilitator", &["app/", "payments/", "facilitator/"]);
+    only_in(
+        "crate::facilitator",
+        &["app/", "payments/", "facilitator/", "retention/"],
+    );
     only_in("crate::client", &["cli/", "client/"]);
 }

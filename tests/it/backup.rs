@@ -55,7 +55,7 @@ fn path_of(deployment: &Deployment, answer: &Answer) -> String {
 }
 
 /// The copy of the database that a folder holds.
-fn copies_in(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn copies_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries
         .map(|entry| entry.unwrap().path())

@@ -64,3 +64,4 @@ mod support;
 mod tiers;
 mod uploads;
 mod wire;
+mod wrong_clock;

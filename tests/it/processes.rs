@@ -9,6 +9,7 @@ use pixtoll::db::Db;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::backup::copies_in;
 use crate::support::process::{Deployment, Ran, Request, SandboxProcess, eventually};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{database, pictures};
@@ -256,6 +257,82 @@ async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
     )
     .await;
     refuses(&deployment, "payments on eip155:8453 are still open").await;
+}
+
+#[tokio::test]
+async fn databases_and_the_key_are_readable_by_their_owner_alone_whatever_the_umask_is() {
+    let deployment = Deployment::alone();
+    let server = deployment.start().await;
+    let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    assert_eq!(deployment.answer(&upload).await.status, 200);
+    let data = deployment.folder().join("data");
+    for name in [
+        "pixtoll.db",
+        "pixtoll.db-wal",
+        "pixtoll.db-shm",
+        "sandbox.db",
+        "sandbox.db-wal",
+        "sandbox.db-shm",
+        "secrets.key",
+    ] {
+        assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+    }
+    let backup = deployment.folder().join("backup");
+    let ran = deployment
+        .run(&["backup", "--with-key", backup.to_str().unwrap()])
+        .await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let copies = copies_in(&backup);
+    assert_eq!(copies.len(), 1);
+    assert_eq!(mode(&copies[0]), 0o600);
+    server.kill().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    let ran = deployment.run(&["restore", backup.to_str().unwrap()]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(mode(&data.join("pixtoll.db")), 0o600);
+    assert!(!deployment.log().contains("other users of this machine"));
+}
+
+#[tokio::test]
+async fn a_database_that_others_may_read_keeps_its_mode_and_the_server_says_so() {
+    let deployment = Deployment::alone();
+    deployment.start().await.kill().await;
+    let file = deployment.folder().join("data/pixtoll.db");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    deployment.start().await.kill().await;
+    let log = deployment.log();
+    assert!(
+        log.contains("other users of this machine may read the database"),
+        "{log}"
+    );
+    assert_eq!(mode(&file), 0o644);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_full_disk_is_warned_of_once_and_not_at_each_request() {
+    let deployment = Deployment::alone().set("images.min_free", "1000000 GiB");
+    let server = deployment.spawn(&["serve"], "");
+    let warning = "the free space of images.store is below images.min_free";
+    let warned = async || deployment.log().contains(warning).then_some(());
+    // Before anybody uploads.
+    eventually("the warning", warned).await;
+    let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+    for _ in 0..3 {
+        let refused = eventually("an answer", async || deployment.send(&upload).await).await;
+        assert_eq!(refused.status, 507);
+    }
+    let log = deployment.log();
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    let line = log.lines().find(|line| line.contains(warning)).unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("min_free="),
+        "{line}"
+    );
+    server.kill().await;
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
-use pixtoll::app::reaper_lock;
+use pixtoll::app::{independent_clocks, reaper_lock};
+use pixtoll::clock::{Clock, SystemClock};
 use pixtoll::db::Db;
 use pixtoll::random::Randomness;
-use pixtoll::retention::{End, ReapError, Reaped, Retention};
+use pixtoll::retention::{End, Reaped, Retention};
 use pixtoll::store::Store;
 use serde_json::json;
 
@@ -32,8 +33,20 @@ impl TestApp {
         let store = Store::open_local(&self.folder().join("images")).unwrap();
         let clock = Arc::new(self.clock.clone());
         let randomness = Randomness::seeded(seed);
+        let config = &self.app.config;
+        let rails = self.app.till.as_ref().map(|till| &till.rails);
+        let clocks = independent_clocks(config, rails, self.db(), &store);
         let reaper = Retention::new(self.db().clone(), store, clock, &randomness, YEAR);
-        Arc::new(reaper.locked_by(reaper_lock(&self.app.config.database)))
+        let reaper = reaper.locked_by(reaper_lock(&config.database));
+        Arc::new(reaper.checked_by(clocks))
+    }
+
+    /// Notes that a reaper ran just now by the system's clock, which commands go by.
+    async fn note_run_today(&self) {
+        let now = SystemClock.now();
+        pixtoll::db::jobs::note_run(self.db(), "reaper", now)
+            .await
+            .unwrap();
     }
 
     /// Where the object of an image lies.
@@ -58,7 +71,7 @@ impl TestApp {
 
     /// Images that have expired already, with their objects; their ids.
     async fn insert_expired(&self, count: u32) -> Vec<String> {
-        let now = pixtoll::clock::Clock::now(&self.clock).millis();
+        let now = self.clock.now().millis();
         let ids: Vec<String> = (0..count).map(|index| format!("due{index:09}")).collect();
         for chunk in ids.chunks(200) {
             let rows: Vec<String> = chunk.iter().map(|id| row(id, "live", now)).collect();
@@ -192,6 +205,7 @@ async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done
     let ids = app.insert_expired(6000).await;
     // By every clock: commands have the system's.
     execute(app.db(), "UPDATE images SET expires_ms = 1000").await;
+    app.note_run_today().await;
     let mut killed = command(&app, &["reap"]);
     killed.env("FAILPOINTS", "images.mark.after=2*off->1*return");
     let status = killed.output().await.unwrap().status;
@@ -279,81 +293,11 @@ async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_400_days_ahead_deletes_nothing_until_a_person_says_so() {
-    let app = TestApp::on_disk().await;
-    let uploaded = app.upload_free(pictures::png(8, 8)).await;
-    let id = uploaded.field("id");
-    assert_eq!(app.reap().await, Reaped::default());
-    app.advance(DAY * 3);
-    app.clock.jump(Duration::from_secs(86_399));
-    assert_eq!(app.reap().await, Reaped::default(), "that is not too much");
-    app.clock.jump(DAY * 400);
-    for _ in 0..2 {
-        let refused = app.app.retention.reap().await.unwrap_err();
-        assert!(matches!(refused, ReapError::Clock { .. }), "{refused}");
-        let text = refused.to_string();
-        assert!(text.contains("pixtoll reap --accept-clock"), "{text}");
-    }
-    // Nor does another process, or a new one.
-    let refused = app.other_reaper(1).reap().await.unwrap_err();
-    assert!(matches!(refused, ReapError::Clock { .. }), "{refused}");
-    assert!(app.object(&id).exists());
-
-    app.app.retention.accept_clock().await.unwrap();
-    assert_eq!(app.reap().await.images, 1);
-    assert!(!app.object(&id).exists());
-}
-
-#[tokio::test]
-async fn after_a_long_silence_a_new_process_starts_slowly() {
-    let app = TestApp::on_disk().await;
-    app.reap().await;
-    app.insert_expired(1700).await;
-    app.advance(DAY + Duration::from_secs(1));
-    let other = app.other_reaper(1);
-    let slowly = async |images: u64| {
-        let reaped = other.reap().await.unwrap();
-        assert_eq!((reaped.images, reaped.end), (images, End::Slowly));
-    };
-    slowly(500).await;
-    slowly(0).await;
-    // Nor does the process go on at full speed that was there before.
-    assert_eq!(app.reap().await.images, 0);
-    app.advance(Duration::from_mins(1));
-    slowly(500).await;
-    app.advance(Duration::from_mins(9));
-    let reaped = other.reap().await.unwrap();
-    assert_eq!((reaped.images, reaped.end), (700, End::Done));
-}
-
-#[tokio::test]
-async fn a_scheduler_that_comes_once_a_day_is_slow_for_a_missed_day_and_no_other() {
-    let app = TestApp::on_disk().await;
-    let mut seed = 0;
-    let mut after = async |rest: Duration| {
-        seed += 1;
-        app.advance(rest);
-        app.other_reaper(seed).reap().await.unwrap().end
-    };
-    let late = Duration::from_secs(5);
-    assert_eq!(after(Duration::ZERO).await, End::Done);
-    assert_eq!(after(DAY + late).await, End::Slowly, "who knows");
-    for _ in 0..3 {
-        assert_eq!(after(DAY + late).await, End::Done);
-        assert_eq!(after(late).await, End::Done, "by hand");
-    }
-    assert_eq!(after(DAY * 2 + late * 2).await, End::Slowly);
-    assert_eq!(after(DAY * 2).await, End::Done);
-}
-
-#[tokio::test]
 async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(2).await;
     // A process that had no other clock to compare with worked 400 days ahead, and died.
-    let ahead = pixtoll::clock::Clock::now(&app.clock)
-        .plus(DAY * 400)
-        .millis();
+    let ahead = app.clock.now().plus(DAY * 400).millis();
     let sql = format!(
         "UPDATE images SET state = 'deleting', reap_after_ms = {ahead} WHERE id = '{}'",
         ids[0]
@@ -371,7 +315,7 @@ async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future(
 #[tokio::test]
 async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_not() {
     let app = TestApp::on_disk().await;
-    let now = pixtoll::clock::Clock::now(&app.clock).millis();
+    let now = app.clock.now().millis();
     let rows = [
         "lapsed000000",
         "running00000",
@@ -651,6 +595,7 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
         &format!("UPDATE images SET expires_ms = 1000 WHERE id = '{id}'"),
     )
     .await;
+    app.note_run_today().await;
     let (code, text) = pixtoll(&app, &["reap", "--dry-run"]).await;
     assert_eq!(code, 0, "{text}");
     assert!(
@@ -670,7 +615,7 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
     );
     assert!(!app.object(&id).exists());
 
-    execute(app.db(), "UPDATE jobs SET stopped_ms = 1").await;
+    execute(app.db(), "UPDATE jobs SET ran_ms = 1").await;
     let (code, text) = pixtoll(&app, &["reap"]).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("pixtoll reap --accept-clock"), "{text}");
@@ -785,6 +730,16 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     let old = app.folder().join("images/quarantine/1000/old000000000");
     std::fs::create_dir_all(old.parent().unwrap()).unwrap();
     std::fs::write(&old, b"old").unwrap();
+    // Nothing says that 30 days have passed but a clock that may be wrong.
+    let (_, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
+    let kept = "the quarantine stays as it is: this machine's clock is not confirmed";
+    assert!(
+        text.contains(kept) && text.contains("--accept-clock"),
+        "{text}"
+    );
+    assert!(old.exists());
+    app.note_run_today().await;
+    app.put_object("norow0000000");
     let (code, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
     assert_eq!(code, 1, "what is lost stays lost: {text}");
     assert!(

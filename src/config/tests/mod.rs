@@ -8,6 +8,7 @@ mod tiers;
 
 use super::*;
 use crate::networks;
+use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
 
 const PAY_TO: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";
@@ -149,6 +150,21 @@ fn what_expires_is_deleted_every_minute_and_its_row_a_year_later() {
         "retention.records",
         "out of bounds",
     );
+}
+
+#[test]
+fn clocks_that_are_named_are_known_ones_or_none() {
+    let clocks = |text: &str| config(of(text)).retention.clocks;
+    assert_eq!(clocks(""), None);
+    assert_eq!(clocks("retention.clocks = []"), Some(Vec::new()));
+    assert_eq!(clocks("retention.clocks = ['none']"), Some(Vec::new()));
+    assert_eq!(clocks("retention.clocks = 'none'"), Some(Vec::new()));
+    let named = "retention.clocks = 'chain, facilitator, database, store'";
+    assert_eq!(clocks(named), Some(ClockKind::ALL.to_vec()));
+    for wrong in ["['chain', 'none']", "['sundial']", "'Chain'"] {
+        let examined = of(&format!("retention.clocks = {wrong}"));
+        assert_refused(&examined, "retention.clocks", "is no clock");
+    }
 }
 
 #[test]
@@ -704,6 +720,7 @@ token_ttl = \"10m\"
 [retention]
 schedule = \"* * * * *\"
 records = \"365d\"
+# clocks: each that is not on this machine
 
 [secrets]
 # key: in data/secrets.key, made at the first start

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use actix_web::http::header::{DATE, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
@@ -38,6 +39,7 @@ struct State {
     next: VecDeque<u16>,
     /// Keys that a bulk delete won't delete.
     stuck: Vec<String>,
+    date: Option<String>,
 }
 
 pub(crate) struct Bucket {
@@ -65,7 +67,7 @@ impl Bucket {
             App::new()
                 .app_data(data.clone())
                 .app_data(web::PayloadConfig::new(1 << 24))
-                .default_service(web::to(answer))
+                .default_service(web::to(dated))
         })
         .workers(1)
         .disable_signals()
@@ -97,6 +99,11 @@ impl Bucket {
         self.state.lock().unwrap().next.extend(statuses);
     }
 
+    /// The `Date` header of every answer from now on.
+    pub(crate) fn date(&self, text: &str) {
+        self.state.lock().unwrap().date = Some(text.to_owned());
+    }
+
     /// A bulk delete leaves this object where it is.
     pub(crate) fn hold(&self, key: &str) {
         self.state.lock().unwrap().stuck.push(key.to_owned());
@@ -111,6 +118,19 @@ impl Bucket {
     pub(crate) fn keys(&self) -> Vec<String> {
         self.state.lock().unwrap().objects.keys().cloned().collect()
     }
+}
+
+async fn dated(
+    request: HttpRequest,
+    body: web::Bytes,
+    state: web::Data<Arc<Mutex<State>>>,
+) -> HttpResponse {
+    let mut response = answer(request, body, state.clone()).await;
+    if let Some(date) = &state.lock().unwrap().date {
+        let value = HeaderValue::from_str(date).unwrap();
+        response.headers_mut().insert(DATE, value);
+    }
+    response
 }
 
 async fn answer(

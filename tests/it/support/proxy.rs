@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{DATE, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -69,6 +70,7 @@ struct Script {
     answers: HashMap<String, usize>,
     bodies: Vec<(String, Value)>,
     node: NodeFault,
+    date: Option<String>,
 }
 
 pub(crate) struct Proxy {
@@ -107,7 +109,7 @@ impl Proxy {
             App::new()
                 .app_data(forward.clone())
                 .app_data(web::PayloadConfig::new(1 << 20))
-                .default_service(web::to(handle))
+                .default_service(web::to(dated))
         })
         .workers(1)
         .keep_alive(PATIENCE * 10)
@@ -178,6 +180,11 @@ impl Proxy {
         self.script.lock().unwrap().node = fault;
     }
 
+    /// The `Date` header of every answer from now on.
+    pub(crate) fn date(&self, text: &str) {
+        self.script.lock().unwrap().date = Some(text.to_owned());
+    }
+
     /// How many calls of this name came: `verify`, `settle`, or a JSON-RPC method.
     pub(crate) fn calls(&self, call: &str) -> usize {
         self.script
@@ -217,6 +224,19 @@ impl Drop for Proxy {
         // The future stops the server although nobody waits for it.
         drop(self.handle.stop(false));
     }
+}
+
+async fn dated(
+    forward: web::Data<Forward>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> HttpResponse {
+    let mut answer = handle(forward.clone(), request, body).await;
+    if let Some(date) = &forward.script.lock().unwrap().date {
+        let value = HeaderValue::from_str(date).unwrap();
+        answer.headers_mut().insert(DATE, value);
+    }
+    answer
 }
 
 async fn handle(

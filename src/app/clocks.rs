@@ -1,0 +1,100 @@
+//! Which clocks of other machines the reaper compares with this machine's.
+
+use std::sync::Arc;
+
+use super::till::{open_rail, sandbox_rail};
+use crate::clock::Clock;
+use crate::config::{Config, FacilitatorChoice, StorePlace, is_on_this_machine};
+use crate::db::Db;
+use crate::networks::Network;
+use crate::payments::rails::{Rail, Rails};
+use crate::random::Randomness;
+use crate::retention::independent::{ClockPlace, ClockSource, IndependentClock};
+use crate::store::Store;
+
+/// The clocks of what the settings name. A sandbox in this process has none of its own.
+pub fn independent_clocks(
+    config: &Config,
+    rails: Option<&Rails>,
+    db: &Db,
+    store: &Store,
+) -> Vec<IndependentClock> {
+    let mut clocks = Vec::new();
+    let is_own_sandbox = config
+        .sandbox
+        .as_ref()
+        .is_some_and(|sandbox| sandbox.separate.is_none());
+    for rail in rails.into_iter().flatten().filter(|_| !is_own_sandbox) {
+        // Where its node runs doesn't matter: the blocks have the time of those who make them.
+        let chain = ClockSource::Chain(rail.network, Arc::clone(&rail.chain));
+        clocks.push((chain, ClockPlace::Elsewhere));
+        let facilitator = ClockSource::Facilitator(rail.network, Arc::clone(&rail.facilitator));
+        clocks.push((facilitator, facilitator_place(config, rail.network)));
+    }
+    if matches!(db, Db::Postgres(_)) {
+        clocks.push((ClockSource::Database(db.clone()), ClockPlace::Unknown));
+    }
+    if let StorePlace::S3(bucket) = &config.images.store {
+        let place = place_of(bucket.endpoint.as_deref());
+        clocks.push((ClockSource::Store(store.clone()), place));
+    }
+    let named = config.retention.clocks.as_deref();
+    clocks
+        .into_iter()
+        .filter(|(source, _)| named.is_none_or(|kinds| kinds.contains(&source.kind())))
+        .map(|(source, place)| IndependentClock {
+            source,
+            // The operator knows where the named ones are.
+            place: named.map_or(place, |_| ClockPlace::Elsewhere),
+        })
+        .collect()
+}
+
+/// The rails of a command beside a server. Costs no call.
+///
+/// # Errors
+/// When no client can be built.
+pub fn open_rails_beside(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Rails> {
+    let Some(payments) = &config.payments else {
+        return Ok(Rails::new(Vec::new()));
+    };
+    let rails: Vec<Rail> = match &config.sandbox {
+        Some(sandbox) => {
+            let separate = sandbox.separate.as_ref();
+            let rail =
+                separate.map(|ends| sandbox_rail(&ends.facilitator_url, &ends.rpc_url, clock));
+            rail.into_iter().collect::<anyhow::Result<_>>()?
+        }
+        None => payments
+            .networks
+            .iter()
+            .map(|known| open_rail(known, clock, &Randomness::system()))
+            .collect::<anyhow::Result<_>>()?,
+    };
+    Ok(Rails::new(rails))
+}
+
+fn facilitator_place(config: &Config, network: &Network) -> ClockPlace {
+    let networks = config
+        .payments
+        .iter()
+        .flat_map(|payments| &payments.networks);
+    let known = networks
+        .into_iter()
+        .find(|known| known.network.caip2 == network.caip2);
+    match known.map(|known| &known.facilitator) {
+        Some(FacilitatorChoice::Url { url, .. } | FacilitatorChoice::Coinbase { url, .. }) => {
+            place_of(Some(url))
+        }
+        // `pixtoll sandbox` listens on loopback.
+        Some(FacilitatorChoice::Sandbox) | None => ClockPlace::Here,
+    }
+}
+
+/// Where the server of a URL is, by its text. Without a URL it is the provider's.
+fn place_of(url: Option<&str>) -> ClockPlace {
+    match url {
+        Some(url) if is_on_this_machine(url) => ClockPlace::Here,
+        Some(_) | None => ClockPlace::Elsewhere,
+    }
+}

@@ -1,0 +1,183 @@
+//! The clocks of other machines, by which the reaper checks the clock of its own.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::chain::Chain;
+use crate::clock::Timestamp;
+use crate::db::Db;
+use crate::facilitator::Facilitator;
+use crate::networks::Network;
+use crate::store::Store;
+
+/// How long a clock may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The kinds of independent clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockKind {
+    /// The newest block of a network on which payments are taken.
+    Chain,
+    /// The `Date` header of a facilitator.
+    Facilitator,
+    /// The clock of a PostgreSQL server.
+    Database,
+    /// The `Date` header of a bucket's server.
+    Store,
+}
+
+impl ClockKind {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Chain, Self::Facilitator, Self::Database, Self::Store];
+
+    /// The name in `retention.clocks`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Facilitator => "facilitator",
+            Self::Database => "database",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// The text is no name of a kind of clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no clock")]
+pub struct UnknownClock;
+
+impl FromStr for ClockKind {
+    type Err = UnknownClock;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClock> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or(UnknownClock)
+    }
+}
+
+/// A clock that may be another machine's.
+#[derive(Debug, Clone)]
+pub struct IndependentClock {
+    /// Where it is read.
+    pub source: ClockSource,
+    /// What is known of where its machine is.
+    pub place: ClockPlace,
+}
+
+/// Where a clock is read.
+#[derive(Debug, Clone)]
+pub enum ClockSource {
+    /// The time of the newest block.
+    Chain(&'static Network, Arc<dyn Chain>),
+    /// The `Date` header of a facilitator's answer, for payments on this network.
+    Facilitator(&'static Network, Arc<dyn Facilitator>),
+    /// The clock of a PostgreSQL server.
+    Database(Db),
+    /// The `Date` header of an answer of the bucket's server.
+    Store(Store),
+}
+
+impl ClockSource {
+    /// The kind of the clock.
+    pub const fn kind(&self) -> ClockKind {
+        match self {
+            Self::Chain(..) => ClockKind::Chain,
+            Self::Facilitator(..) => ClockKind::Facilitator,
+            Self::Database(_) => ClockKind::Database,
+            Self::Store(_) => ClockKind::Store,
+        }
+    }
+}
+
+/// What is known of where a clock's machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockPlace {
+    /// On another machine, as the operator says or since no machine decides about it, as with a chain.
+    Elsewhere,
+    /// On this machine: its agreement says nothing.
+    Here,
+    /// Nothing: the server is asked for its address as well.
+    Unknown,
+}
+
+/// What a clock was found to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The clock, for people.
+    pub clock: String,
+    /// What it shows.
+    pub shown: Shown,
+}
+
+/// What a clock shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// This time.
+    Time(Timestamp),
+    /// Nothing that counts: it is this machine's own clock.
+    OwnClock,
+    /// Nothing, and why.
+    Nothing(String),
+}
+
+impl IndependentClock {
+    /// Asks the clock.
+    pub async fn read(&self) -> Reading {
+        let shown = if self.place == ClockPlace::Here {
+            Shown::OwnClock
+        } else {
+            timeout(TIMEOUT, self.ask())
+                .await
+                .unwrap_or_else(|_| Shown::Nothing(format!("no answer within {TIMEOUT:?}")))
+        };
+        Reading {
+            clock: self.to_string(),
+            shown,
+        }
+    }
+
+    async fn ask(&self) -> Shown {
+        let answer = match &self.source {
+            ClockSource::Chain(_, chain) => match chain.head().await {
+                Ok(head) => Ok(head.time),
+                Err(error) => Err(error.0),
+            },
+            ClockSource::Facilitator(_, facilitator) => facilitator.date(TIMEOUT).await,
+            ClockSource::Database(db) => match db.server_clock().await {
+                Ok(Some(server)) if server.is_on_this_machine && self.is_unplaced() => {
+                    return Shown::OwnClock;
+                }
+                Ok(Some(server)) => Ok(server.now),
+                Ok(None) => return Shown::OwnClock,
+                Err(error) => Err(error.to_string()),
+            },
+            ClockSource::Store(store) => match store.date().await {
+                Some(answer) => answer,
+                None => return Shown::OwnClock,
+            },
+        };
+        answer.map_or_else(Shown::Nothing, Shown::Time)
+    }
+
+    fn is_unplaced(&self) -> bool {
+        self.place == ClockPlace::Unknown
+    }
+}
+
+/// The name of the clock in messages.
+impl fmt::Display for IndependentClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            ClockSource::Chain(network, _) => write!(f, "the newest block of {}", network.name()),
+            ClockSource::Facilitator(network, _) => {
+                write!(f, "the facilitator of {}", network.name())
+            }
+            ClockSource::Database(_) => f.write_str("PostgreSQL"),
+            ClockSource::Store(_) => f.write_str("the image store"),
+        }
+    }
+}
