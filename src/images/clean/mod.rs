@@ -66,7 +66,7 @@ pub fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
 }
 
 /// How much longer a cleaned image can be: an end, a profile that was compressed better, the metadata of a gain map.
-pub const GROWTH: usize = 8 * 1024;
+pub const GROWTH: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,9 @@ const COMMON_NAMES: [&str; 5] = [
 const OTHER_NAME: &str = "icc";
 /// For names that are shorter than [`OTHER_NAME`].
 const SHORT_NAME: &str = "i";
+/// How much longer a chunk may become because its source was compressed by a better compressor. The best ones save a
+/// twelfth, and the longest profile has [`MAX_INFLATED`](crate::images::format::limits::MAX_INFLATED) bytes.
+const MAX_GROWTH: usize = 56 * 1024;
 
 /// What becomes of an `iCCP` chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +28,10 @@ pub(in crate::images::clean) enum Chunk {
     /// The chunk stays as it is.
     Unchanged,
     /// The body of the chunk that replaces it. Compressed bytes are copied where the profile is unchanged.
-    /// They are compressed anew where it isn't: then they can be longer than the source's, if a better
-    /// compressor wrote that.
+    /// They are compressed anew where it isn't: then they can be longer than the source's, by at most
+    /// [`MAX_GROWTH`], if a better compressor wrote that.
     Rewritten(Vec<u8>),
-    /// To Chromium, this is no profile. The chunk goes.
+    /// To Chromium, this is no profile, or no encoder wrote it so short. The chunk goes.
     Invalid,
 }
 
@@ -53,7 +56,10 @@ fn rebuild(body: &[u8], max_len: usize) -> Option<Vec<u8>> {
     let (profile, compressed_len) = inflate(compressed, max_len)?;
     let compressed = match clean_profile(&profile) {
         Profile::Unchanged => compressed.get(..compressed_len)?.to_vec(),
-        Profile::Rewritten(profile) => deflate(&profile)?,
+        Profile::Rewritten(profile) => {
+            let most = body.len().saturating_add(MAX_GROWTH);
+            deflate(&profile).filter(|compressed| compressed.len() <= most)?
+        }
         Profile::Invalid => return None,
     };
     Some([clean_name(name), b"\0\0", &compressed].concat())

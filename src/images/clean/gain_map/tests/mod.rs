@@ -5,6 +5,8 @@ mod parameters;
 mod places;
 
 use super::*;
+use crate::images::clean::{GROWTH, clean};
+use crate::model::image::Format;
 
 const GAIN_MAP: &str = r#"xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/""#;
 const CONTAINER: &str = r#"xmlns:C="http://ns.google.com/photos/1.0/container/" xmlns:I="http://ns.google.com/photos/1.0/container/item/""#;
@@ -107,37 +109,11 @@ fn found(file: &[u8]) -> Option<GainMap<'_>> {
     find(&headers, file, end)
 }
 
-/// The file as a cleaner writes it: what the recipe says, and of other segments only those of the picture.
+/// The file as the JPEG cleaner writes it.
 fn cleaned(file: &[u8]) -> Vec<u8> {
-    let (headers, end) = walk(file);
-    let map = find(&headers, file, end);
-    let Some(map) = map else {
-        return [&[0xff, 0xd8], picture_of(&file[..end]).as_slice()].concat();
-    };
-    let gain = [
-        &[0xff, 0xd8],
-        map.image_segments().as_slice(),
-        &picture_of(map.image()),
-    ]
-    .concat();
-    let mut out = vec![0xff, 0xd8];
-    if let Some(headroom) = map.headroom() {
-        out.extend(segment(
-            0xe1,
-            &[b"Exif\0\0", headroom.to_exif(Some(6)).as_slice()].concat(),
-        ));
-    }
-    out.extend(map.primary_segments(gain.len()));
-    let segments_end = out.len();
-    out.extend(picture_of(&file[..end]));
-    if let Some((place, index)) = map.mpf_index(segments_end, out.len(), gain.len()) {
-        out[place].copy_from_slice(&index);
-    }
-    assert!(
-        map.primary_segments(gain.len()).len() + map.image_segments().len() <= MAX_SEGMENTS_LEN
-    );
-    out.extend(gain);
-    out
+    let cleaned = clean(file, Format::Jpeg).unwrap();
+    assert!(cleaned.bytes.len() <= file.len() + GROWTH);
+    cleaned.bytes.into_owned()
 }
 
 /// All segments up to the first scan but those of applications, and everything from that scan on.

@@ -101,6 +101,11 @@ fn a_long_profile_is_split_into_as_few_segments_as_possible() {
     assert!(!holds(&out, b"SECRET"));
 }
 
+/// The body of an `iCCP` chunk.
+pub(in crate::images::clean) fn chunk_body(name: &str, profile: &[u8]) -> Vec<u8> {
+    chunk(name, &compressed(profile))
+}
+
 fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();

@@ -1,4 +1,4 @@
-mod carriers;
+pub(in crate::images::clean) mod carriers;
 
 use proptest::prelude::*;
 
@@ -44,6 +44,15 @@ fn with_size(mut profile: Vec<u8>) -> Vec<u8> {
 fn entry(signature: [u8; 4], at: usize, len: usize) -> Vec<u8> {
     let [at, len] = [at, len].map(|number| u32::try_from(number).unwrap().to_be_bytes());
     [signature, at, len].concat()
+}
+
+/// A profile in which nothing is private, for the tests of the formats that carry profiles.
+pub(in crate::images::clean) fn sample() -> Vec<u8> {
+    rewritten(&profile(&[
+        (b"rXYZ", xyz(1)),
+        (b"rTRC", curve(2)),
+        (b"mmod", b"SECRET".to_vec()),
+    ]))
 }
 
 fn rewritten(profile: &[u8]) -> Vec<u8> {
