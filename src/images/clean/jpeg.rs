@@ -27,6 +27,8 @@ const ADOBE: &[u8] = b"Adobe";
 const ADOBE_LEN: usize = 12;
 /// A fill byte follows, which is zero by Exif, and which browsers don't look at.
 const EXIF: &[u8] = b"Exif\0";
+/// A block that is one to browsers alone, and tells them to show the image upright.
+const UPRIGHT: &[u8] = b"\xff\xe1\0\x22Exif\0\xffMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/x";
 const PHOTOSHOP: &[u8] = b"Photoshop 3.0\0";
 const PICTURES: &[u8] = b"MPF\0";
@@ -201,6 +203,8 @@ struct ExifBlocks {
     for_browsers: bool,
     for_libraries: bool,
     is_turned: bool,
+    /// One of them stays.
+    is_written: bool,
 }
 
 impl Walk<'_> {
@@ -263,6 +267,11 @@ impl Walk<'_> {
         let Some(tiff) = exif.to_tiff() else {
             return false;
         };
+        // Browsers took another block, which said nothing: without any, they would go by this one.
+        if !for_browsers && !self.exif.is_written {
+            self.output.write(UPRIGHT);
+        }
+        self.exif.is_written = true;
         let body = [head, &tiff].concat();
         let Ok(len) = u16::try_from(body.len() + 2) else {
             return false;
