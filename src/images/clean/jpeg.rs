@@ -28,7 +28,8 @@ const ADOBE_LEN: usize = 12;
 /// A fill byte follows, which is zero by Exif, and which browsers don't look at.
 const EXIF: &[u8] = b"Exif\0";
 /// A block that is one to browsers alone, and tells them to show the image upright.
-const UPRIGHT: &[u8] = b"\xff\xe1\0\x22Exif\0\xffMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0";
+const UPRIGHT: &[u8] =
+    b"\xff\xe1\0\x22Exif\0\xffMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/x";
 const PHOTOSHOP: &[u8] = b"Photoshop 3.0\0";
 const PICTURES: &[u8] = b"MPF\0";

@@ -38,7 +38,10 @@ pub(super) fn cleaned(bytes: &[u8]) -> Vec<u8> {
 /// The words for what is removed, of a file that is cleaned as every file is.
 pub(super) fn removed(bytes: &[u8]) -> Vec<&'static str> {
     cleaned(bytes);
-    clean(bytes, format_of(bytes).unwrap()).unwrap().removed.words()
+    clean(bytes, format_of(bytes).unwrap())
+        .unwrap()
+        .removed
+        .words()
 }
 
 /// Whether viewers show width and height exchanged.

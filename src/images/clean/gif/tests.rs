@@ -1,4 +1,4 @@
-use crate::images::clean::tests::{cleaned, is_clean};
+use crate::images::clean::tests::{cleaned, is_clean, is_refused, removed};
 use crate::images::format::samples::{gif as sample, gif_frame, gif_head};
 
 const LOOP: &[u8] = b"!\xff\x0bNETSCAPE2.0\x03\x01\x05\0\0";
@@ -40,7 +40,7 @@ fn gif(blocks: [&[u8]; 3]) -> Vec<u8> {
 #[test]
 fn a_gif_without_metadata_is_not_touched() {
     assert!(is_clean(&sample(5, 4, 3)));
-    assert!(is_clean(&gif([LOOP, PROFILE, b""])));
+    assert!(is_clean(&gif([LOOP, b"", b""])));
     assert!(is_clean(&gif([
         b"!\xff\x0bANIMEXTS1.0\x03\x01\0\0\0",
         b"",
@@ -50,7 +50,7 @@ fn a_gif_without_metadata_is_not_touched() {
 
 #[test]
 fn each_kind_of_metadata_goes_wherever_it_stands() {
-    for one in METADATA.into_iter().chain([PLAIN_TEXT, &xmp()]) {
+    for one in METADATA.into_iter().chain([PLAIN_TEXT, PROFILE, &xmp()]) {
         for blocks in [[one, b"", b""], [b"", one, b""], [b"", b"", one]] {
             assert_eq!(
                 cleaned(&gif(blocks)),
@@ -66,10 +66,7 @@ fn each_kind_of_metadata_goes_wherever_it_stands() {
 fn all_metadata_together_goes_and_the_picture_stays() {
     let all = [METADATA.concat(), xmp()].concat();
     let first = [&all[..], LOOP, &all, PROFILE].concat();
-    assert_eq!(
-        cleaned(&gif([&first, &all, &all])),
-        gif([&[LOOP, PROFILE].concat(), b"", b""])
-    );
+    assert_eq!(cleaned(&gif([&first, &all, &all])), gif([LOOP, b"", b""]));
 }
 
 #[test]
@@ -109,4 +106,82 @@ fn a_loop_extension_keeps_its_repetitions_in_their_form_and_nothing_else() {
     for without in [b"\x04text", &b"\x02\x01\x05"[..], b""] {
         assert_eq!(cleaned(&gif([&told(without), b"", b""])), gif([b""; 3]));
     }
+}
+
+/// The picture without its trailer.
+fn open() -> Vec<u8> {
+    let mut bytes = gif([b""; 3]);
+    bytes.pop();
+    bytes
+}
+
+#[test]
+fn a_missing_trailer_is_written_and_what_stands_in_its_place_goes() {
+    for instead in [
+        &b""[..],
+        b"\0",
+        &[0; 20],
+        b"junk",
+        b"\0;",
+        b"\0\0\0;",
+        b"junk;",
+        // Behind the trailer, nobody looks for frames.
+        b"junk;,more",
+        // An extension that the file cuts.
+        b"!",
+        b"!\xfe",
+        b"!\xfe\x09a comm",
+        b"!\xf9\x04\0",
+        b"!\xff\x0bNETSCAPE2.0\x03\x01",
+    ] {
+        let name = instead.escape_ascii().to_string();
+        let bytes = [&open()[..], instead].concat();
+        assert_eq!(cleaned(&bytes), gif([b""; 3]), "{name}");
+        assert_eq!(removed(&bytes), ["damage"], "{name}");
+    }
+}
+
+#[test]
+fn junk_in_which_a_frame_may_hide_is_refused() {
+    let frame = gif_frame([0, 0, 5, 4]);
+    for junk in [&[b"\0", &frame[..], b";"].concat()[..], b"a, b", b"\0,;"] {
+        let bytes = [&open()[..], junk].concat();
+        assert!(is_refused(&bytes), "{}", junk.escape_ascii());
+    }
+    // A frame that the file cuts.
+    for end in 1..frame.len() - 8 {
+        let cut = [&open()[..], &frame[8..8 + end]].concat();
+        assert!(is_refused(&cut), "cut at {end}");
+    }
+}
+
+#[test]
+fn junk_before_the_first_frame_is_refused() {
+    let frame = gif_frame([0, 0, 5, 4]);
+    for junk in [&b"\0"[..], b"junk"] {
+        let bytes = [&gif_head(5, 4)[..], junk, &frame, b";"].concat();
+        assert!(is_refused(&bytes));
+    }
+    assert!(is_refused(&gif_head(5, 4)));
+    assert!(is_refused(&[&gif_head(5, 4)[..], b";"].concat()));
+}
+
+#[test]
+fn each_kind_of_metadata_is_named() {
+    for (block, words) in [
+        (&b"!\xfe\x09a comment\0"[..], vec!["comment"]),
+        (PLAIN_TEXT, vec!["comment"]),
+        (&xmp(), vec!["author"]),
+        (PROFILE, vec!["profile"]),
+        (b"!\xff\x0bSECRETSAPP1\x03abc\0", vec!["other"]),
+        (b"!\x77\x03abc\0", vec!["other"]),
+    ] {
+        let name = block.escape_ascii().to_string();
+        assert_eq!(removed(&gif([block, b"", b""])), words, "{name}");
+    }
+    assert_eq!(
+        removed(&[&gif([b""; 3])[..], b"more"].concat()),
+        ["trailing"]
+    );
+    assert!(removed(&gif([LOOP, b"", b""])).is_empty());
 }

@@ -61,7 +61,9 @@ impl<'a> Chunks<'a> {
                 }
                 _ => {}
             }
-            chunks.refuse_late_data(&chunk)?;
+            if has_data && &chunk.kind == b"IDAT" {
+                chunks.refuse_late_data(&chunk)?;
+            }
             if chunks.list.len() == MAX_CHUNKS {
                 return corrupt(format!("it has more than {MAX_CHUNKS} chunks"));
             }
@@ -75,25 +77,23 @@ impl<'a> Chunks<'a> {
         Ok(chunks)
     }
 
-    /// Browsers stop at image data with a wrong checksum, and where its chunks are apart: what comes later is not shown.
+    /// Browsers stop at image data with a wrong checksum, and show nothing of image data in two places.
     fn refuse_late_data(&self, next: &Chunk<'_>) -> Result<(), FormatError> {
-        let is_data = |chunk: &Chunk<'_>| &chunk.kind == b"IDAT";
-        let before = self.list.iter().rfind(|chunk| is_data(chunk));
-        let Some(before) = before.filter(|_| is_data(next)) else {
-            return Ok(());
-        };
-        let at = next.whole.start;
-        if !self.list.last().is_some_and(is_data) {
-            return corrupt(format!(
-                "the IDAT chunk at byte {at} is apart from the others"
-            ));
+        match self.list.last() {
+            Some(before) if &before.kind != b"IDAT" => {
+                let at = next.whole.start;
+                corrupt(format!(
+                    "the IDAT chunk at byte {at} is apart from the other image data"
+                ))
+            }
+            Some(before) if !before.is_sound => {
+                let at = before.whole.start;
+                corrupt(format!(
+                    "the IDAT chunk at byte {at} does not match its checksum"
+                ))
+            }
+            _ => Ok(()),
         }
-        if !before.is_sound {
-            return corrupt(format!(
-                "the IDAT chunk before byte {at} does not match its checksum"
-            ));
-        }
-        Ok(())
     }
 }
 

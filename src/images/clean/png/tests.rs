@@ -1,8 +1,13 @@
 use crate::images::clean::exif::tests::camera_exif;
-use crate::images::clean::tests::{cleaned, is_clean};
+use crate::images::clean::icc::tests::carriers::chunk_body;
+use crate::images::clean::icc::tests::sample;
+use crate::images::clean::tests::{cleaned, is_clean, is_refused, is_turned, removed};
 use crate::images::format::samples::{
-    apng, idat, iend, ihdr, png as plain, png_chunk as chunk, png_of,
+    actl, apng, fctl, fdat, idat, iend, ihdr, png as plain, png_chunk as chunk, png_of, shape,
 };
+
+mod animation;
+mod repairs;
 
 /// Chunks before and after the image data.
 fn png(before: &[Vec<u8>], after: &[Vec<u8>]) -> Vec<u8> {
@@ -38,7 +43,7 @@ fn picture_chunks() -> Vec<Vec<u8>> {
         (&b"gAMA"[..], &[0; 4][..]),
         (b"cHRM", &[0; 32]),
         (b"sRGB", &[0]),
-        (b"iCCP", b"Display P3\0\0compressed"),
+        (b"iCCP", &chunk_body("Display P3", &sample())),
         (b"cICP", &[9, 16, 0, 1]),
         (b"mDCV", &[0; 24]),
         (b"cLLI", &[0; 8]),
@@ -134,7 +139,7 @@ fn chunks_that_only_pretend_to_be_of_the_picture_go() {
 #[test]
 fn a_second_profile_does_not_come_to_be_used() {
     let bad = chunk(b"iCCP", b"");
-    let good = chunk(b"iCCP", b"a\0\0");
+    let good = chunk(b"iCCP", &chunk_body("icc", &sample()));
     let both = |first: &Vec<u8>, second: &Vec<u8>| png(&[first.clone(), second.clone()], &[]);
     assert_eq!(cleaned(&both(&bad, &good)), plain(3, 2));
     let one = png(std::slice::from_ref(&good), &[]);
@@ -144,12 +149,54 @@ fn a_second_profile_does_not_come_to_be_used() {
 
 #[test]
 fn a_profile_has_a_name() {
-    let name = |len: usize| {
-        let body = [&vec![b'n'; len][..], b"\0\0data"].concat();
-        png(&[chunk(b"iCCP", &body)], &[])
-    };
-    assert!(is_clean(&name(79)));
-    assert!(is_clean(&name(80)));
-    assert_eq!(cleaned(&name(81)), plain(3, 2));
-    assert_eq!(cleaned(&name(0)), plain(3, 2));
+    let named = |name: &str| png(&[chunk(b"iCCP", &chunk_body(name, &sample()))], &[]);
+    assert!(is_clean(&named("ICC Profile")));
+    // Other names may tell who made it.
+    assert_eq!(cleaned(&named(&"n".repeat(80))), named("icc"));
+    assert_eq!(cleaned(&named("x")), named("i"));
+    assert_eq!(cleaned(&named(&"n".repeat(81))), plain(3, 2));
+    assert_eq!(cleaned(&named("")), plain(3, 2));
+}
+
+#[test]
+fn each_kind_of_metadata_is_named() {
+    for (kind, body, words) in [
+        (b"tEXt", &b"Author\0somebody"[..], vec!["author"]),
+        (b"tEXt", b"Comment\0text", vec!["comment"]),
+        (b"tEXt", b"Software\0text", vec!["software"]),
+        (b"tEXt", b"date:create\0now", vec!["date"]),
+        (b"zTXt", b"Raw profile type exif\0\0", vec!["other"]),
+        (
+            b"iTXt",
+            b"XML:com.adobe.xmp\0\0\0\0\0<x exif:GPSLatitude='1'/>",
+            vec!["location"],
+        ),
+        (b"tIME", b"\x07\xe8\x01\x01\0\0\0", vec!["date"]),
+        (
+            b"eXIf",
+            &camera_exif(*b"MM", 6),
+            vec!["camera", "thumbnail"],
+        ),
+        (b"caBX", b"provenance", vec!["c2pa"]),
+        (b"iCCP", &chunk_body("SECRET", &sample()), vec!["profile"]),
+        (b"prVt", b"private", vec!["other"]),
+    ] {
+        let bytes = png(&[chunk(kind, body)], &[]);
+        assert_eq!(removed(&bytes), words, "{}", body.escape_ascii());
+    }
+    assert_eq!(removed(&[&plain(3, 2)[..], b"more"].concat()), ["trailing"]);
+    assert!(removed(&png(&picture_chunks(), &[])).is_empty());
+}
+
+#[test]
+fn width_and_height_are_exchanged_by_exif_before_the_image_data_alone() {
+    for value in 1..=8 {
+        let exif = chunk(b"eXIf", &camera_exif(*b"II", value));
+        let before = png(std::slice::from_ref(&exif), &[]);
+        assert_eq!(is_turned(&before), value > 4, "{value}");
+        assert!(!is_turned(&png(&[], &[exif])), "{value}");
+    }
+    // The first one decides.
+    let [upright, turned] = [1, 6].map(|value| chunk(b"eXIf", &camera_exif(*b"II", value)));
+    assert!(!is_turned(&png(&[upright, turned], &[])));
 }

@@ -1,5 +1,6 @@
 use crate::images::clean::exif::tests::camera_exif;
-use crate::images::clean::tests::{cleaned, is_clean};
+use crate::images::clean::icc::tests::sample;
+use crate::images::clean::tests::{cleaned, is_clean, is_refused, is_turned, removed};
 use crate::images::format::samples::{anim, anmf, riff, riff_chunk as chunk, vp8, vp8l, vp8x};
 
 const MINIMAL_EXIF: &[u8; 26] = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
@@ -20,7 +21,11 @@ fn metadata() -> Vec<Vec<u8>> {
 fn still(flags: u8, before: &[Vec<u8>], after: &[Vec<u8>]) -> Vec<u8> {
     riff(&[
         vp8x(flags, 6, 5),
-        chunk(b"ICCP", b"profile"),
+        if flags & 0x20 == 0 {
+            Vec::new()
+        } else {
+            chunk(b"ICCP", &sample())
+        },
         before.concat(),
         chunk(b"ALPH", b"\x01alpha"),
         vp8(6, 5),
@@ -29,7 +34,7 @@ fn still(flags: u8, before: &[Vec<u8>], after: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn animation(flags: u8, between: &[u8], inside: &[u8]) -> Vec<u8> {
-    let frame = |image: Vec<u8>| anmf([0, 0, 6, 5], &[inside, &image, inside].concat());
+    let frame = |image: Vec<u8>| anmf([0, 0, 6, 5], &[&image[..], inside].concat());
     let alpha = [chunk(b"ALPH", b"\x01a"), vp8(6, 5)].concat();
     riff(&[
         vp8x(flags, 6, 5),
@@ -76,7 +81,7 @@ fn all_metadata_together_goes_and_the_picture_stays() {
         still(0x30, &[], &[])
     );
     let between = [chunk(b"XMP ", b"<x/>"), chunk(b"what", b"?")].concat();
-    let inside = chunk(b"text", b"inside of a frame");
+    let inside = chunk(b"text", b"behind the image of a frame");
     assert_eq!(
         cleaned(&animation(0x1e, &between, &inside)),
         animation(0x12, b"", b"")
@@ -88,7 +93,7 @@ fn the_simple_form_keeps_the_image_alone() {
     let mut chunks = vec![vp8l(6, 5)];
     chunks.extend([
         chunk(b"EXIF", MINIMAL_EXIF),
-        chunk(b"ICCP", b"profile"),
+        chunk(b"ICCP", &sample()),
         chunk(b"XMP ", b"<x/>"),
     ]);
     assert_eq!(cleaned(&riff(&chunks)), riff(&[vp8l(6, 5)]));
@@ -101,7 +106,7 @@ fn orientation_stays_alone_and_the_flags_say_so() {
             let camera = camera_exif(order, value);
             let prefixed = [&b"Exif\0\0"[..], &camera].concat();
             for body in [camera, prefixed] {
-                for flags in [0x30, 0x3c] {
+                for flags in [0x38, 0x3c] {
                     let exif = chunk(b"EXIF", &body);
                     let out = cleaned(&still(flags, &[], &[exif.clone(), exif]));
                     assert_eq!(out.len(), still(0x30, &[], &[]).len() + 34);
@@ -125,14 +130,23 @@ fn orientation_stays_alone_and_the_flags_say_so() {
 #[test]
 fn announcements_without_content_are_withdrawn_and_the_others_are_the_uploaders() {
     assert_eq!(cleaned(&still(0x3c, &[], &[])), still(0x30, &[], &[]));
-    for flags in [0x00, 0x10, 0x20, 0x30] {
+    for flags in [0x10, 0x30] {
         assert!(is_clean(&still(flags, &[], &[])));
+    }
+    // Alpha is announced as it came, whether or not there is any.
+    for flags in [0x00, 0x10] {
+        assert!(is_clean(&riff(&[vp8x(flags, 6, 5), vp8(6, 5)])));
+        assert!(is_clean(&riff(&[vp8x(flags, 6, 5), vp8l(6, 5)])));
     }
 }
 
 #[test]
 fn of_several_profiles_the_first_stays() {
     let second = chunk(b"ICCP", b"another");
+    let good = chunk(b"ICCP", &sample());
+    let after = riff(&[vp8x(0x20, 6, 5), vp8(6, 5), good]);
+    let without = riff(&[vp8x(0x00, 6, 5), vp8(6, 5)]);
+    assert_eq!(cleaned(&after), without, "behind the image");
     assert_eq!(
         cleaned(&still(
             0x30,
@@ -141,4 +155,190 @@ fn of_several_profiles_the_first_stays() {
         )),
         still(0x30, &[], &[])
     );
+}
+
+#[test]
+fn a_chunk_that_is_not_announced_goes_and_is_not_announced_then() {
+    let exif = || chunk(b"EXIF", MINIMAL_EXIF);
+    let image = || vp8(6, 5);
+    let profile = || chunk(b"ICCP", &sample());
+    let opaque = riff(&[vp8x(0x00, 6, 5), image()]);
+    assert_eq!(cleaned(&riff(&[vp8x(0x00, 6, 5), image(), exif()])), opaque);
+    assert_eq!(
+        cleaned(&riff(&[vp8x(0x00, 6, 5), profile(), image()])),
+        opaque
+    );
+    let alpha = chunk(b"ALPH", b"\x01alpha");
+    assert_eq!(cleaned(&riff(&[vp8x(0x00, 6, 5), alpha, image()])), opaque);
+    for (flags, chunks) in [
+        (0x08, [vec![], image(), exif()].concat()),
+        (0x20, [profile(), image()].concat()),
+    ] {
+        assert!(is_clean(&riff(&[vp8x(flags, 6, 5), chunks])));
+    }
+}
+
+#[test]
+fn of_two_exif_chunks_the_first_decides() {
+    let [upright, turned] = [1, 6].map(|value| chunk(b"EXIF", &camera_exif(*b"MM", value)));
+    let minimal = chunk(b"EXIF", MINIMAL_EXIF);
+    let first_upright = still(0x38, &[], &[upright.clone(), turned.clone()]);
+    assert_eq!(cleaned(&first_upright), still(0x30, &[], &[]));
+    let first_turned = still(0x38, &[], &[turned, upright]);
+    assert_eq!(
+        cleaned(&first_turned),
+        still(0x38, &[], std::slice::from_ref(&minimal))
+    );
+    let broken = chunk(b"EXIF", b"broken");
+    assert_eq!(
+        cleaned(&still(0x38, &[], &[broken, minimal])),
+        still(0x30, &[], &[])
+    );
+}
+
+#[test]
+fn browsers_turn_no_webp() {
+    for value in 1..=8 {
+        let exif = chunk(b"EXIF", &camera_exif(*b"MM", value));
+        assert!(!is_turned(&still(0x38, &[], &[exif])));
+    }
+}
+
+#[test]
+fn unknown_names_go_whatever_their_bytes() {
+    let image = || riff(&[vp8x(0x00, 6, 5), vp8(6, 5)]);
+    for name in [b"XMP\0", b"abcd", b"\0\x01\x02\xff", b"xmp ", b"    "] {
+        let one = chunk(name, b"<x exif:GPSLatitude='1'/>");
+        let name = name.escape_ascii().to_string();
+        let before = riff(&[vp8x(0x04, 6, 5), one.clone(), vp8(6, 5)]);
+        let after = riff(&[vp8x(0x04, 6, 5), vp8(6, 5), one.clone()]);
+        assert_eq!(cleaned(&before), image(), "{name}");
+        assert_eq!(cleaned(&after), image(), "{name}");
+        assert_eq!(
+            cleaned(&riff(&[vp8(6, 5), one])),
+            riff(&[vp8(6, 5)]),
+            "{name}"
+        );
+    }
+}
+
+/// An animation of these frames.
+fn frames(frames: &[Vec<u8>]) -> Vec<u8> {
+    riff(&[vp8x(0x02, 6, 5), anim(), frames.concat()])
+}
+
+#[test]
+fn of_two_animation_controls_the_first_stays() {
+    let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
+    let second = chunk(b"ANIM", &[1; 6]);
+    let one = frames(&[whole()]);
+    assert!(is_clean(&one));
+    assert_eq!(cleaned(&frames(&[second.clone(), whole()])), one);
+    assert_eq!(cleaned(&frames(&[whole(), second])), one);
+    assert!(is_refused(&riff(&[vp8x(0x02, 6, 5), whole(), anim()])));
+    assert!(is_refused(&riff(&[vp8x(0x02, 6, 5), whole()])));
+    assert!(is_refused(&riff(&[vp8x(0x00, 6, 5), anim(), whole()])));
+}
+
+#[test]
+fn a_frame_has_the_size_of_its_image() {
+    for (said, image) in [([4, 5], [6, 5]), ([6, 5], [4, 3]), ([6, 5], [6, 4])] {
+        let bytes = frames(&[anmf([0, 0, said[0], said[1]], &vp8l(image[0], image[1]))]);
+        let wanted = frames(&[anmf([0, 0, image[0], image[1]], &vp8l(image[0], image[1]))]);
+        assert_eq!(cleaned(&bytes), wanted);
+        assert_eq!(removed(&bytes), ["damage"]);
+    }
+    let too_large = frames(&[anmf([0, 0, 6, 5], &vp8l(7, 5))]);
+    assert!(is_refused(&too_large));
+}
+
+#[test]
+fn a_frame_without_an_image_is_none() {
+    let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
+    let empty = anmf([0, 0, 6, 5], b"");
+    let bytes = frames(&[whole(), empty.clone(), whole()]);
+    assert_eq!(cleaned(&bytes), frames(&[whole(), whole()]));
+    assert_eq!(removed(&bytes), ["damage"]);
+    assert!(is_refused(&frames(&[empty])));
+    let alpha_alone = anmf([0, 0, 6, 5], &chunk(b"ALPH", b"\x01a"));
+    assert!(is_refused(&frames(&[whole(), alpha_alone])));
+}
+
+#[test]
+fn an_unknown_chunk_may_stand_behind_the_image_of_a_frame_only() {
+    let what = chunk(b"what", b"?");
+    let before = anmf([0, 0, 6, 5], &[what.clone(), vp8l(6, 5)].concat());
+    let after = anmf([0, 0, 6, 5], &[vp8l(6, 5), what].concat());
+    assert!(is_refused(&frames(&[before])));
+    let wanted = frames(&[anmf([0, 0, 6, 5], &vp8l(6, 5))]);
+    assert_eq!(cleaned(&frames(&[after])), wanted);
+}
+
+#[test]
+fn padding_becomes_zero() {
+    let odd = riff(&[vp8x(0x20, 6, 5), chunk(b"ICCP", &sample()), vp8l(6, 5)]);
+    assert!(is_clean(&odd));
+    let mut bytes = odd.clone();
+    *bytes.last_mut().unwrap() = 7;
+    assert_eq!(cleaned(&bytes), odd);
+    assert_eq!(removed(&bytes), ["damage"]);
+    let mut simple = riff(&[vp8l(6, 5)]);
+    let wanted = simple.clone();
+    *simple.last_mut().unwrap() = 0xff;
+    assert_eq!(cleaned(&simple), wanted);
+    let mut inside = frames(&[anmf([0, 0, 6, 5], &vp8l(6, 5))]);
+    let wanted = inside.clone();
+    *inside.last_mut().unwrap() = 1;
+    assert_eq!(cleaned(&inside), wanted);
+}
+
+#[test]
+fn what_libwebp_refuses_stays_refused() {
+    let image = || vp8(6, 5);
+    let alpha = || chunk(b"ALPH", b"\x01alpha");
+    for chunks in [
+        vec![vp8x(0x10, 6, 5), image(), alpha()],
+        vec![vp8x(0x10, 6, 5), alpha(), alpha(), image()],
+        vec![vp8x(0x10, 6, 5), alpha(), vp8l(6, 5)],
+        vec![vp8x(0x00, 6, 5), vp8x(0x00, 6, 5), image()],
+        vec![vp8x(0x00, 6, 5), image(), image()],
+        vec![vp8x(0x00, 7, 5), image()],
+        vec![vp8x(0x01, 6, 5), image()],
+        vec![vp8x(0x40, 6, 5), image()],
+        vec![vp8x(0x80, 6, 5), image()],
+        vec![vp8x(0x00, 6, 5)],
+        vec![chunk(b"what", b"?"), image()],
+        vec![vp8x(0x02, 6, 5), image()],
+        vec![vp8x(0x02, 6, 5), anim(), image()],
+    ] {
+        let bytes = riff(&chunks);
+        assert!(is_refused(&bytes), "{}", bytes.escape_ascii());
+    }
+    let mut long = riff(&[image()]);
+    long[4] += 2;
+    assert!(is_refused(&long), "longer than the file");
+}
+
+#[test]
+fn each_kind_of_metadata_is_named() {
+    for (name, body, words) in [
+        (
+            b"EXIF",
+            &camera_exif(*b"MM", 6)[..],
+            vec!["camera", "thumbnail"],
+        ),
+        (b"EXIF", b"broken", vec!["other"]),
+        (b"XMP ", b"<x exif:GPSLatitude='1'/>", vec!["location"]),
+        (b"XMP\0", b"<x tiff:Make='1'/>", vec!["camera"]),
+        (b"C2PA", b"provenance", vec!["c2pa"]),
+        (b"ICCP", b"profile", vec!["profile"]),
+        (b"what", b"?", vec!["other"]),
+    ] {
+        let one = chunk(name, body);
+        let bytes = riff(&[vp8x(0x2c, 6, 5), one, vp8(6, 5)]);
+        assert_eq!(removed(&bytes), words, "{}", body.escape_ascii());
+    }
+    let trailing = [&riff(&[vp8(6, 5)])[..], b"more"].concat();
+    assert_eq!(removed(&trailing), ["trailing"]);
+    assert!(removed(&still(0x30, &[], &[])).is_empty());
 }

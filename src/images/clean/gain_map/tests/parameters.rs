@@ -126,7 +126,10 @@ fn apple_maps_keep_the_two_numbers_of_the_maker_note() {
     let exif = &out[exif_at + 2..];
     assert_eq!(Headroom::find_in_exif(exif), Some(headroom));
     let directory = Directory::first(exif).unwrap().sub(0x8769).unwrap();
-    assert_eq!(directory.undefined(0x927c).unwrap(), headroom.to_maker_note());
+    assert_eq!(
+        directory.undefined(0x927c).unwrap(),
+        headroom.to_maker_note()
+    );
     assert_eq!(headroom.to_maker_note().len(), 60);
 
     // A number that is missing or divides by zero: the map stays, with what there is.

@@ -103,9 +103,8 @@ fn width_and_height_are_exchanged_by_half_of_the_orientations() {
 /// 144 dots an inch, for a picture of this size.
 fn dense(width: u8, height: u8) -> Vec<u8> {
     let [x, y] = [62_u8, 70].map(|at| [0, 5, 0, 0, 0, 1, 0, 0, 0, at]);
-    let entry = |tag: [u8; 2], rest: &[u8]| -> [u8; 12] {
-        [&tag[..], rest].concat().try_into().unwrap()
-    };
+    let entry =
+        |tag: [u8; 2], rest: &[u8]| -> [u8; 12] { [&tag[..], rest].concat().try_into().unwrap() };
     let root = tiff(&[
         entry([0x01, 0x1a], &x),
         entry([0x01, 0x1b], &y),

@@ -5,7 +5,10 @@ use super::*;
 /// The picture with bytes in front of its tables, between its scans, and in front of its end.
 fn with(front: &[u8], between: &[u8], end: &[u8]) -> Vec<u8> {
     // The signature of a JPEG includes the first byte of its first segment.
-    let bytes = jpeg(&[segment(0xe0, JFIF_72), front.to_vec()], &[between.to_vec()]);
+    let bytes = jpeg(
+        &[segment(0xe0, JFIF_72), front.to_vec()],
+        &[between.to_vec()],
+    );
     let (image, eoi) = bytes.split_at(bytes.len() - 2);
     [image, end, eoi].concat()
 }
@@ -115,7 +118,10 @@ fn named(ids: [u8; 3], scans: &[Vec<u8>]) -> Vec<u8> {
         bytes[at + 3 * number] = id;
     }
     let comment = segment(0xfe, b"a comment");
-    let at = bytes.windows(comment.len()).position(|part| part == comment).unwrap();
+    let at = bytes
+        .windows(comment.len())
+        .position(|part| part == comment)
+        .unwrap();
     bytes.drain(at..at + comment.len());
     bytes
 }
@@ -193,7 +199,10 @@ fn the_place_of_a_profile_is_that_of_its_first_part() {
 
 #[test]
 fn arithmetic_conditioning_goes() {
-    assert_eq!(cleaned(&with(&segment(0xcc, &[0, 0]), b"", b"")), clean_jpeg());
+    assert_eq!(
+        cleaned(&with(&segment(0xcc, &[0, 0]), b"", b"")),
+        clean_jpeg()
+    );
 }
 
 #[test]
@@ -212,10 +221,16 @@ fn each_kind_of_metadata_is_named() {
         (exif(*b"MM", 6), vec!["camera", "thumbnail"]),
         (segment(0xe1, b"Exif\0\0broken"), vec!["other"]),
         (
-            segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x exif:GPSLatitude='1'/>"),
+            segment(
+                0xe1,
+                b"http://ns.adobe.com/xap/1.0/\0<x exif:GPSLatitude='1'/>",
+            ),
             vec!["location"],
         ),
-        (segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), vec!["other"]),
+        (
+            segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),
+            vec!["other"],
+        ),
         (segment(0xe0, b"JFXX\0\x13thumbnail"), vec!["thumbnail"]),
         (segment(0xe2, b"MPF\0II*\0"), vec!["pictures"]),
         (segment(0xed, iptc), vec!["location"]),

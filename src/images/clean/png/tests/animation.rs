@@ -1,0 +1,197 @@
+//! How much of an animation is left: as much as browsers play.
+
+use super::*;
+
+const WHOLE: [u32; 4] = [4, 4, 0, 0];
+
+fn header() -> Vec<u8> {
+    ihdr(4, 4, [8, 6])
+}
+
+/// Three frames with these chunks in place of the control.
+fn animated(control: &[Vec<u8>]) -> Vec<u8> {
+    png_of(&[
+        header(),
+        control.concat(),
+        fctl(0, WHOLE),
+        idat(),
+        fctl(1, WHOLE),
+        fdat(2),
+        fctl(3, WHOLE),
+        fdat(4),
+        iend(),
+    ])
+}
+
+fn still() -> Vec<u8> {
+    png_of(&[header(), idat(), iend()])
+}
+
+fn frames(bytes: &[u8]) -> u32 {
+    shape(&cleaned(bytes)).unwrap().2
+}
+
+#[test]
+fn as_many_frames_play_as_are_announced_and_there() {
+    assert!(is_clean(&animated(&[actl(3)])));
+    for announced in [4, 5, 1000, 1001, u32::MAX >> 1] {
+        let bytes = animated(&[actl(announced)]);
+        assert_eq!(cleaned(&bytes), animated(&[actl(3)]), "{announced}");
+        assert_eq!(removed(&bytes), ["damage"], "{announced}");
+    }
+    assert_eq!(cleaned(&animated(&[actl(2)])), apng(4, 4, 2));
+    assert_eq!(cleaned(&animated(&[actl(1)])), apng(4, 4, 1));
+}
+
+#[test]
+fn an_impossible_number_of_frames_leaves_a_still_image() {
+    for announced in [0, 1 << 31, u32::MAX] {
+        let bytes = animated(&[actl(announced)]);
+        assert_eq!(cleaned(&bytes), still(), "{announced}");
+        assert_eq!(removed(&bytes), ["damage"], "{announced}");
+    }
+}
+
+#[test]
+fn a_control_that_browsers_do_not_read_leaves_a_still_image() {
+    assert_eq!(cleaned(&animated(&[])), still(), "missing");
+    let mut wrong = actl(3);
+    *wrong.last_mut().unwrap() ^= 1;
+    assert_eq!(cleaned(&animated(&[wrong])), still(), "checksum");
+    assert_eq!(
+        cleaned(&animated(&[chunk(b"acTL", &[0; 7])])),
+        still(),
+        "length"
+    );
+    let late = png_of(&[header(), idat(), actl(1), fctl(0, WHOLE), fdat(1), iend()]);
+    assert_eq!(cleaned(&late), still(), "behind the image data");
+    let no_frames = png_of(&[header(), actl(2), idat(), iend()]);
+    assert_eq!(cleaned(&no_frames), still(), "no frames");
+}
+
+#[test]
+fn of_two_controls_the_first_counts() {
+    for second in [3, 2, 0, u32::MAX] {
+        let bytes = animated(&[actl(3), actl(second)]);
+        assert_eq!(cleaned(&bytes), animated(&[actl(3)]), "{second}");
+    }
+    assert_eq!(cleaned(&animated(&[actl(0), actl(3)])), still());
+}
+
+#[test]
+fn a_last_frame_without_data_is_none() {
+    let bytes = png_of(&[
+        header(),
+        actl(3),
+        fctl(0, WHOLE),
+        idat(),
+        fctl(1, WHOLE),
+        fdat(2),
+        fctl(3, WHOLE),
+        iend(),
+    ]);
+    assert_eq!(cleaned(&bytes), apng(4, 4, 2));
+    assert_eq!(removed(&bytes), ["damage"]);
+}
+
+#[test]
+fn a_middle_frame_without_data_is_refused() {
+    let bytes = png_of(&[
+        header(),
+        actl(3),
+        fctl(0, WHOLE),
+        idat(),
+        fctl(1, WHOLE),
+        fctl(2, WHOLE),
+        fdat(3),
+        iend(),
+    ]);
+    assert!(is_refused(&bytes));
+}
+
+#[test]
+fn a_default_image_that_is_no_frame_stays() {
+    let of = |announced| {
+        png_of(&[
+            header(),
+            actl(announced),
+            idat(),
+            fctl(0, WHOLE),
+            fdat(1),
+            iend(),
+        ])
+    };
+    assert!(is_clean(&of(1)));
+    assert_eq!(cleaned(&of(2)), of(1), "the default image was counted");
+    assert_eq!(frames(&of(1)), 1);
+}
+
+#[test]
+fn frame_data_gets_its_checksum_and_a_frame_control_has_to_have_it() {
+    let of = |data, control| {
+        png_of(&[
+            header(),
+            actl(2),
+            fctl(0, WHOLE),
+            idat(),
+            control,
+            data,
+            iend(),
+        ])
+    };
+    let wrong = |mut chunk: Vec<u8>| {
+        *chunk.last_mut().unwrap() ^= 1;
+        chunk
+    };
+    let sound = of(fdat(2), fctl(1, WHOLE));
+    assert!(is_clean(&sound));
+    assert_eq!(cleaned(&of(wrong(fdat(2)), fctl(1, WHOLE))), sound);
+    assert!(is_refused(&of(fdat(2), wrong(fctl(1, WHOLE)))));
+}
+
+#[test]
+fn frame_data_in_parts_and_text_between_them_play() {
+    let bytes = png_of(&[
+        header(),
+        actl(2),
+        fctl(0, WHOLE),
+        idat(),
+        idat(),
+        fctl(1, WHOLE),
+        fdat(2),
+        chunk(b"tEXt", b"a\0b"),
+        fdat(3),
+        iend(),
+    ]);
+    assert_eq!(frames(&bytes), 2);
+    assert_eq!(removed(&bytes), ["other"]);
+}
+
+#[test]
+fn a_wrong_sequence_is_refused() {
+    let bytes = png_of(&[
+        header(),
+        actl(2),
+        fctl(0, WHOLE),
+        idat(),
+        fctl(2, WHOLE),
+        fdat(3),
+        iend(),
+    ]);
+    assert!(is_refused(&bytes));
+}
+
+#[test]
+fn a_frame_control_before_the_animation_control_goes() {
+    let bytes = png_of(&[
+        header(),
+        fctl(0, WHOLE),
+        actl(1),
+        idat(),
+        fctl(0, WHOLE),
+        fdat(1),
+        iend(),
+    ]);
+    let wanted = png_of(&[header(), actl(1), idat(), fctl(0, WHOLE), fdat(1), iend()]);
+    assert_eq!(cleaned(&bytes), wanted);
+}
