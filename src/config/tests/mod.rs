@@ -709,6 +709,8 @@ base_url = \"https://i.example.com\"
 clean = true
 min_free = \"1024 MiB\"
 cache_bytes = \"256 MiB\"
+max_pixels = 100000000
+max_total_pixels = 300000000
 
 [payments]
 networks = [\"base-sepolia\"]

@@ -170,7 +170,7 @@ impl<'a> Walk<'a> {
                 0xe0 | 0xe1 if self.has_front && (is_jfif(part) || is_exif(part.body)) => {}
                 0xe0..=0xef | 0xfe => self.application(part),
                 // Arithmetic conditioning, and a late height: no decoder of Huffman codes takes notice of them.
-                0xdc => self.removed.add(Kind::Other),
+                0xcc | 0xdc => self.removed.add(Kind::Other),
                 _ => {
                     self.output.keep(part.whole.clone());
                     ids.patch(part, &mut self.output);

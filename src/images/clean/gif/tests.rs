@@ -144,15 +144,30 @@ fn a_missing_trailer_is_written_and_what_stands_in_its_place_goes() {
 #[test]
 fn junk_in_which_a_frame_may_hide_is_refused() {
     let frame = gif_frame([0, 0, 5, 4]);
-    for junk in [&[b"\0", &frame[..], b";"].concat()[..], b"a, b", b"\0,;"] {
+    for junk in [
+        &[b"\0", &frame[..], b";"].concat()[..],
+        b"a, and so much more",
+    ] {
         let bytes = [&open()[..], junk].concat();
         assert!(is_refused(&bytes), "{}", junk.escape_ascii());
     }
-    // A frame that the file cuts.
-    for end in 1..frame.len() - 8 {
-        let cut = [&open()[..], &frame[8..8 + end]].concat();
-        assert!(is_refused(&cut), "cut at {end}");
+    // Too short for a frame.
+    for junk in [&b"a, b"[..], b"\0,;"] {
+        assert_eq!(cleaned(&[&open()[..], junk].concat()), gif([b""; 3]));
     }
+}
+
+#[test]
+fn data_that_the_file_cuts_is_closed() {
+    let bytes = gif([b""; 3]);
+    // The terminator of the last frame, and the trailer.
+    let without = &bytes[..bytes.len() - 2];
+    assert_eq!(cleaned(without), bytes);
+    assert_eq!(cleaned(&[without, b";"].concat()), bytes);
+    // In the middle of its last sub-block.
+    let cut = cleaned(&bytes[..bytes.len() - 3]);
+    assert!(cut.ends_with(b"\0;"));
+    assert_eq!(cut.len(), bytes.len() - 1);
 }
 
 #[test]

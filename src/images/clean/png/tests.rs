@@ -42,7 +42,6 @@ fn picture_chunks() -> Vec<Vec<u8>> {
     [
         (&b"gAMA"[..], &[0; 4][..]),
         (b"cHRM", &[0; 32]),
-        (b"sRGB", &[0]),
         (b"iCCP", &chunk_body("Display P3", &sample())),
         (b"cICP", &[9, 16, 0, 1]),
         (b"mDCV", &[0; 24]),
