@@ -558,7 +558,7 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
             Action::Resize,
         ),
         Refusal::Format(FormatError::Empty) => parts(bad, "empty_file", NO, Action::FixRequest),
-        Refusal::Format(FormatError::Unsupported) => parts(
+        Refusal::Format(FormatError::Unsupported(_)) => parts(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_format",
             NO,

@@ -13,6 +13,7 @@
 //! No decoder belongs here, and nothing that changes bytes.
 
 pub(super) mod crc32;
+pub mod foreign;
 pub(super) mod gif;
 mod inflate;
 pub(super) mod jpeg;
@@ -23,6 +24,7 @@ pub(super) mod samples;
 pub(super) mod webp;
 
 use crate::model::image::Format;
+use foreign::Foreign;
 
 /// The bounds on every image, whatever tier pays for it: they protect the decoder's memory.
 pub mod limits {
@@ -63,8 +65,8 @@ pub enum FormatError {
     #[error("The file is empty.")]
     Empty,
     /// The bytes begin like none of the formats: SVG, HTML, PDF, a cut signature.
-    #[error("The bytes are not a PNG, JPEG, GIF or WebP image.")]
-    Unsupported,
+    #[error("{0}")]
+    Unsupported(Foreign),
     /// The bytes begin like an image and don't go on like one, or use a part of the format that
     /// browsers can't show.
     #[error("The {format} image is corrupt: {what}.")]
@@ -119,7 +121,7 @@ pub fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
         Some(Format::Jpeg) => jpeg::probe(bytes),
         Some(Format::Gif) => gif::probe(bytes),
         Some(Format::Webp) => webp::probe(bytes),
-        None => Err(FormatError::Unsupported),
+        None => Err(FormatError::Unsupported(foreign::recognise(bytes))),
     }
 }
 
@@ -244,9 +246,8 @@ mod tests {
             b"\x8aMNG\r\n\x1a\n",
         ];
         for other in others {
-            assert_eq!(
-                probe(other),
-                Err(FormatError::Unsupported),
+            assert!(
+                matches!(probe(other), Err(FormatError::Unsupported(_))),
                 "{}",
                 other.escape_ascii()
             );
@@ -263,7 +264,8 @@ mod tests {
             b"RIFF\x04\0\0\0WEBP",
         ] {
             for end in 1..whole.len() {
-                assert_eq!(probe(&whole[..end]), Err(FormatError::Unsupported));
+                let refused = Err(FormatError::Unsupported(foreign::recognise(&whole[..end])));
+                assert_eq!(probe(&whole[..end]), refused);
             }
             assert!(matches!(probe(whole), Err(FormatError::Corrupt { .. })));
         }
