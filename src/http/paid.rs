@@ -379,7 +379,7 @@ impl Counter<'_> {
             Ok(sold) => Ok(answer(site, sold)),
             Err(error) => {
                 let reason = match &error {
-                    PayError::Invalid { reason } | PayError::Failed { reason } => reason.clone(),
+                    PayError::Invalid { reason, .. } | PayError::Failed { reason } => reason.clone(),
                     _ => String::new(),
                 };
                 let demand = self.demand(&reason, String::new(), network);
