@@ -28,6 +28,7 @@ mod free;
 mod health;
 mod images;
 mod limits;
+mod link;
 mod moving;
 mod pace;
 mod paid;
