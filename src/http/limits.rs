@@ -64,15 +64,18 @@ pub(super) async fn checked(
     let place = site.limits.enter_check().await;
     let place = place.map_err(|error| refuse(request, error))?;
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
-    let clean = site.config.images.clean;
     // The place is free when the work is done, not when the client goes away.
     let done = tokio::spawn(async move {
+        let Arrived {
+            bytes,
+            metadata,
+            room,
+        } = arrived;
         let rules = Rules {
             tier: &tier,
             max_bytes,
-            clean,
+            metadata,
         };
-        let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;
         drop(place);
         // What is stored is what stays in memory from now on, for as long as its payment takes.

@@ -46,7 +46,7 @@ const FREE_AT_ONCE: usize = 2;
 pub enum Refusal {
     /// The request carries no file.
     #[error(
-        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type."
+        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type or none."
     )]
     NoFile,
     /// The body can't be read. The sentence says what to send instead.
@@ -178,8 +178,30 @@ pub struct Rules<'a> {
     pub tier: &'a str,
     /// The largest upload.
     pub max_bytes: u64,
-    /// Whether metadata is removed from what is stored.
-    pub clean: bool,
+    /// What becomes of the metadata in the file.
+    pub metadata: Metadata,
+}
+
+/// What becomes of the metadata in an uploaded file: place, camera, author, comments, provenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// It is removed from what is stored; the pixels, the orientation and the colour profile stay.
+    Remove,
+    /// The file is stored as it was uploaded, so that signatures over its bytes stay valid.
+    Keep,
+}
+
+impl Metadata {
+    /// The values that requests name, with what they mean.
+    pub const VALUES: [(&'static str, Self); 2] = [("remove", Self::Remove), ("keep", Self::Keep)];
+
+    /// Parses the value of a request; `None` for any other text than `remove` and `keep`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut values = Self::VALUES.iter();
+        values
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
+    }
 }
 
 /// Checks bytes against a tier's size and the rules for images, and cleans them, off the async
@@ -199,11 +221,14 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
         }
         .into());
     }
-    let clean = rules.clean;
+    let metadata = rules.metadata;
     tokio::task::spawn_blocking(move || {
         let probe = format::probe(&bytes).map_err(Refusal::from)?;
         let upload_sha256 = sha256_hex(&bytes);
-        let cleaned = if clean { cleaned(&bytes, probe)? } else { None };
+        let cleaned = match metadata {
+            Metadata::Remove => cleaned(&bytes, probe)?,
+            Metadata::Keep => None,
+        };
         let sha256 = cleaned
             .as_deref()
             .map_or_else(|| upload_sha256.clone(), sha256_hex);

@@ -382,7 +382,7 @@ async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
     let rules = pixtoll::images::Rules {
         tier: "year",
         max_bytes: tier.max_bytes,
-        clean: true,
+        metadata: pixtoll::images::Metadata::Remove,
     };
     pixtoll::images::check(bytes.into(), rules).await.unwrap()
 }

@@ -205,7 +205,7 @@ async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_b
     let rules = pixtoll::images::Rules {
         tier: "free",
         max_bytes: 1 << 20,
-        clean: true,
+        metadata: pixtoll::images::Metadata::Remove,
     };
     let checked = pixtoll::images::check(pictures::png(3, 3).into(), rules)
         .await
