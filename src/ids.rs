@@ -12,6 +12,9 @@ const LENGTH: usize = 12;
 pub struct ImageId(String);
 
 impl ImageId {
+    /// The number of characters of every id.
+    pub const LENGTH: usize = LENGTH;
+
     /// Draws a new id.
     pub fn draw(randomness: &Randomness) -> Self {
         let mut id = String::with_capacity(LENGTH);

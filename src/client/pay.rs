@@ -237,7 +237,7 @@ fn set_payment_id(extensions: &mut Map<String, Value>, id: String) -> Result<(),
 impl SignedPayment {
     /// The payment that a header holds; `None` for what can't be a payment of ours.
     pub fn parse(header: String) -> Option<Self> {
-        let read = header::decode_payment(header.as_bytes(), Version::V2).ok()?;
+        let read = header::decode_payment(header.as_bytes()).ok()?;
         read.payment_id?;
         Some(Self {
             payer: read.authorization.from,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::images::format::foreign::{Foreign, recognise_place};
 use crate::pages::Buffer;
 
 /// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
@@ -23,6 +24,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Digits that are decoded at once: a multiple of four.
 const PIECE: usize = 4096;
 
+/// Programs on Windows write it before JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// The longest field `metadata` that is looked at, as JSON spells it.
+const LONGEST_VALUE: usize = 256;
+/// The longest text that may be a URL or a path.
+const LONGEST_PLACE: usize = 2048;
+
 /// Why there is no image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotBase64 {
@@ -32,6 +40,17 @@ pub(super) enum NotBase64 {
     Missing,
     /// The string isn't base64.
     Digits,
+    /// It says where an image is: a URL or a path.
+    Place(Foreign),
+}
+
+/// What a JSON body holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decoded {
+    /// The image.
+    pub(super) image: Bytes,
+    /// The string in the field `metadata`, if it is there.
+    pub(super) metadata: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -40,21 +59,52 @@ struct Fields<'a> {
     image: Option<&'a RawValue>,
     #[serde(borrow)]
     file: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    // What clients of other services send instead of the image.
+    #[serde(borrow)]
+    url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    image_url: Option<&'a RawValue>,
+    #[serde(borrow, rename = "imageUrl")]
+    camel_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    path: Option<&'a RawValue>,
 }
 
-/// The bytes of `{"image": "<base64>"}` or `{"file": "<base64>"}`; a `data:` URL is fine.
-pub(super) fn decode(mut body: Buffer) -> Result<Bytes, NotBase64> {
-    let Range { start, end } = find_string(&body)?;
+/// The image in `{"image": "<base64>"}` or `{"file": "<base64>"}`; a `data:` URL is fine, and so is a byte order mark
+/// before all.
+pub(super) fn decode(mut body: Buffer) -> Result<Decoded, NotBase64> {
+    let skipped = if body.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len()
+    } else {
+        0
+    };
+    let (Range { start, end }, metadata) = find_strings(body.get(skipped..).unwrap_or_default())?;
+    let (start, end) = (start + skipped, end + skipped);
     let written = decode_in_place(&mut body, start, end).ok_or(NotBase64::Digits)?;
     body.truncate(written);
-    Ok(body.freeze())
+    let image = body.freeze();
+    Ok(Decoded { image, metadata })
 }
 
-/// Where the digits lie, as JSON spells them.
-fn find_string(body: &[u8]) -> Result<Range<usize>, NotBase64> {
+/// Where the digits lie, as JSON spells them, and what is said about metadata.
+fn find_strings(body: &[u8]) -> Result<(Range<usize>, Option<String>), NotBase64> {
     let fields: Fields<'_> = serde_json::from_slice(body).map_err(|_| NotBase64::Shape)?;
+    let metadata = fields.metadata.map(|value| match value.get().len() {
+        0..=LONGEST_VALUE => serde_json::from_str(value.get()).map_err(|_| NotBase64::Shape),
+        _ => Err(NotBase64::Shape),
+    });
+    let metadata = metadata.transpose()?.flatten();
     // A field that is null is not there.
-    let value = fields.image.or(fields.file).ok_or(NotBase64::Missing)?;
+    let Some(value) = fields.image.or(fields.file) else {
+        let url = fields.url.or(fields.image_url).or(fields.camel_url);
+        return Err(match (url, fields.path) {
+            (Some(_), _) => NotBase64::Place(Foreign::Url),
+            (None, Some(_)) => NotBase64::Place(Foreign::Path),
+            (None, None) => NotBase64::Missing,
+        });
+    };
     let text = value.get();
     // It borrows from the body, so this is its place there.
     let place = text.as_ptr().addr().checked_sub(body.as_ptr().addr());
@@ -64,11 +114,25 @@ fn find_string(body: &[u8]) -> Result<Range<usize>, NotBase64> {
         .and_then(|text| text.strip_suffix('"'))
         .ok_or(NotBase64::Shape)?;
     let mut skipped = 1;
-    if digits.starts_with("data:") {
+    let is_data = |start: &str| start.eq_ignore_ascii_case("data:");
+    if digits.get(..5).is_some_and(is_data) {
         let (kind, _) = digits.split_once(";base64,").ok_or(NotBase64::Shape)?;
         skipped += kind.len() + ";base64,".len();
+    } else if let Some(foreign) = pointed_to(digits) {
+        return Err(NotBase64::Place(foreign));
     }
-    Ok(place + skipped..place + text.len() - 1)
+    Ok((place + skipped..place + text.len() - 1, metadata))
+}
+
+/// A URL or path that stands where the digits belong. Of all images only a JPEG's digits begin with a slash.
+fn pointed_to(digits: &str) -> Option<Foreign> {
+    if digits.len() > LONGEST_PLACE {
+        return None;
+    }
+    let text = digits.replace("\\/", "/").replace("\\\\", "\\");
+    let is_absolute = text.starts_with('/') && !text.starts_with("/9j/");
+    let named = recognise_place(&text);
+    named.or_else(|| is_absolute.then_some(Foreign::Path))
 }
 
 /// Writes what the digits from `start` to `end` say to the front of the body. What is written is always
@@ -143,7 +207,7 @@ mod tests {
     }
 
     fn decoded(body: &str) -> Result<Vec<u8>, NotBase64> {
-        decode(buffer(body)).map(|bytes| bytes.to_vec())
+        decode(buffer(body)).map(|found| found.image.to_vec())
     }
 
     #[test]
@@ -159,6 +223,9 @@ mod tests {
             r#"{"image": " ++//\t Pw= = "}"#,
             r#"{"image": null, "file": "++//Pw=="}"#,
             r#" {"name": {"a": ["b"]}, "image": "++//Pw==", "file": "AAAA"} "#,
+            "\u{feff}{\"image\": \"++//Pw==\"}",
+            r#"{"image": "DATA:image/png;base64,++//Pw=="}"#,
+            r#"{"url": "https://example.com/a.png", "image": "++//Pw=="}"#,
         ] {
             assert_eq!(decoded(body).unwrap(), b"\xfb\xef\xff\x3f", "{body}");
         }
@@ -166,8 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_metadata_comes_along() {
+        let said = |body: &str| decode(buffer(body)).unwrap().metadata;
+        assert_eq!(said(r#"{"image": "AAAA"}"#), None);
+        assert_eq!(said(r#"{"image": "AAAA", "metadata": null}"#), None);
+        let keep = said(r#"{"metadata": "\u006beep", "image": "AAAA"}"#);
+        assert_eq!(keep.as_deref(), Some("keep"));
+    }
+
+    #[test]
     fn what_is_none_is_told_apart() {
-        use NotBase64::{Digits, Missing, Shape};
+        use NotBase64::{Digits, Missing, Place, Shape};
         for (body, error) in [
             ("", Shape),
             ("[]", Shape),
@@ -180,6 +256,17 @@ mod tests {
             ("{}", Missing),
             (r#"{"image": null}"#, Missing),
             (r#"{"other": "AAAA"}"#, Missing),
+            (r#"{"url": "https://example.com/a"}"#, Place(Foreign::Url)),
+            (r#"{"image_url": {"url": "x"}}"#, Place(Foreign::Url)),
+            (r#"{"path": "/tmp/a"}"#, Place(Foreign::Path)),
+            (
+                r#"{"image": "https:\/\/example.com\/a"}"#,
+                Place(Foreign::Url),
+            ),
+            (r#"{"file": "photo.png"}"#, Place(Foreign::Path)),
+            (r#"{"file": "/home/me/photo"}"#, Place(Foreign::Path)),
+            (r#"{"file": "C:\\me\\photo.bmp"}"#, Place(Foreign::Path)),
+            (r#"{"image": "AAAA", "metadata": 5}"#, Shape),
             (r#"{"image": "A"}"#, Digits),
             (r#"{"image": "AA-_"}"#, Digits),
             (r#"{"image": "AA\\A"}"#, Digits),

@@ -1,4 +1,4 @@
-//! `POST /api/check`: would these bytes be accepted, in which tiers, at which price. Nothing is stored, and
+//! `POST` and `PUT /api/check`: would these bytes be accepted, in which tiers, at which price. Nothing is stored, and
 //! nothing is charged.
 
 use actix_web::web::Payload;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
-use super::{Site, images, limits, tiers};
+use super::{Site, images, limits, query, tiers};
 use crate::images::Checked;
 
 /// Looks at an image as an upload would. Bytes that no tier takes get the answer that their upload would.
@@ -16,6 +16,8 @@ pub(super) async fn check(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    query::check(&request, &[query::METADATA]).map_err(|error| error.of(&request))?;
+    query::metadata(&request).map_err(|error| error.of(&request))?;
     let table = site.tiers.now();
     let largest = table.iter().max_by_key(|tier| tier.max_bytes);
     let largest = largest.ok_or(ApiError::NotFound)?;

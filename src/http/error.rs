@@ -23,9 +23,7 @@ use crate::payments::{NotRenewable, PayError};
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::x402::challenge::Challenge;
-use crate::x402::header::{
-    HeaderError, PAYMENT_REQUIRED, PAYMENT_RESPONSE, X_PAYMENT_RESPONSE, encode,
-};
+use crate::x402::header::{HeaderError, PAYMENT_REQUIRED, encode};
 use crate::x402::wire::{SettlementResponse, Version};
 
 /// Everything that a request can be refused with.
@@ -95,6 +93,8 @@ pub(super) enum ApiError {
         demand: Box<Demand>,
         /// The version that the client spoke.
         version: Version,
+        /// The response headers that tell it of a settlement.
+        settlement_headers: Vec<&'static str>,
     },
 }
 
@@ -352,11 +352,12 @@ impl ApiError {
         }
     }
 
-    fn settlement(&self) -> Option<(SettlementResponse, Version)> {
+    fn settlement(&self) -> Option<(SettlementResponse, &[&'static str])> {
         let Self::Pay {
             error: PayError::Failed { reason },
             demand,
             version,
+            settlement_headers,
         } = self
         else {
             return None;
@@ -368,7 +369,7 @@ impl ApiError {
             network: network.to_owned(),
             ..SettlementResponse::default()
         };
-        Some((answer, *version))
+        Some((answer, settlement_headers))
     }
 
     fn respond(&self) -> HttpResponse {
@@ -424,18 +425,12 @@ impl ApiError {
             response.insert_header((PAYMENT_REQUIRED, demand.challenge.header.as_str()));
         }
         body.insert("action".to_owned(), steps);
-        if let Some((answer, version)) = self.settlement() {
-            response.insert_header((settlement_header(version), encode(&answer)));
+        if let Some((answer, headers)) = self.settlement() {
+            for name in headers {
+                response.insert_header((*name, encode(&answer)));
+            }
         }
         response.json(Value::Object(body))
-    }
-}
-
-/// The header that carries a settlement to a client of this version.
-pub(super) const fn settlement_header(version: Version) -> &'static str {
-    match version {
-        Version::V1 => X_PAYMENT_RESPONSE,
-        Version::V2 => PAYMENT_RESPONSE,
     }
 }
 
@@ -585,7 +580,7 @@ fn refusal_parts(refusal: &Refusal) -> Parts {
             Action::Resize,
         ),
         Refusal::Format(FormatError::Empty) => parts(bad, "empty_file", NO, Action::FixRequest),
-        Refusal::Format(FormatError::Unsupported) => parts(
+        Refusal::Format(FormatError::Unsupported(_)) => parts(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_format",
             NO,

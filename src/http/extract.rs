@@ -10,30 +10,64 @@ use super::error::ApiError;
 use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::token::UploadToken;
-use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
+use crate::x402::header::{
+    PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, X_PAYMENT_RESPONSE,
+    decode_payment,
+};
 use crate::x402::wire::Version;
 
 const UPLOAD_TOKEN: &str = "X-Upload-Token";
 const DELETE_TOKEN: &str = "X-Delete-Token";
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The payment that a request carries, if any.
+/// The payment that a request carries, if any. Clients that support both versions send one payment in both
+/// headers; the document of version 2 says more, so it counts then.
 pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, ApiError> {
     let headers = request.headers();
-    let (header, version) = match (only(headers, PAYMENT_SIGNATURE)?, only(headers, X_PAYMENT)?) {
+    let (second, first) = match (only(headers, PAYMENT_SIGNATURE)?, only(headers, X_PAYMENT)?) {
         (None, None) => return Ok(None),
-        (Some(header), None) => (header, Version::V2),
-        (None, Some(header)) => (header, Version::V1),
-        (Some(_), Some(_)) => {
-            let message = format!(
-                "Send {PAYMENT_SIGNATURE} (version 2) or {X_PAYMENT} (version 1), not both."
-            );
-            return Err(ApiError::BadRequest(message));
+        (Some(header), None) | (None, Some(header)) => {
+            let payment = decode_payment(header).map_err(ApiError::BadPayment)?;
+            return Ok(Some(payment));
         }
+        (Some(second), Some(first)) => (second, first),
     };
-    decode_payment(header, version)
-        .map(Some)
-        .map_err(ApiError::BadPayment)
+    let read = |name: &str, header| {
+        decode_payment(header).map_err(|error| {
+            ApiError::BadRequest(format!(
+                "{PAYMENT_SIGNATURE} and {X_PAYMENT} both came, and {name} can't be read: {error} \
+                 Send one payment, in one of the headers or the same in both."
+            ))
+        })
+    };
+    let second = read(PAYMENT_SIGNATURE, second)?;
+    let first = read(X_PAYMENT, first)?;
+    if !second.is_same_payment(&first) {
+        return Err(ApiError::BadRequest(format!(
+            "{PAYMENT_SIGNATURE} and {X_PAYMENT} carry two different payments. Send one payment, in one \
+             of the headers or the same in both."
+        )));
+    }
+    let is_second = second.version == Version::V2 || first.version == Version::V1;
+    Ok(Some(if is_second { second } else { first }))
+}
+
+/// The response headers that a settlement goes into. A client reads the header of the version that it speaks,
+/// and one that moved to version 2 halfway the counterpart of the header that it sent: it gets both.
+pub(super) fn settlement_headers(
+    request: &HttpRequest,
+    version: Version,
+) -> impl Iterator<Item = &'static str> {
+    let headers = request.headers();
+    let pairs = [
+        (Version::V2, PAYMENT_SIGNATURE, PAYMENT_RESPONSE),
+        (Version::V1, X_PAYMENT, X_PAYMENT_RESPONSE),
+    ];
+    pairs
+        .into_iter()
+        .filter_map(move |(spoken, sent, answered)| {
+            (spoken == version || headers.contains_key(sent)).then_some(answered)
+        })
 }
 
 /// Whether a request carries a payment header, readable or not.

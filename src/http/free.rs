@@ -1,4 +1,4 @@
-//! `POST /api/free`: the tier without a price.
+//! `POST` and `PUT /api/free`: the tier without a price.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
-use super::{Site, images, limits};
+use super::{Site, images, limits, query};
 use crate::images::UploadError;
 use crate::limits::FreeAttempt;
 use crate::tiers::Tier;
@@ -18,6 +18,8 @@ pub(super) async fn upload(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    query::check(&request, &[query::METADATA]).map_err(|error| error.of(&request))?;
+    query::metadata(&request).map_err(|error| error.of(&request))?;
     let tiers = site.tiers.now();
     let tier = tiers.free().ok_or(ApiError::NotFound)?;
     let attempt = limits::free(&site, &request).await;

@@ -24,7 +24,6 @@ pub(super) struct UploadAnswer {
     height: u32,
     sha256: String,
     tier: String,
-    page_url: String,
     delete_token: String,
     markdown: String,
     #[serde(flatten)]
@@ -72,7 +71,6 @@ struct Metadata {
     height: u32,
     sha256: String,
     tier: String,
-    page_url: String,
     created_at: Option<String>,
 }
 
@@ -91,7 +89,6 @@ pub(super) struct RenewalAnswer {
     height: u32,
     sha256: String,
     tier: String,
-    page_url: String,
 }
 
 /// `200` with the image's link in `Location`.
@@ -113,7 +110,6 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
         height: image.height,
         sha256: image.sha256.clone(),
         tier: image.tier.clone(),
-        page_url: page_url(site, image),
         delete_token: site.images.delete_token(&image.id),
         markdown: format!("![]({url})"),
         metadata: MetadataAnswer::of(image.metadata),
@@ -134,7 +130,6 @@ pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> R
         height: image.height,
         sha256: image.sha256.clone(),
         tier: renewal.to_tier.clone(),
-        page_url: page_url(site, image),
     }
 }
 
@@ -154,7 +149,6 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
         expires_at: image.expires_at.map(|end| end.to_string()),
         width: image.width,
         height: image.height,
-        page_url: page_url(&site, &image),
         created_at: image.published_at.map(|start| start.to_string()),
         sha256: image.sha256,
         tier: image.tier,
@@ -163,8 +157,4 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
 
 fn url(site: &Site, image: &Image) -> String {
     format!("{}/{}", site.config.images.base_url, image.file_name())
-}
-
-fn page_url(site: &Site, image: &Image) -> String {
-    format!("{}/view/{}", site.config.http.base_url, image.id)
 }

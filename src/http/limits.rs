@@ -12,7 +12,7 @@ use super::body::{Arrived, Limit};
 use super::error::ApiError;
 use super::extract;
 use super::paid::PaidRoute;
-use crate::images::{Checked, Metadata, Rules, UploadError, check};
+use crate::images::{Checked, Rules, UploadError, check};
 use crate::limits::{FreeAttempt, Limited};
 
 /// Counts an attempt at a free upload, or at a check, which costs as much. `None`: the client has no address.
@@ -84,11 +84,6 @@ pub(super) async fn checked(
     let place = site.limits.enter_check(address).await;
     let place = place.map_err(|error| refuse(request, error))?;
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
-    let metadata = if site.config.images.clean {
-        Metadata::Remove
-    } else {
-        Metadata::Keep
-    };
     let limits = site.config.images.limits;
     let length = length_of(&arrived.bytes);
     // Whatever is stored in the end, a cleaned copy is looked at.
@@ -100,13 +95,17 @@ pub(super) async fn checked(
     };
     // The place is free when the work is done, not when the client goes away.
     let done = tokio::spawn(async move {
+        let Arrived {
+            bytes,
+            metadata,
+            room,
+        } = arrived;
         let rules = Rules {
             tier: &tier,
             max_bytes,
             metadata,
             limits,
         };
-        let Arrived { bytes, room } = arrived;
         let checked = check(bytes, rules).await;
         drop(place);
         // What is stored is what stays in memory from now on, for as long as its payment takes: the body, or a copy of

@@ -5,33 +5,38 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, guard, web};
 
 use crate::app::App;
 use crate::receipts::KEYS_PATH;
-use crate::x402::header as x402;
 
 mod base64_body;
 mod body;
 mod check;
 mod conditions;
+mod cors;
 mod delete;
+mod drain;
 mod error;
 mod extract;
+mod form;
 mod free;
 mod health;
 mod images;
 mod limits;
+mod line;
+mod link;
+mod listener;
 mod moving;
 mod pace;
 mod paid;
 mod payloads;
+mod query;
 mod receipts;
 mod renew;
 mod serve;
@@ -49,16 +54,18 @@ const STOP_SECONDS: u64 = 30;
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a connection may lie idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a client may take to take its leave.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that is being closed is read from, so that its client gets to read the answer.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const PREFLIGHT_SECONDS: usize = 3600;
 const READING: [Method; 2] = [Method::GET, Method::HEAD];
 const READING_OR_DELETING: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
+const UPLOADING: [Method; 2] = [Method::POST, Method::PUT];
 /// GET and POST are the same to a route that sells, and HEAD gets the challenge's head.
 const SELLING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
+/// The same for routes that take an image with the payment.
+const SELLING_UPLOADS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::PUT];
 
 /// The two running servers: the public one and the operator's.
 pub struct Servers {
@@ -87,28 +94,25 @@ impl Servers {
             reading: site.config.limits.body_timeout,
         };
         let watch = watch::Watch::new(patience);
-        let watched = Arc::clone(&watch);
         // The factory runs once a worker; everything is built before it.
-        let public = HttpServer::new(move || {
+        let bounds = listener::Bounds {
+            workers,
+            connections: MAX_CONNECTIONS,
+            keep_alive: KEEP_ALIVE,
+            head: HEAD_TIMEOUT,
+            linger: LINGER,
+            stop_seconds: STOP_SECONDS,
+        };
+        let public = listener::serve(public, bounds, Arc::clone(&watch), move || {
             let site = site.clone();
             Router::new()
                 .wrap(from_fn(moving::everything))
-                .wrap(from_fn(body::drain))
+                .wrap(from_fn(drain::drain))
+                .wrap(from_fn(cors::everywhere))
                 .wrap(from_fn(log_request))
                 .wrap(from_fn(watch::answers))
                 .configure(move |config| public_routes(config, site))
-        })
-        .on_connect(move |socket, data| watched.accept(socket, data))
-        .workers(workers)
-        .max_connections(MAX_CONNECTIONS.div_ceil(workers))
-        .keep_alive(KEEP_ALIVE)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(STOP_SECONDS)
-        .disable_signals()
-        .listen(public)?
-        .run();
+        })?;
         let admin = HttpServer::new(move || {
             let site = operators.clone();
             Router::new().configure(move |config| admin_routes(config, site))
@@ -165,12 +169,11 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
         .app_data(site)
         .service(
             web::scope("/api")
-                .wrap(cors())
                 .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
-                .service(
-                    resource("/free", &[Method::POST], free::upload).wrap(from_fn(moving::changes)),
-                )
-                .service(resource("/check", &[Method::POST], check::check))
+                .service(resource("/free", &UPLOADING, free::upload).wrap(from_fn(moving::changes)))
+                .service(named("/free/{file:[^/]*}", free::upload).wrap(from_fn(moving::changes)))
+                .service(resource("/check", &UPLOADING, check::check))
+                .service(named("/check/{file:[^/]*}", check::check))
                 .service(
                     resource("/upload/token", &SELLING, paid::token).wrap(from_fn(moving::changes)),
                 )
@@ -178,9 +181,17 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                     resource("/upload/token/{tier}", &SELLING, paid::token)
                         .wrap(from_fn(moving::changes)),
                 )
-                .service(resource("/upload", &SELLING, paid::upload).wrap(from_fn(moving::changes)))
                 .service(
-                    resource("/upload/{tier}", &SELLING, paid::upload)
+                    resource("/upload", &SELLING_UPLOADS, paid::upload)
+                        .wrap(from_fn(moving::changes)),
+                )
+                .service(
+                    resource("/upload/{tier}", &SELLING_UPLOADS, paid::upload)
+                        .wrap(from_fn(moving::changes)),
+                )
+                .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
+                .service(
+                    named("/upload/{tier}/{file:[^/]*}", paid::upload)
                         .wrap(from_fn(moving::changes)),
                 )
                 .service(
@@ -204,7 +215,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
                 .service(resource("/tiers", &READING, tiers::table))
                 .default_service(web::to(not_found)),
         )
-        .service(resource(KEYS_PATH, &READING, receipts::keys).wrap(cors()))
+        .service(resource(KEYS_PATH, &READING, receipts::keys))
         // The last one: on a host of its own, the image origin is every path that is left.
         .service(
             web::scope(&image_path)
@@ -243,6 +254,18 @@ where
         .default_service(web::to(other))
 }
 
+/// An upload's route with the name of the file behind it, as `curl -T` appends it to a URL that ends in a slash. For other
+/// methods than PUT there is no such route.
+fn named<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: actix_web::Handler<Args> + Copy,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    let methods = guard::Any(guard::Put()).or(guard::Options());
+    resource(path, &[Method::PUT], handler).guard(methods)
+}
+
 fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, ApiError> {
     if request.method() == Method::OPTIONS {
         let allow = (header::ALLOW, allowed.to_owned());
@@ -256,34 +279,6 @@ fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, Ap
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(ApiError::NotFound.unless_paid(&request))
-}
-
-/// Browser wallets call from any origin; there are no cookies that this could expose.
-fn cors() -> Cors {
-    Cors::default()
-        .allow_any_origin()
-        .send_wildcard()
-        .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
-        .allowed_headers([
-            x402::PAYMENT_SIGNATURE,
-            x402::X_PAYMENT,
-            "X-Upload-Token",
-            "X-Delete-Token",
-            "Idempotency-Key",
-            "Content-Type",
-            "Accept",
-            // Clients built on the SDK really send this one with their requests.
-            "Access-Control-Expose-Headers",
-        ])
-        .expose_headers([
-            x402::PAYMENT_REQUIRED,
-            x402::PAYMENT_RESPONSE,
-            x402::X_PAYMENT_RESPONSE,
-            "Location",
-            "Retry-After",
-            "X-Request-Id",
-        ])
-        .max_age(PREFLIGHT_SECONDS)
 }
 
 /// One line a request, with an id that the client gets as well. The route's pattern, not the path:

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde_json::json;
 
 use super::body::{Limit, Unread, read_image};
-use super::error::{ApiError, Demand, settlement_header};
-use super::{Site, extract, images, limits};
+use super::error::{ApiError, Demand};
+use super::{Site, extract, images, limits, query};
 use crate::app::Till;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{Product, ProductKind};
@@ -16,7 +17,7 @@ use crate::model::token::UploadToken;
 use crate::networks::Network;
 use crate::payments::{Asked, Body, Evidence, Goods, PayError, Presentation, Sold};
 use crate::secrets::sha256_hex;
-use crate::tiers::Tier;
+use crate::tiers::{Tier, TierName};
 use crate::x402::header::{PaymentHeader, encode};
 
 /// The most uploads that one payment buys.
@@ -75,6 +76,7 @@ pub(super) async fn token(
     request: HttpRequest,
     tier: Option<web::Path<String>>,
 ) -> Result<HttpResponse, ApiError> {
+    let tier = tier.map(web::Path::into_inner);
     let sold = sell_token(&site, &request, tier.as_deref()).await;
     sold.map_err(|error| error.of(&request))
 }
@@ -82,49 +84,87 @@ pub(super) async fn token(
 async fn sell_token(
     site: &Site,
     request: &HttpRequest,
-    tier: Option<&String>,
+    tier: Option<&str>,
 ) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[query::IMAGES])?;
     refuse_behind(site)?;
-    let mut counter = open_counter(site, request, ProductKind::Token, tier).await?;
+    let route = Route {
+        tier,
+        path: request.path(),
+    };
+    let mut counter = open_counter(site, request, ProductKind::Token, route).await?;
     let Some(header) = counter.header.take() else {
         return Err(counter.ask(site));
     };
     let presentation = counter.presentation(site, request, header, None)?;
-    counter.sell(site, presentation).await
+    counter.sell(site, request, presentation).await
 }
 
-/// `POST` and `GET /api/upload[/{tier}]`: with a token, an upload against it; else paid directly.
+/// `POST`, `GET` and `PUT /api/upload[/{tier}]`: with a token, an upload against it; else paid directly. `curl -T` appends
+/// the name of its file to a URL that ends in a slash.
 pub(super) async fn upload(
     site: Site,
     request: HttpRequest,
-    tier: Option<web::Path<String>>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let route = Route::of(&request);
+    query::check(&request, &[query::METADATA, query::IMAGES])
+        .map_err(|error| error.of(&request))?;
+    query::metadata(&request).map_err(|error| error.of(&request))?;
     if let Some(token) = extract::upload_token(&request)? {
-        if tier.is_some() {
+        if route.tier.is_some() {
             let message = "A token uploads at POST /api/upload; its tier is the token's.";
             return Err(ApiError::BadRequest(message.to_owned()));
         }
         return upload_with_token(&site, &request, payload, token).await;
     }
-    let sold = sell_upload(&site, &request, tier.as_deref(), payload).await;
+    let sold = sell_upload(&site, &request, route, payload).await;
     sold.map_err(|error| error.of(&request))
+}
+
+/// What the path of a request names.
+#[derive(Clone, Copy)]
+struct Route<'a> {
+    tier: Option<&'a str>,
+    /// The path without the name of a file: one spelling for each product, since clients repeat it.
+    path: &'a str,
+}
+
+impl<'a> Route<'a> {
+    /// The last part of a path that has no tier's form is the name of a file. A name without a dot may be a tier that was
+    /// removed, or a misspelt one, which nobody is to buy another tier for.
+    fn of(request: &'a HttpRequest) -> Self {
+        let (path, named) = (request.path(), request.match_info());
+        let tier = named.get("tier");
+        let before = path.rsplit_once('/').map_or(path, |(before, _)| before);
+        let is_name =
+            |tier: &str| *request.method() == Method::PUT && TierName::parse(tier).is_err();
+        match tier {
+            _ if named.get("file").is_some() => Self { tier, path: before },
+            Some(tier) if is_name(tier) => Self {
+                tier: None,
+                path: before,
+            },
+            None if path.ends_with('/') => Self { tier, path: before },
+            _ => Self { tier, path },
+        }
+    }
 }
 
 async fn sell_upload(
     site: &Site,
     request: &HttpRequest,
-    tier: Option<&String>,
+    route: Route<'_>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     refuse_behind(site)?;
-    let mut counter = open_counter(site, request, ProductKind::Upload, tier).await?;
+    let mut counter = open_counter(site, request, ProductKind::Upload, route).await?;
     let Some(header) = counter.header.take() else {
         return Err(counter.ask(site));
     };
     let body = read_body(site, request, payload, &counter, &header).await?;
     let presentation = counter.presentation(site, request, header, body)?;
-    counter.sell(site, presentation).await
+    counter.sell(site, request, presentation).await
 }
 
 async fn upload_with_token(
@@ -221,8 +261,9 @@ async fn open_counter<'a>(
     site: &'a Site,
     request: &HttpRequest,
     kind: ProductKind,
-    name: Option<&String>,
+    route: Route<'_>,
 ) -> Result<Counter<'a>, ApiError> {
+    let name = route.tier;
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     let uses = uses(request, kind)?;
     let tiers = till.shop.tiers();
@@ -237,8 +278,8 @@ async fn open_counter<'a>(
     let header = extract::payment(request)?;
     // One spelling for each product, since clients repeat it.
     let path = match uses {
-        1 => request.path().to_owned(),
-        uses => format!("{}?images={uses}", request.path()),
+        1 => route.path.to_owned(),
+        uses => format!("{}?images={uses}", route.path),
     };
     let (tier, product) = match (tier, &header) {
         (Some(tier), Some(header)) if name.is_none() => {
@@ -258,7 +299,7 @@ async fn open_counter<'a>(
         (None, Some(header)) => {
             let asked = Asked {
                 kind,
-                tier: name.map(String::as_str),
+                tier: name,
                 uses,
                 target: None,
                 resource_url: &till.shop.url(&path),
@@ -310,14 +351,10 @@ fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
 /// How many uploads are bought: `?images=N` on the routes of tokens, else one.
 fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
     let refuse = |message: String| Err(ApiError::BadRequest(message));
-    let query = url::form_urlencoded::parse(request.query_string().as_bytes());
-    let mut said = query.filter(|(name, _)| name == "images");
-    let Some((_, text)) = said.next() else {
+    let instead = "Send ?images=N once, with the number of uploads to buy.";
+    let Some(text) = query::single(request, query::IMAGES, instead)? else {
         return Ok(1);
     };
-    if said.next().is_some() {
-        return refuse("Send ?images=N once, with the number of uploads to buy.".to_owned());
-    }
     let uses = Some(text.as_ref())
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0'))
         .and_then(|text| text.parse().ok())
@@ -406,14 +443,17 @@ impl Counter<'_> {
     pub(super) async fn sell(
         self,
         site: &Site,
+        request: &HttpRequest,
         presentation: Presentation,
     ) -> Result<HttpResponse, ApiError> {
         let (version, network) = (presentation.header.version, presentation.header.network);
         match self.till.payments.present(presentation).await {
-            Ok(sold) => Ok(answer(site, sold)),
+            Ok(sold) => Ok(answer(site, request, sold)),
             Err(error) => {
                 let reason = match &error {
-                    PayError::Invalid { reason } | PayError::Failed { reason } => reason.clone(),
+                    PayError::Invalid { reason, .. } | PayError::Failed { reason } => {
+                        reason.clone()
+                    }
                     _ => String::new(),
                 };
                 let demand = self.demand(&reason, String::new(), network);
@@ -421,31 +461,34 @@ impl Counter<'_> {
                     error,
                     demand,
                     version,
+                    settlement_headers: extract::settlement_headers(request, version).collect(),
                 })
             }
         }
     }
 }
 
-/// The goods, with their receipt in the header of the client's version.
-fn answer(site: &Site, sold: Sold) -> HttpResponse {
-    let receipt = (settlement_header(sold.version), encode(&sold.receipt));
+/// The goods, with their receipt in the headers that the client reads.
+fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
+    let receipt = encode(&sold.receipt);
+    let mut response: HttpResponseBuilder = match &sold.goods {
+        Goods::Image(image) => images::uploaded(site, image),
+        Goods::Renewed { .. } | Goods::Token { .. } => HttpResponse::Ok(),
+    };
+    for name in extract::settlement_headers(request, sold.version) {
+        response.insert_header((name, receipt.as_str()));
+    }
     match sold.goods {
-        Goods::Image(image) => {
-            let mut response: HttpResponseBuilder = images::uploaded(site, &image);
-            response
-                .insert_header(receipt)
-                .json(images::upload_answer(site, &image))
+        Goods::Image(image) => response.json(images::upload_answer(site, &image)),
+        Goods::Renewed { image, renewal } => {
+            response.json(images::renewal_answer(site, &image, &renewal))
         }
-        Goods::Renewed { image, renewal } => HttpResponse::Ok()
-            .insert_header(receipt)
-            .json(images::renewal_answer(site, &image, &renewal)),
         Goods::Token {
             token,
             expires_at,
             tier,
             uploads,
-        } => HttpResponse::Ok().insert_header(receipt).json(json!({
+        } => response.json(json!({
             "token": token.reveal(),
             "expiresAt": expires_at.to_string(),
             "tier": tier,

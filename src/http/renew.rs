@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::ApiError;
 use super::paid::{Counter, refuse_behind, unless_used};
-use super::{Site, extract, limits};
+use super::{Site, extract, limits, query};
 use crate::app::Till;
 use crate::ids::ImageId;
 use crate::model::payment::{Product, ProductKind};
@@ -26,6 +26,7 @@ pub(super) async fn renew(
 }
 
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[query::TIER])?;
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or_else(|| {
@@ -64,7 +65,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         return Err(counter.ask(site));
     };
     let presentation = counter.presentation(site, request, header, None)?;
-    counter.sell(site, presentation).await
+    counter.sell(site, request, presentation).await
 }
 
 /// The tier by which the image is renewed. The ledger is asked before the image is (payments.md, rule 8).
@@ -132,17 +133,11 @@ fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
 
 /// What stands in `?tier=`, once and alone.
 fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
-    let refuse = || {
-        let message = "Send ?tier=NAME once, with the name of a tier: see GET /api/tiers.";
-        ApiError::BadRequest(message.to_owned())
-    };
-    let mut query = url::form_urlencoded::parse(request.query_string().as_bytes())
-        .filter(|(name, _)| name == "tier");
-    let Some((_, text)) = query.next() else {
+    let instead = "Send ?tier=NAME once, with the name of a tier: see GET /api/tiers.";
+    let Some(text) = query::single(request, query::TIER, instead)? else {
         return Ok(None);
     };
-    if query.next().is_some() {
-        return Err(refuse());
-    }
-    TierName::parse(&text).map(Some).map_err(|_| refuse())
+    let name = TierName::parse(&text);
+    name.map(Some)
+        .map_err(|_| ApiError::BadRequest(instead.to_owned()))
 }

@@ -8,11 +8,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_RANGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, EntityTag, HeaderName, HeaderValue,
-    LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+    LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -21,8 +21,8 @@ use futures_util::stream::{self, Stream, StreamExt};
 use super::Site;
 use super::conditions::{Validators, Wanted, wanted};
 use super::error::ApiError;
+use super::link::{self, Link, Spelling};
 use crate::clock::Timestamp;
-use crate::ids::ImageId;
 use crate::images::hot::Served;
 use crate::model::image::Image;
 use crate::store::{Object, StoreError};
@@ -41,18 +41,24 @@ const HARMLESS: [(HeaderName, &str); 4] = [
     ),
     (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
+/// How long a cache keeps a redirect. As short as a miss: it stands for an image that may be deleted.
+const REDIRECT_SECONDS: u64 = 60;
 /// What spares the database a link that is dead and still embedded somewhere. An id is drawn when its
 /// image is uploaded, so nobody has asked for it before; other errors aren't kept at all.
 const MISS: &str = "public, max-age=60";
 
 /// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`.
-pub(super) async fn image(
-    site: Site,
-    request: HttpRequest,
-    file: web::Path<String>,
-) -> Result<HttpResponse, ApiError> {
-    refuse_other_spellings(&request)?;
-    let Served { image, bytes } = find(&site, &file).await?;
+pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let link = Link::of(&request).ok_or(ApiError::NotFound)?;
+    let found = site.images.find_served(&link.id).await;
+    let found = found.map_err(ApiError::Unreadable)?;
+    let Served { image, bytes } = found.ok_or(ApiError::NotFound)?;
+    let query = link::right_query(request.uri().query());
+    match link.spelling(image.format) {
+        Spelling::Wrong => return Err(ApiError::NotFound),
+        Spelling::Right if query.is_none() => {}
+        Spelling::Right | Spelling::Bent => return Ok(redirect(&site, &request, &image, query)),
+    }
     let validators = Validators {
         etag: EntityTag::new_strong(image.sha256.clone()),
         modified: image
@@ -158,32 +164,26 @@ pub(super) async fn harden(
     Ok(response)
 }
 
-/// An image has one address with an extension and one without, in every cache. The router decodes
-/// paths, so that `%69` for `i` would be another.
-fn refuse_other_spellings(request: &HttpRequest) -> Result<(), ApiError> {
-    if request.uri().path().contains('%') {
-        return Err(ApiError::NotFound);
+/// Leads to the link of an image that is there, from another spelling of it. No cache keeps that past the image's end.
+fn redirect(
+    site: &Site,
+    request: &HttpRequest,
+    image: &Image,
+    query: Option<String>,
+) -> HttpResponse {
+    let query = query.or_else(|| request.uri().query().map(str::to_owned));
+    let query = query.filter(|query| !query.is_empty());
+    let mut link = format!("{}/{}", site.config.images.base_url, image.file_name());
+    if let Some(query) = query {
+        link = format!("{link}?{query}");
     }
-    if request.uri().query().is_some() {
-        let message = "An image's link takes no query: send it as the upload's answer gave it.";
-        return Err(ApiError::BadRequest(message.to_owned()));
-    }
-    Ok(())
-}
-
-async fn find(site: &Site, file: &str) -> Result<Served, ApiError> {
-    let (id, extension) = match file.split_once('.') {
-        Some((id, extension)) => (id, Some(extension)),
-        None => (file, None),
-    };
-    let id = ImageId::parse(id).ok_or(ApiError::NotFound)?;
-    let found = site.images.find_served(&id).await;
-    let found = found.map_err(ApiError::Unreadable)?;
-    found
-        .filter(|Served { image, .. }| {
-            extension.is_none_or(|extension| image.format.accepts_extension(extension))
-        })
-        .ok_or(ApiError::NotFound)
+    let left = image.expires_at.map_or(REDIRECT_SECONDS, |end| {
+        end.since(site.clock.now()).as_secs().min(REDIRECT_SECONDS)
+    });
+    HttpResponse::PermanentRedirect()
+        .insert_header((LOCATION, link))
+        .insert_header((CACHE_CONTROL, format!("public, max-age={left}")))
+        .finish()
 }
 
 async fn open(site: &Site, image: &Image, part: Range<u64>) -> Result<Object, ApiError> {

@@ -4,18 +4,17 @@
 //! nothing comes after an answer. It has none for a later head that was begun, and none for a client that
 //! doesn't read what it asked for: each could be held for ever, and their number is bounded.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use bytes::Bytes;
 
@@ -49,11 +48,15 @@ struct Connections {
 
 /// One of them. It closes its socket when the last request on it is gone.
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     number: u64,
     socket: TcpStream,
     /// Milliseconds after the watch was started.
     until: AtomicU64,
+    /// A request was handled on it.
+    is_used: AtomicBool,
+    /// The body of a request on it was malformed.
+    is_broken: AtomicBool,
     watch: Arc<Watch>,
 }
 
@@ -67,15 +70,16 @@ impl Watch {
     }
 
     /// Watches a connection that actix has accepted. The head of its first request is actix's matter.
-    pub(super) fn accept(self: &Arc<Self>, socket: &dyn Any, data: &mut Extensions) {
-        let Some(socket) = socket.downcast_ref::<actix_web::rt::net::TcpStream>() else {
-            return;
-        };
+    pub(super) fn accept(
+        self: &Arc<Self>,
+        socket: &actix_web::rt::net::TcpStream,
+    ) -> Option<Arc<Connection>> {
         match socket.as_fd().try_clone_to_owned() {
-            Ok(socket) => {
-                data.insert(self.add(socket.into()));
+            Ok(socket) => Some(self.add(socket.into())),
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be watched");
+                None
             }
-            Err(error) => tracing::warn!(%error, "a connection can't be watched"),
         }
     }
 
@@ -86,6 +90,8 @@ impl Watch {
             number: connections.last,
             socket,
             until: AtomicU64::new(NEVER),
+            is_used: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
             watch: Arc::clone(self),
         });
         connections
@@ -136,6 +142,21 @@ impl Watch {
 }
 
 impl Connection {
+    /// Whether a request was handled on it.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body of a request on it was malformed, so that it ends with the answer.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the body of a request on it is malformed.
+    pub(super) fn note_broken(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
     fn give(&self, patience: Duration) {
         let until = self.watch.millis(Instant::now() + patience);
         self.until.store(until, Ordering::Relaxed);
@@ -156,6 +177,7 @@ pub(super) async fn answers(
     let connection = request.conn_data::<Arc<Connection>>().cloned();
     if let Some(connection) = &connection {
         connection.until.store(NEVER, Ordering::Relaxed);
+        connection.is_used.store(true, Ordering::Relaxed);
     }
     let response = next.call(request).await?;
     Ok(response.map_body(|_, body| match connection {

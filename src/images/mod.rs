@@ -49,7 +49,7 @@ const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_secs(30);
 pub enum Refusal {
     /// The request carries no file.
     #[error(
-        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type."
+        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type or none."
     )]
     NoFile,
     /// The body can't be read. The sentence says what to send instead.

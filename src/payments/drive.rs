@@ -365,6 +365,8 @@ impl Payments {
             }
             Look::Still if self.release(row, reason).await? => Err(PayError::Invalid {
                 reason: reason.to_owned(),
+                detail: "The authorization ends before it could be settled. Sign another one."
+                    .to_owned(),
             }),
             Look::Still => Ok(()),
         }

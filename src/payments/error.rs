@@ -9,10 +9,12 @@ use crate::limits::Limited;
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
     /// It doesn't fit the offer, or the facilitator refused it. Nothing was charged.
-    #[error("The payment was not accepted: {reason}.")]
+    #[error("The payment was not accepted: {reason}.{}{detail}", if detail.is_empty() { "" } else { " " })]
     Invalid {
         /// The protocol's code.
         reason: String,
+        /// Sentences with the value that was received, the limit, and what to sign instead. They may be empty.
+        detail: String,
     },
     /// It was tried and moved no money, and never will.
     #[error("The payment failed and moved no money: {reason}.")]

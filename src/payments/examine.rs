@@ -20,7 +20,7 @@ use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, transition,
     unix_seconds,
 };
-use crate::x402::evm;
+use crate::x402::evm::{self, Authorization};
 use crate::x402::header::PaymentHeader;
 
 /// The shortest life that an authorization may have left: time to verify and settle.
@@ -119,6 +119,7 @@ impl Payments {
             .find(terms.offer.network)
             .ok_or_else(|| PayError::Invalid {
                 reason: reasons::NO_MATCH.to_owned(),
+                detail: String::new(),
             })
     }
 
@@ -137,7 +138,12 @@ impl Payments {
             .as_ref()
             .is_none_or(|url| *url == presentation.resource_url);
         if !resource_fits {
-            return invalid(reasons::RESOURCE);
+            let detail = format!(
+                "The payment's resource.url names another resource than {}. Ask this route for a challenge \
+                 and echo the resource in it.",
+                presentation.resource_url
+            );
+            return refuse(reasons::RESOURCE, detail);
         }
         let mut known = self.shop.terms(&presentation.product);
         let exact = |terms: &Terms| {
@@ -408,19 +414,50 @@ fn check_authorization(
     let authorization = &presentation.header.authorization;
     let offer = &terms.offer;
     if authorization.value != offer.amount.as_u256() {
-        return invalid(reasons::VALUE);
+        let detail = format!(
+            "authorization.value is {}; the price is {} atomic units. Sign exactly that.",
+            authorization.value, offer.amount
+        );
+        return refuse(reasons::VALUE, detail);
     }
     if authorization.to != offer.pay_to {
-        return invalid(reasons::RECIPIENT);
+        let detail = format!(
+            "authorization.to is {}; the recipient is {}. Sign a transfer to that address.",
+            authorization.to, offer.pay_to
+        );
+        return refuse(reasons::RECIPIENT, detail);
     }
-    let longest = Duration::from_secs(offer.max_timeout_seconds) + WINDOW_MARGIN;
-    if authorization.valid_before < unix(now.plus(LEAST_WINDOW))
-        || authorization.valid_before > unix(now.plus(longest))
-    {
-        return invalid(reasons::VALID_BEFORE);
+    check_window(authorization, offer.max_timeout_seconds, now)
+}
+
+/// When the authorization has to be valid: from before now, for at least [`LEAST_WINDOW`] and at most the offer's
+/// timeout with [`WINDOW_MARGIN`].
+fn check_window(
+    authorization: &Authorization,
+    timeout_seconds: u64,
+    now: Timestamp,
+) -> Result<(), PayError> {
+    let longest = Duration::from_secs(timeout_seconds) + WINDOW_MARGIN;
+    let (least, most) = (unix(now.plus(LEAST_WINDOW)), unix(now.plus(longest)));
+    if authorization.valid_before < least || authorization.valid_before > most {
+        let detail = format!(
+            "authorization.validBefore is {} and the server's time is {}: it must be {} to {} seconds ahead. \
+             Sign validBefore = now + {timeout_seconds}, the challenge's maxTimeoutSeconds (README, Paying).",
+            authorization.valid_before,
+            unix(now),
+            LEAST_WINDOW.as_secs(),
+            longest.as_secs(),
+        );
+        return refuse(reasons::VALID_BEFORE, detail);
     }
     if authorization.valid_after >= unix(now) {
-        return invalid(reasons::VALID_AFTER);
+        let detail = format!(
+            "authorization.validAfter is {} and the server's time is {}: it must be earlier. \
+             Sign validAfter = 0, or a time in the past.",
+            authorization.valid_after,
+            unix(now),
+        );
+        return refuse(reasons::VALID_AFTER, detail);
     }
     Ok(())
 }
@@ -457,7 +494,10 @@ fn unix(at: Timestamp) -> U256 {
 }
 
 fn invalid<T>(reason: &str) -> Result<T, PayError> {
-    Err(PayError::Invalid {
-        reason: reason.to_owned(),
-    })
+    refuse(reason, String::new())
+}
+
+fn refuse<T>(reason: &str, detail: String) -> Result<T, PayError> {
+    let reason = reason.to_owned();
+    Err(PayError::Invalid { reason, detail })
 }

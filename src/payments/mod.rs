@@ -406,6 +406,7 @@ impl Payments {
             }
             Look::Still => Err(PayError::Invalid {
                 reason: reason_of(row),
+                detail: String::new(),
             }),
         }
     }

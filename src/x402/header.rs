@@ -52,7 +52,7 @@ pub enum HeaderError {
 /// A payment as a client presents it, with every value in canonical form.
 #[derive(Debug, Clone)]
 pub struct PaymentHeader {
-    /// The version of the header.
+    /// The version of the document.
     pub version: Version,
     /// The network that was named, when we know it.
     pub network: Option<&'static Network>,
@@ -70,6 +70,22 @@ pub struct PaymentHeader {
     pub payment_id: Option<String>,
     /// Version 2: whether the client echoed the Bazaar extension.
     pub echoes_bazaar: bool,
+}
+
+impl PaymentHeader {
+    /// Whether both headers carry one payment: the same authorization and signature on the same network. Two
+    /// documents of one version have to agree in what else they say, too.
+    pub fn is_same_payment(&self, other: &Self) -> bool {
+        let is_same = self.network == other.network
+            && self.authorization == other.authorization
+            && self.signature == other.signature;
+        let agrees = self.accepted == other.accepted
+            && self.resource_url == other.resource_url
+            && self.ticket == other.ticket
+            && self.payment_id == other.payment_id
+            && self.echoes_bazaar == other.echoes_bazaar;
+        is_same && (agrees || self.version != other.version)
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,19 +117,19 @@ struct RawAuthorization {
     nonce: String,
 }
 
-/// Reads a payment header of `version`.
+/// Reads a payment header by the version that its document names in `x402Version`, whichever header
+/// carried it: clients that moved to version 2 halfway send its document in version 1's header.
 ///
 /// # Errors
 /// [`HeaderError`] for everything that isn't a payment of the scheme `exact` by EIP-3009.
-pub fn decode_payment(header: &[u8], version: Version) -> Result<PaymentHeader, HeaderError> {
+pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
     let raw: RawPayment = decode(header)?;
-    if raw.x402_version != i64::from(version.number()) {
+    let Some(version) = Version::parse(raw.x402_version) else {
         return shape(format!(
-            "x402Version is {}, and this header carries version {}",
-            raw.x402_version,
-            version.number()
+            "x402Version is {}; versions 1 and 2 are accepted",
+            raw.x402_version
         ));
-    }
+    };
     let (scheme, network) = match version {
         Version::V1 => (raw.scheme.as_deref(), raw.network.as_deref()),
         Version::V2 => (

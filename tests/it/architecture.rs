@@ -47,6 +47,8 @@ fn only_in(what: &str, rooms: &[&str]) {
 fn libraries_stay_in_their_rooms() {
     only_in("sqlx::", &["db/", "sandbox/"]);
     only_in("actix_web::", &["http/", "sandbox/", "client/scripted.rs"]);
+    only_in("use actix_http::", &["http/"]);
+    only_in("use actix_service::", &["http/"]);
     only_in("object_store::", &["store.rs", "store/"]);
     only_in("alloy_provider::", &["chain/rpc.rs", "sandbox/"]);
     only_in("quick_cache::", &["images/hot.rs"]);

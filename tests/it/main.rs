@@ -24,6 +24,7 @@ mod contract_credits;
 mod contract_db;
 mod contract_limits;
 mod contract_store;
+mod edge;
 mod faults;
 mod histories;
 mod hot;

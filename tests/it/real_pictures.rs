@@ -90,7 +90,7 @@ async fn every_answer_states_the_size_that_browsers_show() {
         assert_eq!(size(&checked), shown, "{name}");
         // What is served is uploaded again: nothing changes any more.
         let served = app.get(&uploaded.field("url")).await.bytes;
-        let again = app.upload_free(served.to_vec()).await;
+        let again = app.upload_free(served).await;
         assert_eq!(again.field("sha256"), uploaded.field("sha256"), "{name}");
         assert_eq!(size(&again), shown, "{name}");
     }

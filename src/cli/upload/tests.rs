@@ -13,7 +13,6 @@ use super::*;
 use crate::client::scripted::{Scripted, Step, answers, asks, hangs_up, refuses, uploads};
 use crate::clock::{ManualClock, Timestamp};
 use crate::x402::header::{self, decode_payment};
-use crate::x402::wire::Version;
 
 const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const PAYER: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";
@@ -193,7 +192,7 @@ async fn a_paid_upload_asks_without_the_image_and_pays_with_it() {
     assert_eq!((seen[0].body.len(), seen[0].payment.is_none()), (0, true));
     assert_eq!(seen[1].body, "bytes of a.png");
     let payment = seen[1].payment.as_deref().unwrap();
-    let payment = decode_payment(payment.as_bytes(), Version::V2).unwrap();
+    let payment = decode_payment(payment.as_bytes()).unwrap();
     assert_eq!(payment.authorization.from.to_string(), PAYER);
     assert_eq!(payment.authorization.valid_before.to_string(), "1800000060");
     assert_eq!(
@@ -665,7 +664,7 @@ async fn a_wallet_is_made_for_play_money_only() {
     let run = user.run("a.png --tier year").await;
     assert_eq!((run.exit, run.err.as_str()), (Exit::Uploaded, ""));
     let payers = user.server.payments().into_iter().map(|payment| {
-        decode_payment(payment.as_bytes(), Version::V2)
+        decode_payment(payment.as_bytes())
             .unwrap()
             .authorization
             .from

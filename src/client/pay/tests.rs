@@ -54,7 +54,7 @@ fn a_payment_is_signed_for_the_offer_and_echoes_the_challenge() {
     expected["payment-identifier"]["info"]["id"] = id.clone();
     assert_eq!(sent["extensions"], expected);
 
-    let read = decode_payment(paid.header().as_bytes(), Version::V2).unwrap();
+    let read = decode_payment(paid.header().as_bytes()).unwrap();
     let id = read.payment_id.unwrap();
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let authorization = read.authorization;
@@ -78,7 +78,7 @@ fn two_payments_share_neither_nonce_nor_id() {
         let paid = quote
             .sign(&wallet(), Timestamp::from_seconds(9), &randomness)
             .unwrap();
-        decode_payment(paid.header().as_bytes(), Version::V2).unwrap()
+        decode_payment(paid.header().as_bytes()).unwrap()
     });
     assert_ne!(one.authorization.nonce, other.authorization.nonce);
     assert_ne!(one.payment_id, other.payment_id);

@@ -41,13 +41,13 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let map = gain_map(bytes, &parts);
     // A gain map that is no image goes; the photograph stays.
     let map = map.and_then(|map| Some((map_image(&map)?, map)));
-    Walk::new(bytes, &parts).photograph(&parts, map.as_ref())
+    Ok(Walk::new(bytes, &parts).photograph(&parts, map.as_ref()))
 }
 
 /// The same without a gain map.
 pub(super) fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let parts = Parts::read(bytes)?;
-    Walk::new(bytes, &parts).photograph(&parts, None)
+    Ok(Walk::new(bytes, &parts).photograph(&parts, None))
 }
 
 fn gain_map<'a>(bytes: &'a [u8], parts: &Parts<'a>) -> Option<GainMap<'a>> {
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
         mut self,
         parts: &Parts<'a>,
         map: Option<&(Vec<u8>, GainMap<'_>)>,
-    ) -> Result<Cleaned<'a>, FormatError> {
+    ) -> Cleaned<'a> {
         if let Some((_, map)) = map {
             self.headroom = map.headroom();
             self.front(parts);
@@ -135,11 +135,11 @@ impl<'a> Walk<'a> {
         }
         self.count_behind(parts, map.map(|(_, map)| map));
         let is_turned = self.exif.is_turned;
-        Ok(Cleaned {
+        Cleaned {
             is_open: parts.is_open,
             gain_map_at: map.map(|_| end),
             ..self.output.cleaned(self.removed, is_turned)
-        })
+        }
     }
 
     /// Start, JFIF and Exif, wherever they stood, so that what is inserted behind them stands there for good.
@@ -200,6 +200,10 @@ impl<'a> Walk<'a> {
 /// Which blocks of Exif were met: the first one decides, whatever it says. Browsers and libraries may take different ones,
 /// since a block whose fill byte isn't zero is one to browsers alone.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact about the blocks so far"
+)]
 struct ExifBlocks {
     for_browsers: bool,
     for_libraries: bool,

@@ -112,6 +112,10 @@ impl Profile {
     }
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact about the file so far"
+)]
 struct Walk<'a> {
     output: Output<'a>,
     removed: Kinds,

@@ -67,6 +67,10 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     Ok(walk.output.cleaned(walk.removed, false))
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact about the file so far"
+)]
 struct Walk<'a> {
     output: Output<'a>,
     removed: Kinds,
@@ -136,7 +140,7 @@ impl<'a> Walk<'a> {
             }
             icc::Profile::Rewritten(profile) => {
                 self.left |= PROFILE_FLAG;
-                self.write(b"ICCP", &profile);
+                self.write(*b"ICCP", &profile);
             }
             icc::Profile::Invalid => {}
         }
@@ -157,7 +161,7 @@ impl<'a> Walk<'a> {
                 self.keep(chunk);
                 return;
             }
-            self.write(b"EXIF", &wanted);
+            self.write(*b"EXIF", &wanted);
         }
         self.removed.join(exif::kinds::of(tiff));
     }
@@ -203,9 +207,9 @@ impl<'a> Walk<'a> {
         close_chunk(&mut self.output, start, &chunk.body)
     }
 
-    fn write(&mut self, kind: &[u8; 4], body: &[u8]) {
+    fn write(&mut self, kind: [u8; 4], body: &[u8]) {
         let len = u32::try_from(body.len()).unwrap_or_default();
-        self.output.write(kind);
+        self.output.write(&kind);
         self.output.write(&len.to_le_bytes());
         self.output.write(body);
         if !body.len().is_multiple_of(2) {

@@ -63,6 +63,10 @@ impl<'a> Chunk<'a> {
 }
 
 /// The frame that is being decoded, and what all frames share.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact about the file so far"
+)]
 struct Walk {
     bits_per_pixel: u64,
     interlaced: bool,

@@ -12,6 +12,7 @@
 //! No decoder belongs here, and nothing that changes bytes.
 
 pub(super) mod crc32;
+pub mod foreign;
 pub(super) mod gif;
 mod inflate;
 pub(super) mod jpeg;
@@ -22,6 +23,7 @@ pub(super) mod samples;
 pub(super) mod webp;
 
 use crate::model::image::Format;
+use foreign::Foreign;
 
 /// The bounds on every image that no setting moves.
 pub mod limits {
@@ -82,8 +84,8 @@ pub enum FormatError {
     #[error("The file is empty.")]
     Empty,
     /// The bytes begin like none of the formats: SVG, HTML, PDF, a cut signature.
-    #[error("The bytes are not a PNG, JPEG, GIF or WebP image.")]
-    Unsupported,
+    #[error("{0}")]
+    Unsupported(Foreign),
     /// The bytes begin like an image and don't go on like one, or use a part of the format that
     /// browsers can't show.
     #[error("The {format} image is corrupt: {what}.")]
@@ -164,7 +166,7 @@ pub fn format_of(bytes: &[u8]) -> Result<Format, FormatError> {
     if bytes.is_empty() {
         return Err(FormatError::Empty);
     }
-    format_by_magic(bytes).ok_or(FormatError::Unsupported)
+    format_by_magic(bytes).ok_or_else(|| FormatError::Unsupported(foreign::recognise(bytes)))
 }
 
 /// Tells the format of the bytes, checks the container to its end and returns its dimensions.
@@ -326,9 +328,8 @@ mod tests {
             b"\x8aMNG\r\n\x1a\n",
         ];
         for other in others {
-            assert_eq!(
-                probe(other),
-                Err(FormatError::Unsupported),
+            assert!(
+                matches!(probe(other), Err(FormatError::Unsupported(_))),
                 "{}",
                 other.escape_ascii()
             );
@@ -345,7 +346,8 @@ mod tests {
             b"RIFF\x04\0\0\0WEBP",
         ] {
             for end in 1..whole.len() {
-                assert_eq!(probe(&whole[..end]), Err(FormatError::Unsupported));
+                let refused = Err(FormatError::Unsupported(foreign::recognise(&whole[..end])));
+                assert_eq!(probe(&whole[..end]), refused);
             }
             assert!(matches!(probe(whole), Err(FormatError::Corrupt { .. })));
         }

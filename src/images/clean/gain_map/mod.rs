@@ -26,7 +26,8 @@ use xmp::Packet;
 
 /// How many bytes the segments of [`GainMap::primary_segments`] and [`GainMap::image_segments`] have
 /// together, at most.
-pub(in crate::images::clean) const MAX_SEGMENTS_LEN: usize = 4096;
+#[cfg(test)]
+const MAX_SEGMENTS_LEN: usize = 4096;
 
 /// A gain map and what its viewers need to know.
 #[derive(Debug)]
@@ -154,6 +155,7 @@ impl<'a> GainMap<'a> {
     }
 
     /// Whether the gain map has parameters. Without any, no viewer applies it.
+    #[cfg(test)]
     pub(in crate::images::clean) const fn has_parameters(&self) -> bool {
         self.parameters.are_there()
     }

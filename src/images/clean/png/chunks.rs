@@ -52,9 +52,9 @@ impl<'a> Chunks<'a> {
                 b"IEND" if has_data => break,
                 // The picture may be there all the same.
                 b"IDAT" | b"fdAT" => {}
-                kind if has_data && (is_cut || !is_name(kind)) => break,
+                kind if has_data && (is_cut || !is_name(*kind)) => break,
                 // Readers pass over what says that it isn't critical.
-                [first, ..] if !is_name(&chunk.kind) && first & 0x20 == 0 => {
+                [first, ..] if !is_name(chunk.kind) && first & 0x20 == 0 => {
                     let kind = chunk.kind;
                     let (name, at) = (kind.escape_ascii(), chunk.whole.start);
                     return corrupt(format!("at byte {at} should be a chunk and is '{name}'"));
@@ -97,7 +97,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-fn is_name(kind: &[u8; 4]) -> bool {
+fn is_name(kind: [u8; 4]) -> bool {
     kind.iter().all(u8::is_ascii_alphabetic)
 }
 

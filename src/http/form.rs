@@ -1,0 +1,186 @@
+//! The image in a multipart form: whichever field it is in.
+
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use bytes::Bytes;
+
+use super::body::{Limit, bad, length, metadata_named};
+use super::payloads::{Payloads, Pieces};
+use crate::images::format::FormatError;
+use crate::images::{Metadata, Refusal};
+
+/// A form has one file and a few fields.
+const MAX_PARTS: usize = 64;
+/// The longest boundary that is looked for. The standard allows 70 characters.
+const LONGEST_BOUNDARY: usize = 256;
+/// The longest value of the field `metadata` that is looked at.
+const LONGEST_VALUE: usize = 64;
+
+/// The boundary that a `Content-Type` of `multipart/form-data` names. Java's mailers write one with `=` in it and without
+/// quotes, which the standard forbids and every server takes.
+pub(super) fn boundary(content_type: &str) -> Option<String> {
+    let parameters = content_type.split_once(';')?.1;
+    let (_, value) = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_boundary = name.trim().eq_ignore_ascii_case("boundary");
+        is_boundary.then_some((name, value))
+    })?;
+    let value = value.trim();
+    let value = match value.strip_prefix('"') {
+        // A boundary in quotes may hold semicolons: it is searched for in the whole again.
+        Some(_) => {
+            let start = content_type.find(value)? + 1;
+            content_type.get(start..)?.split_once('"')?.0
+        }
+        None => value,
+    };
+    ((1..=LONGEST_BOUNDARY).contains(&value.len())).then(|| value.to_owned())
+}
+
+/// What a form holds.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// The image.
+    pub(super) image: Bytes,
+    /// What its field `metadata` says, if it has one.
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// Finds the file of a form that is in memory: the field `image`, else `file`, else the only other part that is a file.
+/// Browsers send an empty part for a file input without a file; it is ignored beside a full one.
+pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Form, Refusal> {
+    let mut form = multer::Multipart::new(Pieces::of(body.clone()), boundary);
+    let mut payloads = Payloads::of(body, boundary);
+    let malformed = || bad("The multipart body is cut or malformed.");
+    let mut found = Found::default();
+    for _ in 0..=MAX_PARTS {
+        let Some(field) = form.next_field().await.map_err(|_| malformed())? else {
+            let metadata = found.metadata;
+            let image = found.choose()?;
+            return Ok(Form { image, metadata });
+        };
+        let slot = Slot::of(&field);
+        let bytes = payloads.next(field).await.ok_or_else(malformed)?;
+        let Some(slot) = slot else { continue };
+        if length(&bytes) > limit.max_bytes {
+            return Err(limit.refuse(length(&bytes), false));
+        }
+        found.put(slot, bytes)?;
+    }
+    Err(bad(&format!(
+        "The form has more than {MAX_PARTS} parts; send the image alone."
+    )))
+}
+
+/// What a part of a form is.
+#[derive(Clone, Copy)]
+enum Slot {
+    Image,
+    File,
+    Other,
+    Metadata,
+}
+
+impl Slot {
+    fn of(field: &multer::Field<'_>) -> Option<Self> {
+        let headers = field.headers();
+        let value = |name: &str| match headers.get(name) {
+            Some(value) => value.as_bytes().to_ascii_lowercase(),
+            None => Vec::new(),
+        };
+        // `filename*` alone is what clients write for a name that isn't ASCII.
+        let disposition = value(CONTENT_DISPOSITION.as_str());
+        let names_a_file = [b"filename=".as_slice(), b"filename*=", b"filename ="]
+            .iter()
+            .any(|mark| disposition.windows(mark.len()).any(|part| part == *mark));
+        let is_image = value(CONTENT_TYPE.as_str()).starts_with(b"image/");
+        match field.name() {
+            Some("image") => Some(Self::Image),
+            Some("file") => Some(Self::File),
+            Some("metadata") if !names_a_file => Some(Self::Metadata),
+            _ => (names_a_file || is_image).then_some(Self::Other),
+        }
+    }
+}
+
+/// The parts of a form that may hold the image, each with how many full ones there are.
+#[derive(Default)]
+struct Found {
+    image: Option<Bytes>,
+    file: Option<Bytes>,
+    other: Option<Bytes>,
+    is_empty: bool,
+    metadata: Option<Metadata>,
+}
+
+impl Found {
+    fn put(&mut self, slot: Slot, bytes: Bytes) -> Result<(), Refusal> {
+        let place = match slot {
+            Slot::Image => &mut self.image,
+            Slot::File => &mut self.file,
+            Slot::Other => &mut self.other,
+            Slot::Metadata => {
+                let value = bytes.get(..LONGEST_VALUE).unwrap_or(&bytes);
+                let named = metadata_named(String::from_utf8_lossy(value).trim())?;
+                if self
+                    .metadata
+                    .replace(named)
+                    .is_some_and(|first| first != named)
+                {
+                    return Err(bad(
+                        "The form has the field metadata twice, with two values; send one.",
+                    ));
+                }
+                return Ok(());
+            }
+        };
+        if bytes.is_empty() {
+            self.is_empty = true;
+        } else if place.replace(bytes).is_some() {
+            return Err(bad(
+                "The form has two files; send one image a request, in the field image, file or any other.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn choose(self) -> Result<Bytes, Refusal> {
+        let full = self.image.or(self.file).or(self.other);
+        full.ok_or(if self.is_empty {
+            FormatError::Empty.into()
+        } else {
+            Refusal::NoFile
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundaries_are_read_as_clients_write_them() {
+        for (kind, expected) in [
+            ("multipart/form-data; boundary=XX", Some("XX")),
+            ("multipart/form-data;boundary=\"X X\"", Some("X X")),
+            (
+                "multipart/form-data; charset=utf-8; Boundary=XX",
+                Some("XX"),
+            ),
+            (
+                "multipart/form-data; boundary=XX; charset=utf-8",
+                Some("XX"),
+            ),
+            (
+                "multipart/form-data; boundary=----=_Part_1_2.3",
+                Some("----=_Part_1_2.3"),
+            ),
+            ("multipart/form-data; boundary=\"a;b\"", Some("a;b")),
+            ("multipart/form-data; boundary=a/b:c", Some("a/b:c")),
+            ("multipart/form-data", None),
+            ("multipart/form-data; boundary=", None),
+            ("multipart/form-data; boundary=\"", None),
+        ] {
+            assert_eq!(boundary(kind).as_deref(), expected, "{kind}");
+        }
+    }
+}

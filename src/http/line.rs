@@ -1,0 +1,243 @@
+//! A connection as bytes: what actix writes by itself gets a body.
+//!
+//! A head that is no HTTP never becomes a request, and actix answers it without a body. Such an answer is recognised
+//! where nothing else can be: as the first bytes of a connection on which no request was handled. After a body whose
+//! chunks are malformed, which its handler has answered already, actix would answer once more: that one is dropped.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use bytes::{Buf, Bytes};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::watch::{Connection, Watch};
+
+/// How every answer of actix's own begins, after its status line.
+const BARE: &[u8] = b"content-length: 0\r\n";
+/// Such an answer is shorter than this.
+const LONGEST_BARE: usize = 200;
+
+/// A connection of the public listener.
+pub(super) struct Line {
+    socket: TcpStream,
+    connection: Option<Arc<Connection>>,
+    /// Whether something was written.
+    is_begun: bool,
+    /// Of an answer that stands in another's place: what is not written yet.
+    rest: Bytes,
+}
+
+impl Line {
+    /// A connection that was accepted a moment ago.
+    pub(super) fn new(socket: TcpStream, watch: &Arc<Watch>) -> Self {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+        Self {
+            connection: watch.accept(&socket),
+            socket,
+            is_begun: false,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// The address at its other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.socket.peer_addr().ok()
+    }
+
+    /// Hands each of its requests what is known of it.
+    pub(super) fn describe(&self, data: &mut Extensions) {
+        if let Some(connection) = &self.connection {
+            data.insert(Arc::clone(connection));
+        }
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.rest.is_empty() {
+            let written = Pin::new(&mut self.socket).poll_write(context, &self.rest);
+            let Poll::Ready(written) = written? else {
+                return Poll::Pending;
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.rest.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.poll_rest(context)?.is_pending() {
+            return Poll::Pending;
+        }
+        let connection = this.connection.as_deref();
+        let is_unused = !this.is_begun && connection.is_some_and(|it| !it.is_used());
+        this.is_begun = true;
+        if is_unused && let Some(answer) = with_body(bytes) {
+            this.rest = answer;
+            // What can't be written now is written by `poll_flush`, which follows.
+            return match this.poll_rest(context) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(bytes.len())),
+            };
+        }
+        let kept = match connection {
+            Some(connection) if connection.is_broken() => without_bare(bytes),
+            _ => bytes,
+        };
+        if kept.is_empty() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match Pin::new(&mut this.socket).poll_write(context, kept)? {
+            Poll::Ready(written) if written == kept.len() => Poll::Ready(Ok(bytes.len())),
+            Poll::Ready(written) => Poll::Ready(Ok(written)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_rest(context)?.is_pending() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_rest(context)?.is_pending() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+/// The status of an answer without a body that actix makes by itself, if this is one and nothing else.
+fn bare_status(bytes: &[u8]) -> Option<u16> {
+    if bytes.len() > LONGEST_BARE || !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let line = bytes.strip_prefix(b"HTTP/1.")?;
+    let end = line.windows(2).position(|pair| pair == b"\r\n")?;
+    let status = std::str::from_utf8(line.get(2..5)?).ok()?.parse().ok()?;
+    let is_bare = line.get(end + 2..)?.starts_with(BARE);
+    (is_bare && status >= 400).then_some(status)
+}
+
+/// The same answer with a body, if it has none.
+fn with_body(bytes: &[u8]) -> Option<Bytes> {
+    let status = bare_status(bytes)?;
+    let (code, message, action) = match status {
+        408 => (
+            "bad_request",
+            "The head of the request took longer than 10 seconds. Send the request again, at once.",
+            json!({"type": "retry", "retryAfterSeconds": 1}),
+        ),
+        431 => (
+            "bad_request",
+            "The head of the request has more than 96 header fields or 128 KiB. Send fewer or shorter headers.",
+            json!({"type": "fix_request"}),
+        ),
+        _ => (
+            "bad_request",
+            "This is not a request of HTTP/1.1 that the server understands: its request line, a header, or the length of its body is malformed.",
+            json!({"type": "fix_request"}),
+        ),
+    };
+    // Whether a payment stood in it, and what became of that, nobody read.
+    let body = json!({"error": code, "message": message, "charged": null, "action": action});
+    let body = body.to_string();
+    let head = std::str::from_utf8(bytes).ok()?;
+    let (status_line, headers) = head.split_once("\r\n")?;
+    let headers = headers.strip_prefix("content-length: 0\r\n")?;
+    let retry = if status == 408 {
+        "retry-after: 1\r\n"
+    } else {
+        ""
+    };
+    let close = if headers.contains("connection: close\r\n") {
+        ""
+    } else {
+        "connection: close\r\n"
+    };
+    Some(Bytes::from(format!(
+        "{status_line}\r\ncontent-length: {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\ncontent-security-policy: default-src 'none'; sandbox\r\n\
+         access-control-allow-origin: *\r\n{retry}{close}{headers}{body}",
+        body.len()
+    )))
+}
+
+/// The bytes before an answer of actix's own, where they end with one.
+fn without_bare(bytes: &[u8]) -> &[u8] {
+    let earliest = bytes.len().saturating_sub(LONGEST_BARE);
+    let start = (earliest..bytes.len()).find(|start| {
+        bytes
+            .get(*start..)
+            .is_some_and(|end| bare_status(end).is_some())
+    });
+    start.and_then(|start| bytes.get(..start)).unwrap_or(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n";
+
+    #[test]
+    fn an_answer_of_actixs_own_gets_a_body() {
+        let answer = with_body(BAD).unwrap();
+        let answer = std::str::from_utf8(&answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+        assert_eq!(head.matches("connection: close").count(), 1);
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"], "bad_request");
+        assert_eq!(body["charged"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn answers_of_handlers_are_left_alone() {
+        for bytes in [
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice(),
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            &BAD[..BAD.len() - 1],
+            b"",
+        ] {
+            assert_eq!(with_body(bytes), None);
+            assert_eq!(without_bare(bytes), bytes);
+        }
+    }
+
+    #[test]
+    fn the_second_answer_to_a_malformed_body_is_cut_off() {
+        let ours = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}".as_slice();
+        assert_eq!(without_bare(&[ours, BAD].concat()), ours);
+        assert_eq!(without_bare(BAD), b"");
+    }
+}
