@@ -2,6 +2,8 @@
 
 #[path = "../../src/model/format.rs"]
 pub mod format;
+#[path = "../../src/model/metadata.rs"]
+pub mod metadata;
 
 pub mod image {
     pub use super::format::Format;

@@ -10,7 +10,14 @@ type Parts<'a> = Vec<&'a [u8]>;
 pub(crate) fn of(bytes: &[u8], format: Format) -> Parts<'_> {
     match format {
         Format::Png => png(bytes),
-        Format::Jpeg => jpeg(bytes).0,
+        Format::Jpeg => {
+            let parts = jpeg(bytes).0;
+            if are_equal(&parts) {
+                parts.iter().flat_map(|part| without_ids(part)).collect()
+            } else {
+                parts
+            }
+        }
         Format::Gif => gif(bytes),
         Format::Webp => webp(bytes),
     }
@@ -28,6 +35,40 @@ fn png(bytes: &[u8]) -> Parts<'_> {
             _ => {}
         }
         rest = next;
+    }
+}
+
+/// Whether all components of a JPEG have one name. Cleaning names them anew, and decoders that look for the name
+/// show another picture than those that go by the order.
+pub(crate) fn has_equal_ids(jpeg_file: &[u8]) -> bool {
+    are_equal(&jpeg(jpeg_file).0)
+}
+
+fn are_equal(parts: &[&[u8]]) -> bool {
+    let header = parts.iter().find(|part| is_frame(part));
+    header.is_some_and(|part| part[10..].chunks(3).all(|one| one[0] == part[10]))
+}
+
+fn is_frame(part: &[u8]) -> bool {
+    matches!(part, [0xff, 0xc0..=0xc2, ..])
+}
+
+/// Frame header and scan headers in pieces, without the names of components.
+fn without_ids<'a>(part: &'a [u8]) -> Parts<'a> {
+    match part {
+        _ if is_frame(part) => {
+            let components = part[10..].chunks(3).map(|one| &one[1..]);
+            std::iter::once(&part[..10]).chain(components).collect()
+        }
+        [0xff, 0xda, _, _, count, ..] => {
+            let end = (5 + 2 * usize::from(*count)).min(part.len());
+            let components = part[5..end].chunks(2).map(|one| &one[1..]);
+            std::iter::once(&part[..5])
+                .chain(components)
+                .chain([&part[end..]])
+                .collect()
+        }
+        _ => vec![part],
     }
 }
 

@@ -13,16 +13,17 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::model::format::Format;
-use crate::parts::has_late_metadata;
+use crate::parts::{has_equal_ids, has_late_metadata};
 
-/// An Exif block with nothing in it but an orientation.
+/// An Exif block with nothing in it but an orientation, in JPEG also a display size and the headroom of a gain map.
 const ORIENTATION_LEN: usize = 26;
+const MOST_OF_EXIF: usize = 200;
 /// The bytes that a decoder may ask for.
 const MEMORY: usize = 1 << 24;
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// What is shown: pixels, places, times, profile.
+    /// What is shown: pixels, places, times. A profile is rewritten, so its tests are pixtoll's own.
     pub(crate) picture: Vec<Vec<u8>>,
     /// What is of no concern to who looks at the picture.
     pub(crate) metadata: Vec<String>,
@@ -44,12 +45,13 @@ pub(crate) fn forgive_decoders() {
     }));
 }
 
-pub(crate) fn by_decoder(bytes: &[u8], format: Format) -> Seen {
+/// The metadata of a gain map are none.
+pub(crate) fn by_decoder(bytes: &[u8], format: Format, has_gain_map: bool) -> Seen {
     let mut seen = Seen::default();
     DECODING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| match format {
         Format::Png => seen.png(bytes),
-        Format::Jpeg => seen.jpeg(bytes),
+        Format::Jpeg => seen.jpeg(bytes, has_gain_map),
         Format::Gif => seen.gif(bytes),
         Format::Webp => seen.webp(bytes),
     }));
@@ -71,25 +73,25 @@ impl Seen {
         self.picture.push(text(what).into_bytes());
     }
 
-    fn exif(&mut self, tiff: Option<&[u8]>) {
-        if let Some(tiff) = tiff.filter(|tiff| tiff.len() != ORIENTATION_LEN) {
+    fn exif(&mut self, tiff: Option<&[u8]>, most: usize) {
+        if let Some(tiff) = tiff.filter(|tiff| tiff.len() > most) {
             self.metadata.push(text(tiff));
         }
     }
 
     fn png(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let mut decoder =
-            png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MEMORY });
-        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut options = png::DecodeOptions::default();
         // The sum behind compressed data: chance finds none.
-        decoder.ignore_checksums(true);
+        options.set_ignore_adler32(true);
+        let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
+        decoder.set_limits(png::Limits { bytes: MEMORY });
+        decoder.set_transformations(png::Transformations::EXPAND);
         let mut reader = decoder.read_info().map_err(text)?;
         let info = reader.info();
         let colours = (
             &info.gama_chunk,
             &info.chrm_chunk,
             &info.srgb,
-            &info.icc_profile,
         );
         let bright = (
             &info.coding_independent_code_points,
@@ -120,7 +122,7 @@ impl Seen {
         }
         reader.finish().map_err(text)?;
         let info = reader.info();
-        self.exif(info.exif_metadata.as_deref());
+        self.exif(info.exif_metadata.as_deref(), ORIENTATION_LEN);
         self.metadata
             .extend(info.uncompressed_latin1_text.iter().map(text));
         self.metadata
@@ -129,20 +131,24 @@ impl Seen {
         Ok(())
     }
 
-    fn jpeg(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn jpeg(&mut self, bytes: &[u8], has_gain_map: bool) -> Result<(), String> {
         // It changes colours by them, and fills up a scan that is too short by what marker ends it.
         if has_late_metadata(bytes) {
             return Err("late metadata".to_owned());
+        }
+        if has_equal_ids(bytes) {
+            return Err("components of one name".to_owned());
         }
         // Otherwise it stops without a word at what it doesn't know, and shows what it has by then.
         let options = DecoderOptions::new_safe().set_strict_mode(true);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
         let pixels = decoder.decode().map_err(text)?;
-        self.shows(decoder.icc_profile());
         self.shows(decoder.dimensions());
         self.picture.push(pixels);
-        self.exif(decoder.exif().map(Vec::as_slice));
-        self.metadata.extend(decoder.xmp().map(text));
+        self.exif(decoder.exif().map(Vec::as_slice), MOST_OF_EXIF);
+        if !has_gain_map {
+            self.metadata.extend(decoder.xmp().map(text));
+        }
         self.metadata.extend(decoder.iptc().map(text));
         Ok(())
     }
@@ -166,7 +172,8 @@ impl Seen {
             self.shows((when, place, frame.transparent, frame.interlaced));
             self.picture.push(frame.buffer.to_vec());
         }
-        self.shows((decoder.repeat(), decoder.icc_profile()));
+        self.shows(decoder.repeat());
+        self.metadata.extend(decoder.icc_profile().map(text));
         self.metadata.extend(decoder.xmp_metadata().map(text));
         Ok(())
     }
@@ -191,8 +198,7 @@ impl Seen {
             decoder.loop_duration(),
             decoder.background_color_hint(),
         ));
-        self.shows(decoder.icc_profile().map_err(text)?);
-        self.exif(decoder.exif_metadata().map_err(text)?.as_deref());
+        self.exif(decoder.exif_metadata().map_err(text)?.as_deref(), ORIENTATION_LEN);
         self.metadata
             .extend(decoder.xmp_metadata().map_err(text)?.map(text));
         let len = decoder.output_buffer_size().ok_or("too large")?;
