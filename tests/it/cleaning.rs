@@ -2,6 +2,7 @@
 //! counts by which bytes; `scripts/check-images` has other programs look for what was left.
 
 use pixtoll::secrets::sha256_hex;
+use serde_json::json;
 
 use crate::support::{Answer, TestApp, expect, pictures};
 
@@ -42,6 +43,14 @@ async fn metadata_is_neither_served_nor_stored() {
     for (name, dirty, clean) in pictures::with_metadata() {
         let free = app.upload_free(dirty.clone()).await;
         is_stored_as(&app, name, &free, &clean).await;
+        let removed = match name {
+            "PNG" => json!(["author", "trailing"]),
+            "JPEG" => json!(["comment", "trailing", "other"]),
+            "GIF" => json!(["comment", "trailing"]),
+            _ => json!(["trailing"]),
+        };
+        assert_eq!(free.json()["removed"], removed, "{name}");
+        assert_eq!(free.json()["metadata"], "removed", "{name}");
         let payment = app.sign_at("/api/upload/year").await;
         let paid = app.pay_with(&payment, &dirty).await;
         is_stored_as(&app, name, &paid, &clean).await;
@@ -65,7 +74,12 @@ async fn an_operator_may_keep_what_came() {
         .await;
     for (name, dirty, _) in pictures::with_metadata() {
         let answer = app.upload_free(dirty.clone()).await;
-        is_stored_as(&app, name, &answer, &dirty).await;
+        let refused = (400, "metadata_not_kept".to_owned(), Some(false));
+        assert_eq!(answer.verdict(), refused, "{name}: bytes behind its end");
+        let whole = &dirty[..dirty.len() - pictures::TRAILER_LEN];
+        let answer = app.upload_free(whole.to_vec()).await;
+        is_stored_as(&app, name, &answer, whole).await;
+        assert_eq!(answer.json()["metadata"], "kept", "{name}");
     }
 }
 
@@ -118,7 +132,15 @@ async fn a_dry_run_says_what_an_upload_would_and_leaves_nothing() {
         assert_eq!(said.status, 200, "{kind}: {}", said.text());
         let uploaded = app.upload_free(picture.clone()).await.json();
         let body = said.json();
-        for field in ["contentType", "width", "height", "sizeBytes", "sha256"] {
+        for field in [
+            "contentType",
+            "width",
+            "height",
+            "sizeBytes",
+            "sha256",
+            "metadata",
+            "removed",
+        ] {
             assert_eq!(body[field], uploaded[field], "{kind}: {field}");
         }
         assert_eq!(body["uploadBytes"], picture.len());

@@ -16,7 +16,7 @@ const FREE_LIMIT: usize = 1 << 20;
 const YEAR_LIMIT: usize = 5 << 20;
 const FREE_LIFE: Duration = Duration::from_hours(7 * 24);
 const INSTANT: Duration = Duration::from_millis(1);
-const ANSWER_FIELDS: [&str; 11] = [
+const ANSWER_FIELDS: [&str; 13] = [
     "url",
     "id",
     "contentType",
@@ -28,6 +28,8 @@ const ANSWER_FIELDS: [&str; 11] = [
     "tier",
     "deleteToken",
     "markdown",
+    "metadata",
+    "removed",
 ];
 
 /// A body with the headers that say what it is.
@@ -216,7 +218,8 @@ fn empty() -> Vec<Body> {
 
 fn cut() -> Vec<Body> {
     let picture = pictures::png(6, 5);
-    let cut = &picture[..picture.len() - 5];
+    // Before its first pixel: a picture that only lacks its end is whole to viewers.
+    let cut = &picture[..40];
     vec![
         body("a cut picture", "image/png", cut),
         in_form("a cut picture in a form", &[(FILE, cut)]),
@@ -305,7 +308,7 @@ fn is_upload_of(app: &TestApp, name: &str, answer: &Answer, tier: &str, picture:
     let expected = json!({
         "url": url, "id": id, "contentType": "image/png", "sizeBytes": picture.len(),
         "width": 6, "height": 5, "tier": tier,
-        "markdown": format!("![]({url})"),
+        "markdown": format!("![]({url})"), "metadata": "removed", "removed": [],
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(body[field], *value, "{name}: {field}");
@@ -586,7 +589,8 @@ async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
     let answer = app.get(&format!("/api/images/{id}")).await;
     assert_eq!(answer.status, 200);
     let mut expected = uploaded.json();
-    for secret in ["deleteToken", "markdown"] {
+    // What was removed is said to the uploader alone.
+    for secret in ["deleteToken", "markdown", "metadata", "removed"] {
         expected.as_object_mut().unwrap().remove(secret);
     }
     expected["createdAt"] = json!("2027-01-15T08:00:00.000Z");

@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
             b"VP8X" | b"VP8 " | b"VP8L" | b"ALPH" => self.keep(chunk),
             b"ANIM" if is_animated && !self.controlled => {
                 self.controlled = true;
-                self.keep(chunk);
+                self.animation_control(chunk);
             }
             b"ANMF" if is_animated => self.frame(chunk)?,
             b"ANMF" => self.keep(chunk),
@@ -124,6 +124,17 @@ impl<'a> Walk<'a> {
             _ => self.removed.join(kinds_of(chunk)),
         }
         Ok(())
+    }
+
+    /// Keeps background and repetitions. Readers pass over what follows them.
+    fn animation_control(&mut self, chunk: &Chunk<'a>) {
+        match chunk.body.rest().split_at_checked(6) {
+            Some((used, rest)) if !rest.is_empty() => {
+                self.removed.add(Kind::Damage);
+                self.write(b"ANIM", used);
+            }
+            _ => self.keep(chunk),
+        }
     }
 
     /// Whether a chunk of this kind is announced, and is the first one: of several, readers take that.

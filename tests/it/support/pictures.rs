@@ -102,6 +102,9 @@ pub(crate) fn jpeg() -> Vec<u8> {
 /// Stands in every piece of metadata of [`with_metadata`].
 pub(crate) const SECRET: &str = "S3CRET";
 
+/// How many bytes stand behind the end of each picture of [`with_metadata`].
+pub(crate) const TRAILER_LEN: usize = 4 + SECRET.len();
+
 /// One picture of each format with metadata inside and bytes behind its end: a name, what is uploaded,
 /// and what is left of it.
 pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {

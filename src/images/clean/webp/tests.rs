@@ -241,6 +241,16 @@ fn of_two_animation_controls_the_first_stays() {
 }
 
 #[test]
+fn an_animation_control_has_six_bytes() {
+    let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
+    let of = |len: usize| riff(&[vp8x(0x02, 6, 5), chunk(b"ANIM", &vec![7; len]), whole()]);
+    assert!(is_clean(&of(6)));
+    assert_eq!(cleaned(&of(7)), of(6));
+    assert_eq!(cleaned(&of(8)), of(6));
+    assert!(is_refused(&of(5)));
+}
+
+#[test]
 fn a_frame_has_the_size_of_its_image() {
     for (said, image) in [([4, 5], [6, 5]), ([6, 5], [4, 3]), ([6, 5], [6, 4])] {
         let bytes = frames(&[anmf([0, 0, said[0], said[1]], &vp8l(image[0], image[1]))]);

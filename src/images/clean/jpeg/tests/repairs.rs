@@ -203,11 +203,12 @@ fn the_place_of_a_profile_is_that_of_its_first_part() {
 }
 
 #[test]
-fn arithmetic_conditioning_goes() {
-    assert_eq!(
-        cleaned(&with(&segment(0xcc, &[0, 0]), b"", b"")),
-        clean_jpeg()
-    );
+fn arithmetic_conditioning_and_a_late_height_go() {
+    for one in [segment(0xcc, &[0, 0]), segment(0xdc, &[0, 8])] {
+        assert_eq!(cleaned(&with(&one, b"", b"")), clean_jpeg());
+        assert_eq!(cleaned(&with(b"", &one, b"")), clean_jpeg());
+        assert_eq!(cleaned(&with(b"", b"", &one)), clean_jpeg());
+    }
 }
 
 #[test]
