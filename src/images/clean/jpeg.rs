@@ -40,7 +40,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let parts = Parts::read(bytes)?;
     let map = gain_map(bytes, &parts);
     // A gain map that is no image goes; the photograph stays.
-    let map = map.and_then(|map| Some((map_image(&map)?, map)));
+    let map = map.and_then(Map::clean);
     Ok(Walk::new(bytes, &parts).photograph(&parts, map.as_ref()))
 }
 
@@ -58,17 +58,34 @@ fn gain_map<'a>(bytes: &'a [u8], parts: &Parts<'a>) -> Option<GainMap<'a>> {
     gain_map::find(&headers, bytes, parts.eoi.as_ref()?.end)
 }
 
-/// The image of a gain map, cleaned. Viewers turn it as they turn the photograph, so no Exif stays in it.
-fn map_image(map: &GainMap<'_>) -> Option<Vec<u8>> {
-    let parts = Parts::read(map.image()).ok()?;
-    parts.eoi.as_ref()?;
-    let mut walk = Walk::new(map.image(), &parts);
-    walk.exif.for_browsers = true;
-    walk.exif.for_libraries = true;
-    walk.front(&parts);
-    walk.output.write(&map.image_segments());
-    walk.rest(&parts);
-    Some(walk.output.finish().into_owned())
+/// A gain map that stays.
+struct Map<'a> {
+    found: GainMap<'a>,
+    /// Its image, cleaned.
+    image: Vec<u8>,
+    /// What was removed from the image.
+    removed: Kinds,
+}
+
+impl<'a> Map<'a> {
+    /// Viewers turn the map as they turn the photograph, so no Exif stays in it.
+    fn clean(found: GainMap<'a>) -> Option<Self> {
+        let parts = Parts::read(found.image()).ok()?;
+        parts.eoi.as_ref()?;
+        let mut walk = Walk::new(found.image(), &parts);
+        walk.exif.for_browsers = true;
+        walk.exif.for_libraries = true;
+        walk.map_segments = found.image_segments();
+        walk.front(&parts);
+        walk.output.write(&found.image_segments());
+        walk.rest(&parts);
+        let (image, removed) = (walk.output.finish().into_owned(), walk.removed);
+        Some(Self {
+            found,
+            image,
+            removed,
+        })
+    }
 }
 
 struct Walk<'a> {
@@ -86,6 +103,8 @@ struct Walk<'a> {
     profile: Option<Vec<u8>>,
     /// JFIF and Exif were written.
     has_front: bool,
+    /// The segments that a gain map needs, but for the numbers in its index.
+    map_segments: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
@@ -106,34 +125,36 @@ impl<'a> Walk<'a> {
                     .map(|part| part.body),
             )),
             has_front: false,
+            map_segments: Vec::new(),
         }
     }
 
     fn photograph(
         mut self,
         parts: &Parts<'a>,
-        map: Option<&(Vec<u8>, GainMap<'_>)>,
+        map: Option<&Map<'_>>,
     ) -> Cleaned<'a> {
-        if let Some((_, map)) = map {
-            self.headroom = map.headroom();
+        let mut segments_end = None;
+        if let Some(map) = map {
+            self.headroom = map.found.headroom();
+            self.map_segments = map.found.primary_segments(map.image.len());
+            self.removed.join(map.removed);
             self.front(parts);
+            self.output.write(&self.map_segments);
+            segments_end = Some(self.output.len());
         } else {
             self.output.keep(0..2);
         }
-        let mut segments_end = None;
-        if let Some((image, map)) = map {
-            self.output.write(&map.primary_segments(image.len()));
-            segments_end = Some(self.output.len());
-        }
         self.rest(parts);
         let end = self.output.len();
-        if let (Some((image, map)), Some(segments_end)) = (map, segments_end) {
-            if let Some((place, index)) = map.mpf_index(segments_end, end, image.len()) {
+        if let (Some(map), Some(segments_end)) = (map, segments_end) {
+            let index = map.found.mpf_index(segments_end, end, map.image.len());
+            if let Some((place, index)) = index {
                 self.output.patch(place.start, &index);
             }
-            self.output.write(image);
+            self.output.write(&map.image);
         }
-        self.count_behind(parts, map.map(|(_, map)| map));
+        self.count_behind(parts, map.map(|map| &map.found));
         let is_turned = self.exif.is_turned;
         Cleaned {
             is_open: parts.is_open,
@@ -223,9 +244,17 @@ impl Walk<'_> {
             0xee if body.starts_with(ADOBE) => self.adobe(part),
             _ => false,
         };
-        if !stays {
+        if !stays && !self.is_of_map(part) {
             self.removed.join(kinds_of(part));
         }
+    }
+
+    /// Whether a segment is one of those that were written for the gain map.
+    fn is_of_map(&self, part: &Part<'_>) -> bool {
+        let bytes = self.bytes.get(part.whole.clone()).unwrap_or_default();
+        let mut windows = self.map_segments.windows(bytes.len().max(1));
+        let is_index = part.code == 0xe2 && part.body.starts_with(PICTURES);
+        !self.map_segments.is_empty() && (is_index || windows.any(|window| window == bytes))
     }
 
     /// Keeps the first, for what it says of colours and pixel density, without its thumbnail.

@@ -5,8 +5,11 @@ mod parameters;
 mod places;
 
 use super::*;
-use crate::images::clean::{GROWTH, clean};
+use crate::images::clean::exif::tests::camera_exif;
+use crate::images::clean::icc::tests::sample;
+use crate::images::clean::{GROWTH, clean, clean_base};
 use crate::model::image::Format;
+use crate::model::metadata::Kind;
 
 const GAIN_MAP: &str = r#"xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/""#;
 const CONTAINER: &str = r#"xmlns:C="http://ns.google.com/photos/1.0/container/" xmlns:I="http://ns.google.com/photos/1.0/container/item/""#;
@@ -115,6 +118,13 @@ fn cleaned(file: &[u8]) -> Vec<u8> {
         return file.to_vec();
     };
     assert!(cleaned.bytes.len() <= file.len() + GROWTH);
+    if let Some(map) = found(file) {
+        let segments = [
+            map.primary_segments(map.image().len()),
+            map.image_segments(),
+        ];
+        assert!(segments.concat().len() <= MAX_SEGMENTS_LEN);
+    }
     cleaned.bytes.into_owned()
 }
 

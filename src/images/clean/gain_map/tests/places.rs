@@ -144,3 +144,96 @@ fn an_image_inside_of_the_photograph_is_none_of_its_own() {
     assert_eq!(thumbnail.whole(), Some(map.as_slice()));
     assert!(found(&file).is_none());
 }
+
+/// JFIF, Exif with orientation 6, and a profile, in another order than ours.
+fn picture_front() -> Vec<Vec<u8>> {
+    let profile = [b"ICC_PROFILE\0\x01\x01".as_slice(), &sample()].concat();
+    let exif = [b"Exif\0\0".as_slice(), &camera_exif(*b"MM", 6)].concat();
+    vec![
+        segment(0xe2, &profile),
+        segment(0xfe, b"SECRET"),
+        segment(0xe1, &exif),
+        segment(0xe0, b"JFIF\0\x01\x02\x01\0\x48\0\x48\0\0"),
+        segment(0xee, b"Adobe\0\x64\0\0\0\0\x01"),
+    ]
+}
+
+#[test]
+fn a_map_stays_with_all_segments_of_the_picture_in_front() {
+    let map = gray(&[
+        xmp(&format!("{GAIN_MAP} {PARAMETERS}"), ""),
+        segment(0xfe, b"SECRET"),
+    ]);
+    let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
+    let front = [picture_front(), vec![version.clone()]].concat();
+    let out = cleaned(&photo(&front, &[&map]));
+    assert!(!contains(&out, "SECRET"));
+    let codes = |file: &[u8]| -> Vec<u8> {
+        let mut at = 2;
+        let mut codes = Vec::new();
+        while let Some(segment) = segments::Segment::read(file, at) {
+            codes.push(segment.code);
+            at = segment.end;
+            if segment.code == 0xda {
+                break;
+            }
+        }
+        codes
+    };
+    // JFIF, Exif, XMP and the index, then the rest in its order.
+    assert_eq!(
+        codes(&out),
+        [0xe0, 0xe1, 0xe1, 0xe2, 0xe2, 0xee, 0xdb, 0xc2, 0xda]
+    );
+    let first = clean(&out, Format::Jpeg).unwrap();
+    assert!(first.removed.is_empty(), "it stays as it is");
+    assert!(first.is_turned);
+    let (_, end) = walk(&out);
+    assert_eq!(first.gain_map_at, Some(end));
+    assert_eq!(found(&out).unwrap().place(), end..out.len());
+    // The map itself may be found to be no sound image: then the photograph stays alone.
+    let base = clean_base(&out).unwrap();
+    assert_eq!(base.gain_map_at, None);
+    assert!(base.removed.has(Kind::Trailing) && base.removed.has(Kind::Pictures));
+    let without = [picture_front(), vec![version]].concat();
+    assert_eq!(base.bytes, {
+        let alone = cleaned(&jpeg(&without, 3));
+        // Where the photograph has a map, JFIF and Exif stand first.
+        let mut ours = picture_front();
+        ours.swap(0, 3);
+        ours.swap(1, 2);
+        ours.swap(2, 3);
+        assert_ne!(alone, cleaned(&jpeg(&ours, 3)));
+        cleaned(&jpeg(&ours, 3))
+    });
+}
+
+#[test]
+fn what_is_not_the_map_is_named() {
+    let removed = |file: &[u8]| clean(file, Format::Jpeg).unwrap().removed.words();
+    let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
+    let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
+    let out = cleaned(&photo(std::slice::from_ref(&version), &[&map]));
+    assert!(removed(&out).is_empty());
+    let followed = [&out[..], b"\0\0\0\x18ftypmp42"].concat();
+    assert_eq!(removed(&followed), ["trailing"]);
+    assert_eq!(cleaned(&followed), out);
+    // What the image of the map tells is named too.
+    let map = gray(&[
+        xmp(&format!("{GAIN_MAP} {PARAMETERS}"), ""),
+        segment(0xfe, b"SECRET"),
+    ]);
+    let words = removed(&photo(&[version], &[&map]));
+    assert!(words.contains(&"comment"), "{words:?}");
+    // Pictures that are no gain map, with their index.
+    let preview = jpeg(&[], 3);
+    let previews = photo(&[], &[&preview]);
+    assert_eq!(removed(&previews), ["pictures", "trailing"]);
+    assert_eq!(cleaned(&previews), jpeg(&[], 3));
+    assert!(
+        clean(&previews, Format::Jpeg)
+            .unwrap()
+            .gain_map_at
+            .is_none()
+    );
+}
