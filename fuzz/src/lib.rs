@@ -121,9 +121,10 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
     cleaned_for_good(bytes, &cleaned, format);
     if before.is_ok() {
         assert_eq!(before, Ok(after), "our walkers see another picture");
+        let by_order = format == Format::Jpeg && parts::has_equal_ids(bytes);
         same(
-            &parts::of(bytes, format),
-            &parts::of(&cleaned.bytes, format),
+            &parts::of(bytes, format, by_order),
+            &parts::of(&cleaned.bytes, format, by_order),
             "our second walk",
         );
     }
@@ -143,7 +144,10 @@ fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
     match &cleaned.bytes {
         Cow::Owned(new) => {
             assert_ne!(new, bytes, "new bytes, though nothing was removed");
-            assert!(!cleaned.removed.is_empty(), "a change that nobody is told of");
+            assert!(
+                !cleaned.removed.is_empty(),
+                "a change that nobody is told of"
+            );
         }
         Cow::Borrowed(same) => {
             assert_eq!(*same, bytes);

@@ -7,17 +7,15 @@ use crate::model::format::Format;
 
 type Parts<'a> = Vec<&'a [u8]>;
 
-pub(crate) fn of(bytes: &[u8], format: Format) -> Parts<'_> {
+/// `by_order`: without the names of a JPEG's components.
+pub(crate) fn of(bytes: &[u8], format: Format, by_order: bool) -> Parts<'_> {
     match format {
         Format::Png => png(bytes),
-        Format::Jpeg => {
+        Format::Jpeg if by_order => {
             let parts = jpeg(bytes).0;
-            if are_equal(&parts) {
-                parts.iter().flat_map(|part| without_ids(part)).collect()
-            } else {
-                parts
-            }
+            parts.iter().flat_map(|part| without_ids(part)).collect()
         }
+        Format::Jpeg => jpeg(bytes).0,
         Format::Gif => gif(bytes),
         Format::Webp => webp(bytes),
     }
@@ -41,10 +39,7 @@ fn png(bytes: &[u8]) -> Parts<'_> {
 /// Whether all components of a JPEG have one name. Cleaning names them anew, and decoders that look for the name
 /// show another picture than those that go by the order.
 pub(crate) fn has_equal_ids(jpeg_file: &[u8]) -> bool {
-    are_equal(&jpeg(jpeg_file).0)
-}
-
-fn are_equal(parts: &[&[u8]]) -> bool {
+    let parts = jpeg(jpeg_file).0;
     let header = parts.iter().find(|part| is_frame(part));
     header.is_some_and(|part| part[10..].chunks(3).all(|one| one[0] == part[10]))
 }
@@ -140,7 +135,8 @@ fn gif(bytes: &[u8]) -> Parts<'_> {
 }
 
 fn webp(bytes: &[u8]) -> Parts<'_> {
-    const ANIMATED: u8 = 2;
+    const ANIMATED: u8 = 0x02;
+    const ALPHA: u8 = 0x10;
     // Readers of the simple form see its first chunk.
     let extended = &bytes[12..16] == b"VP8X";
     let animated = extended && bytes[20] & ANIMATED != 0;
@@ -163,7 +159,10 @@ fn webp(bytes: &[u8]) -> Parts<'_> {
                 stack.push((&chunk[24..8 + len], true));
             }
             b"ANIM" if animated && !in_frame => parts.push(chunk),
-            b"VP8 " | b"VP8L" | b"ALPH" => parts.push(chunk),
+            // Of a still image, it has to be announced.
+            b"ALPH" if extended && !animated && bytes[20] & ALPHA == 0 => {}
+            // Padding becomes zero.
+            b"VP8 " | b"VP8L" | b"ALPH" => parts.push(&chunk[..8 + len]),
             _ => {}
         }
     }

@@ -88,11 +88,7 @@ impl Seen {
         decoder.set_transformations(png::Transformations::EXPAND);
         let mut reader = decoder.read_info().map_err(text)?;
         let info = reader.info();
-        let colours = (
-            &info.gama_chunk,
-            &info.chrm_chunk,
-            &info.srgb,
-        );
+        let colours = (&info.gama_chunk, &info.chrm_chunk, &info.srgb);
         let bright = (
             &info.coding_independent_code_points,
             &info.mastering_display_color_volume,
@@ -118,7 +114,12 @@ impl Seen {
             }
             let info = result.map_err(text)?;
             self.picture.push(pixels);
-            self.shows((info, reader.info().frame_control));
+            // Without an animation, a frame's place and time are nobody's.
+            let control = reader.info().frame_control;
+            self.shows((
+                info,
+                control.filter(|_| reader.info().animation_control.is_some()),
+            ));
         }
         reader.finish().map_err(text)?;
         let info = reader.info();
@@ -198,7 +199,10 @@ impl Seen {
             decoder.loop_duration(),
             decoder.background_color_hint(),
         ));
-        self.exif(decoder.exif_metadata().map_err(text)?.as_deref(), ORIENTATION_LEN);
+        self.exif(
+            decoder.exif_metadata().map_err(text)?.as_deref(),
+            ORIENTATION_LEN,
+        );
         self.metadata
             .extend(decoder.xmp_metadata().map_err(text)?.map(text));
         let len = decoder.output_buffer_size().ok_or("too large")?;
