@@ -97,10 +97,6 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
     let cleaned = clean(bytes, format);
     let before = probe(bytes);
     let Ok(cleaned) = cleaned else {
-        assert!(
-            before.is_err() || format_of(bytes) != Ok(format),
-            "sound, and not cleaned"
-        );
         return Depth::Refused;
     };
     let Ok(after) = probe(&cleaned.bytes) else {
@@ -136,6 +132,7 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
         &seen::by_decoder(bytes, format, has_gain_map),
         &seen::by_decoder(&cleaned.bytes, format, has_gain_map),
         before.is_ok(),
+        format,
     )
 }
 
@@ -168,8 +165,14 @@ fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
 }
 
 /// A decoder that fails on metadata gets further without, and one that fails on the pixels of a sound file no further: what
-/// it shows up to there is the same. A damaged file may become readable.
-fn compare(before: &Seen, after: &Seen, is_sound: bool) -> Depth {
+/// it shows up to there is the same. A damaged file may become readable. How decoders read damaged PNG and JPEG
+/// differs from browsers: the one for PNG knows no checksums in a build for fuzzing, the one for JPEG passes over
+/// markers at which browsers stop.
+fn compare(before: &Seen, after: &Seen, is_sound: bool, format: Format) -> Depth {
+    if !is_sound && matches!(format, Format::Png | Format::Jpeg) {
+        assert!(after.metadata.is_empty(), "{:?}", after.metadata);
+        return Depth::Cleaned;
+    }
     if before.failure.is_none() {
         assert_eq!(after.failure, None, "a decoder fails since cleaning");
         same(&before.picture, &after.picture, "a decoder");

@@ -94,6 +94,8 @@ struct Walk<'a> {
     removed: Kinds,
     size: (u32, u32),
     exif: ExifBlocks,
+    /// A block of Exif stays.
+    has_exif: bool,
     headroom: Option<Headroom>,
     /// A JFIF segment has been kept.
     jfif: bool,
@@ -115,6 +117,7 @@ impl<'a> Walk<'a> {
             removed: Kinds::default(),
             size: parts.size(),
             exif: ExifBlocks::default(),
+            has_exif: false,
             headroom: None,
             jfif: false,
             colour_transform: None,
@@ -129,11 +132,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn photograph(
-        mut self,
-        parts: &Parts<'a>,
-        map: Option<&Map<'_>>,
-    ) -> Cleaned<'a> {
+    fn photograph(mut self, parts: &Parts<'a>, map: Option<&Map<'_>>) -> Cleaned<'a> {
         let mut segments_end = None;
         if let Some(map) = map {
             self.headroom = map.found.headroom();
@@ -229,8 +228,6 @@ struct ExifBlocks {
     for_browsers: bool,
     for_libraries: bool,
     is_turned: bool,
-    /// One of them stays.
-    is_written: bool,
 }
 
 impl Walk<'_> {
@@ -302,10 +299,10 @@ impl Walk<'_> {
             return false;
         };
         // Browsers took another block, which said nothing: without any, they would go by this one.
-        if !for_browsers && !self.exif.is_written {
+        if !for_browsers && !self.has_exif {
             self.output.write(UPRIGHT);
         }
-        self.exif.is_written = true;
+        self.has_exif = true;
         let body = [head, &tiff].concat();
         let Ok(len) = u16::try_from(body.len() + 2) else {
             return false;

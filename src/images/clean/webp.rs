@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
         match chunk.body.rest().split_at_checked(6) {
             Some((used, rest)) if !rest.is_empty() => {
                 self.removed.add(Kind::Damage);
-                self.write(b"ANIM", used);
+                self.write(*b"ANIM", used);
             }
             _ => self.keep(chunk),
         }
