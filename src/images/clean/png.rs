@@ -144,6 +144,7 @@ impl<'a> Walk<'a> {
             // An ancillary chunk with a wrong checksum is not read.
             b"eXIf" if is_first && chunk.is_sound => self.exif(chunk),
             b"iCCP" if is_first && chunk.is_sound => self.profile(chunk),
+            b"tRNS" if is_first && chunk.is_sound && !self.has_data => self.transparency(chunk),
             _ if is_first && chunk.is_sound && self.stays(chunk) => {
                 self.seen.push(chunk.kind);
                 self.output.keep(chunk.whole.clone());
@@ -237,6 +238,29 @@ impl<'a> Walk<'a> {
         self.has_palette = true;
     }
 
+    /// Keeps as much as browsers read: they pass over what follows.
+    fn transparency(&mut self, chunk: &Chunk<'a>) {
+        let (least, most) = match self.header.colour_type {
+            0 => (2, 2),
+            2 => (6, 6),
+            // Before the palette it is not read.
+            PALETTE if self.has_palette => (1, 256),
+            _ => (usize::MAX, 0),
+        };
+        match chunk.body.get(..chunk.body.len().min(most)) {
+            Some(used) if used.len() >= least => {
+                self.seen.push(chunk.kind);
+                if used == chunk.body {
+                    self.output.keep(chunk.whole.clone());
+                } else {
+                    self.removed.add(Kind::Damage);
+                    self.write(chunk.kind, used);
+                }
+            }
+            _ => self.removed.add(Kind::Other),
+        }
+    }
+
     /// Whether a chunk changes how the picture looks and has a form in which viewers use it: what they
     /// ignore is not worth its secrets. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
     /// of 256 colours.
@@ -244,13 +268,6 @@ impl<'a> Walk<'a> {
         let len = chunk.body.len();
         let colour_type = self.header.colour_type;
         let fits = match &chunk.kind {
-            b"tRNS" => match colour_type {
-                0 => len == 2,
-                2 => len == 6,
-                // Before the palette it is not read.
-                PALETTE => (1..=256).contains(&len) && self.has_palette,
-                _ => false,
-            },
             b"gAMA" => len == 4,
             b"cHRM" => len == 32,
             b"sRGB" => len == 1 && !self.has_profile,

@@ -124,7 +124,6 @@ fn chunks_that_only_pretend_to_be_of_the_picture_go() {
     let text = [b'x'; 300];
     for kind in [
         b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"pHYs",
-        b"tRNS",
     ] {
         assert_eq!(
             cleaned(&png(&[chunk(kind, &text)], &[])),
@@ -198,4 +197,34 @@ fn width_and_height_are_exchanged_by_exif_before_the_image_data_alone() {
     // The first one decides.
     let [upright, turned] = [1, 6].map(|value| chunk(b"eXIf", &camera_exif(*b"II", value)));
     assert!(!is_turned(&png(&[upright, turned], &[])));
+}
+
+#[test]
+fn transparency_is_as_long_as_browsers_read_it() {
+    for (colour_type, least, most) in [(0, 2, 2), (2, 6, 6), (3, 1, 256)] {
+        let of = |len: usize| {
+            png_of(&[
+                ihdr(3, 2, [8, colour_type]),
+                chunk(b"PLTE", &[0; 6]),
+                if len == 0 {
+                    Vec::new()
+                } else {
+                    chunk(b"tRNS", &vec![1; len])
+                },
+                idat(),
+                iend(),
+            ])
+        };
+        assert!(is_clean(&of(least)) && is_clean(&of(most)));
+        assert_eq!(cleaned(&of(most + 1)), of(most), "{colour_type}");
+        assert_eq!(cleaned(&of(most + 300)), of(most), "{colour_type}");
+        if least > 1 {
+            assert_eq!(cleaned(&of(least - 1)), of(0), "{colour_type}");
+        }
+    }
+    for colour_type in [4, 6] {
+        let head = ihdr(3, 2, [8, colour_type]);
+        let bytes = png_of(&[head.clone(), chunk(b"tRNS", &[1; 6]), idat(), iend()]);
+        assert_eq!(cleaned(&bytes), png_of(&[head, idat(), iend()]));
+    }
 }
