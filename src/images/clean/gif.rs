@@ -73,7 +73,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
                     body,
                 );
             }
-            Err(_) if has_frame && !has_frame_ahead(bytes.get(start..).unwrap_or_default()) => {
+            Err(_) if has_frame && ends_here(bytes.get(start..).unwrap_or_default()) => {
                 removed.add(Kind::Damage);
                 output.write(b";");
                 break;
@@ -106,7 +106,12 @@ fn no_block(reader: &Reader<'_>, found: Option<u8>) -> FormatError {
     ))
 }
 
-/// Whether junk may hold a frame: libraries look for one in it.
+/// Whether the picture ends before these bytes, which are no block. An extension that the file cuts is the last; in junk,
+/// libraries look for a frame.
+fn ends_here(rest: &[u8]) -> bool {
+    rest.first() == Some(&b'!') || !has_frame_ahead(rest)
+}
+
 fn has_frame_ahead(junk: &[u8]) -> bool {
     let before_trailer = junk.split(|byte| *byte == b';').next().unwrap_or_default();
     let at = before_trailer.iter().position(|byte| *byte == b',');

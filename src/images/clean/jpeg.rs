@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
         self.rest(parts);
         let end = self.output.len();
         if let (Some(map), Some(segments_end)) = (map, segments_end) {
-            let index = map.found.mpf_index(segments_end, end, map.image.len());
+            let index = GainMap::mpf_index(segments_end, end, map.image.len());
             if let Some((place, index)) = index {
                 self.output.patch(place.start, &index);
             }

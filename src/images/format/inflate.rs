@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mebibyte_of_all_streams_together_is_the_bound() {
+    fn all_streams_together_have_one_bound() {
         let mut file = Compressed::default();
         assert_eq!(file.add(&deflate(&vec![0; MAX_INFLATED - 5])), Ok(()));
         assert_eq!(file.add(&deflate(b"12345")), Ok(()));

@@ -13,12 +13,17 @@ pub(super) const SIGNATURE: &[u8] = b"\xff\xd8\xff";
 
 pub(in crate::images) const EOI: u8 = 0xd9;
 pub(in crate::images) const SOS: u8 = 0xda;
+pub(in crate::images) const DRI: u8 = 0xdd;
 
 /// Walks the segments and the entropy-coded data from the start to the end of the image.
 pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(tally.format, bytes);
     reader.take(2, "start of image")?;
-    let mut walk = Walk { tally, scans: 0 };
+    let mut walk = Walk {
+        tally,
+        scans: 0,
+        restart: 0,
+    };
     loop {
         let marker = Marker::read(&mut reader)?;
         match marker.code {
@@ -26,10 +31,11 @@ pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
             0xc0..=0xc2 => walk.frame_header(&mut marker.segment(&mut reader)?, marker)?,
             SOS => {
                 walk.scan(&marker.segment(&mut reader)?)?;
-                skip_entropy_coded(&mut reader)?;
+                skip_entropy_coded(&mut reader, walk.restart > 0)?;
             }
-            // Tables, the restart interval, application data and comments.
-            0xc4 | 0xdb | 0xdd | 0xe0..=0xef | 0xfe => marker.segment(&mut reader).map(drop)?,
+            DRI => walk.restart = marker.segment(&mut reader)?.u16_be("restart interval")?,
+            // Tables, application data and comments.
+            0xc4 | 0xdb | 0xe0..=0xef | 0xfe => marker.segment(&mut reader).map(drop)?,
             code => {
                 let (what, offset) = (unsupported(code), marker.offset);
                 return Err(reader.corrupt(format_args!(
@@ -91,6 +97,8 @@ impl Marker {
 struct Walk {
     tally: Tally,
     scans: u32,
+    /// Units between restarts; 0: there are none.
+    restart: u16,
 }
 
 impl Walk {
@@ -148,13 +156,21 @@ impl Walk {
     }
 }
 
-/// Moves to the marker that ends the scan: a zero after FF is data, and so are restart markers.
-fn skip_entropy_coded(reader: &mut Reader<'_>) -> Result<(), FormatError> {
+/// Whether FF and this byte belong to the data of a scan: a stuffed FF, a restart marker, and in an image with restarts
+/// whatever decoders pass over to find the next one (`jpeg_resync_to_restart` in libjpeg's `jdmarker.c`).
+pub(in crate::images) const fn is_in_scan(code: u8, is_restarted: bool) -> bool {
+    matches!(code, 0x00 | 0xd0..=0xd7) || (is_restarted && matches!(code, 0x01..=0xbf))
+}
+
+/// Moves to the marker that ends the scan.
+fn skip_entropy_coded(reader: &mut Reader<'_>, is_restarted: bool) -> Result<(), FormatError> {
     let start = reader.offset();
     loop {
         let found = reader.skip_to(0xff);
         match reader.peek(1) {
-            Some(0x00 | 0xd0..=0xd7) if found => reader.take(2, "restart marker").map(drop)?,
+            Some(code) if found && is_in_scan(code, is_restarted) => {
+                reader.take(2, "restart marker").map(drop)?;
+            }
             Some(0xff) if found => reader.take(1, "fill byte").map(drop)?,
             Some(_) if found => return Ok(()),
             _ => {

@@ -36,12 +36,12 @@ pub mod limits {
     /// The most scans of a JPEG. A decoder visits every block again for each scan, so that a few
     /// kilobytes of empty scans would keep it busy for minutes; encoders write 10 to 20.
     pub const MAX_SCANS: u32 = 100;
-    /// The most bytes that all compressed text and profiles of a file inflate to.
-    pub const MAX_INFLATED: usize = 1 << 20;
+    /// The most bytes that all compressed text and profiles of a file inflate to: profiles of printers have some megabytes.
+    pub const MAX_INFLATED: usize = 4 << 20;
     /// The most bytes that they have before. An encoder's streams of so many are larger than
     /// [`MAX_INFLATED`] inside; those of an attacker may hold blocks without content, which cost a
     /// tenth of a second a megabyte to find out.
-    pub const MAX_DEFLATED: usize = 1 << 19;
+    pub const MAX_DEFLATED: usize = 2 << 20;
 }
 
 /// The bounds on pixels, which an operator sets: they bound the time and the memory of decoding.

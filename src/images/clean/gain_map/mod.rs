@@ -40,10 +40,6 @@ pub(in crate::images::clean) struct GainMap<'a> {
     base_iso: Option<iso::Bytes>,
     parameters: Parameters,
     headroom: Option<Headroom>,
-    /// The base image gets an MPF index. Chromium applies gain maps only of files with one, and not only
-    /// on HDR displays: it rounds some pixels in another way. So a map that Chromium doesn't find in the
-    /// source gets no index, and other viewers find it in the same way as before.
-    is_indexed: bool,
 }
 
 /// What the gain map image says of itself. One image may do so by several conventions.
@@ -74,12 +70,15 @@ pub(in crate::images::clean) fn find<'a>(
         .gain_map_at
         .and_then(|offset| end.checked_add(offset));
     // An image that overlaps the photograph is none of its own.
-    let starts = indexed.iter().copied().chain(listed).chain([end]);
-    let described = starts.filter(|start| *start >= end).find_map(|start| {
-        let image = Image::open(file.get(start..)?)?;
-        let parameters = Parameters::read(&image.headers, packet.has_version)?;
-        Some((start, image.whole()?, parameters))
-    });
+    let starts = indexed.into_iter().chain(listed).chain([end]);
+    let described = starts
+        .chain(next_image(file, end))
+        .filter(|start| *start >= end)
+        .find_map(|start| {
+            let image = Image::open(file.get(start..)?)?;
+            let parameters = Parameters::read(&image.headers, packet.has_version)?;
+            Some((start, image.whole()?, parameters))
+        });
     let (start, image, parameters) = described.or_else(|| {
         let start = listed.unwrap_or(end);
         let image = Image::open(file.get(start..)?)?;
@@ -90,17 +89,24 @@ pub(in crate::images::clean) fn find<'a>(
             Parameters::default(),
         ))
     })?;
-    // A photograph with an index that was damaged gets a sound one.
-    let is_found = indexed.contains(&start) || (primary.has_index && listed == Some(start));
     Some(GainMap {
         place: start..start + image.len(),
-        is_indexed: is_found || !parameters.are_there(),
         image,
         has_version: packet.has_version,
         base_iso: primary.iso.and_then(iso::Bytes::version),
         headroom: primary.headroom.filter(|_| parameters.apple.is_some()),
         parameters,
     })
+}
+
+/// Where the next image begins behind the end of the first one, for files in which bytes were added or lost.
+fn next_image(file: &[u8], end: usize) -> Option<usize> {
+    const START: &[u8] = b"\xff\xd8\xff";
+    let behind = file.get(end..)?;
+    let found = behind
+        .windows(START.len())
+        .position(|window| window == START)?;
+    Some(end + found)
 }
 
 /// Whether this can only be a gain map whose parameters got lost: one channel, and not a word of what it is.
@@ -191,25 +197,20 @@ impl<'a> GainMap<'a> {
         if let Some(iso) = &self.base_iso {
             segments::write_iso(&mut out, iso);
         }
-        if self.is_indexed {
-            segments::write_mpf(&mut out, &[0; mpf::INDEX_LEN]);
-        }
+        segments::write_mpf(&mut out, &[0; mpf::INDEX_LEN]);
         out
     }
 
     /// The bytes of the MPF index, and where they belong in the output: `segments_end` is where the segments
     /// of [`GainMap::primary_segments`] end, `primary_len` the length of the whole base image with its end
-    /// marker. The gain map image comes right behind it. `None`: there is no index to fill in.
+    /// marker. The gain map image comes right behind it. `None`: the file is too long for an index.
     pub(in crate::images::clean) fn mpf_index(
-        &self,
         segments_end: usize,
         primary_len: usize,
         gain_map_len: usize,
     ) -> Option<(Range<usize>, [u8; mpf::INDEX_LEN])> {
         let segment = segments_end.checked_sub(mpf::SEGMENT_LEN)?;
-        let index = self
-            .is_indexed
-            .then(|| mpf::index(segment, primary_len, gain_map_len))??;
+        let index = mpf::index(segment, primary_len, gain_map_len)?;
         Some((mpf::index_place(segment), index))
     }
 }

@@ -20,8 +20,6 @@ pub(in crate::images::clean) struct Headers<'a> {
     pub(super) xmp: Option<&'a [u8]>,
     pub(super) iso: Option<&'a [u8]>,
     pub(super) pictures: Option<mpf::Pictures<'a>>,
-    /// There is an MPF index, sound or not.
-    pub(super) has_index: bool,
     pub(super) headroom: Option<Headroom>,
 }
 
@@ -46,7 +44,6 @@ impl<'a> Headers<'a> {
                 } else if let Some(tiff) = body.strip_prefix(MPF)
                     && self.pictures.is_none()
                 {
-                    self.has_index = true;
                     self.pictures = mpf::Pictures::read(tiff, offset.saturating_add(MPF.len()));
                 }
             }

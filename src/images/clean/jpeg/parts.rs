@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::images::format::FormatError;
-use crate::images::format::jpeg::{EOI, SOS};
+use crate::images::format::jpeg::{DRI, EOI, SOS, is_in_scan};
 use crate::model::image::Format;
 
 /// The most segments of a file: each is remembered, and pictures have some dozens.
@@ -48,7 +48,7 @@ impl<'a> Parts<'a> {
         if !bytes.starts_with(b"\xff\xd8") {
             return corrupt("it does not begin with a start marker".to_owned());
         }
-        let (mut at, mut scanned) = (2, false);
+        let (mut at, mut scanned, mut restart) = (2, false, 0);
         while let Some(marker) = Marker::find(bytes, at) {
             parts.stray |= marker.start > at;
             let after = marker.start + 2;
@@ -78,9 +78,11 @@ impl<'a> Parts<'a> {
                 }
                 _ => {}
             }
-            let Some(part) = Part::read(bytes, &marker) else {
+            let Some(part) = Part::read(bytes, &marker, restart > 0) else {
                 if scanned {
                     parts.stray = true;
+                    // The marker ended the scan, whatever should follow it.
+                    parts.is_open = !parts.is_whole();
                     break;
                 }
                 let (code, start) = (marker.code, marker.start);
@@ -88,6 +90,12 @@ impl<'a> Parts<'a> {
             };
             at = part.whole.end;
             scanned |= marker.code == SOS;
+            if marker.code == DRI {
+                restart = part
+                    .body
+                    .first_chunk()
+                    .map_or(0, |interval| u16::from_be_bytes(*interval));
+            }
             if parts.list.len() == MAX_PARTS {
                 return corrupt(format!("it has more than {MAX_PARTS} segments"));
             }
@@ -159,7 +167,7 @@ impl Marker {
 }
 
 impl<'a> Part<'a> {
-    fn read(bytes: &'a [u8], marker: &Marker) -> Option<Self> {
+    fn read(bytes: &'a [u8], marker: &Marker, is_restarted: bool) -> Option<Self> {
         let len_at = marker.start + 2;
         let len: [u8; 2] = bytes.get(len_at..)?.first_chunk().copied()?;
         // Application data of length 0 or 1 is as empty to decoders as one of length 2.
@@ -167,7 +175,7 @@ impl<'a> Part<'a> {
         let end = len_at + len;
         let body = bytes.get(len_at + 2..end)?;
         let end = if marker.code == SOS {
-            end + entropy_coded(bytes.get(end..)?)
+            end + entropy_coded(bytes.get(end..)?, is_restarted)
         } else {
             end
         };
@@ -181,7 +189,7 @@ impl<'a> Part<'a> {
 }
 
 /// How long the data of a scan is: up to the marker that ends it, or to the end of the file.
-fn entropy_coded(bytes: &[u8]) -> usize {
+fn entropy_coded(bytes: &[u8], is_restarted: bool) -> usize {
     let mut at = 0;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -190,8 +198,7 @@ fn entropy_coded(bytes: &[u8]) -> usize {
         };
         at += distance;
         match bytes.get(at + 1) {
-            // A stuffed FF, and a restart marker.
-            Some(0x00 | 0xd0..=0xd7) => at += 2,
+            Some(code) if is_in_scan(*code, is_restarted) => at += 2,
             // A fill byte.
             Some(0xff) => at += 1,
             Some(_) => return at,

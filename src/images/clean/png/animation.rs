@@ -27,9 +27,10 @@ impl Animation {
         };
         let mut frames = frames(chunks, control.unwrap_or_default(), canvas);
         frames.truncate(usize::try_from(announced).unwrap_or(usize::MAX));
-        let has_frame = chunks.iter().any(|chunk| &chunk.kind == b"fcTL");
-        if frames.is_empty() && has_frame {
-            // Browsers show nothing then. All of it stays, and is refused.
+        let mut before_data = chunks.iter().take(data_at.unwrap_or_default());
+        let has_first = before_data.any(|chunk| &chunk.kind == b"fcTL");
+        if frames.is_empty() && has_first {
+            // Browsers show nothing where the first frame is at fault. All of it stays, and is refused.
             frames.push(0..=chunks.len());
         } else if frames.is_empty() {
             return Self::default();
@@ -53,14 +54,11 @@ impl Animation {
     }
 }
 
-/// The number of frames that browsers read from `acTL`.
+/// The number of frames that browsers read from `acTL`. An impossible number of repetitions spoils it as well.
 fn announced(control: &Chunk<'_>) -> Option<u32> {
-    let number = control
-        .body
-        .first_chunk()
-        .filter(|_| control.body.len() == 8);
-    let number = number.map(|bytes| u32::from_be_bytes(*bytes));
-    number.filter(|number| control.is_sound && (1..=MAX_NUMBER).contains(number))
+    let number = number_at(control, 0).filter(|_| control.is_sound && control.body.len() == 8);
+    let is_repeatable = number_at(control, 4).is_some_and(|plays| plays <= MAX_NUMBER);
+    number.filter(|number| is_repeatable && (1..=MAX_NUMBER).contains(number))
 }
 
 /// The chunks of each frame, from its control to its last data. Browsers play the frames before the first fault, and before

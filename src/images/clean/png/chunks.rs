@@ -74,7 +74,25 @@ impl<'a> Chunks<'a> {
         if !has_data {
             return corrupt("it ends before its image data".to_owned());
         }
+        chunks.order_controls();
         Ok(chunks)
+    }
+
+    /// Readers take `acTL` behind the control of the first frame as well; it belongs before it. A control that the sequence
+    /// doesn't go on from is none.
+    fn order_controls(&mut self) {
+        let at = |kind: &[u8; 4]| self.list.iter().position(|chunk| &chunk.kind == kind);
+        let (Some(frame), Some(control)) = (at(b"fcTL"), at(b"acTL")) else {
+            return;
+        };
+        let behind = self.list.iter().skip(control);
+        let next = behind
+            .clone()
+            .find(|chunk| matches!(&chunk.kind, b"fcTL" | b"fdAT"));
+        let goes_on = next.is_none_or(|chunk| chunk.body.starts_with(&1_u32.to_be_bytes()));
+        if goes_on && let Some(both) = self.list.get_mut(frame..=control) {
+            both.rotate_right(1);
+        }
     }
 
     /// Browsers stop at image data with a wrong checksum, and show nothing of image data in two places.

@@ -277,7 +277,7 @@ fn frames_are_limited_in_number_and_in_their_sum() {
 }
 
 #[test]
-fn text_and_profiles_are_refused_when_they_inflate_to_more_than_a_mebibyte() {
+fn text_and_profiles_are_refused_when_they_inflate_to_more_than_four_mebibytes() {
     let deflate = |len: usize| {
         use std::io::Write;
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
@@ -301,10 +301,10 @@ fn text_and_profiles_are_refused_when_they_inflate_to_more_than_a_mebibyte() {
             "{}",
             head.escape_ascii()
         );
-        assert_corrupt(&with(&[chunk(&bomb)]), "1048576 when inflated");
+        assert_corrupt(&with(&[chunk(&bomb)]), "4194304 when inflated");
         // Behind the image as well, and several together.
         let behind = png_of(&[ihdr(3, 2, [8, 2]), idat(), chunk(&bomb), iend()]);
-        assert_corrupt(&behind, "1048576 when inflated");
+        assert_corrupt(&behind, "4194304 when inflated");
         assert_corrupt(&with(&[chunk(&most), chunk(&deflate(1))]), "one too many");
     }
     // What no reader inflates.
