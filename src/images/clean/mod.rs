@@ -68,5 +68,9 @@ pub fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
 /// How much longer a cleaned image can be: an end, a profile that was compressed better, the metadata of a gain map.
 pub const GROWTH: usize = 64 * 1024;
 
+/// An end, a checksum, and the Exif of browsers and of libraries.
+const SMALL_GROWTH: usize = 1024;
+const _: () = assert!(gain_map::MAX_SEGMENTS_LEN + icc::png::MAX_GROWTH + SMALL_GROWTH <= GROWTH);
+
 #[cfg(test)]
 mod tests;

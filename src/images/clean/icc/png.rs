@@ -20,7 +20,7 @@ const OTHER_NAME: &str = "icc";
 const SHORT_NAME: &str = "i";
 /// How much longer a chunk may become because its source was compressed by a better compressor. The best ones save a
 /// twelfth, and the longest profile has [`MAX_INFLATED`](crate::images::format::limits::MAX_INFLATED) bytes.
-const MAX_GROWTH: usize = 56 * 1024;
+pub(in crate::images::clean) const MAX_GROWTH: usize = 56 * 1024;
 
 /// What becomes of an `iCCP` chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ fn rebuild(body: &[u8], max_len: usize) -> Option<Vec<u8>> {
         Profile::Unchanged => compressed.get(..compressed_len)?.to_vec(),
         Profile::Rewritten(profile) => {
             let most = body.len().saturating_add(MAX_GROWTH);
-            deflate(&profile).filter(|compressed| compressed.len() <= most)?
+            // With a name and its end.
+            deflate(&profile).filter(|compressed| compressed.len() + MAX_NAME_LEN + 2 <= most)?
         }
         Profile::Invalid => return None,
     };

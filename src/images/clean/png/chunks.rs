@@ -64,6 +64,10 @@ impl<'a> Chunks<'a> {
             if has_data && &chunk.kind == b"IDAT" {
                 chunks.refuse_late_data(&chunk)?;
             }
+            // A chunk before it makes viewers refuse the file, so it must not go.
+            if chunks.list.is_empty() && &chunk.kind != b"IHDR" {
+                return corrupt("it does not begin with an IHDR chunk".to_owned());
+            }
             if chunks.list.len() == MAX_CHUNKS {
                 return corrupt(format!("it has more than {MAX_CHUNKS} chunks"));
             }

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
 use super::super::jpeg::clean_segments;
-use super::super::png::{Chunk, clean_chunk};
+use super::super::png::{Chunk, MAX_GROWTH, clean_chunk};
 use super::*;
 
 const LIMIT: usize = 1 << 20;
@@ -181,4 +181,66 @@ fn a_chunk_that_chromium_ignores_goes() {
         clean_chunk(&chunk("x", &compressed(&vec![0; 50 << 20])), LIMIT),
         Chunk::Invalid
     );
+}
+
+/// Bytes without order.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// A zlib stream of bytes that repeat what stands 32,768 bytes before, from `start` on, `matches` times 258: zlib's own
+/// encoders look less far back.
+fn with_far_matches(bytes: &[u8], start: usize, matches: usize) -> Vec<u8> {
+    let stored = |last: u8, part: &[u8]| {
+        let len = u16::try_from(part.len()).unwrap();
+        [&[last][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
+    };
+    // A block of fixed codes: length 258, distance 24,577 and 8,191; then its end, and an empty stored block.
+    let far = ["11000101", "11101", "1111111111111"].concat();
+    let bits = ["010", &far.repeat(matches), "0000000", "000"].concat();
+    let fixed = bits.as_bytes().chunks(8).map(|byte| {
+        let bit = |(place, bit): (usize, &u8)| (bit - b'0') << place;
+        byte.iter().enumerate().map(bit).sum::<u8>()
+    });
+    let (low, high) = bytes.iter().fold((1_u32, 0_u32), |(low, high), byte| {
+        let low = (low + u32::from(*byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    [
+        &b"\x78\x01"[..],
+        &stored(0, &bytes[..start]),
+        &fixed.collect::<Vec<_>>(),
+        &stored(0, b"")[1..],
+        &stored(1, &bytes[start + 258 * matches..]),
+        &(high << 16 | low).to_be_bytes(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_chunk_that_no_encoder_wrote_so_short_goes() {
+    for (matches, stays) in [(100, true), (200, true), (300, false)] {
+        let block = noise(32_768);
+        let data: Vec<u8> = block
+            .iter()
+            .copied()
+            .cycle()
+            .take(32_768 + 258 * matches)
+            .collect();
+        let given = profile(&[(b"A2B0", data), (b"mmod", b"SECRET".to_vec())]);
+        let start = TABLE_AT + 2 * ENTRY_LEN + 32_768;
+        let body = chunk("icc", &with_far_matches(&given, start, matches));
+        match clean_chunk(&body, LIMIT) {
+            Chunk::Rewritten(out) => {
+                assert!(stays, "{} bytes longer", out.len() - body.len());
+                assert!(out.len() > body.len() && out.len() <= body.len() + MAX_GROWTH);
+            }
+            other => assert_eq!((other, stays), (Chunk::Invalid, false)),
+        }
+    }
 }

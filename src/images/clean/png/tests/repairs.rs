@@ -52,6 +52,18 @@ fn a_critical_chunk_before_the_image_data_needs_its_checksum() {
 }
 
 #[test]
+fn a_chunk_before_the_header_is_refused() {
+    for first in [chunk(b"tEXt", b"a\0b"), damaged(chunk(b"prVt", b""))] {
+        assert!(is_refused(&png_of(&[
+            first,
+            ihdr(3, 2, [8, 2]),
+            idat(),
+            iend()
+        ])));
+    }
+}
+
+#[test]
 fn the_last_image_data_gets_its_checksum() {
     let of = |data: &[Vec<u8>]| png_of(&[ihdr(3, 2, [8, 2]), data.concat(), iend()]);
     let bytes = of(&[idat(), damaged(idat())]);
