@@ -94,12 +94,8 @@ impl Seen {
             &info.mastering_display_color_volume,
             &info.content_light_level,
         );
-        let rest = (
-            &info.sbit,
-            &info.bkgd,
-            &info.pixel_dims,
-            &info.animation_control,
-        );
+        // Not the pixel density: this decoder alone takes it from a chunk that is too long.
+        let rest = (&info.sbit, &info.bkgd, &info.animation_control);
         let facts = text((colours, bright, rest));
         self.shows(facts);
         let frames = info
