@@ -778,7 +778,7 @@ async fn unknown_parameters_are_refused_before_any_charge() {
 #[tokio::test]
 async fn metadata_is_kept_where_the_request_says_so() {
     let app = TestApp::spawn().await;
-    let (_, whole, cleaned) = pictures::with_metadata()[0].clone();
+    let (whole, cleaned) = pictures::with_text();
     assert_ne!(whole, cleaned);
     let text = STANDARD.encode(&whole);
     let png = ("Content-Type", "image/png");
@@ -848,7 +848,7 @@ async fn metadata_is_kept_where_the_request_says_so() {
 #[tokio::test]
 async fn a_paid_upload_keeps_metadata_and_stays_the_same_product() {
     let app = TestApp::spawn().await;
-    let (_, whole, _) = pictures::with_metadata()[0].clone();
+    let (whole, _) = pictures::with_text();
     let path = "/api/upload/year?metadata=keep";
     let payment = app.sign_at(path).await;
     let resource = format!("{}/api/upload/year", app.base);
