@@ -94,8 +94,8 @@ impl Seen {
             &info.mastering_display_color_volume,
             &info.content_light_level,
         );
-        // Not the pixel density: this decoder alone takes it from a chunk that is too long.
-        let rest = (&info.sbit, &info.bkgd, &info.animation_control);
+        // Neither pixel density nor background: no browser shows them, and this decoder reads chunks that are too long.
+        let rest = (&info.sbit, &info.animation_control);
         let facts = text((colours, bright, rest));
         self.shows(facts);
         let frames = info
