@@ -207,7 +207,11 @@ fn cleaned(
         cleaned = clean_base(bytes)?;
     }
     let probe = probe(&cleaned.bytes, limits)?;
-    let decoded = decode::decode(cleaned, &probe)?;
+    let mut decoded = decode::decode(cleaned, &probe)?;
+    if decoded.is_moved {
+        let again = clean(&decoded.bytes, format)?.bytes.into_owned();
+        decoded.bytes = Cow::Owned(again);
+    }
     Ok((probe, decoded))
 }
 

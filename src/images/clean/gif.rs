@@ -16,6 +16,10 @@ use crate::images::format::reader::Reader;
 use crate::model::image::Format;
 use crate::model::metadata::{Kind, Kinds};
 
+const PLAIN_TEXT: u8 = 0x01;
+const GRAPHIC_CONTROL: u8 = 0xf9;
+const COMMENT: u8 = 0xfe;
+const APPLICATION: u8 = 0xff;
 /// Application identifiers with their length: both say how often an animation repeats.
 const LOOPS: [&[u8; 12]; 2] = [b"\x0bNETSCAPE2.0", b"\x0bANIMEXTS1.0"];
 /// A colour profile, as libwebp and `ImageMagick` read it; browsers don't.
@@ -27,64 +31,117 @@ const XMP: &[u8] = b"\x0bXMP DataXMP";
 /// Copies screen, frames and what controls them, up to the trailer.
 pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let mut reader = Reader::new(Format::Gif, bytes);
-    let mut output = Output::new(bytes);
-    let mut removed = Kinds::default();
     reader.take(10, "signature and screen size")?;
     let [flags, _background, _aspect] = reader.array("screen descriptor")?;
     skip_colour_table(&mut reader, flags)?;
-    output.keep(0..reader.offset());
-    let mut has_frame = false;
+    let mut walk = Walk {
+        output: Output::new(bytes),
+        removed: Kinds::default(),
+        controls: Vec::new(),
+        has_frame: false,
+    };
+    walk.output.keep(0..reader.offset());
     loop {
         let start = reader.offset();
         let block = match reader.peek(0) {
             Some(b'!') => extension(&mut reader),
             Some(b',') => frame(&mut reader),
             Some(b';') => {
-                output.keep(start..start + 1);
+                walk.output.keep(start..start + 1);
                 if reader.left() > 1 {
-                    removed.add(Kind::Trailing);
+                    walk.removed.add(Kind::Trailing);
                 }
                 break;
             }
             other => Err(no_block(&reader, other)),
         };
         match block {
-            Ok(Block::Frame { cut: None }) => {
-                output.keep(start..reader.offset());
-                has_frame = true;
-            }
-            // The pixels may be there all the same.
-            Ok(Block::Frame { cut: Some(data) }) => {
-                output.keep(start..reader.offset());
-                for block in data.chunks(255) {
-                    output.write(&[u8::try_from(block.len()).unwrap_or_default()]);
-                    output.write(block);
+            Ok(block) => {
+                if walk.block(start..reader.offset(), block) {
+                    break;
                 }
-                removed.add(Kind::Damage);
-                output.write(b"\0;");
-                break;
             }
-            Ok(Block::Extension { label, body }) => {
-                keep_extension(
-                    &mut output,
-                    &mut removed,
-                    start..reader.offset(),
-                    label,
-                    body,
-                );
-            }
-            Err(_) if has_frame && ends_here(bytes.get(start..).unwrap_or_default()) => {
-                removed.add(Kind::Damage);
-                output.write(b";");
+            Err(_) if walk.has_frame && ends_here(bytes.get(start..).unwrap_or_default()) => {
+                walk.removed.add(Kind::Damage);
+                walk.output.write(b";");
                 break;
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(output.cleaned(removed, false))
+    if !walk.controls.is_empty() {
+        walk.removed.add(Kind::Other);
+    }
+    Ok(walk.output.cleaned(walk.removed, false))
+}
+
+struct Walk<'a> {
+    output: Output<'a>,
+    removed: Kinds,
+    /// Graphic controls, which wait for their frame: behind the last one, viewers read none.
+    controls: Vec<Range<usize>>,
+    has_frame: bool,
+}
+
+impl Walk<'_> {
+    /// Keeps what stays of a block, and says whether it was the last one.
+    fn block(&mut self, whole: Range<usize>, block: Block<'_>) -> bool {
+        match block {
+            Block::Frame { cut } => {
+                self.keep_controls();
+                self.output.keep(whole);
+                self.has_frame = true;
+                if let Some(data) = cut {
+                    self.close(data);
+                }
+                cut.is_some()
+            }
+            Block::Extension { label, body } => {
+                match label {
+                    GRAPHIC_CONTROL => self.controls.push(whole),
+                    APPLICATION if self.application(whole, body) => {}
+                    APPLICATION if body.starts_with(XMP) => self.removed.join(kinds::of_xmp(body)),
+                    APPLICATION if body.starts_with(PROFILE) => self.removed.add(Kind::Profile),
+                    PLAIN_TEXT | COMMENT => self.removed.add(Kind::Comment),
+                    _ => self.removed.add(Kind::Other),
+                }
+                false
+            }
+        }
+    }
+
+    fn keep_controls(&mut self) {
+        for control in self.controls.drain(..) {
+            self.output.keep(control);
+        }
+    }
+
+    /// Ends a frame that the file cuts, and the file: the pixels may be there all the same.
+    fn close(&mut self, data: &[u8]) {
+        for block in data.chunks(255) {
+            self.output
+                .write(&[u8::try_from(block.len()).unwrap_or_default()]);
+            self.output.write(block);
+        }
+        self.output.write(b"\0;");
+        self.removed.add(Kind::Damage);
+    }
+
+    /// Keeps how often the animation repeats, and says whether the block told that.
+    fn application(&mut self, whole: Range<usize>, body: &[u8]) -> bool {
+        let Some((name, data)) = body.split_first_chunk::<12>() else {
+            return false;
+        };
+        if !LOOPS.contains(&name) {
+            return false;
+        }
+        self.keep_controls();
+        repetitions(&mut self.output, whole, data)
+    }
 }
 
 /// A block before the trailer.
+#[derive(Clone, Copy)]
 enum Block<'a> {
     /// A frame; one that the file cuts, with the data of its last sub-block.
     Frame {
@@ -147,34 +204,6 @@ fn extension<'a>(reader: &mut Reader<'a>) -> Result<Block<'a>, FormatError> {
     Ok(Block::Extension { label, body })
 }
 
-fn keep_extension(
-    output: &mut Output<'_>,
-    removed: &mut Kinds,
-    whole: Range<usize>,
-    label: u8,
-    body: &[u8],
-) {
-    const PLAIN_TEXT: u8 = 0x01;
-    const GRAPHIC_CONTROL: u8 = 0xf9;
-    const COMMENT: u8 = 0xfe;
-    const APPLICATION: u8 = 0xff;
-    match label {
-        GRAPHIC_CONTROL => output.keep(whole),
-        APPLICATION if application(output, whole, body) => {}
-        APPLICATION if body.starts_with(XMP) => removed.join(kinds::of_xmp(body)),
-        APPLICATION if body.starts_with(PROFILE) => removed.add(Kind::Profile),
-        PLAIN_TEXT | COMMENT => removed.add(Kind::Comment),
-        _ => removed.add(Kind::Other),
-    }
-}
-
-/// Keeps how often the animation repeats, and says whether the block told that.
-fn application(output: &mut Output<'_>, whole: Range<usize>, body: &[u8]) -> bool {
-    let Some((name, data)) = body.split_first_chunk::<12>() else {
-        return false;
-    };
-    LOOPS.contains(&name) && repetitions(output, whole, data)
-}
 /// Keeps the sub-blocks that say how often, in the form in which they say it: some readers look at every
 /// one, some at the first alone, and some only if it has three bytes. What else stands in them or
 /// before them becomes zero, as buffering that nobody does; what follows the last one goes. `false`: none says it.

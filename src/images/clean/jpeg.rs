@@ -220,10 +220,6 @@ impl<'a> Walk<'a> {
 /// Which blocks of Exif were met: the first one decides, whatever it says. Browsers and libraries may take different ones,
 /// since a block whose fill byte isn't zero is one to browsers alone.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one fact about the blocks so far"
-)]
 struct ExifBlocks {
     for_browsers: bool,
     for_libraries: bool,

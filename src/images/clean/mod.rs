@@ -42,6 +42,8 @@ pub struct Cleaned<'a> {
     pub is_open: bool,
     /// Where the image of a gain map begins, which is an image of its own.
     pub gain_map_at: Option<usize>,
+    /// Decoding made the photograph before the gain map shorter: cleaned again, it says where the map is now.
+    pub is_moved: bool,
 }
 
 /// The image without metadata, at most [`GROWTH`] bytes longer than it came. Cleaning what comes out changes nothing.

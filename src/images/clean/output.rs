@@ -80,6 +80,7 @@ impl<'a> Output<'a> {
             is_turned,
             is_open: false,
             gain_map_at: None,
+            is_moved: false,
         }
     }
 

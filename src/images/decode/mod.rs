@@ -107,8 +107,11 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
         return Ok(cleaned);
     };
     cleaned.removed.add(Kind::Damage);
-    cleaned.gain_map_at = None;
-    cleaned.bytes = Cow::Owned(finished);
+    let map = cleaned.bytes.get(base_len..).unwrap_or_default();
+    let moved = cleaned.gain_map_at.map(|_| finished.len());
+    cleaned.bytes = Cow::Owned([&finished, map].concat());
+    cleaned.gain_map_at = moved;
+    cleaned.is_moved = moved.is_some();
     Ok(cleaned)
 }
 

@@ -112,7 +112,7 @@ pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
     const AFTER_JFIF: usize = 2 + 2 + 16;
     let insert = |picture: &[u8], at: usize, metadata: &[u8]| {
         let (head, tail) = picture.split_at(at);
-        [head, metadata, tail, TRAILING, SECRET.as_bytes()].concat()
+        [head, metadata, tail, b"PK\x03\x04", SECRET.as_bytes()].concat()
     };
     let (png, jpeg, gif, webp) = (png(6, 5), jpeg(), gif(6, 5), webp(6, 5));
     let text = png_chunk(b"tEXt", b"Author\0S3CRET");
@@ -132,12 +132,9 @@ pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
 /// A PNG with metadata inside and nothing behind its end, and what is left of it.
 pub(crate) fn with_text() -> (Vec<u8>, Vec<u8>) {
     let [(_, mut dirty, clean), ..] = with_metadata();
-    dirty.truncate(dirty.len() - TRAILING.len() - SECRET.len());
+    dirty.truncate(dirty.len() - TRAILER_LEN);
     (dirty, clean)
 }
-
-/// Stands behind the end of each of them, with the secret.
-const TRAILING: &[u8] = b"PK\x03\x04";
 
 /// Bytes without end that look random and depend on the seed alone (splitmix64).
 fn noise(seed: u64) -> impl Iterator<Item = u8> {

@@ -26,8 +26,7 @@ use xmp::Packet;
 
 /// How many bytes the segments of [`GainMap::primary_segments`] and [`GainMap::image_segments`] have
 /// together, at most.
-#[cfg(test)]
-const MAX_SEGMENTS_LEN: usize = 4096;
+pub(in crate::images::clean) const MAX_SEGMENTS_LEN: usize = 4096;
 
 /// A gain map and what its viewers need to know.
 #[derive(Debug)]

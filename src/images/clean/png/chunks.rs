@@ -61,8 +61,9 @@ impl<'a> Chunks<'a> {
                 }
                 _ => {}
             }
-            if has_data && &chunk.kind == b"IDAT" {
-                chunks.refuse_late_data(&chunk)?;
+            if has_data && &chunk.kind == b"IDAT" && chunks.is_late(&chunk)? {
+                at = chunk.whole.end;
+                continue;
             }
             // A chunk before it makes viewers refuse the file, so it must not go.
             if chunks.list.is_empty() && &chunk.kind != b"IHDR" {
@@ -99,8 +100,9 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Browsers stop at image data with a wrong checksum, and show nothing of image data in two places.
-    fn refuse_late_data(&self, next: &Chunk<'_>) -> Result<(), FormatError> {
+    /// Whether image data comes too late: browsers read none behind a chunk with a wrong checksum, and have all of it by then or
+    /// not. They show nothing of image data in two places.
+    fn is_late(&self, next: &Chunk<'_>) -> Result<bool, FormatError> {
         match self.list.last() {
             Some(before) if &before.kind != b"IDAT" => {
                 let at = next.whole.start;
@@ -108,13 +110,7 @@ impl<'a> Chunks<'a> {
                     "the IDAT chunk at byte {at} is apart from the other image data"
                 ))
             }
-            Some(before) if !before.is_sound => {
-                let at = before.whole.start;
-                corrupt(format!(
-                    "the IDAT chunk at byte {at} does not match its checksum"
-                ))
-            }
-            _ => Ok(()),
+            before => Ok(before.is_some_and(|before| !before.is_sound)),
         }
     }
 }
