@@ -27,6 +27,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "-
          "--force-color-profile=srgb", "--mute-audio"]
 # A file that takes longer than this in a viewer counts as not shown.
 TIMEOUT = 60
+STARTUP = 90
 # Pixels; a larger image counts as not shown by Pillow and libvips, whose memory has to last.
 LARGEST = 150_000_000
 
@@ -222,7 +223,7 @@ class Chromium:
     def __init__(self, program="chromium", lanes=3):
         self.program, self.lanes = shutil.which(program) or sys.exit(f"missing: {program}; install it"), lanes
         self.jobs, self.waiting, self.lock = queue.Queue(), {}, threading.Lock()
-        self.secret, self.process = secrets.token_hex(8), None
+        self.secret, self.process, self.awake = secrets.token_hex(8), None, threading.Event()
         self.version = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.strip()
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         # A browser that is ended cuts its connections.
@@ -252,6 +253,7 @@ class Chromium:
                     return self.reply(200, PAGE.encode(), "text/html")
                 if self.path != f"/{chromium.secret}/work":
                     return self.reply(404)
+                chromium.awake.set()
                 try:
                     body = chromium.jobs.get(timeout=10)
                 except queue.Empty:
@@ -270,11 +272,15 @@ class Chromium:
     def start(self):
         self.folder = tempfile.mkdtemp(prefix="viewers-")
         self.secret = secrets.token_hex(8)
+        self.awake.clear()
         url = f"http://127.0.0.1:{self.http.server_address[1]}/{self.secret}/#{self.lanes}"
         # A session of its own, so that all its processes can be ended by their group.
         self.process = subprocess.Popen([self.program, *FLAGS, f"--user-data-dir={self.folder}", url],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
+        if not self.awake.wait(STARTUP):
+            self.stop()
+            sys.exit(f"{self.program} opened no page within {STARTUP} seconds")
 
     def stop(self):
         if self.process:
@@ -577,4 +583,8 @@ def difference(viewer, before, after):
 
 
 def size(view):
-    return f"{view['width']}x{view['height']}" if view["shown"] else "not shown"
+    """`64x48`, with the number of frames of an animation, or `not shown`."""
+    if not view["shown"]:
+        return "not shown"
+    frames = view.get("pages") or len(view["frames"])
+    return f"{view['width']}x{view['height']}" + (f" ({frames} frames)" if frames > 1 else "")
