@@ -890,10 +890,19 @@ def large_jpeg(width, height):
     return save(Image.new("L", (width, height), 99), "JPEG", quality=30)
 
 
-def large_gif(screen, count, frame=(1, 1)):
-    out = gif_file(screen, (0, 0, 1, 1), end=b"")
-    more = b"!\xf9\x04\x04\x05\0\0\0," + struct.pack("<HHHHB", 1, 1, *frame, 0) + lzw([1] * (frame[0] * frame[1]))
-    return out + more * (count - 1) + b";"
+def large_gif(screen, count):
+    """Every frame has the size of the screen."""
+    whole = save(Image.new("P", screen, 1), "GIF", optimize=False)
+    at = 13 + (3 << (whole[10] & 7) + 1)
+    while whole[at] == 0x21:
+        at += 2
+        while whole[at]:
+            at += 1 + whole[at]
+        at += 1
+    control = b"!\xf9\x04\x04\x05\0\0\0"
+    frames = (control + whole[at:-1]) * (count - 1)
+    other = gif_file(screen, (0, 0, 8, 8), end=b"")
+    return other + frames + b";"
 
 
 def limits():

@@ -10,6 +10,7 @@ Each viewer returns a view, a dictionary with these keys:
 - `raw`: Pillow and libvips only; a digest of each frame before the orientation is applied.
 - `frames`: a digest of each frame as it is shown.
 - `durations`, `loop`: the timing of an animation.
+- `gain_map`: libvips only; the gain map that libultrahdr finds: a digest of its data, and its settings.
 
 Digests of different viewers can't be compared: decoders differ in the last bit.
 """
@@ -75,10 +76,33 @@ def kind(data):
     return None
 
 
+def jpeg_parts(data, at=0):
+    """The segments of the picture that starts at `at`, each as (marker, body, all its bytes), and where it ends.
+
+    A scan holds its entropy-coded data. Raises IndexError where the picture has no end.
+    """
+    parts, at = [], at + 2
+    while data[at:at + 2] != b"\xff\xd9":
+        code, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2:at + 4], "big")
+        while code == 0xda and not (data[end] == 0xff and data[end + 1] not in (0, *range(0xd0, 0xd8))):
+            end += 1
+        if data[at] != 0xff:
+            raise IndexError(f"byte {at} starts no segment")
+        parts.append((code, data[at + 4:end], data[at:end]))
+        at = end
+    return parts, at + 2
+
+
+def without_metadata(data, at=0):
+    """The picture that starts at `at`, without APP segments and comments."""
+    kept = [whole for code, _, whole in jpeg_parts(data, at)[0] if not 0xe0 <= code <= 0xef and code != 0xfe]
+    return b"\xff\xd8" + b"".join(kept) + b"\xff\xd9"
+
+
 # ---- Chromium ----
 
 PAGE = r"""<!doctype html><meta charset="utf-8"><title>viewer</title><body style="margin:0"><div id="box"></div><script>
-const TILE = 2048, LARGE = 16 << 20, CELLS = 8;
+const TILE = 2048, LARGE = 16 << 20, COMPARED = 64 << 20, CELLS = 8;
 
 async function hash(buffer) {
   const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", buffer));
@@ -161,13 +185,18 @@ async function look(bytes, type, ended = false) {
     const track = decoder.tracks.selectedTrack;
     view.loop = String(track.repetitionCount);
     view.animated = track.animated;
+    // Of a very large animation all frames are decoded, but only some compared.
+    const step = 1 + Math.floor(view.width * view.height * track.frameCount / COMPARED);
     for (let index = 0; index < track.frameCount; index++) {
       view.why = "frame " + index;
       const {image: frame, complete} = await decoder.decode({frameIndex: index});
       if (!complete) throw new Error("incomplete");
       if (index === 0) view.orientation = ORIENTATIONS[frame.rotation + " " + frame.flip];
       if (track.frameCount > 1) {
-        if (index > 0) view.frames.push(await pixels(frame, frame.displayWidth, frame.displayHeight));
+        if (index > 0) {
+          const compared = index % step === 0 || index === track.frameCount - 1;
+          view.frames.push(compared ? await pixels(frame, frame.displayWidth, frame.displayHeight) : "");
+        }
         view.durations.push(frame.duration);
       }
       frame.close();
@@ -175,7 +204,13 @@ async function look(bytes, type, ended = false) {
     view.shown = view.css[0] > 0 && view.css[1] > 0 && track.frameCount > 0;
     view.why = "";
   } catch (error) {
-    view.why += ": " + error.message;
+    // A VideoFrame has at most 32,767 pixels a side; an image has not.
+    if (view.why === "frame 0" && Math.max(view.width, view.height) > 32767) {
+      view.shown = true;
+      view.why = "";
+    } else {
+      view.why += ": " + error.message;
+    }
     if (view.painted_whole && view.width * view.height <= LARGE) {
       view.grid = grid(image, view.width, view.height);
       if (ENDS[type] && !ended) {
@@ -372,10 +407,17 @@ def pillow_view(data):
             if image.width * image.height > LARGEST or count > 2000:
                 raise ValueError(f"{image.width}x{image.height}, {count} frames: more than is looked at")
             view["loop"] = image.info.get("loop")
+            # Of a very large animation all frames are decoded, but only some compared.
+            step = 1 + image.width * image.height * count // (64 << 20)
             for index in range(count):
                 image.seek(index)
                 image.load()
                 same = image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+                if index % step and index < count - 1:
+                    view["raw"].append("")
+                    view["frames"].append("")
+                    view["durations"].append(image.info.get("duration"))
+                    continue
                 raw = image.convert("RGBA") if same else image.copy()
                 view["raw"].append(digest(raw.mode.encode() + raw.tobytes()))
                 if index == 0:
@@ -409,8 +451,13 @@ def vips_view(data):
             raise ValueError(f"{image.width}x{image.height}: more than is looked at")
         get = lambda name: image.get(name) if image.get_typeof(name) else None
         loader = get("vips-loader") or ""
-        if not loader.startswith(("jpeg", "png", "gif", "webp")):
+        if not loader.startswith(("jpeg", "uhdr", "png", "gif", "webp")):
             raise ValueError(f"loaded by {loader}")
+        if image.get_typeof("gainmap-data"):
+            # Found and understood by libultrahdr.
+            settings = [f"{name} {image.get(name)}" for name in image.get_fields()
+                        if name.startswith("gainmap-") and name != "gainmap-data"]
+            view["gain_map"] = [digest(without_metadata(image.get("gainmap-data"))), *sorted(settings)]
         view["raw"] = [digest(image.write_to_memory())]
         orientation = get("orientation")
         view["orientation"] = orientation if orientation in range(2, 9) else 1
@@ -554,7 +601,7 @@ class Judges:
 
 # ---- Whether two views are the same picture ----
 
-COMPARED = ("width", "height", "css", "painted", "page", "frames", "durations", "loop")
+COMPARED = ("width", "height", "css", "painted", "page", "frames", "durations", "loop", "gain_map")
 
 
 def difference(viewer, before, after):
