@@ -342,40 +342,48 @@ class Chromium:
 
     def look(self, files):
         """The views of all files, in their order."""
-        views, batch, size = [None] * len(files), [], 0
-        batches = []
+        views, todo, size = [None] * len(files), [], 0
         for number, data in enumerate(files):
-            if batch and (len(batch) >= 16 or size + len(data) > 1 << 20):
-                batches.append(batch)
-                batch, size = [], 0
-            batch.append((number, data))
+            if not todo or len(todo[-1]) >= 16 or size + len(data) > 1 << 20:
+                todo.append([])
+                size = 0
+            todo[-1].append((number, data))
             size += len(data)
-        if batch:
-            batches.append(batch)
-        again = []
-        for batch, future in [(batch, self.send(batch)) for batch in batches]:
-            try:
-                result = future.result(timeout=TIMEOUT if not again else 1)
+        while todo:
+            sent = [(batch, self.send(batch)) for batch in todo]
+            todo = []
+            for position, (batch, future) in enumerate(sent):
+                try:
+                    result = future.result(timeout=TIMEOUT)
+                except concurrent.futures.TimeoutError:
+                    # A file killed or stopped the page. Those of this batch are looked at alone.
+                    todo = self.after_timeout(batch, sent[position + 1:], views)
+                    break
                 for number, _ in batch:
                     views[number] = result[str(number)]
-            except concurrent.futures.TimeoutError:
-                again.append(batch)
-        if again:
-            # A file killed or stopped the page. Each of these is looked at alone.
-            self.restart()
-            for number, data in (file for batch in again for file in batch):
-                try:
-                    views[number] = self.send([(number, data)]).result(timeout=TIMEOUT)[str(number)]
-                except concurrent.futures.TimeoutError:
-                    views[number] = {"shown": False, "why": "the page does not answer"}
-                    self.restart()
         return views
+
+    def after_timeout(self, batch, others, views):
+        """Restarts the browser. Returns the batches that still have to be looked at."""
+        if len(batch) == 1:
+            views[batch[0][0]] = {"shown": False, "why": "the page does not answer", "frames": [], "orientation": 1}
+            todo = []
+        else:
+            todo = [[file] for file in batch]
+        for other, future in others:
+            if future.done():
+                for number, _ in other:
+                    views[number] = future.result()[str(number)]
+            else:
+                todo.append(other)
+        self.restart()
+        return todo
 
     def restart(self):
         self.stop()
         self.waiting.clear()
-        while not self.jobs.empty():
-            self.jobs.get_nowait()
+        # Requests of the page that is gone wait at the old queue, and take nothing from the new one.
+        self.jobs = queue.Queue()
         self.start()
 
 
@@ -540,26 +548,27 @@ class Libraries:
         """Pairs of views, of Pillow and of libvips, in the order of the files."""
         if not self.pool:
             self.start()
-        views, again = [], []
         futures = [self.pool.submit(views_here, data) for data in files]
-        for number, future in enumerate(futures):
+        views, broken = [], False
+        for data, future in zip(files, futures):
             try:
-                views.append(future.result(timeout=TIMEOUT if not again else 1))
+                # After a crash the files that were not looked at yet go one by one, to find the one that crashes.
+                views.append((self.pool.submit(views_here, data) if broken else future).result(timeout=TIMEOUT))
+                continue
             except (concurrent.futures.process.BrokenProcessPool, concurrent.futures.TimeoutError,
                     concurrent.futures.CancelledError):
-                views.append(None)
-                again.append(number)
-        for number in again:
-            if not self.pool or again:
                 self.close()
                 self.start()
             try:
-                views[number] = self.pool.submit(views_here, files[number]).result(timeout=TIMEOUT)
+                views.append(self.pool.submit(views_here, data).result(timeout=TIMEOUT))
             except (concurrent.futures.process.BrokenProcessPool, concurrent.futures.TimeoutError):
-                lost = {"shown": False, "why": "the library crashed or did not return"}
-                views[number] = (lost, dict(lost))
+                lost = {"shown": False, "why": "the library crashed or did not return", "frames": [], "raw": [],
+                        "orientation": 1}
+                views.append((lost, dict(lost)))
+                self.close()
+                self.start()
+            broken = True
         return views
-
 
     def grid(self, data):
         try:
