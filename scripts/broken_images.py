@@ -905,6 +905,21 @@ def large_gif(screen, count):
     return other + frames + b";"
 
 
+def large_apng(screen, count):
+    """Every frame has the size of the screen."""
+    data = blank_png(*screen)
+    control = lambda number: (b"fcTL", struct.pack(">IIIIIHHBB", number, *screen, 0, 0, 1, 10, 0, 0))
+    more = [part for index in range(count - 1)
+            for part in (control(1 + 2 * index), (b"fdAT", struct.pack(">I", 2 + 2 * index) + data))]
+    return rebuild([ihdr(*screen, 1, 0), (b"acTL", struct.pack(">II", count, 0)), control(0), (b"IDAT", data), *more, (b"IEND", b"")])
+
+
+def large_webp(screen, count):
+    """Every frame has the size of the screen."""
+    frame = riff(b"ANMF", bytes(6) + three(screen[0] - 1) + three(screen[1] - 1) + three(50) + b"\0" + riff(*blank_webp(*screen)))
+    return container(vp8x(2, screen), (b"ANIM", bytes(6)), frame * count)
+
+
 def limits():
     fine, over = "viewers", "limit"
     yield "limit-png-8192x6144", large_png(8192, 6144), fine
@@ -933,6 +948,10 @@ def limits():
     yield "limit-gif-3000x2000x51", large_gif((3000, 2000), 51), over
     yield "limit-gif-1000-frames", large_gif((8, 8), 1000), fine
     yield "limit-gif-1001-frames", large_gif((8, 8), 1001), over
+    yield "limit-apng-3000x2000x50", large_apng((3000, 2000), 50), fine
+    yield "limit-apng-3000x2000x51", large_apng((3000, 2000), 51), over
+    yield "limit-webp-5000x5000x12", large_webp((5000, 5000), 12), fine
+    yield "limit-webp-5000x5000x13", large_webp((5000, 5000), 13), over
     pixel = lambda number: [(b"fcTL", struct.pack(">IIIIIHHBB", number, 1, 1, 0, 0, 1, 10, 0, 0)),
                             (b"fdAT", struct.pack(">I", number + 1) + zlib.compress(b"\0abc"))]
     for count, expect in ((1000, fine), (1001, over)):
