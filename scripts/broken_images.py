@@ -473,6 +473,11 @@ def mpf(primary, second, order=">", complete=True):
     return b"MPF\0" + mark + entries + struct.pack(order + "I", 0) + table
 
 
+def jpeg_end(data):
+    """Where the first picture of a file ends."""
+    return data.index(b"\xff\xd9\xff\xd8") + 2
+
+
 def gain_xmp(length=None, private=b""):
     """XMP of Ultra HDR: of the primary image when `length` is that of the gain map, else of the gain map."""
     head = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -529,6 +534,14 @@ def gain_maps():
     yield build("apple-gain-map", with_xmp=False, apple=True)
     yield build("apple-gain-map-exif-6", with_xmp=False, apple=True, lead=exif(turn(6, ">")))
     yield build("ultra-hdr-mpf-without-entries", complete=False)
+    # Editors add segments without a look at MPF, whose offsets and lengths are wrong then.
+    for label, options in (("", {}), ("-iso-alone", {"with_xmp": False, "with_iso": True})):
+        name, whole, expected = build(f"ultra-hdr{label}", **options)
+        table, end = whole.index(b"\xff\xdb"), jpeg_end(whole)
+        yield f"{name}-comment-added", whole[:table] + segment(0xfe, b"S3CRET") + whole[table:], expected
+        yield f"{name}-zero-before-table", whole[:table] + b"\0" + whole[table:], expected
+        yield f"{name}-zero-before-eoi", whole[:end - 2] + b"\0" + whole[end - 2:], expected
+        yield f"{name}-zero-behind-eoi", whole[:end] + b"\0" + whole[end:], expected
     # The least that says so: a version in the XMP of the primary image, and a directory that only counts.
     head = exif(turn(6, ">")) + segment(0xe1, (
         b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF'
@@ -579,6 +592,14 @@ def profiles():
     yield "icc-png-bad-stream", with_chunk(png(), chunk(b"iCCP", b"a\0\0" + zlib.compress(icc)[:100]))
     yield "icc-png-with-srgb", with_chunk(save(picture(), "PNG", icc_profile=icc), chunk(b"sRGB", b"\0"))
     yield "icc-jpeg-broken", save(picture(), "JPEG", icc_profile=icc[:150])
+    # The tables of printers are large; one of 1.6 MB was seen. Red and green are exchanged, so that its loss is.
+    noise = random.Random(5)
+    cube = struct.pack(">4sIBBBB9iHH", b"mft2", 0, 3, 3, 51, 0, *(65536 if cell % 4 == 0 else 0 for cell in range(9)), 2, 2)
+    cube += b"\0\0\xff\xff" * 3 + noise.randbytes(51 ** 3 * 6) + b"\0\0\xff\xff" * 3
+    large = profile([(b"B2A0", cube), (b"B2A1", cube[:100] + noise.randbytes(len(cube) - 112) + cube[-12:])])
+    large = large.replace(b"rXYZ", b"swap", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"swap", b"gXYZ", 1)
+    for kind in ("PNG", "JPEG", "WEBP"):
+        yield f"icc-large-{kind.lower()}", save(picture(), kind, icc_profile=large)
     parts = [segment(0xe2, b"ICC_PROFILE\0" + bytes([number, 2]) + piece) for number, piece in ((1, icc[:300]), (2, icc[300:]))]
     yield "icc-jpeg-two-parts", after_soi(jpeg(), b"".join(parts))
     yield "icc-jpeg-parts-swapped", after_soi(jpeg(), b"".join(reversed(parts)))
@@ -616,6 +637,11 @@ def stray_jpeg():
     for restart in (1, 4):
         base = jpeg(restart_marker_blocks=restart)
         yield f"jpeg-no-eoi-restart-{restart}", base[:-2], "either"
+    # Decoders look for the next restart marker behind a reserved marker, and end the data at any other one.
+    for label, base in (("scan", plain), ("restarts", jpeg(restart_marker_blocks=4))):
+        start = base.index(b"\xff\xda")
+        for code in (0x02, 0xbf, 0xc4, 0xe5, 0xfe):
+            yield f"jpeg-marker-{code:02x}-in-{label}", base[:start + 90] + bytes([0xff, code]) + base[start + 92:]
     for label, ids in (("equal", (1, 1, 1)), ("zero", (0, 0, 0)), ("from-0", (0, 1, 2)), ("rgb", (82, 71, 66)), ("two-equal", (1, 2, 2)), ("odd", (9, 200, 33))):
         yield f"jpeg-component-ids-{label}", component_ids(plain, ids)
         yield f"jpeg-component-ids-{label}-bare", component_ids(plain[:2] + plain[20:], ids)
@@ -675,6 +701,7 @@ def loose_webp():
     yield "webp-vp8x-twice", container(vp8x(0), vp8x(0), image)
     yield "webp-image-twice", container(vp8x(0), image, webp_image(lossless=True))
     yield "webp-vp8x-behind", container(image, vp8x(0))
+    yield "webp-chunk-behind-cut", container(image, (b"abcd", bytes(40)))[:-1]
     yield "webp-vp8x-long", container((b"VP8X", vp8x(0)[1] + b"\0\0"), image)
     alpha = riff_chunks(webp(mode="RGBA"))
     for flags in (0, 0x10):
@@ -689,7 +716,7 @@ def loose_gif():
         body = base[:-1]
         for name, tail in {"no-trailer": b"", "zero-before-trailer": b"\0;", "zeros-before-trailer": bytes(5) + b";", "zeros": bytes(64),
                            "ff": b"\xff", "text": b"S3CRET", "two-trailers": b";;", "comma": b",", "extension-cut": b"!\xfe",
-                           "control-cut": b"!\xf9\x04\0\0", "comment-open": b"!\xfe\x06S3CRET", "junk-behind": b";" + b"S3CRET" * 9,
+                           "control-cut": b"!\xf9\x04\0\0", "control-long-cut": b"!\xf9\x7f" + bytes(60), "comment-open": b"!\xfe\x06S3CRET", "junk-behind": b";" + b"S3CRET" * 9,
                            "image-cut": b"," + struct.pack("<HHHHB", 0, 0, 4, 4, 0), "zip": b";PK\x03\x04" + bytes(30)}.items():
             yield f"gif-{name}-{label}", body + tail
     at = moving.index(b"!\xf9", moving.index(b"!\xf9") + 2)
@@ -860,6 +887,14 @@ def counts():
     yield "apng-last-data-random", edit(data[1], (b"fdAT", parts[data[1]][1][:4] + random.Random(2).randbytes(200)))
     yield "apng-cut-in-last-frame", base[:-200]
     yield "apng-no-iend", base[:-12]
+    yield "apng-first-control-before-actl", rebuild([parts[0], parts[controls[0]], *parts[1:controls[0]], *parts[controls[0] + 1:]])
+    yield "apng-control-twice", rebuild([*parts[:controls[1]], parts[controls[1]], *parts[controls[1]:]])
+    yield "apng-no-second-data", rebuild([part for index, part in enumerate(parts) if index != data[0]])
+    # No animation at all for browsers, so that its frames don't matter.
+    for plays in (2**31, 2**32 - 1):
+        unsound = [(name, body[:4] + bytes(200)) if index == data[0] else (name, body) for index, (name, body) in enumerate(parts)]
+        unsound[at] = (b"acTL", struct.pack(">II", 3, plays))
+        yield f"apng-plays-{plays}-bad-frame", rebuild(unsound)
     yield "apng-text-between-frames", rebuild([*parts[:controls[1]], (b"tEXt", b"a\0S3CRET"), *parts[controls[1]:]])
     yield "apng-text-crc-between-frames", rebuild([*parts[:controls[1]], bad_crc(b"tEXt", b"a\0S3CRET"), *parts[controls[1]:]])
     hidden = save(picture(), "PNG", save_all=True, append_images=frames(3), default_image=True, duration=50)

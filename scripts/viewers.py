@@ -17,7 +17,7 @@ Digests of different viewers can't be compared: decoders differ in the last bit.
 import sys
 sys.dont_write_bytecode = True
 import concurrent.futures, fcntl, hashlib, http.server, io, json, os, pathlib, queue, resource, secrets, shutil, signal, struct
-import subprocess, tempfile, threading, warnings
+import subprocess, tempfile, threading, warnings, zlib
 
 PILLOW, PYVIPS, PYVIPS_BINARY = "13.0.0", "3.2.0", "8.18.7"
 VIEWERS = ("chromium", "pillow", "libvips")
@@ -97,6 +97,18 @@ def without_metadata(data, at=0):
     """The picture that starts at `at`, without APP segments and comments."""
     kept = [whole for code, _, whole in jpeg_parts(data, at)[0] if not 0xe0 <= code <= 0xef and code != 0xfe]
     return b"\xff\xd8" + b"".join(kept) + b"\xff\xd9"
+
+
+def with_checksums(data):
+    """A PNG file with the right checksum on each whole chunk; None if nothing changes."""
+    fixed, at = bytearray(data), 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at:at + 4], "big")
+        if end + 4 > len(data):
+            break
+        fixed[end:end + 4] = zlib.crc32(data[at + 4:end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(fixed) if fixed != data else None
 
 
 # ---- Chromium ----
@@ -369,7 +381,19 @@ class Chromium:
                 self.take(views, batch, result)
             for file in alone:
                 self.look_alone(file, views)
+        self.look_past_checksums(files, views)
         return views
+
+    def look_past_checksums(self, files, views):
+        """Mends the views of PNG files whose only fault is a checksum."""
+        # Chromium calls a file with a wrong checksum of image data incomplete, and paints it nevertheless. It paints
+        # all of it if the right checksum changes nothing.
+        copies = [(number, with_checksums(data)) for number, data in enumerate(files)
+                  if kind(data) == "png" and not views[number]["shown"] and views[number].get("page")]
+        copies = [(number, copy) for number, copy in copies if copy]
+        for (number, _), other in zip(copies, self.look([copy for _, copy in copies]) if copies else ()):
+            if other["shown"] and other["page"] == views[number]["page"]:
+                views[number] = other | {"checksum": "wrong"}
 
     def take(self, views, batch, result):
         for number, _ in batch:
@@ -599,7 +623,9 @@ class Judges:
             for key, chromium, (pillow, vips) in zip(fresh, browser.result(), libraries.result(), strict=True):
                 # Chromium paints an image without its end, whether or not rows are missing. It shows all of it
                 # if a strict library does, and paints the same.
-                if not chromium["shown"] and chromium.get("grid") and (pillow["shown"] or vips["shown"]):
+                # libvips is not strict with GIF: it leaves out pixels that are missing.
+                strict = pillow["shown"] or vips["shown"] and kind(fresh[key]) != "gif"
+                if not chromium["shown"] and chromium.get("grid") and strict:
                     chromium["shown"] = alike(chromium["grid"], self.libraries.grid(fresh[key]))
                 self.seen[key] = {"chromium": chromium, "pillow": pillow, "libvips": vips}
         return [self.seen[key] for key in keys]
@@ -625,9 +651,11 @@ def difference(viewer, before, after):
     if not new["shown"]:
         return f"no longer shown: {new['why']}"
     differing = [name for name in COMPARED if old.get(name) != new.get(name)]
-    if viewer == "chromium" and (old["loop"] is None or len(old["frames"]) == len(new["frames"]) == 1):
-        # ImageDecoder did not read such an original to its end, so that it said nothing; and a picture of one frame
-        # repeats nothing, although its repetition count changes when the rest of an animation is dropped.
+    if viewer == "chromium" and old["loop"] is None:
+        # ImageDecoder and createImageBitmap refused such an original. What the page paints is all there is.
+        differing = [name for name in differing if name in ("css", "painted", "page")]
+    if viewer == "chromium" and len(old["frames"]) == len(new["frames"]) == 1:
+        # One frame repeats nothing, although its repetition count changes when the rest of an animation is dropped.
         differing = [name for name in differing if name != "loop"]
     if old.get("apple") and old["gain_map"] is None:
         # libultrahdr passes over some of Apple's gain maps as cameras write them. Rule 5 compares their bytes.
@@ -635,7 +663,7 @@ def difference(viewer, before, after):
     if not differing:
         return None
     guide = before["chromium"]
-    if viewer != "chromium" and guide["shown"]:
+    if viewer != "chromium" and guide.get("page"):
         # Where viewers disagree about the original, no file suits both, and Chromium's reading is the rule.
         if old["raw"] == new["raw"] and new["orientation"] in (old["orientation"], guide["orientation"]):
             differing = [name for name in differing if name not in ("width", "height", "frames")]
