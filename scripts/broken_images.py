@@ -639,11 +639,15 @@ def stray_jpeg():
     for restart in (1, 4):
         base = jpeg(restart_marker_blocks=restart)
         yield f"jpeg-no-eoi-restart-{restart}", base[:-2], "either"
-    # Decoders look for the next restart marker behind a reserved marker, and end the data at any other one.
+    # Decoders look for the next restart marker behind a reserved marker, and end the data at any other one. Where that
+    # begins a segment that is longer than the file, Chromium waits for its rest, and the others show the image.
     for label, base in (("scan", plain), ("restarts", jpeg(restart_marker_blocks=4))):
         start = base.index(b"\xff\xda")
         for code in (0x02, 0xbf, 0xc4, 0xe5, 0xfe):
-            yield f"jpeg-marker-{code:02x}-in-{label}", base[:start + 90] + bytes([0xff, code]) + base[start + 92:]
+            marked = base[:start + 90] + bytes([0xff, code]) + base[start + 92:]
+            yield f"jpeg-marker-{code:02x}-in-{label}", marked, "viewers" if code < 0xc0 else "either"
+        for code in (0xe5, 0xfe):
+            yield f"jpeg-segment-{code:02x}-in-{label}", base[:start + 90] + segment(code, b"S3CRET") + base[start + 92:]
     for label, ids in (("equal", (1, 1, 1)), ("zero", (0, 0, 0)), ("from-0", (0, 1, 2)), ("rgb", (82, 71, 66)), ("two-equal", (1, 2, 2)), ("odd", (9, 200, 33))):
         yield f"jpeg-component-ids-{label}", component_ids(plain, ids)
         yield f"jpeg-component-ids-{label}-bare", component_ids(plain[:2] + plain[20:], ids)
@@ -798,6 +802,10 @@ def loose_png():
     yield "png-idat-apart", rebuild([parts[0], (b"IDAT", pixels[:half]), (b"tEXt", b"a\0b"), (b"IDAT", pixels[half:]), parts[-1]])
     yield "png-idat-crc", rebuild([parts[0], bad_crc(*parts[1]), parts[-1]])
     yield "png-idat-second-crc", rebuild([parts[0], (b"IDAT", pixels[:half]), bad_crc(b"IDAT", pixels[half:]), parts[-1]])
+    # Chromium's decoder stops at such a chunk after it has used it, which is too early only if pixels come behind it.
+    yield "png-idat-first-crc", rebuild([parts[0], bad_crc(b"IDAT", pixels[:half]), (b"IDAT", pixels[half:]), parts[-1]])
+    yield "png-idat-crc-then-empty", rebuild([parts[0], bad_crc(*parts[1]), (b"IDAT", b""), parts[-1]])
+    yield "png-idat-crc-then-adler", rebuild([parts[0], bad_crc(b"IDAT", pixels[:-4]), (b"IDAT", pixels[-4:]), parts[-1]])
     yield "png-ihdr-crc", rebuild([bad_crc(*parts[0]), *parts[1:]])
     yield "png-ihdr-twice", rebuild([parts[0], *parts])
     yield "png-ihdr-long", rebuild([(b"IHDR", parts[0][1] + b"\0"), *parts[1:]])
@@ -850,6 +858,9 @@ def counts():
         yield f"apng-actl-{said}-still", with_chunk(png(), chunk(b"acTL", struct.pack(">II", said, 0)))
     for plays in (1, 2**31 - 1, 2**31, 2**32 - 1):
         yield f"apng-plays-{plays}", change(3, plays)
+    still = chunks(png())
+    yield "apng-actl-2-still-idat-crc", rebuild([still[0], (b"acTL", struct.pack(">II", 2, 0)), bad_crc(*still[1]), *still[2:]])
+    yield "apng-idat-crc", rebuild([bad_crc(*part) if part[0] == b"IDAT" else part for part in parts])
     of = lambda name: [index for index, part in enumerate(parts) if part[0] == name]
 
     def edit(index, changed):
