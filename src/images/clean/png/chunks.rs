@@ -95,7 +95,10 @@ impl<'a> Chunks<'a> {
             .clone()
             .find(|chunk| matches!(&chunk.kind, b"fcTL" | b"fdAT"));
         let goes_on = next.is_none_or(|chunk| chunk.body.starts_with(&1_u32.to_be_bytes()));
-        if goes_on && let Some(both) = self.list.get_mut(frame..=control) {
+        if frame < control
+            && goes_on
+            && let Some(both) = self.list.get_mut(frame..=control)
+        {
             both.rotate_right(1);
         }
     }
