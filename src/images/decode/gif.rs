@@ -96,7 +96,7 @@ fn frame(
         if block.is_empty() {
             break;
         }
-        if deadline.spend(1024).is_err() {
+        if deadline.spend(2048).is_err() {
             return Some(Err(Broken::Timeout));
         }
         if state == State::More {

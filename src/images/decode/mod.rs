@@ -23,8 +23,9 @@ use crate::model::format::Format;
 use crate::model::metadata::Kind;
 use deadline::Deadline;
 
-/// How long decoding may take. The worst image within the limits takes less than 2 s of one core.
+/// How long decoding may take on a busy machine. What it may cost is bounded by [`deadline::budget`].
 const TIME: Duration = Duration::from_secs(10);
+const NANOSECONDS: u64 = 1_000_000_000;
 /// What a decoder of JPEG takes besides the marks that a progressive image needs.
 const JPEG_MEMORY: u64 = 2 << 20;
 
@@ -33,16 +34,16 @@ const JPEG_MEMORY: u64 = 2 << 20;
 enum Fault {
     /// The compressed pixels are broken; says where and how, a sentence without its full stop.
     Corrupt(String),
-    /// The time ran out before the last frame.
+    /// The work or the time that the file may take was used up before its last frame.
     Timeout,
 }
 
 impl Fault {
-    fn of(self, format: Format) -> FormatError {
+    fn of(self, format: Format, len: u64) -> FormatError {
         match self {
             Self::Corrupt(what) => FormatError::Corrupt { format, what },
             Self::Timeout => FormatError::TooSlow {
-                seconds: TIME.as_secs(),
+                seconds: deadline::budget(len).div_ceil(NANOSECONDS),
             },
         }
     }
@@ -57,12 +58,13 @@ pub(super) fn decode<'a>(cleaned: Cleaned<'a>, probe: &Probe) -> Result<Cleaned<
     let format = probe.format;
     let _held = room::take(memory_needed(&cleaned.bytes, probe));
     let end = Instant::now() + TIME;
-    let mut deadline = Deadline::at(end);
+    let len = u64::try_from(cleaned.bytes.len()).unwrap_or(u64::MAX);
+    let mut deadline = Deadline::at(end, len);
     let decoded = match format {
         Format::Jpeg => jpeg(cleaned, end),
         _ => parse(&cleaned.bytes, format, &mut deadline).map(|()| cleaned),
     };
-    decoded.map_err(|fault| fault.of(format))
+    decoded.map_err(|fault| fault.of(format, len))
 }
 
 /// Reads all frames of a PNG, GIF or WebP.

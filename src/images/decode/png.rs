@@ -204,7 +204,12 @@ impl Walk {
             let moved = |before: u64, now: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
             let read = moved(before_in, decompress.total_in());
             let written = moved(before_out, decompress.total_out());
-            deadline.spend(1024)?;
+            // The dearest bytes are copied from two before, each after the other.
+            deadline.spend(
+                u32::try_from(written)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1024),
+            )?;
             self.rows.pass(window.get(..written).unwrap_or_default())?;
             deflated = deflated.get(read..).unwrap_or_default();
             self.ended = self.rows.complete();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 
 fn judge(bytes: &[u8], format: Format) -> Result<(), String> {
-    let mut deadline = Deadline::at(Instant::now() + Duration::from_mins(1));
+    let mut deadline = Deadline::at(Instant::now() + Duration::from_mins(1), 0);
     parse(bytes, format, &mut deadline).map_err(|fault| match fault {
         Fault::Corrupt(what) => what,
         Fault::Timeout => "timeout".to_owned(),
@@ -361,7 +361,7 @@ fn a_deadline_in_the_past_stops_what_is_large() {
     .concat();
     assert_eq!(judge(&file, Format::Png), Ok(()));
     assert_eq!(
-        parse(&file, Format::Png, &mut Deadline::at(Instant::now())),
+        parse(&file, Format::Png, &mut Deadline::at(Instant::now(), 0)),
         Err(Fault::Timeout)
     );
 }

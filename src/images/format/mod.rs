@@ -147,13 +147,13 @@ pub enum FormatError {
         /// The limit that was exceeded.
         limit: u32,
     },
-    /// Decoding the image takes longer than any image may.
+    /// Decoding the image takes more work than a file of its length may take.
     #[error(
-        "The image takes too long to decode: {seconds} seconds or more. Send a smaller image, or save it again with \
-         another program."
+        "The image takes too long to decode: a file of this length may take about {seconds} seconds of one processor. \
+         Send a smaller image, or save it again with another program."
     )]
     TooSlow {
-        /// The time that was spent.
+        /// The time that the work would take on the machine that the limit was measured on.
         seconds: u64,
     },
 }

@@ -1,5 +1,10 @@
 //! The boolean entropy decoder of VP8, RFC 6386 section 7, with the notion of its end that libwebp has.
 
+/// What reading a bool costs that could be foretold.
+const STEPS_PER_BOOL: u32 = 3;
+/// What 56 bits cost besides: a processor guesses wrong at every second of them.
+const STEPS_PER_LOAD: u32 = 84;
+
 /// Reads bools; all numbers are kept as libwebp keeps them, so that the end is found where it finds it.
 pub(super) struct Bools<'a> {
     bytes: &'a [u8],
@@ -9,6 +14,8 @@ pub(super) struct Bools<'a> {
     /// Bits of the value that have not been used, less eight. Negative: a byte is needed.
     bits: i32,
     ended: bool,
+    /// Steps of work since [`Self::take_steps`] was asked last.
+    steps: u32,
 }
 
 impl<'a> Bools<'a> {
@@ -19,6 +26,7 @@ impl<'a> Bools<'a> {
             range: 254,
             bits: -8,
             ended: false,
+            steps: 0,
         };
         bools.load();
         bools
@@ -29,11 +37,28 @@ impl<'a> Bools<'a> {
         self.ended
     }
 
+    /// Counts so many bools as work.
+    #[inline]
+    pub(super) fn count(&mut self, bools: usize) {
+        let steps = u32::try_from(bools).unwrap_or(u32::MAX);
+        self.steps = self
+            .steps
+            .saturating_add(steps.saturating_mul(STEPS_PER_BOOL));
+    }
+
+    /// The work that was counted since this was asked last.
+    pub(super) const fn take_steps(&mut self) -> u32 {
+        let steps = self.steps;
+        self.steps = 0;
+        steps
+    }
+
     #[inline(never)]
     fn load(&mut self) {
         if let Some((eight, _)) = self.bytes.split_first_chunk::<8>() {
             self.value = self.value << 56 | u64::from_be_bytes(*eight) >> 8;
             self.bits += 56;
+            self.steps = self.steps.saturating_add(STEPS_PER_LOAD);
             self.bytes = self.bytes.get(7..).unwrap_or_default();
         } else {
             self.load_last();

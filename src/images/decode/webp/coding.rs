@@ -33,10 +33,15 @@ pub(super) struct Coding {
 }
 
 impl Coding {
-    pub(super) fn group(&self, column: usize, row: usize) -> Group {
+    /// The place of the group that a pixel is coded with.
+    pub(super) fn group_index(&self, column: usize, row: usize) -> u32 {
         let block = (row >> self.block_bits) * self.blocks_wide + (column >> self.block_bits);
-        let index = self.blocks.get(block).copied().unwrap_or(0) as usize;
-        self.groups.get(index).copied().unwrap_or_default()
+        self.blocks.get(block).copied().unwrap_or(0)
+    }
+
+    /// The group of this place.
+    pub(super) fn group(&self, index: u32) -> Group {
+        self.groups.get(index as usize).copied().unwrap_or_default()
     }
 }
 
@@ -99,7 +104,7 @@ impl Lossless<'_, '_> {
         used: bool,
         lengths: &mut Vec<u8>,
     ) -> Result<(), Broken> {
-        self.deadline.spend(1024).map_err(|_| Broken::Timeout)?;
+        let entries = coding.tables.len();
         let cache = if coding.cache_bits > 0 {
             1 << coding.cache_bits
         } else {
@@ -117,6 +122,7 @@ impl Lossless<'_, '_> {
                 check(lengths)?;
             }
         }
+        self.spend(sizes, coding.tables.len() - entries)?;
         let [green, red, blue, alpha, distance] = codes;
         if used {
             let plain = red.is_single() && blue.is_single() && alpha.is_single();
@@ -134,6 +140,14 @@ impl Lossless<'_, '_> {
             });
         }
         Ok(())
+    }
+
+    /// Counts the work of looking through the lengths of codes of these sizes, and of building so many entries of tables.
+    fn spend(&mut self, sizes: [u16; 5], entries: usize) -> Result<(), Broken> {
+        let symbols: u32 = sizes.into_iter().map(u32::from).sum();
+        let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+        let steps = entries.saturating_mul(4).saturating_add(symbols / 2);
+        self.deadline.spend(steps).map_err(|_| Broken::Timeout)
     }
 
     /// Reads the lengths of a code of so many symbols.
@@ -183,6 +197,8 @@ impl Lossless<'_, '_> {
                 return Err(Broken::Code);
             }
         }
+        // The table of lengths, and each of the lengths that follow.
+        let steps = symbols.saturating_mul(6).saturating_add(300);
         let size = usize::from(size);
         let mut previous = 8;
         let mut at = 0_usize;
@@ -206,7 +222,8 @@ impl Lossless<'_, '_> {
             lengths.get_mut(at..end).unwrap_or_default().fill(len);
             at = end;
         }
-        Ok(())
+        let steps = steps.saturating_sub(symbols.saturating_mul(6));
+        self.deadline.spend(steps).map_err(|_| Broken::Timeout)
     }
 }
 

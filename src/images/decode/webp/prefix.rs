@@ -120,6 +120,11 @@ pub(super) enum Bad {
 }
 
 impl Tables {
+    /// Entries of all tables.
+    pub(super) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The next symbol. The bits must have been filled.
     #[inline]
     pub(super) fn symbol(&self, code: Code, bits: &mut Bits<'_>) -> u16 {

@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(u32, u32)
     let mut infos = vec![Info::default(); columns];
     for row in 0..size.1.div_ceil(16) {
         frame.modes(&mut above, &mut infos);
-        deadline.spend(size.0)?;
+        deadline.spend(frame.bools.take_steps())?;
         if frame.bools.ended() {
             return Err(of_vp8(&format!(
                 "its first partition ends in row {row} of macroblocks"
@@ -161,6 +161,7 @@ impl<'a> Frame<'a> {
             }
             info.skipped = self.skip.is_some_and(|skip| bools.bit(skip));
             info.subblocks = !bools.bit(145);
+            bools.count(if info.subblocks { 64 } else { 8 });
             if info.subblocks {
                 for left in &mut left {
                     for above in &mut above.modes {
@@ -207,7 +208,7 @@ impl<'a> Frame<'a> {
                 (above.chroma, left.chroma) = ([[false; 2]; 2], [[false; 2]; 2]);
             } else {
                 macroblock(bools, &self.coefficients, info.subblocks, above, &mut left);
-                deadline.spend(256)?;
+                deadline.spend(bools.take_steps())?;
             }
             if bools.ended() {
                 return Ok(false);
@@ -338,6 +339,8 @@ fn block(
     context: usize,
     first: usize,
 ) -> bool {
+    // One for each coefficient, and one more: the others are counted with those that aren't zero.
+    bools.count(17 - first);
     let mut at = first;
     let position = |at: usize| {
         let [first, ..] = positions;
@@ -368,8 +371,10 @@ fn block(
         }
         at += 1;
         let [_, one, many] = position(at);
+        bools.count(3);
         if bools.bit(is_one) {
-            large(bools, node);
+            let more = large(bools, node);
+            bools.count(more);
             node = many;
         } else {
             node = one;
@@ -380,12 +385,13 @@ fn block(
     true
 }
 
-/// Passes the value of a coefficient above one.
-fn large(bools: &mut Bools<'_>, [_, _, _, p3, p4, p5, p6, p7, p8, p9, p10]: &[u8; 11]) {
+/// Passes the value of a coefficient above one; says how many bools that were, or a few more.
+fn large(bools: &mut Bools<'_>, [_, _, _, p3, p4, p5, p6, p7, p8, p9, p10]: &[u8; 11]) -> usize {
     if !bools.bit(*p3) {
         if bools.bit(*p4) {
             bools.bit(*p5);
         }
+        3
     } else if !bools.bit(*p6) {
         if bools.bit(*p7) {
             bools.bit(165);
@@ -393,6 +399,7 @@ fn large(bools: &mut Bools<'_>, [_, _, _, p3, p4, p5, p6, p7, p8, p9, p10]: &[u8
         } else {
             bools.bit(159);
         }
+        5
     } else {
         let upper = bools.bit(*p8);
         let lower = bools.bit(if upper { *p10 } else { *p9 });
@@ -405,5 +412,6 @@ fn large(bools: &mut Bools<'_>, [_, _, _, p3, p4, p5, p6, p7, p8, p9, p10]: &[u8
         for probability in extra {
             bools.bit(*probability);
         }
+        4 + extra.len()
     }
 }
