@@ -34,8 +34,8 @@ pub mod limits {
     /// The most frames of an animation.
     pub const MAX_FRAMES: u32 = 1_000;
     /// The most scans of a JPEG. A decoder visits every block again for each scan, so that a few
-    /// kilobytes of empty scans would keep it busy for minutes; encoders write 10 to 20.
-    pub const MAX_SCANS: u32 = 100;
+    /// kilobytes of empty scans would keep it busy for minutes; encoders write 10 to 20, and browsers read no more than these.
+    pub const MAX_SCANS: u32 = 99;
     /// The most bytes that all compressed text and profiles of a file inflate to: profiles of printers have some megabytes.
     pub const MAX_INFLATED: usize = 4 << 20;
     /// The most bytes that they have before. An encoder's streams of so many are larger than

@@ -21,10 +21,8 @@ use std::time::Instant;
 pub(in crate::images::decode) use fault::{Fault, Reason};
 pub(in crate::images::decode) use header::Frame;
 
+use crate::images::format::limits::MAX_SCANS;
 use decoder::Decoder;
-
-/// The most scans that Chromium reads.
-pub(in crate::images::decode) const MAX_SCANS: u32 = 99;
 
 /// What an image may cost.
 #[derive(Clone, Copy, Debug, Default)]
