@@ -7,7 +7,8 @@ use std::path::Path;
 use super::{UploadArgs, read};
 use crate::cli::console::{Console, in_words};
 use crate::client::{Bundle, Client, Errand, Failure, Image, Order, Uploaded, World};
-use crate::images;
+use crate::images::format::PixelLimits;
+use crate::images::{self, Metadata};
 use crate::secrets::sha256_hex;
 
 /// The most uploads that a server sells on one payment.
@@ -205,12 +206,11 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
 fn hash_of_image(file: &Path, limit: u64) -> Result<Option<String>, Failure> {
     let bytes = read(file)?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);
-    let is_good = fits
-        && images::examine(
-            &bytes,
-            images::Metadata::Remove,
-            images::format::PixelLimits::default(),
-        )
-        .is_ok();
+    // The server's limits on pixels are not known here.
+    let limits = PixelLimits {
+        max_pixels: u64::MAX,
+        max_total_pixels: u64::MAX,
+    };
+    let is_good = fits && images::examine(&bytes, Metadata::Remove, limits).is_ok();
     Ok(is_good.then(|| sha256_hex(&bytes)))
 }

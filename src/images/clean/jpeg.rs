@@ -190,7 +190,8 @@ impl<'a> Walk<'a> {
                 0xe0 | 0xe1 if self.has_front && (is_jfif(part) || is_exif(part.body)) => {}
                 0xe0..=0xef | 0xfe => self.application(part),
                 // Arithmetic conditioning, and a late height: no decoder of Huffman codes takes notice of them.
-                0xcc | 0xdc => self.removed.add(Kind::Other),
+                0xcc if is_conditioning(part.body) => self.removed.add(Kind::Other),
+                0xdc => self.removed.add(Kind::Other),
                 _ => {
                     self.output.keep(part.whole.clone());
                     ids.patch(part, &mut self.output);
@@ -331,6 +332,20 @@ impl Walk<'_> {
 
 fn is_exif(body: &[u8]) -> bool {
     body.starts_with(EXIF) && body.len() > EXIF.len() + 1
+}
+
+/// Whether decoders accept these parameters of arithmetic coding, which they read although they don't use them (`get_dac` in
+/// libjpeg's `jdmarker.c`).
+fn is_conditioning(body: &[u8]) -> bool {
+    const TABLES: u8 = 16;
+    let pairs = body.chunks_exact(2);
+    let is_even = pairs.remainder().is_empty();
+    let mut pairs = pairs.filter_map(|pair| pair.first_chunk::<2>());
+    is_even
+        && pairs.all(|[index, value]| match index {
+            0..TABLES => value & 0x0f <= value >> 4,
+            _ => *index < 2 * TABLES,
+        })
 }
 
 fn is_jfif(part: &Part<'_>) -> bool {

@@ -90,6 +90,10 @@ impl<'a> Chunks<'a> {
         let (Some(frame), Some(control)) = (at(b"fcTL"), at(b"acTL")) else {
             return;
         };
+        // Behind the image data it is read by nobody.
+        if at(b"IDAT").is_some_and(|data| data < control) {
+            return;
+        }
         let behind = self.list.iter().skip(control);
         let next = behind
             .clone()

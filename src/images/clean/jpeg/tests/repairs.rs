@@ -217,6 +217,19 @@ fn the_place_of_a_profile_is_that_of_its_first_part() {
 }
 
 #[test]
+fn parameters_that_decoders_reject_are_refused() {
+    for body in [&[0][..], &[32, 0], &[0, 0x01]] {
+        assert!(
+            is_refused(&with(&segment(0xcc, body), b"", b"")),
+            "{body:?}"
+        );
+    }
+    for body in [&[31, 0xff][..], &[0, 0x10, 15, 0xff], &[]] {
+        assert_eq!(cleaned(&with(&segment(0xcc, body), b"", b"")), clean_jpeg());
+    }
+}
+
+#[test]
 fn arithmetic_conditioning_and_a_late_height_go() {
     for one in [segment(0xcc, &[0, 0]), segment(0xdc, &[0, 8])] {
         assert_eq!(cleaned(&with(&one, b"", b"")), clean_jpeg());
