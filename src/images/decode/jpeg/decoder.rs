@@ -198,7 +198,8 @@ impl<'a> Decoder<'a> {
         self.total += u64::from(total);
         self.missing += u64::from(missing);
         self.warnings = self.warnings.saturating_add(bits.warnings);
-        self.end = bits.used();
+        // A scan may have no data at all, behind a header that ends like the padding of a marker.
+        self.end = bits.used().max(start);
         // Chromium stops at damage, and shows an image of several scans once each component was
         // seen. Sequential ones must be whole.
         let shown = self.is_single_scan() || self.is_progressive() && self.all_begun();

@@ -141,6 +141,37 @@ fn the_end_of_the_data_is_found_without_an_end_of_image() {
 }
 
 #[test]
+fn an_image_is_written_anew_unless_it_is_its_segments_alone() {
+    let whole = gray(1, "00");
+    let cut = whole.strip_suffix(b"\xff\xd9").unwrap().to_vec();
+    let place = 2 + quantization().len();
+    let stray = [&whole[..place], b"stray", &whole[place..]].concat();
+    for (image, is_written) in [
+        (whole.clone(), true),
+        (cut, false),
+        (stray, false),
+        ([whole.as_slice(), b"more"].concat(), false),
+    ] {
+        let decoded = read(&image).unwrap();
+        let written = decoded.written(&image);
+        assert_eq!(written.is_none(), is_written, "{image:02x?}");
+        assert_eq!(written.unwrap_or(image), whole);
+    }
+}
+
+#[test]
+fn the_header_of_a_scan_without_data_is_kept_whole() {
+    let image = image(&[
+        frame(0xc0, 8, 8, &[0x11]),
+        tables(),
+        scan(&[1], [0xff; 3], ""),
+    ]);
+    let decoded = read(&image).unwrap();
+    assert_eq!((decoded.missing, decoded.end), (1, image.len() - 2));
+    assert_eq!(decoded.written(&image), None);
+}
+
+#[test]
 fn data_that_a_marker_cuts_short_is_counted() {
     let decoded = read(&gray(9, "00 00 00 00")).expect("viewers show it");
     assert_eq!((decoded.warnings, decoded.missing), (1, 5));
