@@ -7,12 +7,17 @@
 //! ([`parts`]), byte for byte. And a decoder that knows nothing of us ([`seen`]) shows the same pixels, colours
 //! and times where it can read the original, and no metadata afterwards.
 //!
+//! Then it is decoded as an upload is: in its time, with the same verdict and the same bytes again for what it wrote. What
+//! a decoder that knows nothing of us shows whole of PNG, it accepts. The decoders for the other formats read damaged
+//! data differently from browsers: the one for GIF shows frames whose pixels are missing.
+//!
 //! The walkers are built from their sources, without the rest of pixtoll: it would be 400 crates, instrumented
 //! to no use. `seeds/` is written by `make-seeds`.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use images::clean::{Cleaned, GROWTH, clean};
 use images::format::{FormatError, PixelLimits, Probe, format_of, limits};
@@ -31,6 +36,10 @@ mod seen;
 const SEEDS_ONLY: &str = "PIXTOLL_FUZZ_SEEDS";
 /// The most pixels that are decoded, in all frames: larger pictures show nothing more, slower.
 const MAX_DECODED: u64 = 1 << 16;
+/// The most pixels that pixtoll decodes here: larger pictures take it as far, slower.
+const MAX_JUDGED: u64 = 1 << 22;
+/// What decoding so many pixels takes at most: a hundred times what it does.
+const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// To be called before the first input.
 pub fn prepare() {
@@ -124,7 +133,11 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
             "our second walk",
         );
     }
-    if after.total_pixels.max(pixels) > MAX_DECODED {
+    let is_small = after.total_pixels.max(pixels) <= MAX_DECODED;
+    if after.total_pixels.max(pixels) <= MAX_JUDGED {
+        decoding_holds(bytes, &after, format, is_small);
+    }
+    if !is_small {
         return Depth::Cleaned;
     }
     let has_gain_map = cleaned.gain_map_at.is_some();
@@ -134,6 +147,27 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
         before.is_ok(),
         format,
     )
+}
+
+/// Decodes what cleaning makes of a file, as an upload is decoded.
+fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool) {
+    let cleaned = || clean(bytes, format).expect("it was cleaned before");
+    let began = Instant::now();
+    let verdict = images::decoded(cleaned(), probe_of);
+    assert!(began.elapsed() < MAX_TIME, "{:?}", began.elapsed());
+    let Ok(sound) = verdict else {
+        if is_small && format == Format::Png {
+            let seen = seen::by_decoder(&cleaned().bytes, format, false);
+            assert_ne!(seen.failure, None, "shown, but {:?}", verdict.err());
+        }
+        return;
+    };
+    let shape = |probe: Probe| (probe.width, probe.height, probe.frames);
+    let again = probe(&sound.bytes).expect("what a decoder wrote is walked");
+    assert_eq!(shape(again), shape(*probe_of), "another picture");
+    let twice = clean(&sound.bytes, format).expect("what a decoder wrote is cleaned");
+    let twice = images::decoded(twice, &again).expect("what was decoded is decoded");
+    assert_eq!(twice.bytes, sound.bytes, "something is left to write");
 }
 
 /// What is promised of every file that is accepted.
