@@ -149,7 +149,7 @@ pub struct Limits {
     /// How long the server waits for a body, in all. Never 0.
     pub body_timeout: Duration,
     /// How much memory the bodies of all requests and the cleaned copies of their images take at most. Never less than
-    /// [`least_body_bytes`] of the tiers.
+    /// `least_body_bytes` of the tiers.
     pub body_bytes: u64,
 }
 

@@ -540,7 +540,7 @@ pub async fn load_proofs(
 const LOAD_PROOFS: &str = "SELECT kind, hash FROM payment_proofs WHERE payment_id = $1 \
     AND (expires_ms IS NULL OR expires_ms > $2)";
 
-/// Erases the hashes of client addresses that have expired. They prove nothing from then on ([`LOAD_PROOFS`]).
+/// Erases the hashes of client addresses that have expired. They prove nothing from then on (`LOAD_PROOFS`).
 ///
 /// # Errors
 /// [`DbError::Driver`].

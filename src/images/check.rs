@@ -150,7 +150,7 @@ pub struct Examined {
 /// Looks at a file as an upload of it would.
 ///
 /// # Errors
-/// [`Refusal::Format`] and, where metadata is to be kept, [`Refusal::NotKept`].
+/// [`Refusal::Format`] and, where metadata is to be kept, [`Refusal::Trailing`] and [`Refusal::Damaged`].
 pub fn examine(bytes: &[u8], metadata: Metadata, limits: PixelLimits) -> Result<Examined, Refusal> {
     let format = format_of(bytes)?;
     let (probe, cleaned) = cleaned(bytes, format, limits)?;

@@ -253,7 +253,7 @@ impl Retention {
         }
     }
 
-    /// Whether the clock of this machine is believed, by the rules of [`guard`]. Where it is, a run is recorded.
+    /// Whether the clock of this machine is believed, by the rules of `guard`. Where it is, a run is recorded.
     ///
     /// # Errors
     /// [`ReapError::Clock`]: it isn't. [`ReapError::Database`].

@@ -1,6 +1,6 @@
 //! What bytes are that are none of the accepted formats, so that a refusal can name them.
 //!
-//! Only the first [`LOOKED_AT`] bytes are read. A wrong guess costs a wrong sentence and nothing else: the
+//! Only the first `LOOKED_AT` bytes are read. A wrong guess costs a wrong sentence and nothing else: the
 //! bytes are refused already.
 
 use std::fmt;
