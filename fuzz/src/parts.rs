@@ -74,7 +74,7 @@ pub(crate) fn has_late_metadata(jpeg_file: &[u8]) -> bool {
 
 fn jpeg(bytes: &[u8]) -> (Parts<'_>, bool) {
     let mut parts = Vec::new();
-    let (mut scanned, mut late) = (false, false);
+    let (mut scanned, mut late, mut restarts) = (false, false, false);
     let mut at = 2;
     loop {
         // Fill bytes, and between them the marker.
@@ -92,12 +92,17 @@ fn jpeg(bytes: &[u8]) -> (Parts<'_>, bool) {
         } else {
             parts.push(&bytes[at..end]);
         }
+        if code == 0xdd {
+            restarts = bytes[at + 4..at + 6] != [0, 0];
+        }
         at = end;
         if code == 0xda {
             scanned = true;
             let data = &bytes[at..];
-            let is_end =
-                |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff);
+            // Looking for the next restart marker, decoders pass over those that no image holds.
+            let is_passed =
+                |code: u8| matches!(code, 0 | 0xd0..=0xd7 | 0xff) || (restarts && code < 0xc0);
+            let is_end = |pair: &[u8]| pair[0] == 0xff && !is_passed(pair[1]);
             let len = data.windows(2).position(is_end).expect("a scan ends");
             at += len;
             // Fill bytes behind it belong to the marker that follows.
@@ -123,7 +128,12 @@ fn gif(bytes: &[u8]) -> Parts<'_> {
     let mut parts = vec![&bytes[..at]];
     loop {
         let (end, stays) = match (bytes[at], bytes[at + 1..].first()) {
-            (b';', _) => return parts,
+            (b';', _) => {
+                // No frame follows them, so they control nothing.
+                let controls = parts.iter().rev().take_while(|part| part[0] == b'!');
+                parts.truncate(parts.len() - controls.count());
+                return parts;
+            }
             (b'!', label) => (sub_blocks(at + 2), label == Some(&0xf9)),
             _ => (sub_blocks(at + 11 + table(bytes[at + 9])), true),
         };

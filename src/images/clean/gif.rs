@@ -135,8 +135,12 @@ impl Walk<'_> {
         if !LOOPS.contains(&name) {
             return false;
         }
+        let Some(last) = last_loop(data) else {
+            return false;
+        };
         self.keep_controls();
-        repetitions(&mut self.output, whole, data)
+        repetitions(&mut self.output, whole, data, last);
+        true
     }
 }
 
@@ -204,23 +208,25 @@ fn extension<'a>(reader: &mut Reader<'a>) -> Result<Block<'a>, FormatError> {
     Ok(Block::Extension { label, body })
 }
 
-/// Keeps the sub-blocks that say how often, in the form in which they say it: some readers look at every
+const LOOP: u8 = 1;
+
+/// The number of the last sub-block that says how often.
+fn last_loop(data: &[u8]) -> Option<usize> {
+    let loops = sub_blocks(data)
+        .enumerate()
+        .filter(|(_, block)| matches!(block, [LOOP, _, _, ..]));
+    loops.last().map(|(number, _)| number)
+}
+
+/// Keeps the sub-blocks that say how often, up to `last`, in the form in which they say it: some readers look at every
 /// one, some at the first alone, and some only if it has three bytes. What else stands in them or
-/// before them becomes zero, as buffering that nobody does; what follows the last one goes. `false`: none says it.
-fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) -> bool {
-    const LOOP: u8 = 1;
+/// before them becomes zero, as buffering that nobody does; what follows the last one goes.
+fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8], last: usize) {
     const BUFFERING: u8 = 2;
     const ZEROS: [u8; 255] = [0; 255];
     let head = |block: &[u8]| match block {
         [LOOP, low, high, ..] => [LOOP, *low, *high],
         _ => [BUFFERING, 0, 0],
-    };
-    let is_loop = |block: &[u8]| head(block).starts_with(&[LOOP]);
-    let loops = sub_blocks(data)
-        .enumerate()
-        .filter(|(_, block)| is_loop(block));
-    let Some((last, _)) = loops.last() else {
-        return false;
     };
     let mut source = whole.end.saturating_sub(data.len());
     output.keep(whole.start..source);
@@ -235,7 +241,6 @@ fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8]) -> boo
         output.patch(at.saturating_add(known), rest);
     }
     output.keep(whole.end.saturating_sub(1)..whole.end);
-    true
 }
 
 /// The sub-blocks up to their terminator.

@@ -23,6 +23,8 @@ use chunks::{Chunk, Chunks};
 
 /// The colour type of images with a palette.
 const PALETTE: u8 = 3;
+/// Of the four rendering intents of `sRGB`.
+const LAST_INTENT: u8 = 3;
 /// The bit of a colour type that isn't grey.
 const COLOUR: u8 = 2;
 
@@ -68,13 +70,14 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
 #[derive(Default)]
 struct Header {
     size: (u32, u32),
+    depth: u8,
     colour_type: u8,
 }
 
 impl Header {
     fn of(chunks: &[Chunk<'_>]) -> Self {
         let body = chunks.first().map_or(&[][..], |chunk| chunk.body);
-        let Some(([w3, w2, w1, w0, h3, h2, h1, h0, _depth, colour_type], _)) =
+        let Some(([w3, w2, w1, w0, h3, h2, h1, h0, depth, colour_type], _)) =
             body.split_first_chunk::<10>()
         else {
             return Self::default();
@@ -84,8 +87,24 @@ impl Header {
                 u32::from_be_bytes([*w3, *w2, *w1, *w0]),
                 u32::from_be_bytes([*h3, *h2, *h1, *h0]),
             ),
+            depth: *depth,
             colour_type: *colour_type,
         }
+    }
+
+    /// Whether decoders take this for the significant bits: one number for each channel, not above its depth.
+    fn significant_bits_fit(&self, numbers: &[u8]) -> bool {
+        let channels = match self.colour_type {
+            0 => 1,
+            4 => 2,
+            6 => 4,
+            _ => 3,
+        };
+        let depth = match self.colour_type {
+            PALETTE => 8,
+            _ => self.depth,
+        };
+        numbers.len() == channels && numbers.iter().all(|bits| (1..=depth).contains(bits))
     }
 }
 
@@ -261,26 +280,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a chunk changes how the picture looks and has a form in which viewers use it: what they
-    /// ignore is not worth its secrets. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
+    /// Whether a chunk changes how the picture looks and has a form and values with which viewers use it: what they
+    /// ignore is not worth its secrets, and they go by a second chunk where they ignore the first. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
     /// of 256 colours.
     fn stays(&self, chunk: &Chunk<'_>) -> bool {
         let len = chunk.body.len();
         let colour_type = self.header.colour_type;
         let fits = match &chunk.kind {
-            b"gAMA" => len == 4,
+            b"gAMA" => len == 4 && chunk.body != [0; 4],
             b"cHRM" => len == 32,
-            b"sRGB" => len == 1 && !self.has_profile,
-            b"cICP" => len == 4,
+            b"sRGB" => matches!(chunk.body, [0..=LAST_INTENT]) && !self.has_profile,
+            b"cICP" => matches!(chunk.body, [_, _, 0, 0..=1]),
             // The small letters are of drafts, from which files were written.
             b"mDCV" | b"mDCv" => len == 24,
             b"cLLI" | b"cLLi" => len == 8,
-            b"sBIT" => match colour_type {
-                0 => len == 1,
-                4 => len == 2,
-                6 => len == 4,
-                _ => len == 3,
-            },
+            b"sBIT" => self.header.significant_bits_fit(chunk.body),
             b"bKGD" => match colour_type {
                 0 | 4 => len == 2,
                 PALETTE => len == 1,

@@ -77,6 +77,19 @@ fn the_graphic_control_before_plain_text_stays_for_the_frame_as_in_browsers() {
 }
 
 #[test]
+fn a_graphic_control_behind_the_last_frame_goes_even_before_what_tells_no_loop() {
+    let control = b"!\xf9\x04\x05\x64\0\x01\0";
+    let none = [&control[..], b"!\xff\x0bNETSCAPE2.0\x04text\0"].concat();
+    assert_eq!(cleaned(&gif([b"", b"", &none])), gif([b""; 3]));
+    assert_eq!(
+        cleaned(&gif([b"", &none, b""])),
+        gif([b"", control, b""]),
+        "before a frame it stays"
+    );
+    assert!(is_clean(&gif([b"", b"", &[&control[..], LOOP].concat()])));
+}
+
+#[test]
 fn a_loop_extension_keeps_its_repetitions_in_their_form_and_nothing_else() {
     let told = |data: &[u8]| [b"!\xff\x0bNETSCAPE2.0", data, b"\0"].concat();
     let cases: [(&[u8], &[u8]); 6] = [

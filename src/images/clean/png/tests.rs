@@ -40,7 +40,7 @@ fn metadata() -> Vec<Vec<u8>> {
 
 fn picture_chunks() -> Vec<Vec<u8>> {
     [
-        (&b"gAMA"[..], &[0; 4][..]),
+        (&b"gAMA"[..], &[0, 0, 0xb1, 0x8f][..]),
         (b"cHRM", &[0; 32]),
         (b"iCCP", &chunk_body("Display P3", &sample())),
         (b"cICP", &[9, 16, 0, 1]),
@@ -132,6 +132,41 @@ fn chunks_that_only_pretend_to_be_of_the_picture_go() {
             kind.escape_ascii()
         );
     }
+}
+
+#[test]
+fn a_chunk_whose_values_viewers_refuse_goes_and_the_next_one_counts() {
+    let cases: [(&[u8; 4], &[u8], &[&[u8]]); 4] = [
+        (b"gAMA", &[0, 0, 0xb1, 0x8f], &[&[0; 4]]),
+        (b"sRGB", &[3], &[&[4], &[255]]),
+        (b"cICP", &[9, 16, 0, 1], &[&[9, 16, 1, 1], &[9, 16, 0, 2]]),
+        (b"sBIT", &[8, 1, 8], &[&[8, 9, 8], &[8, 8, 0]]),
+    ];
+    for (kind, good, bad) in cases {
+        for bad in bad {
+            let both = [chunk(kind, bad), chunk(kind, good)];
+            assert_eq!(
+                cleaned(&png(&both, &[])),
+                png(&[chunk(kind, good)], &[]),
+                "{} {bad:?}",
+                kind.escape_ascii()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_significant_bits_of_a_palette_are_of_its_eight_bits() {
+    let bytes = |bits: u8| {
+        let picture = [
+            ihdr(3, 2, [2, 3]),
+            chunk(b"sBIT", &[bits; 3]),
+            chunk(b"PLTE", &[0; 12]),
+        ];
+        png_of(&[picture.concat(), idat(), iend()])
+    };
+    assert!(is_clean(&bytes(8)));
+    assert!(!is_clean(&bytes(9)));
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn of_several_ancillary_chunks_the_first_stays() {
         (b"pHYs", vec![1; 9], vec![2; 9]),
         (b"sBIT", vec![8; 3], vec![7; 3]),
         (b"tRNS", vec![0; 6], vec![1; 6]),
-        (b"cICP", vec![1; 4], vec![9; 4]),
+        (b"cICP", vec![1, 1, 0, 1], vec![9, 16, 0, 1]),
     ] {
         let (first, second) = (chunk(kind, &first), chunk(kind, &second));
         let one = png(std::slice::from_ref(&first), &[]);
