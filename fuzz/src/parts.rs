@@ -22,12 +22,15 @@ pub(crate) fn of(bytes: &[u8], format: Format, by_order: bool) -> Parts<'_> {
 }
 
 fn png(bytes: &[u8]) -> Parts<'_> {
+    // Nobody reads the palette of a grey image.
+    let is_grey = matches!(bytes[25], 0 | 4);
     let mut parts = Vec::new();
     let mut rest = &bytes[8..];
     loop {
         let len = u32::from_be_bytes(rest[..4].try_into().expect("four bytes")) as usize;
         let (chunk, next) = rest.split_at(len + 12);
         match &chunk[4..8] {
+            b"PLTE" if is_grey => {}
             b"IHDR" | b"PLTE" | b"IDAT" | b"acTL" | b"fcTL" | b"fdAT" => parts.push(chunk),
             b"IEND" => return parts,
             _ => {}
@@ -177,4 +180,33 @@ fn webp(bytes: &[u8]) -> Parts<'_> {
         }
     }
     parts
+}
+
+/// Whether a lossy frame of an animation has another size than its header says. Cleaning puts it right: most readers go by
+/// the image.
+pub(crate) fn has_other_frame_sizes(webp_file: &[u8]) -> bool {
+    let is_other = |(name, frame): (&[u8], &[u8])| {
+        let said = frame.get(6..12).filter(|_| name == b"ANMF");
+        let images =
+            chunks(frame.get(16..).unwrap_or_default()).filter(|(name, _)| name == b"VP8 ");
+        let side = |bytes: &[u8]| u32::from(u16::from_le_bytes([bytes[0], bytes[1] & 0x3f]));
+        let sizes =
+            |(_, image): (&[u8], &[u8])| image.get(6..10).map(|at| (side(at), side(&at[2..])));
+        said.is_some_and(|at| {
+            let said = |at: &[u8]| u32::from_le_bytes([at[0], at[1], at[2], 0]) + 1;
+            let said = (said(at), said(&at[3..]));
+            images.filter_map(sizes).any(|size| size != said)
+        })
+    };
+    chunks(webp_file.get(12..).unwrap_or_default()).any(is_other)
+}
+
+/// The names and bodies of chunks, up to one that is cut.
+fn chunks(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let len = u32::from_le_bytes(rest.get(4..8)?.try_into().ok()?) as usize;
+        let chunk = (&rest[..4], rest.get(8..8 + len)?);
+        rest = rest.get(8 + len + len % 2..).unwrap_or_default();
+        Some(chunk)
+    })
 }

@@ -13,7 +13,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::model::format::Format;
-use crate::parts::{has_equal_ids, has_late_metadata};
+use crate::parts::{has_equal_ids, has_late_metadata, has_other_frame_sizes};
 
 /// An Exif block with nothing in it but an orientation, in JPEG also a display size and the headroom of a gain map.
 const ORIENTATION_LEN: usize = 26;
@@ -182,6 +182,10 @@ impl Seen {
             .and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
         let end = len.map_or(0, |len| len as usize + 8);
         let bytes = bytes.get(..end).unwrap_or(bytes);
+        // It goes by the header of a frame.
+        if has_other_frame_sizes(bytes) {
+            return Err("a frame of another size than its image".to_owned());
+        }
         let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(text)?;
         decoder.set_memory_limit(MEMORY);
         self.shows((

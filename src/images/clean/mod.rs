@@ -42,7 +42,8 @@ pub struct Cleaned<'a> {
     pub is_open: bool,
     /// Where the image of a gain map begins, which is an image of its own.
     pub gain_map_at: Option<usize>,
-    /// Decoding made the photograph before the gain map shorter: cleaned again, it says where the map is now.
+    /// Decoding wrote a JPEG anew. It is to be cleaned again: that says where a gain map is now, and gives names to
+    /// components that only the removed scans told apart by theirs.
     pub is_moved: bool,
 }
 

@@ -23,6 +23,8 @@ use chunks::{Chunk, Chunks};
 
 /// The colour type of images with a palette.
 const PALETTE: u8 = 3;
+/// A byte for each colour of the largest palette.
+const MAX_TRANSPARENCY: usize = 256;
 /// Of the four rendering intents of `sRGB`.
 const LAST_INTENT: u8 = 3;
 /// The bit of a colour type that isn't grey.
@@ -257,7 +259,7 @@ impl<'a> Walk<'a> {
         self.has_palette = true;
     }
 
-    /// Keeps as much as browsers read: they pass over what follows.
+    /// Keeps as much as browsers read: they pass over what follows, and over a chunk that is longer than for any image.
     fn transparency(&mut self, chunk: &Chunk<'a>) {
         let (least, most) = match self.header.colour_type {
             0 => (2, 2),
@@ -267,7 +269,7 @@ impl<'a> Walk<'a> {
             _ => (usize::MAX, 0),
         };
         match chunk.body.get(..chunk.body.len().min(most)) {
-            Some(used) if used.len() >= least => {
+            Some(used) if used.len() >= least && chunk.body.len() <= MAX_TRANSPARENCY => {
                 self.seen.push(chunk.kind);
                 if used == chunk.body {
                     self.output.keep(chunk.whole.clone());

@@ -113,7 +113,7 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     let moved = cleaned.gain_map_at.map(|_| finished.len());
     cleaned.bytes = Cow::Owned([&finished, map].concat());
     cleaned.gain_map_at = moved;
-    cleaned.is_moved = moved.is_some();
+    cleaned.is_moved = true;
     Ok(cleaned)
 }
 

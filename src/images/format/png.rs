@@ -221,6 +221,10 @@ impl Walk {
             return Err(chunk.corrupt("announces no frames"));
         }
         check_frames(frames)?;
+        // PNG's numbers have 31 bits: browsers show a still image otherwise.
+        if chunk.body.u32_be("repetitions")? > u32::MAX >> 1 {
+            return Err(chunk.corrupt("announces an impossible number of repetitions"));
+        }
         self.announced = Some(frames);
         Ok(())
     }

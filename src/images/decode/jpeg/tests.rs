@@ -159,6 +159,34 @@ fn an_image_is_written_anew_unless_it_is_its_segments_alone() {
     }
 }
 
+/// Of two scans, the second shows that names count; decoders need only the first.
+#[test]
+fn what_is_stored_without_a_scan_is_cleaned_for_good() {
+    let mut header = frame(0xc0, 8, 8, &[0x11; 3]);
+    for id in [10, 13, 16] {
+        header[id] = 1;
+    }
+    let bytes = image(&[
+        header,
+        tables(),
+        scan(&[1; 3], ALL, "00 00 00"),
+        scan(&[1], ALL, "00"),
+    ]);
+    let stored = |bytes: &[u8]| {
+        let limits = crate::images::format::PixelLimits::default();
+        let examined = crate::images::examine(bytes, crate::images::Metadata::Remove, limits);
+        examined.unwrap().changed
+    };
+    let new = stored(&bytes).unwrap();
+    let named = image(&[
+        frame(0xc0, 8, 8, &[0x11; 3]),
+        tables(),
+        scan(&[1, 2, 3], ALL, "00 00 00"),
+    ]);
+    assert_eq!(new, named);
+    assert_eq!(stored(&new), None);
+}
+
 #[test]
 fn the_header_of_a_scan_without_data_is_kept_whole() {
     let image = image(&[

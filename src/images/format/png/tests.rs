@@ -36,6 +36,22 @@ fn a_default_image_outside_of_the_animation_is_no_frame() {
 }
 
 #[test]
+fn an_animation_repeats_a_possible_number_of_times() {
+    let of = |plays: u32| {
+        let control = png_chunk(
+            b"acTL",
+            &[1_u32.to_be_bytes(), plays.to_be_bytes()].concat(),
+        );
+        let frame = fctl(0, [4, 4, 0, 0]);
+        png_of(&[ihdr(4, 4, [8, 6]), control, frame, idat(), iend()])
+    };
+    assert!(probe(&of(u32::MAX >> 1)).is_ok());
+    for plays in [1 << 31, u32::MAX] {
+        assert_corrupt(&of(plays), "an impossible number of repetitions");
+    }
+}
+
+#[test]
 fn bit_depths_go_with_colour_types() {
     for colour in 0..=8 {
         for depth in 0..=17 {
