@@ -8,8 +8,8 @@
 //! and times where it can read the original, and no metadata afterwards.
 //!
 //! Then it is decoded as an upload is: in its time, with the same verdict and the same bytes again for what is stored. What
-//! a decoder that knows nothing of us shows whole of PNG, it accepts. The decoders for the other formats read damaged
-//! data differently from browsers: the one for GIF shows frames whose pixels are missing.
+//! a decoder that knows nothing of us shows whole of PNG, it accepts, but for broken codes behind the last row. The decoders
+//! for the other formats read damaged data differently from browsers: the one for GIF shows frames whose pixels are missing.
 //!
 //! The walkers are built from their sources, without the rest of pixtoll: it would be 400 crates, instrumented
 //! to no use. `seeds/` is written by `make-seeds`.
@@ -155,7 +155,8 @@ fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool
     let verdict = images::stored(bytes, format);
     assert!(began.elapsed() < MAX_TIME, "{:?}", began.elapsed());
     let Ok((_, sound)) = &verdict else {
-        if is_small && format == Format::Png {
+        let is_judged_alike = matches!(&verdict, Err(error) if !is_behind_rows(error));
+        if is_small && format == Format::Png && is_judged_alike {
             let cleaned = clean(bytes, format).expect("it was cleaned before");
             let seen = seen::by_decoder(&cleaned.bytes, format, false);
             assert_ne!(seen.failure, None, "shown, but {:?}", verdict.err());
@@ -166,6 +167,12 @@ fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool
     let (again, twice) = images::stored(&sound.bytes, format).expect("what is stored is accepted");
     assert_eq!(shape(again), shape(*probe_of), "another picture");
     assert_eq!(twice.bytes, sound.bytes, "something is left to write");
+}
+
+/// Whether the fault may stand behind the last row: browsers and this decoder read nothing there, while Pillow and libvips stop
+/// at a broken code.
+fn is_behind_rows(error: &FormatError) -> bool {
+    matches!(error, FormatError::Corrupt { what, .. } if what.ends_with("can't be inflated"))
 }
 
 /// What is promised of every file that is accepted.
