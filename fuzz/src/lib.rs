@@ -152,7 +152,7 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
 /// Cleans and decodes a file as an upload.
 fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool) {
     let began = Instant::now();
-    let verdict = images::stored(bytes, format);
+    let verdict = images::cleaned(bytes, format, PixelLimits::default());
     assert!(began.elapsed() < MAX_TIME, "{:?}", began.elapsed());
     let Ok((_, sound)) = &verdict else {
         let is_judged_alike = matches!(&verdict, Err(error) if !is_behind_rows(error));
@@ -164,7 +164,8 @@ fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool
         return;
     };
     let shape = |probe: Probe| (probe.width, probe.height, probe.frames);
-    let (again, twice) = images::stored(&sound.bytes, format).expect("what is stored is accepted");
+    let (again, twice) = images::cleaned(&sound.bytes, format, PixelLimits::default())
+        .expect("what is stored is accepted");
     assert_eq!(shape(again), shape(*probe_of), "another picture");
     assert_eq!(twice.bytes, sound.bytes, "something is left to write");
 }

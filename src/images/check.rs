@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::clean::{Cleaned, clean, clean_base};
-use super::format::{FormatError, PixelLimits, Probe, format_of, probe};
-use super::{Metadata, Refusal, UploadError, decode, length};
+use super::clean::Cleaned;
+use super::format::{FormatError, PixelLimits, format_of, probe};
+use super::sound::cleaned;
+use super::{Metadata, Refusal, UploadError, length};
 use crate::model::format::Format;
 use crate::model::metadata::{Kind, Metadata as Outcome};
 use crate::pages;
@@ -192,27 +193,6 @@ pub fn examine(bytes: &[u8], metadata: Metadata, limits: PixelLimits) -> Result<
             })
         }
     }
-}
-
-/// The image, cleaned, once its walk and its decoder have found it sound.
-fn cleaned(
-    bytes: &[u8],
-    format: Format,
-    limits: PixelLimits,
-) -> Result<(Probe, Cleaned<'_>), FormatError> {
-    let mut cleaned = clean(bytes, format)?;
-    let map = cleaned.gain_map_at.and_then(|at| cleaned.bytes.get(at..));
-    let is_sound = |map| probe(map, limits).is_ok_and(|probe| decode::is_sound_map(map, &probe));
-    if map.is_some_and(|map| !is_sound(map)) {
-        cleaned = clean_base(bytes)?;
-    }
-    let probe = probe(&cleaned.bytes, limits)?;
-    let mut decoded = decode::decode(cleaned, &probe)?;
-    if decoded.is_moved {
-        let again = clean(&decoded.bytes, format)?.bytes.into_owned();
-        decoded.bytes = Cow::Owned(again);
-    }
-    Ok((probe, decoded))
 }
 
 fn probe_kept(bytes: &[u8], limits: PixelLimits, is_damaged: bool) -> Result<(), Refusal> {

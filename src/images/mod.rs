@@ -26,6 +26,7 @@ pub mod describe;
 mod doubt;
 pub mod format;
 pub mod hot;
+mod sound;
 mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};

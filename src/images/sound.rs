@@ -1,0 +1,32 @@
+//! What is stored of an upload: cleaned, walked, decoded. The fuzz targets take the same way.
+
+use std::borrow::Cow;
+
+use super::clean::{Cleaned, clean, clean_base};
+use super::decode;
+use super::format::{FormatError, PixelLimits, Probe, probe};
+use crate::model::format::Format;
+
+/// The image, cleaned, once its walk and its decoder have found it sound.
+///
+/// # Errors
+/// What no viewer shows completely, what is beyond the limits, and what takes too much work.
+pub(crate) fn cleaned(
+    bytes: &[u8],
+    format: Format,
+    limits: PixelLimits,
+) -> Result<(Probe, Cleaned<'_>), FormatError> {
+    let mut cleaned = clean(bytes, format)?;
+    let map = cleaned.gain_map_at.and_then(|at| cleaned.bytes.get(at..));
+    let is_sound = |map| probe(map, limits).is_ok_and(|probe| decode::is_sound_map(map, &probe));
+    if map.is_some_and(|map| !is_sound(map)) {
+        cleaned = clean_base(bytes)?;
+    }
+    let probe = probe(&cleaned.bytes, limits)?;
+    let mut decoded = decode::decode(cleaned, &probe)?;
+    if decoded.is_moved {
+        let again = clean(&decoded.bytes, format)?.bytes.into_owned();
+        decoded.bytes = Cow::Owned(again);
+    }
+    Ok((probe, decoded))
+}
