@@ -128,16 +128,17 @@ async fn the_date_of_a_facilitator_confirms_the_clock_or_denies_it() {
     deletes(&reaper).await;
 }
 
+/// A server that stores its images in this bucket.
+fn storing_in(bucket: &Bucket) -> Builder {
+    let settings = bucket.settings();
+    let set = |builder: Builder, (key, value): &(&str, String)| builder.set(key, value);
+    settings.iter().fold(TestApp::builder(), set)
+}
+
 #[tokio::test]
 async fn the_date_of_the_image_store_confirms_the_clock_or_denies_it() {
     let bucket = Bucket::with(Manners::default());
-    let settings = bucket.settings();
-    let builder = settings
-        .iter()
-        .fold(TestApp::builder(), |builder, (key, value)| {
-            builder.set(key, value)
-        });
-    let builder = builder.set("retention.clocks", "store");
+    let builder = storing_in(&bucket).set("retention.clocks", "store");
     bucket.date("Fri, 15 Jan 2027 08:00:00 GMT");
     let (app, reaper, text) = started_ahead(builder).await;
     let shows = "the image store shows 2027-01-15T08:00:00.000Z";
@@ -150,12 +151,7 @@ async fn the_date_of_the_image_store_confirms_the_clock_or_denies_it() {
 #[tokio::test]
 async fn a_bucket_on_this_machine_shares_its_clock() {
     let bucket = Bucket::with(Manners::default());
-    let settings = bucket.settings();
-    let builder = settings
-        .iter()
-        .fold(TestApp::builder(), |builder, (key, value)| {
-            builder.set(key, value)
-        });
+    let builder = storing_in(&bucket);
     bucket.date("Sat, 19 Feb 2028 08:00:00 GMT");
     let (_app, _reaper, text) = started_ahead(builder).await;
     let own = "the image store is on this machine and does not count";
