@@ -115,7 +115,7 @@ impl Reply {
     /// doesn't charge.
     pub(super) fn says_lost(&self) -> bool {
         let action = self.body.pointer("/action/type").and_then(Value::as_str);
-        self.code() == "payment_known"
+        self.code() == "payment_credited"
             && self.body.get("charged") == Some(&Value::Bool(true))
             && action == Some("pay")
     }
@@ -191,7 +191,7 @@ impl Answer {
                 matches!(reply.status, 500 | 502 | 503 | 504)
                     // Without a time, a limit may last for a day.
                     || (reply.status == 429 && reply.retry_after.is_some())
-                    || (reply.status == 409 && reply.code() == "payment_in_progress")
+                    || matches!(reply.code(), "payment_in_progress" | "token_in_use" | "renewal_in_progress" | "incomplete_body")
             }
         }
     }

@@ -565,6 +565,7 @@ impl<'a> Client<'a> {
                     "{} doesn't sell the tier \"{tier}\": {text}",
                     self.order.server
                 ),
+                Errand::Renew { .. } if reply.code() == "unknown_tier" => text,
                 Errand::Renew { image, .. } => {
                     format!("{} has no image {image}: {text}", self.order.server)
                 }

@@ -116,6 +116,7 @@ pub(super) fn check(raw: &RawConfig, sandbox: bool, report: &mut Report) -> Conf
         limits,
         retention,
         token_ttl: token_ttl.unwrap_or(DEFAULT_TOKEN_TTL),
+        operator: super::Operator::default(),
     }
 }
 

@@ -128,6 +128,15 @@ pub struct Config {
     pub retention: Retention,
     /// What the money is; `None` where there is none.
     pub mode: Option<Mode>,
+    /// Who runs the service.
+    pub operator: Operator,
+}
+
+/// Who runs the service, as its public documents say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// The contact for security reports in `/.well-known/security.txt`: a `mailto:` or `https:` URL.
+    pub security_contact: Option<String>,
 }
 
 /// How much may be asked for. 0 means no limit.

@@ -25,7 +25,7 @@ pub(super) struct Limit<'a> {
 }
 
 impl Limit<'_> {
-    fn body(&self) -> u64 {
+    const fn body(&self) -> u64 {
         longest_body(self.max_bytes)
     }
 
@@ -94,21 +94,17 @@ pub(super) async fn read_image(
         return Err(bad(message).into());
     }
     let named = query::metadata(request).map_err(|error| match error {
-        ApiError::BadRequest(message) => Refusal::BadBody(message),
+        ApiError::Bad(_, message) => Refusal::BadBody(message),
         _ => Refusal::NoFile,
     })?;
     let kind = Kind::of(header(request, CONTENT_TYPE).unwrap_or(""))?;
     let mut incoming = Incoming {
         payload,
-        announced: header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+        announced: announced(request),
         limit,
         room: site.limits.begin_body(),
     };
-    let most = match kind {
-        Kind::Form { .. } => limit.max_bytes + FORM_OVERHEAD,
-        Kind::Json => limit.body(),
-        Kind::Image | Kind::Unnamed => limit.max_bytes,
-    };
+    let most = kind.longest(limit);
     let body = incoming.read(most).await?;
     let (bytes, said) = match kind {
         Kind::Form { boundary } => {
@@ -135,6 +131,22 @@ pub(super) async fn read_image(
     })
 }
 
+/// Refuses a body that is too large by its `Content-Length` alone. A body whose form is unknown is judged later.
+pub(super) fn refuse_announced(request: &HttpRequest, limit: Limit<'_>) -> Result<(), Refusal> {
+    let Ok(kind) = Kind::of(header(request, CONTENT_TYPE).unwrap_or("")) else {
+        return Ok(());
+    };
+    match announced(request) {
+        Some(length) if length > kind.longest(limit) => Err(limit.refuse(length, true)),
+        _ => Ok(()),
+    }
+}
+
+/// The length of the body, where the head of the request says it.
+fn announced(request: &HttpRequest) -> Option<u64> {
+    header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok())
+}
+
 /// The form of a body, by its `Content-Type`.
 enum Kind {
     Form {
@@ -148,6 +160,15 @@ enum Kind {
 }
 
 impl Kind {
+    /// The longest body in this form that can hold an image within `limit`.
+    const fn longest(&self, limit: Limit<'_>) -> u64 {
+        match self {
+            Self::Form { .. } => limit.max_bytes + FORM_OVERHEAD,
+            Self::Json => limit.body(),
+            Self::Image | Self::Unnamed => limit.max_bytes,
+        }
+    }
+
     /// Other types are refused by the head of the request alone.
     fn of(content_type: &str) -> Result<Self, Refusal> {
         let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
@@ -189,11 +210,12 @@ impl Incoming<'_> {
         let mut body = body.map_err(|_| Limited::Crowded)?;
         while let Some(chunk) = self.payload.next().await {
             let chunk = chunk.map_err(|error| {
-                bad(if is_too_slow(&error) {
-                    "The body came too slowly; send it faster, or a smaller image."
+                let message = if is_too_slow(&error) {
+                    "The body arrived too slowly. Send the same request over a faster connection, or a smaller image."
                 } else {
-                    "The body broke off."
-                })
+                    "The body ended before it was complete. Repeat the same request."
+                };
+                Refusal::Incomplete(message.to_owned())
             })?;
             let total = length(&body) + length(&chunk);
             if total > most {

@@ -3,11 +3,11 @@
 
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Value, json};
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
-use super::{Site, images, limits, query, tiers};
+use super::views::{CheckAnswer, MetadataAnswer, TierView};
+use super::{Site, limits, query, tiers};
 use crate::images::Checked;
 
 /// Looks at an image as an upload would. Bytes that no tier takes get the answer that their upload would.
@@ -20,7 +20,10 @@ pub(super) async fn check(
     query::metadata(&request).map_err(|error| error.of(&request))?;
     let table = site.tiers.now();
     let largest = table.iter().max_by_key(|tier| tier.max_bytes);
-    let largest = largest.ok_or(ApiError::NotFound)?;
+    let largest = largest.ok_or_else(|| ApiError::UnknownTier {
+        name: None,
+        known: Vec::new(),
+    })?;
     let limit = Limit {
         tier: largest.name.as_str(),
         max_bytes: largest.max_bytes,
@@ -36,33 +39,29 @@ pub(super) async fn check(
     }
     let checked = checked?;
     let sent = checked.upload_bytes();
-    let tiers: Vec<Value> = table
+    let tiers = table
         .iter()
-        .map(|tier| {
-            let mut row = tiers::row(&site, &table, tier);
-            if let Some(fields) = row.as_object_mut() {
-                fields.insert("accepted".to_owned(), json!(sent <= tier.max_bytes));
-            }
-            row
+        .map(|tier| TierView {
+            accepted: Some(sent <= tier.max_bytes),
+            ..tiers::view(&site, &table, tier)
         })
         .collect();
     let picture = checked.picture();
-    let mut answer = json!({
-        "contentType": picture.format.content_type(),
-        "width": picture.width,
-        "height": picture.height,
-        "frames": picture.frames,
-        "uploadBytes": sent,
-        "uploadSha256": checked.upload_sha256(),
-        "sizeBytes": checked.stored_bytes(),
-        "sha256": checked.sha256(),
-        "tiers": tiers,
-    });
-    let metadata = serde_json::to_value(images::MetadataAnswer::of(Some(picture.metadata)));
-    if let (Some(answer), Ok(Value::Object(metadata))) = (answer.as_object_mut(), metadata) {
-        answer.extend(metadata);
-    }
-    Ok(HttpResponse::Ok().json(answer))
+    let (metadata, removed, contains) = MetadataAnswer::of(Some(picture.metadata)).into_fields();
+    Ok(HttpResponse::Ok().json(CheckAnswer {
+        contains,
+        content_type: picture.format.content_type(),
+        frames: picture.frames,
+        height: picture.height,
+        metadata,
+        removed,
+        sha256: checked.sha256().to_owned(),
+        size_bytes: checked.stored_bytes(),
+        tiers,
+        upload_bytes: sent,
+        upload_sha256: checked.upload_sha256().to_owned(),
+        width: picture.width,
+    }))
 }
 
 async fn look(

@@ -8,10 +8,9 @@ use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::BytesMut;
 use futures_util::StreamExt;
-use serde::Deserialize;
-use serde_json::json;
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
+use super::views::{DeleteRequest, DeletedAnswer};
 use super::{Site, extract, images};
 use crate::ids::ImageId;
 
@@ -59,8 +58,8 @@ async fn delete(
     }
     let ids: Vec<ImageId> = pairs.into_iter().map(|(id, _)| id).collect();
     site.retention.delete(ids.clone()).await?;
-    let names: Vec<&str> = ids.iter().map(ImageId::as_str).collect();
-    Ok(HttpResponse::Ok().json(json!({"deleted": names})))
+    let deleted = ids.iter().map(ToString::to_string).collect();
+    Ok(HttpResponse::Ok().json(DeletedAnswer { deleted }))
 }
 
 /// Whether this is the delete token of `id`, of which there need not be an image.
@@ -68,26 +67,7 @@ pub(super) fn is_owners(site: &Site, id: &ImageId, token: Option<&str>) -> bool 
     site.images.is_delete_token(id, token.unwrap_or_default())
 }
 
-/// The list in its two forms: `{"images": [{"id": …, "deleteToken": …}]}`, as uploads answer, or
-/// `{"ids": [...], "deleteTokens": [...]}`; one id alone may have its token in the header.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct List {
-    #[serde(default)]
-    images: Vec<Entry>,
-    #[serde(default)]
-    ids: Vec<String>,
-    delete_tokens: Option<Vec<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    id: String,
-    delete_token: Option<String>,
-}
-
-impl List {
+impl DeleteRequest {
     fn pairs(self, from_header: Option<&str>) -> Result<Vec<(ImageId, Option<String>)>, ApiError> {
         let count = self.images.len() + self.ids.len();
         if count == 0 || count > MOST {
@@ -121,7 +101,7 @@ impl List {
     }
 }
 
-async fn read_list(mut payload: Payload) -> Result<List, ApiError> {
+async fn read_list(mut payload: Payload) -> Result<DeleteRequest, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| bad("The body broke off."))?;
@@ -138,5 +118,5 @@ async fn read_list(mut payload: Payload) -> Result<List, ApiError> {
 }
 
 fn bad(message: &str) -> ApiError {
-    ApiError::BadRequest(message.to_owned())
+    ApiError::bad(Code::InvalidBody, message)
 }

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderMap, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::token::UploadToken;
@@ -34,19 +34,25 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
     };
     let read = |name: &str, header| {
         decode_payment(header).map_err(|error| {
-            ApiError::BadRequest(format!(
-                "{PAYMENT_SIGNATURE} and {X_PAYMENT} both came, and {name} can't be read: {error} \
-                 Send one payment, in one of the headers or the same in both."
-            ))
+            ApiError::Bad(
+                Code::ConflictingCredentials,
+                format!(
+                    "{PAYMENT_SIGNATURE} and {X_PAYMENT} both came, and {name} cannot be read: {error} Send one \
+                     payment, in one of the headers or the same in both."
+                ),
+            )
         })
     };
     let second = read(PAYMENT_SIGNATURE, second)?;
     let first = read(X_PAYMENT, first)?;
     if !second.is_same_payment(&first) {
-        return Err(ApiError::BadRequest(format!(
-            "{PAYMENT_SIGNATURE} and {X_PAYMENT} carry two different payments. Send one payment, in one \
-             of the headers or the same in both."
-        )));
+        return Err(ApiError::Bad(
+            Code::ConflictingCredentials,
+            format!(
+                "{PAYMENT_SIGNATURE} and {X_PAYMENT} carry two different payments. Send one payment, in one of the \
+                 headers or the same in both."
+            ),
+        ));
     }
     let is_second = second.version == Version::V2 || first.version == Version::V1;
     Ok(Some(if is_second { second } else { first }))
@@ -100,9 +106,10 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, A
         .ok()
         .filter(|text| text.len() <= 128);
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {
-        ApiError::BadRequest(format!(
-            "{IDEMPOTENCY_KEY} is 16 to 128 characters of ASCII."
-        ))
+        ApiError::Bad(
+            Code::InvalidHeader,
+            format!("{IDEMPOTENCY_KEY} is longer than 128 characters or is not ASCII. Send 16 to 128 characters."),
+        )
     })
 }
 
@@ -192,9 +199,10 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiE
     let mut values = headers.get_all(name);
     let first = values.next();
     if values.next().is_some() {
-        return Err(ApiError::BadRequest(format!(
-            "The header {name} came more than once; send one."
-        )));
+        return Err(ApiError::Bad(
+            Code::InvalidHeader,
+            format!("The header {name} came more than once. Send it once."),
+        ));
     }
     Ok(first.map(actix_web::http::header::HeaderValue::as_bytes))
 }

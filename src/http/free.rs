@@ -21,7 +21,13 @@ pub(super) async fn upload(
     query::check(&request, &[query::METADATA]).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
     let tiers = site.tiers.now();
-    let tier = tiers.free().ok_or(ApiError::NotFound)?;
+    let tier = tiers.free().ok_or_else(|| {
+        let error = ApiError::UnknownTier {
+            name: None,
+            known: Vec::new(),
+        };
+        error.unless_paid(&request)
+    })?;
     let attempt = limits::free(&site, &request).await;
     let mut attempt = attempt.map_err(|error| limits::refuse_free(&site, &request, error))?;
     let uploaded = take(&site, &request, payload, tier, &mut attempt).await;

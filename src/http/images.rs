@@ -2,94 +2,13 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
-use serde::Serialize;
 
 use super::Site;
 use super::error::ApiError;
+use super::views::{ImageAnswer, MetadataAnswer, RenewalAnswer, UploadAnswer};
 use crate::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::metadata::Metadata as Outcome;
 use crate::model::payment::Renewal;
-
-/// The answer to an upload. The first five fields are img402's, by name and meaning.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct UploadAnswer {
-    url: String,
-    id: String,
-    content_type: &'static str,
-    size_bytes: u64,
-    expires_at: Option<String>,
-    width: u32,
-    height: u32,
-    sha256: String,
-    tier: String,
-    delete_token: String,
-    markdown: String,
-    #[serde(flatten)]
-    metadata: MetadataAnswer,
-}
-
-/// What became of the metadata of an upload.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct MetadataAnswer {
-    /// `removed` or `kept`.
-    metadata: &'static str,
-    /// What was removed or mended: empty where the file is stored as it came. Null for uploads before this was noted.
-    removed: Option<Vec<&'static str>>,
-    /// What the stored file holds, where the request asked to keep it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    contains: Option<Vec<&'static str>>,
-}
-
-impl MetadataAnswer {
-    pub(super) fn of(metadata: Option<Outcome>) -> Self {
-        let (metadata, removed, contains) = match metadata {
-            None => ("removed", None, None),
-            Some(Outcome::Removed(kinds)) => ("removed", Some(kinds.words()), None),
-            Some(Outcome::Kept(kinds)) => ("kept", Some(Vec::new()), Some(kinds.words())),
-        };
-        Self {
-            metadata,
-            removed,
-            contains,
-        }
-    }
-}
-
-/// The public metadata of an image: never the wallet.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    url: String,
-    id: String,
-    content_type: &'static str,
-    size_bytes: u64,
-    expires_at: Option<String>,
-    width: u32,
-    height: u32,
-    sha256: String,
-    tier: String,
-    created_at: Option<String>,
-}
-
-/// The answer for whoever paid for more time: anybody, so it holds no delete token. It speaks of what this
-/// payment did, whatever others did since.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RenewalAnswer {
-    url: String,
-    id: String,
-    content_type: &'static str,
-    size_bytes: u64,
-    expires_at: Option<String>,
-    previous_expires_at: String,
-    width: u32,
-    height: u32,
-    sha256: String,
-    tier: String,
-}
 
 /// `200` with the image's link in `Location`.
 pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
@@ -141,7 +60,7 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
         .find_public(&id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(Metadata {
+    Ok(HttpResponse::Ok().json(ImageAnswer {
         url: url(&site, &image),
         id: image.id.to_string(),
         content_type: image.format.content_type(),

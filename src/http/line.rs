@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::error::Code;
 use super::watch::{Connection, Watch};
 
 /// How every answer of actix's own begins, after its status line.
@@ -151,23 +152,24 @@ fn with_body(bytes: &[u8]) -> Option<Bytes> {
     let status = bare_status(bytes)?;
     let (code, message, action) = match status {
         408 => (
-            "bad_request",
-            "The head of the request took longer than 10 seconds. Send the request again, at once.",
+            Code::RequestTimeout,
+            "The head of the request took longer than 10 seconds. Send the whole head at once.",
             json!({"type": "retry", "retryAfterSeconds": 1}),
         ),
         431 => (
-            "bad_request",
+            Code::HeadersTooLarge,
             "The head of the request has more than 96 header fields or 128 KiB. Send fewer or shorter headers.",
             json!({"type": "fix_request"}),
         ),
         _ => (
-            "bad_request",
-            "This is not a request of HTTP/1.1 that the server understands: its request line, a header, or the length of its body is malformed.",
+            Code::BadRequest,
+            "The request is not valid HTTP/1.1: its request line, a header or the length of its body is malformed. Send it with an HTTP client library.",
             json!({"type": "fix_request"}),
         ),
     };
     // Whether a payment stood in it, and what became of that, nobody read.
-    let body = json!({"error": code, "message": message, "charged": null, "action": action});
+    let body =
+        json!({"error": code.facts().name, "message": message, "charged": null, "action": action});
     let body = body.to_string();
     let head = std::str::from_utf8(bytes).ok()?;
     let (status_line, headers) = head.split_once("\r\n")?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{HttpServiceFactory, Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
@@ -15,12 +15,16 @@ use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, guard, web
 use crate::app::App;
 use crate::receipts::KEYS_PATH;
 
+mod api;
 mod base64_body;
 mod body;
 mod check;
 mod conditions;
 mod cors;
 mod delete;
+mod discovery;
+#[cfg(test)]
+mod documents;
 mod drain;
 mod error;
 mod extract;
@@ -33,6 +37,7 @@ mod line;
 mod link;
 mod listener;
 mod moving;
+mod openapi;
 mod pace;
 mod paid;
 mod payloads;
@@ -41,6 +46,7 @@ mod receipts;
 mod renew;
 mod serve;
 mod tiers;
+mod views;
 mod watch;
 
 use error::ApiError;
@@ -59,13 +65,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const READING: [Method; 2] = [Method::GET, Method::HEAD];
-const READING_OR_DELETING: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
-const UPLOADING: [Method; 2] = [Method::POST, Method::PUT];
-/// GET and POST are the same to a route that sells, and HEAD gets the challenge's head.
-const SELLING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
-/// The same for routes that take an image with the payment.
-const SELLING_UPLOADS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::PUT];
 
 /// The two running servers: the public one and the operator's.
 pub struct Servers {
@@ -162,69 +161,54 @@ impl Servers {
     }
 }
 
-/// What the public listener answers.
+/// The routes of the public listener. Their methods are those of the table in `api.rs`.
 fn public_routes(config: &mut web::ServiceConfig, site: Site) {
     let image_path = extract::path_of(&site.config.images.base_url);
     config
         .app_data(site)
-        .service(
-            web::scope("/api")
-                .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
-                .service(resource("/free", &UPLOADING, free::upload).wrap(from_fn(moving::changes)))
-                .service(named("/free/{file:[^/]*}", free::upload).wrap(from_fn(moving::changes)))
-                .service(resource("/check", &UPLOADING, check::check))
-                .service(named("/check/{file:[^/]*}", check::check))
-                .service(
-                    resource("/upload/token", &SELLING, paid::token).wrap(from_fn(moving::changes)),
-                )
-                .service(
-                    resource("/upload/token/{tier}", &SELLING, paid::token)
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(
-                    resource("/upload", &SELLING_UPLOADS, paid::upload)
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(
-                    resource("/upload/{tier}", &SELLING_UPLOADS, paid::upload)
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
-                .service(
-                    named("/upload/{tier}/{file:[^/]*}", paid::upload)
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(
-                    resource("/images", &[Method::DELETE], delete::many)
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(
-                    resource("/images/{id}", &READING_OR_DELETING, delete::read_or_delete)
-                        .wrap(from_fn(limits::misses))
-                        .wrap(from_fn(moving::deletes)),
-                )
-                .service(
-                    resource("/receipts/{id}", &READING, receipts::of_image)
-                        .wrap(from_fn(limits::misses)),
-                )
-                .service(
-                    resource("/images/{id}/renew", &SELLING, renew::renew)
-                        .wrap(from_fn(limits::misses))
-                        .wrap(from_fn(moving::changes)),
-                )
-                .service(resource("/tiers", &READING, tiers::table))
-                .default_service(web::to(not_found)),
-        )
-        .service(resource(KEYS_PATH, &READING, receipts::keys))
+        .service(api_scope())
+        .service(resource(KEYS_PATH, receipts::keys))
+        .configure(discovery::routes)
         // The last one: on a host of its own, the image origin is every path that is left.
         .service(
             web::scope(&image_path)
                 .wrap(from_fn(limits::misses))
                 .wrap(from_fn(serve::harden))
-                .service(resource("/{file}", &READING, serve::image))
-                .default_service(web::to(not_found)),
+                .service(resource_at("/{file}", api::IMAGE_PATH, serve::image))
+                .default_service(web::to(serve::no_image)),
         )
         .default_service(web::to(not_found));
+}
+
+fn api_scope() -> impl HttpServiceFactory {
+    web::scope("/api")
+        .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
+        .wrap(from_fn(error::name_tiers))
+        .service(api_resource("", discovery::index))
+        .service(api_resource("/free", free::upload).wrap(from_fn(moving::changes)))
+        .service(named("/free/{file}", free::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/check", check::check))
+        .service(named("/check/{file}", check::check))
+        .service(api_resource("/upload/token", paid::token).wrap(from_fn(moving::changes)))
+        .service(api_resource("/upload/token/{tier}", paid::token).wrap(from_fn(moving::changes)))
+        .service(api_resource("/upload", paid::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/upload/{tier}", paid::upload).wrap(from_fn(moving::changes)))
+        .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
+        .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/images", delete::many).wrap(from_fn(moving::changes)))
+        .service(
+            api_resource("/images/{id}", delete::read_or_delete)
+                .wrap(from_fn(limits::misses))
+                .wrap(from_fn(moving::deletes)),
+        )
+        .service(api_resource("/receipts/{id}", receipts::of_image).wrap(from_fn(limits::misses)))
+        .service(
+            api_resource("/images/{id}/renew", renew::renew)
+                .wrap(from_fn(limits::misses))
+                .wrap(from_fn(moving::changes)),
+        )
+        .service(api_resource("/tiers", tiers::table))
+        .default_service(web::to(not_found))
 }
 
 /// What the operator's listener answers.
@@ -233,11 +217,45 @@ fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
         .app_data(site)
         .route("/healthz", web::get().to(health::alive))
         .route("/readyz", web::get().to(health::ready))
-        .default_service(web::to(not_found));
+        .default_service(web::to(no_such_path));
 }
 
-/// A route that answers these methods, names them to OPTIONS, and refuses every other.
-fn resource<F, Args>(path: &str, methods: &[Method], handler: F) -> actix_web::Resource
+async fn no_such_path() -> Result<HttpResponse, ApiError> {
+    let message = "The admin listener has no such path. It has /healthz and /readyz.";
+    Err(ApiError::bad(error::Code::UnknownRoute, message))
+}
+
+/// A resource under `/api`.
+fn api_resource<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: actix_web::Handler<Args> + Copy,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    resource_at(path, &format!("/api{path}"), handler)
+}
+
+/// A resource at the path that the table describes.
+fn resource<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: actix_web::Handler<Args> + Copy,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    resource_at(path, path, handler)
+}
+
+/// A resource with the methods that the table gives `described`. It names them to OPTIONS, and refuses every other.
+fn resource_at<F, Args>(path: &str, described: &str, handler: F) -> actix_web::Resource
+where
+    F: actix_web::Handler<Args> + Copy,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    of_methods(path, &api::methods(described), handler)
+}
+
+fn of_methods<F, Args>(path: &str, methods: &[Method], handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
     Args: actix_web::FromRequest + 'static,
@@ -254,8 +272,8 @@ where
         .default_service(web::to(other))
 }
 
-/// An upload's route with the name of the file behind it, as `curl -T` appends it to a URL that ends in a slash. For other
-/// methods than PUT there is no such route.
+/// An upload's route with the name of a file in its last part, which may be empty, as `curl -T` appends it to a URL that ends in
+/// a slash. There is no such route for other methods than PUT.
 fn named<F, Args>(path: &str, handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -263,7 +281,8 @@ where
     F::Output: actix_web::Responder + 'static,
 {
     let methods = guard::Any(guard::Put()).or(guard::Options());
-    resource(path, &[Method::PUT], handler).guard(methods)
+    let path = path.replace("{file}", "{file:[^/]*}");
+    of_methods(&path, &[Method::PUT], handler).guard(methods)
 }
 
 fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, ApiError> {
@@ -278,7 +297,18 @@ fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, Ap
 }
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::NotFound.unless_paid(&request))
+    Err(unknown_route(&request).unless_paid(&request))
+}
+
+/// The error for a path that is no route. It names the nearest ones.
+fn unknown_route(request: &HttpRequest) -> ApiError {
+    let base = request
+        .app_data::<Site>()
+        .map_or("", |site| site.config.http.base_url.as_str());
+    ApiError::UnknownRoute {
+        nearest: api::nearest(request.path()),
+        openapi: format!("{base}/openapi.json"),
+    }
 }
 
 /// One line a request, with an id that the client gets as well. The route's pattern, not the path:

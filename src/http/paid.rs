@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use serde_json::json;
 
-use super::body::{Limit, Unread, read_image};
-use super::error::{ApiError, Demand};
+use super::body::{Limit, Unread, read_image, refuse_announced};
+use super::error::{ApiError, Code, Demand};
+use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
 use crate::app::Till;
 use crate::images::{Refusal, UploadError};
@@ -17,11 +17,13 @@ use crate::model::token::UploadToken;
 use crate::networks::Network;
 use crate::payments::{Asked, Body, Evidence, Goods, PayError, Presentation, Sold};
 use crate::secrets::sha256_hex;
-use crate::tiers::{Tier, TierName};
+use crate::tiers::{Tier, TierName, TierTable};
 use crate::x402::header::{PaymentHeader, encode};
 
 /// The most uploads that one payment buys.
 const MOST_USES: u32 = 100;
+/// The longest name of a tier that an error repeats, in characters.
+const LONGEST_NAME: usize = 40;
 
 /// What a route sells.
 pub(super) struct Counter<'a> {
@@ -44,9 +46,13 @@ pub(super) struct PaidRoute {
 }
 
 impl PaidRoute {
-    fn at(till: &Till, path: &str) -> Self {
+    fn at(till: &Till, kind: ProductKind, path: &str) -> Self {
         let url = till.shop.url(path);
-        let curl = format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'");
+        let image = match kind {
+            ProductKind::Upload => "-F image=@image.png",
+            ProductKind::Token | ProductKind::Renewal => "-X POST",
+        };
+        let curl = format!("curl {image} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
         Self { url, curl }
     }
 
@@ -65,6 +71,7 @@ impl PaidRoute {
         let cheapest = paid.min_by_key(|tier| tier.price)?;
         Some(Self::at(
             till,
+            ProductKind::Upload,
             &format!("/api/upload/{}", cheapest.name.as_str()),
         ))
     }
@@ -114,7 +121,7 @@ pub(super) async fn upload(
     if let Some(token) = extract::upload_token(&request)? {
         if route.tier.is_some() {
             let message = "A token uploads at POST /api/upload; its tier is the token's.";
-            return Err(ApiError::BadRequest(message.to_owned()));
+            return Err(ApiError::bad(Code::InvalidParameter, message));
         }
         return upload_with_token(&site, &request, payload, token).await;
     }
@@ -160,6 +167,8 @@ async fn sell_upload(
     refuse_behind(site)?;
     let mut counter = open_counter(site, request, ProductKind::Upload, route).await?;
     let Some(header) = counter.header.take() else {
+        // Nobody is asked to pay for an upload that the tier cannot take.
+        refuse_announced(request, counter.limit())?;
         return Err(counter.ask(site));
     };
     let body = read_body(site, request, payload, &counter, &header).await?;
@@ -192,7 +201,7 @@ async fn take_for_token(
     // Whatever the payment says: it isn't read.
     if extract::has_payment(request) {
         let message = "Send an upload token or a payment, not both; the payment was not touched.";
-        return Err(ApiError::BadRequest(message.to_owned()).of(request));
+        return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
     refuse_behind(site)?;
     let grant = site.images.find_token(&token, arrived).await?;
@@ -272,7 +281,7 @@ async fn open_counter<'a>(
         None => tiers.default_paid(),
     };
     if tier.is_none() && !extract::has_payment(request) {
-        return Err(ApiError::NotFound);
+        return Err(unknown_tier(&tiers, name));
     }
     limits::payment(site, request).await?;
     let header = extract::payment(request)?;
@@ -287,14 +296,14 @@ async fn open_counter<'a>(
             let offered = till.payments.find_default(header, &product).await;
             match offered.map_err(ApiError::Unsold)? {
                 Some(offered) => {
-                    let tier = offered.tier().ok_or(ApiError::NotFound)?;
+                    let tier = offered.tier().ok_or_else(|| unknown_tier(&tiers, name))?;
                     (tier, offered.product)
                 }
                 None => (tier.clone(), product),
             }
         }
         (Some(tier), _) => (tier.clone(), sold(kind, tier, uses)),
-        (None, None) => return Err(ApiError::NotFound),
+        (None, None) => return Err(unknown_tier(&tiers, name)),
         // The ledger is asked before the route is (payments.md, rule 8).
         (None, Some(header)) => {
             let asked = Asked {
@@ -307,7 +316,7 @@ async fn open_counter<'a>(
             let bought = till.payments.find_bought(header, asked).await;
             let Some(bought) = bought.map_err(ApiError::Unsold)? else {
                 let client = extract::client_address(request, &site.config.http);
-                return Err(unless_used(till, header, client, ApiError::NotFound).await);
+                return Err(unless_used(till, header, client, unknown_tier(&tiers, name)).await);
             };
             // No tier was ever called so, and the payment is known.
             let elsewhere = ApiError::Unsold(PayError::Known { charged: None });
@@ -322,6 +331,14 @@ async fn open_counter<'a>(
         path,
         header,
     })
+}
+
+/// The error for a tier that paid routes do not sell.
+fn unknown_tier(table: &TierTable, name: Option<&str>) -> ApiError {
+    ApiError::UnknownTier {
+        name: name.map(|name| name.chars().take(LONGEST_NAME).collect()),
+        known: table.paid().map(|tier| tier.name.to_string()).collect(),
+    }
 }
 
 /// Why nothing is sold for a payment that nobody here knows: `reason`, unless the chain shows it to be used. Then its
@@ -350,7 +367,7 @@ fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
 
 /// How many uploads are bought: `?images=N` on the routes of tokens, else one.
 fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
-    let refuse = |message: String| Err(ApiError::BadRequest(message));
+    let refuse = |message: String| Err(ApiError::Bad(Code::InvalidParameter, message));
     let instead = "Send ?images=N once, with the number of uploads to buy.";
     let Some(text) = query::single(request, query::IMAGES, instead)? else {
         return Ok(1);
@@ -406,7 +423,7 @@ impl Counter<'_> {
         message: String,
         network: Option<&'static Network>,
     ) -> Box<Demand> {
-        let PaidRoute { url, curl } = PaidRoute::at(self.till, &self.path);
+        let PaidRoute { url, curl } = PaidRoute::at(self.till, self.product.kind, &self.path);
         Box::new(Demand {
             challenge: self
                 .till
@@ -488,12 +505,12 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
             expires_at,
             tier,
             uploads,
-        } => response.json(json!({
-            "token": token.reveal(),
-            "expiresAt": expires_at.to_string(),
-            "tier": tier,
-            "uploads": uploads,
-            "uploadUrl": format!("{}/api/upload", site.config.http.base_url),
-        })),
+        } => response.json(TokenAnswer {
+            expires_at: expires_at.to_string(),
+            tier,
+            token: token.reveal().to_owned(),
+            upload_url: format!("{}/api/upload", site.config.http.base_url),
+            uploads,
+        }),
     }
 }

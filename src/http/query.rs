@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use actix_web::HttpRequest;
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use crate::images::Metadata;
 
 /// How many uploads a token is for.
@@ -28,7 +28,7 @@ pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiErro
         known => format!("this route takes {}", known.join(", ")),
     };
     let message = format!("The query parameter \"{name}\" is unknown; {taken}. Send it without.");
-    Err(ApiError::BadRequest(message))
+    Err(ApiError::Bad(Code::UnknownParameter, message))
 }
 
 /// The value of a parameter that may come once. `None`: it didn't come at all.
@@ -43,7 +43,7 @@ pub(super) fn single<'a>(
     let mut said = pairs(request).filter(|(known, _)| known == name);
     let first = said.next().map(|(_, value)| value);
     if said.next().is_some() {
-        return Err(ApiError::BadRequest(instead.to_owned()));
+        return Err(ApiError::bad(Code::InvalidParameter, instead));
     }
     Ok(first)
 }
@@ -57,7 +57,7 @@ pub(super) fn metadata(request: &HttpRequest) -> Result<Option<Metadata>, ApiErr
     let parsed = Metadata::parse(&value);
     parsed
         .map(Some)
-        .ok_or_else(|| ApiError::BadRequest(no_such_metadata(&value)))
+        .ok_or_else(|| ApiError::Bad(Code::InvalidParameter, no_such_metadata(&value)))
 }
 
 /// What a request is told that names another value than those of [`Metadata::VALUES`].

@@ -2,23 +2,14 @@
 
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::ApiError;
+use super::views::{KeyView, KeysAnswer, ReceiptView, ReceiptsAnswer};
 use super::{Site, delete, extract};
 use crate::db::keys::KnownKey;
 use crate::ids::ImageId;
-use crate::model::receipt::Receipt;
 use crate::receipts::NoReceipt;
-
-/// A receipt as it is shown: what it says, and beside that the same signed.
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    receipt: Receipt,
-    jws: String,
-}
 
 /// `GET /api/receipts/{id}`.
 pub(super) async fn of_image(
@@ -32,38 +23,46 @@ pub(super) async fn of_image(
     if !delete::is_owners(&site, &id, token.as_deref()) {
         return Err(ApiError::BadDeleteToken { id });
     }
-    let receipts: Vec<Shown> = site
+    let receipts: Vec<ReceiptView> = site
         .receipts
         .of_image(&id)
         .await?
         .into_iter()
-        .map(|signed| Shown {
+        .map(|signed| ReceiptView {
             receipt: signed.receipt,
             jws: signed.jws,
         })
         .collect();
-    let body = json!({"receipts": receipts, "keysUrl": site.receipts.keys_url()});
-    Ok(HttpResponse::Ok().json(body))
+    Ok(HttpResponse::Ok().json(by_name(&ReceiptsAnswer {
+        keys_url: site.receipts.keys_url(),
+        receipts,
+    })))
 }
 
 /// `GET /.well-known/jwks.json` (RFC 7517).
 pub(super) async fn keys(site: Site) -> Result<HttpResponse, ApiError> {
     let known = site.receipts.known_keys().await.map_err(NoReceipt::from)?;
-    let keys: Vec<Value> = known.iter().map(jwk).collect();
+    let keys = known.iter().map(view).collect();
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "public, max-age=300"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .content_type("application/jwk-set+json")
-        .json(json!({"keys": keys})))
+        .json(by_name(&KeysAnswer { keys })))
 }
 
-fn jwk(known: &KnownKey) -> Value {
-    let mut jwk = known.key.jwk();
-    if let Some(fields) = jwk.as_object_mut() {
-        let first = known.first_used.to_string();
-        let retired = known.retired.map(|end| end.to_string());
-        fields.insert("firstUsedAt".to_owned(), json!(first));
-        fields.insert("retiredAt".to_owned(), json!(retired));
+fn view(known: &KnownKey) -> KeyView {
+    let key = match known.key.jwk() {
+        Value::Object(members) => members,
+        _ => serde_json::Map::new(),
+    };
+    KeyView {
+        key,
+        first_used_at: known.first_used.to_string(),
+        retired_at: known.retired.map(|end| end.to_string()),
     }
-    jwk
+}
+
+/// The answer with its fields in the order of their names, which clients have seen from the first day.
+fn by_name(answer: &impl serde::Serialize) -> Value {
+    serde_json::to_value(answer).unwrap_or_default()
 }

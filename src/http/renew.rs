@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::paid::{Counter, refuse_behind, unless_used};
 use super::{Site, extract, limits, query};
 use crate::app::Till;
@@ -30,8 +30,8 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or_else(|| {
-        let message = "An image's id has 12 letters and digits, without an extension.";
-        ApiError::BadRequest(message.to_owned())
+        let message = "The path names no image id. Send the 12 letters and digits of an id, without an extension.";
+        ApiError::bad(Code::InvalidParameter, message)
     })?;
     let named = named_tier(request)?;
     limits::payment(site, request).await?;
@@ -124,11 +124,12 @@ fn as_bought(bought: Bought) -> Result<(Tier, Product), ApiError> {
 fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
     let tiers = till.shop.tiers();
     let paid: Vec<&str> = tiers.paid().map(|tier| tier.name.as_str()).collect();
-    ApiError::BadRequest(format!(
-        "Image {id} can't be renewed by the tier {name}, which has no price. Name one that has, \
-         with ?tier= and one of: {}.",
+    let message = format!(
+        "Image {id} cannot be renewed by the tier {name}, which has no price. Name a tier with a price: ?tier= and \
+         one of {}.",
         paid.join(", ")
-    ))
+    );
+    ApiError::Bad(Code::UnknownTier, message)
 }
 
 /// What stands in `?tier=`, once and alone.
@@ -139,5 +140,5 @@ fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
     };
     let name = TierName::parse(&text);
     name.map(Some)
-        .map_err(|_| ApiError::BadRequest(instead.to_owned()))
+        .map_err(|_| ApiError::bad(Code::InvalidParameter, instead))
 }

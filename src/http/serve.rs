@@ -21,6 +21,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use super::Site;
 use super::conditions::{Validators, Wanted, wanted};
 use super::error::ApiError;
+use super::extract;
 use super::link::{self, Link, Spelling};
 use crate::clock::Timestamp;
 use crate::images::hot::Served;
@@ -49,7 +50,7 @@ const MISS: &str = "public, max-age=60";
 
 /// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`.
 pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let link = Link::of(&request).ok_or(ApiError::NotFound)?;
+    let link = Link::of(&request).ok_or_else(|| no_link(&site, &request))?;
     let found = site.images.find_served(&link.id).await;
     let found = found.map_err(ApiError::Unreadable)?;
     let Served { image, bytes } = found.ok_or(ApiError::NotFound)?;
@@ -116,6 +117,20 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
             Ok(response.body(SizedStream::new(length, pieces(site, image, first, object))))
         }
         _ => Ok(response.body(first)),
+    }
+}
+
+/// Every other path of the image origin.
+pub(super) async fn no_image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(no_link(&site, &request).unless_paid(&request))
+}
+
+/// The error for a path that names no image. An image origin on a host of its own has every path of that host.
+fn no_link(site: &Site, request: &HttpRequest) -> ApiError {
+    if extract::path_of(&site.config.images.base_url).is_empty() {
+        super::unknown_route(request)
+    } else {
+        ApiError::NotFound
     }
 }
 

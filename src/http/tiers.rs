@@ -1,61 +1,68 @@
 //! `GET /api/tiers`: the price table.
 
 use actix_web::HttpResponse;
-use serde_json::{Value, json};
 
 use super::Site;
+use super::views::{NetworkView, PaymentsView, PriceView, TierRoutes, TierView, TiersAnswer};
 use crate::money::DECIMALS;
 use crate::tiers::{Keep, Tier, TierTable};
 
 /// Every tier, with what it costs and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
     let table = site.tiers.now();
-    let tiers: Vec<Value> = table.iter().map(|tier| row(&site, &table, tier)).collect();
+    let tiers = table.iter().map(|tier| view(&site, &table, tier)).collect();
     let payments = site.till.as_ref().map(|till| {
-        let networks: Vec<Value> = till
-            .shop
-            .networks()
-            .iter()
-            .map(|network| {
-                json!({"network": network.caip2, "asset": network.usdc.to_checksum(None)})
-            })
-            .collect();
-        let first = till.shop.networks().first();
-        json!({
-            "network": first.map(|network| network.caip2),
-            "asset": first.map(|network| network.usdc.to_checksum(None)),
-            "networks": networks,
-            "payTo": till.shop.pay_to().to_checksum(None),
-            "playMoney": till.shop.is_play_money(),
-        })
+        let networks = till.shop.networks();
+        let first = networks.first();
+        let asset = |network: &crate::networks::Network| network.usdc.to_checksum(None);
+        PaymentsView {
+            asset: first.map(|network| asset(network)),
+            network: first.map(|network| network.caip2),
+            networks: networks
+                .iter()
+                .map(|network| NetworkView {
+                    asset: asset(network),
+                    network: network.caip2,
+                })
+                .collect(),
+            pay_to: till.shop.pay_to().to_checksum(None),
+            play_money: till.shop.is_play_money(),
+        }
     });
-    HttpResponse::Ok().json(json!({"tiers": tiers, "payments": payments}))
+    HttpResponse::Ok().json(TiersAnswer { payments, tiers })
 }
 
 /// A tier as the price table shows it.
-pub(super) fn row(site: &Site, table: &TierTable, tier: &Tier) -> Value {
-    let default = table.default_paid() == Some(tier);
+pub(super) fn view(site: &Site, table: &TierTable, tier: &Tier) -> TierView {
     let base = &site.config.http.base_url;
     let name = &tier.name;
     let routes = if tier.is_free() {
-        json!({"upload": format!("{base}/api/free")})
+        TierRoutes {
+            token: None,
+            upload: format!("{base}/api/free"),
+        }
     } else {
-        json!({
-            "token": format!("{base}/api/upload/token/{name}"),
-            "upload": format!("{base}/api/upload/{name}"),
-        })
+        TierRoutes {
+            token: Some(format!("{base}/api/upload/token/{name}")),
+            upload: format!("{base}/api/upload/{name}"),
+        }
     };
-    json!({
-        "name": name.as_str(),
-        "price": {"amount": tier.price.to_string(), "decimals": DECIMALS, "currency": "USDC",
-                  "usd": tier.price.to_decimal_usd()},
-        "maxBytes": tier.max_bytes,
-        "keepSeconds": match tier.keep {
+    TierView {
+        accepted: None,
+        available: tier.is_free() || site.till.is_some(),
+        default: table.default_paid() == Some(tier),
+        keep_seconds: match tier.keep {
             Keep::For(duration) => Some(duration.as_secs()),
             Keep::Forever => None,
         },
-        "default": default,
-        "available": tier.is_free() || site.till.is_some(),
-        "routes": routes,
-    })
+        max_bytes: tier.max_bytes,
+        name: name.to_string(),
+        price: PriceView {
+            amount: tier.price.to_string(),
+            currency: "USDC",
+            decimals: DECIMALS,
+            usd: tier.price.to_decimal_usd(),
+        },
+        routes,
+    }
 }

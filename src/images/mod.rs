@@ -56,6 +56,9 @@ pub enum Refusal {
     /// The body can't be read. The sentence says what to send instead.
     #[error("{0}")]
     BadBody(String),
+    /// The body broke off, or arrived too slowly.
+    #[error("{0}")]
+    Incomplete(String),
     /// The file is larger than the tier takes.
     #[error("The image has {bytes} bytes{}; tier {tier} takes {limit}.", if *.at_least { " or more" } else { "" })]
     TooLarge {

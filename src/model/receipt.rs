@@ -1,5 +1,6 @@
 //! What a receipt of pixtoll's own says.
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
@@ -10,7 +11,7 @@ use crate::money::AtomicAmount;
 pub const RECEIPT_TYPE: &str = "pixtoll-receipt";
 
 /// What was bought for an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptKind {
     /// Its upload.
@@ -21,7 +22,7 @@ pub enum ReceiptKind {
 
 /// The claims of a receipt, in the order in which they are signed. A payment and the bytes that it
 /// bought are bound by it: nobody can say later that it was for another image, term or price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// Who says so: `http.base_url`.
@@ -30,6 +31,7 @@ pub struct Receipt {
     pub kind: ReceiptKind,
     /// For which image.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub image_id: ImageId,
     /// SHA-256 of its stored bytes, which are those that its link serves.
     pub sha256: String,
@@ -37,6 +39,7 @@ pub struct Receipt {
     pub tier: String,
     /// What was paid, in atomic units.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub amount: AtomicAmount,
     /// How many decimals the asset has.
     pub decimals: usize,
@@ -53,10 +56,13 @@ pub struct Receipt {
     /// The hash of the transaction that paid.
     pub transaction: String,
     /// When that was settled.
+    #[schemars(with = "String")]
     pub settled_at: Timestamp,
     /// When the image became public.
+    #[schemars(with = "String")]
     pub created_at: Timestamp,
     /// Until when this purchase keeps it; `None`: until the service ends.
+    #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
 }
 

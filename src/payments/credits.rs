@@ -11,7 +11,7 @@ use alloy_primitives::{Bytes, U256};
 
 use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
-use super::{PayError, Payments, Presentation, Visit, Whose};
+use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{Query, Verdict, judge};
 use crate::clock::Timestamp;
 use crate::db::credits::{self as rows, Claim, Claimed, Credit, Lost};
@@ -100,7 +100,7 @@ impl Payments {
         let is_signed = chain.is_signed(payer, digest, &header.signature).await;
         let is_signed = is_signed.map_err(|error| {
             tracing::warn!(%error, "a payment waits for the chain's node");
-            PayError::Unavailable
+            PayError::Silent(Silent::Node)
         })?;
         Ok(is_signed.then_some(credit))
     }
@@ -169,7 +169,7 @@ impl Payments {
             Some(Verdict::Unused | Verdict::Unclear) | None => {
                 // Without the lease the row may be on its way under another driver.
                 if self.hand_back_until(row, row.next_look, row.looks).await? {
-                    Err(PayError::Unavailable)
+                    Err(PayError::Silent(Silent::Node))
                 } else {
                     Err(PayError::InProgress)
                 }

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::examine::WATCH_MARGIN;
 use super::settling::call;
-use super::{PayError, Payments, Presentation, Visit, Whose};
+use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
 use crate::clock::{Clock, Timestamp};
 use crate::db::payments::{self as rows, Binding, IdOwner, Patch};
@@ -118,7 +118,7 @@ impl Payments {
                 drop(lease);
                 // Without the lease the row may be on its way to settle under another driver.
                 if self.hand_back_until(&row, row.next_look, row.looks).await? {
-                    Err(PayError::Unavailable)
+                    Err(PayError::Silent(Silent::Facilitator))
                 } else {
                     Ok(())
                 }
@@ -292,7 +292,7 @@ impl Payments {
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
-            PayError::Unavailable
+            PayError::Silent(Silent::Node)
         })?;
         Ok(funds.nonce_used)
     }

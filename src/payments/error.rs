@@ -1,6 +1,6 @@
 //! Why a presentation gets no goods, as its client hears it.
 
-use super::NotRenewable;
+use super::{NotRenewable, refusals};
 use crate::db::DbError;
 use crate::images::UploadError;
 use crate::limits::Limited;
@@ -9,7 +9,7 @@ use crate::limits::Limited;
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
     /// It doesn't fit the offer, or the facilitator refused it. Nothing was charged.
-    #[error("The payment was not accepted: {reason}.{}{detail}", if detail.is_empty() { "" } else { " " })]
+    #[error("The payment was not accepted ({reason}). {}", if detail.is_empty() { refusals::explain(reason) } else { detail })]
     Invalid {
         /// The protocol's code.
         reason: String,
@@ -17,7 +17,10 @@ pub enum PayError {
         detail: String,
     },
     /// It was tried and moved no money, and never will.
-    #[error("The payment failed and moved no money: {reason}.")]
+    #[error(
+        "The payment moved no money and never will ({reason}). {}",
+        refusals::explain(reason)
+    )]
     Failed {
         /// The protocol's code.
         reason: String,
@@ -53,11 +56,16 @@ pub enum PayError {
         "Whether the payment moved money is not known yet. Repeat the same request; do not pay again."
     )]
     Pending,
-    /// The facilitator or the chain's node gave no answer before any money moved.
+    /// A service that has to judge the payment did not answer before any money moved.
     #[error(
-        "The payment could not be checked just now; nothing was charged. Repeat the same request."
+        "{0} did not answer, so the payment could not be checked. Nothing was charged. Repeat the same request."
     )]
-    Unavailable,
+    Silent(Silent),
+    /// Sales are paused until earlier payments are resolved. Nothing was charged.
+    #[error(
+        "Sales are paused, because the outcome of too many earlier payments is unknown. Nothing was charged. Repeat the same request later."
+    )]
+    Paused,
     /// It has to come again later. Nothing was charged.
     #[error(transparent)]
     Limited(#[from] Limited),
@@ -85,6 +93,17 @@ pub enum PayError {
     Database(#[from] DbError),
 }
 
+/// A service outside that did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Silent {
+    /// The facilitator, asked to verify.
+    #[error("The facilitator")]
+    Facilitator,
+    /// The network's node (JSON-RPC).
+    #[error("The network's node")]
+    Node,
+}
+
 impl PayError {
     /// Whether it says that nothing was charged, although the payment may be known.
     pub(super) const fn denies_a_charge(&self) -> bool {
@@ -96,7 +115,8 @@ impl PayError {
                 | Self::Limited(_)
                 | Self::NoImage
                 | Self::NotRenewable(_)
-                | Self::Unavailable
+                | Self::Silent(_)
+                | Self::Paused
         )
     }
 }

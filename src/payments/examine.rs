@@ -9,8 +9,9 @@ use alloy_primitives::U256;
 
 use super::drive::Look;
 use super::rails::Rail;
+use super::refusals;
 use super::shop::Shop;
-use super::{PayError, Payments, Presentation, Visit, Whose};
+use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{Block, Query, Verdict, judge};
 use crate::clock::Timestamp;
 use crate::db::payments as rows;
@@ -59,7 +60,7 @@ impl Payments {
             return Ok(());
         }
         if self.is_sale_stopped() {
-            return Err(PayError::Unavailable);
+            return Err(PayError::Paused);
         }
         let terms = self.match_offer(presentation).await?;
         check_authorization(presentation, &terms, self.clock.now())?;
@@ -138,9 +139,14 @@ impl Payments {
             .as_ref()
             .is_none_or(|url| *url == presentation.resource_url);
         if !resource_fits {
+            let received: String = header
+                .resource_url
+                .iter()
+                .flat_map(|url| url.chars())
+                .take(200)
+                .collect();
             let detail = format!(
-                "The payment's resource.url names another resource than {}. Ask this route for a challenge \
-                 and echo the resource in it.",
+                "resource.url is {received}; this route is {}. Ask this route for an offer and echo its resource.",
                 presentation.resource_url
             );
             return refuse(reasons::RESOURCE, detail);
@@ -163,9 +169,10 @@ impl Payments {
             .filter(|terms| exact(terms))
             .max_by_key(goods)
             .or_else(|| known.iter().find(|terms| fits(terms)));
-        found
-            .cloned()
-            .map_or_else(|| invalid(reasons::NO_MATCH), Ok)
+        found.cloned().map_or_else(
+            || refuse(reasons::NO_MATCH, refusals::no_offer(header, &known)),
+            Ok,
+        )
     }
 
     /// The payment that was made under one of this presentation's ids, when it is another one. Only for
@@ -225,10 +232,13 @@ impl Payments {
         let is_contract = self.rail_of(terms)?.chain.is_contract(payer).await;
         match is_contract {
             Ok(true) => Ok(()),
-            Ok(false) => invalid(reasons::SIGNATURE),
+            Ok(false) => {
+                let detail = refusals::wrong_signature(header, &digest, terms.offer.network);
+                refuse(reasons::SIGNATURE, detail)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a payment waits for the chain's node");
-                Err(PayError::Unavailable)
+                Err(PayError::Silent(Silent::Node))
             }
         }
     }
@@ -251,7 +261,7 @@ impl Payments {
         kill_point!("chain.funds.after");
         let funds = funds.map_err(|error| {
             tracing::warn!(%error, "a payment waits for the chain's node");
-            PayError::Unavailable
+            PayError::Silent(Silent::Node)
         })?;
         if funds.nonce_used {
             if let Some(known) = known
@@ -268,7 +278,9 @@ impl Payments {
             });
         }
         if funds.balance < needs {
-            return invalid(reasons::FUNDS);
+            let network = terms.offer.network;
+            let detail = refusals::no_funds(authorization.from, funds.balance, needs, network);
+            return refuse(reasons::FUNDS, detail);
         }
         Ok(Some(funds.head))
     }
@@ -415,8 +427,9 @@ fn check_authorization(
     let offer = &terms.offer;
     if authorization.value != offer.amount.as_u256() {
         let detail = format!(
-            "authorization.value is {}; the price is {} atomic units. Sign exactly that.",
-            authorization.value, offer.amount
+            "authorization.value is {}; the price is {}. Sign exactly that.",
+            refusals::amount(authorization.value),
+            refusals::amount(offer.amount.as_u256())
         );
         return refuse(reasons::VALUE, detail);
     }
@@ -442,7 +455,7 @@ fn check_window(
     if authorization.valid_before < least || authorization.valid_before > most {
         let detail = format!(
             "authorization.validBefore is {} and the server's time is {}: it must be {} to {} seconds ahead. \
-             Sign validBefore = now + {timeout_seconds}, the challenge's maxTimeoutSeconds (README, Paying).",
+             Sign validBefore = now + {timeout_seconds}, the challenge's maxTimeoutSeconds.",
             authorization.valid_before,
             unix(now),
             LEAST_WINDOW.as_secs(),
@@ -491,10 +504,6 @@ pub(super) fn check_body(
 /// A time as the token counts it.
 fn unix(at: Timestamp) -> U256 {
     U256::from(u64::try_from(at.seconds()).unwrap_or(0))
-}
-
-fn invalid<T>(reason: &str) -> Result<T, PayError> {
-    refuse(reason, String::new())
 }
 
 fn refuse<T>(reason: &str, detail: String) -> Result<T, PayError> {

@@ -694,7 +694,7 @@ async fn the_time_of_a_renewal_is_withheld_and_given_back() {
     frozen(&app, &payment).await;
     assert_eq!(standing_of(&app, &image).await, short);
     assert_eq!(app.pay(&payment).await.verdict(), pending());
-    assert_eq!(delete(&app, &image).await, 503, "it may come back");
+    assert_eq!(delete(&app, &image).await, 409, "it may come back");
     let executed = app
         .chain
         .execute(&payment.authorization, &payment.signature);

@@ -152,7 +152,7 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
     let closed = restored
         .answer(&Request::post("/api/upload/token/year"))
         .await;
-    assert_eq!(closed.error(), "facilitator_unavailable");
+    assert_eq!(closed.error(), "recovery_required");
     let found = run(&restored, &["ledger", "recover"]).await;
     assert!(found.out.contains("1 credits are new"), "{found:?}");
     assert_eq!(

@@ -146,7 +146,7 @@ async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_lo
     let app = builder.set("images.s3_timeout", "3s").spawn().await;
     let refused = app.upload_free(pictures::png(4, 4)).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
-    assert_eq!(refused.json()["error"], "busy");
+    assert_eq!(refused.json()["error"], "store_unavailable");
     assert_eq!(refused.json()["charged"], false);
     // It answers again, and shows what it has to everybody.
     bucket.behave(Manners {

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::support::database::execute;
-use crate::support::expect::{failed, in_progress, invalid, known, pending, unavailable};
+use crate::support::expect::{
+    failed, in_progress, invalid, known, no_node, paused, pending, unavailable,
+};
 use crate::support::process::eventually;
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Payment, TestApp, pictures, signing};
@@ -587,7 +589,7 @@ async fn without_the_node_nothing_new_is_sold_and_nothing_open_is_decided() {
     let fresh = app.sign_for("year").await;
     app.node.node(down());
     let calls = app.facilitator.all_calls();
-    assert_eq!(app.pay(&fresh).await.verdict(), unavailable());
+    assert_eq!(app.pay(&fresh).await.verdict(), no_node());
     assert_eq!(
         (app.facilitator.all_calls(), app.state_of(&fresh).await),
         (calls, None)
@@ -1028,9 +1030,9 @@ async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
     app.reconcile().await;
     let before = (app.calls(), app.transfers().await.len());
     for path in ["/api/upload/token", "/api/upload/year"] {
-        assert_eq!(app.post(path).await.verdict(), unavailable(), "{path}");
+        assert_eq!(app.post(path).await.verdict(), paused(), "{path}");
     }
-    assert_eq!(app.pay(&late).await.verdict(), unavailable());
+    assert_eq!(app.pay(&late).await.verdict(), paused());
     assert_eq!(app.state_of(&late).await, None);
     assert_eq!((app.calls(), app.transfers().await.len()), before);
     assert_eq!(
@@ -1081,7 +1083,7 @@ async fn money_that_the_chain_shows_and_nobody_could_write_down_is_never_denied(
         .next("settle", Fault::lie(200, "insufficient_funds"));
     for _ in 0..2 {
         let answer = app.pay(&payment).await;
-        let unknown = (500, "upload_failed".to_owned(), None);
+        let unknown = (503, "database_unavailable".to_owned(), None);
         assert_eq!(answer.verdict(), unknown, "{}", answer.text());
         assert_eq!(app.state_of(&payment).await.as_deref(), Some("failed"));
     }

@@ -653,7 +653,7 @@ async fn what_is_owed_is_listed_shown_and_resolved_once() {
     assert!(text.contains("resolved     refunded by hand"), "{text}");
     assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
     // Money and goods would be one too many.
-    let known = (409, "payment_known".to_owned(), Some(true));
+    let known = (409, "payment_resolved".to_owned(), Some(true));
     for _ in 0..2 {
         let refused = app.pay(&payment).await;
         assert_eq!(refused.verdict(), known, "{}", refused.text());

@@ -33,7 +33,7 @@ async fn assert_spent(app: &TestApp, answer: &Answer, code: &str, seconds: u64) 
     let verdict = (429, code.to_owned(), Some(false));
     assert_eq!(answer.verdict(), verdict, "{}", answer.text());
     let url = format!("{}/api/upload/year", app.base);
-    let curl = format!("curl -X POST {url} -H 'PAYMENT-SIGNATURE: <signed payment>'");
+    let curl = format!("curl -F image=@image.png -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
     let action = json!({"type": "pay", "retryAfterSeconds": seconds, "url": url, "curl": curl});
     assert_eq!(answer.json()["action"], action);
     assert_eq!(answer.header("retry-after"), Some(seconds.to_string()));

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, reads its own environment, and tells its story in one piece"
 )]
 
+mod api;
 mod architecture;
 mod audit;
 mod backup;

@@ -41,7 +41,7 @@ async fn fence(db: &Db) {
 }
 
 fn busy(charged: Option<bool>) -> (u16, String, Option<bool>) {
-    (503, "busy".to_owned(), charged)
+    (503, "maintenance".to_owned(), charged)
 }
 
 /// The tables that a move has to think of, by the database's own word.
@@ -60,7 +60,7 @@ async fn until_refused(deployment: &Deployment) -> Answer {
     eventually("the notice of the move", async || {
         let request = Request::post("/api/free").with_image(&pictures::png(4, 4));
         let answer = deployment.answer(&request).await;
-        (answer.status == 503).then_some(answer)
+        (answer.status == 503 && answer.error() == "maintenance").then_some(answer)
     })
     .await
 }
@@ -243,7 +243,7 @@ async fn before_a_server_notices_a_write_that_fails_says_the_truth() {
     let fresh = app.sign_for("year").await;
     fence(app.db()).await;
 
-    let failed = |charged| (500, "upload_failed".to_owned(), charged);
+    let failed = |charged| (503, "database_unavailable".to_owned(), charged);
     assert_eq!(
         app.upload_free(pictures::png(4, 4)).await.verdict(),
         failed(Some(false))
@@ -253,7 +253,7 @@ async fn before_a_server_notices_a_write_that_fails_says_the_truth() {
     let refused = app.pay(&fresh).await;
     assert_eq!(
         (refused.status, refused.charged()),
-        (500, None),
+        (503, None),
         "{}",
         refused.text()
     );

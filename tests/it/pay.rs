@@ -253,7 +253,7 @@ async fn a_paid_upload_repeated_after_its_image_expired_is_gone_and_not_paid_aga
     );
     app.advance(Duration::from_hours(24 * 2));
     let gone = app.pay_with(&payment, &picture).await;
-    assert_eq!(gone.verdict(), (404, "not_found".to_owned(), Some(true)));
+    assert_eq!(gone.verdict(), (404, "image_gone".to_owned(), Some(true)));
     assert_eq!(app.transfers().await.len(), 1);
 }
 
@@ -468,7 +468,7 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
     // Nor where its tier is sold no more.
     for path in ["/api/upload/token/gold", "/api/upload/gold"] {
         assert_eq!(app.pay_at(path, &paid).await.verdict(), known(None));
-        let nothing = (404, "not_found".to_owned(), Some(false));
+        let nothing = (404, "unknown_tier".to_owned(), Some(false));
         assert_eq!(app.pay_at(path, &unpaid).await.verdict(), nothing);
     }
     assert_eq!(app.facilitator.calls("verify"), calls);
@@ -685,7 +685,7 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
         let answer = app.pay_at(path, &fresh).await;
         assert_eq!(
             answer.verdict(),
-            (404, "not_found".to_owned(), Some(false)),
+            (404, "unknown_tier".to_owned(), Some(false)),
             "{path}"
         );
         app.pay(&fresh).await.token();
@@ -712,12 +712,15 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
     }
     // Refused before anybody asked the ledger.
     let answer = app.pay_at("/api/upload/token/year?images=0", &bought).await;
-    assert_eq!(answer.verdict(), (400, "bad_request".to_owned(), None));
+    assert_eq!(
+        answer.verdict(),
+        (400, "invalid_parameter".to_owned(), None)
+    );
     let off = TestApp::builder().without_facilitator().spawn().await;
     let answer = off.pay_at("/api/upload/token/year", &bought).await;
     assert_eq!(
         answer.verdict(),
-        (503, "facilitator_unavailable".to_owned(), None)
+        (503, "payments_disabled".to_owned(), None)
     );
     assert_eq!(off.post("/api/upload/token").await.charged(), Some(false));
     assert_eq!(app.pay(&bought).await.token(), token);

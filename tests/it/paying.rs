@@ -141,7 +141,7 @@ async fn a_user_pays_for_more_time() {
     let id = name.trim_end_matches(".png").to_owned();
     let free = user.expiry(&id).await;
     for (arguments, code, says) in [
-        (vec![link.as_str()], 2, "Name one that has"),
+        (vec![link.as_str()], 2, "Name a tier with a price"),
         (
             vec![link.as_str(), "--tier", "year", "--max-price", "0.001"],
             4,

@@ -379,7 +379,10 @@ async fn a_free_image_has_no_receipt_and_its_owner_hears_why() {
     let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let answer = app.receipts(&free).await;
-    assert_eq!(answer.verdict(), (404, "not_found".to_owned(), Some(false)));
+    assert_eq!(
+        answer.verdict(),
+        (404, "no_receipt".to_owned(), Some(false))
+    );
     assert!(
         answer.field("message").contains("free"),
         "{}",
@@ -405,7 +408,7 @@ async fn a_deleted_image_keeps_its_receipt_until_its_records_are_erased() {
     assert!(report.is_ok());
     assert_eq!(app.rows("payments").await, 0);
     let gone = app.receipts(&bought).await;
-    assert_eq!(gone.verdict(), (404, "not_found".to_owned(), Some(false)));
+    assert_eq!(gone.verdict(), (404, "no_receipt".to_owned(), Some(false)));
 }
 
 #[tokio::test]
@@ -423,7 +426,7 @@ async fn a_payment_that_the_chain_no_longer_shows_has_no_receipt() {
     let reversed = app.receipts(&bought).await;
     assert_eq!(
         reversed.verdict(),
-        (404, "not_found".to_owned(), Some(false))
+        (404, "no_receipt".to_owned(), Some(false))
     );
     app.rewind(&payment, "state = 'settled'").await;
     assert_eq!(app.receipts(&bought).await.status, 200);
@@ -626,7 +629,10 @@ async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
     // A row that somebody spoilt is no key.
     execute(app.db(), "UPDATE signing_keys SET public_key = '00'").await;
     let spoilt = app.get("/.well-known/jwks.json").await;
-    assert_eq!(spoilt.verdict(), (503, "busy".to_owned(), Some(false)));
+    assert_eq!(
+        spoilt.verdict(),
+        (503, "database_unavailable".to_owned(), Some(false))
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use pixtoll::payments::recover::{Deed, Recovered, recover};
 use pixtoll::retention::ReapError;
 
 use crate::support::database::{execute, number};
-use crate::support::expect::{known, unavailable};
+use crate::support::expect::{credited, known, no_node};
 use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
@@ -79,7 +79,7 @@ fn transaction_of(answer: &Answer) -> String {
 }
 
 fn closed(charged: Option<bool>) -> (u16, String, Option<bool>) {
-    (503, "facilitator_unavailable".to_owned(), charged)
+    (503, "recovery_required".to_owned(), charged)
 }
 
 const TOKEN: &str = "/api/upload/token/year";
@@ -149,7 +149,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     for payment in lost {
         for copy in [payment.clone(), payment.copied_from_the_chain()] {
             let answer = app.pay(&copy).await;
-            assert_eq!(answer.verdict(), known(Some(true)), "{}", answer.text());
+            assert_eq!(answer.verdict(), credited(), "{}", answer.text());
             assert!(answer.text().contains("that is not charged"));
         }
     }
@@ -241,7 +241,8 @@ async fn copies_of_one_new_payment_get_one_credit_and_other_payments_none() {
         match answer.status {
             200 => assert_eq!(answer.token(), token),
             _ => assert!(
-                ["payment_in_progress", "payment_known"].contains(&answer.error().as_str()),
+                ["payment_in_progress", "payment_known", "payment_credited"]
+                    .contains(&answer.error().as_str()),
                 "{}",
                 answer.text()
             ),
@@ -320,7 +321,7 @@ async fn a_credit_of_a_transfer_that_the_chain_forgot_waits_and_charges_nobody()
     let transaction = app.transfers().await[0].transaction;
     assert!(app.chain.reorganise(transaction).await.unwrap());
     let fresh = sign(&app, TOKEN, &wallet).await;
-    assert_eq!(app.pay(&fresh).await.verdict(), unavailable());
+    assert_eq!(app.pay(&fresh).await.verdict(), no_node());
     let (signed, signature) = (&lost[0].authorization, &lost[0].signature);
     app.chain.execute(signed, signature).await.unwrap();
     app.pay(&fresh).await.token();
@@ -338,7 +339,7 @@ async fn a_credit_that_can_never_be_had_hides_no_later_one_and_charges_nobody_fo
     let (signed, signature) = (&lost[1].authorization, &lost[1].signature);
     app.chain.execute(signed, signature).await.unwrap();
     let early = sign(&app, TOKEN, &wallet).await;
-    assert_eq!(app.pay(&early).await.verdict(), unavailable());
+    assert_eq!(app.pay(&early).await.verdict(), no_node());
     // No authorization that was taken lasts that long: it can't be sent any more.
     app.advance(Duration::from_hours(25));
     app.reconcile_until(&early, "rejected").await;
@@ -402,7 +403,10 @@ async fn a_credit_that_a_person_made_up_for_is_not_given_as_well() {
     assert!(resolve().await.unwrap());
     assert!(!resolve().await.unwrap());
     let refused = app.pay(&lost[0]).await;
-    assert_eq!(refused.verdict(), known(Some(true)));
+    assert_eq!(
+        refused.verdict(),
+        (409, "payment_resolved".to_owned(), Some(true))
+    );
     assert_eq!(refused.json()["action"]["type"], "contact");
     let fresh = sign(&app, TOKEN, &wallet).await;
     app.pay(&fresh).await.token();
@@ -490,7 +494,7 @@ async fn a_backup_that_is_put_back_is_noticed_at_start_and_mended_by_the_command
     let closed = deployment.answer(&lost).await;
     assert_eq!(
         closed.verdict(),
-        (503, "facilitator_unavailable".to_owned(), None)
+        (503, "recovery_required".to_owned(), None)
     );
     let check = deployment.run(&["ledger", "check"]).await;
     assert_eq!(check.code, Some(1));

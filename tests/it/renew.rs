@@ -149,7 +149,7 @@ async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing
     // The image is there, and its tier is sold no more.
     let gold = renewal_by(&id, "gold");
     assert_eq!(app.pay_at(&gold, &paid).await.verdict(), known(None));
-    let no_such_tier = (400, "bad_request".to_owned(), None);
+    let no_such_tier = (404, "unknown_tier".to_owned(), None);
     assert_eq!(app.pay_at(&gold, &unpaid).await.verdict(), no_such_tier);
     execute(app.db(), "DELETE FROM images").await;
     assert_eq!(app.pay(&paid).await.verdict(), known(None));
@@ -253,12 +253,12 @@ async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
         renewal_by(&id, "free"),
         renewal_by(&id, "gold"),
     ] {
-        let message = refused(&app.post(&path).await, 400, "bad_request");
+        let message = refused(&app.post(&path).await, 404, "unknown_tier");
         assert!(message.contains("year, permanent"), "{message}");
     }
     for query in ["?tier=year&tier=year", "?tier=", "?tier=A%20B"] {
         let path = format!("{}{query}", renewal(&id));
-        refused(&app.post(&path).await, 400, "bad_request");
+        refused(&app.post(&path).await, 400, "invalid_parameter");
     }
     let payment = app.sign_at(&renewal_by(&id, "year")).await;
     let renewed = app.pay(&payment).await;
@@ -282,7 +282,7 @@ async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
     // What this payment bought is gone: it is no reason to pay again without a word.
     assert_eq!(
         app.pay(&payment).await.verdict(),
-        (404, "not_found".to_owned(), Some(true))
+        (404, "image_gone".to_owned(), Some(true))
     );
     assert_eq!(app.moved().await, [10_000, 10_000]);
     app.records_are_right().await;
@@ -303,9 +303,16 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
         }
     };
     no_image(&renewal("neverexisted")).await;
-    refused(&app.post(&renewal("not-an-id")).await, 400, "bad_request");
+    refused(
+        &app.post(&renewal("not-an-id")).await,
+        400,
+        "invalid_parameter",
+    );
     let unasked = app.pay_at(&renewal("not-an-id"), &signed).await;
-    assert_eq!(unasked.verdict(), (400, "bad_request".to_owned(), None));
+    assert_eq!(
+        unasked.verdict(),
+        (400, "invalid_parameter".to_owned(), None)
+    );
     let gone = app.bought().await;
     assert_eq!(app.remove(&gone).await.status, 200);
     no_image(&renewal(&gone.field("id"))).await;
@@ -345,11 +352,16 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
         (&large, "has 5242881 bytes; tier year keeps 5242880"),
     ] {
         let path = renewal_by(id, "year");
-        let unpaid = refused(&app.post(&path).await, 409, "not_renewable");
+        let code = if *id == held {
+            "image_held"
+        } else {
+            "not_renewable"
+        };
+        let unpaid = refused(&app.post(&path).await, 409, code);
         assert!(unpaid.contains(word), "{unpaid}");
         let mut payment = signed.clone();
         payment.resource["url"] = json!(app.url(&path));
-        let paid = refused(&app.pay_at(&path, &payment).await, 409, "not_renewable");
+        let paid = refused(&app.pay_at(&path, &payment).await, 409, code);
         assert!(paid.contains(word), "{paid}");
     }
     assert_eq!(app.calls(), calls, "nobody was asked");
@@ -373,7 +385,10 @@ async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_
     app.facilitator.next("settle", Fault::SilentBefore);
     assert_eq!(app.pay(&payment).await.verdict(), pending());
     let busy = app.remove(&image).await;
-    assert_eq!(busy.verdict(), (503, "busy".to_owned(), Some(false)));
+    assert_eq!(
+        busy.verdict(),
+        (409, "renewal_in_progress".to_owned(), Some(false))
+    );
     assert!(
         busy.field("message").contains("more time"),
         "{}",
@@ -615,7 +630,7 @@ async fn what_open_renewals_add_up_to_stays_below_ten_years_and_one_for_ever_is_
     assert_eq!(app.pay(&open).await.verdict(), pending());
     let settles = app.calls()[1];
     for payment in [&second, &third] {
-        let message = refused(&app.pay(payment).await, 409, "not_renewable");
+        let message = refused(&app.pay(payment).await, 409, "renewal_in_progress");
         assert!(message.contains("Another payment"), "{message}");
         assert_eq!(app.state_of(payment).await.as_deref(), Some("released"));
     }
@@ -713,7 +728,7 @@ async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_no
             app.remove(&image).await
         };
         let (answer, _, deleted) = tokio::join!(paying, reaping, deleting);
-        assert!([200, 503].contains(&deleted.status), "{}", deleted.text());
+        assert!([200, 409].contains(&deleted.status), "{}", deleted.text());
         if deleted.status == 200 {
             assert_eq!(
                 app.get(&image.field("url")).await.status,

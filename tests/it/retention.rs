@@ -535,7 +535,7 @@ async fn many_images_are_deleted_at_once_or_none_of_them() {
         let refused = send(bad, &NO_HEADERS).await;
         assert_eq!(
             refused.verdict(),
-            (400, "bad_request".to_owned(), Some(false))
+            (400, "invalid_body".to_owned(), Some(false))
         );
     }
 }
@@ -547,16 +547,17 @@ async fn success_is_said_only_after_the_object_is_gone() {
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
     let hold = |value: &str| format!("UPDATE images SET held_ms = {value} WHERE id = '{id}'");
     execute(app.db(), &hold("1")).await;
-    let busy = (503, "busy".to_owned(), Some(false));
-    assert_eq!(app.delete(&id, &token).await.verdict(), busy);
+    let held = (409, "image_held".to_owned(), Some(false));
+    assert_eq!(app.delete(&id, &token).await.verdict(), held);
     assert!(app.object(&id).exists());
     execute(app.db(), &hold("NULL")).await;
 
     let object = app.object(&id);
     std::fs::remove_file(&object).unwrap();
     std::fs::create_dir(&object).unwrap();
+    let failed = (503, "store_unavailable".to_owned(), Some(false));
     for _ in 0..2 {
-        assert_eq!(app.delete(&id, &token).await.verdict(), busy);
+        assert_eq!(app.delete(&id, &token).await.verdict(), failed);
         assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
     }
     std::fs::remove_dir(&object).unwrap();

@@ -45,7 +45,7 @@ async fn while_the_store_is_away_nobody_is_charged_and_all_goes_on_when_it_is_ba
         app.pay_with(&direct, &picture).await,
         app.pay(&token).await,
     ] {
-        let busy = (503, "busy".to_owned(), Some(false));
+        let busy = (503, "store_unavailable".to_owned(), Some(false));
         assert_eq!(answer.verdict(), busy, "{}", answer.text());
         assert_eq!(answer.header("retry-after").unwrap(), "5");
     }
@@ -82,7 +82,7 @@ async fn a_store_that_goes_away_after_verify_costs_nothing() {
         gate.notify_one();
     };
     let (answer, ()) = tokio::join!(upload, meanwhile);
-    let busy = (503, "busy".to_owned(), Some(false));
+    let busy = (503, "store_unavailable".to_owned(), Some(false));
     assert_eq!(answer.verdict(), busy, "{}", answer.text());
     assert_eq!(app.facilitator.calls("settle"), 0);
     cable.plug();

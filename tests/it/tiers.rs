@@ -77,7 +77,10 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     let gone = deployment
         .answer(&Request::post("/api/upload/token/month"))
         .await;
-    assert_eq!(gone.verdict(), (404, "not_found".to_owned(), Some(false)));
+    assert_eq!(
+        gone.verdict(),
+        (404, "unknown_tier".to_owned(), Some(false))
+    );
     let (_, week) = deployment.sign("/api/upload/token", b"").await;
     assert_eq!(deployment.answer(&week).await.json()["tier"], "week");
     // What it bought at a route with a name is not what it is asked for at another one.

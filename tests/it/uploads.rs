@@ -186,7 +186,7 @@ fn refused(limit: usize) -> Vec<(u16, &'static str, Body)> {
         (400, "corrupt_image", cut()),
         (415, "unsupported_format", of_other_formats()),
         (413, "file_too_large", too_large(limit)),
-        (400, "bad_request", unreadable()),
+        (400, "invalid_body", unreadable()),
     ];
     let flat = groups.into_iter().flat_map(|(status, error, bodies)| {
         let each = move |body| (status, error, body);
@@ -532,10 +532,10 @@ async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
         ("X-Upload-Token", token.clone()),
     ];
     let answer = send(&app, "/api/upload", &twice, &picture).await;
-    is_refusal("twice", &answer, 400, "bad_request");
+    is_refusal("twice", &answer, 400, "invalid_header");
     let once = [("X-Upload-Token", token.clone())];
     let answer = send(&app, "/api/upload/year", &once, &picture).await;
-    is_refusal("at a tier's route", &answer, 400, "bad_request");
+    is_refusal("at a tier's route", &answer, 400, "invalid_parameter");
     let answer = send(
         &app,
         "/api/upload",

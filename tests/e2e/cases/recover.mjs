@@ -51,7 +51,7 @@ async function loseAndRecover(world, server, payTo) {
   copyDatabase(backup, data);
   await server.start();
 
-  for (const { buyer } of lost) checkError(await buyer.repeat(), 503, "facilitator_unavailable", null);
+  for (const { buyer } of lost) checkError(await buyer.repeat(), 503, "recovery_required", null);
   const stale = await server.run(["ledger", "check"]);
   check(stale.code === 1 && stale.output.includes("STALE"), `ledger check says nothing of it:\n${stale.output}`);
   for (const found of [2, 0]) {
@@ -60,8 +60,8 @@ async function loseAndRecover(world, server, payTo) {
   }
   await until("paid routes to be open", async () => (await lost[0].buyer.repeat()).status === 409);
   for (const { buyer } of lost) {
-    checkError(await buyer.repeat(), 409, "payment_known", true);
-    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", true);
+    checkError(await buyer.repeat(), 409, "payment_credited", true);
+    checkError(await buyer.repeatWithoutProof(), 409, "payment_credited", true);
   }
   same((await server.check()).orphans, [], "the orphans");
 

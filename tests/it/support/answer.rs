@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::documented;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -16,10 +18,13 @@ impl Answer {
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
+        let path = response.url().path().to_owned();
+        let bytes = response.bytes().await.unwrap().to_vec();
+        documented::check(&path, status, &bytes);
         Self {
             status,
             headers,
-            bytes: response.bytes().await.unwrap().to_vec(),
+            bytes,
         }
     }
 

@@ -16,6 +16,21 @@ pub(crate) fn unavailable() -> Verdict {
     verdict(503, "facilitator_unavailable", Some(false))
 }
 
+/// The payment moved money, and what it bought was lost: another one of its payer's is not charged.
+pub(crate) fn credited() -> Verdict {
+    verdict(409, "payment_credited", Some(true))
+}
+
+/// The network's node gave no answer before anything moved.
+pub(crate) fn no_node() -> Verdict {
+    verdict(503, "node_unavailable", Some(false))
+}
+
+/// Nothing is sold until earlier payments are resolved.
+pub(crate) fn paused() -> Verdict {
+    verdict(503, "sales_paused", Some(false))
+}
+
 /// The payment is known, and this request is not its payer's, or asks elsewhere.
 pub(crate) fn known(charged: Option<bool>) -> Verdict {
     verdict(409, "payment_known", charged)

@@ -8,6 +8,7 @@ pub(crate) mod cable;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod documented;
 pub(crate) mod expect;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod line;

@@ -1,0 +1,674 @@
+//! Every public route, described once: the router takes its methods from this table, and the OpenAPI document, `GET /api`,
+//! docs/api.md and the suggestions for unknown paths are made from it.
+
+use actix_web::http::Method;
+
+use super::error::Code;
+use super::error::Code::{
+    BadDeleteToken, BadPayment, BadToken, Busy, ConflictingCredentials, CorruptImage, DailyLimit,
+    DatabaseUnavailable, DeleteFailed, EmptyFile, FacilitatorUnavailable, FileTooLarge,
+    IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
+    InvalidParameter, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable, NotFound,
+    NotRenewable, PaymentCredited, PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown,
+    PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable,
+    RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, StorageFull,
+    StoreUnavailable, TokenExpired, TokenInUse, TokenUsed, TooManyFrames, TooManyPixels,
+    UnknownParameter, UnknownTier, UnsupportedFormat, UploadFailed,
+};
+use crate::receipts::KEYS_PATH;
+
+/// A path and what may be done there.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The path, with `{names}` for the parts that vary.
+    pub(super) path: &'static str,
+    /// What its methods do.
+    pub(super) operations: &'static [Operation],
+}
+
+/// What one or several methods of a path do.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// The methods that do the same, the usual one first.
+    pub(super) methods: &'static [&'static str],
+    /// The operation's id in the OpenAPI document.
+    pub(super) id: &'static str,
+    /// What it does, in one line.
+    pub(super) summary: &'static str,
+    /// What a client has to know beside that.
+    pub(super) description: &'static str,
+    /// Query parameters and headers. Those in the path follow from the path.
+    pub(super) parameters: &'static [Parameter],
+    /// The body of the request.
+    pub(super) body: Body,
+    /// The response to a request that succeeds.
+    pub(super) success: Success,
+    /// Whether it asks for a payment.
+    pub(super) price: Price,
+    /// The errors that it may return, beside those of every route.
+    pub(super) errors: &'static [&'static [Code]],
+}
+
+/// A parameter that is not in the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// `?metadata=remove|keep`.
+    Metadata,
+    /// `?images=N`.
+    Images,
+    /// `?tier=NAME`, for renewals.
+    Tier,
+    /// `PAYMENT-SIGNATURE`, `X-PAYMENT` and `Idempotency-Key`.
+    Payment,
+    /// `X-Upload-Token`.
+    UploadToken,
+    /// `X-Delete-Token`.
+    DeleteToken,
+    /// `Range`, `If-None-Match` and the other conditional headers.
+    Conditions,
+}
+
+/// The body of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// None is read.
+    None,
+    /// An image: a form, JSON, or its bytes. With PUT, its bytes.
+    Image,
+    /// The list of images to delete.
+    Delete,
+}
+
+/// The body of a response with status 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Success {
+    /// `UploadAnswer`.
+    Upload,
+    /// `TokenAnswer`.
+    Token,
+    /// `RenewalAnswer`.
+    Renewal,
+    /// `CheckAnswer`.
+    Check,
+    /// `TiersAnswer`.
+    Tiers,
+    /// `ImageAnswer`.
+    Image,
+    /// `DeletedAnswer`.
+    Deleted,
+    /// `ReceiptsAnswer`.
+    Receipts,
+    /// `KeysAnswer`.
+    Keys,
+    /// `IndexAnswer`.
+    Index,
+    /// Any other JSON document of this media type.
+    Document(&'static str),
+    /// Text of this media type.
+    Text(&'static str),
+    /// The bytes of an image.
+    Bytes,
+}
+
+/// What an operation costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Price {
+    /// Nothing.
+    Free,
+    /// The price of the default tier.
+    Default,
+    /// The price of the tier that the request names.
+    OfTier,
+}
+
+const GET: &[&str] = &["GET", "HEAD"];
+const POST_PUT: &[&str] = &["POST", "PUT"];
+const PUT: &[&str] = &["PUT"];
+const DELETE: &[&str] = &["DELETE"];
+const SELL: &[&str] = &["POST", "GET", "HEAD"];
+const SELL_UPLOAD: &[&str] = &["POST", "PUT", "GET", "HEAD"];
+
+/// Errors of every route.
+pub(super) const EVERYWHERE: &[Code] = &[
+    Code::BadRequest,
+    Code::RequestTimeout,
+    Code::HeadersTooLarge,
+    Maintenance,
+];
+const QUERY: &[Code] = &[UnknownParameter, InvalidParameter];
+const IMAGE: &[Code] = &[
+    NoFile,
+    EmptyFile,
+    InvalidBody,
+    IncompleteBody,
+    CorruptImage,
+    TooManyPixels,
+    TooManyFrames,
+    MetadataNotKept,
+    FileTooLarge,
+    UnsupportedFormat,
+    Busy,
+];
+const STORE: &[Code] = &[
+    UploadFailed,
+    StoreUnavailable,
+    DatabaseUnavailable,
+    StorageFull,
+];
+const FREE: &[Code] = &[UnknownTier, RateLimited, DailyLimit];
+const PAY: &[Code] = &[
+    PaymentRequired,
+    PaymentInvalid,
+    PaymentFailed,
+    BadPayment,
+    ConflictingCredentials,
+    InvalidHeader,
+    PaymentInProgress,
+    PaymentKnown,
+    PaymentCredited,
+    PaymentResolved,
+    IdempotencyConflict,
+    ImageGone,
+    SettlementPending,
+    FacilitatorUnavailable,
+    NodeUnavailable,
+    PaymentsDisabled,
+    SalesPaused,
+    RecoveryRequired,
+    RateLimited,
+    Busy,
+    UnknownTier,
+];
+const TOKEN: &[Code] = &[BadToken, TokenUsed, TokenInUse, TokenExpired];
+const LOOKUP: &[Code] = &[NotFound, RateLimited, DatabaseUnavailable, StoreUnavailable];
+
+const IMAGE_BODY: &str = "Send the image as a multipart form (field `image`, else `file`, else the only file), as JSON \
+    `{\"image\": \"<base64>\"}`, or as the raw body. The server judges the bytes, not names or headers.";
+const FILE_NAME: &str = "For `curl -T`, which appends the name of the file to a URL that ends in a slash. The server ignores the \
+    name.";
+const PAID: &str = "Without a payment the response is 402 with the offers. Sign one of them and repeat the request with the \
+    payment in `PAYMENT-SIGNATURE` (x402 version 2) or `X-PAYMENT` (version 1). The same payment presented again returns the \
+    same goods and is never charged twice.";
+
+const fn document(id: &'static str, summary: &'static str, success: Success) -> Operation {
+    Operation {
+        methods: GET,
+        id,
+        summary,
+        description: "",
+        parameters: &[],
+        body: Body::None,
+        success,
+        price: Price::Free,
+        errors: &[],
+    }
+}
+
+/// Every route of the public listener, in the order of documents.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/api",
+        operations: &[document(
+            "listRoutes",
+            "List the routes of the API.",
+            Success::Index,
+        )],
+    },
+    Route {
+        path: "/api/tiers",
+        operations: &[document(
+            "listTiers",
+            "List the tiers with their prices and limits.",
+            Success::Tiers,
+        )],
+    },
+    Route {
+        path: "/api/free",
+        operations: &[Operation {
+            methods: POST_PUT,
+            id: "uploadFree",
+            summary: "Upload an image for free.",
+            description: IMAGE_BODY,
+            parameters: &[Parameter::Metadata],
+            body: Body::Image,
+            success: Success::Upload,
+            price: Price::Free,
+            errors: &[QUERY, IMAGE, STORE, FREE],
+        }],
+    },
+    Route {
+        path: "/api/free/{file}",
+        operations: &[Operation {
+            methods: PUT,
+            id: "uploadFreeNamed",
+            summary: "Upload an image for free, with a file name in the path.",
+            description: FILE_NAME,
+            parameters: &[Parameter::Metadata],
+            body: Body::Image,
+            success: Success::Upload,
+            price: Price::Free,
+            errors: &[QUERY, IMAGE, STORE, FREE],
+        }],
+    },
+    Route {
+        path: "/api/check",
+        operations: &[Operation {
+            methods: POST_PUT,
+            id: "check",
+            summary: "Check an image without storing or charging anything.",
+            description: "Answers what an upload would store, which tiers take it and at which price. Bytes that no tier takes \
+                receive the error that their upload would. A check counts like a free upload of its address.",
+            parameters: &[Parameter::Metadata],
+            body: Body::Image,
+            success: Success::Check,
+            price: Price::Free,
+            errors: &[QUERY, IMAGE, FREE, &[DatabaseUnavailable, UploadFailed]],
+        }],
+    },
+    Route {
+        path: "/api/check/{file}",
+        operations: &[Operation {
+            methods: PUT,
+            id: "checkNamed",
+            summary: "Check an image, with a file name in the path.",
+            description: FILE_NAME,
+            parameters: &[Parameter::Metadata],
+            body: Body::Image,
+            success: Success::Check,
+            price: Price::Free,
+            errors: &[QUERY, IMAGE, FREE, &[DatabaseUnavailable, UploadFailed]],
+        }],
+    },
+    Route {
+        path: "/api/upload/token",
+        operations: &[Operation {
+            methods: SELL,
+            id: "buyToken",
+            summary: "Buy an upload token of the default tier.",
+            description: "A token is for one upload, or for N with `?images=N`, and expires after ten minutes. Upload with it at \
+                `POST /api/upload`.",
+            parameters: &[Parameter::Images, Parameter::Payment],
+            body: Body::None,
+            success: Success::Token,
+            price: Price::Default,
+            errors: &[QUERY, PAY, STORE],
+        }],
+    },
+    Route {
+        path: "/api/upload/token/{tier}",
+        operations: &[Operation {
+            methods: SELL,
+            id: "buyTokenOfTier",
+            summary: "Buy an upload token of a tier.",
+            description: PAID,
+            parameters: &[Parameter::Images, Parameter::Payment],
+            body: Body::None,
+            success: Success::Token,
+            price: Price::OfTier,
+            errors: &[QUERY, PAY, STORE],
+        }],
+    },
+    Route {
+        path: "/api/upload",
+        operations: &[Operation {
+            methods: SELL_UPLOAD,
+            id: "upload",
+            summary: "Upload an image with a token, or pay for it in the same request.",
+            description: "With `X-Upload-Token` the token's tier takes the image. Without it the request costs the price of the \
+                default tier. The image is checked before anything is charged.",
+            parameters: &[
+                Parameter::Metadata,
+                Parameter::UploadToken,
+                Parameter::Payment,
+            ],
+            body: Body::Image,
+            success: Success::Upload,
+            price: Price::Default,
+            errors: &[QUERY, PAY, TOKEN, IMAGE, STORE],
+        }],
+    },
+    Route {
+        path: "/api/upload/{tier}",
+        operations: &[Operation {
+            methods: SELL_UPLOAD,
+            id: "uploadToTier",
+            summary: "Upload an image to a tier and pay in the same request.",
+            description: PAID,
+            parameters: &[Parameter::Metadata, Parameter::Payment],
+            body: Body::Image,
+            success: Success::Upload,
+            price: Price::OfTier,
+            errors: &[QUERY, PAY, IMAGE, STORE],
+        }],
+    },
+    Route {
+        path: "/api/upload/{tier}/{file}",
+        operations: &[Operation {
+            methods: PUT,
+            id: "uploadToTierNamed",
+            summary: "Upload an image to a tier, with a file name in the path.",
+            description: FILE_NAME,
+            parameters: &[Parameter::Metadata, Parameter::Payment],
+            body: Body::Image,
+            success: Success::Upload,
+            price: Price::OfTier,
+            errors: &[QUERY, PAY, IMAGE, STORE],
+        }],
+    },
+    Route {
+        path: "/api/images/{id}",
+        operations: &[
+            Operation {
+                methods: GET,
+                id: "getImage",
+                summary: "Show the public facts about an image.",
+                description: "",
+                parameters: &[],
+                body: Body::None,
+                success: Success::Image,
+                price: Price::Free,
+                errors: &[LOOKUP],
+            },
+            Operation {
+                methods: DELETE,
+                id: "deleteImage",
+                summary: "Delete an image.",
+                description: "Send the `deleteToken` of the upload. The response comes after the file is gone, and is the same \
+                    however often the request is repeated.",
+                parameters: &[Parameter::DeleteToken],
+                body: Body::None,
+                success: Success::Deleted,
+                price: Price::Free,
+                errors: &[
+                    LOOKUP,
+                    &[
+                        InvalidHeader,
+                        BadDeleteToken,
+                        ImageHeld,
+                        RenewalInProgress,
+                        DeleteFailed,
+                    ],
+                ],
+            },
+        ],
+    },
+    Route {
+        path: "/api/images",
+        operations: &[Operation {
+            methods: DELETE,
+            id: "deleteImages",
+            summary: "Delete up to 100 images.",
+            description: "With one wrong token nothing is deleted.",
+            parameters: &[Parameter::DeleteToken],
+            body: Body::Delete,
+            success: Success::Deleted,
+            price: Price::Free,
+            errors: &[&[
+                InvalidHeader,
+                InvalidBody,
+                IncompleteBody,
+                BadDeleteToken,
+                ImageHeld,
+                RenewalInProgress,
+                DeleteFailed,
+                DatabaseUnavailable,
+                StoreUnavailable,
+            ]],
+        }],
+    },
+    Route {
+        path: "/api/images/{id}/renew",
+        operations: &[Operation {
+            methods: SELL,
+            id: "renew",
+            summary: "Buy more time for an image.",
+            description: "Adds the time of the image's tier, or of `?tier=`, which then is the tier of the image. Anybody may pay. \
+                An image is kept at most ten years ahead.",
+            parameters: &[Parameter::Tier, Parameter::Payment],
+            body: Body::None,
+            success: Success::Renewal,
+            price: Price::OfTier,
+            errors: &[
+                QUERY,
+                PAY,
+                STORE,
+                LOOKUP,
+                &[NotRenewable, ImageHeld, RenewalInProgress],
+            ],
+        }],
+    },
+    Route {
+        path: "/api/receipts/{id}",
+        operations: &[Operation {
+            methods: GET,
+            id: "getReceipts",
+            summary: "Show the signed receipts of an image.",
+            description: "Send the `deleteToken` of the upload.",
+            parameters: &[Parameter::DeleteToken],
+            body: Body::None,
+            success: Success::Receipts,
+            price: Price::Free,
+            errors: &[
+                LOOKUP,
+                &[InvalidHeader, BadDeleteToken, NoReceipt, SettlementPending],
+            ],
+        }],
+    },
+    Route {
+        path: IMAGE_PATH,
+        operations: &[Operation {
+            methods: GET,
+            id: "showImage",
+            summary: "Show an image.",
+            description: "`file` is the id of the image, with or without the extension of its format. Caching, ranges and \
+                conditional requests work as RFC 9110 and RFC 9111 define them. The server redirects (308) links with an unknown \
+                query, an extension in capitals or punctuation glued to the end.",
+            parameters: &[Parameter::Conditions],
+            body: Body::None,
+            success: Success::Bytes,
+            price: Price::Free,
+            errors: &[LOOKUP, &[PreconditionFailed, RangeNotSatisfiable]],
+        }],
+    },
+    Route {
+        path: KEYS_PATH,
+        operations: &[Operation {
+            errors: &[&[DatabaseUnavailable]],
+            ..document(
+                "getKeys",
+                "Show the keys that receipts and offers are signed with.",
+                Success::Keys,
+            )
+        }],
+    },
+    Route {
+        path: "/openapi.json",
+        operations: &[document(
+            "getOpenApi",
+            "Show this API as an OpenAPI 3.1 document.",
+            Success::Document("application/json"),
+        )],
+    },
+    Route {
+        path: "/",
+        operations: &[document(
+            "getOverview",
+            "Introduce the service, as Markdown.",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
+        path: "/docs",
+        operations: &[document(
+            "getDocs",
+            "Document the API for readers, as Markdown.",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
+        path: "/llms.txt",
+        operations: &[document(
+            "getLlmsTxt",
+            "Introduce the service to language models.",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
+        path: "/SKILL.md",
+        operations: &[document(
+            "getSkill",
+            "Teach an agent to use the service (Agent Skills).",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
+        path: "/robots.txt",
+        operations: &[document(
+            "getRobotsTxt",
+            "Tell crawlers what to leave alone.",
+            Success::Text("text/plain"),
+        )],
+    },
+    Route {
+        path: "/.well-known/x402",
+        operations: &[document(
+            "listPaidRoutes",
+            "List the paid routes for x402 crawlers.",
+            Success::Document("application/json"),
+        )],
+    },
+    Route {
+        path: "/.well-known/api-catalog",
+        operations: &[document(
+            "getApiCatalog",
+            "Link to the descriptions of the API (RFC 9727).",
+            Success::Document("application/linkset+json"),
+        )],
+    },
+    Route {
+        path: "/.well-known/agent-skills/index.json",
+        operations: &[document(
+            "listSkills",
+            "List the agent skills.",
+            Success::Document("application/json"),
+        )],
+    },
+    Route {
+        path: "/.well-known/security.txt",
+        operations: &[Operation {
+            errors: &[&[NotFound]],
+            ..document(
+                "getSecurityTxt",
+                "Name the contact for security reports (RFC 9116).",
+                Success::Text("text/plain"),
+            )
+        }],
+    },
+];
+
+/// The path of images in this table. The image origin's own path stands in its place when the API is described.
+pub(super) const IMAGE_PATH: &str = "/i/{file}";
+const MARKDOWN: &str = "text/markdown";
+
+/// The methods that the table gives a path, for the router.
+pub(super) fn methods(path: &str) -> Vec<Method> {
+    let route = ROUTES.iter().find(|route| route.path == path);
+    let operations = route.map_or(&[][..], |route| route.operations);
+    operations
+        .iter()
+        .flat_map(|operation| operation.methods)
+        .filter_map(|method| Method::from_bytes(method.as_bytes()).ok())
+        .collect()
+}
+
+/// The routes whose paths are nearest to an unknown one, the best first, as `METHOD PATH`.
+pub(super) fn nearest(path: &str) -> Vec<String> {
+    const MOST: usize = 3;
+    const LONGEST: usize = 128;
+    let path: String = path.chars().take(LONGEST).collect();
+    let mut scored: Vec<(usize, &Route)> = ROUTES
+        .iter()
+        .map(|route| (distance(&path, route.path), route))
+        .collect();
+    scored.sort_by_key(|(distance, _)| *distance);
+    scored
+        .into_iter()
+        .take(MOST)
+        .map(|(_, route)| {
+            let method = route
+                .operations
+                .first()
+                .and_then(|operation| operation.methods.first());
+            format!("{} {}", method.unwrap_or(&"GET"), route.path)
+        })
+        .collect()
+}
+
+/// How far a path is from a route: edits, with the parts that vary counting as equal. A path that shares its last word with
+/// a route (`/upload` and `/api/upload`) is near.
+fn distance(path: &str, route: &str) -> usize {
+    let given: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let known: Vec<&str> = route.trim_matches('/').split('/').collect();
+    let filled: Vec<&str> = known
+        .iter()
+        .enumerate()
+        .map(|(index, part)| match given.get(index) {
+            Some(given) if part.starts_with('{') => *given,
+            _ => *part,
+        })
+        .collect();
+    let whole = strsim::damerau_levenshtein(&given.join("/"), &filled.join("/"));
+    let last = |parts: &[&str]| {
+        parts
+            .last()
+            .copied()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let word = strsim::damerau_levenshtein(&last(&given), &last(&known)) + 1;
+    whole.min(word + known.len().abs_diff(given.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_near_to_the_route_that_was_meant() {
+        for (path, expected) in [
+            ("/upload", "POST /api/upload"),
+            ("/api/uploads", "POST /api/upload"),
+            ("/v1/tiers", "GET /api/tiers"),
+            ("/api/image/k3v9Qw2mZr7T", "GET /api/images/{id}"),
+            (
+                "/api/images/k3v9Qw2mZr7T/renewal",
+                "POST /api/images/{id}/renew",
+            ),
+            ("/free", "POST /api/free"),
+            ("/openapi.yaml", "GET /openapi.json"),
+        ] {
+            assert_eq!(
+                nearest(path).first().map(String::as_str),
+                Some(expected),
+                "{path}"
+            );
+        }
+        assert_eq!(nearest(&"/x".repeat(10_000)).len(), 3);
+    }
+
+    #[test]
+    fn paths_and_operation_ids_are_unique() {
+        let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        let mut ids: Vec<&str> = ROUTES
+            .iter()
+            .flat_map(|route| route.operations)
+            .map(|it| it.id)
+            .collect();
+        for list in [&mut paths, &mut ids] {
+            let count = list.len();
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), count);
+        }
+    }
+}

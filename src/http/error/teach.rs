@@ -1,0 +1,68 @@
+//! What an error can say once the price table is at hand: which tiers take an image that is too large for one.
+
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+
+use super::super::Site;
+use super::{ApiError, PayError, Refusal, UploadError};
+use crate::tiers::{SizeText, TierTable};
+
+/// Adds the tiers that take the image to an error about its size.
+pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, actix_web::Error> {
+    let response = next.call(request).await?;
+    let error = response.response().error();
+    let error = error.and_then(actix_web::Error::as_error::<ApiError>);
+    let site = response.request().app_data::<Site>();
+    let taught = match (error, site) {
+        (Some(error), Some(site)) => too_large(error).map(|(bytes, tier)| {
+            let hint = tiers_for(&site.tiers.now(), bytes, tier);
+            error.respond(Some(&hint))
+        }),
+        _ => None,
+    };
+    Ok(match taught {
+        Some(answer) => response.into_response(answer).map_into_right_body(),
+        None => response.map_into_left_body(),
+    })
+}
+
+/// The size that was refused, at least, and the tier that refused it.
+fn too_large(error: &ApiError) -> Option<(u64, &str)> {
+    let upload = match error {
+        ApiError::Unasked(error) => return too_large(error),
+        ApiError::Upload(upload) => upload,
+        ApiError::Unsold(PayError::Upload(upload)) => upload,
+        ApiError::Pay {
+            error: PayError::Upload(upload),
+            ..
+        } => upload,
+        _ => return None,
+    };
+    match upload {
+        UploadError::Refused(Refusal::TooLarge { bytes, tier, .. }) => Some((*bytes, tier)),
+        _ => None,
+    }
+}
+
+fn tiers_for(table: &TierTable, bytes: u64, refused_by: &str) -> String {
+    let takers: Vec<String> = table
+        .iter()
+        .filter(|tier| tier.max_bytes >= bytes && tier.name.as_str() != refused_by)
+        .map(|tier| {
+            let (name, size) = (&tier.name, SizeText(tier.max_bytes));
+            format!(
+                "{name} (up to {size}, {} USDC)",
+                tier.price.to_decimal_usd()
+            )
+        })
+        .collect();
+    if takers.is_empty() {
+        let largest = table.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
+        return format!("No tier takes more than {}.", SizeText(largest));
+    }
+    format!("These tiers take it: {}.", takers.join(", "))
+}

@@ -1,0 +1,452 @@
+//! The OpenAPI 3.1 document, made from the table of routes, the types of bodies, the error codes and the price table.
+
+use std::collections::BTreeMap;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::api::{
+    Body, EVERYWHERE, IMAGE_PATH, Operation, Parameter, Price, ROUTES, Route, Success,
+};
+use super::error::{Action, Code};
+use super::views::{
+    CheckAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer, IndexAnswer,
+    JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer, TiersAnswer, TokenAnswer, UploadAnswer,
+};
+use crate::model::image::Format;
+use crate::tiers::{Tier, TierTable};
+
+/// What the document says of one deployment.
+#[derive(Debug, Clone)]
+pub(super) struct Deployment<'a> {
+    /// Origin of the API, without a trailing slash.
+    pub(super) base_url: &'a str,
+    /// Origin of images, without a trailing slash.
+    pub(super) images_url: &'a str,
+    /// The price table.
+    pub(super) tiers: &'a TierTable,
+    /// Whether the server sells anything.
+    pub(super) sells: bool,
+}
+
+/// Codes of JSON answers and media types of images.
+const JSON: &str = "application/json";
+const ID: &str = "^[0-9A-Za-z]{12}$";
+
+/// The document.
+pub(super) fn document(of: &Deployment<'_>) -> Value {
+    let mut types = Types::new();
+    let mut paths = Map::new();
+    for route in ROUTES {
+        paths.insert(path_of(of, route), path_item(of, route, &mut types));
+    }
+    let codes: Vec<Value> = Code::ALL.iter().map(|code| describe_code(*code)).collect();
+    json!({
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "pixtoll",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "An image host where the payment is the login.",
+            "description": "Upload an image and get a public link. Free uploads need nothing. Paid uploads answer 402 Payment Required \
+                with x402 offers (USDC); a request that carries a signed payment returns the goods. There are no accounts.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": of.base_url}],
+        "externalDocs": {"url": format!("{}/docs", of.base_url), "description": "The API for readers, with examples."},
+        "x-discovery": {"ownershipProofs": [], "llmsTxtUrl": format!("{}/llms.txt", of.base_url)},
+        "x-service-info": {"categories": ["storage", "images"], "docs": {"llms": format!("{}/llms.txt", of.base_url)}},
+        "x-error-codes": codes,
+        "paths": paths,
+        "components": {"schemas": types.definitions()},
+    })
+}
+
+/// The path below the origin. Images may have an origin of their own.
+fn path_of(of: &Deployment<'_>, route: &Route) -> String {
+    if route.path != IMAGE_PATH {
+        return route.path.to_owned();
+    }
+    let below = of.images_url.strip_prefix(of.base_url).unwrap_or_default();
+    format!("{below}/{{file}}")
+}
+
+fn describe_code(code: Code) -> Value {
+    let facts = code.facts();
+    let actions: Vec<&str> = facts.actions.iter().map(|action| action.name()).collect();
+    json!({
+        "code": facts.name,
+        "status": facts.status,
+        "charged": facts.charged.values(),
+        "actions": actions,
+        "description": facts.when,
+    })
+}
+
+/// The schemas of bodies, each once.
+struct Types(SchemaGenerator);
+
+impl Types {
+    fn new() -> Self {
+        let settings = SchemaSettings::draft2020_12().for_serialize();
+        Self(
+            settings
+                .with(|settings| settings.definitions_path = "/components/schemas".into())
+                .into_generator(),
+        )
+    }
+
+    fn of<T: JsonSchema>(&mut self) -> Value {
+        self.0.subschema_for::<T>().to_value()
+    }
+
+    fn definitions(mut self) -> Map<String, Value> {
+        self.0.take_definitions(true)
+    }
+}
+
+fn path_item(of: &Deployment<'_>, route: &Route, types: &mut Types) -> Value {
+    let mut item = Map::new();
+    if route.path == IMAGE_PATH && !of.images_url.starts_with(of.base_url) {
+        item.insert("servers".to_owned(), json!([{"url": of.images_url}]));
+    }
+    let in_path: Vec<Value> = names_in(route.path)
+        .map(|name| path_parameter(of, name))
+        .collect();
+    if !in_path.is_empty() {
+        item.insert("parameters".to_owned(), Value::Array(in_path));
+    }
+    for operation in route.operations {
+        for (index, method) in operation.methods.iter().enumerate() {
+            let described = describe(of, operation, method, index == 0, types);
+            item.insert(method.to_ascii_lowercase(), described);
+        }
+    }
+    Value::Object(item)
+}
+
+fn names_in(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn path_parameter(of: &Deployment<'_>, name: &str) -> Value {
+    let (description, schema) = match name {
+        "id" => (
+            "The id of an image.",
+            json!({"type": "string", "pattern": ID}),
+        ),
+        "tier" => (
+            "The name of a tier with a price.",
+            json!({"type": "string", "enum": paid_names(of)}),
+        ),
+        _ => (
+            "The name of a file.",
+            json!({"type": "string", "minLength": 1, "maxLength": 255}),
+        ),
+    };
+    json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema})
+}
+
+fn paid_names(of: &Deployment<'_>) -> Vec<String> {
+    of.tiers.paid().map(|tier| tier.name.to_string()).collect()
+}
+
+fn describe(
+    of: &Deployment<'_>,
+    operation: &Operation,
+    method: &str,
+    is_first: bool,
+    types: &mut Types,
+) -> Value {
+    let id = if is_first {
+        operation.id.to_owned()
+    } else {
+        format!("{}By{}", operation.id, capitalised(method))
+    };
+    let parameters: Vec<Value> = operation
+        .parameters
+        .iter()
+        .flat_map(|it| parameter(of, *it))
+        .collect();
+    let mut described = json!({
+        "operationId": id,
+        "summary": operation.summary,
+        "tags": [tag(operation)],
+        "parameters": parameters,
+        "responses": responses(operation, method, types),
+    });
+    if let Some(fields) = described.as_object_mut() {
+        if !operation.description.is_empty() {
+            fields.insert("description".to_owned(), json!(operation.description));
+        }
+        if let Some(body) = request_body(operation, method, types) {
+            fields.insert("requestBody".to_owned(), body);
+        }
+        if let Some(info) = payment_info(of, operation.price).filter(|_| method != "HEAD") {
+            fields.insert("x-payment-info".to_owned(), info);
+        }
+    }
+    described
+}
+
+fn capitalised(method: &str) -> String {
+    let (first, rest) = method.split_at(1);
+    format!("{first}{}", rest.to_ascii_lowercase())
+}
+
+const fn tag(operation: &Operation) -> &'static str {
+    match operation.success {
+        Success::Upload | Success::Token | Success::Check => "uploads",
+        Success::Renewal
+        | Success::Image
+        | Success::Deleted
+        | Success::Receipts
+        | Success::Bytes => "images",
+        _ => "discovery",
+    }
+}
+
+fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
+    let header = |name: &str, description: &str| json!({"name": name, "in": "header", "description": description, "schema": {"type": "string"}});
+    match parameter {
+        Parameter::Metadata => vec![query(
+            "metadata",
+            "`remove` stores the image without metadata; `keep` stores the file as it is.",
+            json!({"type": "string", "enum": ["remove", "keep"]}),
+        )],
+        Parameter::Images => vec![query(
+            "images",
+            "How many uploads the token is for. The price is multiplied by it.",
+            json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
+        )],
+        Parameter::Tier => vec![query(
+            "tier",
+            "The tier whose time is bought. The default is the tier of the image.",
+            json!({"type": "string", "enum": paid_names(of)}),
+        )],
+        Parameter::Payment => vec![
+            header(
+                "PAYMENT-SIGNATURE",
+                "A signed payment of x402 version 2: base64 of JSON.",
+            ),
+            header(
+                "X-PAYMENT",
+                "A signed payment of x402 version 1: base64 of JSON.",
+            ),
+            header(
+                "Idempotency-Key",
+                "16 to 128 characters of your choice. A repeated request with the same key is never charged twice.",
+            ),
+        ],
+        Parameter::UploadToken => vec![header(
+            "X-Upload-Token",
+            "An upload token: 40 hexadecimal digits.",
+        )],
+        Parameter::DeleteToken => vec![header(
+            "X-Delete-Token",
+            "The `deleteToken` that the upload returned.",
+        )],
+        Parameter::Conditions => vec![
+            header("Range", "A single range of bytes."),
+            header("If-Range", "An ETag or a date."),
+            header("If-Match", "ETags."),
+            header("If-None-Match", "ETags."),
+            header("If-Modified-Since", "A date."),
+            header("If-Unmodified-Since", "A date."),
+        ],
+    }
+}
+
+fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
+    let content = match operation.body {
+        Body::None => return None,
+        Body::Delete => json!({JSON: {"schema": types.of::<DeleteRequest>()}}),
+        // GET and HEAD ask for the price alone.
+        Body::Image if matches!(method, "GET" | "HEAD") => return None,
+        Body::Image => {
+            let binary = json!({"schema": {"type": "string", "contentMediaType": "application/octet-stream"}});
+            let mut content = Map::new();
+            if method == "POST" {
+                content.insert(
+                    "multipart/form-data".to_owned(),
+                    json!({"schema": types.of::<FormUpload>(), "encoding": {"image": {"contentType": "image/*"}}}),
+                );
+                content.insert(JSON.to_owned(), json!({"schema": types.of::<JsonUpload>()}));
+            }
+            for format in Format::ALL {
+                content.insert(format.content_type().to_owned(), binary.clone());
+            }
+            content.insert("application/octet-stream".to_owned(), binary);
+            Value::Object(content)
+        }
+    };
+    // A request to a route that sells may come without a body: it asks for the price.
+    let required = operation.price == Price::Free && operation.body != Body::None;
+    Some(json!({"required": required, "content": content}))
+}
+
+fn responses(operation: &Operation, method: &str, types: &mut Types) -> Value {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    let codes = operation
+        .errors
+        .iter()
+        .chain([&EVERYWHERE])
+        .flat_map(|group| group.iter());
+    for code in codes {
+        let listed = by_status.entry(code.facts().status).or_default();
+        if !listed.contains(code) {
+            listed.push(*code);
+        }
+    }
+    let is_head = method == "HEAD";
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), success(operation, is_head, types));
+    if operation.success == Success::Bytes {
+        let bytes = image_content(is_head);
+        responses.insert("206".to_owned(), with_content("The range of bytes.", bytes));
+        responses.insert(
+            "304".to_owned(),
+            json!({"description": "The image has not changed."}),
+        );
+        responses.insert(
+            "308".to_owned(),
+            json!({
+                "description": "The image has another link.",
+                "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+            }),
+        );
+    }
+    for (status, codes) in by_status {
+        responses.insert(
+            status.to_string(),
+            error_response(status, &codes, is_head, types),
+        );
+    }
+    Value::Object(responses)
+}
+
+fn with_content(description: &str, content: Option<Value>) -> Value {
+    let mut response = json!({"description": description});
+    if let (Some(content), Some(fields)) = (content, response.as_object_mut()) {
+        fields.insert("content".to_owned(), content);
+    }
+    response
+}
+
+fn image_content(is_head: bool) -> Option<Value> {
+    let binary =
+        json!({"schema": {"type": "string", "contentMediaType": "application/octet-stream"}});
+    let content: Map<String, Value> = Format::ALL
+        .iter()
+        .map(|format| (format.content_type().to_owned(), binary.clone()))
+        .collect();
+    (!is_head).then_some(Value::Object(content))
+}
+
+fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
+    let json_of = |schema: Value| Some(json!({JSON: {"schema": schema}}));
+    let content = match operation.success {
+        Success::Upload => json_of(types.of::<UploadAnswer>()),
+        Success::Token => json_of(types.of::<TokenAnswer>()),
+        Success::Renewal => json_of(types.of::<RenewalAnswer>()),
+        Success::Check => json_of(types.of::<CheckAnswer>()),
+        Success::Tiers => json_of(types.of::<TiersAnswer>()),
+        Success::Image => json_of(types.of::<ImageAnswer>()),
+        Success::Deleted => json_of(types.of::<DeletedAnswer>()),
+        Success::Receipts => json_of(types.of::<ReceiptsAnswer>()),
+        Success::Index => json_of(types.of::<IndexAnswer>()),
+        Success::Keys => {
+            Some(json!({"application/jwk-set+json": {"schema": types.of::<KeysAnswer>()}}))
+        }
+        Success::Document(media) => Some(json!({media: {"schema": {"type": "object"}}})),
+        Success::Text(media) => Some(json!({media: {"schema": {"type": "string"}}})),
+        Success::Bytes => image_content(false),
+    };
+    let mut response = with_content("Success.", content.filter(|_| !is_head));
+    let mut headers = Map::new();
+    if operation.success == Success::Upload {
+        headers.insert(
+            "Location".to_owned(),
+            json!({"description": "The link of the image.", "schema": {"type": "string", "format": "uri"}}),
+        );
+    }
+    if operation.price != Price::Free {
+        for name in ["PAYMENT-RESPONSE", "X-PAYMENT-RESPONSE"] {
+            headers.insert(
+                name.to_owned(),
+                json!({"description": "The settlement, as base64 of JSON (x402).", "schema": {"type": "string"}}),
+            );
+        }
+    }
+    if let (false, Some(fields)) = (headers.is_empty(), response.as_object_mut()) {
+        fields.insert("headers".to_owned(), Value::Object(headers));
+    }
+    response
+}
+
+fn error_response(status: u16, codes: &[Code], is_head: bool, types: &mut Types) -> Value {
+    let names: Vec<&str> = codes.iter().map(|code| code.facts().name).collect();
+    let lines: Vec<String> = codes
+        .iter()
+        .map(|code| {
+            let facts = code.facts();
+            let actions: Vec<&str> = facts.actions.iter().map(|action| action.name()).collect();
+            format!(
+                "- `{}` (action {}): {}",
+                facts.name,
+                actions.join(" or "),
+                facts.when
+            )
+        })
+        .collect();
+    let schema =
+        json!({"allOf": [types.of::<ErrorBody>(), {"properties": {"error": {"enum": names}}}]});
+    let content = json!({JSON: {"schema": schema}});
+    let mut response = with_content(&lines.join("\n"), Some(content).filter(|_| !is_head));
+    let waits = codes.iter().any(|code| {
+        let actions = code.facts().actions;
+        actions.contains(&Action::Wait) || actions.contains(&Action::Retry)
+    });
+    let mut headers = Map::new();
+    if waits {
+        headers.insert(
+            "Retry-After".to_owned(),
+            json!({"description": "Seconds to wait.", "schema": {"type": "integer"}}),
+        );
+    }
+    if status == 402 {
+        headers.insert(
+            "PAYMENT-REQUIRED".to_owned(),
+            json!({"description": "The offers, as base64 of JSON (x402 version 2).", "schema": {"type": "string"}}),
+        );
+    }
+    if let (false, Some(fields)) = (headers.is_empty(), response.as_object_mut()) {
+        fields.insert("headers".to_owned(), Value::Object(headers));
+    }
+    response
+}
+
+/// The price, as catalogues of paid APIs read it. `None`: the operation is free, or nothing is sold.
+fn payment_info(of: &Deployment<'_>, price: Price) -> Option<Value> {
+    let usd = |tier: &Tier| tier.price.to_decimal_usd();
+    if !of.sells {
+        return None;
+    }
+    match price {
+        Price::Free => None,
+        Price::Default => {
+            let tier = of.tiers.default_paid()?;
+            Some(json!({"protocols": ["x402"], "pricingMode": "fixed", "price": usd(tier)}))
+        }
+        Price::OfTier => {
+            let least = of.tiers.paid().min_by_key(|tier| tier.price)?;
+            let most = of.tiers.paid().max_by_key(|tier| tier.price)?;
+            Some(json!({
+                "protocols": ["x402"], "pricingMode": "range", "minPrice": usd(least), "maxPrice": usd(most),
+            }))
+        }
+    }
+}

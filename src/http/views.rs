@@ -1,0 +1,469 @@
+//! The bodies of the API, as types: what each route reads and what it answers. The OpenAPI document is made from them, so
+//! their doc comments are read by clients.
+//!
+//! The order of fields is the order on the wire, which clients may have come to rely on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::metadata::Metadata as Outcome;
+
+/// An uploaded image, as its uploader sees it. The first five fields are those of img402, by name and meaning.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UploadAnswer {
+    /// The public link of the image.
+    #[schemars(url)]
+    pub(super) url: String,
+    /// The id of the image: 12 letters and digits.
+    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
+    pub(super) id: String,
+    /// The media type of the stored file, by its bytes.
+    pub(super) content_type: &'static str,
+    /// The size of the stored file in bytes.
+    pub(super) size_bytes: u64,
+    /// When the image is deleted (RFC 3339, UTC). Null: when the service ends.
+    pub(super) expires_at: Option<String>,
+    /// The width that browsers show, in pixels.
+    pub(super) width: u32,
+    /// The height that browsers show, in pixels.
+    pub(super) height: u32,
+    /// The SHA-256 of the stored file, in hexadecimal digits.
+    pub(super) sha256: String,
+    /// The tier that the image was uploaded to.
+    pub(super) tier: String,
+    /// The secret that deletes the image and shows its receipts.
+    pub(super) delete_token: String,
+    /// The image as Markdown.
+    pub(super) markdown: String,
+    #[serde(flatten)]
+    pub(super) metadata: MetadataAnswer,
+}
+
+/// What became of the metadata of an upload.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MetadataAnswer {
+    /// `removed` or `kept`.
+    #[schemars(extend("enum" = ["removed", "kept"]))]
+    metadata: &'static str,
+    /// The kinds of metadata that were removed and the repairs that were made. Empty: the file is stored as it was sent. Null:
+    /// the image was uploaded before the server recorded this.
+    removed: Option<Vec<&'static str>>,
+    /// The kinds of metadata in the stored file, where the request asked to keep them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contains: Option<Vec<&'static str>>,
+}
+
+impl MetadataAnswer {
+    pub(super) fn of(metadata: Option<Outcome>) -> Self {
+        let (metadata, removed, contains) = match metadata {
+            None => ("removed", None, None),
+            Some(Outcome::Removed(kinds)) => ("removed", Some(kinds.words()), None),
+            Some(Outcome::Kept(kinds)) => ("kept", Some(Vec::new()), Some(kinds.words())),
+        };
+        Self {
+            metadata,
+            removed,
+            contains,
+        }
+    }
+}
+
+/// The public facts about an image.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageAnswer {
+    /// The public link of the image.
+    #[schemars(url)]
+    pub(super) url: String,
+    /// The id of the image.
+    pub(super) id: String,
+    /// The media type of the stored file.
+    pub(super) content_type: &'static str,
+    /// The size of the stored file in bytes.
+    pub(super) size_bytes: u64,
+    /// When the image is deleted. Null: when the service ends.
+    pub(super) expires_at: Option<String>,
+    /// The width that browsers show, in pixels.
+    pub(super) width: u32,
+    /// The height that browsers show, in pixels.
+    pub(super) height: u32,
+    /// The SHA-256 of the stored file, in hexadecimal digits.
+    pub(super) sha256: String,
+    /// The tier of the image.
+    pub(super) tier: String,
+    /// When the image became public.
+    pub(super) created_at: Option<String>,
+}
+
+/// A renewed image. It states what this payment did, whatever later renewals did. Anybody may renew an image, so there is no
+/// delete token.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RenewalAnswer {
+    /// The public link of the image.
+    #[schemars(url)]
+    pub(super) url: String,
+    /// The id of the image.
+    pub(super) id: String,
+    /// The media type of the stored file.
+    pub(super) content_type: &'static str,
+    /// The size of the stored file in bytes.
+    pub(super) size_bytes: u64,
+    /// When the image is deleted after this renewal. Null: when the service ends.
+    pub(super) expires_at: Option<String>,
+    /// When the image would have been deleted without it.
+    pub(super) previous_expires_at: String,
+    /// The width that browsers show, in pixels.
+    pub(super) width: u32,
+    /// The height that browsers show, in pixels.
+    pub(super) height: u32,
+    /// The SHA-256 of the stored file, in hexadecimal digits.
+    pub(super) sha256: String,
+    /// The tier of the image after this renewal.
+    pub(super) tier: String,
+}
+
+/// An upload token that was bought.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenAnswer {
+    /// When the token expires.
+    pub(super) expires_at: String,
+    /// The tier of images that it uploads.
+    pub(super) tier: String,
+    /// The token, for the header `X-Upload-Token`: 40 hexadecimal digits.
+    pub(super) token: String,
+    /// Where to upload: `POST` the image there with the token.
+    #[schemars(url)]
+    pub(super) upload_url: String,
+    /// How many uploads the token has left.
+    pub(super) uploads: u32,
+}
+
+/// The price table.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct TiersAnswer {
+    /// How payments are made. Null: the server sells nothing.
+    pub(super) payments: Option<PaymentsView>,
+    /// Every tier, in the operator's order.
+    pub(super) tiers: Vec<TierView>,
+}
+
+/// How payments are made.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PaymentsView {
+    /// The token contract on the first network (EIP-55).
+    pub(super) asset: Option<String>,
+    /// The first network, as a CAIP-2 id.
+    pub(super) network: Option<&'static str>,
+    /// Every network that payments are taken on, best first.
+    pub(super) networks: Vec<NetworkView>,
+    /// The recipient of payments (EIP-55).
+    pub(super) pay_to: String,
+    /// Whether the money is worth nothing: a sandbox, where every wallet has play USDC.
+    pub(super) play_money: bool,
+}
+
+/// A network that payments are taken on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct NetworkView {
+    /// The token contract (EIP-55).
+    pub(super) asset: String,
+    /// The CAIP-2 id.
+    pub(super) network: &'static str,
+}
+
+/// A tier: what an upload costs, how large it may be and how long it is kept.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TierView {
+    /// Whether an image as large as the one that was sent fits. Only in answers of `/api/check`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) accepted: Option<bool>,
+    /// Whether the tier can be bought now.
+    pub(super) available: bool,
+    /// Whether paid routes sell this tier when they name none.
+    pub(super) default: bool,
+    /// How long an image is kept, in seconds. Null: until the service ends.
+    pub(super) keep_seconds: Option<u64>,
+    /// The largest upload in bytes.
+    pub(super) max_bytes: u64,
+    /// The name of the tier.
+    pub(super) name: String,
+    /// The price of one upload.
+    pub(super) price: PriceView,
+    /// The routes that take uploads to this tier.
+    pub(super) routes: TierRoutes,
+}
+
+/// A price.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct PriceView {
+    /// The price in atomic units of the currency, as decimal digits.
+    pub(super) amount: String,
+    /// The name of the currency.
+    pub(super) currency: &'static str,
+    /// How many decimals the currency has.
+    pub(super) decimals: usize,
+    /// The price in US dollars, as a decimal number.
+    pub(super) usd: String,
+}
+
+/// The routes of a tier.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct TierRoutes {
+    /// Sells an upload token. Tiers with a price only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+    /// Takes an upload directly.
+    pub(super) upload: String,
+}
+
+/// What an upload of these bytes would do.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CheckAnswer {
+    /// The kinds of metadata in the stored file, where the request asked to keep them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) contains: Option<Vec<&'static str>>,
+    /// The media type, by the bytes.
+    pub(super) content_type: &'static str,
+    /// The number of frames: 1 for a still image.
+    pub(super) frames: u32,
+    /// The height that browsers show, in pixels.
+    pub(super) height: u32,
+    /// `removed` or `kept`: what an upload would do with metadata.
+    #[schemars(extend("enum" = ["removed", "kept"]))]
+    pub(super) metadata: &'static str,
+    /// The kinds of metadata that would be removed and the repairs that would be made.
+    pub(super) removed: Option<Vec<&'static str>>,
+    /// The SHA-256 of the file that would be stored.
+    pub(super) sha256: String,
+    /// The size of the file that would be stored, in bytes.
+    pub(super) size_bytes: u64,
+    /// Every tier, with whether it takes this upload.
+    pub(super) tiers: Vec<TierView>,
+    /// The size of the upload in bytes, which the limits of tiers count.
+    pub(super) upload_bytes: u64,
+    /// The SHA-256 of the upload.
+    pub(super) upload_sha256: String,
+    /// The width that browsers show, in pixels.
+    pub(super) width: u32,
+}
+
+impl MetadataAnswer {
+    /// The three fields: what becomes of metadata, what is removed, what the stored file holds.
+    pub(super) fn into_fields(
+        self,
+    ) -> (
+        &'static str,
+        Option<Vec<&'static str>>,
+        Option<Vec<&'static str>>,
+    ) {
+        (self.metadata, self.removed, self.contains)
+    }
+}
+
+/// Images that are deleted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DeletedAnswer {
+    /// The ids, in the order of the request.
+    pub(super) deleted: Vec<String>,
+}
+
+/// Up to 100 images to delete, in one of two forms: `images`, as uploads returned them, or `ids` with `deleteTokens` in the
+/// same order. The token of a single id may be in the header `X-Delete-Token`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeleteRequest {
+    /// The images with their delete tokens.
+    #[serde(default)]
+    pub(super) images: Vec<ImageToDelete>,
+    /// The ids of the images.
+    #[serde(default)]
+    pub(super) ids: Vec<String>,
+    /// The delete tokens, in the order of `ids`.
+    pub(super) delete_tokens: Option<Vec<String>>,
+}
+
+/// An image with its delete token.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageToDelete {
+    /// The id.
+    pub(super) id: String,
+    /// The delete token.
+    pub(super) delete_token: Option<String>,
+}
+
+/// The receipts of an image.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReceiptsAnswer {
+    /// Where the keys are that the receipts are signed with.
+    #[schemars(url)]
+    pub(super) keys_url: String,
+    /// One receipt for each payment that stands on the chain, the oldest first.
+    pub(super) receipts: Vec<ReceiptView>,
+}
+
+/// A receipt as it is shown: its claims, and the same claims signed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReceiptView {
+    #[serde(flatten)]
+    pub(super) receipt: crate::model::receipt::Receipt,
+    /// The claims as a JSON Web Signature (RFC 7515, compact form, Ed25519).
+    pub(super) jws: String,
+}
+
+/// The keys that receipts and offers are signed with (RFC 7517).
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct KeysAnswer {
+    /// The keys, those of today first.
+    pub(super) keys: Vec<KeyView>,
+}
+
+/// A public key, as a JSON Web Key.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyView {
+    /// The members of the key: `kty`, `crv`, `x`, `kid` and so on.
+    #[serde(flatten)]
+    pub(super) key: serde_json::Map<String, serde_json::Value>,
+    /// When the key was first used.
+    pub(super) first_used_at: String,
+    /// When the key was retired. Null: it is in use.
+    pub(super) retired_at: Option<String>,
+}
+
+/// An image in a JSON body. `file` is another name for `image`.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes what base64_body.rs reads as a stream")]
+pub(super) struct JsonUpload {
+    /// The bytes of the image in base64, or a `data:` URL with base64.
+    #[schemars(extend("contentEncoding" = "base64"))]
+    image: String,
+    /// What becomes of metadata. The default is the operator's, usually `remove`.
+    #[schemars(extend("enum" = ["remove", "keep"]))]
+    metadata: Option<String>,
+}
+
+/// An image in a multipart form. The image is the field `image`, else `file`, else the only part that is a file.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes what form.rs reads")]
+pub(super) struct FormUpload {
+    /// The image.
+    #[schemars(extend("contentMediaType" = "application/octet-stream"))]
+    image: String,
+    /// What becomes of metadata. The default is the operator's, usually `remove`.
+    #[schemars(extend("enum" = ["remove", "keep"]))]
+    metadata: Option<String>,
+}
+
+/// An error. A 402 also holds the offers, as version 1 of x402 defines them; version 2 is in the header `PAYMENT-REQUIRED`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ErrorBody {
+    /// The offers of a 402 (x402 version 1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<OfferV1>>")]
+    pub(super) accepts: Option<Vec<serde_json::Value>>,
+    /// What to do next.
+    pub(super) action: ActionView,
+    /// Whether the payment that the request carried moved money: true, false, or null where nobody knows yet. False where the
+    /// request carried none.
+    pub(super) charged: Option<bool>,
+    /// A stable code.
+    pub(super) error: &'static str,
+    /// What is wrong, what the limit is, and what to send instead.
+    pub(super) message: String,
+    /// True in a sandbox, whose money is worth nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) play_money: Option<bool>,
+    /// 1, where `accepts` is present.
+    #[serde(rename = "x402Version", skip_serializing_if = "Option::is_none")]
+    pub(super) x402_version: Option<u8>,
+}
+
+/// What to do after an error.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ActionView {
+    /// A command that shows how to go on. It reads the signed payment from `$PAYMENT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) curl: Option<String>,
+    /// How long to wait before the next request. `Retry-After` says the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after_seconds: Option<u32>,
+    /// The kind of step.
+    #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["wait", "retry", "pay", "resize", "fix_request", "contact"]))]
+    pub(super) kind: &'static str,
+    /// The route to go on at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+}
+
+/// An offer of x402 version 1.
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what x402/wire.rs writes")]
+pub(super) struct OfferV1 {
+    /// The token contract (EIP-55).
+    asset: String,
+    /// What is sold.
+    description: String,
+    /// The name and version of the token's EIP-712 domain.
+    extra: serde_json::Map<String, serde_json::Value>,
+    /// The price in atomic units, as decimal digits.
+    max_amount_required: String,
+    /// Sign `validBefore` = now + this.
+    max_timeout_seconds: u64,
+    /// The media type of the answer.
+    mime_type: String,
+    /// The network's name in version 1.
+    network: String,
+    /// What to send and what is returned.
+    output_schema: serde_json::Map<String, serde_json::Value>,
+    /// The recipient (EIP-55).
+    pay_to: String,
+    /// The absolute URL of the route.
+    resource: String,
+    /// Always `exact`.
+    scheme: String,
+}
+
+/// The routes of the API.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IndexAnswer {
+    /// The name of the software.
+    pub(super) name: &'static str,
+    /// Its version.
+    pub(super) version: &'static str,
+    /// The OpenAPI document.
+    #[schemars(url)]
+    pub(super) openapi: String,
+    /// The documentation for readers.
+    #[schemars(url)]
+    pub(super) documentation: String,
+    /// An overview for language models.
+    #[schemars(url)]
+    pub(super) llms: String,
+    /// Every route.
+    pub(super) routes: Vec<RouteView>,
+}
+
+/// A route.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RouteView {
+    /// The methods that the route takes.
+    pub(super) methods: Vec<&'static str>,
+    /// The URL, with `{names}` for its parts that vary.
+    pub(super) url: String,
+    /// What the route does.
+    pub(super) summary: &'static str,
+}

@@ -1,0 +1,234 @@
+//! The sentences that follow the protocol's code of a refused payment: which field does not fit, what was received, what was
+//! expected, and what to sign instead. Nothing here decides.
+
+use alloy_primitives::{Address, B256, U256};
+use serde_json::Value;
+
+use crate::model::payment::Terms;
+use crate::money::DECIMALS;
+use crate::networks::Network;
+use crate::x402::evm;
+use crate::x402::header::PaymentHeader;
+
+/// The longest value of a client's that a sentence repeats, in characters.
+const LONGEST_VALUE: usize = 80;
+
+/// What a code of the protocol or of a facilitator means, and what to do. Every code has a sentence.
+pub(super) fn explain(code: &str) -> &'static str {
+    let known = MEANINGS.iter().find(|(known, _)| *known == code);
+    known.map_or(
+        "The facilitator refused the payment and gave no reason that this server knows. Sign a new payment.",
+        |(_, meaning)| meaning,
+    )
+}
+
+/// Codes of x402 facilitators (docs/x402.md, "Reasons for a refusal"), and of this server.
+#[rustfmt::skip]
+const MEANINGS: &[(&str, &str)] = &[
+    ("insufficient_funds", "The payer has less USDC than the price. Add USDC on this network, or pay from another wallet."),
+    ("invalid_exact_evm_insufficient_balance", "The payer has less USDC than the price. Add USDC on this network, or pay from another wallet."),
+    ("invalid_exact_evm_payload_signature", "The signature is not one of the payer. Sign the authorization with the key of its `from`."),
+    ("invalid_exact_evm_signature", "The signature is not one of the payer. Sign the authorization with the key of its `from`."),
+    ("invalid_exact_evm_payload_authorization_valid_before", "The authorization ends too soon, has ended, or ends too late. Sign a new one with validBefore = now + maxTimeoutSeconds."),
+    ("invalid_exact_evm_payload_authorization_valid_after", "The authorization is not valid yet. Sign a new one with validAfter = 0."),
+    ("invalid_exact_evm_payload_authorization_value", "The authorization is not of the price. Sign exactly the amount of the offer."),
+    ("invalid_exact_evm_payload_authorization_value_mismatch", "The authorization is not of the price. Sign exactly the amount of the offer."),
+    ("invalid_exact_evm_payload_authorization_value_too_low", "The authorization is below the price. Sign exactly the amount of the offer."),
+    ("invalid_exact_evm_authorization_value", "The authorization is not of the price. Sign exactly the amount of the offer."),
+    ("invalid_exact_evm_payload_recipient_mismatch", "The authorization pays another address. Sign a transfer to `payTo` of the offer."),
+    ("invalid_exact_evm_recipient_mismatch", "The authorization pays another address. Sign a transfer to `payTo` of the offer."),
+    ("invalid_exact_evm_network_mismatch", "The payment is for another network than the offer. Sign for the network of the offer."),
+    ("invalid_exact_evm_missing_eip712_domain", "The offer named no EIP-712 domain. Take a fresh offer from this route."),
+    ("invalid_exact_evm_token_name_mismatch", "The payment was signed for another name of the token. Sign with the name in `extra` of the offer."),
+    ("invalid_exact_evm_token_version_mismatch", "The payment was signed for another version of the token. Sign with the version in `extra` of the offer."),
+    ("invalid_exact_evm_nonce_already_used", "The nonce of the authorization is used. Sign a new authorization with a fresh nonce."),
+    ("invalid_exact_evm_failed_to_execute_transfer", "The transfer failed on the chain. Check the balance of the payer, then sign a new payment."),
+    ("invalid_exact_evm_transaction_simulation_failed", "The transfer would fail on the chain. Check the balance of the payer, then sign a new payment."),
+    ("invalid_exact_evm_transaction_failed", "The transfer failed on the chain. Sign a new payment."),
+    ("asset_not_deployed_contract", "The token of the payment is no contract on this network. Sign for the asset of the offer."),
+    ("eip6492_factory_not_allowed", "The facilitator does not deploy this kind of contract wallet. Deploy the wallet first, or pay from another one."),
+    ("invalid_payload", "The facilitator could not read the payment. Sign a new one for the offer of this route."),
+    ("invalid_payment_requirements", "The facilitator could not read the offer. Tell the operator of this server."),
+    ("invalid_scheme", "The facilitator does not take this scheme. Sign an offer of the scheme `exact`."),
+    ("unsupported_scheme", "The facilitator does not take this scheme. Sign an offer of the scheme `exact`."),
+    ("invalid_network", "The facilitator does not take this network. Sign another offer of this route."),
+    ("invalid_x402_version", "The facilitator does not take this version of x402. Use version 2."),
+    ("invalid_exact_evm_payload_authorization_from_address_kyt", "The facilitator does not accept payments of this wallet. Pay from another wallet."),
+    ("invalid_exact_evm_payload_authorization_to_address_kyt", "The facilitator does not accept payments to the recipient. Tell the operator of this server."),
+    ("kyt_risk_detected", "The facilitator does not accept payments of this wallet. Pay from another wallet."),
+    ("request_blocked_by_location", "The facilitator does not accept payments from the location of the request."),
+    ("preflight_validation_failed", "The transfer would fail on the chain. Check the balance of the payer, then sign a new payment."),
+    ("No matching payment requirements", "The payment accepts an offer that this route does not make. Take a fresh offer from this route."),
+    ("resource_mismatch", "The payment names another resource. Take a fresh offer from this route."),
+];
+
+/// An amount in atomic units and in USDC: `10000 (0.01 USDC)`.
+pub(super) fn amount(units: U256) -> String {
+    let scale = U256::from(10_u64.pow(u32::try_from(DECIMALS).unwrap_or(6)));
+    let (whole, part) = (units / scale, units % scale);
+    let digits = format!("{part:0>DECIMALS$}");
+    let digits = digits.trim_end_matches('0');
+    format!("{units} ({whole}.{digits:0<2} USDC)")
+}
+
+/// Why no offer of the route fits the payment: the first field that differs from the nearest offer.
+pub(super) fn no_offer(header: &PaymentHeader, offered: &[Terms]) -> String {
+    let Some(first) = offered.first() else {
+        return "This route sells nothing now.".to_owned();
+    };
+    let networks: Vec<&str> = offered
+        .iter()
+        .map(|terms| terms.offer.network.caip2)
+        .collect();
+    let same_network = offered
+        .iter()
+        .find(|terms| header.network == Some(terms.offer.network));
+    let Some(nearest) = same_network else {
+        let received = match header.network {
+            Some(network) => network.caip2,
+            None => "one that this server does not know",
+        };
+        return format!(
+            "The payment's network is {received}; this route takes {}. Sign an offer of such a network.",
+            networks.join(", ")
+        );
+    };
+    let offer = nearest.offer.v2();
+    let difference = header
+        .accepted
+        .as_ref()
+        .and_then(|accepted| difference(&offer, accepted));
+    match difference {
+        Some(difference) => format!("{difference} Accept an offer of this route unchanged."),
+        None => format!(
+            "The payment fits no offer of this route. The price is {}.",
+            amount(first.offer.amount.as_u256())
+        ),
+    }
+}
+
+/// The first field of `accepted` that differs from the offer.
+fn difference(offer: &Value, accepted: &Value) -> Option<String> {
+    let (ours, theirs) = (offer.as_object()?, accepted.as_object()?);
+    for (name, expected) in ours {
+        match theirs.get(name) {
+            None => {
+                return Some(format!(
+                    "accepted.{name} is missing; the offer says {expected}."
+                ));
+            }
+            Some(received) if same(name, received, expected) => {}
+            Some(received) => {
+                let usd = |value: &Value| {
+                    let units = value.as_str().filter(|_| name == "amount");
+                    units
+                        .and_then(|units| units.parse().ok())
+                        .map_or_else(|| shown(value), amount)
+                };
+                return Some(format!(
+                    "accepted.{name} is {}; the offer says {}.",
+                    usd(received),
+                    usd(expected)
+                ));
+            }
+        }
+    }
+    let unknown = theirs.keys().find(|name| !ours.contains_key(*name))?;
+    let unknown: String = unknown.chars().take(LONGEST_VALUE).collect();
+    Some(format!("accepted.{unknown} is not a field of the offer."))
+}
+
+fn same(name: &str, received: &Value, expected: &Value) -> bool {
+    let address = |value: &Value| value.as_str().and_then(|text| text.parse::<Address>().ok());
+    match (name, received.as_object(), expected.as_object()) {
+        ("extra", Some(received), Some(expected)) => expected
+            .iter()
+            .all(|(name, value)| received.get(name) == Some(value)),
+        ("asset" | "payTo", _, _) => address(received) == address(expected),
+        _ => received == expected,
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(LONGEST_VALUE).collect()
+}
+
+/// Why a signature is refused: the address that it recovers to, and the domain that had to be signed.
+pub(super) fn wrong_signature(header: &PaymentHeader, digest: &B256, network: &Network) -> String {
+    let payer = header.authorization.from;
+    let recovered = match evm::recover(digest, &header.signature) {
+        Some(address) => format!("The signature recovers to {address}, not to the payer {payer}"),
+        None => format!("The signature is not one that the key of the payer {payer} can make"),
+    };
+    format!(
+        "{recovered}, and the payer is no contract. Expected is EIP-712 typed data with the domain name \"{}\", version \"{}\", \
+         chainId {}, verifyingContract {}, signed by the payer.",
+        network.domain_name, network.domain_version, network.chain_id, network.usdc
+    )
+}
+
+/// Why a payer is refused who has too little money.
+pub(super) fn no_funds(payer: Address, balance: U256, needs: U256, network: &Network) -> String {
+    format!(
+        "{payer} has {} on {} and the price is {}. Add USDC to this address on this network, or pay from another wallet.",
+        amount(balance),
+        network.name(),
+        amount(needs)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn amounts_are_shown_in_atomic_units_and_usdc() {
+        for (units, expected) in [
+            (0, "0 (0.00 USDC)"),
+            (1, "1 (0.000001 USDC)"),
+            (10_000, "10000 (0.01 USDC)"),
+            (1_500_000, "1500000 (1.50 USDC)"),
+            (12_345_678, "12345678 (12.345678 USDC)"),
+        ] {
+            assert_eq!(amount(U256::from(units)), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_field_that_differs_is_named_with_both_values() {
+        let offer =
+            json!({"amount": "10000", "extra": {"name": "USDC"}, "network": "eip155:84532"});
+        for (accepted, expected) in [
+            (
+                json!({"amount": "1", "extra": {"name": "USDC"}, "network": "eip155:84532"}),
+                "accepted.amount is 1 (0.000001 USDC); the offer says 10000 (0.01 USDC).",
+            ),
+            (
+                json!({"amount": "10000", "extra": {"name": "USD Coin"}, "network": "eip155:84532"}),
+                "accepted.extra is {\"name\":\"USD Coin\"}; the offer says {\"name\":\"USDC\"}.",
+            ),
+            (
+                json!({"amount": "10000", "extra": {"name": "USDC"}}),
+                "accepted.network is missing; the offer says \"eip155:84532\".",
+            ),
+            (
+                json!({"amount": "10000", "extra": {"name": "USDC"}, "network": "eip155:84532", "tip": 1}),
+                "accepted.tip is not a field of the offer.",
+            ),
+        ] {
+            assert_eq!(difference(&offer, &accepted).as_deref(), Some(expected));
+        }
+        assert_eq!(difference(&offer, &offer), None);
+    }
+
+    #[test]
+    fn every_code_has_a_sentence() {
+        for (code, meaning) in MEANINGS {
+            assert_eq!(explain(code), *meaning);
+            assert!(meaning.ends_with('.'), "{code}");
+        }
+        assert!(explain("what_nobody_lists").ends_with('.'));
+    }
+}
