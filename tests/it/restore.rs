@@ -225,7 +225,7 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
     );
     assert!(!audit.out.contains("NO RECORD"), "{audit:?}");
 
-    // Out of quarantine by hand, as docs/deploy.md says.
+    // Out of quarantine by hand, as docs/operations.md says.
     let quarantined = std::fs::read_dir(store.join("quarantine")).unwrap();
     let quarantined = quarantined.last().unwrap().unwrap().path();
     for end in ["", ".json"] {
