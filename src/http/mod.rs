@@ -102,9 +102,11 @@ impl Servers {
             linger: LINGER,
             stop_seconds: STOP_SECONDS,
         };
+        let made_once = web::Data::new(discovery::MadeOnce::default());
         let public = listener::serve(public, bounds, Arc::clone(&watch), move || {
             let site = site.clone();
             Router::new()
+                .app_data(made_once.clone())
                 .wrap(from_fn(moving::everything))
                 .wrap(from_fn(drain::drain))
                 .wrap(from_fn(cors::everywhere))

@@ -547,8 +547,8 @@ async fn success_is_said_only_after_the_object_is_gone() {
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
     let hold = |value: &str| format!("UPDATE images SET held_ms = {value} WHERE id = '{id}'");
     execute(app.db(), &hold("1")).await;
-    let held = (409, "image_held".to_owned(), Some(false));
-    assert_eq!(app.delete(&id, &token).await.verdict(), held);
+    let under_review = (409, "image_held".to_owned(), Some(false));
+    assert_eq!(app.delete(&id, &token).await.verdict(), under_review);
     assert!(app.object(&id).exists());
     execute(app.db(), &hold("NULL")).await;
 

@@ -1,10 +1,13 @@
 //! What the server says about itself: the list of routes, the OpenAPI document, texts for language models and agents, and the
 //! well-known documents. All of it is made from the price table and the table of routes.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use actix_web::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, LINK, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::api::{IMAGE_PATH, Price, ROUTES};
@@ -25,6 +28,31 @@ const SKILL_NAME: &str = "pixtoll-image-hosting";
 const CACHING: &str = "public, max-age=300";
 /// How long the contact in security.txt counts (RFC 9116 asks for less than a year).
 const SECURITY_TXT_DAYS: u64 = 90;
+
+/// The OpenAPI document of a price table, made once: making it costs a millisecond, and anybody may ask for it.
+#[derive(Default)]
+pub(super) struct MadeOnce(Mutex<Option<(Arc<TierTable>, Bytes)>>);
+
+impl MadeOnce {
+    fn of(&self, site: &Site) -> Bytes {
+        let tiers = site.tiers.now();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some((of, document)) if Arc::ptr_eq(of, &tiers) => document.clone(),
+            _ => {
+                let document = openapi::document(&Deployment {
+                    base_url: &site.config.http.base_url,
+                    images_url: &site.config.images.base_url,
+                    tiers: &tiers,
+                    sells: site.till.is_some(),
+                });
+                let document = Bytes::from(document.to_string());
+                *made = Some((tiers, document.clone()));
+                document
+            }
+        }
+    }
+}
 
 /// The routes of these documents.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -90,10 +118,12 @@ async fn docs(site: Site, request: HttpRequest) -> HttpResponse {
     markdown(&site, &request, text)
 }
 
-async fn open_api(site: Site) -> HttpResponse {
+async fn open_api(site: Site, made: web::Data<MadeOnce>) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     describe(&mut response, &site.config.http.base_url);
-    response.json(openapi::document(&deployment(&site, &site.tiers.now())))
+    response
+        .content_type("application/json")
+        .body(made.of(&site))
 }
 
 async fn robots(site: Site) -> HttpResponse {
@@ -173,15 +203,6 @@ async fn security(site: Site) -> Result<HttpResponse, ApiError> {
         "Contact: {contact}\nExpires: {end}\nPreferred-Languages: en\nCanonical: {base}/.well-known/security.txt\n"
     );
     Ok(plain(&site, text))
-}
-
-fn deployment<'a>(site: &'a Site, tiers: &'a TierTable) -> Deployment<'a> {
-    Deployment {
-        base_url: &site.config.http.base_url,
-        images_url: &site.config.images.base_url,
-        tiers,
-        sells: site.till.is_some(),
-    }
 }
 
 /// Every URL that sells something, with tiers in the place of their names. Renewals are left out: they need an image.
