@@ -6,7 +6,7 @@ pub mod clean;
 mod decode;
 #[path = "../../src/images/format/mod.rs"]
 pub mod format;
-#[path = "../../src/images/sound.rs"]
-mod sound;
+#[path = "../../src/images/pipeline.rs"]
+mod pipeline;
 
-pub(crate) use sound::cleaned;
+pub(crate) use pipeline::cleaned;

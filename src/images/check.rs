@@ -1,7 +1,9 @@
-//! What an upload has to be: an image that viewers show, within the limits, without what its owner didn't mean to publish.
+//! Checks an uploaded file before any charge: the format, the limits, and that viewers show the
+//! image. Removes metadata that the owner may not have meant to publish.
 //!
-//! The way of the bytes: cleaned, walked, decoded. Walk and decoder look at what is going to be stored, so a mistake of
-//! cleaning ends here, before anyone pays.
+//! A file is cleaned first, then its structure is walked, then it is decoded. The walk and the
+//! decoder read the cleaned bytes, which are the bytes to store, so they also catch mistakes of the
+//! cleaner.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 
 use super::clean::Cleaned;
 use super::format::{FormatError, PixelLimits, format_of, probe};
-use super::sound::cleaned;
+use super::pipeline::cleaned;
 use super::{Metadata, Refusal, UploadError, length};
 use crate::model::format::Format;
 use crate::model::metadata::{Kind, Metadata as Outcome};
@@ -17,20 +19,20 @@ use crate::pages;
 use crate::secrets::sha256_hex;
 use crate::workers;
 
-/// What an upload is held to.
+/// The rules that an upload must keep.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The tier, for messages.
+    /// The name of the tier, for error messages.
     pub tier: &'a str,
-    /// The largest upload.
+    /// The largest upload that the tier accepts, in bytes.
     pub max_bytes: u64,
-    /// What becomes of the metadata in the file.
+    /// Whether the server removes or keeps the metadata in the file.
     pub metadata: Metadata,
-    /// The bounds on pixels.
+    /// The limits on pixels.
     pub limits: PixelLimits,
 }
 
-/// Bytes that were found to be an image that a tier takes, and what is stored of them.
+/// An upload that passed all checks, with the bytes to store.
 #[derive(Debug, Clone)]
 pub struct Checked {
     stored: Bytes,
@@ -40,23 +42,25 @@ pub struct Checked {
     upload_sha256: String,
 }
 
-/// What viewers show.
+/// An image as viewers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture {
-    /// The format of the bytes.
+    /// The format of the image, told by its bytes.
     pub format: Format,
-    /// Width in pixels as browsers show it: the orientation is applied, a GIF's screen is extended by its first frame.
+    /// Width in pixels as browsers show it: the Exif orientation is applied, and the screen of a
+    /// GIF is extended by its first frame.
     pub width: u32,
-    /// Height in pixels as browsers show it.
+    /// Height in pixels as browsers show it, by the same rules as the width.
     pub height: u32,
-    /// Frames: 1 for a still image.
+    /// Number of frames that are shown; 1 for a still image.
     pub frames: u32,
-    /// What became of the metadata.
+    /// The metadata that was removed, or that was found and kept.
     pub metadata: Outcome,
 }
 
 impl Checked {
-    /// The same, with what is stored held by something else as well.
+    /// Replaces the bytes to store by what `hold` returns for them. Use it to tie another resource,
+    /// such as a memory permit, to their lifetime.
     #[must_use]
     pub fn held_by(self, hold: impl FnOnce(Bytes) -> Bytes) -> Self {
         Self {
@@ -65,47 +69,49 @@ impl Checked {
         }
     }
 
-    /// What is stored.
+    /// The bytes to store.
     pub const fn stored(&self) -> &Bytes {
         &self.stored
     }
 
-    /// SHA-256 of the uploaded bytes: by it, bytes are the same bytes.
+    /// SHA-256 of the uploaded bytes, in hexadecimal. Two uploads with this hash are the same
+    /// upload.
     pub fn upload_sha256(&self) -> &str {
         &self.upload_sha256
     }
 
-    /// What viewers show of the image.
+    /// The image as viewers show it.
     pub const fn picture(&self) -> Picture {
         self.picture
     }
 
-    /// SHA-256 of what is stored.
+    /// SHA-256 of the bytes to store, in hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Whether what is stored are bytes of their own, and not the uploaded ones.
+    /// Whether the bytes to store differ from the uploaded bytes.
     pub fn is_copy(&self) -> bool {
         self.sha256 != self.upload_sha256
     }
 
-    /// Length of what is stored.
+    /// Length of the bytes to store.
     pub fn stored_bytes(&self) -> u64 {
         length(&self.stored)
     }
 
-    /// Length of the uploaded bytes, which limits count.
+    /// Length of the uploaded bytes, which the limits of tiers and quotas count.
     pub const fn upload_bytes(&self) -> u64 {
         self.upload_bytes
     }
 }
 
-/// Checks bytes against a tier's size and the rules for images, and cleans them, off the async
-/// threads. A large image waits until the memory for decoding it is free.
+/// Checks the size and the content of an upload, and cleans it. Runs on a worker thread.
+/// A large image waits until memory for decoding it is free.
 ///
 /// # Errors
-/// [`UploadError`] says what to send instead.
+/// [`UploadError::Refused`] if the upload breaks a rule, [`UploadError::Interrupted`] if the worker
+/// stopped.
 pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadError> {
     let upload_bytes = length(&bytes);
     if upload_bytes > rules.max_bytes {
@@ -139,19 +145,20 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
     .ok_or(UploadError::Interrupted)?
 }
 
-/// A file that was found to be an image.
+/// A file that passed all checks of its content.
 #[derive(Debug)]
 pub struct Examined {
-    /// What viewers show.
+    /// The image as viewers show it.
     pub picture: Picture,
-    /// The bytes that are stored, where they aren't those that came.
+    /// The bytes to store, if they differ from the given bytes.
     pub changed: Option<Vec<u8>>,
 }
 
-/// Looks at a file as an upload of it would.
+/// Checks the content of a file as its upload would, without storing anything.
 ///
 /// # Errors
-/// [`Refusal::Format`] and, where metadata is to be kept, [`Refusal::Trailing`] and [`Refusal::Damaged`].
+/// [`Refusal::Format`]. If metadata is to be kept, also [`Refusal::Trailing`] and
+/// [`Refusal::Damaged`].
 pub fn examine(bytes: &[u8], metadata: Metadata, limits: PixelLimits) -> Result<Examined, Refusal> {
     let format = format_of(bytes)?;
     let (probe, cleaned) = cleaned(bytes, format, limits)?;
@@ -185,7 +192,8 @@ pub fn examine(bytes: &[u8], metadata: Metadata, limits: PixelLimits) -> Result<
             if removed.has(Kind::Trailing) {
                 return Err(Refusal::Trailing);
             }
-            // Stored files are sound, and the damage may be in what is to be kept.
+            // A stored file must be sound, and the cleaner may have repaired damage in a part that
+            // `keep` would store.
             probe_kept(bytes, limits, removed.has(Kind::Damage))?;
             Ok(Examined {
                 picture: picture(Outcome::Kept(removed)),
@@ -199,7 +207,7 @@ fn probe_kept(bytes: &[u8], limits: PixelLimits, is_damaged: bool) -> Result<(),
     match probe(bytes, limits) {
         Ok(_) if !is_damaged => Ok(()),
         Ok(_) => Err(Refusal::Damaged(
-            "it was not written as its format wants it".to_owned(),
+            "it breaks a rule of its format that viewers tolerate".to_owned(),
         )),
         Err(FormatError::Corrupt { what, .. }) => Err(Refusal::Damaged(what)),
         Err(error) => Err(error.into()),

@@ -1,5 +1,8 @@
-//! The record beside an image's object is written anew when its expiry or its tier moves: at once, and later where
-//! that failed, or the process died first.
+//! Keeps the sidecar of each stored image up to date. The sidecar is the record beside the object
+//! from which the image's row can be restored.
+//!
+//! It is rewritten when the expiry or the tier changes: at once, or later if that failed or the
+//! process died.
 
 use crate::db::{Db, images};
 use crate::ids::ImageId;
@@ -8,33 +11,35 @@ use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
 use crate::store::Store;
 
-/// How many images are looked up at a time, and in one go.
+/// How many images one query returns. [`all`] stops after [`MOST`] images.
 const PAGE: u32 = 100;
 const MOST: u32 = 1_000;
-/// So many that fail one after the other are passed over.
+/// [`all`] tolerates this number of failures in a row, then returns the next error.
 const MOST_FAILURES: u32 = 20;
 
-/// Writes the record of an image as its row is now, until nobody has changed that meanwhile. The record of one that isn't
-/// there any more goes with its object.
+/// Writes the sidecar of an image from its row, and repeats it until no other change came in
+/// between. If the image is no longer public, its object and its sidecar are deleted.
 ///
 /// # Errors
-/// [`UploadError`], when database or store fails.
+/// [`UploadError`] if the database or the store fails.
 pub async fn one(db: &Db, store: &Store, id: &ImageId) -> Result<(), UploadError> {
     let mut is_written = false;
     loop {
-        // Before the row: a change after this is found by the note.
+        // Read before the row, so that `note_described` notices any later change of the row.
         let undescribed = images::count_undescribed(db, id).await?;
         let Some(image) = find_live(db, id).await? else {
-            // A delete has come, and may have gone, while this was written.
+            // The image was deleted after this loop wrote its sidecar, so the sidecar may be left
+            // over.
             if is_written {
                 store.delete(id).await?;
             }
             return Ok(());
         };
-        // What failed may have been written all the same.
+        // A write that failed may still have reached the store.
         is_written = true;
         let described = store.describe(id, &Sidecar::of(&image)).await;
-        // Otherwise somebody may have written what was newer before this was.
+        // If the count moved, another writer may have stored a newer sidecar that this one
+        // replaced: write again.
         let is_noted = described.is_ok() && images::note_described(db, id, undescribed).await?;
         if (is_noted || described.is_err()) && find_live(db, id).await?.is_some() {
             return Ok(described?);
@@ -47,11 +52,11 @@ async fn find_live(db: &Db, id: &ImageId) -> Result<Option<Image>, UploadError> 
     Ok(row.filter(|image| image.state == ImageState::Live))
 }
 
-/// Writes the records of images that are behind: of the first thousand of them, since somebody waits. How many that
-/// were; the others, and those that failed, stay behind.
+/// Rewrites the sidecars that are out of date, at most 1,000 in one call. Returns how many were
+/// written. The next call retries the images that failed and those above that number.
 ///
 /// # Errors
-/// [`UploadError`], when the database doesn't say which they are, or the store takes none of several in a row.
+/// [`UploadError`] if the database fails, or if the store fails for more than 20 images in a row.
 pub async fn all(db: &Db, store: &Store) -> Result<u64, UploadError> {
     let (mut written, mut in_a_row, mut last) = (0, 0, String::new());
     for _ in 0..MOST / PAGE {
@@ -66,10 +71,11 @@ pub async fn all(db: &Db, store: &Store) -> Result<u64, UploadError> {
                     written += 1;
                     in_a_row = 0;
                 }
-                // The store, and not these images, is what fails.
+                // This many failures in a row mean that the store is at fault, and not these
+                // images.
                 Err(error) if in_a_row == MOST_FAILURES => return Err(error),
                 Err(error) => {
-                    tracing::warn!(image.id = %id, %error, "the record beside an image stays behind");
+                    tracing::warn!(image.id = %id, %error, "the sidecar of an image could not be written; the reaper retries it");
                     in_a_row += 1;
                 }
             }

@@ -1,8 +1,10 @@
-//! Images in memory, so that one which everybody asks for costs neither database nor store.
+//! An in-memory cache of public images, so that a popular image costs neither the database nor the
+//! store.
 //!
-//! An image is served from here only while it is known that it wasn't withdrawn: the database is asked once a
-//! second what was, and where it doesn't answer for two seconds, every request asks it again as if there was no
-//! memory. PostgreSQL also says so at once. What an image's own end says is looked at each time.
+//! The server serves from the cache only while it knows which images were withdrawn. It asks the
+//! database once a second. After two seconds without an answer, every request reads the database,
+//! as without a cache. PostgreSQL also notifies the server of each withdrawal at once. The expiry
+//! of an image is checked on every request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,29 +22,31 @@ use crate::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::PaymentId;
 
-/// For so long an answer of the database counts.
+/// How long a list of withdrawals from the database stays valid.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long somebody waits for an image that somebody else loads, before reading it themselves.
+/// How long a request waits for another request that loads the same image, before it reads the
+/// image from the store itself.
 const WAIT: Duration = Duration::from_secs(2);
-/// How long loading one may take.
+/// How long loading one image into the cache may take.
 const LOAD: Duration = Duration::from_secs(10);
-/// How often the database is asked, and how long the answer may take.
+/// How often the list of withdrawals is read from the database, and the timeout of that query.
 const LOOK: Duration = Duration::from_secs(1);
-/// The pause before listening again.
+/// The pause before the connection for notifications is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// The bytes of a larger one are read from the store each time, as its clients take them.
+/// The largest image whose bytes are cached. Larger ones are streamed from the store on every
+/// request.
 const LARGEST: u64 = 512 * 1024;
-/// What an image takes beside its bytes.
+/// What a cached image counts in addition to its bytes.
 const OVERHEAD: u64 = 1024;
-/// A shard of the memory is no smaller, so that it holds a few of the largest.
+/// The smallest shard of the cache, so that each holds several of the largest images.
 const SMALLEST_SHARD: u64 = 8 << 20;
 
-/// An image that is public, and its bytes where they are in memory.
+/// A public image, with its bytes if they are cached.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// The image.
+    /// The row of the image.
     pub image: Arc<Image>,
-    /// All of its bytes.
+    /// All bytes of the image; `None` if they have to be read from the store.
     pub bytes: Option<Bytes>,
 }
 
@@ -55,13 +59,14 @@ impl Served {
     }
 }
 
-/// The memory.
+/// The cache. It is shared by all requests of one server.
 #[derive(Debug)]
 pub struct Hot {
     images: Option<Known>,
-    /// Moves on whenever all is forgotten.
+    /// Counts how often the whole cache was cleared. An image that was loaded across a clear is not
+    /// kept.
     generation: AtomicU64,
-    /// Up to when it is known what was withdrawn.
+    /// When the database was last asked which images were withdrawn, if it answered.
     known_at: Mutex<Option<Instant>>,
 }
 
@@ -86,7 +91,7 @@ impl Weighter<ImageId, Served> for Weight {
 }
 
 impl Hot {
-    /// A memory of so many bytes; of none, there is no memory.
+    /// Creates a cache of at most `capacity_bytes`. With 0, nothing is cached.
     pub fn new(capacity_bytes: u64) -> Self {
         let shards = (capacity_bytes / SMALLEST_SHARD).clamp(1, 16);
         let options = OptionsBuilder::new()
@@ -109,10 +114,10 @@ impl Hot {
         }
     }
 
-    /// Forgets an image: it isn't public any more, or for less long than was known.
+    /// Removes an image from the cache, because it was withdrawn or its expiry came closer.
     pub fn forget(&self, id: &ImageId) {
         if let Some(images) = &self.images {
-            // Who is loading it just now puts it nowhere then.
+            // This also takes away the placeholder of a request that is loading the image now.
             images.remove(id);
         }
     }
@@ -124,7 +129,7 @@ impl Hot {
         }
     }
 
-    /// The memory, while it is known what was withdrawn.
+    /// The cache, if the list of withdrawals is recent enough to serve from it.
     fn usable(&self) -> Option<&Known> {
         let known_at = *self.known_at.lock().unwrap_or_else(PoisonError::into_inner);
         known_at.filter(|at| at.elapsed() < FRESH)?;
@@ -135,7 +140,8 @@ impl Hot {
         *self.known_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    /// `false`: it was forgotten meanwhile, with all others or by itself.
+    /// Puts a loaded image into the cache. Returns `false` if the image or the whole cache was
+    /// cleared since loading began.
     fn keep(&self, guard: Guard<'_>, id: &ImageId, served: &Served, generation: u64) -> bool {
         if guard.insert(served.clone()).is_err() {
             return false;
@@ -149,8 +155,8 @@ impl Hot {
 }
 
 impl Images {
-    /// The image with this id, when it is public now; from memory, where it is there and known to be true. Who
-    /// asks for one whose bytes somebody loads just now waits for them.
+    /// Finds the image with this id if it is public now, in the cache if possible. If another
+    /// request is loading the image, this one waits for it, at most two seconds.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -161,10 +167,10 @@ impl Images {
             if served.image.is_public(self.clock.now()) {
                 return Ok(Some(served));
             }
-            // Its end may have moved since.
+            // A renewal may have moved the expiry since the image was cached.
             self.hot.forget(id);
         }
-        // Before anybody waits for anybody: many may ask at once for what isn't there.
+        // Checked before waiting, so that requests for an unknown id do not wait for each other.
         let Some(image) = self.find_public(id).await? else {
             return Ok(None);
         };
@@ -173,7 +179,7 @@ impl Images {
         };
         let asked = Instant::now();
         let waited = timeout(WAIT, known.get_value_or_guard_async(id)).await;
-        // A store that is slow, or fails one after the other, must not be waited for in turns.
+        // If the store is slow or fails, waiting requests must not time out one after the other.
         let Ok(found) = waited else {
             return Ok(Some(Served::from_row(image)));
         };
@@ -183,7 +189,8 @@ impl Images {
             }
             Ok(served) => self.still_public(id, served).await,
             Err(guard) => {
-                // Again: from here on a withdrawal takes the place away that is to be filled.
+                // Read the row again: the placeholder is in the cache now, so a later withdrawal
+                // removes it.
                 let Some(image) = self.find_public(id).await? else {
                     return Ok(None);
                 };
@@ -196,7 +203,7 @@ impl Images {
         }
     }
 
-    /// What was loaded for a while, or was withdrawn meanwhile: is it public now?
+    /// Reads the row again for an image that took long to load or was withdrawn meanwhile.
     async fn still_public(
         &self,
         id: &ImageId,
@@ -208,7 +215,8 @@ impl Images {
         }))
     }
 
-    /// With its bytes, unless it is a large one. `false`: they can't be read, which is to be seen each time.
+    /// Loads the bytes of an image, unless it is larger than [`LARGEST`]. Returns `false` if they
+    /// can't be read: then nothing is cached.
     async fn load(&self, image: Image) -> (Served, bool) {
         let length = image.size_bytes;
         if length > LARGEST {
@@ -238,7 +246,8 @@ impl Images {
         is_whole.then(|| bytes.freeze())
     }
 
-    /// Forgets what a payment published, and what it `renewed`, at once; other servers hear of it.
+    /// Removes from this server's cache the images that a payment published and the image that it
+    /// `renewed`. Other servers learn of it from the database.
     pub async fn forget_goods(&self, payment: &PaymentId, renewed: Option<&ImageId>) {
         if self.hot.images.is_none() {
             return;
@@ -252,19 +261,21 @@ impl Images {
                     self.hot.forget(&image.id);
                 }
             }
-            // As the others, this server hears of it.
+            // This server learns of it from the database, like the others.
             Err(error) => {
-                tracing::debug!(payment.id = %payment, %error, "its images could not be found");
+                tracing::debug!(payment.id = %payment, %error, "the images of a payment could not be looked up; the cache drops them at the next check");
             }
         }
     }
 
-    /// Whether images are served from memory just now: there is one, and it is known what was withdrawn.
+    /// Whether images are served from the cache now: it has a capacity, and the list of withdrawals
+    /// is recent.
     pub fn serves_from_memory(&self) -> bool {
         self.hot.usable().is_some()
     }
 
-    /// Hears and asks what was withdrawn, until it is dropped. Without it, nothing is served from memory.
+    /// Keeps the list of withdrawals up to date until the future is dropped. Nothing is served from
+    /// the cache while it does not run.
     pub async fn watch_withdrawals(self: Arc<Self>) {
         if self.hot.images.is_some() {
             tokio::join!(self.ask_forever(), self.listen_forever());
@@ -272,12 +283,14 @@ impl Images {
     }
 
     async fn ask_forever(&self) {
-        // While all connections are taken, what is in memory is what can be served.
+        // This query uses a connection of its own: while all others are taken, the cache is all
+        // that can be served.
         let (db, mut horizon) = (self.db.aside(), None);
         loop {
             let asked = Instant::now();
             if self.hot.usable().is_none() {
-                // Whatever happened to the database meanwhile, it may know less than before.
+                // The list is out of date. The database may have been restored to an earlier state,
+                // so nothing cached is trusted.
                 self.hot.forget_all();
                 horizon = None;
             }
@@ -291,11 +304,11 @@ impl Images {
                     self.hot.know(asked);
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the database doesn't say what was withdrawn; images are served without memory");
+                    tracing::warn!(%error, "the list of withdrawn images could not be read; every request reads the database");
                 }
                 Err(_) => {
                     tracing::warn!(
-                        "the database is slow to say what was withdrawn; images are served without memory"
+                        "the list of withdrawn images took too long; every request reads the database"
                     );
                 }
             }
@@ -308,7 +321,9 @@ impl Images {
             match Listener::open(&self.db).await {
                 Ok(None) => return,
                 Ok(Some(listener)) => self.listen(listener).await,
-                Err(error) => tracing::debug!(%error, "withdrawals are asked for only"),
+                Err(error) => {
+                    tracing::debug!(%error, "no notifications of withdrawals; they are read from the database once a second");
+                }
             }
             tokio::time::sleep(LISTEN_AGAIN).await;
         }
@@ -318,10 +333,10 @@ impl Images {
         loop {
             match listener.next().await {
                 Ok(Some(id)) => self.hot.forget(&id),
-                // What was said meanwhile is found by asking.
+                // A notification may have been lost here; the query once a second finds it.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::info!(%error, "withdrawals are not heard of any more; listening again");
+                    tracing::info!(%error, "the connection for notifications of withdrawals was lost; opening it again");
                     return;
                 }
             }

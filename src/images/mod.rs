@@ -1,5 +1,7 @@
-//! Images: bytes are checked, get an id, are stored, and become public. What an upload costs is no
-//! concern of this module: it knows grants, not payments.
+//! Images: checks, stores, publishes and serves them.
+//!
+//! This module does not know prices. An upload needs a grant or a tier without a price; payments
+//! are in `payments`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,139 +25,155 @@ mod check;
 pub mod clean;
 mod decode;
 pub mod describe;
-mod doubt;
 pub mod format;
 pub mod hot;
-mod sound;
+mod in_doubt;
+mod pipeline;
 mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
 use format::FormatError;
 use hot::Hot;
 
-/// How long an answer of the store counts for readiness.
+/// How long a positive readiness check stays valid.
 const READY_FOR: Duration = Duration::from_secs(2);
-/// And how long its silence: whoever comes meanwhile isn't kept waiting for the same.
+/// How long a negative readiness check stays valid, so that requests do not each wait for the same
+/// timeout.
 const UNREADY_FOR: Duration = Duration::from_secs(1);
-/// How long the database may take to show that it answers.
+/// How long the database may take to answer a readiness check.
 const PING: Duration = Duration::from_secs(2);
-/// Free uploads that are published at once where replicas count them together: each waits for one row, and holds
-/// a connection meanwhile.
+/// How many free uploads a server publishes at the same time if replicas share their daily count.
+/// Each waits for the same row and holds a connection meanwhile.
 const FREE_AT_ONCE: usize = 2;
-/// How often the free space is looked at for the log.
+/// How often the free disk space is checked for the log.
 const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_secs(30);
 
-/// Why a file is not taken: the sender has to send another one.
+/// Why a file is refused. The client must send another file or another request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The request carries no file.
+    /// The request contains no file.
     #[error(
-        "The request holds no image: send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the body with an image/* content type or none."
+        "The request contains no image. Send it as the multipart field `image`, as JSON {{\"image\": \"<base64>\"}}, or as the whole body, with a Content-Type of image/* or without one."
     )]
     NoFile,
-    /// The body can't be read. The sentence says what to send instead.
+    /// The body can't be read. The text says what is wrong and what to send instead.
     #[error("{0}")]
     BadBody(String),
-    /// The body broke off, or arrived too slowly.
+    /// The body broke off, or arrived too slowly. The text says which.
     #[error("{0}")]
     Incomplete(String),
-    /// The file is larger than the tier takes.
-    #[error("The image has {bytes} bytes{}; tier {tier} takes {limit}.", if *.at_least { " or more" } else { "" })]
+    /// The file is larger than the tier accepts.
+    #[error("The image has {bytes} bytes{}, but tier {tier} accepts at most {limit} bytes. Send a smaller image or use a larger tier.", if *.at_least { " or more" } else { "" })]
     TooLarge {
-        /// Its length, as far as it was read.
+        /// Length of the file in bytes, as far as it was read.
         bytes: u64,
-        /// Whether reading stopped there.
+        /// Whether the server stopped reading at `bytes`, so that the file may be longer.
         at_least: bool,
-        /// The limit.
+        /// The largest upload of the tier, in bytes.
         limit: u64,
-        /// The tier.
+        /// The name of the tier.
         tier: String,
     },
-    /// The bytes are no image that is taken.
+    /// The bytes are not an image that the server accepts.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// Metadata was to be kept, and bytes that no viewer reads would be kept with it.
+    /// The client asked to keep metadata, but bytes follow the end of the image, which no viewer
+    /// reads.
     #[error(
-        "Bytes follow the end of the image, and the file is to be stored as it is (metadata=keep). Cut them off, or send metadata=remove: then the server removes them."
+        "Bytes follow the end of the image, and metadata=keep stores a file unchanged only if nothing follows the image. Cut these bytes off, or send metadata=remove: the server then removes them."
     )]
     Trailing,
-    /// Metadata was to be kept, and the file is not sound.
+    /// The client asked to keep metadata, but the file is damaged. The text names the damage.
     #[error(
-        "The file is damaged ({0}), and it is to be stored as it is (metadata=keep). Save the image again, or send metadata=remove: then the server repairs it."
+        "The file is damaged ({0}), and metadata=keep stores a file unchanged only if it is sound. Save the image again, or send metadata=remove: the server then repairs it."
     )]
     Damaged(String),
 }
 
-/// Why an upload failed. Nothing was stored, and no use of a token was spent.
+/// Why an upload failed. Nothing was published, and no use of a token was consumed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The file is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// No such token.
-    #[error("This upload token is not known: get one from POST /api/upload/token.")]
-    BadToken,
-    /// The token's time is over.
+    /// No grant has this upload token.
     #[error(
-        "This upload token expired at {at}: present the same payment again for a fresh one, without paying again."
+        "This upload token does not exist on this server. Get one from POST /api/upload/token."
+    )]
+    BadToken,
+    /// The upload token expired before it was used.
+    #[error(
+        "This upload token expired at {at}. Send the same payment to POST /api/upload/token again: you receive a new token and are not charged again."
     )]
     TokenExpired {
-        /// When it ended.
+        /// When the token expired.
         at: Timestamp,
     },
-    /// The token's uploads are spent on other bytes.
-    #[error("This upload token was already used for another image.")]
-    TokenUsed,
-    /// Another upload holds the token's last use.
-    #[error("Another upload with this token is under way: repeat this request.")]
-    TokenBusy,
-    /// The chain doesn't show the token's payment any more, and may show it again.
+    /// The token has no use left, and the bytes differ from those it was used for.
     #[error(
-        "The chain does not show this token's payment just now. Repeat this request; do not pay again."
+        "This upload token was already used for another image. Send the same bytes again to get that image, or pay for a new token."
+    )]
+    TokenUsed,
+    /// Another upload holds the last use of the token.
+    #[error(
+        "Another upload with this token is in progress, and a token can be used by one upload at a time. Repeat this request in a few seconds."
+    )]
+    TokenBusy,
+    /// The chain does not show the payment of the token at present, and may show it again.
+    #[error(
+        "The chain does not show the payment of this token at present. Repeat this request later; do not pay again."
     )]
     Withheld,
     /// The database failed.
-    #[error("The image could not be recorded; nothing was stored. Send the same request again.")]
+    #[error(
+        "The image could not be recorded, because the database failed. Nothing was published. Send the same request again."
+    )]
     Database(#[from] DbError),
     /// The store failed.
-    #[error("The image could not be stored; nothing was kept. Send the same request again.")]
+    #[error(
+        "The image could not be stored, because the image store failed. Nothing was published. Send the same request again."
+    )]
     Store(#[from] StoreError),
-    /// There is no room.
+    /// The disk has less free space than `images.min_free`.
     #[error(transparent)]
     Full(#[from] Full),
-    /// Nothing could be stored now.
-    #[error("{0}, so nothing was stored. Send the same request again.")]
+    /// The readiness check failed.
+    #[error("{0}, so nothing was stored. Send the same request again in a few seconds.")]
     Unready(Unready),
-    /// A task was stopped with the process.
-    #[error("The upload was interrupted; send the same request again.")]
+    /// The server stopped the upload, such as at a shutdown.
+    #[error(
+        "The server interrupted the upload, and nothing was published. Send the same request again."
+    )]
     Interrupted,
 }
 
-/// What doesn't answer.
+/// Which dependency did not pass the readiness check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unready {
     /// The database.
-    #[error("The database does not answer just now")]
+    #[error("The database does not respond at present")]
     Database,
-    /// The store.
-    #[error("The image store does not answer just now")]
+    /// The image store.
+    #[error("The image store does not respond at present")]
     Store,
 }
 
-/// What becomes of the metadata in an uploaded file: place, camera, author, comments, provenance.
+/// What the server does with the metadata in an uploaded file: place, camera, author, comments,
+/// provenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
-    /// It is removed from what is stored; the pixels, the orientation and the colour profile stay.
+    /// The server removes it. The pixels, the orientation and the colour profile stay.
     Remove,
-    /// The file is stored as it was uploaded, so that signatures over its bytes stay valid.
+    /// The server stores the file byte for byte, so that signatures over its bytes stay valid.
     Keep,
 }
 
 impl Metadata {
-    /// The values that requests name, with what they mean.
+    /// The values of the request parameter `metadata`, with their meaning.
     pub const VALUES: [(&'static str, Self); 2] = [("remove", Self::Remove), ("keep", Self::Keep)];
 
-    /// Parses the value of a request; `None` for any other text than `remove` and `keep`.
+    /// Parses the value of the request parameter `metadata`. Returns `None` for any text but
+    /// `remove` and `keep`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut values = Self::VALUES.iter();
         values
@@ -168,7 +186,7 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// The images of a deployment.
+/// The images of a deployment, over its database and its store.
 #[derive(Debug)]
 pub struct Images {
     db: Db,
@@ -180,12 +198,14 @@ pub struct Images {
     randomness: Randomness,
     looked: tokio::sync::Mutex<Option<(Instant, Result<(), Unready>)>>,
     hot: Arc<Hot>,
-    /// Turns at the day's count, which waits for no connection that others need.
+    /// Limits how many free uploads are published at the same time, so that they do not take all
+    /// database connections.
     free_turns: Semaphore,
 }
 
 impl Images {
-    /// Images in these ports.
+    /// Creates the service over a database and a store. Without [`Images::kept_in`], nothing is
+    /// cached.
     pub fn new(
         db: Db,
         store: Store,
@@ -208,13 +228,13 @@ impl Images {
         }
     }
 
-    /// Keeps images that are asked for in this memory.
+    /// Uses `hot` as the cache of public images.
     #[must_use]
     pub fn kept_in(self, hot: Arc<Hot>) -> Self {
         Self { hot, ..self }
     }
 
-    /// Whether there is room for another image. The answer may be a second old.
+    /// Checks that the disk has room for another image. The result may be a second old.
     ///
     /// # Errors
     /// [`UploadError::Full`].
@@ -224,20 +244,21 @@ impl Images {
         Ok(checked?)
     }
 
-    /// Looks every half minute whether there is room, so that the log tells of it although nobody uploads. Until it
-    /// is dropped.
+    /// Checks the free disk space every half minute, so that the log reports a full disk even
+    /// without uploads. Runs until it is dropped.
     pub async fn watch_room_forever(self: Arc<Self>) {
         loop {
-            // Who uploads hears it; here only the log does.
+            // The result matters to uploads only; this call is made for its log messages.
             drop(self.has_room());
             tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await;
         }
     }
 
-    /// Whether an upload could be stored now. The answer may be two seconds old.
+    /// Checks whether an upload could be stored now: disk space, database and store. The result may
+    /// be two seconds old.
     ///
     /// # Errors
-    /// [`UploadError`] when it could not.
+    /// [`UploadError::Full`] or [`UploadError::Unready`].
     pub async fn ready(&self) -> Result<(), UploadError> {
         self.has_room()?;
         let mut looked = self.looked.lock().await;
@@ -259,50 +280,53 @@ impl Images {
         found.map_err(UploadError::Unready)
     }
 
-    /// Asks database and store whether they answer.
+    /// Checks that the database and the store respond.
     async fn look(&self) -> Result<(), Unready> {
         let database = tokio::time::timeout(PING, self.db.ping()).await;
         match database {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the database does not answer");
+                tracing::error!(%error, "the database does not respond");
                 return Err(Unready::Database);
             }
             Err(_) => {
-                tracing::error!("the database does not answer within {PING:?}");
+                tracing::error!("the database does not respond within {PING:?}");
                 return Err(Unready::Database);
             }
         }
         if self.store.is_unchecked() {
             let name = hex::encode(self.randomness.bytes::<16>());
             if let Err(error) = self.store.check(&name).await {
-                tracing::error!(%error, "nothing can be kept in the image store");
+                tracing::error!(%error, "the image store does not return what is written to it");
                 return Err(Unready::Store);
             }
-            tracing::info!("the image store is fit for use");
+            tracing::info!("the image store passed its check");
         }
         self.store.ping().await.map_err(|error| {
-            tracing::error!(%error, "the image store does not answer");
+            tracing::error!(%error, "the image store does not respond");
             Unready::Store
         })
     }
 
-    /// Gives up a pending image, row and object; one that is public by now stays. What can't be removed now, the
-    /// reaper removes.
+    /// Discards a pending image: its row and its object. A public image stays. What can't be
+    /// deleted now, the reaper deletes later.
     pub async fn discard(&self, id: &ImageId) {
         kill_point!("image.discard.before");
         let discarded = self.give_up(id).await;
         kill_point!("image.discard.after");
         match discarded {
             Ok(true) => self.delete_object(id).await,
-            Ok(false) => tracing::warn!(image.id = %id, "an image was not given up: it is public"),
+            Ok(false) => {
+                tracing::warn!(image.id = %id, "a pending image was not discarded, because it is public");
+            }
             Err(error) => {
-                tracing::warn!(image.id = %id, %error, "a pending image could not be given up");
+                tracing::warn!(image.id = %id, %error, "a pending image could not be discarded; the reaper retries it");
             }
         }
     }
 
-    /// Whether the image is given up, by this or before it.
+    /// Marks the row as discarded. Returns whether it is discarded now, by this call or an earlier
+    /// one.
     async fn give_up(&self, id: &ImageId) -> Result<bool, DbError> {
         if images::discard(&self.db, id).await? {
             return Ok(true);
@@ -311,17 +335,17 @@ impl Images {
         Ok(row.is_none_or(|image| image.state == ImageState::Discarded))
     }
 
-    /// Removes the object of an image whose row was given up already.
+    /// Deletes the object of an image whose row is discarded already.
     pub async fn delete_object(&self, id: &ImageId) {
         kill_point!("object.delete.before");
         let deleted = self.store.delete(id).await;
         kill_point!("object.delete.after");
         if let Err(error) = deleted {
-            tracing::warn!(image.id = %id, %error, "an object could not be deleted");
+            tracing::warn!(image.id = %id, %error, "an object could not be deleted; the reaper retries it");
         }
     }
 
-    /// The image with this id, when it is public now.
+    /// Finds the image with this id if it is public now.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -332,7 +356,7 @@ impl Images {
             .filter(|image| image.is_public(now)))
     }
 
-    /// Whether an image would be public, if the chain showed the payment of its upload.
+    /// Whether the image is hidden only because the chain does not show the payment of its upload.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -343,18 +367,18 @@ impl Images {
         Ok(is_there && images::find_paid(&self.db, id).await?.is_none())
     }
 
-    /// Writes down anew what an image's row could be made from, since its expiry or its tier moved. What
-    /// can't be written now, the reaper writes later.
+    /// Rewrites the sidecar of an image after its expiry or its tier changed. If that fails, the
+    /// reaper retries it.
     pub async fn describe(&self, id: &ImageId) {
         kill_point!("image.describe.before");
         let described = describe::one(&self.db, &self.store, id).await;
         kill_point!("image.describe.after");
         if let Err(error) = described {
-            tracing::warn!(image.id = %id, %error, "the record beside an image could not be written anew");
+            tracing::warn!(image.id = %id, %error, "the sidecar of an image could not be written; the reaper retries it");
         }
     }
 
-    /// Opens these bytes of an image.
+    /// Opens the byte range `part` of an image. Returns `None` if the object does not exist.
     ///
     /// # Errors
     /// [`UploadError::Store`].
@@ -366,7 +390,7 @@ impl Images {
         Ok(self.store.open(&image.id, part).await?)
     }
 
-    /// The newest image that a payment published.
+    /// Finds the newest image that a payment published.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -377,13 +401,13 @@ impl Images {
             .next())
     }
 
-    /// The token by which an image can be deleted: derived, never stored.
+    /// The delete token of an image. It is derived from the secret key and is not stored.
     pub fn delete_token(&self, id: &ImageId) -> String {
         delete_token(self.secrets.current(), id)
     }
 
-    /// Whether this is the delete token of `id`, of which there need not be an image. Takes the same time for
-    /// every text of a token's length.
+    /// Whether `text` is the delete token of `id`, under any key of the server. The image need not
+    /// exist. Takes the same time for every text of the same length.
     pub fn is_delete_token(&self, id: &ImageId, text: &str) -> bool {
         let mut is_right = false;
         for key in self.secrets.iter() {

@@ -1,4 +1,5 @@
-//! How an image is published: without a price, against a token, or by a payment that staged it.
+//! Publishes images: in a tier without a price, against an upload token, or for a payment that
+//! staged the image.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +20,17 @@ use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::tiers::{Keep, Tier};
 
-/// How long an upload may hold a use of a token, from when its bytes were checked. The next one waits so long for a
-/// server that died; on SQLite it ends with its server.
+/// How long an upload may hold a use of a token, counted from the end of its checks. If a server
+/// dies, the next upload waits this long for the use; on SQLite the reservation ends with the
+/// server.
 const RESERVATION: Duration = Duration::from_secs(90);
-/// How long an upload waits for another one that holds the last use.
+/// How long an upload waits for another upload that holds the last use.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Images {
-    /// Stores and publishes an image of a tier without a price, in a place among the free uploads of the day
-    /// where those are counted.
+    /// Stores and publishes an image in a tier without a price. `place` is its reserved place in
+    /// the daily count of free uploads, if that is limited.
     ///
     /// # Errors
     /// [`UploadError`]; then nothing is public.
@@ -40,7 +42,8 @@ impl Images {
     ) -> Result<Image, UploadError> {
         let (images, place) = (Arc::clone(self), place.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
-        // In a task of its own: a client that goes away leaves no half of an image behind.
+        // A separate task: if the client disconnects, the upload still completes or is discarded as
+        // a whole.
         tokio::spawn(async move {
             let now = images.clock.now();
             let image = images.draft(&checked, &name, None, now);
@@ -64,10 +67,10 @@ impl Images {
             kill_point!("free.publish.after");
             let published = match published {
                 Ok(published) => published,
-                Err(error) => images.in_doubt(&image.id, error).await?,
+                Err(error) => images.resolve_in_doubt(&image.id, error).await?,
             };
             if !published {
-                // It took longer than its place was held.
+                // The upload took longer than the place in the daily count was reserved.
                 images.discard(&image.id).await;
                 return Err(UploadError::Interrupted);
             }
@@ -77,11 +80,12 @@ impl Images {
         .map_err(|_| UploadError::Interrupted)?
     }
 
-    /// The grant of a token, before its body is read.
+    /// Finds the grant of an upload token, before the body is read.
     ///
     /// # Errors
-    /// An unknown token, and one that expired at `arrived` without having been used: a used one may
-    /// still be presented with the same bytes again.
+    /// [`UploadError::BadToken`], [`UploadError::Withheld`], and [`UploadError::TokenExpired`] for
+    /// a token that expired before `arrived` without having been used. A used token stays valid for
+    /// the same bytes.
     pub async fn find_token(
         &self,
         token: &UploadToken,
@@ -90,7 +94,8 @@ impl Images {
         let grant = grants::find_by_token_hash(&self.db, &token.hash())
             .await?
             .ok_or(UploadError::BadToken)?;
-        // A key that was taken away makes no tokens, though the database still knows them.
+        // The database may still know tokens that were made with a key that the operator removed.
+        // They are invalid.
         UploadToken::find(
             &self.secrets,
             &grant.payment_id,
@@ -105,7 +110,8 @@ impl Images {
         Ok(grant)
     }
 
-    /// A token of a payment that the chain doesn't show any more buys nothing, for now or for good.
+    /// Refuses the token of a payment that the chain does not show any more: for now if the payment
+    /// is frozen, else for good.
     async fn refuse_withheld(&self, grant: &Grant) -> Result<(), UploadError> {
         match grants::find_state(&self.db, &grant.payment_id).await? {
             Some(PaymentState::Settled) => Ok(()),
@@ -114,10 +120,11 @@ impl Images {
         }
     }
 
-    /// Uploads against a grant: the same bytes again are the same image and cost nothing.
+    /// Uploads an image against a grant. The same bytes again return the same image and cost no
+    /// further use.
     ///
     /// # Errors
-    /// [`UploadError`]; then no use was spent.
+    /// [`UploadError`]; then no use was consumed.
     pub async fn upload_granted(
         self: &Arc<Self>,
         grant: Grant,
@@ -152,8 +159,9 @@ impl Images {
             let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
             let reserved = match reserved {
                 Ok(reserved) => reserved,
-                // It may be held after all, and must not be for minutes.
-                Err(error) => return self.in_doubt(&image.id, error).await.map(|_| image),
+                // The reservation may exist after all, and must not block the token until it
+                // lapses.
+                Err(error) => return self.resolve_in_doubt(&image.id, error).await.map(|_| image),
             };
             match reserved {
                 Reservation::Held => break image,
@@ -174,10 +182,11 @@ impl Images {
         let published = grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await;
         let published = match published {
             Ok(published) => published,
-            Err(error) => self.in_doubt(&image.id, error).await?,
+            Err(error) => self.resolve_in_doubt(&image.id, error).await?,
         };
         if !published {
-            // The reservation lapsed and another upload has the use, or the payment counts no more.
+            // The reservation lapsed and another upload took the use, or the payment is not settled
+            // any more.
             self.discard(&image.id).await;
             self.refuse_withheld(grant).await?;
             return Err(UploadError::TokenUsed);
@@ -186,7 +195,7 @@ impl Images {
         Ok(public(image, now, expires))
     }
 
-    /// Writes the pending row of the image that `payment_id` is going to publish.
+    /// Inserts the pending row of an image that `payment_id` is going to publish.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -201,7 +210,8 @@ impl Images {
         Ok(image.id)
     }
 
-    /// Stores the bytes of a staged image, durably, under its final key. It stays unreachable.
+    /// Stores the bytes of a staged image durably under its final key. The image stays private
+    /// until it is published.
     ///
     /// # Errors
     /// [`UploadError`].

@@ -1,12 +1,12 @@
-//! Exif, as far as it changes how a picture looks, by TIFF 6.0 and Exif 2.32.
+//! Reads and rewrites the parts of Exif that change how a picture looks, by TIFF 6.0 and Exif 2.32.
 //!
-//! Browsers take three things from it: the orientation, the display size that a resolution asks for, and (in
-//! photographs of iPhones) the headroom of a gain map. They are read here as Chromium reads them:
-//! the first block decides, whatever it says; a directory that is cut counts as far as it is there; an entry counts by its
-//! type. What browsers ignore and libraries read, an orientation of another type, stays as it is, so that each viewer
-//! goes on as before.
+//! Browsers use three values: the orientation, the display size that a resolution asks for, and (in
+//! photographs of iPhones) the headroom of a gain map. This module reads them as Chromium does: the
+//! first block decides, whatever it contains; a truncated directory counts as far as it is there;
+//! an entry counts by its type. Browsers ignore an orientation of another type, but libraries apply
+//! it. It is kept as it is, so that each viewer shows the same picture as before.
 //!
-//! Nothing malformed is an error: it means that there is nothing to take.
+//! Malformed Exif is not an error. It contains nothing to keep.
 
 use super::gain_map::Headroom;
 use super::tiff::{Directory, Entry, Order, Tiff, Writer};
@@ -24,29 +24,29 @@ const MAKER_NOTE: u16 = 0x927c;
 
 const LONG: u16 = 4;
 const UNDEFINED: u16 = 7;
-/// Dots in an inch that make a pixel of CSS, as browsers count.
+/// Dots per inch at which a pixel of the image is a pixel of CSS, as in browsers.
 const PIXELS_AN_INCH: u64 = 72;
 const UNIT_INCH: u16 = 2;
 
-/// What stays of an Exif block.
+/// The parts of an Exif block that are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Exif {
     order: Order,
     orientation: Option<Orientation>,
     density: Density,
-    /// Only a gain map needs it.
+    /// Present only in a photograph with a gain map.
     headroom: Option<Headroom>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Orientation {
-    /// One short number from 1 to 8, which every viewer applies.
+    /// A single number of type short from 1 to 8, which every viewer applies.
     Applied(u8),
-    /// Type and value of one that browsers ignore and some libraries apply.
+    /// Type and value of an orientation that browsers ignore and some libraries apply.
     Foreign(u16, [u8; 4]),
 }
 
-/// A resolution, and the size in pixels that goes with it.
+/// A resolution, and the size in pixels that belongs to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Density {
     x: Option<[u32; 2]>,
@@ -57,7 +57,8 @@ struct Density {
 }
 
 impl Exif {
-    /// What these TIFF bytes say. `size` is that of the stored pixels. `None`: they are no TIFF.
+    /// Reads TIFF bytes. `size` is the size of the stored pixels. Returns `None` if the bytes are
+    /// not TIFF.
     pub(super) fn read(tiff: &[u8], size: (u32, u32)) -> Option<Self> {
         let tiff = Tiff::open(tiff)?;
         let mut exif = Self {
@@ -73,12 +74,12 @@ impl Exif {
         Some(exif)
     }
 
-    /// The same with the headroom of the photograph's gain map.
+    /// Sets the headroom of the photograph's gain map.
     pub(super) fn with_headroom(self, headroom: Option<Headroom>) -> Self {
         Self { headroom, ..self }
     }
 
-    /// The same without all that only browsers take.
+    /// Drops the display size and the headroom, which only browsers use.
     pub(super) fn orientation_alone(self) -> Self {
         Self {
             density: Density::default(),
@@ -131,7 +132,7 @@ impl Exif {
         matches!(self.orientation, Some(Orientation::Applied(5..=8)))
     }
 
-    /// The smallest TIFF bytes that say this and nothing else. `None`: it says nothing.
+    /// Writes the smallest TIFF file with these values. Returns `None` if there are none.
     pub(super) fn to_tiff(&self) -> Option<Vec<u8>> {
         if self.says_nothing() {
             return None;
@@ -167,8 +168,8 @@ impl Exif {
 }
 
 impl Density {
-    /// Whether a browser shows another size than `size` because of it: the resolution has to lead to the size that is
-    /// named.
+    /// Whether the resolution makes a browser show another size than `size`. The resolution and the
+    /// named size must agree.
     fn counts(&self, size: (u32, u32)) -> bool {
         let scaled = |side: u32, resolution: Option<[u32; 2]>| {
             let [over, under] = resolution?.map(u64::from);
@@ -187,7 +188,7 @@ impl Density {
 }
 
 impl Entry<'_> {
-    /// Whether it is a number from 1 to 8 of a type that isn't the one of an orientation.
+    /// Whether the entry is an orientation from 1 to 8 whose type is not short.
     fn is_orientation_of_another_type(&self) -> bool {
         const SIGNED_SHORT: u16 = 8;
         const SIGNED_LONG: u16 = 9;

@@ -1,10 +1,11 @@
-//! GIF: which blocks stay, by `GIF89a`, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
+//! Cleans GIF files, by `GIF89a`, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
 //!
-//! Plain text goes. By the specification it takes the graphic control before it for itself; browsers
-//! render no text and apply that control to the next frame. It stays, so that they still do.
+//! Plain text is removed. By the specification, the graphic control before it belongs to the text.
+//! Browsers render no text and apply that control to the next frame. The control is kept, so that
+//! they still do.
 //!
-//! A missing trailer is written, and what stands in its place goes, unless another frame follows: some viewers
-//! would show that, and some not.
+//! A missing trailer is written. Junk in its place is removed, unless another frame follows the
+//! junk: some viewers would show that frame and others not.
 
 use std::ops::Range;
 
@@ -20,15 +21,15 @@ const PLAIN_TEXT: u8 = 0x01;
 const GRAPHIC_CONTROL: u8 = 0xf9;
 const COMMENT: u8 = 0xfe;
 const APPLICATION: u8 = 0xff;
-/// Application identifiers with their length: both say how often an animation repeats.
+/// Application identifiers with their length. Both tell how often an animation repeats.
 const LOOPS: [&[u8; 12]; 2] = [b"\x0bNETSCAPE2.0", b"\x0bANIMEXTS1.0"];
 /// A colour profile, as libwebp and `ImageMagick` read it; browsers don't.
 const PROFILE: &[u8] = b"\x0bICCRGBG1012";
-/// Rectangle, flags, code size and some data.
+/// Length of the smallest frame: rectangle, flags, code size and some data.
 const SMALLEST_FRAME: usize = 13;
 const XMP: &[u8] = b"\x0bXMP DataXMP";
 
-/// Copies screen, frames and what controls them, up to the trailer.
+/// Copies the screen, the frames and their controls, up to the trailer.
 pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let mut reader = Reader::new(Format::Gif, bytes);
     reader.take(10, "signature and screen size")?;
@@ -78,13 +79,14 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
 struct Walk<'a> {
     output: Output<'a>,
     removed: Kinds,
-    /// Graphic controls, which wait for their frame: behind the last one, viewers read none.
+    /// Graphic controls that wait for their frame. Viewers ignore one behind the last frame.
     controls: Vec<Range<usize>>,
     has_frame: bool,
 }
 
 impl Walk<'_> {
-    /// Keeps what stays of a block, and says whether it was the last one.
+    /// Keeps the parts of a block that belong to the picture. Returns whether it was the last
+    /// block.
     fn block(&mut self, whole: Range<usize>, block: Block<'_>) -> bool {
         match block {
             Block::Frame { cut } => {
@@ -116,7 +118,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Ends a frame that the file cuts, and the file: the pixels may be there all the same.
+    /// Ends a frame that is cut by the end of the file, and the file. All pixels may be there
+    /// nevertheless.
     fn close(&mut self, data: &[u8]) {
         for block in data.chunks(255) {
             self.output
@@ -127,7 +130,7 @@ impl Walk<'_> {
         self.removed.add(Kind::Damage);
     }
 
-    /// Keeps how often the animation repeats, and says whether the block told that.
+    /// Keeps the number of repetitions of an animation. Returns whether the block contained it.
     fn application(&mut self, whole: Range<usize>, body: &[u8]) -> bool {
         let Some((name, data)) = body.split_first_chunk::<12>() else {
             return false;
@@ -147,7 +150,7 @@ impl Walk<'_> {
 /// A block before the trailer.
 #[derive(Clone, Copy)]
 enum Block<'a> {
-    /// A frame; one that the file cuts, with the data of its last sub-block.
+    /// A frame. If the end of the file cuts it, with the data of its last sub-block.
     Frame {
         cut: Option<&'a [u8]>,
     },
@@ -167,8 +170,8 @@ fn no_block(reader: &Reader<'_>, found: Option<u8>) -> FormatError {
     ))
 }
 
-/// Whether the picture ends before these bytes, which are no block. An extension that the file cuts is the last; in junk,
-/// libraries look for a frame.
+/// Whether the picture ends before `rest`, which does not begin with a block. An extension that is
+/// cut by the end of the file is the last block. In junk, libraries search for a frame.
 fn ends_here(rest: &[u8]) -> bool {
     rest.first() == Some(&b'!') || !has_frame_ahead(rest)
 }
@@ -210,7 +213,7 @@ fn extension<'a>(reader: &mut Reader<'a>) -> Result<Block<'a>, FormatError> {
 
 const LOOP: u8 = 1;
 
-/// The number of the last sub-block that says how often.
+/// The index of the last sub-block that contains the number of repetitions.
 fn last_loop(data: &[u8]) -> Option<usize> {
     let loops = sub_blocks(data)
         .enumerate()
@@ -218,9 +221,10 @@ fn last_loop(data: &[u8]) -> Option<usize> {
     loops.last().map(|(number, _)| number)
 }
 
-/// Keeps the sub-blocks that say how often, up to `last`, in the form in which they say it: some readers look at every
-/// one, some at the first alone, and some only if it has three bytes. What else stands in them or
-/// before them becomes zero, as buffering that nobody does; what follows the last one goes.
+/// Keeps the sub-blocks with the number of repetitions, up to `last`, in their form: some readers
+/// look at all of them, some at the first alone, and some only if it has three bytes. Other
+/// sub-blocks before `last` become empty buffering requests, which no reader uses. Other bytes become
+/// zero, and sub-blocks behind `last` are removed.
 fn repetitions(output: &mut Output<'_>, whole: Range<usize>, data: &[u8], last: usize) {
     const BUFFERING: u8 = 2;
     const ZEROS: [u8; 255] = [0; 255];

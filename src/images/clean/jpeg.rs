@@ -1,10 +1,10 @@
-//! JPEG: which segments stay, by ITU-T T.81, JFIF 1.02 and Adobe Technical Note 5116.
+//! Cleans JPEG files, by ITU-T T.81, JFIF 1.02 and Adobe Technical Note 5116.
 //!
-//! Tables, frame, scans and their data are copied as they are. Of the application segments only those
-//! stay by which decoders choose colours, orientation and size: JFIF, Adobe, the ICC profile, and of Exif what
-//! viewers apply. Decoders look at them up to the first scan, so none stays behind it. What follows
-//! the end of the image goes, and with it the further images of multi-picture files; of an HDR photograph the gain map
-//! stays, with metadata that are written anew.
+//! Tables, the frame, scans and their data are copied unchanged. Of the application segments, only
+//! those are kept by which decoders choose colours, orientation and size: JFIF, Adobe, the ICC
+//! profile, and the parts of Exif that viewers apply. Decoders read them up to the first scan, so
+//! none is kept behind it. Everything behind the end of the image is removed, including further
+//! images of multi-picture files. The gain map of an HDR photograph is kept, with new metadata.
 
 use super::exif::{self, Exif};
 use super::gain_map::{self, GainMap, Headers, Headroom};
@@ -20,14 +20,14 @@ mod parts;
 use parts::{Part, Parts};
 
 const JFIF: &[u8] = b"JFIF\0";
-/// Up to the size of the thumbnail, which is zero by zero in ours.
+/// Length up to the size of the thumbnail. The cleaned segment has a thumbnail of 0 by 0 pixels.
 const JFIF_LEN: usize = 14;
 const ADOBE: &[u8] = b"Adobe";
-/// The last byte says how colours are transformed.
+/// The last byte tells how colours are transformed.
 const ADOBE_LEN: usize = 12;
-/// A fill byte follows, which is zero by Exif, and which browsers don't look at.
+/// A fill byte follows. It is zero by the specification; browsers ignore its value.
 const EXIF: &[u8] = b"Exif\0";
-/// A block that is one to browsers alone, and tells them to show the image upright.
+/// A block that only browsers accept. It makes them show the image upright.
 const UPRIGHT: &[u8] =
     b"\xff\xe1\0\x22Exif\0\xffMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/x";
@@ -35,16 +35,17 @@ const PHOTOSHOP: &[u8] = b"Photoshop 3.0\0";
 const PICTURES: &[u8] = b"MPF\0";
 const ICC: &[u8] = b"ICC_PROFILE\0";
 
-/// Copies what makes the picture, up to the end of the image, and the gain map of an HDR photograph behind it.
+/// Copies the parts of the picture up to the end of the image, and the gain map of an HDR
+/// photograph behind it.
 pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let parts = Parts::read(bytes)?;
     let map = gain_map(bytes, &parts);
-    // A gain map that is no image goes; the photograph stays.
+    // A gain map that can't be cleaned is removed; the photograph stays.
     let map = map.and_then(Map::clean);
     Ok(Walk::new(bytes, &parts).photograph(&parts, map.as_ref()))
 }
 
-/// The same without a gain map.
+/// Cleans the photograph and drops its gain map.
 pub(super) fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let parts = Parts::read(bytes)?;
     Ok(Walk::new(bytes, &parts).photograph(&parts, None))
@@ -58,17 +59,17 @@ fn gain_map<'a>(bytes: &'a [u8], parts: &Parts<'a>) -> Option<GainMap<'a>> {
     gain_map::find(&headers, bytes, parts.eoi.as_ref()?.end)
 }
 
-/// A gain map that stays.
+/// A gain map to keep.
 struct Map<'a> {
     found: GainMap<'a>,
-    /// Its image, cleaned.
+    /// The cleaned image of the map.
     image: Vec<u8>,
-    /// What was removed from the image.
+    /// What was removed from the image of the map.
     removed: Kinds,
 }
 
 impl<'a> Map<'a> {
-    /// Viewers turn the map as they turn the photograph, so no Exif stays in it.
+    /// Viewers turn the map together with the photograph, so its own Exif is removed.
     fn clean(found: GainMap<'a>) -> Option<Self> {
         let parts = Parts::read(found.image()).ok()?;
         parts.eoi.as_ref()?;
@@ -94,18 +95,18 @@ struct Walk<'a> {
     removed: Kinds,
     size: (u32, u32),
     exif: ExifBlocks,
-    /// A block of Exif stays.
+    /// A block of Exif was kept.
     has_exif: bool,
     headroom: Option<Headroom>,
-    /// A JFIF segment has been kept.
+    /// A JFIF segment was kept.
     jfif: bool,
-    /// By the last Adobe segment that was kept.
+    /// The value of the last Adobe segment that was kept.
     colour_transform: Option<u8>,
     /// The segments of the profile, until they are written.
     profile: Option<Vec<u8>>,
     /// JFIF and Exif were written.
     has_front: bool,
-    /// The segments that a gain map needs, but for the numbers in its index.
+    /// The segments that a gain map needs. The numbers in its index are still zero.
     map_segments: Vec<u8>,
 }
 
@@ -162,7 +163,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Start, JFIF and Exif, wherever they stood, so that what is inserted behind them stands there for good.
+    /// Writes the start marker, JFIF and Exif first, so that segments inserted behind them have a
+    /// fixed place.
     fn front(&mut self, parts: &Parts<'a>) {
         self.output.keep(0..2);
         for part in parts.before_scan().filter(|part| is_jfif(part)) {
@@ -177,7 +179,7 @@ impl<'a> Walk<'a> {
         self.has_front = true;
     }
 
-    /// Everything else, to the end marker.
+    /// Writes everything else, up to the end marker.
     fn rest(&mut self, parts: &Parts<'a>) {
         if parts.stray {
             self.removed.add(Kind::Damage);
@@ -189,7 +191,7 @@ impl<'a> Walk<'a> {
                 0xe0..=0xef | 0xfe if scanned => self.removed.join(kinds_of(part)),
                 0xe0 | 0xe1 if self.has_front && (is_jfif(part) || is_exif(part.body)) => {}
                 0xe0..=0xef | 0xfe => self.application(part),
-                // Arithmetic conditioning, and a late height: no decoder of Huffman codes takes notice of them.
+                // Arithmetic conditioning and a late height. Decoders of Huffman codes ignore both.
                 0xcc if is_conditioning(part.body) => self.removed.add(Kind::Other),
                 0xdc => self.removed.add(Kind::Other),
                 _ => {
@@ -205,7 +207,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Bytes behind the image that are no gain map go.
+    /// Records bytes behind the image that are not a gain map as removed.
     fn count_behind(&mut self, parts: &Parts<'_>, map: Option<&GainMap<'_>>) {
         let Some(end) = parts.eoi.as_ref().map(|eoi| eoi.end) else {
             return;
@@ -218,8 +220,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Which blocks of Exif were met: the first one decides, whatever it says. Browsers and libraries may take different ones,
-/// since a block whose fill byte isn't zero is one to browsers alone.
+/// The Exif blocks that were found. The first block decides, whatever it contains. Browsers and
+/// libraries may take different ones, because only browsers accept a block whose fill byte is not
+/// zero.
 #[derive(Default)]
 struct ExifBlocks {
     for_browsers: bool,
@@ -228,7 +231,7 @@ struct ExifBlocks {
 }
 
 impl Walk<'_> {
-    /// Keeps of application data what viewers need.
+    /// Keeps the parts of an application segment that viewers need.
     fn application(&mut self, part: &Part<'_>) {
         let body = part.body;
         let stays = match part.code {
@@ -251,9 +254,9 @@ impl Walk<'_> {
         !self.map_segments.is_empty() && (is_index || windows.any(|window| window == bytes))
     }
 
-    /// Keeps the first, for what it says of colours and pixel density, without its thumbnail.
+    /// Keeps colours and pixel density of the first JFIF segment, without its thumbnail.
     fn jfif(&mut self, part: &Part<'_>) -> bool {
-        // A shorter one is none to decoders.
+        // Decoders ignore a shorter one.
         let Some(mut head) = part.body.first_chunk::<JFIF_LEN>().copied() else {
             return false;
         };
@@ -265,7 +268,8 @@ impl Walk<'_> {
         self.keep_or_write(part, *b"\xff\xe0\0\x10", &head)
     }
 
-    /// Keeps one that changes the colour transform: some decoders go by the first, some by the last.
+    /// Keeps an Adobe segment that changes the colour transform. Some decoders use the first one,
+    /// some the last.
     fn adobe(&mut self, part: &Part<'_>) -> bool {
         let Some(head) = part.body.first_chunk::<ADOBE_LEN>() else {
             return false;
@@ -295,7 +299,7 @@ impl Walk<'_> {
         let Some(tiff) = exif.to_tiff() else {
             return false;
         };
-        // Browsers took another block, which said nothing: without any, they would go by this one.
+        // Browsers used another block, which was empty. Without it, they would use this one.
         if !for_browsers && !self.has_exif {
             self.output.write(UPRIGHT);
         }
@@ -316,8 +320,8 @@ impl Walk<'_> {
         false
     }
 
-    /// Keeps the part if its body is `wanted`; else writes `head`, marker and length, and `wanted` in its place, and says
-    /// that something is gone.
+    /// Keeps the part if its body is `wanted`. Otherwise writes `head` (marker and length) and
+    /// `wanted` in its place, and returns that something was removed.
     fn keep_or_write(&mut self, part: &Part<'_>, head: [u8; 4], wanted: &[u8]) -> bool {
         let is_same = part.body == wanted;
         if is_same {
@@ -334,8 +338,8 @@ fn is_exif(body: &[u8]) -> bool {
     body.starts_with(EXIF) && body.len() > EXIF.len() + 1
 }
 
-/// Whether decoders accept these parameters of arithmetic coding, which they read although they don't use them (`get_dac` in
-/// libjpeg's `jdmarker.c`).
+/// Whether decoders accept these parameters of arithmetic coding. They check them without using
+/// them (`get_dac` in libjpeg's `jdmarker.c`).
 fn is_conditioning(body: &[u8]) -> bool {
     const TABLES: u8 = 16;
     let pairs = body.chunks_exact(2);
@@ -352,7 +356,7 @@ fn is_jfif(part: &Part<'_>) -> bool {
     part.code == 0xe0 && part.body.starts_with(JFIF)
 }
 
-/// What a segment tells that doesn't stay as it is.
+/// The kinds of metadata in a segment that is removed or changed.
 fn kinds_of(part: &Part<'_>) -> Kinds {
     let body = part.body;
     match part.code {

@@ -1,4 +1,5 @@
-//! What metadata tells, in the words of the API, as far as a glance shows it.
+//! Names what metadata contain, in the words of the API (see docs/images.md), from a quick look at
+//! them.
 
 use crate::model::metadata::{Kind, Kinds};
 
@@ -32,7 +33,7 @@ const PROPERTIES: [(&[u8], Kind); 26] = [
     (b"Thumbnails", Kind::Thumbnail),
 ];
 
-/// The kinds in a packet of XMP.
+/// The kinds of metadata in an XMP packet.
 pub(super) fn of_xmp(packet: &[u8]) -> Kinds {
     let names = packet.split(|byte| *byte == b':').skip(1);
     let found = names.filter_map(|name| {
@@ -42,7 +43,7 @@ pub(super) fn of_xmp(packet: &[u8]) -> Kinds {
     or_other(found.collect())
 }
 
-/// The kinds in the resources of Photoshop (`8BIM`), among them the records of IPTC.
+/// The kinds of metadata in Photoshop resources (`8BIM`), which include the records of IPTC.
 pub(super) fn of_photoshop(mut rest: &[u8]) -> Kinds {
     const IPTC: [u8; 2] = [0x04, 0x04];
     const THUMBNAILS: [[u8; 2]; 2] = [[0x04, 0x09], [0x04, 0x0c]];
@@ -60,10 +61,10 @@ pub(super) fn of_photoshop(mut rest: &[u8]) -> Kinds {
 
 type Resource<'a> = ([u8; 2], &'a [u8], &'a [u8]);
 
-/// The id and the data of the first resource, and what follows it.
+/// The id and the data of the first resource, and the bytes that follow it.
 fn resource(bytes: &[u8]) -> Option<Resource<'_>> {
     let (id, rest) = bytes.strip_prefix(b"8BIM")?.split_first_chunk::<2>()?;
-    // The name with its length, made even.
+    // The name with its length byte, padded to an even length.
     let name_len = usize::from(*rest.first()?) + 1;
     let rest = rest.get(name_len.next_multiple_of(2)..)?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -73,7 +74,7 @@ fn resource(bytes: &[u8]) -> Option<Resource<'_>> {
     Some((*id, data, next))
 }
 
-/// The kinds in IPTC's records (IIM 4.2, application record).
+/// The kinds of metadata in IPTC records (IIM 4.2, application record).
 fn of_iptc(mut rest: &[u8]) -> Kinds {
     let mut kinds = Kinds::default();
     while let [0x1c, record, dataset, high, low, data @ ..] = rest {
@@ -94,7 +95,7 @@ fn of_iptc(mut rest: &[u8]) -> Kinds {
     kinds
 }
 
-/// The kind of a text by its keyword in PNG.
+/// The kind of a PNG text, by its keyword.
 pub(super) fn of_keyword(keyword: &[u8], text: &[u8]) -> Kinds {
     let kind = match keyword {
         b"Author" | b"Artist" | b"Copyright" => Kind::Author,
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_of_xmp_are_told_by_their_names() {
+    fn xmp_properties_are_recognised_by_their_names() {
         let kinds = |text: &str| of_xmp(text.as_bytes()).words();
         assert_eq!(
             kinds("<x exif:GPSLatitude='1' tiff:Make='Acme'/><dc:creator>"),
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_of_photoshop_are_walked_to_their_end() {
+    fn photoshop_resources_are_read_to_their_end() {
         let iptc = b"\x1c\x02\x5a\0\x05Paris\x1c\x02\x50\0\x02Me\x1c\x02\x00";
         let len = u32::try_from(iptc.len()).unwrap().to_be_bytes();
         let pad: &[u8] = if iptc.len().is_multiple_of(2) {

@@ -1,15 +1,17 @@
-//! Takes out of an image what is not the picture, and mends what viewers pass over: place, camera, author, comments,
-//! thumbnails and bytes behind the end go, a missing end is written, wrong counts are put right.
+//! Removes metadata from images and repairs faults that viewers tolerate.
 //!
-//! [`clean`] reads a file as viewers read it (browsers before all), keeps what they show, and writes it as the
-//! format's specification wants it. What it keeps is listed for each format, so that anything new or private goes.
-//! It decodes no pixel; pixels stay bit for bit the uploader's, and so does all that tells a viewer how to show
-//! them: orientation, display size, colour profile, animation, gain map.
+//! Cleaning removes place, camera, author, comments, thumbnails and bytes behind the end. It writes
+//! a missing end and corrects wrong counts.
 //!
-//! What hides inside of what is kept is not looked for: bytes behind the end of a compressed stream, the pixels
-//! themselves.
+//! [`clean`] reads a file as viewers do, browsers first. It keeps the parts that they show and
+//! writes them as the specification of the format requires. Each format has a list of what is kept,
+//! so new and private parts are removed. No pixel is decoded or changed. Everything that affects
+//! the display is kept: orientation, display size, colour profile, animation, gain map.
 //!
-//! What comes out is judged by [`probe`](super::format::probe), which takes nothing but sound files.
+//! Data that hides inside of kept parts is not found: bytes behind the end of a compressed stream,
+//! and the pixels themselves.
+//!
+//! The result must pass [`probe`](super::format::probe), which accepts only sound files.
 
 mod exif;
 mod gain_map;
@@ -31,26 +33,27 @@ use crate::model::metadata::Kinds;
 /// An image without metadata.
 #[derive(Debug)]
 pub struct Cleaned<'a> {
-    /// The image. Borrowed: nothing was removed or mended, these are all bytes as given.
+    /// The image. Borrowed if nothing was removed or repaired: then it is the whole input.
     pub bytes: Cow<'a, [u8]>,
-    /// What was removed or mended; empty exactly where `bytes` is borrowed.
+    /// What was removed or repaired; empty if and only if `bytes` is borrowed.
     pub removed: Kinds,
-    /// Viewers show width and height exchanged.
+    /// Whether viewers show width and height exchanged.
     pub is_turned: bool,
-    /// The file had no end, or its image data ran to the end of the file: whether the picture is complete, decoding has
-    /// to tell.
+    /// The file had no end marker, or its image data ran to the end of the file. Decoding must tell
+    /// whether the picture is complete.
     pub is_open: bool,
-    /// Where the image of a gain map begins, which is an image of its own.
+    /// Offset of the gain map, which is an image of its own.
     pub gain_map_at: Option<usize>,
-    /// Decoding wrote a JPEG anew. It is to be cleaned again: that says where a gain map is now, and gives names to
-    /// components that only the removed scans told apart by theirs.
+    /// Decoding has rewritten a JPEG, so it must be cleaned again. That finds the new place of a
+    /// gain map, and renames components that only the removed scans told apart.
     pub is_moved: bool,
 }
 
-/// The image without metadata, at most [`GROWTH`] bytes longer than it came. Cleaning what comes out changes nothing.
+/// Returns the image without metadata, at most [`GROWTH`] bytes longer than the input. Cleaning the
+/// result again changes nothing.
 ///
 /// # Errors
-/// [`FormatError::Corrupt`] where the parts of the picture can't be found.
+/// [`FormatError::Corrupt`] if the parts of the picture can't be found.
 pub fn clean(bytes: &[u8], format: Format) -> Result<Cleaned<'_>, FormatError> {
     match format {
         Format::Png => png::clean(bytes),
@@ -60,7 +63,7 @@ pub fn clean(bytes: &[u8], format: Format) -> Result<Cleaned<'_>, FormatError> {
     }
 }
 
-/// The same, where the gain map of a JPEG was found to be no sound image: without it.
+/// Cleans a JPEG and drops its gain map, because the map is not a sound image.
 ///
 /// # Errors
 /// As [`clean`].
@@ -68,10 +71,11 @@ pub fn clean_base(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     jpeg::clean_base(bytes)
 }
 
-/// How much longer a cleaned image can be: an end, a profile that was compressed better, the metadata of a gain map.
+/// The most bytes by which cleaning can lengthen an image: an end, a profile that had been
+/// compressed better, the metadata of a gain map.
 pub const GROWTH: usize = 64 * 1024;
 
-/// An end, a checksum, and the Exif of browsers and of libraries.
+/// For an end, a checksum, and the Exif of browsers and of libraries.
 const SMALL_GROWTH: usize = 1024;
 const _: () = assert!(gain_map::MAX_SEGMENTS_LEN + icc::png::MAX_GROWTH + SMALL_GROWTH <= GROWTH);
 

@@ -1,4 +1,4 @@
-//! The cleaned bytes, copied from the moment on when they first differ from the source.
+//! The cleaned bytes. They are copied only from the first difference from the source on.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,10 +6,11 @@ use std::ops::Range;
 use super::{Cleaned, GROWTH};
 use crate::model::metadata::{Kind, Kinds};
 
-/// Ranges of the source are kept in their order; what lies between them is gone.
+/// Builds the cleaned bytes. Ranges of the source are kept in order; bytes between them are
+/// removed.
 pub(super) struct Output<'a> {
     source: &'a [u8],
-    /// How much of the source's beginning is kept, while nothing else has been.
+    /// How many bytes from the start of the source are kept, as long as there is no other change.
     prefix: usize,
     changed: Option<Vec<u8>>,
 }
@@ -23,12 +24,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// How many bytes there are so far.
+    /// Length of the result so far.
     pub(super) fn len(&self) -> usize {
         self.changed.as_ref().map_or(self.prefix, Vec::len)
     }
 
-    /// Keeps this part of the source.
+    /// Keeps this range of the source.
     pub(super) fn keep(&mut self, part: Range<usize>) {
         if self.changed.is_none() && part.start == self.prefix {
             self.prefix = part.end;
@@ -38,12 +39,12 @@ impl<'a> Output<'a> {
         self.written().extend_from_slice(kept);
     }
 
-    /// Adds bytes that are not the source's.
+    /// Appends bytes that are not part of the source.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.written().extend_from_slice(bytes);
     }
 
-    /// Overwrites what is there already, if it differs.
+    /// Overwrites bytes of the result, if they differ.
     pub(super) fn patch(&mut self, at: usize, bytes: &[u8]) {
         let place = at..at.saturating_add(bytes.len());
         let found = self.changed.as_deref().unwrap_or(self.source);
@@ -55,10 +56,10 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// All bytes: borrowed if they are all of the source's.
+    /// All bytes; borrowed if they are the whole source.
     pub(super) fn finish(self) -> Cow<'a, [u8]> {
         match self.changed {
-            // Parts that were written anew may be those that came.
+            // Rewritten parts may equal the original ones.
             Some(changed) if changed == self.source => Cow::Borrowed(self.source),
             Some(changed) => Cow::Owned(changed),
             None if self.prefix == self.source.len() => Cow::Borrowed(self.source),
@@ -66,7 +67,8 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The image, with what is known to be removed from it. A change that was no removal is a repair.
+    /// The cleaned image, with the kinds of metadata that were removed. A change without a removal
+    /// counts as a repair.
     pub(super) fn cleaned(self, mut removed: Kinds, is_turned: bool) -> Cleaned<'a> {
         let bytes = self.finish();
         match &bytes {
@@ -91,7 +93,7 @@ impl<'a> Output<'a> {
     fn written(&mut self) -> &mut Vec<u8> {
         let prefix = self.kept_prefix();
         self.changed.get_or_insert_with(|| {
-            // Never grows again, so the cost of an upload is known: its bytes twice.
+            // Never grows again, so the memory of an upload is bounded: twice its length.
             let mut bytes = Vec::with_capacity(self.source.len().saturating_add(GROWTH));
             bytes.extend_from_slice(prefix);
             bytes
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_source_is_borrowed_and_anything_else_is_not() {
+    fn only_an_unchanged_source_is_borrowed() {
         let mut whole = Output::new(b"abcdef");
         whole.keep(0..4);
         whole.keep(4..6);
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_left_out_added_and_overwritten() {
+    fn parts_can_be_left_out_added_and_overwritten() {
         let mut output = Output::new(b"abcdef");
         output.keep(0..2);
         output.keep(4..5);

@@ -1,8 +1,9 @@
-//! PNG and APNG: which chunks stay, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>, and as browsers read them.
+//! Cleans PNG and APNG files, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>, and as
+//! browsers read them.
 //!
-//! A wrong checksum of a chunk that goes is nobody's concern. Orientation in `eXIf` stays where it is: browsers
-//! apply it if it comes before the image data, some libraries also behind. That in a compressed text chunk of
-//! `ImageMagick` ("Raw profile type exif") is not read, and goes.
+//! Wrong checksums of removed chunks are ignored. Orientation in `eXIf` stays at its place:
+//! browsers apply it if it precedes the image data, some libraries also behind it. Orientation in a
+//! compressed text chunk of `ImageMagick` ("Raw profile type exif") is not read and is removed.
 
 use std::ops::Range;
 
@@ -23,11 +24,11 @@ use chunks::{Chunk, Chunks};
 
 /// The colour type of images with a palette.
 const PALETTE: u8 = 3;
-/// A byte for each colour of the largest palette.
+/// One byte for each colour of the largest palette.
 const MAX_TRANSPARENCY: usize = 256;
-/// Of the four rendering intents of `sRGB`.
+/// The last of the four rendering intents of `sRGB`.
 const LAST_INTENT: u8 = 3;
-/// The bit of a colour type that isn't grey.
+/// The bit that is set in the colour types other than grey.
 const COLOUR: u8 = 2;
 
 /// Copies the chunks that make the picture, up to `IEND`.
@@ -68,7 +69,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     })
 }
 
-/// What later chunks are judged by.
+/// The fields by which later chunks are judged.
 #[derive(Default)]
 struct Header {
     size: (u32, u32),
@@ -94,7 +95,8 @@ impl Header {
         }
     }
 
-    /// Whether decoders take this for the significant bits: one number for each channel, not above its depth.
+    /// Whether decoders accept these significant bits: one number for each channel, not above its
+    /// depth.
     fn significant_bits_fit(&self, numbers: &[u8]) -> bool {
         let channels = match self.colour_type {
             0 => 1,
@@ -110,7 +112,7 @@ impl Header {
     }
 }
 
-/// What becomes of the colour profile, which viewers prefer to `sRGB`.
+/// How the colour profile is treated. Viewers prefer it to `sRGB`.
 enum Profile {
     Kept,
     Rewritten(Vec<u8>),
@@ -118,7 +120,7 @@ enum Profile {
 }
 
 impl Profile {
-    /// The first one counts, if it comes before the image data and its checksum is right.
+    /// The first profile counts, if it precedes the image data and its checksum is right.
     fn of(chunks: &[Chunk<'_>]) -> Self {
         let before_data = chunks.iter().take_while(|chunk| &chunk.kind != b"IDAT");
         let mut profiles = before_data.filter(|chunk| &chunk.kind == b"iCCP" && chunk.is_sound);
@@ -144,7 +146,8 @@ struct Walk<'a> {
     profile: Profile,
     has_profile: bool,
     has_palette: bool,
-    /// The ancillary chunks that were kept, or decided something: of several, viewers take the first.
+    /// The ancillary chunks that were kept or that decided something. Viewers take the first of
+    /// several.
     seen: Vec<[u8; 4]>,
     has_data: bool,
     is_turned: bool,
@@ -160,9 +163,10 @@ impl<'a> Walk<'a> {
                 self.keep(chunk);
             }
             b"PLTE" if !self.has_data => self.palette(chunk),
-            // What viewers don't know before the image data, they don't show; the probe refuses it.
+            // Viewers refuse a picture with an unknown critical chunk before the image data, and so
+            // does the probe.
             [b'A'..=b'Z', ..] if !self.has_data => self.output.keep(chunk.whole.clone()),
-            // An ancillary chunk with a wrong checksum is not read.
+            // Viewers ignore an ancillary chunk with a wrong checksum.
             b"eXIf" if is_first && chunk.is_sound => self.exif(chunk),
             b"iCCP" if is_first && chunk.is_sound => self.profile(chunk),
             b"tRNS" if is_first && chunk.is_sound && !self.has_data => self.transparency(chunk),
@@ -208,7 +212,7 @@ impl<'a> Walk<'a> {
                     self.write(kind, &body);
                 }
             }
-            // A frame whose description is damaged stays so, and is refused.
+            // A frame control that is damaged stays as it is, and the probe refuses it.
             kind if &kind == b"fcTL" => self.output.keep(chunk.whole.clone()),
             _ => self.keep(chunk),
         }
@@ -232,7 +236,7 @@ impl<'a> Walk<'a> {
 
     fn profile(&mut self, chunk: &Chunk<'a>) {
         self.seen.push(chunk.kind);
-        // Viewers read none behind the image data.
+        // Viewers ignore profiles behind the image data.
         match std::mem::replace(&mut self.profile, Profile::None) {
             Profile::Kept if !self.has_data => {
                 self.output.keep(chunk.whole.clone());
@@ -244,7 +248,7 @@ impl<'a> Walk<'a> {
         self.removed.add(Kind::Profile);
     }
 
-    /// Viewers pass over a palette of a grey image, and over a part of a colour at its end.
+    /// Viewers ignore the palette of a grey image, and an incomplete colour at its end.
     fn palette(&mut self, chunk: &Chunk<'a>) {
         let is_grey = self.header.colour_type & COLOUR == 0;
         let len = chunk.body.len() / 3;
@@ -259,12 +263,13 @@ impl<'a> Walk<'a> {
         self.has_palette = true;
     }
 
-    /// Keeps as much as browsers read: they pass over what follows, and over a chunk that is longer than for any image.
+    /// Keeps as many bytes as browsers read. They ignore further bytes, and a chunk that is too
+    /// long for any image.
     fn transparency(&mut self, chunk: &Chunk<'a>) {
         let (least, most) = match self.header.colour_type {
             0 => (2, 2),
             2 => (6, 6),
-            // Before the palette it is not read.
+            // Viewers ignore it before the palette.
             PALETTE if self.has_palette => (1, 256),
             _ => (usize::MAX, 0),
         };
@@ -282,9 +287,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a chunk changes how the picture looks and has a form and values with which viewers use it: what they
-    /// ignore is not worth its secrets, and they go by a second chunk where they ignore the first. Suggested palettes and histograms (`sPLT`, `hIST`) serve displays
-    /// of 256 colours.
+    /// Whether a chunk changes the picture, and viewers accept its form and its values. A chunk
+    /// that they ignore is removed; they use a second chunk if they ignore the first. Suggested
+    /// palettes and histograms (`sPLT`, `hIST`) are removed: only displays of 256 colours use them.
     fn stays(&self, chunk: &Chunk<'_>) -> bool {
         let len = chunk.body.len();
         let colour_type = self.header.colour_type;
@@ -293,7 +298,7 @@ impl<'a> Walk<'a> {
             b"cHRM" => len == 32,
             b"sRGB" => matches!(chunk.body, [0..=LAST_INTENT]) && !self.has_profile,
             b"cICP" => matches!(chunk.body, [_, _, 0, 0..=1]),
-            // The small letters are of drafts, from which files were written.
+            // The spelling of drafts, which some encoders used.
             b"mDCV" | b"mDCv" => len == 24,
             b"cLLI" | b"cLLi" => len == 8,
             b"sBIT" => self.header.significant_bits_fit(chunk.body),
@@ -325,7 +330,7 @@ fn kinds_of(chunk: &Chunk<'_>) -> Kinds {
     Kinds::from_iter([kind])
 }
 
-/// The place of a chunk in the file.
+/// The range of a chunk in the file.
 type Whole = Range<usize>;
 
 #[cfg(test)]

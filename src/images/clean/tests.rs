@@ -7,8 +7,8 @@ use super::*;
 use crate::images::format::format_of;
 use crate::images::format::samples::{self, probe, shape};
 
-/// Cleans and checks what holds for every image: the probe sees the same picture, nothing grows by
-/// more than the Exif block may, and cleaning again has nothing to do.
+/// Cleans and checks what must hold for every image: the probe sees the same picture, the growth is
+/// limited, and cleaning again changes nothing.
 pub(super) fn cleaned(bytes: &[u8]) -> Vec<u8> {
     let format = format_of(bytes).unwrap();
     let out = clean(bytes, format).unwrap();
@@ -35,7 +35,7 @@ pub(super) fn cleaned(bytes: &[u8]) -> Vec<u8> {
     out.bytes.into_owned()
 }
 
-/// The words for what is removed, of a file that is cleaned as every file is.
+/// The words for what is removed from a file.
 pub(super) fn removed(bytes: &[u8]) -> Vec<&'static str> {
     cleaned(bytes);
     clean(bytes, format_of(bytes).unwrap())
@@ -49,13 +49,13 @@ pub(super) fn is_turned(bytes: &[u8]) -> bool {
     clean(bytes, format_of(bytes).unwrap()).unwrap().is_turned
 }
 
-/// Checks that the file is refused: by the cleaner, or by the probe of what it writes.
+/// Whether the file is refused, by the cleaner or by the probe of its result.
 pub(super) fn is_refused(bytes: &[u8]) -> bool {
     let cleaned = clean(bytes, format_of(bytes).unwrap());
     cleaned.is_err() || probe(&cleaned.unwrap().bytes).is_err()
 }
 
-/// Checks that there is nothing to remove: the same bytes come back, not even copied.
+/// Whether cleaning returns the same bytes, without a copy.
 pub(super) fn is_clean(bytes: &[u8]) -> bool {
     let format = probe(bytes).unwrap().format;
     let bytes_of = clean(bytes, format).map(|cleaned| cleaned.bytes);
@@ -63,7 +63,7 @@ pub(super) fn is_clean(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn every_sample_is_cleaned_and_what_follows_it_is_cut() {
+fn bytes_behind_the_end_of_every_sample_are_removed() {
     for (name, _, bytes) in samples::all() {
         let alone = cleaned(&bytes);
         let followed = [
@@ -76,7 +76,7 @@ fn every_sample_is_cleaned_and_what_follows_it_is_cut() {
 }
 
 #[test]
-fn other_bytes_than_the_format_says_are_an_error_and_no_panic() {
+fn a_file_of_another_format_is_an_error() {
     for (name, format, bytes) in samples::all() {
         for other in Format::ALL.into_iter().filter(|other| *other != format) {
             assert!(clean(&bytes, other).is_err(), "{name} as {other}");
@@ -87,7 +87,7 @@ fn other_bytes_than_the_format_says_are_an_error_and_no_panic() {
     }
 }
 
-/// A block of metadata or of nothing, as each format would carry it.
+/// A block of metadata (or an empty one) as each format carries it.
 fn block(format: Format, kind: usize, body: &[u8]) -> Vec<u8> {
     const PNG: [&[u8; 4]; 10] = [
         b"tEXt", b"eXIf", b"iCCP", b"gAMA", b"prVt", b"tIME", b"pHYs", b"tRNS", b"sRGB", b"eXIf",
@@ -131,7 +131,7 @@ fn block(format: Format, kind: usize, body: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A picture with blocks where its format allows them: behind its head and before its end.
+/// A picture with these blocks behind its head and before its end.
 fn with_blocks(format: Format, front: &[u8], back: &[u8]) -> Vec<u8> {
     match format {
         Format::Png => samples::png_of(&[
@@ -161,9 +161,10 @@ fn with_blocks(format: Format, front: &[u8], back: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The fuzzer starts from them: one that is refused, or a kind that never needs cleaning, teaches it nothing.
+/// The fuzzer starts from the seeds. A seed that is refused, or a format whose seeds never need
+/// cleaning, would be useless.
 #[test]
-fn the_seeds_for_fuzzing_are_accepted_and_some_of_each_format_hold_metadata() {
+fn fuzz_seeds_are_accepted_and_some_of_each_format_have_metadata() {
     let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     for format in Format::ALL {
         let (mut clean, mut unclean) = (0, 0);
@@ -182,7 +183,7 @@ fn the_seeds_for_fuzzing_are_accepted_and_some_of_each_format_hold_metadata() {
     }
 }
 
-/// Whatever the bytes are: a file that is refused may be so before or after it is cleaned.
+/// Any bytes: a file may be refused before or after it is cleaned.
 fn cleaned_if_accepted(bytes: &[u8], format: Format) {
     if format_of(bytes) == Ok(format) && !is_refused(bytes) {
         cleaned(bytes);
@@ -214,7 +215,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_blocks_leave_the_picture_and_what_is_cleaned_stays_as_it_is(
+    fn any_metadata_blocks_are_removed_in_one_pass(
         format in prop::sample::select(Format::ALL.to_vec()),
         front in some_blocks(),
         back in some_blocks(),

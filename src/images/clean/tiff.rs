@@ -1,4 +1,4 @@
-//! Directories of TIFF 6.0, as Exif uses them: read as browsers read them, and written anew.
+//! Reads directories of TIFF 6.0 as browsers read those of Exif, and writes new ones.
 
 use std::slice::ChunksExact;
 
@@ -9,7 +9,7 @@ const SHORT: u16 = 3;
 const LONG: u16 = 4;
 const RATIONAL: u16 = 5;
 
-/// The byte order of a file: a block that holds nothing else than ours is then written as it was.
+/// The byte order of a file. It is kept, so that a block that needs no cleaning stays unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// `II`.
@@ -18,11 +18,11 @@ pub(super) enum Order {
     HighFirst,
 }
 
-/// TIFF bytes whose header is sound.
+/// TIFF bytes with a sound header.
 pub(super) struct Tiff<'a> {
     bytes: &'a [u8],
     pub(super) order: Order,
-    /// Where the first directory begins.
+    /// The offset of the first directory.
     pub(super) first: u32,
 }
 
@@ -55,13 +55,13 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// The bytes of a value that is an offset away.
+    /// The bytes of a value that is stored outside of the entry.
     fn far(&self, entry: &Entry<'_>, len: usize) -> Option<&'a [u8]> {
         let at = usize::try_from(self.order.u32_at(&entry.value(), 0)?).ok()?;
         self.bytes.get(at..)?.get(..len)
     }
 
-    /// The value of an entry of one rational: numerator, denominator.
+    /// The value of an entry of one rational: numerator and denominator.
     pub(super) fn rational(&self, entry: &Entry<'_>) -> Option<[u32; 2]> {
         if entry.kind != RATIONAL || entry.count != 1 {
             return None;
@@ -75,7 +75,7 @@ impl<'a> Tiff<'a> {
 pub(super) struct Directory<'a> {
     entries: ChunksExact<'a, u8>,
     order: Order,
-    /// Where the next directory begins; 0: there is none.
+    /// The offset of the next directory; 0 if there is none.
     pub(super) next: u32,
 }
 
@@ -94,10 +94,10 @@ impl<'a> Iterator for Directory<'a> {
     }
 }
 
-/// One entry of a directory.
+/// An entry of a directory.
 pub(super) struct Entry<'a> {
     pub(super) tag: u16,
-    /// The type, by TIFF's numbers.
+    /// The type, as TIFF numbers it.
     pub(super) kind: u16,
     pub(super) count: u32,
     value: &'a [u8; 4],
@@ -120,18 +120,18 @@ impl Entry<'_> {
         u32::from(self.order.u16_at(self.value, 0).unwrap_or_default())
     }
 
-    /// The value of one short number.
+    /// The value of an entry of one short number.
     pub(super) fn short(&self) -> Option<u16> {
         let is_short = self.kind == SHORT && self.count == 1;
         is_short.then(|| self.order.u16_at(self.value, 0)).flatten()
     }
 
-    /// The value of one long number.
+    /// The value of an entry of one long number.
     pub(super) fn long(&self) -> Option<u32> {
         (self.kind == LONG && self.count == 1).then(|| self.number())
     }
 
-    /// The value of one number of either length.
+    /// The value of an entry of one short or long number.
     pub(super) fn short_or_long(&self) -> Option<u32> {
         self.short().map(u32::from).or_else(|| self.long())
     }
@@ -172,7 +172,7 @@ impl Order {
     }
 }
 
-/// A directory that is being written. Entries have to come in the order of their tags, as TIFF wants them.
+/// Builds a directory. Entries must be added in the order of their tags, as TIFF requires.
 pub(super) struct Writer {
     order: Order,
     entries: Vec<(u16, u16, u32, Value)>,
@@ -218,7 +218,7 @@ impl Writer {
             .push((tag, kind, count, Value::Far(bytes.to_vec())));
     }
 
-    /// Adds a directory, if there is anything in it.
+    /// Adds a directory, if it has entries.
     pub(super) fn directory(&mut self, tag: u16, directory: Self) {
         if !directory.entries.is_empty() {
             self.entries
@@ -226,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// A whole file: header, directory, values.
+    /// Writes a whole file: header, directory, values.
     pub(super) fn finish(self) -> Vec<u8> {
         let order = self.order;
         let signature = match order {
@@ -237,7 +237,8 @@ impl Writer {
         [&signature[..], &order.u32_bytes(HEADER_LEN), &body].concat()
     }
 
-    /// Directory and values, which begin so many bytes behind what offsets count from.
+    /// Writes directory and values. They begin `start` bytes behind the place from which offsets
+    /// count.
     fn finish_at(self, start: usize) -> Vec<u8> {
         let Self { order, entries } = self;
         let count = u16::try_from(entries.len()).unwrap_or_default();

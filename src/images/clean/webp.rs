@@ -1,8 +1,9 @@
-//! WebP: which chunks stay, by RFC 9649 and as libwebp reads them, which browsers, Pillow and libvips share.
+//! Cleans WebP files, by RFC 9649 and as libwebp reads them, which browsers, Pillow and libvips
+//! use.
 //!
-//! Browsers ignore the orientation in WebP's Exif so far, image viewers and libraries apply it. It
-//! stays alone, and each goes on as before. The bits that announce features are the uploader's: a chunk that
-//! none of them announces is not read by anyone, and goes.
+//! Browsers ignore the orientation in the Exif of WebP, but image viewers and libraries apply it.
+//! It is kept alone, so that all of them show the same picture as before. The flags that announce
+//! features are kept: a chunk without its flag is ignored by all readers, and is removed.
 
 use super::exif::{self, Exif};
 use super::output::Output;
@@ -19,7 +20,7 @@ const EXIF_FLAG: u8 = 0x08;
 const XMP_FLAG: u8 = 0x04;
 const ANIMATION_FLAG: u8 = 0x02;
 
-/// Copies the chunks that make the picture, and counts the bytes anew.
+/// Copies the chunks that make the picture, and updates the lengths.
 pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     let mut reader = Reader::new(Format::Webp, bytes);
     reader.take(4, "RIFF signature")?;
@@ -39,7 +40,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     walk.output.keep(0..riff.offset());
     let mut first = Chunk::read(&mut riff)?;
     walk.keep(&first);
-    // Readers of the simple form look no further than the image that it begins with.
+    // Readers of the simple form stop behind the first image.
     if &first.kind == b"VP8X" {
         let flags_at = first.body.offset();
         walk.flags = first.body.u8("VP8X flags")?;
@@ -49,9 +50,9 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
             walk.chunk(&mut chunk, size)?;
         }
         if walk.ends_empty {
-            return Err(riff.corrupt(format_args!("its last frame has nothing in it")));
+            return Err(riff.corrupt(format_args!("its last frame is empty")));
         }
-        // They are announced where they are left; alpha and animation are as they were.
+        // Flags of removed chunks are cleared; the flags of alpha and animation stay.
         let dropped = (PROFILE_FLAG | EXIF_FLAG | XMP_FLAG) & !walk.left;
         walk.output.patch(flags_at, &[walk.flags & !dropped]);
     } else {
@@ -74,17 +75,17 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
 struct Walk<'a> {
     output: Output<'a>,
     removed: Kinds,
-    /// What `VP8X` announces.
+    /// The flags of `VP8X`.
     flags: u8,
-    /// Which of it is left.
+    /// The flags of the chunks that were kept.
     left: u8,
-    /// A block of Exif was met: the first one decides.
+    /// A block of Exif was found: the first one decides.
     exif: bool,
-    /// The still image was met.
+    /// The still image was found.
     image: bool,
-    /// The animation's parameters were met.
+    /// The parameters of the animation were found.
     controlled: bool,
-    /// The last frame so far has nothing in it.
+    /// The last frame so far is empty.
     ends_empty: bool,
 }
 
@@ -101,7 +102,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A chunk after `VP8X`.
+    /// Handles a chunk behind `VP8X`.
     fn chunk(&mut self, chunk: &mut Chunk<'a>, size: (u32, u32)) -> Result<(), FormatError> {
         let is_animated = self.announces(ANIMATION_FLAG);
         match &chunk.kind {
@@ -126,7 +127,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Keeps background and repetitions. Readers pass over what follows them.
+    /// Keeps background and repetitions. Readers ignore further bytes.
     fn animation_control(&mut self, chunk: &Chunk<'a>) {
         match chunk.body.rest().split_at_checked(6) {
             Some((used, rest)) if !rest.is_empty() => {
@@ -137,7 +138,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a chunk of this kind is announced, and is the first one: of several, readers take that.
+    /// Whether a chunk of this kind is announced and is the first one. Readers take the first of
+    /// several.
     const fn is_read(&self, flag: u8) -> bool {
         self.announces(flag) && self.left & flag == 0
     }
@@ -160,10 +162,10 @@ impl<'a> Walk<'a> {
 
     fn exif(&mut self, chunk: &Chunk<'a>, size: (u32, u32)) {
         let body = chunk.body.rest();
-        // Some encoders put in front what belongs to JPEG, and readers put up with it.
+        // Some encoders write the prefix of JPEG, and readers accept it.
         let tiff = body.strip_prefix(b"Exif\0\0").unwrap_or(body);
         let decides = !std::mem::replace(&mut self.exif, true);
-        // No reader of WebP counts a display size.
+        // No reader of WebP applies a display size.
         let exif = Exif::read(tiff, size).filter(|_| decides);
         let wanted = exif.and_then(|exif| exif.orientation_alone().to_tiff());
         if let Some(wanted) = wanted {
@@ -177,7 +179,7 @@ impl<'a> Walk<'a> {
         self.removed.join(exif::kinds::of(tiff));
     }
 
-    /// Copies a frame without the unknown chunks that may stand in it. Readers take its size from its image.
+    /// Copies a frame without unknown chunks. Readers take its size from its image.
     fn frame(&mut self, chunk: &mut Chunk<'a>) -> Result<(), FormatError> {
         let (start, head_at) = (self.output.len(), chunk.body.offset());
         chunk.body.take(16, "frame header")?;
@@ -190,7 +192,7 @@ impl<'a> Walk<'a> {
         let image_at = parts.iter().position(is_image);
         self.ends_empty = parts.is_empty();
         if image_at.is_none() {
-            // A frame without an image is no frame to readers.
+            // Readers ignore a frame without an image.
             self.removed.add(Kind::Damage);
             return Ok(());
         }
@@ -229,7 +231,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Width and height by `VP8X`.
+/// Width and height from `VP8X`.
 fn canvas(header: &Chunk<'_>) -> (u32, u32) {
     let side = |at: usize| {
         let bytes = header.body.rest().get(at..).and_then(<[u8]>::first_chunk);
@@ -251,8 +253,8 @@ fn kinds_of(chunk: &Chunk<'_>) -> Kinds {
     }
 }
 
-/// Writes the length of the chunk that began at `start` and ends here. It needs no padding: its parts
-/// have theirs.
+/// Writes the length of the chunk that began at `start` and ends here. It needs no padding, because
+/// its parts are padded.
 fn close_chunk(
     output: &mut Output<'_>,
     start: usize,
@@ -260,7 +262,7 @@ fn close_chunk(
 ) -> Result<(), FormatError> {
     let len = output.len().saturating_sub(start + 8);
     let len = u32::try_from(len)
-        .map_err(|_| reader.corrupt(format_args!("it has more than 4 GiB in one chunk")))?;
+        .map_err(|_| reader.corrupt(format_args!("it has a chunk of more than 4 GiB")))?;
     output.patch(start + 4, &len.to_le_bytes());
     Ok(())
 }

@@ -1,35 +1,35 @@
-//! What decoding one file may cost, in work and in time.
+//! Limits the work and the time of decoding one file.
 //!
-//! Work is counted in steps, so that a file gets the same verdict on every machine and under every load. A step is about
-//! a nanosecond of one core. The clock is looked at besides.
+//! Work is counted in steps, so that a file gets the same result on every machine and under every
+//! load. A step is about a nanosecond of one core. The clock is checked in addition.
 
 use std::time::Instant;
 
 use super::Fault;
 
-/// The steps that every file may take: less than 2 s of one core.
+/// The steps that a file of any length may take: less than 2 s of one core.
 const LEAST_BUDGET: u64 = 1_900_000_000;
-/// The steps for each byte of a larger file. The densest photographs in lossy WebP take 55.
+/// The steps per byte of a larger file. The densest photographs in lossy WebP take 55.
 const STEPS_PER_BYTE: u64 = 95;
-/// How many steps are made between two looks at the clock: a fraction of a millisecond.
+/// The clock is checked after this number of steps: a fraction of a millisecond.
 const STEPS: u64 = 1 << 18;
 
-/// Asked with the size of each piece of work. Looks at the clock when enough has been done.
+/// Counts the steps of decoding one file, and returns an error when they or the time are used up.
 pub(super) struct Deadline {
     end: Instant,
-    /// Steps that are left in the budget, those since the last look at the clock included.
+    /// Steps that are left in the budget, including those since the last check of the clock.
     left: u64,
-    /// Steps since the last look at the clock.
+    /// Steps since the last check of the clock.
     steps: u64,
 }
 
-/// The most steps that decoding a file of so many bytes may take.
+/// The most steps that decoding a file of `len` bytes may take.
 pub(super) fn budget(len: u64) -> u64 {
     len.saturating_mul(STEPS_PER_BYTE).max(LEAST_BUDGET)
 }
 
 impl Deadline {
-    /// For a file of so many bytes, which has to be decoded by this time.
+    /// The limits for a file of `len` bytes that must be decoded before `end`.
     pub(super) fn at(end: Instant, len: u64) -> Self {
         Self {
             end,
@@ -38,10 +38,10 @@ impl Deadline {
         }
     }
 
-    /// Counts this many steps of work.
+    /// Counts steps of work.
     ///
     /// # Errors
-    /// [`Fault::Timeout`]: the budget is used up, or the time.
+    /// [`Fault::Timeout`] if the budget or the time is used up.
     #[inline]
     pub(super) fn spend(&mut self, steps: u32) -> Result<(), Fault> {
         self.steps = self.steps.saturating_add(u64::from(steps));
@@ -51,7 +51,7 @@ impl Deadline {
         self.check()
     }
 
-    /// Looks at the budget and the clock.
+    /// Compares the steps with the budget, and the clock with the end.
     #[cold]
     fn check(&mut self) -> Result<(), Fault> {
         let left = self.left.checked_sub(self.steps);
@@ -75,14 +75,14 @@ mod tests {
 
     use super::*;
 
-    /// Spends so many steps in pieces.
+    /// Spends steps in pieces of a million.
     fn spend(deadline: &mut Deadline, steps: u64) -> Result<(), Fault> {
         let piece = 1_000_000;
         (0..steps / u64::from(piece)).try_for_each(|_| deadline.spend(piece))
     }
 
     #[test]
-    fn work_is_bounded_by_the_length_of_a_file_though_there_is_time() {
+    fn the_length_of_a_file_limits_the_work_even_if_time_is_left() {
         let end = Instant::now() + Duration::from_mins(1);
         for (len, budget) in [
             (0, LEAST_BUDGET),

@@ -1,13 +1,15 @@
-//! GIF: the codes of every frame are followed by their lengths alone until all pixels are there.
+//! Decodes GIF: reads the codes of every frame, and tracks only their lengths, until all pixels are
+//! there.
 //!
-//! As in Chromium, a frame needs all its pixels, also those outside of the screen, and no more: an
-//! end code may be missing, and what follows the last pixel is not read. The first code need not
-//! clear the table. Any code size up to 8 works, one above, which the format forbids, is shown by no browser.
+//! As in Chromium, a frame needs all its pixels, including those outside of the screen, and no
+//! more. The end code may be missing, and bytes behind the last pixel are not read. The first code
+//! need not clear the table. Code sizes up to 8 are accepted. No browser shows code size 9, which
+//! the format forbids.
 
 use super::deadline::Deadline;
 use super::{Fault, array};
 
-/// The table of codes.
+/// The memory of the table of codes, in bytes.
 pub(super) const MEMORY: u64 = 64 * 1024;
 const COLOUR_TABLE: u8 = 0x80;
 const CODES: usize = 4096;
@@ -48,7 +50,8 @@ fn colours(flags: u8) -> usize {
     3 * (2_usize << (flags & 0x07))
 }
 
-/// The bytes of the next sub-block; none where it is the last. `None`: the file ends.
+/// The bytes of the next sub-block; empty for the terminator. Returns `None` at the end of the
+/// file.
 fn next_block<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let len = usize::from(*bytes.get(*at)?);
     let start = *at + 1;
@@ -72,7 +75,7 @@ impl Broken {
     }
 }
 
-/// Reads one image. `None`: the file ends inside of it.
+/// Reads one image. Returns `None` if the file ends inside of it.
 fn frame(
     bytes: &[u8],
     at: &mut usize,
@@ -86,7 +89,9 @@ fn frame(
     let [size] = array(bytes, *at)?;
     *at += 1;
     if size > 8 {
-        return Some(Err(Broken::Codes(format!("has LZW code size {size}"))));
+        return Some(Err(Broken::Codes(format!(
+            "has LZW code size {size}, but the sizes are 1 to 8"
+        ))));
     }
     let wanted = u64::from(width) * u64::from(height);
     table.begin(size, wanted);
@@ -123,7 +128,7 @@ enum State {
     Broken(u16),
 }
 
-/// The table of an LZW decoder that knows of each code only how many pixels it stands for.
+/// The table of an LZW decoder. It stores of each code only how many pixels it stands for.
 struct Lzw {
     lengths: [u32; CODES],
     clear: u16,
@@ -165,7 +170,8 @@ impl Lzw {
     }
 
     fn length(&self, code: u16) -> u32 {
-        // Codes below the clear code stand for one pixel, whatever a wider frame left in the table.
+        // Codes below the clear code stand for one pixel, whatever an earlier frame with wider
+        // codes left in the table.
         if code < self.clear {
             return 1;
         }
@@ -210,7 +216,7 @@ impl Lzw {
                 self.next += 1;
             }
         }
-        // Asked after the first code, too: with code size 1 the table begins full for its width.
+        // Also checked after the first code: with code size 1, the table begins full for its width.
         if self.next >> self.width != 0 && self.width < 12 {
             self.width += 1;
         }

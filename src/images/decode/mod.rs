@@ -1,17 +1,20 @@
-//! Reads every bit of every frame once, to tell whether viewers show the picture completely.
+//! Reads all compressed data of every frame once, to find out whether viewers show the whole
+//! picture.
 //!
-//! The container has been walked before: chunks, blocks and lengths are sound, sides, pixels and
-//! frames within the limits. Nothing here relies on that for its safety: what does not fit is a fault.
+//! The container was walked before: chunks, blocks and lengths are sound, and sides, pixels and
+//! frames are within their limits. This module does not rely on it for its safety: anything
+//! unexpected is a fault.
 //!
-//! No whole frame is ever held, and no pixel is made where none can make a viewer fail: PNG passes through a window of
-//! rows, the others are parsed by their codes, as libjpeg-turbo, Chromium and libwebp parse them. A feature that needs
-//! pixels has them made by a decoder after this has found the file sound.
+//! No frame is held in memory as a whole, and pixels are made only where their values can make a
+//! viewer fail. PNG passes through a window of rows. The other formats are parsed by their codes,
+//! as libjpeg-turbo, Chromium and libwebp parse them. A feature that needs pixels can decode a file
+//! again after this check.
 
 mod deadline;
 mod gif;
 mod jpeg;
+mod memory;
 mod png;
-mod room;
 mod webp;
 
 use std::borrow::Cow;
@@ -23,18 +26,19 @@ use crate::model::format::Format;
 use crate::model::metadata::Kind;
 use deadline::Deadline;
 
-/// How long decoding may take on a busy machine. What it may cost is bounded by [`deadline::budget`].
+/// How long decoding may take on a busy machine. [`deadline::budget`] limits its work.
 const TIME: Duration = Duration::from_secs(10);
 const NANOSECONDS: u64 = 1_000_000_000;
-/// What a decoder of JPEG takes besides the marks that a progressive image needs.
+/// The memory that decoding a JPEG takes, in addition to the masks of a progressive image.
 const JPEG_MEMORY: u64 = 2 << 20;
 
-/// Why a picture is not shown completely by viewers.
+/// Why viewers do not show the whole picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fault {
-    /// The compressed pixels are broken; says where and how, a sentence without its full stop.
+    /// The compressed pixels are broken. The text says where and how: a sentence without its full
+    /// stop.
     Corrupt(String),
-    /// The work or the time that the file may take was used up before its last frame.
+    /// The limit of work or time was reached before the last frame was decoded.
     Timeout,
 }
 
@@ -49,14 +53,15 @@ impl Fault {
     }
 }
 
-/// Decodes all frames of a cleaned image that a walk has found sound, waiting for memory if it has to. What comes back is
-/// the image as it is stored: only a decoder knows where the data of a JPEG ends.
+/// Decodes all frames of a cleaned image that passed the walk. Blocks until memory for it is free.
+///
+/// Returns the image to store, which can differ: only a decoder finds where the data of a JPEG end.
 ///
 /// # Errors
 /// [`FormatError::Corrupt`] and [`FormatError::TooSlow`].
 pub(super) fn decode<'a>(cleaned: Cleaned<'a>, probe: &Probe) -> Result<Cleaned<'a>, FormatError> {
     let format = probe.format;
-    let _held = room::take(memory_needed(&cleaned.bytes, probe));
+    let _held = memory::take(memory_needed(&cleaned.bytes, probe));
     let end = Instant::now() + TIME;
     let len = u64::try_from(cleaned.bytes.len()).unwrap_or(u64::MAX);
     let mut deadline = Deadline::at(end, len);
@@ -77,7 +82,7 @@ fn parse(bytes: &[u8], format: Format, deadline: &mut Deadline) -> Result<(), Fa
     }
 }
 
-/// The most bytes that decoding takes at any time, besides the file itself.
+/// The most bytes that decoding takes at any time, in addition to the file itself.
 fn memory_needed(bytes: &[u8], probe: &Probe) -> u64 {
     let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     match probe.format {
@@ -89,12 +94,12 @@ fn memory_needed(bytes: &[u8], probe: &Probe) -> u64 {
     }
 }
 
-/// Decodes a photograph without its gain map, and writes it without the bytes that belong to no scan, with the tables that
-/// decoders supply where a file has none.
+/// Decodes a photograph without its gain map. Writes it without the bytes that belong to no scan,
+/// and with the tables that decoders supply if a file has none.
 fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     let base_len = cleaned.gain_map_at.unwrap_or(cleaned.bytes.len());
     let base = cleaned.bytes.get(..base_len).unwrap_or_default();
-    // The end that cleaning wrote is no sign that the data was complete.
+    // The cleaner wrote this end marker itself, so it does not show that the data is complete.
     let without_end = base.len() - if cleaned.is_open { 2 } else { 0 };
     let limits = jpeg::Limits {
         deadline: Some(end),
@@ -117,18 +122,18 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     Ok(cleaned)
 }
 
-/// Whether the image of a gain map, whose walk was sound, is one that decoders read as it is.
+/// Whether decoders read the image of a gain map without changes. Its walk must have succeeded.
 pub(super) fn is_sound_map(map: &[u8], probe: &Probe) -> bool {
     let limits = jpeg::Limits {
         deadline: Some(Instant::now() + TIME),
         max_pixels: None,
     };
-    let _held = room::take(memory_needed(map, probe));
+    let _held = memory::take(memory_needed(map, probe));
     let decoded = jpeg::decode(map, &limits);
     decoded.is_ok_and(|decoded| decoded.written(map).is_none())
 }
 
-/// `N` bytes from this offset, if there are so many.
+/// Returns `N` bytes at offset `at`, if they are there.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

@@ -1,18 +1,18 @@
-//! PNG and APNG: the image data is inflated in a window, rows are counted and their filters checked.
+//! Decodes PNG and APNG: inflates the image data in a window, counts rows and checks their filters.
 //!
-//! Filters themselves are not undone: whatever bytes they meet, they can't fail. As in Chromium, the
-//! Adler-32 at the end of the data is not compared, the window size that the stream announces is not
-//! relied on, and what follows the last row is of no interest, but that the next symbol must be sound
-//! as far as it is read before it needs room for another byte: there viewers stop.
+//! The filters are not applied, because no bytes can make them fail. As in Chromium, the Adler-32
+//! checksum is not compared and the announced window size is ignored. Data behind the last row are
+//! ignored too, except that the next symbol must be sound as far as inflate reads it before it
+//! needs room for another byte: viewers stop there.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::deadline::Deadline;
 use super::{Fault, array};
 
-/// Inflated bytes that are looked at in one go.
+/// How many inflated bytes are processed at a time.
 const WINDOW: usize = 64 * 1024;
-/// The window, and the state of inflate with its own window and tables.
+/// The memory of the window and of inflate with its own window and tables, in bytes.
 pub(super) const MEMORY: u64 = 192 * 1024;
 
 pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(), Fault> {
@@ -21,7 +21,8 @@ pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(), Fault>
     while let Some(chunk) = Chunk::read(bytes, &mut at) {
         match (&chunk.kind, walk.as_mut()) {
             (b"IHDR", None) => walk = Some(Walk::start(&chunk)?),
-            // Of an animation, browsers show no image that isn't one of its frames.
+            // Browsers do not show the default image of an animation if it is not one of the
+            // frames.
             (b"IDAT", Some(walk)) if walk.animated && !walk.started => {}
             (b"IDAT", Some(walk)) => walk.feed(chunk.body, chunk.offset, deadline)?,
             (b"acTL", Some(walk)) => walk.animated = true,
@@ -62,7 +63,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The frame that is being decoded, and what all frames share.
+/// The frame that is being decoded, and the state of the whole file.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is one fact about the file so far"
@@ -71,7 +72,7 @@ struct Walk {
     bits_per_pixel: u64,
     interlaced: bool,
     frame: u32,
-    /// There was data of an image, or an announcement of a frame.
+    /// Data of an image or a frame control was found.
     started: bool,
     /// An animation was announced.
     animated: bool,
@@ -83,7 +84,7 @@ struct Walk {
     window: Vec<u8>,
 }
 
-/// The two bytes of zlib in front of the compressed data, which a chunk may cut apart.
+/// The two bytes of the zlib header. Two chunks may share them.
 #[derive(Clone, Copy)]
 enum Header {
     Missing,
@@ -130,7 +131,7 @@ impl Walk {
         self.decompress.reset(false);
     }
 
-    /// A frame is announced; the one before has to be complete.
+    /// Starts a frame. The previous one must be complete.
     fn control(&mut self, chunk: &Chunk<'_>) -> Result<(), Fault> {
         let side = |at| array(chunk.body, at).map(u32::from_be_bytes);
         let (Some(width), Some(height)) = (side(4), side(8)) else {
@@ -161,7 +162,7 @@ impl Walk {
         })
     }
 
-    /// Reads what is missing of the header of zlib; says what follows it.
+    /// Reads the rest of the zlib header. Returns the bytes behind it.
     fn skip_header<'a>(&mut self, body: &'a [u8], offset: usize) -> Result<&'a [u8], Fault> {
         let mut rest = body;
         while let Some((first, behind)) = rest.split_first() {
@@ -195,7 +196,7 @@ impl Walk {
         } = self;
         loop {
             let (before_in, before_out) = (decompress.total_in(), decompress.total_out());
-            // No room for a byte behind the last row: what is wrong with that byte isn't found.
+            // No room for a byte behind the last row, so a fault in that byte is not found.
             let room = usize::try_from(self.rows.missing)
                 .unwrap_or(WINDOW)
                 .min(WINDOW);
@@ -204,7 +205,7 @@ impl Walk {
             let moved = |before: u64, now: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
             let read = moved(before_in, decompress.total_in());
             let written = moved(before_out, decompress.total_out());
-            // The dearest bytes are copied from two before, each after the other.
+            // The most expensive bytes are copies from a distance of two, one after the other.
             deadline.spend(
                 u32::try_from(written)
                     .unwrap_or(u32::MAX)
@@ -225,7 +226,7 @@ impl Walk {
         }
     }
 
-    /// The current frame has all its rows.
+    /// Checks that the current frame has all its rows.
     fn complete(&self) -> Result<(), Fault> {
         if self.rows.complete() {
             return Ok(());
@@ -240,16 +241,17 @@ impl Walk {
 /// The rows of one image, in the order of its data.
 #[derive(Default)]
 struct Rows {
-    /// Pairs of rows and of bytes in each, filter included: one, or one for each pass of Adam7.
+    /// Number of rows, and bytes in each with its filter byte, for each pass: one pass, or the
+    /// seven of Adam7.
     passes: [(u32, usize); 7],
     pass: usize,
-    /// Rows of this pass that have begun.
+    /// Number of rows of this pass that have begun.
     row: u32,
-    /// Bytes that are missing in the row that has begun.
+    /// Number of bytes that are missing in the current row.
     left: usize,
-    /// Rows of all passes that are complete.
+    /// Number of complete rows in all passes.
     done: u32,
-    /// Bytes that are missing in all rows.
+    /// Number of bytes that are missing in all rows.
     missing: u64,
 }
 
@@ -290,7 +292,7 @@ impl Rows {
         rows
     }
 
-    /// Goes to the next pass that has a row to come.
+    /// Moves to the next pass that has rows.
     fn skip_empty(&mut self) {
         while self
             .passes
@@ -326,7 +328,7 @@ impl Rows {
             if *filter > 4 {
                 let row = self.done;
                 return Err(Fault::Corrupt(format!(
-                    "asks for filter {filter} in row {row}"
+                    "has the unknown filter {filter} in row {row}"
                 )));
             }
             self.left = *len;

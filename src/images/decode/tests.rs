@@ -51,7 +51,7 @@ fn png_needs_every_byte_of_every_row() {
 }
 
 #[test]
-fn png_filters_are_0_to_4() {
+fn a_png_filter_above_4_is_refused() {
     for (row, at) in [0, 3, 6].into_iter().enumerate() {
         let mut rows = ROWS;
         rows[at] = 4;
@@ -59,14 +59,14 @@ fn png_filters_are_0_to_4() {
         rows[at] = 5;
         let fault = png(&deflate(&rows)).unwrap_err();
         assert!(
-            fault.ends_with(&format!("asks for filter 5 in row {row}")),
+            fault.ends_with(&format!("has the unknown filter 5 in row {row}")),
             "{fault}"
         );
     }
 }
 
 #[test]
-fn png_data_has_to_be_a_stream_of_zlib() {
+fn png_data_must_be_a_zlib_stream() {
     assert!(png(&[0x55; 500]).unwrap_err().contains("begins with 5555"));
     assert!(
         png(b"\x78\x9c\xff\xff\xff")
@@ -74,7 +74,7 @@ fn png_data_has_to_be_a_stream_of_zlib() {
             .ends_with("can't be inflated")
     );
     let good = deflate(&ROWS);
-    // CINFO 0 to 7 are taken, whatever is in the stream; 8, FDICT and a wrong check are not.
+    // CINFO 0 to 7 are accepted, whatever the stream uses; 8, FDICT and a wrong check are not.
     for (head, fits) in [
         (0x081d, true),
         (0x7801, true),
@@ -92,7 +92,7 @@ fn png_data_has_to_be_a_stream_of_zlib() {
 }
 
 #[test]
-fn png_checksum_and_what_follows_do_not_matter() {
+fn png_ignores_adler_32_and_bytes_behind_the_last_row() {
     let good = deflate(&ROWS);
     let body = good.len() - 4;
     assert_eq!(png(&[&good[..body], b"\0\0\0\0 and more"].concat()), Ok(()));
@@ -104,8 +104,9 @@ fn png_checksum_and_what_follows_do_not_matter() {
 }
 
 #[test]
-fn png_interlaced_counts_its_passes() {
-    // In 3 by 5 are 1, no, 1, 2, 1, 3 and 2 rows of 1, no, 1, 1, 2, 1 and 3 pixels.
+fn an_interlaced_png_needs_every_pass() {
+    // An image of 3 by 5 pixels has passes of 1, 0, 1, 2, 1, 3 and 2 rows with 1, 0, 1, 1, 2, 1 and
+    // 3 pixels.
     let len = 2 + 2 + 2 * 2 + 3 + 3 * 2 + 2 * 4;
     let image = |len: usize| {
         let data = deflate(&vec![0; len]);
@@ -152,7 +153,7 @@ fn codes(codes: &[(u32, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// A frame of 2 by 2.
+/// A frame of 2 by 2 pixels.
 fn frame(size: u8, data: &[u8]) -> Vec<u8> {
     let len = u8::try_from(data.len()).unwrap();
     let head = [b',', 0, 0, 0, 0, 2, 0, 2, 0, 0, size];
@@ -187,8 +188,9 @@ fn gif_needs_every_pixel_and_no_more() {
 }
 
 #[test]
-fn gif_codes_are_in_the_table_or_the_next_one() {
-    // 0, then 6, which is what it adds: three pixels; then 7, which is not there before the fourth.
+fn a_gif_code_beyond_the_next_table_entry_is_refused() {
+    // 0, then 6, the code that it adds: three pixels. Then 7, which is not in the table before the
+    // fourth pixel.
     assert_eq!(
         gif(&[frame(2, &codes(&[(4, 3), (0, 3), (6, 3), (1, 3)]))]),
         Ok(())
@@ -206,7 +208,7 @@ fn gif_codes_are_in_the_table_or_the_next_one() {
 }
 
 #[test]
-fn gif_code_sizes_go_to_8() {
+fn a_gif_code_size_above_8_is_refused() {
     let pixels = |size: u32| {
         codes(&[
             (1 << size, size + 1),
@@ -222,7 +224,7 @@ fn gif_code_sizes_go_to_8() {
             .unwrap_err()
             .contains("LZW code size 9")
     );
-    // With one bit the table is full for its width after the first code.
+    // With one bit, the table is full for its width after the first code.
     assert_eq!(
         gif(&[frame(1, &codes(&[(2, 2), (0, 2), (1, 3), (0, 3), (1, 3)]))]),
         Ok(())
@@ -238,7 +240,7 @@ fn part(kind: &[u8], body: &[u8]) -> Vec<u8> {
     [kind, &len[..], body, &[0][..body.len() % 2]].concat()
 }
 
-/// 2 by 2 in red, by `ImageMagick`; its last six bytes are not needed.
+/// 2 by 2 pixels in red, by `ImageMagick`; its last six bytes are not needed.
 const LOSSY: [u8; 48] = [
     0xd0, 0x01, 0x00, 0x9d, 0x01, 0x2a, 0x02, 0x00, 0x02, 0x00, 0x02, 0x00, 0x34, 0x25, 0xa0, 0x02,
     0x74, 0xba, 0x01, 0xf8, 0x00, 0x03, 0xb0, 0x00, 0xfe, 0xf0, 0xc4, 0x0b, 0xff, 0x20, 0xb9, 0x61,
@@ -250,7 +252,7 @@ fn webp(chunks: &[Vec<u8>]) -> Result<(), String> {
 }
 
 #[test]
-fn webp_lossy_is_read_to_its_last_token() {
+fn a_lossy_webp_needs_its_last_token() {
     let of = |len: usize| webp(&[part(b"VP8 ", &LOSSY[..len])]);
     assert_eq!(of(48), Ok(()));
     let shortest = (20..48).find(|len| of(*len).is_ok()).unwrap();
@@ -267,11 +269,12 @@ fn webp_lossy_is_read_to_its_last_token() {
     assert!(
         webp(&[part(b"VP8 ", &frame)])
             .unwrap_err()
-            .contains("no key frame")
+            .contains("not a shown key frame")
     );
 }
 
-/// 2 by 2: no transform, no cache, one group; green has two symbols of one bit, the rest has one.
+/// 2 by 2 pixels: no transform, no cache, one group. Green has two symbols of one bit, the other
+/// colours have one symbol.
 fn lossless(pixels: &[(u32, u32)]) -> Vec<u8> {
     let one = [(1, 1), (0, 1), (0, 1), (0, 1)];
     let head = [(0x2f, 8), (1, 14), (1, 14), (0, 4), (0, 3)];
@@ -284,8 +287,9 @@ fn lossless(pixels: &[(u32, u32)]) -> Vec<u8> {
 }
 
 #[test]
-fn webp_lossless_is_read_to_its_last_pixel() {
-    // 43 + 19 + 16 bits of head: two are left in the last byte, the third pixel needs another.
+fn a_lossless_webp_needs_its_last_pixel() {
+    // A head of 43 + 19 + 16 bits leaves two bits in the last byte; the third pixel needs another
+    // byte.
     let head = lossless(&[]);
     assert_eq!(head.len(), 10);
     assert_eq!(webp(&[part(b"VP8L", &lossless(&[(5, 4)]))]), Ok(()));
@@ -301,7 +305,7 @@ fn webp_lossless_is_read_to_its_last_pixel() {
 }
 
 #[test]
-fn webp_alpha_is_read_where_it_is_shown() {
+fn alpha_of_a_webp_is_read_only_if_it_is_shown() {
     let still = |flags: u8, alpha: &[u8]| {
         let header = part(b"VP8X", &[flags, 0, 0, 0, 1, 0, 0, 1, 0, 0]);
         webp(&[header, part(b"ALPH", alpha), part(b"VP8 ", &LOSSY)])
@@ -349,7 +353,7 @@ fn webp_animations_need_every_frame() {
 }
 
 #[test]
-fn a_deadline_in_the_past_stops_what_is_large() {
+fn a_deadline_in_the_past_stops_a_large_decode() {
     let header = [0, 0, 0x0f, 0xa0, 0, 0, 0x0f, 0xa0, 8, 0, 0, 0, 0];
     let data = deflate(&vec![0; 4_001 * 4_000]);
     let file = [
@@ -367,7 +371,7 @@ fn a_deadline_in_the_past_stops_what_is_large() {
 }
 
 #[test]
-fn the_need_of_memory_is_known_before() {
+fn the_memory_of_a_decode_is_known_in_advance() {
     let needed = |format, len: usize, width: u32, height: u32| {
         let total_pixels = u64::from(width) * u64::from(height);
         let frames = 1;

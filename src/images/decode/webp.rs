@@ -1,8 +1,8 @@
-//! WebP: the bitstreams of all frames are parsed to their last symbol, as libwebp does it, which all
-//! viewers use. No pixel is made: none can make libwebp fail.
+//! Decodes WebP: parses the bitstreams of all frames to their last symbol, as libwebp does, which
+//! all viewers use. No pixels are made, because none can make libwebp fail.
 //!
-//! An `ALPH` chunk is read where libwebp reads it: in a still image only if the flag says that there
-//! is alpha, in an animation always.
+//! An `ALPH` chunk is read if libwebp reads it: always in an animation, and in a still image only
+//! if the flag announces alpha.
 
 mod bools;
 mod coding;
@@ -14,16 +14,17 @@ mod vp8l;
 use super::deadline::Deadline;
 use super::{Fault, array};
 
-/// The most bytes for tables of prefix codes: the files of libwebp's encoder stay below by far.
+/// The most bytes for tables of prefix codes. Files of libwebp's encoder stay far below.
 const CODE_TABLES: usize = 32 * 1024 * 1024;
 
-/// What a lossless image may take: an image of codes with a 16th of its pixels, and the codes.
+/// The memory that a lossless image may take: the image of codes with a 16th of its pixels, and the
+/// codes.
 pub(super) fn memory_needed(len: u64, width: u32, height: u32) -> u64 {
     let blocks = u64::from(width.div_ceil(4)).saturating_mul(u64::from(height.div_ceil(4)));
     let tables = u64::try_from(CODE_TABLES)
         .unwrap_or(u64::MAX)
         .min(len.saturating_mul(128));
-    // Vectors that grow are half empty and still there while they are copied.
+    // A vector that grows is half empty, and its old copy exists while it is copied.
     blocks
         .saturating_mul(4)
         .saturating_add(tables.saturating_mul(3))
@@ -71,7 +72,7 @@ struct Chunk<'a> {
     kind: [u8; 4],
     offset: usize,
     body: &'a [u8],
-    /// The same with its padding, which libwebp takes for a part of a bitstream.
+    /// The body with its padding, which libwebp reads as part of a bitstream.
     padded: &'a [u8],
 }
 
@@ -94,7 +95,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The bitstreams of a still image, or of one frame.
+/// The bitstreams of a still image or of one frame.
 #[derive(Default)]
 struct Image<'a> {
     alpha: Option<&'a [u8]>,

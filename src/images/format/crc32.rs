@@ -1,4 +1,4 @@
-//! The checksum of PNG chunks (CRC-32, ISO 3309), by a table made at compile time.
+//! The checksum of PNG chunks (CRC-32, ISO 3309), with a table that is built at compile time.
 
 #[expect(
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The checksum of the parts as if they were one.
+/// The checksum of both parts, as if they were one.
 pub(in crate::images) fn crc32(parts: [&[u8]; 2]) -> u32 {
     let remainder = parts
         .into_iter()
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_the_published_check_value() {
+    fn crc32_of_the_test_vector_is_the_published_value() {
         assert_eq!(crc32([b"1234", b"56789"]), 0xcbf4_3926);
         assert_eq!(crc32([b"", b""]), 0);
         assert_eq!(crc32([b"IEND", b""]), 0xae42_6082);

@@ -1,27 +1,27 @@
-//! What bytes are that are none of the accepted formats, so that a refusal can name them.
+//! Recognises files that are none of the accepted formats, so that an error message can name them.
 //!
-//! Only the first `LOOKED_AT` bytes are read. A wrong guess costs a wrong sentence and nothing else: the
-//! bytes are refused already.
+//! Only the first `LOOKED_AT` bytes are read. The file is refused in any case, so a wrong guess
+//! only makes the message less helpful.
 
 use std::fmt;
 
-/// How many bytes at the start of a file are looked at.
+/// How many bytes at the start of a file are examined.
 const LOOKED_AT: usize = 4096;
-/// The longest text that is taken for a URL or a path.
+/// The longest text that is taken for a URL or a path, in bytes.
 const LONGEST_PLACE: usize = 2048;
-/// How PNG, JPEG, GIF and WebP files begin when they are written in base64.
+/// How PNG, JPEG, GIF and WebP files begin when they are encoded in base64.
 const BASE64_STARTS: [&str; 4] = ["iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR"];
-/// The endings by which a text of one line is taken for the name of a file.
+/// File name endings. A single line with one of them is taken for a file name.
 const ENDINGS: [&str; 14] = [
     ".png", ".jpg", ".jpeg", ".gif", ".webp", ".heic", ".heif", ".avif", ".svg", ".bmp", ".tif",
     ".tiff", ".ico", ".pdf",
 ];
 
-/// A kind of file or text that is not accepted as an image. Its `Display` is a message for the sender: what
-/// the bytes are, and what to send instead.
+/// A kind of file or text that is not accepted as an image. Its `Display` is a message for the
+/// client: what the bytes are, and what to send instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
-    /// A HEIC or HEIF photograph, as iPhones take them.
+    /// A HEIC or HEIF photograph, the default format of iPhones.
     Heic,
     /// An AVIF image.
     Avif,
@@ -29,7 +29,7 @@ pub enum Foreign {
     JpegXl,
     /// A JPEG 2000 image, as a codestream or in a container.
     Jpeg2000,
-    /// A TIFF image, or a raw photograph of a camera in a TIFF container.
+    /// A TIFF image, or a camera's raw photograph in a TIFF container.
     Tiff,
     /// A Windows bitmap.
     Bmp,
@@ -41,11 +41,11 @@ pub enum Foreign {
     Svg,
     /// An HTML page.
     Html,
-    /// An XML document that is no SVG drawing.
+    /// An XML document that is not an SVG drawing.
     Xml,
     /// A PDF document.
     Pdf,
-    /// A ZIP archive, or an office document, which is one inside.
+    /// A ZIP archive, or an office document, which is a ZIP archive inside.
     Zip,
     /// A gzip, bzip2, xz, Zstandard, 7z or RAR archive.
     Archive,
@@ -53,11 +53,11 @@ pub enum Foreign {
     Mp4,
     /// A `WebM` or Matroska video.
     WebM,
-    /// A RIFF file that is no WebP image: AVI video or WAV sound.
+    /// A RIFF file that is not a WebP image, such as AVI video or WAV sound.
     Riff,
     /// A JSON document.
     Json,
-    /// The parts of a multipart form.
+    /// A multipart form without its content type.
     Form,
     /// A `data:` URL.
     DataUrl,
@@ -108,7 +108,8 @@ impl Foreign {
         }
     }
 
-    /// What is no image of one picture: drawings, documents, video, and texts that stand for an image.
+    /// The messages for files that are not single images: drawings, documents, video, and texts
+    /// that stand for an image.
     const fn sentences_of_documents(self) -> &'static str {
         match self {
             Self::Svg => {
@@ -161,7 +162,7 @@ impl Foreign {
     }
 }
 
-/// Names what `bytes` are, as far as their beginning says.
+/// Recognises the kind of `bytes` by their first bytes.
 pub fn recognise(bytes: &[u8]) -> Foreign {
     let start = bytes.get(..LOOKED_AT).unwrap_or(bytes);
     by_signature(start)
@@ -170,7 +171,7 @@ pub fn recognise(bytes: &[u8]) -> Foreign {
         .unwrap_or(Foreign::Unknown)
 }
 
-/// Names the place that a text points to, where it is a URL, a `data:` URL or a path and no image.
+/// Recognises a text that is a URL, a `data:` URL or a path. Returns `None` for other texts.
 pub fn recognise_place(text: &str) -> Option<Foreign> {
     let text = text.trim();
     let is_one_line = !text.is_empty() && !text.contains(['\n', '\r']);
@@ -223,7 +224,8 @@ fn by_signature(start: &[u8]) -> Option<Foreign> {
     let known = SIGNATURES
         .iter()
         .find(|(signature, _)| start.starts_with(signature));
-    // Two letters alone would name many texts a bitmap: four reserved bytes of zero follow the length.
+    // The letters BM also begin ordinary texts. In a bitmap, four reserved bytes of zero follow the
+    // length.
     let is_bitmap = start.starts_with(b"BM") && start.get(6..10) == Some(&[0; 4]);
     match known {
         Some((_, foreign)) => Some(*foreign),
@@ -231,7 +233,7 @@ fn by_signature(start: &[u8]) -> Option<Foreign> {
     }
 }
 
-/// Files of ISO base media boxes: the brands in their first box tell still images from video.
+/// Files of ISO base media boxes. The brands in the first box tell images from video.
 fn by_boxes(start: &[u8]) -> Option<Foreign> {
     let kind = start.get(4..8)?;
     if matches!(kind, b"moov" | b"mdat" | b"wide" | b"free" | b"skip") {
@@ -243,7 +245,8 @@ fn by_boxes(start: &[u8]) -> Option<Foreign> {
     let length = start.first_chunk().copied().map(u32::from_be_bytes)?;
     let end = usize::try_from(length).ok()?.min(start.len());
     let brands = start.get(8..end.max(8)).unwrap_or_default();
-    // The major brand, then a version, then the compatible brands; `mif1` alone says nothing of the coding.
+    // The box holds the major brand, a version, then compatible brands. The brand `mif1` does not
+    // name a codec.
     let has = |wanted: &[&[u8; 4]]| {
         let (brands, _) = brands.as_chunks::<4>();
         brands.iter().any(|brand| wanted.contains(&brand))
@@ -267,7 +270,7 @@ fn by_boxes(start: &[u8]) -> Option<Foreign> {
 
 fn by_text(start: &[u8], length: usize) -> Option<Foreign> {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
-    // A character may be cut at the end of what is looked at.
+    // The end of the examined bytes may cut a character.
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {
@@ -294,7 +297,8 @@ fn by_text(start: &[u8], length: usize) -> Option<Foreign> {
         .or_else(|| is_absolute_path(text).then_some(Foreign::Path))
 }
 
-/// One line that begins at the root of a file system. In JSON, base64 of a JPEG may begin so too.
+/// Whether the text is one line that begins at the root of a file system. In JSON, base64 of a JPEG
+/// may begin like this too.
 fn is_absolute_path(text: &str) -> bool {
     let text = text.trim_end();
     text.len() > 1
@@ -336,7 +340,7 @@ fn begins(text: &str, start: &str) -> bool {
     beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(start.as_bytes()))
 }
 
-/// Whether a text holds a word of lower case letters, in any case.
+/// Whether the text contains a word, in any case. `word` is in lower case.
 fn contains(text: &str, word: &str) -> bool {
     let mut windows = text.as_bytes().windows(word.len());
     windows.any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
@@ -347,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_other_kinds_are_named() {
+    fn files_of_other_formats_are_recognised() {
         use Foreign::{
             Archive, Avif, Bmp, Heic, Ico, Jpeg2000, JpegXl, Mp4, Pdf, Photoshop, Riff, Tiff,
             Unknown, WebM, Zip,
@@ -361,7 +365,7 @@ mod tests {
             (b"\0\0\0\x14ftypavis\0\0\0\0msf1", Avif),
             (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", Mp4),
             (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", Mp4),
-            // Brands behind the first box are no brands.
+            // Bytes behind the first box are not brands.
             (b"\0\0\0\x10ftypisom\0\0\0\0heicavif", Mp4),
             (b"\0\0\0\x08wide\0\0\0\x08mdat", Mp4),
             (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", Tiff),
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_stand_for_an_image_are_named() {
+    fn texts_that_stand_for_an_image_are_recognised() {
         use Foreign::{Base64, DataUrl, Form, Html, Json, Path, Svg, Unknown, Url, Xml};
         for (text, foreign) in [
             ("<svg xmlns=\"http://www.w3.org/2000/svg\"/>", Svg),
@@ -430,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_character_at_the_end_of_what_is_looked_at_is_no_matter() {
+    fn a_character_cut_at_the_end_of_the_examined_bytes_is_ignored() {
         let mut page = b"<html>".to_vec();
         page.resize(LOOKED_AT - 1, b'a');
         page.extend_from_slice("é and so on".as_bytes());

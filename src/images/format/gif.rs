@@ -1,7 +1,7 @@
-//! GIF, by `GIF87a` and `GIF89a`, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
+//! Walks GIF files, by `GIF87a` and `GIF89a`, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
 //!
-//! Width and height are the logical screen's, extended by the first frame where it sticks out, as browsers, Pillow and
-//! libvips do; a later frame is clipped.
+//! Width and height are those of the logical screen, extended by the first frame if that is larger,
+//! as browsers, Pillow and libvips do. A later frame is clipped.
 
 use super::reader::Reader;
 use super::{FormatError, Probe, Tally};
@@ -55,7 +55,7 @@ impl Walk {
             let (width, height) = (screen_width.max(right), screen_height.max(bottom));
             if width == 0 || height == 0 {
                 return Err(reader.corrupt(format_args!(
-                    "screen and first frame have a side of zero: {width} by {height}"
+                    "the screen and the first frame have a side of zero: {width} by {height}"
                 )));
             }
             self.tally.canvas(width, height)?;
@@ -100,7 +100,7 @@ fn extension(reader: &mut Reader<'_>) -> Result<(), FormatError> {
     let (at, label) = (reader.offset(), reader.u8("extension label")?);
     let first = reader.peek(0);
     let len = skip_sub_blocks(reader)?;
-    // The only extension whose content decoders trust: one sub-block of four bytes.
+    // Decoders trust the content of this extension alone: it must be one sub-block of four bytes.
     if label == GRAPHIC_CONTROL && (first, len) != (Some(4), 4) {
         return Err(reader.corrupt(format_args!(
             "the graphic control extension at byte {at} is not one sub-block of 4 bytes but has {len}"
@@ -109,7 +109,7 @@ fn extension(reader: &mut Reader<'_>) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// Steps over sub-blocks to their terminator; says how many bytes they hold.
+/// Skips sub-blocks up to their terminator. Returns how many bytes of data they hold.
 pub(in crate::images) fn skip_sub_blocks(reader: &mut Reader<'_>) -> Result<usize, FormatError> {
     let mut total: usize = 0;
     loop {

@@ -1,16 +1,16 @@
-//! How much the compressed text and profiles of a file would take when inflated.
+//! Limits the inflated size of compressed text and profiles in a file.
 //!
-//! Pixels apart, they are the only parts of an image that can be larger than they look. Some readers
-//! inflate them without bound, so a file with a bomb in them is refused here, before anyone pays for it.
+//! Apart from pixels, only these parts can be much larger than the file. Some readers inflate them
+//! without a limit, so a file with a decompression bomb is refused here, before any charge.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::limits::{MAX_DEFLATED, MAX_INFLATED};
 
-/// How much is inflated at once, and thrown away.
+/// How many bytes are inflated at a time. They are discarded.
 const WINDOW: usize = 16 * 1024;
 
-/// What the compressed chunks of one file have taken so far.
+/// The bytes that the compressed chunks of one file have used so far.
 #[derive(Default)]
 pub(super) struct Compressed {
     deflated: usize,
@@ -18,14 +18,14 @@ pub(super) struct Compressed {
     state: Option<Box<(Decompress, [u8; WINDOW])>>,
 }
 
-/// There is more than [`MAX_INFLATED`], or [`MAX_DEFLATED`].
+/// The file exceeds [`MAX_INFLATED`] or [`MAX_DEFLATED`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooMuch;
 
 impl Compressed {
-    /// Adds a stream of zlib. What is broken in it ends it, as it does for every reader.
+    /// Adds a zlib stream. An error in the stream ends it, as in every reader.
     pub(super) fn add(&mut self, mut deflated: &[u8]) -> Result<(), TooMuch> {
-        // Not by what comes out of it alone: blocks that hold nothing have to be read as well.
+        // The inflated size alone is no bound: blocks without content still have to be read.
         self.deflated = self.deflated.saturating_add(deflated.len());
         if self.deflated > MAX_DEFLATED {
             return Err(TooMuch);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn all_streams_together_have_one_bound() {
+    fn the_limit_counts_all_streams_of_a_file_together() {
         let mut file = Compressed::default();
         assert_eq!(file.add(&deflate(&vec![0; MAX_INFLATED - 5])), Ok(()));
         assert_eq!(file.add(&deflate(b"12345")), Ok(()));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_ends_and_counts_as_far_as_it_goes() {
+    fn a_broken_stream_counts_up_to_its_fault() {
         let mut file = Compressed::default();
         for broken in [
             &b""[..],
@@ -99,8 +99,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_never_writes_is_bounded_by_what_it_reads() {
-        // Stored blocks without bytes.
+    fn a_stream_without_output_is_limited_by_its_input() {
+        // Stored blocks without content.
         let mut empty = b"\x78\x01".to_vec();
         empty.extend(b"\0\0\0\xff\xff".iter().cycle().take(MAX_DEFLATED - 1));
         assert_eq!(Compressed::default().add(&empty), Err(TooMuch));

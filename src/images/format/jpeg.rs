@@ -1,21 +1,22 @@
-//! JPEG, by ITU-T T.81 (ISO/IEC 10918-1), <https://www.w3.org/Graphics/JPEG/itu-t81.pdf>.
+//! Walks JPEG files, by ITU-T T.81 (ISO/IEC 10918-1),
+//! <https://www.w3.org/Graphics/JPEG/itu-t81.pdf>.
 //!
-//! The processes that browsers show are accepted: baseline, extended and progressive with Huffman
-//! coding and 8 bits a sample. Lossless, hierarchical, arithmetic and 12-bit images are refused, and
-//! so is a height that only comes after the first scan (DNL), because no limit could be checked. What stands in tables and
-//! scans is left to the decoder.
+//! The walk accepts the processes that browsers show: baseline, extended and progressive, with
+//! Huffman coding and 8 bits a sample. It refuses lossless, hierarchical, arithmetic and 12-bit
+//! images. It also refuses a height that comes after the first scan (DNL), because the limits could
+//! not be checked in time. The decoder checks the content of tables and scans.
 
 use super::reader::Reader;
 use super::{FormatError, Probe, Tally, limits};
 
-/// Start of image and the first byte of whatever marker follows.
+/// The start marker, and the first byte of the marker that follows.
 pub(super) const SIGNATURE: &[u8] = b"\xff\xd8\xff";
 
 pub(in crate::images) const EOI: u8 = 0xd9;
 pub(in crate::images) const SOS: u8 = 0xda;
 pub(in crate::images) const DRI: u8 = 0xdd;
 
-/// Walks the segments and the entropy-coded data from the start to the end of the image.
+/// Walks the segments and the entropy-coded data from the start marker to the end marker.
 pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(tally.format, bytes);
     reader.take(2, "start of image")?;
@@ -51,8 +52,8 @@ const fn unsupported(code: u8) -> &'static str {
         0xc3 | 0xc5..=0xc7 => "of a lossless or hierarchical process, which is not supported",
         0xc9..=0xcf => "of an arithmetic process, which is not supported",
         0xdc => "a late image height (DNL), which is not supported",
-        0xd0..=0xd8 => "out of place",
-        _ => "not one that an image may hold",
+        0xd0..=0xd8 => "not allowed here",
+        _ => "not allowed in an image",
     }
 }
 
@@ -63,7 +64,7 @@ struct Marker {
 }
 
 impl Marker {
-    /// Reads a marker with the fill bytes before it.
+    /// Reads a marker and the fill bytes before it.
     fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
         let offset = reader.offset();
         let first = reader.u8("marker")?;
@@ -80,7 +81,7 @@ impl Marker {
         }
     }
 
-    /// The bytes of the marker's segment; the length that precedes them counts itself.
+    /// Reads the segment of the marker. The length field counts itself.
     fn segment<'a>(self, reader: &mut Reader<'a>) -> Result<Reader<'a>, FormatError> {
         let Self { code, offset } = self;
         let len = usize::from(reader.u16_be("segment length")?);
@@ -93,11 +94,11 @@ impl Marker {
     }
 }
 
-/// What has been seen so far.
+/// What the walk has read so far.
 struct Walk {
     tally: Tally,
     scans: u32,
-    /// Units between restarts; 0: there are none.
+    /// Number of units between restart markers; 0 if there are none.
     restart: u16,
 }
 
@@ -156,8 +157,9 @@ impl Walk {
     }
 }
 
-/// Whether FF and this byte belong to the data of a scan: a stuffed FF, a restart marker, and in an image with restarts
-/// whatever decoders pass over to find the next one (`jpeg_resync_to_restart` in libjpeg's `jdmarker.c`).
+/// Whether the byte pair FF `code` is part of a scan's data: an escaped FF or a restart marker. In
+/// an image with restarts, also any marker that decoders skip while they search for the next
+/// restart (`jpeg_resync_to_restart` in libjpeg's `jdmarker.c`).
 pub(in crate::images) const fn is_in_scan(code: u8, is_restarted: bool) -> bool {
     matches!(code, 0x00 | 0xd0..=0xd7) || (is_restarted && matches!(code, 0x01..=0xbf))
 }

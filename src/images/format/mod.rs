@@ -1,15 +1,16 @@
-//! What an image is, told by its bytes alone: never by a name, never by a header.
+//! Recognises the format of a file by its bytes and checks its structure. File names and headers
+//! are ignored.
 //!
-//! [`probe`] walks the container's structure to its end. It decodes no pixel, inflates text and profiles
-//! only as far as they may go, and throws away what comes out, so a bomb costs no more than its own
-//! bytes; and it bounds sides, pixels and frames from the container's headers before any decoder sees
-//! the file.
+//! [`probe`] walks the structure of the container to its end. It checks sides, pixels and frames
+//! against their limits before any decoder reads the file. It decodes no pixels. It inflates text
+//! and profiles only up to a limit and discards the result, so a decompression bomb costs little
+//! more than reading its bytes.
 //!
-//! The formats are read by PNG (Third Edition, with APNG), ITU-T T.81, `GIF89a` and RFC 9649. Files that
-//! viewers show although they break these are mended by [`clean`](super::clean) before; what is stored has to
-//! be sound.
+//! The rules are those of PNG (Third Edition, with APNG), ITU-T T.81, `GIF89a` and RFC 9649. Files
+//! that break them but are shown by viewers are repaired by [`clean`](super::clean) first. The
+//! result must be sound.
 //!
-//! No decoder belongs here, and nothing that changes bytes.
+//! This module contains no decoder and changes no bytes.
 
 pub(super) mod crc32;
 pub mod foreign;
@@ -25,29 +26,31 @@ pub(super) mod webp;
 use crate::model::image::Format;
 use foreign::Foreign;
 
-/// The bounds on every image that no setting moves.
+/// Limits of every image that are not configurable.
 pub mod limits {
     /// The longest side of a canvas or a frame, in pixels.
     pub const MAX_SIDE: u32 = 32_768;
-    /// The same in WebP: libwebp reads nothing larger.
+    /// The longest side in WebP, in pixels. libwebp reads nothing larger.
     pub const MAX_WEBP_SIDE: u32 = 16_383;
     /// The most frames of an animation.
     pub const MAX_FRAMES: u32 = 1_000;
-    /// The most scans of a JPEG. A decoder visits every block again for each scan, so that a few
-    /// kilobytes of empty scans would keep it busy for minutes; encoders write 10 to 20, and browsers read no more than these.
+    /// The most scans of a JPEG, as in browsers. A decoder visits every block in each scan, so a
+    /// few kilobytes of empty scans would keep it busy for minutes. Encoders write 10 to 20 scans.
     pub const MAX_SCANS: u32 = 99;
-    /// The most bytes that all compressed text and profiles of a file inflate to: profiles of printers have some megabytes.
+    /// The most bytes that all compressed text and profiles of a file may inflate to. Profiles of
+    /// printers have a few megabytes.
     pub const MAX_INFLATED: usize = 4 << 20;
-    /// The most bytes that they have before. An encoder's streams of so many are larger than
-    /// [`MAX_INFLATED`] inside; those of an attacker may hold blocks without content, which cost a
-    /// tenth of a second a megabyte to find out.
+    /// The most compressed bytes of text and profiles in a file. From an ordinary encoder, this
+    /// many inflate to more than [`MAX_INFLATED`]. An attacker's may consist of blocks without
+    /// content, which take a tenth of a second per megabyte to read.
     pub const MAX_DEFLATED: usize = 2 << 20;
 }
 
-/// The bounds on pixels, which an operator sets: they bound the time and the memory of decoding.
+/// The configurable limits on pixels. They bound the time and the memory of decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelLimits {
-    /// The most pixels of the canvas, and of each frame. In WebP half as many, since its decoder holds the whole frame.
+    /// The most pixels of the canvas and of each frame. The limit is half of it for WebP, whose
+    /// decoder holds a whole frame.
     pub max_pixels: u64,
     /// The most pixels of all frames together.
     pub max_total_pixels: u64,
@@ -62,7 +65,7 @@ impl Default for PixelLimits {
     }
 }
 
-/// What the container says of itself, once its whole structure has been found sound.
+/// What the container says about the image. Its whole structure was found sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     /// The format of the bytes.
@@ -71,94 +74,97 @@ pub struct Probe {
     pub width: u32,
     /// Height of the canvas in pixels as stored, before any Exif orientation is applied.
     pub height: u32,
-    /// Pixels of all frames together, those included that are decoded and not shown.
+    /// Pixels of all frames together, including frames that are decoded but not shown.
     pub total_pixels: u64,
-    /// Frames that are shown: 1 for a still image.
+    /// Number of frames that are shown; 1 for a still image.
     pub frames: u32,
 }
 
-/// Why bytes are not accepted as an image; the messages are fit for the sender.
+/// Why bytes are not accepted as an image. The messages are written for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// There are no bytes at all.
-    #[error("The file is empty.")]
+    /// The file has no bytes.
+    #[error("The file is empty (0 bytes). Send the bytes of a PNG, JPEG, GIF or WebP image.")]
     Empty,
-    /// The bytes begin like none of the formats: SVG, HTML, PDF, a cut signature.
+    /// The first bytes are not those of an accepted format, such as SVG, HTML, PDF or a cut
+    /// signature.
     #[error("{0}")]
     Unsupported(Foreign),
-    /// The bytes begin like an image and don't go on like one, or use a part of the format that
-    /// browsers can't show.
-    #[error("The {format} image is corrupt: {what}.")]
+    /// The file begins like an image but breaks a rule of the format, or uses a part of the format
+    /// that browsers don't support.
+    #[error(
+        "The {format} image is corrupt: {what}. Open it in an image program, save it as a new file and send that."
+    )]
     Corrupt {
-        /// The format that the first bytes announced.
+        /// The format that the first bytes announce.
         format: Format,
-        /// What is wrong and at which byte: a sentence without its full stop.
+        /// What is wrong, and at which byte: a sentence without its full stop.
         what: String,
     },
-    /// The canvas or a frame holds more pixels than [`PixelLimits::max_pixels`].
+    /// The canvas or a frame has more pixels than [`PixelLimits::max_pixels`].
     #[error(
-        "The image is {width} by {height} pixels, {pixels} in all; one frame of {format} may have at most {limit} \
+        "The image is {width} by {height} pixels, {pixels} in all, but one frame of {format} may have at most {limit} \
          (images.max_pixels). Send a smaller image."
     )]
     TooManyPixels {
         /// The format of the image.
         format: Format,
-        /// Width of the canvas or the frame.
+        /// Width of the canvas or the frame, in pixels.
         width: u32,
-        /// Height of the canvas or the frame.
+        /// Height of the canvas or the frame, in pixels.
         height: u32,
-        /// Their product.
+        /// Width times height.
         pixels: u64,
-        /// The limit that was exceeded.
+        /// The limit, in pixels.
         limit: u64,
     },
-    /// All frames together hold more pixels than [`PixelLimits::max_total_pixels`].
+    /// All frames together have more pixels than [`PixelLimits::max_total_pixels`].
     #[error(
-        "The first {frames} frames of the image have {pixels} pixels together; at most {limit} are accepted \
-         (images.max_total_pixels). Send a shorter or a smaller animation."
+        "The first {frames} frames of the image have {pixels} pixels together, but at most {limit} are accepted \
+         (images.max_total_pixels). Send an animation with fewer or smaller frames."
     )]
     TooManyTotalPixels {
-        /// Frames up to the one that was too many.
+        /// Number of frames up to the one that exceeded the limit.
         frames: u32,
-        /// Their pixels.
+        /// Pixels of these frames together.
         pixels: u64,
-        /// The limit that was exceeded.
+        /// The limit, in pixels.
         limit: u64,
     },
     /// A side of the canvas or of a frame is longer than [`limits::MAX_SIDE`], in WebP [`limits::MAX_WEBP_SIDE`].
     #[error(
-        "The image is {width} by {height} pixels; a side may have at most {limit}. Send a smaller image."
+        "The image is {width} by {height} pixels, but a side may have at most {limit} pixels. Send a smaller image."
     )]
     SideTooLong {
-        /// Width of the canvas, or the right edge of the offending frame.
+        /// Width of the canvas, or the right edge of the frame, in pixels.
         width: u32,
-        /// Height of the canvas, or the lower edge of the offending frame.
+        /// Height of the canvas, or the lower edge of the frame, in pixels.
         height: u32,
-        /// The limit that was exceeded.
+        /// The limit, in pixels.
         limit: u32,
     },
     /// The animation has more frames than [`limits::MAX_FRAMES`].
     #[error(
-        "The image has {frames} frames or more; at most {limit} are accepted. Send a shorter animation."
+        "The image has {frames} frames or more, but at most {limit} are accepted. Send an animation with fewer frames."
     )]
     TooManyFrames {
-        /// Frames announced by the file, or counted up to the one too many.
+        /// Number of frames that the file announces, or the number at which counting stopped.
         frames: u32,
-        /// The limit that was exceeded.
+        /// The limit, in frames.
         limit: u32,
     },
-    /// Decoding the image takes more work than a file of its length may take.
+    /// Decoding the image takes more work than is allowed for a file of its length.
     #[error(
-        "The image takes too long to decode: a file of this length may take about {seconds} seconds of one processor. \
+        "The image takes too long to decode: the limit for a file of this length is about {seconds} seconds of one processor. \
          Send a smaller image, or save it again with another program."
     )]
     TooSlow {
-        /// The time that the work would take on the machine that the limit was measured on.
+        /// The time limit in seconds, on the machine on which the limit was measured.
         seconds: u64,
     },
 }
 
-/// The format that the first bytes announce.
+/// Recognises the format by the first bytes.
 ///
 /// # Errors
 /// [`FormatError::Empty`] and [`FormatError::Unsupported`].
@@ -169,10 +175,10 @@ pub fn format_of(bytes: &[u8]) -> Result<Format, FormatError> {
     format_by_magic(bytes).ok_or_else(|| FormatError::Unsupported(foreign::recognise(bytes)))
 }
 
-/// Tells the format of the bytes, checks the container to its end and returns its dimensions.
+/// Recognises the format, checks the container to its end, and returns its dimensions.
 ///
 /// # Errors
-/// [`FormatError`]: what is wrong, and what to send instead.
+/// [`FormatError`] says what is wrong and what to send instead.
 pub fn probe(bytes: &[u8], limits: PixelLimits) -> Result<Probe, FormatError> {
     let tally = |format| Tally::new(format, limits);
     match format_of(bytes)? {
@@ -193,14 +199,15 @@ fn format_by_magic(bytes: &[u8]) -> Option<Format> {
     if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
         return Some(Format::Gif);
     }
-    // Between the two names are four bytes of length; a RIFF file can also be sound or video.
+    // Four bytes of length stand between the two names. A RIFF file may also be sound or video.
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some(Format::Webp);
     }
     None
 }
 
-/// Counts frames and pixels as a walker meets them, and stops it at the first excess.
+/// Counts frames and pixels while a container is walked, and returns an error at the first one
+/// above a limit.
 struct Tally {
     format: Format,
     limits: PixelLimits,
@@ -222,7 +229,7 @@ impl Tally {
         }
     }
 
-    /// Sets the canvas, which a viewer allocates even where the frames are small.
+    /// Sets the size of the canvas. A viewer allocates it even if the frames are small.
     fn canvas(&mut self, width: u32, height: u32) -> Result<(), FormatError> {
         (self.width, self.height) = (width, height);
         self.check_size(width, height)
@@ -235,7 +242,7 @@ impl Tally {
         self.add_pixels(width, height)
     }
 
-    /// Counts pixels that have to be decoded and are no frame of their own.
+    /// Counts pixels that must be decoded but do not belong to a frame that is shown.
     fn add_pixels(&mut self, width: u32, height: u32) -> Result<(), FormatError> {
         self.check_size(width, height)?;
         let area = u64::from(width).saturating_mul(u64::from(height));
@@ -276,7 +283,7 @@ impl Tally {
         Ok(())
     }
 
-    /// What is known of the image at its end.
+    /// The result, once the whole file was walked.
     const fn probe(&self) -> Probe {
         Probe {
             format: self.format,
@@ -288,7 +295,7 @@ impl Tally {
     }
 }
 
-/// Refuses a number of frames above the limit, counted or merely announced.
+/// Rejects a number of frames above the limit, whether counted or only announced.
 fn check_frames(frames: u32) -> Result<(), FormatError> {
     let limit = limits::MAX_FRAMES;
     if frames > limit {
@@ -305,12 +312,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_empty() {
+    fn a_file_without_bytes_is_empty() {
         assert_eq!(probe(b""), Err(FormatError::Empty));
     }
 
     #[test]
-    fn other_things_are_unsupported_whatever_they_call_themselves() {
+    fn other_formats_are_unsupported_even_if_they_look_similar() {
         let others: [&[u8]; 14] = [
             b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
             b"<?xml version=\"1.0\"?><svg/>",
@@ -354,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_is_told_by_its_bytes_and_may_be_followed_by_anything() {
+    fn every_sample_is_recognised_whatever_follows_its_end() {
         for (name, format, mut bytes) in samples::all() {
             let alone = probe(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(alone.format, format, "{name}");
@@ -390,12 +397,12 @@ mod tests {
         assert_eq!(
             messages,
             [
-                "The image is 65535 by 65535 pixels; a side may have at most 32768. Send a smaller image.",
-                "The image is 10000 by 10001 pixels, 100010000 in all; one frame of PNG may have at most 100000000 \
+                "The image is 65535 by 65535 pixels, but a side may have at most 32768 pixels. Send a smaller image.",
+                "The image is 10000 by 10001 pixels, 100010000 in all, but one frame of PNG may have at most 100000000 \
                  (images.max_pixels). Send a smaller image.",
-                "The image has 1001 frames or more; at most 1000 are accepted. Send a shorter animation.",
+                "The image has 1001 frames or more, but at most 1000 are accepted. Send an animation with fewer frames.",
                 "The PNG image is corrupt: the chunk type at byte 37 needs 4 bytes and 3 are \
-                 left.",
+                 left. Open it in an image program, save it as a new file and send that.",
             ]
         );
     }

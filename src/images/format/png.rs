@@ -1,8 +1,8 @@
-//! PNG and APNG, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>.
+//! Walks PNG and APNG files, by PNG (Third Edition), <https://www.w3.org/TR/png-3/>.
 //!
-//! Every chunk's checksum is checked, critical chunks must be the known ones in their order, and an
-//! animation must hold exactly the frames it announces. Ancillary chunks are stepped over unread, but
-//! for compressed text and profiles, of which it is found out how large they are.
+//! The walk verifies the checksum of every chunk. Critical chunks must be known and in order. An
+//! animation must have exactly the frames that it announces. Ancillary chunks are skipped, but for
+//! compressed text and profiles, whose inflated size is limited.
 
 use super::crc32::crc32;
 use super::inflate::Compressed;
@@ -31,7 +31,9 @@ pub(super) fn probe(bytes: &[u8], tally: Tally) -> Result<Probe, FormatError> {
             b"fcTL" => walk.frame_control(chunk)?,
             b"fdAT" => walk.frame_data(chunk)?,
             [b'A'..=b'Z', ..] => {
-                return Err(chunk.corrupt("is critical and not known, or not first"));
+                return Err(
+                    chunk.corrupt("is critical but unknown, or is not allowed at this place")
+                );
             }
             _ => walk.count_compressed(&chunk)?,
         }
@@ -70,7 +72,7 @@ impl<'a> Chunk<'a> {
             .corrupt(format_args!("the {name} chunk at byte {offset} {what}"))
     }
 
-    /// The stream of zlib in a chunk that holds text or a profile, if it is compressed.
+    /// The zlib stream in a chunk of text or of a profile, if it is compressed.
     fn deflated(&self) -> Option<&'a [u8]> {
         let after = |bytes: &'a [u8]| {
             let end = bytes.iter().position(|byte| *byte == 0)?;
@@ -78,15 +80,16 @@ impl<'a> Chunk<'a> {
         };
         let rest = after(self.body.rest())?;
         match &self.kind {
-            // A name, and the method, of which there is one.
+            // A name, then the compression method, which must be 0.
             b"zTXt" | b"iCCP" => rest.strip_prefix(b"\0"),
-            // Keyword, flag and method; language, and the keyword in it.
+            // Keyword, flag and method; then the language and the translated keyword.
             b"iTXt" => after(after(rest.strip_prefix(b"\x01\0")?)?),
             _ => None,
         }
     }
 
-    /// Refuses any other length; the fields of the chunk can then be read without names.
+    /// Rejects any other length, so that the fields of the chunk can be read without naming each in
+    /// errors.
     fn expect_len(&self, len: usize) -> Result<(), FormatError> {
         if self.body.left() != len {
             return Err(self.corrupt(&format!("has {} bytes, not {len}", self.body.left())));
@@ -109,15 +112,15 @@ enum ImageData {
     Closed,
 }
 
-/// What has been seen so far, as far as later chunks depend on it.
+/// What later chunks depend on.
 struct Walk {
     width: u32,
     height: u32,
     palette: Palette,
     image_data: ImageData,
-    /// The image or frame being read has no compressed data yet.
-    hungry: bool,
-    /// A frame after the default image is being read.
+    /// The current image or frame has no compressed data yet.
+    needs_data: bool,
+    /// A frame behind the default image is being read.
     in_frame: bool,
     announced: Option<u32>,
     sequence: u32,
@@ -128,7 +131,7 @@ struct Walk {
 impl Walk {
     fn start(mut header: Chunk<'_>, mut tally: Tally) -> Result<Self, FormatError> {
         if &header.kind != b"IHDR" {
-            return Err(header.corrupt("stands where IHDR has to be"));
+            return Err(header.corrupt("is the first chunk, which must be IHDR"));
         }
         header.expect_len(13)?;
         let width = header.body.u32_be("width")?;
@@ -141,11 +144,13 @@ impl Walk {
             (colour, depth),
             (0, 1 | 2 | 4 | 8 | 16) | (3, 1 | 2 | 4 | 8) | (2 | 4 | 6, 8 | 16)
         ) {
-            return Err(header.corrupt(&format!("has bit depth {depth} with colour type {colour}")));
+            return Err(header.corrupt(&format!(
+                "has bit depth {depth}, which colour type {colour} does not allow"
+            )));
         }
         if compression != 0 || filter != 0 || interlace > 1 {
             return Err(header.corrupt(&format!(
-                "asks for compression {compression}, filter {filter}, interlace {interlace}"
+                "has compression {compression}, filter {filter} and interlace {interlace}, one of which is unknown"
             )));
         }
         tally.canvas(width, height)?;
@@ -158,7 +163,7 @@ impl Walk {
                 Palette::Optional
             },
             image_data: ImageData::Missing,
-            hungry: true,
+            needs_data: true,
             in_frame: false,
             announced: None,
             sequence: 0,
@@ -173,7 +178,7 @@ impl Walk {
         };
         self.compressed.add(deflated).map_err(|_| {
             chunk.corrupt(&format!(
-                "is one too many: compressed text and profile may have {MAX_DEFLATED} bytes, and {MAX_INFLATED} when inflated"
+                "exceeds the limit: all compressed text and profiles together may have {MAX_DEFLATED} bytes, and {MAX_INFLATED} when inflated"
             ))
         })
     }
@@ -184,7 +189,9 @@ impl Walk {
         }
         let len = chunk.body.left();
         if len == 0 || len > 3 * 256 || !len.is_multiple_of(3) {
-            return Err(chunk.corrupt(&format!("has {len} bytes, which is no palette")));
+            return Err(chunk.corrupt(&format!(
+                "has {len} bytes, but a palette has 3 to 768, a multiple of 3"
+            )));
         }
         self.palette = Palette::Found;
         Ok(())
@@ -192,22 +199,24 @@ impl Walk {
 
     fn image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), FormatError> {
         match self.image_data {
-            ImageData::Closed => return Err(chunk.corrupt("is apart from the other image data")),
+            ImageData::Closed => {
+                return Err(chunk.corrupt("is separated from the other image data by another chunk"));
+            }
             ImageData::Open => {}
             ImageData::Missing => {
                 if self.palette == Palette::Needed {
-                    return Err(chunk.corrupt("comes without the palette that it needs"));
+                    return Err(chunk.corrupt("needs a palette (PLTE) before it"));
                 }
                 match (self.announced, self.tally.frames) {
                     (None, _) => self.tally.add_frame(self.width, self.height)?,
-                    // A default image that is not part of the animation: decoded, not shown.
+                    // A default image outside of the animation is decoded but not shown.
                     (Some(_), 0) => self.tally.add_pixels(self.width, self.height)?,
                     (Some(_), _) => {}
                 }
                 self.image_data = ImageData::Open;
             }
         }
-        self.hungry &= chunk.body.left() == 0;
+        self.needs_data &= chunk.body.left() == 0;
         Ok(())
     }
 
@@ -221,9 +230,9 @@ impl Walk {
             return Err(chunk.corrupt("announces no frames"));
         }
         check_frames(frames)?;
-        // PNG's numbers have 31 bits: browsers show a still image otherwise.
+        // Numbers in PNG have 31 bits. With a larger one, browsers show a still image.
         if chunk.body.u32_be("repetitions")? > u32::MAX >> 1 {
-            return Err(chunk.corrupt("announces an impossible number of repetitions"));
+            return Err(chunk.corrupt("announces more than 2147483647 repetitions"));
         }
         self.announced = Some(frames);
         Ok(())
@@ -249,34 +258,38 @@ impl Walk {
             )));
         }
         if dispose > 2 || blend > 1 {
-            return Err(chunk.corrupt(&format!("asks for disposal {dispose}, blending {blend}")));
+            return Err(chunk.corrupt(&format!(
+                "has disposal {dispose} and blending {blend}, one of which is unknown"
+            )));
         }
         if self.image_data == ImageData::Missing {
             if self.tally.frames > 0 || (width, height) != (self.width, self.height) {
-                return Err(chunk.corrupt("does not describe the default image that follows"));
+                return Err(chunk.corrupt(
+                    "must have the size and the place of the default image that follows",
+                ));
             }
         } else {
-            if self.hungry {
-                return Err(chunk.corrupt("follows an image without data"));
+            if self.needs_data {
+                return Err(chunk.corrupt("follows an image or a frame without data"));
             }
             self.in_frame = true;
-            self.hungry = true;
+            self.needs_data = true;
         }
         self.tally.add_frame(width, height)
     }
 
     fn frame_data(&mut self, mut chunk: Chunk<'_>) -> Result<(), FormatError> {
         if !self.in_frame {
-            return Err(chunk.corrupt("belongs to no frame"));
+            return Err(chunk.corrupt("does not follow a frame control (fcTL)"));
         }
         self.check_sequence(&mut chunk)?;
-        self.hungry &= chunk.body.left() == 0;
+        self.needs_data &= chunk.body.left() == 0;
         Ok(())
     }
 
     fn check_sequence(&mut self, chunk: &mut Chunk<'_>) -> Result<(), FormatError> {
         if self.announced.is_none() {
-            return Err(chunk.corrupt("belongs to an animation that no acTL chunk announces"));
+            return Err(chunk.corrupt("belongs to an animation, but no acTL chunk precedes it"));
         }
         let found = chunk.body.u32_be("sequence number")?;
         if found != self.sequence {
@@ -289,12 +302,14 @@ impl Walk {
 
     fn end(&self, chunk: &Chunk<'_>) -> Result<Probe, FormatError> {
         chunk.expect_len(0)?;
-        if self.hungry {
-            return Err(chunk.corrupt("comes before there is any image data"));
+        if self.needs_data {
+            return Err(chunk.corrupt("comes before any image data"));
         }
         let frames = self.tally.frames;
         if self.announced.is_some_and(|announced| announced != frames) {
-            return Err(chunk.corrupt(&format!("comes after {frames} frames; acTL differs")));
+            return Err(chunk.corrupt(&format!(
+                "comes after {frames} frames, but acTL announces another number"
+            )));
         }
         Ok(self.tally.probe())
     }

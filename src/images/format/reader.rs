@@ -1,12 +1,12 @@
-//! A cursor over untrusted bytes. Every read names what it reads, so that running out of bytes
-//! becomes a sentence with an offset; nothing here can panic or read out of bounds.
+//! A cursor over untrusted bytes. Each read names what it reads, so that an error at the end of the
+//! bytes names the field and its offset. No read can panic or leave its bounds.
 
 use std::fmt;
 
 use super::FormatError;
 use crate::model::image::Format;
 
-/// Reads forward only; offsets in messages count from the start of the file.
+/// Reads forward only. Offsets in messages count from the start of the file.
 pub(in crate::images) struct Reader<'a> {
     format: Format,
     bytes: &'a [u8],
@@ -22,7 +22,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where the next read begins, counted from the start of the file.
+    /// Where the next read begins, in bytes from the start of the file.
     pub(in crate::images) const fn offset(&self) -> usize {
         self.offset
     }
@@ -32,12 +32,12 @@ impl<'a> Reader<'a> {
         self.bytes.len()
     }
 
-    /// All bytes that are left, without moving.
+    /// The bytes that are left, without moving.
     pub(in crate::images) const fn rest(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The error that this container is corrupt, for the reason given.
+    /// A [`FormatError::Corrupt`] of this format with the given reason.
     pub(in crate::images) fn corrupt(&self, what: fmt::Arguments<'_>) -> FormatError {
         FormatError::Corrupt {
             format: self.format,
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next `len` bytes.
+    /// Reads the next `len` bytes.
     pub(in crate::images) fn take(
         &mut self,
         len: usize,
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A reader over the next `len` bytes, which it can't leave.
+    /// Returns a reader that covers the next `len` bytes alone, and moves behind them.
     pub(in crate::images) fn section(
         &mut self,
         len: usize,
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The next `N` bytes as an array.
+    /// Reads the next `N` bytes as an array.
     pub(in crate::images) fn array<const N: usize>(
         &mut self,
         what: impl fmt::Display,
@@ -87,12 +87,12 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    /// One byte.
+    /// Reads one byte.
     pub(in crate::images) fn u8(&mut self, what: impl fmt::Display) -> Result<u8, FormatError> {
         self.array(what).map(u8::from_be_bytes)
     }
 
-    /// Two bytes, the high one first.
+    /// Reads two bytes, the high one first.
     pub(in crate::images) fn u16_be(
         &mut self,
         what: impl fmt::Display,
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         self.array(what).map(u16::from_be_bytes)
     }
 
-    /// Two bytes, the low one first.
+    /// Reads two bytes, the low one first.
     pub(in crate::images) fn u16_le(
         &mut self,
         what: impl fmt::Display,
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         self.array(what).map(u16::from_le_bytes)
     }
 
-    /// Three bytes, the low one first.
+    /// Reads three bytes, the low one first.
     pub(in crate::images) fn u24_le(
         &mut self,
         what: impl fmt::Display,
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
             .map(|[low, middle, high]| u32::from_le_bytes([low, middle, high, 0]))
     }
 
-    /// Four bytes, the high one first.
+    /// Reads four bytes, the high one first.
     pub(in crate::images) fn u32_be(
         &mut self,
         what: impl fmt::Display,
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         self.array(what).map(u32::from_be_bytes)
     }
 
-    /// Four bytes, the low one first.
+    /// Reads four bytes, the low one first.
     pub(in crate::images) fn u32_le(
         &mut self,
         what: impl fmt::Display,
@@ -133,12 +133,12 @@ impl<'a> Reader<'a> {
         self.array(what).map(u32::from_le_bytes)
     }
 
-    /// The byte `ahead` places after the next one, without moving.
+    /// Returns the byte at `ahead` places behind the next one, without moving.
     pub(in crate::images) fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(ahead).copied()
     }
 
-    /// Moves to the next occurrence of `byte`, or says `false` and moves to the end.
+    /// Moves to the next `byte`. Without one, returns `false` and moves to the end.
     pub(in crate::images) fn skip_to(&mut self, byte: u8) -> bool {
         let found = self.bytes.iter().position(|candidate| *candidate == byte);
         let distance = found.unwrap_or(self.bytes.len());
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         found.is_some()
     }
 
-    /// Checks that the section was read to its end.
+    /// Checks that no bytes are left.
     pub(in crate::images) fn finish(&self, what: impl fmt::Display) -> Result<(), FormatError> {
         let (offset, left) = (self.offset, self.left());
         if left > 0 {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_in_the_order_asked_for() {
+    fn numbers_are_read_in_the_requested_byte_order() {
         let mut reader = Reader::new(Format::Png, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
         assert_eq!(reader.u16_be("a"), Ok(0x0102));
         assert_eq!(reader.u16_le("b"), Ok(0x0403));
@@ -173,11 +173,15 @@ mod tests {
         assert_eq!((reader.offset(), reader.left()), (11, 2));
         assert_eq!((reader.peek(1), reader.peek(2)), (Some(13), None));
         assert!(reader.u32_le("e").is_err());
-        assert_eq!(reader.u8("f"), Ok(12), "a failed read takes nothing");
+        assert_eq!(
+            reader.u8("f"),
+            Ok(12),
+            "a failed read must not move the cursor"
+        );
     }
 
     #[test]
-    fn a_section_ends_where_it_was_said_to_end_and_keeps_the_file_offsets() {
+    fn a_section_ends_at_its_length_and_keeps_file_offsets() {
         let mut reader = Reader::new(Format::Gif, &[0; 10]);
         reader.take(4, "head").unwrap();
         let mut section = reader.section(3, "block").unwrap();
@@ -186,13 +190,13 @@ mod tests {
         let error = section.take(4, "name").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "The GIF image is corrupt: the name at byte 4 needs 4 bytes and 3 are left."
+            "The GIF image is corrupt: the name at byte 4 needs 4 bytes and 3 are left. Open it in an image program, save it as a new file and send that."
         );
         assert!(reader.section(usize::MAX, "block").is_err());
     }
 
     #[test]
-    fn skipping_finds_the_byte_or_the_end() {
+    fn skip_to_stops_at_the_byte_or_at_the_end() {
         let mut reader = Reader::new(Format::Jpeg, &[1, 2, 0xff, 3]);
         assert!(reader.skip_to(0xff));
         assert_eq!(reader.offset(), 2);

@@ -1,16 +1,16 @@
-//! The smallest files of each kind, built field by field so that tests can bend every field. Their
-//! pixel data is a placeholder: the walkers never look at it.
+//! Builds minimal files of each format field by field, for tests that change single fields. Their
+//! pixel data is a placeholder, which the walks never read.
 
 use super::crc32::crc32;
 use super::{FormatError, PixelLimits, Probe};
 use crate::model::image::Format;
 
-/// The walk with the limits that a server has by default.
+/// Walks the file with the default limits.
 pub(in crate::images) fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
     super::probe(bytes, PixelLimits::default())
 }
 
-/// Width, height and frames.
+/// Width, height and number of frames.
 pub(in crate::images) fn shape(bytes: &[u8]) -> Result<(u32, u32, u32), FormatError> {
     probe(bytes).map(|probe| (probe.width, probe.height, probe.frames))
 }
@@ -44,7 +44,7 @@ pub(in crate::images) fn png_of(chunks: &[Vec<u8>]) -> Vec<u8> {
     [super::png::SIGNATURE, &chunks.concat()].concat()
 }
 
-/// `kind` is bit depth and colour type.
+/// `kind` holds the bit depth and the colour type.
 pub(in crate::images) fn ihdr(width: u32, height: u32, kind: [u8; 2]) -> Vec<u8> {
     let sides = [width.to_be_bytes(), height.to_be_bytes()].concat();
     png_chunk(b"IHDR", &[&sides[..], &kind, &[0, 0, 0]].concat())
@@ -98,7 +98,7 @@ pub(in crate::images) fn segment(code: u8, body: &[u8]) -> Vec<u8> {
     [&[0xff, code][..], &len, body].concat()
 }
 
-/// A scan with its data: stuffing, a restart marker and a fill byte included.
+/// A scan with data that contains an escaped byte, a restart marker and a fill byte.
 pub(in crate::images) fn scan(components: &[u8], selection: [u8; 3]) -> Vec<u8> {
     let mut body = vec![u8::try_from(components.len()).unwrap()];
     body.extend(components.iter().flat_map(|id| [*id, 0x00]));
@@ -149,7 +149,7 @@ pub(in crate::images) fn progressive_jpeg(scans: usize) -> Vec<u8> {
     jpeg(0xc2, 16, 8, &list)
 }
 
-/// Screen and two global colours; the frames and the trailer follow.
+/// The screen and two global colours; append frames and a trailer.
 pub(in crate::images) fn gif_head(width: u16, height: u16) -> Vec<u8> {
     let sides = [width.to_le_bytes(), height.to_le_bytes()].concat();
     [

@@ -1,8 +1,9 @@
-//! WebP, by RFC 9649 (container and lossless bitstream) and RFC 6386 (VP8 frame header).
+//! Walks WebP files, by RFC 9649 (container and lossless bitstream) and RFC 6386 (VP8 frame
+//! header).
 //!
-//! The RIFF length bounds everything: it may not exceed the file, and chunks with their padding must
-//! fill it exactly. Only the first bytes of a bitstream are read, for its dimensions, which must be
-//! those of the canvas or frame that it stands in.
+//! The RIFF length must not exceed the file, and the chunks with their padding must fill it
+//! exactly. The walk reads only the first bytes of a bitstream, for its dimensions. They must be
+//! those of the canvas or frame that contains it.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use super::reader::Reader;
 use super::{FormatError, Probe, Tally};
 use crate::model::image::Format;
 
-/// Walks the chunks of the RIFF container, and those inside of animation frames.
+/// Walks the chunks of the RIFF container and those inside of animation frames.
 pub(super) fn probe(bytes: &[u8], mut tally: Tally) -> Result<Probe, FormatError> {
     let mut reader = Reader::new(Format::Webp, bytes);
     reader.take(4, "RIFF signature")?;
@@ -23,21 +24,22 @@ pub(super) fn probe(bytes: &[u8], mut tally: Tally) -> Result<Probe, FormatError
             let (width, height) = first.bitstream_size()?;
             tally.canvas(width, height)?;
             tally.add_frame(width, height)?;
-            // Readers of the simple form look no further, so another image here would be hidden.
+            // Readers of the simple form stop here. A further image would be stored but never
+            // shown.
             skip_unknown(&mut riff)?;
             Ok(tally.probe())
         }
         b"VP8X" => extended(&mut first, &mut riff, tally),
-        _ => Err(first.corrupt("stands where VP8, VP8L or VP8X has to be")),
+        _ => Err(first.corrupt("is the first chunk, which must be VP8, VP8L or VP8X")),
     }
 }
 
-/// A chunk of RIFF. Its name may be any four bytes: readers pass over those that they don't know.
+/// A chunk of RIFF. Its name may be any four bytes: readers skip unknown chunks.
 pub(in crate::images) struct Chunk<'a> {
     pub(in crate::images) kind: [u8; 4],
     offset: usize,
     pub(in crate::images) body: Reader<'a>,
-    /// With its head and its padding.
+    /// Includes the head and the padding.
     pub(in crate::images) whole: Range<usize>,
     pub(in crate::images) is_padded: bool,
 }
@@ -68,7 +70,7 @@ impl<'a> Chunk<'a> {
             .corrupt(format_args!("the {name} chunk at byte {offset} {what}"))
     }
 
-    /// Width and height by the bitstream of a `VP8 ` or `VP8L` chunk.
+    /// Width and height, from the bitstream of a `VP8 ` or `VP8L` chunk.
     pub(in crate::images) fn bitstream_size(&mut self) -> Result<(u32, u32), FormatError> {
         if &self.kind == b"VP8 " {
             self.lossy_size()
@@ -85,7 +87,9 @@ impl<'a> Chunk<'a> {
         let height = u32::from(self.body.u16_le("VP8 height")? & 0x3fff);
         let (inter, version, shown) = (tag & 1, tag >> 1 & 7, tag >> 4 & 1);
         if inter != 0 || version > 3 || shown != 1 || start != KEY_FRAME_START {
-            return Err(self.corrupt(&format!("begins with tag {tag:06X}, which is no key frame")));
+            return Err(self.corrupt(&format!(
+                "begins with tag {tag:06X}, which is not a shown key frame"
+            )));
         }
         let partition = tag >> 5;
         if partition == 0 || partition as usize >= self.body.left() {
@@ -119,7 +123,8 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The extended form: `VP8X` announces canvas and features, then still image or frames.
+/// Walks the extended form: `VP8X` announces the canvas and the features; then a still image or
+/// frames follow.
 fn extended(
     header: &mut Chunk<'_>,
     riff: &mut Reader<'_>,
@@ -154,14 +159,14 @@ fn animation(riff: &mut Reader<'_>, tally: &mut Tally) -> Result<(), FormatError
         match &chunk.kind {
             b"ANIM" => {
                 if controlled || chunk.body.left() != 6 {
-                    return Err(chunk.corrupt("is a second one, or has not 6 bytes"));
+                    return Err(chunk.corrupt("is a second one, or does not have 6 bytes"));
                 }
                 controlled = true;
             }
             b"ANMF" if controlled => animation_frame(&mut chunk, tally)?,
             b"ANMF" => return Err(chunk.corrupt("comes before the ANIM chunk")),
             b"VP8 " | b"VP8L" | b"VP8X" | b"ALPH" => {
-                return Err(chunk.corrupt("stands outside of the animation's frames"));
+                return Err(chunk.corrupt("is an image outside of the animation's frames"));
             }
             _ => {}
         }
@@ -187,7 +192,7 @@ fn animation_frame(chunk: &mut Chunk<'_>, tally: &mut Tally) -> Result<(), Forma
     one_image(&mut body, (width, height), chunk)
 }
 
-/// Reads chunks to the end of their parent: one bitstream of this size, with or without alpha.
+/// Reads chunks to the end of `parent`: one bitstream of this size, with or without alpha.
 fn one_image(
     chunks: &mut Reader<'_>,
     size: (u32, u32),
@@ -201,7 +206,7 @@ fn one_image(
             b"ALPH" => {
                 let head = chunk.body.u8("ALPH header")?;
                 if alpha || images > 0 || head & 3 > 1 || chunk.body.left() == 0 {
-                    return Err(chunk.corrupt("is out of place, or not compressed as it may be"));
+                    return Err(chunk.corrupt("is not allowed here, or has an unknown compression"));
                 }
                 alpha = true;
             }
@@ -216,17 +221,17 @@ fn one_image(
                 }
                 images += 1;
             }
-            b"VP8X" | b"ANMF" => return Err(chunk.corrupt("is out of place")),
+            b"VP8X" | b"ANMF" => return Err(chunk.corrupt("is not allowed here")),
             _ => {}
         }
     }
     if images == 0 {
-        return Err(parent.corrupt("is followed by no image"));
+        return Err(parent.corrupt("has no image"));
     }
     Ok(())
 }
 
-/// Reads chunks to the end and refuses those that would be a second image.
+/// Reads chunks to the end and rejects those that would be a second image.
 fn skip_unknown(riff: &mut Reader<'_>) -> Result<(), FormatError> {
     while riff.left() > 0 {
         let chunk = Chunk::read(riff)?;
@@ -234,7 +239,7 @@ fn skip_unknown(riff: &mut Reader<'_>) -> Result<(), FormatError> {
             &chunk.kind,
             b"VP8 " | b"VP8L" | b"VP8X" | b"ALPH" | b"ANIM" | b"ANMF"
         ) {
-            return Err(chunk.corrupt("is out of place"));
+            return Err(chunk.corrupt("is not allowed here"));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What an Exif block tells of the picture's owner, in the words of the API.
+//! Names what an Exif block contains, in the words of the API (see docs/images.md).
 
 use super::EXIF_DIRECTORY;
 use crate::images::clean::tiff::{Directory, Tiff};
@@ -7,7 +7,7 @@ use crate::model::metadata::{Kind, Kinds};
 const GPS_DIRECTORY: u16 = 0x8825;
 const GPS_VERSION: u16 = 0;
 
-/// The kinds of metadata in these TIFF bytes. What can't be read is [`Kind::Other`].
+/// The kinds of metadata in these TIFF bytes. Unreadable parts are [`Kind::Other`].
 pub(in crate::images::clean) fn of(tiff: &[u8]) -> Kinds {
     let mut kinds = Kinds::default();
     let root = Tiff::open(tiff).and_then(|tiff| Some((tiff.directory(tiff.first)?, tiff)));
@@ -27,7 +27,7 @@ fn add(kinds: &mut Kinds, tiff: &Tiff<'_>, directory: Directory<'_>, is_root: bo
         let inner = || tiff.directory(entry.number());
         match entry.tag {
             GPS_DIRECTORY => {
-                // Cameras without a receiver write a version, and nothing else.
+                // Cameras without a GPS receiver write the version alone.
                 if inner().is_some_and(|mut gps| gps.any(|entry| entry.tag != GPS_VERSION)) {
                     kinds.add(Kind::Location);
                 }
@@ -46,12 +46,13 @@ fn add(kinds: &mut Kinds, tiff: &Tiff<'_>, directory: Directory<'_>, is_root: bo
     }
 }
 
-/// By the tables of Exif 2.32; `None`: it tells of the picture itself, or of nothing.
+/// The kind of a tag, by the tables of Exif 2.32. Returns `None` for tags that describe only the
+/// picture's data.
 const fn kind_of(tag: u16) -> Option<Kind> {
     Some(match tag {
-        // Maker, model, owner's and lens's numbers, maker notes.
+        // Maker, model, serial numbers of body and lens, maker notes.
         0x010f | 0x0110 | 0x927c | 0xa431..=0xa435 | 0xc62f => Kind::Camera,
-        // Exposure, sensitivity, aperture, flash, focal length and their like.
+        // Exposure, sensitivity, aperture, flash, focal length and similar.
         0x829a | 0x829d | 0x8822 | 0x8827 | 0x9201..=0x920a | 0xa20e..=0xa217 | 0xa402..=0xa40c => {
             Kind::Camera
         }

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Exif of a camera: a maker, an orientation and a position, with a thumbnail's directory behind.
+/// Exif of a camera: a maker, an orientation and a position, followed by the directory of a
+/// thumbnail.
 pub(in crate::images::clean) fn camera_exif(order: [u8; 2], value: u16) -> Vec<u8> {
     let low = order == *b"II";
     let u16 = |value: u16| {
@@ -41,7 +42,7 @@ pub(in crate::images::clean) fn camera_exif(order: [u8; 2], value: u16) -> Vec<u
 
 const SIZE: (u32, u32) = (64, 48);
 
-/// The block that is left of these bytes.
+/// The block that cleaning keeps of these bytes.
 fn left(tiff: &[u8]) -> Option<Vec<u8>> {
     Exif::read(tiff, SIZE)?.to_tiff()
 }
@@ -55,7 +56,7 @@ fn entry(tag: u16, kind: u16, count: u32, value: [u8; 4]) -> Vec<u8> {
     [&head[..], &count.to_be_bytes(), &value].concat()
 }
 
-/// A block with one directory of these entries, and bytes behind it.
+/// A block with one directory of these entries, and further bytes behind it.
 fn block(entries: &[Vec<u8>], behind: &[u8]) -> Vec<u8> {
     let count = u16::try_from(entries.len()).unwrap().to_be_bytes();
     [
@@ -69,18 +70,18 @@ fn block(entries: &[Vec<u8>], behind: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn all_eight_orientations_are_read_in_both_byte_orders_and_written_alone() {
+fn each_orientation_is_read_in_both_byte_orders_and_written_alone() {
     for order in [*b"II", *b"MM"] {
         for value in 1..=8 {
             let exif = camera_exif(order, value.into());
             assert_eq!(orientation(&exif), Some(Orientation::Applied(value)));
             let Some(tiff) = left(&exif) else {
-                assert_eq!(value, 1, "upright is nothing to say");
+                assert_eq!(value, 1, "an upright image needs no Exif");
                 continue;
             };
             assert_eq!(tiff.len(), 26);
             assert!(tiff.starts_with(&order));
-            assert_eq!(left(&tiff), Some(tiff.clone()), "it stays as it is");
+            assert_eq!(left(&tiff), Some(tiff.clone()), "the block must not change");
             let is_turned = Exif::read(&tiff, SIZE).unwrap().is_turned();
             assert_eq!(is_turned, value > 4);
         }
@@ -88,7 +89,7 @@ fn all_eight_orientations_are_read_in_both_byte_orders_and_written_alone() {
 }
 
 #[test]
-fn the_written_block_is_the_published_layout() {
+fn the_written_block_has_the_layout_of_tiff() {
     let tiff = left(&camera_exif(*b"MM", 6)).unwrap();
     assert_eq!(
         tiff,
@@ -123,7 +124,7 @@ fn malformed_exif_has_no_orientation() {
 }
 
 #[test]
-fn of_several_orientations_the_first_valid_one_counts_in_the_inner_directory_too() {
+fn the_first_valid_orientation_counts_in_either_directory() {
     let value = |value: u8| entry(ORIENTATION, 3, 1, [0, value, 0, 0]);
     let of = |entries: &[Vec<u8>]| orientation(&block(entries, b""));
     assert_eq!(of(&[value(0), value(6)]), Some(Orientation::Applied(6)));
@@ -134,7 +135,7 @@ fn of_several_orientations_the_first_valid_one_counts_in_the_inner_directory_too
 }
 
 #[test]
-fn an_orientation_of_another_type_stays_as_it_is_and_turns_nothing() {
+fn an_orientation_of_another_type_stays_without_effect() {
     for (kind, value) in [(4, [0, 0, 0, 6]), (9, [0, 0, 0, 8]), (8, [0, 5, 0, 0])] {
         let tiff = block(&[entry(ORIENTATION, kind, 1, value)], b"secret");
         assert_eq!(orientation(&tiff), Some(Orientation::Foreign(kind, value)));
@@ -154,7 +155,8 @@ fn an_orientation_of_another_type_stays_as_it_is_and_turns_nothing() {
     }
 }
 
-/// A picture of 64 by 48 pixels at `x` and `y` dots an inch, that is said to be shown as `width` by `height`.
+/// A picture of 64 by 48 pixels at `x` and `y` dots per inch, with a display size of `width` by
+/// `height`.
 fn dense(unit: u8, [x, y]: [u32; 2], width: u8, height: u8) -> Vec<u8> {
     // 8 and 2 and 4 times 12 and 4 are 62.
     let inner_at = 62 + 16;
@@ -180,7 +182,7 @@ fn dense(unit: u8, [x, y]: [u32; 2], width: u8, height: u8) -> Vec<u8> {
 fn a_display_size_stays_where_resolution_and_named_size_agree() {
     let tiff = left(&dense(2, [144, 144], 32, 24)).unwrap();
     assert!(!tiff.windows(6).any(|part| part == b"secret"));
-    assert_eq!(left(&tiff), Some(tiff.clone()), "it stays as it is");
+    assert_eq!(left(&tiff), Some(tiff.clone()), "the block must not change");
     assert!(left(&dense(2, [36, 144], 128, 24)).is_some());
     for nothing in [
         dense(2, [144, 144], 33, 24),
@@ -194,7 +196,7 @@ fn a_display_size_stays_where_resolution_and_named_size_agree() {
 }
 
 #[test]
-fn what_a_camera_writes_is_named() {
+fn metadata_of_a_camera_is_named() {
     let words = |tiff: &[u8]| kinds::of(tiff).words();
     assert_eq!(words(&camera_exif(*b"II", 6)), ["camera", "thumbnail"]);
     let gps = [&[0, 1][..], &entry(2, 5, 3, [0; 4]), &[0; 4]].concat();
@@ -214,7 +216,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn random_exif_never_panics_and_what_is_left_stays(
+    fn random_exif_never_panics_and_is_cleaned_in_one_pass(
         start in prop::sample::select(vec![&b""[..], b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]),
         noise in proptest::collection::vec(any::<u8>(), 0..100),
     ) {

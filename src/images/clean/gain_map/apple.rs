@@ -1,16 +1,16 @@
-//! What Apple's cameras say of a gain map: two numbers in the maker note of the photograph's Exif, from
-//! which viewers compute how much brighter its lights are ("headroom").
+//! Apple's parameters of a gain map: two numbers in the maker note of the photograph's Exif.
+//! Viewers compute from them how much brighter its highlights are ("headroom").
 
 use super::tiff::{Directory, Order};
 
 const SIGNATURE: &[u8; 14] = b"Apple iOS\0\0\x01MM";
 const EXIF_DIRECTORY: u16 = 0x8769;
 const MAKER_NOTE: u16 = 0x927c;
-/// Of the maker note.
+/// Tags of the maker note.
 const HEADROOM: u16 = 33;
 const GAIN: u16 = 48;
 
-/// The signed fractions of entries 33 and 48 of the maker note.
+/// The signed fractions of the entries 33 and 48 of the maker note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::images::clean) struct Headroom {
     headroom: [u32; 2],
@@ -18,7 +18,8 @@ pub(in crate::images::clean) struct Headroom {
 }
 
 impl Headroom {
-    /// Looks for both numbers in the TIFF bytes of Exif. `None`: one is missing, or divides by zero.
+    /// Finds both numbers in the TIFF bytes of Exif. Returns `None` if one is missing or divides by
+    /// zero.
     pub(super) fn find_in_exif(tiff: &[u8]) -> Option<Self> {
         let first = Directory::first(tiff)?;
         let note = first
@@ -36,7 +37,7 @@ impl Headroom {
         valid.then_some(Self { headroom, gain })
     }
 
-    /// A maker note that says this headroom and nothing else.
+    /// Writes a maker note with this headroom and nothing else.
     pub(in crate::images::clean) fn to_maker_note(self) -> Vec<u8> {
         let mut note = SIGNATURE.to_vec();
         note.extend_from_slice(b"\0\x02");

@@ -1,22 +1,22 @@
 //! The parameters of a gain map by ISO 21496-1, as JPEG files carry them.
 //!
-//! Every field is a number: all are read, checked, and written again. Bytes behind them go.
+//! Every field is a number. All are read, checked and written again. Bytes behind them are dropped.
 
 const MULTI_CHANNEL: u8 = 0x80;
 const BASE_COLOUR_SPACE: u8 = 0x40;
-/// libultrahdr's: all fractions have one denominator, which comes first.
+/// Flag of libultrahdr: all fractions have one denominator, which comes first.
 const COMMON_DENOMINATOR: u8 = 0x08;
-/// libultrahdr's: the base image is the HDR one.
+/// Flag of libultrahdr: the base image is the HDR image.
 const BACKWARD: u8 = 0x04;
 const FLAGS: u8 = MULTI_CHANNEL | BASE_COLOUR_SPACE | COMMON_DENOMINATOR | BACKWARD;
 
 const VERSION_LEN: usize = 4;
 const HEAD_LEN: usize = VERSION_LEN + 1;
-/// Minimum, maximum, gamma, and the offsets of the base and of the alternate image.
+/// Minimum, maximum, gamma, and the offsets of the base image and of the alternate image.
 const NUMBERS_OF_CHANNEL: usize = 5;
 const GAMMA: usize = 2;
 
-/// Checked bytes: a version, with or without parameters.
+/// Bytes that passed the check: a version, with or without parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bytes(Vec<u8>);
 
@@ -25,14 +25,16 @@ impl Bytes {
         &self.0
     }
 
-    /// The version alone, as the base image says it. `None`: no reader knows it.
+    /// Reads the version alone, as the base image carries it. Returns `None` for a version that no
+    /// reader knows.
     pub(super) fn version(data: &[u8]) -> Option<Self> {
         let version: [u8; VERSION_LEN] = *data.first_chunk()?;
-        // The least version that a reader must know. The writer's own follows.
+        // The lowest version that a reader must support. The version of the writer follows.
         version.starts_with(&[0, 0]).then(|| Self(version.to_vec()))
     }
 
-    /// The parameters, as the gain map says them. `None`: they are incomplete or would divide by zero.
+    /// Reads the parameters, as the gain map carries them. Returns `None` if they are incomplete or
+    /// divide by zero.
     pub(super) fn parameters(data: &[u8]) -> Option<Self> {
         let mut bytes = Self::version(data)?.0;
         let flags = *data.get(VERSION_LEN)? & FLAGS;

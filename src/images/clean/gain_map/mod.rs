@@ -1,12 +1,12 @@
 //! HDR gain maps of JPEG photographs: Ultra HDR of Android, ISO 21496-1, and Apple's.
 //!
-//! Such a file is an ordinary photograph, behind whose end a second JPEG image stands: how much brighter
-//! each place becomes on an HDR display. Metadata in both images say where the second image is and how to
-//! apply it. [`find`] looks for that image and its parameters. It takes nothing else for a gain map: not the
-//! second view of a stereo photograph, no preview, depth map or video. [`GainMap`] then writes the metadata
-//! anew from the numbers alone.
+//! Such a file is an ordinary photograph with a second JPEG image behind its end. The second image
+//! tells how much brighter each place becomes on an HDR display. Metadata in both images tell where
+//! the second image is and how to apply it. [`find`] looks for that image and its parameters. It
+//! does not accept the second view of a stereo photograph, a preview, a depth map or a video.
+//! [`GainMap`] then writes new metadata from the numbers alone.
 //!
-//! A gain map that no viewer could apply, because its parameters are missing, is not found.
+//! [`find`] ignores a gain map whose parameters are missing, because no viewer could apply it.
 
 mod apple;
 mod iso;
@@ -24,24 +24,24 @@ pub(in crate::images::clean) use segments::Headers;
 use segments::Image;
 use xmp::Packet;
 
-/// How many bytes the segments of [`GainMap::primary_segments`] and [`GainMap::image_segments`] have
-/// together, at most.
+/// The most bytes that the segments of [`GainMap::primary_segments`] and
+/// [`GainMap::image_segments`] have together.
 pub(in crate::images::clean) const MAX_SEGMENTS_LEN: usize = 4096;
 
-/// A gain map and what its viewers need to know.
+/// A gain map and the parameters that viewers need.
 #[derive(Debug)]
 pub(in crate::images::clean) struct GainMap<'a> {
     place: Range<usize>,
     image: &'a [u8],
-    /// The base image says that it has a gain map of Adobe's kind.
+    /// Whether the base image announces a gain map of Adobe's kind.
     has_version: bool,
-    /// The base image says that it has a gain map by ISO 21496-1.
+    /// The version of ISO 21496-1 that the base image announces, if any.
     base_iso: Option<iso::Bytes>,
     parameters: Parameters,
     headroom: Option<Headroom>,
 }
 
-/// What the gain map image says of itself. One image may do so by several conventions.
+/// The parameters in the gain map image. One image may carry several kinds.
 #[derive(Debug, Default)]
 struct Parameters {
     adobe: Option<xmp::Adobe>,
@@ -49,11 +49,13 @@ struct Parameters {
     iso: Option<iso::Bytes>,
 }
 
-/// Finds the gain map of a photograph. `primary` has all segments before its first scan, `end` is where the
-/// byte behind its end marker stands in the file. Other bytes behind it have no influence.
+/// Finds the gain map of a photograph. `primary` holds all segments before the first scan. `end` is
+/// the offset behind the photograph's end marker. Only the image that is found influences the
+/// result.
 ///
-/// Candidates are the pictures of the MPF index, the item of the `GContainer` directory, and the image right
-/// behind the first one, for files whose offsets a program forgot to move.
+/// Candidates are the pictures of the MPF index, the item of the `GContainer` directory, and the
+/// image right behind the photograph. The last one covers files whose offsets a program failed to
+/// adjust.
 pub(in crate::images::clean) fn find<'a>(
     primary: &Headers<'a>,
     file: &'a [u8],
@@ -68,7 +70,7 @@ pub(in crate::images::clean) fn find<'a>(
     let listed = packet
         .gain_map_at
         .and_then(|offset| end.checked_add(offset));
-    // An image that overlaps the photograph is none of its own.
+    // An image that overlaps the photograph is not an image of its own.
     let starts = indexed.into_iter().chain(listed).chain([end]);
     let described = starts
         .chain(next_image(file, end))
@@ -98,7 +100,7 @@ pub(in crate::images::clean) fn find<'a>(
     })
 }
 
-/// Where the next image begins behind the end of the first one, for files in which bytes were added or lost.
+/// Where the next image begins behind `end`, for files in which bytes were added or lost.
 fn next_image(file: &[u8], end: usize) -> Option<usize> {
     const START: &[u8] = b"\xff\xd8\xff";
     let behind = file.get(end..)?;
@@ -108,8 +110,8 @@ fn next_image(file: &[u8], end: usize) -> Option<usize> {
     Some(end + found)
 }
 
-/// Whether this can only be a gain map whose parameters got lost: one channel, and not a word of what it is.
-/// The base image must say that there is a gain map.
+/// Whether the image can only be a gain map that lost its parameters: it has one channel and no
+/// description. The base image must announce a gain map.
 fn is_bare(image: &Image<'_>) -> bool {
     let Headers {
         xmp,
@@ -126,8 +128,9 @@ fn is_bare(image: &Image<'_>) -> bool {
 }
 
 impl Parameters {
-    /// `None`: this image doesn't say that it is a gain map. If the base image says that it has one of Adobe's
-    /// kind, the version is enough: to Chromium and Android, all other parameters have default values.
+    /// Reads the parameters. Returns `None` if the image does not describe itself as a gain map. If
+    /// the base image announces one of Adobe's kind, the version is enough: Chromium and Android
+    /// have default values for all other parameters.
     fn read(headers: &Headers<'_>, base_has_version: bool) -> Option<Self> {
         let packet = headers.xmp.map(Packet::read).unwrap_or_default();
         let parameters = Self {
@@ -137,7 +140,7 @@ impl Parameters {
             apple: packet.apple,
             iso: headers.iso.and_then(iso::Bytes::parameters),
         };
-        // A picture with a directory has a gain map, and is none.
+        // A picture with a directory has a gain map and is not one itself.
         (parameters.are_there() && !packet.has_directory).then_some(parameters)
     }
 
@@ -148,29 +151,29 @@ impl Parameters {
 }
 
 impl<'a> GainMap<'a> {
-    /// The JPEG image of the gain map as it was uploaded, with its start and end. Check and clean it like any
-    /// image: its pixels are untrusted, and only its first segments were looked at.
+    /// The JPEG image of the gain map as it was uploaded, from its start to its end marker. Only
+    /// its first segments were checked: check and clean it like any image.
     pub(in crate::images::clean) const fn image(&self) -> &'a [u8] {
         self.image
     }
 
-    /// Where in the file [`GainMap::image`] stands.
+    /// The range of [`GainMap::image`] in the file.
     pub(in crate::images::clean) fn place(&self) -> Range<usize> {
         self.place.clone()
     }
 
-    /// Whether the gain map has parameters. Without any, no viewer applies it.
+    /// Whether the gain map has parameters. Without them, no viewer applies it.
     #[cfg(test)]
     pub(in crate::images::clean) const fn has_parameters(&self) -> bool {
         self.parameters.are_there()
     }
 
-    /// What the Exif of the base image must say, for a gain map of Apple's kind.
+    /// The value that the Exif of the base image must carry for a gain map of Apple's kind.
     pub(in crate::images::clean) const fn headroom(&self) -> Option<Headroom> {
         self.headroom
     }
 
-    /// The segments that the cleaned gain map image must have, behind its JFIF segment.
+    /// The segments that the cleaned gain map image needs behind its JFIF segment.
     pub(in crate::images::clean) fn image_segments(&self) -> Vec<u8> {
         let Parameters { adobe, apple, iso } = &self.parameters;
         let mut out = Vec::new();
@@ -184,8 +187,8 @@ impl<'a> GainMap<'a> {
         out
     }
 
-    /// The segments that the base image must have, behind its JFIF and Exif segments, for a cleaned gain map
-    /// image of `gain_map_len` bytes. The numbers of the MPF index are still zero: see
+    /// The segments that the base image needs behind its JFIF and Exif segments, for a cleaned gain
+    /// map image of `gain_map_len` bytes. The numbers of the MPF index are still zero: see
     /// [`GainMap::mpf_index`].
     pub(in crate::images::clean) fn primary_segments(&self, gain_map_len: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -200,9 +203,10 @@ impl<'a> GainMap<'a> {
         out
     }
 
-    /// The bytes of the MPF index, and where they belong in the output: `segments_end` is where the segments
-    /// of [`GainMap::primary_segments`] end, `primary_len` the length of the whole base image with its end
-    /// marker. The gain map image comes right behind it. `None`: the file is too long for an index.
+    /// The bytes of the MPF index and their place in the output. `segments_end` is the end of the
+    /// segments of [`GainMap::primary_segments`], `primary_len` the length of the whole base image
+    /// with its end marker. The gain map image must follow at once. Returns `None` if the file is
+    /// too long for an index.
     pub(in crate::images::clean) fn mpf_index(
         segments_end: usize,
         primary_len: usize,

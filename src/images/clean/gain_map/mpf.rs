@@ -5,20 +5,20 @@ use std::ops::Range;
 use super::tiff::{Directory, Order};
 
 const ENTRY_LEN: usize = 16;
-/// Real files have up to five pictures. Each costs a look at its header.
+/// The most pictures that are read. Real files have up to five, and the header of each is read.
 const MAX_PICTURES: usize = 8;
 
-/// The index, as far as it says where pictures begin.
+/// The index, as far as it tells where pictures begin.
 #[derive(Debug)]
 pub(super) struct Pictures<'a> {
     entries: &'a [u8],
     order: Order,
-    /// Where in the file the index counts its offsets from.
+    /// The offset in the file from which the index counts.
     base: usize,
 }
 
 impl<'a> Pictures<'a> {
-    /// Reads the index that stands at `base` of the file.
+    /// Reads the index at offset `base` of the file.
     pub(super) fn read(tiff: &'a [u8], base: usize) -> Option<Self> {
         let directory = Directory::first(tiff)?;
         Some(Self {
@@ -28,7 +28,7 @@ impl<'a> Pictures<'a> {
         })
     }
 
-    /// Where the pictures begin, other than the first one.
+    /// The offsets of all pictures but the first.
     pub(super) fn starts(&self) -> impl Iterator<Item = usize> {
         let entries = self
             .entries
@@ -47,8 +47,8 @@ impl<'a> Pictures<'a> {
 pub(super) const INDEX_LEN: usize = 82;
 pub(super) const SEGMENT_LEN: usize = INDEX_LEN + 8;
 
-/// The index of a picture of `first_len` bytes and a second one behind it, for a segment that stands at
-/// `segment` in the file.
+/// Writes the index of a picture of `first_len` bytes and a second one right behind it. Its segment
+/// begins at offset `segment` of the file.
 pub(super) fn index(
     segment: usize,
     first_len: usize,
@@ -60,13 +60,14 @@ pub(super) fn index(
         [first_len, second_len, second_offset].map(|number| u32::try_from(number).ok());
     let fields: [&[u8]; 12] = [
         b"MM\0*\0\0\0\x08",
-        // Three entries: version, number of pictures, and the pictures, behind this directory.
+        // Three entries: version, number of pictures, and the list of pictures, which follows this
+        // directory.
         b"\0\x03",
         b"\xb0\0\0\x07\0\0\0\x040100",
         b"\xb0\x01\0\x04\0\0\0\x01\0\0\0\x02",
         b"\xb0\x02\0\x07\0\0\0\x20\0\0\0\x32",
         b"\0\0\0\0",
-        // The first is what viewers show that know of no others: "baseline primary".
+        // The first picture is the "baseline primary", which viewers show that know no others.
         b"\0\x03\0\0",
         &first_len?.to_be_bytes(),
         b"\0\0\0\0\0\0\0\0\0\0\0\0",
@@ -81,7 +82,7 @@ pub(super) fn index(
     Some(index)
 }
 
-/// Where the index stands in its segment, for a segment at `segment`.
+/// The place of the index in the file, for a segment at offset `segment`.
 pub(super) const fn index_place(segment: usize) -> Range<usize> {
     segment + (SEGMENT_LEN - INDEX_LEN)..segment + SEGMENT_LEN
 }

@@ -1,4 +1,5 @@
-//! Segments of a JPEG file that matter to gain maps, and the walk through a gain map's own.
+//! The JPEG segments that describe gain maps, and the walk through the segments of a gain map
+//! image.
 
 use super::{apple::Headroom, iso, mpf};
 
@@ -13,8 +14,8 @@ const APP2: u8 = 0xe2;
 const SOS: u8 = 0xda;
 const EOI: u8 = 0xd9;
 
-/// What the segments before the first scan of one JPEG image say of gain maps. The first segment of each
-/// kind counts, as it does to viewers.
+/// The information about gain maps in the segments before the first scan of a JPEG image. The first
+/// segment of each kind counts, as in viewers.
 #[derive(Debug, Default)]
 pub(in crate::images::clean) struct Headers<'a> {
     pub(super) xmp: Option<&'a [u8]>,
@@ -24,8 +25,8 @@ pub(in crate::images::clean) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Takes note of a segment: `code` is the second byte of its marker, `body` stands behind its length,
-    /// at `offset` in the file. Segments behind the first scan must not come here.
+    /// Records a segment. `code` is the second byte of its marker, `body` the bytes behind its
+    /// length, at `offset` in the file. Pass only segments before the first scan.
     pub(in crate::images::clean) fn segment(&mut self, code: u8, offset: usize, body: &'a [u8]) {
         match code {
             APP1 => {
@@ -34,7 +35,7 @@ impl<'a> Headers<'a> {
                 } else if let Some(exif) = body.strip_prefix(EXIF)
                     && self.headroom.is_none()
                 {
-                    // One byte of padding, whose value viewers ignore.
+                    // A byte of padding comes first, whose value viewers ignore.
                     self.headroom = exif.get(1..).and_then(Headroom::find_in_exif);
                 }
             }
@@ -57,14 +58,15 @@ impl<'a> Headers<'a> {
 pub(super) struct Image<'a> {
     bytes: &'a [u8],
     pub(super) headers: Headers<'a>,
-    /// Of the frame; zero where there is none.
+    /// Number of components of the frame; 0 without a frame.
     pub(super) components: u8,
     /// Where the data of the first scan begins.
     scan_at: usize,
 }
 
 impl<'a> Image<'a> {
-    /// Reads the segments of the image that begins these bytes. `None`: it is none.
+    /// Reads the segments of the image at the start of `bytes`. Returns `None` if there is no
+    /// image.
     pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
         let mut image = Self {
             bytes,
@@ -85,7 +87,8 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// All bytes of the image, with its start and its end marker. `None`: the end is missing.
+    /// All bytes of the image, from its start to its end marker. Returns `None` if the end marker
+    /// is missing.
     pub(super) fn whole(&self) -> Option<&'a [u8]> {
         let mut at = skip_entropy_coded(self.bytes, self.scan_at)?;
         loop {
@@ -101,7 +104,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// A segment with a length.
+/// A segment with a length field.
 pub(super) struct Segment<'a> {
     pub(super) code: u8,
     body_at: usize,
@@ -110,7 +113,7 @@ pub(super) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// `None`: no segment stands here, or the image ends.
+    /// Reads the segment at `at`. Returns `None` if there is none, or if the image ends there.
     pub(super) fn read(bytes: &'a [u8], at: usize) -> Option<Self> {
         let (code, after) = next_marker(bytes, at)?;
         let len = bytes
@@ -133,17 +136,18 @@ const fn is_frame(code: u8) -> bool {
     matches!(code, 0xc0..=0xcf) && !matches!(code, 0xc4 | 0xc8 | 0xcc)
 }
 
-/// The code of the marker that stands here, behind any fill bytes, and where it ends.
+/// The code of the marker at `at`, behind any fill bytes, and the offset behind it.
 fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = bytes.get(at..)?;
     let fill = rest.iter().position(|byte| *byte != 0xff)?;
     let code = *rest.get(fill)?;
-    // Neither data nor a marker without a length, other than the image's end, stands between segments.
+    // Between segments, neither data nor a marker without a length may stand, other than the end of
+    // the image.
     let is_marker = fill > 0 && !matches!(code, 0x00 | 0x01 | 0xd0..=0xd8);
     is_marker.then_some((code, at + fill + 1))
 }
 
-/// Where the next marker stands that is no restart.
+/// The offset of the next marker that is not a restart marker.
 fn skip_entropy_coded(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let rest = bytes.get(at..)?;
@@ -156,7 +160,8 @@ fn skip_entropy_coded(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Adds a segment: its marker, its length, and the parts of its body. `None`: it is too long.
+/// Appends a segment: its marker, its length, and the parts of its body. Returns `None` if it is
+/// too long.
 pub(super) fn write(out: &mut Vec<u8>, code: u8, parts: &[&[u8]]) -> Option<()> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let len = u16::try_from(len + 2).ok()?;

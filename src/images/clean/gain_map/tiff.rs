@@ -1,6 +1,6 @@
-//! Directories of TIFF, as Exif, MPF and Apple's maker note have them.
+//! Reads directories of TIFF, as Exif, MPF and Apple's maker note contain them.
 
-/// The order of a number's bytes.
+/// The byte order of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     LowFirst,
@@ -25,7 +25,7 @@ impl Order {
     }
 }
 
-/// A directory inside of a block of bytes from which its offsets count.
+/// A directory inside of the block of bytes from which its offsets count.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Directory<'a> {
     block: &'a [u8],
@@ -49,7 +49,7 @@ impl<'a> Directory<'a> {
         Some(Self { block, order, at })
     }
 
-    /// The directory whose offset this entry holds.
+    /// The directory whose offset is the value of this entry.
     pub(super) fn sub(self, tag: u16) -> Option<Self> {
         Self::at(
             self.block,
@@ -58,20 +58,20 @@ impl<'a> Directory<'a> {
         )
     }
 
-    /// One unsigned number of 32 bits.
+    /// The value of an entry of one unsigned number of 32 bits.
     pub(super) fn long(self, tag: u16) -> Option<u32> {
         let entry = self.entry(tag, 4)?;
         (self.order.u32_at(entry, 4)? == 1).then(|| self.order.u32_at(entry, 8))?
     }
 
-    /// Bytes of no type, where they don't fit into the entry.
+    /// The value of an entry of type undefined that does not fit into the entry itself.
     pub(super) fn undefined(self, tag: u16) -> Option<&'a [u8]> {
         let entry = self.entry(tag, 7)?;
         let len = usize::try_from(self.order.u32_at(entry, 4)?).ok()?;
         (len > 4).then(|| self.value(entry, len))?
     }
 
-    /// Numerator and denominator of one signed fraction.
+    /// Numerator and denominator of an entry of one signed fraction.
     pub(super) fn fraction(self, tag: u16) -> Option<[u32; 2]> {
         let entry = self.entry(tag, 10)?;
         if self.order.u32_at(entry, 4)? != 1 {
@@ -90,7 +90,7 @@ impl<'a> Directory<'a> {
         self.block.get(at..)?.get(..len)
     }
 
-    /// The twelve bytes of the first entry with this tag, if they are of this type.
+    /// The twelve bytes of the first entry with this tag, if it has this type.
     fn entry(self, tag: u16, kind: u16) -> Option<&'a [u8]> {
         let count = usize::from(self.order.u16_at(self.block, self.at)?);
         let entry = self

@@ -1,9 +1,9 @@
-//! The little of XML that XMP packets need: elements, attributes and text, with names resolved to the
-//! namespaces that gain maps use.
+//! Reads the part of XML that XMP packets need: elements, attributes and text, with names resolved
+//! to the namespaces that gain maps use.
 //!
-//! No reader for general XML is needed. Only numbers and fixed words are taken out of a packet, so that
-//! entities, character data sections and document types are not supported: such a packet, and a malformed
-//! one, is none.
+//! Only numbers and fixed words are read from a packet, so a general XML reader is not needed. A
+//! packet with entities, character data sections or a document type is ignored, like a malformed
+//! one.
 
 /// A namespace that gain maps use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +38,17 @@ impl Space {
     }
 }
 
-/// A name without its prefix.
+/// A name without its prefix, in its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name<'a>(pub(super) Space, pub(super) &'a str);
 
 #[derive(Debug)]
 pub(super) struct Element<'a> {
     pub(super) name: Name<'a>,
-    /// The index of the element around this one.
+    /// The index of the parent element.
     pub(super) parent: Option<usize>,
     pub(super) attributes: Vec<(Name<'a>, &'a str)>,
-    /// The first text inside, without white space around it.
+    /// The first text in the element, without white space around it.
     pub(super) text: &'a str,
 }
 
@@ -58,13 +58,14 @@ pub(super) struct Document<'a> {
     pub(super) elements: Vec<Element<'a>>,
 }
 
-// Real packets stay far below these. They bound time and memory.
+// Limits of time and memory. Real packets stay far below.
 const MAX_ELEMENTS: usize = 4096;
 const MAX_DEPTH: usize = 32;
 const MAX_PREFIXES: usize = 128;
 
 impl<'a> Document<'a> {
-    /// `None`: malformed, too large, or more than this reader knows of XML.
+    /// Parses a packet. Returns `None` if it is malformed, too large, or uses unsupported parts of
+    /// XML.
     pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
         // Writers pad packets, some with zeros.
         let end = packet.iter().rposition(|byte| *byte == b'>')?;
@@ -87,7 +88,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Splits behind the `>` that ends this tag, which stands outside of quotes.
+/// Splits the text behind the `>` that ends this tag. A `>` in quotes does not count.
 fn split_tag(text: &str) -> Option<(&str, &str)> {
     let mut quote = None;
     let end = text.find(|letter| match (quote, letter) {
@@ -109,7 +110,7 @@ fn split_tag(text: &str) -> Option<(&str, &str)> {
 #[derive(Default)]
 struct Reader<'a> {
     document: Document<'a>,
-    /// Elements whose end has not come yet: index, and the name as it is written.
+    /// Elements whose end tag has not come yet: the index, and the name as it is written.
     open: Vec<(usize, &'a str)>,
     /// Prefixes, with the depth at which they were declared.
     prefixes: Vec<(usize, &'a str, Space)>,
@@ -172,7 +173,7 @@ impl<'a> Reader<'a> {
             parent: self.open.last().map(|(index, _)| *index),
             attributes: attributes
                 .into_iter()
-                // The default namespace is none of attributes.
+                // The default namespace does not apply to attributes.
                 .filter(|(name, _)| name.contains(':') && !name.starts_with("xmlns"))
                 .map(|(name, value)| (self.resolve(name), value))
                 .collect(),

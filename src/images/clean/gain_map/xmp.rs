@@ -1,7 +1,7 @@
-//! XMP packets that describe gain maps: by Adobe (`hdrgm`, which is also that of Android's Ultra HDR), by
-//! Apple, and the directory of files by Google (`GContainer`).
+//! XMP packets that describe gain maps: Adobe's (`hdrgm`, also used by Android's Ultra HDR),
+//! Apple's, and Google's directory of files (`GContainer`).
 //!
-//! A packet is never copied. Numbers are parsed, and a new packet is written around them.
+//! A packet is never copied. Its numbers are parsed, and a new packet is written from them.
 
 use std::fmt::Write;
 
@@ -13,18 +13,20 @@ use super::xml::{
 const VERSION: &str = "1.0";
 const APPLE_TYPE: &str = "urn:com:apple:photo:2020:aux:hdrgainmap";
 
-/// A number as XMP writes it. Its text is made anew, so that nothing but the value survives.
+/// A number in XMP. Its text is written anew, so that only the value is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Real(f64);
 
 impl Real {
-    /// Real parameters are logarithms of brightness, gammas, and small offsets.
+    /// The largest accepted value. Real parameters are logarithms of brightness, gammas, and small
+    /// offsets.
     const LIMIT: f64 = 100_000.0;
-    /// Smaller ones are zero to viewers, and would have long texts.
+    /// Smaller values are written as zero. Viewers treat them as zero, and their texts would be
+    /// long.
     const SMALLEST: f64 = 1e-12;
 
     fn parse(text: &str) -> Option<Self> {
-        // Rust's own grammar knows infinities and "nan".
+        // Rust's parser also accepts infinities and "nan".
         let is_number = text.len() <= 40
             && text
                 .bytes()
@@ -37,7 +39,7 @@ impl Real {
     }
 }
 
-/// One number for all channels, or one for each.
+/// One number for all channels, or one for each channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Channels {
     One(Real),
@@ -52,7 +54,7 @@ const CHANNEL_FIELDS: [&str; 5] = [
     "OffsetHDR",
 ];
 const SCALAR_FIELDS: [&str; 2] = ["HDRCapacityMin", "HDRCapacityMax"];
-/// The one parameter that has no default value in Android's rules.
+/// The only parameter without a default value in Android's rules.
 const REQUIRED_FIELD: &str = "GainMapMax";
 const GAMMA_FIELD: &str = "Gamma";
 
@@ -73,16 +75,16 @@ pub(super) struct Apple {
     stored_format: Option<u32>,
 }
 
-/// What a packet says.
+/// The contents of a packet.
 #[derive(Debug, Default)]
 pub(super) struct Packet {
-    /// It names the version of Adobe's gain maps that viewers know.
+    /// Whether it names the version of Adobe's gain maps that viewers support.
     pub(super) has_version: bool,
     pub(super) adobe: Option<Adobe>,
     pub(super) apple: Option<Apple>,
-    /// It has a directory of pictures, as the first picture of a file does.
+    /// Whether it has a directory of pictures, as the first picture of a file does.
     pub(super) has_directory: bool,
-    /// How far behind the end of the first picture the directory places the gain map.
+    /// How far behind the end of the first picture the directory places the gain map, in bytes.
     pub(super) gain_map_at: Option<usize>,
 }
 
@@ -106,7 +108,7 @@ impl Packet {
     }
 }
 
-/// Questions to a document.
+/// Looks up properties in a document.
 #[derive(Clone, Copy)]
 struct View<'a>(&'a Document<'a>);
 
@@ -132,7 +134,7 @@ impl<'a> View<'a> {
     }
 
     fn children(self, parent: usize) -> impl Iterator<Item = (usize, &'a Element<'a>)> + 'a {
-        // Children come behind their parent.
+        // Children come after their parent.
         let elements = self.0.elements.iter().enumerate().skip(parent + 1);
         elements.filter(move |(_, element)| element.parent == Some(parent))
     }
@@ -142,7 +144,7 @@ impl<'a> View<'a> {
             .find(|(_, element)| element.name == name)
     }
 
-    /// A property of text: an attribute, or an element.
+    /// A property of text: an attribute or an element.
     fn text(self, index: usize, name: Name<'a>) -> Option<&'a str> {
         let mut attributes = self.element(index)?.attributes.iter();
         let attribute = attributes.find(|(found, _)| *found == name);
@@ -166,7 +168,8 @@ impl<'a> View<'a> {
         items.next().is_none().then_some(Channels::Three(three))
     }
 
-    /// What viewers can't read they take for its default value, and so it goes.
+    /// Reads Adobe's parameters. Viewers replace an unreadable parameter by its default value, so
+    /// it is dropped.
     fn adobe(self) -> Option<Adobe> {
         let index = self
             .descriptions()
@@ -207,7 +210,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Adds up what stands before the gain map: padding of the first picture, and other items.
+    /// Adds up the bytes before the gain map: padding of the first picture, and other items.
     fn gain_map_at(self) -> Option<usize> {
         self.named(Name(Space::Container, "Directory")).next()?;
         let of_item = |index, field| self.text(index, Name(Space::Item, field));
@@ -236,13 +239,13 @@ impl Channels {
     }
 }
 
-/// A number of digits alone.
+/// A whole number that consists of digits alone.
 fn whole(text: &str) -> Option<u32> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok())?
 }
 
-/// The packet of the first picture: that there is a gain map, and how long it is.
+/// Writes the packet of the first picture: it announces a gain map and its length.
 pub(super) fn write_directory(gain_map_len: usize) -> Option<String> {
     let mut body = String::new();
     write!(
@@ -253,7 +256,7 @@ pub(super) fn write_directory(gain_map_len: usize) -> Option<String> {
     Some(packet(&body))
 }
 
-/// The packet of a gain map: its parameters.
+/// Writes the packet of a gain map with its parameters.
 pub(super) fn write_parameters(adobe: Option<&Adobe>, apple: Option<&Apple>) -> Option<String> {
     let (mut spaces, mut elements) = (String::new(), String::new());
     if let Some(adobe) = adobe {
@@ -273,7 +276,7 @@ impl Adobe {
             .any(|(field, _)| *field == REQUIRED_FIELD)
     }
 
-    /// One number becomes an attribute, because libultrahdr reads no other form.
+    /// A single number is written as an attribute, because libultrahdr reads no other form.
     fn write(&self, attributes: &mut String, elements: &mut String) -> std::fmt::Result {
         write!(
             attributes,
@@ -326,7 +329,7 @@ impl Apple {
     }
 }
 
-/// Puts attributes and elements of one description into a packet.
+/// Puts the attributes and elements of one description into a packet.
 fn packet(body: &str) -> String {
     format!(
         r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF_URI}"><rdf:Description rdf:about=""{body}</rdf:Description></rdf:RDF></x:xmpmeta>"#

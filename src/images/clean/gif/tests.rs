@@ -12,7 +12,8 @@ const METADATA: [&[u8]; 5] = [
     b"!\x77\x03abc\0",
 ];
 
-/// XMP is no sub-blocks but text; the bytes behind it lead every reader of sub-blocks to the end.
+/// XMP is text and not a series of sub-blocks; the bytes at its end lead every reader of sub-blocks
+/// to the terminator.
 fn xmp() -> Vec<u8> {
     let mut block = b"!\xff\x0bXMP DataXMP<x:xmpmeta><dc:creator>somebody".to_vec();
     block.push(1);
@@ -38,7 +39,7 @@ fn gif(blocks: [&[u8]; 3]) -> Vec<u8> {
 }
 
 #[test]
-fn a_gif_without_metadata_is_not_touched() {
+fn a_gif_without_metadata_stays_unchanged() {
     assert!(is_clean(&sample(5, 4, 3)));
     assert!(is_clean(&gif([LOOP, b"", b""])));
     assert!(is_clean(&gif([
@@ -49,7 +50,7 @@ fn a_gif_without_metadata_is_not_touched() {
 }
 
 #[test]
-fn each_kind_of_metadata_goes_wherever_it_stands() {
+fn each_kind_of_metadata_is_removed_at_each_place() {
     for one in METADATA.into_iter().chain([PLAIN_TEXT, PROFILE, &xmp()]) {
         for blocks in [[one, b"", b""], [b"", one, b""], [b"", b"", one]] {
             assert_eq!(
@@ -63,38 +64,38 @@ fn each_kind_of_metadata_goes_wherever_it_stands() {
 }
 
 #[test]
-fn all_metadata_together_goes_and_the_picture_stays() {
+fn all_metadata_is_removed_and_the_picture_stays() {
     let all = [METADATA.concat(), xmp()].concat();
     let first = [&all[..], LOOP, &all, PROFILE].concat();
     assert_eq!(cleaned(&gif([&first, &all, &all])), gif([LOOP, b"", b""]));
 }
 
 #[test]
-fn the_graphic_control_before_plain_text_stays_for_the_frame_as_in_browsers() {
+fn a_graphic_control_before_plain_text_stays_for_the_next_frame() {
     let control = b"!\xf9\x04\x05\x64\0\x01\0";
     let text = [&control[..], PLAIN_TEXT].concat();
     assert_eq!(cleaned(&gif([&text, b"", b""])), gif([control, b"", b""]));
 }
 
 #[test]
-fn a_graphic_control_behind_the_last_frame_goes_even_before_what_tells_no_loop() {
+fn a_graphic_control_behind_the_last_frame_is_removed() {
     let control = b"!\xf9\x04\x05\x64\0\x01\0";
     let none = [&control[..], b"!\xff\x0bNETSCAPE2.0\x04text\0"].concat();
     assert_eq!(cleaned(&gif([b"", b"", &none])), gif([b""; 3]));
     assert_eq!(
         cleaned(&gif([b"", &none, b""])),
         gif([b"", control, b""]),
-        "before a frame it stays"
+        "before a frame the control stays"
     );
     assert!(is_clean(&gif([b"", b"", &[&control[..], LOOP].concat()])));
 }
 
 #[test]
-fn a_loop_extension_keeps_its_repetitions_in_their_form_and_nothing_else() {
+fn a_loop_extension_keeps_only_its_number_of_repetitions() {
     let told = |data: &[u8]| [b"!\xff\x0bNETSCAPE2.0", data, b"\0"].concat();
     let cases: [(&[u8], &[u8]); 6] = [
         (b"\x03\x01\x05\0\x04text", b"\x03\x01\x05\0"),
-        // Chromium and others take a loop for one if it has three bytes, and comes first.
+        // Chromium and others accept a loop only if it has three bytes and comes first.
         (b"\x07\x01\x05\0text", b"\x07\x01\x05\0\0\0\0\0"),
         (b"\x04text\x03\x01\x05\0", b"\x04\x02\0\0\0\x03\x01\x05\0"),
         (b"\x01t\x03\x01\x05\0\x01t", b"\x01\x02\x03\x01\x05\0"),
@@ -102,7 +103,7 @@ fn a_loop_extension_keeps_its_repetitions_in_their_form_and_nothing_else() {
             b"\x05\x02\0\0\0\x01\x03\x01\x05\0",
             b"\x05\x02\0\0\0\0\x03\x01\x05\0",
         ),
-        // Of several, Firefox takes the last.
+        // Firefox takes the last of several.
         (
             b"\x03\x01\x05\0\x03\x01\x06\0",
             b"\x03\x01\x05\0\x03\x01\x06\0",
@@ -129,7 +130,7 @@ fn open() -> Vec<u8> {
 }
 
 #[test]
-fn a_missing_trailer_is_written_and_what_stands_in_its_place_goes() {
+fn a_missing_trailer_is_written_and_junk_in_its_place_removed() {
     for instead in [
         &b""[..],
         b"\0",
@@ -138,9 +139,9 @@ fn a_missing_trailer_is_written_and_what_stands_in_its_place_goes() {
         b"\0;",
         b"\0\0\0;",
         b"junk;",
-        // Behind the trailer, nobody looks for frames.
+        // Viewers search for no frames behind the trailer.
         b"junk;,more",
-        // An extension that the file cuts.
+        // An extension that is cut by the end of the file.
         b"!",
         b"!\xfe",
         b"!\xfe\x09a comm",
@@ -171,7 +172,7 @@ fn junk_in_which_a_frame_may_hide_is_refused() {
 }
 
 #[test]
-fn data_that_the_file_cuts_is_closed() {
+fn data_cut_by_the_end_of_the_file_is_terminated() {
     let bytes = gif([b""; 3]);
     // The terminator of the last frame, and the trailer.
     let without = &bytes[..bytes.len() - 2];

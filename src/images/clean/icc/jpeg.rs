@@ -1,19 +1,19 @@
-//! Profiles in JPEG files: in parts, each in an APP2 segment, by ICC.1:2022, annex B.4.
+//! ICC profiles in JPEG files: split into parts, each in an APP2 segment, by ICC.1:2022, annex B.4.
 
 use std::borrow::Cow;
 
 use super::{Profile, clean_profile};
 
 const NAME: &[u8] = b"ICC_PROFILE\0";
-/// The name, the number of the part from one on, and how many there are.
+/// The name, the number of the part (from 1), and the number of parts.
 const HEAD_LEN: usize = 14;
 const MAX_PART_LEN: usize = 0xffff - 2 - HEAD_LEN;
 
-/// The segments for the cleaned profile of an image, with their markers. They are empty if there is no
-/// profile, or if it goes. `bodies` are those of all APP2 segments before the first scan, in their order.
+/// The segments of an image's cleaned profile, with their markers. Empty if there is no profile, or
+/// if it is removed. `bodies` are those of all APP2 segments before the first scan, in order.
 ///
-/// The result has the fewest parts possible, in order: the segments of a clean profile that was split like
-/// this come out as they were, and no result is longer than its source.
+/// The profile is split into as few parts as possible, in order. A clean profile that was split
+/// like this stays unchanged, and no result is longer than its source.
 pub(in crate::images::clean) fn clean_segments<'a>(
     bodies: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
@@ -27,8 +27,8 @@ pub(in crate::images::clean) fn clean_segments<'a>(
     }
 }
 
-/// Joins the parts like Chromium does. It ignores empty parts, and whatever comes after the last part
-/// that was missing. Parts that contradict each other are no profile.
+/// Joins the parts as Chromium does. It ignores empty parts, and parts after the last one that was
+/// missing. Parts that contradict each other are not a profile.
 fn join<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Option<Cow<'a, [u8]>> {
     let mut parts: Vec<Option<&[u8]>> = Vec::new();
     let mut missing = 0;

@@ -1,12 +1,13 @@
-//! ICC profiles, reduced to what colour transforms read, by ICC.1:2022 and ICC.1:2001.
+//! Reduces ICC profiles to the parts that colour transforms read, by ICC.1:2022 and ICC.1:2001.
 //!
-//! A profile that was made for one display or printer names it: maker, model and serial number stand in
-//! private tags, descriptions, and header fields, and its date says when its owner calibrated it.
-//! [`clean_profile`] keeps the tags that colour management reads, bit for bit, and of the header the
-//! fields that it reads. Everything else goes. A new tag is unknown, so it goes as well.
+//! A profile of one display or printer identifies it: maker, model and serial number stand in
+//! private tags, descriptions and header fields, and its date tells when the owner calibrated the
+//! device. [`clean_profile`] keeps, bit for bit, the tags and the header fields that colour
+//! management reads. It removes everything else, so unknown tags are removed too.
 //!
-//! Required texts are replaced: readers such as `ColorSync` reject a profile without a description or
-//! a copyright. The names of well-known profiles stay, because tools recognise profiles by them.
+//! Required texts are replaced: readers such as `ColorSync` reject a profile without a description
+//! or a copyright. The names of well-known profiles are kept, because tools recognise profiles by
+//! them.
 
 pub(in crate::images::clean) mod jpeg;
 pub(in crate::images::clean) mod png;
@@ -15,28 +16,29 @@ mod text;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The header, and the tag count behind it.
+/// Length of the header. The number of tags follows it.
 const HEADER_LEN: usize = 128;
 const TABLE_AT: usize = HEADER_LEN + 4;
 const ENTRY_LEN: usize = 12;
 
-/// What becomes of a profile.
+/// The result of cleaning a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::images::clean) enum Profile {
-    /// The profile holds nothing but colours. Its bytes stay as they are.
+    /// The profile contains only colours and stays unchanged.
     Unchanged,
-    /// The profile without what is private, never longer than the input. Cleaning it again gives
+    /// The profile without private parts, never longer than the input. Cleaning it again gives
     /// [`Profile::Unchanged`].
     Rewritten(Vec<u8>),
-    /// These bytes are no profile to Chromium, which ignores them. They should not be stored.
+    /// Chromium does not accept the bytes as a profile and ignores them. They should not be stored.
     Invalid,
 }
 
-/// Removes from an ICC profile what no colour transform reads. The input is the whole profile: joined
-/// from its parts in JPEG, inflated in PNG.
+/// Removes the parts of an ICC profile that no colour transform reads. The input is the whole
+/// profile: joined from its parts in JPEG, inflated in PNG.
 ///
-/// A profile is [`Profile::Invalid`] where Chromium's reader rejects its header or its tag table, even if
-/// only a removed tag is at fault: without that tag the profile would come to be used.
+/// A profile is [`Profile::Invalid`] if Chromium's reader rejects its header or its tag table. This
+/// also holds if the fault is in a tag that cleaning removes: without that tag, Chromium would
+/// begin to use the profile.
 pub(in crate::images::clean) fn clean_profile(profile: &[u8]) -> Profile {
     match rebuild(profile) {
         Some(rebuilt) if rebuilt == profile => Profile::Unchanged,
@@ -47,34 +49,34 @@ pub(in crate::images::clean) fn clean_profile(profile: &[u8]) -> Profile {
 
 fn rebuild(bytes: &[u8]) -> Option<Vec<u8>> {
     let declared = usize::try_from(u32_at(bytes, 0)?).ok()?;
-    // What stands behind the declared end belongs to no reader.
+    // No reader reads bytes behind the declared end.
     let profile = bytes.get(..declared)?;
     check_header(profile)?;
     let blocks = merge(read_tags(profile)?)?;
     write(profile, &blocks)
 }
 
-/// The checks that Chromium makes before it looks at tags.
+/// The checks that Chromium makes before it reads tags.
 fn check_header(profile: &[u8]) -> Option<()> {
     let version = *profile.get(8)?;
     let is_profile = profile.get(36..40)? == b"acsp" && version <= 4;
     let connection_space = profile.get(20..24)?;
     let illuminant = [(68, 0xf6d6_u32), (72, 0x1_0000), (76, 0xd32d)];
-    // D50, give or take a hundredth.
+    // D50, with a tolerance of a hundredth.
     let is_d50 = illuminant
         .into_iter()
         .all(|(at, wanted)| u32_at(profile, at).is_some_and(|found| found.abs_diff(wanted) <= 655));
     (is_profile && is_d50 && matches!(connection_space, b"XYZ " | b"Lab ")).then_some(())
 }
 
-/// A tag that is kept: where its data stands, and what is to stand there.
+/// A tag that is kept: the place of its data, and the data to write there.
 struct Tag<'a> {
     signature: [u8; 4],
     place: Range<usize>,
     data: Cow<'a, [u8]>,
 }
 
-/// The tags that stay, in the order of the table. `None`: Chromium rejects the whole table.
+/// The tags to keep, in the order of the table. Returns `None` if Chromium rejects the whole table.
 fn read_tags(profile: &[u8]) -> Option<Vec<Tag<'_>>> {
     let count = usize::try_from(u32_at(profile, HEADER_LEN)?).ok()?;
     let table = profile
@@ -90,8 +92,8 @@ fn read_tags(profile: &[u8]) -> Option<Vec<Tag<'_>>> {
         if len < 4 {
             return None;
         }
-        // Readers take the first of two equal tags. A tag inside of the header or the table would
-        // change with them.
+        // Readers take the first of two equal tags. A tag inside of the header or of the table
+        // would change with them.
         let second = tags.iter().any(|tag| tag.signature == signature);
         if second || start < table_end {
             continue;
@@ -117,9 +119,10 @@ fn read_tags(profile: &[u8]) -> Option<Vec<Tag<'_>>> {
     Some(tags)
 }
 
-/// Whether colour transforms read this tag, by the source of `LittleCMS`, `skcms`, `qcms` and `moxcms`.
-/// Measured light (`lumi`, `meas`), viewing conditions (`view`, `vued`), gamma tables of graphics cards
-/// (`vcgt`) and descriptions of devices (`dmnd`, `dmdd`, `pseq`, `mmod`) are not read.
+/// Whether colour transforms read this tag, by the source code of `LittleCMS`, `skcms`, `qcms` and
+/// `moxcms`. They do not read measured light (`lumi`, `meas`), viewing conditions (`view`, `vued`),
+/// gamma tables of graphics cards (`vcgt`) and descriptions of devices (`dmnd`, `dmdd`, `pseq`,
+/// `mmod`).
 fn is_colour(signature: [u8; 4]) -> bool {
     matches!(
         &signature,
@@ -136,7 +139,8 @@ fn is_colour(signature: [u8; 4]) -> bool {
     )
 }
 
-/// The bytes of a tag that its type counts, where that is simple. Other bytes may follow them.
+/// The bytes of a tag that belong to its type, for types of simple length. Other bytes may follow
+/// them.
 fn used_part(data: &[u8]) -> &[u8] {
     let used = match data.first_chunk() {
         Some(b"XYZ ") => Some(20),
@@ -162,12 +166,12 @@ fn used_part(data: &[u8]) -> &[u8] {
 struct Block<'a> {
     place: Range<usize>,
     data: Cow<'a, [u8]>,
-    /// The signatures of the tags, and where in the block each of them is.
+    /// The signatures of the tags, and the place of each in the block.
     tags: Vec<([u8; 4], Range<usize>, usize)>,
 }
 
-/// Joins tags that share bytes, in the order of their places. Text never shares bytes with colours: it
-/// would have to change for one of them alone, so it goes.
+/// Joins tags that share bytes, in the order of their places. A text that shares bytes with colours
+/// is removed, because it would have to change without them.
 fn merge(mut tags: Vec<Tag<'_>>) -> Option<Vec<Block<'_>>> {
     let order: Vec<[u8; 4]> = tags.iter().map(|tag| tag.signature).collect();
     let colours: Vec<Range<usize>> = tags
@@ -194,7 +198,7 @@ fn merge(mut tags: Vec<Tag<'_>>) -> Option<Vec<Block<'_>>> {
                     join(block, &place, &data)?;
                     block.tags.push((signature, at..at + place.len(), rank));
                 } else if block.place == place {
-                    // Two texts in one place: the first decides what both of them say.
+                    // If two texts have the same place, the first one decides the text of both.
                     block.tags.push((signature, 0..block.data.len(), rank));
                 }
             }
@@ -211,7 +215,7 @@ const fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// Extends a block by what a further tag has behind the block's end.
+/// Extends a block by the part of a further tag behind the block's end.
 fn join(block: &mut Block<'_>, place: &Range<usize>, data: &[u8]) -> Option<()> {
     if place.end > block.place.end {
         let known = block.place.end - place.start;
@@ -221,9 +225,9 @@ fn join(block: &mut Block<'_>, place: &Range<usize>, data: &[u8]) -> Option<()> 
     Some(())
 }
 
-/// Writes each block at the first place that is free and as far from a multiple of four as its old place
-/// was. So no block moves back, the result is never longer than the profile, and a profile without gaps
-/// stays as it is.
+/// Writes each block at the first free place with the same remainder by four as its old place. No
+/// block moves back, so the result is never longer than the profile, and a profile without gaps
+/// stays unchanged.
 fn write(profile: &[u8], blocks: &[Block<'_>]) -> Option<Vec<u8>> {
     let count: usize = blocks.iter().map(|block| block.tags.len()).sum();
     let mut out = header(profile)?;
@@ -255,22 +259,23 @@ fn write(profile: &[u8], blocks: &[Block<'_>]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Adds zeros until the length leaves the same rest by four as `like` does.
+/// Adds zeros until the length has the same remainder by four as `like`.
 fn pad(out: &mut Vec<u8>, like: usize) {
     while out.len() % 4 != like % 4 {
         out.push(0);
     }
 }
 
-/// Version, class, colour spaces, flags, attributes, intent and illuminant. The rest is zero: size (which is
-/// written last), colour engine, date, platform, manufacturer, model, creator, and the profile's checksum.
+/// Keeps version, class, colour spaces, flags, attributes, intent and illuminant. The rest is zero:
+/// size (written last), colour engine, date, platform, manufacturer, model, creator, and the
+/// profile's checksum.
 fn header(profile: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0; HEADER_LEN];
     for kept in [8..10, 12..24, 36..40, 64..80] {
         out.get_mut(kept.clone())?
             .copy_from_slice(profile.get(kept)?);
     }
-    // The other bits are the vendors'.
+    // The other bits belong to vendors.
     *out.get_mut(47)? = profile.get(47)? & 0x03;
     *out.get_mut(63)? = profile.get(63)? & 0x0f;
     Some(out)

@@ -1,4 +1,4 @@
-//! Profiles in PNG files: compressed, behind a name, in the first `iCCP` chunk.
+//! ICC profiles in PNG files: compressed, behind a name, in the first `iCCP` chunk.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -7,7 +7,7 @@ use super::{Profile, clean_profile};
 
 /// Chromium reads one byte more than the specification allows.
 const MAX_NAME_LEN: usize = 80;
-/// What encoders call every profile, and what replaces other names.
+/// The names that encoders give every profile. Other names are replaced by one of them.
 const COMMON_NAMES: [&str; 5] = [
     "ICC Profile",
     "ICC profile",
@@ -16,28 +16,31 @@ const COMMON_NAMES: [&str; 5] = [
     SHORT_NAME,
 ];
 const OTHER_NAME: &str = "icc";
-/// For names that are shorter than [`OTHER_NAME`].
+/// Replaces names that are shorter than [`OTHER_NAME`].
 const SHORT_NAME: &str = "i";
-/// How much longer a chunk may become because its source was compressed by a better compressor. The best ones save a
-/// twelfth, and the longest profile has [`MAX_INFLATED`](crate::images::format::limits::MAX_INFLATED) bytes.
+/// How much longer a chunk may become if its source was compressed by a better compressor. The best
+/// ones save a twelfth, and the longest profile has
+/// [`MAX_INFLATED`](crate::images::format::limits::MAX_INFLATED) bytes.
 pub(in crate::images::clean) const MAX_GROWTH: usize = 56 * 1024;
 
-/// What becomes of an `iCCP` chunk.
+/// The result of cleaning an `iCCP` chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::images::clean) enum Chunk {
     /// The chunk stays as it is.
     Unchanged,
-    /// The body of the chunk that replaces it. Compressed bytes are copied where the profile is unchanged.
-    /// They are compressed anew where it isn't: then they can be longer than the source's, by at most
-    /// [`MAX_GROWTH`], if a better compressor wrote that.
+    /// The body of the chunk that replaces it. If the profile is unchanged, its compressed bytes
+    /// are copied. Otherwise it is compressed again, and may be longer than its source by at most
+    /// [`MAX_GROWTH`].
     Rewritten(Vec<u8>),
-    /// To Chromium, this is no profile, or no encoder wrote it so short. The chunk goes.
+    /// Chromium does not accept the chunk as a profile, or no encoder could have written it so
+    /// short. It is removed.
     Invalid,
 }
 
-/// Cleans the body of an `iCCP` chunk. A profile that inflates to more than `max_len` bytes is invalid.
+/// Cleans the body of an `iCCP` chunk. A profile that inflates to more than `max_len` bytes is
+/// invalid.
 ///
-/// Only the first `iCCP` chunk counts, also if it is invalid: Chromium doesn't look at later ones.
+/// Only the first `iCCP` chunk counts, even if it is invalid: Chromium ignores later ones.
 pub(in crate::images::clean) fn clean_chunk(body: &[u8], max_len: usize) -> Chunk {
     match rebuild(body, max_len) {
         Some(rebuilt) if rebuilt == body => Chunk::Unchanged,
@@ -66,7 +69,7 @@ fn rebuild(body: &[u8], max_len: usize) -> Option<Vec<u8>> {
     Some([clean_name(name), b"\0\0", &compressed].concat())
 }
 
-/// A name that many files have, at most as long.
+/// A common name of at most the same length.
 fn clean_name(name: &[u8]) -> &'static [u8] {
     let mut known = KNOWN_NAMES.into_iter().chain(COMMON_NAMES);
     let known = known.find(|known| known.as_bytes() == name);
@@ -78,14 +81,16 @@ fn clean_name(name: &[u8]) -> &'static [u8] {
     known.unwrap_or(other).as_bytes()
 }
 
-/// The inflated bytes, and how many compressed ones they took. `None`: too long, cut off, or damaged.
+/// Inflates bytes. Also returns how many compressed bytes were used. Returns `None` if the result
+/// is too long, truncated or damaged.
 fn inflate(compressed: &[u8], max_len: usize) -> Option<(Vec<u8>, usize)> {
     let mut inflater = Decompress::new(true);
     let mut out = Vec::new();
     loop {
         let read = usize::try_from(inflater.total_in()).ok()?;
         let before = out.len();
-        // Doubles, so that a short profile that inflates to much takes little memory before it is refused.
+        // Grows by doubling, so that a small chunk that inflates to a lot takes little memory
+        // before it is refused.
         out.reserve_exact(out.len().clamp(4096, max_len.saturating_add(4096)));
         let rest = compressed.get(read..)?;
         let status = inflater
@@ -106,7 +111,7 @@ fn inflate(compressed: &[u8], max_len: usize) -> Option<(Vec<u8>, usize)> {
 
 fn deflate(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut deflater = Compress::new(Compression::best(), true);
-    // Deflate adds five bytes to each block that it can't compress, zlib six to all.
+    // Deflate adds five bytes to each block that it can't compress; zlib adds six bytes.
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 1000 + 64);
     let status = deflater
         .compress_vec(bytes, &mut out, FlushCompress::Finish)

@@ -1,6 +1,6 @@
 //! The two texts that a profile must have: its description and its copyright.
 
-/// The names of profiles that many files have. Tools show them, and recognise profiles by them.
+/// The names of common profiles. Tools show them, and recognise profiles by them.
 pub(super) const KNOWN_NAMES: [&str; 34] = [
     "sRGB IEC61966-2.1",
     "sRGB IEC61966-2-1",
@@ -38,17 +38,18 @@ pub(super) const KNOWN_NAMES: [&str; 34] = [
     "Display P3 Gamut with Linear Transfer",
     "Rec2020 Gamut with sRGB Transfer",
 ];
-/// Stands where a profile had another name.
+/// Replaces any other name of a profile.
 const OTHER_NAME: &str = "Colour profile";
-/// For descriptions that are shorter than [`OTHER_NAME`].
+/// Replaces descriptions that are shorter than [`OTHER_NAME`].
 const SHORT_NAME: &str = "ICC";
-/// Stands where a profile had a copyright notice.
+/// Replaces a copyright notice.
 const NO_COPYRIGHT: &str = "-";
 
-/// Text after the ASCII part of a v2 description: no Unicode and no Macintosh text.
+/// The bytes behind the ASCII part of a v2 description: no Unicode and no Macintosh text.
 const REST_OF_DESCRIPTION: usize = 4 + 4 + 2 + 1 + 67;
 
-/// What is to stand in place of this description, at most as long. `None`: the tag goes.
+/// The replacement of a description, of at most the same length. Returns `None` if the tag has to
+/// be removed.
 pub(super) fn description(tag: &[u8]) -> Option<Vec<u8>> {
     let name = read(tag).and_then(|text| KNOWN_NAMES.into_iter().find(|name| *name == text));
     [name, Some(OTHER_NAME), Some(SHORT_NAME)]
@@ -58,12 +59,13 @@ pub(super) fn description(tag: &[u8]) -> Option<Vec<u8>> {
         .find(|text| text.len() <= tag.len())
 }
 
-/// What is to stand in place of this copyright notice, at most as long. `None`: the tag goes.
+/// The replacement of a copyright notice, of at most the same length. Returns `None` if the tag has
+/// to be removed.
 pub(super) fn copyright(tag: &[u8]) -> Option<Vec<u8>> {
     write(tag, NO_COPYRIGHT).filter(|text| text.len() <= tag.len())
 }
 
-/// The text of a tag, of a multilingual one the first that it holds.
+/// The text of a tag; the first text of a multilingual tag.
 fn read(tag: &[u8]) -> Option<String> {
     let body = tag.get(8..)?;
     let text = match tag.first_chunk()? {
@@ -86,7 +88,7 @@ fn read(tag: &[u8]) -> Option<String> {
     Some(text.trim_end_matches('\0').to_owned())
 }
 
-/// A tag of the same type that says `text`. `None`: the type is none of text.
+/// Writes a tag of the same type with `text`. Returns `None` if the type is not a type of text.
 fn write(tag: &[u8], text: &str) -> Option<Vec<u8>> {
     let kind: &[u8; 4] = tag.first_chunk()?;
     let mut out = [*kind, [0; 4]].concat();
@@ -102,7 +104,7 @@ fn write(tag: &[u8], text: &str) -> Option<Vec<u8>> {
             out.resize(out.len() + 1 + REST_OF_DESCRIPTION, 0);
         }
         b"mluc" => {
-            // One record of 12 bytes, in the English of the United States, behind these 28 bytes.
+            // One record of 12 bytes, for US English; the text follows these 28 bytes.
             let len = u32::try_from(text.len()).ok()?.saturating_mul(2);
             out.extend_from_slice(&1_u32.to_be_bytes());
             out.extend_from_slice(&12_u32.to_be_bytes());

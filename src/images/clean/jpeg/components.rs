@@ -1,18 +1,19 @@
-//! Names of components. Some programs write the same one for all; decoders go by their order then (libjpeg's
-//! `get_sos`), and the stored file names them 1, 2, 3.
+//! Repairs names of components. Some programs give all components the same name. Decoders then use
+//! their order (libjpeg's `get_sos`), and the stored file names them 1, 2, 3.
 
 use super::parts::{Part, is_frame};
 use crate::images::clean::output::Output;
 use crate::images::format::jpeg::SOS;
 
-/// Whether the components have to be named anew.
+/// Whether the components need new names.
 pub(super) struct Ids {
     are_equal: bool,
     count: u8,
 }
 
 impl Ids {
-    /// By the frame header, and by the scans: only where each scan holds all components are they told apart by order.
+    /// Decides by the frame header and the scans. Decoders use the order only if each scan contains
+    /// all components.
     pub(super) fn of(parts: &[Part<'_>]) -> Self {
         let header = parts.iter().find(|part| is_frame(part.code));
         let ids: Vec<u8> = header
@@ -32,7 +33,7 @@ impl Ids {
         }
     }
 
-    /// Names the components in the part that was just kept.
+    /// Replaces the names of components in the part that was just written.
     pub(super) fn patch(&self, part: &Part<'_>, output: &mut Output<'_>) {
         let (first, step) = match part.code {
             SOS => (1, 2),

@@ -1,5 +1,6 @@
-//! The parts of a JPEG as viewers find them: libjpeg passes over whatever stands between two segments until it
-//! meets a marker (`next_marker` in its `jdmarker.c`), and so does this walk. What it passes over is no part.
+//! The parts of a JPEG as viewers find them. Like libjpeg (`next_marker` in its `jdmarker.c`), the
+//! walk skips any bytes between two segments until it finds a marker. Skipped bytes belong to no
+//! part.
 
 use std::ops::Range;
 
@@ -7,28 +8,28 @@ use crate::images::format::FormatError;
 use crate::images::format::jpeg::{DRI, EOI, SOS, is_in_scan};
 use crate::model::image::Format;
 
-/// The most segments of a file: each is remembered, and pictures have some dozens.
+/// The most segments of a file, because each is kept in memory. Pictures have a few dozen.
 const MAX_PARTS: usize = 20_000;
 
-/// A segment, with the data of the scan that it begins.
+/// A segment, with the data of its scan if it starts one.
 pub(super) struct Part<'a> {
     pub(super) code: u8,
     /// From its marker to the end of its data.
     pub(super) whole: Range<usize>,
-    /// What stands behind its length.
+    /// The bytes behind its length.
     pub(super) body: &'a [u8],
-    /// Where the body begins in the file.
+    /// The offset of the body in the file.
     pub(super) body_at: usize,
 }
 
 /// All parts of a file.
 pub(super) struct Parts<'a> {
     pub(super) list: Vec<Part<'a>>,
-    /// Where the end marker is; `None`: it is missing.
+    /// The place of the end marker; `None` if it is missing.
     pub(super) eoi: Option<Range<usize>>,
     /// Some bytes belong to no part.
     pub(super) stray: bool,
-    /// The file ends where the data of a scan or another segment should come.
+    /// The file ends where data of a scan or another segment should follow.
     pub(super) is_open: bool,
 }
 
@@ -64,7 +65,7 @@ impl<'a> Parts<'a> {
                     at = after;
                     continue;
                 }
-                // Where a decoder stops, the picture that it has by then is shown: if one scan holds all of it.
+                // A decoder stops here. It shows the picture if the only scan contains all of it.
                 0x02..=0xbf | 0xd8 | 0xf0..=0xfd if parts.is_whole() => {
                     parts.stray = true;
                     parts.is_open = false;
@@ -73,7 +74,7 @@ impl<'a> Parts<'a> {
                 0x02..=0xbf | 0xd8 | 0xf0..=0xfd => {
                     let (code, start) = (marker.code, marker.start);
                     return corrupt(format!(
-                        "the marker FF{code:02X} at byte {start} is not one that an image may hold"
+                        "the marker FF{code:02X} at byte {start} is not allowed in an image"
                     ));
                 }
                 _ => {}
@@ -81,7 +82,7 @@ impl<'a> Parts<'a> {
             let Some(part) = Part::read(bytes, &marker, restart > 0) else {
                 if scanned {
                     parts.stray = true;
-                    // The marker ended the scan, whatever should follow it.
+                    // The marker ended the scan, whatever follows it.
                     parts.is_open = !parts.is_whole();
                     break;
                 }
@@ -107,7 +108,7 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
-    /// Whether there is one scan of a sequential image, with all of its components.
+    /// Whether a sequential image has one scan, with all of its components.
     fn is_whole(&self) -> bool {
         let mut scans = self.list.iter().filter(|part| part.code == SOS);
         let frame = self.list.iter().find(|part| is_frame(part.code));
@@ -123,7 +124,7 @@ impl<'a> Parts<'a> {
         self.list.iter().take_while(|part| part.code != SOS)
     }
 
-    /// Width and height by the frame header, 0 by 0 without one.
+    /// Width and height of the frame header; 0 by 0 without one.
     pub(super) fn size(&self) -> (u32, u32) {
         let header = self.list.iter().find(|part| is_frame(part.code));
         let sides = header.and_then(|part| part.body.get(1..)?.first_chunk::<4>());
@@ -135,14 +136,14 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether the code is of a frame header.
+/// Whether the code is that of a frame header.
 pub(super) const fn is_frame(code: u8) -> bool {
     matches!(code, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf)
 }
 
 struct Marker {
     code: u8,
-    /// Where it begins, two bytes before what it stands for.
+    /// The offset two bytes before the content of the marker.
     start: usize,
 }
 
@@ -157,7 +158,7 @@ impl Marker {
                 code => {
                     return Some(Self {
                         code: *code,
-                        // Fill bytes before it go.
+                        // Fill bytes before it are removed.
                         start: code_at - 1,
                     });
                 }
@@ -170,7 +171,7 @@ impl<'a> Part<'a> {
     fn read(bytes: &'a [u8], marker: &Marker, is_restarted: bool) -> Option<Self> {
         let len_at = marker.start + 2;
         let len: [u8; 2] = bytes.get(len_at..)?.first_chunk().copied()?;
-        // Application data of length 0 or 1 is as empty to decoders as one of length 2.
+        // Decoders treat application data of length 0 or 1 as empty, like data of length 2.
         let len = usize::from(u16::from_be_bytes(len)).max(2);
         let end = len_at + len;
         let body = bytes.get(len_at + 2..end)?;
@@ -188,7 +189,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// How long the data of a scan is: up to the marker that ends it, or to the end of the file.
+/// The length of a scan's data: up to the marker that ends it, or to the end of the file.
 fn entropy_coded(bytes: &[u8], is_restarted: bool) -> usize {
     let mut at = 0;
     loop {

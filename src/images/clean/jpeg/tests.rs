@@ -12,8 +12,8 @@ mod repairs;
 const JFIF_72: &[u8] = b"JFIF\0\x01\x02\x01\0\x48\0\x48\0\0";
 const ADOBE_YCC: &[u8] = b"Adobe\0\x64\0\0\0\0\x01";
 
-/// Segments behind the start of the image and before its last scan; the sample's own JFIF segment
-/// and comment are not there.
+/// Segments behind the start of the image and before its last scan. The sample's own JFIF segment
+/// and comment are left out.
 fn jpeg(front: &[Vec<u8>], between: &[Vec<u8>]) -> Vec<u8> {
     let bytes = progressive_jpeg(3);
     let tables = bytes.windows(2).position(|w| w == [0xff, 0xdb]).unwrap();
@@ -74,13 +74,13 @@ fn picture_segments() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_jpeg_without_metadata_is_not_touched() {
+fn a_jpeg_without_metadata_stays_unchanged() {
     assert!(is_clean(&jpeg(&[], &[])));
     assert!(is_clean(&jpeg(&picture_segments(), &[])));
 }
 
 #[test]
-fn each_kind_of_metadata_goes_wherever_it_stands() {
+fn each_kind_of_metadata_is_removed_at_each_place() {
     for one in metadata() {
         let name = one.escape_ascii().to_string();
         assert_eq!(
@@ -93,8 +93,8 @@ fn each_kind_of_metadata_goes_wherever_it_stands() {
 }
 
 #[test]
-fn all_metadata_together_goes_and_the_picture_stays() {
-    // Of several Exif blocks the first decides, and the first part of a profile says where it stands.
+fn all_metadata_is_removed_and_the_picture_stays() {
+    // The first of several Exif blocks decides, and the first part of a profile decides its place.
     let mut before = metadata();
     before.retain(|one| !one[4..].starts_with(b"Exif") && !one[4..].starts_with(b"ICC"));
     let front = [&before[..], &picture_segments(), &metadata()].concat();
@@ -105,12 +105,12 @@ fn all_metadata_together_goes_and_the_picture_stays() {
 }
 
 #[test]
-fn nothing_of_an_application_stays_behind_the_first_scan() {
+fn application_segments_behind_the_first_scan_are_removed() {
     assert_eq!(cleaned(&jpeg(&[], &picture_segments())), jpeg(&[], &[]));
 }
 
 #[test]
-fn the_jfif_thumbnail_goes() {
+fn the_jfif_thumbnail_is_removed() {
     let mut body = JFIF_72.to_vec();
     body[12..].copy_from_slice(&[2, 1]);
     body.extend(b"pixels");
@@ -121,7 +121,7 @@ fn the_jfif_thumbnail_goes() {
 }
 
 #[test]
-fn orientation_stays_alone_where_it_was() {
+fn only_the_orientation_of_an_exif_block_stays() {
     for order in [*b"II", *b"MM"] {
         for value in 2..=8 {
             let out = cleaned(&jpeg(&[exif(order, value), exif(order, 1)], &[]));
@@ -142,14 +142,14 @@ fn orientation_stays_alone_where_it_was() {
 }
 
 #[test]
-fn an_exif_block_without_an_end_mark_gets_one() {
+fn a_missing_end_mark_of_an_exif_block_is_written() {
     let tiff = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0";
     let bytes = jpeg(&[segment(0xe1, tiff)], &[]);
     assert_eq!(cleaned(&bytes).len(), bytes.len() + 4);
 }
 
 #[test]
-fn the_colour_transform_stays_whether_a_decoder_goes_by_the_first_or_the_last() {
+fn the_colour_transform_stays_for_every_decoder() {
     let adobe = |transform: u8, rest: &[u8]| {
         let mut body = ADOBE_YCC.to_vec();
         body[11] = transform;
@@ -169,7 +169,7 @@ fn the_colour_transform_stays_whether_a_decoder_goes_by_the_first_or_the_last() 
 }
 
 #[test]
-fn further_images_behind_the_end_go() {
+fn further_images_behind_the_end_are_removed() {
     let main = jpeg(&picture_segments(), &[]);
     let both = [&main[..], &jpeg(&[exif(*b"II", 6)], &[])].concat();
     assert_eq!(cleaned(&both), main);

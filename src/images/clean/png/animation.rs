@@ -1,14 +1,14 @@
-//! How much of an animation browsers play: as many frames as `acTL` announces, or as there are. Where it announces none or an
-//! impossible number, they show a still image.
+//! Finds how much of an animation browsers play: as many frames as `acTL` announces, or as there
+//! are. If it announces none or an impossible number, they show a still image.
 
 use std::ops::RangeInclusive;
 
 use super::chunks::Chunk;
 
-/// PNG's numbers have 31 bits.
+/// The largest number in PNG: 31 bits.
 const MAX_NUMBER: u32 = u32::MAX >> 1;
 
-/// The chunks of the animation that are kept, by their number in the file.
+/// The chunks of the animation that are kept, by their index in the file.
 #[derive(Default)]
 pub(super) struct Animation {
     control: Option<usize>,
@@ -16,7 +16,7 @@ pub(super) struct Animation {
 }
 
 impl Animation {
-    /// By the chunks of a file whose canvas has this size.
+    /// Reads the animation from the chunks of a file with this canvas.
     pub(super) fn of(chunks: &[Chunk<'_>], canvas: (u32, u32)) -> Self {
         let data_at = chunks.iter().position(|chunk| &chunk.kind == b"IDAT");
         let control = chunks.iter().position(|chunk| &chunk.kind == b"acTL");
@@ -30,7 +30,8 @@ impl Animation {
         let mut before_data = chunks.iter().take(data_at.unwrap_or_default());
         let has_first = before_data.any(|chunk| &chunk.kind == b"fcTL");
         if frames.is_empty() && has_first {
-            // Browsers show nothing where the first frame is at fault. All of it stays, and is refused.
+            // Browsers show nothing if the first frame is faulty. All chunks are kept, and the
+            // probe refuses the file.
             frames.push(0..=chunks.len());
         } else if frames.is_empty() {
             return Self::default();
@@ -38,12 +39,12 @@ impl Animation {
         Self { control, frames }
     }
 
-    /// How many frames are kept.
+    /// Number of frames to keep.
     pub(super) fn frames(&self) -> u32 {
         u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the chunk with this number stays.
+    /// Whether the chunk with this index is kept.
     pub(super) fn keeps(&self, number: usize) -> bool {
         let following = self.frames.partition_point(|frame| *frame.end() < number);
         let is_in_frame = self
@@ -54,15 +55,16 @@ impl Animation {
     }
 }
 
-/// The number of frames that browsers read from `acTL`. An impossible number of repetitions spoils it as well.
+/// The number of frames that browsers read from `acTL`. They ignore an `acTL` with an impossible
+/// number of repetitions.
 fn announced(control: &Chunk<'_>) -> Option<u32> {
     let number = number_at(control, 0).filter(|_| control.is_sound && control.body.len() == 8);
     let is_repeatable = number_at(control, 4).is_some_and(|plays| plays <= MAX_NUMBER);
     number.filter(|number| is_repeatable && (1..=MAX_NUMBER).contains(number))
 }
 
-/// The chunks of each frame, from its control to its last data. Browsers play the frames before the first fault, and before
-/// one without data.
+/// The chunks of each frame, from its control to its last data. Browsers play the frames before the
+/// first faulty one, or the first one without data.
 fn frames(chunks: &[Chunk<'_>], control: usize, canvas: (u32, u32)) -> Vec<RangeInclusive<usize>> {
     let mut frames: Vec<RangeInclusive<usize>> = Vec::new();
     let mut open: Option<usize> = None;
@@ -94,7 +96,7 @@ fn number_at(chunk: &Chunk<'_>, at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes))
 }
 
-/// Whether the control of a frame is sound: whole, inside of the canvas, with operations that there are.
+/// Whether a frame control is sound: complete, inside of the canvas, with known operations.
 fn is_frame(chunk: &Chunk<'_>, canvas: (u32, u32)) -> bool {
     let fits = |side_at: usize, offset_at: usize, canvas: u32| {
         let (side, offset) = (number_at(chunk, side_at), number_at(chunk, offset_at));

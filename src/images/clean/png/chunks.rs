@@ -1,4 +1,5 @@
-//! The chunks of a PNG as viewers find them: the picture may be complete although the end of the file is damaged.
+//! The chunks of a PNG as viewers find them. The picture may be complete even if the end of the
+//! file is damaged.
 
 use super::Whole;
 use crate::images::format::FormatError;
@@ -6,13 +7,14 @@ use crate::images::format::crc32::crc32;
 use crate::images::format::png::SIGNATURE;
 use crate::model::image::Format;
 
-/// The most chunks of a file: each is remembered, and the longest pictures have some thousands.
+/// The most chunks of a file, because each is kept in memory. The longest pictures have a few
+/// thousand.
 const MAX_CHUNKS: usize = 65_536;
 
 pub(super) struct Chunk<'a> {
     pub(super) kind: [u8; 4],
     pub(super) body: &'a [u8],
-    /// With length and checksum, as far as they are there.
+    /// Includes length and checksum, as far as they are there.
     pub(super) whole: Whole,
     /// Length and checksum are right.
     pub(super) is_sound: bool,
@@ -21,9 +23,9 @@ pub(super) struct Chunk<'a> {
 /// The chunks before the end.
 pub(super) struct Chunks<'a> {
     pub(super) list: Vec<Chunk<'a>>,
-    /// `IEND`, if it is as it has to be.
+    /// The range of `IEND`, if it is valid.
     pub(super) end: Option<Whole>,
-    /// Bytes stand behind it.
+    /// Bytes follow `IEND`.
     pub(super) has_trailing: bool,
 }
 
@@ -50,14 +52,16 @@ impl<'a> Chunks<'a> {
                     break;
                 }
                 b"IEND" if has_data => break,
-                // The picture may be there all the same.
+                // The picture may be complete nevertheless.
                 b"IDAT" | b"fdAT" => {}
                 kind if has_data && (is_cut || !is_name(*kind)) => break,
-                // Readers pass over what says that it isn't critical.
+                // Readers skip a chunk that is marked as ancillary.
                 [first, ..] if !is_name(chunk.kind) && first & 0x20 == 0 => {
                     let kind = chunk.kind;
                     let (name, at) = (kind.escape_ascii(), chunk.whole.start);
-                    return corrupt(format!("at byte {at} should be a chunk and is '{name}'"));
+                    return corrupt(format!(
+                        "at byte {at} should be a chunk, but its name is '{name}'"
+                    ));
                 }
                 _ => {}
             }
@@ -65,7 +69,8 @@ impl<'a> Chunks<'a> {
                 at = chunk.whole.end;
                 continue;
             }
-            // A chunk before it makes viewers refuse the file, so it must not go.
+            // Viewers refuse a file with a chunk before the header, so this chunk must not be
+            // removed.
             if chunks.list.is_empty() && &chunk.kind != b"IHDR" {
                 return corrupt("it does not begin with an IHDR chunk".to_owned());
             }
@@ -83,14 +88,15 @@ impl<'a> Chunks<'a> {
         Ok(chunks)
     }
 
-    /// Readers take `acTL` behind the control of the first frame as well; it belongs before it. A control that the sequence
-    /// doesn't go on from is none.
+    /// Moves `acTL` before the control of the first frame, where it belongs. Readers accept it
+    /// behind that as well. A frame control is dropped if the sequence numbers do not continue from
+    /// it.
     fn order_controls(&mut self) {
         let at = |kind: &[u8; 4]| self.list.iter().position(|chunk| &chunk.kind == kind);
         let (Some(frame), Some(control)) = (at(b"fcTL"), at(b"acTL")) else {
             return;
         };
-        // Behind the image data it is read by nobody.
+        // Viewers ignore it behind the image data.
         if at(b"IDAT").is_some_and(|data| data < control) {
             return;
         }
@@ -107,14 +113,15 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Whether image data comes too late: browsers read none behind a chunk with a wrong checksum, and have all of it by then or
-    /// not. They show nothing of image data in two places.
+    /// Whether image data comes too late. Browsers ignore image data behind a chunk with a wrong
+    /// checksum, so the picture must be complete by then. They show nothing if image data stands in
+    /// two places.
     fn is_late(&self, next: &Chunk<'_>) -> Result<bool, FormatError> {
         match self.list.last() {
             Some(before) if &before.kind != b"IDAT" => {
                 let at = next.whole.start;
                 corrupt(format!(
-                    "the IDAT chunk at byte {at} is apart from the other image data"
+                    "the IDAT chunk at byte {at} is separated from the other image data by another chunk"
                 ))
             }
             before => Ok(before.is_some_and(|before| !before.is_sound)),
@@ -127,7 +134,7 @@ fn is_name(kind: [u8; 4]) -> bool {
 }
 
 impl<'a> Chunk<'a> {
-    /// The chunk at this place; one that the file cuts ends with it.
+    /// Reads the chunk at `at`. One that is cut by the end of the file ends with it.
     fn read(bytes: &'a [u8], at: usize) -> Option<Self> {
         let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
         let [l3, l2, l1, l0, kind @ ..] = *head;

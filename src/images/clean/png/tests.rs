@@ -9,7 +9,7 @@ use crate::images::format::samples::{
 mod animation;
 mod repairs;
 
-/// Chunks before and after the image data.
+/// Chunks before and behind the image data.
 fn png(before: &[Vec<u8>], after: &[Vec<u8>]) -> Vec<u8> {
     png_of(&[
         ihdr(3, 2, [8, 2]),
@@ -57,14 +57,14 @@ fn picture_chunks() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_png_without_metadata_is_not_touched() {
+fn a_png_without_metadata_stays_unchanged() {
     assert!(is_clean(&plain(3, 2)));
     assert!(is_clean(&apng(4, 4, 3)));
     assert!(is_clean(&png(&picture_chunks(), &[])));
 }
 
 #[test]
-fn each_kind_of_metadata_goes_wherever_it_stands() {
+fn each_kind_of_metadata_is_removed_at_each_place() {
     for one in metadata() {
         let (before, after) = (png(std::slice::from_ref(&one), &[]), png(&[], &[one]));
         assert_eq!(cleaned(&before), plain(3, 2));
@@ -73,7 +73,7 @@ fn each_kind_of_metadata_goes_wherever_it_stands() {
 }
 
 #[test]
-fn all_metadata_together_goes_and_the_picture_stays() {
+fn all_metadata_is_removed_and_the_picture_stays() {
     let all = [&metadata()[..], &picture_chunks(), &metadata()].concat();
     assert_eq!(
         cleaned(&png(&all, &metadata())),
@@ -82,7 +82,7 @@ fn all_metadata_together_goes_and_the_picture_stays() {
 }
 
 #[test]
-fn an_animation_loses_the_metadata_between_its_frames() {
+fn metadata_between_frames_of_an_animation_is_removed() {
     let bytes = apng(4, 4, 3);
     let at = bytes.windows(4).rposition(|w| w == b"fcTL").unwrap() - 4;
     let text = chunk(b"tEXt", b"Author\0somebody");
@@ -93,7 +93,7 @@ fn an_animation_loses_the_metadata_between_its_frames() {
 }
 
 #[test]
-fn orientation_stays_alone_where_it_was() {
+fn only_the_orientation_of_an_exif_chunk_stays() {
     for order in [*b"II", *b"MM"] {
         for value in 2..=8 {
             let camera = chunk(b"eXIf", &camera_exif(order, value));
@@ -111,7 +111,7 @@ fn orientation_stays_alone_where_it_was() {
 }
 
 #[test]
-fn exif_with_the_prefix_of_jpeg_is_none_to_browsers_and_goes() {
+fn exif_with_the_prefix_of_jpeg_is_removed() {
     let prefixed = [&b"Exif\0\0"[..], &camera_exif(*b"MM", 6)].concat();
     assert_eq!(
         cleaned(&png(&[chunk(b"eXIf", &prefixed)], &[])),
@@ -120,7 +120,7 @@ fn exif_with_the_prefix_of_jpeg_is_none_to_browsers_and_goes() {
 }
 
 #[test]
-fn chunks_that_only_pretend_to_be_of_the_picture_go() {
+fn picture_chunks_of_a_wrong_length_are_removed() {
     let text = [b'x'; 300];
     for kind in [
         b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"pHYs",
@@ -135,7 +135,7 @@ fn chunks_that_only_pretend_to_be_of_the_picture_go() {
 }
 
 #[test]
-fn a_chunk_whose_values_viewers_refuse_goes_and_the_next_one_counts() {
+fn a_chunk_with_refused_values_is_removed_and_the_next_counts() {
     for (kind, bad, good) in [
         (b"gAMA", &[0; 4][..], &[0, 0, 0xb1, 0x8f][..]),
         (b"sRGB", &[4], &[3]),
@@ -156,7 +156,7 @@ fn a_chunk_whose_values_viewers_refuse_goes_and_the_next_one_counts() {
 }
 
 #[test]
-fn the_significant_bits_of_a_palette_are_of_its_eight_bits() {
+fn significant_bits_of_a_palette_are_at_most_8() {
     let bytes = |bits: u8| {
         let picture = [
             ihdr(3, 2, [2, 3]),
@@ -170,7 +170,7 @@ fn the_significant_bits_of_a_palette_are_of_its_eight_bits() {
 }
 
 #[test]
-fn a_second_profile_does_not_come_to_be_used() {
+fn a_second_profile_is_never_used() {
     let bad = chunk(b"iCCP", b"");
     let good = chunk(b"iCCP", &chunk_body("icc", &sample()));
     let both = |first: &Vec<u8>, second: &Vec<u8>| png(&[first.clone(), second.clone()], &[]);
@@ -181,10 +181,10 @@ fn a_second_profile_does_not_come_to_be_used() {
 }
 
 #[test]
-fn a_profile_has_a_name() {
+fn a_profile_without_a_name_is_removed() {
     let named = |name: &str| png(&[chunk(b"iCCP", &chunk_body(name, &sample()))], &[]);
     assert!(is_clean(&named("ICC Profile")));
-    // Other names may tell who made it.
+    // Other names may tell who made the file.
     assert_eq!(cleaned(&named(&"n".repeat(80))), named("icc"));
     assert_eq!(cleaned(&named("x")), named("i"));
     assert_eq!(cleaned(&named(&"n".repeat(81))), plain(3, 2));
@@ -222,7 +222,7 @@ fn each_kind_of_metadata_is_named() {
 }
 
 #[test]
-fn width_and_height_are_exchanged_by_exif_before_the_image_data_alone() {
+fn only_exif_before_the_image_data_exchanges_width_and_height() {
     for value in 1..=8 {
         let exif = chunk(b"eXIf", &camera_exif(*b"II", value));
         let before = png(std::slice::from_ref(&exif), &[]);
@@ -235,7 +235,7 @@ fn width_and_height_are_exchanged_by_exif_before_the_image_data_alone() {
 }
 
 #[test]
-fn transparency_is_as_long_as_browsers_read_it() {
+fn transparency_is_cut_to_the_length_that_browsers_read() {
     for (colour_type, least, most) in [(0, 2, 2), (2, 6, 6), (3, 1, 256)] {
         let of = |len: usize| {
             png_of(&[

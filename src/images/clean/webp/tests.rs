@@ -17,7 +17,7 @@ fn metadata() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// An image with alpha and profile; chunks before it and after.
+/// An image with alpha and a profile, and chunks before and behind it.
 fn still(flags: u8, before: &[Vec<u8>], after: &[Vec<u8>]) -> Vec<u8> {
     riff(&[
         vp8x(flags, 6, 5),
@@ -48,7 +48,7 @@ fn animation(flags: u8, between: &[u8], inside: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_webp_without_metadata_is_not_touched() {
+fn a_webp_without_metadata_stays_unchanged() {
     for bytes in [
         riff(&[vp8(6, 5)]),
         riff(&[vp8l(6, 5)]),
@@ -61,7 +61,7 @@ fn a_webp_without_metadata_is_not_touched() {
 }
 
 #[test]
-fn each_kind_of_metadata_goes_wherever_it_stands() {
+fn each_kind_of_metadata_is_removed_at_each_place() {
     for one in metadata() {
         let name = one.escape_ascii().to_string();
         let wanted = still(0x30, &[], &[]);
@@ -75,7 +75,7 @@ fn each_kind_of_metadata_goes_wherever_it_stands() {
 }
 
 #[test]
-fn all_metadata_together_goes_and_the_picture_stays() {
+fn all_metadata_is_removed_and_the_picture_stays() {
     assert_eq!(
         cleaned(&still(0x3c, &metadata(), &metadata())),
         still(0x30, &[], &[])
@@ -89,7 +89,7 @@ fn all_metadata_together_goes_and_the_picture_stays() {
 }
 
 #[test]
-fn the_simple_form_keeps_the_image_alone() {
+fn of_the_simple_form_only_the_image_stays() {
     let mut chunks = vec![vp8l(6, 5)];
     chunks.extend([
         chunk(b"EXIF", MINIMAL_EXIF),
@@ -100,7 +100,7 @@ fn the_simple_form_keeps_the_image_alone() {
 }
 
 #[test]
-fn orientation_stays_alone_and_the_flags_say_so() {
+fn only_the_orientation_of_exif_stays_and_the_flags_match() {
     for order in [*b"II", *b"MM"] {
         for value in 2..=8 {
             let camera = camera_exif(order, value);
@@ -128,12 +128,12 @@ fn orientation_stays_alone_and_the_flags_say_so() {
 }
 
 #[test]
-fn announcements_without_content_are_withdrawn_and_the_others_are_the_uploaders() {
+fn flags_without_a_chunk_are_cleared_and_others_stay() {
     assert_eq!(cleaned(&still(0x3c, &[], &[])), still(0x30, &[], &[]));
     for flags in [0x10, 0x30] {
         assert!(is_clean(&still(flags, &[], &[])));
     }
-    // Alpha is announced as it came, whether or not there is any.
+    // The alpha flag stays, whether or not there is alpha.
     for flags in [0x00, 0x10] {
         assert!(is_clean(&riff(&[vp8x(flags, 6, 5), vp8(6, 5)])));
         assert!(is_clean(&riff(&[vp8x(flags, 6, 5), vp8l(6, 5)])));
@@ -141,7 +141,7 @@ fn announcements_without_content_are_withdrawn_and_the_others_are_the_uploaders(
 }
 
 #[test]
-fn of_several_profiles_the_first_stays() {
+fn the_first_of_several_profiles_stays() {
     let second = chunk(b"ICCP", b"another");
     let good = chunk(b"ICCP", &sample());
     let after = riff(&[vp8x(0x20, 6, 5), vp8(6, 5), good]);
@@ -158,7 +158,7 @@ fn of_several_profiles_the_first_stays() {
 }
 
 #[test]
-fn a_chunk_that_is_not_announced_goes_and_is_not_announced_then() {
+fn a_chunk_without_its_flag_is_removed() {
     let exif = || chunk(b"EXIF", MINIMAL_EXIF);
     let image = || vp8(6, 5);
     let profile = || chunk(b"ICCP", &sample());
@@ -179,7 +179,7 @@ fn a_chunk_that_is_not_announced_goes_and_is_not_announced_then() {
 }
 
 #[test]
-fn of_two_exif_chunks_the_first_decides() {
+fn the_first_of_two_exif_chunks_decides() {
     let [upright, turned] = [1, 6].map(|value| chunk(b"EXIF", &camera_exif(*b"MM", value)));
     let minimal = chunk(b"EXIF", MINIMAL_EXIF);
     let first_upright = still(0x38, &[], &[upright.clone(), turned.clone()]);
@@ -197,7 +197,7 @@ fn of_two_exif_chunks_the_first_decides() {
 }
 
 #[test]
-fn browsers_turn_no_webp() {
+fn orientation_does_not_turn_a_webp() {
     for value in 1..=8 {
         let exif = chunk(b"EXIF", &camera_exif(*b"MM", value));
         assert!(!is_turned(&still(0x38, &[], &[exif])));
@@ -205,7 +205,7 @@ fn browsers_turn_no_webp() {
 }
 
 #[test]
-fn unknown_names_go_whatever_their_bytes() {
+fn chunks_of_unknown_names_are_removed() {
     let image = || riff(&[vp8x(0x00, 6, 5), vp8(6, 5)]);
     for name in [b"XMP\0", b"abcd", b"\0\x01\x02\xff", b"xmp ", b"    "] {
         let one = chunk(name, b"<x exif:GPSLatitude='1'/>");
@@ -228,7 +228,7 @@ fn frames(frames: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn of_two_animation_controls_the_first_stays() {
+fn the_first_of_two_animation_controls_stays() {
     let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
     let second = chunk(b"ANIM", &[1; 6]);
     let one = frames(&[whole()]);
@@ -241,7 +241,7 @@ fn of_two_animation_controls_the_first_stays() {
 }
 
 #[test]
-fn an_animation_control_has_six_bytes() {
+fn an_animation_control_is_cut_to_six_bytes() {
     let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
     let of = |len: usize| riff(&[vp8x(0x02, 6, 5), chunk(b"ANIM", &vec![7; len]), whole()]);
     assert!(is_clean(&of(6)));
@@ -251,7 +251,7 @@ fn an_animation_control_has_six_bytes() {
 }
 
 #[test]
-fn a_frame_has_the_size_of_its_image() {
+fn a_frame_gets_the_size_of_its_image() {
     for (said, image) in [([4, 5], [6, 5]), ([6, 5], [4, 3]), ([6, 5], [6, 4])] {
         let bytes = frames(&[anmf([0, 0, said[0], said[1]], &vp8l(image[0], image[1]))]);
         let wanted = frames(&[anmf([0, 0, image[0], image[1]], &vp8l(image[0], image[1]))]);
@@ -263,7 +263,7 @@ fn a_frame_has_the_size_of_its_image() {
 }
 
 #[test]
-fn a_frame_without_an_image_is_none() {
+fn a_frame_without_an_image_is_removed() {
     let whole = || anmf([0, 0, 6, 5], &vp8l(6, 5));
     let empty = anmf([0, 0, 6, 5], b"");
     let bytes = frames(&[whole(), empty.clone(), whole()]);
@@ -275,7 +275,7 @@ fn a_frame_without_an_image_is_none() {
 }
 
 #[test]
-fn an_unknown_chunk_may_stand_behind_the_image_of_a_frame_only() {
+fn an_unknown_chunk_in_a_frame_is_allowed_only_behind_its_image() {
     let what = chunk(b"what", b"?");
     let before = anmf([0, 0, 6, 5], &[what.clone(), vp8l(6, 5)].concat());
     let after = anmf([0, 0, 6, 5], &[vp8l(6, 5), what].concat());
@@ -303,7 +303,7 @@ fn padding_becomes_zero() {
 }
 
 #[test]
-fn what_libwebp_refuses_stays_refused() {
+fn files_that_libwebp_refuses_stay_refused() {
     let image = || vp8(6, 5);
     let alpha = || chunk(b"ALPH", b"\x01alpha");
     for chunks in [

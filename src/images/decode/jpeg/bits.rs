@@ -1,45 +1,47 @@
-//! The bits of one scan: stuffed bytes removed, markers respected.
+//! Reads the bits of one scan: removes escape bytes and stops at markers.
 
 use super::tables::{LOOK, Table};
 
 /// The first of the eight restart markers.
 const RST0: u8 = 0xd0;
 
-/// The bits that [`Bits::refill`] makes available: a code of 17 bits at most and 15 bits behind it.
+/// The bits that [`Bits::refill`] makes available: a code of at most 17 bits and the 15 bits behind
+/// it.
 const REFILL: u32 = 32;
 
 /// Reads the entropy-coded data of one scan.
 ///
-/// A marker ends the data. Behind it the reader supplies zeros, as libjpeg does, and
-/// [`Bits::overrun`] tells whether some of them were used.
+/// A marker ends the data. Behind it, the reader supplies zeros, as libjpeg does. [`Bits::overrun`]
+/// tells whether some of them were used.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
-    /// The next byte to load. It lies behind the marker when there is one.
+    /// The next byte to load. It is behind the marker if one was found.
     pos: usize,
-    /// The loaded bits, the next one in the highest place.
+    /// The loaded bits. The next one is in the highest place.
     buf: u64,
-    /// Bits in `buf`, with the zeros supplied behind the data's end.
+    /// Number of bits in `buf`, including the zeros supplied behind the end of the data.
     have: u32,
-    /// Zeros that were supplied behind the data's end.
+    /// Number of zeros that were supplied behind the end of the data.
     pad: u32,
-    /// The marker that ended the data and its offset.
+    /// The marker that ended the data, and its offset.
     marker: Option<(u8, usize)>,
-    /// Codes that the Huffman table doesn't have, and restart markers out of sequence.
+    /// Number of codes that the Huffman table does not have, and of restart markers out of
+    /// sequence.
     pub(super) warnings: u32,
 }
 
-/// What [`Bits::restart`] found.
+/// The result of [`Bits::restart`].
 pub(super) enum Restart {
-    /// The next interval's data follows.
+    /// The data of the next interval follows.
     Data,
-    /// A marker of another kind is next: the rest of the scan is missing.
+    /// A marker of another kind follows: the rest of the scan is missing.
     Ended,
     /// The file ends before any marker.
     FileEnd,
 }
 
 impl<'a> Bits<'a> {
-    /// Starts at `pos`, the first byte behind a scan's header.
+    /// Starts at `pos`, the first byte behind the header of a scan.
     pub(super) fn new(data: &'a [u8], pos: usize) -> Self {
         Self {
             data,
@@ -76,7 +78,7 @@ impl<'a> Bits<'a> {
         self.refill_bytes();
     }
 
-    /// [`Bits::refill`] near stuffed bytes, markers and the end of the file.
+    /// [`Bits::refill`] byte by byte, near escaped bytes, markers and the end of the file.
     #[cold]
     #[inline(never)]
     fn refill_bytes(&mut self) {
@@ -91,7 +93,8 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next byte of data. `None` at a marker, which is kept, and at the end of the file.
+    /// The next byte of data. Returns `None` at a marker, which is kept, and at the end of the
+    /// file.
     fn next_byte(&mut self) -> Option<u8> {
         if self.marker.is_some() {
             return None;
@@ -101,7 +104,7 @@ impl<'a> Bits<'a> {
             self.pos += 1;
             return Some(byte);
         }
-        // Further FF bytes are padding; a zero behind them makes all of them one FF of data.
+        // Further FF bytes are padding. A zero behind them makes all of them one data byte FF.
         let rest = self.data.get(self.pos..)?;
         let padding = rest.iter().position(|&byte| byte != 0xff)?;
         let code = *rest.get(padding)?;
@@ -113,20 +116,20 @@ impl<'a> Bits<'a> {
         None
     }
 
-    /// The next `count` bits (1 to 32), without using them up.
+    /// Returns the next `count` bits (1 to 32) without consuming them.
     #[inline]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.buf >> 32) as u32 >> (32 - count)
     }
 
-    /// Uses up `count` bits, at most what [`Bits::refill`] made available.
+    /// Consumes `count` bits, at most those that [`Bits::refill`] made available.
     #[inline]
     pub(super) fn consume(&mut self, count: u32) {
         self.buf <<= count;
         self.have -= count;
     }
 
-    /// Reads `count` bits, 0 to 16. The caller has refilled.
+    /// Reads `count` bits, 0 to 16. Call [`Bits::refill`] first.
     #[inline]
     pub(super) fn take(&mut self, count: u32) -> u32 {
         let value = ((self.buf >> 32) >> (32 - count)) as u32;
@@ -155,7 +158,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Reads one symbol. The caller has refilled; 15 bits remain available afterwards.
+    /// Reads one symbol. Call [`Bits::refill`] first; 15 bits remain available afterwards.
     #[inline]
     pub(super) fn symbol(&mut self, table: &Table) -> u32 {
         let entry = table.short(self.peek(LOOK));
@@ -174,25 +177,25 @@ impl<'a> Bits<'a> {
             self.consume(length);
             return symbol;
         }
-        // libjpeg reads 17 bits before it gives up, and goes on with symbol 0.
+        // libjpeg reads 17 bits before it gives up, and continues with symbol 0.
         self.consume(17);
         self.warnings += 1;
         0
     }
 
-    /// How many bits were used beyond the end of the data.
+    /// How many bits were consumed behind the end of the data.
     #[inline]
     pub(super) fn overrun(&self) -> u32 {
         self.pad.saturating_sub(self.have)
     }
 
-    /// Whether the data ended by the end of the file, not by a marker.
+    /// Whether the data ended at the end of the file and not at a marker.
     pub(super) fn at_file_end(&self) -> bool {
         self.pad > 0 && self.marker.is_none()
     }
 
-    /// Goes to the data behind restart marker `expected` (0 to 7), by libjpeg's rules for
-    /// markers that are missing or out of sequence.
+    /// Moves to the data behind restart marker `expected` (0 to 7), by libjpeg's rules for markers
+    /// that are missing or out of sequence.
     pub(super) fn restart(&mut self, expected: u8) -> Restart {
         if self.have.saturating_sub(self.pad) >= 8 {
             self.warnings += 1;
@@ -220,7 +223,7 @@ impl<'a> Bits<'a> {
         Restart::Data
     }
 
-    /// Skips to the next marker. `false` if the file ends before it.
+    /// Moves to the next marker. Returns `false` if the file ends before it.
     fn find_marker(&mut self) -> bool {
         self.marker = None;
         match next_marker(self.data, self.pos) {
@@ -237,11 +240,11 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The offset behind the last byte of which a bit was used.
+    /// The offset behind the last byte of which a bit was consumed.
     pub(super) fn used(&self) -> usize {
         let mut at = self.marker.map_or(self.pos, |(_, at)| at);
         let byte = |at: usize| self.data.get(at).copied();
-        // The padding of the marker is no data.
+        // The padding of the marker is not data.
         while self.marker.is_some() && at > 0 && byte(at - 1) == Some(0xff) {
             at -= 1;
         }
@@ -260,13 +263,13 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// A marker: its code and the offset of the FF before it.
+/// A marker: its code, and the offset of the FF before it.
 pub(super) struct Marker {
     pub(super) code: u8,
     pub(super) at: usize,
 }
 
-/// Finds the next marker at or behind `from`. Other bytes, and FF 00, are passed over.
+/// Finds the next marker at or behind `from`. Skips other bytes, and FF 00.
 pub(super) fn next_marker(data: &[u8], mut from: usize) -> Option<Marker> {
     loop {
         let rest = data.get(from..)?;

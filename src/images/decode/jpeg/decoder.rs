@@ -1,4 +1,4 @@
-//! The walk through an image's segments, and the choice of a coder for each scan.
+//! Walks the segments of an image and chooses a coder for each scan.
 
 use super::bits::{Bits, Marker, next_marker};
 use super::header::{Fields, Headers, ScanHeader, check_conditioning};
@@ -17,9 +17,10 @@ const MAX_MCU_BLOCKS: u32 = 10;
 pub(super) struct Decoder<'a> {
     data: &'a [u8],
     headers: Headers,
-    /// By component: which coefficients of each block are not zero. Empty before the first AC scan.
+    /// For each component, a bit for each coefficient of each block that is not zero. Empty before
+    /// the first AC scan.
     masks: Vec<Vec<u64>>,
-    /// By component and coefficient: the lowest bit that a progressive scan has had.
+    /// For each component and coefficient, the lowest bit that a progressive scan has contained.
     finest: Vec<[Option<u8>; 64]>,
     clock: Clock,
     limits: Limits,
@@ -71,9 +72,9 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Reads all segments and scans. Returns the offset of the end of the image.
+    /// Reads all segments and scans. Returns the offset of the end marker, if there is one.
     fn run(&mut self) -> Result<Option<usize>, Fault> {
-        // Chromium and Pillow look at three bytes.
+        // Chromium and Pillow check three bytes.
         if !self.data.starts_with(&[0xff, 0xd8, 0xff]) {
             return Err(Fault::new(0, Reason::NoStart));
         }
@@ -87,7 +88,7 @@ impl<'a> Decoder<'a> {
                 }
                 0xd9 => return Ok(Some(marker.at)),
                 0xd8 => return Err(fault(Reason::SecondStart)),
-                // RSTn and TEM have no contents.
+                // RSTn and TEM have no content.
                 0xd0..=0xd7 | 0x01 => at = marker.at + 2,
                 code => {
                     if self.segments.len() == MAX_SEGMENTS {
@@ -100,7 +101,7 @@ impl<'a> Decoder<'a> {
                     });
                 }
             }
-            // Viewers have all rows then, and don't mind what follows.
+            // Viewers have all rows then, and ignore the rest.
             if self.is_single_scan() {
                 return Ok(self.end_behind(at));
             }
@@ -112,7 +113,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The end of the image behind the only scan, if no more than segments without an image lies
+    /// The offset of the end marker behind the only scan, if only segments without an image stand
     /// between.
     fn end_behind(&self, mut at: usize) -> Option<usize> {
         loop {
@@ -126,15 +127,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The offset behind a segment. `None` if the file ends before.
+    /// The offset behind a segment. Returns `None` if the file ends before it.
     fn segment_end(&self, marker: &Marker) -> Option<usize> {
         let length = self.data.get(marker.at + 2..)?.first_chunk::<2>()?;
-        // libjpeg takes lengths below 2 of segments that it skips for 2.
+        // libjpeg treats lengths below 2 as 2 in segments that it skips.
         let end = marker.at + 2 + usize::from(u16::from_be_bytes(*length)).max(2);
         (end <= self.data.len()).then_some(end)
     }
 
-    /// Reads a segment and, behind a scan's header, its data. Returns the offset behind it.
+    /// Reads a segment, including the data of a scan. Returns the offset behind it.
     fn segment(&mut self, marker: &Marker) -> Result<usize, Fault> {
         let fault = Fault::at(marker.at);
         let end = self.segment_end(marker);
@@ -155,7 +156,7 @@ impl<'a> Decoder<'a> {
                 });
             }
             0xcc => check_conditioning(contents).map_err(fault)?,
-            // DNL is skipped, as are the application's segments and comments.
+            // DNL is skipped, like application segments and comments.
             0xdc | 0xe0..=0xef | 0xfe => {}
             code => return Err(fault(Reason::Marker(code))),
         }
@@ -198,10 +199,11 @@ impl<'a> Decoder<'a> {
         self.total += u64::from(total);
         self.missing += u64::from(missing);
         self.warnings = self.warnings.saturating_add(bits.warnings);
-        // A scan may have no data at all, behind a header that ends like the padding of a marker.
+        // A scan may have no data at all, behind a header whose last byte looks like padding of a
+        // marker.
         self.end = bits.used().max(start);
-        // Chromium stops at damage, and shows an image of several scans once each component was
-        // seen. Sequential ones must be whole.
+        // Chromium stops at damage. It shows a progressive image if each component was seen before.
+        // Sequential images must be whole.
         let shown = self.is_single_scan() || self.is_progressive() && self.all_begun();
         if bits.warnings > 0 && !shown {
             return Err(Reason::DamagedScan);
@@ -311,7 +313,7 @@ impl<'a> Decoder<'a> {
         )
     }
 
-    /// The MCUs of a scan, and how many blocks each of its components has in one.
+    /// Number of MCUs of a scan, and for each component the number of its blocks in one MCU.
     fn mcus(&self, scan: &ScanHeader) -> Result<(u32, Vec<u32>), Reason> {
         let frame = self.headers.frame.as_ref().ok_or(Reason::NoFrame)?;
         let components: Vec<_> = scan
@@ -335,7 +337,7 @@ impl<'a> Decoder<'a> {
         Ok((wide * high, blocks))
     }
 
-    /// Checks the parameters of a progressive scan, and notes which bits it has.
+    /// Checks the parameters of a progressive scan, and records which bits it contains.
     fn check_progression(&mut self, scan: &ScanHeader) -> Result<(), Reason> {
         let &ScanHeader { ss, se, ah, al, .. } = scan;
         let band = if ss == 0 {
@@ -350,7 +352,7 @@ impl<'a> Decoder<'a> {
             let Some(finest) = self.finest.get_mut(part.index) else {
                 continue;
             };
-            // libjpeg warns of bits out of order, and of AC coefficients before the DC
+            // libjpeg warns if bits are out of order, or if AC coefficients precede the DC
             // coefficients.
             if ss > 0 && matches!(finest, [None, ..]) {
                 self.warnings += 1;
@@ -381,7 +383,7 @@ impl<'a> Decoder<'a> {
         self.scans == 1 && !self.is_progressive() && self.headers.all_seen()
     }
 
-    /// Whether a progressive scan has had the DC coefficients of each component.
+    /// Whether the DC coefficients of each component of a progressive image were read.
     fn all_begun(&self) -> bool {
         self.finest.iter().all(|bits| matches!(bits, [Some(_), ..]))
     }

@@ -1,11 +1,11 @@
-//! Why a JPEG can't be shown.
+//! The reasons why viewers do not show a JPEG.
 
 use std::fmt;
 
-/// A fault that keeps libjpeg-turbo, or one of the viewers that use it, from showing the image.
+/// A fault for which libjpeg-turbo, or a viewer that uses it, does not show the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) struct Fault {
-    /// The offset of the marker or, for missing data, of the byte where the data stops.
+    /// The offset of the marker. For missing data, the offset at which the data stop.
     pub offset: usize,
     /// What is wrong.
     pub reason: Reason,
@@ -17,15 +17,15 @@ impl Fault {
     }
 }
 
-/// What is wrong, see [`Fault`].
+/// What is wrong with a file; part of a [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) enum Reason {
     /// The file does not start with FF D8.
     NoStart,
-    /// The length of a segment doesn't fit its contents. The value is the marker's code.
+    /// The length of the segment does not fit its content. The value is the code of the marker.
     Length(u8),
-    /// A marker that no viewer reads, or a compression other than baseline, extended or progressive
-    /// Huffman.
+    /// A marker that no viewer reads, or a process other than baseline, extended or progressive
+    /// Huffman coding. The value is its code.
     Marker(u8),
     /// A second start of image.
     SecondStart,
@@ -33,49 +33,49 @@ pub(in crate::images::decode) enum Reason {
     SecondFrame,
     /// A scan without a frame header before it, or no scan at all.
     NoFrame,
-    /// No scan before the end of the image.
+    /// The image ends without a scan.
     NoScan,
-    /// Width or height is 0, or above 65,500.
+    /// The width or the height is 0 or above 65,500.
     Size(u16, u16),
-    /// A sample precision other than 8 bits.
+    /// The sample precision is not 8 bits.
     Precision(u8),
-    /// A number of components other than 1, 3 and 4.
+    /// The number of components is not 1, 3 or 4.
     Components(u8),
-    /// A sampling factor outside 1 to 4.
+    /// A sampling factor is not 1 to 4.
     Sampling(u8, u8),
-    /// A component's sampling factor doesn't divide the largest one.
+    /// The sampling factor of a component does not divide the largest one.
     FractionalSampling,
-    /// A quantization table's slot above 3.
+    /// The slot of a quantization table is above 3.
     QuantizationSlot(u8),
-    /// A Huffman table's slot above 3.
+    /// The slot of a Huffman table is above 3.
     HuffmanSlot(u8),
     /// A Huffman table with impossible codes or symbols.
     Huffman,
-    /// A scan uses a Huffman table that isn't defined: whether it is a DC table, and its slot.
+    /// A scan uses a Huffman table that is not defined: whether it is a DC table, and its slot.
     NoHuffman(bool, u8),
-    /// A scan uses a quantization table that isn't defined.
+    /// A scan uses a quantization table that is not defined. The value is its slot.
     NoQuantization(u8),
-    /// A scan names a component that the frame doesn't have, names it twice, or not in the frame's
-    /// order.
+    /// A scan names a component that is not in the frame, is named twice, or is out of the frame's
+    /// order. The value is its id.
     ScanComponent(u8),
-    /// More than ten blocks in an MCU.
+    /// An MCU has more than ten blocks.
     McuSize,
-    /// Ss, Se, Ah and Al of a progressive scan don't fit together.
+    /// The parameters Ss, Se, Ah and Al of a progressive scan contradict each other.
     Progression([u8; 4]),
-    /// DC differences of a progressive scan that add up to more than 32 bits.
+    /// The DC differences of a progressive scan add up to more than 32 bits.
     DcOverflow,
-    /// More segments than the limit.
+    /// The image has more segments than the limit, which is the value.
     Segments(usize),
-    /// More scans than the limit.
+    /// The image has more scans than the limit, which is the value.
     Scans(u32),
-    /// The file ends in a scan: MCUs that were read, and MCUs of the scan.
+    /// The file ends in a scan: number of MCUs that were read, and of MCUs in the scan.
     Truncated(u32, u32),
     /// The file ends before all scans were read.
     ScansMissing,
-    /// An image of several scans with damaged data, before each component was seen. Chromium
-    /// doesn't show it.
+    /// An image of several scans has damaged data before each component was seen. Chromium does not
+    /// show it.
     DamagedScan,
-    /// The time limit has passed.
+    /// Decoding exceeded its time limit.
     TimeLimit,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Reason {
-    /// The text of the reasons that carry no values.
+    /// The messages of the reasons without values.
     fn text(&self) -> &'static str {
         match self {
             Self::NoStart => "the file does not start with the JPEG marker FF D8",
@@ -119,7 +119,7 @@ impl fmt::Display for Reason {
             ),
             Self::Marker(code) => write!(
                 f,
-                "marker FF {code:02X} is none of baseline or progressive JPEG"
+                "marker FF {code:02X} is not allowed in a baseline or progressive JPEG"
             ),
             Self::Size(width, height) => {
                 write!(
@@ -127,9 +127,9 @@ impl fmt::Display for Reason {
                     "a size of {width}x{height}, but each side must be 1 to 65500 pixels"
                 )
             }
-            Self::Precision(bits) => write!(f, "{bits} bits per sample, but viewers show 8 only"),
+            Self::Precision(bits) => write!(f, "{bits} bits per sample, but viewers show only 8"),
             Self::Components(count) => {
-                write!(f, "{count} components, but viewers show 1, 3 or 4 only")
+                write!(f, "{count} components, but viewers show only 1, 3 or 4")
             }
             Self::Sampling(h, v) => write!(f, "sampling factors {h}x{v}, but each must be 1 to 4"),
             Self::QuantizationSlot(slot) => {

@@ -1,39 +1,40 @@
-//! Segments: the frame, its tables and the headers of scans, checked as libjpeg checks them.
+//! Reads segments (the frame, its tables and the headers of scans) with the checks of libjpeg.
 
 use super::fault::{Fault, Reason};
 use super::tables::{Spec, standard};
 
-/// libjpeg's largest side.
+/// The longest side that libjpeg accepts, in pixels.
 const MAX_SIDE: u16 = 65_500;
 
 /// The size and the components of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) struct Frame {
-    /// Pixels, before any orientation.
+    /// Width in pixels, before any orientation is applied.
     pub width: u16,
-    /// Pixels, before any orientation.
+    /// Height in pixels, before any orientation is applied.
     pub height: u16,
-    /// SOF2 rather than SOF0 or SOF1.
+    /// Whether the frame is progressive (SOF2) and not sequential (SOF0 or SOF1).
     pub progressive: bool,
-    /// In the frame's order: 1, 3 or 4.
+    /// The components in the order of the frame: 1, 3 or 4.
     pub components: Vec<Component>,
 }
 
 /// A component of a [`Frame`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) struct Component {
-    /// Its id. Several components may have the same one.
+    /// The id. Several components may have the same one.
     pub id: u8,
     /// Horizontal sampling factor, 1 to 4.
     pub h: u8,
     /// Vertical sampling factor, 1 to 4.
     pub v: u8,
-    /// Blocks of 8 pixels in a row.
+    /// Number of blocks of 8 by 8 pixels in a row.
     pub blocks_wide: u32,
-    /// Rows of blocks.
+    /// Number of rows of blocks.
     pub blocks_high: u32,
     quantization: u8,
-    /// Whether a scan has had it, so that its quantization table is settled.
+    /// Whether a scan contained the component, so that its quantization table can't change any
+    /// more.
     seen: bool,
 }
 
@@ -66,9 +67,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A component within a scan.
+/// A component in a scan.
 pub(super) struct ScanComponent {
-    /// Its index in the frame.
+    /// Index of the component in the frame.
     pub(super) index: usize,
     pub(super) dc: u8,
     pub(super) ac: u8,
@@ -91,7 +92,7 @@ pub(super) struct Headers {
     dc: [Option<Spec>; 4],
     ac: [Option<Spec>; 4],
     quantization: [bool; 4],
-    /// Slots (whether DC, and slot) that hold a standard table which the file doesn't define.
+    /// Slots (whether DC, and slot) of standard tables that the file does not define.
     implied: Vec<(bool, u8)>,
 }
 
@@ -210,7 +211,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Reads the contents of a SOS segment, and settles the quantization tables of its components.
+    /// Reads the contents of a SOS segment, and fixes the quantization tables of its components.
     pub(super) fn scan(&mut self, mut fields: Fields<'_>) -> Result<ScanHeader, Reason> {
         let frame = self.frame.as_mut().ok_or(Reason::NoFrame)?;
         let length = || Reason::Length(0xda);
@@ -222,8 +223,8 @@ impl Headers {
         for _ in 0..count {
             let (id, tables) = fields.u8().zip(fields.u8()).ok_or_else(length)?;
             // libjpeg-turbo takes the first component of this id whose *index* is not yet a place
-            // in the scan. That lets components share an id, and refuses most scans that are out of
-            // the frame's order.
+            // in the scan. So components can share an id, and most scans that are out of the
+            // frame's order are refused.
             let taken = components.len();
             let mut candidates = frame.components.iter().enumerate().skip(taken);
             let (index, _) = candidates
@@ -264,8 +265,8 @@ impl Headers {
         Ok(scan)
     }
 
-    /// Puts the standard's tables in the slots 0 and 1 that nothing has defined, as libjpeg-turbo
-    /// does at the first scan of a sequential image.
+    /// Defines the standard tables in the slots 0 and 1 that the file left undefined, as
+    /// libjpeg-turbo does at the first scan of a sequential image.
     pub(super) fn imply_standard(&mut self) {
         for (dc, slots) in [(true, &mut self.dc), (false, &mut self.ac)] {
             for (slot, place) in (0..2).zip(slots) {
@@ -277,7 +278,7 @@ impl Headers {
         }
     }
 
-    /// The standard tables among those that `scan` uses and the file doesn't define.
+    /// The standard tables that `scan` uses and the file does not define.
     pub(super) fn implied(&self, scan: &ScanHeader) -> Vec<(bool, u8)> {
         let used = |&&(dc, slot): &&(bool, u8)| {
             scan.components
@@ -287,7 +288,7 @@ impl Headers {
         self.implied.iter().filter(used).copied().collect()
     }
 
-    /// The Huffman table in `slot`, if it is defined and possible.
+    /// The Huffman table in `slot`, if it is defined and valid.
     pub(super) fn table(&self, dc: bool, slot: u8) -> Result<&Spec, Reason> {
         let slots = if dc { &self.dc } else { &self.ac };
         let spec = slots.get(usize::from(slot)).and_then(Option::as_ref);
@@ -299,7 +300,7 @@ impl Headers {
         }
     }
 
-    /// Whether a scan has had every component.
+    /// Whether each component was in a scan.
     pub(super) fn all_seen(&self) -> bool {
         self.frame
             .as_ref()
@@ -307,7 +308,7 @@ impl Headers {
     }
 }
 
-/// Checks a DAC segment as libjpeg does, though only arithmetic coding would use it.
+/// Checks a DAC segment as libjpeg does, although only arithmetic coding would use it.
 pub(super) fn check_conditioning(mut fields: Fields<'_>) -> Result<(), Reason> {
     while let Some(index) = fields.u8() {
         let value = fields.u8().ok_or(Reason::Length(0xcc))?;
@@ -319,7 +320,7 @@ pub(super) fn check_conditioning(mut fields: Fields<'_>) -> Result<(), Reason> {
 }
 
 impl Fault {
-    /// A fault of the segment whose marker is at `offset`.
+    /// Makes faults of the segment whose marker is at `offset`.
     pub(super) fn at(offset: usize) -> impl Fn(Reason) -> Self {
         move |reason| Self::new(offset, reason)
     }

@@ -1,9 +1,9 @@
-//! Reads all entropy-coded data of a JPEG, without reconstructing pixels, and says whether viewers
+//! Reads all entropy-coded data of a JPEG without reconstructing pixels, and tells whether viewers
 //! show it.
 //!
-//! The judgement is that of libjpeg-turbo, on which Chromium, Pillow and libvips build: what is an
-//! error there is a [`Fault`], what is a warning there is counted. Baseline, extended sequential
-//! and progressive images with Huffman codes and 8 bits per sample are read.
+//! The rules are those of libjpeg-turbo, which Chromium, Pillow and libvips use. Its errors are a
+//! [`Fault`], its warnings are counted. The decoder reads baseline, extended sequential and
+//! progressive images with Huffman codes and 8 bits per sample.
 
 mod bits;
 mod decoder;
@@ -24,12 +24,12 @@ pub(in crate::images::decode) use header::Frame;
 use crate::images::format::limits::MAX_SCANS;
 use decoder::Decoder;
 
-/// What an image may cost.
+/// The limits of decoding one image.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::images::decode) struct Limits {
-    /// When to give up.
+    /// When decoding stops with an error; `None` for no limit.
     pub deadline: Option<Instant>,
-    /// The most pixels. An image above is refused before memory is taken. `None` for no limit.
+    /// The most pixels. A larger image is refused before memory is allocated. `None` for no limit.
     pub max_pixels: Option<u64>,
 }
 
@@ -38,20 +38,21 @@ pub(in crate::images::decode) struct Limits {
 pub(in crate::images::decode) struct Decoded {
     /// Size and components.
     pub frame: Frame,
-    /// Scans read.
+    /// Number of scans that were read.
     pub scans: u32,
-    /// Places where libjpeg warns: impossible codes, data that a marker cuts short, restart markers
-    /// out of sequence, and bits of progressive scans out of order. libvips gives up at 100.
+    /// Number of places at which libjpeg warns: impossible codes, data cut by a marker, restart
+    /// markers out of sequence, and bits of progressive scans out of order. libvips gives up at
+    /// 100.
     pub warnings: u32,
-    /// MCUs of all scans that are missing because a marker cuts the data short.
+    /// Number of MCUs of all scans that are missing because a marker cuts the data.
     pub missing: u64,
-    /// MCUs of all scans.
+    /// Number of MCUs of all scans.
     pub total: u64,
-    /// Steps of work: MCUs read, and jumps over MCUs without data.
+    /// Steps of work: MCUs that were read, and jumps over MCUs without data.
     pub steps: u64,
     /// The offset behind the last byte of the last scan's data.
     pub end: usize,
-    /// The segments up to `end`, without SOI. Bytes between them belong to none.
+    /// The segments up to `end`, without SOI. Bytes between them belong to no segment.
     pub segments: Vec<Segment>,
     /// The offset of the marker FF D9 that ends the image, if there is one.
     pub end_of_image: Option<usize>,
@@ -60,7 +61,8 @@ pub(in crate::images::decode) struct Decoded {
 }
 
 impl Decoded {
-    /// The image of these segments alone, with the standard tables that it needs. `None`: that is what `bytes` are.
+    /// Writes the image from its segments alone, with the standard tables that it needs. Returns
+    /// `None` if the result would equal `bytes`.
     pub(in crate::images::decode) fn written(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut end = 2;
         let is_exact = self.segments.iter().all(|segment| {
@@ -88,7 +90,7 @@ impl Decoded {
     }
 }
 
-/// A segment of an image: its marker and contents, and of a scan also the data.
+/// A segment of an image: its marker and content, including the data of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) struct Segment {
     /// The second byte of its marker.
@@ -102,8 +104,8 @@ pub(in crate::images::decode) fn decode(data: &[u8], limits: &Limits) -> Result<
     Decoder::new(data, *limits).decode()
 }
 
-/// The DHT segment that defines the standard's `tables`, to be put before the first scan. Empty for
-/// none.
+/// Writes the DHT segment that defines these standard `tables`, to be inserted before the first
+/// scan. Returns no bytes if there are no tables.
 pub(in crate::images::decode) fn standard_tables(tables: &[(bool, u8)]) -> Vec<u8> {
     let mut contents = Vec::new();
     for &(dc, slot) in tables {

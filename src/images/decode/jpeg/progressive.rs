@@ -1,7 +1,7 @@
 //! AC scans of progressive images.
 //!
-//! How many bits a later scan has depends on which coefficients are not zero, so one bit is kept
-//! for each coefficient, and no values.
+//! The number of bits in a later scan depends on which coefficients are not zero. So one bit is
+//! kept for each coefficient, and no values.
 
 use std::ops::Range;
 
@@ -13,30 +13,30 @@ use super::tables::Table;
 /// An AC scan of one component.
 pub(super) struct AcScan<'a> {
     pub(super) table: &'a Table,
-    /// First coefficient, at least 1.
+    /// First coefficient of the band, at least 1.
     pub(super) ss: u32,
-    /// Last coefficient, at most 63.
+    /// Last coefficient of the band, at most 63.
     pub(super) se: u32,
     pub(super) al: u32,
-    /// A bit for each coefficient of each block that isn't zero.
+    /// For each block, a bit for each coefficient that is not zero.
     pub(super) masks: &'a mut [u64],
-    /// Blocks left of the run of blocks whose band has ended.
+    /// Number of blocks left in the run of blocks whose band has ended.
     pub(super) run: u32,
 }
 
-/// Reads a component's first scan of a band.
+/// Reads the first scan of a band.
 pub(super) struct AcFirst<'a>(pub(super) AcScan<'a>);
 
-/// Reads a later scan of a band, which has one bit more of each coefficient.
+/// Reads a later scan of a band, which contains one more bit of each coefficient.
 pub(super) struct AcRefine<'a>(pub(super) AcScan<'a>);
 
 impl AcScan<'_> {
-    /// Reads how long the run is that symbol `length << 4` begins, this block included.
+    /// Reads the length of the run that symbol `length << 4` begins, including this block.
     fn start_run(&mut self, bits: &mut Bits<'_>, length: u32) {
         self.run = (1 << length) + bits.take(length);
     }
 
-    /// The first coefficients of a block.
+    /// Reads the first bits of a block's coefficients. Returns the new mask.
     fn first(&mut self, bits: &mut Bits<'_>, mask: u64) -> u64 {
         let (mut k, mut mask) = (self.ss, mask);
         while k <= self.se {
@@ -45,11 +45,10 @@ impl AcScan<'_> {
             let (zeros, size) = (symbol >> 4, symbol & 15);
             k += zeros;
             if size > 0 {
-                // libjpeg keeps 16 bits of the shifted value, so that a large one can become 0.
+                // libjpeg keeps 16 bits of the shifted value, so a large one can become 0.
                 let value = bits.take(size);
                 let kept = 16 - self.al;
-                // A first bit of 0 stands for a negative value, whose low bits are those of value +
-                // 1.
+                // A first bit of 0 marks a negative value, whose low bits are those of value + 1.
                 let low = if value >> (size - 1) == 0 {
                     value.wrapping_add(1)
                 } else {
@@ -71,7 +70,7 @@ impl AcScan<'_> {
         mask
     }
 
-    /// The next bit of a block's coefficients.
+    /// Reads the next bit of a block's coefficients. Returns the new mask.
     fn refine(&mut self, bits: &mut Bits<'_>, mask: u64) -> u64 {
         let (mut k, mut mask) = (self.ss, mask);
         while self.run == 0 && k <= self.se {
@@ -85,7 +84,7 @@ impl AcScan<'_> {
             if size > 1 {
                 bits.warnings += 1;
             }
-            // A sign for the new coefficient, and one bit for each of the old ones before it.
+            // A sign for the new coefficient, and one bit for each old one before it.
             let new = size.min(1);
             let (target, passed) = self.target(mask, k, zeros);
             bits.skip(new + passed);
@@ -99,7 +98,7 @@ impl AcScan<'_> {
         mask
     }
 
-    /// The place of the zero coefficient behind `zeros` others at or behind `k`, and how many
+    /// The place of the zero coefficient behind `zeros` others, at or behind `k`, and how many
     /// coefficients before it are not zero. If the band has fewer zeros, the place is behind the
     /// band.
     #[inline]
@@ -120,7 +119,7 @@ impl AcScan<'_> {
         (target, target - k - zeros)
     }
 
-    /// Reads the blocks of `range` by `block`.
+    /// Reads the blocks of `range` with `block`.
     fn read(
         &mut self,
         bits: &mut Bits<'_>,
@@ -153,7 +152,7 @@ impl AcScan<'_> {
     }
 }
 
-/// The coefficients `from..to`, 64 at most.
+/// A mask of the coefficients `from..to`, 64 at most.
 #[inline]
 fn band(from: u32, to: u32) -> u64 {
     let below = |k: u32| 1_u64.checked_shl(k).map_or(u64::MAX, |bit| bit - 1);

@@ -1,5 +1,4 @@
-//! Scans: MCUs between restart markers, and the coders that read every coefficient or the DC
-//! coefficients.
+//! Reads scans: MCUs between restart markers, with coders for sequential scans and for DC scans.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -8,13 +7,13 @@ use super::bits::{Bits, Restart};
 use super::fault::Reason;
 use super::tables::{Table, ac_step};
 
-/// Steps between two looks at the clock.
+/// The clock is checked after this number of steps.
 const CLOCK_STEP: u64 = 2048;
 
 /// The time limit of one image, and the steps it has taken.
 pub(super) struct Clock {
     deadline: Option<Instant>,
-    /// MCUs read, and jumps over MCUs without data.
+    /// MCUs that were read, and jumps over MCUs without data.
     pub(super) steps: u64,
     next_look: u64,
 }
@@ -28,7 +27,7 @@ impl Clock {
         }
     }
 
-    /// Counts `steps`, and looks at the clock once in a while.
+    /// Counts steps, and checks the clock from time to time.
     #[inline]
     pub(super) fn work(&mut self, steps: u32) -> Result<(), Reason> {
         self.steps += u64::from(steps);
@@ -45,7 +44,7 @@ impl Clock {
 
 /// Reads the MCUs of one kind of scan.
 pub(super) trait Coder {
-    /// Reads the MCUs of `range`, which no restart marker divides. Returns the first one for which
+    /// Reads the MCUs of `range`, which contains no restart marker. Returns the first MCU for which
     /// data is missing, or the end of the range.
     fn read(
         &mut self,
@@ -55,8 +54,7 @@ pub(super) trait Coder {
     ) -> Result<u32, Reason>;
 }
 
-/// Reads the `total` MCUs of a scan. Returns how many of them are missing because markers cut the
-/// data short.
+/// Reads the `total` MCUs of a scan. Returns how many are missing because markers cut the data.
 pub(super) fn read_scan(
     coder: &mut impl Coder,
     bits: &mut Bits<'_>,
@@ -97,19 +95,19 @@ pub(super) fn read_scan(
     }
 }
 
-/// A component's part in the MCUs of a scan.
+/// The part of a component in the MCUs of a scan.
 pub(super) struct Part<'a> {
     pub(super) dc: &'a Table,
-    /// The AC table; of a DC scan, the DC table again.
+    /// The AC table. In a DC scan, the DC table again.
     pub(super) ac: &'a Table,
-    /// Blocks in an MCU.
+    /// Number of blocks in an MCU.
     pub(super) blocks: u32,
-    /// The DC coefficient of the block before.
+    /// The DC coefficient of the previous block.
     pub(super) prediction: i32,
 }
 
 impl Part<'_> {
-    /// Reads a DC difference and returns it.
+    /// Reads a DC difference.
     #[inline]
     fn difference(&self, bits: &mut Bits<'_>) -> i32 {
         bits.refill();
@@ -201,7 +199,7 @@ impl Coder for DcFirst<'_> {
     }
 }
 
-/// Reads a later DC scan: one bit for each of the blocks of an MCU.
+/// Reads a later DC scan: one bit for each of the blocks in an MCU, whose number is the value.
 pub(super) struct DcRefine(pub(super) u32);
 
 impl Coder for DcRefine {

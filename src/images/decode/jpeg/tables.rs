@@ -1,6 +1,6 @@
-//! Huffman tables: as a DHT segment defines them, and as the decoder reads them.
+//! Huffman tables, as a DHT segment defines them and as the decoder uses them.
 
-/// Bits of the code that are looked up at once.
+/// Number of bits of a code that are looked up at once.
 pub(super) const LOOK: u32 = 11;
 
 const SIZE: usize = 1 << LOOK;
@@ -8,7 +8,7 @@ const SIZE: usize = 1 << LOOK;
 /// The largest symbol of a DC table in a lossy JPEG.
 const MAX_DC: u8 = 15;
 
-/// A table as it is defined: how many codes there are of each length, and their symbols.
+/// The definition of a table: the number of codes of each length, and their symbols.
 #[derive(Clone)]
 pub(super) struct Spec {
     pub(super) counts: [u8; 16],
@@ -23,12 +23,12 @@ impl Spec {
         }
     }
 
-    /// Whether the codes exist and, in a DC table, stand for differences of at most 15 bits.
+    /// Whether the codes are possible and, in a DC table, stand for differences of at most 15 bits.
     pub(super) fn is_valid(&self, dc: bool) -> bool {
         let mut code = 0_u32;
         for (count, length) in self.counts.iter().zip(1..) {
             code = (code << 1) + u32::from(*count);
-            // No code consists of ones only, but for lengths without a code.
+            // No code consists of ones alone, unless its length has no codes.
             if *count > 0 && code >= 1 << length {
                 return false;
             }
@@ -37,36 +37,39 @@ impl Spec {
     }
 }
 
-/// A table made for decoding.
+/// A table that is prepared for decoding.
 pub(super) struct Table {
-    /// By the next [`LOOK`] bits: length of the code and symbol, or 0 if the code is longer.
+    /// Indexed by the next [`LOOK`] bits: length of the code and symbol, or 0 if the code is
+    /// longer.
     short: [u16; SIZE],
-    /// By the next [`LOOK`] bits: as many AC coefficients as these bits hold, see [`Run`].
+    /// Indexed by the next [`LOOK`] bits: as many AC coefficients as these bits contain, see
+    /// [`Run`].
     runs: [u32; SIZE],
-    /// By length - 1: the end of the codes of this length, as 16 bits, and what to add to a code
-    /// for its symbol's index.
+    /// Indexed by length - 1: the end of the codes of this length, as 16 bits, and the number to
+    /// add to a code to get the index of its symbol.
     ends: [(u32, u32); 16],
     symbols: [u8; 256],
 }
 
-/// A step through a sequential block.
+/// A step through the coefficients of a sequential block.
 #[derive(Clone, Copy)]
 pub(super) struct Run(u32);
 
 impl Run {
-    /// Bits of codes and values. 0: the first code is longer than [`LOOK`].
+    /// Number of bits of codes and values. 0 if the first code is longer than [`LOOK`].
     #[inline]
     pub(super) fn bits(self) -> u32 {
         self.0 & 0xff
     }
 
-    /// Coefficients passed.
+    /// Number of coefficients that the step passes.
     #[inline]
     pub(super) fn coefficients(self) -> u32 {
         (self.0 >> 8) & 0xff
     }
 
-    /// Coefficients passed before the last symbol. The step is wrong if the block ends among them.
+    /// Number of coefficients before the last symbol. The step is not usable if the block ends
+    /// among them.
     #[inline]
     pub(super) fn before_last(self) -> u32 {
         self.0 >> 16
@@ -74,7 +77,7 @@ impl Run {
 }
 
 impl Table {
-    /// Makes the table of a valid `spec`. With `runs`, also the steps for [`Table::run`].
+    /// Prepares the table of a valid `spec`. With `runs`, also the steps for [`Table::run`].
     pub(super) fn new(spec: &Spec, runs: bool) -> Box<Self> {
         let mut table = Box::new(Self {
             short: [0; SIZE],
@@ -116,8 +119,8 @@ impl Table {
         table
     }
 
-    /// Joins the symbols whose codes are whole within the [`LOOK`] bits of `window`. The values
-    /// behind the last code needn't be, because they are only skipped.
+    /// Joins the symbols whose codes lie wholly in the [`LOOK`] bits of `window`. The value behind
+    /// the last code need not, because it is only skipped.
     fn longest_run(&self, window: u32) -> u32 {
         let (mut bits, mut passed, mut before) = (0, 0, 0);
         while bits < LOOK && passed < 63 {
@@ -151,8 +154,8 @@ impl Table {
             .unwrap_or(0))
     }
 
-    /// Length and symbol of the code, longer than [`LOOK`], at the start of the 16 bits of
-    /// `window`. `None` if the table has no such code.
+    /// Length and symbol of a code longer than [`LOOK`] at the start of the 16 bits of `window`.
+    /// Returns `None` if the table has no such code.
     pub(super) fn long(&self, window: u32) -> Option<(u32, u32)> {
         let longer = self.ends.iter().zip(1..).skip(LOOK as usize);
         for (&(end, offset), length) in longer {
@@ -168,7 +171,7 @@ impl Table {
     }
 }
 
-/// How many coefficients a symbol of a sequential AC table passes. The end of the block passes 64.
+/// How many coefficients a symbol of a sequential AC table passes. The end of a block passes 64.
 #[inline]
 pub(super) fn ac_step(symbol: u32) -> u32 {
     match (symbol >> 4, symbol & 15) {
@@ -178,7 +181,7 @@ pub(super) fn ac_step(symbol: u32) -> u32 {
     }
 }
 
-/// The standard's tables (annex K.3), which motion JPEG leaves out: luminance, then chrominance.
+/// The standard tables (annex K.3), which motion JPEG leaves out: luminance, then chrominance.
 pub(super) fn standard(dc: bool, slot: u8) -> Option<Spec> {
     match (dc, slot) {
         (true, 0) => Some(Spec::new(DC_COUNTS[0], &DC_SYMBOLS)),

@@ -1,10 +1,11 @@
-//! JPEGs of a few blocks, built here bit by bit: each rule just kept and just broken.
+//! Tests each rule with a JPEG of a few blocks, built bit by bit, that just keeps it or just breaks
+//! it.
 
 use std::time::{Duration, Instant};
 
 use super::{Decoded, Fault, Limits, MAX_SCANS, Reason, decode, standard_tables};
 
-/// Symbols by code length: `0`, `10`, `110` … in the order given.
+/// A table of these symbols with the codes `0`, `10`, `110` … in order.
 fn table(class_and_slot: u8, symbols: &[u8]) -> Vec<u8> {
     let mut counts = [0; 16];
     counts[..symbols.len()].fill(1);
@@ -20,7 +21,7 @@ fn quantization() -> Vec<u8> {
     segment(0xdb, &[&[0][..], &[1; 64]].concat())
 }
 
-/// A frame header with components 1, 2 …, of these sampling factors (`0x21`: 2x1).
+/// A frame header with components 1, 2 … of these sampling factors (`0x21`: 2x1).
 fn frame(code: u8, width: u16, height: u16, sampling: &[u8]) -> Vec<u8> {
     let mut contents = vec![8];
     contents.extend(height.to_be_bytes());
@@ -32,7 +33,7 @@ fn frame(code: u8, width: u16, height: u16, sampling: &[u8]) -> Vec<u8> {
     segment(code, &contents)
 }
 
-/// A scan's header (tables 0), with its bits, filled up by ones and stuffed.
+/// The header of a scan (tables 0) and its bits, filled up with ones and escaped.
 fn scan(components: &[u8], band: [u8; 3], bits: &str) -> Vec<u8> {
     let mut contents = vec![u8::try_from(components.len()).unwrap()];
     contents.extend(components.iter().flat_map(|&id| [id, 0]));
@@ -129,7 +130,7 @@ fn a_sequential_image_is_read_to_its_last_bit() {
 }
 
 #[test]
-fn the_end_of_the_data_is_found_without_an_end_of_image() {
+fn the_end_of_data_is_found_without_an_end_marker() {
     let whole = gray(5, "00 00 00 00 10 1 0");
     for tail in [&[][..], &[0; 9], &[0xff], &[0xff, 0x00, 0x12]] {
         let image = [&whole[..whole.len() - 2], tail].concat();
@@ -141,7 +142,7 @@ fn the_end_of_the_data_is_found_without_an_end_of_image() {
 }
 
 #[test]
-fn an_image_is_written_anew_unless_it_is_its_segments_alone() {
+fn an_image_with_bytes_outside_of_segments_is_rewritten() {
     let whole = gray(1, "00");
     let cut = whole.strip_suffix(b"\xff\xd9").unwrap().to_vec();
     let place = 2 + quantization().len();
@@ -159,9 +160,9 @@ fn an_image_is_written_anew_unless_it_is_its_segments_alone() {
     }
 }
 
-/// Of two scans, the second shows that names count; decoders need only the first.
+/// Only the second scan shows that names count; decoders need only the first.
 #[test]
-fn what_is_stored_without_a_scan_is_cleaned_for_good() {
+fn an_image_whose_later_scan_is_dropped_is_cleaned_again() {
     let mut header = frame(0xc0, 8, 8, &[0x11; 3]);
     for id in [10, 13, 16] {
         header[id] = 1;
@@ -206,7 +207,7 @@ fn data_that_a_marker_cuts_short_is_counted() {
 }
 
 #[test]
-fn stuffed_and_repeated_ff_bytes_are_one_byte_of_data() {
+fn escaped_and_repeated_ff_bytes_are_one_byte_of_data() {
     let bits = "101 10 1 10 1 10 1 0".to_owned() + &" 101 10 1 10 1 10 1 0".repeat(2);
     let plain = gray(3, &bits);
     assert_eq!(read(&plain).expect("sound").warnings, 0);
@@ -232,14 +233,14 @@ fn stuffed_and_repeated_ff_bytes_are_one_byte_of_data() {
     let ff = stuffed
         .windows(2)
         .rposition(|pair| pair == [0xff, 0x00])
-        .expect("a stuffed byte");
+        .expect("an escaped byte");
     padded.insert(ff, 0xff);
     let decoded = read(&padded).expect("sound");
     assert_eq!((decoded.warnings, decoded.missing), (0, 0));
 }
 
 #[test]
-fn codes_longer_than_the_lookup_and_codes_that_do_not_exist() {
+fn long_and_impossible_codes_are_read_as_in_libjpeg() {
     let symbols: Vec<u8> = (0..15).map(|symbol| u8::from(symbol != 14)).collect();
     let build = |bits: &str| {
         let tables = [table(0x00, &[0, 1]), table(0x10, &symbols)].concat();
@@ -248,7 +249,7 @@ fn codes_longer_than_the_lookup_and_codes_that_do_not_exist() {
     let end = "111111111111110";
     let decoded = read(&build(&format!("0 {end} 0 01 {end}"))).expect("sound");
     assert_eq!((decoded.warnings, decoded.missing), (0, 0));
-    // libjpeg uses up 17 bits of an impossible code, and ends the block.
+    // libjpeg consumes 17 bits of an impossible code, and ends the block.
     let decoded = read(&build(&format!("0 {} 0 {end}", "1".repeat(17)))).expect("viewers show it");
     assert_eq!((decoded.warnings, decoded.missing), (1, 0));
 }
@@ -272,14 +273,14 @@ fn restart_markers_follow_libjpegs_rules() {
         build(&[&block, &r0, &block, &r1, &block, &r2, &block]),
         Ok((0, 0))
     );
-    // A lost marker: the interval behind it is empty, then the markers are in step again.
+    // A lost marker: the interval behind it is empty, then the markers are in sequence again.
     assert_eq!(build(&[&block, &r1, &block, &r2, &block]), Ok((2, 1)));
-    // Too far away: taken for the one expected.
+    // Too far away: taken for the expected one.
     assert_eq!(
         build(&[&block, &r5, &block, &r1, &block, &r2, &block]),
         Ok((1, 0))
     );
-    // A marker from before is passed over.
+    // An earlier marker is skipped.
     assert_eq!(
         build(&[&block, &r0, &block, &r0, &block, &r1, &block, &r2, &block]),
         Ok((2, 0))
@@ -302,7 +303,7 @@ fn a_restart_marker_without_an_interval_ends_the_data() {
 }
 
 #[test]
-fn tables_must_exist_and_be_possible() {
+fn tables_must_be_defined_and_valid() {
     let build =
         |tables: Vec<u8>, code| image(&[frame(code, 8, 8, &[0x11]), tables, scan(&[1], ALL, "00")]);
     assert_eq!(
@@ -312,7 +313,8 @@ fn tables_must_exist_and_be_possible() {
     let dc_scan = scan(&[1], [0, 0, 0], "0");
     let without = image(&[frame(0xc2, 8, 8, &[0x11]), dc_scan]);
     assert_eq!(reason(&without), Reason::NoHuffman(true, 0));
-    // Sequential images fall back on the standard's tables, which a cleaned file must have.
+    // Sequential images use the standard tables if they have none. The cleaned file must define
+    // them.
     let motion = |tables| {
         image(&[
             frame(0xc0, 8, 8, &[0x11]),
@@ -327,7 +329,7 @@ fn tables_must_exist_and_be_possible() {
     );
     let decoded = read(&motion(standard_tables(&decoded.standard_tables))).expect("sound");
     assert_eq!((decoded.warnings, decoded.standard_tables), (0, Vec::new()));
-    // Two codes of one bit would be all ones.
+    // Two codes of one bit would use the code of ones alone.
     let counts = |first| [&[0x00, first][..], &[0; 15], &[0, 1][..usize::from(first)]].concat();
     let ac = table(0x10, &[0]);
     assert!(
@@ -387,7 +389,7 @@ fn scans_name_components_in_the_frames_order() {
 }
 
 #[test]
-fn frames_are_bounded_as_viewers_bound_them() {
+fn frames_have_the_limits_of_viewers() {
     let build = |sampling: &[u8], bits: &str| {
         let ids: Vec<u8> = (1..).take(sampling.len()).collect();
         image(&[frame(0xc0, 8, 8, sampling), tables(), scan(&ids, ALL, bits)])
@@ -433,7 +435,7 @@ fn frames_are_bounded_as_viewers_bound_them() {
 }
 
 #[test]
-fn progressive_parameters_fit_together() {
+fn contradicting_progressive_parameters_are_refused() {
     let dc = scan(&[1], [0, 0, 0], "0");
     let build = |band: [u8; 3]| progressive(1, &[dc.clone(), scan(&[1], band, "0")]);
     for band in [
@@ -470,13 +472,13 @@ fn progressive_parameters_fit_together() {
 }
 
 #[test]
-fn later_scans_have_a_bit_for_each_coefficient_that_is_not_zero() {
+fn later_scans_have_a_bit_for_each_nonzero_coefficient() {
     let dc = scan(&[1], [0, 0, 1], "0 0 0");
-    // Coefficients 1 and 2 of block 0, coefficient 1 of block 2, whose band ends in a run with
+    // Coefficients 1 and 2 of block 0; coefficient 1 of block 2, whose band ends in a run with
     // block 1.
     let first = scan(&[1], [1, 63, 1], "101 101 0  0  101 0");
-    // Block 0: two old ones and a new one behind them, then the end. A run of two ends the other
-    // blocks, with one bit for the coefficient of block 2.
+    // Block 0: two old coefficients and a new one behind them, then the end. A run of two ends the
+    // other blocks, with one bit for the coefficient of block 2.
     let refined = "10 1 1 1  0  1110 0  1";
     let last = scan(&[1], [0, 0, 0x10], "0 1 0");
     let whole = progressive(
@@ -510,7 +512,7 @@ fn later_scans_have_a_bit_for_each_coefficient_that_is_not_zero() {
 fn the_bits_of_a_later_scan_are_counted_exactly() {
     let dc = scan(&[1], [0, 0, 0], &"0".repeat(8));
     let first = scan(&[1], [1, 63, 1], &"101 101 101 0 ".repeat(8));
-    // Eight blocks end at once, with three bits each: 32 bits, no byte more or less.
+    // Eight blocks end at once, with three bits each: exactly 32 bits.
     let refine = |bits: usize| {
         scan(
             &[1],
@@ -525,7 +527,7 @@ fn the_bits_of_a_later_scan_are_counted_exactly() {
 }
 
 #[test]
-fn chromium_shows_several_scans_only_if_they_are_whole_or_every_component_was_seen() {
+fn damage_is_accepted_once_every_component_was_seen() {
     let three = |parts: &[Vec<u8>], code| {
         image(&[&[frame(code, 8, 8, &[0x11; 3]), tables()][..], parts].concat())
     };
@@ -544,7 +546,7 @@ fn chromium_shows_several_scans_only_if_they_are_whole_or_every_component_was_se
 }
 
 #[test]
-fn markers_that_libjpeg_refuses() {
+fn markers_that_libjpeg_refuses_are_refused() {
     let build = |part: Vec<u8>| {
         image(&[
             part,
@@ -570,7 +572,7 @@ fn markers_that_libjpeg_refuses() {
     }
     assert!(
         read(&build(vec![0xff, 0xe1, 0, 0])).is_ok(),
-        "a length of 0 is taken for 2"
+        "a length of 0 counts as 2"
     );
     assert_eq!(reason(&build(vec![0xff, 0xd8])), Reason::SecondStart);
     assert_eq!(reason(&build(vec![0xff, 0xd9])), Reason::NoScan);
@@ -585,7 +587,7 @@ fn markers_that_libjpeg_refuses() {
 }
 
 #[test]
-fn what_follows_the_only_scan_does_not_matter() {
+fn bytes_behind_the_only_scan_are_ignored() {
     let whole = gray(1, "00");
     let body = &whole[..whole.len() - 2];
     let comment = segment(0xfe, b"hi");
@@ -609,7 +611,7 @@ fn what_follows_the_only_scan_does_not_matter() {
 fn a_hundred_scans_of_a_large_image_cost_few_steps() {
     let side = 5_000;
     let blocks = 625_u32 * 625;
-    // DC: symbol 0 is 0. AC: 0 ends a block, 10 a run of 16384 blocks and 14 bits more.
+    // DC: symbol 0 is 0. AC: 0 ends a block, 10 is a run of 16384 blocks and 14 bits more.
     let tables = [table(0x00, &[0]), table(0x10, &[0x00, 0xe0])].concat();
     let dc = scan(&[1], [0, 0, 0], &"0".repeat(blocks as usize));
     let run = "10".to_owned() + &"1".repeat(14);
@@ -631,7 +633,7 @@ fn a_hundred_scans_of_a_large_image_cost_few_steps() {
 }
 
 #[test]
-fn the_time_limit_holds() {
+fn decoding_stops_at_the_time_limit() {
     let image = gray(4, "00 00 00 00");
     let at = |deadline| {
         decode(
@@ -650,7 +652,7 @@ fn the_time_limit_holds() {
 }
 
 #[test]
-fn faults_are_said_in_plain_words() {
+fn messages_of_faults_name_values_and_offsets() {
     let image = gray(9, "00 00 00 00");
     let cut = image.len() - 2;
     let fault = read(&image[..cut]).expect_err("cut");

@@ -1,20 +1,21 @@
-//! The boolean entropy decoder of VP8, RFC 6386 section 7, with the notion of its end that libwebp has.
+//! The boolean entropy decoder of VP8 (RFC 6386, section 7). It detects the end of data as libwebp
+//! does.
 
-/// What reading a bool costs that could be foretold.
+/// The cost of reading a predictable bool.
 const STEPS_PER_BOOL: u32 = 3;
-/// What 56 bits cost besides: a processor guesses wrong at every second of them.
+/// The additional cost of 56 bits: a processor mispredicts every second one.
 const STEPS_PER_LOAD: u32 = 84;
 
-/// Reads bools; all numbers are kept as libwebp keeps them, so that the end is found where it finds it.
+/// Reads bools. All numbers are kept as in libwebp, so that the end is found at the same place.
 pub(super) struct Bools<'a> {
     bytes: &'a [u8],
     value: u64,
-    /// The range less one.
+    /// The range minus one.
     range: u64,
-    /// Bits of the value that have not been used, less eight. Negative: a byte is needed.
+    /// Number of unused bits of the value, minus eight. If negative, a byte is needed.
     bits: i32,
     ended: bool,
-    /// Steps of work since [`Self::take_steps`] was asked last.
+    /// Steps of work since the last call of [`Self::take_steps`].
     steps: u32,
 }
 
@@ -32,12 +33,12 @@ impl<'a> Bools<'a> {
         bools
     }
 
-    /// A byte behind the last one has been asked for.
+    /// Whether a byte behind the last one was needed.
     pub(super) const fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Counts so many bools as work.
+    /// Counts reading this number of bools as work.
     #[inline]
     pub(super) fn count(&mut self, bools: usize) {
         let steps = u32::try_from(bools).unwrap_or(u32::MAX);
@@ -46,7 +47,7 @@ impl<'a> Bools<'a> {
             .saturating_add(steps.saturating_mul(STEPS_PER_BOOL));
     }
 
-    /// The work that was counted since this was asked last.
+    /// Returns and resets the counted work.
     pub(super) const fn take_steps(&mut self) -> u32 {
         let steps = self.steps;
         self.steps = 0;
@@ -80,7 +81,7 @@ impl<'a> Bools<'a> {
         }
     }
 
-    /// One bool that is false with this probability in 256.
+    /// Reads one bool that is false with this probability (in 256).
     #[inline]
     pub(super) fn bit(&mut self, probability: u8) -> bool {
         if self.bits < 0 {
@@ -100,17 +101,17 @@ impl<'a> Bools<'a> {
         bit
     }
 
-    /// A number of so many bits.
+    /// Reads a number of `bits` bits.
     pub(super) fn number(&mut self, bits: u32) -> u32 {
         (0..bits).fold(0, |number, _| number << 1 | u32::from(self.bit(128)))
     }
 
-    /// A flag.
+    /// Reads a flag.
     pub(super) fn flag(&mut self) -> bool {
         self.bit(128)
     }
 
-    /// Passes a number that is only there if a flag says so, with its sign.
+    /// Skips an optional number with its flag and its sign.
     pub(super) fn skip_signed(&mut self, bits: u32) {
         if self.flag() {
             self.number(bits + 1);

@@ -1,4 +1,4 @@
-//! How an image of lossless WebP is coded: groups of prefix codes, and which blocks use which.
+//! How an image of lossless WebP is coded: groups of prefix codes, and the group of each block.
 
 use super::prefix::{Bits, Code, Tables, check};
 use super::vp8l::{Broken, Kept, Lossless};
@@ -15,17 +15,17 @@ pub(super) struct Group {
     pub(super) blue: Code,
     pub(super) alpha: Code,
     pub(super) distance: Code,
-    /// Red, blue and alpha take no bits.
+    /// Whether red, blue and alpha take no bits.
     pub(super) plain: bool,
-    /// A literal takes no bits at all.
+    /// Whether a literal takes no bits at all.
     pub(super) free: bool,
 }
 
-/// How an image is coded.
+/// The coding of an image.
 pub(super) struct Coding {
     pub(super) tables: Tables,
     groups: Vec<Group>,
-    /// By block, which group; empty where there is one group.
+    /// The group of each block; empty if there is only one group.
     blocks: Vec<u32>,
     pub(super) block_bits: u32,
     blocks_wide: usize,
@@ -33,20 +33,20 @@ pub(super) struct Coding {
 }
 
 impl Coding {
-    /// The place of the group that a pixel is coded with.
+    /// The index of the group with which a pixel is coded.
     pub(super) fn group_index(&self, column: usize, row: usize) -> u32 {
         let block = (row >> self.block_bits) * self.blocks_wide + (column >> self.block_bits);
         self.blocks.get(block).copied().unwrap_or(0)
     }
 
-    /// The group of this place.
+    /// The group with this index.
     pub(super) fn group(&self, index: u32) -> Group {
         self.groups.get(index as usize).copied().unwrap_or_default()
     }
 }
 
 impl Lossless<'_, '_> {
-    /// Reads the codes of an image, and which blocks use which, if it may say so.
+    /// Reads the codes of an image, and the groups of blocks if the image may have several groups.
     pub(super) fn coding(
         &mut self,
         (width, height): (u32, u32),
@@ -77,7 +77,8 @@ impl Lossless<'_, '_> {
         Ok(coding)
     }
 
-    /// Reads the image whose pixels name the groups of blocks; says how many groups there are.
+    /// Reads the image whose pixels name the group of each block. Returns the groups and their
+    /// number.
     fn blocks(&mut self, size: (u32, u32)) -> Result<(Vec<u32>, usize), Broken> {
         let area = (size.0 as usize).saturating_mul(size.1 as usize);
         let cache_bits = self.cache()?;
@@ -97,7 +98,7 @@ impl Lossless<'_, '_> {
         Ok((blocks, last as usize + 1))
     }
 
-    /// Reads the five codes of a group; builds their tables if a block uses it.
+    /// Reads the five codes of a group. Builds their tables if a block uses it.
     fn group(
         &mut self,
         coding: &mut Coding,
@@ -142,7 +143,7 @@ impl Lossless<'_, '_> {
         Ok(())
     }
 
-    /// Counts the work of looking through the lengths of codes of these sizes, and of building so many entries of tables.
+    /// Counts the work of reading codes of these sizes and of building `entries` table entries.
     fn spend(&mut self, sizes: [u16; 5], entries: usize) -> Result<(), Broken> {
         let symbols: u32 = sizes.into_iter().map(u32::from).sum();
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
@@ -150,13 +151,13 @@ impl Lossless<'_, '_> {
         self.deadline.spend(steps).map_err(|_| Broken::Timeout)
     }
 
-    /// Reads the lengths of a code of so many symbols.
+    /// Reads the lengths of a code of `size` symbols.
     fn lengths(&mut self, size: u16, lengths: &mut Vec<u8>) -> Result<(), Broken> {
         const ORDER: [usize; 19] = [
             17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
         ];
         lengths.clear();
-        // The simple form can name symbols that the code doesn't have; they are without effect.
+        // The simple form can name symbols that the code does not have. They have no effect.
         lengths.resize(usize::from(size.max(GREENS)), 0);
         if self.bits.read(1) == 1 {
             let two = self.bits.read(1) == 1;
@@ -197,7 +198,7 @@ impl Lossless<'_, '_> {
                 return Err(Broken::Code);
             }
         }
-        // The table of lengths, and each of the lengths that follow.
+        // Work for the table of lengths, and for each length that follows.
         let steps = symbols.saturating_mul(6).saturating_add(300);
         let size = usize::from(size);
         let mut previous = 8;
@@ -227,12 +228,12 @@ impl Lossless<'_, '_> {
     }
 }
 
-/// How many blocks of this size cover a side.
+/// The number of blocks of this size that cover a side.
 pub(super) const fn blocks(side: u32, bits: u32) -> u32 {
     (side + (1 << bits) - 1) >> bits
 }
 
-/// Which groups blocks use. Where not all are used, blocks are told the place among those that are.
+/// Finds the groups that blocks use. If some are unused, renumbers the used ones in `blocks`.
 fn used(blocks: &mut [u32], count: usize) -> Vec<bool> {
     if blocks.is_empty() {
         return vec![true; count];

@@ -1,13 +1,14 @@
-//! The prefix codes of lossless WebP, RFC 9649 section 3.7.2, and the bits that they are read from.
+//! The prefix codes of lossless WebP (RFC 9649, section 3.7.2), and the bits that they are read
+//! from.
 
 use super::CODE_TABLES;
 
-/// Reads bits, the least significant first. Behind the end come zeros, and a mark is set.
+/// Reads bits, the least significant first. Behind the end it supplies zeros and records that.
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     buffer: u64,
     count: u32,
-    /// Bytes of zeros that follow the last one and count as there.
+    /// Number of zero bytes behind the last byte that still count as data.
     zeros: u32,
     over: bool,
 }
@@ -23,7 +24,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// More bits have been asked for than there are.
+    /// Whether more bits were read than there are.
     pub(super) const fn over(&self) -> bool {
         self.over
     }
@@ -33,7 +34,7 @@ impl<'a> Bits<'a> {
     pub(super) fn fill(&mut self) {
         if let Some(eight) = self.bytes.first_chunk::<8>() {
             self.buffer |= u64::from_le_bytes(*eight) << self.count;
-            // As many whole bytes as there is room for: 56 to 63 bits are there then.
+            // Loads as many whole bytes as fit: 56 to 63 bits are available then.
             let taken = (63 - self.count) >> 3;
             self.bytes = self.bytes.get(taken as usize..).unwrap_or_default();
             self.count |= 0x38;
@@ -68,7 +69,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next bits, of which at most 32 may be asked for, after a [`Self::fill`].
+    /// Takes the next bits, at most 32, which a call of [`Self::fill`] made available.
     #[inline]
     pub(super) fn take(&mut self, bits: u32) -> u32 {
         let low = self.buffer & ((1 << bits) - 1);
@@ -76,7 +77,7 @@ impl<'a> Bits<'a> {
         u32::try_from(low).unwrap_or(0)
     }
 
-    /// Fills, and takes.
+    /// Calls [`Self::fill`] and [`Self::take`].
     pub(super) fn read(&mut self, bits: u32) -> u32 {
         if self.count < bits {
             self.fill();
@@ -85,15 +86,15 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// Bits that are looked up at once.
+/// Number of bits that are looked up at once.
 const ROOT: u32 = 8;
 const LONGEST: usize = 15;
 
-/// Where the table of a code is.
+/// The place of a code's table.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Code {
     start: usize,
-    /// Bits that the first look-up takes: none for a code of a single symbol.
+    /// Number of bits of the first look-up; 0 for a code of a single symbol.
     bits: u32,
 }
 
@@ -103,8 +104,9 @@ impl Code {
     }
 }
 
-/// All tables. An entry has 12 bits for a symbol and 4 for the length of its code; a length above
-/// [`ROOT`] means a second table, as many entries behind the first one's start.
+/// All tables. An entry has 12 bits for a symbol and 4 bits for the length of its code. A length
+/// above [`ROOT`] points to a second table; the symbol is then its distance from the start of the
+/// first table.
 #[derive(Default)]
 pub(super) struct Tables {
     entries: Vec<u16>,
@@ -113,19 +115,19 @@ pub(super) struct Tables {
 /// Why a code can't be built.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bad {
-    /// Lengths that are no complete code.
+    /// The lengths do not form a complete code.
     Code,
-    /// More tables than [`CODE_TABLES`].
+    /// The tables exceed [`CODE_TABLES`].
     TooMany,
 }
 
 impl Tables {
-    /// Entries of all tables.
+    /// Number of entries in all tables.
     pub(super) const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The next symbol. The bits must have been filled.
+    /// Reads the next symbol. Call [`Bits::fill`] first.
     #[inline]
     pub(super) fn symbol(&self, code: Code, bits: &mut Bits<'_>) -> u16 {
         let low = bits.buffer & ((1 << code.bits) - 1);
@@ -147,7 +149,7 @@ impl Tables {
         self.entries.get(at).copied().unwrap_or(0)
     }
 
-    /// Builds the table of a code by the lengths of its symbols.
+    /// Builds the table of a code from the lengths of its symbols.
     pub(super) fn build(&mut self, lengths: &[u8]) -> Result<Code, Bad> {
         let shape = Shape::of(lengths)?;
         let start = self.entries.len();
@@ -169,11 +171,11 @@ impl Tables {
         Ok(Code { start, bits })
     }
 
-    /// Lays out second tables, each for the longest code that begins with the same bits.
+    /// Places second tables, each for the longest code that begins with the same bits.
     fn second_tables(&mut self, start: usize, shape: &Shape) {
         let mut offset = 1_u16 << ROOT;
         let mut code = 0_u32;
-        // Codes of the same first bits stand together; the last of them is the longest.
+        // Codes with the same first bits are neighbours, and the last of them is the longest.
         let mut open: Option<(u32, u32)> = None;
         for (len, count) in (1_u32..).zip(shape.counts) {
             code <<= 1;
@@ -248,7 +250,7 @@ fn fill(table: &mut [u16], lengths: &[u8], mut next: [u32; LONGEST + 1], bits: u
     }
 }
 
-/// What lengths say of a code.
+/// The number of codes of each length.
 struct Shape {
     counts: [u32; LONGEST],
     symbols: u32,
@@ -256,7 +258,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// Checks that the code is complete, or has one symbol, as libwebp does.
+    /// Checks that the code is complete or has one symbol, as libwebp does.
     fn of(lengths: &[u8]) -> Result<Self, Bad> {
         let mut counts = [0_u32; LONGEST];
         for len in lengths {
@@ -286,7 +288,7 @@ impl Shape {
         })
     }
 
-    /// The first code of each length, zero included.
+    /// The first code of each length, including zero.
     fn first_codes(&self) -> [u32; LONGEST + 1] {
         let mut codes = [0; LONGEST + 1];
         let mut code = 0;
@@ -299,7 +301,7 @@ impl Shape {
     }
 }
 
-/// Only checks lengths, for codes that no pixel uses.
+/// Checks the lengths only, for codes that no pixel uses.
 pub(super) fn check(lengths: &[u8]) -> Result<(), Bad> {
     Shape::of(lengths).map(drop)
 }

@@ -1,11 +1,13 @@
-//! VP8 key frames, RFC 6386: headers, modes and tokens of all macroblocks are read, nothing is rebuilt.
+//! VP8 key frames (RFC 6386): reads headers, modes and tokens of all macroblocks, without
+//! reconstructing pixels.
 
 use super::super::deadline::Deadline;
 use super::super::{Fault, array};
 use super::bools::Bools;
 use super::vp8_tables::{Coefficients, DEFAULTS, MODES, UPDATES};
 
-/// Modes of subblocks, in the order of the tables. Those of whole macroblocks stand for four.
+/// Modes of subblocks, in the order of the tables. The first four are also those of whole
+/// macroblocks.
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
     Dc,
@@ -20,7 +22,7 @@ pub(super) enum Mode {
     Hu,
 }
 
-/// Reads the whole bitstream; says width and height.
+/// Reads the whole bitstream. Returns width and height.
 pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(u32, u32), Fault> {
     let (mut frame, size) = Frame::start(bytes).map_err(|what| of_vp8(&what))?;
     let columns = usize::try_from(size.0.div_ceil(16)).unwrap_or(usize::MAX);
@@ -47,11 +49,12 @@ fn of_vp8(what: &str) -> Fault {
     Fault::Corrupt(format!("the VP8 bitstream is broken: {what}"))
 }
 
-/// What the macroblocks below need to know of one.
+/// The state of a macroblock that the one below needs.
 #[derive(Clone, Copy)]
 struct Above {
     modes: [Mode; 4],
-    /// Whether blocks had coefficients: four of luma, two of each chroma, and the one of their means.
+    /// Which blocks had coefficients: four of luma, two of each chroma, and the block of their
+    /// means.
     luma: [bool; 4],
     chroma: [[bool; 2]; 2],
     means: bool,
@@ -68,7 +71,7 @@ impl Default for Above {
     }
 }
 
-/// What the first partition says of a macroblock, as far as its tokens depend on it.
+/// The information about a macroblock in the first partition on which its tokens depend.
 #[derive(Clone, Copy, Default)]
 struct Info {
     skipped: bool,
@@ -78,7 +81,7 @@ struct Info {
 struct Frame<'a> {
     bools: Bools<'a>,
     partitions: Vec<Bools<'a>>,
-    /// Probabilities of the segments, if macroblocks name theirs.
+    /// Probabilities of the segments, if macroblocks name their segment.
     segments: Option<[u8; 3]>,
     skip: Option<u8>,
     coefficients: Box<Positions>,
@@ -93,7 +96,7 @@ impl<'a> Frame<'a> {
         let (width, height) = (side(6).ok_or_else(short)?, side(8).ok_or_else(short)?);
         if tag & 1 != 0 || tag >> 1 & 7 > 3 || tag >> 4 & 1 == 0 || width == 0 || height == 0 {
             return Err(format!(
-                "it begins with tag {tag:06X}, {width} by {height}: no key frame that is shown"
+                "it begins with tag {tag:06X}, {width} by {height}, which is not a shown key frame"
             ));
         }
         let rest = bytes.get(10..).unwrap_or_default();
@@ -186,7 +189,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Reads the tokens of a row of macroblocks. False: the partition has ended.
+    /// Reads the tokens of a row of macroblocks. Returns `false` if the partition ended.
     fn tokens(
         &mut self,
         row: u32,
@@ -218,7 +221,8 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Passes what segments change; says the probabilities of a macroblock's segment, if it names it.
+/// Skips the changes of segments. Returns the probabilities of a macroblock's segment, if it is
+/// named.
 fn segments(bools: &mut Bools<'_>) -> Option<[u8; 3]> {
     let named = bools.flag();
     if bools.flag() {
@@ -235,7 +239,7 @@ fn byte(bools: &mut Bools<'_>) -> u8 {
 }
 
 /// The partitions of tokens, by the lengths in front of them. As in libwebp, the last ones may be
-/// cut, but not all of the last.
+/// truncated, but the last one may not be empty.
 fn partitions(bytes: &[u8], count: usize) -> Result<Vec<Bools<'_>>, String> {
     let cut = || format!("its {count} partitions are cut");
     let (sizes, mut rest) = bytes.split_at_checked(3 * (count - 1)).ok_or_else(cut)?;
@@ -315,8 +319,8 @@ fn macroblock(
     }
 }
 
-/// The probabilities of the coefficients, by kind of block, position and context. There is a position
-/// behind the last one.
+/// The probabilities of the coefficients, by kind of block, position and context. There is one
+/// position behind the last one.
 type Positions = [[[[u8; 11]; 3]; 17]; 4];
 
 fn by_position(coefficients: &Coefficients) -> Box<Positions> {
@@ -332,14 +336,15 @@ fn by_position(coefficients: &Coefficients) -> Box<Positions> {
     kinds
 }
 
-/// Reads the coefficients of one block from this one on; says whether there is any.
+/// Reads the coefficients of one block from `first` on. Returns whether there are any.
 fn block(
     bools: &mut Bools<'_>,
     positions: &[[[u8; 11]; 3]; 17],
     context: usize,
     first: usize,
 ) -> bool {
-    // One for each coefficient, and one more: the others are counted with those that aren't zero.
+    // One for each coefficient, and one more. The others are counted with the coefficients that are
+    // not zero.
     bools.count(17 - first);
     let mut at = first;
     let position = |at: usize| {
@@ -385,7 +390,8 @@ fn block(
     true
 }
 
-/// Passes the value of a coefficient above one; says how many bools that were, or a few more.
+/// Skips the value of a coefficient above one. Returns the number of bools that it took, or
+/// slightly more.
 fn large(bools: &mut Bools<'_>, [_, _, _, p3, p4, p5, p6, p7, p8, p9, p10]: &[u8; 11]) -> usize {
     if !bools.bit(*p3) {
         if bools.bit(*p4) {

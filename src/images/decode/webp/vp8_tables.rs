@@ -1,9 +1,10 @@
 //! The probabilities of RFC 6386: sections 11.5 (modes), 13.4 (updates) and 13.5 (coefficients).
 
-/// By kind of block, band, context and node of the tree of tokens.
+/// Indexed by kind of block, band, context and node of the token tree.
 pub(super) type Coefficients = [[[[u8; 11]; 3]; 8]; 4];
 
-/// Of a subblock's mode, by the modes above and to the left; in the order of [`super::vp8::Mode`].
+/// The probabilities of a subblock's mode, by the modes above and to the left, in the order of
+/// [`super::vp8::Mode`].
 pub(super) const MODES: [[[u8; 9]; 10]; 10] = [
     [
         [231, 120, 48, 89, 115, 113, 120, 152, 112],
@@ -127,7 +128,7 @@ pub(super) const MODES: [[[u8; 9]; 10]; 10] = [
     ],
 ];
 
-/// That a probability of a coefficient is updated.
+/// The probabilities that the probability of a coefficient is updated.
 pub(super) const UPDATES: Coefficients = [
     [
         [
@@ -299,7 +300,7 @@ pub(super) const UPDATES: Coefficients = [
     ],
 ];
 
-/// Of coefficients, before any update.
+/// The probabilities of coefficients before any update.
 pub(super) const DEFAULTS: Coefficients = [
     [
         [

@@ -1,5 +1,5 @@
-//! Lossless WebP, RFC 9649 section 3: all symbols are read, pixels are kept of one image only, the one
-//! that names the codes of blocks. Transforms can't fail, so nothing of them is done but reading them.
+//! Lossless WebP (RFC 9649, section 3): reads all symbols. Pixels are kept only of the image that
+//! names the codes of blocks. Transforms can't fail, so they are read but not applied.
 
 use super::super::deadline::Deadline;
 use super::super::{Fault, array};
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(), Fault>
     )
 }
 
-/// Reads the same without a header, of a size that is known.
+/// Reads a bitstream without a header, of a known size.
 pub(super) fn decode_alpha(
     bytes: &[u8],
     size: (u32, u32),
@@ -31,7 +31,7 @@ pub(super) fn decode_alpha(
     decode_image(bytes, zeros(bytes), size, deadline)
 }
 
-/// Libwebp takes eight bytes at once, which are zeros where a bitstream has fewer.
+/// libwebp loads eight bytes at once. A shorter bitstream is extended with zeros.
 fn zeros(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).map_or(0, |len| 8_u32.saturating_sub(len))
 }
@@ -72,11 +72,11 @@ impl From<Bad> for Broken {
 
 fn of_vp8l(broken: &Broken) -> Fault {
     let what = match broken {
-        Broken::Header => "its header is wrong".to_owned(),
+        Broken::Header => "its header is invalid".to_owned(),
         Broken::Short => "it ends too early".to_owned(),
-        Broken::Transform => "a transform comes twice".to_owned(),
+        Broken::Transform => "it has the same transform twice".to_owned(),
         Broken::Cache(bits) => format!("its colour cache has {bits} bits, not 1 to 11"),
-        Broken::Code => "a prefix code is not complete".to_owned(),
+        Broken::Code => "it has an incomplete prefix code".to_owned(),
         Broken::TooManyCodes => "its tables of prefix codes are too large".to_owned(),
         Broken::Reference { at, of } => {
             format!("pixel {at} of {of} is copied from outside of the image")
@@ -86,7 +86,7 @@ fn of_vp8l(broken: &Broken) -> Fault {
     Fault::Corrupt(format!("the lossless bitstream is broken: {what}"))
 }
 
-/// The pixels of an image that are looked at later, with the cache that they may come from.
+/// The pixels of an image that are used later, with the colour cache that they may come from.
 pub(super) struct Kept {
     pub(super) pixels: Vec<u32>,
     pub(super) cache: Vec<u32>,
@@ -157,7 +157,7 @@ impl Lossless<'_, '_> {
         self.pixels((width, height), &coding, None)
     }
 
-    /// Reads an image inside of the image; keeps its pixels where they are asked for.
+    /// Reads an image inside of the image. Its pixels are stored in `kept`, if given.
     fn part(&mut self, size: (u32, u32), kept: Option<&mut Kept>) -> Result<(), Broken> {
         let cache_bits = self.cache()?;
         let coding = self.coding(size, cache_bits, false)?;
@@ -198,11 +198,11 @@ impl Lossless<'_, '_> {
         let mut current = u32::MAX;
         while at < total {
             let index = coding.group_index(column, row);
-            // What is read of another group is in no cache.
+            // The tables of another group are in no cache of the processor.
             let mut steps = if index == current { 10 } else { 50 };
             current = index;
             let group = coding.group(index);
-            // Up to here the group stays the same: the end of the block or of the row.
+            // The group stays the same up to the end of the block or of the row.
             let end = at + (block - (column & (block - 1))).min(width - column);
             let start = at;
             if group.free && kept.is_none() {
@@ -223,7 +223,8 @@ impl Lossless<'_, '_> {
         Ok(())
     }
 
-    /// Reads a literal, a colour of the cache or a reference; says how many pixels that were.
+    /// Reads a literal, a colour of the cache or a reference. Returns how many pixels it stands
+    /// for.
     #[inline]
     fn pixel(
         &mut self,
@@ -274,7 +275,7 @@ impl Lossless<'_, '_> {
     }
 }
 
-/// A length or a distance, by its symbol and the bits that follow.
+/// Reads a length or a distance, by its symbol and the bits that follow.
 fn value(bits: &mut Bits<'_>, symbol: u16) -> usize {
     if symbol < 4 {
         return usize::from(symbol) + 1;
@@ -284,9 +285,9 @@ fn value(bits: &mut Bits<'_>, symbol: u16) -> usize {
     offset + bits.take(extra) as usize + 1
 }
 
-/// The distance in pixels; small codes mean neighbours in the rows above.
+/// The distance in pixels. Small codes mean neighbours in the rows above.
 fn distance_of(code: usize, width: usize) -> usize {
-    /// Rows up, and eight more than columns to the left.
+    /// High four bits: rows up. Low four bits: eight minus the columns to the left.
     const NEIGHBOURS: [u8; 120] = [
         0x18, 0x07, 0x17, 0x19, 0x28, 0x06, 0x27, 0x29, 0x16, 0x1a, 0x26, 0x2a, 0x38, 0x05, 0x37,
         0x39, 0x15, 0x1b, 0x36, 0x3a, 0x25, 0x2b, 0x48, 0x04, 0x47, 0x49, 0x14, 0x1c, 0x35, 0x3b,

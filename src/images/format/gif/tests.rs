@@ -1,4 +1,4 @@
-//! Each rule of the GIF walker, by the smallest file that breaks it.
+//! Tests each rule of the GIF walk with the smallest file that breaks it.
 
 use super::super::samples::{gif, gif_frame, gif_head, probe, shape};
 use super::super::{FormatError, limits};
@@ -19,7 +19,7 @@ fn with(width: u16, height: u16, blocks: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn still_and_animated_images_of_both_versions_tell_their_size() {
+fn still_and_animated_gifs_of_both_versions_have_their_size() {
     for frames in [1, 7] {
         let expected = (5, 4, frames);
         let mut bytes = gif(5, 4, frames as usize);
@@ -30,14 +30,14 @@ fn still_and_animated_images_of_both_versions_tell_their_size() {
 }
 
 #[test]
-fn an_empty_screen_takes_its_size_from_the_first_frame() {
+fn an_empty_screen_has_the_size_of_the_first_frame() {
     let frames = [gif_frame([1, 2, 3, 4]), gif_frame([0, 0, 9, 9])].concat();
     let expected = (4, 6, 2);
     assert_eq!(shape(&with(0, 0, &frames)), Ok(expected));
 }
 
 #[test]
-fn the_first_frame_extends_the_screen_and_a_later_one_does_not() {
+fn only_the_first_frame_extends_the_screen() {
     let sized = |rect| shape(&with(2, 2, &gif_frame(rect)));
     assert_eq!(sized([1, 1, 9, 9]), Ok((10, 10, 1)));
     assert_eq!(sized([0, 1, 1, 9]), Ok((2, 10, 1)));
@@ -81,7 +81,7 @@ fn a_frame_needs_data_and_the_image_a_size() {
 }
 
 #[test]
-fn blocks_are_the_known_ones() {
+fn an_unknown_block_is_refused() {
     let frame = gif_frame([0, 0, 2, 2]);
     let after = |block: &[u8]| with(2, 2, &[block, &frame].concat());
     assert!(probe(&after(b"!\xfe\x02hi\0!\x01\x01x\x01y\0!\x77\0")).is_ok());

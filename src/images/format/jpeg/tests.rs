@@ -1,4 +1,4 @@
-//! Each rule of the JPEG walker, by the smallest file that breaks it.
+//! Tests each rule of the JPEG walk with the smallest file that breaks it.
 
 use super::super::FormatError;
 use super::super::samples::{dqt, jpeg, probe, progressive_jpeg, scan, segment, shape, sof};
@@ -21,7 +21,7 @@ fn image(parts: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn baseline_extended_and_progressive_images_tell_their_size() {
+fn baseline_extended_and_progressive_images_have_their_size() {
     let expected = (16, 8, 1);
     for code in [0xc0, 0xc1] {
         let at_once = [scan(&[1, 2, 3], ALL)];
@@ -33,7 +33,7 @@ fn baseline_extended_and_progressive_images_tell_their_size() {
 }
 
 #[test]
-fn other_processes_are_named_and_refused() {
+fn other_coding_processes_are_refused_by_name() {
     for code in [0xc3, 0xc5, 0xc6, 0xc7] {
         assert_corrupt(
             &image(&[dqt(), sof(code, 8, 8)]),
@@ -52,9 +52,9 @@ fn other_processes_are_named_and_refused() {
     }
     assert_corrupt(
         &image(&[b"\xff\xd8".to_vec()]),
-        "FFD8 at byte 2 is out of place",
+        "FFD8 at byte 2 is not allowed here",
     );
-    assert_corrupt(&image(&[b"\xff\xd0".to_vec()]), "out of place");
+    assert_corrupt(&image(&[b"\xff\xd0".to_vec()]), "not allowed here");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_height_or_width_of_zero_is_refused() {
 
 #[test]
 fn the_frame_header_is_checked() {
-    // Offsets into the segment: 9 is the component count.
+    // Offset 9 of the segment is the number of components.
     let cases: [(usize, u8, &str); 4] = [
         (9, 2, "with 2 components"),
         (9, 5, "with 5 components"),
@@ -98,10 +98,10 @@ fn the_frame_header_is_checked() {
 }
 
 #[test]
-fn fill_bytes_may_precede_a_marker_and_nothing_else_may() {
+fn only_fill_bytes_may_precede_a_marker() {
     let rest = [sof(0xc0, 8, 8), scan(&[1, 2, 3], ALL)].concat();
     assert!(probe(&image(&[vec![0xff; 9], dqt(), rest.clone()])).is_ok());
-    // A byte of 00 after the fill bytes makes them a data byte, which has no place here.
+    // A byte of 00 behind the fill bytes makes them data, which is not allowed here.
     assert_corrupt(
         &image(&[dqt(), vec![0], rest]),
         "should be a marker and is 00",

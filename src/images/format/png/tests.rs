@@ -1,4 +1,4 @@
-//! Each rule of the PNG walker, by the smallest file that breaks it.
+//! Tests each rule of the PNG walk with the smallest file that breaks it.
 
 use super::super::samples::{
     actl, apng, fctl, fdat, idat, iend, ihdr, png, png_chunk, png_of, probe, shape,
@@ -16,13 +16,13 @@ fn assert_corrupt(bytes: &[u8], needle: &str) {
     }
 }
 
-/// An animated image of 4 by 4 whose chunks between header and end are given.
+/// An animated image of 4 by 4 pixels with these chunks between header and end.
 fn animated(frames: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     png_of(&[&[ihdr(4, 4, [8, 6]), actl(frames)], chunks, &[iend()]].concat())
 }
 
 #[test]
-fn still_and_animated_images_tell_their_size() {
+fn still_and_animated_pngs_have_their_size() {
     let still = (3, 2, 1);
     assert_eq!(shape(&png(3, 2)), Ok(still));
     let moving = (4, 5, 3);
@@ -30,13 +30,13 @@ fn still_and_animated_images_tell_their_size() {
 }
 
 #[test]
-fn a_default_image_outside_of_the_animation_is_no_frame() {
+fn a_default_image_outside_the_animation_is_not_counted() {
     let bytes = animated(1, &[idat(), fctl(0, [2, 2, 2, 2]), fdat(1)]);
     assert_eq!(probe(&bytes).map(|probe| probe.frames), Ok(1));
 }
 
 #[test]
-fn an_animation_repeats_a_possible_number_of_times() {
+fn more_than_2147483647_repetitions_are_refused() {
     let of = |plays: u32| {
         let control = png_chunk(
             b"acTL",
@@ -47,12 +47,12 @@ fn an_animation_repeats_a_possible_number_of_times() {
     };
     assert!(probe(&of(u32::MAX >> 1)).is_ok());
     for plays in [1 << 31, u32::MAX] {
-        assert_corrupt(&of(plays), "an impossible number of repetitions");
+        assert_corrupt(&of(plays), "more than 2147483647 repetitions");
     }
 }
 
 #[test]
-fn bit_depths_go_with_colour_types() {
+fn each_colour_type_has_its_bit_depths() {
     for colour in 0..=8 {
         for depth in 0..=17 {
             let palette = png_chunk(b"PLTE", &[0; 6]);
@@ -78,7 +78,7 @@ fn the_header_is_checked() {
     assert_corrupt(&png(1, 0), "side of zero");
     assert_corrupt(
         &png_of(&[idat(), ihdr(1, 1, [8, 2]), iend()]),
-        "where IHDR has to be",
+        "which must be IHDR",
     );
     let short = png_chunk(b"IHDR", &[0; 12]);
     assert_corrupt(&png_of(&[short, idat(), iend()]), "has 12 bytes, not 13");
@@ -87,13 +87,13 @@ fn the_header_is_checked() {
         body[at] = value;
         assert_corrupt(
             &png_of(&[png_chunk(b"IHDR", &body), idat(), iend()]),
-            "asks for",
+            "one of which is unknown",
         );
     }
 }
 
 #[test]
-fn every_checksum_counts_even_of_chunks_that_are_stepped_over() {
+fn checksums_of_skipped_chunks_are_verified_too() {
     let text = png_chunk(b"tEXt", b"Title\0x");
     let whole = png_of(&[ihdr(1, 1, [8, 2]), text, idat(), iend()]);
     assert!(probe(&whole).is_ok());
@@ -105,23 +105,26 @@ fn every_checksum_counts_even_of_chunks_that_are_stepped_over() {
 }
 
 #[test]
-fn chunks_keep_their_order() {
+fn chunks_out_of_order_are_refused() {
     let head = || ihdr(1, 1, [8, 2]);
     let text = || png_chunk(b"tEXt", b"a\0b");
     let palette = || png_chunk(b"PLTE", &[0; 3]);
-    assert_corrupt(&png_of(&[head(), iend()]), "before there is any image data");
+    assert_corrupt(&png_of(&[head(), iend()]), "before any image data");
     assert_corrupt(
         &png_of(&[head(), png_chunk(b"IDAT", b""), iend()]),
         "any image data",
     );
     assert_corrupt(
         &png_of(&[head(), idat(), text(), idat(), iend()]),
-        "apart from",
+        "separated from",
     );
-    assert_corrupt(&png_of(&[head(), head(), idat(), iend()]), "not first");
+    assert_corrupt(
+        &png_of(&[head(), head(), idat(), iend()]),
+        "not allowed at this place",
+    );
     assert_corrupt(
         &png_of(&[head(), png_chunk(b"ABCD", b""), idat(), iend()]),
-        "not known",
+        "critical but unknown",
     );
     assert_corrupt(
         &png_of(&[head(), idat(), palette(), iend()]),
@@ -137,16 +140,16 @@ fn chunks_keep_their_order() {
     );
     assert_corrupt(
         &png_of(&[ihdr(1, 1, [8, 3]), idat(), iend()]),
-        "without the palette",
+        "needs a palette",
     );
     for len in [0, 1, 4, 769, 771] {
         let palette = png_chunk(b"PLTE", &vec![0; len]);
-        assert_corrupt(&png_of(&[head(), palette, idat(), iend()]), "no palette");
+        assert_corrupt(&png_of(&[head(), palette, idat(), iend()]), "a palette has");
     }
 }
 
 #[test]
-fn what_is_no_chunk_is_refused_before_its_length_is_believed() {
+fn bytes_that_are_not_a_chunk_are_refused_whatever_their_length() {
     let start = png_of(&[ihdr(1, 1, [8, 2])]);
     assert_corrupt(
         &[&start[..], b"\0\0\0\x01ID4T\0"].concat(),
@@ -163,7 +166,7 @@ fn what_is_no_chunk_is_refused_before_its_length_is_believed() {
 }
 
 #[test]
-fn an_animation_holds_the_frames_that_it_announces() {
+fn an_animation_must_have_exactly_the_frames_that_it_announces() {
     let whole = [4, 4, 0, 0];
     let first = || vec![fctl(0, whole), idat()];
     let with = |rest: &[Vec<u8>]| [&first()[..], rest].concat();
@@ -181,15 +184,18 @@ fn an_animation_holds_the_frames_that_it_announces() {
         &animated(2, &with(&[fctl(1, whole), fdat(1)])),
         "sequence number 1, not 2",
     );
-    assert_corrupt(&animated(1, &with(&[fdat(1)])), "belongs to no frame");
+    assert_corrupt(
+        &animated(1, &with(&[fdat(1)])),
+        "does not follow a frame control",
+    );
     assert_corrupt(
         &animated(2, &with(&[fctl(1, whole)])),
-        "before there is any image data",
+        "before any image data",
     );
     let hungry = [fctl(1, whole), fctl(2, whole), fdat(3)];
     assert_corrupt(
         &animated(3, &with(&hungry)),
-        "follows an image without data",
+        "follows an image or a frame without data",
     );
     assert_corrupt(
         &animated(2, &[fctl(0, whole), fctl(1, whole), idat()]),
@@ -243,7 +249,7 @@ fn sides_and_pixels_are_limited() {
 }
 
 #[test]
-fn frames_are_limited_in_number_and_in_their_sum() {
+fn the_number_of_frames_and_their_total_pixels_are_limited() {
     assert_eq!(
         probe(&apng(1, 1, 1_000)).map(|probe| probe.frames),
         Ok(1_000)
@@ -265,7 +271,7 @@ fn frames_are_limited_in_number_and_in_their_sum() {
             ..
         })
     ));
-    // The default image costs its pixels although it is never shown.
+    // The default image counts although it is never shown.
     let with = |last: u32| {
         let whole = [10_000, 10_000, 0, 0];
         png_of(&[
@@ -293,7 +299,7 @@ fn frames_are_limited_in_number_and_in_their_sum() {
 }
 
 #[test]
-fn text_and_profiles_are_refused_when_they_inflate_to_more_than_four_mebibytes() {
+fn text_and_profiles_that_inflate_to_more_than_4_mib_are_refused() {
     let deflate = |len: usize| {
         use std::io::Write;
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
@@ -318,12 +324,15 @@ fn text_and_profiles_are_refused_when_they_inflate_to_more_than_four_mebibytes()
             head.escape_ascii()
         );
         assert_corrupt(&with(&[chunk(&bomb)]), "4194304 when inflated");
-        // Behind the image as well, and several together.
+        // Behind the image as well, and in several chunks together.
         let behind = png_of(&[ihdr(3, 2, [8, 2]), idat(), chunk(&bomb), iend()]);
         assert_corrupt(&behind, "4194304 when inflated");
-        assert_corrupt(&with(&[chunk(&most), chunk(&deflate(1))]), "one too many");
+        assert_corrupt(
+            &with(&[chunk(&most), chunk(&deflate(1))]),
+            "exceeds the limit",
+        );
     }
-    // What no reader inflates.
+    // Text that is not compressed has no limit of its own.
     let plain: [(&[u8], &[u8]); 3] = [
         (b"iTXt", b"Comment\0\0\0\0\0"),
         (b"zTXt", b"Comment\0\x01"),

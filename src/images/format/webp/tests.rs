@@ -1,4 +1,4 @@
-//! Each rule of the WebP walker, by the smallest file that breaks it.
+//! Tests each rule of the WebP walk with the smallest file that breaks it.
 
 use super::super::samples::{
     anim, animated_webp, anmf, probe, riff, riff_chunk, shape, vp8, vp8l, vp8x,
@@ -21,7 +21,7 @@ fn alpha() -> Vec<u8> {
 }
 
 #[test]
-fn every_form_tells_its_size() {
+fn every_form_has_its_size() {
     let expected = |frames| (6, 5, frames);
     for image in [vp8(6, 5), vp8l(6, 5)] {
         assert_eq!(shape(&riff(std::slice::from_ref(&image))), Ok(expected(1)));
@@ -42,7 +42,7 @@ fn every_form_tells_its_size() {
 }
 
 #[test]
-fn the_riff_length_bounds_everything() {
+fn chunks_must_fill_the_riff_length_exactly() {
     let whole = riff(&[vp8(6, 5)]);
     let with_len = |len: usize| {
         let mut bytes = whole.clone();
@@ -66,12 +66,12 @@ fn the_riff_length_bounds_everything() {
 
 #[test]
 fn a_lossy_bitstream_begins_with_a_key_frame() {
-    // Offsets into the chunk: 8 is the frame tag, 11 the start code, 14 the size.
+    // Offset 8 of the chunk is the frame tag, 11 the start code, 14 the size.
     let cases = [
-        (8, 0x51, "no key frame"),
-        (8, 0x58, "no key frame"),
-        (8, 0x40, "no key frame"),
-        (11, 0x9c, "no key frame"),
+        (8, 0x51, "not a shown key frame"),
+        (8, 0x58, "not a shown key frame"),
+        (8, 0x40, "not a shown key frame"),
+        (11, 0x9c, "not a shown key frame"),
         (8, 0x10, "partition of 0"),
         (8, 0x90, "partition of 4"),
         (14, 0x00, "side of zero"),
@@ -88,7 +88,7 @@ fn a_lossy_bitstream_begins_with_a_key_frame() {
 }
 
 #[test]
-fn a_lossless_bitstream_has_its_signature_version_and_data() {
+fn a_lossless_bitstream_needs_signature_version_and_data() {
     for (at, value) in [(8, 0x2e), (12, 0x20)] {
         let mut image = vp8l(6, 5);
         image[at] |= value | 0x80;
@@ -101,30 +101,30 @@ fn a_lossless_bitstream_has_its_signature_version_and_data() {
 }
 
 #[test]
-fn there_is_one_image_and_it_has_the_size_of_its_canvas() {
+fn a_still_webp_is_one_image_of_the_size_of_its_canvas() {
     let still = |chunks: &[Vec<u8>]| riff(&[&[vp8x(0, 6, 5)], chunks].concat());
-    assert_corrupt(&still(&[]), "followed by no image");
+    assert_corrupt(&still(&[]), "has no image");
     assert_corrupt(&still(&[vp8(6, 6)]), "is 6 by 6 where one image of 6 by 5");
     assert_corrupt(&still(&[vp8l(7, 5)]), "is 7 by 5 where one image of 6 by 5");
     assert_corrupt(&still(&[vp8(6, 5), vp8(6, 5)]), "where one image");
     assert_corrupt(&still(&[alpha(), vp8l(6, 5)]), "where one image");
-    assert_corrupt(&still(&[alpha(), alpha(), vp8(6, 5)]), "out of place");
-    assert_corrupt(&still(&[vp8(6, 5), alpha()]), "out of place");
+    assert_corrupt(&still(&[alpha(), alpha(), vp8(6, 5)]), "not allowed here");
+    assert_corrupt(&still(&[vp8(6, 5), alpha()]), "not allowed here");
     assert_corrupt(
         &still(&[riff_chunk(b"ALPH", b"\x02x"), vp8(6, 5)]),
-        "not compressed as",
+        "unknown compression",
     );
-    assert_corrupt(&still(&[vp8x(0, 6, 5), vp8(6, 5)]), "out of place");
+    assert_corrupt(&still(&[vp8x(0, 6, 5), vp8(6, 5)]), "not allowed here");
     assert_corrupt(
         &still(&[vp8(6, 5), anmf([0, 0, 6, 5], &vp8(6, 5))]),
-        "out of place",
+        "not allowed here",
     );
     for hidden in [vp8(1, 1), vp8l(1, 1), vp8x(0, 1, 1), alpha(), anim()] {
-        assert_corrupt(&riff(&[vp8(6, 5), hidden]), "out of place");
+        assert_corrupt(&riff(&[vp8(6, 5), hidden]), "not allowed here");
     }
     assert_corrupt(
         &riff(&[riff_chunk(b"EXIF", b"II"), vp8(6, 5)]),
-        "where VP8, VP8L or VP8X",
+        "must be VP8, VP8L or VP8X",
     );
     let mut long = vp8x(0, 6, 5);
     long[4] = 12;
@@ -133,7 +133,7 @@ fn there_is_one_image_and_it_has_the_size_of_its_canvas() {
 }
 
 #[test]
-fn an_animation_has_its_control_chunk_and_frames_inside_the_canvas() {
+fn an_animation_needs_anim_and_frames_inside_the_canvas() {
     let frame = || anmf([0, 0, 6, 5], &vp8(6, 5));
     let moving = |chunks: &[Vec<u8>]| riff(&[&[vp8x(2, 6, 5)], chunks].concat());
     assert!(probe(&moving(&[anim(), frame(), riff_chunk(b"XMP ", b"<x/>")])).is_ok());
@@ -142,7 +142,7 @@ fn an_animation_has_its_control_chunk_and_frames_inside_the_canvas() {
     assert_corrupt(&moving(&[anim(), anim(), frame()]), "second one");
     assert_corrupt(
         &moving(&[riff_chunk(b"ANIM", &[0; 5]), frame()]),
-        "not 6 bytes",
+        "does not have 6 bytes",
     );
     assert_corrupt(&moving(&[vp8(6, 5)]), "outside of the animation's frames");
     assert_corrupt(
@@ -157,12 +157,9 @@ fn an_animation_has_its_control_chunk_and_frames_inside_the_canvas() {
         &moving(&[anim(), anmf([0, 0, 5, 5], &vp8(6, 5))]),
         "is 6 by 5 where",
     );
-    assert_corrupt(
-        &moving(&[anim(), anmf([0, 0, 6, 5], b"")]),
-        "followed by no image",
-    );
+    assert_corrupt(&moving(&[anim(), anmf([0, 0, 6, 5], b"")]), "has no image");
     let nested = anmf([0, 0, 6, 5], &frame());
-    assert_corrupt(&moving(&[anim(), nested]), "out of place");
+    assert_corrupt(&moving(&[anim(), nested]), "not allowed here");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn malformed_packets_are_no_packets() {
+fn malformed_packets_are_ignored() {
     let good = format!(
         r#"<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description {GAIN_MAP} {PARAMETERS}/></rdf:RDF>"#
     );
@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn any_damaged_file_is_cleaned_once_and_for_all(
+    fn any_damaged_file_is_cleaned_in_one_pass(
         pieces in prop::collection::vec(piece(), 1..4),
         described in any::<bool>(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), text in "[<>/=\"' a:rdfxmlns!?-]{0,200}") {
+    fn readers_never_panic_on_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), text in "[<>/=\"' a:rdfxmlns!?-]{0,200}") {
         let mut headers = Headers::default();
         for name in [b"Exif\0\0".as_slice(), b"MPF\0", b"http://ns.adobe.com/xap/1.0/\0", b"urn:iso:std:iso:ts:21496:-1\0"] {
             headers.segment(0xe1, 0, [name, &bytes].concat().leak());

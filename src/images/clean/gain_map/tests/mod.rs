@@ -1,4 +1,4 @@
-//! Builds photographs with gain maps, and cleans them as the JPEG cleaner does.
+//! Builds photographs with gain maps and cleans them as the JPEG cleaner does.
 
 mod damaged;
 mod parameters;
@@ -41,7 +41,8 @@ fn xmp(attributes: &str, elements: &str) -> Vec<u8> {
     )
 }
 
-/// A JPEG image with these segments in front: its data have restarts, escaped bytes and two scans.
+/// A JPEG image that begins with these segments. Its data contain restart markers, escaped bytes
+/// and two scans.
 fn jpeg(front: &[Vec<u8>], components: u8) -> Vec<u8> {
     let mut frame = vec![8, 0, 8, 0, 8, components];
     frame.extend((0..components).flat_map(|component| [component, 0x11, 0]));
@@ -64,7 +65,7 @@ fn gray(front: &[Vec<u8>]) -> Vec<u8> {
     jpeg(front, 1)
 }
 
-/// The bytes of an MPF index: its own image, and others with their offset and length.
+/// The bytes of an MPF index, for the first image and others with their offset and length.
 fn index(images: &[(usize, usize)]) -> Vec<u8> {
     let mut index =
         b"II*\0\x08\0\0\0\x02\0\x01\xb0\x04\0\x01\0\0\0\x02\0\0\0\x02\xb0\x07\0".to_vec();
@@ -83,7 +84,7 @@ fn low_first(number: usize) -> [u8; 4] {
     u32::try_from(number).unwrap().to_le_bytes()
 }
 
-/// A photograph with an MPF index of these further images, which stand behind it.
+/// A photograph with an MPF index of these further images, which follow it.
 fn photo(front: &[Vec<u8>], images: &[&[u8]]) -> Vec<u8> {
     let with_index = |places: &[(usize, usize)]| jpeg(&[front, &[index(places)]].concat(), 3);
     let mut at = with_index(&vec![(0, 0); images.len()]).len() - index_base(front);
@@ -95,12 +96,12 @@ fn photo(front: &[Vec<u8>], images: &[&[u8]]) -> Vec<u8> {
     [with_index(&places), images.concat()].concat()
 }
 
-/// Where the offsets of the index count from, if it stands behind these segments.
+/// The offset from which the index counts, if it follows these segments.
 fn index_base(front: &[Vec<u8>]) -> usize {
     2 + front.concat().len() + 8
 }
 
-/// The segments of the first image, and where it ends.
+/// The segments of the first image, and the offset behind it.
 fn walk(file: &[u8]) -> (Headers<'_>, usize) {
     let image = Image::open(file).unwrap();
     let end = image.whole().unwrap().len();
@@ -128,7 +129,7 @@ fn cleaned(file: &[u8]) -> Vec<u8> {
     cleaned.bytes.into_owned()
 }
 
-/// All segments up to the first scan but those of applications, and everything from that scan on.
+/// All segments up to the first scan but application segments, and everything from that scan on.
 fn picture_of(image: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 2;
@@ -145,7 +146,7 @@ fn picture_of(image: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Cleans a file in which a gain map must be found, and checks what every result must be.
+/// Cleans a file with a gain map, and checks what must hold for every result.
 fn kept(file: &[u8], gain_map: &[u8]) -> Vec<u8> {
     let map = found(file).expect("no gain map found");
     assert_eq!(map.image(), gain_map);
@@ -160,7 +161,7 @@ fn kept(file: &[u8], gain_map: &[u8]) -> Vec<u8> {
     if let Some(pictures) = headers.pictures {
         assert_eq!(pictures.starts().collect::<Vec<_>>(), [end]);
     }
-    // Nothing depends on what follows.
+    // Bytes behind the file must have no influence.
     for tail in [
         b"SECRET".to_vec(),
         b"\0\0\0\x18ftypmp42\xff\xd8\xff\xe0SECRET".to_vec(),

@@ -36,7 +36,7 @@ fn parameters_of_each_channel_stay_in_their_order() {
 }
 
 #[test]
-fn a_parameter_that_is_no_number_goes_alone() {
+fn only_a_parameter_that_is_not_a_number_is_removed() {
     let broken = [
         "SECRET", "1,5", "inf", "NaN", "", "1e999", "100000", "0x10", "1_0",
     ];
@@ -76,7 +76,7 @@ fn iso_parameters_are_read_field_by_field() {
             ))
             .is_none()
         );
-        // Every other flag is nobody's yet.
+        // All other flags are undefined so far.
         let mut unknown = data.clone();
         unknown[32] |= 0x33;
         let map = gray(&[segment(0xe2, &unknown)]);
@@ -86,7 +86,7 @@ fn iso_parameters_are_read_field_by_field() {
         );
     }
     let base = "urn:iso:std:iso:ts:21496:-1\0".len();
-    // The least version, a denominator, gamma.
+    // The lowest version, a denominator, a gamma.
     for zeroed in [
         base + 5 + 4..base + 5 + 8,
         base + 5 + 13 * 4..base + 5 + 14 * 4,
@@ -132,7 +132,7 @@ fn apple_maps_keep_the_two_numbers_of_the_maker_note() {
     );
     assert_eq!(headroom.to_maker_note().len(), 60);
 
-    // A number that is missing or divides by zero: the map stays, with what there is.
+    // A number is missing or divides by zero: the map stays, with the other parameters.
     for exif in [
         apple_exif(*b"\0\0\x04\xb1\0\0\0\0", note),
         apple_exif(*b"\0\0\x04\xb1\0\0\x03\xe8", b"Apple iOS\0\0\x01II"),
@@ -141,7 +141,7 @@ fn apple_maps_keep_the_two_numbers_of_the_maker_note() {
         assert!(found(&file).unwrap().headroom().is_none());
         kept(&file, &map);
     }
-    // Another kind of map needs no maker note.
+    // Other kinds of maps need no maker note.
     let other = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
     let file = photo(&[apple_exif(*b"\0\0\x04\xb1\0\0\x03\xe8", note)], &[&other]);
     assert!(found(&file).unwrap().headroom().is_none());

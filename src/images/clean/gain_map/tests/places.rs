@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_map_is_found_by_its_directory_where_no_index_leads_to_it() {
+fn a_map_without_an_index_is_found_by_its_directory() {
     let preview = jpeg(&[xmp("", "")], 3);
     let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
     let items = directory(&[
@@ -18,7 +18,7 @@ fn a_map_is_found_by_its_directory_where_no_index_leads_to_it() {
     ]
     .concat();
     let out = kept(&file, &map);
-    assert!(contains(&out, "MPF\0"), "it gets the index that it lacked");
+    assert!(contains(&out, "MPF\0"), "the missing index must be written");
     assert!(contains(
         &kept(&photo(&[front], &[&preview, &map]), &map),
         "MPF\0"
@@ -37,14 +37,14 @@ fn a_map_right_behind_the_photograph_is_found_without_any_directory() {
         .unwrap();
     file[base + INDEX_HEAD_LEN + 16 + 8] ^= 0x15;
     kept(&file, &map);
-    // Bytes came between the two images.
+    // Bytes stand between the two images.
     let (_, end) = walk(&file);
     let between = [&file[..end], b"\0\xff\0", &file[end..]].concat();
     assert_eq!(kept(&between, &map), kept(&file, &map));
 }
 
 #[test]
-fn other_images_behind_a_photograph_are_no_gain_maps() {
+fn other_images_behind_a_photograph_are_not_gain_maps() {
     let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
     let apple_depth = APPLE_MAP.replace("hdrgainmap", "depth");
     let complete = format!("{GAIN_MAP} {CONTAINER} {PARAMETERS}");
@@ -114,7 +114,7 @@ fn other_images_behind_a_photograph_are_no_gain_maps() {
 }
 
 #[test]
-fn an_announced_gray_image_without_a_word_stays_although_nothing_can_apply_it() {
+fn an_announced_gray_image_without_parameters_stays() {
     let map = gray(&[]);
     let file = photo(&[xmp(&format!("{GAIN_MAP} {VERSION}"), "")], &[&map]);
     let out = kept(&file, &map);
@@ -131,11 +131,11 @@ fn an_announced_gray_image_without_a_word_stays_although_nothing_can_apply_it() 
 }
 
 #[test]
-fn an_image_inside_of_the_photograph_is_none_of_its_own() {
+fn an_image_inside_of_the_photograph_is_not_a_gain_map() {
     let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
     let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
     let base = index_base(std::slice::from_ref(&version));
-    // The index leads to a thumbnail in the segment behind it.
+    // The index points to a thumbnail in the segment that follows it.
     let thumbnail_at = base - 8 + index(&[(0, 0)]).len() + 4;
     let front = [
         version,
@@ -148,7 +148,7 @@ fn an_image_inside_of_the_photograph_is_none_of_its_own() {
     assert!(found(&file).is_none());
 }
 
-/// JFIF, Exif with orientation 6, and a profile, in another order than ours.
+/// JFIF, Exif with orientation 6, and a profile, in another order than the cleaner writes.
 fn picture_front() -> Vec<Vec<u8>> {
     let profile = [b"ICC_PROFILE\0\x01\x01".as_slice(), &sample()].concat();
     let exif = [b"Exif\0\0".as_slice(), &camera_exif(*b"MM", 6)].concat();
@@ -189,19 +189,19 @@ fn a_map_stays_with_all_segments_of_the_picture_in_front() {
         [0xe0, 0xe1, 0xe1, 0xe2, 0xe2, 0xee, 0xdb, 0xc2, 0xda]
     );
     let first = clean(&out, Format::Jpeg).unwrap();
-    assert!(first.removed.is_empty(), "it stays as it is");
+    assert!(first.removed.is_empty(), "the file must not change");
     assert!(first.is_turned);
     let (_, end) = walk(&out);
     assert_eq!(first.gain_map_at, Some(end));
     assert_eq!(found(&out).unwrap().place(), end..out.len());
-    // The map itself may be found to be no sound image: then the photograph stays alone.
+    // The map may turn out to be damaged: then the photograph is stored without it.
     let base = clean_base(&out).unwrap();
     assert_eq!(base.gain_map_at, None);
     assert!(base.removed.has(Kind::Trailing) && base.removed.has(Kind::Pictures));
     let without = [picture_front(), vec![version]].concat();
     assert_eq!(base.bytes, {
         let alone = cleaned(&jpeg(&without, 3));
-        // Where the photograph has a map, JFIF and Exif stand first.
+        // In a photograph with a map, JFIF and Exif come first.
         let mut ours = picture_front();
         ours.swap(0, 3);
         ours.swap(1, 2);
@@ -212,7 +212,7 @@ fn a_map_stays_with_all_segments_of_the_picture_in_front() {
 }
 
 #[test]
-fn what_is_not_the_map_is_named() {
+fn all_that_is_removed_beside_the_map_is_named() {
     let removed = |file: &[u8]| clean(file, Format::Jpeg).unwrap().removed.words();
     let map = gray(&[xmp(&format!("{GAIN_MAP} {PARAMETERS}"), "")]);
     let version = xmp(&format!("{GAIN_MAP} {VERSION}"), "");
@@ -221,14 +221,14 @@ fn what_is_not_the_map_is_named() {
     let followed = [&out[..], b"\0\0\0\x18ftypmp42"].concat();
     assert_eq!(removed(&followed), ["trailing"]);
     assert_eq!(cleaned(&followed), out);
-    // What the image of the map tells is named too.
+    // Metadata in the image of the map are named too.
     let map = gray(&[
         xmp(&format!("{GAIN_MAP} {PARAMETERS}"), ""),
         segment(0xfe, b"SECRET"),
     ]);
     let words = removed(&photo(&[version], &[&map]));
     assert!(words.contains(&"comment"), "{words:?}");
-    // Pictures that are no gain map, with their index.
+    // Pictures that are not gain maps, with their index.
     let preview = jpeg(&[], 3);
     let previews = photo(&[], &[&preview]);
     assert_eq!(removed(&previews), ["pictures", "trailing"]);

@@ -1,4 +1,4 @@
-//! Profiles in JPEG segments and PNG chunks. What counts as one was tried in Chromium.
+//! Profiles in JPEG segments and PNG chunks. The cases were compared with Chromium.
 
 use std::io::Write;
 
@@ -19,7 +19,7 @@ fn segments(bodies: &[Vec<u8>]) -> Vec<u8> {
     clean_segments(bodies.iter().map(Vec::as_slice))
 }
 
-/// A profile with a secret, and what becomes of it.
+/// A profile with a secret, and its clean form.
 fn given_and_clean() -> (Vec<u8>, Vec<u8>) {
     let given = profile(&[(b"rTRC", curve(2)), (b"mmod", b"SECRET".to_vec())]);
     let clean = rewritten(&given);
@@ -33,7 +33,7 @@ fn segment_of(profile: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn parts_are_joined_in_their_order_and_what_follows_the_last_is_ignored() {
+fn parts_are_joined_in_order_and_later_parts_are_ignored() {
     let (given, clean) = given_and_clean();
     let (first, second) = given.split_at(150);
     for bodies in [
@@ -59,7 +59,7 @@ fn parts_are_joined_in_their_order_and_what_follows_the_last_is_ignored() {
 }
 
 #[test]
-fn parts_that_are_missing_or_contradict_each_other_are_no_profile() {
+fn missing_or_contradicting_parts_are_not_a_profile() {
     let (given, _) = given_and_clean();
     let (first, second) = given.split_at(150);
     for bodies in [
@@ -117,7 +117,7 @@ fn chunk(name: &str, compressed: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_chunk_is_cleaned_once_and_for_all() {
+fn cleaning_a_clean_chunk_changes_nothing() {
     let (given, clean) = given_and_clean();
     let Chunk::Rewritten(out) = clean_chunk(&chunk("SECRET display", &compressed(&given)), LIMIT)
     else {
@@ -148,7 +148,7 @@ fn a_chunk_is_cleaned_once_and_for_all() {
 }
 
 #[test]
-fn a_chunk_that_chromium_ignores_goes() {
+fn a_chunk_that_chromium_ignores_is_removed() {
     let (given, _) = given_and_clean();
     let good = compressed(&given);
     let mut wrong_sum = good.clone();
@@ -170,7 +170,7 @@ fn a_chunk_that_chromium_ignores_goes() {
     ] {
         assert_eq!(clean_chunk(&body, LIMIT), Chunk::Invalid, "{what}");
     }
-    // A profile of just the limit's length, and one byte over it.
+    // A profile of exactly the limit, and one that is a byte longer.
     let body = chunk("x", &good);
     assert!(matches!(
         clean_chunk(&body, given.len()),
@@ -183,7 +183,7 @@ fn a_chunk_that_chromium_ignores_goes() {
     );
 }
 
-/// Bytes without order.
+/// Pseudo-random bytes.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
@@ -193,14 +193,15 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// A zlib stream of bytes that repeat what stands 32,768 bytes before, from `start` on, `matches` times 258: zlib's own
-/// encoders look less far back.
+/// A zlib stream of bytes that repeat the data 32,768 bytes before, from `start` on, `matches`
+/// times 258 bytes. The encoders of zlib do not search that far back.
 fn with_far_matches(bytes: &[u8], start: usize, matches: usize) -> Vec<u8> {
     let stored = |last: u8, part: &[u8]| {
         let len = u16::try_from(part.len()).unwrap();
         [&[last][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
     };
-    // A block of fixed codes: length 258, distance 24,577 and 8,191; then its end, and an empty stored block.
+    // A block of fixed codes: length 258, distance 24,577 and 8,191; then its end, and an empty
+    // stored block.
     let far = ["11000101", "11101", "1111111111111"].concat();
     let bits = ["010", &far.repeat(matches), "0000000", "000"].concat();
     let fixed = bits.as_bytes().chunks(8).map(|byte| {
@@ -223,7 +224,7 @@ fn with_far_matches(bytes: &[u8], start: usize, matches: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_chunk_that_no_encoder_wrote_so_short_goes() {
+fn a_chunk_shorter_than_any_encoder_writes_is_removed() {
     for (matches, stays) in [(100, true), (200, true), (300, false)] {
         let block = noise(32_768);
         let data: Vec<u8> = block

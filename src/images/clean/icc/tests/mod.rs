@@ -8,7 +8,7 @@ type Tag = (&'static [u8; 4], Vec<u8>);
 
 const D50: [u8; 12] = *b"\0\0\xf6\xd6\0\x01\0\0\0\0\xd3\x2d";
 
-/// A profile with these tags behind each other, aligned to four bytes, and a header full of secrets.
+/// A profile of these tags in a row, aligned to four bytes, with private values in the header.
 fn profile(tags: &[Tag]) -> Vec<u8> {
     let mut out = header_with_secrets();
     out.extend_from_slice(&u32::try_from(tags.len()).unwrap().to_be_bytes());
@@ -46,7 +46,7 @@ fn entry(signature: [u8; 4], at: usize, len: usize) -> Vec<u8> {
     [signature, at, len].concat()
 }
 
-/// A profile in which nothing is private, for the tests of the formats that carry profiles.
+/// A profile without private parts, for the tests of the formats that carry profiles.
 pub(in crate::images::clean) fn sample() -> Vec<u8> {
     rewritten(&profile(&[
         (b"rXYZ", xyz(1)),
@@ -117,7 +117,7 @@ fn xyz(value: u8) -> Vec<u8> {
 }
 
 #[test]
-fn colours_stay_bit_for_bit_and_everything_else_goes() {
+fn colours_stay_bit_for_bit_and_everything_else_is_removed() {
     let secrets: [&'static [u8; 4]; 12] = [
         b"mmod", b"vcgt", b"ndin", b"meta", b"dscm", b"dmnd", b"dmdd", b"pseq", b"calt", b"targ",
         b"tech", b"zzzz",
@@ -161,7 +161,7 @@ fn colours_stay_bit_for_bit_and_everything_else_goes() {
 }
 
 #[test]
-fn names_of_well_known_profiles_stay_and_names_of_displays_go() {
+fn only_names_of_well_known_profiles_stay() {
     for (given, wanted) in [
         ("Display P3", "Display P3"),
         ("SECRET of Jane Doe", "Colour profile"),
@@ -186,7 +186,7 @@ fn names_of_well_known_profiles_stay_and_names_of_displays_go() {
             assert_eq!(names, [*b"desc", *b"cprt", *b"rTRC"]);
         }
     }
-    // Too short for any name, and of a type that is no text.
+    // Too short for any name, or a type that is not text.
     for broken in [
         b"text\0\0\0\0\0".to_vec(),
         b"sig SECRET".to_vec(),
@@ -217,7 +217,7 @@ fn shared_and_overlapping_data_stays_shared() {
     let out = rewritten(&shared);
 
     let data = |from: usize, len: usize| shared[at + from..at + from + len].to_vec();
-    // The description shares its bytes with curves: it can't be replaced, so it goes.
+    // The description shares its bytes with curves. It can't be replaced, so it is removed.
     let expected = [
         (*b"rTRC", data(32, 14)),
         (*b"gTRC", data(32, 14)),
@@ -229,7 +229,7 @@ fn shared_and_overlapping_data_stays_shared() {
 }
 
 #[test]
-fn bytes_behind_the_numbers_of_a_tag_go() {
+fn bytes_behind_the_numbers_of_a_tag_are_removed() {
     let parametric = |kind: u8, count: usize| {
         [
             b"para\0\0\0\0\0".as_slice(),
@@ -262,7 +262,7 @@ fn bytes_behind_the_numbers_of_a_tag_go() {
         .map(|(name, data)| (*name, data))
         .collect();
     assert_eq!(tags(&rewritten(&profile(&longer))), expected);
-    // A tag that is shorter than its numbers stays, and so do types whose length is not simple.
+    // A tag that is shorter than its numbers stays, as do types of variable length.
     let odd: Vec<Tag> = vec![
         (b"rTRC", b"curv\0\0\0\0\xff\xff\xff\xff1".to_vec()),
         (b"gTRC", b"para\0\0\0\0\0\x09".to_vec()),
@@ -277,7 +277,7 @@ fn bytes_behind_the_numbers_of_a_tag_go() {
 }
 
 #[test]
-fn two_texts_in_one_place_stay_one() {
+fn two_texts_in_one_place_stay_shared() {
     let text = b"text\0\0\0\0Copyright SECRET\0";
     let at = TABLE_AT + 2 * ENTRY_LEN;
     let mut shared = header_with_secrets();
@@ -292,7 +292,7 @@ fn two_texts_in_one_place_stay_one() {
 }
 
 #[test]
-fn bytes_that_belong_to_no_tag_go() {
+fn bytes_that_belong_to_no_tag_are_removed() {
     let mut gap = header_with_secrets();
     gap.extend_from_slice(b"\0\0\0\x01");
     gap.extend_from_slice(&entry(*b"rTRC", TABLE_AT + ENTRY_LEN + 30, 14));
@@ -307,7 +307,7 @@ fn bytes_that_belong_to_no_tag_go() {
 }
 
 #[test]
-fn what_chromium_ignores_is_no_profile() {
+fn a_profile_that_chromium_ignores_is_invalid() {
     let good = profile(&[(b"rTRC", curve(1)), (b"zzzz", b"SECRET".to_vec())]);
     rewritten(&good);
     let changed = |at: usize, bytes: &[u8]| {
@@ -349,7 +349,7 @@ fn what_chromium_ignores_is_no_profile() {
 }
 
 #[test]
-fn more_tags_than_a_reader_counts_are_no_reason_to_drop_colours() {
+fn a_profile_with_very_many_tags_keeps_its_colours() {
     let mut all: Vec<Tag> = vec![(b"zzzz", vec![1; 4]); 150];
     all.push((b"rTRC", curve(3)));
     assert_eq!(tags(&rewritten(&profile(&all))), [(*b"rTRC", curve(3))]);
@@ -372,7 +372,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn any_table_of_tags_is_cleaned_once_and_for_all(
+    fn any_table_of_tags_is_cleaned_in_one_pass(
         entries in prop::collection::vec((signature(), 100_u32..400, 0_u32..80), 0..12),
         mut data in prop::collection::vec(any::<u8>(), 0..260),
         texts in prop::collection::vec((0_usize..250, prop::sample::select(vec![b"desc", b"text", b"mluc", b"curv", b"para", b"XYZ "])), 0..6),

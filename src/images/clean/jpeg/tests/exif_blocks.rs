@@ -1,4 +1,5 @@
-//! Which Exif block decides, and what of it stays. The blocks are those of real files that came back turned.
+//! Which Exif block decides, and which parts of it are kept. The blocks are those of real files
+//! that were shown turned.
 
 use super::*;
 
@@ -24,7 +25,7 @@ fn turned() -> Vec<u8> {
 }
 
 #[test]
-fn the_first_exif_block_decides_whatever_it_says() {
+fn the_first_exif_block_decides_whatever_it_contains() {
     let make = [0x01, 0x0f, 0, 2, 0, 0, 0, 4, b'A', b'c', b'm', 0];
     for (what, first) in [
         ("no orientation", tiff(&[make])),
@@ -54,20 +55,20 @@ fn a_segment_that_is_too_short_for_exif_decides_nothing() {
 }
 
 #[test]
-fn a_block_with_another_fill_byte_is_one_to_browsers_alone() {
+fn only_browsers_accept_a_block_with_another_fill_byte() {
     let odd = |value| {
         let tiff = tiff(&[orientation(3, [0, value, 0, 0])]);
         segment(0xe1, &[&b"Exif\0\xff"[..], &tiff].concat())
     };
     let bytes = jpeg(&[odd(6)], &[]);
     assert!(is_clean(&bytes) && is_turned(&bytes));
-    // Libraries take the second block, so both stay.
+    // Libraries take the second block, so both are kept.
     let both = jpeg(&[odd(3), turned()], &[]);
     assert!(is_clean(&both));
     assert!(!is_turned(&both), "browsers take the first one");
     let three = jpeg(&[odd(6), turned(), odd(8), turned()], &[]);
     assert_eq!(cleaned(&three), jpeg(&[odd(6), turned()], &[]));
-    // What browsers show upright stays so, although libraries turn it by the second block.
+    // Browsers show these upright, and still do, although libraries turn them by the second block.
     for first in [odd(1), odd(0), segment(0xe1, b"Exif\0\xffno TIFF")] {
         let upright = jpeg(&[first, segment(0xfe, b"between"), turned()], &[]);
         assert!(!is_turned(&upright));
@@ -77,7 +78,7 @@ fn a_block_with_another_fill_byte_is_one_to_browsers_alone() {
 }
 
 #[test]
-fn an_orientation_of_another_type_stays_and_turns_nothing() {
+fn an_orientation_of_another_type_stays_without_effect() {
     for (kind, value) in [(4, [0, 0, 0, 6]), (9, [0, 0, 0, 6])] {
         let bytes = jpeg(&[block(&tiff(&[orientation(kind, value)]))], &[]);
         assert!(is_clean(&bytes), "{kind}");
@@ -86,21 +87,21 @@ fn an_orientation_of_another_type_stays_and_turns_nothing() {
 }
 
 #[test]
-fn exif_behind_the_first_scan_turns_nothing() {
+fn exif_behind_the_first_scan_has_no_effect() {
     let bytes = jpeg(&[], &[turned()]);
     assert_eq!(cleaned(&bytes), jpeg(&[], &[]));
     assert!(!is_turned(&bytes));
 }
 
 #[test]
-fn width_and_height_are_exchanged_by_half_of_the_orientations() {
+fn half_of_the_orientations_exchange_width_and_height() {
     for value in 1..=8 {
         let exif = block(&tiff(&[orientation(3, [0, value, 0, 0])]));
         assert_eq!(is_turned(&jpeg(&[exif], &[])), value > 4, "{value}");
     }
 }
 
-/// 144 dots an inch, for a picture of this size.
+/// Exif with 144 dots per inch, for a picture of this size.
 fn dense(width: u8, height: u8) -> Vec<u8> {
     let [x, y] = [62_u8, 70].map(|at| [0, 5, 0, 0, 0, 1, 0, 0, 0, at]);
     let entry =
@@ -120,11 +121,11 @@ fn dense(width: u8, height: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_display_size_stays_where_browsers_apply_it() {
+fn a_display_size_that_browsers_apply_stays() {
     // The picture has 16 by 8 pixels.
     assert!(is_clean(&jpeg(&[dense(8, 4)], &[])));
     assert_eq!(cleaned(&jpeg(&[dense(9, 4)], &[])), jpeg(&[], &[]));
-    // Only of the block that decides.
+    // Only the display size of the deciding block counts.
     let second = jpeg(&[turned(), dense(8, 4)], &[]);
     assert_eq!(cleaned(&second), jpeg(&[turned()], &[]));
 }

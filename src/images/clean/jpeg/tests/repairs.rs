@@ -1,4 +1,5 @@
-//! What viewers pass over: bytes between segments, odd lengths, equal names of components, a missing end.
+//! Faults that viewers tolerate: bytes between segments, odd lengths, equal names of components, a
+//! missing end.
 
 use super::*;
 use crate::images::format::samples;
@@ -19,11 +20,11 @@ fn clean_jpeg() -> Vec<u8> {
 }
 
 #[test]
-fn bytes_between_segments_go() {
+fn bytes_between_segments_are_removed() {
     for stray in [
         &b"\0"[..],
         b"stray",
-        // A stuffed byte, which is no marker anywhere.
+        // An escaped byte, which is not a marker anywhere.
         b"\xff\0",
         b"\0\xff\0\xff\0",
         // Restart markers and TEM have no segment.
@@ -47,7 +48,7 @@ fn bytes_at_the_end_of_a_scan_are_its_data() {
         assert!(is_clean(&with(b"", data, b"")), "{data:?}");
         assert!(is_clean(&with(b"", b"", data)), "{data:?}");
     }
-    // Behind a segment that follows a scan, they are not.
+    // Behind a segment that follows a scan, they are removed.
     let behind = [segment(0xdd, &[0, 4]), b"stray".to_vec()].concat();
     assert_eq!(
         cleaned(&with(b"", &behind, b"")),
@@ -56,11 +57,11 @@ fn bytes_at_the_end_of_a_scan_are_its_data() {
 }
 
 #[test]
-fn an_unknown_marker_ends_the_picture_where_one_scan_holds_all_of_it() {
+fn an_unknown_marker_behind_the_only_scan_ends_the_picture() {
     for marker in [&b"\xff\xf0\0\x04ab"[..], b"\xff\xfd\0\x04ab", b"\xff\xd8"] {
         let name = marker.escape_ascii().to_string();
         assert!(is_refused(&with(marker, b"", b"")), "{name}");
-        // There are more scans to come, for all that a decoder knows.
+        // A decoder has to expect more scans.
         assert!(is_refused(&with(b"", b"", marker)), "{name}");
         let whole = samples::jpeg(0xc0, 16, 8, &[samples::scan(&[1, 2, 3], [0, 63, 0])]);
         let (image, eoi) = whole.split_at(whole.len() - 2);
@@ -71,7 +72,7 @@ fn an_unknown_marker_ends_the_picture_where_one_scan_holds_all_of_it() {
 }
 
 #[test]
-fn what_decoders_pass_over_to_find_a_restart_is_data() {
+fn markers_skipped_in_search_of_a_restart_are_data() {
     for marker in [b"\xff\x02", b"\xff\xbf"] {
         let name = marker.escape_ascii().to_string();
         assert!(
@@ -91,14 +92,14 @@ fn what_decoders_pass_over_to_find_a_restart_is_data() {
 }
 
 #[test]
-fn a_length_of_0_or_1_is_as_good_as_2() {
+fn a_length_of_0_or_1_counts_as_2() {
     for len in [0, 1, 2] {
         for code in [0xfe, 0xe1, 0xef] {
             let odd = [0xff, code, 0, len];
             assert_eq!(cleaned(&with(&odd, b"", b"")), clean_jpeg(), "{code} {len}");
         }
     }
-    // A segment that goes on behind the end of the file.
+    // A segment that exceeds the end of the file.
     let bytes = clean_jpeg();
     let scan = bytes.windows(2).position(|two| two == b"\xff\xda").unwrap();
     let cut = [&bytes[..scan], b"\xff\xfe\xff\xff", b"comment"].concat();
@@ -116,7 +117,7 @@ fn a_missing_end_is_written() {
     assert_eq!(cleaned(open), whole);
     assert_eq!(removed(open), ["damage"]);
     assert!(!clean(&whole).unwrap().is_open);
-    // Zeros up to the end of the file are data of the last scan, for all that one can see.
+    // Zeros up to the end of the file may be data of the last scan.
     let zeros = [open, &[0; 100]].concat();
     assert_eq!(cleaned(&zeros), [&zeros[..], b"\xff\xd9"].concat());
     assert!(clean(&zeros).unwrap().is_open);
@@ -129,7 +130,7 @@ fn a_missing_end_is_written() {
     assert!(is_refused(&[&whole[..no_scan], b"\xff\xd9"].concat()));
 }
 
-/// A picture whose frame header names its components like this, with these scans.
+/// A picture whose frame header gives its components these names, with these scans.
 fn named(ids: [u8; 3], scans: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = sample_jpeg(0xc0, 16, 8, scans);
     let at = bytes.windows(2).position(|two| two == b"\xff\xc0").unwrap() + 10;
@@ -146,7 +147,7 @@ fn named(ids: [u8; 3], scans: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn components_of_one_name_are_named_by_their_order() {
+fn components_of_one_name_are_renamed_by_their_order() {
     let whole = |ids: [u8; 3]| named(ids, &[scan(&ids, [0, 63, 0])]);
     for id in [0, 1, 7, 255] {
         let bytes = whole([id; 3]);
@@ -159,7 +160,7 @@ fn components_of_one_name_are_named_by_their_order() {
 }
 
 #[test]
-fn components_of_one_name_in_scans_of_their_own_stay() {
+fn components_of_one_name_in_separate_scans_keep_it() {
     let apart = named([1; 3], &vec![scan(&[1], [0, 63, 0]); 3]);
     assert!(is_clean(&apart));
     let mixed = named([1; 3], &[scan(&[1; 3], [0, 63, 0]), scan(&[1], [0, 63, 0])]);
@@ -167,7 +168,7 @@ fn components_of_one_name_in_scans_of_their_own_stay() {
 }
 
 #[test]
-fn parts_of_a_profile_are_joined_and_incomplete_ones_go() {
+fn parts_of_a_profile_are_joined_and_incomplete_ones_removed() {
     let profile = sample();
     let (first, second) = profile.split_at(100);
     let whole = jpeg(&[profile_part(1, 1, &profile)], &[]);
@@ -198,7 +199,7 @@ fn parts_of_a_profile_are_joined_and_incomplete_ones_go() {
 }
 
 #[test]
-fn the_place_of_a_profile_is_that_of_its_first_part() {
+fn a_profile_has_the_place_of_its_first_part() {
     let profile = sample();
     let (first, second) = profile.split_at(100);
     let front = [
@@ -230,7 +231,7 @@ fn parameters_that_decoders_reject_are_refused() {
 }
 
 #[test]
-fn arithmetic_conditioning_and_a_late_height_go() {
+fn arithmetic_conditioning_and_a_late_height_are_removed() {
     for one in [segment(0xcc, &[0, 0]), segment(0xdc, &[0, 8])] {
         assert_eq!(cleaned(&with(&one, b"", b"")), clean_jpeg());
         assert_eq!(cleaned(&with(b"", &one, b"")), clean_jpeg());
@@ -239,7 +240,7 @@ fn arithmetic_conditioning_and_a_late_height_go() {
 }
 
 #[test]
-fn a_file_has_at_most_as_many_segments_as_are_remembered() {
+fn a_file_with_more_than_20000_segments_is_refused() {
     let comments = |count: usize| with(&segment(0xfe, b"").repeat(count), b"", b"");
     let own = parts::Parts::read(&clean_jpeg()).unwrap().list.len();
     assert_eq!(cleaned(&comments(20_000 - own)), clean_jpeg());
@@ -282,7 +283,7 @@ fn each_kind_of_metadata_is_named() {
 }
 
 #[test]
-fn a_picture_without_a_frame_or_of_several_is_left_to_the_probe() {
+fn a_picture_without_one_frame_is_refused_by_the_probe() {
     assert!(shape(&clean_jpeg()).is_ok());
     let twice = with(&[dqt(), sof(0xc0, 8, 8)].concat(), b"", b"");
     assert!(clean(&twice).is_ok() && is_refused(&twice));

@@ -1,4 +1,4 @@
-//! How much of an animation is left: as much as browsers play.
+//! Which frames of an animation are kept: those that browsers play.
 
 use super::*;
 use crate::images::format::samples::png_chunk;
@@ -33,7 +33,7 @@ fn frames(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn as_many_frames_play_as_are_announced_and_there() {
+fn an_animation_has_the_announced_frames_that_are_there() {
     assert!(is_clean(&animated(&[actl(3)])));
     for announced in [4, 5, 1000, 1001, u32::MAX >> 1] {
         let bytes = animated(&[actl(announced)]);
@@ -54,7 +54,7 @@ fn an_impossible_number_of_frames_leaves_a_still_image() {
 }
 
 #[test]
-fn a_control_that_browsers_do_not_read_leaves_a_still_image() {
+fn a_control_that_browsers_ignore_leaves_a_still_image() {
     assert_eq!(cleaned(&animated(&[])), still(), "missing");
     let mut wrong = actl(3);
     *wrong.last_mut().unwrap() ^= 1;
@@ -71,7 +71,7 @@ fn a_control_that_browsers_do_not_read_leaves_a_still_image() {
 }
 
 #[test]
-fn of_two_controls_the_first_counts() {
+fn the_first_of_two_controls_counts() {
     for second in [3, 2, 0, u32::MAX] {
         let bytes = animated(&[actl(3), actl(second)]);
         assert_eq!(cleaned(&bytes), animated(&[actl(3)]), "{second}");
@@ -80,7 +80,7 @@ fn of_two_controls_the_first_counts() {
 }
 
 #[test]
-fn a_last_frame_without_data_is_none() {
+fn a_last_frame_without_data_is_removed() {
     let bytes = png_of(&[
         header(),
         actl(3),
@@ -110,7 +110,7 @@ fn a_frame_without_data_ends_the_animation() {
     assert_eq!(cleaned(&bytes), first_frame_alone());
 }
 
-/// What is left where the second frame is at fault.
+/// The result if the second frame is faulty.
 fn first_frame_alone() -> Vec<u8> {
     png_of(&[header(), actl(1), fctl(0, WHOLE), idat(), iend()])
 }
@@ -146,13 +146,13 @@ fn a_frame_that_breaks_a_rule_ends_the_animation() {
     ] {
         assert_eq!(cleaned(&second(control)), first_frame_alone());
     }
-    // Without a sound first frame, browsers show nothing.
+    // Browsers show nothing without a sound first frame.
     let first = png_of(&[header(), actl(1), fctl(1, WHOLE), idat(), iend()]);
     assert!(is_refused(&first));
 }
 
 #[test]
-fn a_default_image_that_is_no_frame_stays() {
+fn a_default_image_outside_the_animation_stays() {
     let of = |announced| {
         png_of(&[
             header(),
@@ -169,7 +169,7 @@ fn a_default_image_that_is_no_frame_stays() {
 }
 
 #[test]
-fn frame_data_gets_its_checksum_and_a_frame_control_has_to_have_it() {
+fn checksums_of_frame_data_are_repaired_but_not_of_controls() {
     let of = |data, control| {
         png_of(&[
             header(),
@@ -193,7 +193,7 @@ fn frame_data_gets_its_checksum_and_a_frame_control_has_to_have_it() {
 }
 
 #[test]
-fn frame_data_in_parts_and_text_between_them_play() {
+fn frame_data_split_by_text_is_kept() {
     let bytes = png_of(&[
         header(),
         actl(2),
@@ -211,7 +211,7 @@ fn frame_data_in_parts_and_text_between_them_play() {
 }
 
 #[test]
-fn a_frame_control_before_the_animation_control_goes() {
+fn a_frame_control_before_the_animation_control_is_removed() {
     let bytes = png_of(&[
         header(),
         fctl(0, WHOLE),

@@ -1,4 +1,4 @@
-//! What viewers pass over: checksums, the end, chunks in the wrong place.
+//! Faults that viewers tolerate: checksums, the end, chunks in the wrong place.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn open() -> Vec<u8> {
 }
 
 #[test]
-fn a_chunk_that_goes_needs_no_checksum() {
+fn the_checksum_of_a_removed_chunk_is_ignored() {
     for one in metadata() {
         let one = damaged(one);
         let before = png(std::slice::from_ref(&one), &[]);
@@ -25,7 +25,7 @@ fn a_chunk_that_goes_needs_no_checksum() {
 }
 
 #[test]
-fn an_ancillary_chunk_with_a_wrong_checksum_is_not_read() {
+fn an_ancillary_chunk_with_a_wrong_checksum_is_removed() {
     let exif = chunk(b"eXIf", &camera_exif(*b"MM", 6));
     for one in picture_chunks().into_iter().chain([exif]) {
         if one[4..].starts_with(b"PLTE") {
@@ -35,7 +35,7 @@ fn an_ancillary_chunk_with_a_wrong_checksum_is_not_read() {
         let bytes = png(&[damaged(one.clone())], &[]);
         assert_eq!(cleaned(&bytes), plain(3, 2), "{name}");
         assert!(!is_turned(&bytes));
-        // Viewers take the next one then.
+        // Viewers use the next one then.
         let both = png(&[damaged(one.clone()), one.clone()], &[]);
         assert_eq!(cleaned(&both), cleaned(&png(&[one], &[])), "{name}");
     }
@@ -64,20 +64,20 @@ fn a_chunk_before_the_header_is_refused() {
 }
 
 #[test]
-fn the_last_image_data_gets_its_checksum() {
+fn the_checksum_of_the_last_image_data_is_repaired() {
     let of = |data: &[Vec<u8>]| png_of(&[ihdr(3, 2, [8, 2]), data.concat(), iend()]);
     let bytes = of(&[idat(), damaged(idat())]);
     assert_eq!(cleaned(&bytes), of(&[idat(), idat()]));
     assert_eq!(removed(&bytes), ["damage"]);
     assert_eq!(cleaned(&of(&[damaged(idat())])), of(&[idat()]));
-    // Browsers read none behind it: whether the picture is there by then, decoding tells.
+    // Browsers ignore data behind it. Decoding tells whether the picture is complete by then.
     assert_eq!(cleaned(&of(&[damaged(idat()), idat()])), of(&[idat()]));
     let with_text = [idat(), damaged(idat()), chunk(b"tEXt", b"a\0b")];
     assert_eq!(cleaned(&of(&with_text)), of(&[idat(), idat()]));
 }
 
 #[test]
-fn image_data_that_the_file_cuts_ends_with_it() {
+fn image_data_cut_by_the_end_of_the_file_is_kept() {
     let whole = open();
     let last = idat().len();
     let head = whole.len() - last;
@@ -88,12 +88,12 @@ fn image_data_that_the_file_cuts_ends_with_it() {
         assert_eq!(out, wanted, "cut at {end}");
         assert_eq!(removed(&whole[..end]), ["damage"]);
     }
-    // A length and a name that are cut are nothing.
+    // A length and a name that are cut are ignored.
     for end in head..head + 8 {
         let wanted = [&whole[..head], &iend()].concat();
         assert_eq!(cleaned(&whole[..end]), wanted, "cut at {end}");
     }
-    // A length that leads behind the end of the file.
+    // A length that exceeds the end of the file.
     let mut long = whole.clone();
     long[head] = 1;
     let out = cleaned(&long);
@@ -134,7 +134,7 @@ fn a_missing_or_damaged_end_is_written() {
 }
 
 #[test]
-fn an_unknown_critical_chunk_goes_behind_the_image_data_only() {
+fn an_unknown_critical_chunk_is_removed_only_behind_the_data() {
     for kind in [b"CgBI", b"ABCD"] {
         let one = chunk(kind, b"what");
         assert!(is_refused(&png(std::slice::from_ref(&one), &[])));
@@ -143,7 +143,7 @@ fn an_unknown_critical_chunk_goes_behind_the_image_data_only() {
 }
 
 #[test]
-fn a_palette_behind_the_image_data_goes() {
+fn a_palette_behind_the_image_data_is_removed() {
     let palette = chunk(b"PLTE", &[0; 6]);
     let before = png(std::slice::from_ref(&palette), &[]);
     assert!(is_clean(&before));
@@ -155,8 +155,8 @@ fn a_palette_behind_the_image_data_goes() {
 }
 
 #[test]
-fn image_data_apart_from_the_other_is_refused() {
-    // Browsers show nothing of it, and would show it if the text were gone.
+fn image_data_in_two_places_is_refused() {
+    // Browsers show nothing of it, but would show it if the text were removed.
     for between in [chunk(b"tEXt", b"a\0b"), damaged(chunk(b"prVt", b""))] {
         assert!(is_refused(&png(&[], &[between, idat()])));
     }
@@ -164,7 +164,7 @@ fn image_data_apart_from_the_other_is_refused() {
 }
 
 #[test]
-fn of_several_ancillary_chunks_the_first_stays() {
+fn the_first_of_several_ancillary_chunks_stays() {
     for (kind, first, second) in [
         (b"gAMA", [1; 4].to_vec(), [2; 4].to_vec()),
         (b"pHYs", vec![1; 9], vec![2; 9]),
@@ -179,25 +179,25 @@ fn of_several_ancillary_chunks_the_first_stays() {
 }
 
 #[test]
-fn what_describes_colours_is_read_before_the_image_data_alone() {
+fn colour_chunks_behind_the_image_data_are_removed() {
     for one in picture_chunks() {
         assert_eq!(cleaned(&png(&[], &[one])), plain(3, 2));
     }
 }
 
 #[test]
-fn a_profile_that_inflates_to_too_much_goes() {
+fn a_profile_that_inflates_to_more_than_4_mib_is_removed() {
     let mut large = sample();
     large.resize(5 << 20, 0);
     let bytes = png(&[chunk(b"iCCP", &chunk_body("icc", &large))], &[]);
     assert_eq!(cleaned(&bytes), plain(3, 2));
-    // Text may inflate to whatever: it goes.
+    // Text may inflate to any length, because it is removed.
     let bomb = [b"Comment\0\0", &chunk_body("", &vec![b' '; 9 << 20])[2..]].concat();
     assert_eq!(cleaned(&png(&[chunk(b"zTXt", &bomb)], &[])), plain(3, 2));
 }
 
 #[test]
-fn a_file_has_at_most_as_many_chunks_as_are_remembered() {
+fn a_file_with_more_than_65536_chunks_is_refused() {
     let texts = |count: usize| png(&[chunk(b"tEXt", b"").repeat(count)], &[]);
     assert_eq!(cleaned(&texts(65_536 - 3)), plain(3, 2));
     assert!(is_refused(&texts(65_536 - 2)));

@@ -1,30 +1,31 @@
-//! The memory that all decodes of the process may take together.
+//! Limits the memory that all decodes of the process use together.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// 256 MiB.
+/// The memory of all decodes together, in bytes.
 const ALL: u64 = 256 << 20;
 
-static ROOM: Room = Room {
+static POOL: Pool = Pool {
     free: Mutex::new(ALL),
     freed: Condvar::new(),
 };
 
-struct Room {
+struct Pool {
     free: Mutex<u64>,
     freed: Condvar,
 }
 
-/// Memory that a decode holds, given back on drop.
+/// Memory that a decode holds. Dropping it frees the memory.
 pub(super) struct Held(u64);
 
-/// Waits until so many bytes are free, and takes them. A decode that wants more than there are waits until it is
-/// alone. Decodes run on a bounded number of threads, so that waiting keeps nobody else from working.
+/// Blocks until `bytes` are free, and reserves them. A decode that needs more than the whole limit
+/// waits until it runs alone. Decodes run on a bounded number of threads of their own, so blocking
+/// delays no other work.
 pub(super) fn take(bytes: u64) -> Held {
     let bytes = bytes.min(ALL);
     let mut free = lock();
     while *free < bytes {
-        free = ROOM
+        free = POOL
             .freed
             .wait(free)
             .unwrap_or_else(PoisonError::into_inner);
@@ -34,13 +35,13 @@ pub(super) fn take(bytes: u64) -> Held {
 }
 
 fn lock() -> MutexGuard<'static, u64> {
-    ROOM.free.lock().unwrap_or_else(PoisonError::into_inner)
+    POOL.free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         *lock() += self.0;
-        ROOM.freed.notify_all();
+        POOL.freed.notify_all();
     }
 }
 
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_decode_waits_for_those_before_it_and_a_small_one_does_not() {
+    fn a_large_decode_waits_and_a_small_one_does_not() {
         let large = take(ALL - 10);
         let (done, is_done) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! What is stored of an upload: cleaned, walked, decoded. The fuzz targets take the same way.
+//! The steps that make the bytes to store from an upload: clean, walk, decode. Uploads and fuzz
+//! targets share them.
 
 use std::borrow::Cow;
 
@@ -7,10 +8,11 @@ use super::decode;
 use super::format::{FormatError, PixelLimits, Probe, probe};
 use crate::model::format::Format;
 
-/// The image, cleaned, once its walk and its decoder have found it sound.
+/// Cleans an image, then walks and decodes the result to make sure that it is sound.
 ///
 /// # Errors
-/// What no viewer shows completely, what is beyond the limits, and what takes too much work.
+/// [`FormatError`] if no viewer shows the image completely, if it exceeds a limit, or if decoding
+/// it takes too much work.
 pub(crate) fn cleaned(
     bytes: &[u8],
     format: Format,
