@@ -1,4 +1,4 @@
-//! `crate::images`, without what stores them.
+//! The part of `crate::images` that checks files, without storing them.
 
 #[path = "../../src/images/clean/mod.rs"]
 pub mod clean;

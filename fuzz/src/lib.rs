@@ -1,18 +1,20 @@
-//! What holds for every file that the walkers of pixtoll accept, whatever its bytes: one target a format,
-//! run by `scripts/fuzz`.
+//! Properties that must hold for every file that pixtoll accepts, whatever its bytes. There is one
+//! target per format; `scripts/fuzz` runs them.
 //!
-//! Cleaning repairs what viewers accept, so it may take a file that the probe refuses. What it writes, and the
-//! probe accepts, is held to these promises: it is at most `GROWTH` bytes longer, and cleaning it again changes
-//! nothing. Where the probe accepts the original too, it sees the same picture, and so does a second, naive walk
-//! ([`parts`]), byte for byte. And a decoder that knows nothing of us ([`seen`]) shows the same pixels, colours
-//! and times where it can read the original, and no metadata afterwards.
+//! Cleaning repairs files that viewers accept, so it may accept a file that the probe refuses. If
+//! the probe accepts its output, the output must be at most `GROWTH` bytes longer, and cleaning it
+//! again must change nothing. If the probe accepts the original too, it must see the same picture.
+//! A second, independent walk ([`parts`]) must find the same bytes. An independent decoder
+//! ([`seen`]) must show the same pixels, colours and times if it can read the original, and no
+//! metadata in the output.
 //!
-//! Then it is decoded as an upload is: in its time, with the same verdict and the same bytes again for what is stored. What
-//! a decoder that knows nothing of us shows whole of PNG, it accepts, but for broken codes behind the last row. The decoders
-//! for the other formats read damaged data differently from browsers: the one for GIF shows frames whose pixels are missing.
+//! The file is then decoded like an upload: within its time limit, and with the same result and the
+//! same bytes for the stored file. Every PNG that an independent decoder shows completely must be
+//! accepted, except for broken codes behind the last row. The decoders for the other formats read
+//! damaged data differently from browsers: the one for GIF shows frames with missing pixels.
 //!
-//! The walkers are built from their sources, without the rest of pixtoll: it would be 400 crates, instrumented
-//! to no use. `seeds/` is written by `make-seeds`.
+//! The sources of the walks are compiled without the rest of pixtoll, which has 400 crates whose
+//! instrumentation would be useless. `make-seeds` writes `seeds/`.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -32,31 +34,32 @@ mod model;
 mod parts;
 mod seen;
 
-/// Set while the seeds are run: each has to be accepted, or it is no seed.
+/// Set for the run over the seeds: each seed must be accepted.
 const SEEDS_ONLY: &str = "PIXTOLL_FUZZ_SEEDS";
-/// The most pixels that are decoded, in all frames: larger pictures show nothing more, slower.
+/// The most pixels, in all frames, that the independent decoder decodes. Larger pictures are slower
+/// and find nothing more.
 const MAX_DECODED: u64 = 1 << 16;
-/// The most pixels that pixtoll decodes here: larger pictures take it as far, slower.
+/// The most pixels that pixtoll decodes here. Larger pictures are slower and find nothing more.
 const MAX_JUDGED: u64 = 1 << 22;
-/// What decoding so many pixels takes at most: a hundred times what it does.
+/// The time limit of decoding [`MAX_JUDGED`] pixels: a hundred times what it takes.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// To be called before the first input.
+/// Call this before the first input.
 pub fn prepare() {
     seen::forgive_decoders();
 }
 
-/// How far a file came.
+/// Which checks a file reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
     Refused,
-    /// Cleaned, and its parts were compared.
+    /// The file was cleaned and its parts were compared.
     Cleaned,
-    /// Its pixels were compared as well, all of them.
+    /// All its pixels were compared as well.
     Decoded,
 }
 
-/// Fails if the promises of cleaning don't hold for these bytes.
+/// Panics if the properties of cleaning do not hold for these bytes.
 pub fn clean_holds(bytes: &[u8], format: Format) {
     let given = holds(bytes, format);
     let depth = match mend::mended(bytes, format) {
@@ -66,7 +69,7 @@ pub fn clean_holds(bytes: &[u8], format: Format) {
     if seeds_only() {
         assert!(
             given > Depth::Refused,
-            "a seed is accepted: {:?}",
+            "a seed must be accepted: {:?}",
             clean(bytes, format).and_then(|cleaned| probe(&cleaned.bytes))
         );
     }
@@ -82,7 +85,7 @@ fn seeds_only() -> bool {
     *SEEDS.get_or_init(|| std::env::var_os(SEEDS_ONLY).is_some())
 }
 
-/// `scripts/fuzz` wants enough that was compared, and reads the last line of these.
+/// Prints the counts. `scripts/fuzz` reads the last line and requires enough comparisons.
 fn count(depth: Depth) {
     static CLEANED: AtomicU64 = AtomicU64::new(0);
     static DECODED: AtomicU64 = AtomicU64::new(0);
@@ -102,7 +105,7 @@ fn probe(bytes: &[u8]) -> Result<Probe, FormatError> {
 }
 
 fn holds(bytes: &[u8], format: Format) -> Depth {
-    // Never a panic, accepted or not.
+    // Must never panic, whether or not the file is accepted.
     let cleaned = clean(bytes, format);
     let before = probe(bytes);
     let Ok(cleaned) = cleaned else {
@@ -125,7 +128,11 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
     );
     cleaned_for_good(bytes, &cleaned, format);
     if before.is_ok() {
-        assert_eq!(before, Ok(after), "our walkers see another picture");
+        assert_eq!(
+            before,
+            Ok(after),
+            "the probe sees another picture after cleaning"
+        );
         let by_order = format == Format::Jpeg && parts::has_equal_ids(bytes);
         same(
             &parts::of(bytes, format, by_order),
@@ -149,7 +156,7 @@ fn holds(bytes: &[u8], format: Format) -> Depth {
     )
 }
 
-/// Cleans and decodes a file as an upload.
+/// Cleans and decodes a file like an upload.
 fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool) {
     let began = Instant::now();
     let verdict = images::cleaned(bytes, format, PixelLimits::default());
@@ -167,23 +174,26 @@ fn decoding_holds(bytes: &[u8], probe_of: &Probe, format: Format, is_small: bool
     let (again, twice) = images::cleaned(&sound.bytes, format, PixelLimits::default())
         .expect("what is stored is accepted");
     assert_eq!(shape(again), shape(*probe_of), "another picture");
-    assert_eq!(twice.bytes, sound.bytes, "something is left to write");
+    assert_eq!(
+        twice.bytes, sound.bytes,
+        "decoding the stored file changes it again"
+    );
 }
 
-/// Whether the fault may stand behind the last row: browsers and this decoder read nothing there, while Pillow and libvips stop
-/// at a broken code.
+/// Whether the fault may be behind the last row. Browsers and this decoder read nothing there,
+/// while Pillow and libvips stop at a broken code.
 fn is_behind_rows(error: &FormatError) -> bool {
     matches!(error, FormatError::Corrupt { what, .. } if what.ends_with("can't be inflated"))
 }
 
-/// What is promised of every file that is accepted.
+/// Checks the properties of every cleaned file.
 fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
     match &cleaned.bytes {
         Cow::Owned(new) => {
             assert_ne!(new, bytes, "new bytes, though nothing was removed");
             assert!(
                 !cleaned.removed.is_empty(),
-                "a change that nobody is told of"
+                "a change that `removed` does not list"
             );
         }
         Cow::Borrowed(same) => {
@@ -195,7 +205,7 @@ fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
     let again = clean(&cleaned.bytes, format).expect("what was cleaned is cleaned again");
     assert!(
         matches!(&again.bytes, Cow::Borrowed(same) if **same == *cleaned.bytes),
-        "something is left to clean:\n{}\nand then\n{}",
+        "cleaning the result changes it again:\n{}\nand then\n{}",
         cleaned.bytes.escape_ascii(),
         again.bytes.escape_ascii()
     );
@@ -204,10 +214,12 @@ fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
     assert!(!again.is_open, "the end is missing");
 }
 
-/// A decoder that fails on metadata gets further without, and one that fails on the pixels of a sound file no further: what
-/// it shows up to there is the same. A damaged file may become readable. How decoders read damaged PNG and JPEG
-/// differs from browsers: the one for PNG knows no checksums in a build for fuzzing, the one for JPEG passes over
-/// markers at which browsers stop.
+/// Compares the results of an independent decoder before and after cleaning.
+///
+/// A decoder that fails on metadata may get further without them. One that fails on the pixels of a
+/// sound file may not, and must show the same up to that point. A damaged file may become readable.
+/// Decoders read damaged PNG and JPEG differently from browsers: the one for PNG ignores checksums
+/// in a build for fuzzing, the one for JPEG skips markers at which browsers stop.
 fn compare(before: &Seen, after: &Seen, is_sound: bool, format: Format) -> Depth {
     if !is_sound && matches!(format, Format::Png | Format::Jpeg) {
         assert!(after.metadata.is_empty(), "{:?}", after.metadata);

@@ -1,5 +1,5 @@
-//! Counts and checksums that chance doesn't find, put right: or most of what the fuzzer writes would be
-//! refused at its first chunk, and its corpus would be bad lengths and little else.
+//! Repairs counts and checksums that random changes can't get right. Without this, most fuzzed
+//! files would be refused at their first chunk, and the corpus would fill with wrong lengths.
 
 use crate::model::format::Format;
 
@@ -12,8 +12,8 @@ const WEBP: [&[u8; 4]; 10] = [
     b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ", b"what",
 ];
 
-/// A file of the same chunks, each as long as it is far to the next known name. `None`: nothing is known of
-/// this format that could be mended.
+/// Writes a file of the same chunks. The length of each chunk is the distance to the next known
+/// name. Returns `None` for formats that need no repair.
 pub(crate) fn mended(bytes: &[u8], format: Format) -> Option<Vec<u8>> {
     match format {
         Format::Png => Some(png(bytes)),
@@ -22,8 +22,8 @@ pub(crate) fn mended(bytes: &[u8], format: Format) -> Option<Vec<u8>> {
     }
 }
 
-/// The chunks that begin with these names, with what follows each. `between` is what stands from the end of
-/// one's body to the name of the next.
+/// The chunks that begin with these names, each with the bytes up to the next name. `between` is
+/// the number of bytes from the end of a body to the next name.
 fn chunks<'a>(
     bytes: &'a [u8],
     names: &[&[u8; 4]],
@@ -52,14 +52,14 @@ fn chunks<'a>(
     starts.iter().zip(ends).map(chunk).collect()
 }
 
-/// With its checksums, and the numbers of an animation: of its frames, and in its sequence.
+/// Corrects the checksums of a PNG, and the frame count and sequence numbers of an animation.
 fn png(bytes: &[u8]) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut sequence = 0_u32;
     let chunks = chunks(bytes, &PNG, 4, 8);
     let frames = chunks.iter().filter(|(name, _)| name == b"fcTL").count();
     for (name, body) in chunks {
-        // What follows the end, follows the image.
+        // Bytes behind the end of the image stay there.
         let (body, rest) = if name == b"IEND" {
             body.split_at(0)
         } else {
@@ -87,7 +87,7 @@ fn png(bytes: &[u8]) -> Vec<u8> {
 fn webp(bytes: &[u8]) -> Vec<u8> {
     const FRAME_HEADER: usize = 16;
     let mut riff = Vec::new();
-    // Where the frame begins whose parts are being written.
+    // Start of the frame whose parts are being written.
     let mut frame = None;
     for (name, body) in chunks(bytes, &WEBP, 8, 0) {
         if !matches!(name, b"VP8 " | b"VP8L" | b"ALPH" | b"what") {

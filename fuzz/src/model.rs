@@ -1,4 +1,4 @@
-//! `crate::model`, as far as the walkers know it.
+//! The part of `crate::model` that the walks use.
 
 #[path = "../../src/model/format.rs"]
 pub mod format;

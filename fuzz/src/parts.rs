@@ -1,13 +1,14 @@
-//! What makes the picture, told by a walk that is written apart from pixtoll's and knows only what has to
-//! stay. It holds where a decoder gives up, which it does for most of what a fuzzer writes.
+//! Finds the parts that make the picture, by a walk that is independent of pixtoll's. It also works
+//! if a decoder fails, as most do on fuzzed files.
 //!
-//! The files were accepted, so nothing is checked here; an index out of bounds is a fault of one of the two.
+//! The files were accepted before, so nothing is checked here. An index out of bounds is a bug in
+//! one of the two walks.
 
 use crate::model::format::Format;
 
 type Parts<'a> = Vec<&'a [u8]>;
 
-/// `by_order`: without the names of a JPEG's components.
+/// The parts of the picture. `by_order` leaves out the names of a JPEG's components.
 pub(crate) fn of(bytes: &[u8], format: Format, by_order: bool) -> Parts<'_> {
     match format {
         Format::Png => png(bytes),
@@ -22,7 +23,7 @@ pub(crate) fn of(bytes: &[u8], format: Format, by_order: bool) -> Parts<'_> {
 }
 
 fn png(bytes: &[u8]) -> Parts<'_> {
-    // Nobody reads the palette of a grey image.
+    // All viewers ignore the palette of a grey image.
     let is_grey = matches!(bytes[25], 0 | 4);
     let mut parts = Vec::new();
     let mut rest = &bytes[8..];
@@ -39,8 +40,8 @@ fn png(bytes: &[u8]) -> Parts<'_> {
     }
 }
 
-/// Whether all components of a JPEG have one name. Cleaning names them anew, and decoders that look for the name
-/// show another picture than those that go by the order.
+/// Whether all components of a JPEG have the same name. Cleaning renames them. Decoders that use
+/// the names then show another picture than those that use the order.
 pub(crate) fn has_equal_ids(jpeg_file: &[u8]) -> bool {
     let parts = jpeg(jpeg_file).0;
     let header = parts.iter().find(|part| is_frame(part));
@@ -51,7 +52,7 @@ fn is_frame(part: &[u8]) -> bool {
     matches!(part, [0xff, 0xc0..=0xc2, ..])
 }
 
-/// Frame header and scan headers in pieces, without the names of components.
+/// Splits frame header and scan headers into pieces without the names of components.
 fn without_ids<'a>(part: &'a [u8]) -> Parts<'a> {
     match part {
         _ if is_frame(part) => {
@@ -70,7 +71,7 @@ fn without_ids<'a>(part: &'a [u8]) -> Parts<'a> {
     }
 }
 
-/// Whether metadata stands between the scans of a JPEG, or behind the last.
+/// Whether metadata stands between the scans of a JPEG or behind the last one.
 pub(crate) fn has_late_metadata(jpeg_file: &[u8]) -> bool {
     jpeg(jpeg_file).1
 }
@@ -102,13 +103,14 @@ fn jpeg(bytes: &[u8]) -> (Parts<'_>, bool) {
         if code == 0xda {
             scanned = true;
             let data = &bytes[at..];
-            // Looking for the next restart marker, decoders pass over those that no image holds.
+            // While they search for the next restart marker, decoders skip markers that are not
+            // allowed in an image.
             let is_passed =
                 |code: u8| matches!(code, 0 | 0xd0..=0xd7 | 0xff) || (restarts && code < 0xc0);
             let is_end = |pair: &[u8]| pair[0] == 0xff && !is_passed(pair[1]);
             let len = data.windows(2).position(is_end).expect("a scan ends");
             at += len;
-            // Fill bytes behind it belong to the marker that follows.
+            // Fill bytes at its end belong to the marker that follows.
             let fill = data[..len]
                 .iter()
                 .rev()
@@ -132,7 +134,7 @@ fn gif(bytes: &[u8]) -> Parts<'_> {
     loop {
         let (end, stays) = match (bytes[at], bytes[at + 1..].first()) {
             (b';', _) => {
-                // No frame follows them, so they control nothing.
+                // Controls without a following frame have no effect.
                 let controls = parts.iter().rev().take_while(|part| part[0] == b'!');
                 parts.truncate(parts.len() - controls.count());
                 return parts;
@@ -150,7 +152,7 @@ fn gif(bytes: &[u8]) -> Parts<'_> {
 fn webp(bytes: &[u8]) -> Parts<'_> {
     const ANIMATED: u8 = 0x02;
     const ALPHA: u8 = 0x10;
-    // Readers of the simple form see its first chunk.
+    // Readers of the simple form read only its first chunk.
     let extended = &bytes[12..16] == b"VP8X";
     let animated = extended && bytes[20] & ANIMATED != 0;
     let len = u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes")) as usize;
@@ -164,17 +166,17 @@ fn webp(bytes: &[u8]) -> Parts<'_> {
         let (chunk, next) = rest.split_at(8 + len + len % 2);
         stack.push((next, in_frame));
         match &chunk[..4] {
-            // Flags change: parts are what follows them.
+            // Cleaning changes the flags, so only the bytes behind them are compared.
             b"VP8X" => parts.push(&chunk[12..]),
             b"ANMF" if animated => {
-                // Its length changes too.
+                // Cleaning changes its length too.
                 parts.push(&chunk[8..24]);
                 stack.push((&chunk[24..8 + len], true));
             }
             b"ANIM" if animated && !in_frame => parts.push(chunk),
-            // Of a still image, it has to be announced.
+            // In a still image, it needs its flag.
             b"ALPH" if extended && !animated && bytes[20] & ALPHA == 0 => {}
-            // Padding becomes zero.
+            // Cleaning sets padding to zero.
             b"VP8 " | b"VP8L" | b"ALPH" => parts.push(&chunk[..8 + len]),
             _ => {}
         }
@@ -182,8 +184,8 @@ fn webp(bytes: &[u8]) -> Parts<'_> {
     parts
 }
 
-/// Whether a lossy frame of an animation has another size than its header says. Cleaning puts it right: most readers go by
-/// the image.
+/// Whether a lossy frame of an animation has another size than its header says. Cleaning corrects
+/// the header, because most readers use the size of the image.
 pub(crate) fn has_other_frame_sizes(webp_file: &[u8]) -> bool {
     let is_other = |(name, frame): (&[u8], &[u8])| {
         let said = frame.get(6..12).filter(|_| name == b"ANMF");

@@ -1,7 +1,7 @@
-//! What decoders that know nothing of pixtoll make of a file.
+//! Reads a file with decoders that are independent of pixtoll.
 //!
-//! They are safe Rust and widely used, and they fail on much that a fuzzer writes: by an error, or by a panic
-//! in a build that checks arithmetic. Both are results here, see `compare`.
+//! They are safe Rust and widely used. They fail on many fuzzed files, by an error or by a panic in
+//! a build that checks arithmetic. Both are results here, see `compare`.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -15,17 +15,19 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use crate::model::format::Format;
 use crate::parts::{has_equal_ids, has_late_metadata, has_other_frame_sizes};
 
-/// An Exif block with nothing in it but an orientation, in JPEG also a display size and the headroom of a gain map.
+/// The largest Exif block after cleaning: an orientation, and in JPEG also a display size and the
+/// headroom of a gain map.
 const ORIENTATION_LEN: usize = 26;
 const MOST_OF_EXIF: usize = 200;
-/// The bytes that a decoder may ask for.
+/// The memory limit of a decoder, in bytes.
 const MEMORY: usize = 1 << 24;
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// What is shown: pixels, places, times. A profile is rewritten, so its tests are pixtoll's own.
+    /// The pixels, places and times that are shown. The colour profile is left out: it is
+    /// rewritten, and has tests of its own.
     pub(crate) picture: Vec<Vec<u8>>,
-    /// What is of no concern to who looks at the picture.
+    /// The metadata that viewers do not show.
     pub(crate) metadata: Vec<String>,
     /// Why the decoder stopped early.
     pub(crate) failure: Option<String>,
@@ -35,7 +37,7 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets a decoder's panic unwind, where any other ends the process.
+/// Lets a panic of a decoder unwind, while any other panic ends the process.
 pub(crate) fn forgive_decoders() {
     let abort = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -45,7 +47,7 @@ pub(crate) fn forgive_decoders() {
     }));
 }
 
-/// The metadata of a gain map are none.
+/// Decodes a file. Metadata of a gain map are not counted.
 pub(crate) fn by_decoder(bytes: &[u8], format: Format, has_gain_map: bool) -> Seen {
     let mut seen = Seen::default();
     DECODING.set(true);
@@ -81,7 +83,7 @@ impl Seen {
 
     fn png(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut options = png::DecodeOptions::default();
-        // The sum behind compressed data: chance finds none.
+        // The checksum behind compressed data, which random changes can't get right.
         options.set_ignore_adler32(true);
         let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
         decoder.set_limits(png::Limits { bytes: MEMORY });
@@ -94,14 +96,15 @@ impl Seen {
             &info.mastering_display_color_volume,
             &info.content_light_level,
         );
-        // Neither pixel density nor background: no browser shows them, and this decoder reads chunks that are too long.
+        // Without pixel density and background: browsers do not show them, and this decoder reads
+        // chunks that are too long.
         let rest = (&info.sbit, &info.animation_control);
         let facts = text((colours, bright, rest));
         self.shows(facts);
         let frames = info
             .animation_control
             .map_or(1, |control| control.num_frames);
-        // The first image may be no frame.
+        // The first image may not be a frame.
         for number in 0..=frames {
             let mut pixels = vec![0; reader.output_buffer_size().ok_or("too large")?.min(MEMORY)];
             let result = reader.next_frame(&mut pixels);
@@ -110,7 +113,7 @@ impl Seen {
             }
             let info = result.map_err(text)?;
             self.picture.push(pixels);
-            // Without an animation, a frame's place and time are nobody's.
+            // Without an animation, the place and the time of a frame have no effect.
             let control = reader.info().frame_control;
             self.shows((
                 info,
@@ -129,14 +132,15 @@ impl Seen {
     }
 
     fn jpeg(&mut self, bytes: &[u8], has_gain_map: bool) -> Result<(), String> {
-        // It changes colours by them, and fills up a scan that is too short by what marker ends it.
+        // The decoder changes colours by them, and uses the marker behind a scan that is too short
+        // as its data.
         if has_late_metadata(bytes) {
             return Err("late metadata".to_owned());
         }
         if has_equal_ids(bytes) {
             return Err("components of one name".to_owned());
         }
-        // Otherwise it stops without a word at what it doesn't know, and shows what it has by then.
+        // Otherwise it stops silently at unknown parts, and shows what it has read by then.
         let options = DecoderOptions::new_safe().set_strict_mode(true);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
         let pixels = decoder.decode().map_err(text)?;
@@ -176,13 +180,13 @@ impl Seen {
     }
 
     fn webp(&mut self, bytes: &[u8]) -> Result<(), String> {
-        // It reads up to 22 bytes further than the container goes.
+        // The decoder reads up to 22 bytes beyond the container.
         let len = bytes
             .get(4..8)
             .and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
         let end = len.map_or(0, |len| len as usize + 8);
         let bytes = bytes.get(..end).unwrap_or(bytes);
-        // It goes by the header of a frame.
+        // The decoder uses the header of a frame.
         if has_other_frame_sizes(bytes) {
             return Err("a frame of another size than its image".to_owned());
         }

@@ -1,5 +1,5 @@
-//! What is stored of an upload: the picture, and nothing of who took it where. Here it is about what
-//! counts by which bytes; `scripts/check-images` has other programs look for what was left.
+//! Cleaning: the server stores the picture without metadata. These tests show which bytes limits
+//! and hashes refer to; `scripts/check-images` examines stored files with other programs.
 
 use pixtoll::secrets::sha256_hex;
 use serde_json::json;
@@ -67,7 +67,7 @@ async fn metadata_is_neither_served_nor_stored() {
 }
 
 #[tokio::test]
-async fn an_operator_may_keep_what_came() {
+async fn an_operator_can_turn_cleaning_off() {
     let app = TestApp::builder()
         .set("images.clean", "false")
         .spawn()
@@ -76,7 +76,7 @@ async fn an_operator_may_keep_what_came() {
     let answer = app.upload_free(dirty.clone()).await;
     is_stored_as(&app, "PNG", &answer, &dirty).await;
     assert_eq!(answer.json()["metadata"], "kept");
-    // Bytes behind an image are no metadata of it.
+    // Bytes behind an image are not metadata.
     for (name, dirty, _) in pictures::with_metadata() {
         let refused = (400, "metadata_not_kept".to_owned(), Some(false));
         assert_eq!(app.upload_free(dirty).await.verdict(), refused, "{name}");
@@ -84,7 +84,7 @@ async fn an_operator_may_keep_what_came() {
 }
 
 #[tokio::test]
-async fn limits_count_what_came_not_what_is_left_of_it() {
+async fn limits_count_the_uploaded_bytes() {
     let app = TestApp::spawn().await;
     let at_limit = pictures::png_of_size(FREE_LIMIT);
     let answer = app.upload_free(at_limit).await;
@@ -98,7 +98,7 @@ async fn limits_count_what_came_not_what_is_left_of_it() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_are_the_uploaded_ones() {
+async fn uploads_are_compared_by_the_uploaded_bytes() {
     let app = TestApp::spawn().await;
     for (name, dirty, clean) in pictures::with_metadata() {
         let token = app.pay(&app.sign_for("year").await).await.token();
@@ -121,7 +121,7 @@ async fn the_same_bytes_are_the_uploaded_ones() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_an_upload_would_and_leaves_nothing() {
+async fn a_check_answers_like_an_upload_and_stores_nothing() {
     let app = TestApp::spawn().await;
     let check = async |bytes: Vec<u8>| {
         let headers = [("content-type", "image/png")];
@@ -176,7 +176,7 @@ async fn a_dry_run_says_what_an_upload_would_and_leaves_nothing() {
         (415, "unsupported_format".to_owned(), Some(false))
     );
     assert_eq!(check(Vec::new()).await.status, 400);
-    assert_eq!(app.rows("images").await, rows, "nothing is left");
+    assert_eq!(app.rows("images").await, rows, "nothing is stored");
     assert_eq!(app.calls(), [0, 0, app.calls()[2]]);
     let limited = TestApp::builder()
         .set("limits.free_per_address_per_hour", "1")

@@ -1,5 +1,5 @@
-//! Requests as real clients send them: what the head of a request decides, links that people changed, forms of other
-//! libraries, `curl -T`, and what a body may say besides its image.
+//! Requests as real clients send them: checks of the head, edited links, forms of various
+//! libraries, `curl -T`, and the parameters of a body beside its image.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ const NONE: [(&str, &str); 0] = [];
 /// Far below every deadline of the server, far above what a busy machine needs.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// A connection on which bytes were sent as they are.
+/// Opens a connection and sends these bytes unchanged.
 fn connect(app: &TestApp, sent: &[u8]) -> TcpStream {
     let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
     line.set_read_timeout(Some(Duration::from_secs(30)))
@@ -25,7 +25,7 @@ fn connect(app: &TestApp, sent: &[u8]) -> TcpStream {
     line
 }
 
-/// All that comes until the server closes the connection.
+/// Reads until the server closes the connection.
 async fn read_to_end(mut line: TcpStream) -> String {
     let read = move || {
         let mut bytes = Vec::new();
@@ -35,7 +35,7 @@ async fn read_to_end(mut line: TcpStream) -> String {
     tokio::task::spawn_blocking(read).await.unwrap()
 }
 
-/// The first whole answer to bytes as they stand, and how long it took.
+/// Sends these bytes unchanged. Returns the first complete response, and how long it took.
 async fn raw(app: &TestApp, sent: &[u8]) -> (String, Duration) {
     let began = Instant::now();
     let mut line = connect(app, sent);
@@ -53,7 +53,7 @@ async fn raw(app: &TestApp, sent: &[u8]) -> (String, Duration) {
     (answer, began.elapsed())
 }
 
-/// Whether an answer is there to the end that its length says.
+/// Whether a response is complete by its content length.
 fn is_whole(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -64,14 +64,14 @@ fn is_whole(bytes: &[u8]) -> bool {
     length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap())
 }
 
-/// The JSON body of a whole answer.
+/// The JSON body of a complete response.
 fn body_of(answer: &str) -> Value {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {head} {body}"))
 }
 
 #[tokio::test]
-async fn what_the_head_decides_is_refused_before_the_body_is_asked_for() {
+async fn errors_in_the_head_are_refused_before_100_continue() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "8")
         .spawn()
@@ -131,7 +131,7 @@ async fn what_the_head_decides_is_refused_before_the_body_is_asked_for() {
         let body = body_of(&answer);
         assert!(body["message"].is_string(), "{answer}");
     }
-    // The limit of an address refuses by the head as well.
+    // The limit of an address is also checked before the body.
     let request = b"POST /api/upload HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
     for _ in 0..8 {
         let (answer, _) = raw(&app, request).await;
@@ -144,7 +144,7 @@ async fn what_the_head_decides_is_refused_before_the_body_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_wanted_is_asked_for_once() {
+async fn a_valid_head_receives_one_100_continue() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(7, 6);
     for (line, kind) in [
@@ -174,13 +174,13 @@ async fn a_body_that_is_wanted_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_for_long_after_an_answer() {
+async fn the_rest_of_a_body_is_not_read_for_long_after_a_response() {
     let app = TestApp::spawn().await;
     let head = b"POST /api/free HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = connect(&app, head);
     let mut writer = client.try_clone().unwrap();
     let began = Instant::now();
-    // A body without an end, faster than any least rate.
+    // An endless body, sent faster than the least rate.
     let writing = tokio::task::spawn_blocking(move || {
         let chunk = [b"4000\r\n".as_slice(), &[0; 0x4000], b"\r\n"].concat();
         while writer.write_all(&chunk).is_ok() {
@@ -203,7 +203,7 @@ async fn nothing_is_read_for_long_after_an_answer() {
 }
 
 #[tokio::test]
-async fn a_body_of_malformed_chunks_is_answered_once() {
+async fn a_body_of_malformed_chunks_receives_one_response() {
     let app = TestApp::spawn().await;
     for chunks in ["zz\r\nabc\r\n", "3\r\nabcdef\r\n", "-1\r\n"] {
         let request = format!(
@@ -220,7 +220,7 @@ async fn a_body_of_malformed_chunks_is_answered_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_with_a_body() {
+async fn a_malformed_request_receives_an_error_with_a_body() {
     let app = TestApp::spawn().await;
     for (sent, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
@@ -250,7 +250,7 @@ async fn what_is_no_request_is_refused_with_a_body() {
 }
 
 #[tokio::test]
-async fn protocols_that_are_not_spoken_are_ignored_at_once() {
+async fn upgrades_to_unsupported_protocols_are_ignored_at_once() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(5, 4);
     for upgrade in ["websocket", "h2c", "TLS/1.0"] {
@@ -281,7 +281,7 @@ async fn protocols_that_are_not_spoken_are_ignored_at_once() {
 }
 
 #[tokio::test]
-async fn any_page_may_read_every_answer_of_the_api() {
+async fn pages_of_any_origin_can_read_every_response_of_the_api() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "3")
         .spawn()
@@ -331,7 +331,7 @@ async fn any_page_may_read_every_answer_of_the_api() {
 }
 
 #[tokio::test]
-async fn links_survive_what_people_and_programs_do_to_them() {
+async fn links_still_work_after_common_changes() {
     let app = TestApp::spawn().await;
     let uploaded = app.upload_free(pictures::jpeg()).await;
     let (url, id) = (uploaded.field("url"), uploaded.field("id"));
@@ -404,7 +404,7 @@ async fn links_survive_what_people_and_programs_do_to_them() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_kept_no_longer_than_its_image() {
+async fn a_redirect_is_cached_no_longer_than_its_image() {
     let app = TestApp::spawn().await;
     let url = app.upload_free(pictures::png(4, 4)).await.field("url");
     let bent = format!("{url}?fbclid=a");
@@ -424,7 +424,7 @@ async fn a_redirect_is_kept_no_longer_than_its_image() {
 }
 
 #[tokio::test]
-async fn curl_puts_a_file_on_every_upload_route() {
+async fn curl_can_put_a_file_to_every_upload_route() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for path in [
@@ -466,11 +466,11 @@ async fn curl_puts_a_file_on_every_upload_route() {
         let bought = app.send("PUT", path, &headers, picture.clone()).await;
         assert_eq!(bought.status, 200, "{path}: {}", bought.text());
         assert_eq!(bought.field("tier"), tier, "{path}");
-        // The same request at the product's own path is the same purchase.
+        // The same request at the path of the tier is the same purchase.
         let again = app.send("POST", product, &headers, picture.clone()).await;
         assert_eq!(again.field("id"), bought.field("id"), "{path}");
     }
-    // A name that could be a tier's is no file's.
+    // A file name that could be the name of a tier is not accepted.
     let other = app
         .send("PUT", "/api/upload/yaer", &NONE, picture.clone())
         .await;
@@ -479,7 +479,7 @@ async fn curl_puts_a_file_on_every_upload_route() {
 }
 
 #[tokio::test]
-async fn curl_puts_a_file_with_a_token() {
+async fn curl_can_put_a_file_with_a_token() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -495,7 +495,7 @@ async fn curl_puts_a_file_with_a_token() {
     assert_eq!(answer.field("tier"), "year");
 }
 
-/// An answer of a purchase holds its settlement in these headers, and in no other.
+/// Checks that the response of a purchase has its settlement in these headers and in no other.
 fn settled_in(answer: &Answer, headers: &[&str]) {
     assert_eq!(answer.status, 200, "{}", answer.text());
     for name in ["payment-response", "x-payment-response"] {
@@ -511,7 +511,7 @@ fn settled_in(answer: &Answer, headers: &[&str]) {
 async fn one_payment_in_both_headers_is_one_payment() {
     let app = TestApp::spawn().await;
     let both = ["payment-response", "x-payment-response"];
-    // The same document in other words: its fields turned around, and with white space.
+    // The same document in another form: fields in reverse order, and with white space.
     let spelt = |payment: &Payment| {
         let document = payment.document();
         let fields = document.as_object().unwrap().iter().rev();
@@ -569,7 +569,8 @@ async fn a_payment_is_read_by_its_own_version_in_either_header() {
         answer.document("payment-response")["network"],
         "eip155:84532"
     );
-    // By its ticket, which a payment of version 1 could not have shown.
+    // The idempotency key shows that it is the same payment, which a payment of version 1 could not
+    // show.
     let same = app.pay(&second).await;
     settled_in(&same, &["payment-response"]);
     assert_eq!(same.token(), answer.token());
@@ -587,7 +588,7 @@ async fn a_payment_is_read_by_its_own_version_in_either_header() {
 }
 
 #[tokio::test]
-async fn a_window_that_is_refused_is_told_its_limits() {
+async fn a_refused_validity_window_is_answered_with_its_limits() {
     let app = TestApp::spawn().await;
     let mut payment = app.sign_for("year").await;
     let now = u64::try_from(app.clock.now().seconds()).unwrap();
@@ -613,7 +614,7 @@ async fn a_window_that_is_refused_is_told_its_limits() {
 
 const FORM: &str = "multipart/form-data; boundary=XX";
 
-/// A form of parts: the lines of their heads, and their content.
+/// A multipart form of parts: the lines of their heads, and their content.
 fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut form = Vec::new();
     for (head, content) in parts {
@@ -628,7 +629,7 @@ fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn forms_of_every_library_are_read() {
+async fn forms_of_common_libraries_are_accepted() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     let (full, empty) = (picture.as_slice(), b"".as_slice());
@@ -693,7 +694,7 @@ async fn forms_of_every_library_are_read() {
 }
 
 #[tokio::test]
-async fn what_is_sent_instead_of_an_image_is_named() {
+async fn the_error_names_what_was_sent_instead_of_an_image() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     let text = STANDARD.encode(&picture);
@@ -790,7 +791,7 @@ async fn unknown_parameters_are_refused_before_any_charge() {
 }
 
 #[tokio::test]
-async fn metadata_is_kept_where_the_request_says_so() {
+async fn every_way_to_request_metadata_keep_works() {
     let app = TestApp::spawn().await;
     let (whole, cleaned) = pictures::with_text();
     assert_ne!(whole, cleaned);
@@ -865,7 +866,7 @@ async fn metadata_is_kept_where_the_request_says_so() {
 }
 
 #[tokio::test]
-async fn a_paid_upload_keeps_metadata_and_stays_the_same_product() {
+async fn a_paid_upload_with_metadata_keep_is_the_same_product() {
     let app = TestApp::spawn().await;
     let (whole, _) = pictures::with_text();
     let path = "/api/upload/year?metadata=keep";

@@ -1,5 +1,6 @@
-//! Images in memory: what is served from there is what the store would have given, and nothing that isn't public
-//! any more. An image is in memory when it is served although its object was taken away.
+//! The cache of images: it returns the same responses as the store, and never an image that is not
+//! public any more. A test knows that an image is cached if it is served although its object was
+//! moved away.
 
 use std::path::{Path, PathBuf};
 use std::slice::from_ref;
@@ -12,27 +13,27 @@ use crate::support::database::execute;
 use crate::support::process::eventually;
 use crate::support::{Answer, TestApp, pictures};
 
-/// How long an image that is withdrawn may be served elsewhere.
+/// How long another server may still serve an image that was withdrawn.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
 
-/// Until the set is dropped, the server knows what is withdrawn.
+/// Keeps the list of withdrawn images up to date until the returned set is dropped.
 pub(crate) async fn remembering(app: &pixtoll::app::App) -> JoinSet<()> {
     let mut watch = JoinSet::new();
     watch.spawn(Arc::clone(&app.images).watch_withdrawals());
-    eventually("images are served from memory", async || {
+    eventually("images are served from the cache", async || {
         app.images.serves_from_memory().then_some(())
     })
     .await;
     watch
 }
 
-/// Where the object of an image lies.
+/// The path of an image's object.
 pub(crate) fn object_of(app: &TestApp, id: &str) -> PathBuf {
     let images = app.folder().join("images/images");
     images.join(&id[..1]).join(&id[1..2]).join(id)
 }
 
-/// Takes the object of an image away, so that only a memory can serve it.
+/// Moves the object of an image away, so that only a cache can serve it.
 pub(crate) fn take_away(object: &Path) {
     std::fs::rename(object, object.with_extension("away")).unwrap();
 }
@@ -41,11 +42,11 @@ async fn ask(app: &TestApp, method: &str, url: &str, headers: &[(&str, &str)]) -
     app.send(method, url, headers, Vec::new()).await
 }
 
-/// Returns when the link is dead, which has to be soon.
+/// Waits until the link returns 404, which must happen within [`SOON`].
 pub(crate) async fn dies_soon(app: &TestApp, url: &str) {
     let start = Instant::now();
     loop {
-        // What counts is when it is asked for: an answer may come late.
+        // The time of the request counts, because the response may be late.
         let asked = start.elapsed();
         if app.get(url).await.status == 404 {
             return;
@@ -55,8 +56,8 @@ pub(crate) async fn dies_soon(app: &TestApp, url: &str) {
     }
 }
 
-/// An answer that only memory can give: the object lies aside from then on. What a slow look at the withdrawals made
-/// the server forget is put back, and remembered anew.
+/// Waits for a response that only the cache can give, with the object moved away. If a slow query
+/// of withdrawals cleared the cache meanwhile, puts the object back and tries again.
 pub(crate) async fn from_memory(
     app: &TestApp,
     object: &Path,
@@ -64,7 +65,7 @@ pub(crate) async fn from_memory(
     ask: impl AsyncFn() -> Answer,
 ) -> Answer {
     let away = object.with_extension("away");
-    eventually("an answer from memory", async || {
+    eventually("a response from the cache", async || {
         if away.exists() {
             std::fs::rename(&away, object).unwrap();
         }
@@ -79,7 +80,7 @@ pub(crate) async fn from_memory(
 }
 
 #[tokio::test]
-async fn from_memory_come_the_same_answers_as_from_the_store() {
+async fn the_cache_and_the_store_give_the_same_responses() {
     let app = TestApp::on_disk().await;
     let image = app.upload_free(pictures::png(40, 40)).await;
     let url = image.field("url");
@@ -121,7 +122,7 @@ async fn from_memory_come_the_same_answers_as_from_the_store() {
 }
 
 #[tokio::test]
-async fn an_image_in_memory_ends_at_its_instant_and_lives_on_when_it_is_renewed() {
+async fn a_cached_image_expires_in_time_and_can_be_renewed() {
     let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let image = app.upload_free(pictures::png(4, 4)).await;
@@ -133,14 +134,14 @@ async fn an_image_in_memory_ends_at_its_instant_and_lives_on_when_it_is_renewed(
     assert_eq!(last.header("cache-control").unwrap(), "public, max-age=0");
     app.advance(Duration::from_millis(1));
     assert_eq!(app.get(&url).await.status, 404);
-    // Its end moves, which no memory was told.
+    // The expiry moves without a notification to the cache.
     let later = format!("UPDATE images SET expires_ms = expires_ms + 60000 WHERE id = '{id}'");
     execute(app.db(), &later).await;
     assert_eq!(app.get(&url).await.status, 200);
 }
 
 #[tokio::test]
-async fn who_deletes_an_image_finds_it_gone_at_once() {
+async fn a_deleted_image_is_not_found_at_once() {
     let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let image = app.upload_free(pictures::png(4, 4)).await;
@@ -156,7 +157,7 @@ async fn who_deletes_an_image_finds_it_gone_at_once() {
 }
 
 #[tokio::test]
-async fn whatever_withdraws_an_image_beside_the_server_is_seen_within_two_seconds() {
+async fn withdrawals_by_other_processes_apply_within_two_seconds() {
     let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     for (withdraw, restore) in [
@@ -191,7 +192,7 @@ async fn whatever_withdraws_an_image_beside_the_server_is_seen_within_two_second
 }
 
 #[tokio::test]
-async fn without_word_of_what_is_withdrawn_nothing_is_served_from_memory() {
+async fn nothing_is_served_from_the_cache_without_the_withdrawals() {
     let app = TestApp::on_disk().await;
     let image = app.upload_free(pictures::png(4, 4)).await;
     let url = image.field("url");
@@ -200,13 +201,13 @@ async fn without_word_of_what_is_withdrawn_nothing_is_served_from_memory() {
     from_memory(&app, &object, from_ref(&url), async || app.get(&url).await).await;
     drop(watch);
     dies_soon(&app, &url).await;
-    // Nor is what was in it, once there is word again: who knows what happened meanwhile.
+    // The old content of the cache is not used either: images may have been withdrawn meanwhile.
     let _watch = remembering(&app.app).await;
     assert_eq!(app.get(&url).await.status, 404);
 }
 
 #[tokio::test]
-async fn large_images_are_read_from_the_store_and_a_memory_of_nothing_holds_nothing() {
+async fn large_images_and_a_cache_of_0_bytes_are_not_cached() {
     let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
     let large = app.upload_free(pictures::png_of_size(900_000)).await;

@@ -1,4 +1,4 @@
-//! What a link serves: bytes that are harmless wherever they are shown, and gone when they should be.
+//! Serving images: links return harmless bytes, and return 404 after the end of the image.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
         .map_or("", |value| value.to_str().unwrap())
 }
 
-/// `Repr-Digest` of these bytes, by other code than the server's.
+/// The `Repr-Digest` of these bytes, computed by other code than the server's.
 fn digest_of(bytes: &[u8]) -> String {
     use base64::Engine;
     use sha2::Digest;
@@ -24,7 +24,7 @@ fn digest_of(bytes: &[u8]) -> String {
     format!("sha-256=:{digest}:")
 }
 
-/// What every answer of the image origin carries.
+/// Checks the headers that every response of the image origin must have.
 fn is_harmless(answer: &Answer, what: &str) {
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
@@ -37,7 +37,7 @@ fn is_harmless(answer: &Answer, what: &str) {
     }
 }
 
-/// An image of this tier; its link.
+/// Uploads an image to a tier and returns its link.
 async fn upload(app: &TestApp, tier: &str) -> String {
     let picture = pictures::png(6, 5);
     if tier == "free" {
@@ -48,7 +48,7 @@ async fn upload(app: &TestApp, tier: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
+async fn an_image_is_served_with_headers_that_prevent_other_uses() {
     let app = TestApp::spawn().await;
     for (kind, picture) in [
         ("image/png", pictures::png(6, 5)),
@@ -93,7 +93,7 @@ async fn an_image_is_served_so_that_no_browser_takes_it_for_anything_else() {
 }
 
 #[tokio::test]
-async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
+async fn cache_control_ends_no_later_than_the_image() {
     let app = TestApp::spawn().await;
     let (free, year, permanent) = (
         upload(&app, "free").await,
@@ -119,7 +119,7 @@ async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
     }
     let free_end = "Fri, 22 Jan 2027 08:00:00 GMT";
     for (advance, control) in [
-        // Half a second into a second, that second is not given away.
+        // The remaining half second is rounded down.
         (
             Duration::from_millis(500),
             "public, max-age=604799, immutable",
@@ -150,7 +150,7 @@ async fn a_cache_may_keep_an_image_until_its_end_and_no_second_longer() {
 }
 
 #[tokio::test]
-async fn an_image_is_gone_from_the_first_instant_after_its_end() {
+async fn an_image_is_not_found_from_the_moment_of_its_end() {
     let app = TestApp::spawn().await;
     let date = "Sat, 15 Jan 2028 08:00:00 GMT";
     for (tier, life) in [("free", 7 * DAY), ("year", 365 * DAY)] {
@@ -162,7 +162,7 @@ async fn an_image_is_gone_from_the_first_instant_after_its_end() {
         let without_extension = url.rsplit_once('.').unwrap().0;
         for url in [url.as_str(), without_extension] {
             for method in ["GET", "HEAD"] {
-                // Who still has it in a cache is told as well.
+                // Clients that still have it in a cache receive 404 as well.
                 for headers in [
                     vec![],
                     vec![("if-none-match", etag.as_str())],
@@ -184,7 +184,7 @@ async fn an_image_is_gone_from_the_first_instant_after_its_end() {
 }
 
 #[tokio::test]
-async fn who_has_the_image_already_does_not_get_it_again() {
+async fn a_matching_etag_returns_304() {
     let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let first = app.get(&url).await;
@@ -218,7 +218,7 @@ async fn who_has_the_image_already_does_not_get_it_again() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
+async fn a_range_request_returns_that_part_of_an_image() {
     let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let whole = app.get(&url).await;
@@ -256,7 +256,7 @@ async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
             }
             is_harmless(&answer, &range);
             let head = app.send("HEAD", &url, &headers, "").await;
-            assert_eq!(head.status, 200, "a range is for GET alone");
+            assert_eq!(head.status, 200, "ranges apply to GET alone");
             assert_eq!(header(&head, "content-range"), "");
             assert_eq!(header(&head, "content-length"), length.to_string());
         }
@@ -281,9 +281,9 @@ async fn a_part_of_an_image_is_sent_to_who_has_the_rest_of_it() {
 }
 
 #[tokio::test]
-async fn dates_are_good_enough_for_who_keeps_no_tags() {
+async fn if_modified_since_returns_304_without_an_etag() {
     let app = TestApp::spawn().await;
-    // Half a second late, so that the date is not the whole truth.
+    // Half a second late, so that the date in the header is rounded.
     app.advance(Duration::from_millis(500));
     let url = upload(&app, "free").await;
     let (before, at, after) = (
@@ -326,7 +326,7 @@ async fn dates_are_good_enough_for_who_keeps_no_tags() {
 }
 
 #[tokio::test]
-async fn an_image_has_one_address_and_every_other_spelling_is_nothing() {
+async fn every_other_spelling_of_an_image_path_is_not_found() {
     let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     let file = url.rsplit_once('/').unwrap().1;
@@ -356,7 +356,7 @@ async fn an_image_has_one_address_and_every_other_spelling_is_nothing() {
         "/i".to_owned(),
     ] {
         for method in ["GET", "HEAD"] {
-            // Not by reqwest, which mends such paths before it sends them.
+            // Sent without reqwest, which normalizes such paths.
             let answer = raw(&app, method, &path).await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 404 "), "{method} {path}: {head}");
@@ -372,7 +372,7 @@ async fn an_image_has_one_address_and_every_other_spelling_is_nothing() {
     }
 }
 
-/// What comes back for a path exactly as it stands here.
+/// Sends exactly this path and returns the response.
 async fn raw(app: &TestApp, method: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = app.base.trim_start_matches("http://");
@@ -385,7 +385,7 @@ async fn raw(app: &TestApp, method: &str, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
+async fn errors_of_the_image_origin_are_harmless_and_cached_briefly() {
     let app = TestApp::spawn().await;
     let url = upload(&app, "free").await;
     for (method, path, status, control) in [
@@ -413,7 +413,7 @@ async fn errors_of_the_image_origin_are_harmless_and_soon_forgotten() {
 }
 
 #[tokio::test]
-async fn an_image_whose_object_is_gone_or_cut_is_not_served() {
+async fn an_image_whose_object_is_missing_or_cut_is_not_served() {
     let app = TestApp::builder().on_disk().spawn().await;
     let uploaded = app.upload_free(pictures::png(6, 5)).await;
     let (id, url) = (uploaded.field("id"), uploaded.field("url"));
@@ -459,7 +459,7 @@ async fn the_image_origin_may_be_a_host_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_link_with_another_extension_is_no_link() {
+async fn a_link_with_another_extension_is_not_found() {
     let app = TestApp::spawn().await;
     let png = upload(&app, "free").await;
     let png = png.trim_end_matches(".png");
@@ -486,7 +486,7 @@ async fn a_link_with_another_extension_is_no_link() {
 }
 
 #[tokio::test]
-async fn the_operators_routes_are_on_the_operators_listener_only() {
+async fn operator_routes_exist_only_on_the_operator_listener() {
     let app = TestApp::spawn().await;
     for path in ["/healthz", "/readyz"] {
         let answer = app.get(&format!("{}{path}", app.admin)).await;
@@ -505,10 +505,10 @@ async fn the_operators_routes_are_on_the_operators_listener_only() {
 }
 
 #[tokio::test]
-async fn what_was_published_meanwhile_is_not_given_up() {
+async fn a_published_image_is_not_discarded() {
     let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(6, 5)).await;
-    // As one does whose commit seemed to be lost, and wasn't.
+    // As an upload does whose commit seemed to be lost but succeeded.
     let id = ImageId::parse(&image.field("id")).unwrap();
     app.app.images.discard(&id).await;
     assert_eq!(app.get(&image.field("url")).await.status, 200);

@@ -1,5 +1,5 @@
-//! Payments that are no payments: each is refused for free, leaves no trace, and spoils nothing for the
-//! true one that it was made from.
+//! Invalid payments: each is refused for free, leaves no trace, and does not spoil the valid
+//! payment from which it was made.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const VALID_BEFORE: &str = "invalid_exact_evm_payload_authorization_valid_before
 const VALID_AFTER: &str = "invalid_exact_evm_payload_authorization_valid_after";
 const SIGNATURE: &str = "invalid_exact_evm_payload_signature";
 
-/// Order of the group of secp256k1.
+/// The order of the group of secp256k1.
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
 type Spoil = fn(&mut Payment, &PrivateKeySigner);
@@ -40,7 +40,8 @@ fn stranger() -> Address {
     Address::repeat_byte(0x77)
 }
 
-/// What doesn't fit the offer: its reason, and what is done to a good payment.
+/// Payments that do not match the offer: the reason in the response, and the change to a valid
+/// payment.
 const MISFITS: &[(&str, &str, Spoil)] = &[
     (
         "one unit more, offer and signature",
@@ -227,7 +228,7 @@ const MISFITS: &[(&str, &str, Spoil)] = &[
     }),
 ];
 
-/// What fits the offer although it looks odd.
+/// Payments that match the offer although they look unusual.
 const FITS: &[(&str, Spoil)] = &[
     ("extra with one key more", |p, _| {
         p.accepted["extra"]["assetTransferMethod"] = json!("eip3009");
@@ -257,7 +258,7 @@ const FITS: &[(&str, Spoil)] = &[
     ("no extensions", |p, _| p.extensions = Value::Null),
 ];
 
-/// No payment header at all, whatever it claims.
+/// Headers that are not a payment: status, error code, and the change to a valid payment.
 const UNREADABLE: &[(&str, u16, &str, Make)] =
     &[
         ("the header cut in the middle", 400, "bad_payment", |p| {
@@ -462,15 +463,17 @@ fn edited(payment: &Payment, edit: impl FnOnce(&mut Value)) -> Headers {
     v2(STANDARD.encode(document.to_string()))
 }
 
-/// Nothing was asked, written or granted since `before`; and the offer is there where one may pay.
+/// Checks that nothing was called, written or granted since `before`, and that the offer is in the
+/// response if the client can pay.
 async fn is_refused_for_free(app: &TestApp, name: &str, before: &Before, answer: &Answer) {
-    // Which of two payments was meant, and what became of it, nobody asked.
+    // If the client sent two payments, the server does not look at either, so it does not know what
+    // was charged.
     let charged = (!["conflicting_credentials", "invalid_header"]
         .contains(&answer.error().as_str()))
     .then_some(false);
     assert_eq!(answer.charged(), charged, "{name}: {}", answer.text());
-    // Only the chain can say whether a payer is a contract, whose signature it may be, and whether a payment that
-    // is too late is one whose row was lost.
+    // Only the chain knows whether the payer is a contract with a signature of its own, and whether
+    // a late payment is one whose row was lost.
     let mut calls = before.calls;
     if answer.status == 402 {
         calls[2] += match answer.document("payment-required")["error"].as_str() {
@@ -520,7 +523,7 @@ async fn traces(app: &TestApp) -> [i64; 5] {
     ]
 }
 
-/// The payment that the junk was made from buys, once.
+/// Checks that the payment from which the junk was made still buys, once.
 async fn still_buys(app: &TestApp, name: &str, payment: &Payment) {
     let before = app.transfers().await.len();
     let token = app.pay(payment).await;
@@ -529,7 +532,7 @@ async fn still_buys(app: &TestApp, name: &str, payment: &Payment) {
 }
 
 #[tokio::test]
-async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
+async fn a_payment_that_does_not_match_its_offer_is_refused_for_free() {
     let app = TestApp::spawn().await;
     for (name, reason, spoil) in MISFITS {
         let good = app.sign_for("year").await;
@@ -550,7 +553,7 @@ async fn a_payment_that_misfits_its_offer_is_refused_for_free() {
 }
 
 #[tokio::test]
-async fn a_payment_that_only_looks_odd_buys() {
+async fn an_unusual_payment_that_matches_its_offer_buys() {
     let app = TestApp::spawn().await;
     for (name, change) in FITS {
         let mut payment = app.sign_for("year").await;
@@ -560,7 +563,7 @@ async fn a_payment_that_only_looks_odd_buys() {
 }
 
 #[tokio::test]
-async fn what_is_no_payment_is_refused_for_free() {
+async fn a_header_that_is_not_a_payment_is_refused_for_free() {
     let app = TestApp::spawn().await;
     for (name, status, error, make) in UNREADABLE {
         let good = app.sign_for("year").await;
@@ -580,7 +583,7 @@ async fn what_is_no_payment_is_refused_for_free() {
 }
 
 #[tokio::test]
-async fn a_payment_for_one_thing_is_no_payment_for_another() {
+async fn a_payment_for_one_resource_does_not_buy_another() {
     let app = TestApp::spawn().await;
     let routes = [
         "/api/upload/token",
@@ -606,7 +609,7 @@ async fn a_payment_for_one_thing_is_no_payment_for_another() {
         }
     }
     for other_price in ["/api/upload/token/permanent", "/api/upload/permanent"] {
-        // Without a resource, and as version 1, the amount alone tells them apart.
+        // Without a resource, as in version 1, only the amount distinguishes them.
         let mut good = app.sign_for("year").await;
         good.resource = Value::Null;
         for payment in [&good, &good.as_v1()] {
@@ -620,7 +623,7 @@ async fn a_payment_for_one_thing_is_no_payment_for_another() {
 }
 
 #[tokio::test]
-async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
+async fn a_payment_of_version_1_must_match_the_offer_of_its_route() {
     let app = TestApp::spawn().await;
     let cases: [(&str, &str, Spoil); 4] = [
         ("one unit less", VALUE, |p, wallet| {
@@ -672,7 +675,7 @@ async fn a_payment_of_version_1_is_matched_to_the_routes_own_offer() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_payment_is_that_payment() {
+async fn every_spelling_of_a_payment_is_the_same_payment() {
     let app = TestApp::spawn().await;
     let spellings: [(&str, Spelling); 8] = [
         ("plain", |_| {}),
@@ -710,7 +713,7 @@ async fn every_spelling_of_a_payment_is_that_payment() {
             assert_eq!(same.token(), token, "{first}, then {again}");
         }
         for (again, spell) in &spellings {
-            // The key of the request proves what version 1 can't.
+            // The idempotency key proves what version 1 can't.
             let same = app
                 .send("POST", TOKEN, &spelt(&payment.as_v1(), *spell), "")
                 .await;
@@ -761,7 +764,7 @@ async fn versions_1_and_2_of_one_authorization_are_one_payment() {
 }
 
 #[tokio::test]
-async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched() {
+async fn a_token_and_a_payment_in_one_request_are_both_left_unused() {
     let app = TestApp::spawn().await;
     let bought = app.sign_for("year").await;
     let token = app.pay(&bought).await.token();
@@ -790,7 +793,7 @@ async fn a_token_and_a_payment_in_one_request_are_refused_and_neither_is_touched
 }
 
 #[tokio::test]
-async fn who_has_too_little_is_told_so_without_a_facilitator() {
+async fn insufficient_funds_are_found_without_a_facilitator() {
     let app = TestApp::spawn().await;
     for path in [TOKEN, "/api/upload/year"] {
         let poor = wallet(path.len().try_into().unwrap());
@@ -810,7 +813,7 @@ async fn who_has_too_little_is_told_so_without_a_facilitator() {
                 answer.document("payment-required")["error"],
                 "insufficient_funds"
             );
-            // The chain was asked, and nobody else.
+            // Only the chain was called.
             before.calls[2] = app.calls()[2];
             is_refused_for_free(&app, path, &before, &answer).await;
         }
@@ -859,10 +862,10 @@ fn each_hex(document: &mut Value, change: impl Fn(&str) -> String) {
 }
 
 #[tokio::test]
-async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator() {
+async fn only_possible_contract_signatures_reach_the_facilitator() {
     let app = TestApp::spawn().await;
     let wrapper = |payment: &mut Payment| {
-        // ERC-6492: anything, and its magic at the end.
+        // ERC-6492: any bytes, with its magic value at the end.
         payment.signature = Bytes::from([vec![7; 96], [0x64, 0x92].repeat(16)].concat());
     };
     let stranger = |payment: &mut Payment| {
@@ -889,7 +892,7 @@ async fn only_what_may_be_a_contract_wallets_signature_reaches_the_facilitator()
 }
 
 #[tokio::test]
-async fn payments_that_prove_nothing_have_a_tenth_of_the_limit() {
+async fn unproven_payments_have_a_tenth_of_the_rate_limit() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "120")
         .spawn()
@@ -910,10 +913,10 @@ async fn payments_that_prove_nothing_have_a_tenth_of_the_limit() {
         (429, "rate_limited".to_owned(), Some(false))
     );
     assert!(answer.header("retry-after").is_some());
-    // Where nothing is sold it may be one that was lost, and nobody has looked.
+    // At a tier without a price it may be a lost payment, and the server did not look it up.
     let answer = app.pay_at("/api/upload/gold", &payment).await;
     assert_eq!(answer.verdict(), (429, "rate_limited".to_owned(), None));
-    assert_eq!(app.node.all_calls(), nodes_calls, "it costs no call");
+    assert_eq!(app.node.all_calls(), nodes_calls, "it causes no call");
     app.pay(&app.sign_for("year").await).await.token();
     app.advance(Duration::from_mins(1));
     let payment = unproven(app.sign_for("year").await);

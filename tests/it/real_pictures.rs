@@ -1,11 +1,12 @@
-//! Pictures as cameras, phones and programs really write them: what browsers show is what an image is. Every rule has its
-//! own tests beside the code; here it is about what a client is told. `scripts/check-viewers` has real viewers look.
+//! Pictures as real cameras, phones and programs write them. An image is what browsers show of it.
+//! Each rule has unit tests beside the code; these tests show what the client receives.
+//! `scripts/check-viewers` compares real viewers.
 
 use serde_json::json;
 
 use crate::support::{Answer, TestApp, pictures};
 
-/// Where the header of a PNG ends.
+/// The offset behind the header of a PNG.
 const AFTER_IHDR: usize = 8 + 12 + 13;
 
 fn png_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
@@ -20,14 +21,14 @@ fn with(png: &[u8], chunks: &[u8]) -> Vec<u8> {
     [head, chunks, tail].concat()
 }
 
-/// Exif of one orientation.
+/// Exif with one orientation.
 fn tiff(orientation: u8) -> Vec<u8> {
     let mut tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
     tiff
 }
 
-/// A JPEG of 16 by 8 with these bodies of Exif segments, in their order.
+/// A JPEG of 16 by 8 pixels with these bodies of Exif segments, in order.
 fn jpeg(exif: &[Vec<u8>]) -> Vec<u8> {
     let mut jpeg = pictures::jpeg();
     let frame = jpeg
@@ -53,7 +54,7 @@ fn size(answer: &Answer) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn every_answer_states_the_size_that_browsers_show() {
+async fn every_response_has_the_size_that_browsers_show() {
     let app = TestApp::spawn().await;
     let upright = (16, 8);
     let turned = (8, 16);
@@ -66,7 +67,7 @@ async fn every_answer_states_the_size_that_browsers_show() {
             upright,
         ),
         (
-            "also where it says nothing",
+            "even if it has no orientation",
             jpeg(&[b"Exif\0\0II".to_vec(), exif(6)]),
             upright,
         ),
@@ -88,7 +89,7 @@ async fn every_answer_states_the_size_that_browsers_show() {
         let headers = [("content-type", "image/png")];
         let checked = app.send("POST", "/api/check", &headers, picture).await;
         assert_eq!(size(&checked), shown, "{name}");
-        // What is served is uploaded again: nothing changes any more.
+        // Uploading the served file again changes nothing.
         let served = app.get(&uploaded.field("url")).await.bytes;
         let again = app.upload_free(served).await;
         assert_eq!(again.field("sha256"), uploaded.field("sha256"), "{name}");
@@ -102,7 +103,7 @@ async fn every_answer_states_the_size_that_browsers_show() {
 }
 
 #[tokio::test]
-async fn damage_that_viewers_pass_over_is_mended() {
+async fn damage_that_viewers_tolerate_is_repaired() {
     let app = TestApp::spawn().await;
     let (png, jpeg, gif) = (pictures::png(6, 5), pictures::jpeg(), pictures::gif(6, 5));
     let text = png_chunk(b"tEXt", b"Comment\0hi");
@@ -143,7 +144,7 @@ async fn damage_that_viewers_pass_over_is_mended() {
     }
 }
 
-/// A PNG whose chunks are sound and whose image data is anything.
+/// A PNG with sound chunks and meaningless image data.
 fn garbage() -> Vec<u8> {
     let png = pictures::png(64, 64);
     let noise = png_chunk(b"IDAT", &pictures::png_seeded(60, 60, 7)[60..]);
@@ -151,11 +152,11 @@ fn garbage() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_no_viewer_shows_costs_nothing() {
+async fn a_file_that_no_viewer_shows_is_refused_for_free() {
     let app = TestApp::spawn().await;
     let mut no_tables = pictures::jpeg();
     let tables = no_tables.windows(2).position(|w| w == b"\xff\xc4").unwrap();
-    // Progressive, and without its Huffman tables.
+    // A progressive JPEG without its Huffman tables.
     no_tables[tables + 1] = 0xfe;
     let frame = no_tables.windows(2).position(|w| w == b"\xff\xc0").unwrap();
     no_tables[frame + 1] = 0xc2;
@@ -187,7 +188,7 @@ async fn what_no_viewer_shows_costs_nothing() {
             corrupt,
             "{name}"
         );
-        // Neither the token nor the payment is used up.
+        // Neither the token nor the payment is used.
         assert_eq!(
             app.upload_with(&token, pictures::png(3, 3)).await.status,
             200
@@ -205,7 +206,7 @@ async fn what_no_viewer_shows_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_removed_is_said_and_said_again() {
+async fn the_removed_metadata_is_listed_again_on_a_repeat() {
     let app = TestApp::spawn().await;
     let chunks = [
         png_chunk(b"tEXt", b"Author\0me"),
@@ -228,7 +229,7 @@ async fn what_was_removed_is_said_and_said_again() {
 }
 
 #[tokio::test]
-async fn metadata_is_kept_where_it_is_asked_for_and_named() {
+async fn metadata_keep_stores_the_file_and_names_what_it_contains() {
     let app = TestApp::spawn().await;
     let manifest = png_chunk(b"caBX", b"manifest");
     let picture = with(
@@ -264,7 +265,7 @@ async fn metadata_is_kept_where_it_is_asked_for_and_named() {
 }
 
 #[tokio::test]
-async fn pixels_are_limited_by_settings_that_messages_name() {
+async fn messages_about_pixel_limits_name_the_setting() {
     let app = TestApp::builder()
         .set("images.max_pixels", "400")
         .set("images.max_total_pixels", "1000")

@@ -1,4 +1,5 @@
-//! Slow clients, and clients that send more than is read: they are cut, and delay nobody.
+//! Slow clients and clients that send too much: their connections are closed, and they delay no
+//! others.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +16,7 @@ async fn upload(app: &TestApp) -> Answer {
     app.upload_free(pictures::png(3, 3)).await
 }
 
-/// A connection on which a request was begun.
+/// Opens a connection and sends the beginning of a request.
 fn begin(app: &TestApp, path: &str, length: usize, sent: &[u8]) -> TcpStream {
     let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
     line.set_read_timeout(Some(Duration::from_secs(20)))
@@ -35,7 +36,7 @@ async fn read_to_end(line: TcpStream) -> String {
 async fn read_bytes(mut line: TcpStream) -> Vec<u8> {
     let read = move || {
         let mut bytes = Vec::new();
-        // A reset after the answer is an end as well.
+        // A reset after the response is an end as well.
         let _: std::io::Result<usize> = line.read_to_end(&mut bytes);
         bytes
     };
@@ -43,7 +44,7 @@ async fn read_bytes(mut line: TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_cut_and_nothing_is_kept() {
+async fn a_stalled_body_is_cut_off_and_nothing_is_stored() {
     let app = TestApp::builder()
         .set("limits.body_timeout", "300ms")
         .spawn()
@@ -66,9 +67,9 @@ async fn a_body_that_stops_is_cut_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn two_hundred_slow_clients_keep_nobody_out() {
+async fn two_hundred_slow_clients_do_not_block_others() {
     let app = TestApp::spawn().await;
-    // The accepting thread is started by now: connecting blocks this one.
+    // The accepting thread must be running before, because connecting blocks this thread.
     assert_eq!(upload(&app).await.status, 200);
     let lines: Vec<TcpStream> = (0..200)
         .map(|number| {
@@ -87,11 +88,11 @@ async fn two_hundred_slow_clients_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
+async fn uploads_over_the_memory_limit_of_bodies_receive_503() {
     let app = TestApp::builder()
         // Three quarters of it are for bodies.
         .set("limits.body_bytes", "21 MiB")
-        // Whoever says nothing is not to be cut meanwhile.
+        // Stalled clients must stay connected during the test.
         .set("limits.body_timeout", "10m")
         .set("limits.free_per_address_per_hour", "0")
         .spawn()
@@ -101,15 +102,15 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     let direct = app.sign_at("/api/upload/year").await;
     let large = pictures::png(900, 900);
     assert!(large.len() > 1_500_000, "{}", large.len());
-    // All of them have come when this is too much, which takes no room from them.
+    // When this no longer fits, all clients have connected. A failed attempt takes no memory.
     let rest = (21 << 20) / 4 * 3 - 16 * 977 * 1024;
-    // Nearly the whole of each is there, and the rest doesn't come.
+    // Most of each body has arrived, and the rest never comes.
     let part = vec![0; 1_000_000];
     let lines: Vec<TcpStream> = (0..16)
         .map(|_| begin(&app, "/api/free", 1_000_001, &part))
         .collect();
     let busy = |charged| (503, "busy".to_owned(), charged);
-    eventually("the memory is full", async || {
+    eventually("the memory for bodies is full", async || {
         let room = app.app.limits.begin_body().grow(rest + 1);
         room.is_err().then_some(())
     })
@@ -122,10 +123,10 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
     assert_eq!(refused.header("retry-after").as_deref(), Some("1"));
     let unpaid = app.pay_with(&direct, &large).await;
     assert_eq!(unpaid.verdict(), busy(None));
-    // A small one has room.
+    // A small body still fits.
     assert_eq!(upload(&app).await.status, 200);
     drop(lines);
-    let uploaded = eventually("the memory is free again", async || {
+    let uploaded = eventually("the memory for bodies is free again", async || {
         let answer = app.upload_with(&token, large.clone()).await;
         (answer.status == 200).then_some(answer)
     });
@@ -135,7 +136,7 @@ async fn bodies_take_so_much_memory_in_all_and_who_has_no_room_comes_again() {
 }
 
 #[tokio::test]
-async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
+async fn an_image_counts_as_body_memory_until_its_payment_settles() {
     let app = TestApp::builder()
         .set("limits.body_bytes", "21 MiB")
         .spawn()
@@ -159,7 +160,7 @@ async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
         "content-type",
         "multipart/form-data; boundary=XX".to_owned(),
     ));
-    // What is left for bodies takes one of them, and not two.
+    // The memory that is left is enough for one body, not for two.
     let mut others = app.app.limits.begin_body();
     others.grow((21 << 20) / 4 * 3 - (7 << 20)).unwrap();
     let release = Arc::new(Notify::new());
@@ -180,7 +181,7 @@ async fn the_image_of_a_form_takes_its_room_until_its_payment_is_settled() {
     assert_eq!(app.upload_with(&token, picture.clone()).await.status, 200);
 }
 
-/// A connection on which a path was asked for, and its answer begins with 200.
+/// Opens a connection and requests a path. The response must begin with 200.
 fn ask(app: &TestApp, path: &str) -> TcpStream {
     let mut line = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
     line.set_read_timeout(Some(Duration::from_secs(20)))
@@ -194,8 +195,8 @@ fn ask(app: &TestApp, path: &str) -> TcpStream {
     line
 }
 
-/// An image of five megabytes, which is more than the kernel takes for a client that doesn't read; its
-/// link.
+/// Uploads an image of five megabytes and returns its link. That is more than the kernel buffers
+/// for a client that does not read.
 async fn large_image(app: &TestApp) -> String {
     let payment = app.sign_at("/api/upload/year").await;
     let uploaded = app.pay_with(&payment, &pictures::png(1300, 1300)).await;
@@ -203,9 +204,9 @@ async fn large_image(app: &TestApp) -> String {
     uploaded.field("url")
 }
 
-// These block their thread, which must not be the one that PostgreSQL is read on.
+// These tests block their thread, so the connection to PostgreSQL must be read on another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_second_head_that_stops_is_cut() {
+async fn a_stalled_second_head_is_cut_off() {
     let app = TestApp::builder()
         .set("limits.body_timeout", "300ms")
         .spawn()
@@ -216,26 +217,32 @@ async fn a_second_head_that_stops_is_cut() {
         .unwrap();
     let began = Instant::now();
     let rest = read_to_end(line).await;
-    assert!(began.elapsed() < Duration::from_secs(15), "it was not cut");
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "the connection was not closed"
+    );
     assert_eq!(rest.matches("HTTP/1.1 ").count(), 0, "{rest}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_client_that_does_not_read_is_cut() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let app = TestApp::builder()
         .set("limits.body_timeout", "6s")
         .spawn()
         .await;
     let large = large_image(&app).await;
     let mut line = ask(&app, &large);
-    // To write to who is gone fails; what was written until then begins another request.
-    eventually("the cut", async || line.write_all(b"G").err()).await;
+    // Writing to a closed connection fails. Bytes that are written before begin another request.
+    eventually("the connection is closed", async || {
+        line.write_all(b"G").err()
+    })
+    .await;
     let rest = read_bytes(line).await;
     assert!(rest.len() < 5_000_000, "{}", rest.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_is_sent_slowly_breaks_off_when_the_image_ends() {
+async fn a_slow_download_stops_when_the_image_expires() {
     let app = TestApp::spawn().await;
     let large = large_image(&app).await;
     let whole = app.get(&large).await.bytes;
@@ -251,7 +258,7 @@ async fn what_is_sent_slowly_breaks_off_when_the_image_ends() {
 }
 
 #[tokio::test]
-async fn heads_beyond_their_bounds_never_reach_a_handler() {
+async fn heads_over_their_limits_never_reach_a_handler() {
     let app = TestApp::spawn().await;
     let many = |count: usize| "x-a: b\r\n".repeat(count);
     for (headers, status) in [

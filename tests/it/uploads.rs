@@ -1,5 +1,5 @@
-//! Uploads: every form of a body that is taken, every one that is refused, on every route; and what a
-//! refusal costs, which is nothing.
+//! Uploads: every accepted and every refused form of a body, on every route. A refusal costs
+//! nothing.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -32,7 +32,7 @@ const ANSWER_FIELDS: [&str; 13] = [
     "removed",
 ];
 
-/// A body with the headers that say what it is.
+/// A body with the headers that describe it.
 #[derive(Clone)]
 struct Body {
     name: &'static str,
@@ -54,7 +54,7 @@ fn body(name: &'static str, kind: &'static str, bytes: impl AsRef<[u8]>) -> Body
     }
 }
 
-/// A form of parts: what stands after `form-data;`, and the content.
+/// A multipart form of parts: the text behind `form-data;`, and the content.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut form = Vec::new();
     for (disposition, content) in parts {
@@ -72,7 +72,7 @@ fn json_of(field: &str, text: &str) -> Vec<u8> {
     json!({field: text}).to_string().into_bytes()
 }
 
-/// Every form in which `picture`, a PNG, may come.
+/// Every form in which `picture`, a PNG, can be sent.
 fn good(picture: &[u8]) -> Vec<Body> {
     let text = STANDARD.encode(picture);
     let lines: Vec<&str> = text
@@ -178,7 +178,7 @@ fn in_base64(name: &'static str, bytes: &[u8]) -> Body {
     body(name, "application/json", text)
 }
 
-/// Every body that is refused, and as what.
+/// Every body that is refused, with the status and the error code.
 fn refused(limit: usize) -> Vec<(u16, &'static str, Body)> {
     let groups = [
         (400, "no_file", without_a_file()),
@@ -218,7 +218,7 @@ fn empty() -> Vec<Body> {
 
 fn cut() -> Vec<Body> {
     let picture = pictures::png(6, 5);
-    // Before its first pixel: a picture that only lacks its end is whole to viewers.
+    // Cut before its first pixel: viewers accept a picture without its end.
     let cut = &picture[..40];
     vec![
         body("a cut picture", "image/png", cut),
@@ -279,7 +279,7 @@ fn unreadable() -> Vec<Body> {
     ]
 }
 
-/// Sends a body to a route, with more headers.
+/// Sends a body to a route, with further headers.
 async fn send(app: &TestApp, path: &str, more: &[(&'static str, String)], body: &Body) -> Answer {
     let mut headers = more.to_vec();
     for (name, value) in &body.headers {
@@ -288,7 +288,7 @@ async fn send(app: &TestApp, path: &str, more: &[(&'static str, String)], body: 
     app.send("POST", path, &headers, body.bytes.clone()).await
 }
 
-/// The answer to an upload, field by field.
+/// Checks each field of the response to an upload.
 fn is_upload_of(app: &TestApp, name: &str, answer: &Answer, tier: &str, picture: &[u8]) {
     assert_eq!(answer.status, 200, "{name}: {}", answer.text());
     let text = answer.text();
@@ -333,7 +333,7 @@ fn is_refusal(name: &str, answer: &Answer, status: u16, error: &str) {
 }
 
 #[tokio::test]
-async fn a_free_upload_takes_every_form() {
+async fn a_free_upload_accepts_every_form_of_body() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
@@ -346,7 +346,7 @@ async fn a_free_upload_takes_every_form() {
 }
 
 #[tokio::test]
-async fn a_token_takes_every_form() {
+async fn an_upload_with_a_token_accepts_every_form_of_body() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for body in good(&picture) {
@@ -357,7 +357,7 @@ async fn a_token_takes_every_form() {
 }
 
 #[tokio::test]
-async fn a_direct_upload_takes_every_form() {
+async fn a_paid_upload_accepts_every_form_of_body() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(6, 5);
     for (path, tier) in [
@@ -376,7 +376,7 @@ async fn a_direct_upload_takes_every_form() {
 }
 
 #[tokio::test]
-async fn what_is_no_image_is_refused_for_free() {
+async fn a_body_without_an_image_is_refused_for_free() {
     let app = TestApp::spawn().await;
     for (status, error, body) in refused(FREE_LIMIT) {
         let answer = send(&app, "/api/free", &[], &body).await;
@@ -416,14 +416,14 @@ async fn a_refused_direct_upload_moves_no_money() {
 }
 
 #[tokio::test]
-async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_bad() {
+async fn a_bad_body_does_not_make_a_used_payment_uncharged() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let bought = app.pay_with(&payment, &pictures::png(6, 5)).await;
     for (_, error, body) in refused(YEAR_LIMIT) {
         let answer = send(&app, "/api/upload/year", &payment.headers(), &body).await;
         if error == "no_file" {
-            // Without a body, the payer asks for what he bought.
+            // Without a body, the payer asks for the image that the payment bought.
             assert_eq!(answer.json(), bought.json(), "{}", body.name);
         } else {
             let expected = (409, "idempotency_conflict".to_owned(), Some(true));
@@ -433,7 +433,7 @@ async fn a_payment_that_has_bought_is_not_called_free_because_its_next_body_is_b
 }
 
 #[tokio::test]
-async fn an_image_of_exactly_the_limit_is_taken() {
+async fn an_image_of_exactly_the_limit_is_accepted() {
     let app = TestApp::spawn().await;
     for (path, limit) in [("/api/free", FREE_LIMIT), ("/api/upload/year", YEAR_LIMIT)] {
         let picture = pictures::png_of_size(limit);
@@ -463,7 +463,7 @@ async fn an_image_of_exactly_the_limit_is_taken() {
 }
 
 #[tokio::test]
-async fn the_bytes_alone_say_what_an_image_is() {
+async fn the_format_of_an_image_is_told_by_its_bytes_alone() {
     let app = TestApp::spawn().await;
     let kinds = [
         ("image/png", "png", pictures::png(4, 4)),
@@ -501,7 +501,7 @@ async fn the_bytes_alone_say_what_an_image_is() {
 }
 
 #[tokio::test]
-async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
+async fn an_unknown_or_malformed_token_is_refused() {
     let app = TestApp::spawn().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let picture = body("raw", "image/png", pictures::png(6, 5));
@@ -547,7 +547,7 @@ async fn a_token_is_one_of_ours_or_it_uploads_nothing() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_costs_nothing() {
+async fn an_interrupted_upload_costs_nothing() {
     let app = TestApp::spawn().await;
     let token = app.pay(&app.sign_for("year").await).await.token();
     let payment = app.sign_at("/api/upload/year").await;
@@ -580,7 +580,7 @@ async fn an_upload_that_breaks_off_costs_nothing() {
 }
 
 #[tokio::test]
-async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
+async fn public_metadata_names_no_wallet_and_no_secret() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(6, 5);
@@ -589,7 +589,7 @@ async fn metadata_is_public_and_names_no_wallet_and_no_secret() {
     let answer = app.get(&format!("/api/images/{id}")).await;
     assert_eq!(answer.status, 200);
     let mut expected = uploaded.json();
-    // What was removed is said to the uploader alone.
+    // Only the uploader learns what was removed.
     for secret in ["deleteToken", "markdown", "metadata", "removed"] {
         expected.as_object_mut().unwrap().remove(secret);
     }

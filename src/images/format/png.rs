@@ -200,7 +200,9 @@ impl Walk {
     fn image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), FormatError> {
         match self.image_data {
             ImageData::Closed => {
-                return Err(chunk.corrupt("is separated from the other image data by another chunk"));
+                return Err(
+                    chunk.corrupt("is separated from the other image data by another chunk")
+                );
             }
             ImageData::Open => {}
             ImageData::Missing => {
