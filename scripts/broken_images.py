@@ -9,8 +9,8 @@ D  damage that viewers ignore: stray bytes, missing ends, wrong lengths, checksu
 E  sizes just under and just over the limits
 F  damage to pixels
 
-`expect` is "viewers" where the viewers decide, "limit" where the server has to name a limit, and "either" where
-viewers disagree and both answers are fine.
+`expect` is "viewers" if the viewers decide, "limit" if the server must name a limit, and "either" if viewers disagree
+and both answers are accepted.
 """
 import dataclasses, functools, io, random, struct, zlib
 
@@ -26,7 +26,7 @@ class Case:
     data: bytes
     expect: str = "viewers"
     gain_map: bytes | None = None
-    # Viewers that read the original in another way than Chromium, so that no well-formed file suits all of them.
+    # Viewers that read the original differently from Chromium, so that no well-formed file suits all of them.
     apart: tuple = ()
 
 
@@ -34,7 +34,7 @@ class Case:
 
 @functools.cache
 def picture(mode="RGB", seed=0, size=SIZE):
-    """A picture that no rotation or reflection leaves as it is."""
+    """A picture that every rotation and reflection changes."""
     width, height = size
     noise, channels = random.Random(seed), len(mode)
     data = bytearray()
@@ -190,7 +190,7 @@ def chunks(data):
 
 
 def rebuild(parts):
-    """A PNG of chunks: (name, body) or bytes that stand as they are."""
+    """A PNG of chunks: (name, body), or bytes that are written unchanged."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(part if isinstance(part, bytes) else chunk(*part) for part in parts)
 
 
@@ -218,7 +218,7 @@ def riff_chunks(data):
 
 
 def container(*parts):
-    """A WebP of chunks: (name, body) or bytes that stand as they are."""
+    """A WebP of chunks: (name, body), or bytes that are written unchanged."""
     body = b"WEBP" + b"".join(part if isinstance(part, bytes) else riff(*part) for part in parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -416,7 +416,7 @@ def gif_file(screen, *images, header=b"GIF89a", flags=0x80, palette=b"\0\0\0\xff
 
 
 def lzw(bits, minimum=2):
-    """Image data of a GIF, never longer codes than the first: a clear code stands before the table grows."""
+    """Image data of a GIF. A clear code precedes each growth of the table, so codes keep their first length."""
     clear, stop = 1 << minimum, (1 << minimum) + 1
     codes = []
     for index, bit in enumerate(bits):
@@ -449,7 +449,7 @@ def sizes():
             ("frame-zero", (40, 30), (0, 0, 0, 0)), ("second-zero", (40, 30), (0, 0, 40, 30), (0, 0, 0, 0)),
             ("frame-zero-wide", (40, 30), (0, 0, 0, 10))):
         for header in (b"GIF89a", b"GIF87a"):
-            # Chromium shows a screen without a single pixel as a picture.
+            # Chromium shows a screen without pixels as a picture.
             expect = "either" if name.startswith("frame-zero") else "viewers"
             yield f"size-gif-{name}-{header[3:].decode()}", gif_file(screen, *images, header=header), expect
 
@@ -457,7 +457,7 @@ def sizes():
 # ---- C: gain maps and profiles ----
 
 def entropy(data):
-    """What a JPEG is without its APP segments and comments."""
+    """The JPEG without its APP segments and comments."""
     return b"".join(part for code, part in segments(data) if not 0xe0 <= code <= 0xef and code != 0xfe)
 
 
@@ -474,12 +474,12 @@ def mpf(primary, second, order=">", complete=True):
 
 
 def jpeg_end(data):
-    """Where the first picture of a file ends."""
+    """The offset behind the first picture of a file."""
     return data.index(b"\xff\xd9\xff\xd8") + 2
 
 
 def gain_xmp(length=None, private=b""):
-    """XMP of Ultra HDR: of the primary image when `length` is that of the gain map, else of the gain map."""
+    """XMP of Ultra HDR: with the `length` of the gain map that of the primary image, else that of the gain map."""
     head = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
             b'<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"' + private)
     if length is None:
@@ -534,7 +534,7 @@ def gain_maps():
     yield build("apple-gain-map", with_xmp=False, apple=True)
     yield build("apple-gain-map-exif-6", with_xmp=False, apple=True, lead=exif(turn(6, ">")))
     yield build("ultra-hdr-mpf-without-entries", complete=False)
-    # Editors add segments without a look at MPF, whose offsets and lengths are wrong then.
+    # Editors add segments without updating MPF, whose offsets and lengths are wrong then.
     for label, options in (("", {}), ("-iso-alone", {"with_xmp": False, "with_iso": True})):
         name, whole, expected = build(f"ultra-hdr{label}", **options)
         table, end = whole.index(b"\xff\xdb"), jpeg_end(whole)
@@ -542,22 +542,23 @@ def gain_maps():
         yield f"{name}-zero-before-table", whole[:table] + b"\0" + whole[table:], expected
         yield f"{name}-zero-before-eoi", whole[:end - 2] + b"\0" + whole[end - 2:], expected
         yield f"{name}-zero-behind-eoi", whole[:end] + b"\0" + whole[end:], expected
-    # The least that says so: a version in the XMP of the primary image, and a directory that only counts.
+    # The minimum that announces a gain map: a version in the XMP of the primary image, and a directory that only
+    # counts.
     head = exif(turn(6, ">")) + segment(0xe1, (
         b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF'
         b' xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
         b' xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/></rdf:RDF></x:xmpmeta>'))
     yield "ultra-hdr-bare", after_soi(jpeg(), head + segment(0xe2, mpf((0, 0), (0, 0), complete=False))) + small, entropy(small)
-    # The second picture of a stereo camera is no gain map, and may go.
+    # The second picture of a stereo camera is not a gain map, and may be removed.
     first, other = frames(2)
     yield "mpo-stereo", save(first, "MPO", save_all=True, append_images=[other]), None
 
 
 def profile(extra):
-    """An sRGB profile with more tags: (name, body)."""
+    """An sRGB profile with additional tags: (name, body)."""
     from PIL import ImageCms
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # The time of its making would make each run's files different.
+    # Its creation time would make the files of each run different.
     icc = icc[:24] + struct.pack(">6H", 2024, 1, 2, 3, 4, 5) + icc[36:]
     count = struct.unpack_from(">I", icc, 128)[0]
     added = sum(len(body) + -len(body) % 4 for _, body in extra)
@@ -594,7 +595,8 @@ def profiles():
     yield "icc-png-bad-stream", with_chunk(png(), chunk(b"iCCP", b"a\0\0" + zlib.compress(icc)[:100]))
     yield "icc-png-with-srgb", with_chunk(save(picture(), "PNG", icc_profile=icc), chunk(b"sRGB", b"\0"))
     yield "icc-jpeg-broken", save(picture(), "JPEG", icc_profile=icc[:150])
-    # The tables of printers are large; one of 1.6 MB was seen. Red and green are exchanged, so that its loss is.
+    # Tables of printers are large; one of 1.6 MB was seen. Red and green are exchanged, so that a lost profile is
+    # noticed.
     noise = random.Random(5)
     cube = struct.pack(">4sIBBBB9iHH", b"mft2", 0, 3, 3, 51, 0, *(65536 if cell % 4 == 0 else 0 for cell in range(9)), 2, 2)
     cube += b"\0\0\xff\xff" * 3 + noise.randbytes(51 ** 3 * 6) + b"\0\0\xff\xff" * 3
@@ -633,14 +635,15 @@ def stray_jpeg():
                        "text": b"S3CRET" * 30, "random": random.Random(1).randbytes(300), "soi": b"\xff\xd8\xff",
                        "second": plain, "ff00": b"\xff\0" * 40, "zip": b"PK\x03\x04" + bytes(40)}.items():
         yield f"jpeg-no-eoi-{name}", plain[:-2] + tail
-        # Decoders leave out the last pixels of some scans that lack their end, so that no viewer is strict about these.
+        # Decoders omit the last pixels of some scans without an end, so no viewer is strict about these.
         yield f"jpeg-no-eoi-progressive-{name}", jpeg(progressive=True)[:-2] + tail, "either"
         yield f"jpeg-behind-eoi-{name}", plain + tail
     for restart in (1, 4):
         base = jpeg(restart_marker_blocks=restart)
         yield f"jpeg-no-eoi-restart-{restart}", base[:-2], "either"
-    # Decoders look for the next restart marker behind a reserved marker, and end the data at any other one. Where that
-    # begins a segment that is longer than the file, Chromium waits for its rest, and the others show the image.
+    # Behind a reserved marker, decoders search for the next restart marker; at any other marker, the data ends. If
+    # that begins a segment that is longer than the file, Chromium waits for the rest of it, and the others show the
+    # image.
     for label, base in (("scan", plain), ("restarts", jpeg(restart_marker_blocks=4))):
         start = base.index(b"\xff\xda")
         for code in (0x02, 0xbf, 0xc4, 0xe5, 0xfe):
@@ -788,7 +791,7 @@ def loose_png():
         yield f"png-{word}-crc-after-idat", with_chunk(plain, bad_crc(name, body), b"IEND")
         yield f"png-{word}-twice", with_chunk(plain, chunk(name, body) * 2)
         yield f"png-{word}-empty", with_chunk(plain, chunk(name, b""))
-        # Chromium and Pillow apply transparency that is too long, libvips doesn't.
+        # Chromium and Pillow apply transparency that is too long; libvips does not.
         yield f"png-{word}-long", with_chunk(plain, chunk(name, body + b"\0")), "viewers", None, ("libvips",) if word == "tRNS" else ()
     yield "png-text-crc-before-ihdr", plain[:8] + chunk(b"tEXt", b"a\0b") + plain[8:]
     for name in (b"TEXT", b"Text", b"teXt", b"tExt", b"abcd", b"ABCD", b"AbCd", b"aBcD", b"ab1d", b"\0\0\0\0", b"a\xffcd", b"IDOT", b"iDOT", b"CgBI", b"vpAg", b"IHDr"):
@@ -796,14 +799,15 @@ def loose_png():
         yield f"png-name-{name.hex()}-after-idat", with_chunk(plain, chunk(name, b"S3CRET"), b"IEND")
     pixels = parts[1][1]
     for name, pieces in {"one-byte": [pixels[i:i + 1] for i in range(60)] + [pixels[60:]], "empty-first": [b"", pixels], "empty-last": [pixels, b""],
-                         # Bytes behind the end of the zlib stream stay, as the documents say, so that they hold no secret.
+                         # Bytes behind the end of the zlib stream are kept, as docs/images.md says. They contain no
+                         # secret here.
                          "extra-byte": [pixels + b"\0"], "extra-text": [pixels + b"EXTRAS" * 20], "extra-chunk": [pixels, b"EXTRAS" * 20]}.items():
         yield f"png-idat-{name}", rebuild([parts[0], *((b"IDAT", piece) for piece in pieces), parts[-1]])
     half = len(pixels) // 2
     yield "png-idat-apart", rebuild([parts[0], (b"IDAT", pixels[:half]), (b"tEXt", b"a\0b"), (b"IDAT", pixels[half:]), parts[-1]])
     yield "png-idat-crc", rebuild([parts[0], bad_crc(*parts[1]), parts[-1]])
     yield "png-idat-second-crc", rebuild([parts[0], (b"IDAT", pixels[:half]), bad_crc(b"IDAT", pixels[half:]), parts[-1]])
-    # Chromium's decoder stops at such a chunk after it has used it, which is too early only if pixels come behind it.
+    # Chromium's decoder uses such a chunk and then stops, which is too early only if pixels follow it.
     yield "png-idat-first-crc", rebuild([parts[0], bad_crc(b"IDAT", pixels[:half]), (b"IDAT", pixels[half:]), parts[-1]])
     yield "png-idat-crc-then-empty", rebuild([parts[0], bad_crc(*parts[1]), (b"IDAT", b""), parts[-1]])
     yield "png-idat-crc-then-adler", rebuild([parts[0], bad_crc(b"IDAT", pixels[:-4]), (b"IDAT", pixels[-4:]), parts[-1]])
@@ -860,7 +864,8 @@ def counts():
     for plays in (1, 2**31 - 1, 2**31, 2**32 - 1):
         yield f"apng-plays-{plays}", change(3, plays)
     still = chunks(png())
-    # Only the checksum is wrong, and only an announcement without frames keeps viewers from showing it.
+    # Only the checksum is wrong. Viewers do not show the picture only if the chunk announces an animation without
+    # frames.
     yield "apng-actl-2-still-idat-crc", rebuild([still[0], (b"acTL", struct.pack(">II", 2, 0)), bad_crc(*still[1]), *still[2:]]), "either"
     yield "apng-idat-crc", rebuild([bad_crc(*part) if part[0] == b"IDAT" else part for part in parts])
     of = lambda name: [index for index, part in enumerate(parts) if part[0] == name]
@@ -905,7 +910,7 @@ def counts():
     yield "apng-first-control-before-actl", rebuild([parts[0], parts[controls[0]], *parts[1:controls[0]], *parts[controls[0] + 1:]])
     yield "apng-control-twice", rebuild([*parts[:controls[1]], parts[controls[1]], *parts[controls[1]:]])
     yield "apng-no-second-data", rebuild([part for index, part in enumerate(parts) if index != data[0]])
-    # No animation at all for browsers, so that its frames don't matter.
+    # Browsers see no animation at all, so its frames do not matter.
     for plays in (2**31, 2**32 - 1):
         unsound = [(name, body[:4] + bytes(200)) if index == data[0] else (name, body) for index, (name, body) in enumerate(parts)]
         unsound[at] = (b"acTL", struct.pack(">II", 3, plays))
@@ -923,7 +928,7 @@ def counts():
 # ---- E: limits ----
 
 def blank_png(width, height):
-    """One bit a pixel, all of one colour but the first row."""
+    """A PNG of one bit a pixel, in one colour but for the first row."""
     row = (width + 7) // 8
     packer = zlib.compressobj(9)
     data = packer.compress(b"\0" + b"\xa5" * row)
@@ -938,7 +943,7 @@ def large_png(width, height):
 
 
 def blank_webp(width, height):
-    """VP8L whose codes all have one symbol, so that pixels take no bits."""
+    """A VP8L image whose codes all have one symbol, so pixels take no bits."""
     return b"VP8L", b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + b"\x88\x88\x08\0\0"
 
 
@@ -947,7 +952,7 @@ def large_jpeg(width, height):
 
 
 def large_gif(screen, count):
-    """Every frame has the size of the screen."""
+    """An animation whose frames all have the size of the screen."""
     whole = save(Image.new("P", screen, 1), "GIF", optimize=False)
     at = 13 + (3 << (whole[10] & 7) + 1)
     while whole[at] == 0x21:
@@ -962,7 +967,7 @@ def large_gif(screen, count):
 
 
 def large_apng(screen, count):
-    """Every frame has the size of the screen."""
+    """An animation whose frames all have the size of the screen."""
     data = blank_png(*screen)
     control = lambda number: (b"fcTL", struct.pack(">IIIIIHHBB", number, *screen, 0, 0, 1, 10, 0, 0))
     more = [part for index in range(count - 1)
@@ -971,7 +976,7 @@ def large_apng(screen, count):
 
 
 def large_webp(screen, count):
-    """Every frame has the size of the screen."""
+    """An animation whose frames all have the size of the screen."""
     frame = riff(b"ANMF", bytes(6) + three(screen[0] - 1) + three(screen[1] - 1) + three(50) + b"\0" + riff(*blank_webp(*screen)))
     return container(vp8x(2, screen), (b"ANIM", bytes(6)), frame * count)
 
@@ -1080,7 +1085,7 @@ def broken_jpeg():
         yield f"broken-jpeg-{label}", replace(plain, 0xc0, lambda part: part[:5] + struct.pack(">H", value) + part[7:])
     yield "broken-jpeg-width-0", replace(plain, 0xc0, lambda part: part[:7] + b"\0\0" + part[9:])
     for code in (0xc1, 0xc2, 0xc3, 0xc5, 0xc9, 0xca, 0xcb, 0xf7):
-        # Read as arithmetic coding, Huffman codes are noise that a viewer may show.
+        # Read as arithmetic coding, Huffman codes are noise, which a viewer may show.
         expect = "either" if code in (0xc9, 0xca) else "viewers"
         yield f"broken-jpeg-sof-{code:x}", replace(plain, 0xc0, lambda part: b"\xff" + bytes([code]) + part[2:]), expect
     noise = random.Random(7)
@@ -1089,7 +1094,7 @@ def broken_jpeg():
         for percent in (0, 1, 10, 50, 90, 99):
             cut = base[:body + 14 + (len(base) - body - 16) * percent // 100]
             yield f"broken-jpeg-cut-{percent}-{label}", cut
-            # All viewers show a scan without any data, as grey.
+            # All viewers show a scan without data, as grey.
             yield f"broken-jpeg-cut-{percent}-eoi-{label}", cut + b"\xff\xd9", "viewers" if percent else "either"
         for number in range(4):
             damaged = bytearray(base)
@@ -1147,7 +1152,7 @@ def broken_png():
         yield f"broken-png-adler-{mode}", build(pixels[:-4] + b"abcd")
         yield f"broken-png-adler-missing-{mode}", build(pixels[:-4])
         yield f"broken-png-adler-cut-{mode}", build(pixels[:-2])
-        # Chromium leaves missing rows transparent, which can't be told from an image with alpha that is transparent there.
+        # Chromium leaves missing rows transparent, which looks like an image with alpha that is transparent there.
         yield f"broken-png-row-missing-{mode}", build(zlib.compress(raw[:-stride])), "either" if mode == "RGBA" else "viewers"
         yield f"broken-png-byte-missing-{mode}", build(zlib.compress(raw[:-1]))
         yield f"broken-png-row-more-{mode}", build(zlib.compress(raw + raw[:stride]))

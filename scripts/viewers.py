@@ -1,4 +1,4 @@
-"""What Chromium, Pillow and libvips show of an image, and whether two files look the same in each of them.
+"""Finds out what Chromium, Pillow and libvips show of an image, and whether two files look the same in each of them.
 
 Each viewer returns a view, a dictionary with these keys:
 
@@ -29,12 +29,12 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "-
 # A file that takes longer than this in a viewer counts as not shown.
 TIMEOUT = 60
 STARTUP = 90
-# Pixels; a larger image counts as not shown by Pillow and libvips, whose memory has to last.
+# Pixels. A larger image counts as not shown by Pillow and libvips, to limit their memory.
 LARGEST = 150_000_000
 
 
 def install(programs):
-    """Continues in a Python that has Pillow and libvips. `programs` maps a program to its Debian package."""
+    """Restarts the script in a Python that has Pillow and libvips. `programs` maps a program to its Debian package."""
     packages = sorted({package for program, package in programs.items() if not shutil.which(program)})
     if packages:
         if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -46,7 +46,7 @@ def install(programs):
     folder = cache / "pixtoll" / f"viewers-{PILLOW}-{PYVIPS_BINARY}"
     python = folder / "bin" / "python3"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Two runs at once would install over each other.
+    # Two runs at once would overwrite each other's installation.
     with open(folder.parent / (folder.name + ".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
@@ -79,7 +79,7 @@ def kind(data):
 def jpeg_parts(data, at=0):
     """The segments of the picture that starts at `at`, each as (marker, body, all its bytes), and where it ends.
 
-    A scan holds its entropy-coded data. Raises IndexError where the picture has no end.
+    A scan holds its entropy-coded data. Raises IndexError if the picture has no end.
     """
     parts, at = [], at + 2
     while data[at:at + 2] != b"\xff\xd9":
@@ -100,7 +100,7 @@ def without_metadata(data, at=0):
 
 
 def with_checksums(data):
-    """A PNG file with the right checksum on each whole chunk; None if nothing changes."""
+    """The PNG file with the right checksum on each whole chunk; None if nothing changes."""
     fixed, at = bytearray(data), 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at:at + 4], "big")
@@ -265,7 +265,7 @@ for (let lane = 0; lane < lanes; lane++) work();
 
 
 class Chromium:
-    """A headless Chromium with one page, which takes files from here and sends back views."""
+    """A headless Chromium with one page, which fetches files from this process and sends back views."""
 
     def __init__(self, program="chromium", lanes=3):
         self.program, self.lanes = shutil.which(program) or sys.exit(f"missing: {program}; install it"), lanes
@@ -273,7 +273,7 @@ class Chromium:
         self.secret, self.process, self.awake = secrets.token_hex(8), None, threading.Event()
         self.version = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.strip()
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        # A browser that is ended cuts its connections.
+        # A browser that is stopped closes its connections.
         self.http.handle_error = lambda *_: None
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
@@ -321,7 +321,7 @@ class Chromium:
         self.secret = secrets.token_hex(8)
         self.awake.clear()
         url = f"http://127.0.0.1:{self.http.server_address[1]}/{self.secret}/#{self.lanes}"
-        # A session of its own, so that all its processes can be ended by their group.
+        # A session of its own, so that all its processes can be stopped by their group.
         self.process = subprocess.Popen([self.program, *FLAGS, f"--user-data-dir={self.folder}", url],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
@@ -368,8 +368,8 @@ class Chromium:
                 try:
                     result = future.result(timeout=TIMEOUT)
                 except concurrent.futures.TimeoutError:
-                    # A file killed or stopped the page. It is in one of the batches that the page had begun, which are
-                    # the first ones without an answer, one for each lane.
+                    # A file crashed or blocked the page. It is in one of the batches that the page had begun. These
+                    # are the first ones without an answer, one for each lane.
                     left = [(batch, other) for batch, other in sent[position:] if not other.done()]
                     alone = [file for batch, _ in left[:self.lanes] for file in batch]
                     todo = [batch for batch, _ in left[self.lanes:]]
@@ -385,9 +385,9 @@ class Chromium:
         return views
 
     def look_past_checksums(self, files, views):
-        """Mends the views of PNG files whose only fault is a checksum."""
-        # Chromium calls a file with a wrong checksum of image data incomplete, and paints it nevertheless. It paints
-        # all of it if the right checksum changes nothing.
+        """Corrects the views of PNG files whose only fault is a checksum."""
+        # Chromium calls a file with a wrong checksum of image data incomplete, but paints it. It paints all of it if
+        # the right checksum changes nothing.
         copies = [(number, with_checksums(data)) for number, data in enumerate(files)
                   if kind(data) == "png" and not views[number]["shown"] and views[number].get("page")]
         copies = [(number, copy) for number, copy in copies if copy]
@@ -409,7 +409,7 @@ class Chromium:
     def restart(self):
         self.stop()
         self.waiting.clear()
-        # Requests of the page that is gone wait at the old queue, and take nothing from the new one.
+        # Requests of the old page wait at the old queue, and take nothing from the new one.
         self.jobs = queue.Queue()
         self.start()
 
@@ -420,7 +420,7 @@ def start_worker():
     """Runs once in each worker."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-    # libvips has nothing to cache here, and no loader but those of the four formats matters.
+    # libvips needs no cache here, and only the loaders of the four formats.
     global Image, pyvips
     warnings.simplefilter("ignore")
     from PIL import Image
@@ -437,12 +437,12 @@ def pillow_view(data):
              7: "TRANSVERSE", 8: "ROTATE_90"}
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "GIF", "WEBP")) as image:
-            # The other pictures of such a file are no frames of the first one.
+            # Further pictures of such a file are not frames of the first one.
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if image.width * image.height > LARGEST or count > 2000:
-                raise ValueError(f"{image.width}x{image.height}, {count} frames: more than is looked at")
+                raise ValueError(f"{image.width}x{image.height}, {count} frames: more than the limit of this script")
             view["loop"] = image.info.get("loop")
-            # Of a very large animation all frames are decoded, but only some compared.
+            # All frames of a very large animation are decoded, but only some are compared.
             step = 1 + image.width * image.height * count // (64 << 20)
             for index in range(count):
                 image.seek(index)
@@ -479,18 +479,18 @@ def vips_view(data):
         open_ = lambda: pyvips.Image.new_from_buffer(data, "", fail_on="error", **options)
         image = open_()
         if image.width * image.height > LARGEST and options:
-            # The pages of an animation lie below each other; the first one has to do.
+            # The pages of an animation lie below each other; only the first one is used.
             options["n"] = 1
             image = open_()
         if image.width * image.height > LARGEST:
-            raise ValueError(f"{image.width}x{image.height}: more than is looked at")
+            raise ValueError(f"{image.width}x{image.height}: more than the limit of this script")
         get = lambda name: image.get(name) if image.get_typeof(name) else None
         loader = get("vips-loader") or ""
         if not loader.startswith(("jpeg", "uhdr", "png", "gif", "webp")):
             raise ValueError(f"loaded by {loader}")
         view["gain_map"], view["apple"] = None, b"http://ns.apple.com/HDRGainMap/" in data
         if image.get_typeof("gainmap-data"):
-            # Found and understood by libultrahdr.
+            # Set if libultrahdr found and understood it.
             settings = [f"{name} {image.get(name)}" for name in image.get_fields()
                         if name.startswith("gainmap-") and name != "gainmap-data"]
             view["gain_map"] = [digest(without_metadata(image.get("gainmap-data"))), *sorted(settings)]
@@ -506,14 +506,14 @@ def vips_view(data):
         view["pages"] = get("n-pages") or 1
         view["shown"] = True
     except Exception as error:
-        # The text of an error begins with what earlier files left.
+        # The text of an error begins with messages of earlier files.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         view["why"] = lines[-1][:200]
     return view
 
 
 def grid_here(data):
-    """What the page computes of an image that Chromium paints without calling it complete; None if no library shows it."""
+    """The digest of an image that Chromium paints without calling it complete; None if no library shows it."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "GIF", "WEBP")) as image:
             image.load()
@@ -542,7 +542,7 @@ def grid_here(data):
 
 
 def alike(one, other):
-    """Whether two grids are of one picture. Colour management and decoders move a mean by a little."""
+    """Whether two grids show the same picture. Colour management and decoders change a mean slightly."""
     if not one or not other or len(one) != len(other):
         return False
     differences = [abs(a - b) for a, b in zip(one, other)]
@@ -580,7 +580,7 @@ class Libraries:
         views, broken = [], False
         for data, future in zip(files, futures):
             try:
-                # After a crash the files that were not looked at yet go one by one, to find the one that crashes.
+                # After a crash, the remaining files are read one by one, to find the one that crashes.
                 views.append((self.pool.submit(views_here, data) if broken else future).result(timeout=TIMEOUT))
                 continue
             except (concurrent.futures.process.BrokenProcessPool, concurrent.futures.TimeoutError,
@@ -608,7 +608,7 @@ class Libraries:
 
 
 class Judges:
-    """All three viewers. A file is looked at once, however often it is asked for."""
+    """All three viewers. Each file is read once and its views are kept."""
 
     def __init__(self):
         self.chromium, self.libraries, self.seen = Chromium(), Libraries(), {}
@@ -621,9 +621,8 @@ class Judges:
             browser = both.submit(self.chromium.look, list(fresh.values()))
             libraries = both.submit(self.libraries.look, list(fresh.values()))
             for key, chromium, (pillow, vips) in zip(fresh, browser.result(), libraries.result(), strict=True):
-                # Chromium paints an image without its end, whether or not rows are missing. It shows all of it
-                # if a strict library does, and paints the same.
-                # libvips is not strict with GIF: it leaves out pixels that are missing.
+                # Chromium paints an image without its end, whether or not rows are missing. It shows all of it if a
+                # strict library does and paints the same. libvips is not strict with GIF: it accepts missing pixels.
                 strict = pillow["shown"] or vips["shown"] and kind(fresh[key]) != "gif"
                 if not chromium["shown"] and chromium.get("grid") and strict:
                     chromium["shown"] = alike(chromium["grid"], self.libraries.grid(fresh[key]))
@@ -644,7 +643,7 @@ COMPARED = ("width", "height", "css", "painted", "page", "frames", "durations", 
 
 
 def difference(viewer, before, after):
-    """None when `after` looks like `before` in this viewer; else what differs."""
+    """None if `after` looks like `before` in this viewer; else a text that says what differs."""
     old, new = before[viewer], after[viewer]
     if not old["shown"]:
         return None
@@ -652,19 +651,20 @@ def difference(viewer, before, after):
         return f"no longer shown: {new['why']}"
     differing = [name for name in COMPARED if old.get(name) != new.get(name)]
     if viewer == "chromium" and old["loop"] is None:
-        # ImageDecoder and createImageBitmap refused such an original. What the page paints is all there is.
+        # ImageDecoder and createImageBitmap refused the original, so only the painted page can be compared.
         differing = [name for name in differing if name in ("css", "painted", "page")]
     if viewer == "chromium" and len(old["frames"]) == len(new["frames"]) == 1:
-        # One frame repeats nothing, although its repetition count changes when the rest of an animation is dropped.
+        # A single frame repeats nothing, although its repetition count changes when the rest of an animation is
+        # dropped.
         differing = [name for name in differing if name != "loop"]
     if old.get("apple") and old["gain_map"] is None:
-        # libultrahdr passes over some of Apple's gain maps as cameras write them. Rule 5 compares their bytes.
+        # libultrahdr ignores some of Apple's gain maps as cameras write them. Rule 5 compares their bytes.
         differing = [name for name in differing if name != "gain_map"]
     if not differing:
         return None
     guide = before["chromium"]
     if viewer != "chromium" and guide.get("page"):
-        # Where viewers disagree about the original, no file suits both, and Chromium's reading is the rule.
+        # If viewers disagree about the original, no file suits all of them, and Chromium's view decides.
         if old["raw"] == new["raw"] and new["orientation"] in (old["orientation"], guide["orientation"]):
             differing = [name for name in differing if name not in ("width", "height", "frames")]
         if viewer == "pillow" and len(old["frames"]) != len(guide["frames"]) and old["raw"][:1] == new["raw"][:1]:

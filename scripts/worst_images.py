@@ -1,6 +1,6 @@
-"""The images within the limits that are known to be the dearest to decode, for scripts that judge what a decode costs.
+"""The images within the limits that are known to be the most expensive to decode, for scripts that measure decoding.
 
-Each is made by its own little encoder, field by field: no program writes such files. The sizes are chosen by the caller.
+Each has a small encoder of its own, because no program writes such files. The caller chooses the sizes.
 """
 import base64, random, struct, zlib
 
@@ -20,7 +20,7 @@ def riff_chunk(kind, body):
 
 
 class Bits:
-    """Bits that are written the least significant first, as DEFLATE and lossless WebP have them."""
+    """Writes bits, the least significant first, as in DEFLATE and lossless WebP."""
 
     def __init__(self):
         self.value, self.count = 0, 0
@@ -31,7 +31,7 @@ class Bits:
         return self
 
     def code(self, code):
-        """A prefix code, given as text, the first bit first."""
+        """Writes a prefix code, given as text, the first bit first."""
         for bit in code:
             self.add(int(bit), 1)
         return self
@@ -43,7 +43,7 @@ class Bits:
 # ---- PNG ----
 
 def canonical(lengths):
-    """The codes of symbols, as text, by their lengths."""
+    """The codes of symbols, as text, from their lengths."""
     codes, code, before = {}, 0, 0
     for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
         code <<= length - before
@@ -54,9 +54,9 @@ def canonical(lengths):
 
 
 def deflate(total, distance):
-    """A raw stream of at least `total` bytes, zeros and ones: matches of 258 bytes, each this far from what it copies. It
-    has no end, which no viewer misses behind the last row."""
-    # Literals 0 and 1, the end, and the match of 258 bytes; a distance of 1 to 4, which is its own symbol.
+    """A raw DEFLATE stream of at least `total` bytes of zeros and ones: matches of 258 bytes, each copied from
+    `distance` back. It has no end, which viewers accept behind the last row."""
+    # Literals 0 and 1, the end, and the match of 258 bytes; a distance of 1 to 4, which has a symbol of its own.
     literals, distances = [0] * 286, [0] * 4
     literals[0], literals[1], literals[256], literals[285] = 3, 3, 2, 1
     distances[distance - 1] = 1
@@ -68,12 +68,12 @@ def deflate(total, distance):
     codes = canonical(literals)
     for at in range(distance):
         bits.code(codes[int(at > 0)])
-    # A match is two bits, both of them zeros.
+    # A match takes two bits, both zero.
     return bits.bytes() + bytes(total // (258 * 4) + 1)
 
 
 def png(side, frames, distance=2):
-    """RGBA of 16 bits. Of all distances, 2 is the dearest to copy from: every byte waits for one just written."""
+    """A PNG in RGBA of 16 bits. A distance of 2 is the most expensive to copy from: every byte waits for one just written."""
     data = b"\x78\x01" + deflate(side * (side * 8 + 1), distance)
     out = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0))]
     if frames > 1:
@@ -90,7 +90,7 @@ def png(side, frames, distance=2):
 # ---- JPEG ----
 
 def repeated(bits, times):
-    """This pattern of bits so often, with zeros stuffed in."""
+    """A pattern of bits, repeated, with FF bytes escaped."""
     unit = int(bits * 8, 2).to_bytes(len(bits), "big")
     return (unit * (times // 8 + 1)).replace(b"\xff", b"\xff\0")
 
@@ -101,8 +101,8 @@ def scan(components, first, last, bits, data):
 
 
 def jpeg(side, scans, components=3):
-    """Of full sampling. The prefix codes are, for DC, 0: zero, 10: one bit; for AC, 0: the block ends, 10: a run of
-    16,384 to 32,767 empty blocks, 110: a coefficient of one bit."""
+    """A progressive JPEG of full sampling. The prefix codes are, for DC, 0: zero, 10: one bit; for AC, 0: the block
+    ends, 10: a run of 16,384 to 32,767 empty blocks, 110: a coefficient of one bit."""
     names = b"".join(bytes([number + 1, 0x11, 0]) for number in range(components))
     frame = struct.pack(">BHHB", 8, side, side, components) + names
     return b"".join([
@@ -112,7 +112,7 @@ def jpeg(side, scans, components=3):
 
 
 def runs(blocks):
-    """Runs of empty blocks for so many."""
+    """Codes of runs for `blocks` empty blocks."""
     bits = ""
     while blocks >= 16_384:
         run = min(blocks, 32_767)
@@ -123,7 +123,7 @@ def runs(blocks):
 
 
 def jpegs(side, budget):
-    """Name and file: progressive ones of as many scans as fit into so many bytes."""
+    """Names and files: progressive JPEGs with as many scans as fit into `budget` bytes."""
     blocks = (side // 8) ** 2
     means = scan([1, 2, 3], 0, 0, 0, repeated("0", 3 * blocks))
     yield "runs refined", jpeg(side, [means, scan([1], 1, 63, 1, runs(blocks))] + [scan([1], 1, 63, 0x10, runs(blocks))] * 97)
@@ -133,7 +133,7 @@ def jpegs(side, budget):
     count = min(97, (budget - len(means) - len(first)) // len(bits))
     yield "coefficients refined", jpeg(side, [means, first] + [bits] * count)
     yield "all coefficients", jpeg(side, [means, scan([1], 1, 63, 1, repeated("1101" * 20 + "0", blocks))])
-    # The marks of 512 blocks fill a page of memory, which is there once one of them is written.
+    # The masks of 512 blocks fill a page of memory, which is allocated when one of them is written.
     every = scan([1, 2, 3, 4], 0, 0, 0, repeated("0", 4 * blocks))
     touched = [scan([at], 1, 63, 0, repeated("0" * 511 + "11010", blocks // 512)) for at in (2, 3, 4)]
     slow = [scan([1], 1, 63, 1, runs(blocks))] + [scan([1], 1, 63, 0x10, runs(blocks))] * 80
@@ -143,7 +143,7 @@ def jpegs(side, budget):
 # ---- GIF ----
 
 def gif(side, frames):
-    """Frames whose pixels are all literals: a table that is as good as never used, and cleared when codes would grow."""
+    """Frames of literals: the table is hardly used, and cleared when codes would grow."""
     value = count = 0
     data = bytearray()
     for at in range(side * side + side * side // 254 + 2):
@@ -161,7 +161,7 @@ def gif(side, frames):
 # ---- WebP ----
 
 def webp(side, frames, image):
-    """An animation of so many equal frames; `image` is the chunk of each."""
+    """An animation of equal frames; `image` is the chunk of each."""
     three = lambda value: struct.pack("<I", value)[:3]
     frame = riff_chunk(b"ANMF", bytes(6) + three(side - 1) * 2 + three(10) + b"\0" + image)
     body = (b"WEBP" + riff_chunk(b"VP8X", b"\x02\0\0\0" + three(side - 1) * 2)
@@ -203,26 +203,26 @@ class Bools:
             self.add(value >> at & 1)
 
     def bytes(self):
-        """What follows may be zeros only: they are false at every probability."""
+        """Ends the stream. Zeros that follow are false at every probability."""
         for _ in range(32):
             self.add(0)
         return bytes(self.out)
 
 
-# The probabilities of RFC 6386, section 13.4, that one of a coefficient is replaced.
+# The probabilities of RFC 6386, section 13.4, that the probability of a coefficient is replaced.
 UPDATES = zlib.decompress(base64.b85decode(
     b'c-pO#u@1s83`GC`Z<zTLri!&fpomhMICfxY?mW0EmGJa>iXHpnwzd<e891ccF{?tJppIr8)s>i`J``vT*cPBT)dkbU!V0GSqfoc@'
     b'dt8XunsiMbODekF&T0dDxGR}c<oITK^4>TAxyD__{`v#ZixUs{a26zvGWAT6r*>P}<jp;c(g^oL7G7<^JR40OY5lLU5Q|mA6K5FA'
     b'KVT+S<APe{W-!amET9)rY3kQi)YZ@_u1WT?1v^*vCXTKC0J*Rj@&'))
-# The probabilities of tokens that take seven bools, and of those that take one. Whatever is coded but a sign costs less
-# than a hundredth of a bit.
+# The probabilities of tokens that take seven bools, and of those that take one. Every bool but a sign costs less than
+# a hundredth of a bit.
 DEAR, ZERO = [1, 1, 1, 255, 1, 255, 128, 128, 128, 128, 128], [1, 255, 1, 255, 1, 255, 128, 128, 128, 128, 128]
 BANDS = (0, 1, 2, 3, 6, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 7)
 
 
 def vp8(side, dear):
-    """All blocks are read to their last coefficient: those of chroma in these bands take seven bools each, one of them
-    the sign, and the others one."""
+    """A lossy WebP whose blocks are all read to their last coefficient. Blocks of chroma in these bands take seven
+    bools for each, one of them the sign; the others take one."""
     bools = Bools()
     bools.number(0, 2)  # Colour space, clamping.
     bools.add(0)  # No segments.
@@ -246,7 +246,7 @@ def vp8(side, dear):
             was_zero = False
             for band in BANDS:
                 if not was_zero:
-                    add(1, 1)  # It does not end here.
+                    add(1, 1)  # The data does not end here.
                 was_zero = block < 16 or band not in dear
                 if was_zero:
                     add(0, 255)
@@ -259,9 +259,9 @@ def vp8(side, dear):
 
 
 class Lossless(Bits):
-    """What lossless WebP is written with, RFC 9649 section 3."""
+    """Writes lossless WebP (RFC 9649, section 3)."""
 
-    # The order in which the lengths of the code for lengths come.
+    # The order of the lengths in the code for lengths.
     ORDER = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 
     def one(self, symbol):
@@ -277,7 +277,7 @@ class Lossless(Bits):
         return self.add(1, 1).add(0, 1).add(1, 1).add(symbol, 8)
 
     def lengths(self, lengths):
-        """A prefix code by the lengths of its symbols, all of them written in four bits."""
+        """A prefix code from the lengths of its symbols, each written in four bits."""
         self.add(0, 1).add(19 - 4, 4)
         for symbol in self.ORDER:
             self.add(4 if symbol < 16 else 0, 3)
@@ -287,12 +287,12 @@ class Lossless(Bits):
         return canonical(lengths)
 
     def flat(self, length, symbols):
-        """A prefix code whose first symbols are all of this length, which is said once."""
+        """A prefix code whose first symbols all have this length, which is written once."""
         count = self.ORDER.index(length) + 1
         self.add(0, 1).add(count - 4, 4)
         for symbol in self.ORDER[:count]:
             self.add(int(symbol == length), 3)
-        # How many symbols follow, less two, in 12 bits.
+        # The number of symbols that follow, less two, in 12 bits.
         return self.add(1, 1).add(5, 3).add(symbols - 2, 12)
 
     def only_copies(self):
@@ -304,40 +304,40 @@ class Lossless(Bits):
         return self.add(1, 1).add(138 - 11, 7).add(1, 1).add(118 - 11, 7).add(0, 1)
 
     def text(self):
-        """All bits as text, the first one first."""
+        """All bits as text, the first bit first."""
         return format(self.value, f"0{self.count}b")[::-1]
 
 
 def free(group):
-    """Pixels without a bit."""
+    """Pixels of no bits."""
     for _ in range(5):
         group.one(0)
 
 
 def literals(group):
-    """Pixels of one bit, for which four codes are looked up."""
+    """Pixels of one bit, each with four look-ups of codes."""
     group.one(0).two().one(0).one(0).one(0)
 
 
 def copies(group):
-    """Pixels without a bit, each a copy of the one before it."""
+    """Pixels of no bits, each a copy of the previous one."""
     group.only_copies().one(0).one(0).one(0).one(1)
 
 
 def large(group):
-    """Codes of 256 symbols, said in a few bytes."""
+    """Codes of 256 symbols, written in a few bytes."""
     for _ in range(4):
         group.flat(8, 256)
     group.one(0)
 
 
 def vp8l(side, groups, write_group, noise=0):
-    """Blocks of 4 by 4 pixels with so many groups of prefix codes, one after the other and over again. So many bits of
-    noise follow for the pixels. The first group is free, since nothing can be copied into the first pixel."""
+    """Blocks of 4 by 4 pixels with `groups` groups of prefix codes, used in turn. `noise` bits follow for the pixels.
+    The first group takes no bits, because nothing can be copied into the first pixel."""
     bits = Lossless().add(0x2f, 8).add(side - 1, 14).add(side - 1, 14).add(1, 1).add(0, 3)
     bits.add(0, 1).add(0, 1).add(1, 1).add(0, 3).add(0, 1)
-    # What names the groups is an image of its own, whose red and green are the high and the low byte. It has every number
-    # once, then copies of 4,096 pixels, the longest there are; distances are counted from 121 on.
+    # The groups are named by an image of its own, whose red and green are the high and the low byte. It contains
+    # every number once, then copies of 4,096 pixels, the longest possible; distances are counted from 121 on.
     blocks = (-(-side // 4)) ** 2
     lengths = [8] * 255 + [9] + [0] * 24
     lengths[256 + 23] = 9
@@ -366,8 +366,8 @@ def vp8l(side, groups, write_group, noise=0):
 # ---- All of them ----
 
 def all_images(budget):
-    """Name, file, and whether it is accepted: what isn't takes more work than a file of its length may take. All files
-    have at most so many bytes, 20 million or more."""
+    """Name, file, and whether it is accepted. A refused file takes more work than is allowed for a file of its
+    length. All files have at most `budget` bytes, which must be 20 million or more."""
     for name, file in jpegs(10_000, budget):
         yield f"JPEG: {name}", file, True
     yield "PNG: 200 megapixels", png(10_000, 2), True
