@@ -1,26 +1,26 @@
-//! Compact JWS (RFC 7515) with Ed25519 (RFC 8037), and nothing else of that family: no other
-//! algorithm, no critical header, no key inside.
+//! Compact JWS (RFC 7515) with Ed25519 (RFC 8037). Nothing else of that family is supported: no other algorithm, no
+//! critical header parameters, no embedded keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
 
-/// The one algorithm.
+/// The only algorithm, as the header's `alg` spells it.
 pub const ALGORITHM: &str = "EdDSA";
 
-/// A JWS, taken apart. Nothing in it is true before [`Jws::is_signed_by`] says so.
+/// A parsed JWS. Its content can't be trusted until [`Jws::is_signed_by`] returns `true`.
 #[derive(Debug, Clone)]
 pub struct Jws<'a> {
-    /// Which key, algorithm and type it names.
+    /// The header: key id, algorithm and type.
     pub header: Value,
-    /// What is signed.
+    /// The signed JSON.
     pub claims: Value,
     signed: &'a str,
     signature: Vec<u8>,
 }
 
-/// `claims`, which are JSON, signed by the key with this id.
+/// Signs `claims`, which are JSON, with the key of this id.
 pub fn sign(key: &Ed25519KeyPair, id: &str, typ: &str, claims: &[u8]) -> String {
     let header = json!({"alg": ALGORITHM, "kid": id, "typ": typ}).to_string();
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -30,7 +30,7 @@ pub fn sign(key: &Ed25519KeyPair, id: &str, typ: &str, claims: &[u8]) -> String 
 }
 
 impl<'a> Jws<'a> {
-    /// Takes `text` apart; `None` when it isn't three parts of base64url, the first two JSON.
+    /// Parses `text`. `None` when it isn't three parts of base64url, the first two JSON.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (signed, signature) = text.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
@@ -45,12 +45,12 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// A text of the header.
+    /// A field of the header that is a string.
     pub fn header_text(&self, name: &str) -> Option<&str> {
         self.header.get(name)?.as_str()
     }
 
-    /// Whether this key signed header and claims as they are.
+    /// Whether this key signed exactly this header and these claims.
     pub fn is_signed_by(&self, public_key: &[u8; 32]) -> bool {
         UnparsedPublicKey::new(&ED25519, public_key)
             .verify(self.signed.as_bytes(), &self.signature)
@@ -62,7 +62,7 @@ impl<'a> Jws<'a> {
 mod tests {
     use super::*;
 
-    /// RFC 8037, appendix A: a key that everybody knows.
+    /// The example key of RFC 8037, appendix A.
     const SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
     const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_that_of_the_standard() {
+    fn the_signature_is_that_of_rfc_8037() {
         let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
         let signature = URL_SAFE_NO_PAD.encode(key().sign(signed.as_bytes()));
         assert_eq!(
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_is_read_back_and_any_changed_letter_is_noticed() {
+    fn a_signed_text_is_parsed_and_any_changed_letter_is_noticed() {
         let text = sign(&key(), "k", "t", br#"{"amount":"1"}"#);
         let jws = Jws::parse(&text).unwrap();
         assert_eq!(jws.header, json!({"alg": "EdDSA", "kid": "k", "typ": "t"}));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jws_is_none() {
+    fn a_text_that_is_no_jws_is_none() {
         for text in [
             "",
             ".",

@@ -1,7 +1,7 @@
-//! The keys that receipts and offers are signed with, and their public halves.
+//! The keys that sign receipts and offers, and their public keys.
 //!
-//! Both are derived from `secrets.key`. Neither is the recipient's key, which no server holds: that they
-//! speak for a service is known by its publishing them under its own name.
+//! Both are derived from `secrets.key`. Neither is the key of the recipient of payments, which no server holds. A
+//! reader trusts them because the service publishes them under its own domain.
 
 use std::fmt;
 
@@ -17,29 +17,29 @@ use sha2::{Digest, Sha256};
 use crate::jws;
 use crate::secrets::{Domain, SecretKey};
 
-/// The two keys of a deployment. `Debug` shows their public halves' ids only.
+/// The two signing keys of a deployment. `Debug` shows only the ids of their public keys.
 pub struct SigningKeys {
     x402: PrivateKeySigner,
     receipts: Ed25519KeyPair,
     public: [PublicKey; 2],
 }
 
-/// A public half, by which anybody can check what was signed.
+/// A public key, which verifies signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublicKey {
-    /// Of our own receipts.
+    /// The key of pixtoll's own receipts.
     Ed25519([u8; 32]),
-    /// Of x402 offers and receipts (EIP-712): both coordinates.
+    /// The key of x402 offers and receipts (EIP-712): its two coordinates.
     Secp256k1([u8; 64]),
 }
 
-/// A key that can't sign. No secret gives one, but for a chance of 1 in 2^128.
+/// A secret from which no valid key can be derived. The chance is 1 in 2^128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("secrets.key gives no key that could sign receipts; take another one")]
+#[error("no valid signing key can be derived from secrets.key: create another secret")]
 pub struct Unusable;
 
 impl SigningKeys {
-    /// The keys that come of `secret`: always the same.
+    /// Derives the keys from `secret`. The same secret always gives the same keys.
     ///
     /// # Errors
     /// [`Unusable`].
@@ -60,19 +60,19 @@ impl SigningKeys {
         })
     }
 
-    /// The public halves.
+    /// The public keys: that of receipts, then that of x402.
     pub const fn public(&self) -> &[PublicKey; 2] {
         &self.public
     }
 
-    /// A plain wallet's signature over an EIP-712 digest: the same for the same digest. `None` only
-    /// where the library fails.
+    /// Signs an EIP-712 digest like a plain wallet: 65 bytes, the same for the same digest. `None` only when the
+    /// library fails.
     pub fn sign_digest(&self, digest: &B256) -> Option<Bytes> {
         let signature = self.x402.sign_hash_sync(digest).ok()?;
         Some(Bytes::copy_from_slice(&signature.as_bytes()))
     }
 
-    /// `claims` as a compact JWS of this type: the same for the same claims.
+    /// Signs `claims` as a compact JWS of this type. The result is the same for the same claims.
     pub fn sign_claims(&self, typ: &str, claims: &[u8]) -> String {
         let [own, _] = &self.public;
         jws::sign(&self.receipts, &own.id(), typ, claims)
@@ -88,9 +88,9 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl PublicKey {
-    /// Its name: the thumbprint of RFC 7638, which only this key has.
+    /// The id of the key: its JWK thumbprint (RFC 7638) with SHA-256.
     pub fn id(&self) -> String {
-        // The members in this order, without spaces: the thumbprint is over these very bytes.
+        // RFC 7638 prescribes this order of the members and no spaces.
         let members = match self.coordinates() {
             (x, None) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
             (x, Some(y)) => {
@@ -100,8 +100,8 @@ impl PublicKey {
         URL_SAFE_NO_PAD.encode(Sha256::digest(members))
     }
 
-    /// The key as JWK (RFC 7517). That of x402 says its address as well, since whoever checks a
-    /// signature by EIP-712 gets an address; it signs no JWS, and so names no algorithm of one.
+    /// The key as JWK (RFC 7517). The key of x402 has a field `address` as well, because verifying an EIP-712 signature
+    /// gives an address. It has no `alg`, because it signs no JWS.
     pub fn jwk(&self) -> Value {
         match self.coordinates() {
             (x, None) => json!({
@@ -114,7 +114,7 @@ impl PublicKey {
         }
     }
 
-    /// The key of a JWK; `None` for kinds that sign nothing of ours.
+    /// Parses a JWK. `None` for a kind that pixtoll doesn't use.
     pub fn from_jwk(jwk: &Value) -> Option<Self> {
         let part = |name: &str| -> Option<[u8; 32]> {
             let bytes = URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()?;
@@ -127,7 +127,7 @@ impl PublicKey {
         }
     }
 
-    /// The address whose signatures it makes; only a key of x402 has one.
+    /// The address of the key's signatures; `None` for an Ed25519 key.
     pub fn address(&self) -> Option<Address> {
         match self {
             Self::Ed25519(_) => None,
@@ -135,7 +135,7 @@ impl PublicKey {
         }
     }
 
-    /// The spelling of its kind in the database.
+    /// The kind of the key as the database spells it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Ed25519(_) => "ed25519",
@@ -143,7 +143,7 @@ impl PublicKey {
         }
     }
 
-    /// Its bytes in hex, for the database.
+    /// The bytes of the key in hex, for the database.
     pub fn to_hex(&self) -> String {
         match self {
             Self::Ed25519(bytes) => hex::encode(bytes),
@@ -151,7 +151,7 @@ impl PublicKey {
         }
     }
 
-    /// The key of this kind with these bytes.
+    /// Parses a key from its kind and its bytes in hex. `None` when they don't fit together.
     pub fn parse(kind: &str, digits: &str) -> Option<Self> {
         let bytes = hex::decode(digits).ok()?;
         match kind {
@@ -161,6 +161,7 @@ impl PublicKey {
         }
     }
 
+    /// The coordinates `x` and `y` in base64url; an Ed25519 key has no `y`.
     fn coordinates(&self) -> (String, Option<String>) {
         match self {
             Self::Ed25519(bytes) => (URL_SAFE_NO_PAD.encode(bytes), None),
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_the_name_that_the_standard_gives_it() {
+    fn the_id_of_a_key_is_its_thumbprint_by_rfc_7638() {
         // RFC 8037, appendix A.3.
         let known = json!({
             "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_key_gives_it_back() {
+    fn a_key_is_parsed_from_each_of_its_forms() {
         let keys = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
         for key in keys.public() {
             assert_eq!(PublicKey::from_jwk(&key.jwk()), Some(*key));
@@ -213,8 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_says_the_address_of_its_signatures() {
-        // The test key of the protocol's reference: 0x11, 32 times.
+    fn a_jwk_holds_the_address_of_the_signatures() {
+        // The test key of the x402 reference implementation: 0x11, 32 times.
         let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x11)).unwrap();
         let key = PublicKey::Secp256k1(signer.public_key().0);
         let address = address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A");
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_has_keys_of_its_own_and_prints_none() {
+    fn each_secret_gives_its_own_keys_and_debug_shows_none() {
         let one = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
         let same = SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap();
         let other = SigningKeys::derive(&SecretKey::from_bytes([8; 32])).unwrap();

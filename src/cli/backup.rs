@@ -1,4 +1,4 @@
-//! `pixtoll backup` and `pixtoll restore`: a SQLite deployment in a folder, and back.
+//! `pixtoll backup` copies a SQLite deployment into a folder; `pixtoll restore` restores it from there.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,43 +22,45 @@ use crate::moving::objects::Sum;
 use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
 use crate::payments::ledger::check;
 
-/// The command can't be carried out as it is written.
+/// The exit code for a command that doesn't apply to this deployment.
 const USAGE: u8 = 2;
 
-/// `pixtoll backup …`. Works beside a running server.
+/// The arguments of `pixtoll backup`, which may run beside the server.
 #[derive(Debug, clap::Args)]
 pub struct BackupArgs {
-    /// Where database and store are.
+    /// The settings, which name the database and the store.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// The folder that the copy goes to: a new one, or that of an earlier backup, where only what is new is
+    /// The folder for the backup: a new one, or that of an earlier backup, where only what changed is
     /// copied.
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
-    /// Copy secrets.key as well. Who has it can make every token.
+    /// Copy secrets.key as well. Protect this backup: anyone with the key can make every token.
     #[arg(long)]
     pub with_key: bool,
 }
 
-/// `pixtoll restore …`. For a place where no server runs.
+/// The arguments of `pixtoll restore`, which needs the server to be stopped.
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
-    /// Where database and store are going to be.
+    /// The settings, which name the database and the store to restore to.
     #[command(flatten)]
     pub place: ServeArgs,
     /// The folder of the backup.
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
-    /// The image store is what is left of the deployment that was lost, and no server uses it: what is missing there is
-    /// put back, and what was renewed since the backup is kept for as long as its record there says.
+    /// Only the database is lost: images.store still holds this deployment's images, and no server uses it.
+    /// Adds the images that are missing there, and keeps images that were renewed after the backup until
+    /// their new expiry.
     #[arg(long)]
     pub store_survived: bool,
 }
 
-/// Runs `pixtoll backup`. Exit code 1: the copy is there, and a row breaks a rule or has lost its object.
+/// Runs `pixtoll backup`. Returns exit code 1 when the copy is complete but a row breaks a ledger rule or an
+/// image has lost its object.
 ///
 /// # Errors
-/// When something can't be read or written; then the folder holds the older copy.
+/// When something can't be read or written. The folder then still holds the previous copy.
 pub async fn back_up(args: &BackupArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let DatabaseUrl::Sqlite(file) = &config.database else {
@@ -83,9 +85,9 @@ pub async fn back_up(args: &BackupArgs, out: &mut impl Write) -> anyhow::Result<
 fn refuse_postgres(out: &mut impl Write) -> anyhow::Result<ExitCode> {
     writeln!(
         out,
-        "this deployment's database is PostgreSQL: back it up by its own means (pg_dump, or a base backup with \
-         point-in-time recovery), and the store by those of the bucket (versioning). Run pixtoll ledger mark after \
-         each backup"
+        "database.url names PostgreSQL, and this command works with SQLite only. Back up the database with pg_dump, \
+         or with base backups and point-in-time recovery, and the image store with versioning of the bucket. Run \
+         pixtoll ledger mark after each backup"
     )?;
     Ok(ExitCode::from(USAGE))
 }
@@ -119,7 +121,7 @@ async fn copy(
     print_sum(&sum, out)?;
     writeln!(
         out,
-        "backed up to {}{}; noted in the store: who restores this copy is told that the database went on",
+        "backed up to {}{}; marked in the store, so that a server on this copy knows that payments may be missing",
         args.folder.display(),
         if args.with_key {
             ", with the key"
@@ -130,15 +132,24 @@ async fn copy(
     Ok(verdict(broken, sum.lost))
 }
 
-/// The file of the key, which must be the database's.
+/// The path of the key file.
+///
+/// # Errors
+/// When the key is in the settings rather than in a file, or is not the key of this database.
 async fn key_of(config: &Config, db: &Db) -> anyhow::Result<PathBuf> {
     let SecretKeySource::FileUnderData(path) = &config.secrets_key else {
-        bail!("secrets.key is given by the configuration: keep that one as you keep your settings");
+        bail!(
+            "--with-key copies a key file, but secrets.key is set in the configuration: back up the configuration, and \
+             run this command without --with-key"
+        );
     };
     let keys = read_secrets(path)?;
     let stamped = deployment::find(db, stamps::KEY).await?;
     if !stamped.is_some_and(|stamped| keys.has(&stamped)) {
-        bail!("{} is not the key of this database", path.display());
+        bail!(
+            "{} is not the key of this database: put the right key there, or run this command without --with-key",
+            path.display()
+        );
     }
     Ok(path.clone())
 }
@@ -151,7 +162,8 @@ fn verdict(broken: usize, lost: u64) -> ExitCode {
     }
 }
 
-/// What `pixtoll ledger check --offline` would name in a copy. How many rows.
+/// Runs the checks of `pixtoll ledger check --offline` on a copy, prints what is broken and returns the
+/// number of those rows.
 async fn print_broken(db: &Db, now: Timestamp, out: &mut impl Write) -> anyhow::Result<usize> {
     let report = check(db, now, &[]).await?;
     for (rule, finding) in &report.broken {
@@ -163,7 +175,7 @@ async fn print_broken(db: &Db, now: Timestamp, out: &mut impl Write) -> anyhow::
     }
     writeln!(
         out,
-        "{} payments settled for {} atomic units; {} rules checked, {} rows break one",
+        "{} payments settled for {} atomic units; {} rules checked, {} rows break a rule",
         report.settled,
         report.settled_sum,
         report.rules,
@@ -172,30 +184,33 @@ async fn print_broken(db: &Db, now: Timestamp, out: &mut impl Write) -> anyhow::
     Ok(report.broken.len())
 }
 
+/// The line about a live image whose object is missing or damaged; `how` says which.
 pub(super) fn lost_line(image: &Image, how: &str) -> String {
     format!("LOST: image {} is live, and {how}", image.id)
 }
 
+/// Prints the totals of a copy.
 pub(super) fn print_sum(sum: &Sum, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(
         out,
-        "{} objects copied ({} bytes) and compared with their rows, {} were there and are the same by their SHA-256, \
-         {} were compared by an earlier run, {} images have none, {} lost",
+        "objects: {} copied ({} bytes) and compared with the database, {} already there with the same SHA-256, \
+         {} compared by an earlier run, {} images without one, {} lost",
         sum.copied, sum.copied_bytes, sum.same, sum.known, sum.gone, sum.lost
     )
 }
 
-/// Runs `pixtoll restore`. Exit code 1: it is in place, and a row breaks a rule or has lost its object.
+/// Runs `pixtoll restore`. Returns exit code 1 when the restore is complete but a row breaks a ledger rule or an
+/// image has lost its object.
 ///
 /// # Errors
-/// When the backup is damaged or the place isn't empty; then no database is in place.
+/// When the backup is damaged or a database exists already. No database is put in place then.
 pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let DatabaseUrl::Sqlite(file) = &config.database else {
         return refuse_postgres(out);
     };
     refuse_taken(file)?;
-    // No server starts here meanwhile.
+    // Keeps a server from starting here meanwhile.
     let _lock = lock_server(file)?;
     let store = open_new_store(&config.images.store).await?;
     let restore = Restore {
@@ -210,7 +225,7 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
     restore.check_store(&opened).await?;
     let taken = Timestamp::from_millis(opened.copy.taken_ms);
     let broken = print_broken(&opened.db, taken, out).await?;
-    // Before the database: with that in place this command has nothing left to do.
+    // Before the database: once that is in place, this command refuses to run again.
     if let Some((from, to)) = &key {
         place_key(from, to)?;
     }
@@ -219,20 +234,20 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
     if longer > 0 {
         writeln!(
             out,
-            "{longer} images are kept longer than the backup knew: their records in the store say that they were renewed since"
+            "{longer} images are kept longer than the backup says: their records in the store show later renewals"
         )?;
     }
     writeln!(out, "restored to {} as it was at {taken}", file.display())?;
     if key.is_none() && find_secrets(&config.secrets_key)?.is_none() {
         writeln!(
             out,
-            "put its secrets.key in place before you start the server: it refuses another one"
+            "before you start the server, put this deployment's secrets.key in place: the server refuses any other key"
         )?;
     }
     writeln!(
         out,
-        "next: start the server, which serves images and sells nothing yet, and run pixtoll ledger recover: it finds \
-         on the chain what was paid since"
+        "next: start the server, which serves images but sells nothing yet, and run pixtoll ledger recover to find \
+         the payments since the backup on the chain"
     )?;
     Ok(verdict(broken, sum.lost))
 }
@@ -254,8 +269,11 @@ async fn put_back(
     restored
 }
 
-/// The key that the backup holds, and where it goes; `None`: there is one in place, or none at all. One that isn't
-/// the database's ends the command before anything is written.
+/// The key file of the backup and the path to copy it to. `None` when a key is in place already, or the backup
+/// holds none.
+///
+/// # Errors
+/// When the key in place, or the one in the backup, is not the key of this database.
 async fn find_backed_up_key(
     config: &Config,
     folder: &Path,
@@ -263,10 +281,12 @@ async fn find_backed_up_key(
 ) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     let stamped = deployment::find(db, stamps::KEY)
         .await?
-        .context("the backup names no key")?;
+        .context("the backup's database doesn't name its key; it was never used by a server")?;
     if let Some(keys) = find_secrets(&config.secrets_key)? {
         if !keys.has(&stamped) {
-            bail!("the secrets.key that is in place here is not the one of the backup");
+            bail!(
+                "the secrets.key in place here is not the key of the backup: replace it with that deployment's key"
+            );
         }
         return Ok(None);
     }
@@ -278,7 +298,11 @@ async fn find_backed_up_key(
         return Ok(None);
     }
     if !read_secrets(&from)?.has(&stamped) {
-        bail!("{} is not the key of the backup's database", from.display());
+        bail!(
+            "{} is not the key of the backup's database: replace it with the right one, or remove it and put the key \
+             in place yourself",
+            from.display()
+        );
     }
     Ok(Some((from, to.clone())))
 }

@@ -1,4 +1,4 @@
-//! What the paying commands share: their options, how they talk to people, and how they end.
+//! What the paying commands share: their options, their output and their exit codes.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,26 +13,27 @@ use crate::client::{Failure, Notice, Price, Uploaded};
 use crate::money::AtomicAmount;
 use crate::tiers::TierName;
 
-/// Where it goes, who pays, and what is printed.
+/// The options of the paying commands: server, price limit, wallet and output format.
 #[derive(Debug, Args)]
 pub(super) struct PayArgs {
-    /// Address of the server
+    /// The server's base URL
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4020")]
     pub(super) server: Url,
-    /// The most that one image may cost, in USD
+    /// The highest price to pay for one image, in USD; a higher price is not paid
     #[arg(long, value_name = "USD", default_value = "0.05", value_parser = usd)]
     pub(super) max_price: AtomicAmount,
-    /// File that holds the private key of the paying account, in hex
+    /// A file with the private key of the paying account, in hex
     #[arg(long, value_name = "FILE")]
     pub(super) wallet: Option<PathBuf>,
-    /// Say what would be paid; pay and change nothing
+    /// Print what would be paid, without paying or uploading
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// What to print for each image
+    /// The output format for each image
     #[arg(long, value_enum, default_value_t = Format::Url)]
     pub(super) format: Format,
 }
 
+/// The output formats, one line per image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// The link
@@ -41,33 +42,33 @@ pub(super) enum Format {
     Markdown,
     /// The link as an HTML image
     Html,
-    /// The server's answer, in one line
+    /// The server's JSON response on one line; it holds the delete token
     Json,
 }
 
-/// How the command ended; the numbers are part of its interface.
+/// The result of a paying command. The exit codes are part of its interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All files are uploaded.
+    /// All files are uploaded, or all images renewed.
     Uploaded,
-    /// Something unexpected.
+    /// An unexpected error.
     Unexpected,
-    /// The command can't be carried out as it is written.
+    /// The command line, a file or the wallet is wrong.
     Usage,
     /// The server refused a file.
     FileRefused,
-    /// The price is above the cap, or the challenge can't be paid.
+    /// The price is above `--max-price`, or this client can't pay what the server asks for.
     NotPayable,
     /// The payment was refused or failed. Nothing was charged.
     PaymentRefused,
-    /// The outcome of a payment is not known yet, or not everything that is paid for is uploaded.
+    /// The outcome of a payment is not known yet, or a file that is paid for is not uploaded yet.
     OutcomeUnknown,
-    /// The server is down or busy. Nothing was charged.
+    /// The server can't be reached or is busy. Nothing was charged.
     Unavailable,
 }
 
 impl Exit {
-    /// The exit code.
+    /// The exit code of the process, 0 to 7.
     pub const fn code(self) -> u8 {
         match self {
             Self::Uploaded => 0,
@@ -81,6 +82,7 @@ impl Exit {
         }
     }
 
+    /// The exit code for a failure.
     pub(super) const fn of(failure: &Failure) -> Self {
         match failure {
             Failure::Unexpected(_) => Self::Unexpected,
@@ -102,14 +104,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Where the command writes: links to `out`, everything else to `err`, which `bar` shares.
+/// The output of a command: links go to `out`, everything else to `err`, where the spinner is drawn as well.
 pub(super) struct Console<'c> {
     pub(super) out: &'c mut dyn Write,
     pub(super) err: &'c mut dyn Write,
     pub(super) bar: ProgressBar,
 }
 
-/// What it would cost, as a sentence.
+/// The price of a dry run as a sentence.
 pub(super) fn in_words(price: &Price) -> String {
     match price {
         Price::Free => "would be uploaded for free.".to_owned(),
@@ -125,14 +127,14 @@ pub(super) fn in_words(price: &Price) -> String {
             quote.pay_to
         ),
         Price::Pending(payment) => format!(
-            "would present the payment of {} USDC on {} that an earlier run signed, and no other.",
+            "would send the payment of {} USDC on {} that an earlier run signed, and sign no other.",
             payment.amount.to_decimal_usd(),
             payment.network.name()
         ),
     }
 }
 
-/// An image as it is printed.
+/// The output line of an image in this format.
 pub(super) fn line(uploaded: &Uploaded, format: Format) -> String {
     let url = uploaded.url.as_str();
     match format {
@@ -148,16 +150,17 @@ pub(super) fn line(uploaded: &Uploaded, format: Format) -> String {
     }
 }
 
-/// A tier's name, from the command line.
+/// Parses a tier's name on the command line.
 pub(super) fn tier(text: &str) -> Result<TierName, String> {
     TierName::parse(text).map_err(|error| error.to_string())
 }
 
+/// Parses an amount of USD on the command line, such as `0.05`.
 fn usd(text: &str) -> Result<AtomicAmount, String> {
     AtomicAmount::from_decimal_usd(text).map_err(|error| error.to_string())
 }
 
-/// Shows that something goes on, where somebody looks.
+/// A spinner on standard error; hidden where that is no terminal.
 pub(super) fn spinner() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -171,19 +174,25 @@ pub(super) fn spinner() -> ProgressBar {
 }
 
 impl Console<'_> {
+    /// Writes a line to standard output.
+    ///
+    /// # Errors
+    /// When standard output can't be written, such as a closed pipe.
     pub(super) fn link(&mut self, line: &str) -> io::Result<()> {
         let out = &mut self.out;
         self.bar
             .suspend(|| writeln!(out, "{line}").and_then(|()| out.flush()))
     }
 
+    /// Writes a line to standard error.
     pub(super) fn say(&mut self, line: &str) {
         let err = &mut self.err;
         if self.bar.suspend(|| writeln!(err, "{line}")).is_err() {
-            // Nobody reads it any more; the exit code still tells.
+            // Standard error is closed; the exit code still gives the result.
         }
     }
 
+    /// Shows a progress event of the client.
     pub(super) fn tell(&mut self, notice: Notice) {
         match notice {
             Notice::Step(text) => self.bar.set_message(text),

@@ -1,4 +1,4 @@
-//! `pixtoll health`: asks the server beside it how it is, for container engines and scripts.
+//! `pixtoll health`: asks the server on this machine for its health, for container engines and scripts.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,32 +10,34 @@ use serde::Deserialize;
 use super::ServeArgs;
 use crate::config::load;
 
-/// Ready or not, an answer takes no longer; the probe of a store or a database that hangs would.
+/// How long the command waits for a response. A server whose database or store hangs may take longer, and counts
+/// as not ready.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than either route ever says.
+/// The most bytes of a response that are read; both routes send less.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// `pixtoll health …`. Asks `http.admin_listen` of the same configuration, on this machine.
+/// The arguments of `pixtoll health`, which asks `http.admin_listen` of the same settings on this machine.
 #[derive(Debug, clap::Args)]
 pub struct HealthArgs {
-    /// Where the server listens.
+    /// The settings, which name the admin address.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// Only whether the process lives, not whether database and store answer.
+    /// Only ask whether the process runs (/healthz), not whether its database and store answer (/readyz).
     #[arg(long)]
     pub alive: bool,
 }
 
-/// What the listener says of itself, as far as it is of interest.
+/// The part of the server's response that the command prints.
 #[derive(Default, Deserialize)]
 struct Said {
     problem: Option<String>,
 }
 
-/// Runs the command. Exit code 1: nobody answers, or not well; what is the matter is written to `out`.
+/// Runs the command. Returns exit code 1 when the server doesn't respond or isn't ready, and writes the reason
+/// to `out`.
 ///
 /// # Errors
-/// When the configuration may not start, or the output can't be written.
+/// When the settings are invalid, or the output can't be written.
 pub async fn run(args: &HealthArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let address = on_this_machine(config.http.admin_listen);
@@ -46,7 +48,12 @@ pub async fn run(args: &HealthArgs, out: &mut impl Write) -> anyhow::Result<Exit
             false,
             Some(said.problem.unwrap_or_else(|| status.to_string())),
         ),
-        Err(_) => (false, Some(format!("nobody answers at {address}"))),
+        Err(_) => (
+            false,
+            Some(format!(
+                "no server responds at {address} (http.admin_listen)"
+            )),
+        ),
     };
     let verdict = match (is_well, args.alive) {
         (true, true) => "alive",
@@ -65,9 +72,12 @@ pub async fn run(args: &HealthArgs, out: &mut impl Write) -> anyhow::Result<Exit
     })
 }
 
-/// Status and words. The error says nothing that a person could use beyond that there is none.
+/// Asks one route and returns its status and body. A body that can't be read counts as an empty one.
+///
+/// # Errors
+/// When the server can't be reached or doesn't respond within [`TIMEOUT`].
 async fn ask(url: &str) -> Result<(reqwest::StatusCode, Said), reqwest::Error> {
-    // No proxy: it would be asked for its own loopback.
+    // No proxy: it would look for the server on its own loopback address.
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(TIMEOUT)
@@ -85,7 +95,7 @@ async fn ask(url: &str) -> Result<(reqwest::StatusCode, Said), reqwest::Error> {
     Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
-/// Where a listener on every address is reached from here.
+/// The address at which this machine reaches a listener: loopback for a listener on all addresses.
 fn on_this_machine(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -100,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_on_every_address_is_asked_on_loopback() {
+    fn a_listener_on_all_addresses_is_asked_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:4021", "127.0.0.1:4021"),
             ("[::]:4021", "[::1]:4021"),

@@ -1,4 +1,4 @@
-//! `pixtoll ledger`: what the payments are, whether they balance, and what is owed.
+//! `pixtoll ledger`: shows and checks the payments, lists what is owed to payers, and recovers lost records.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,59 +21,78 @@ use crate::secrets::Keyring;
 
 pub(super) mod recover;
 
-/// `pixtoll ledger …`. Works beside a running server.
+/// The arguments of `pixtoll ledger`, which may run beside the server.
 #[derive(Debug, clap::Args)]
 pub struct LedgerArgs {
-    /// Where the database is.
+    /// The settings, which name the database.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// What is done.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: LedgerCommand,
 }
 
-/// `pixtoll ledger …`.
+/// The subcommands of `pixtoll ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Prove that the ledger balances. Exit code 1 names the rows that break a rule.
+    /// Check the ledger against its rules and against the chain.
+    ///
+    /// Changes nothing. Prints a line for each row that breaks a rule, and totals. Exits with 1 when a
+    /// row breaks a rule, or when the database is older than its image store.
     Check {
-        /// Don't ask the chain.
+        /// Check the database only, without asking the chain.
         #[arg(long)]
         offline: bool,
     },
-    /// List settled payments whose goods wait for someone, and credits.
+    /// List payments that were settled but not delivered, and open credits.
+    ///
+    /// A credit is a payment that the chain shows and that the ledger has lost. The payer uses it with
+    /// a new payment of the same amount, which is not charged. Settle other entries yourself, for
+    /// example by a refund, and note that with pixtoll ledger resolve. Changes nothing.
     Owed,
-    /// After a restore: find on the chain what was paid and is not in the ledger, and open paid routes again.
+    /// Recover payments from the chain after a restore, then open paid routes again.
+    ///
+    /// Use it when paid uploads are paused because the database is older than its image store: after
+    /// a restore from a backup, or after a failover that lost commits. Reads the chain from the
+    /// ledger's first block, and writes each payment that the ledger doesn't know as a credit for its
+    /// payer. It may be repeated: no payment is credited twice.
     Recover {
-        /// Only list it.
+        /// Only list the payments that would become credits; write nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Begin at this block instead of the ledger's first: for a new database in place of one that is
-        /// lost. From then on it is the ledger's first.
+        /// Read the chain from this block. Use it for a new database in place of a lost one. Where it
+        /// is earlier than the ledger's first block, it becomes the ledger's first block.
         #[arg(long, value_name = "BLOCK")]
         from_block: Option<u64>,
     },
-    /// After a backup: note in the store that the database went on, so that the copy is known as one.
+    /// Mark in the image store that the database goes on after a backup.
+    ///
+    /// Run it after each backup of a PostgreSQL database. A server that later starts on that backup
+    /// then knows that payments may be missing, and pauses paid uploads until pixtoll ledger recover.
+    /// pixtoll backup does this by itself. Exits with 1 when the database is older than its store.
     Mark,
-    /// Show payments by id, transaction hash, image id or payer.
+    /// Show payments. Exits with 1 when none is found.
     Show {
-        /// What to look for.
+        /// A payment's ledger id, a transaction hash, an image id or a payer's address.
         what: String,
     },
-    /// Note what was done about owed goods, such as a refund.
+    /// Note how a payment that was owed was settled, such as by a refund.
+    ///
+    /// The payment leaves the list of pixtoll ledger owed; no money moves. Exits with 1 when nothing
+    /// is owed under this id.
     Resolve {
-        /// The payment's id.
+        /// The ledger id of the payment or of the credit, as pixtoll ledger owed prints it.
         id: String,
-        /// What was done.
+        /// What was done, in your words; shown by pixtoll ledger show.
         #[arg(long)]
         note: String,
     },
 }
 
-/// Runs a command.
+/// Runs a subcommand and returns its exit code.
 ///
 /// # Errors
-/// When the database or the chain doesn't answer.
+/// When the settings are invalid, or the database or a chain's node doesn't answer.
 pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let db = open_database_beside(&config.database).await?;
@@ -127,8 +146,8 @@ async fn run_check(
     })
 }
 
-/// The keys, where this command was given the one that the database is stamped with, and from when on every token
-/// has to be theirs: from the beginning, unless an old key is gone.
+/// The keys, and the time from which every token must be made by one of them. The time is the beginning, or now
+/// when an old key is missing from the settings. `None` when the settings don't hold the key of this database.
 async fn stamped_keys(config: &Config, db: &Db) -> anyhow::Result<Option<(Keyring, Timestamp)>> {
     let stamped = deployment::find(db, stamps::KEY).await?.unwrap_or_default();
     let Some(keys) = find_secrets(&config.secrets_key)?.filter(|keys| keys.has(&stamped)) else {
@@ -144,7 +163,8 @@ async fn stamped_keys(config: &Config, db: &Db) -> anyhow::Result<Option<(Keyrin
     Ok(Some((keys, since)))
 }
 
-/// A network that the database is stamped with, so that no flag is needed.
+/// A network on which the ledger takes money, with what is needed to read it. The database names it, so that the
+/// commands need no options for it.
 struct Stamped {
     network: &'static Network,
     chain: RpcChain,
@@ -153,12 +173,18 @@ struct Stamped {
 }
 
 /// Every network on which this database ever took money.
+///
+/// # Errors
+/// When the database names an unknown network, or the settings name no node for one.
 async fn stamped_chains(config: &Config, db: &Db) -> anyhow::Result<Vec<Stamped>> {
     let sandbox_url = deployment::find(db, stamps::SANDBOX_RPC).await?;
     let mut chains = Vec::new();
     for (caip2, first_block) in deployment::list(db, stamps::FIRST_BLOCK).await? {
-        let network = networks::find(&caip2)
-            .context("the database names a network that this version doesn't know")?;
+        let network = networks::find(&caip2).with_context(|| {
+            format!(
+                "the database names the network {caip2}, which this version of pixtoll doesn't know"
+            )
+        })?;
         let configured = config.payments.as_ref().and_then(|payments| {
             let known = payments
                 .networks
@@ -170,10 +196,12 @@ async fn stamped_chains(config: &Config, db: &Db) -> anyhow::Result<Vec<Stamped>
             .clone()
             .or(configured)
             .or_else(|| network.default_rpc_url.map(str::to_owned));
-        let url = url.with_context(|| format!("payments.rpc_url of {caip2} is missing"))?;
+        let url = url.with_context(|| {
+            format!("payments.rpc_url has no node for {caip2}: set its URL, or use --offline with ledger check")
+        })?;
         let pay_to = deployment::find(db, stamps::PAY_TO)
             .await?
-            .context("the database names no recipient")?;
+            .context("the database names no recipient (pay_to): start the server once with payments configured")?;
         chains.push(Stamped {
             network,
             chain: RpcChain::new(network, &url)?,
@@ -194,7 +222,7 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "{} payments settled for {} atomic units; {} rules checked, {} rows break one",
+        "{} payments settled for {} atomic units; {} rules checked, {} rows break a rule",
         report.settled,
         report.settled_sum,
         report.rules,
@@ -203,12 +231,13 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if report.frozen + report.reversed > 0 {
         writeln!(
             out,
-            "{} payments frozen for {} atomic units, until the chain decides; {} reversed by it",
+            "{} payments for {} atomic units are frozen, because the chain does not show their transfers now; {} were \
+             reversed by the chain",
             report.frozen, report.frozen_sum, report.reversed
         )?;
     }
     if report.chains.is_empty() {
-        writeln!(out, "the chain was not asked")?;
+        writeln!(out, "no chain was asked")?;
     }
     for chain in &report.chains {
         print_chain(chain, out)?;
@@ -219,30 +248,30 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
 fn print_chain(chain: &ChainReport, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(
         out,
-        "the chain moved {} atomic units to us in blocks {} to {} of {}",
+        "{}: received {} atomic units in blocks {} to {}",
+        chain.network.name(),
         chain.received_sum,
         chain.first_block,
-        chain.last_block,
-        chain.network.name()
+        chain.last_block
     )?;
     if chain.erased > 0 {
         writeln!(
             out,
-            "{} transfers paid for what is erased with its records",
+            "{} transfers belong to payments whose records were erased",
             chain.erased
         )?;
     }
     for credit in &chain.credits {
         writeln!(
             out,
-            "credit: {} is owed to {} for transaction {}",
+            "credit: {} atomic units are owed to {} for transaction {}",
             credit.value, credit.from, credit.transaction
         )?;
     }
     for orphan in &chain.orphans {
         writeln!(
             out,
-            "orphan: {} from {} in transaction {} buys nothing here",
+            "orphan: {} atomic units from {} in transaction {} belong to no payment",
             orphan.value, orphan.from, orphan.transaction
         )?;
     }
@@ -270,7 +299,8 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if frozen > 0 {
         writeln!(
             out,
-            "{frozen} payments are frozen: their goods are withheld until the chain decides; see pixtoll ledger check"
+            "{frozen} payments are frozen: what they bought is withheld until the chain shows their transfers again; see \
+             pixtoll ledger check"
         )?;
     }
     Ok(ExitCode::SUCCESS)
@@ -280,7 +310,10 @@ async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitC
     let what = canonical(what);
     let found = rows::search(db, &what).await?;
     if found.is_empty() {
-        writeln!(out, "no payment has this id, transaction, image or payer")?;
+        writeln!(
+            out,
+            "no payment matches: give a ledger id, a transaction hash, an image id or a payer's address"
+        )?;
         return Ok(ExitCode::FAILURE);
     }
     for payment in &found {
@@ -289,8 +322,8 @@ async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is looked for as the ledger spells it: addresses checksummed, ids and hashes in lower case.
-/// The ids of images are shorter, and their case counts.
+/// Spells a search term as the ledger does: addresses with their checksum, ledger ids and hashes in lower case.
+/// Ids of images are shorter and case-sensitive, and stay as they are.
 fn canonical(what: &str) -> String {
     if let Ok(address) = what.parse::<Address>() {
         return address.to_string();
@@ -340,7 +373,10 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
     }
     if payment.state == PaymentState::Frozen {
         let why = why_withheld(db, payment).await?;
-        writeln!(out, "  withheld     {why}, until the chain decides")?;
+        writeln!(
+            out,
+            "  withheld     {why}; what it bought is withheld until that changes"
+        )?;
     }
     if let Some(reason) = &payment.reason {
         writeln!(out, "  reason       {reason}")?;
@@ -357,8 +393,8 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
 async fn why_withheld(db: &Db, payment: &Payment) -> anyhow::Result<String> {
     let since = auditor::find_missing_since(db, &payment.id).await?;
     Ok(match since.map(Timestamp::from_millis) {
-        Some(since) => format!("the chain doesn't show its transfer since {since}"),
-        None => "the chain shows that its authorization went elsewhere".to_owned(),
+        Some(since) => format!("the chain has not shown its transfer since {since}"),
+        None => "the chain shows another use of its authorization".to_owned(),
     })
 }
 
@@ -383,13 +419,16 @@ async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow:
 
 async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if note.trim().is_empty() {
-        bail!("--note says what was done; it can't be empty");
+        bail!("--note is empty: say what was done, such as \"refunded in transaction 0x…\"");
     }
     let now = SystemClock.now();
     if audit::resolve(db, id, note, now).await? || credits::resolve(db, id, note, now).await? {
         writeln!(out, "noted: {id}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "nothing is owed under {id}; see pixtoll ledger owed")?;
+    writeln!(
+        out,
+        "nothing is owed under {id}; pixtoll ledger owed lists the ids"
+    )?;
     Ok(ExitCode::FAILURE)
 }

@@ -1,4 +1,4 @@
-//! `pixtoll migrate`: the database goes to PostgreSQL.
+//! `pixtoll migrate`: moves the database from SQLite to PostgreSQL.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,23 +18,23 @@ use crate::moving::cancel;
 use crate::moving::database::{Move, Notice, Outcome};
 use crate::random::Randomness;
 
-/// `pixtoll migrate …`. Works beside a running server, which goes on serving images.
+/// The arguments of `pixtoll migrate`. It may run beside the server, which keeps serving images.
 #[derive(Debug, clap::Args)]
 pub struct MigrateArgs {
-    /// Where the database is.
+    /// The settings, which name the SQLite database.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// The empty PostgreSQL database that it goes to. Killed at any point, the same command goes on. Without a
-    /// password, that is looked for in the file `~/.pgpass`.
-    // A parser of its own would have its text repeated in errors, password and all.
+    /// The empty PostgreSQL database to move to. A URL without a password uses the one in `~/.pgpass`. When the
+    /// command was interrupted, run it again with the same URL: it continues.
+    // Not a value parser: clap would repeat the value in its errors, with the password.
     #[arg(long, value_name = "URL", required_unless_present = "cancel")]
     pub to: Option<String>,
-    /// Give up a move that isn't through: the database takes changes again.
+    /// Cancel an unfinished move: the SQLite database takes changes again.
     #[arg(long, conflicts_with = "to")]
     pub cancel: bool,
 }
 
-/// Runs the command. Exit code 1: the copy differs, and nothing was handed over.
+/// Runs the command. Returns exit code 1 when the copy differs; the SQLite database then remains the current one.
 ///
 /// # Errors
 /// When a database doesn't answer, or can't be moved.
@@ -42,8 +42,8 @@ pub async fn run(args: &MigrateArgs, out: &mut impl Write) -> anyhow::Result<Exi
     let config = load(&args.place.sources())?.config;
     let DatabaseUrl::Sqlite(path) = &config.database else {
         bail!(
-            "database.url names a PostgreSQL database already. Use the means of PostgreSQL to move that: pg_dump, or \
-             a replica that is promoted"
+            "database.url names a PostgreSQL database already, and this command moves SQLite databases only. Use the \
+             tools of PostgreSQL: pg_dump, or a replica that is promoted"
         );
     };
     let to = args.to.as_deref().map(parse_elsewhere).transpose();
@@ -62,13 +62,15 @@ async fn give_up(source: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> 
     if cancel(source).await? {
         writeln!(
             out,
-            "the move is given up: the database takes changes again"
+            "the move is cancelled: the SQLite database takes changes again"
         )?;
         return Ok(ExitCode::SUCCESS);
     }
     match moves::standing(source).await? {
-        Standing::Moved { to } => bail!("the database has moved to {to}: that can't be given up"),
-        _ => bail!("the database isn't being moved"),
+        Standing::Moved { to } => {
+            bail!("the database has moved to {to} already, and a finished move can't be cancelled")
+        }
+        _ => bail!("the database is not being moved, so there is nothing to cancel"),
     }
 }
 
@@ -79,7 +81,7 @@ async fn go(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let DatabaseUrl::Postgres(url) = &to.url else {
-        bail!("a database moves to PostgreSQL");
+        bail!("--to must name a PostgreSQL database, such as postgres://user@host/database");
     };
     let target = Db::connect_postgres_with(url, &Connections::of_a_command())
         .await
@@ -102,8 +104,8 @@ async fn go(
         Err(error) => {
             if let Ok(Standing::Moving { .. }) = moves::standing(source).await {
                 progress.say(
-                    "The database takes no changes. Run the same command again, which goes on where this one ended, \
-                     or give the move up: pixtoll migrate --cancel",
+                    "The database takes no changes until the move ends. Run the same command again to continue, or \
+                     cancel the move: pixtoll migrate --cancel",
                 );
             }
             Err(error)
@@ -114,13 +116,13 @@ async fn go(
 fn tell(progress: &mut Progress, notice: &Notice<'_>) {
     match notice {
         Notice::Fenced => progress
-            .say("The database takes no changes from now on; a server that runs on it serves images alone."),
+            .say("The SQLite database takes no changes from now on. A server that runs on it only serves images."),
         Notice::Copied { table, rows, of } => progress.step(&format!("copying {table}"), *rows, *of),
         Notice::Compared { table, rows, of } => {
             progress.step(&format!("comparing {table}"), *rows, *of);
         }
         Notice::Left => progress
-            .say("The copy is the same. The database is stamped as moved; servers on it are given two seconds to stop answering."),
+            .say("The copy is identical. The SQLite database is marked as moved; waiting two seconds for its servers to stop."),
     }
 }
 
@@ -128,7 +130,10 @@ fn report(outcome: &Outcome, place: &str, out: &mut impl Write) -> anyhow::Resul
     let tables = match outcome {
         Outcome::Moved(tables) | Outcome::Different(tables) => tables.as_slice(),
         Outcome::MovedBefore => {
-            writeln!(out, "the database had moved to {place} already")?;
+            writeln!(
+                out,
+                "the database was moved to {place} earlier; nothing to do"
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -138,15 +143,14 @@ fn report(outcome: &Outcome, place: &str, out: &mut impl Write) -> anyhow::Resul
     if let Outcome::Different(_) = outcome {
         writeln!(
             out,
-            "the copy in {place} differs, so nothing was handed over. Give the move up by pixtoll migrate --cancel, \
-             and find out who wrote there"
+            "the copy in {place} differs, so the SQLite database stays the current one. Run pixtoll migrate --cancel, \
+             find out what else writes to {place}, and start again with an empty database"
         )?;
         return Ok(ExitCode::FAILURE);
     }
     writeln!(
         out,
-        "moved to {place}: start the server with database.url naming that one, the same secrets.key and the same \
-         images.store"
+        "moved to {place}: set database.url to it and start the server, with the same secrets.key and images.store"
     )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,5 @@
-//! The commands, one a file. They translate arguments and print; they decide nothing.
+//! The commands, one file each. A command parses its arguments, calls the library and prints the result.
+//! It holds no business rules of its own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,56 +23,101 @@ pub mod serve;
 pub mod store;
 pub mod upload;
 
-/// An image host where the payment is the login.
+const AFTER_HELP: &str = "\
+Examples:
+  pixtoll serve --sandbox                  run a server with play money on this machine
+  pixtoll upload photo.jpg                 upload for free and print the link
+  pixtoll upload --tier year photo.jpg     pay with USDC, then upload
+
+Run pixtoll COMMAND --help for the options and exit codes of a command. Every command exits with 0 on
+success; unless its help says otherwise, 1 means that it failed and 2 that the command line is wrong.";
+
+/// The command line of the binary.
 #[derive(Debug, Parser)]
-#[command(name = "pixtoll", version, about)]
+#[command(name = "pixtoll", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// How much is logged: error, warn, info, debug or trace.
+    /// Log level on standard error: error, warn, info, debug or trace.
     #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
     pub log: tracing::Level,
-    /// What is done.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What is done.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve images, and sell their uploads.
+    /// Run the server: serve images and accept free and paid uploads.
+    ///
+    /// Prints its address and its prices, then runs until SIGINT (Ctrl-C) or SIGTERM; requests in
+    /// flight may finish. SIGHUP reloads the tiers and the limits from the settings. Exits with 1
+    /// when it can't start, for example because of a setting or a port that is in use.
     Serve(ServeArgs),
-    /// Upload images to a pixtoll server, paying where that is asked.
+    /// Upload images to a pixtoll server and print their links.
+    ///
+    /// Prints one line per image on standard output and everything else on standard error. The
+    /// tier free costs nothing. For any other tier the command pays the server's price in USDC.
     Upload(upload::UploadArgs),
-    /// Pay for more time of images.
+    /// Pay to keep images longer.
+    ///
+    /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
     Renew(renew::RenewArgs),
-    /// Look at the ledger of payments.
+    /// Check, search and repair the ledger of payments.
+    ///
+    /// These commands read the server's settings and database, and may run beside the server.
     Ledger(ledger::LedgerArgs),
-    /// Delete what has expired, once: for an outside scheduler, or by hand.
+    /// Delete expired images once, then exit.
+    ///
+    /// A running server does this by itself. Use the command for a schedule of your own, or to
+    /// delete now. It may run beside the server. Exits with 1 when the store could not delete
+    /// some images; they remain due for the next run.
     Reap(reap::ReapArgs),
-    /// Copy a SQLite deployment into a folder, while it runs.
+    /// Back up a SQLite deployment into a folder.
+    ///
+    /// Copies the database and the images, may run beside the server, and checks the ledger in the
+    /// copy. Exits with 1 when the copy is complete but a ledger rule is broken or an image has
+    /// lost its file; with 2 when the database is PostgreSQL, which has backup tools of its own.
     Backup(backup::BackupArgs),
-    /// Put such a copy into an empty place.
+    /// Restore a backup that pixtoll backup made.
+    ///
+    /// The server must be stopped, and no database may exist at database.url. Nothing is put in
+    /// place when the backup is damaged. Exits with 1 when the restore is complete but a ledger rule
+    /// is broken or an image has lost its file; with 2 when database.url names PostgreSQL.
     Restore(backup::RestoreArgs),
-    /// Move the database to PostgreSQL.
+    /// Move the database from SQLite to PostgreSQL.
+    ///
+    /// Stops changes to the SQLite database, copies it, compares both and marks the old one as
+    /// moved. A server that runs meanwhile serves images but takes no uploads. Afterwards, start the
+    /// server with database.url set to the new database. Exits with 1 when the copy differs.
     Migrate(migrate::MigrateArgs),
-    /// Look at the store of images.
+    /// Compare the image store with the database, or copy it.
+    ///
+    /// These commands read the server's settings, and may run beside the server.
     Store(store::StoreArgs),
-    /// Check receipts, offline.
+    /// Check receipts offline.
     Receipt(receipt::ReceiptArgs),
-    /// Look at the configuration.
+    /// Check the settings.
     Config(ConfigArgs),
-    /// Ask the running server whether it is ready. Exit code 1 when it isn't.
+    /// Ask the running server whether it is ready to serve. Exits with 1 when it isn't.
+    ///
+    /// Asks http.admin_listen of the same settings on this machine, for container engines and
+    /// scripts. Waits at most 5 seconds.
     Health(health::HealthArgs),
-    /// Run a facilitator and a chain of play money in a process of their own.
+    /// Run a test facilitator and a test chain with play money, for development.
+    ///
+    /// pixtoll serve --sandbox runs both by itself. Use this command to share them between several
+    /// servers, or to test another x402 server. Every account begins with 100 play USDC. Runs until
+    /// SIGINT (Ctrl-C) or SIGTERM.
     Sandbox(sandbox::SandboxArgs),
 }
 
-/// Where settings come from, beside the environment.
+/// The options that every command with settings takes. The environment is read as well.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
-    /// Play money: everything works, and nothing costs.
+    /// Use play money: a built-in test facilitator and chain; no payment is real.
     #[arg(long, global = true)]
     pub sandbox: bool,
-    /// Read settings from this file instead of ./pixtoll.toml.
+    /// Read the settings from this file instead of ./pixtoll.toml.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -86,36 +132,36 @@ impl ServeArgs {
     }
 }
 
-/// `pixtoll config …`.
+/// The arguments of `pixtoll config`.
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// What is done.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: ConfigCommand,
 }
 
-/// `pixtoll config …`.
+/// The subcommands of `pixtoll config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print what is in force, secrets hidden, and every problem at once. Exit code 1 when it may not start.
+    /// Print the settings in force, without secrets, and every problem. Exits with 1 on a problem.
     Check(CheckArgs),
 }
 
-/// `pixtoll config check`.
+/// The arguments of `pixtoll config check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// What is checked.
+    /// The settings to check.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// Ask facilitators and chains as well, without paying. Exit code 1 when one of them won't do.
+    /// Also ask the facilitators and the chains' nodes, without paying. Exits with 1 when one can't be used.
     #[arg(long)]
     pub online: bool,
 }
 
-/// Runs a command to its end.
+/// Runs a command and returns its exit code.
 ///
 /// # Errors
-/// What went wrong, for a person.
+/// When the command fails. The message is for the user; the process exits with 1.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),

@@ -1,14 +1,14 @@
-//! How far a long command has come, on stderr: a bar where somebody looks, else a line now and then.
+//! The progress of a long command on stderr: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines about the same thing.
+/// The shortest time between two lines about the same step.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How far a command has come.
+/// The progress display of one command.
 pub(super) struct Progress {
     /// `None` where stderr is no terminal.
     bar: Option<ProgressBar>,
@@ -33,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// `done` of `all` of something are through.
+    /// Shows that `done` of `all` items of the step `what` are done.
     pub(super) fn step(&mut self, what: &str, done: u64, all: u64) {
         let is_new = self.what != what;
         if is_new {
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// A sentence of its own.
+    /// Writes a line to stderr, above the bar.
     pub(super) fn say(&self, line: &str) {
         let write = || writeln!(io::stderr(), "{line}");
         let written = match &self.bar {
@@ -63,11 +63,11 @@ impl Progress {
             None => write(),
         };
         if written.is_err() {
-            // Nobody reads it any more; the exit code still tells.
+            // Standard error is closed; the exit code still gives the result.
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! `pixtoll reap`: deletes what is due, once, for an outside scheduler or by hand.
+//! `pixtoll reap`: runs the reaper once, for an external scheduler or by hand.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,30 +16,30 @@ use crate::random::Randomness;
 use crate::retention::{End, LEASE, Reaped, Retention};
 use crate::store::Store;
 
-/// How many images a dry run names.
+/// The most images that a dry run lists.
 const NAMED: u32 = 20;
-/// How often another reaper is looked for. One that died holds its lease on for a while.
+/// How often to try again while another reaper holds the lease. A reaper that died holds it for up to [`LEASE`].
 const LOOK: Duration = Duration::from_millis(500);
 
-/// `pixtoll reap …`. Works beside a running server.
+/// The arguments of `pixtoll reap`, which may run beside the server.
 #[derive(Debug, clap::Args)]
 pub struct ReapArgs {
-    /// Where database and store are.
+    /// The settings, which name the database and the store.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// Say what would go, and delete nothing.
+    /// Print what would be deleted, and delete nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Say that this machine's clock is right: the reaper deletes what is due by it, although it has not run for more
-    /// than a day and no other clock agrees.
+    /// Confirm that this machine's clock is right. Needed when the reaper has not run for more than a day and no
+    /// other clock confirms the time: a wrong clock would delete images too early.
     #[arg(long, conflicts_with = "dry_run")]
     pub accept_clock: bool,
 }
 
-/// Runs the command. Exit code 1: the store failed, and what is left stays due.
+/// Runs the command. Returns exit code 1 when the store could not delete some images; they remain due.
 ///
 /// # Errors
-/// When database or store can't be opened, and when the clock of this machine isn't believed.
+/// When the database or the store can't be opened, or when no other clock confirms the time of this machine.
 pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let store = open_store_beside(&config.images.store)?;
@@ -54,7 +54,7 @@ pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCo
     done
 }
 
-/// The retention of a server, for a command beside it.
+/// Builds the reaper with the settings of the server, for a command that runs beside it.
 pub(super) fn open_retention(config: &Config, db: Db, store: Store) -> anyhow::Result<Retention> {
     let randomness = Randomness::system();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -66,18 +66,26 @@ pub(super) fn open_retention(config: &Config, db: Db, store: Store) -> anyhow::R
     Ok(retention)
 }
 
-/// Opens the store of a server. One that isn't there is a mistake, and not an empty one: everything due
-/// would count as gone.
+/// Opens the store of a server.
+///
+/// # Errors
+/// When its directory doesn't exist. An empty store must not be created instead: every image would count as
+/// deleted.
 pub(super) fn open_store_beside(place: &StorePlace) -> anyhow::Result<Store> {
     if let StorePlace::Directory(root) = place
         && !root.is_dir()
     {
-        bail!("there is no image store at {place}: set images.store as the server has it");
+        bail!(
+            "images.store names {place}, which is no directory: use the settings that the server runs with"
+        );
     }
     Store::at(place)
 }
 
-/// Opens a store that something is copied into, and that need not be there yet.
+/// Opens a store to copy into; a directory is created when it doesn't exist.
+///
+/// # Errors
+/// When the store can't be opened or written.
 pub(super) async fn open_new_store(place: &StorePlace) -> anyhow::Result<Store> {
     let store = Store::at(place).with_context(|| format!("{place} can't be opened"))?;
     if store.is_unchecked() {
@@ -98,7 +106,8 @@ async fn preview(retention: &Retention, out: &mut impl Write) -> anyhow::Result<
     }
     writeln!(
         out,
-        "would delete {} images of {} bytes, finish {}, give up {} uploads, look after {} that were given up, erase {} rows",
+        "would delete {} images of {} bytes, finish {} interrupted deletes, discard {} abandoned uploads, delete leftovers \
+         of {} discarded uploads, erase {} rows",
         due.expired, due.expired_bytes, due.unfinished, due.lapsed, due.discarded, due.erasable
     )?;
     Ok(ExitCode::SUCCESS)
@@ -134,12 +143,16 @@ async fn reap(
 fn report(reaped: &Reaped, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(
         out,
-        "deleted {} images, gave up {} uploads, erased {} rows and {} payments",
+        "deleted {} images, discarded {} abandoned uploads, erased {} rows and {} payments",
         reaped.images, reaped.lapsed, reaped.erased_images, reaped.erased_payments
     )?;
     match reaped.end {
         End::Done => Ok(()),
-        End::Elsewhere => writeln!(out, "another reaper is at work"),
-        End::StoreFailed => writeln!(out, "the store failed for {}; they stay due", reaped.failed),
+        End::Elsewhere => writeln!(out, "another reaper is running and does the rest"),
+        End::StoreFailed => writeln!(
+            out,
+            "the store could not delete {} images; they remain due for the next run",
+            reaped.failed
+        ),
     }
 }

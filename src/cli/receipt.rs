@@ -1,4 +1,4 @@
-//! `pixtoll receipt`: receipts, checked without asking any server.
+//! `pixtoll receipt`: checks receipts offline.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,43 +12,48 @@ use crate::receipts::verify::{Finding, KeySet, check, read};
 use crate::secrets::sha256_hex;
 use crate::tiers::LARGEST_MAX_BYTES;
 
-/// The longest file of receipts or keys that is read.
+/// The largest file of receipts or keys that is read.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
-/// `pixtoll receipt …`. Needs no server and no configuration.
+/// The arguments of `pixtoll receipt`, which needs no server and no settings.
 #[derive(Debug, clap::Args)]
 pub struct ReceiptArgs {
-    /// What is done.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: ReceiptCommand,
 }
 
-/// `pixtoll receipt …`.
+/// The subcommands of `pixtoll receipt`.
 #[derive(Debug, Subcommand)]
 pub enum ReceiptCommand {
-    /// Check receipts by the keys that their server published. Exit code 0 only when every one was signed by
-    /// one of them and says what stands beside it.
+    /// Verify the signatures of receipts with the server's published keys.
+    ///
+    /// Prints GOOD, BAD or NOT CHECKED for each receipt, what the receipt says, and every problem.
+    /// Exits with 0 only when each receipt is signed by one of the keys and its unsigned fields equal
+    /// the signed ones; with 1 otherwise.
     Verify(VerifyArgs),
 }
 
-/// `pixtoll receipt verify`.
+/// The arguments of `pixtoll receipt verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// The answer of GET /api/receipts/{id}, a JWS of it, a receipt of x402, or a PAYMENT-RESPONSE header.
+    /// The receipt: a response of GET /api/receipts/{id}, one JWS of it, an x402 receipt, or a PAYMENT-RESPONSE
+    /// header.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The server's /.well-known/jwks.json, saved earlier. Without it no signature is checked.
+    /// The server's /.well-known/jwks.json, saved from a source that you trust. Without it no signature is checked,
+    /// and the exit code is 1.
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
-    /// The image as its link serves it: is this what the receipt is for?
+    /// The image as its link serves it. Checks that its SHA-256 is the one in the receipt.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
 }
 
-/// Runs a command.
+/// Runs a subcommand and returns its exit code.
 ///
 /// # Errors
-/// When a file can't be read, or isn't what it should be.
+/// When a file can't be read, is too large, or holds no receipt or no keys.
 pub fn run(args: &ReceiptArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let ReceiptCommand::Verify(args) = &args.command;
     verify(args, out)
@@ -73,8 +78,8 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if keys.is_none() {
         writeln!(
             out,
-            "No signature was checked: anybody can write such a file. Give the server's /.well-known/jwks.json, \
-             saved from where you trust it, with --keys."
+            "No signature was checked, and anybody can write such a file. Save the server's /.well-known/jwks.json \
+             from a source that you trust, and name that file with --keys."
         )?;
     }
     Ok(if all_good {
@@ -100,7 +105,7 @@ fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a file says, fit for a terminal.
+/// Replaces control characters by `?`, so that a file can't control the terminal.
 fn plain(text: &str) -> String {
     let visible = |letter: char| if letter.is_control() { '?' } else { letter };
     text.chars().map(visible).collect()
@@ -108,7 +113,12 @@ fn plain(text: &str) -> String {
 
 fn read_text(file: &Path) -> anyhow::Result<String> {
     let bytes = read_bounded(file, MAX_TEXT_BYTES)?;
-    String::from_utf8(bytes).with_context(|| format!("{} is no text", file.display()))
+    String::from_utf8(bytes).with_context(|| {
+        format!(
+            "{} is not UTF-8 text, so it holds no receipt and no keys",
+            file.display()
+        )
+    })
 }
 
 fn read_bounded(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
@@ -117,7 +127,10 @@ fn read_bounded(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
         .and_then(|open| open.take(most + 1).read_to_end(&mut bytes))
         .with_context(|| name(file))?;
     if bytes.len() as u64 > most {
-        bail!("{} has more than {most} bytes", file.display());
+        bail!(
+            "{} is larger than {most} bytes, the most that is read",
+            file.display()
+        );
     }
     Ok(bytes)
 }

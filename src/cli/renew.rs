@@ -1,4 +1,4 @@
-//! `pixtoll renew`: pays for more time of images, and prints their links.
+//! `pixtoll renew`: pays to extend the expiry of images, and prints their links.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,26 +14,26 @@ use crate::random::Randomness;
 use crate::tiers::TierName;
 
 const AFTER_HELP: &str = "\
-Anyone may pay for more time; the image stays its uploader's. Payment and exit codes are those of
-pixtoll upload: a payment is written down before it is sent, and the same command run again after a
-failure presents the same payment. After a success it pays anew.";
+Anyone may renew an image; that gives no right to delete it. Wallet and exit codes are those of
+pixtoll upload. Each payment is saved to disk before it is sent: after a failure, run the same
+command again, and it sends the same payment. After a success, the same command pays again.";
 
-/// Pay for more time of images
+/// Pay to keep images longer
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct RenewArgs {
-    /// Images: their ids, or their links
+    /// The images to renew, by id or by link
     #[arg(required = true, value_name = "IMAGE", value_parser = image)]
     images: Vec<ImageId>,
-    /// Tier whose time they get, and which then is theirs; without it, each its own
+    /// Move the images to this tier, and pay its price for its time; by default each image keeps its tier
     #[arg(long, value_parser = tier)]
     tier: Option<TierName>,
-    /// Where it goes, and who pays.
+    /// The options for server, payment and output.
     #[command(flatten)]
     pay: PayArgs,
 }
 
-/// Runs the command, as [`super::upload::run`] does.
+/// Runs the command; its parameters are those of [`super::upload::run`].
 pub async fn run(
     args: &RenewArgs,
     env: &BTreeMap<String, String>,
@@ -69,12 +69,12 @@ async fn run_in(
             Err(failure) => {
                 console.say(&format!("{image}: {failure}"));
                 exit = Exit::of(&failure);
-                // A payment in doubt is no time for another.
+                // After a failure no other payment is made: the outcome of this one may be unknown.
                 break;
             }
         }
     }
-    // Only now, as with uploads: a run that stopped pays none of them twice.
+    // Only when all succeeded, as with uploads: repeating a run that stopped must not pay again.
     if exit == Exit::Uploaded {
         for (client, renewed) in &done {
             if let Err(failure) = client.conclude(renewed) {
@@ -118,19 +118,19 @@ async fn renew<'a>(
         .link(&line(&done.uploaded, args.pay.format))
         .map_err(|error| {
             Failure::Unexpected(format!(
-                "It is renewed, but its link could not be written: {error}."
+                "The image is renewed, but its link could not be written to standard output: {error}."
             ))
         })?;
     Ok(Some((client, done)))
 }
 
-/// An image by its id, or by a link whose last part is its id and maybe an extension.
+/// Parses an image id, or a link whose last path segment is the id, with or without an extension.
 fn image(text: &str) -> Result<ImageId, String> {
     let path = Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.path().to_owned());
     let name = path.rsplit('/').next().unwrap_or_default();
     let id = name.split('.').next().unwrap_or_default();
     ImageId::parse(id).ok_or_else(|| {
-        "an image's id has 12 letters and digits, as in https://i.example.com/k3v9Qw2mZr7T.png"
+        "an image id has 12 letters and digits: give one, or a link such as https://i.example.com/k3v9Qw2mZr7T.png"
             .to_owned()
     })
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_named_by_its_id_or_any_of_its_links() {
+    fn an_image_is_given_by_its_id_or_any_of_its_links() {
         for text in [
             "k3v9Qw2mZr7T",
             "k3v9Qw2mZr7T.png",

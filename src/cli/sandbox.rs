@@ -1,4 +1,4 @@
-//! `pixtoll sandbox`: the play-money facilitator and chain as a process of their own.
+//! `pixtoll sandbox`: runs the play-money facilitator and chain as a process of their own.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use crate::clock::SystemClock;
 use crate::random::Randomness;
 use crate::sandbox::{Listening, Location, Sandbox};
 
-/// Runs a facilitator and a chain with play money, worth nothing, on loopback ports.
+/// The arguments of `pixtoll sandbox`.
 #[derive(Debug, Clone, Args)]
 pub struct SandboxArgs {
-    /// Where the facilitator listens; a loopback address.
+    /// The facilitator's address; loopback only.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4022")]
     pub facilitator: SocketAddr,
-    /// Where the chain's JSON-RPC listens; a loopback address.
+    /// The address of the chain's JSON-RPC; loopback only.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4023")]
     pub rpc: SocketAddr,
-    /// The file that keeps the chain.
+    /// The file with the chain's state; created if it doesn't exist.
     #[arg(long, value_name = "FILE", default_value = "data/sandbox.db")]
     pub data: PathBuf,
 }
@@ -30,7 +30,7 @@ pub struct SandboxArgs {
 /// Serves the sandbox until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When it can't be opened or can't listen.
+/// When the state can't be opened, or an address can't be listened on.
 pub async fn run(args: SandboxArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
@@ -66,7 +66,7 @@ fn announce(
     writeln!(out, "  facilitator  {}", listening.facilitator_url)?;
     writeln!(
         out,
-        "  rpc          {}  (ids of {})",
+        "  rpc          {}  (chain id of {})",
         listening.rpc_url,
         network.name()
     )?;
@@ -76,7 +76,10 @@ fn announce(
         sandbox.recipient().to_checksum(None)
     )?;
     writeln!(out, "  state        {location}")?;
-    writeln!(out, "Every wallet has 100 play USDC. Stop with Ctrl-C.")?;
+    writeln!(
+        out,
+        "Every account begins with 100 play USDC. Stop with Ctrl-C."
+    )?;
     out.flush()
 }
 
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_announcement_names_both_urls_the_recipient_and_that_it_is_play_money() {
+    async fn the_first_lines_name_the_urls_the_recipient_and_play_money() {
         let args = Command::parse_from(["sandbox", "--facilitator", "127.0.0.1:0"]).args;
         assert_eq!(args.rpc, "127.0.0.1:4023".parse().unwrap());
         assert_eq!(args.data, PathBuf::from("data/sandbox.db"));

@@ -1,4 +1,4 @@
-//! `pixtoll serve`: opens everything, says where it listens, and serves until it is told to stop.
+//! `pixtoll serve`: opens database and store, prints the address and the prices, and serves until a signal.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::random::Randomness;
 /// Serves until SIGINT or SIGTERM, then lets the requests in flight finish.
 ///
 /// # Errors
-/// What kept it from starting.
+/// When the server can't start: invalid settings, an address in use, or a database or store that can't be opened.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let loaded = load(&args.sources())?;
     for warning in &loaded.warnings {
@@ -49,33 +49,36 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     ));
     let servers = Servers::start(Arc::clone(&app), public, admin)?;
     servers.run_until(stop_signal()?).await?;
-    // A job that found the database closed would call for somebody to act.
+    // Before the database is closed: a job that found it closed would log an error.
     jobs.shutdown().await;
     app.db.close().await;
     Ok(())
 }
 
-/// Takes tiers and limits anew at each SIGHUP. Settings that can't be in force change nothing.
+/// Reloads tiers and limits at each SIGHUP. Invalid settings change nothing.
 async fn reload_at_signal(app: Arc<App>, sources: Sources, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         let fresh = match load(&sources) {
             Ok(loaded) => loaded.config,
             Err(problems) => {
-                tracing::error!(%problems, "SIGHUP: the settings were not taken; see pixtoll config check");
+                tracing::error!(%problems, "SIGHUP: the settings are invalid, so nothing has changed; see pixtoll config check");
                 continue;
             }
         };
         match app.reload(&fresh).await {
-            Ok(true) => tracing::info!("SIGHUP: tiers and limits are those of the settings"),
+            Ok(true) => tracing::info!("SIGHUP: reloaded tiers and limits from the settings"),
             Ok(false) => tracing::warn!(
-                "SIGHUP: tiers and limits are those of the settings; what else has changed waits for a restart"
+                "SIGHUP: reloaded tiers and limits from the settings; other changes take effect after a restart"
             ),
-            Err(error) => tracing::error!(%error, "SIGHUP: tiers and limits were not changed"),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: tiers and limits could not be reloaded, so nothing has changed");
+            }
         }
     }
 }
 
-/// Each connection is an open file, and many systems begin with 1024, less than the server takes.
+/// Raises the limit of open files to the most that the system allows. Each connection is an open file, and the usual
+/// default of 1024 is less than the server accepts.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
@@ -83,16 +86,19 @@ fn raise_open_files() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
+        tracing::warn!(%error, "the limit of open files could not be raised; the server may run out of connections");
     }
 }
 
 fn bind(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("{key} = {address} can't be listened on; is it in use?"))
+    TcpListener::bind(address).with_context(|| {
+        format!(
+            "can't listen on {key} = {address}: choose an address of this machine with a free port"
+        )
+    })
 }
 
-/// Ends at SIGINT or SIGTERM.
+/// A future that completes at SIGINT or SIGTERM.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -101,14 +107,18 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!("stopping: requests in flight may finish");
+        tracing::info!("received a stop signal; waiting for the requests in flight");
     })
 }
 
-/// What a person who started it wants to know.
+/// Prints the address, the tiers with their prices, and where payments go.
 fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result<()> {
     let base = &config.http.base_url;
-    writeln!(out, "pixtoll {} serves {base}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(
+        out,
+        "pixtoll {} is serving at {base}",
+        env!("CARGO_PKG_VERSION")
+    )?;
     for tier in &config.tiers {
         let price = tier.price.to_decimal_usd();
         let sold = if tier.is_free() {
@@ -116,7 +126,7 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         } else if app.till.is_some() {
             format!("{price} USDC")
         } else {
-            "off: no facilitator is configured".to_owned()
+            "off: payments are not configured".to_owned()
         };
         writeln!(
             out,

@@ -1,5 +1,5 @@
-//! `pixtoll store`: whether rows and objects agree. The one place that lists the store, and it deletes
-//! nothing that a row doesn't say is gone.
+//! `pixtoll store`: compares the image store with the database, and copies it. This is the only code that lists the
+//! whole store. It deletes an object only when its row says that the image is deleted.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,36 +18,43 @@ use crate::store::Store;
 
 mod copy;
 
-/// `pixtoll store …`. Works beside a running server.
+/// The arguments of `pixtoll store`, which may run beside the server.
 #[derive(Debug, clap::Args)]
 pub struct StoreArgs {
-    /// Where database and store are.
+    /// The settings, which name the database and the store.
     #[command(flatten)]
     pub place: ServeArgs,
-    /// What is done.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: StoreCommand,
 }
 
-/// `pixtoll store …`.
+/// The subcommands of `pixtoll store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Compare rows and objects both ways. Exit code 1 when they don't agree.
+    /// Compare the images in the database with the objects in the store.
+    ///
+    /// Prints a line for each difference. Changes nothing without --repair. Exits with 1 when
+    /// differences remain.
     Audit {
-        /// Move objects without a row to quarantine for 30 days, delete objects whose row says that they
-        /// are gone, and write the records that are missing beside objects.
+        /// Repair what is safe to repair: move objects without a database row to quarantine for 30 days,
+        /// delete objects of deleted images, and rewrite missing or outdated records beside objects.
         #[arg(long)]
         repair: bool,
     },
-    /// Copy every object that a row speaks of to another store. As often as you like, also while the server runs;
-    /// the last time while it doesn't. Exit code 1 when an image has lost its object.
+    /// Copy the images to another store, such as a bucket.
+    ///
+    /// Copies every object that the database names, checks its SHA-256, and skips what an earlier run
+    /// copied. To move a deployment: run it while the server runs, stop the server, run it once more,
+    /// then start the server with images.store set to the new store. Exits with 1 when an image has
+    /// lost its object.
     Copy(copy::CopyArgs),
 }
 
-/// Runs a command.
+/// Runs a subcommand and returns its exit code.
 ///
 /// # Errors
-/// When database or store doesn't answer.
+/// When the settings are invalid, or the database or a store doesn't answer.
 pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let config = load(&args.place.sources())?.config;
     let store = open_store_beside(&config.images.store)?;
@@ -73,7 +80,7 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     } = done?;
     writeln!(
         out,
-        "{rows} live images and {objects} objects compared; {open} don't agree"
+        "compared {rows} live images with {objects} objects; {open} differences remain"
     )?;
     if repair {
         empty_quarantine(&config, &db, &store, out).await?;
@@ -86,7 +93,7 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     })
 }
 
-/// Deletes what has been in quarantine for 30 days, where the clock is believed.
+/// Deletes objects that have been in quarantine for 30 days, unless this machine's clock is in doubt.
 async fn empty_quarantine(
     config: &Config,
     db: &Db,
@@ -100,7 +107,7 @@ async fn empty_quarantine(
             tracing::warn!("{doubt}");
             writeln!(
                 out,
-                "the quarantine stays as it is: this machine's clock is not confirmed"
+                "nothing was deleted from quarantine: no other clock confirms the time of this machine"
             )?;
             return Ok(());
         }
@@ -108,7 +115,7 @@ async fn empty_quarantine(
     }
     let purged = purge(store, SystemClock.now()).await?;
     if purged > 0 {
-        writeln!(out, "{purged} objects left quarantine after 30 days")?;
+        writeln!(out, "deleted {purged} objects after 30 days in quarantine")?;
     }
     Ok(())
 }
@@ -118,16 +125,16 @@ fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
         Finding::NoObject { id } => writeln!(out, "LOST: image {id} is live and has no object"),
         Finding::OtherSize { id, row, object } => writeln!(
             out,
-            "LOST: image {id} has {row} bytes by its row, and {object} in the store"
+            "LOST: image {id} has {row} bytes in the database, but {object} in the store"
         ),
         Finding::NotDescribed { id, repaired } => writeln!(
             out,
-            "NO RECORD: object {id} has no record beside it, or another one than its row makes{}",
+            "NO RECORD: object {id} has no record beside it, or an outdated one{}",
             if *repaired { "; written" } else { "" }
         ),
         Finding::NoRow { id, repaired } => writeln!(
             out,
-            "ROWLESS: object {id} has no row{}",
+            "ROWLESS: object {id} has no row in the database{}",
             if *repaired {
                 "; moved to quarantine"
             } else {
@@ -136,9 +143,9 @@ fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
         ),
         Finding::LeftOver { id, repaired } => writeln!(
             out,
-            "LEFT OVER: object {id} is there, and its row says that it is gone{}",
+            "LEFT OVER: object {id} still exists, but its image is deleted{}",
             if *repaired { "; deleted" } else { "" }
         ),
-        Finding::Foreign { key } => writeln!(out, "FOREIGN: {key} is nothing of ours"),
+        Finding::Foreign { key } => writeln!(out, "FOREIGN: {key} was not written by pixtoll"),
     }
 }

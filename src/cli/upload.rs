@@ -1,7 +1,7 @@
-//! `pixtoll upload`: reads files, has the client upload them, prints links.
+//! `pixtoll upload`: reads files, uploads them with the client and prints their links.
 //!
-//! Standard output gets one line a file and nothing else, so that it can be piped; everything for
-//! people goes to standard error. What is paid and when is decided in `client`.
+//! Standard output holds one line per file and nothing else, so that it can be piped. Messages go to standard
+//! error. The module `client` decides what to pay and when.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,44 +22,45 @@ mod many;
 
 use many::{Bundles, Stop};
 
-/// No server takes a larger image.
+/// The largest file that is read; no server accepts a larger image.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 const AFTER_HELP: &str = "\
 Payment:
-  A tier with a price is paid by x402 with a local key: --wallet FILE, else PIXTOLL_WALLET_KEY (the
-  private key in hex), else PIXTOLL_WALLET (a file), else ~/.local/share/pixtoll/wallet.key. Where a
-  server asks for play money and there is no wallet, that file is made. Nothing above --max-price is
-  ever signed. A payment is written down (~/.local/share/pixtoll/pending) before it is sent, and the
-  same command run again presents the same payment: it never pays twice for one upload.
-  Several files of a tier with a price are bought on one payment, up to 100 at a time.
+  Paid tiers are paid in USDC by the x402 protocol, with a private key on this machine. The key is
+  the first of: --wallet FILE, PIXTOLL_WALLET_KEY (the key in hex), PIXTOLL_WALLET (a file),
+  ~/.local/share/pixtoll/wallet.key. If there is no key and the server takes play money, that last
+  file is created.
+  The command signs no payment above --max-price per image. It saves each payment in
+  ~/.local/share/pixtoll/pending before it sends it. Running the same command again sends the same
+  payment, so one upload is never paid twice.
+  Several files share one payment, up to 100 files each.
 
 Exit codes:
   0  all files are uploaded
-  1  something unexpected
-  2  the command can't be carried out as written (options, files, wallet, unknown tier)
-  3  the server refused a file; it was not charged
-  4  the price is above --max-price, or is asked in a way that can't be paid
-  5  the payment was refused or failed, such as for lack of funds; nothing was charged
-  6  the outcome is not known yet, or not everything that is paid for is uploaded: run the same
-     command again, it never pays twice
+  1  unexpected error
+  2  an option, a file, the wallet or the tier is wrong
+  3  the server refused a file; nothing was charged for it
+  4  the price is above --max-price, or this command can't pay what the server asks for
+  5  the payment was refused or failed, for example for lack of funds; nothing was charged
+  6  the outcome of a payment is unknown, or a paid file is not uploaded yet: run the same command
+     again; it never pays twice
   7  the server can't be reached or is busy; nothing was charged";
 
 /// Upload images and print their links
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct UploadArgs {
-    /// Images to upload: PNG, JPEG, GIF or WebP
+    /// The images to upload: PNG, JPEG, GIF or WebP
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Tier to upload to
+    /// The tier, which sets price, size limit and time; the server lists its tiers at /api/tiers
     #[arg(long, default_value = "free", value_parser = tier)]
     tier: TierName,
-    /// Where it goes, and who pays.
+    /// The options for server, payment and output.
     #[command(flatten)]
     pay: PayArgs,
-    /// Where the server says that it lost what an earlier payment bought, and that another one isn't charged: sign
-    /// that other one
+    /// Sign a new payment if the server lost what an earlier payment bought and does not charge the new one
     #[arg(long)]
     anew: bool,
 }
@@ -74,8 +75,8 @@ impl UploadArgs {
     }
 }
 
-/// Runs the command: links go to `out`, the rest to standard error. `env` is the environment, which
-/// names the wallet, the home directory and an https proxy.
+/// Runs the command and returns its exit code. Links go to `out`, messages to standard error. `env` is the
+/// environment, which names the wallet, the home directory and a proxy for https.
 pub async fn run(
     args: &UploadArgs,
     env: &BTreeMap<String, String>,
@@ -120,7 +121,7 @@ async fn upload_all(
     world: World<'_>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
-    // A mistyped name is told before anything is paid for the files before it.
+    // All names are checked before anything is paid.
     args.files.iter().try_for_each(|file| check(file))?;
     let order = Order {
         server: args.pay.server.clone(),
@@ -144,8 +145,8 @@ async fn upload_all(
         match upload_one(&client, &mut bundles, args, index, console).await {
             Ok(upload) => done.extend(upload),
             Err(stop) => {
-                // A refused file says nothing of the next one. Everything else does, and a payment
-                // in doubt is no time for another.
+                // After a refused file the next one is tried. After any other failure the run stops: no other
+                // payment is made while the outcome of this one is unknown.
                 let (failure, goes_on) = match stop {
                     Stop::GoOn(failure) => (failure, true),
                     Stop::Here(failure) => (failure, false),
@@ -156,7 +157,7 @@ async fn upload_all(
                 if !goes_on {
                     let left = args.files.len() - index - 1;
                     if left > 0 {
-                        console.say(&format!("Stopped; files not tried: {left}."));
+                        console.say(&format!("Stopped here; files not tried: {left}."));
                     }
                     return Ok(exit);
                 }
@@ -164,17 +165,17 @@ async fn upload_all(
         }
     }
     if is_unfinished {
-        // The same command is going to be run again: then it must not pay for the others either.
+        // The user will run the same command again, which must not pay for the other files again.
         return Ok(Exit::OutcomeUnknown);
     }
-    // Only now: had the run stopped, the same command would get the links of the files before for
-    // the payments that were made.
+    // Only when all files are done. After a stop, the same command gets the links of the earlier files with the
+    // payments that were made for them.
     done.iter().try_for_each(|upload| client.conclude(upload))?;
     bundles.end()?;
     Ok(exit)
 }
 
-/// Uploads a file and prints its link; `None` on a dry run, and where the payment is several files'.
+/// Uploads a file and prints its link. `None` on a dry run, and when the file shares its payment with others.
 async fn upload_one(
     client: &Client<'_>,
     bundles: &mut Bundles<'_>,
@@ -211,7 +212,7 @@ async fn upload_one(
         .link(&line(&uploaded, args.pay.format))
         .map_err(|error| {
             Failure::Unexpected(format!(
-                "It is uploaded, but its link could not be written: {error}."
+                "The file is uploaded, but its link could not be written to standard output: {error}."
             ))
         })?;
     Ok(done)
@@ -226,11 +227,12 @@ impl From<Failure> for Stop {
     }
 }
 
+/// Checks that a file exists, is no directory and is not too large.
 fn check(file: &Path) -> Result<(), Failure> {
     let metadata = file.metadata().map_err(|error| unreadable(file, &error))?;
     if metadata.is_dir() {
         return Err(Failure::Usage(format!(
-            "{}: it is a folder.",
+            "{} is a directory; name the image files in it.",
             file.display()
         )));
     }
@@ -241,6 +243,7 @@ fn check(file: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Reads a file of at most [`MAX_FILE_BYTES`].
 fn read(file: &Path) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     let read =
@@ -255,17 +258,18 @@ fn read(file: &Path) -> Result<Bytes, Failure> {
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Failure {
-    Failure::Usage(format!("{}: {error}.", file.display()))
+    Failure::Usage(format!("{} can't be read: {error}.", file.display()))
 }
 
 fn too_large(file: &Path) -> Failure {
     Failure::Usage(format!(
-        "{}: it is larger than 64 MiB, which no server takes.",
+        "{} is larger than 64 MiB, the most that any server accepts. Make the image smaller.",
         file.display()
     ))
 }
 
-/// What the name suggests. The server wants an image's type and decides by the bytes.
+/// The content type that a file's extension suggests. The server detects the format from the bytes; it only requires
+/// a type of the form `image/…`.
 fn content_type(file: &Path) -> &'static str {
     let extension = file.extension().map(std::ffi::OsStr::to_ascii_lowercase);
     match extension.as_ref().and_then(|text| text.to_str()) {

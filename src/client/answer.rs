@@ -1,4 +1,4 @@
-//! What a server's answer means for the file and for the money. Pure.
+//! Interprets a server's response: what it means for the file and for the payment. No I/O.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use url::Url;
 use crate::model::token::UploadToken;
 use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
 
-/// The longest answer that is read.
+/// The largest response body that is read.
 pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024;
-/// The longest sentence of a server that is shown.
+/// The most characters of a server's message that are shown.
 const MAX_MESSAGE_CHARS: usize = 600;
 
-/// What came back from one attempt.
+/// The result of one attempt.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// An answer, whole.
+    /// A complete response.
     Reply(Reply),
-    /// No connection: the server has seen nothing of the request.
+    /// No connection: the server received nothing of the request.
     Unreached,
-    /// The connection broke or the time was up: the server may have done everything.
+    /// The connection broke or the time was up: the server may have carried out the request.
     Lost,
 }
 
-/// An answer that arrived whole.
+/// A complete response.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -64,12 +64,12 @@ impl Reply {
         }
     }
 
-    /// The server's word that the presented payment neither moved money nor will by this request.
+    /// Whether the server states that the payment moved no money and will not because of this request.
     pub(super) fn says_not_charged(&self) -> bool {
         self.body.get("charged") == Some(&Value::Bool(false))
     }
 
-    /// The stable code of a refusal.
+    /// The error code; empty when there is none.
     pub(super) fn code(&self) -> &str {
         self.body
             .get("error")
@@ -77,7 +77,7 @@ impl Reply {
             .unwrap_or_default()
     }
 
-    /// The image, when this is the answer to a successful upload.
+    /// The image, when this is the response to a successful upload or renewal.
     pub(super) fn uploaded(&self) -> Option<Uploaded> {
         let url = self
             .body
@@ -94,7 +94,7 @@ impl Reply {
         })
     }
 
-    /// The token and how many uploads it has left, when this is the answer to buying one.
+    /// The token and the number of uploads left on it, when this is the response to buying one.
     pub(super) fn bought(&self) -> Option<(UploadToken, u64)> {
         let token = self.body.get("token").and_then(Value::as_str);
         let token = token.filter(|_| self.status == 200)?;
@@ -102,7 +102,7 @@ impl Reply {
         Some((UploadToken::parse(token)?, left))
     }
 
-    /// The largest image of a tier, when this is the price table.
+    /// The size limit of a tier in bytes, when this is the price table.
     pub(super) fn max_bytes(&self, tier: &str) -> Option<u64> {
         let rows = self.body.get("tiers").and_then(Value::as_array)?;
         let row = rows
@@ -111,8 +111,8 @@ impl Reply {
         row.get("maxBytes").and_then(Value::as_u64)
     }
 
-    /// The server's word that it lost what the presented payment bought, and gives it for another one, which it
-    /// doesn't charge.
+    /// Whether the server states that it lost what the payment bought, and accepts another payment without charging
+    /// it.
     pub(super) fn says_lost(&self) -> bool {
         let action = self.body.pointer("/action/type").and_then(Value::as_str);
         self.code() == "payment_credited"
@@ -120,17 +120,17 @@ impl Reply {
             && action == Some("pay")
     }
 
-    /// Whether the refusal is about the image: no other request with these bytes fares better.
+    /// Whether the refusal is about the image: no other request with these bytes would succeed.
     pub(super) fn refuses_file(&self) -> bool {
         matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()
     }
 
-    /// Whether the refusal is about the payment or who makes it.
+    /// Whether the refusal is about the payment or its payer.
     pub(super) fn refuses_payer(&self) -> bool {
         matches!(self.code(), "bad_payment" | "wallet_blocked") || self.status == 402
     }
 
-    /// The server's sentence and what it says to do, fit for a terminal.
+    /// The server's message and its advice, without control characters.
     pub(super) fn explain(&self) -> String {
         let said = self
             .body
@@ -138,7 +138,9 @@ impl Reply {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let said = match plain(said) {
-            said if said.is_empty() => format!("The server answered {}.", self.status),
+            said if said.is_empty() => {
+                format!("The server responded with status {}.", self.status)
+            }
             said => said,
         };
         match self.advice() {
@@ -147,6 +149,7 @@ impl Reply {
         }
     }
 
+    /// The server's `action` as a sentence.
     fn advice(&self) -> Option<String> {
         let action = self.body.get("action")?;
         let link = action.get("url").and_then(Value::as_str).map(plain);
@@ -175,7 +178,7 @@ impl Reply {
 }
 
 impl Answer {
-    /// The answer, where one arrived whole.
+    /// The response, when a complete one arrived.
     pub(super) fn reply(&self) -> Option<&Reply> {
         match self {
             Self::Reply(reply) => Some(reply),
@@ -183,13 +186,13 @@ impl Answer {
         }
     }
 
-    /// Whether the same request may well get another answer in a while.
+    /// Whether the failure is temporary, so that the same request may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Unreached | Self::Lost => true,
             Self::Reply(reply) => {
                 matches!(reply.status, 500 | 502 | 503 | 504)
-                    // Without a time, a limit may last for a day.
+                    // A limit without Retry-After may last for a day.
                     || (reply.status == 429 && reply.retry_after.is_some())
                     || matches!(reply.code(), "payment_in_progress" | "token_in_use" | "renewal_in_progress" | "incomplete_body")
             }
@@ -204,8 +207,8 @@ impl Answer {
         }
     }
 
-    /// Whether a payment that went with the request may have moved money, given whether it may
-    /// have before. Only the server's plain `charged: false` takes the doubt away.
+    /// Whether the request's payment may have moved money. `before` says whether an earlier attempt may have. Only
+    /// `charged: false` from the server settles that no money moved.
     pub(super) fn may_have_paid(&self, before: bool) -> bool {
         match self {
             Self::Unreached => before,
@@ -214,17 +217,17 @@ impl Answer {
         }
     }
 
-    /// [`Reply::explain`], or what happened instead of an answer.
+    /// [`Reply::explain`], or what happened instead of a response.
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Reply(reply) => reply.explain(),
             Self::Unreached => "The server can't be reached.".to_owned(),
-            Self::Lost => "The server gave no answer in time, or the connection broke.".to_owned(),
+            Self::Lost => "The server did not respond in time, or the connection broke.".to_owned(),
         }
     }
 }
 
-/// A server's text without control characters, which could move the cursor or rewrite a line.
+/// Removes control characters from a server's text, which could move the cursor or rewrite a line.
 fn plain(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control())
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_false_says_that_nothing_was_charged() {
+    fn only_charged_false_means_that_nothing_was_charged() {
         let refused = |body| Answer::Reply(reply(402, body)).may_have_paid(true);
         assert!(!refused(r#"{"charged":false}"#));
         for body in [
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_reads_as_what_happened_and_what_to_do() {
+    fn a_refusal_shows_the_message_and_the_advice() {
         let body = r#"{"message":"Too\u001b[2J big.","action":{"type":"resize"}}"#;
         assert_eq!(
             reply(413, body).explain(),
@@ -293,13 +296,16 @@ mod tests {
             reply(429, body).explain(),
             "Full. Wait 30 s, then try again."
         );
-        assert_eq!(reply(502, "<html>").explain(), "The server answered 502.");
+        assert_eq!(
+            reply(502, "<html>").explain(),
+            "The server responded with status 502."
+        );
         let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(5000));
         assert_eq!(reply(400, &long).explain().len(), MAX_MESSAGE_CHARS);
     }
 
     #[test]
-    fn a_server_may_ask_for_time_in_seconds() {
+    fn retry_after_is_read_in_seconds() {
         for (asked, got) in [
             ("3", Some(3)),
             ("10", Some(10)),
@@ -315,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_tried_again_and_what_does_not_is_not() {
+    fn only_temporary_failures_are_retried() {
         for status in [500, 502, 503, 504] {
             assert!(Answer::Reply(reply(status, "")).is_passing());
         }

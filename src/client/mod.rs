@@ -1,10 +1,14 @@
-//! The paying client behind `pixtoll upload` and `pixtoll renew`: one image in, one link out, at most one
-//! payment; or several images on one.
+//! The paying client behind `pixtoll upload` and `pixtoll renew`. It makes at most one payment for an image, or one
+//! payment for several images.
 //!
-//! The rules that keep it from paying twice: a payment is written down before it is first sent
-//! ([`pending`]); every attempt presents that one; no answer makes it sign another by itself; and
-//! it is forgotten only on an answer that leaves nothing open. [`pay`] chooses and signs,
-//! [`wallet`] holds the key. How the commands read and print is the business of `cli`.
+//! The rules that keep it from paying twice:
+//!
+//! - A payment is saved to disk before it is first sent ([`pending`]).
+//! - Every attempt sends the saved payment.
+//! - No response makes the client sign another payment by itself.
+//! - The saved payment is deleted only after a response that settles its outcome.
+//!
+//! [`pay`] chooses an offer and signs, [`wallet`] holds the key. The commands in `cli` parse and print.
 
 mod answer;
 pub mod pay;
@@ -37,23 +41,23 @@ use crate::random::Randomness;
 use crate::tiers::TierName;
 use crate::x402::header::PAYMENT_SIGNATURE;
 
-/// How long one request is repeated.
+/// How long one request is retried.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// The most attempts at one request, whatever the clock says.
 const MAX_ATTEMPTS: u32 = 20;
-/// The most attempts to reach a server while no payment waits for its answer.
+/// The most attempts to reach a server while no payment is in doubt.
 const MAX_KNOCKS: u32 = 3;
-/// One attempt may take this long, and more by the size of the body.
+/// The timeout of one attempt, without the time for the body.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(45);
-/// The slowest line that an upload is waited for.
+/// The upload speed on which the additional time for the body is based.
 const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// What the client takes from outside, so that tests neither wait nor repeat by chance.
+/// The client's clock, randomness and timer. Tests replace them, so that they are fast and repeatable.
 #[derive(Clone, Copy)]
 pub struct World<'a> {
-    /// The time.
+    /// The current time.
     pub clock: &'a dyn Clock,
-    /// Keys, nonces and payment ids.
+    /// The source of keys, nonces and idempotency keys.
     pub randomness: &'a Randomness,
     /// Waits between attempts.
     pub pause: &'a dyn Fn(Duration) -> LocalBoxFuture<'static, ()>,
@@ -65,138 +69,138 @@ impl fmt::Debug for World<'_> {
     }
 }
 
-/// What is to be done at a server.
+/// The operation that a client performs at a server.
 #[derive(Debug, Clone)]
 pub enum Errand {
-    /// Upload images, each for itself; to the tier `free` without payment.
+    /// Upload images, each with its own payment. The tier `free` needs none.
     Upload(TierName),
-    /// Buy so many uploads on one payment.
+    /// Buy several uploads with one payment.
     Tokens {
-        /// The tier of them all.
+        /// The tier of all these uploads.
         tier: TierName,
-        /// How many.
+        /// The number of uploads.
         images: usize,
     },
     /// Buy more time for an image.
     Renew {
         /// The image.
         image: ImageId,
-        /// The tier whose time it is; `None`: the image's own.
+        /// The tier to renew with; `None` for the tier of the image.
         tier: Option<TierName>,
     },
 }
 
-/// What the user asked for.
+/// What the user asked for on the command line.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// The server's address.
+    /// The server's base URL.
     pub server: Url,
-    /// What is done there.
+    /// The operation.
     pub errand: Errand,
-    /// The most that it may cost.
+    /// The highest amount to pay.
     pub cap: AtomicAmount,
     /// The key file that the user named.
     pub wallet: Option<PathBuf>,
-    /// Which payment is made where one of an earlier run is kept.
+    /// What to do with a saved payment of an earlier run.
     pub kept: Kept,
 }
 
-/// What is done with a payment that an earlier run signed for the same.
+/// What to do with a payment that an earlier run signed and saved for the same operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// It is presented again, and no other: nobody pays twice.
+    /// Send it again and sign no other.
     Presented,
-    /// It is presented again as well; where the server says that it lost what that one bought, and that another
-    /// one of the same amount isn't charged, another one is signed.
+    /// Send it again. If the server responds that it lost what the payment bought and that another payment of the
+    /// same amount is not charged, sign another one.
     Replaced,
 }
 
-/// An image that is to be uploaded.
+/// An image to upload.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The file's bytes.
     pub bytes: Bytes,
-    /// What the client calls them; the server looks for itself.
+    /// The `Content-Type` to send. The server detects the format itself.
     pub content_type: &'static str,
 }
 
-/// What the client tells while it works.
+/// A progress event of the client, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// What it is doing: worth a line that is overwritten.
+    /// The current step. The next one replaces it on the screen.
     Step(String),
-    /// What the user should know afterwards as well.
+    /// A fact that stays on the screen.
     Fact(String),
 }
 
-/// Why a file was not uploaded. Each variant is one exit code of the command.
+/// Why an operation failed. Each variant belongs to one exit code of the command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Something else.
+    /// An unexpected error.
     #[error("{0}")]
     Unexpected(String),
-    /// The command can't be carried out as it is written.
+    /// The command line, a file or the wallet is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The server doesn't take the file. Nothing was charged.
+    /// The server refused the file. Nothing was charged.
     #[error("{0} Nothing was charged.")]
     FileRefused(String),
-    /// The price is above the cap, or is not asked in a way that this client pays.
+    /// The price is above the cap, or this client can't pay what the server asks for.
     #[error("{0}")]
     NotPayable(String),
     /// The payment was refused or failed. Nothing was charged.
     #[error("{0} Nothing was charged.")]
     PaymentRefused(String),
-    /// A payment was presented and its outcome isn't known.
+    /// A payment was sent and its outcome isn't known.
     #[error(
-        "{0} Whether the payment went through is not known yet. Run the same command again: it \
-         presents the same payment and never pays twice."
+        "{0} Whether the payment went through is not known yet. Run the same command again: it sends \
+         the same payment and never pays twice."
     )]
     OutcomeUnknown(String),
-    /// The server lost what a payment bought, and asks for another one that it won't charge.
+    /// The server lost what a payment bought, and asks for another payment that it does not charge.
     #[error("{0}")]
     Lost(String),
-    /// A file of several that are paid for was not uploaded.
+    /// A file of a bundle that is paid for was not uploaded.
     #[error(
-        "{0} These files are paid for: run the same command again, which uploads what is missing and never \
+        "{0} These files are paid for. Run the same command again: it uploads the missing files and never \
          pays twice."
     )]
     Unfinished(String),
-    /// The server is down or busy. Nothing was charged.
+    /// The server can't be reached or is busy. Nothing was charged.
     #[error("{0} Nothing was charged; run the same command again later.")]
     Unavailable(String),
 }
 
-/// The upload of one image, done; [`Client::conclude`] ends it.
+/// A successful upload or renewal of one image. [`Client::conclude`] deletes its saved payment.
 #[derive(Debug)]
 pub struct Done {
-    /// What the server says of it.
+    /// The image, as the server described it.
     pub uploaded: Uploaded,
     key: Option<PendingKey>,
 }
 
-/// Uploads that were bought on one payment; [`Client::end`] ends it.
+/// Uploads that were bought with one payment. [`Client::end`] deletes that saved payment.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The token that uploads them.
+    /// The upload token.
     pub token: UploadToken,
-    /// How many uploads it has left.
+    /// The number of uploads left on the token.
     pub left: u64,
     key: PendingKey,
 }
 
-/// What an upload would cost.
+/// The price of an operation.
 #[derive(Debug)]
 pub enum Price {
-    /// Nothing.
+    /// The operation is free.
     Free,
-    /// This much.
+    /// The price that the server asks for now.
     Quoted(Quote),
-    /// Nothing new: a payment from an earlier run would be presented again.
+    /// Nothing new: the saved payment of an earlier run would be sent again.
     Pending(SignedPayment),
 }
 
-/// A client of one server, for one errand.
+/// A client of one server, for one operation.
 pub struct Client<'a> {
     http: reqwest::Client,
     order: Order,
@@ -214,18 +218,21 @@ impl fmt::Debug for Client<'_> {
     }
 }
 
-/// One request, as it is sent and sent again: byte for byte the same.
+/// One request. Every attempt sends exactly the same bytes.
 #[derive(Default)]
 struct Request<'r> {
     image: Option<&'r Image>,
     token: Option<&'r UploadToken>,
     payment: Option<&'r SignedPayment>,
-    /// Whether `payment` was sent before this run.
+    /// Whether an earlier run may have sent `payment`.
     was_sent: bool,
 }
 
 impl<'a> Client<'a> {
-    /// A client for `order`. Nothing is sent or read yet.
+    /// Creates a client for `order`. It sends nothing and reads no key yet.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when the server's URL or a proxy is unsuitable.
     pub fn new(
         order: Order,
         env: &BTreeMap<String, String>,
@@ -281,8 +288,11 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Buys the uploads of the order, or has the token again that was bought for `content` before: whatever
-    /// names what is going to be uploaded.
+    /// Buys the uploads of the order, or gets the token again that an earlier run bought. `content` identifies the files,
+    /// so that the same files find the same saved payment.
+    ///
+    /// # Errors
+    /// [`Failure`].
     pub async fn buy_uploads(
         &self,
         content: &[u8],
@@ -293,7 +303,8 @@ impl<'a> Client<'a> {
         Ok(Bundle { token, left, key })
     }
 
-    /// Uploads an image against a token. `None`: the token has ended, and buying again gives the next one.
+    /// Uploads an image with a token. `None` when the token has expired: buying again with the same payment gives a
+    /// new one.
     pub async fn upload_with(
         &self,
         token: &UploadToken,
@@ -313,7 +324,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What the server's table says of a tier's largest image; `None` where there is no such table.
+    /// The size limit of a tier in bytes, from the server's price table. `None` when the server has no table or the
+    /// table no such tier.
     pub async fn max_bytes(&self, tier: &TierName) -> Option<u64> {
         let url = transport::below(&self.order.server, &["api", "tiers"]).ok()?;
         let request = self.http.get(url).timeout(ATTEMPT_TIMEOUT).send();
@@ -321,7 +333,8 @@ impl<'a> Client<'a> {
         answer.reply()?.max_bytes(tier.as_str())
     }
 
-    /// Presents the payment of an earlier run, or signs one, until `read` finds in an answer what was bought.
+    /// Sends the saved payment of an earlier run, or signs one, and retries until a response decides. `read` extracts
+    /// what was bought from a successful response.
     async fn buy<T>(
         &self,
         image: Option<&Image>,
@@ -334,7 +347,7 @@ impl<'a> Client<'a> {
             Some(payment) => {
                 self.check_pending(&payment)?;
                 tell(Notice::Fact(format!(
-                    "A payment for {} was signed before; the same one is presented again.",
+                    "An earlier run signed a payment for {}; the same payment is sent again.",
                     self.object()
                 )));
                 (payment, true)
@@ -351,7 +364,7 @@ impl<'a> Client<'a> {
         if !matches!(presented, Err(Failure::Lost(_))) || self.order.kept == Kept::Presented {
             return presented;
         }
-        // Signed first: whatever fails before leaves the record of the first one.
+        // Signed before the first one is forgotten: a failure up to here keeps the record of the first one.
         let another = self.sign(tell).await?;
         pending.forget(key)?;
         let another = pending.keep(key, another)?;
@@ -363,8 +376,8 @@ impl<'a> Client<'a> {
         self.present(&request, &another, key, read, tell).await
     }
 
-    /// What it would cost, for the content of an image or of whatever else [`Client::buy_uploads`] was told.
-    /// Signs nothing, writes nothing and sends no image.
+    /// The price of the operation. `content` is the image, or what [`Client::buy_uploads`] takes as `content`. Signs
+    /// nothing, writes nothing and sends no image.
     pub async fn price(
         &self,
         content: &[u8],
@@ -380,8 +393,8 @@ impl<'a> Client<'a> {
         self.quote(tell).await.map(Price::Quoted)
     }
 
-    /// Ends an upload whose link has reached the user: from now on the same command pays anew.
-    /// As long as it isn't called, the same file gets the same link for the same payment.
+    /// Deletes the saved payment of an upload whose link has reached the user. After this the same command makes a
+    /// new payment; before it, the same file gets the same link for the same payment.
     pub fn conclude(&self, done: &Done) -> Result<(), Failure> {
         match (&self.pending, &done.key) {
             (Some(pending), Some(key)) => Ok(pending.forget(key)?),
@@ -389,12 +402,12 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Ends uploads that were bought together, once their links have reached the user.
+    /// Deletes the saved payment of a bundle, once all its links have reached the user.
     pub fn end(&self, bundle: &Bundle) -> Result<(), Failure> {
         Ok(self.pending()?.forget(&bundle.key)?)
     }
 
-    /// Signs a payment for the price that the server asks now.
+    /// Signs a payment for the price that the server asks for now.
     async fn sign(&self, tell: &mut dyn FnMut(Notice)) -> Result<SignedPayment, Failure> {
         let quote = self.quote(tell).await?;
         let wallet = self.wallet(&quote, tell)?;
@@ -405,7 +418,7 @@ impl<'a> Client<'a> {
         Ok(quote.sign(&wallet, self.world.clock.now(), self.world.randomness)?)
     }
 
-    /// Asks for the price without showing the image: the challenge comes before the body counts.
+    /// Asks for the price without sending the image: the server sends its challenge before it reads the body.
     async fn quote(&self, tell: &mut dyn FnMut(Notice)) -> Result<Quote, Failure> {
         tell(Notice::Step("asking for the price".to_owned()));
         let (answer, _) = self.send(&Request::default(), tell).await;
@@ -429,14 +442,14 @@ impl<'a> Client<'a> {
         }
         let (wallet, path) = self.wallets.create(self.world.randomness)?;
         tell(Notice::Fact(format!(
-            "Made a wallet for play money: {} in {}.",
+            "Created a wallet for play money: {} in {}.",
             wallet.address(),
             path.display()
         )));
         Ok(wallet)
     }
 
-    /// Presents the payment until an answer decides, or patience ends.
+    /// Sends the payment until a response decides, or [`PATIENCE`] is over.
     async fn present<T>(
         &self,
         request: &Request<'_>,
@@ -479,8 +492,8 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Sends `request` again and again while the answer may change. Says as well whether its
-    /// payment may have moved money.
+    /// Sends `request`, and retries while the failure is temporary. Returns the last answer, and whether its payment
+    /// may have moved money.
     async fn send(&self, request: &Request<'_>, tell: &mut dyn FnMut(Notice)) -> (Answer, bool) {
         let started = self.world.clock.now();
         let mut may_have_paid = request.was_sent;
@@ -495,7 +508,7 @@ impl<'a> Client<'a> {
             let is_over = left.is_zero() || attempt >= MAX_ATTEMPTS || knocks_in_vain;
             let backoff = Duration::from_secs(1_u64.checked_shl(attempt - 1).unwrap_or(10).min(10));
             let wait = answer.retry_after().unwrap_or(backoff);
-            // A server that asks for more time than there is gets none: to come earlier would be in vain.
+            // When the server asks to wait longer than the time left, an earlier attempt would fail as well.
             let is_too_long = answer.retry_after().is_some_and(|asked| asked > left);
             if is_over || is_too_long || !answer.is_passing() {
                 return (answer, may_have_paid);
@@ -505,7 +518,7 @@ impl<'a> Client<'a> {
                 answer.explain(),
                 wait.as_secs()
             )));
-            // Even a server that says "at once" gets half a second.
+            // At least half a second, also for `Retry-After: 0`.
             (self.world.pause)(wait.max(Duration::from_millis(500))).await;
             attempt += 1;
         }
@@ -515,7 +528,7 @@ impl<'a> Client<'a> {
         let size = request.image.map_or(0, |image| image.bytes.len());
         let line = u64::try_from(size / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
         let endpoint = match request.token {
-            // The token stands for the tier.
+            // The token determines the tier.
             Some(_) => transport::below(&self.order.server, &["api", "upload"]).ok(),
             None => Some(self.endpoint.clone()),
         };
@@ -553,7 +566,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The failure that an answer stands for where no payment is in doubt.
+    /// The failure for an answer when no payment is in doubt.
     fn refusal(&self, answer: &Answer) -> Failure {
         let text = answer.explain();
         let Answer::Reply(reply) = answer else {
@@ -573,21 +586,24 @@ impl<'a> Client<'a> {
             400 | 409 if matches!(self.order.errand, Errand::Renew { .. }) => Failure::Usage(text),
             429 | 500..=599 => Failure::Unavailable(text),
             300..=399 => Failure::Unexpected(format!(
-                "{} redirects, and redirects aren't followed: name the final address with --server.",
+                "{} redirects, and redirects are not followed: give the final URL with --server.",
                 self.order.server
             )),
-            200..=299 => Failure::Unexpected("The server's answer holds no link.".to_owned()),
+            200..=299 => Failure::Unexpected(
+                "The server's response reports success but holds no link: check that --server names a pixtoll server."
+                    .to_owned(),
+            ),
             _ if reply.refuses_file() => Failure::FileRefused(text),
             _ => Failure::Unexpected(text),
         }
     }
 
-    /// Whether nothing is paid.
+    /// Whether the operation is free.
     pub fn is_free(&self) -> bool {
         matches!(&self.order.errand, Errand::Upload(tier) if transport::is_free(tier))
     }
 
-    /// What a payment is for, in words.
+    /// What a payment is for, as words for a message.
     fn object(&self) -> &'static str {
         match self.order.errand {
             Errand::Upload(_) => "this file",
@@ -596,8 +612,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The cap holds for a payment that was signed under a higher one as well: it may not have been
-    /// taken yet.
+    /// Applies the cap to a saved payment too: it may have been signed under a higher cap, and may not have been
+    /// settled yet.
     fn check_pending(&self, payment: &SignedPayment) -> Result<(), Failure> {
         check_cap(payment.amount, self.order.cap).map_err(|error| {
             Failure::NotPayable(format!(
@@ -618,8 +634,8 @@ impl<'a> Client<'a> {
     fn pending(&self) -> Result<&PendingPayments, Failure> {
         self.pending.as_ref().ok_or_else(|| {
             Failure::Usage(
-                "Payments are written down before they are made, and no place for that is known: set HOME \
-                 or XDG_DATA_HOME."
+                "Payments are saved to disk before they are sent, but no data directory is known: set HOME or \
+                 XDG_DATA_HOME to an absolute path."
                     .to_owned(),
             )
         })

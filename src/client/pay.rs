@@ -1,4 +1,4 @@
-//! From a challenge to a signed payment. Pure: time, randomness and key are given.
+//! Chooses an offer of a challenge and signs a payment for it. No I/O: time, randomness and key are parameters.
 
 use std::fmt;
 
@@ -15,20 +15,20 @@ use crate::x402::evm::Authorization;
 use crate::x402::header;
 use crate::x402::wire::{self, Version};
 
-/// A shorter time is over before a server could settle; a longer one leaves a signature about
-/// that can be used long after this program has ended.
+/// The accepted values of `maxTimeoutSeconds`. A shorter time ends before a server could settle. A longer one leaves
+/// a signature that can be used long after this program has ended.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 8..=3600;
 
-/// What a server asks, and all that has to be echoed to pay it.
+/// The offer that a server makes, with the fields that the payment has to repeat.
 #[derive(Debug, Clone)]
 pub struct Quote {
-    /// Chain and token.
+    /// The network, which determines the token.
     pub network: &'static Network,
-    /// The price of this one upload.
+    /// The price of the operation.
     pub amount: AtomicAmount,
-    /// Who gets it.
+    /// The recipient.
     pub pay_to: Address,
-    /// Whether the server says that the money is worth nothing, on a network where that can be.
+    /// Whether the server declares play money, on a test network.
     pub is_play_money: bool,
     timeout_seconds: u64,
     accepted: Value,
@@ -36,44 +36,48 @@ pub struct Quote {
     extensions: Map<String, Value>,
 }
 
-/// A signed payment. Its header is money: it is shown to the server and kept in a private file,
-/// and nowhere else.
+/// A signed payment. Whoever has its header can take the money, so it is sent to the server, saved in a private file,
+/// and shown nowhere else.
 #[derive(Clone)]
 pub struct SignedPayment {
     header: String,
-    /// Who pays.
+    /// The payer.
     pub payer: Address,
-    /// How much.
+    /// The amount.
     pub amount: AtomicAmount,
-    /// Chain and token.
+    /// The network, which determines the token.
     pub network: &'static Network,
 }
 
 /// Why a challenge isn't paid.
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
-    /// No challenge of version 2.
-    #[error("The server's price can't be read: it sent no x402 challenge of version 2.")]
-    Unreadable,
-    /// Nothing that this client knows how to pay.
+    /// No x402 challenge of version 2.
     #[error(
-        "The server offers no payment that this client makes: USDC on {known}, exact, by EIP-3009."
+        "The server's price can't be read: its response holds no x402 challenge of version 2. Check that \
+         --server names a pixtoll server."
+    )]
+    Unreadable,
+    /// No offer that this client can pay.
+    #[error(
+        "The server offers no payment that this client can make. This client pays USDC on {known}, with the \
+         scheme exact and EIP-3009."
     )]
     NoUsableOffer {
-        /// The networks that would do.
+        /// The networks that this client knows.
         known: String,
     },
-    /// Too dear.
+    /// The price is above the cap.
     #[error(
-        "The price is {price} USDC a file and the cap is {cap}. To pay it, say --max-price {price}."
+        "The price is {price} USDC per file, above the limit of {cap} (--max-price). To pay it, use --max-price {price}."
     )]
     AboveCap {
-        /// What is asked.
+        /// The price in USD.
         price: String,
-        /// What is allowed.
+        /// The cap in USD.
         cap: String,
     },
-    /// The key did not sign.
+    /// The wallet could not sign.
     #[error(transparent)]
     Wallet(#[from] WalletError),
 }
@@ -110,7 +114,10 @@ struct RawExtra {
     payment_flow: Option<String>,
 }
 
-/// The first offer of a `PAYMENT-REQUIRED` header that this client can pay.
+/// Chooses the first offer of a `PAYMENT-REQUIRED` header that this client can pay.
+///
+/// # Errors
+/// [`PayError::Unreadable`] and [`PayError::NoUsableOffer`].
 pub fn choose(challenge: &[u8]) -> Result<Quote, PayError> {
     let challenge: RawChallenge = header::decode(challenge).map_err(|_| PayError::Unreadable)?;
     if challenge.x402_version != u64::from(Version::V2.number()) {
@@ -150,8 +157,8 @@ pub fn choose(challenge: &[u8]) -> Result<Quote, PayError> {
         })
 }
 
-/// Network and price of an offer, when every field is one that this client understands: it signs
-/// for what it knows, never for what a server says that a token is.
+/// The network and price of an offer, when this client understands every field. The token comes from this program's
+/// own table of networks, never from the server.
 fn payable(offer: &RawOffer) -> Option<(&'static Network, AtomicAmount)> {
     let network = networks::find(&offer.network).filter(|known| known.caip2 == offer.network)?;
     let amount = AtomicAmount::from_atomic(&offer.amount).ok()?;
@@ -174,7 +181,10 @@ fn payable(offer: &RawOffer) -> Option<(&'static Network, AtomicAmount)> {
     usable.then_some((network, amount))
 }
 
-/// Refuses an amount above the cap.
+/// Rejects an amount above the cap.
+///
+/// # Errors
+/// [`PayError::AboveCap`].
 pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount) -> Result<(), PayError> {
     if amount <= cap {
         return Ok(());
@@ -186,7 +196,11 @@ pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount) -> Result<(), PayError
 }
 
 impl Quote {
-    /// Signs this quote: a fresh nonce, a fresh payment id, everything else echoed as it came.
+    /// Signs a payment for this quote, with a new nonce and a new idempotency key. Everything else is repeated as the
+    /// server sent it.
+    ///
+    /// # Errors
+    /// [`PayError::Wallet`], and [`PayError::Unreadable`] when the challenge's extensions are malformed.
     pub fn sign(
         &self,
         wallet: &Wallet,
@@ -200,7 +214,7 @@ impl Quote {
             from: wallet.address(),
             to: self.pay_to,
             value: U256::from(self.amount.units()),
-            // Zero and not "ten minutes ago": a clock that runs ahead must not make it invalid.
+            // Zero rather than a recent time: a clock that runs ahead must not make the authorization invalid.
             valid_after: U256::ZERO,
             valid_before: U256::from(u64::try_from(until).unwrap_or(0)),
             nonce: B256::from(randomness.bytes::<32>()),
@@ -221,8 +235,8 @@ impl Quote {
     }
 }
 
-/// The id is the proof of who presents the payment (the signature becomes public on the chain), so
-/// it is sent whether or not the server asks for one.
+/// Sets the idempotency key. It proves who sends the payment, because the signature becomes public on the chain, so it
+/// is sent whether or not the server asks for one.
 fn set_payment_id(extensions: &mut Map<String, Value>, id: String) -> Result<(), PayError> {
     extensions
         .entry("payment-identifier")
@@ -235,7 +249,7 @@ fn set_payment_id(extensions: &mut Map<String, Value>, id: String) -> Result<(),
 }
 
 impl SignedPayment {
-    /// The payment that a header holds; `None` for what can't be a payment of ours.
+    /// Parses a header. `None` when it holds no payment that this client could have signed.
     pub fn parse(header: String) -> Option<Self> {
         let read = header::decode_payment(header.as_bytes()).ok()?;
         read.payment_id?;
@@ -247,7 +261,7 @@ impl SignedPayment {
         })
     }
 
-    /// The value of `PAYMENT-SIGNATURE`.
+    /// The value of the `PAYMENT-SIGNATURE` header.
     pub fn header(&self) -> &str {
         &self.header
     }

@@ -1,5 +1,5 @@
-//! Signed payments whose upload has not ended: one private file each, so that the same command
-//! run again, after a crash or an unknown outcome, presents the same payment and signs no other.
+//! Signed payments whose upload has not ended, one private file each. After a crash or an unknown outcome, the same
+//! command sends the same payment again and signs no other.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,38 +12,40 @@ use super::wallet::write_new_private;
 use crate::secrets::sha256_hex;
 use crate::x402::header::MAX_HEADER_BYTES;
 
-/// The folder of pending payments. It is made when the first one is kept.
+/// The directory of pending payments. It is created when the first payment is saved.
 #[derive(Debug, Clone)]
 pub struct PendingPayments {
     dir: PathBuf,
 }
 
-/// Which upload a payment was signed for: server, tier and bytes.
+/// Identifies what a payment was signed for: a hash of server, tier and the file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingKey(String);
 
-/// A record that can't be used. Nothing is signed in its stead: it may have been paid.
+/// A record of a payment that can't be used. No other payment is signed in its place, because the first may have been
+/// settled.
 #[derive(Debug, thiserror::Error)]
 pub enum PendingError {
-    /// Not written by this program.
+    /// The file holds no payment.
     #[error(
-        "{path} is no record of a payment. It may stand for one that was made: move it away only if you \
-         are sure that it was not.", path = path.display()
+        "{path} should hold a saved payment, but can't be parsed. That payment may have been made, so no other is \
+         signed. Remove the file only if you are sure that it was not.", path = path.display()
     )]
     Corrupt {
         /// The file.
         path: PathBuf,
     },
     /// The file can't be read, written or removed.
-    #[error("The record of the payment, {path}: {error}.", path = path.display())]
+    #[error("The file for the saved payment, {path}, can't be used: {error}.", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
 }
 
+/// The content of a file.
 #[derive(Serialize, Deserialize)]
 struct Record {
     payment: String,
@@ -66,7 +68,10 @@ impl PendingPayments {
         }
     }
 
-    /// The payment that was signed for this upload and has had no final answer yet.
+    /// The saved payment of this upload; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`PendingError`].
     pub fn find(&self, key: &PendingKey) -> Result<Option<SignedPayment>, PendingError> {
         let path = self.path(key);
         let mut text = Vec::new();
@@ -84,8 +89,11 @@ impl PendingPayments {
             .ok_or(PendingError::Corrupt { path })
     }
 
-    /// Keeps `payment` before it is first sent, and says which payment to send: another process
-    /// that uploads the same may have kept one first, and then both present that one.
+    /// Saves `payment` before it is first sent, and returns the payment to send. That is another one when another
+    /// process with the same upload saved its payment first; both then send that one.
+    ///
+    /// # Errors
+    /// [`PendingError`].
     pub fn keep(
         &self,
         key: &PendingKey,
@@ -102,13 +110,18 @@ impl PendingPayments {
             Ok(true) => Ok(payment),
             Ok(false) => self.find(key)?.ok_or(PendingError::File {
                 path,
-                error: io::Error::other("another upload of this file has just ended; run it again"),
+                error: io::Error::other(
+                    "another upload of this file has just ended; run the command again",
+                ),
             }),
             Err(error) => Err(PendingError::File { path, error }),
         }
     }
 
-    /// Forgets the payment of this upload: it has had its final answer.
+    /// Deletes the saved payment of this upload, after its final response. It is no error if there is none.
+    ///
+    /// # Errors
+    /// [`PendingError::File`].
     pub fn forget(&self, key: &PendingKey) -> Result<(), PendingError> {
         let path = self.path(key);
         match std::fs::remove_file(&path) {
@@ -146,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_payment_kept_is_the_only_one_until_it_is_forgotten() {
+    fn the_first_saved_payment_stays_until_it_is_deleted() {
         let home = tempfile::tempdir().unwrap();
         let pending = PendingPayments::below(home.path());
         let key = PendingKey::of("https://a", "year", b"image");
@@ -188,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cant_be_read_is_an_error_and_never_no_payment() {
+    fn an_unreadable_record_is_an_error_rather_than_no_payment() {
         let home = tempfile::tempdir().unwrap();
         let pending = PendingPayments::below(home.path());
         let key = PendingKey::of("https://a", "year", b"image");

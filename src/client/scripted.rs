@@ -1,4 +1,4 @@
-//! A server that answers by a script, for the tests of the client.
+//! A server with scripted responses, for the tests of the client.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::x402::challenge::{ChallengeTerms, Sale, challenge};
 use crate::x402::header::PAYMENT_REQUIRED;
 use crate::x402::wire::{Offer, Resource};
 
-/// One answer.
+/// One response.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     status: u16,
@@ -25,7 +25,7 @@ pub(crate) struct Step {
     breaks_off: bool,
 }
 
-/// One request that arrived.
+/// One request that the server received.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -36,13 +36,13 @@ pub(crate) struct Seen {
 
 #[derive(Debug, Default)]
 struct Script {
-    /// The price table; without one there is none.
+    /// The response of `/api/tiers`; `None` for a 404.
     table: Option<Step>,
     steps: VecDeque<Step>,
     seen: Vec<Seen>,
 }
 
-/// The running server; it ends with the test's runtime.
+/// The running server. It stops with the runtime of the test.
 #[derive(Clone)]
 pub(crate) struct Scripted {
     script: Arc<Mutex<Script>>,
@@ -50,7 +50,7 @@ pub(crate) struct Scripted {
     pub(crate) url: String,
 }
 
-/// An answer with a status and a JSON body.
+/// A response with a status and a JSON body.
 pub(crate) fn answers(status: u16, body: &Value) -> Step {
     Step {
         status,
@@ -60,13 +60,13 @@ pub(crate) fn answers(status: u16, body: &Value) -> Step {
     }
 }
 
-/// The answer to an upload.
+/// The response to a successful upload.
 pub(crate) fn uploads(name: &str) -> Step {
     let url = format!("https://i.example.com/{name}.png");
     answers(200, &json!({"url": url, "id": name, "deleteToken": "d"}))
 }
 
-/// A refusal in the service's shape.
+/// An error response in the form of the service.
 pub(crate) fn refuses(status: u16, error: &str, charged: Option<bool>) -> Step {
     answers(
         status,
@@ -74,7 +74,7 @@ pub(crate) fn refuses(status: u16, error: &str, charged: Option<bool>) -> Step {
     )
 }
 
-/// A 402 that asks this many units, of play money or not.
+/// A 402 response that asks for this many atomic units.
 pub(crate) fn asks(units: u128, play_money: bool) -> Step {
     let terms = ChallengeTerms {
         sale: Sale::Upload,
@@ -100,7 +100,7 @@ pub(crate) fn asks(units: u128, play_money: bool) -> Step {
     )
 }
 
-/// An answer that breaks off in the middle.
+/// A response that breaks off in the middle of its body.
 pub(crate) fn hangs_up() -> Step {
     Step {
         breaks_off: true,
@@ -109,7 +109,7 @@ pub(crate) fn hangs_up() -> Step {
 }
 
 impl Step {
-    /// The same answer with one more header.
+    /// The same response with one more header.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -117,7 +117,7 @@ impl Step {
 }
 
 impl Scripted {
-    /// Starts a server that gives these answers, one a request, and 599 when there is none left.
+    /// Starts a server that sends these responses, one per request, and status 599 after the last one.
     pub(crate) fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         let script = Script {
             table: None,
@@ -147,32 +147,32 @@ impl Scripted {
         }
     }
 
-    /// Has a price table from now on, whose requests are no part of the script.
+    /// Sets the price table. Requests for it use none of the scripted responses.
     pub(crate) fn lists(&self, table: Step) {
         self.script.lock().unwrap().table = Some(table);
     }
 
-    /// Adds answers.
+    /// Adds responses.
     pub(crate) fn then(&self, steps: impl IntoIterator<Item = Step>) {
         self.script.lock().unwrap().steps.extend(steps);
     }
 
-    /// Forgets the answers that are left.
+    /// Removes the responses that are left.
     pub(crate) fn clear(&self) {
         self.script.lock().unwrap().steps.clear();
     }
 
-    /// Stops the server: nobody listens any more.
+    /// Stops the server. Later connections are refused.
     pub(crate) async fn stop(&self) {
         self.handle.stop(false).await;
     }
 
-    /// What has arrived so far.
+    /// The requests received so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.script.lock().unwrap().seen.clone()
     }
 
-    /// The payment headers that have arrived, without repetitions.
+    /// The distinct payment headers received so far.
     pub(crate) fn payments(&self) -> Vec<String> {
         let mut payments: Vec<_> = self
             .seen()

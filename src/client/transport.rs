@@ -1,4 +1,4 @@
-//! Where requests go and how answers come in: addresses, the https client, bounded bodies.
+//! The client's HTTP transport: URLs, the https client, and reading responses with a size limit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,13 @@ use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
 use super::{Errand, Failure};
 use crate::tiers::TierName;
 
+/// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An HTTP client that follows no redirect: the next address would get the payment as well.
+/// An HTTP client that follows no redirects: a redirect would send the payment to another address.
+///
+/// # Errors
+/// [`Failure::Usage`] when the proxy of the environment is invalid.
 pub(super) fn http(env: &BTreeMap<String, String>) -> Result<reqwest::Client, Failure> {
     let mut http = reqwest::Client::builder()
         .user_agent(concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
@@ -25,7 +29,8 @@ pub(super) fn http(env: &BTreeMap<String, String>) -> Result<reqwest::Client, Fa
         .map_err(|error| Failure::Unexpected(error.to_string()))
 }
 
-/// The whole answer, or [`Answer::Lost`] when it breaks off: half an answer decides nothing.
+/// Reads a response. [`Answer::Lost`] when it breaks off or exceeds [`MAX_ANSWER_BYTES`], because an incomplete
+/// response decides nothing.
 pub(super) async fn read(mut response: reqwest::Response) -> Answer {
     let mut body = Vec::new();
     loop {
@@ -44,17 +49,23 @@ pub(super) async fn read(mut response: reqwest::Response) -> Answer {
     ))
 }
 
-/// Where the errand is done. A payment's header is never sent in the clear over a network.
+/// The URL of the operation. A payment's header is never sent over a network without TLS.
+///
+/// # Errors
+/// [`Failure::Usage`] for an unsuitable server URL or tier.
 pub(super) fn endpoint(server: &Url, errand: &Errand) -> Result<Url, Failure> {
     let is_unpaid = matches!(errand, Errand::Upload(tier) if is_free(tier));
     if !is_unpaid && server.scheme() == "http" && !is_loopback(server) {
-        return Err(usage("payments go over https only (or to this machine)."));
+        return Err(usage(
+            "this URL is http, and payments are sent over https only, except to this machine. Use an https URL.",
+        ));
     }
     if let Errand::Upload(tier) | Errand::Tokens { tier, .. } = errand
         && tier.as_str() == "token"
     {
         return Err(Failure::Usage(
-            "\"token\" is the name of a route and of no tier.".to_owned(),
+            "--tier: \"token\" is the name of a route, so no tier has it. The server lists its tiers at /api/tiers."
+                .to_owned(),
         ));
     }
     match errand {
@@ -76,12 +87,12 @@ pub(super) fn endpoint(server: &Url, errand: &Errand) -> Result<Url, Failure> {
     }
 }
 
-/// The address is not repeated: it may hold a password.
+/// A failure about `--server`. Its message doesn't repeat the URL, which may hold a password.
 fn usage(text: &str) -> Failure {
     Failure::Usage(format!("--server: {text}"))
 }
 
-/// A route of the server.
+/// The URL of a route below the server's base URL.
 pub(super) fn below(server: &Url, route: &[&str]) -> Result<Url, Failure> {
     let is_plain = server.username().is_empty()
         && server.password().is_none()
@@ -89,20 +100,22 @@ pub(super) fn below(server: &Url, route: &[&str]) -> Result<Url, Failure> {
         && server.fragment().is_none();
     if !matches!(server.scheme(), "http" | "https") || !is_plain {
         return Err(usage(
-            "an address such as https://img.example.com is expected.",
+            "this is not a base URL. Give scheme, host and optionally a path, such as https://img.example.com, without \
+             user, query or fragment.",
         ));
     }
     let mut url = server.clone();
     {
-        let mut path = url
-            .path_segments_mut()
-            .map_err(|()| usage("this address has no path."))?;
+        let mut path = url.path_segments_mut().map_err(|()| {
+            usage("this URL can't have a path. Use one such as https://img.example.com.")
+        })?;
         path.pop_if_empty();
         path.extend(route);
     }
     Ok(url)
 }
 
+/// Whether a tier needs no payment.
 pub(super) fn is_free(tier: &TierName) -> bool {
     tier.as_str() == "free"
 }
@@ -116,7 +129,7 @@ fn is_loopback(server: &Url) -> bool {
     }
 }
 
-/// The proxy of the environment, for https only: there it sees no payment, only where it goes.
+/// The proxy of the environment, for https only: TLS hides the payment from it.
 fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failure> {
     let set = |names: [&str; 2]| {
         names
@@ -128,7 +141,12 @@ fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failu
         return Ok(None);
     };
     let proxy = reqwest::Proxy::https(address)
-        .map_err(|_| Failure::Usage("HTTPS_PROXY is no address of a proxy.".to_owned()))?;
+        .map_err(|_| {
+            Failure::Usage(
+                "HTTPS_PROXY is not the URL of a proxy: set it to one such as http://proxy.example.com:3128, or unset it."
+                    .to_owned(),
+            )
+        })?;
     let except = set(["NO_PROXY", "no_proxy"]).and_then(|list| reqwest::NoProxy::from_string(list));
     Ok(Some(proxy.no_proxy(except)))
 }
@@ -145,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_errand_has_its_route() {
+    fn each_operation_has_its_route() {
         let server = Url::parse("https://a.example/img").unwrap();
         let tier = TierName::parse("year").unwrap();
         let image = ImageId::parse("k3v9Qw2mZr7T").unwrap();
@@ -172,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_live_under_a_path() {
+    fn a_server_url_may_have_a_path() {
         for server in ["https://a.example/img", "https://a.example/img/"] {
             assert_eq!(
                 address(server, "free").unwrap(),
@@ -190,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn payments_go_in_the_clear_to_this_machine_only() {
+    fn payments_without_tls_go_to_this_machine_only() {
         for server in [
             "http://localhost",
             "http://127.9.9.9:1",

@@ -1,5 +1,5 @@
-//! The local key that signs payments: where it is looked for, and the play wallet that is made
-//! when only play money is asked for. A key never leaves this module.
+//! The private key that signs payments: where it is looked for, and the wallet that is created for play money. A key
+//! never leaves this module.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,65 +15,69 @@ use alloy_signer_local::PrivateKeySigner;
 use crate::random::Randomness;
 use crate::x402::evm::canonical_signature;
 
-/// Holds the private key itself, in hex.
+/// The environment variable with the private key, in hex.
 pub const KEY_VARIABLE: &str = "PIXTOLL_WALLET_KEY";
-/// Holds the path of a key file.
+/// The environment variable with the path of a key file.
 pub const FILE_VARIABLE: &str = "PIXTOLL_WALLET";
 
-/// A key file is 64 hex digits and perhaps `0x` and a line break.
+/// The most bytes of a key file that are read. A key has 64 hex digits, optionally `0x` and a line break.
 const MAX_KEY_FILE_BYTES: u64 = 1024;
 
-/// A key that signs.
+/// A private key that signs payments.
 pub struct Wallet(PrivateKeySigner);
 
 /// Where the key comes from. Nothing is read before [`WalletSource::find`].
 #[derive(Clone)]
 pub enum WalletSource {
-    /// From the environment.
+    /// The key itself, from the environment.
     Key(String),
-    /// From a file that the user named: it must exist.
+    /// A file that the user named. It must exist.
     File(PathBuf),
-    /// From the default file, which may be made for play money.
+    /// The default file, which is created for play money when it doesn't exist.
     Default(PathBuf),
-    /// From nowhere: neither a wallet nor a home directory is known.
+    /// No source: neither a wallet nor a home directory is known.
     Nowhere,
 }
 
 /// Why there is no wallet. No message holds any part of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
-    /// Not a private key.
-    #[error("{origin} holds no private key: 64 hex digits are expected.")]
+    /// The source holds no private key.
+    #[error("{origin} holds no private key: it must be 64 hex digits, with or without 0x.")]
     NotAKey {
-        /// Where it was looked for.
+        /// The file or the variable.
         origin: String,
     },
-    /// No wallet was given, and the money is real.
+    /// No wallet was given, and the server asks for real money.
     #[error(
-        "This costs real money, and no wallet is given. Name a file that holds a private key in hex with \
-         --wallet FILE or {FILE_VARIABLE}, or put the key itself into {KEY_VARIABLE}."
+        "The server asks for real money, and no wallet is given. Name a file with a private key in hex by --wallet FILE \
+         or {FILE_VARIABLE}, or put the key itself into {KEY_VARIABLE}."
     )]
     Missing,
     /// The file can't be read or written.
-    #[error("The wallet {path}: {error}.", path = path.display())]
+    #[error("The wallet file {path} can't be used: {error}.", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The key refused to sign.
-    #[error("The wallet could not sign the payment.")]
+    /// The signing library failed.
+    #[error("The wallet could not sign the payment. Check that its key is a valid secp256k1 key.")]
     Signing,
 }
 
 impl Wallet {
-    /// The account that pays.
+    /// The address of the account that pays.
     pub fn address(&self) -> Address {
         self.0.address()
     }
 
-    /// Signs a digest; the signature has the form that the token takes.
+    /// Signs a digest. The signature is in the canonical form that the USDC contract accepts: 65 bytes, low `s`, `v` 27
+    /// or 28.
+    ///
+    /// # Errors
+    /// [`WalletError::Signing`].
     pub fn sign(&self, digest: &B256) -> Result<Bytes, WalletError> {
         let signature = self
             .0
@@ -112,8 +116,8 @@ impl fmt::Debug for WalletSource {
 }
 
 impl WalletSource {
-    /// The flag wins over the key in the environment, that over the file named there, and that
-    /// over the default file.
+    /// Chooses the source, in this order: the file of `--wallet`, [`KEY_VARIABLE`], [`FILE_VARIABLE`], the default
+    /// file.
     pub fn new(flag: Option<&Path>, env: &BTreeMap<String, String>) -> Self {
         if let Some(path) = flag {
             return Self::File(path.to_owned());
@@ -130,7 +134,10 @@ impl WalletSource {
         }
     }
 
-    /// The wallet; `None` when none was given and the default file doesn't exist.
+    /// Reads the wallet. `None` when none was given and the default file doesn't exist.
+    ///
+    /// # Errors
+    /// [`WalletError`].
     pub fn find(&self) -> Result<Option<Wallet>, WalletError> {
         match self {
             Self::Key(key) => Wallet::parse(key)
@@ -149,8 +156,11 @@ impl WalletSource {
         }
     }
 
-    /// Draws a key and writes it to the default file, for play money only. When another process
-    /// made one meanwhile, that one is the wallet.
+    /// Creates a random key and writes it to the default file, for play money only. When another process created the
+    /// file meanwhile, its key is the wallet.
+    ///
+    /// # Errors
+    /// [`WalletError::Missing`] when the source is not the default file.
     pub fn create(&self, randomness: &Randomness) -> Result<(Wallet, &Path), WalletError> {
         let Self::Default(path) = self else {
             return Err(WalletError::Missing);
@@ -167,9 +177,10 @@ impl WalletSource {
     }
 }
 
-/// Where the client keeps its files: `pixtoll` under `XDG_DATA_HOME` or `~/.local/share`.
+/// The client's data directory: `pixtoll` under `XDG_DATA_HOME` or `~/.local/share`. `None` when neither variable
+/// holds an absolute path.
 pub fn data_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    // The XDG specification wants a relative path ignored.
+    // The XDG Base Directory Specification says to ignore a relative path.
     let absolute = |name| {
         set(env, name)
             .map(PathBuf::from)
@@ -180,13 +191,13 @@ pub fn data_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
         .map(|dir| dir.join("pixtoll"))
 }
 
-/// Writes a file that only the user may read, whole or not at all and never over another one;
-/// `false` when a file of this name exists. It is on the disk when this returns.
+/// Writes a file that only the user may read, atomically and durably. Returns `false` and changes nothing when a file
+/// of this name exists.
 pub(super) fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // Written apart (O_EXCL, 0600) and then given its name: a crash in between leaves no half of a
-    // key or of a payment under that name.
+    // Written to a temporary file (O_EXCL, 0600) and then renamed: a crash never leaves half a key or half a payment
+    // under the final name.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -212,7 +223,7 @@ fn read(path: &Path) -> Result<Wallet, WalletError> {
     }
 }
 
-/// A variable's value, where an empty one counts as none.
+/// The value of a variable; an empty value counts as unset.
 fn set<'a>(env: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
     env.get(name)
         .map(String::as_str)
@@ -236,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_wins_over_the_key_over_the_file_over_the_default() {
+    fn the_sources_are_flag_key_file_and_default_in_this_order() {
         let all = [
             (KEY_VARIABLE, KEY),
             (FILE_VARIABLE, "/b"),
@@ -272,13 +283,13 @@ mod tests {
         }
         for bad in ["", "12", &KEY[1..], &"0".repeat(64), &"zz".repeat(32)] {
             let error = WalletSource::Key(bad.to_owned()).find().unwrap_err();
-            let text = "PIXTOLL_WALLET_KEY holds no private key: 64 hex digits are expected.";
+            let text = "PIXTOLL_WALLET_KEY holds no private key: it must be 64 hex digits, with or without 0x.";
             assert_eq!(error.to_string(), text);
         }
     }
 
     #[test]
-    fn a_made_wallet_is_for_its_owner_only_and_stays_the_same() {
+    fn a_created_wallet_is_private_and_stays_the_same() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("share/pixtoll/wallet.key");
         let source = WalletSource::Default(path.clone());
@@ -294,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_wallet_is_ever_made() {
+    fn only_the_default_wallet_is_ever_created() {
         let dir = tempfile::tempdir().unwrap();
         let named = WalletSource::File(dir.path().join("absent"));
         assert!(matches!(named.find(), Err(WalletError::File { .. })));
@@ -306,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_key_is_told_by_its_name_only() {
+    fn an_error_about_a_key_file_names_it_but_shows_no_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         for bytes in [b"hunter2".as_slice(), &[0xff; 64], &[b'1'; 5000]] {

@@ -1,8 +1,8 @@
-//! Receipts: what was paid for an image, signed, for whoever holds its delete token; and the keys by which
-//! anybody can check them.
+//! Receipts: a signed statement of what was paid for an image, for the holder of its delete token, and the public keys
+//! by which anybody can check it.
 //!
-//! A receipt is made of the ledger's rows whenever it is asked for, and is the same each time: nothing of
-//! it is stored. It is there for as long as those rows are (`retention.records`).
+//! A receipt is built from the ledger's rows for each request, and is the same each time. It isn't stored. It exists
+//! as long as those rows do (`retention.records`).
 
 use std::sync::Arc;
 
@@ -18,41 +18,46 @@ use crate::signing::SigningKeys;
 
 pub mod verify;
 
-/// Where the keys are published.
+/// The path where the public keys are published.
 pub const KEYS_PATH: &str = "/.well-known/jwks.json";
 
-/// A receipt, and itself signed.
+/// A receipt together with its signed form.
 #[derive(Debug, Clone)]
 pub struct SignedReceipt {
-    /// What it says.
+    /// The receipt.
     pub receipt: Receipt,
-    /// The same, signed.
+    /// The receipt as a compact JWS.
     pub jws: String,
 }
 
 /// Why there is no receipt.
 #[derive(Debug, thiserror::Error)]
 pub enum NoReceipt {
-    /// No image of this id was ever public here, or its records are erased.
-    #[error("There is no record of this image, or not any more.")]
-    Unknown,
-    /// Nobody paid for it.
-    #[error("This image was uploaded for free: nothing was paid, so there is no receipt.")]
-    Free,
-    /// The chain no longer shows the payment, and decides again.
+    /// No image with this id was ever public here, or its records are erased.
     #[error(
-        "The chain is deciding again about the payment of this image. Repeat this request later; do not pay again."
+        "There is no record of this image: it never existed here, or its records have been erased."
+    )]
+    Unknown,
+    /// The image was uploaded for free.
+    #[error("This image was uploaded for free. Nothing was paid, so there is no receipt.")]
+    Free,
+    /// The chain no longer shows the payment, so its outcome is open again.
+    #[error(
+        "The chain does not show the payment of this image at the moment, so there is no receipt now. Repeat this \
+         request later; do not pay again."
     )]
     Frozen,
-    /// The payment doesn't stand.
-    #[error("The payment of this image moved no money in the end, so there is no receipt.")]
+    /// The payment moved no money in the end.
+    #[error("The payment of this image was reversed and moved no money, so there is no receipt.")]
     Unpaid,
     /// The database failed.
-    #[error("The receipt can't be made just now. Send the same request again.")]
+    #[error(
+        "The receipt can't be created, because the database does not answer. Send the same request again later."
+    )]
     Database(#[from] DbError),
 }
 
-/// The receipts of a deployment.
+/// Creates the receipts of a deployment.
 #[derive(Debug)]
 pub struct Receipts {
     db: Db,
@@ -60,7 +65,7 @@ pub struct Receipts {
     issuer: String,
 }
 
-/// A payment, and what it bought for an image.
+/// A payment and what it bought for an image.
 struct Purchase {
     kind: ReceiptKind,
     payment: Payment,
@@ -68,7 +73,8 @@ struct Purchase {
 }
 
 impl Receipts {
-    /// Receipts in the name of `issuer`, by these keys, which are written down as those of today.
+    /// Creates receipts in the name of `issuer` with these keys, and records the keys in the database as the current
+    /// ones.
     ///
     /// # Errors
     /// [`DbError`].
@@ -86,8 +92,8 @@ impl Receipts {
         })
     }
 
-    /// What was paid for an image, one receipt for each payment that stands, the oldest first. Who asks
-    /// has shown that the image is theirs.
+    /// The receipts of an image: one for each settled payment, the oldest first. The caller must have checked the
+    /// delete token.
     ///
     /// # Errors
     /// [`NoReceipt`].
@@ -113,12 +119,12 @@ impl Receipts {
         Ok(receipts)
     }
 
-    /// What signs.
+    /// The keys that sign receipts and offers.
     pub const fn keys(&self) -> &Arc<SigningKeys> {
         &self.keys
     }
 
-    /// The keys that sign today, and those that did.
+    /// The current and the earlier public keys.
     ///
     /// # Errors
     /// [`DbError`].
@@ -126,12 +132,12 @@ impl Receipts {
         keys::list(&self.db).await
     }
 
-    /// Where they are published.
+    /// The URL where the public keys are published.
     pub fn keys_url(&self) -> String {
         format!("{}{KEYS_PATH}", self.issuer)
     }
 
-    /// Everything that was bought for an image. Another kind of purchase is another entry here.
+    /// Everything that was bought for an image: its upload and its renewals.
     async fn purchases(
         &self,
         image: &Image,
@@ -141,7 +147,7 @@ impl Receipts {
         if let Some(id) = &image.payment_id
             && let Some(payment) = payments::find(&self.db, id).await?
         {
-            // As the payment bought it, wherever the image's own expiry has moved since.
+            // The expiry that this payment bought; renewals may have moved the image's own since.
             let expires_at = payment.terms.keep.end(created_at);
             purchases.push(Purchase {
                 kind: ReceiptKind::Upload,
@@ -161,7 +167,7 @@ impl Receipts {
         Ok(purchases)
     }
 
-    /// `None` for a payment that isn't settled: no receipt says what the chain doesn't.
+    /// Builds the receipt of a purchase. `None` for a payment that isn't settled.
     fn receipt(&self, image: &Image, created_at: Timestamp, purchase: Purchase) -> Option<Receipt> {
         let Purchase {
             kind,

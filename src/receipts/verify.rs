@@ -1,5 +1,4 @@
-//! Checking receipts without asking anybody: by keys that were saved while their publisher was trusted.
-//! No I/O.
+//! Verifies receipts offline, with public keys that were saved from a trusted source. No I/O.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +12,7 @@ use crate::signing::PublicKey;
 use crate::x402::evm::recover;
 use crate::x402::offer_receipt::{FORMAT, ReceiptPayload};
 
-/// The published keys, as they were saved.
+/// The published keys of a server, as saved from its `/.well-known/jwks.json`.
 #[derive(Debug)]
 pub struct KeySet(Vec<Known>);
 
@@ -23,57 +22,63 @@ struct Known {
     retired: Option<Timestamp>,
 }
 
-/// A receipt as it was handed over: the signed part, and what stands beside it unsigned.
+/// A receipt as it was handed over: the signed part, and the unsigned fields beside it.
 #[derive(Debug)]
 pub enum Paper {
-    /// Pixtoll's own.
+    /// A receipt of pixtoll.
     Own {
         /// The compact JWS.
         jws: String,
-        /// What the server showed of it.
+        /// The unsigned fields that the server sent with it.
         beside: Map<String, Value>,
     },
-    /// One of x402's extension.
+    /// A receipt of the x402 extension `offer-receipt`.
     X402 {
         /// Format, payload and signature.
         receipt: Value,
-        /// The settlement that it came with.
+        /// The fields of the settlement response that it came with.
         beside: Map<String, Value>,
     },
 }
 
-/// What was found out about one receipt.
+/// The result of checking one receipt.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What the receipt says, in a sentence.
     pub says: String,
-    /// The id of the key that signed it; `None` when no key was given to check it against.
+    /// The id of the key that signed it. `None` when no keys were given, or none of them signed it.
     pub signed_by: Option<String>,
-    /// What is wrong with it, a sentence each.
+    /// The problems, one sentence each.
     pub problems: Vec<String>,
 }
 
-/// Why a text is neither receipts nor keys.
+/// Why a text holds no receipts or no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// No form of a receipt.
+    /// The text has no form of a receipt.
     #[error(
-        "this is no receipt: neither the answer of GET /api/receipts/{{id}}, nor a JWS, nor a receipt of x402, nor a PAYMENT-RESPONSE header"
+        "this is not a receipt: give a response of GET /api/receipts/{{id}}, a JWS, an x402 receipt or a PAYMENT-RESPONSE header"
     )]
     NoReceipt,
-    /// An answer without any.
-    #[error("there is no receipt in it")]
+    /// The response holds no receipt.
+    #[error(
+        "the response holds no receipt: use a response of GET /api/receipts/{{id}} for a paid image"
+    )]
     Empty,
-    /// Not a JWK set with a key of pixtoll's.
-    #[error("this is no list of keys as pixtoll publishes it at /.well-known/jwks.json")]
+    /// The text is not a JWK set with a key of pixtoll.
+    #[error(
+        "this is not the key list that pixtoll publishes: save it from /.well-known/jwks.json of the server"
+    )]
     NoKeys,
-    /// A key under another one's name.
-    #[error("a key in the list of keys has an id that isn't its own: the list was changed")]
+    /// A key's id is not its own thumbprint.
+    #[error(
+        "a key in the list has the id of another key, so the list was changed: save it again from the server"
+    )]
     Misnamed,
 }
 
 impl KeySet {
-    /// Reads what `/.well-known/jwks.json` answered. Keys of other kinds are left out.
+    /// Parses the content of `/.well-known/jwks.json`. Keys of unknown kinds are ignored.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -108,7 +113,7 @@ impl KeySet {
     }
 }
 
-/// Finds the receipts in a text, in any of the forms in which they are handed out.
+/// Parses the receipts in a text, in any form in which a server sends them.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -117,7 +122,7 @@ pub fn read(text: &str) -> Result<Vec<Paper>, Unreadable> {
     if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
         return read_object(fields);
     }
-    // A header may come with its name, as `curl -i` shows it.
+    // A header may come with its name, as `curl -i` prints it.
     let word = text.rsplit(char::is_whitespace).next().unwrap_or(text);
     if Jws::parse(word).is_some() {
         return Ok(vec![Paper::Own {
@@ -170,8 +175,8 @@ fn shown(entry: Value) -> Option<Paper> {
     }
 }
 
-/// Checks a receipt: its signature against `keys`, what stands beside it against what is signed, and
-/// the hash of an image's bytes where one is given.
+/// Checks a receipt: its signature with `keys`, its unsigned fields against the signed ones, and the SHA-256 of an
+/// image, where one is given, against the signed one.
 pub fn check(paper: &Paper, keys: Option<&KeySet>, image_sha256: Option<&str>) -> Finding {
     match paper {
         Paper::Own { jws, beside } => check_own(jws, beside, keys, image_sha256),
@@ -189,23 +194,30 @@ fn check_own(
         return Finding {
             says: "a receipt of pixtoll".to_owned(),
             signed_by: None,
-            problems: vec!["its jws is not three parts of base64url with JSON in them".to_owned()],
+            problems: vec![
+                "its jws is malformed: it must be three parts of base64url, the first two JSON"
+                    .to_owned(),
+            ],
         };
     };
     let mut problems = differences(beside, &jws.claims);
     for (name, expected) in [("alg", ALGORITHM), ("typ", RECEIPT_TYPE)] {
         if jws.header_text(name) != Some(expected) {
-            problems.push(format!("its header's {name} is not {expected}"));
+            problems.push(format!(
+                "its header's {name} is not {expected}, so pixtoll did not sign it as a receipt"
+            ));
         }
     }
     if jws.header.get("crit").is_some() {
-        problems.push("its header demands what pixtoll doesn't know".to_owned());
+        problems.push(
+            "its header demands an unknown extension (crit), which pixtoll never does".to_owned(),
+        );
     }
     if let Some(expected) = image_sha256 {
         let said = text_of(&jws.claims, "sha256");
         if said != expected {
             problems.push(format!(
-                "sha256: {said} is signed, and the file has {expected}"
+                "sha256: {said} is signed, but the image file has {expected}"
             ));
         }
     }
@@ -227,15 +239,17 @@ fn who_signed(jws: &Jws<'_>, keys: &KeySet) -> Result<String, String> {
     let id = jws.header_text("kid").unwrap_or_default();
     let Some(known) = keys.find(|key| key.id() == id) else {
         return Err(format!(
-            "its key {id} is not among the keys: it is another service's, or was changed"
+            "its key {id} is not among the keys: the receipt is of another service, or was changed"
         ));
     };
     let PublicKey::Ed25519(bytes) = &known.key else {
-        return Err(format!("its key {id} signs no receipts of this kind"));
+        return Err(format!(
+            "its key {id} signs no receipts of this kind: the receipt was changed"
+        ));
     };
     if !jws.is_signed_by(bytes) {
         return Err(
-            "the signature doesn't fit: header, claims or signature were changed".to_owned(),
+            "the signature doesn't match: header, claims or signature were changed".to_owned(),
         );
     }
     let settled_at = Timestamp::parse(text_of(&jws.claims, "settledAt"));
@@ -243,14 +257,16 @@ fn who_signed(jws: &Jws<'_>, keys: &KeySet) -> Result<String, String> {
     Ok(id.to_owned())
 }
 
-/// A key that is retired signs nothing new. Whoever found an old one may try.
+/// Rejects a receipt for a payment that was settled after its key was retired: somebody may have found the old key.
 fn in_time(known: &Known, settled_at: Option<Timestamp>) -> Result<(), String> {
     match (known.retired, settled_at) {
         (Some(retired), Some(settled)) if settled > retired => Err(format!(
             "its key {} was retired at {retired}, before the payment was settled at {settled}",
             known.key.id()
         )),
-        (Some(_), None) => Err("it doesn't say when the payment was settled".to_owned()),
+        (Some(_), None) => {
+            Err("its key is retired, and it doesn't say when the payment was settled".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -265,18 +281,18 @@ fn check_x402(
     let format = text_of(receipt, "format");
     if format != FORMAT {
         problems.push(format!(
-            "its format is {format}, and pixtoll signs {FORMAT}"
+            "its format is {format}, but pixtoll signs only {FORMAT}"
         ));
     }
     if image_sha256.is_some() {
-        let message = "a receipt of x402 names no image; get pixtoll's own from /api/receipts/{id}";
+        let message = "an x402 receipt names no image: use pixtoll's own from /api/receipts/{id}, or leave out --image";
         problems.push(message.to_owned());
     }
     let payload = receipt.get("payload").cloned().unwrap_or_default();
     problems.extend(differences(&spelled(beside), &payload));
     let mut signed_by = None;
     match serde_json::from_value::<ReceiptPayload>(payload.clone()) {
-        Err(error) => problems.push(format!("its payload is not what x402 signs: {error}")),
+        Err(error) => problems.push(format!("its payload is not an x402 receipt: {error}")),
         Ok(payload) => match keys.map(|keys| who_signed_x402(receipt, &payload, keys)) {
             Some(Ok(id)) => signed_by = Some(id),
             Some(Err(problem)) => problems.push(problem),
@@ -285,7 +301,7 @@ fn check_x402(
     }
     Finding {
         says: format!(
-            "a receipt of x402: {} paid for {} on {} in transaction {}",
+            "an x402 receipt: {} paid for {} on {} in transaction {}",
             text_of(&payload, "payer"),
             text_of(&payload, "resourceUrl"),
             text_of(&payload, "network"),
@@ -305,12 +321,12 @@ fn who_signed_x402(
     let signer = signature
         .ok()
         .and_then(|bytes| recover(&payload.digest(), &bytes))
-        .ok_or("its signature is no plain wallet's")?;
+        .ok_or("its signature is malformed: it must be the 65 bytes of a plain wallet, in hex")?;
     let known = keys
         .find(|key| key.address() == Some(signer))
         .ok_or_else(|| {
             format!(
-                "the signature is {signer}'s, which is no key of the list: payload or signature were changed, or it is another service's"
+                "the signature is by {signer}, which is not among the keys: payload or signature were changed, or the receipt is of another service"
             )
         })?;
     let seconds = i64::try_from(payload.issued_at).ok();
@@ -318,9 +334,9 @@ fn who_signed_x402(
     Ok(known.key.id())
 }
 
-/// What a settlement says of the same things, with the network as version 2 spells it.
+/// The fields of a settlement response, with the network spelled as in version 2. `success: true` is left out, because
+/// a receipt exists for a success only.
 fn spelled(beside: &Map<String, Value>) -> Map<String, Value> {
-    // A receipt is given for a success alone, and says so by being there.
     let is_said =
         |(name, value): &(&String, &Value)| *name != "success" || **value != Value::Bool(true);
     let spell = |(name, value): (&String, &Value)| {
@@ -334,13 +350,13 @@ fn spelled(beside: &Map<String, Value>) -> Map<String, Value> {
     beside.iter().filter(is_said).map(spell).collect()
 }
 
-/// What is shown and isn't what is signed.
+/// The unsigned fields that differ from the signed ones, one sentence each.
 fn differences(shown: &Map<String, Value>, signed: &Value) -> Vec<String> {
     let differs = |(name, value): (&String, &Value)| match signed.get(name) {
         Some(signed) if signed == value => None,
-        Some(signed) => Some(format!("{name}: {value} is shown, and {signed} is signed")),
+        Some(signed) => Some(format!("{name}: {value} is shown, but {signed} is signed")),
         None => Some(format!(
-            "{name}: {value} is shown, and nothing of it is signed"
+            "{name}: {value} is shown, but the signed part has no such field"
         )),
     };
     shown.iter().filter_map(differs).collect()
@@ -391,7 +407,7 @@ mod tests {
         SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap()
     }
 
-    /// The keys, the first of which was retired then.
+    /// The keys; `retired` is when the first one was retired.
     fn keys(retired: Option<&str>) -> KeySet {
         let mut list: Vec<Value> = signing().public().iter().map(PublicKey::jwk).collect();
         list[0]["retiredAt"] = json!(retired);
@@ -414,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_key_is_good_for_what_was_settled_before() {
+    fn a_retired_key_is_valid_for_payments_settled_before() {
         let jws = signing().sign_claims(RECEIPT_TYPE, CLAIMS.as_bytes());
         let after = keys(Some("2026-11-22T06:00:00.000Z"));
         assert_eq!(check_text(&jws, &after).problems, [""; 0]);
@@ -426,14 +442,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_same_key_signed_for_another_end_is_no_receipt() {
+    fn a_jws_of_another_type_by_the_same_key_is_no_receipt() {
         let jws = signing().sign_claims("something-else", CLAIMS.as_bytes());
         let found = check_text(&jws, &keys(None));
         assert!(found.problems[0].contains("typ"), "{found:?}");
     }
 
     #[test]
-    fn no_header_talks_its_way_past_the_signature() {
+    fn no_header_avoids_the_check_of_the_signature() {
         let id = signing().public()[0].id();
         let of_x402 = signing().public()[1].id();
         for (header, problem) in [
@@ -468,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_list_of_keys_with_their_own_ids_is_taken() {
+    fn only_a_list_of_keys_with_their_own_ids_is_accepted() {
         let mut renamed = signing().public()[0].jwk();
         renamed["kid"] = json!("another");
         let mut odd = signing().public()[0].jwk();

@@ -1,5 +1,5 @@
-//! The facilitator's HTTP interface, versions 1 and 2, in the conventions of the npm reference:
-//! a refusal is an answer of status 200 with a reason.
+//! The facilitator's HTTP interface, x402 versions 1 and 2. As in the npm reference implementation, a rejected payment
+//! is a response of status 200 with a reason.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use super::{Refusal, SUBMITTER, Sandbox};
 use crate::x402::evm::Authorization;
 
-/// The largest request that is read.
+/// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// What must be left of an authorization's window, as in the npm facilitator: time for a block.
+/// The time that must be left of an authorization's validity, as in the npm facilitator: time for a block.
 const MIN_TIME_LEFT: Duration = Duration::from_secs(6);
 const SCHEME: &str = "exact";
 
@@ -70,7 +70,7 @@ async fn verify(sandbox: Data<Sandbox>, body: Result<Bytes, actix_web::Error>) -
         Err(Refused::Because(reason)) => {
             tracing::info!(
                 reason,
-                "The sandbox refuses to verify a play-money payment."
+                "the sandbox rejected a play-money payment at verify"
             );
             answer.insert("invalidReason".to_owned(), json!(reason));
             answer.insert("isValid".to_owned(), json!(false))
@@ -93,13 +93,13 @@ async fn settle(sandbox: Data<Sandbox>, body: Result<Bytes, actix_web::Error>) -
     let mut answer = Map::new();
     let transaction = match execute(&sandbox, &request).await {
         Ok(transaction) => {
-            tracing::info!(%transaction, "The sandbox settled a payment in play money.");
+            tracing::info!(%transaction, "the sandbox settled a play-money payment");
             transaction.to_string()
         }
         Err(Refused::Because(reason)) => {
             tracing::info!(
                 reason,
-                "The sandbox refuses to settle a play-money payment."
+                "the sandbox rejected a play-money payment at settle"
             );
             answer.insert("errorReason".to_owned(), json!(reason));
             String::new()
@@ -137,7 +137,7 @@ async fn execute(sandbox: &Sandbox, request: &Request) -> Result<B256, Refused> 
 const UNREADABLE: &str = "The body must be JSON with x402Version, paymentPayload and \
     paymentRequirements, of 256 KiB at most.";
 
-/// A request that could be read; what is in the two documents is looked at by [`judge`].
+/// A parsed request. [`judge`] checks the content of the two documents.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request {
@@ -166,7 +166,7 @@ fn read(body: Result<Bytes, actix_web::Error>) -> Option<Request> {
     serde_json::from_slice(&body.ok()?).ok()
 }
 
-/// Everything that can be told without the chain, in the order of the npm facilitator.
+/// Checks everything that needs no chain, in the order of the npm facilitator.
 fn judge(sandbox: &Sandbox, request: &Request) -> Result<(Authorization, Hex), &'static str> {
     let amount_field = judge_terms(sandbox, request)?;
     let requirements = &request.payment_requirements;
@@ -194,15 +194,14 @@ fn judge(sandbox: &Sandbox, request: &Request) -> Result<(Authorization, Hex), &
     Ok((authorization, signature))
 }
 
-/// Version, scheme, network, token. Gives the name of the field with the amount, which differs by
-/// version.
+/// Checks version, scheme, network and token. Returns the name of the field with the amount, which differs by version.
 fn judge_terms(sandbox: &Sandbox, request: &Request) -> Result<&'static str, &'static str> {
     let network = sandbox.network();
     let requirements = &request.payment_requirements;
     if request.payment_payload.get("x402Version") != Some(&json!(request.x402_version)) {
         return Err("invalid_x402_version");
     }
-    // Version 1 says in the payload itself what version 2 says in the offer that it accepted.
+    // Version 1 has these fields in the payload itself, version 2 in the accepted offer.
     let (own_network, chosen, amount_field) = match request.x402_version {
         1 => (
             network.v1_name,
@@ -249,7 +248,7 @@ fn judge_terms(sandbox: &Sandbox, request: &Request) -> Result<&'static str, &'s
     }
 }
 
-/// The EIP-3009 payload; `None` for another one, Permit2's for example.
+/// Parses an EIP-3009 payload. `None` for another one, such as Permit2's.
 fn read_payload(request: &Request) -> Option<(Authorization, Hex)> {
     let payload = request.payment_payload.get("payload")?.as_object()?;
     let document = payload.get("authorization")?.as_object()?;
@@ -269,7 +268,7 @@ fn text<'a>(document: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     document.get(name)?.as_str()
 }
 
-/// A hex value with its 0x.
+/// Parses a hex value, which must begin with 0x.
 fn parsed<T: std::str::FromStr>(document: &Map<String, Value>, name: &str) -> Option<T> {
     text(document, name)
         .filter(|text| text.starts_with("0x"))?
@@ -288,7 +287,7 @@ fn decimal(text: &str) -> Option<U256> {
 
 enum Refused {
     Because(&'static str),
-    /// The sandbox itself failed, which is no answer about the money.
+    /// The sandbox itself failed, so the outcome of the payment is unknown.
     Failed,
 }
 
@@ -309,7 +308,7 @@ impl From<Refusal> for Refused {
             Refusal::Unavailable(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "The sandbox failed."
+                    "the sandbox failed"
                 );
                 return Self::Failed;
             }

@@ -1,11 +1,10 @@
-//! Play money: a facilitator and the JSON-RPC reads of a chain, for development and tests.
+//! The sandbox: a facilitator and the JSON-RPC reads of a chain with play money, for development and tests.
 //!
-//! The chain has the ids of Base Sepolia and one contract, a token with USDC's events. Signatures,
-//! nonces, windows and balances are checked for real, and nothing moves twice; but the money is
-//! worth nothing, and every account is born with 100 USDC of it. No faults are injected here: a
-//! test puts a proxy in front.
+//! The chain has the chain id of Base Sepolia and one contract, a token with USDC's events. It checks signatures,
+//! nonces, validity times and balances like the real one, and executes each authorization once. The money is worth
+//! nothing, and every account begins with 100 USDC. The sandbox injects no faults; tests use a proxy for that.
 //!
-//! The chain itself is in `state`, the two HTTP interfaces are in `facilitator` and `rpc`.
+//! The chain is in `state`, the two HTTP interfaces are in `facilitator` and `rpc`.
 
 mod facilitator;
 mod rpc;
@@ -30,15 +29,15 @@ use crate::networks::{self, Network};
 use crate::random::Randomness;
 use crate::x402::evm::Authorization;
 
-/// Who submits the sandbox's transactions: the bytes of "play money".
+/// The sender of the sandbox's transactions: "play money" in ASCII.
 const SUBMITTER: Address = address!("00000000000000000000706c6179206d6f6e6579");
 
 /// Where a sandbox keeps its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A database file; it and its directory are created if missing.
+    /// A database file. It and its directory are created if missing.
     File(PathBuf),
-    /// Nowhere: gone with the sandbox.
+    /// In memory; it ends with the sandbox.
     Memory,
 }
 
@@ -51,67 +50,73 @@ impl fmt::Display for Location {
     }
 }
 
-/// What keeps a sandbox from opening, listening or answering.
+/// Why a sandbox can't open, listen or answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The database failed.
     #[error("The sandbox's database failed.")]
     Database(#[from] sqlx::Error),
-    /// A stored value is none that the sandbox writes.
-    #[error("The sandbox's database holds something unreadable in {column}.")]
+    /// A stored value is not one that the sandbox writes.
+    #[error(
+        "The sandbox's database is damaged: {column} can't be parsed. Remove its file to begin a new chain."
+    )]
     Corrupt {
         /// Table and column.
         column: &'static str,
     },
-    /// The file is some other database.
-    #[error("{location} is a database, but not a sandbox of this chain.")]
+    /// The file is another database.
+    #[error(
+        "{location} is a database, but not one of a sandbox of this chain. Choose another file."
+    )]
     NotASandbox {
-        /// Which one.
+        /// The file.
         location: Location,
     },
-    /// The directory of the file can't be made.
+    /// The directory of the file can't be created.
     #[error("The directory {} for the sandbox can't be created.", path.display())]
     Directory {
-        /// Which one.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Play money is offered to this machine only.
-    #[error("The sandbox listens on loopback addresses only, and {address} is none.")]
+    /// The address is not a loopback address. The sandbox serves this machine only.
+    #[error(
+        "{address} is not a loopback address, and the sandbox listens on those only. Use one such as 127.0.0.1."
+    )]
     NotLoopback {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
     },
-    /// The address is taken or not ours.
-    #[error("The sandbox can't listen on {address}.")]
+    /// The address is in use, or not one of this machine.
+    #[error("The sandbox can't listen on {address}. Choose an address with a free port.")]
     Bind {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The table of networks lacks the one that is imitated.
+    /// The table of networks lacks the one that the sandbox imitates.
     #[error("The network base-sepolia, which the sandbox imitates, is unknown.")]
     UnknownNetwork,
 }
 
-/// Why the token refuses a transaction. But for [`Refusal::Unavailable`], nothing happened.
+/// Why the token rejects a transaction. Nothing has happened then, except possibly with [`Refusal::Unavailable`].
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Not the payer's signature in the one spelling that the token takes.
-    #[error("the signature is not the payer's, or not in the form that the token takes")]
+    /// The signature is not by the payer, or not in the canonical form.
+    #[error("the signature is not by the payer, or not in the form that the token accepts")]
     Signature,
-    /// `validAfter` is not past.
+    /// `validAfter` is not in the past.
     #[error("the authorization is not yet valid")]
     NotYetValid,
-    /// `validBefore` is not ahead.
+    /// `validBefore` is not in the future.
     #[error("the authorization has expired")]
     Expired,
-    /// Executed or cancelled before.
+    /// The nonce was used or cancelled before.
     #[error("the nonce is used")]
     NonceUsed,
-    /// The payer has less.
+    /// The payer's balance is lower than the value.
     #[error("the balance is too low")]
     InsufficientFunds,
     /// The sandbox itself failed.
@@ -119,20 +124,20 @@ pub enum Refusal {
     Unavailable(#[from] SandboxError),
 }
 
-/// A transfer that happened.
+/// An executed transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
-    /// Whose money it was.
+    /// The payer.
     pub payer: Address,
     /// The authorization's nonce; `None` for a plain transfer.
     pub nonce: Option<B256>,
-    /// Atomic units.
+    /// The amount in atomic units.
     pub value: U256,
-    /// Hash of the transaction.
+    /// The hash of the transaction.
     pub transaction: B256,
 }
 
-/// A chain with play money. Clones are the same chain.
+/// A chain with play money. Clones share the same chain.
 #[derive(Debug, Clone)]
 pub struct Sandbox(Arc<Inner>);
 
@@ -145,11 +150,11 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// Opens the chain at `location`, or begins a new one there. The runtime in which this is
-    /// called does the servers' work and has to outlive them.
+    /// Opens the chain at `location`, or begins a new one there. The servers' requests run in the tokio runtime of the
+    /// caller, which must outlive them.
     ///
     /// # Errors
-    /// [`SandboxError`], also when the file is another database.
+    /// [`SandboxError`], including a file that is another database.
     pub async fn open(
         location: Location,
         clock: Arc<dyn Clock>,
@@ -157,7 +162,7 @@ impl Sandbox {
     ) -> Result<Self, SandboxError> {
         let network = networks::find("base-sepolia").ok_or(SandboxError::UnknownNetwork)?;
         let state = State::open(&location, network, seconds(&*clock), randomness).await?;
-        tracing::info!(%location, "Opened the sandbox. Its money is play money.");
+        tracing::info!(%location, "opened the sandbox; its money is play money");
         let runtime = Handle::current();
         Ok(Self(Arc::new(Inner {
             state,
@@ -167,18 +172,18 @@ impl Sandbox {
         })))
     }
 
-    /// The address to sell for when none is configured: drawn when the chain began, nobody's.
+    /// The recipient of payments when none is configured: a random address without a key, created with the chain.
     pub fn recipient(&self) -> Address {
         self.0.state.recipient()
     }
 
-    /// The network whose ids the chain has.
+    /// The network that the chain imitates.
     pub fn network(&self) -> &'static Network {
         self.0.network
     }
 
-    /// Serves the facilitator and the RPC on two loopback addresses; port 0 takes a free one.
-    /// To be called within a tokio runtime.
+    /// Serves the facilitator and the JSON-RPC on two loopback addresses; port 0 takes a free one. Must be called in a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`SandboxError::NotLoopback`] and [`SandboxError::Bind`].
@@ -201,7 +206,7 @@ impl Sandbox {
                     source,
                 })?,
         ];
-        tracing::info!(facilitator_url, rpc_url, "The sandbox serves play money.");
+        tracing::info!(facilitator_url, rpc_url, "the sandbox is listening");
         Ok(Listening {
             facilitator_url,
             rpc_url,
@@ -230,10 +235,11 @@ impl Sandbox {
         Ok(handle)
     }
 
-    /// Executes a signed authorization, as anybody may who has seen it; gives the transaction.
+    /// Executes a signed authorization and returns the hash of the transaction. Anybody who knows the authorization may
+    /// do so, as on the real chain.
     ///
     /// # Errors
-    /// [`Refusal`], as the token would.
+    /// [`Refusal`], as the token's contract would.
     pub async fn execute(
         &self,
         authorization: &Authorization,
@@ -246,7 +252,7 @@ impl Sandbox {
             .await
     }
 
-    /// Cancels the payer's nonce, as the payer.
+    /// Cancels a nonce in the payer's name.
     ///
     /// # Errors
     /// [`Refusal::NonceUsed`].
@@ -254,7 +260,7 @@ impl Sandbox {
         self.submit(Act::Cancel { payer, nonce }, payer).await
     }
 
-    /// Moves all that the payer has elsewhere, as the payer.
+    /// Transfers the payer's whole balance to another account.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`].
@@ -262,7 +268,7 @@ impl Sandbox {
         self.submit(Act::Drain { from: payer }, payer).await
     }
 
-    /// Moves `value` by a plain transfer, as its owner.
+    /// Transfers `value` by a plain transfer, without an authorization.
     ///
     /// # Errors
     /// [`Refusal::InsufficientFunds`].
@@ -270,8 +276,8 @@ impl Sandbox {
         self.submit(Act::Send { from, to, value }, from).await
     }
 
-    /// Replaces the block of a transaction and every later one by empty ones: the chain forgets
-    /// them. `false`: it shows no such transaction.
+    /// Simulates a reorganisation: replaces the block of a transaction and every later block by empty ones. Returns
+    /// `false` when the chain has no such transaction.
     ///
     /// # Errors
     /// [`SandboxError`] when the database fails.
@@ -279,7 +285,7 @@ impl Sandbox {
         self.0.state.reorganise(transaction).await
     }
 
-    /// Everything that `recipient` was ever paid, oldest first.
+    /// All transfers to `recipient`, the oldest first.
     ///
     /// # Errors
     /// [`SandboxError`] when the database fails.
@@ -287,7 +293,7 @@ impl Sandbox {
         self.0.state.transfers_to(recipient).await
     }
 
-    /// What `account` has now, in atomic units.
+    /// The present balance of `account`, in atomic units.
     ///
     /// # Errors
     /// [`SandboxError`] when the database fails.
@@ -308,8 +314,8 @@ impl Sandbox {
         self.0.state.execute(&act, sender, self.now_seconds()).await
     }
 
-    /// As strict as the token: 65 bytes, v 27 or 28, s in the lower half. Other spellings of a
-    /// good signature are refused, so that whoever forwards them without normalising is found out.
+    /// Whether the payer signed the authorization. As strict as the token: 65 bytes, `v` 27 or 28, low `s`. Rejecting
+    /// other encodings of a valid signature shows when a server forwards them without normalising.
     fn is_signed_by_payer(&self, authorization: &Authorization, signature: &Bytes) -> bool {
         let Ok(raw) = <&[u8; 65]>::try_from(signature.as_ref()) else {
             return false;
@@ -328,9 +334,9 @@ impl Sandbox {
                 .is_ok_and(|signer| signer == authorization.from)
     }
 
-    /// Does a request's work to its end, in the runtime that opened the sandbox: neither a client
-    /// that goes away nor a server that stops drops it in the middle, which would also close the
-    /// connection, and with it a chain in memory. `None` when that runtime is gone.
+    /// Runs the work of a request to its end in the runtime that opened the sandbox. A client that disconnects or a
+    /// server that stops doesn't drop it in the middle, which would also close the database connection, and with it a
+    /// chain in memory. `None` when that runtime has ended.
     async fn see_through<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -346,15 +352,15 @@ impl Sandbox {
 /// The two servers of a sandbox; dropping it stops them.
 #[derive(Debug)]
 pub struct Listening {
-    /// Base URL of the facilitator, without a slash at the end.
+    /// The base URL of the facilitator, without a slash at the end.
     pub facilitator_url: String,
-    /// URL of the JSON-RPC endpoint.
+    /// The URL of the JSON-RPC endpoint.
     pub rpc_url: String,
     handles: [ServerHandle; 2],
 }
 
 impl Listening {
-    /// Stops both servers. Answers in flight are lost; what they tell of is not.
+    /// Stops both servers. Responses in flight are lost, but their work is done.
     pub async fn stop(self) {
         for handle in &self.handles {
             handle.stop(false).await;
@@ -365,7 +371,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         for handle in &self.handles {
-            // The command is on its way when `stop` returns; the future only waits for the end.
+            // `stop` has sent the command when it returns; its future only waits for the end.
             drop(handle.stop(false));
         }
     }
@@ -387,7 +393,7 @@ fn seconds(clock: &dyn Clock) -> u64 {
 
 #[cfg(test)]
 mod support {
-    //! What the tests of all the sandbox's modules need.
+    //! Helpers for the tests of the sandbox's modules.
 
     use alloy_signer::SignerSync;
     use alloy_signer_local::PrivateKeySigner;
@@ -395,7 +401,7 @@ mod support {
     use super::*;
     use crate::clock::{ManualClock, Timestamp};
 
-    /// When the tests begin, in Unix seconds.
+    /// The time at which the tests begin, in Unix seconds.
     pub(super) const START: u64 = 1_795_860_000;
 
     pub(super) fn clock() -> ManualClock {
@@ -419,7 +425,7 @@ mod support {
         sandbox.listen(any, any).unwrap()
     }
 
-    /// reqwest is built without a cryptography of its own, also where only http is spoken.
+    /// An HTTP client. reqwest is built without a default TLS provider and needs one even for http.
     pub(super) fn http() -> reqwest::Client {
         drop(rustls::crypto::ring::default_provider().install_default());
         reqwest::Client::builder().no_proxy().build().unwrap()
@@ -436,7 +442,7 @@ mod support {
             self.0.address()
         }
 
-        /// A signed payment to the sandbox's recipient, good for five minutes.
+        /// A signed payment to the sandbox's recipient, valid for five minutes.
         pub(super) fn pays(
             &self,
             sandbox: &Sandbox,

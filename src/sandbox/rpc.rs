@@ -1,5 +1,4 @@
-//! The chain's JSON-RPC interface: reads only, in the shape that Ethereum clients expect. No method
-//! here can move money.
+//! The chain's JSON-RPC interface. It is read-only, and has the form that Ethereum clients expect.
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
@@ -11,15 +10,15 @@ use super::state::{Block, LogFilter, Mined, TokenLog};
 use super::{Sandbox, SandboxError};
 use crate::x402::evm::Token;
 
-/// The largest request that is read.
+/// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The most calls in one batch.
 const MAX_BATCH: usize = 100;
-/// The most logs in one answer.
+/// The most logs in one response.
 const MAX_LOGS: u32 = 10_000;
-/// The most values that are looked for in one topic.
+/// The most values of one topic in a filter.
 const MAX_ALTERNATIVES: usize = 1000;
-/// What a transaction is said to have used; nobody pays for it.
+/// The gas of every transaction. It costs nothing.
 const GAS: u64 = 86_000;
 const GAS_LIMIT: u64 = 30_000_000;
 const CLIENT_VERSION: &str = "pixtoll-sandbox (play money)";
@@ -38,7 +37,7 @@ async fn answer(sandbox: Data<Sandbox>, body: Result<Bytes, actix_web::Error>) -
         match request {
             None => Some(refusal(
                 &Value::Null,
-                &RpcError::new(-32700, "the body is not JSON"),
+                &RpcError::new(-32700, "the body is not JSON, or larger than 1 MiB"),
             )),
             Some(Value::Array(calls)) => answer_batch(&chain, &calls).await,
             Some(call) => answer_call(&chain, &call).await,
@@ -53,7 +52,13 @@ async fn answer(sandbox: Data<Sandbox>, body: Result<Bytes, actix_web::Error>) -
 
 async fn answer_batch(sandbox: &Sandbox, calls: &[Value]) -> Option<Value> {
     if calls.is_empty() || calls.len() > MAX_BATCH {
-        let error = RpcError::new(-32600, format!("a batch has 1 to {MAX_BATCH} calls"));
+        let error = RpcError::new(
+            -32600,
+            format!(
+                "the batch has {} calls, but must have 1 to {MAX_BATCH}",
+                calls.len()
+            ),
+        );
         return Some(refusal(&Value::Null, &error));
     }
     let mut replies = Vec::with_capacity(calls.len());
@@ -63,17 +68,17 @@ async fn answer_batch(sandbox: &Sandbox, calls: &[Value]) -> Option<Value> {
     (!replies.is_empty()).then_some(Value::Array(replies))
 }
 
-/// `None` for a notification, which wants no reply.
+/// Answers one call. `None` for a notification, which gets no reply.
 async fn answer_call(sandbox: &Sandbox, call: &Value) -> Option<Value> {
     let Some(method) = call.get("method").and_then(Value::as_str) else {
-        let error = RpcError::new(-32600, "a call is an object with a method");
+        let error = RpcError::new(-32600, "a call must be an object with a method");
         return Some(refusal(call.get("id").unwrap_or(&Value::Null), &error));
     };
     let id = call.get("id")?;
     let params = match call.get("params") {
         Some(Value::Array(params)) => params.as_slice(),
         None | Some(Value::Null) => &[],
-        Some(_) => return Some(refusal(id, &invalid("params are an array"))),
+        Some(_) => return Some(refusal(id, &invalid("params must be an array"))),
     };
     Some(match dispatch(sandbox, method, params).await {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
@@ -114,7 +119,7 @@ async fn dispatch(sandbox: &Sandbox, method: &str, params: &[Value]) -> Result<V
         "eth_getTransactionReceipt" => receipt(sandbox, parse(param(0), "a hash")?).await,
         _ => Err(RpcError::new(
             -32601,
-            format!("{CLIENT_VERSION} has no method {method:.100}; it only reads"),
+            format!("{CLIENT_VERSION} has no method {method:.100}; it is read-only"),
         )),
     }
 }
@@ -123,26 +128,26 @@ async fn head(sandbox: &Sandbox) -> Result<Block, RpcError> {
     Ok(sandbox.0.state.head(sandbox.now_seconds()).await?)
 }
 
-/// The block that a tag, a number or an object of EIP-1898 names.
+/// The block for a tag, a number or an object of EIP-1898.
 async fn find_block(sandbox: &Sandbox, name: &Value) -> Result<Option<Block>, RpcError> {
     let state = &sandbox.0.state;
     if let Some(hash) = name.get("blockHash") {
         return Ok(state.find_block_by_hash(parse(hash, "a hash")?).await?);
     }
     match name.get("blockNumber").unwrap_or(name) {
-        // A transaction is final as soon as it is mined, and none ever waits.
+        // A transaction is final as soon as it is mined, and none is ever pending.
         Value::Null => Ok(Some(head(sandbox).await?)),
         Value::String(tag) => match tag.as_str() {
             "latest" | "safe" | "finalized" | "pending" => Ok(Some(head(sandbox).await?)),
             "earliest" => Ok(state.find_block(0).await?),
-            // A bare hash, as alloy writes it and nodes read it.
+            // A bare hash, which alloy sends and nodes accept.
             hash if hash.len() == 66 => Ok(state
                 .find_block_by_hash(parse(&json!(hash), "a hash")?)
                 .await?),
             _ => Ok(state.find_block(parse_number(tag)?).await?),
         },
         _ => Err(invalid(
-            "a block is a tag, a number in hex or an object with blockHash",
+            "a block must be a tag, a number in hex or an object with blockHash",
         )),
     }
 }
@@ -185,7 +190,7 @@ fn block_document(
     logs: &[TokenLog],
     gas_used: u64,
 ) -> Value {
-    // Roots that nobody can check are the hash of what the block is about, never zero.
+    // The roots can't be verified by anybody. They are hashes of the block, because clients may reject zero.
     let root = |name: &str| keccak256((name, block.hash).abi_encode());
     json!({
         "number": quantity(block.number),
@@ -212,7 +217,7 @@ fn block_document(
     })
 }
 
-/// A transaction in the oldest form, with a signature that is none: nobody signed it.
+/// A transaction of the legacy type. Its signature is a placeholder, because nobody signed it.
 fn transaction_document(sandbox: &Sandbox, mined: &Mined) -> Value {
     json!({
         "type": "0x0",
@@ -258,7 +263,7 @@ async fn call_token(sandbox: &Sandbox, call: &Value, block: &Value) -> Result<Va
     }
     Err(RpcError::new(
         3,
-        "execution reverted: the play token has authorizationState and balanceOf",
+        "execution reverted: the play token has only authorizationState and balanceOf",
     ))
 }
 
@@ -287,7 +292,7 @@ async fn receipt(sandbox: &Sandbox, hash: B256) -> Result<Value, RpcError> {
 
 async fn logs(sandbox: &Sandbox, wanted: &Value) -> Result<Value, RpcError> {
     if !wanted.is_object() {
-        return Err(invalid("a filter is an object"));
+        return Err(invalid("a filter must be an object"));
     }
     let (first, last) = block_range(sandbox, wanted).await?;
     let Some(topics) = wanted_topics(wanted.get("topics").unwrap_or(&Value::Null))? else {
@@ -316,13 +321,13 @@ async fn logs(sandbox: &Sandbox, wanted: &Value) -> Result<Value, RpcError> {
     }
 }
 
-/// First and last block of a filter. The last may lie ahead, as other nodes allow.
+/// The first and the last block of a filter. The last may be in the future, as other nodes allow.
 async fn block_range(sandbox: &Sandbox, wanted: &Value) -> Result<(u64, u64), RpcError> {
     let given = |name: &str| wanted.get(name).filter(|value| !value.is_null());
     if given("blockHash").is_some() {
         if given("fromBlock").or_else(|| given("toBlock")).is_some() {
             return Err(invalid(
-                "a filter has either blockHash or fromBlock and toBlock",
+                "a filter must have either blockHash or fromBlock and toBlock",
             ));
         }
         let block = load_block(sandbox, wanted).await?;
@@ -343,12 +348,12 @@ async fn block_range(sandbox: &Sandbox, wanted: &Value) -> Result<(u64, u64), Rp
     Ok((first, last))
 }
 
-/// What each topic may be; `None` when no log can match, because none has so many topics.
+/// The topics of a filter. `None` when no log can match, because every log has three topics.
 fn wanted_topics(topics: &Value) -> Result<Option<[Option<Vec<B256>>; 3]>, RpcError> {
     let list = match topics {
         Value::Null => &[],
         Value::Array(list) if list.len() <= 4 => list.as_slice(),
-        _ => return Err(invalid("topics are an array of at most four")),
+        _ => return Err(invalid("topics must be an array of at most four")),
     };
     if list.len() > 3 {
         return Ok(None);
@@ -360,14 +365,14 @@ fn wanted_topics(topics: &Value) -> Result<Option<[Option<Vec<B256>>; 3]>, RpcEr
     Ok(Some(wanted))
 }
 
-/// One value or an array of them; `None` (anything) for null and an empty array.
+/// Parses one value or an array of values. `None` for null and an empty array, which match anything.
 fn alternatives<T: std::str::FromStr>(value: &Value) -> Result<Option<Vec<T>>, RpcError> {
     match value {
         Value::Null => Ok(None),
         Value::Array(values) if values.is_empty() => Ok(None),
-        Value::Array(values) if values.len() > MAX_ALTERNATIVES => {
-            Err(invalid(format!("at most {MAX_ALTERNATIVES} alternatives")))
-        }
+        Value::Array(values) if values.len() > MAX_ALTERNATIVES => Err(invalid(format!(
+            "a filter may have at most {MAX_ALTERNATIVES} values for one topic"
+        ))),
         Value::Array(values) => values
             .iter()
             .map(|value| parse(value, "hex"))
@@ -411,12 +416,12 @@ fn bloom(sandbox: &Sandbox, logs: &[TokenLog]) -> Bloom {
     bloom
 }
 
-/// An invalid instruction and a note: enough to be seen as a contract.
+/// The token's code: an invalid instruction and a note, so that clients see a contract.
 fn token_code() -> Hex {
     Hex::from_static(b"\xfepixtoll sandbox: play money")
 }
 
-/// A number as JSON-RPC writes it.
+/// A number in the hex form of JSON-RPC.
 fn quantity(number: u64) -> Value {
     json!(U64::from(number))
 }
@@ -424,7 +429,7 @@ fn quantity(number: u64) -> Value {
 fn parse_number(text: &str) -> Result<u64, RpcError> {
     text.strip_prefix("0x")
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| invalid("a number is hex with 0x, of 64 bits at most"))
+        .ok_or_else(|| invalid("a number must be hex with 0x, of at most 64 bits"))
 }
 
 fn parse<T: std::str::FromStr>(value: &Value, what: &str) -> Result<T, RpcError> {
@@ -453,7 +458,7 @@ impl From<SandboxError> for RpcError {
     fn from(error: SandboxError) -> Self {
         tracing::error!(
             error = &error as &dyn std::error::Error,
-            "The sandbox failed."
+            "the sandbox failed"
         );
         Self::new(-32603, "the sandbox failed")
     }

@@ -1,5 +1,5 @@
--- The sandbox's chain. Nothing here is ever changed or removed, only added, but by a reorganisation,
--- which tests ask for: what was true at a block stays readable. Hashes, addresses and topics are lower-case hex with 0x, amounts decimal.
+-- The sandbox's chain. Rows are only added, so that the state at each block stays readable; only a reorganisation,
+-- which tests cause, deletes rows. Hashes, addresses and topics are lower-case hex with 0x, amounts are decimal.
 CREATE TABLE sandbox (
     only      INTEGER PRIMARY KEY CHECK (only = 1),
     chain_id  INTEGER NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE logs (
     PRIMARY KEY (block, log_index)
 ) STRICT;
 
--- Nonces that are used up, by a transfer or by a cancellation.
+-- Nonces that a transfer or a cancellation has used.
 CREATE TABLE authorizations (
     payer TEXT    NOT NULL,
     nonce TEXT    NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE authorizations (
     PRIMARY KEY (payer, nonce)
 ) STRICT, WITHOUT ROWID;
 
--- What an account had from this block on; no row: what it was born with.
+-- The balance of an account from this block on. An account without a row has its initial balance.
 CREATE TABLE balances (
     account TEXT    NOT NULL,
     block   INTEGER NOT NULL REFERENCES blocks (number),

@@ -1,7 +1,7 @@
-//! The sandbox's chain as rows of an SQL database. Nothing else in the sandbox knows SQL.
+//! The sandbox's chain in an SQLite database. All SQL of the sandbox is here.
 //!
-//! Rows are only ever added, each with its block, so that a read at a block needs no transaction:
-//! what it sees can't change any more. Only [`State::reorganise`] takes blocks back.
+//! Rows are only added, each with its block, so that a read at a block needs no transaction: that state no longer
+//! changes. Only [`State::reorganise`] removes blocks.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -18,16 +18,16 @@ use crate::networks::Network;
 use crate::random::Randomness;
 use crate::x402::evm::{Authorization, Token};
 
-/// What every account is born with: 100 play USDC.
+/// The initial balance of every account in atomic units: 100 play USDC.
 const BIRTH_GIFT: u64 = 100_000_000;
-/// Where drained balances go.
+/// The account that receives drained balances.
 pub(super) const SINK: Address = address!("000000000000000000000000000000000000dEaD");
-/// "play" in ASCII: marks the file, so that no other database is taken for a sandbox.
+/// "play" in ASCII. It marks the file, so that no other database is used as a sandbox.
 const APPLICATION_ID: i64 = 0x706c_6179;
 const SCHEMA: &str = include_str!("schema.sql");
 const WRITE: &str = "BEGIN IMMEDIATE";
 
-/// The chain's rows.
+/// The database of the chain.
 #[derive(Debug)]
 pub(super) struct State {
     pool: SqlitePool,
@@ -35,7 +35,7 @@ pub(super) struct State {
     recipient: Address,
 }
 
-/// A block without its contents.
+/// A block without its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) number: u64,
@@ -45,7 +45,7 @@ pub(super) struct Block {
     pub(super) timestamp: u64,
 }
 
-/// A transaction and the block that it is alone in.
+/// A transaction and its block, which holds no other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mined {
     pub(super) hash: B256,
@@ -65,22 +65,21 @@ pub(super) struct TokenLog {
 /// What a transaction does to the token.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
-    /// Executes an authorization whose signature was checked.
+    /// Executes an authorization. The caller has checked its signature.
     Authorized(Authorization),
-    /// Uses up a nonce without paying.
+    /// Marks a nonce as used, without a transfer.
     Cancel { payer: Address, nonce: B256 },
-    /// The holder's own transfer.
+    /// A plain transfer by the holder.
     Send {
         from: Address,
         to: Address,
         value: U256,
     },
-    /// The holder's own transfer of everything to [`SINK`].
+    /// A plain transfer of the holder's whole balance to [`SINK`].
     Drain { from: Address },
 }
 
-/// Which logs are wanted: a range of blocks and, for each topic, the values that match (`None`:
-/// any).
+/// A filter for logs: a range of blocks and, for each topic, the values that match. `None` matches any value.
 #[derive(Debug, Clone)]
 pub(super) struct LogFilter {
     pub(super) first: u64,
@@ -90,7 +89,7 @@ pub(super) struct LogFilter {
 }
 
 impl State {
-    /// Opens the chain, or begins it with a first block at `now_seconds`.
+    /// Opens the chain, or begins a new one with a first block at `now_seconds`.
     pub(super) async fn open(
         location: &Location,
         network: &Network,
@@ -109,8 +108,8 @@ impl State {
                     .busy_timeout(Duration::from_secs(10))
             }
         };
-        // One connection: its queue is fairer than SQLite's busy handler, and a database in memory
-        // is gone with its connection.
+        // One connection, because its queue is fairer than SQLite's busy handler, and a database in memory ends with
+        // its connection.
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -129,8 +128,8 @@ impl State {
         self.recipient
     }
 
-    /// The newest block. When it is a second old or older, an empty one is mined first: time
-    /// passes on the chain for whoever looks.
+    /// The newest block. When it is at least a second old, an empty block is mined first, so that block time follows
+    /// the clock.
     pub(super) async fn head(&self, now_seconds: u64) -> Result<Block, SandboxError> {
         let mut connection = self.pool.acquire().await?;
         let head = load_head(&mut connection).await?;
@@ -197,13 +196,13 @@ impl State {
         row.map(mined).transpose()
     }
 
-    /// What `account` had at the end of block `at`.
+    /// The balance of `account` at the end of block `at`.
     pub(super) async fn balance(&self, account: Address, at: u64) -> Result<U256, SandboxError> {
         let mut connection = self.pool.acquire().await?;
         balance(&mut connection, self.recipient, account, at).await
     }
 
-    /// Whether the nonce was used up by the end of block `at`.
+    /// Whether the nonce was used or cancelled by the end of block `at`.
     pub(super) async fn is_nonce_used(
         &self,
         payer: Address,
@@ -214,7 +213,7 @@ impl State {
         is_nonce_used(&mut connection, payer, nonce, at).await
     }
 
-    /// The logs that match, oldest first, at most `filter.limit`.
+    /// The logs that match, the oldest first, at most `filter.limit`.
     pub(super) async fn logs(&self, filter: &LogFilter) -> Result<Vec<TokenLog>, SandboxError> {
         let [topic0, topic1, topic2] = filter
             .topics
@@ -232,7 +231,7 @@ impl State {
         rows.into_iter().map(token_log).collect()
     }
 
-    /// Every transfer to `recipient`, oldest first, with the nonce if it was authorized.
+    /// All transfers to `recipient`, the oldest first, with the nonce of those by an authorization.
     pub(super) async fn transfers_to(
         &self,
         recipient: Address,
@@ -257,7 +256,7 @@ impl State {
             .collect()
     }
 
-    /// Whether `act` would be executed in the next block; changes nothing.
+    /// Checks whether `act` would be executed in the next block. Changes nothing.
     pub(super) async fn simulate(&self, act: &Act, now_seconds: u64) -> Result<(), Refusal> {
         let mut connection = self.pool.acquire().await.map_err(SandboxError::from)?;
         let head = load_head(&mut connection).await?;
@@ -271,14 +270,14 @@ impl State {
         Ok(())
     }
 
-    /// Executes `act` in a block of its own, once and durably, or refuses it and changes nothing.
+    /// Executes `act` in a block of its own, durably, or rejects it and changes nothing.
     pub(super) async fn execute(
         &self,
         act: &Act,
         sender: Address,
         now_seconds: u64,
     ) -> Result<B256, Refusal> {
-        // IMMEDIATE: copies of one payment queue here, and all but the first see its nonce used.
+        // IMMEDIATE makes copies of one payment queue here: all but the first find the nonce used.
         let mut transaction = self
             .pool
             .begin_with(WRITE)
@@ -295,8 +294,8 @@ impl State {
         Ok(hash)
     }
 
-    /// Replaces the block of `transaction` and every later one by empty ones, as if none of their
-    /// transactions had ever been sent. `false`: there is no such transaction.
+    /// Replaces the block of `transaction` and every later block by empty ones. Returns `false` when there is no such
+    /// transaction.
     pub(super) async fn reorganise(&self, transaction: B256) -> Result<bool, SandboxError> {
         let mut tx = self.pool.begin_with(WRITE).await?;
         let first: Option<i64> =
@@ -326,8 +325,8 @@ impl State {
         for row in replaced {
             let old = block(row)?;
             let parent_hash = parent.unwrap_or(old.parent);
-            // A number from the old block's hash, where the chain's id goes into the hash of others:
-            // another block at the same height and time.
+            // A number from the old block's hash takes the place of the chain id in the new hash, so that the new block
+            // at the same height and time has another hash.
             let salt = old
                 .hash
                 .first_chunk()
@@ -340,7 +339,7 @@ impl State {
         Ok(true)
     }
 
-    /// What `act` would move after block `at`, in a block of time `timestamp`.
+    /// The amount that `act` would transfer after block `at`, in a block with this timestamp.
     async fn check(
         &self,
         connection: &mut SqliteConnection,
@@ -351,7 +350,7 @@ impl State {
         let (from, value) = match act {
             Act::Authorized(authorization) => {
                 let timestamp = U256::from(timestamp);
-                // Strict on both sides, as the token is.
+                // Both bounds are exclusive, as in the token's contract.
                 if timestamp <= authorization.valid_after {
                     return Err(Refusal::NotYetValid);
                 }
@@ -381,7 +380,7 @@ impl State {
         }
     }
 
-    /// Writes what `act` does, which was checked, into `block`.
+    /// Writes the effects of `act` into `block`. The caller has checked it.
     async fn apply(
         &self,
         transaction: &mut Transaction<'static, Sqlite>,
@@ -443,7 +442,7 @@ impl State {
         value: U256,
         block: u64,
     ) -> Result<(), SandboxError> {
-        // One after the other, so that a transfer to oneself changes nothing.
+        // One after the other, so that a transfer to the same account changes nothing.
         let left = balance(connection, self.recipient, from, block)
             .await?
             .saturating_sub(value);
@@ -499,8 +498,7 @@ fn create_parent(path: &Path) -> Result<(), SandboxError> {
     })
 }
 
-/// Checks that the database is a sandbox of `network`, making it one if it is empty; gives the
-/// recipient.
+/// Checks that the database is a sandbox of `network`, and initialises an empty one. Returns the recipient.
 async fn begin_chain(
     pool: &SqlitePool,
     location: &Location,
@@ -551,7 +549,7 @@ async fn begin_chain(
     parse("sandbox.recipient", &recipient)
 }
 
-/// Sets [`APPLICATION_ID`]; a pragma takes no bound values.
+/// Sets [`APPLICATION_ID`]. A pragma takes no bound values, so the number is written out.
 const MARK: &str = "PRAGMA application_id = 0x706c6179";
 
 async fn load_head(connection: &mut SqliteConnection) -> Result<Block, SandboxError> {
@@ -611,8 +609,7 @@ async fn balance(
     .await?;
     match row {
         Some(balance) => parse("balances.balance", &balance),
-        // Who sells and who keeps what was drained begin with nothing, so that their balance is
-        // what was moved.
+        // The recipient and the sink begin with nothing, so that their balance is the sum of the transfers.
         None if account == recipient || account == SINK => Ok(U256::ZERO),
         None => Ok(U256::from(BIRTH_GIFT)),
     }
@@ -742,7 +739,7 @@ fn row_number(number: u64) -> Result<i64, SandboxError> {
     })
 }
 
-/// Lower-case hex; an address's own form carries a checksum.
+/// Lower-case hex with 0x. `Display` of an address would write its checksum form.
 fn row_text(address: Address) -> String {
     alloy_primitives::hex::encode_prefixed(address)
 }

@@ -12,7 +12,7 @@ fn order() -> U256 {
 }
 
 #[tokio::test]
-async fn only_one_spelling_of_a_signature_is_taken() {
+async fn only_the_canonical_form_of_a_signature_is_accepted() {
     let (sandbox, _) = open().await;
     let payer = Payer::numbered(1);
     let (authorization, signature) = payer.pays(&sandbox, 10_000, 1);
@@ -32,7 +32,7 @@ async fn only_one_spelling_of_a_signature_is_taken() {
 }
 
 #[tokio::test]
-async fn the_references_test_vector_is_taken() {
+async fn the_test_vector_of_the_reference_is_accepted() {
     let (sandbox, _) = open().await;
     let authorization = Authorization {
         from: address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"),
@@ -51,7 +51,7 @@ async fn the_references_test_vector_is_taken() {
 }
 
 #[tokio::test]
-async fn the_window_is_strict_on_both_sides() {
+async fn both_ends_of_the_validity_time_are_exclusive() {
     let (sandbox, clock) = open().await;
     let payer = Payer::numbered(1);
     let (mut authorization, _) = payer.pays(&sandbox, 10_000, 1);
@@ -94,7 +94,7 @@ async fn a_cancelled_or_used_nonce_pays_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_spends_more_than_they_have() {
+async fn an_account_cannot_spend_more_than_its_balance() {
     let (sandbox, _) = open().await;
     let payer = Payer::numbered(1);
     let (authorization, signature) = payer.pays(&sandbox, 100_000_001, 1);
@@ -160,7 +160,7 @@ async fn a_plain_transfer_is_listed_without_a_nonce() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_everything() {
+async fn a_restart_keeps_the_whole_chain() {
     let directory = tempfile::tempdir().unwrap();
     let location = Location::File(directory.path().join("data").join("sandbox.db"));
     let clock = support::clock();
@@ -192,7 +192,7 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
-async fn another_database_is_not_taken_for_a_sandbox() {
+async fn another_database_is_not_opened_as_a_sandbox() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pixtoll.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -217,7 +217,7 @@ async fn another_database_is_not_taken_for_a_sandbox() {
 }
 
 #[tokio::test]
-async fn play_money_is_offered_to_this_machine_only() {
+async fn the_sandbox_listens_on_loopback_only() {
     let (sandbox, _) = open().await;
     let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
     for everyone in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
@@ -237,7 +237,7 @@ async fn play_money_is_offered_to_this_machine_only() {
 #[tokio::test]
 async fn ports_are_free_again_after_a_stop() {
     let (sandbox, _) = open().await;
-    // An address that no other test listens at.
+    // An address that no other test uses.
     let local: SocketAddr = "127.9.8.7:0".parse().unwrap();
     let first = sandbox.listen(local, local).unwrap();
     let taken: SocketAddr = first

@@ -1,5 +1,5 @@
-//! `pixtoll ledger recover` and `pixtoll ledger mark`: a database that lost commits finds on the chain what
-//! was paid meanwhile, and a backup is told from the database that went on.
+//! `pixtoll ledger recover` finds payments on the chain that a database lost, such as after a restore.
+//! `pixtoll ledger mark` makes an older copy of the database recognisable.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -19,8 +19,11 @@ use crate::payments::ledger::ChainSide;
 use crate::payments::recover::{Deed, recover};
 use crate::random::Randomness;
 
-/// Writes what the chain knows and the ledger doesn't as credits, and opens paid routes again. With
-/// `dry_run` it only lists.
+/// Writes each payment that the chain shows and the ledger doesn't know as a credit, and opens paid routes again.
+/// With `dry_run` it only lists them.
+///
+/// # Errors
+/// When the store belongs to another database, no chain is known, or the database or a node doesn't answer.
 pub(super) async fn run(
     config: &Config,
     db: &Db,
@@ -36,13 +39,14 @@ pub(super) async fn run(
         begin_at(db, &mut chains, block, deed).await?;
     } else if epoch::age(db, &open_store_beside(&config.images.store)?).await? == Some(Age::Other) {
         bail!(
-            "the image store belongs to another database. If that one is lost, say with --from-block where its \
-             ledger began; if not, name it in database.url"
+            "images.store belongs to another database. If that database still exists, set database.url to it. If it \
+             is lost, give the block of its first payment with --from-block"
         );
     }
     if chains.is_empty() {
         bail!(
-            "no chain can be asked: start the server once with payments configured, and its nodes up"
+            "the database names no network: start the server once with payments configured and its nodes reachable, \
+             then run this command again"
         );
     }
     for stamped in chains {
@@ -67,7 +71,7 @@ pub(super) async fn run(
         }
         writeln!(
             out,
-            "{}: {} payments up to block {} were unknown here; {} transfers came without one",
+            "{}: {} payments up to block {} were missing from the ledger; {} other transfers belong to no payment",
             side.network.name(),
             recovered.credits,
             recovered.last_block,
@@ -76,21 +80,25 @@ pub(super) async fn run(
         credits += recovered.credits;
     }
     if dry_run {
-        writeln!(out, "nothing was written: {credits} credits would be new")?;
+        writeln!(
+            out,
+            "dry run, nothing was written: {credits} credits would be added"
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     keep_longer(config, db, out).await?;
     epoch(config, db)?.accept().await?;
     writeln!(
         out,
-        "{credits} credits are new; paid routes are open. Each goes to its payer for a new payment of the \
-         same amount, which is not charged"
+        "added {credits} credits; paid routes are open. A payer uses a credit with a new payment of the same amount, \
+         which is not charged"
     )?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets images that were renewed by what was lost live for as long as they did: once the database stands for its store
-/// again, the reaper goes by it. One that isn't behind has lost nothing of that, and may be ahead of its store's records.
+/// Restores the expiry of images whose renewal the database lost, from their records in the store. It must happen
+/// before the database counts as current again, because the reaper then deletes by the database's expiry. A database
+/// that isn't behind its store lost no renewals, and may know later ones than the store.
 async fn keep_longer(config: &Config, db: &Db, out: &mut impl Write) -> anyhow::Result<()> {
     let store = open_store_beside(&config.images.store)?;
     if epoch::age(db, &store).await? != Some(Age::Behind) {
@@ -100,17 +108,20 @@ async fn keep_longer(config: &Config, db: &Db, out: &mut impl Write) -> anyhow::
     if longer > 0 {
         writeln!(
             out,
-            "{longer} images are kept longer than the database knew: their records in the store say that they were \
-             renewed since"
+            "{longer} images are kept longer than the database says: their records in the store show later renewals"
         )?;
     }
     Ok(())
 }
 
-/// Lets a ledger begin earlier: what is credited lies in its blocks then, and is added up with the rest.
+/// Moves the ledger's first block back to `block`, so that later checks include the credited transfers. A later
+/// block changes nothing.
 async fn begin_at(db: &Db, chains: &mut [Stamped], block: u64, deed: Deed) -> anyhow::Result<()> {
     let [only] = chains else {
-        bail!("--from-block is a block of one network, and this ledger has several or none");
+        bail!(
+            "--from-block works for a ledger with one network, and this ledger has {}: run the command without it",
+            chains.len()
+        );
     };
     if block >= only.first_block {
         return Ok(());
@@ -123,7 +134,7 @@ async fn begin_at(db: &Db, chains: &mut [Stamped], block: u64, deed: Deed) -> an
     Ok(())
 }
 
-/// Tells a backup that was taken until now from the database that goes on.
+/// Writes a mark to the store by which every backup taken before now is recognised as older.
 pub(super) async fn mark(
     config: &Config,
     db: &Db,
@@ -135,7 +146,7 @@ pub(super) async fn mark(
     epoch(config, db)?.advance().await?;
     writeln!(
         out,
-        "noted in the store: a copy of the database that is older is recognised when it is started"
+        "marked in the store: a server that starts on an older copy of the database pauses paid uploads"
     )?;
     Ok(ExitCode::SUCCESS)
 }
@@ -145,37 +156,38 @@ fn epoch(config: &Config, db: &Db) -> anyhow::Result<Epoch> {
     Ok(Epoch::new(db.clone(), store, &Randomness::system()))
 }
 
-/// Says so when the database is not the one that its store knows. Whether that is so.
+/// Prints a warning and returns `true` when the database is older than its store, or the store belongs to another
+/// database.
 pub(in crate::cli) async fn warn(
     config: &Config,
     db: &Db,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    // Who looks at the ledger alone may have no store beside it.
+    // The ledger may be read on a machine without the store.
     let Ok(store) = open_store_beside(&config.images.store) else {
         return Ok(false);
     };
     let why = match epoch::age(db, &store).await? {
         None | Some(Age::Current) => return Ok(false),
-        Some(Age::Behind) => "the database is older than its store: commits are lost",
+        Some(Age::Behind) => "the database is older than its store, so payments may be missing",
         Some(Age::Other) => {
-            "the store belongs to another database: name that one in database.url, or, where it is lost, recover with --from-block"
+            "the store belongs to another database: set database.url to that one, or, if it is lost, use --from-block"
         }
     };
     writeln!(
         out,
-        "STALE: {why}. Paid routes are closed until pixtoll ledger recover"
+        "STALE: {why}. Paid routes are closed until you run pixtoll ledger recover"
     )?;
     Ok(true)
 }
 
-/// Lists the credits that nobody has had.
+/// Prints the open credits.
 pub(super) async fn list_credits(db: &Db, out: &mut impl Write) -> anyhow::Result<()> {
     let open = credits::list_open(db).await?;
     for credit in &open {
         writeln!(
             out,
-            "{} {} atomic units by {} in transaction {}: a credit, for a new payment of the same amount",
+            "{} {} atomic units by {} in transaction {}: a credit, used by a new payment of the same amount",
             credit.id, credit.amount, credit.payer, credit.transaction
         )?;
     }

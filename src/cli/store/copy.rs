@@ -1,4 +1,4 @@
-//! `pixtoll store copy`: the objects go to another store.
+//! `pixtoll store copy`: copies the objects to another store.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,10 +18,10 @@ use crate::moving::objects::Sum;
 use crate::moving::store::{Copied, Finding, StoreCopy};
 use crate::store::Store;
 
-/// `pixtoll store copy`.
+/// The arguments of `pixtoll store copy`.
 #[derive(Debug, clap::Args)]
 pub struct CopyArgs {
-    /// The other store: a directory, or a bucket, of which `images.s3_…` say more.
+    /// The store to copy to: a directory, or a bucket such as s3://NAME, with the settings `images.s3_…`.
     #[arg(long, value_name = "STORE")]
     pub to: String,
 }
@@ -38,7 +38,7 @@ pub(super) async fn run(
     sources.env.insert(key, args.to.clone());
     let other = load(&sources)?.config.images.store;
     if other == config.images.store {
-        bail!("--to names the store that images.store names");
+        bail!("--to names the same store as images.store: give another one");
     }
     let to = open_new_store(&other).await?;
     let db = open_database_beside(&config.database).await?;
@@ -79,7 +79,9 @@ async fn copy(db: &Db, from: &Store, to: &Store, out: &mut impl Write) -> anyhow
 fn line(finding: Finding<'_>) -> String {
     match finding {
         Finding::Lost(image, how) => lost_line(image, how),
-        Finding::Rowless(id) => format!("ROWLESS: object {id} has no row; not copied"),
+        Finding::Rowless(id) => {
+            format!("ROWLESS: object {id} has no row in the database; not copied")
+        }
     }
 }
 
@@ -87,7 +89,7 @@ fn report(copied: &Copied, out: &mut impl Write) -> std::io::Result<()> {
     print_sum(&copied.sum, out)?;
     writeln!(
         out,
-        "{} pieces in quarantine; the other store has {} objects of images; {} objects have no row, and weren't copied",
+        "{} objects in quarantine; the other store has {} objects of images; {} objects without a row were not copied",
         copied.quarantined, copied.there, copied.rowless
     )
 }

@@ -1,5 +1,5 @@
-//! Several files on one payment. Who wants many images of a tier signs once, and a file that this program can
-//! see to be refused is not among those that are paid for.
+//! Several files on one payment, so that the payer signs once. Files that this program already sees to be too large
+//! or no images are left out of the shared payment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,34 +14,35 @@ use crate::secrets::sha256_hex;
 /// The most uploads that a server sells on one payment.
 const MOST: usize = 100;
 
-/// Which files are bought together.
+/// The files of a run, grouped by payment.
 pub(super) struct Bundles<'a> {
-    /// For each file its bundle; `None`: it is bought by itself.
+    /// For each file the index of its bundle; `None` for a file with a payment of its own.
     plan: Vec<Option<usize>>,
     bundles: Vec<Wanted<'a>>,
 }
 
-/// Files that are bought together.
+/// A bundle: files that share one payment.
 struct Wanted<'a> {
     client: Client<'a>,
-    /// The hashes of their bytes: by them an earlier run's payment is found.
+    /// The SHA-256 hashes of the files, one after the other. They identify the payment of an earlier run.
     content: Vec<u8>,
     files: usize,
     bought: Option<Bundle>,
-    /// The hashes of what was uploaded.
+    /// The SHA-256 hashes of the files that are uploaded.
     uploaded: BTreeSet<String>,
 }
 
-/// What becomes of the files after one that was not uploaded.
+/// Whether a run continues after a file that was not uploaded.
 pub(super) enum Stop {
-    /// They have a try of their own.
+    /// The next files are tried.
     GoOn(Failure),
-    /// They would fare no better.
+    /// The run ends: the next files would fail as well, or the outcome of a payment is unknown.
     Here(Failure),
 }
 
 impl<'a> Bundles<'a> {
-    /// Decides which files are bought together: those that are images, and small enough by the server's table.
+    /// Groups the files: those that are images within the server's size limit for the tier share payments, up to
+    /// [`MOST`] each. A free tier, a single file or a server without a price table gives no bundles.
     pub(super) async fn plan(
         args: &UploadArgs,
         env: &BTreeMap<String, String>,
@@ -58,7 +59,7 @@ impl<'a> Bundles<'a> {
         let Some(limit) = single.max_bytes(&args.tier).await else {
             return Ok(this);
         };
-        // Files of the same bytes are one upload.
+        // Files with the same bytes are one upload.
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
         for (index, file) in args.files.iter().enumerate() {
@@ -91,7 +92,7 @@ impl<'a> Bundles<'a> {
         Ok(this)
     }
 
-    /// Uploads a file that is bought with others; `None`: it isn't.
+    /// Uploads a file that belongs to a bundle. `None` when the file has a payment of its own.
     pub(super) async fn upload(
         &mut self,
         index: usize,
@@ -103,7 +104,7 @@ impl<'a> Bundles<'a> {
         Some(wanted.upload(image, console).await)
     }
 
-    /// Says what would be paid for a file's bundle, once; `false`: the file is bought by itself.
+    /// Prints the price of a file's bundle, once per bundle. `false` when the file has a payment of its own.
     pub(super) async fn price(
         &mut self,
         index: usize,
@@ -127,7 +128,8 @@ impl<'a> Bundles<'a> {
         Ok(true)
     }
 
-    /// Ends what was bought and used up. The rest is kept for the same command.
+    /// Deletes the saved payments of bundles that are uploaded completely. The others stay for the next run of the
+    /// same command.
     pub(super) fn end(&self) -> Result<(), Failure> {
         for wanted in &self.bundles {
             if let Some(bundle) = &wanted.bought
@@ -142,7 +144,7 @@ impl<'a> Bundles<'a> {
 
 impl Wanted<'_> {
     async fn upload(&mut self, image: &Image, console: &mut Console<'_>) -> Result<Uploaded, Stop> {
-        // A token that has ended is bought again with the same payment, which costs nothing.
+        // Sending the same payment again gives a new token for one that has ended, at no charge.
         for _ in 0..2 {
             let bundle = match self.bought.take() {
                 Some(bundle) => bundle,
@@ -170,12 +172,12 @@ impl Wanted<'_> {
             }
         }
         Err(Stop::Here(Failure::Unfinished(
-            "The server's token ended before it was used.".to_owned(),
+            "The server's upload token expired twice before it could be used.".to_owned(),
         )))
     }
 }
 
-/// What went wrong with an upload that is paid for already.
+/// Turns a failure into one of an upload that is paid for already.
 fn unfinished(failure: Failure) -> Stop {
     match failure {
         Failure::FileRefused(said) => Stop::GoOn(Failure::Unfinished(said)),
@@ -186,7 +188,7 @@ fn unfinished(failure: Failure) -> Stop {
     }
 }
 
-/// So many at so many times the price.
+/// The order for a bundle: `--max-price` applies to each image, so the cap is multiplied by their number.
 fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
     let times = u64::try_from(images).unwrap_or(u64::MAX);
     let cap = args.pay.max_price.checked_mul(times);
@@ -196,17 +198,21 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
             tier: args.tier.clone(),
             images,
         },
-        cap: cap.ok_or_else(|| Failure::Usage("--max-price is too high.".to_owned()))?,
+        cap: cap.ok_or_else(|| {
+            Failure::Usage(format!(
+                "--max-price times {images} files is too large an amount: give a lower --max-price."
+            ))
+        })?,
         wallet: args.pay.wallet.clone(),
         kept: args.kept(),
     })
 }
 
-/// SHA-256 of the file's bytes, when they are an image that is no larger.
+/// The SHA-256 of a file that is an image of at most `limit` bytes; `None` for any other file.
 fn hash_of_image(file: &Path, limit: u64) -> Result<Option<String>, Failure> {
     let bytes = read(file)?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);
-    // The server's limits on pixels are not known here.
+    // The server's limits on pixels are unknown here.
     let limits = PixelLimits {
         max_pixels: u64::MAX,
         max_total_pixels: u64::MAX,

@@ -23,7 +23,7 @@ struct Command {
     upload: UploadArgs,
 }
 
-/// A user with a home, some files and a server to upload them to.
+/// A user with a home directory, some files and a server to upload them to.
 struct User {
     home: TempDir,
     env: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ struct Run {
 }
 
 impl User {
-    /// Has a wallet with the well-known test key.
+    /// A user whose wallet is the well-known test key.
     fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         let mut user = Self::without_wallet(steps);
         user.env
@@ -49,7 +49,7 @@ impl User {
     }
 
     fn without_wallet(steps: impl IntoIterator<Item = Step>) -> Self {
-        // A second test may have installed it first, which is as good.
+        // Fails when another test has installed the provider already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let home = tempfile::tempdir().unwrap();
         for name in ["a.png", "b.jpg", "c"] {
@@ -66,7 +66,7 @@ impl User {
         }
     }
 
-    /// Runs `pixtoll upload` with these arguments; words that are files become their paths.
+    /// Runs `pixtoll upload` with these arguments. Names of the user's files become their paths.
     async fn run(&self, arguments: &str) -> Run {
         let mut words = vec!["upload".to_owned()];
         words.extend(arguments.split_whitespace().map(|word| {
@@ -110,7 +110,7 @@ impl User {
         run
     }
 
-    /// No output ever holds the key, or a signature, nonce, payment id or header that was sent.
+    /// Checks that no output holds the private key, or a signature, nonce, idempotency key or header that was sent.
     fn assert_no_secret_in(&self, run: &Run) {
         let mut secrets = vec![KEY.to_owned()];
         for payment in self.server.payments() {
@@ -141,7 +141,7 @@ impl User {
 }
 
 #[tokio::test]
-async fn a_free_upload_sends_the_bytes_and_prints_the_link_alone() {
+async fn a_free_upload_sends_the_bytes_and_prints_only_the_link() {
     let user = User::new([uploads("a"), uploads("b"), uploads("c")]);
     let run = user.run("a.png b.jpg c").await;
     assert_eq!(run.exit, Exit::Uploaded);
@@ -179,7 +179,7 @@ async fn each_format_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_paid_upload_asks_without_the_image_and_pays_with_it() {
+async fn a_paid_upload_sends_the_image_only_with_the_payment() {
     let user = User::new([asks(10_000, false), uploads("a")]);
     let run = user.run("a.png --tier year").await;
     assert_eq!(
@@ -206,7 +206,7 @@ async fn a_paid_upload_asks_without_the_image_and_pays_with_it() {
 }
 
 #[tokio::test]
-async fn a_price_above_the_cap_is_refused_and_at_the_cap_is_paid() {
+async fn a_price_above_max_price_is_refused_and_an_equal_one_is_paid() {
     let user = User::new([asks(50_001, false), asks(50_000, false), uploads("a")]);
     let run = user.run("a.png --tier year").await;
     assert_eq!((run.exit, run.out.as_str()), (Exit::NotPayable, ""));
@@ -222,13 +222,13 @@ async fn a_402_without_a_challenge_is_not_paid() {
         answers(200, &json!({})),
     ]);
     assert_eq!(user.run("a.png --tier year").await.exit, Exit::NotPayable);
-    // A server that wants nothing for a tier that was to be paid: unexpected, and nothing is sent.
+    // A server that asks nothing for a paid tier is unexpected, and no payment is sent.
     assert_eq!(user.run("a.png --tier year").await.exit, Exit::Unexpected);
     assert!(user.server.payments().is_empty());
 }
 
 #[tokio::test]
-async fn a_402_to_a_payment_is_never_answered_by_another_payment() {
+async fn no_second_payment_is_signed_after_a_402() {
     let refusal = asks(10_000, false);
     let user = User::new([asks(10_000, false), refusal, uploads("never")]);
     let run = user.run("a.png b.jpg --tier year").await;
@@ -243,7 +243,7 @@ async fn a_402_to_a_payment_is_never_answered_by_another_payment() {
 }
 
 #[tokio::test]
-async fn a_402_that_does_not_say_that_nothing_was_charged_leaves_it_open() {
+async fn a_402_without_charged_false_leaves_the_outcome_unknown() {
     for charged in [None, Some(true)] {
         let user = User::new([asks(10_000, false), refuses(402, "payment_failed", charged)]);
         assert_eq!(
@@ -255,7 +255,7 @@ async fn a_402_that_does_not_say_that_nothing_was_charged_leaves_it_open() {
 }
 
 #[tokio::test]
-async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
+async fn after_temporary_failures_the_same_payment_is_sent_byte_for_byte() {
     let user = User::new([
         asks(10_000, false),
         refuses(503, "settlement_pending", None).with("Retry-After", "7"),
@@ -291,7 +291,7 @@ async fn what_passes_is_answered_by_the_same_payment_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_limit_is_waited_for_as_long_as_it_says_and_not_when_that_is_too_long() {
+async fn retry_after_is_waited_for_unless_it_exceeds_two_minutes() {
     let limited = |seconds: &str| {
         let refused = refuses(429, "rate_limited", Some(false));
         refused.with("Retry-After", seconds.to_owned())
@@ -314,7 +314,7 @@ async fn a_limit_is_waited_for_as_long_as_it_says_and_not_when_that_is_too_long(
     );
     let user = User::new([limited("119"), uploads("a")]);
     assert_eq!(user.run("a.png").await.exit, Exit::Uploaded);
-    // Tomorrow is too late; the payment stays for the next run.
+    // Longer waits end the run; the payment stays for the next one.
     for (limit, exit) in [
         (limited("121"), Exit::Unavailable),
         (limited("86400"), Exit::Unavailable),
@@ -334,14 +334,14 @@ async fn a_limit_is_waited_for_as_long_as_it_says_and_not_when_that_is_too_long(
         assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
         assert_eq!(user.server.payments().len(), 1);
     }
-    // And it ends.
+    // The waits add up to at most two minutes.
     let user = User::new(std::iter::repeat_with(|| limited("50")).take(9));
     assert_eq!(user.run("a.png").await.exit, Exit::Unavailable);
     assert_eq!(waits(&user), [50, 50]);
 }
 
 #[tokio::test]
-async fn a_payment_survives_a_crash_and_is_presented_again() {
+async fn a_saved_payment_survives_a_crash_and_is_sent_again() {
     let lost = std::iter::repeat_with(|| refuses(503, "settlement_pending", None)).take(20);
     let user = User::new([asks(10_000, false)].into_iter().chain(lost));
     let run = user.run("a.png --tier year").await;
@@ -357,7 +357,7 @@ async fn a_payment_survives_a_crash_and_is_presented_again() {
         0o600
     );
 
-    // A long time later, in a new process, with other randomness.
+    // A day later, in a new process with other randomness.
     user.clock.advance(Duration::from_hours(24));
     let asked = user.server.seen().len();
     let user = User {
@@ -369,13 +369,13 @@ async fn a_payment_survives_a_crash_and_is_presented_again() {
         (run.exit, run.out.as_str()),
         (Exit::Uploaded, "https://i.example.com/a.png\n")
     );
-    assert!(run.err.contains("the same one is presented again"));
+    assert!(run.err.contains("the same payment is sent again"));
     assert_eq!(user.server.seen().len(), asked + 1);
     assert_eq!(user.server.payments().len(), 1);
     assert!(user.pending().is_empty());
 }
 
-/// The same server with another script, in place of what is left of the old one.
+/// Replaces the responses that are left by these.
 fn restart(server: &Scripted, steps: impl IntoIterator<Item = Step>) -> Scripted {
     server.clear();
     server.then(steps);
@@ -383,7 +383,7 @@ fn restart(server: &Scripted, steps: impl IntoIterator<Item = Step>) -> Scripted
 }
 
 #[tokio::test]
-async fn a_killed_client_leaves_the_payment_behind() {
+async fn a_killed_client_leaves_the_saved_payment() {
     let user = User::new([
         asks(10_000, false),
         refuses(503, "settlement_pending", None),
@@ -410,7 +410,7 @@ async fn a_killed_client_leaves_the_payment_behind() {
     {
         let killed = run_in(&args, &user.env, world, &mut console);
         tokio::pin!(killed);
-        // Dropped while it waits for its second attempt: nothing of it runs any more.
+        // Dropped while it waits for its second attempt, like a process that is killed.
         while user.server.seen().len() < 2 {
             tokio::select! {
                 _ = &mut killed => panic!("it waits"),
@@ -425,7 +425,7 @@ async fn a_killed_client_leaves_the_payment_behind() {
 }
 
 #[tokio::test]
-async fn files_paid_before_a_stop_are_not_paid_again_by_the_same_command() {
+async fn files_paid_before_a_stop_are_not_paid_again() {
     let stop = std::iter::repeat_with(hangs_up).take(20);
     let steps = [asks(10_000, false), uploads("a"), asks(10_000, false)];
     let user = User::new(steps.into_iter().chain(stop));
@@ -443,7 +443,7 @@ async fn files_paid_before_a_stop_are_not_paid_again_by_the_same_command() {
 }
 
 #[tokio::test]
-async fn a_link_that_could_not_be_written_can_be_had_again() {
+async fn a_link_that_could_not_be_written_is_printed_by_the_next_run() {
     struct Closed;
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -468,7 +468,7 @@ async fn a_link_that_could_not_be_written_can_be_had_again() {
 }
 
 #[tokio::test]
-async fn a_lower_cap_holds_for_a_payment_that_was_signed_before() {
+async fn a_lower_max_price_also_applies_to_a_saved_payment() {
     let user = User::new([asks(10_000, false), refuses(409, "payment_known", None)]);
     assert_eq!(
         user.run("a.png --tier year").await.exit,
@@ -504,7 +504,7 @@ async fn a_refused_file_is_not_charged_and_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_leaves_the_money_open_is_unknown_whatever_its_status() {
+async fn an_error_without_charged_false_is_unknown_with_any_status() {
     for status in [200, 302, 400, 404, 409, 413, 429, 507] {
         let user = User::new([
             asks(10_000, false),
@@ -520,7 +520,7 @@ async fn a_refusal_that_leaves_the_money_open_is_unknown_whatever_its_status() {
 }
 
 #[tokio::test]
-async fn a_payment_that_was_not_taken_yet_is_kept_for_the_next_run() {
+async fn a_payment_that_was_not_settled_yet_is_kept_for_the_next_run() {
     let busy = || refuses(503, "facilitator_unavailable", Some(false));
     let user = User::new(
         [asks(10_000, false)]
@@ -541,7 +541,7 @@ async fn a_payment_that_was_not_taken_yet_is_kept_for_the_next_run() {
         user.run("a.png --tier year").await.exit,
         Exit::PaymentRefused
     );
-    // It had its final answer: now the same command may sign another.
+    // After that final response the same command may sign another payment.
     assert_eq!(user.run("a.png --tier year").await.exit, Exit::Uploaded);
     assert_eq!(user.server.payments().len(), 2);
 }
@@ -566,7 +566,7 @@ async fn bad_payments_and_blocked_wallets_are_refused_payments() {
 async fn a_server_that_is_down_or_busy_is_unavailable() {
     let user = User::new([refuses(429, "daily_limit", None)]);
     assert_eq!(user.run("a.png").await.exit, Exit::Unavailable);
-    // The port of discard, where nobody listens today.
+    // The port of the discard service, where nothing listens.
     let closed = "127.0.0.1:9";
     for tier in ["free", "year"] {
         let run = user
@@ -591,7 +591,7 @@ async fn a_pending_payment_stays_open_while_the_server_is_down() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_carried_out_is_a_usage_error_before_anything_is_sent() {
+async fn a_usage_error_is_found_before_anything_is_sent() {
     let user = User::new([]);
     for arguments in [
         "a.png absent.png",
@@ -624,7 +624,7 @@ async fn what_can_not_be_carried_out_is_a_usage_error_before_anything_is_sent() 
 }
 
 #[tokio::test]
-async fn an_unknown_tier_and_a_redirect_are_told_apart_and_not_followed() {
+async fn an_unknown_tier_is_a_usage_error_and_a_redirect_unexpected() {
     let elsewhere = answers(308, &json!({})).with("Location", "/elsewhere");
     let user = User::new([refuses(404, "not_found", None), elsewhere]);
     assert_eq!(user.run("a.png --tier never").await.exit, Exit::Usage);
@@ -633,7 +633,7 @@ async fn an_unknown_tier_and_a_redirect_are_told_apart_and_not_followed() {
 }
 
 #[tokio::test]
-async fn a_wallet_is_made_for_play_money_only() {
+async fn a_wallet_is_created_for_play_money_only() {
     let user = User::without_wallet([asks(10_000, false)]);
     let run = user.run("a.png --tier year").await;
     assert_eq!(run.exit, Exit::Usage);
@@ -653,7 +653,7 @@ async fn a_wallet_is_made_for_play_money_only() {
     let run = user.run("a.png --tier year").await;
     assert_eq!(run.exit, Exit::Uploaded);
     assert!(
-        run.err.starts_with("Made a wallet for play money: 0x"),
+        run.err.starts_with("Created a wallet for play money: 0x"),
         "{}",
         run.err
     );
@@ -674,7 +674,7 @@ async fn a_wallet_is_made_for_play_money_only() {
 }
 
 #[tokio::test]
-async fn a_dry_run_pays_uploads_and_makes_nothing() {
+async fn a_dry_run_pays_uploads_and_creates_nothing() {
     let user = User::without_wallet([asks(10_000, true), asks(50_001, true)]);
     let run = user.run("a.png --tier year --dry-run").await;
     assert_eq!((run.exit, run.out.as_str()), (Exit::Uploaded, ""));
@@ -693,7 +693,7 @@ async fn a_dry_run_pays_uploads_and_makes_nothing() {
 }
 
 #[test]
-fn the_help_tells_every_exit_code() {
+fn the_help_lists_every_exit_code() {
     let help = <Command as clap::CommandFactory>::command()
         .render_long_help()
         .to_string();
@@ -704,17 +704,17 @@ fn the_help_tells_every_exit_code() {
     assert_eq!(Exit::Unavailable.code(), 7);
 }
 
-/// The price table, with this tier.
+/// A price table with the tier year.
 fn table() -> Step {
     answers(200, &json!({"tiers": [{"name": "year", "maxBytes": 5000}]}))
 }
 
-/// A token with so many uploads.
+/// The response with a token for this many uploads.
 fn sells(digit: &str, uploads: u64) -> Step {
     answers(200, &json!({"token": digit.repeat(40), "uploads": uploads}))
 }
 
-/// Files that are images, at a server that says how large they may be.
+/// Makes the user's files images, and gives the server a price table.
 fn images(user: &User) {
     user.server.lists(table());
     for name in ["a.png", "b.jpg"] {
@@ -725,7 +725,7 @@ fn images(user: &User) {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_before_its_files_are_uploaded_is_had_again() {
+async fn an_expired_token_is_replaced_with_the_same_payment() {
     let user = User::new([
         asks(20_000, false),
         sells("a", 2),
@@ -750,7 +750,7 @@ async fn a_token_that_ends_before_its_files_are_uploaded_is_had_again() {
 }
 
 #[tokio::test]
-async fn what_is_paid_for_and_not_uploaded_is_kept_for_the_same_command() {
+async fn the_payment_of_an_unfinished_bundle_is_kept_for_the_next_run() {
     let user = User::new([
         asks(20_000, false),
         sells("a", 2),

@@ -85,7 +85,7 @@ fn two_payments_share_neither_nonce_nor_id() {
 }
 
 #[test]
-fn an_offer_that_is_not_understood_in_full_is_passed_over() {
+fn an_offer_with_an_unknown_field_value_is_skipped() {
     let changes: [(&str, Value); 14] = [
         ("/scheme", json!("upto")),
         ("/network", json!("base-sepolia")),
@@ -129,7 +129,7 @@ fn an_offer_that_is_not_understood_in_full_is_passed_over() {
 }
 
 #[test]
-fn what_is_no_challenge_is_unreadable() {
+fn a_header_without_a_challenge_is_unreadable() {
     for bytes in [b"".as_slice(), b"{}", b"e30=", &vec![b'A'; 20_000]] {
         assert!(matches!(choose(bytes), Err(PayError::Unreadable)));
     }
@@ -139,7 +139,7 @@ fn what_is_no_challenge_is_unreadable() {
 }
 
 #[test]
-fn money_is_play_only_where_the_server_says_so_and_the_network_is_a_test() {
+fn play_money_needs_the_servers_word_and_a_test_network() {
     for (pointer, value) in [
         ("/info/playMoney", json!("true")),
         ("/info/playMoney", json!(false)),
@@ -157,7 +157,7 @@ fn money_is_play_only_where_the_server_says_so_and_the_network_is_a_test() {
 }
 
 #[test]
-fn a_payment_id_is_sent_even_when_the_server_asks_for_none() {
+fn an_idempotency_key_is_sent_even_when_the_server_asks_for_none() {
     let mut asked = document();
     asked["extensions"] = json!({});
     let quote = quote(&asked).unwrap();
@@ -178,6 +178,6 @@ fn the_cap_itself_is_paid_and_one_unit_more_is_not() {
         .to_string();
     assert_eq!(
         error,
-        "The price is 0.010001 USDC a file and the cap is 0.01. To pay it, say --max-price 0.010001."
+        "The price is 0.010001 USDC per file, above the limit of 0.01 (--max-price). To pay it, use --max-price 0.010001."
     );
 }

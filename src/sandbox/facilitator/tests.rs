@@ -102,7 +102,7 @@ async fn both_versions_verify_and_settle_once() {
 }
 
 #[tokio::test]
-async fn twenty_settles_at_once_move_the_money_once() {
+async fn twenty_settles_at_the_same_time_transfer_once() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let payer = Payer::numbered(1);
@@ -137,7 +137,7 @@ async fn twenty_settles_at_once_move_the_money_once() {
 }
 
 #[tokio::test]
-async fn a_stop_in_the_middle_of_settling_leaves_the_chain_whole() {
+async fn a_stop_during_settlement_leaves_the_chain_consistent() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let url = listening.facilitator_url.clone() + "/settle";
@@ -168,7 +168,7 @@ async fn a_stop_in_the_middle_of_settling_leaves_the_chain_whole() {
     assert!(earned >= U256::from(transfers) * U256::from(10_000));
 }
 
-/// Changes a good request at `pointer`.
+/// A copy of a valid request with another value at `pointer`.
 fn spoilt(good: &Value, pointer: &str, value: Value) -> Value {
     let mut bad = good.clone();
     *bad.pointer_mut(pointer).unwrap() = value;
@@ -177,7 +177,7 @@ fn spoilt(good: &Value, pointer: &str, value: Value) -> Value {
 
 type Fault = (&'static str, Value, &'static str);
 
-/// Where the terms of a good request are changed, to what, and the reason for refusing it then.
+/// Changes to the terms of a valid request: the JSON pointer, the value, and the reason of the rejection.
 fn faulty_terms() -> [Fault; 9] {
     let version = "invalid_x402_version";
     let name = "invalid_exact_evm_token_name_mismatch";
@@ -218,7 +218,7 @@ fn faulty_terms() -> [Fault; 9] {
     ]
 }
 
-/// The same for the payment, and for what it is compared with.
+/// Changes to the payment of a valid request, and to what it is compared with, in the same form.
 fn faulty_payments() -> [Fault; 6] {
     let value = "invalid_exact_evm_payload_authorization_value_mismatch";
     let recipient = "invalid_exact_evm_recipient_mismatch";
@@ -294,7 +294,7 @@ async fn each_fault_has_its_reason() {
 }
 
 #[tokio::test]
-async fn windows_and_funds_have_their_reasons() {
+async fn validity_time_and_balance_have_their_reasons() {
     let (sandbox, clock) = open().await;
     let listening = listen(&sandbox);
     let payer = Payer::numbered(1);
@@ -335,7 +335,7 @@ async fn windows_and_funds_have_their_reasons() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_a_bad_request_in_json() {
+async fn a_malformed_request_is_a_400_in_json() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let long = format!(
@@ -353,7 +353,7 @@ async fn what_cannot_be_read_is_a_bad_request_in_json() {
 }
 
 #[tokio::test]
-async fn what_is_supported_says_that_it_is_play_money() {
+async fn supported_says_that_it_is_play_money() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let url = listening.facilitator_url.clone() + "/supported";

@@ -19,7 +19,7 @@ fn ask(sandbox: &Sandbox, call: &impl SolCall) -> TransactionRequest {
 }
 
 #[tokio::test]
-async fn alloy_reads_blocks_and_the_chains_name() {
+async fn alloy_reads_blocks_and_the_chain_id() {
     let (sandbox, clock) = open().await;
     let listening = listen(&sandbox);
     let provider = provider(&listening);
@@ -186,7 +186,7 @@ async fn logs_are_found_by_topic_address_and_block() {
 }
 
 #[tokio::test]
-async fn what_was_true_at_a_block_stays_true_there() {
+async fn the_state_at_a_block_does_not_change_later() {
     let (sandbox, clock) = open().await;
     let listening = listen(&sandbox);
     let provider = provider(&listening);
@@ -237,7 +237,7 @@ async fn what_was_true_at_a_block_stays_true_there() {
 }
 
 #[tokio::test]
-async fn only_the_token_has_code_and_only_two_questions_are_answered() {
+async fn only_the_token_has_code_and_it_has_only_two_methods() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let provider = provider(&listening);
@@ -276,7 +276,7 @@ async fn only_the_token_has_code_and_only_two_questions_are_answered() {
 }
 
 #[tokio::test]
-async fn batches_are_answered_and_nothing_can_be_written() {
+async fn batches_are_answered_and_writing_methods_are_refused() {
     let (sandbox, _) = open().await;
     let listening = listen(&sandbox);
     let post = async |body: Value| {

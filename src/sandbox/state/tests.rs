@@ -3,7 +3,7 @@ use super::*;
 use crate::networks;
 
 #[tokio::test]
-async fn every_commit_is_on_disk_before_it_is_told() {
+async fn every_commit_is_synced_to_disk() {
     let directory = tempfile::tempdir().unwrap();
     let location = Location::File(directory.path().join("sandbox.db"));
     let network = networks::find("base-sepolia").unwrap();
@@ -22,7 +22,7 @@ async fn every_commit_is_on_disk_before_it_is_told() {
 }
 
 #[tokio::test]
-async fn looking_at_the_head_mines_a_block_a_second_and_no_more() {
+async fn reading_the_head_mines_at_most_one_block_per_second() {
     let (sandbox, _) = open().await;
     let state = &sandbox.0.state;
     let first = state.head(START).await.unwrap();
@@ -31,7 +31,7 @@ async fn looking_at_the_head_mines_a_block_a_second_and_no_more() {
     let second = state.head(START + 7).await.unwrap();
     assert_eq!((second.number, second.timestamp), (1, START + 7));
     assert_eq!(second.parent, first.hash);
-    // A clock that goes back doesn't take the chain with it.
+    // A clock that goes back doesn't move the chain back.
     assert_eq!(state.head(START).await.unwrap(), second);
     let hash = keccak256((84_532_u64, 1_u64, first.hash, START + 7).abi_encode());
     assert_eq!(second.hash, hash);
