@@ -92,14 +92,14 @@ ${more}`,
     const { code, output } = await this.run(["ledger", "check"]);
     check(code === 0, `ledger check ended with ${code}:\n${output}`);
     const settled = output.match(/^(\d+) payments settled for (\d+) atomic units/m);
-    const received = [...output.matchAll(/^the chain moved (\d+) atomic units to us in blocks \d+ to \d+ of (\S+)/gm)];
+    const received = [...output.matchAll(/^(\S+): received (\d+) atomic units in blocks \d+ to \d+$/gm)];
     check(settled && received.length > 0, `ledger check says something else:\n${output}`);
-    const orphans = [...output.matchAll(/^orphan: (\d+) from (\S+) in transaction (\S+)/gm)];
+    const orphans = [...output.matchAll(/^orphan: (\d+) atomic units from (\S+) in transaction (\S+)/gm)];
     return {
       settled: BigInt(settled[2]),
       payments: Number(settled[1]),
-      received: received.reduce((sum, [, value]) => sum + BigInt(value), 0n),
-      chains: received.map(([, , network]) => network),
+      received: received.reduce((sum, [, , value]) => sum + BigInt(value), 0n),
+      chains: received.map(([, network]) => network),
       orphans: orphans.map(([, value, from, transaction]) => ({ value: BigInt(value), from, transaction })),
     };
   }

@@ -8,7 +8,9 @@ async fn a_server_is_healthy_as_long_as_it_lives() {
     let before = deployment.run(&["health"]).await;
     assert_eq!(before.code, Some(1), "{before:?}");
     assert!(
-        before.out.starts_with("not ready: nobody answers at 127."),
+        before
+            .out
+            .starts_with("not ready: no server responds at 127."),
         "{before:?}"
     );
 

@@ -144,7 +144,7 @@ async fn while_it_is_moved_a_server_serves_and_changes_nothing_until_that_is_giv
     assert_eq!(deployment.answer(&delete).await.status, 200);
     let nothing = deployment.run(&["migrate", "--cancel"]).await;
     assert_eq!(nothing.code, Some(1), "{nothing:?}");
-    assert!(nothing.err.contains("isn't being moved"), "{nothing:?}");
+    assert!(nothing.err.contains("is not being moved"), "{nothing:?}");
     let left = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'moving%'";
     assert_eq!(number(&db, left).await, 0);
     db.close().await;

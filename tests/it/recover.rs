@@ -506,14 +506,14 @@ async fn a_backup_that_is_put_back_is_noticed_at_start_and_mended_by_the_command
 
     let dry = deployment.run(&["ledger", "recover", "--dry-run"]).await;
     assert_eq!(dry.code, Some(0), "{}{}", dry.out, dry.err);
-    assert!(dry.out.contains("1 credits would be new"), "{}", dry.out);
+    assert!(dry.out.contains("1 credits would be added"), "{}", dry.out);
     let payer = first.authorization.from.to_string();
     assert!(dry.out.contains(&format!("owed to {payer}")), "{}", dry.out);
     for new in [1, 0] {
         let ran = deployment.run(&["ledger", "recover"]).await;
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         assert!(
-            ran.out.contains(&format!("{new} credits are new")),
+            ran.out.contains(&format!("added {new} credits")),
             "{}",
             ran.out
         );
@@ -558,7 +558,7 @@ async fn a_new_database_in_place_of_a_lost_one_begins_where_it_is_told() {
     let dry = ["ledger", "recover", "--dry-run", "--from-block", "0"];
     let ran = deployment.run(&dry).await;
     assert!(
-        ran.out.contains("1 credits would be new"),
+        ran.out.contains("1 credits would be added"),
         "{}{}",
         ran.out,
         ran.err
@@ -567,7 +567,7 @@ async fn a_new_database_in_place_of_a_lost_one_begins_where_it_is_told() {
         .run(&["ledger", "recover", "--from-block", "0"])
         .await;
     assert!(
-        ran.out.contains("1 credits are new"),
+        ran.out.contains("added 1 credits"),
         "{}{}",
         ran.out,
         ran.err

@@ -611,7 +611,7 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
     let (code, text) = pixtoll(&app, &["reap"]).await;
     assert_eq!(code, 0, "{text}");
     assert!(
-        text.contains("deleted 1 images, gave up 0 uploads"),
+        text.contains("deleted 1 images, discarded 0 abandoned uploads"),
         "{text}"
     );
     assert!(!app.object(&id).exists());
@@ -689,7 +689,7 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     assert_eq!(code, 0, "{text}");
     assert_eq!(
         text,
-        "3 live images and 3 objects compared; 0 don't agree\n"
+        "compared 3 live images with 3 objects; 0 differences remain\n"
     );
 
     std::fs::remove_file(app.object(&ids[0])).unwrap();
@@ -717,12 +717,12 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     for expected in [
         lost.as_str(),
         &size,
-        "ROWLESS: object norow0000000 has no row\n",
-        "LEFT OVER: object leftover0000 is there, and its row says that it is gone\n",
-        "LEFT OVER: object recordonly00 is there, and its row says that it is gone\n",
-        "FOREIGN: images/notes.txt is nothing of ours\n",
+        "ROWLESS: object norow0000000 has no row in the database\n",
+        "LEFT OVER: object leftover0000 still exists, but its image is deleted\n",
+        "LEFT OVER: object recordonly00 still exists, but its image is deleted\n",
+        "FOREIGN: images/notes.txt was not written by pixtoll\n",
         &format!("NO RECORD: object {} has no record beside it, ", ids[2]),
-        "3 live images and 4 objects compared; 7 don't agree\n",
+        "compared 3 live images with 4 objects; 7 differences remain\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
@@ -733,7 +733,8 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     std::fs::write(&old, b"old").unwrap();
     // Nothing says that 30 days have passed but a clock that may be wrong.
     let (_, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
-    let kept = "the quarantine stays as it is: this machine's clock is not confirmed";
+    let kept =
+        "nothing was deleted from quarantine: no other clock confirms the time of this machine";
     assert!(
         text.contains(kept) && text.contains("--accept-clock"),
         "{text}"
@@ -744,11 +745,11 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     let (code, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
     assert_eq!(code, 1, "what is lost stays lost: {text}");
     assert!(
-        text.contains("norow0000000 has no row; moved to quarantine\n"),
+        text.contains("norow0000000 has no row in the database; moved to quarantine\n"),
         "{text}"
     );
     assert!(
-        text.contains("compared; 3 don't agree\n1 objects left quarantine"),
+        text.contains("; 3 differences remain\ndeleted 1 objects after 30 days in quarantine"),
         "{text}"
     );
     for id in ["norow0000000", "leftover0000", "recordonly00"] {

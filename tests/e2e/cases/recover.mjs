@@ -56,7 +56,7 @@ async function loseAndRecover(world, server, payTo) {
   check(stale.code === 1 && stale.output.includes("STALE"), `ledger check says nothing of it:\n${stale.output}`);
   for (const found of [2, 0]) {
     const { code, output } = await server.run(["ledger", "recover"]);
-    same([code, output.match(/^(\d+) credits are new/m)?.[1]], [0, String(found)], `the credits (${output})`);
+    same([code, output.match(/^added (\d+) credits/m)?.[1]], [0, String(found)], `the credits (${output})`);
   }
   await until("paid routes to be open", async () => (await lost[0].buyer.repeat()).status === 409);
   for (const { buyer } of lost) {
