@@ -1,7 +1,7 @@
-"""The two databases of pixtoll for scripts that measure: made by a server, filled with rows, copied, and asked.
+"""SQLite and PostgreSQL databases for the benchmarks: filled with rows, copied and queried.
 
-PostgreSQL is the one that PIXTOLL_TEST_POSTGRES names (scripts/with-postgres starts one); its driver, psycopg, is installed
-outside the tree where it is missing.
+PostgreSQL is the server that PIXTOLL_TEST_POSTGRES names (scripts/with-postgres starts one). Its driver, psycopg, is
+installed outside the repository where it is missing.
 """
 import fcntl, json, os, pathlib, random, shutil, sqlite3, subprocess, sys, time
 
@@ -12,7 +12,7 @@ COLUMNS = ("id, format, state, size_bytes, tier, created_ms, published_ms, expir
 
 
 def psycopg():
-    """The driver."""
+    """The PostgreSQL driver, installed if missing."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "pixtoll"
     folder = cache / f"psycopg-{PSYCOPG}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -29,12 +29,12 @@ def psycopg():
 
 
 def rows(due, kept):
-    """`due` images that expired within half a minute an hour ago, and `kept` that stay, in the order of their ids' drawing."""
+    """Rows of `due` images that expired an hour ago, within half a minute, and of `kept` images that don't expire."""
     source = random.Random(1)
     now = int(time.time() * 1000)
     for index in range(due + kept):
         one = "".join(source.choices(LETTERS, k=12))
-        # Due and kept lie mixed, as they do where tiers are.
+        # Due and kept images are mixed, as with several tiers.
         is_due = (index + 1) * due // (due + kept) > index * due // (due + kept)
         expires = now - 3_600_000 + index * 30_000 // (due + kept) if is_due else None
         created = now - 7 * 86_400_000 + index
@@ -72,13 +72,13 @@ class Sqlite:
         return found
 
     def wait_for_the_dead(self):
-        """Returns when nothing of a process that was killed is still carried out."""
+        """Waits until the database has ended the work of a process that was killed."""
 
     def end(self):
         pass
 
     def bare(self):
-        """The two statements of a batch: claims at most so many, and marks these."""
+        """The two statements of a batch: one claims up to `count` images, one marks them as deleted."""
         db = sqlite3.connect(self.file, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -103,7 +103,7 @@ class Postgres:
             "PIXTOLL_TEST_POSTGRES names no PostgreSQL server; scripts/with-postgres starts one")
         self.base = server.rpartition("/")[0]
         self.server = server
-        # One database a place, by its name.
+        # One database per place, named after it.
         self.database = "bench_" + "".join(letter if letter.isalnum() else "_" for letter in str(place)).lower()[-50:]
         self.url = f"{self.base}/{self.database}"
 
@@ -135,7 +135,7 @@ class Postgres:
             return db.execute(statement).fetchall()
 
     def wait_for_the_dead(self):
-        # Its statement goes on until it is done.
+        # PostgreSQL finishes the statement of a client that was killed.
         others = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         while self.ask(others)[0][0] > 0:
             time.sleep(0.05)

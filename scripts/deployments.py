@@ -1,5 +1,4 @@
-"""Deployments for the scripts that restore and move them: a chain in a process of its own, servers that are lost and
-started elsewhere, pictures and payments.
+"""Deployments for the scripts that test restores and moves: a chain in a process of its own, servers, images and payments.
 """
 import base64, json, os, pathlib, re, shutil, subprocess, sys, time, zlib, struct
 import http.client
@@ -27,16 +26,16 @@ def png(seed):
 
 
 def postgres_program(name):
-    """PostgreSQL's own, of the version that with-postgres runs."""
+    """The path of a PostgreSQL program, of the newest installed version, which scripts/with-postgres runs."""
     found = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     program = str(found[-1]) if found else shutil.which(name)
     if not program:
-        sys.exit(f"there is no {name}")
+        sys.exit(f"the PostgreSQL program {name} is missing; install PostgreSQL")
     return program
 
 
 class Chain:
-    """The sandbox: what no server loses."""
+    """The sandbox's facilitator and chain, which survive the loss of a server."""
 
     def __init__(self, binary, folder):
         self.facilitator, self.rpc = free_ports(2)
@@ -53,7 +52,7 @@ class Chain:
         self.recipient = re.search(r"recipient\s+(\S+)", self.log.read_text()).group(1)
 
     def transfers(self):
-        """How many payments arrived at the recipient."""
+        """The number of transfers to the recipient."""
         connection = http.client.HTTPConnection("127.0.0.1", self.rpc, timeout=20)
         topic = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
         query = {"fromBlock": "0x0", "toBlock": "latest", "topics": [topic, None, "0x" + self.recipient[2:].lower().rjust(64, "0")]}
@@ -69,7 +68,7 @@ class Chain:
 
 
 class Place:
-    """A deployment: settings, and a server or none."""
+    """A deployment: a folder with settings, and a server if it is started."""
 
     def __init__(self, binary, folder, chain, database, store):
         self.binary, self.folder, self.process = str(binary), folder, None
@@ -123,7 +122,7 @@ payments_per_address_per_minute = 0
             return False
 
     def lose(self):
-        """As a machine goes: at once."""
+        """Kills the server, as when its machine fails."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -138,7 +137,7 @@ payments_per_address_per_minute = 0
             connection.close()
 
     def sign(self, path="/api/upload/year"):
-        # After a recovery paid routes open within seconds.
+        # After a recovery it takes some seconds until paid routes open.
         end = time.monotonic() + 30
         while (challenge := self.ask("POST", path)).status != 402:
             if time.monotonic() > end:

@@ -1,7 +1,7 @@
-"""A running server for the scripts that judge one from outside, and what they ask it with.
+"""Starts a server for the scripts that test it from outside, and sends it requests.
 
-Nothing here shares code with the server, the payer's signature included: keccak, secp256k1 and EIP-712 are
-written out in forty lines, slow and for play money only.
+Nothing here shares code with the server. The payer's signature (keccak, secp256k1 and EIP-712) is implemented in forty
+lines, which are slow and for play money only.
 """
 import base64, http.client, json, os, secrets, socket, sqlite3, subprocess, sys, time
 
@@ -22,7 +22,7 @@ def free_ports(count):
 
 
 class Answer:
-    """Status, headers by lower-case name, body."""
+    """A response: status, headers by lower-case name, and body."""
 
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -32,8 +32,8 @@ class Answer:
 
 
 class Server:
-    """`pixtoll serve --sandbox` in a folder of its own. What stands in `more` goes into its configuration, and `settings`
-    into its environment."""
+    """A server with play money in its own folder. `more` is added to its configuration file, `settings` to its
+    environment."""
 
     def __init__(self, binary, folder, more=FREE_LIMITS, min_free="0", settings={}):
         self.binary, self.folder = str(binary), folder
@@ -82,19 +82,19 @@ sandbox_rpc_listen = "127.0.0.1:{rpc}"
             connection.close()
 
     def run(self, *arguments):
-        """A command beside the server: exit code and what it printed."""
+        """Runs a command beside the server. Returns its exit code and its output."""
         ran = subprocess.run([self.binary, *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True)
         return ran.returncode, ran.stdout + ran.stderr
 
     def payment(self, path, wallet=0x11):
-        """The headers that pay for what `path` sells."""
+        """The headers that pay at `path`."""
         challenge = self.ask("POST", path)
         assert challenge.status == 402, challenge.body
         document = json.loads(base64.b64decode(challenge.headers["payment-required"]))
         return {"PAYMENT-SIGNATURE": sign(document, wallet)}
 
     def rows(self, query):
-        """What a query of its database finds."""
+        """The result of a query of the server's database."""
         database = sqlite3.connect(f"file:{self.folder}/data/pixtoll.db?mode=ro", uri=True)
         try:
             return database.execute(query).fetchall()
@@ -102,34 +102,34 @@ sandbox_rpc_listen = "127.0.0.1:{rpc}"
             database.close()
 
     def objects(self):
-        """How many objects its store has; each has a record beside it, or this fails."""
-        # Beside them, in the store itself, lies its mark of the database.
+        """The number of objects in the store. Fails when an object has no record beside it."""
+        # The store's mark of the database is outside this folder.
         images = self.folder / "data" / "images" / "images"
         files = [path for path in images.rglob("*") if path.is_file()]
         objects = [path for path in files if path.suffix != ".json"]
         if {path.with_suffix(".json") for path in objects} | set(objects) != set(files):
-            raise SystemExit(f"an object without its record, or a record without its object: {files}")
+            raise SystemExit(f"an object without a record, or a record without an object: {files}")
         return len(objects)
 
     def cpu_seconds(self):
-        """What its process has used of all cores, user and system."""
+        """The CPU time of the server's process, user and system, over all cores."""
         fields = open(f"/proc/{self.process.pid}/stat").read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field):
-        """`VmRSS` or `VmHWM`, in bytes."""
+        """A field of /proc/PID/status, such as `VmRSS` or `VmHWM`, in bytes."""
         for line in open(f"/proc/{self.process.pid}/status"):
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024
         raise LookupError(field)
 
     def forget_peak(self):
-        """From now on VmHWM is the peak since now."""
+        """Resets VmHWM, so that it is the peak from now on."""
         with open(f"/proc/{self.process.pid}/clear_refs", "w") as file:
             file.write("5")
 
 
-# ---- A payer ----
+# ---- The payer ----
 
 PRIME = 2**256 - 2**32 - 977
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -138,7 +138,7 @@ BASE_POINT = (0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798
 
 
 def keccak(data):
-    """Keccak-256, as Ethereum means it."""
+    """Keccak-256, as Ethereum uses it."""
     lanes, mask = [0] * 25, 2**64 - 1
     turn = lambda value, by: (value << by % 64 | value >> (64 - by) % 64) & mask if by % 64 else value
     padded = bytearray(data + b"\x01" + bytes((-len(data) - 1) % 136))
@@ -169,7 +169,7 @@ def keccak(data):
 
 
 def add(one, other):
-    """The sum of two points of secp256k1; None is the neutral one."""
+    """The sum of two points of secp256k1; None is the neutral element."""
     if one is None or other is None:
         return one or other
     if one[0] == other[0]:
@@ -211,7 +211,7 @@ def signature(key, digest):
 
 
 def sign(document, key):
-    """The header of version 2 that pays a challenge's first offer (EIP-3009 by EIP-712)."""
+    """The x402 version 2 header that pays the first offer of a challenge (EIP-3009, signed by EIP-712)."""
     offer = document["accepts"][0]
     word = lambda value: int(str(value), 0).to_bytes(32, "big")
     nonce, end = secrets.token_bytes(32), int(time.time()) + offer["maxTimeoutSeconds"]
