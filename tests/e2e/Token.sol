@@ -5,9 +5,9 @@ interface IERC1271 {
     function isValidSignature(bytes32 hash, bytes calldata signature) external view returns (bytes4);
 }
 
-/// What USDC on Base Sepolia does with authorizations (EIP-3009): its domain, its events in their order, and
-/// its words of refusal, which facilitators read. It keeps nothing that a constructor would have to write, so
-/// that its code can be put at USDC's address. Anybody mints.
+/// A token that handles authorizations (EIP-3009) like USDC on Base Sepolia: the same domain, the same order of events, and
+/// the same revert reasons, which facilitators read. It has no state that a constructor would write, so that its code can
+/// be placed at USDC's address. Anybody may mint.
 contract Token {
     string public constant name = "USDC";
     string public constant symbol = "USDC";
@@ -185,7 +185,7 @@ contract Token {
     }
 }
 
-/// A wallet that is a contract: it takes what its owner signed (EIP-1271).
+/// A contract wallet that accepts the signatures of its owner (EIP-1271).
 contract Wallet {
     address public immutable owner;
 

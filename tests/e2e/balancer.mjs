@@ -1,9 +1,9 @@
-// A load balancer without sticky sessions: requests go to the replicas in turn. A replica that refuses connections
-// is passed over; one that dies with a request breaks the client's connection, as it would anywhere.
+// A load balancer without sticky sessions: requests go to the replicas in turn. A replica that refuses the connection is
+// skipped; one that dies during a request breaks the client's connection.
 import { Agent, createServer, request } from "node:http";
 
 export class Balancer {
-  /// `ports` are those of the replicas.
+  /// `ports` are the ports of the replicas.
   static async start(ports) {
     const balancer = new Balancer();
     Object.assign(balancer, { ports, turn: 0, agent: new Agent({ keepAlive: false }) });

@@ -1,4 +1,5 @@
-// The two clients, as their users call them: npm `@x402/fetch` (version 2) and `x402-fetch` (version 1).
+// Payers with the npm clients `@x402/fetch` (x402 version 2) and `x402-fetch` (version 1), used as their documentation
+// shows.
 import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { decodePaymentResponseHeader } from "@x402/core/http";
 import { ExactEvmScheme } from "@x402/evm/exact/client";
@@ -11,25 +12,25 @@ const NETWORKS = { 1: "base-sepolia", 2: "eip155:84532" };
 
 /// A payer with a new key, and its client.
 export class Buyer {
-  /// `wallet` is a contract that pays, with `account` as its owner; `server` another server than the world's;
-  /// `network` what the client takes (version 2).
+  /// `wallet` is a contract that pays, with `account` as its owner. `server` is another server than the world's.
+  /// `network` is the network pattern for the client (version 2).
   constructor(world, version, { wallet, account, server, network = "eip155:*" } = {}) {
     Object.assign(this, { world, version, server: server ?? world.server });
     this.key = generatePrivateKey();
     this.account = account ?? privateKeyToAccount(this.key);
     if (wallet) this.account = { ...this.account, address: wallet };
     this.address = this.account.address;
-    /// What was sent, with every byte.
+    /// All requests that were sent, with their bodies.
     this.sent = [];
     const record = (input, init) => this.record(input, init);
     if (version === 2) {
       const client = new x402Client();
       client.register(network, new ExactEvmScheme(this.account));
-      // Of itself it pays in tokens that it knows; a network of one's own has another.
+      // By default the client pays only with tokens that it knows; a custom network has another token.
       if (network !== "eip155:*") client.setSpendControls({ allowedAssets: true });
       this.fetch = wrapFetchWithPayment(record, client);
     } else {
-      // Its own cap is 0.10 USDC; the dearest tier costs 1.
+      // The client's default cap is 0.10 USDC, but the most expensive tier costs 1.
       this.fetch = v1.wrapFetchWithPayment(record, this.account, 1_000_000n);
     }
   }
@@ -39,12 +40,12 @@ export class Buyer {
     const body = Buffer.from(await request.clone().arrayBuffer());
     const headers = Object.fromEntries(request.headers);
     this.sent.push({ url: request.url, method: request.method, headers, body });
-    // The payment stays in the buyer's hands.
+    // The payment is signed and recorded, but not sent.
     if (this.withholds && isPaid({ headers })) return new Response(null, { status: 204 });
     return fetch(request);
   }
 
-  /// Sends a request through the client, which pays what it is asked to.
+  /// Sends a request through the client, which pays when the server asks for it.
   async buy(path, init = {}) {
     return read(await this.fetch(this.server.url + path, { method: "POST", ...init }));
   }
@@ -52,34 +53,34 @@ export class Buyer {
   /// The request that carried the payment.
   get paid() {
     const paid = this.sent.filter(isPaid);
-    check(paid.length === 1, `the client sent ${paid.length} requests with a payment`);
+    check(paid.length === 1, `the client sent ${paid.length} requests with a payment instead of one`);
     return paid[0];
   }
 
-  /// What the buyer signed: authorization and signature.
+  /// The authorization and the signature of the payment.
   get signed() {
     return decode(this.paid.headers[HEADERS[this.version]]).payload;
   }
 
-  /// Sends the very same request again.
+  /// Sends the same request again.
   async repeat() {
     return this.resend(this.paid);
   }
 
-  /// Sends the very same request again for as long as the answer says to do so. The answer that doesn't.
+  /// Sends the same request again while the response says to wait or retry. Returns the final response.
   async insist(answer) {
-    return until(`an answer that is final, after ${answer.bytes}`, async () => {
+    return until(`a final response, after ${answer.bytes}`, async () => {
       if (!["wait", "retry"].includes(answer.json?.action?.type)) return answer;
       answer = await this.repeat();
       return undefined;
     });
   }
 
-  /// Sends what anybody can send who read the chain: the payment without what the server gave to the buyer alone.
+  /// Sends the payment as anybody can who has read the chain: without the ticket, which only the buyer has.
   async repeatWithoutProof() {
     const header = HEADERS[2];
     const { extensions, ...copied } = decode(this.paid.headers[header]);
-    check(extensions.pixtoll.info.ticket, "the client echoed the ticket");
+    check(extensions.pixtoll.info.ticket, "the client did not echo the ticket");
     const text = Buffer.from(JSON.stringify(copied)).toString("base64");
     return this.resend({ ...this.paid, headers: { ...this.paid.headers, [header]: text } });
   }
@@ -88,7 +89,7 @@ export class Buyer {
     return read(await fetch(url, { method, headers, body: body.length ? body : undefined }));
   }
 
-  /// Uploads against a token, without the client: nothing is to be paid.
+  /// Uploads with an upload token, without the paying client.
   async upload(token, bytes) {
     const headers = { "x-upload-token": token, "content-type": "image/png" };
     return read(await fetch(`${this.server.url}/api/upload`, { method: "POST", headers, body: bytes }));
@@ -97,18 +98,18 @@ export class Buyer {
   receipt(answer) {
     const name = this.version === 2 ? "payment-response" : "x-payment-response";
     const header = answer.headers.get(name);
-    check(header, `there is no ${name}`);
+    check(header, `the response has no header ${name}`);
     return this.version === 2 ? decodePaymentResponseHeader(header) : v1.decodeXPaymentResponse(header);
   }
 
-  /// The answer says that the payment failed, why, and that nothing was charged.
+  /// Checks that the response says that the payment failed for `reason` and that nothing was charged.
   checkFailure(answer, reason) {
     checkError(answer, 402, "payment_failed", false);
     const { success, errorReason, transaction } = this.receipt(answer);
     same([success, errorReason, transaction || ""], [false, reason, ""], "the receipt of the failure");
   }
 
-  /// The receipt of an answer, which must be this buyer's, for a transfer that the chain shows.
+  /// Checks that a response has a receipt of this buyer for a transfer that the chain shows.
   async checkReceipt(answer, price) {
     const receipt = this.receipt(answer);
     same(receipt.success, true, "the receipt's success");
@@ -116,7 +117,7 @@ export class Buyer {
     same(receipt.payer?.toLowerCase(), this.address.toLowerCase(), "the receipt's payer");
     const { transfers } = await this.world.chain.logs(0n);
     const transfer = transfers.find((log) => log.transactionHash === receipt.transaction && log.args.from === this.address);
-    check(transfer, `transaction ${receipt.transaction} of the receipt holds no transfer of the payer's`);
+    check(transfer, `the receipt's transaction ${receipt.transaction} holds no transfer by the payer`);
     same([transfer.args.to, transfer.args.value], [this.world.payTo, price], "the receipt's transfer");
   }
 }
@@ -129,7 +130,7 @@ function decode(header) {
   return JSON.parse(Buffer.from(header, "base64").toString());
 }
 
-/// An answer, read to its end.
+/// Reads a response to its end.
 export async function read(response) {
   const bytes = Buffer.from(await response.arrayBuffer());
   let json;
@@ -137,14 +138,14 @@ export async function read(response) {
   return { status: response.status, headers: response.headers, bytes, json };
 }
 
-/// The bytes behind a link are `bytes`.
+/// Checks that a link serves `bytes`.
 export async function checkLink(url, bytes) {
   const image = await read(await fetch(url));
   same(image.status, 200, `the status of ${url}`);
-  check(image.bytes.equals(bytes), `${url} serves ${image.bytes.length} bytes that are not those of the upload`);
+  check(image.bytes.equals(bytes), `${url} serves ${image.bytes.length} bytes that differ from the upload`);
 }
 
-/// The answer has this status, code, and word about the money.
+/// Checks the status, the error code and `charged` of a response.
 export function checkError(answer, status, code, charged) {
   const { error, charged: said } = answer.json ?? {};
   same([answer.status, error, said], [status, code, charged], "status, code and charged");

@@ -1,4 +1,4 @@
-// The chain: anvil as Base Sepolia, with our token at the address of its USDC, and what is read from it.
+// The chain: anvil with the chain id of Base Sepolia and our token at the address of its USDC.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { createPublicClient, createTestClient, createWalletClient, defineChain, getAddress, http, parseAbiItem, parseSignature } from "viem";
@@ -30,7 +30,7 @@ const TRANSFER = parseAbiItem("event Transfer(address indexed from, address inde
 const USED = parseAbiItem("event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)");
 const CANCELED = parseAbiItem("event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)");
 
-/// A chain as viem knows it, behind `url`; Base Sepolia unless `id` says otherwise.
+/// A chain definition for viem, with its node at `url`. The default id is that of Base Sepolia.
 export function chainOf(url, id = DOMAIN.chainId) {
   return defineChain({
     id,
@@ -40,7 +40,7 @@ export function chainOf(url, id = DOMAIN.chainId) {
   });
 }
 
-/// Compiles Token.sol: name of the contract -> abi, code and creation code.
+/// Compiles Token.sol. Returns abi, code and creation code by the name of the contract.
 function compile() {
   const solc = require("solc");
   const input = {
@@ -66,8 +66,8 @@ function compile() {
   );
 }
 
-/// anvil itself. The package that is named for every platform, @foundry-rs/anvil, is a script which starts this one,
-/// and would stay between us and the process that has to be ended.
+/// The path of anvil itself. The platform-independent package @foundry-rs/anvil is a script that starts this program; a
+/// signal to that script would not reach anvil.
 function anvil() {
   const folder = require.resolve("@foundry-rs/anvil-linux-amd64/package.json");
   return folder.replace(/package\.json$/, "bin/anvil");
@@ -78,7 +78,7 @@ export class Chain {
     const chain = new Chain();
     chain.id = id;
     chain.url = `http://127.0.0.1:${port}`;
-    // One slot an epoch: the safe block is the one before the newest, so the ledger has one to judge by.
+    // One slot per epoch makes the block before the newest one the safe block, which the server needs to decide.
     const args = ["--host", "127.0.0.1", "--port", String(port), "--chain-id", String(id)];
     chain.process = start(anvil(), [...args, "--slots-in-an-epoch", "1", "--accounts", "1", "--color", "never"]);
     const options = { chain: chainOf(chain.url, id), transport: http(chain.url), pollingInterval: 50, cacheTime: 0 };
@@ -93,9 +93,9 @@ export class Chain {
     chain.abi = Token.abi;
     chain.walletContract = Wallet;
     await chain.control.setCode({ address: USDC, bytecode: Token.code });
-    // Pays for the transactions that the test sends: mints, transfers, and what others submit.
+    // The account that pays for the test's own transactions: mints, transfers, and authorizations submitted by others.
     chain.stranger = await chain.funded();
-    // What is older than the token would show a chain without it.
+    // Older blocks have no token, so that the server must not read them.
     await chain.control.mine({ blocks: 3 });
     return chain;
   }
@@ -114,7 +114,7 @@ export class Chain {
     return this.read("balanceOf", [address]);
   }
 
-  /// Why a call of the token would be refused, in its words; undefined when it would not.
+  /// The token's revert reason for a call; undefined when the call would succeed.
   async refusal(account, functionName, args) {
     try {
       await this.reads.simulateContract({ account, address: USDC, abi: this.abi, functionName, args });
@@ -124,7 +124,7 @@ export class Chain {
     }
   }
 
-  /// Sends a transaction to the token and waits until it is in a block. Its hash.
+  /// Sends a transaction to the token, waits until it is in a block, and returns its hash.
   async send(account, functionName, args) {
     const wallet = createWalletClient({ ...this.options, account });
     const hash = await wallet.writeContract({ address: USDC, abi: this.abi, functionName, args });
@@ -137,7 +137,7 @@ export class Chain {
     return this.send(this.stranger, "mint", [address, value]);
   }
 
-  /// Signs an authorization, valid for five minutes from now unless `fields` say otherwise.
+  /// Signs an authorization. It is valid for five minutes from now, unless `fields` sets other times.
   async authorize(account, fields, primaryType = "TransferWithAuthorization") {
     const message = {
       from: account.address,
@@ -151,7 +151,7 @@ export class Chain {
     return { authorization: message, signature };
   }
 
-  /// Anybody submits an authorization that anybody saw, in one of the two forms of its signature.
+  /// Submits an authorization from another account, with one of the two forms of its signature.
   submit(authorization, signature, form = "vrs") {
     return this.send(this.stranger, "transferWithAuthorization", args(authorization, signature, form));
   }
@@ -164,7 +164,7 @@ export class Chain {
     return this.send(this.stranger, "cancelAuthorization", [account.address, nonce, ...spelled(signature, "vrs")]);
   }
 
-  /// Deploys a wallet that takes what `owner` signed. Its address.
+  /// Deploys a contract wallet that accepts the signatures of `owner`. Returns its address.
   async deployWallet(owner) {
     const { abi, creation } = this.walletContract;
     const wallet = createWalletClient({ ...this.options, account: this.stranger });
@@ -174,7 +174,7 @@ export class Chain {
     return getAddress(receipt.contractAddress);
   }
 
-  /// Replaces the newest blocks by others: empty ones, but for one transaction that may be kept, in the newest.
+  /// Replaces the newest blocks by empty ones. The transaction `kept`, if given, is moved to the newest block.
   async replaceBlocks(count, kept) {
     let transactions = [];
     if (kept) {
@@ -188,7 +188,7 @@ export class Chain {
     return this.reads.getBlockNumber();
   }
 
-  /// What the token logged after the block of this height.
+  /// The events of the token after the block of this height.
   async logs(height) {
     const query = async (event) => {
       const logs = await this.reads.getLogs({ address: USDC, event, fromBlock: height });
@@ -199,7 +199,7 @@ export class Chain {
   }
 }
 
-/// An authorization as the arguments of a call.
+/// An authorization and its signature as the arguments of a call.
 export function args({ from, to, value, validAfter, validBefore, nonce }, signature, form) {
   const signed = [from, to, BigInt(value), BigInt(validAfter), BigInt(validBefore), nonce];
   return [...signed, ...spelled(signature, form)];

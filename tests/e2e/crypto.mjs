@@ -1,4 +1,4 @@
-// Node.js 18, which Debian has, knows the Web Crypto API, but not as a global; the packages look for it there.
+// The packages need the Web Crypto API as a global, but Debian's Node.js 18 has it only as a module.
 import { webcrypto } from "node:crypto";
 
 globalThis.crypto ??= webcrypto;

@@ -1,5 +1,5 @@
-// A facilitator of the npm packages, as a process of its own: the reference implementation behind the plain
-// HTTP that its documentation shows. Refusals are answers with status 200; what is thrown is status 500.
+// The reference facilitator of the npm packages, in a process of its own, with the plain HTTP interface of its
+// documentation. A rejected payment is a response with status 200, an exception one with status 500.
 import "./crypto.mjs";
 import { createServer } from "node:http";
 import { createWalletClient, http, publicActions } from "viem";
@@ -11,7 +11,8 @@ import { chainOf } from "./chain.mjs";
 
 const [url, key] = [process.env.E2E_RPC_URL, process.env.E2E_FACILITATOR_KEY];
 const id = Number(process.env.E2E_CHAIN_ID);
-// Where many settle at once, each transaction needs a number of its own; after a reorganisation that would be a wrong one.
+// With many settlements at once, a nonce manager gives each transaction its own nonce. After a reorganisation its nonces
+// would be wrong, so it is used only where it is needed.
 const account = privateKeyToAccount(key, process.env.E2E_MANY_AT_ONCE ? { nonceManager } : {});
 const options = { account, chain: chainOf(url, id), transport: http(url), pollingInterval: 50, cacheTime: 0 };
 const client = createWalletClient(options).extend(publicActions);
@@ -25,7 +26,7 @@ async function answer(request) {
   const { paymentPayload, paymentRequirements } = JSON.parse(Buffer.concat(chunks).toString());
   if (request.url === "/verify") return facilitator.verify(paymentPayload, paymentRequirements);
   if (request.url === "/settle") return facilitator.settle(paymentPayload, paymentRequirements);
-  throw new Error(`there is no ${request.url}`);
+  throw new Error(`unknown route ${request.url}`);
 }
 
 const server = createServer(async (request, response) => {

@@ -1,5 +1,5 @@
-// Three replicas on one PostgreSQL and one S3 store, behind a balancer, while replicas are killed, the database crashes and
-// the store goes away. `scripts/fleet PIXTOLL` starts it.
+// Three replicas with one PostgreSQL and one S3 store behind a load balancer, while replicas are killed, the database
+// crashes and the store is stopped. `scripts/fleet PIXTOLL` starts it.
 import "./crypto.mjs";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync } from "node:fs";
@@ -19,12 +19,12 @@ const YEAR = 10_000n;
 const REPLICAS = 3;
 const CONCURRENCY = Number(process.env.FLEET_CONCURRENCY || 64);
 const OPERATIONS = Number(process.env.FLEET_OPERATIONS || 2000);
-/// An operation that isn't through by then is lost. A replica that died with an upload holds its use for 90 seconds.
+/// An operation that takes longer fails the test. A replica that died during an upload holds the token's use for 90 seconds.
 const PATIENCE_SECONDS = 240;
 const STORE_AWAY_SECONDS = 10;
 const KILL_EVERY_SECONDS = 4;
 
-/// What an answer that is no success may say: status, code, and what of the payment.
+/// The errors that are allowed: status, code and `charged`.
 const HONEST = new Set([
   "503 busy false", "503 busy null",
   "503 facilitator_unavailable false", "503 facilitator_unavailable null",
@@ -42,7 +42,7 @@ class Fleet {
     fleet.payTo = privateKeyToAccount(generatePrivateKey()).address;
     fleet.postgres = await Postgres.start();
     fleet.chain = await Chain.start(await freePort());
-    // Many mint at once, and each transaction needs a number of its own.
+    // Many mints run at once, so a nonce manager gives each transaction its own nonce.
     fleet.chain.stranger = await fleet.chain.funded(privateKeyToAccount(generatePrivateKey(), { nonceManager }));
     [fleet.facilitator, fleet.facilitatorUrl] = await startFacilitator(fleet.chain, { E2E_MANY_AT_ONCE: "1" });
     const ports = [];
@@ -65,12 +65,12 @@ pay_to = "${fleet.payTo}"`,
       const [port, adminPort] = [ports[index], ports[REPLICAS + index]];
       return new Server(program, join(fleet.folder, `replica-${index}`), { ...settings, port, adminPort });
     });
-    // At once, on an empty database.
+    // All at the same time, on an empty database.
     await Promise.all(fleet.replicas.map((replica) => replica.start()));
     return fleet;
   }
 
-  /// A buyer whose payment is signed and not sent yet.
+  /// A buyer with a payment that is signed but not sent.
   async buyer(path, init) {
     const buyer = new Buyer(this, 2, { server: this });
     await this.chain.mint(buyer.address, YEAR);
@@ -83,12 +83,12 @@ pay_to = "${fleet.payTo}"`,
     return buyer;
   }
 
-  /// Presents the buyer's payment, again and again, until there is a last word, which must be the goods.
+  /// Sends the buyer's payment until it succeeds.
   pay(buyer) {
     return this.insist(`the payment of ${buyer.address}`, () => buyer.resend(buyer.paid));
   }
 
-  /// Sends a request until it succeeds. Whatever else is answered has to be honest, and to say that it may be repeated.
+  /// Sends a request until it succeeds. Every other response must be one of the allowed errors and ask to wait or retry.
   async insist(what, send) {
     const deadline = Date.now() + PATIENCE_SECONDS * 1000;
     for (;;) {
@@ -96,13 +96,13 @@ pay_to = "${fleet.payTo}"`,
       try {
         answer = await send();
       } catch (error) {
-        // The connection broke, which a client can't tell anything from.
+        // The connection broke, so the outcome is unknown to the client.
         check(error.cause || error.code || error.name === "TypeError", `${what}: ${error.stack}`);
         this.broken += 1;
       }
       if (answer && answer.status < 300) return answer;
       if (answer) this.note(what, answer);
-      check(Date.now() < deadline, `${what} had no last word; at last ${answer?.status} ${answer?.bytes}`);
+      check(Date.now() < deadline, `${what} did not succeed within ${PATIENCE_SECONDS} s; the last response was ${answer?.status} ${answer?.bytes}`);
       await new Promise((resume) => setTimeout(resume, 200 + Math.random() * 400));
     }
   }
@@ -111,8 +111,8 @@ pay_to = "${fleet.payTo}"`,
     const { error, charged, action } = answer.json ?? {};
     const verdict = `${answer.status} ${error} ${charged}`;
     this.answers.set(verdict, (this.answers.get(verdict) ?? 0) + 1);
-    check(HONEST.has(verdict), `${what} was answered ${verdict}: ${answer.bytes}`);
-    check(["wait", "retry"].includes(action?.type), `${what}: ${verdict} says ${JSON.stringify(action)}`);
+    check(HONEST.has(verdict), `${what}: the error ${verdict} is not allowed: ${answer.bytes}`);
+    check(["wait", "retry"].includes(action?.type), `${what}: ${verdict} has the action ${JSON.stringify(action)}`);
   }
 
   async stop() {
@@ -146,20 +146,20 @@ function garage(command) {
 
 const sleep = (seconds) => new Promise((resume) => setTimeout(resume, seconds * 1000));
 
-/// Fifty copies of one payment, spread over the replicas.
+/// Sends fifty copies of one payment, spread over the replicas.
 async function copies(fleet) {
   const buyer = await fleet.buyer("/api/upload/token/year");
   const answers = await Promise.all(Array.from({ length: 50 }, () => fleet.pay(buyer)));
   const tokens = new Set(answers.map(({ json }) => json.token));
   const replicas = new Set(answers.map(({ headers }) => headers.get("x-replica")));
-  same([tokens.size, replicas.size], [1, REPLICAS], "tokens, and replicas that answered");
+  same([tokens.size, replicas.size], [1, REPLICAS], "the number of tokens, and of replicas that responded");
   const { transfers } = await fleet.chain.logs(0n);
-  same(transfers.filter(({ args }) => args.from === buyer.address).length, 1, "transfers of the payment");
-  console.log("ok    fifty copies of a payment over three replicas: one transfer, one token");
+  same(transfers.filter(({ args }) => args.from === buyer.address).length, 1, "the number of transfers of the payment");
+  console.log("ok    fifty copies of a payment over three replicas give one transfer and one token");
   return buyer;
 }
 
-/// What clients do, and what they have to show for it.
+/// The operations of the clients, and their results.
 class Work {
   constructor(fleet) {
     Object.assign(this, { fleet, images: [], deleted: [], buyers: [], done: {} });
@@ -199,7 +199,7 @@ class Work {
     const bytes = picture();
     const uploaded = await this.fleet.insist("an upload by token", () => buyer.upload(token, bytes));
     this.keep(uploaded, bytes);
-    // From now on the payment gives the image.
+    // From now on the payment returns the image.
     this.buyers.push({ buyer, url: uploaded.json.url });
   }
 
@@ -223,7 +223,7 @@ class Work {
     const buyer = new Buyer(this.fleet, 2, { server: this.fleet });
     await this.fleet.chain.mint(buyer.address, YEAR);
     buyer.withholds = true;
-    // Ten years at most: an image that was renewed so often is refused before any payment.
+    // An image is kept for at most ten years; a renewal beyond that is refused before any payment.
     const challenged = await this.fleet.insist("a challenge of a renewal", async () => {
       buyer.sent = [];
       const answer = await read(await buyer.fetch(this.fleet.url + path, { method: "POST" }));
@@ -235,14 +235,14 @@ class Work {
     this.buyers.push({ buyer, url: answer.json.url });
   }
 
-  /// Somebody presents a payment that bought long ago.
+  /// Sends an earlier payment again.
   async again() {
     const { buyer, url } = this.any(this.buyers);
     const answer = await this.fleet.pay(buyer);
-    if (url) same(answer.json.url, url, "what a payment gives again");
+    if (url) same(answer.json.url, url, "the link that a repeated payment returns");
   }
 
-  /// An image of its own, so that no other operation misses it.
+  /// Uploads an image and deletes it, so that no other operation needs it.
   async delete() {
     const bytes = picture();
     const init = { method: "POST", headers: { "content-type": "image/png" }, body: bytes };
@@ -260,7 +260,7 @@ class Work {
   }
 }
 
-/// Kills replicas, crashes the database and takes the store away, until `isOver`.
+/// Kills replicas, crashes the database and stops the store, until `isOver`.
 async function chaos(fleet, progress, isOver) {
   let kills = 0;
   const killer = (async () => {
@@ -275,17 +275,17 @@ async function chaos(fleet, progress, isOver) {
   })();
   await until("a third of the work", () => progress() > 0.33 || isOver(), 600);
   await fleet.postgres.crash();
-  console.log(`      PostgreSQL crashed and came back after ${Math.round(progress() * 100)} % of the work`);
+  console.log(`      PostgreSQL crashed and restarted after ${Math.round(progress() * 100)} % of the work`);
   await until("half of the work", () => progress() > 0.5 || isOver(), 600);
   garage("stop");
   await sleep(STORE_AWAY_SECONDS);
   garage("start");
-  console.log(`      the store was away for ${STORE_AWAY_SECONDS} s, until ${Math.round(progress() * 100)} % of the work`);
+  console.log(`      the store was stopped for ${STORE_AWAY_SECONDS} s, until ${Math.round(progress() * 100)} % of the work`);
   await killer;
   return kills;
 }
 
-/// Starts a replica as a supervisor does: again, when it can't start just now.
+/// Starts a replica, and retries like a supervisor when the start fails.
 async function revive(replica) {
   await until("a replica to start", async () => {
     try {
@@ -317,13 +317,13 @@ async function attacked(fleet, first) {
   const kills = await attack;
   const seconds = (Date.now() - began) / 1000;
   console.log(`      ${OPERATIONS} operations in ${seconds.toFixed(0)} s: ${JSON.stringify(work.done)}`);
-  console.log(`      ${kills} replicas killed; ${fleet.broken} connections broken; answers that ask to repeat:`);
+  console.log(`      ${kills} replicas killed; ${fleet.broken} connections broken; errors that asked to retry:`);
   for (const [verdict, count] of fleet.answers) console.log(`        ${verdict}: ${count}`);
-  check(kills > 0 && fleet.broken > 0, "nothing was attacked");
+  check(kills > 0 && fleet.broken > 0, "no replica was killed, or no connection broke: use more operations");
   await judge(fleet, work, first);
 }
 
-/// Nothing is lost, nothing was charged twice, and ledger and store agree with the chain and with each other.
+/// Checks that nothing is lost or charged twice, and that ledger, store and chain agree.
 async function judge(fleet, work, first) {
   const { transfers } = await fleet.chain.logs(0n);
   const ours = transfers.filter(({ args }) => args.to === fleet.payTo);
@@ -331,7 +331,7 @@ async function judge(fleet, work, first) {
   for (const { address } of buyers) {
     same(ours.filter(({ args }) => args.from === address).map(({ args }) => args.value), [YEAR], `transfers of ${address}`);
   }
-  same(ours.length, buyers.length, "transfers to us, and payments");
+  same(ours.length, buyers.length, "the number of transfers to the recipient, compared with the payments");
   console.log(`ok    ${ours.length} payments, one transfer each`);
   const kept = work.images;
   for (const [index, replica] of fleet.replicas.entries()) {
@@ -346,7 +346,7 @@ async function judge(fleet, work, first) {
   console.log(`ok    ${kept.length} images are served, ${work.deleted.length} deleted ones are gone`);
   const { settled, received, payments, orphans } = await fleet.replicas[0].check();
   same([settled, received, payments, orphans.length], [YEAR * BigInt(buyers.length), YEAR * BigInt(buyers.length), buyers.length, 0], "the ledger");
-  // What a replica died before writing beside an image, the reaper writes: within a minute or two.
+  // A replica may die before it writes the record beside an image; the reaper writes it within a minute or two.
   let audit;
   await until("store and rows to agree", async () => {
     audit = await fleet.replicas[1].run(["store", "audit"]);
@@ -365,7 +365,7 @@ try {
 } catch (error) {
   failed = true;
   console.error(error);
-  for (const replica of fleet?.replicas ?? []) console.error(`${replica.url} said last:\n${replica.process?.output.slice(-3000)}`);
+  for (const replica of fleet?.replicas ?? []) console.error(`${replica.url}: the end of its output:\n${replica.process?.output.slice(-3000)}`);
 } finally {
   try {
     await fleet?.stop();

@@ -1,10 +1,10 @@
-// Pictures that hold nothing but a picture: what is stored of them is what was sent.
+// Images without metadata, which the server stores unchanged.
 import { deflateSync } from "node:zlib";
 import { randomBytes } from "node:crypto";
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
 
-/// A PNG of noise, like no other.
+/// A PNG of random pixels, different each time.
 export function picture(side = 48) {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(side, 0);

@@ -1,4 +1,4 @@
-// A PostgreSQL server of this test's own, which it may crash.
+// A PostgreSQL server that the test may crash.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,9 +12,9 @@ export class Postgres {
     const { PIXTOLL_TEST_POSTGRES_PROGRAMS: programs, PIXTOLL_TEST_POSTGRES_OWNER: owner } = process.env;
     check(programs, "PIXTOLL_TEST_POSTGRES_PROGRAMS is not set; scripts/with-postgres sets it");
     postgres.programs = programs;
-    // Not root, which it refuses to be.
+    // PostgreSQL refuses to run as root.
     postgres.as = process.env.PIXTOLL_TEST_POSTGRES_AS?.split(" ") ?? [];
-    // Not below the folder of this run, which others may not enter.
+    // Outside the folder of this run, which other users may not enter.
     postgres.folder = mkdtempSync(join(tmpdir(), "pixtoll-fleet-"));
     if (owner) execFileSync("chown", [owner, postgres.folder]);
     postgres.data = join(postgres.folder, "cluster");
@@ -51,7 +51,7 @@ export class Postgres {
     });
   }
 
-  /// Ends every connection at once, without a checkpoint, and starts again: what was committed must be there.
+  /// Ends the server at once without a checkpoint, and starts it again. Everything committed must be there.
   async crash() {
     await stop(this.process, "SIGQUIT");
     await this.run();

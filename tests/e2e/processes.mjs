@@ -1,10 +1,10 @@
-// The processes of the test: started here, their output kept, and ended with it.
+// Starts the processes of the test, keeps their output, and ends them with the test.
 import { spawn } from "node:child_process";
 import { createServer } from "node:net";
 
 const running = new Set();
 
-// The last resort, where nothing can be waited for.
+// The last resort at the end of this process, when it is too late to wait.
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
@@ -12,7 +12,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => process.exit(1));
 }
 
-/// A process whose output is kept. `ended` is fulfilled when it is gone.
+/// Starts a process and keeps its output. The promise `ended` resolves when it has ended.
 export function start(program, args, options = {}) {
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
   const started = { child, output: "", code: undefined };
@@ -29,7 +29,7 @@ export function start(program, args, options = {}) {
       resolve(started.code);
     });
   });
-  // Whoever waits for it hears of a program that can't be started; nobody has to.
+  // A program that can't be started is reported to callers that wait for `ended`, and is no unhandled rejection.
   started.ended.catch((error) => {
     running.delete(child);
     started.code = String(error);
@@ -37,7 +37,7 @@ export function start(program, args, options = {}) {
   return started;
 }
 
-/// Ends a process, and waits until it is gone.
+/// Ends a process and waits until it has ended.
 export async function stop(started, signal = "SIGTERM") {
   if (started.code === undefined) started.child.kill(signal);
   await started.ended;
@@ -45,8 +45,8 @@ export async function stop(started, signal = "SIGTERM") {
 
 let nextPort = (process.pid * 131) % 20_000;
 
-/// A port that was free a moment ago: below those that systems give to outgoing connections and to who names none, so that
-/// it stays free while its server is dead.
+/// A free port below the range that the system uses for outgoing connections and for port 0, so that it stays free while
+/// its server is dead.
 export async function freePort() {
   for (;;) {
     const port = 10_000 + (nextPort++ % 20_000);

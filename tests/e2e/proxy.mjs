@@ -1,5 +1,5 @@
-// The proxy between pixtoll and the facilitator, and between pixtoll and the chain's node. It passes everything
-// on, until a case holds a call: then the case says whether the call arrives, and what pixtoll hears of it.
+// The proxy between pixtoll and the facilitator, and between pixtoll and the chain's node. It forwards everything. A case
+// can hold a call, and then decides whether the call is forwarded and which response pixtoll receives.
 import { createServer } from "node:http";
 import { check, within } from "./check.mjs";
 
@@ -7,7 +7,7 @@ export class Proxy {
   static async start(target) {
     const proxy = new Proxy();
     proxy.target = target;
-    /// Every call that came.
+    /// All calls that were received.
     proxy.calls = [];
     proxy.holds = [];
     proxy.dead = new Set();
@@ -26,7 +26,7 @@ export class Proxy {
     return held;
   }
 
-  /// Cuts every call of this name ("rpc" for reads of the chain), so that nobody hears it, until `revive`.
+  /// Breaks every call of this name ("rpc" for reads of the chain) without forwarding it, until `revive`.
   kill(name) {
     this.dead.add(name);
   }
@@ -35,15 +35,15 @@ export class Proxy {
     this.dead.delete(name);
   }
 
-  /// How many calls of this name came for this buyer.
+  /// The number of calls of this name for this buyer.
   count(name, { address }) {
     return this.calls.filter((call) => call.name === name && call.payer === address).length;
   }
 
-  /// Every hold was met, and nothing is dead: the next case begins like the first.
+  /// Checks that every hold was used and that no call is broken any more, so that the next case starts clean.
   checkIdle() {
-    check(this.holds.length === 0, `no call of ${this.holds[0]?.name} came`);
-    check(this.dead.size === 0, "somebody is still cut off");
+    check(this.holds.length === 0, `pixtoll did not call ${this.holds[0]?.name}, which the case holds`);
+    check(this.dead.size === 0, `the case still breaks calls of ${[...this.dead].join(" and ")}`);
   }
 
   async handle(request, response) {
@@ -66,13 +66,13 @@ export class Proxy {
   }
 }
 
-/// One call of pixtoll.
+/// One call by pixtoll.
 class Call {
   constructor(name, url, body, method, response) {
     Object.assign(this, { name, url, body, method, response });
   }
 
-  /// What the buyer signed: authorization and signature.
+  /// The authorization and the signature of the payment.
   get signed() {
     return JSON.parse(this.body).paymentPayload?.payload;
   }
@@ -81,7 +81,7 @@ class Call {
     return this.method === "POST" ? this.signed?.authorization.from : undefined;
   }
 
-  /// Lets it arrive. pixtoll hears nothing yet.
+  /// Forwards the call. pixtoll receives no response yet.
   async forward() {
     const init = { method: this.method, headers: { "content-type": "application/json" } };
     if (this.method === "POST") init.body = this.body;
@@ -89,18 +89,18 @@ class Call {
     return { status: answer.status, text: await answer.text() };
   }
 
-  /// pixtoll gets this answer.
+  /// Sends pixtoll this response.
   answer(status, text, type = "application/json") {
     this.response.writeHead(status, { "content-type": type });
     this.response.end(text);
   }
 
-  /// The connection breaks, and pixtoll gets no answer.
+  /// Breaks the connection, so that pixtoll receives no response.
   cut() {
     this.response.destroy();
   }
 
-  /// The connection breaks in the middle of the answer.
+  /// Breaks the connection in the middle of the response.
   tear(text) {
     this.response.writeHead(200, { "content-type": "application/json", "content-length": Buffer.byteLength(text) });
     this.response.write(text.slice(0, text.length / 2), () => this.response.destroy());

@@ -1,4 +1,4 @@
-// The end to end test: `scripts/e2e PIXTOLL` installs what this needs and starts it.
+// The end-to-end test. `scripts/e2e PIXTOLL` installs its packages and starts it.
 import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
 import goods from "./cases/goods.mjs";
@@ -21,7 +21,7 @@ let world;
 let broken = false;
 try {
   world = await World.start(program);
-  // Its pauses are real, so it begins first, and is waited for at the end.
+  // This case waits in real time, so it starts first and runs beside the others.
   const aside = Promise.allSettled([frozen(world)]);
   try {
     for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
@@ -40,6 +40,6 @@ try {
   }
 }
 const { passed = 0, failed = 0 } = world ?? {};
-if (world) console.log(`${world.moved} units moved to us in ${((Date.now() - started) / 1000).toFixed(0)} s`);
+if (world) console.log(`${world.moved} units were transferred to the recipient in ${((Date.now() - started) / 1000).toFixed(0)} s`);
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(broken || failed > 0 || passed === 0 ? 1 : 0);

@@ -1,4 +1,4 @@
-// pixtoll as an operator runs it: a configuration file, SQLite in a folder, and the built program.
+// A pixtoll server as an operator runs it: a configuration file, SQLite in a folder, and the built program.
 import { execFile } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,8 +6,8 @@ import { check, until } from "./check.mjs";
 import { start, stop } from "./processes.mjs";
 
 export class Server {
-  /// `images` and `limits` are more lines of these tables, `more` is the end of the configuration: tables that this
-  /// one doesn't write. `url` is where clients reach it, when that is elsewhere.
+  /// `images` and `limits` are additional lines of these tables; `more` are additional tables. `url` is the address for
+  /// clients, if it differs from the server's own.
   constructor(program, folder, { port, adminPort, payments, images = "", limits = "", more = "", url }) {
     Object.assign(this, { program, folder, port, adminPort });
     this.url = url ?? `http://127.0.0.1:${port}`;
@@ -45,7 +45,7 @@ ${more}`,
     });
   }
 
-  /// SIGKILL: no more than the power going out.
+  /// Kills the server with SIGKILL, as a power failure would end it.
   async kill() {
     await this.end("SIGKILL");
   }
@@ -61,7 +61,7 @@ ${more}`,
     return this.process.code;
   }
 
-  /// Runs a command of pixtoll's in its folder: { code, output }.
+  /// Runs a pixtoll command in the server's folder. Returns { code, output }.
   run(args, variables = {}) {
     const options = { cwd: this.folder, timeout: 60_000, env: { ...process.env, ...variables } };
     return new Promise((resolve) => {
@@ -71,7 +71,7 @@ ${more}`,
     });
   }
 
-  /// What the ledger says of the one payment of a payer, by name: state, reason, owed…
+  /// The fields that `pixtoll ledger show` prints for the only payment of a payer: state, reason, owed…
   async payment(payer) {
     const { output } = await this.run(["ledger", "show", payer]);
     const fields = [...output.matchAll(/^  (\w+(?: \w+)?)\s{2,}(.*)$/gm)].map(([, name, value]) => [name, value]);
@@ -79,7 +79,7 @@ ${more}`,
     return { ...payment, state: payment.state?.split(" ")[0] };
   }
 
-  /// Waits until the ledger says that a payer's payment is in this state.
+  /// Waits until a payer's payment is in this state, and returns it.
   until(payer, state) {
     return until(`the payment to be ${state}`, async () => {
       const payment = await this.payment(payer);
@@ -87,13 +87,13 @@ ${more}`,
     });
   }
 
-  /// The sums of `pixtoll ledger check`, which must find nothing wrong.
+  /// Runs `pixtoll ledger check`, which must find no broken rule, and returns its totals.
   async check() {
     const { code, output } = await this.run(["ledger", "check"]);
     check(code === 0, `ledger check ended with ${code}:\n${output}`);
     const settled = output.match(/^(\d+) payments settled for (\d+) atomic units/m);
     const received = [...output.matchAll(/^(\S+): received (\d+) atomic units in blocks \d+ to \d+$/gm)];
-    check(settled && received.length > 0, `ledger check says something else:\n${output}`);
+    check(settled && received.length > 0, `the output of ledger check can't be parsed:\n${output}`);
     const orphans = [...output.matchAll(/^orphan: (\d+) atomic units from (\S+) in transaction (\S+)/gm)];
     return {
       settled: BigInt(settled[2]),

@@ -1,4 +1,4 @@
-// Everything that runs, and the cases: after each, the chain says what moved.
+// Starts all processes and runs the cases. After each case, its transfers are checked on the chain.
 import { mkdtempSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
@@ -12,16 +12,16 @@ import { Server } from "./server.mjs";
 export class World {
   static async start(program) {
     const world = new World();
-    // Below the folder of this run, which is thrown away.
+    // In the folder of this run, which is deleted at the end.
     world.folder = mkdtempSync(join(process.cwd(), "world-"));
     world.passed = 0;
     world.failed = 0;
-    /// What the cases were to move to us in all, and what of it buys nothing.
+    /// The sum of all transfers to the recipient that the cases made, and the part of it that belongs to no payment.
     world.moved = 0n;
     world.orphaned = 0n;
-    /// Buyers of whose payments nobody can say before their window closes.
+    /// Buyers whose payments stay undecided until their authorizations expire.
     world.undecided = [];
-    // Nobody needs its key: who receives signs nothing.
+    // The key is not kept, because the recipient signs nothing.
     world.payTo = privateKeyToAccount(generatePrivateKey()).address;
     world.chain = await Chain.start(await freePort());
     [world.facilitator, world.facilitatorUrl] = await startFacilitator(world.chain);
@@ -40,7 +40,7 @@ pay_to = "${world.payTo}"`,
     return world;
   }
 
-  /// Runs a case. `moves` are the transfers to us that it must leave on the chain: no more, no less, no other.
+  /// Runs a case. `moves` are the amounts of exactly those transfers to the recipient that it must cause on the chain.
   async case(name, moves, run) {
     const started = Date.now();
     this.buyers = [];
@@ -53,7 +53,7 @@ pay_to = "${world.payTo}"`,
       this.proxy.checkIdle();
       this.node.checkIdle();
       await this.checkMoves(height, moves);
-      same((await this.chain.balance(this.payTo)) - before, price, "our balance");
+      same((await this.chain.balance(this.payTo)) - before, price, "the change of the recipient's balance");
       this.moved += price;
       await this.checkLedger();
       this.passed += 1;
@@ -62,13 +62,13 @@ pay_to = "${world.payTo}"`,
       this.failed += 1;
       console.log(`FAIL  ${name}: ${error.stack ?? error}`);
       await this.tellMore();
-      // What a case left behind would spoil the next ones.
+      // The state that a failed case leaves could break the next ones, so the test ends here.
       throw new Stopped(name);
     }
   }
 
-  /// A world beside this one, for cases on a chain and with a server of their own: they run while the others do, and
-  /// look after their transfers themselves.
+  /// A world for cases with their own chain and server. They run beside the others, and check their transfers
+  /// themselves.
   apart(chain) {
     const apart = Object.create(this);
     apart.chain = chain;
@@ -88,31 +88,32 @@ pay_to = "${world.payTo}"`,
     return apart;
   }
 
-  /// The transfers to us after this height are `moves`, each out of a buyer of this case, by an authorization.
+  /// Checks that the transfers to the recipient after this height are `moves`, each from a buyer of this case and by an
+  /// authorization.
   async checkMoves(height, moves) {
     const { transfers, used } = await this.chain.logs(height);
     const ours = transfers.filter((log) => log.args.to === this.payTo);
-    same(ours.map((log) => log.args.value), moves, "the transfers to us");
+    same(ours.map((log) => log.args.value), moves, "the transfers to the recipient");
     for (const log of ours) {
       const byAuthorization = used.some(
         ({ args, transactionHash, logIndex }) =>
           args.authorizer === log.args.from && transactionHash === log.transactionHash && logIndex + 1 === log.logIndex,
       );
       check(byAuthorization, `the transfer in ${log.transactionHash} follows no AuthorizationUsed`);
-      check(this.buyers.some(({ address }) => address === log.args.from), `${log.args.from} is no buyer of this case`);
+      check(this.buyers.some(({ address }) => address === log.args.from), `the payer ${log.args.from} is no buyer of this case`);
     }
     const spent = used.filter((log) => this.buyers.some(({ address }) => address === log.args.authorizer));
-    same(spent.length, used.length, "the authorizations used by buyers of this case, and by anybody");
+    same(spent.length, used.length, "authorizations used by buyers of this case, compared with all");
   }
 
-  /// The ledger balances, and has what the chain moved to us since the beginning.
+  /// Checks that the ledger balances, and that its sums equal all transfers to the recipient since the beginning.
   async checkLedger() {
     const { settled, received, orphans } = await this.server.check();
     const orphaned = orphans.reduce((sum, { value }) => sum + value, 0n);
     same([settled + orphaned, received, orphaned], [this.moved, this.moved, this.orphaned], "settled, received and orphaned");
   }
 
-  /// A buyer with so much USDC and a client of this version; `more` as Buyer takes it.
+  /// A buyer with this much USDC and a client of this x402 version. `more` are options of Buyer.
   async buyer(version, usdc, more) {
     const buyer = new Buyer(this, version, more);
     this.buyers.push(buyer);
@@ -120,7 +121,7 @@ pay_to = "${world.payTo}"`,
     return buyer;
   }
 
-  /// How many files the image store holds.
+  /// The number of files in the image store.
   countFiles() {
     const entries = readdirSync(join(this.server.folder, "data", "images"), { recursive: true, withFileTypes: true });
     return entries.filter((entry) => entry.isFile()).length;
@@ -130,11 +131,11 @@ pay_to = "${world.payTo}"`,
     for (const { address } of this.buyers) {
       console.log(`      ${address}:\n${(await this.server.run(["ledger", "show", address])).output}`);
     }
-    console.log(`      pixtoll said last:\n${this.server.process.output.slice(-4000)}`);
-    console.log(`      the facilitator said last:\n${this.facilitator.output.slice(-2000)}`);
+    console.log(`      the end of pixtoll's output:\n${this.server.process.output.slice(-4000)}`);
+    console.log(`      the end of the facilitator's output:\n${this.facilitator.output.slice(-2000)}`);
   }
 
-  /// Ends what runs. A server that fails to stop is told of.
+  /// Ends all processes. Fails when the server doesn't stop cleanly.
   async stop() {
     const ends = [];
     if (this.server?.process) ends.push(this.server.stop());
@@ -146,7 +147,7 @@ pay_to = "${world.payTo}"`,
   }
 }
 
-/// A facilitator on a chain: its process and its URL. `more` is more of its environment.
+/// Starts a facilitator on a chain. Returns its process and its URL. `more` are additional environment variables.
 export async function startFacilitator(chain, more = {}) {
   const key = generatePrivateKey();
   await chain.funded(privateKeyToAccount(key));
@@ -161,9 +162,9 @@ export async function startFacilitator(chain, more = {}) {
   return [facilitator, url];
 }
 
-/// A case failed, and has said so.
+/// A case has failed and has printed its error.
 export class Stopped extends Error {}
 
 function describe(moves) {
-  return moves.length === 0 ? "nothing moved" : `${moves.map((value) => `${value} units`).join(" and ")} moved`;
+  return moves.length === 0 ? "no transfer" : `transferred ${moves.map((value) => `${value} units`).join(" and ")}`;
 }

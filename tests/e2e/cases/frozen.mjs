@@ -1,6 +1,6 @@
-// The chain forgets a payment that was settled: its goods are withheld until the chain decides. On a chain of its own,
-// whose time runs ahead, and with a server of its own: ten minutes of the chain pass in no time, since blocks say when
-// they were mined, and nobody's clock is asked.
+// A reorganisation removes the transfer of a settled payment, and what it bought is withheld until the chain decides. The
+// cases have their own server and their own chain, whose block times are set ahead, so that ten minutes of block time pass
+// at once.
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { checkError, checkLink, read } from "../buyers.mjs";
@@ -13,9 +13,9 @@ import { Server } from "../server.mjs";
 import { startFacilitator } from "../world.mjs";
 import { YEAR } from "./plain.mjs";
 
-/// Each block that is mined here is so much later than the one before it.
+/// The time between two blocks that are mined here.
 const STEP_SECONDS = 301;
-/// The auditor's pauses are real: 15 s after a settlement, 30 s after a look that missed it.
+/// The auditor waits in real time: 15 s after a settlement, 30 s after a check that did not find the transfer.
 const PATIENCE_SECONDS = 240;
 
 export default async function frozen(main) {
@@ -50,12 +50,12 @@ pay_to = "${payTo}"`,
   const bytes = picture();
   let buyer, token, link, raw, block;
 
-  /// The ledger balances with so many payments settled.
+  /// Checks that the ledger balances with this many settled payments.
   const balances = async (payments) => {
     const sum = BigInt(payments) * YEAR;
     const report = await server.check();
     same([report.payments, report.settled, report.received, report.orphans.length], [payments, sum, sum, 0], "the ledger");
-    same(await chain.balance(payTo), sum, "our balance");
+    same(await chain.balance(payTo), sum, "the recipient's balance");
   };
 
   const mine = async () => {
@@ -63,7 +63,7 @@ pay_to = "${payTo}"`,
     await chain.control.mine({ blocks: 1 });
   };
 
-  /// Mines a block whenever somebody has looked at the chain, until the payment is in this state.
+  /// Mines a block after each read of the chain, until the payment is in this state.
   const becomes = async (state) => {
     let looks = -1;
     const probe = async () => {
@@ -77,7 +77,7 @@ pay_to = "${payTo}"`,
     await until(`the payment to be ${state}`, probe, PATIENCE_SECONDS);
   };
 
-  await world.case("the block of a settled payment is replaced: its goods are withheld after ten minutes of the chain", [], async () => {
+  await world.case("a settled payment's block is replaced: its image is withheld", [], async () => {
     buyer = await world.buyer(2, 0n, { server });
     await chain.mint(buyer.address, YEAR);
     const bought = await buyer.buy("/api/upload/token/year");
@@ -100,24 +100,24 @@ pay_to = "${payTo}"`,
     await balances(0);
   });
 
-  await world.case("the chain shows the transfer again: settled again, with the same goods", [], async () => {
+  await world.case("the chain shows the transfer again: settled, with the same image", [], async () => {
     const depth = Number((await chain.height()) - block) + 1;
     await chain.control.request({ method: "anvil_reorg", params: [depth, [[raw, 0]]] });
     await until("the payment to be settled", async () => (await server.payment(buyer.address)).state === "settled", PATIENCE_SECONDS);
     const again = await buyer.repeat();
-    same([again.status, again.json?.url], [200, link], "what the payment gives");
+    same([again.status, again.json?.url], [200, link], "what the payment returns");
     await checkLink(link, bytes);
     await balances(1);
   });
 
-  await world.case("the chain takes it back for good: reversed, the goods are gone, and the payer is told so", [], async () => {
+  await world.case("the transfer is gone for good: reversed, and the image is gone", [], async () => {
     const depth = Number((await chain.height()) - block) + 1;
     await chain.replaceBlocks(depth);
     await becomes("reversed");
     buyer.checkFailure(await buyer.repeat(), "authorization_expired");
     checkError(await buyer.upload(token, bytes), 401, "bad_token", false);
     same((await read(await fetch(link))).status, 404, "the status of the link");
-    same(await chain.balance(buyer.address), YEAR, "what the buyer has again");
+    same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
     await balances(0);
   });
 }

@@ -1,4 +1,4 @@
-// The other goods: several uploads on one payment, and more time for an image.
+// The other purchases: several uploads on one payment, and more time for an image.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkError, checkLink, read } from "../buyers.mjs";
@@ -24,18 +24,18 @@ export default async function goods(world) {
       for (const bytes of pictures) await checkLink((await upload(buyer, token, bytes)).json.url, bytes);
       checkError(await buyer.upload(token, picture()), 409, "token_used", false);
     });
-    await world.case(`v${version} client: more time, twice`, [YEAR, YEAR], async () => {
+    await world.case(`v${version} client: an image is renewed twice`, [YEAR, YEAR], async () => {
       const image = await free(world);
       const first = await renew(await world.buyer(version, YEAR), `${image.id}/renew?tier=year`, YEAR);
       same(first.previousExpiresAt, image.expiresAt, "the expiry before");
       same(Date.parse(first.expiresAt) - Date.parse(image.expiresAt), 365 * DAY, "the time that was bought");
-      // Another payer may, and the image has a tier with a price now.
+      // Another payer may renew it too. The image is in a paid tier now.
       const second = await renew(await world.buyer(version, YEAR), `${image.id}/renew`, YEAR);
       same(Date.parse(second.expiresAt) - Date.parse(first.expiresAt), 365 * DAY, "the time that was bought");
-      check(!second.deleteToken, "whoever pays for more time gets no delete token");
+      check(!second.deleteToken, "the response to a renewal holds a delete token");
       await checkLink(image.url, image.bytes);
     });
-    await world.case(`v${version} client: kept for ever, and then nothing to renew`, [PERMANENT], async () => {
+    await world.case(`v${version} client: made permanent, then refused to renew`, [PERMANENT], async () => {
       const image = await free(world);
       const forever = await renew(await world.buyer(version, PERMANENT), `${image.id}/renew?tier=permanent`, PERMANENT);
       same([forever.expiresAt, forever.tier], [null, "permanent"], "expiry and tier");
@@ -58,7 +58,7 @@ export default async function goods(world) {
   });
 }
 
-/// Uploads, and comes again as long as another upload holds the last use.
+/// Uploads with a token, and retries while another upload holds the last use.
 async function upload(buyer, token, bytes) {
   for (;;) {
     const answer = await buyer.upload(token, bytes);
@@ -66,7 +66,7 @@ async function upload(buyer, token, bytes) {
   }
 }
 
-/// A free image, and its bytes.
+/// Uploads a free image. Returns the image and its bytes.
 async function free(world) {
   const bytes = picture();
   const answer = await read(await fetch(`${world.server.url}/api/free`, { method: "POST", ...forms.raw(bytes) }));
@@ -74,17 +74,17 @@ async function free(world) {
   return { ...answer.json, bytes };
 }
 
-/// Buys more time by the client, and looks at the receipt.
+/// Renews an image with the client, and checks the receipt.
 async function renew(buyer, path, price) {
   const answer = await buyer.buy(`/api/images/${path}`);
   same(answer.status, 200, `the status (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   const again = await buyer.repeat();
-  same([again.status, again.json.expiresAt], [200, answer.json.expiresAt], "what the payment gives again");
+  same([again.status, again.json.expiresAt], [200, answer.json.expiresAt], "what the repeated payment returns");
   return answer.json;
 }
 
-/// Runs one of our own paying commands; the links that it printed.
+/// Runs a paying command of pixtoll. Returns the links that it printed.
 export async function pixtoll(world, buyer, [command, ...rest]) {
   const variables = { PIXTOLL_WALLET_KEY: buyer.key, HOME: world.folder, XDG_DATA_HOME: world.folder };
   const { code, output } = await world.server.run([command, "--server", world.server.url, ...rest], variables);

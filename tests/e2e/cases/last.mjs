@@ -1,4 +1,4 @@
-// What can only come last: money that buys nothing, and a chain whose time runs ahead.
+// Cases that must run last: transfers that belong to no payment, and a chain whose time runs ahead.
 import { checkError } from "../buyers.mjs";
 import { same } from "../check.mjs";
 import { YEAR } from "./plain.mjs";
@@ -6,7 +6,7 @@ import { YEAR } from "./plain.mjs";
 export default async function last(world) {
   const { chain, proxy, server } = world;
   for (const version of [2, 1]) {
-    await world.case(`v${version}: submitted before we ever saw it: no purchase, and told so`, [YEAR], async () => {
+    await world.case(`v${version}: a payment submitted before the server saw it buys nothing`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       buyer.withholds = true;
       await buyer.buy("/api/upload/token");
@@ -16,16 +16,16 @@ export default async function last(world) {
       same([proxy.count("verify", buyer), proxy.count("settle", buyer)], [0, 0], "calls of the facilitator");
     });
   }
-  await world.case("the window closes on the chain, not on our clock: nothing moved, and told so", [], async () => {
+  await world.case("an authorization expires by block time, not by the server's clock", [], async () => {
     const [asking, silent] = [await world.buyer(2, YEAR), await world.buyer(1, YEAR)];
     proxy.kill("settle");
     for (const buyer of [asking, silent]) {
       checkError(await buyer.buy("/api/upload/token"), 503, "settlement_pending", null);
     }
     await chain.control.increaseTime({ seconds: 600 });
-    // One block past the window, and the one that makes it safe.
+    // One block after validBefore, and one more that makes it safe.
     await chain.control.mine({ blocks: 2 });
-    // Of one the reconciler hears by itself; the others ask.
+    // The reconciler decides the first payment by itself; the other buyers repeat their requests.
     await server.until(silent.address, "failed");
     proxy.revive("settle");
     for (const buyer of [silent, asking, ...world.undecided]) {

@@ -1,4 +1,4 @@
-// Answers get lost, processes die: one transfer, one result, whoever asks and whoever doesn't.
+// Lost responses and killed processes: a payment still causes one transfer and one result, with or without a retry.
 import { checkError } from "../buyers.mjs";
 import { check, same } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -9,17 +9,17 @@ const PRETENDED = `0x${"cd".repeat(32)}`;
 export default async function lost(world) {
   const { chain, proxy, node, server } = world;
 
-  // Whoever asks while the reconciler has the payment in hand is told to repeat the request.
+  // A request that comes while the reconciler holds the payment gets a response that asks to retry.
   const insist = async (buyer) => buyer.insist(await buyer.repeat());
 
-  /// Buys until the facilitator is asked to settle, and hands over the call.
+  /// Buys until pixtoll calls settle, and returns that call.
   async function buyUntilSettle(buyer, path, init) {
     const held = proxy.hold("settle", buyer);
     const buying = buyer.buy(path, init).catch((error) => ({ error }));
     return { buying, call: await held.arrived() };
   }
 
-  /// The facilitator settles, and what it says is lost in one of several ways.
+  /// The facilitator settles, and its response is lost in one of several ways.
   const losses = {
     "the connection cut": (call) => call.cut(),
     "the answer torn": (call, { text }) => call.tear(text),
@@ -32,7 +32,7 @@ export default async function lost(world) {
     "success without a hash": (call) => call.answer(200, JSON.stringify({ success: true, transaction: "" })),
   };
   for (const [name, lose] of Object.entries(losses)) {
-    await world.case(`v2: ${name} after the money moved: given by the chain's word`, [YEAR], async () => {
+    await world.case(`v2: ${name} after the transfer: sold because the chain shows it`, [YEAR], async () => {
       const buyer = await world.buyer(2, YEAR);
       const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token");
       lose(call, await call.forward());
@@ -42,14 +42,14 @@ export default async function lost(world) {
   }
 
   for (const version of [2, 1]) {
-    await world.case(`v${version}: the answer lost, the chain out of sight: 503, then one result for the retry`, [YEAR], async () => {
+    await world.case(`v${version}: response lost, node unreachable: 503, then a retry succeeds`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const bytes = picture();
       await loseAnswerAndSight(buyer, bytes);
       const url = await checkUpload(buyer, await insist(buyer), bytes, YEAR);
       same(await checkUpload(buyer, await insist(buyer), bytes, YEAR), url, "the link of the second retry");
     });
-    await world.case(`v${version}: the same, and the reconciler alone finds the transfer`, [YEAR], async () => {
+    await world.case(`v${version}: the same without a retry: the reconciler finds it`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const bytes = picture();
       await loseAnswerAndSight(buyer, bytes);
@@ -57,7 +57,7 @@ export default async function lost(world) {
       same(proxy.count("settle", buyer), 1, "calls of settle");
       await checkUpload(buyer, await insist(buyer), bytes, YEAR);
     });
-    await world.case(`v${version}: settle never arrives: called again, once it can be`, [YEAR], async () => {
+    await world.case(`v${version}: settle doesn't arrive: pixtoll calls it again`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       proxy.kill("settle");
       checkError(await buyer.buy("/api/upload/token"), 503, "settlement_pending", null);
@@ -65,7 +65,7 @@ export default async function lost(world) {
       proxy.revive("settle");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: settle never arrives, somebody else submits: the reconciler finds it`, [YEAR], async () => {
+    await world.case(`v${version}: settle doesn't arrive, others submit: the reconciler finds it`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       proxy.kill("settle");
       checkError(await buyer.buy("/api/upload/token"), 503, "settlement_pending", null);
@@ -74,18 +74,18 @@ export default async function lost(world) {
       proxy.revive("settle");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: the client goes away: the call goes on, and the retry gets the goods`, [YEAR], async () => {
+    await world.case(`v${version}: the client disconnects: settle goes on, a retry succeeds`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const leaving = new AbortController();
       const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token", { signal: leaving.signal });
       leaving.abort();
-      check((await buying).error, "the client heard an answer");
+      check((await buying).error, "the client received a response");
       const { status, text } = await call.forward();
       call.answer(status, text);
       await server.until(buyer.address, "settled");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: SIGKILL after the money moved, then a retry`, [YEAR], async () => {
+    await world.case(`v${version}: SIGKILL after the transfer, then a retry`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const bytes = picture();
       const { buying, call } = await buyUntilSettle(buyer, "/api/upload", forms.raw(bytes));
@@ -93,7 +93,7 @@ export default async function lost(world) {
       await dieAndRise(buying);
       await checkUpload(buyer, await insist(buyer), bytes, YEAR);
     });
-    await world.case(`v${version}: SIGKILL after the money moved, the reconciler alone`, [YEAR], async () => {
+    await world.case(`v${version}: SIGKILL after the transfer, without a retry`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const bytes = picture();
       const { buying, call } = await buyUntilSettle(buyer, "/api/upload", forms.multipart(bytes));
@@ -103,43 +103,43 @@ export default async function lost(world) {
       same(proxy.count("settle", buyer), 1, "calls of settle");
       await checkUpload(buyer, await insist(buyer), bytes, YEAR);
     });
-    await world.case(`v${version}: SIGKILL before the money moved, and settle arrives twice`, [YEAR], async () => {
+    await world.case(`v${version}: SIGKILL before the transfer, and settle arrives twice`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token");
       await dieAndRise(buying);
       const token = await checkToken(buyer, await insist(buyer), YEAR);
-      // The call of the process that is gone arrives at last.
+      // Now the call of the killed process arrives.
       same(JSON.parse((await call.forward()).text).success, false, "success of the late call");
       same(await checkToken(buyer, await insist(buyer), YEAR), token, "the token");
     });
-    await world.case(`v${version}: SIGKILL before verify: nothing moved, and the retry pays`, [YEAR], async () => {
+    await world.case(`v${version}: SIGKILL before verify: no transfer, and the retry pays`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const held = proxy.hold("verify", buyer);
       const buying = buyer.buy("/api/upload/token").catch((error) => ({ error }));
       await held.arrived();
       await dieAndRise(buying);
-      same(await chain.balance(buyer.address), YEAR, "what the buyer has");
+      same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: no facilitator at verify: 503, nothing charged, and the retry pays`, [YEAR], async () => {
+    await world.case(`v${version}: no facilitator at verify: 503 uncharged, and the retry pays`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       proxy.kill("verify");
       checkError(await buyer.buy("/api/upload/token"), 503, "facilitator_unavailable", false);
       proxy.revive("verify");
-      same(await chain.balance(buyer.address), YEAR, "what the buyer has");
+      same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: eight copies at once: one transfer, one token`, [YEAR], async () => {
+    await world.case(`v${version}: eight copies at once give one transfer and one token`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       buyer.withholds = true;
       await buyer.buy("/api/upload/token");
       const answers = await Promise.all(Array.from({ length: 8 }, () => buyer.repeat()));
       const tokens = await Promise.all(answers.map(async (answer) => checkToken(buyer, await buyer.insist(answer), YEAR)));
-      same(new Set(tokens).size, 1, "different tokens");
+      same(new Set(tokens).size, 1, "the number of different tokens");
     });
   }
 
-  await world.case("v2: no answer in time: 503, then given by the chain's word, and the late answer changes nothing", [YEAR], async () => {
+  await world.case("v2: settle times out: 503, then sold; the late response is ignored", [YEAR], async () => {
     const buyer = await world.buyer(2, YEAR);
     const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token");
     const { status, text } = await call.forward();
@@ -148,22 +148,22 @@ export default async function lost(world) {
     call.answer(status, text);
     same(await checkToken(buyer, await insist(buyer), YEAR), token, "the token of the retry");
   });
-  await world.case("v2: a success that isn't true, for a dear tier: settled in truth before it is given", [PERMANENT], async () => {
+  await world.case("v2: a false success for an expensive tier: settled before it is sold", [PERMANENT], async () => {
     const buyer = await world.buyer(2, PERMANENT);
     const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token/permanent");
     call.answer(200, JSON.stringify({ success: true, transaction: PRETENDED, network: "eip155:84532", payer: buyer.address }));
     await checkToken(buyer, await buyer.insist(await buying), PERMANENT);
   });
-  await world.case("v2: an Idempotency-Key: a second signature under it is not settled", [YEAR], async () => {
+  await world.case("v2: a second signature under an Idempotency-Key is not settled", [YEAR], async () => {
     const buyer = await world.buyer(2, 2n * YEAR);
     const headers = { "idempotency-key": "one-key-for-one-order" };
     const token = await checkToken(buyer, await buyer.buy("/api/upload/token", { headers }), YEAR);
     buyer.sent.length = 0;
     const again = await buyer.buy("/api/upload/token", { headers });
     same([again.status, again.json.token], [200, token], "status and token of the second order");
-    same(await chain.balance(buyer.address), YEAR, "what the buyer has left");
+    same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
   });
-  await world.case("v2: SIGKILL after the money moved, and a new signature under the same Idempotency-Key", [YEAR], async () => {
+  await world.case("v2: SIGKILL after the transfer, then another signature under the key", [YEAR], async () => {
     const buyer = await world.buyer(2, 2n * YEAR);
     const headers = { "idempotency-key": "one-key-for-one-order" };
     const { buying, call } = await buyUntilSettle(buyer, "/api/upload/token", { headers });
@@ -172,9 +172,9 @@ export default async function lost(world) {
     buyer.sent.length = 0;
     const again = await buyer.buy("/api/upload/token", { headers });
     await checkToken(buyer, await buyer.insist(again), YEAR);
-    same(await chain.balance(buyer.address), YEAR, "what the buyer has left");
+    same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
   });
-  await world.case("v2: what the chain publishes gives nobody the token", [YEAR], async () => {
+  await world.case("v2: data from the chain doesn't give the token to others", [YEAR], async () => {
     const buyer = await world.buyer(2, YEAR);
     const token = await checkToken(buyer, await buyer.buy("/api/upload/token"), YEAR);
     const stranger = await buyer.repeatWithoutProof();
@@ -182,7 +182,8 @@ export default async function lost(world) {
     check(!stranger.bytes.includes(token), "the stranger got the token");
   });
 
-  /// The money moves, the answer is lost, and the chain can't be asked: nobody knows, and nobody is told to pay.
+  /// The transfer happens, the response is lost, and the node is unreachable: the outcome is unknown, and the response
+  /// must not ask to pay again.
   async function loseAnswerAndSight(buyer, bytes) {
     const { buying, call } = await buyUntilSettle(buyer, "/api/upload", forms.raw(bytes));
     node.kill("rpc");
@@ -194,7 +195,7 @@ export default async function lost(world) {
 
   async function dieAndRise(buying) {
     await server.kill();
-    check((await buying).error, "the client heard an answer of a killed server");
+    check((await buying).error, "the client received a response of a killed server");
     await server.start();
   }
 }

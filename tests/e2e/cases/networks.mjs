@@ -1,5 +1,5 @@
-// Two networks in one challenge, on two chains: Base Sepolia by Coinbase's ways, and one that pixtoll learns from
-// its configuration. A second server sells there, to a recipient of its own.
+// Two networks in one challenge, on two chains: Base Sepolia with Coinbase's API keys, and a network from the
+// configuration. A second server sells there, with its own recipient.
 import { generateKeyPairSync, verify } from "node:crypto";
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
@@ -65,7 +65,7 @@ rpc_url = "${other.url}"
     same(code, 0, `the exit code (${output})`);
     same(output.match(/^online: .*settles on it$/gm)?.length, 2, `the facilitators that settle (${output})`);
     same(output.match(/^online: .*the node answers/gm)?.length, 2, `the nodes that answer (${output})`);
-    check(!output.includes(secret), "the secret stays hidden");
+    check(!output.includes(secret), "the output holds the secret");
     const wrong = await server.run(["config", "check", "--online"], { PIXTOLL_PAYMENTS__RPC_URL: `base-sepolia=${other.url}` });
     same(wrong.code, 1, `the exit code with a node of another chain (${wrong.output})`);
   });
@@ -82,7 +82,7 @@ rpc_url = "${other.url}"
       same([receipt.success, receipt.network], [true, `eip155:${chain.id}`], "the receipt");
       const { transfers } = await chain.logs(0n);
       const ours = transfers.filter((log) => log.args.to === payTo);
-      same(ours.map((log) => [log.args.from, log.args.value]), [[buyer.address, YEAR]], "the transfers to us");
+      same(ours.map((log) => [log.args.from, log.args.value]), [[buyer.address, YEAR]], "the transfers to the recipient");
       same(ours[0].transactionHash, receipt.transaction, "the transaction");
       if (asked) checkTokens(asked, publicKey);
     });
@@ -93,26 +93,26 @@ rpc_url = "${other.url}"
     same(report.chains, ["base-sepolia", `eip155:${OTHER}`], "the chains that were asked");
     same([report.payments, report.settled, report.received], [2, 2n * YEAR, 2n * YEAR], "payments, settled and received");
     const balances = await Promise.all([world.chain, other].map((chain) => chain.balance(payTo)));
-    same(balances, [YEAR, YEAR], "our balances");
+    same(balances, [YEAR, YEAR], "the recipient's balances");
   });
 
-  await world.case("a node of another chain, at start", [], async () => {
+  await world.case("the server refuses to start with a node of another chain", [], async () => {
     await server.stop();
     const { code, output } = await server.run(["serve"], { PIXTOLL_PAYMENTS__RPC_URL: `base-sepolia=${other.url}` });
-    check(code !== 0 && output.includes(`chain ${OTHER}`), `it starts nevertheless (${code}: ${output})`);
-    // What was sold stays readable without the second network in the configuration.
-    await until("the payments to be through", async () => (await server.check()).payments === 2);
+    check(code !== 0 && output.includes(`chain ${OTHER}`), `the server started with a node of another chain (${code}: ${output})`);
+    // Earlier payments stay readable without the second network in the configuration.
+    await until("the payments to be settled", async () => (await server.check()).payments === 2);
     await server.start();
   });
 }
 
-/// Every call carried a JWT of its own, signed by the key, for exactly this call.
+/// Checks that every call carried its own JWT, signed by the key for exactly this call.
 function checkTokens(proxy, publicKey) {
   const seen = new Set();
   for (const { method, headers, path } of proxy.calls) {
     const token = headers.authorization?.match(/^Bearer (\S+)$/)?.[1];
     check(token, `${path} came without a token`);
-    check(!seen.has(token), `${path} came with a token of another call`);
+    check(!seen.has(token), `${path} came with the token of another call`);
     seen.add(token);
     const [header, claims, signature] = token.split(".");
     const json = (part) => JSON.parse(Buffer.from(part, "base64url").toString());
@@ -121,9 +121,9 @@ function checkTokens(proxy, publicKey) {
     const { sub, iss, uris, iat, nbf, exp } = json(claims);
     same([sub, iss, uris], [KEY_ID, "cdp", [`${method} ${proxy.url.replace("http://", "")}${path}`]], "the claims");
     same([nbf - iat, exp - iat], [0, 120], "the times");
-    check(Math.abs(Date.now() / 1000 - iat) < 600, "it was signed now");
-    check(verify(null, Buffer.from(`${header}.${claims}`), publicKey, Buffer.from(signature, "base64url")), "the signature");
+    check(Math.abs(Date.now() / 1000 - iat) < 600, "the token was not issued now");
+    check(verify(null, Buffer.from(`${header}.${claims}`), publicKey, Buffer.from(signature, "base64url")), "the signature is wrong");
   }
   const names = proxy.calls.map(({ name }) => name);
-  for (const name of ["supported", "verify", "settle"]) check(names.includes(name), `${name} was called`);
+  for (const name of ["supported", "verify", "settle"]) check(names.includes(name), `${name} was not called`);
 }

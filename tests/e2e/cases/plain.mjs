@@ -1,4 +1,4 @@
-// Nothing goes wrong: both clients pay exactly the price, and get what they paid for.
+// No faults: both clients pay exactly the price and get what they paid for.
 import { checkError, checkLink, read } from "../buyers.mjs";
 import { check, same } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -6,7 +6,7 @@ import { picture } from "../pictures.mjs";
 export const YEAR = 10_000n;
 export const PERMANENT = 1_000_000n;
 
-/// The picture as each client's users may send it.
+/// The forms in which a client may send an image.
 export const forms = {
   raw: (bytes) => ({ headers: { "content-type": "image/png" }, body: bytes }),
   json: (bytes) => ({
@@ -30,9 +30,9 @@ export default async function plain(world) {
       same(uploaded.status, 200, "the status of the upload");
       await checkLink(uploaded.json.url, bytes);
       same(uploaded.json.tier, "year", "the tier");
-      // Presented again, the payment gives what it bought, and moves nothing.
+      // Sent again, the payment returns what it bought, without another transfer.
       const again = await buyer.repeat();
-      same([again.status, again.json.url], [200, uploaded.json.url], "what the payment gives again");
+      same([again.status, again.json.url], [200, uploaded.json.url], "what the repeated payment returns");
       checkError(await buyer.upload(token, picture()), 409, "token_used", false);
     });
     for (const form of ["raw", "multipart", "json"]) {
@@ -40,7 +40,7 @@ export default async function plain(world) {
         await buyUpload(await world.buyer(version, YEAR), "/api/upload", form, YEAR);
       });
     }
-    await world.case(`v${version} client: permanent, by the chain's word`, [PERMANENT], async () => {
+    await world.case(`v${version} client: the permanent tier, sold when the chain shows it`, [PERMANENT], async () => {
       await buyUpload(await world.buyer(version, PERMANENT), "/api/upload/permanent", "raw", PERMANENT);
     });
     await world.case(`v${version} client: a wallet with one unit too little`, [], async () => {
@@ -63,29 +63,29 @@ export default async function plain(world) {
   });
 }
 
-/// Buys a token by the client, and looks at the receipt.
+/// Buys a token with the client, and checks the receipt.
 async function buyToken(buyer, path, price) {
   return checkToken(buyer, await buyer.buy(path), price);
 }
 
-/// The answer holds a token, and the receipt of the transfer that paid for it.
+/// Checks that the response holds a token and the receipt of its transfer.
 export async function checkToken(buyer, answer, price) {
   same(answer.status, 200, `the status (${answer.bytes})`);
-  check(/^[0-9a-f]{40}$/.test(answer.json.token), `the answer holds a token (${answer.bytes})`);
+  check(/^[0-9a-f]{40}$/.test(answer.json.token), `the response holds no token (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   return answer.json.token;
 }
 
-/// The answer holds the link of these bytes, and the receipt of the transfer that paid for it.
+/// Checks that the response holds a link that serves these bytes, and the receipt of its transfer.
 export async function checkUpload(buyer, answer, bytes, price) {
   same(answer.status, 200, `the status (${answer.bytes})`);
-  check(answer.json.url, `the answer holds a link (${answer.bytes})`);
+  check(answer.json.url, `the response holds no link (${answer.bytes})`);
   await buyer.checkReceipt(answer, price);
   await checkLink(answer.json.url, bytes);
   return answer.json.url;
 }
 
-/// Uploads and pays in one request by the client, and looks at receipt and link.
+/// Uploads and pays in one request with the client, and checks receipt and link.
 async function buyUpload(buyer, path, form, price) {
   const bytes = picture();
   return checkUpload(buyer, await buyer.buy(path, forms[form](bytes)), bytes, price);

@@ -1,4 +1,4 @@
-// The chain moves between verify and settle: by somebody else's hand, or by the payer's.
+// The state of the chain changes between verify and settle, by the payer or by somebody else.
 import { checkError, checkLink } from "../buyers.mjs";
 import { same } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -10,12 +10,12 @@ const ANYBODY = "0x2222222222222222222222222222222222222222";
 export default async function race(world) {
   const { chain, proxy, server } = world;
 
-  /// Buys while settle is held, lets `meanwhile` happen, and then `settle` go on. What the client hears in the end.
+  /// Buys and holds settle, runs `meanwhile`, and lets settle go on. Returns the client's final response.
   async function buyWhile(buyer, order, meanwhile, settle) {
     return buyer.insist(await buyAtOnce(buyer, order, meanwhile, settle));
   }
 
-  /// The same, and what the client hears first.
+  /// The same, but returns the client's first response.
   async function buyAtOnce(buyer, [path, init], meanwhile, settle) {
     const held = proxy.hold("settle", buyer);
     const buying = buyer.buy(path, init);
@@ -34,11 +34,11 @@ export default async function race(world) {
   const submit = (form) => (signed) => chain.submit(signed.authorization, signed.signature, form);
 
   for (const version of [2, 1]) {
-    await world.case(`v${version}: settled by somebody else, then refused by the facilitator: honoured`, [YEAR], async () => {
+    await world.case(`v${version}: submitted by others, then refused by the facilitator: sold`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       await checkToken(buyer, await buyWhile(buyer, token, submit("vrs"), goOn), YEAR);
     });
-    await world.case(`v${version}: settled by somebody else, and the facilitator is gone: honoured`, [YEAR], async () => {
+    await world.case(`v${version}: submitted by others, and the facilitator is gone: sold`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       const bytes = picture();
       const order = ["/api/upload", forms.multipart(bytes)];
@@ -58,7 +58,7 @@ export default async function race(world) {
       const order = ["/api/upload", forms.raw(picture())];
       await checkNothing(buyer, await buyWhile(buyer, order, spend, cut), "authorization_spent_elsewhere");
     });
-    await world.case(`v${version}: the nonce used to pay us less: buys nothing`, [YEAR - 1n], async () => {
+    await world.case(`v${version}: the nonce used to pay less than the price: buys nothing`, [YEAR - 1n], async () => {
       const buyer = await world.buyer(version, YEAR);
       const spend = async ({ authorization: { nonce } }) => {
         const fields = { to: world.payTo, value: YEAR - 1n, nonce };
@@ -74,28 +74,28 @@ export default async function race(world) {
     const order = ["/api/upload", forms.raw(picture())];
     await checkNothing(buyer, await buyWhile(buyer, order, () => empty(buyer), goOn), NO_FUNDS);
   });
-  await world.case("v2: emptied and refused, then paid after all: owed, and given", [YEAR], async () => {
+  await world.case("v2: refused for an empty wallet, then paid after all: delivered", [YEAR], async () => {
     const buyer = await world.buyer(2, YEAR);
     const order = ["/api/upload", forms.raw(picture())];
     await checkNothing(buyer, await buyWhile(buyer, order, () => empty(buyer), goOn), NO_FUNDS);
     await chain.mint(buyer.address, YEAR);
     await submit("vrs")(buyer.signed);
-    // Its upload is gone; what is owed for it is a token, with the same rights.
+    // The upload is gone. The payer gets a token with the same rights instead.
     const given = await checkToken(buyer, await buyer.repeat(), YEAR);
     const bytes = picture();
     await checkLink((await buyer.upload(given, bytes)).json.url, bytes);
   });
-  // In version 1 the facilitator says in prose what went wrong, which decides nothing: the window has to close.
-  await world.case("v1: the wallet emptied: nothing given, not known yet", [], async () => {
+  // In version 1 the facilitator's reason is free text, which decides nothing: the authorization has to expire.
+  await world.case("v1: the wallet emptied: nothing is sold, the outcome is unknown", [], async () => {
     const buyer = await world.buyer(1, YEAR);
     const order = ["/api/upload", forms.raw(picture())];
     checkError(await buyAtOnce(buyer, order, () => empty(buyer), goOn), 503, "settlement_pending", null);
     checkError(await buyer.repeat(), 503, "settlement_pending", null);
     const payment = await server.payment(buyer.address);
-    same([payment.state, payment.image], ["unknown", undefined], "what the ledger says");
+    same([payment.state, payment.image], ["unknown", undefined], "the payment in the ledger");
     world.undecided.push(buyer);
   });
-  await world.case("v1: emptied and filled again: settled by the reconciler, and given", [YEAR], async () => {
+  await world.case("v1: emptied and filled again: settled by the reconciler and sold", [YEAR], async () => {
     const buyer = await world.buyer(1, YEAR);
     const bytes = picture();
     const order = ["/api/upload", forms.raw(bytes)];
@@ -110,12 +110,12 @@ export default async function race(world) {
     await chain.send(buyer.account, "transfer", [ANYBODY, await chain.balance(buyer.address)]);
   }
 
-  /// The payment failed for good, the buyer is told so, again as often as he asks, and nothing is kept for him.
+  /// Checks that the payment has failed, that every repeated request says so, and that no upload is stored.
   async function checkNothing(buyer, answer, reason) {
     buyer.checkFailure(answer, reason);
     buyer.checkFailure(await buyer.repeat(), reason);
     const payment = await server.payment(buyer.address);
-    same([payment.state, payment.reason, payment.image], ["failed", reason, undefined], "what the ledger says");
+    same([payment.state, payment.reason, payment.image], ["failed", reason, undefined], "the payment in the ledger");
     same(world.countFiles(), world.filesBefore, "files in the store");
   }
 }

@@ -1,5 +1,5 @@
-// Signed offers and receipts, judged by the extension's own package and by a library for JWS: the keys that pixtoll
-// publishes are all that they know of it.
+// Signed offers and receipts, verified with the extension's own package and with a JWS library, which know only the keys
+// that pixtoll publishes.
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -43,7 +43,7 @@ async function publishedKeys(world) {
   return JSON.parse(bytes);
 }
 
-/// The address that signs offers, as it is published.
+/// The published address that signs offers.
 function signerOf(keys) {
   return keys.keys.find(({ crv }) => crv === "secp256k1").address;
 }
@@ -57,19 +57,19 @@ async function signedOffer(world, keys) {
   same(signer, signerOf(keys), "who signed the offer");
   const [decoded] = decodeSignedOffers(offers);
   same(findAcceptsObjectFromSignedOffer(decoded, challenge.accepts), challenge.accepts[0], "what the offer is for");
-  check(payload.validUntil > Date.now() / 1000, "the offer is good for a while");
+  check(payload.validUntil > Date.now() / 1000, "the offer has expired already");
   return decoded;
 }
 
 async function checkX402(world, buyer, bought, offer, keys) {
   const receipt = extractReceiptFromResponse(bought);
-  check(receipt, "there is a receipt in the settlement");
+  check(receipt, "the settlement holds no receipt");
   const { signer, payload } = await verifyReceiptSignatureEIP712(receipt);
   same(signer, signerOf(keys), "who signed the receipt");
-  check(verifyReceiptMatchesOffer(receipt, offer, [buyer.address]), "the receipt is for the offer, and for its payer");
+  check(verifyReceiptMatchesOffer(receipt, offer, [buyer.address]), "the receipt is not for this offer and this payer");
   same(payload.transaction, buyer.receipt(bought).transaction, "the transaction of the receipt");
-  same(extractReceiptFromResponse(await buyer.repeat()), receipt, "the receipt when the payment is presented again");
-  same(await verifyCommand(world, JSON.stringify(receipt), keys), 0, "what `receipt verify` says of it");
+  same(extractReceiptFromResponse(await buyer.repeat()), receipt, "the receipt when the payment is sent again");
+  same(await verifyCommand(world, JSON.stringify(receipt), keys), 0, "the exit code of `receipt verify`");
 }
 
 async function checkOwn(world, buyer, bought, keys) {
@@ -82,11 +82,11 @@ async function checkOwn(world, buyer, bought, keys) {
   same([protectedHeader.alg, protectedHeader.typ], ["EdDSA", "pixtoll-receipt"], "the header of the receipt");
   const signed = JSON.parse(Buffer.from(payload).toString());
   const sorted = (claims) => Object.entries(claims).sort();
-  same(sorted(shown), sorted(signed), "what is shown and what is signed");
-  same([signed.payer, signed.payTo, signed.amount], [buyer.address, world.payTo, String(YEAR)], "who paid whom how much");
-  same(await verifyCommand(world, answer.bytes, keys), 0, "what `receipt verify` says of it");
+  same(sorted(shown), sorted(signed), "the unsigned fields, compared with the signed ones");
+  same([signed.payer, signed.payTo, signed.amount], [buyer.address, world.payTo, String(YEAR)], "payer, recipient and amount");
+  same(await verifyCommand(world, answer.bytes, keys), 0, "the exit code of `receipt verify`");
   const spoilt = answer.bytes.toString().replace(`"amount":"${YEAR}"`, '"amount":"1"');
-  same(await verifyCommand(world, spoilt, keys), 1, "what it says of another amount");
+  same(await verifyCommand(world, spoilt, keys), 1, "the exit code of `receipt verify` for another amount");
   return signed;
 }
 

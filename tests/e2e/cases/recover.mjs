@@ -1,5 +1,5 @@
-// A database that was put back from a backup: what was paid since is found on the chain, and given to who paid. With a
-// server of its own; one of its buyers is a contract, whose new signature only the chain can judge.
+// A database restored from a backup: payments since then are found on the chain, and their payers get what they paid for.
+// The case has its own server. One buyer is a contract wallet, whose new signature only the chain can verify.
 import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
@@ -23,7 +23,7 @@ pay_to = "${payTo}"`,
   });
   await server.start();
   try {
-    await world.case("a database from a backup: nothing is sold until the chain was asked, and who paid pays once", [], () =>
+    await world.case("a restored database sells nothing until recovery; nobody pays twice", [], () =>
       loseAndRecover(world, server, payTo),
     );
   } finally {
@@ -53,7 +53,7 @@ async function loseAndRecover(world, server, payTo) {
 
   for (const { buyer } of lost) checkError(await buyer.repeat(), 503, "recovery_required", null);
   const stale = await server.run(["ledger", "check"]);
-  check(stale.code === 1 && stale.output.includes("STALE"), `ledger check says nothing of it:\n${stale.output}`);
+  check(stale.code === 1 && stale.output.includes("STALE"), `ledger check doesn't report the older database:\n${stale.output}`);
   for (const found of [2, 0]) {
     const { code, output } = await server.run(["ledger", "recover"]);
     same([code, output.match(/^added (\d+) credits/m)?.[1]], [0, String(found)], `the credits (${output})`);
@@ -66,21 +66,21 @@ async function loseAndRecover(world, server, payTo) {
   same((await server.check()).orphans, [], "the orphans");
 
   for (const { payer, transaction } of lost) {
-    // Nothing is minted: they have nothing left, and need nothing.
+    // Their balances are zero, and they need no more.
     const fresh = await world.buyer(2, 0n, { server, ...payer });
     const answer = await fresh.buy("/api/upload/token/year");
     same(answer.status, 200, `the status (${answer.bytes})`);
     same(fresh.receipt(answer).transaction, transaction, "the transaction of the receipt");
     same((await fresh.upload(answer.json.token, picture())).status, 200, "the status of the upload");
     const again = await fresh.repeat();
-    same([again.status, fresh.receipt(again).transaction], [200, transaction], "what the new payment gives again");
+    same([again.status, fresh.receipt(again).transaction], [200, transaction], "what the repeated new payment returns");
   }
   const report = await server.check();
   same([report.payments, report.settled, report.received], [2, 2n * YEAR, 2n * YEAR], "the ledger");
-  same(await chain.balance(payTo), 2n * YEAR, "our balance");
+  same(await chain.balance(payTo), 2n * YEAR, "the recipient's balance");
 }
 
-/// Copies the files of a database that no server has open, in place of those that are there.
+/// Replaces the files of a database by others. No server may have it open.
 function copyDatabase(from, to) {
   mkdirSync(to, { recursive: true });
   for (const end of ["", "-wal", "-shm"]) {

@@ -1,4 +1,4 @@
-// The chain changes its mind about its newest block.
+// Reorganisations of the newest blocks.
 import { checkError } from "../buyers.mjs";
 import { check, same } from "../check.mjs";
 import { PERMANENT, YEAR, checkToken } from "./plain.mjs";
@@ -6,7 +6,7 @@ import { PERMANENT, YEAR, checkToken } from "./plain.mjs";
 export default async function reorg(world) {
   const { chain, proxy, node } = world;
   for (const [version, path, price] of [[2, "permanent", PERMANENT], [1, "year", YEAR]]) {
-    await world.case(`v${version}: the block of the transfer is replaced before we saw it: settled again, once`, [price], async () => {
+    await world.case(`v${version}: the transfer's block is replaced unseen: settled again once`, [price], async () => {
       const buyer = await world.buyer(version, price);
       const held = proxy.hold("settle", buyer);
       const buying = buyer.buy(`/api/upload/token/${path}`);
@@ -16,22 +16,22 @@ export default async function reorg(world) {
       call.cut();
       checkError(await buying, 503, "settlement_pending", null);
       await chain.replaceBlocks(1);
-      same(await chain.balance(buyer.address), price, "what the buyer has again");
+      same(await chain.balance(buyer.address), price, "the buyer's balance");
       node.revive("rpc");
       await checkToken(buyer, await buyer.insist(await buyer.repeat()), price);
     });
   }
-  await world.case("v2: the transfer moves to another block: still paid", [PERMANENT], async () => {
+  await world.case("v2: the transfer moves to another block: the payment stays settled", [PERMANENT], async () => {
     const buyer = await world.buyer(2, PERMANENT);
     const answer = await buyer.buy("/api/upload/token/permanent");
     const token = await checkToken(buyer, answer, PERMANENT);
     const { transaction } = buyer.receipt(answer);
     const { blockHash } = await chain.reads.getTransaction({ hash: transaction });
-    // It was in the newest block. Now it is in the one above.
+    // The transfer was in the newest block. Now it is in the next one.
     await chain.control.mine({ blocks: 1 });
     await chain.replaceBlocks(2, transaction);
     const moved = await chain.reads.getTransaction({ hash: transaction });
-    check(moved.blockHash !== blockHash, "the transfer is in another block");
+    check(moved.blockHash !== blockHash, "the transfer is still in the same block");
     same(await checkToken(buyer, await buyer.repeat(), PERMANENT), token, "the token");
   });
 }

@@ -1,10 +1,10 @@
-// The token that stands in for USDC: if it were laxer than the real one, the other cases would show nothing.
+// Checks that the test token is as strict as USDC; otherwise the other cases would prove nothing.
 import { encodePacked, keccak256, toHex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { args } from "../chain.mjs";
 import { check, same } from "../check.mjs";
 
-// Of Base Sepolia's USDC.
+// The values of USDC on Base Sepolia.
 const SEPARATOR = "0x71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818";
 const TRANSFER_TYPE = "0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267";
 const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
@@ -37,11 +37,11 @@ export default async function token(world) {
     const hash = await chain.submit(signed.authorization, signed.signature);
     const { transfers, used } = await chain.logs(height);
     same([transfers.length, used.length], [1, 1], "transfers and uses");
-    same([used[0].transactionHash, used[0].args.authorizer], [hash, payer.address], "whose use it is");
+    same([used[0].transactionHash, used[0].args.authorizer], [hash, payer.address], "the transaction and the payer of the use");
     same(transfers[0].logIndex, used[0].logIndex + 1, "the log after the use");
     same(await refusal({ nonce: signed.authorization.nonce }), USED, "refusal of the same nonce");
   });
-  await world.case("the token cancels, and receives for the payee alone", [], async () => {
+  await world.case("the token cancels authorizations; only the payee may receive", [], async () => {
     const payer = await payerOf(world, 10n);
     const signed = await chain.authorize(payer, { to: SOMEBODY });
     const height = await chain.height();
@@ -59,7 +59,7 @@ export default async function token(world) {
       same(stranger, "FiatTokenV2: caller must be the payee", "refusal of a stranger's call");
       await chain.send(payee, "receiveWithAuthorization", receive);
     }
-    same(await chain.balance(payee.address), 2n, "what the payee has");
+    same(await chain.balance(payee.address), 2n, "the payee's balance");
   });
   await world.case("the token asks a contract for its signature (EIP-1271)", [], async () => {
     const owner = privateKeyToAccount(generatePrivateKey());
@@ -68,7 +68,7 @@ export default async function token(world) {
     await chain.mint(address, 10n);
     const signed = await chain.authorize(owner, { from: address, to: SOMEBODY });
     await chain.submit(signed.authorization, signed.signature, "bytes");
-    same(await chain.balance(address), 9n, "what is left in the wallet");
+    same(await chain.balance(address), 9n, "the wallet's balance");
     const other = privateKeyToAccount(generatePrivateKey());
     const forged = await chain.authorize(other, { from: address, to: SOMEBODY });
     const call = args(forged.authorization, forged.signature, "bytes");
@@ -83,9 +83,9 @@ async function payerOf(world, usdc) {
   return payer;
 }
 
-/// The other signature that the same key could have made.
+/// The other valid signature of the same key, with a high s.
 function highS(signature) {
   const [r, s, v] = [signature.slice(0, 66), BigInt(`0x${signature.slice(66, 130)}`), parseInt(signature.slice(130), 16)];
-  check(s < CURVE_ORDER / 2n, "signatures are made with a low s");
+  check(s < CURVE_ORDER / 2n, "the signature has a high s already");
   return encodePacked(["bytes32", "uint256", "uint8"], [r, CURVE_ORDER - s, v === 27 ? 28 : 27]);
 }

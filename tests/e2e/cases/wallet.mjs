@@ -1,4 +1,4 @@
-// A contract pays: a wallet that takes what its owner signed (EIP-1271).
+// Payments by a contract wallet, which accepts the signatures of its owner (EIP-1271).
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { checkError } from "../buyers.mjs";
 import { same } from "../check.mjs";
@@ -13,7 +13,7 @@ export default async function wallet(world) {
         if (kind === "token") {
           const token = await checkToken(buyer, await buyer.buy("/api/upload/token"), YEAR);
           const again = await buyer.repeat();
-          same([again.status, again.json.token], [200, token], "what the payment gives again");
+          same([again.status, again.json.token], [200, token], "what the repeated payment returns");
         } else {
           const bytes = picture();
           await checkUpload(buyer, await buyer.buy("/api/upload", forms.raw(bytes)), bytes, YEAR);
@@ -21,13 +21,13 @@ export default async function wallet(world) {
       }
     });
   }
-  await world.case("a contract wallet, signed by somebody else", [], async () => {
+  await world.case("a contract wallet, with the signature of another account", [], async () => {
     const buyer = await contract(world, 2, privateKeyToAccount(generatePrivateKey()));
     checkError(await buyer.buy("/api/upload/token"), 402, "payment_invalid", false);
-    same(world.proxy.count("verify", buyer), 1, "the calls of verify: only the contract can tell");
+    same(world.proxy.count("verify", buyer), 1, "the calls of verify, since only the contract can judge");
     same(world.proxy.count("settle", buyer), 0, "the calls of settle");
   });
-  await world.case("a plain wallet, signed by somebody else", [], async () => {
+  await world.case("a plain wallet, with the signature of another account", [], async () => {
     const victim = privateKeyToAccount(generatePrivateKey());
     const buyer = await world.buyer(2, YEAR, { wallet: victim.address });
     checkError(await buyer.buy("/api/upload/token"), 402, "payment_invalid", false);
@@ -35,7 +35,7 @@ export default async function wallet(world) {
   });
 }
 
-/// A buyer that pays out of a contract, which takes its signature unless somebody else signs.
+/// A buyer that pays from a contract wallet, which it owns unless `signer` is another account.
 async function contract(world, version, signer) {
   const owner = privateKeyToAccount(generatePrivateKey());
   const address = await world.chain.deployWallet(owner);
