@@ -368,7 +368,7 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
     writeln!(out, "  valid before {}", payment.valid_before())?;
     writeln!(out, "  facilitator  {}", detail.facilitator)?;
     if let Some(transaction) = payment.transaction {
-        let by = detail.proven_by.as_deref().unwrap_or("nobody yet");
+        let by = detail.proven_by.as_deref().unwrap_or("nothing yet");
         writeln!(out, "  transaction  {transaction}, proven by {by}")?;
     }
     if payment.state == PaymentState::Frozen {

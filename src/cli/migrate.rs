@@ -122,7 +122,7 @@ fn tell(progress: &mut Progress, notice: &Notice<'_>) {
             progress.step(&format!("comparing {table}"), *rows, *of);
         }
         Notice::Left => progress
-            .say("The copy is identical. The SQLite database is marked as moved; waiting two seconds for its servers to stop."),
+            .say("The copy is identical. The SQLite database is marked as moved; waiting 2 s for its servers to stop."),
     }
 }
 

@@ -61,7 +61,10 @@ async fn reload_at_signal(app: Arc<App>, sources: Sources, mut hangup: Signal) {
         let fresh = match load(&sources) {
             Ok(loaded) => loaded.config,
             Err(problems) => {
-                tracing::error!(%problems, "SIGHUP: the settings are invalid, so nothing has changed; see pixtoll config check");
+                tracing::error!(
+                    %problems,
+                    "SIGHUP: the settings are invalid, so nothing has changed; see pixtoll config check"
+                );
                 continue;
             }
         };

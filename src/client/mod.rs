@@ -429,7 +429,7 @@ impl<'a> Client<'a> {
             });
         };
         let quote = pay::choose(reply.challenge.as_deref().ok_or(PayError::Unreadable)?)?;
-        check_cap(quote.amount, self.order.cap)?;
+        check_cap(quote.amount, self.order.cap, self.files())?;
         Ok(quote)
     }
 
@@ -603,6 +603,14 @@ impl<'a> Client<'a> {
         matches!(&self.order.errand, Errand::Upload(tier) if transport::is_free(tier))
     }
 
+    /// The number of files that one payment is for.
+    fn files(&self) -> usize {
+        match self.order.errand {
+            Errand::Tokens { images, .. } => images,
+            Errand::Upload(_) | Errand::Renew { .. } => 1,
+        }
+    }
+
     /// What a payment is for, as words for a message.
     fn object(&self) -> &'static str {
         match self.order.errand {
@@ -615,7 +623,7 @@ impl<'a> Client<'a> {
     /// Applies the cap to a saved payment too: it may have been signed under a higher cap, and may not have been
     /// settled yet.
     fn check_pending(&self, payment: &SignedPayment) -> Result<(), Failure> {
-        check_cap(payment.amount, self.order.cap).map_err(|error| {
+        check_cap(payment.amount, self.order.cap, self.files()).map_err(|error| {
             Failure::NotPayable(format!(
                 "An earlier run signed a payment for {}, and whether it went through is not known. {error}",
                 self.object()

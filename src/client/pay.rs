@@ -72,9 +72,9 @@ pub enum PayError {
         "The price is {price} USDC per file, above the limit of {cap} (--max-price). To pay it, use --max-price {price}."
     )]
     AboveCap {
-        /// The price in USD.
+        /// The price per file in USD.
         price: String,
-        /// The cap in USD.
+        /// The cap per file in USD.
         cap: String,
     },
     /// The wallet could not sign.
@@ -181,17 +181,19 @@ fn payable(offer: &RawOffer) -> Option<(&'static Network, AtomicAmount)> {
     usable.then_some((network, amount))
 }
 
-/// Rejects an amount above the cap.
+/// Rejects an amount above the cap. Both are the totals for this many files; the error names the amounts per file.
 ///
 /// # Errors
 /// [`PayError::AboveCap`].
-pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount) -> Result<(), PayError> {
+pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount, files: usize) -> Result<(), PayError> {
     if amount <= cap {
         return Ok(());
     }
+    let files = u128::try_from(files).unwrap_or(u128::MAX).max(1);
+    let each = |total: AtomicAmount| AtomicAmount::from_units(total.units().div_ceil(files));
     Err(PayError::AboveCap {
-        price: amount.to_decimal_usd(),
-        cap: cap.to_decimal_usd(),
+        price: each(amount).to_decimal_usd(),
+        cap: each(cap).to_decimal_usd(),
     })
 }
 

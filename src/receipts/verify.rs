@@ -57,7 +57,8 @@ pub struct Finding {
 pub enum Unreadable {
     /// The text has no form of a receipt.
     #[error(
-        "this is not a receipt: give a response of GET /api/receipts/{{id}}, a JWS, an x402 receipt or a PAYMENT-RESPONSE header"
+        "this is not a receipt: give a response of GET /api/receipts/{{id}}, a JWS, an x402 receipt or a \
+         PAYMENT-RESPONSE header"
     )]
     NoReceipt,
     /// The response holds no receipt.
@@ -326,7 +327,8 @@ fn who_signed_x402(
         .find(|key| key.address() == Some(signer))
         .ok_or_else(|| {
             format!(
-                "the signature is by {signer}, which is not among the keys: payload or signature were changed, or the receipt is of another service"
+                "the signature is by {signer}, which is not among the keys: payload or signature were changed, or the \
+                 receipt is of another service"
             )
         })?;
     let seconds = i64::try_from(payload.issued_at).ok();
@@ -369,7 +371,8 @@ fn describe_own(claims: &Value) -> String {
         None => "kept until the service ends".to_owned(),
     };
     format!(
-        "{} says: {} of image {} (SHA-256 {}), tier {}, {end}; {} paid {} units of {} on {} to {} in transaction {}, settled at {}",
+        "{} says: {} of image {} (SHA-256 {}), tier {}, {end}; {} paid {} units of {} on {} to {} in transaction {}, \
+         settled at {}",
         text("iss"),
         text("kind"),
         text("imageId"),

@@ -74,6 +74,7 @@ async fn several_files_are_bought_on_one_payment() {
     );
     let dear = user.run("upload", &year(&["--max-price", "0.009"])).await;
     assert_eq!((dear.code, dear.out.as_str()), (Some(4), ""), "{dear:?}");
+    assert!(dear.err.contains("use --max-price 0.01."), "{dear:?}");
     assert!(user.moved().await.is_empty());
 
     let ran = user.run("upload", &year(&[])).await;

@@ -139,7 +139,7 @@ fn a_header_without_a_challenge_is_unreadable() {
 }
 
 #[test]
-fn play_money_needs_the_servers_word_and_a_test_network() {
+fn play_money_must_be_declared_and_on_a_test_network() {
     for (pointer, value) in [
         ("/info/playMoney", json!("true")),
         ("/info/playMoney", json!(false)),
@@ -172,12 +172,18 @@ fn an_idempotency_key_is_sent_even_when_the_server_asks_for_none() {
 #[test]
 fn the_cap_itself_is_paid_and_one_unit_more_is_not() {
     let cap = AtomicAmount::from_units(10_000);
-    assert!(check_cap(cap, cap).is_ok());
-    let error = check_cap(AtomicAmount::from_units(10_001), cap)
-        .unwrap_err()
-        .to_string();
+    assert!(check_cap(cap, cap, 1).is_ok());
+    let explain = |units: u128, files| {
+        check_cap(AtomicAmount::from_units(units), cap, files)
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(
-        error,
+        explain(10_001, 1),
         "The price is 0.010001 USDC per file, above the limit of 0.01 (--max-price). To pay it, use --max-price 0.010001."
+    );
+    assert_eq!(
+        explain(30_000, 2),
+        "The price is 0.015 USDC per file, above the limit of 0.005 (--max-price). To pay it, use --max-price 0.015."
     );
 }

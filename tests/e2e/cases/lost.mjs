@@ -65,7 +65,7 @@ export default async function lost(world) {
       proxy.revive("settle");
       await checkToken(buyer, await insist(buyer), YEAR);
     });
-    await world.case(`v${version}: settle doesn't arrive, others submit: the reconciler finds it`, [YEAR], async () => {
+    await world.case(`v${version}: settle is lost, others submit: the reconciler finds it`, [YEAR], async () => {
       const buyer = await world.buyer(version, YEAR);
       proxy.kill("settle");
       checkError(await buyer.buy("/api/upload/token"), 503, "settlement_pending", null);
