@@ -51,7 +51,7 @@ pub enum Command {
     ///
     /// Prints its address and its prices, then runs until SIGINT (Ctrl-C) or SIGTERM; requests in
     /// flight may finish. SIGHUP reloads the tiers and the limits from the settings. Exits with 1
-    /// when it can't start, for example because of a setting or a port that is in use.
+    /// when it can't start, for example because of an invalid setting or a port that is in use.
     Serve(ServeArgs),
     /// Upload images to a pixtoll server and print their links.
     ///
@@ -100,7 +100,7 @@ pub enum Command {
     Config(ConfigArgs),
     /// Ask the running server whether it is ready to serve. Exits with 1 when it isn't.
     ///
-    /// Asks http.admin_listen of the same settings on this machine, for container engines and
+    /// Asks `http.admin_listen` of the same settings on this machine, for container engines and
     /// scripts. Waits at most 5 seconds.
     Health(health::HealthArgs),
     /// Run a test facilitator and a test chain with play money, for development.

@@ -21,7 +21,7 @@ use crate::store::Store;
 /// The arguments of `pixtoll store copy`.
 #[derive(Debug, clap::Args)]
 pub struct CopyArgs {
-    /// The store to copy to: a directory, or a bucket such as s3://NAME, with the settings `images.s3_…`.
+    /// The store to copy to: a directory, or a bucket such as `s3://NAME`, with the settings `images.s3_…`.
     #[arg(long, value_name = "STORE")]
     pub to: String,
 }
