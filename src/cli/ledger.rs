@@ -35,27 +35,30 @@ pub struct LedgerArgs {
 /// The subcommands of `pixtoll ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Check the ledger against its rules and against the chain.
+    /// Check the ledger against its rules and against the chain
     ///
     /// Changes nothing. Prints a line for each row that breaks a rule, and totals. Exits with 1 when a
     /// row breaks a rule, or when the database is older than its image store.
+    #[command(verbatim_doc_comment)]
     Check {
         /// Check the database only, without asking the chain.
         #[arg(long)]
         offline: bool,
     },
-    /// List payments that were settled but not delivered, and open credits.
+    /// List payments that were settled but not delivered, and open credits
     ///
     /// A credit is a payment that the chain shows and that the ledger has lost. The payer uses it with
     /// a new payment of the same amount, which is not charged. Settle other entries yourself, for
     /// example by a refund, and note that with pixtoll ledger resolve. Changes nothing.
+    #[command(verbatim_doc_comment)]
     Owed,
-    /// Recover payments from the chain after a restore, then open paid routes again.
+    /// Recover payments from the chain after a restore, then open paid routes again
     ///
     /// Use it when paid uploads are paused because the database is older than its image store: after
     /// a restore from a backup, or after a failover that lost commits. Reads the chain from the
     /// ledger's first block, and writes each payment that the ledger doesn't know as a credit for its
     /// payer. It may be repeated: no payment is credited twice.
+    #[command(verbatim_doc_comment)]
     Recover {
         /// Only list the payments that would become credits; write nothing.
         #[arg(long)]
@@ -65,21 +68,23 @@ pub enum LedgerCommand {
         #[arg(long, value_name = "BLOCK")]
         from_block: Option<u64>,
     },
-    /// Mark in the image store that the database goes on after a backup.
+    /// After a backup: record in the image store that the database continues
     ///
     /// Run it after each backup of a PostgreSQL database. A server that later starts on that backup
     /// then knows that payments may be missing, and pauses paid uploads until pixtoll ledger recover.
     /// pixtoll backup does this by itself. Exits with 1 when the database is older than its store.
+    #[command(verbatim_doc_comment)]
     Mark,
     /// Show payments. Exits with 1 when none is found.
     Show {
         /// A payment's ledger id, a transaction hash, an image id or a payer's address.
         what: String,
     },
-    /// Note how a payment that was owed was settled, such as by a refund.
+    /// Note how a payment that was owed was settled, such as by a refund
     ///
     /// The payment leaves the list of pixtoll ledger owed; no money moves. Exits with 1 when nothing
     /// is owed under this id.
+    #[command(verbatim_doc_comment)]
     Resolve {
         /// The ledger id of the payment or of the credit, as pixtoll ledger owed prints it.
         id: String,

@@ -47,67 +47,78 @@ pub struct Cli {
 /// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the server: serve images and accept free and paid uploads.
+    /// Run the server: serve images and accept free and paid uploads
     ///
     /// Prints its address and its prices, then runs until SIGINT (Ctrl-C) or SIGTERM; requests in
     /// flight may finish. SIGHUP reloads the tiers and the limits from the settings. Exits with 1
     /// when it can't start, for example because of an invalid setting or a port that is in use.
+    #[command(verbatim_doc_comment)]
     Serve(ServeArgs),
-    /// Upload images to a pixtoll server and print their links.
+    /// Upload images to a pixtoll server and print their links
     ///
     /// Prints one line per image on standard output and everything else on standard error. The
     /// tier free costs nothing. For any other tier the command pays the server's price in USDC.
+    #[command(verbatim_doc_comment)]
     Upload(upload::UploadArgs),
-    /// Pay to keep images longer.
+    /// Pay to keep images longer
     ///
     /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
+    #[command(verbatim_doc_comment)]
     Renew(renew::RenewArgs),
-    /// Check, search and repair the ledger of payments.
+    /// Check, search and repair the ledger of payments
     ///
     /// These commands read the server's settings and database, and may run beside the server.
+    #[command(verbatim_doc_comment)]
     Ledger(ledger::LedgerArgs),
-    /// Delete expired images once, then exit.
+    /// Delete expired images once, then exit
     ///
     /// A running server does this by itself. Use the command for a schedule of your own, or to
     /// delete now. It may run beside the server. Exits with 1 when the store could not delete
     /// some images; they remain due for the next run.
+    #[command(verbatim_doc_comment)]
     Reap(reap::ReapArgs),
-    /// Back up a SQLite deployment into a folder.
+    /// Back up a SQLite deployment into a folder
     ///
     /// Copies the database and the images, may run beside the server, and checks the ledger in the
     /// copy. Exits with 1 when the copy is complete but a ledger rule is broken or an image has
     /// lost its file; with 2 when the database is PostgreSQL, which has backup tools of its own.
+    #[command(verbatim_doc_comment)]
     Backup(backup::BackupArgs),
-    /// Restore a backup that pixtoll backup made.
+    /// Restore a backup that pixtoll backup made
     ///
     /// The server must be stopped, and no database may exist at database.url. Nothing is put in
     /// place when the backup is damaged. Exits with 1 when the restore is complete but a ledger rule
     /// is broken or an image has lost its file; with 2 when database.url names PostgreSQL.
+    #[command(verbatim_doc_comment)]
     Restore(backup::RestoreArgs),
-    /// Move the database from SQLite to PostgreSQL.
+    /// Move the database from SQLite to PostgreSQL
     ///
     /// Stops changes to the SQLite database, copies it, compares both and marks the old one as
     /// moved. A server that runs meanwhile serves images but takes no uploads. Afterwards, start the
     /// server with database.url set to the new database. Exits with 1 when the copy differs.
+    #[command(verbatim_doc_comment)]
     Migrate(migrate::MigrateArgs),
-    /// Compare the image store with the database, or copy it.
+    /// Compare the image store with the database, or copy it
     ///
     /// These commands read the server's settings, and may run beside the server.
+    #[command(verbatim_doc_comment)]
     Store(store::StoreArgs),
     /// Check receipts offline.
     Receipt(receipt::ReceiptArgs),
     /// Check the settings.
     Config(ConfigArgs),
-    /// Ask the running server whether it is ready to serve. Exits with 1 when it isn't.
+    /// Ask the running server whether it is ready; exits with 1 when it isn't
     ///
     /// Asks `http.admin_listen` of the same settings on this machine, for container engines and
     /// scripts. Waits at most 5 seconds.
+    #[command(verbatim_doc_comment)]
     Health(health::HealthArgs),
-    /// Run a test facilitator and a test chain with play money, for development.
+    /// Run a test facilitator and a test chain with play money, for development
     ///
     /// pixtoll serve --sandbox runs both by itself. Use this command to share them between several
     /// servers, or to test another x402 server. Every account begins with 100 play USDC. Runs until
     /// SIGINT (Ctrl-C) or SIGTERM.
+    #[command(verbatim_doc_comment)]
     Sandbox(sandbox::SandboxArgs),
 }
 

@@ -76,7 +76,7 @@ pub(super) fn open_store_beside(place: &StorePlace) -> anyhow::Result<Store> {
         && !root.is_dir()
     {
         bail!(
-            "images.store names {place}, which is no directory: use the settings that the server runs with"
+            "there is no image store at {place}: set images.store to the directory that the server uses"
         );
     }
     Store::at(place)

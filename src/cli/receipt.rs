@@ -26,11 +26,12 @@ pub struct ReceiptArgs {
 /// The subcommands of `pixtoll receipt`.
 #[derive(Debug, Subcommand)]
 pub enum ReceiptCommand {
-    /// Verify the signatures of receipts with the server's published keys.
+    /// Verify the signatures of receipts with the server's published keys
     ///
     /// Prints GOOD, BAD or NOT CHECKED for each receipt, what the receipt says, and every problem.
     /// Exits with 0 only when each receipt is signed by one of the keys and its unsigned fields equal
     /// the signed ones; with 1 otherwise.
+    #[command(verbatim_doc_comment)]
     Verify(VerifyArgs),
 }
 

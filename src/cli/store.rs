@@ -32,22 +32,24 @@ pub struct StoreArgs {
 /// The subcommands of `pixtoll store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Compare the images in the database with the objects in the store.
+    /// Compare the images in the database with the objects in the store
     ///
     /// Prints a line for each difference. Changes nothing without --repair. Exits with 1 when
     /// differences remain.
+    #[command(verbatim_doc_comment)]
     Audit {
         /// Repair what is safe to repair: move objects without a database row to quarantine for 30 days,
         /// delete objects of deleted images, and rewrite missing or outdated records beside objects.
         #[arg(long)]
         repair: bool,
     },
-    /// Copy the images to another store, such as a bucket.
+    /// Copy the images to another store, such as a bucket
     ///
     /// Copies every object that the database names, checks its SHA-256, and skips what an earlier run
     /// copied. To move a deployment: run it while the server runs, stop the server, run it once more,
     /// then start the server with images.store set to the new store. Exits with 1 when an image has
     /// lost its object.
+    #[command(verbatim_doc_comment)]
     Copy(copy::CopyArgs),
 }
 
