@@ -63,7 +63,7 @@ pub enum Refusal {
     #[error("{0}")]
     Incomplete(String),
     /// The file is larger than the tier accepts.
-    #[error("The image has {bytes} bytes{}, but tier {tier} accepts at most {limit} bytes. Send a smaller image or use a larger tier.", if *.at_least { " or more" } else { "" })]
+    #[error("The image has {bytes} bytes{}, but tier {tier} accepts at most {limit} bytes. Send a smaller image.", if *.at_least { " or more" } else { "" })]
     TooLarge {
         /// Length of the file in bytes, as far as it was read.
         bytes: u64,
