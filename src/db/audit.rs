@@ -1,4 +1,4 @@
-//! The questions that `pixtoll ledger check` asks. Each returns the rows that break a rule.
+//! The rules that `pixtoll ledger check` tests. Each query returns the rows that break its rule.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::model::payment::Payment;
 pub struct Finding {
     /// The key of the row.
     pub row_key: String,
-    /// What stands there.
+    /// What is wrong with the row.
     pub detail: String,
 }
 
-/// A rule of the ledger, and the statement that finds what breaks it. `$1` is the instant before
-/// which an open row must have been finished, in milliseconds.
+/// A rule of the ledger, and the statement that finds the rows that break it. In the statement,
+/// `$1` is the time, in milliseconds, before which an open row must have been finished.
 struct Rule {
     says: &'static str,
     sql: &'static str,
 }
 
-/// How long after its window a row may be open before it counts as stuck.
+/// A row that is still open this long after its window counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_hours(1);
 
 const RULES: &[Rule] = &[
@@ -34,19 +34,19 @@ const RULES: &[Rule] = &[
               WHERE p.state = 'settled' AND g.payment_id IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // The grant of a payment that the chain took back stays, and is withheld.
-        says: "nothing is granted without a settled payment",
+        // The grant of a reversed payment stays, and is withheld.
+        says: "every grant belongs to a settled payment",
         sql: "SELECT g.payment_id AS row_key, 'grant of a payment that is ' || COALESCE(p.state, 'missing') \
               AS detail FROM grants g LEFT JOIN payments p ON p.id = g.payment_id \
               WHERE (p.id IS NULL OR p.state NOT IN ('settled', 'frozen', 'reversed')) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a grant has at most its uses",
+        says: "a grant has no more uploads than it allows",
         sql: "SELECT payment_id AS row_key, used || ' of ' || uses || ' uses' AS detail FROM grants \
               WHERE (used < 0 OR used > uses) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a grant counts the images that it published and the renewal that it made",
+        says: "a grant's use count matches its published images and its renewal",
         sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published, ' \
               || COUNT(DISTINCT r.payment_id) || ' renewals' AS detail FROM grants g \
               LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL AND i.taken_back_ms IS NULL \
@@ -62,21 +62,21 @@ const RULES: &[Rule] = &[
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an image is published exactly when it is or was public",
+        says: "exactly the images that are or were public have a publication time",
         sql: "SELECT id AS row_key, state || CASE WHEN published_ms IS NULL THEN ', never published' \
               ELSE ', published' END AS detail FROM images \
               WHERE (state IN ('live', 'deleting', 'deleted')) <> (published_ms IS NOT NULL) AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a row says when its object was gone, and no other does",
+        says: "exactly the rows of deleted images have a deletion time",
         sql: "SELECT id AS row_key, state || CASE WHEN deleted_ms IS NULL THEN ', and not gone' \
               ELSE ', and gone' END AS detail FROM images \
               WHERE ((state = 'deleted' AND deleted_ms IS NULL) OR (state NOT IN ('deleted', 'discarded') \
               AND deleted_ms IS NOT NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an erased payment has no row",
+        says: "a payment whose records are erased has no row",
         sql: "SELECT p.id AS row_key, 'erased, and ' || p.state AS detail FROM erased_payments e \
               JOIN payments p ON p.id = e.id WHERE $1 = $1 ORDER BY 1 LIMIT 100",
     },
@@ -88,8 +88,9 @@ const RULES: &[Rule] = &[
               OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // What is frozen is withheld where it is asked for: its rows stay as they were.
-        says: "a reversed payment has no goods",
+        // A frozen payment's goods are withheld when they are requested; its rows stay as they
+        // were.
+        says: "a reversed payment has no valid token and no public image",
         sql: "SELECT p.id AS row_key, 'its token or an image is still there' AS detail FROM payments p \
               WHERE p.state = 'reversed' AND (EXISTS (SELECT 1 FROM grants g WHERE g.payment_id = p.id \
               AND (g.used > 0 OR g.token_expires_ms > 0)) OR EXISTS (SELECT 1 FROM images i \
@@ -97,18 +98,18 @@ const RULES: &[Rule] = &[
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "only what was published is taken back",
+        says: "only published images are withdrawn",
         sql: "SELECT id AS row_key, state || ', and taken back' AS detail FROM images \
               WHERE taken_back_ms IS NOT NULL AND (published_ms IS NULL OR payment_id IS NULL \
               OR (state = 'live' AND held_ms IS NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a settled payment is proven by its log, or the chain will be asked",
+        says: "a settled payment has its transfer's log, or a time to look for it",
         sql: "SELECT id AS row_key, 'nobody looks for its log' AS detail FROM payments WHERE state = 'settled' \
               AND log_index IS NULL AND next_look_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a credit is a payment exactly when it was claimed",
+        says: "exactly the claimed credits are in the ledger as payments",
         sql: "SELECT c.id AS row_key, CASE WHEN c.claimed_by IS NULL THEN 'open, and there is a payment' \
               ELSE 'claimed, and there is no payment' END AS detail FROM credits c \
               LEFT JOIN payments p ON p.id = c.id LEFT JOIN erased_payments e ON e.id = c.id \
@@ -116,46 +117,46 @@ const RULES: &[Rule] = &[
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a settled payment names its transfer",
+        says: "a settled payment names its transaction",
         sql: "SELECT id AS row_key, 'settled without transaction, time or proof' AS detail FROM payments \
               WHERE state = 'settled' AND (transaction_hash IS NULL OR settled_ms IS NULL OR proven_by IS NULL) \
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a transfer settles one payment",
+        says: "a transfer settles one payment only",
         sql: "SELECT MIN(id) AS row_key, COUNT(*) || ' payments name transaction ' || transaction_hash \
               AS detail FROM payments WHERE state = 'settled' AND $1 = $1 \
               GROUP BY network, transaction_hash, COALESCE(log_index, -1) HAVING COUNT(*) > 1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "nothing is stuck beyond its deadline",
+        says: "no payment is open beyond its deadline",
         sql: "SELECT id AS row_key, state || ' since long after its window closed' AS detail FROM payments \
               WHERE (state IN ('received', 'verified', 'settling', 'unknown') \
               AND CAST(valid_before AS BIGINT) * 1000 < $1) OR (state = 'frozen' AND changed_ms < $1) \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an open payment is watched",
+        says: "an open payment has a time for its next check",
         sql: "SELECT id AS row_key, state || ', and no time to look at it' AS detail FROM payments \
               WHERE state IN ('received', 'verified', 'settling', 'unknown', 'frozen') AND next_look_ms IS NULL \
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a state is one that pixtoll writes",
+        says: "every state is one that pixtoll writes",
         sql: "SELECT id AS row_key, 'state ' || state AS detail FROM payments WHERE state NOT IN \
               ('received', 'verified', 'rejected', 'released', 'settling', 'unknown', 'failed', 'settled', \
               'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "one payment stands behind an id",
+        says: "an idempotency key of a payer belongs to one payment",
         sql: "SELECT i.id_hash AS row_key, 'id of payment ' || i.payment_id || ' of another payer' AS detail \
               FROM payment_ids i JOIN payments p ON p.id = i.payment_id \
               WHERE p.payer <> i.payer AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // A renewal may be of another tier, which then is the image's.
-        says: "a paid image fits what its grant allows",
+        // A renewal may be of another tier, which then becomes the image's tier.
+        says: "a paid image keeps to the tier and size of its grant",
         sql: "SELECT i.id AS row_key, 'tier ' || i.tier || ', ' || i.size_bytes || ' bytes on a grant of tier ' \
               || g.tier AS detail FROM images i JOIN grants g ON g.payment_id = i.payment_id \
               WHERE i.published_ms IS NOT NULL AND (i.size_bytes > g.max_bytes OR (i.tier <> g.tier \
@@ -163,7 +164,7 @@ const RULES: &[Rule] = &[
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "every renewal names exactly one grant of one",
+        says: "every renewal belongs to exactly one grant of kind renewal",
         sql: "SELECT r.payment_id AS row_key, 'renewal of image ' || r.image_id || ' on ' \
               || COALESCE('a grant of kind ' || g.kind, 'no grant') AS detail FROM renewals r \
               LEFT JOIN grants g ON g.payment_id = r.payment_id \
@@ -171,7 +172,7 @@ const RULES: &[Rule] = &[
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an image is held for the renewals that are open, and for no other",
+        says: "an image is held for each of its open renewals, and for no other",
         sql: "SELECT i.id AS row_key, i.renewing || ' renewals hold it, ' || COUNT(p.id) || ' are open' AS detail \
               FROM images i LEFT JOIN payments p ON p.target = i.id \
               AND p.state IN ('settling', 'unknown', 'frozen') \
@@ -179,51 +180,51 @@ const RULES: &[Rule] = &[
               HAVING i.renewing <> COUNT(p.id) ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a renewal names its image, and nothing else does",
+        says: "exactly the payments for renewals name an image to renew",
         sql: "SELECT id AS row_key, kind || ' of ' || COALESCE('image ' || target, 'no image') AS detail \
               FROM payments WHERE (kind = 'renewal') <> (target IS NOT NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "the image that a payment names is its own",
+        says: "the image of a payment was made by that payment",
         sql: "SELECT p.id AS row_key, 'image ' || i.id || ' of ' || COALESCE(i.payment_id, 'no payment') AS detail \
               FROM payments p JOIN images i ON i.id = p.image_id \
               WHERE (i.payment_id IS NULL OR i.payment_id <> p.id) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "a payment that ended holds no pending image",
+        says: "a payment in a final state has no pending image",
         sql: "SELECT p.id AS row_key, p.state || ', and image ' || i.id || ' is pending' AS detail \
               FROM payments p JOIN images i ON i.id = p.image_id WHERE i.state = 'pending' \
               AND p.state NOT IN ('received', 'verified', 'settling', 'unknown') AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "only settled payments are owed",
+        says: "goods are owed for settled payments only",
         sql: "SELECT id AS row_key, state || ', and owed' AS detail FROM payments WHERE owed IS NOT NULL \
               AND state NOT IN ('settled', 'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // A facilitator's word settles only what was written down before it was asked (rule 9), and
-        // not a dear tier (rule 13).
-        says: "a facilitator proves what it was asked to settle, and no dear payment",
+        // A facilitator's word settles only payments whose intent to settle was recorded (rule 9),
+        // and no payment that needs confirmations (rule 13).
+        says: "a facilitator's word proves only payments that it was asked to settle and that need no confirmation",
         sql: "SELECT id AS row_key, 'proven by the facilitator, ' || confirmations || ' confirmations wanted' \
               || CASE WHEN settle_called_ms IS NULL THEN ', settle was not called' ELSE '' END AS detail \
               FROM payments WHERE state = 'settled' AND proven_by <> 'chain' \
               AND (confirmations > 0 OR settle_called_ms IS NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "what the chain proved names its log",
+        says: "a payment that the chain proved names its transfer's log",
         sql: "SELECT id AS row_key, 'proven by the chain without a log' AS detail FROM payments \
               WHERE state = 'settled' AND proven_by = 'chain' AND log_index IS NULL AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an upload is settled for bytes that it is bound to",
+        says: "a settled upload is bound to the hash of its bytes",
         sql: "SELECT id AS row_key, state || ', and bound to no bytes' AS detail FROM payments \
               WHERE kind = 'upload' AND settle_called_ms IS NOT NULL AND body_sha256 IS NULL AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "an id proves the payment that it stands for",
+        says: "an idempotency key is a proof of its payment",
         sql: "SELECT i.id_hash AS row_key, 'no such proof of payment ' || i.payment_id AS detail \
               FROM payment_ids i LEFT JOIN payment_proofs p ON p.payment_id = i.payment_id \
               AND p.kind = 'id' AND p.hash = i.id_hash WHERE p.payment_id IS NULL AND $1 = $1 \
@@ -231,7 +232,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Everything that breaks a rule, with the rule.
+/// Runs every rule, and returns the rows that break one, each with its rule.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -250,18 +251,18 @@ pub async fn find_broken(db: &Db, now: Timestamp) -> Result<Vec<(&'static str, F
     Ok(broken)
 }
 
-/// How many rules [`find_broken`] looks at.
+/// The number of rules that [`find_broken`] tests.
 pub const fn rule_count() -> usize {
     RULES.len()
 }
 
-/// What each rule says, and its statement.
+/// The text of each rule, and its statement.
 pub(super) fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
     RULES.iter().map(|rule| (rule.says, rule.sql))
 }
 
-/// Payments after `last_id`, in order of id: a page of at most 500. One that can't be read is among them
-/// as such.
+/// Returns payments after `last_id`, in order of id: a page of at most 500. A row that can't be
+/// read is returned as [`Unreadable`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -278,20 +279,20 @@ const PAGE_PAYMENTS: &str = concat!(
     " FROM payments WHERE id > $1 ORDER BY id LIMIT 500"
 );
 
-/// The token of a grant, as far as the database knows it.
+/// The upload token of a grant, as the database stores it.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct TokenRow {
-    /// The payment.
+    /// The payment's ledger id.
     pub payment_id: String,
-    /// Which token of the payment is the valid one.
+    /// The serial number of the valid token: a payment's tokens are numbered.
     pub serial: i64,
-    /// SHA-256 of that token.
+    /// SHA-256 of that token, in hex.
     pub token_hash: String,
-    /// When it ends, in milliseconds.
+    /// When that token expires, in milliseconds since the Unix epoch.
     pub token_expires_ms: i64,
 }
 
-/// Tokens after `last_id`, in order of their payments' ids: a page of at most 500.
+/// Returns tokens after `last_id`, in order of their payments' ids: a page of at most 500.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -305,24 +306,24 @@ pub async fn page_tokens(db: &Db, last_id: &str) -> Result<Vec<TokenRow>, DbErro
 const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash, token_expires_ms FROM grants \
     WHERE payment_id > $1 ORDER BY payment_id LIMIT 500";
 
-/// A settled payment whose goods wait for someone.
+/// A settled payment whose goods are owed.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Owed {
-    /// The payment.
+    /// The payment's ledger id.
     pub id: String,
-    /// Who paid.
+    /// The payer's address.
     pub payer: String,
-    /// What was bought.
+    /// The tier that was bought.
     pub tier: String,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub amount: String,
-    /// Why nobody has the goods yet.
+    /// Why the payer doesn't have the goods yet.
     pub owed: String,
-    /// When the money was known to have moved, in milliseconds.
+    /// When the transfer was proven, in milliseconds since the Unix epoch.
     pub settled_ms: i64,
 }
 
-/// What is owed, oldest first.
+/// Lists owed goods, oldest first.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -336,24 +337,24 @@ const FIND_OWED: &str = "SELECT id, payer, tier, amount, owed, settled_ms FROM p
     WHERE owed IS NOT NULL AND resolved_ms IS NULL AND settled_ms IS NOT NULL \
     ORDER BY settled_ms LIMIT 1000";
 
-/// What else is known of a payment, for a person.
+/// Further columns of a payment, for `pixtoll ledger show`.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Detail {
-    /// The facilitator that was asked.
+    /// The name of the facilitator that was asked.
     pub facilitator: String,
-    /// Who proved the transfer.
+    /// Who proved the transfer: `facilitator` or `chain`.
     pub proven_by: Option<String>,
-    /// Index of the transfer's log.
+    /// The index of the transfer's log in its block.
     pub log_index: Option<i64>,
     /// Why the goods are owed.
     pub owed: Option<String>,
-    /// What a person did about it.
+    /// How the operator resolved it.
     pub resolution: Option<String>,
-    /// When it last changed, in milliseconds.
+    /// When the row last changed, in milliseconds since the Unix epoch.
     pub changed_ms: i64,
 }
 
-/// What else is known of a payment.
+/// Loads the further columns of a payment.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -367,7 +368,7 @@ pub async fn load_detail(db: &Db, id: &str) -> Result<Detail, DbError> {
 const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resolution, changed_ms \
     FROM payments WHERE id = $1";
 
-/// Notes what a person did about owed goods. `false`: nothing is owed there.
+/// Records how the operator resolved owed goods. `false`: nothing is owed for this payment.
 ///
 /// # Errors
 /// [`DbError::Driver`].

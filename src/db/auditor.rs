@@ -1,5 +1,5 @@
-//! What the auditor asks of settled and frozen payments, and what it writes down. Every write is one
-//! conditional update on (id, state, attempt).
+//! Queries of the auditor, which checks the transfers of settled and frozen payments. Every write
+//! is one conditional update on (id, state, attempt).
 
 use super::renewals::{
     FORGET, FORGET_OF_IMAGES, LET_TARGET_GO, LOCK_TARGET, OWE_OF_IMAGES, PASS_TIER_ON,
@@ -10,25 +10,25 @@ use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::{Move, Payment, PaymentId, Transfer};
 
-/// A payment whose transfer is due to be looked for.
+/// A payment whose transfer is due for a check.
 #[derive(Debug, Clone)]
 pub struct Audited {
     /// The payment.
     pub payment: Payment,
     /// The block in which its transfer was last seen.
     pub seen_block: Option<u64>,
-    /// Since when its transfer is missing; `None`: it isn't.
+    /// How its transfer is missing; `None`: it isn't.
     pub missing: Option<Missing>,
 }
 
-/// How a transfer is missing.
+/// Since when, and in how many checks, a transfer was not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
-    /// How many looks didn't find it.
+    /// The number of checks that did not find the transfer.
     pub looks: u32,
-    /// The time of the newest block at the first of them.
+    /// The time of the newest block at the first of these checks.
     pub since: Timestamp,
-    /// The newest block at the last of them.
+    /// The height of the newest block at the last of these checks.
     pub block: u64,
 }
 
@@ -71,8 +71,8 @@ impl TryFrom<AuditedRow> for Audited {
     }
 }
 
-/// Settled and frozen payments that are due, and looked at by nobody. One that can't be read is among
-/// them as such.
+/// Finds settled and frozen payments that are due for a check and that no process has leased. A row
+/// that can't be read is returned as [`Unreadable`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -96,11 +96,11 @@ const FIND_DUE: &str = concat!(
      ORDER BY next_look_ms LIMIT $2"
 );
 
-/// Writes down where the chain shows a payment's transfer, whatever was said of it before. `false`: the
-/// lease was lost.
+/// Records where the chain shows a payment's transfer, and replaces what was recorded before.
+/// `false`: the lease was lost.
 ///
 /// # Errors
-/// [`DbError::Driver`]; a transfer that settled another row is one too.
+/// [`DbError::Driver`], also when the transfer already settled another payment.
 pub async fn note_seen(
     db: &Db,
     payment: &Payment,
@@ -130,7 +130,7 @@ const NOTE_SEEN: &str = "UPDATE payments SET transaction_hash = $4, log_index = 
     seen_block = $6, next_look_ms = $7, looks = $8, missing_looks = 0, missing_since_ms = NULL, \
     missing_block = NULL, lease_until_ms = 0 WHERE id = $1 AND attempt = $2 AND state = $3";
 
-/// Writes down that a look didn't find a payment's transfer. `false`: the lease was lost.
+/// Records that a check did not find a payment's transfer. `false`: the lease was lost.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -163,24 +163,25 @@ const NOTE_MISSING: &str = "UPDATE payments SET missing_looks = $4, missing_sinc
 /// Everything that a reversal writes.
 #[derive(Debug)]
 pub struct Reversal<'a> {
-    /// The move, to `reversed`.
+    /// The change of state, to `reversed`.
     pub step: Move,
-    /// The row, as its driver has it.
+    /// The payment, as its driver read it.
     pub payment: &'a Payment,
     /// Why the transfer will never pay us.
     pub reason: &'a str,
-    /// Which token of the payment was the valid one.
+    /// The serial number of the payment's valid token.
     pub serial: u32,
-    /// SHA-256 of the next, which nobody has.
+    /// SHA-256, in hex, of the next token, which nobody has.
     pub token_hash: &'a str,
-    /// When the reconciler looks whether the chain shows the transfer after all.
+    /// When the reconciler checks whether the chain shows the transfer after all.
     pub next_look: Timestamp,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Takes back what a payment bought: row, token, renewal and images in one transaction. Held images stay, and are
-/// served to nobody. `false`: the row moved, or its token did; nothing is written.
+/// Withdraws what a payment bought: row, token, renewal and images, in one transaction. Images
+/// under review stay, and are not served. `false`: the payment or its token changed, and nothing is
+/// written.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -245,37 +246,37 @@ const TAKE_IMAGES_BACK: &str = "UPDATE images SET taken_back_ms = $2, \
     state = CASE WHEN state = 'live' AND held_ms IS NULL THEN 'deleting' ELSE state END \
     WHERE payment_id = $1 AND published_ms IS NOT NULL AND taken_back_ms IS NULL";
 
-/// A transfer to us, as the ledger spells it.
+/// A transfer to us, in the ledger's spelling.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     /// CAIP-2 id of the network.
     pub network: &'static str,
-    /// Its transaction.
+    /// The transaction hash.
     pub transaction: String,
     /// The index of its log in the block.
     pub log_index: u64,
-    /// Who paid.
+    /// The payer's address.
     pub payer: String,
-    /// Who was paid.
+    /// The recipient's address.
     pub pay_to: String,
-    /// How much.
+    /// The amount in atomic units.
     pub amount: String,
-    /// The height of its block.
+    /// The height of the block.
     pub block: u64,
 }
 
-/// Whose transfer it is.
+/// Which payment accounts for a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimant {
-    /// A payment's, which was settled by it.
+    /// A payment that was settled by this transfer.
     Payment,
-    /// That of an open payment, maybe: it has not been decided yet.
+    /// Possibly an open payment, whose outcome is not known yet.
     Open,
-    /// Nobody's.
+    /// No payment.
     Nobody,
 }
 
-/// Which payment accounts for a transfer.
+/// Finds which payment accounts for a transfer.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -297,14 +298,15 @@ pub async fn find_claimant(db: &Db, transfer: &Incoming) -> Result<Claimant, DbE
     })
 }
 
-// What was first seen after the block was mined can't claim it: a nonce that is used then buys nothing.
+// A payment that was first seen after the block was mined can't account for it: a used nonce buys
+// nothing.
 const FIND_CLAIMANT: &str = "SELECT \
     (SELECT COUNT(*) FROM payments WHERE transaction_hash = $5 AND log_index = $6 AND network = $1 \
     AND payer = $2 AND pay_to = $3 AND amount = $4 AND state IN ('settled', 'frozen')), \
     (SELECT COUNT(*) FROM payments WHERE payer = $2 AND network = $1 AND pay_to = $3 AND amount = $4 \
     AND first_block <= $7 AND next_look_ms IS NOT NULL)";
 
-/// Since when, by the chain's clock, the auditor misses a payment's transfer; in milliseconds.
+/// Returns since when, by block time, the auditor misses a payment's transfer; in milliseconds.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -317,7 +319,7 @@ pub async fn find_missing_since(db: &Db, id: &PaymentId) -> Result<Option<i64>, 
 
 const FIND_MISSING_SINCE: &str = "SELECT missing_since_ms FROM payments WHERE id = $1";
 
-/// How many payments are frozen.
+/// Counts the frozen payments.
 ///
 /// # Errors
 /// [`DbError::Driver`].

@@ -1,4 +1,4 @@
-//! Copies of a SQLite database as a file, by its own means, and the images whose objects a copy needs beside it.
+//! Copies of a SQLite database into a file, and the images whose objects such a copy needs.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::Image;
 
-/// Writes what is committed now into a new file, whatever is written meanwhile. The caller syncs it.
+/// Writes the committed data into a new file, while others may write. The caller syncs the file.
 ///
 /// # Errors
-/// [`DbError`], also when the file is there already.
+/// [`DbError`], also when the file exists already.
 pub async fn copy_into(db: &Db, file: &Path) -> Result<(), DbError> {
     let Db::Sqlite(pool) = db else {
         return Err(DbError::Uncopied(
-            "only a SQLite database is a file".to_owned(),
+            "only a SQLite database can be copied into a file".to_owned(),
         ));
     };
     let file = file
         .to_str()
-        .ok_or_else(|| DbError::Uncopied("the name of its place is no text".to_owned()))?;
+        .ok_or_else(|| DbError::Uncopied("the path of the copy is not valid UTF-8".to_owned()))?;
     sqlx::query("VACUUM INTO $1")
         .bind(file)
         .execute(pool)
@@ -28,7 +28,8 @@ pub async fn copy_into(db: &Db, file: &Path) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What is wrong with the file of a SQLite database, by its own check; empty when nothing is.
+/// Checks the file of a SQLite database by SQLite's own checks. Returns what is wrong; empty when
+/// nothing is.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -47,13 +48,13 @@ pub async fn find_damage(db: &Db) -> Result<Vec<String>, DbError> {
     damage.extend(
         strays
             .into_iter()
-            .map(|row| format!("{row} speaks of a row that isn't there")),
+            .map(|row| format!("{row} references a row that doesn't exist")),
     );
     Ok(damage)
 }
 
-/// Images after `last` whose objects may be there, in order of their ids: all but those whose object was seen to
-/// be gone.
+/// Returns images after `last`, in order of id, whose objects may exist: all except those whose
+/// object is recorded to be gone.
 ///
 /// # Errors
 /// [`DbError`].
@@ -72,7 +73,7 @@ const PAGE_KEPT: &str = concat!(
     " FROM images WHERE id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2"
 );
 
-/// How many images [`page_kept`] yields in all.
+/// Counts the images that [`page_kept`] returns in all.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -85,7 +86,8 @@ pub async fn count_kept(db: &Db) -> Result<u64, DbError> {
 
 const COUNT_KEPT: &str = "SELECT COUNT(*) FROM images WHERE deleted_ms IS NULL";
 
-/// Images after `last` whose object was seen to be gone at `since` or later, in order of their ids.
+/// Returns images after `last`, in order of id, whose object was recorded to be gone at `since` or
+/// later.
 ///
 /// # Errors
 /// [`DbError`].
@@ -110,7 +112,8 @@ const PAGE_DELETED: &str = concat!(
     " FROM images WHERE deleted_ms >= $1 AND id > $2 ORDER BY id LIMIT $3"
 );
 
-/// Images after `last` that were renewed at `since` or later and aren't gone, in order of their ids.
+/// Returns images after `last`, in order of id, that were renewed at `since` or later and aren't
+/// gone.
 ///
 /// # Errors
 /// [`DbError`].
@@ -136,8 +139,9 @@ const PAGE_RENEWED: &str = concat!(
      WHERE r.image_id = images.id AND r.renewed_ms >= $1) ORDER BY id LIMIT $3"
 );
 
-/// Keeps a live image until `expires` (`None`: for ever), where that is later than its row says. Whether it is. Its record
-/// is written anew, since its row may have another tier.
+/// Extends a live image's expiry to `expires` (`None`: for ever) if that is later than its row's.
+/// Returns whether it was extended. The sidecar is written again, since the row may have another
+/// tier.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -155,7 +159,7 @@ pub async fn keep_longer(
     Ok(moved > 0)
 }
 
-// What is kept for ever has no expiry, and is kept no longer by any.
+// An image that is kept for ever has no expiry, and is not extended.
 const KEEP_LONGER: &str = "UPDATE images SET expires_ms = CAST($2 AS BIGINT), \
     undescribed = undescribed + 1 WHERE id = $1 AND state = 'live' \
     AND (expires_ms < CAST($2 AS BIGINT) OR (expires_ms IS NOT NULL AND CAST($2 AS BIGINT) IS NULL))";

@@ -1,7 +1,9 @@
-//! Whole tables, from SQLite to PostgreSQL: read in pages of their key, written a page a transaction together
-//! with how far the copy has come, and compared row by row in the order of the key.
+//! Copies whole tables from SQLite to PostgreSQL. Pages are read in order of the primary key. Each
+//! page is written in one transaction with the progress of the copy. Tables are compared row by row
+//! in order of the key.
 //!
-//! The statements are made of the schema's own names ([`super::layout`]), so they are no constants.
+//! The statements are built from the schema's own names ([`super::layout`]), so they are not
+//! constants.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -19,19 +21,19 @@ use super::layout::{Column, Kind, Table};
 use super::{Db, DbError, moves};
 use crate::clock::Timestamp;
 
-/// A value of a row.
+/// A value of a column.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// None.
+    /// SQL `NULL`.
     Null,
-    /// Yes or no.
+    /// A boolean.
     Boolean(bool),
-    /// A whole number.
+    /// A signed 64-bit integer.
     Integer(i64),
     /// Text.
     Text(String),
-    /// Bytes.
+    /// A byte string.
     Bytes(Vec<u8>),
 }
 
@@ -69,7 +71,7 @@ fn of_postgres(row: &PgRow, table: &Table) -> Result<Values, DbError> {
     Ok(read_values!(row, table.columns)?)
 }
 
-/// How many rows a table has.
+/// Counts the rows of a table.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -82,10 +84,10 @@ pub async fn count(db: &Db, table: &Table) -> Result<u64, DbError> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// The rows of a SQLite table that follow the key `after`, in the order of the key.
+/// Reads the rows of a SQLite table after the key `after`, in order of the key.
 ///
 /// # Errors
-/// [`DbError`], also when a value is none that PostgreSQL takes.
+/// [`DbError`], also when PostgreSQL doesn't accept a value.
 pub async fn page(
     db: &Db,
     table: &Table,
@@ -111,7 +113,7 @@ pub async fn page(
             let row = key_text(&key_of(table, row));
             let table = &table.name;
             return Err(DbError::Uncopied(format!(
-                "the row {row} of {table} holds a character that PostgreSQL doesn't take (U+0000)"
+                "the row {row} of {table} contains U+0000, which PostgreSQL doesn't accept in text"
             )));
         }
     }
@@ -130,7 +132,7 @@ fn page_statement(table: &Table, continues: bool, most: usize) -> String {
     let mut sql = select(table);
     if continues {
         let places = places.join(", ");
-        // Writing to a string doesn't fail.
+        // Writing to a string can't fail.
         write!(sql, " WHERE ({key}) > ({places})").unwrap_or_default();
     }
     write!(sql, " ORDER BY {key} LIMIT {most}").unwrap_or_default();
@@ -163,13 +165,13 @@ fn bind_sqlite<'q>(
     }
 }
 
-/// The key of a row.
+/// The primary key of a row.
 pub fn key_of(table: &Table, row: &[Value]) -> Values {
     let value = |index: &usize| row.get(*index).cloned().unwrap_or(Value::Null);
     table.key.iter().map(value).collect()
 }
 
-/// A key as people read it.
+/// Formats a key for people.
 pub fn key_text(key: &[Value]) -> String {
     let text = |value: &Value| match value {
         Value::Null => "null".to_owned(),
@@ -181,10 +183,10 @@ pub fn key_text(key: &[Value]) -> String {
     key.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes a page into an unfinished copy, and how far it has come, in one transaction.
+/// Writes a page into an unfinished copy, with the progress of the copy, in one transaction.
 ///
 /// # Errors
-/// [`DbError`]; then nothing of it is written.
+/// [`DbError`]; nothing of the page is written then.
 pub async fn write(
     db: &Db,
     table: &Table,
@@ -264,7 +266,7 @@ fn bind_column<'q>(
     }
 }
 
-/// Lets sequences go on after the numbers that were copied.
+/// Sets the sequences so that they continue after the copied numbers.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -289,19 +291,19 @@ pub async fn set_sequences(db: &Db, tables: &[Table]) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What a comparison of a table found.
+/// The result of comparing a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
-    /// How many rows each has.
+    /// The number of rows on each side.
     pub rows: [u64; 2],
-    /// SHA-256 over the rows of each, in the order of their keys.
+    /// SHA-256 over the rows of each side, in order of the key.
     pub sha256: [String; 2],
-    /// Keys of rows that differ, the first ones, and how.
+    /// The keys of the first differing rows, and how each differs.
     pub differences: Vec<(String, &'static str)>,
 }
 
 impl Compared {
-    /// Whether both hold the same.
+    /// Whether both sides hold the same rows.
     pub fn is_equal(&self) -> bool {
         let [one, other] = &self.sha256;
         let [rows, others] = self.rows;
@@ -309,13 +311,13 @@ impl Compared {
     }
 }
 
-/// How many differing rows of a table are named.
+/// How many differing rows of a table are reported.
 const NAMED: usize = 20;
-/// How many rows lie between two calls of `tell`.
+/// The number of rows between two calls of `tell`.
 const TELL_EVERY: u64 = 1000;
 
-/// Compares a table of a SQLite database with the same of a PostgreSQL database, row by row as they are read.
-/// `tell` hears of how many rows were seen.
+/// Compares a table of a SQLite database with the same table of a PostgreSQL database, row by row.
+/// Calls `tell` with the number of rows compared so far.
 ///
 /// # Errors
 /// [`DbError`].
@@ -364,7 +366,7 @@ pub async fn compare(
     })
 }
 
-/// A table that is being read in the order of its key.
+/// One side of a comparison, read in order of the key.
 struct Side<'a> {
     stream: BoxStream<'a, Result<Values, DbError>>,
     row: Option<Values>,
@@ -374,7 +376,7 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn open(db: &'a Db, table: &'a Table) -> Self {
-        // By bytes, whatever order the database gives to texts.
+        // Text is compared by bytes, whatever the database's collation.
         let order = |column: &Column| match (db, column.kind) {
             (Db::Postgres(_), Kind::Text) => format!("{} COLLATE \"C\"", column.name),
             _ => column.name.clone(),
@@ -400,7 +402,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The row that it stands at.
+    /// Returns the current row; `None` after the last one.
     async fn next(&mut self) -> Result<Option<&Values>, DbError> {
         if self.row.is_none() {
             self.row = self.stream.next().await.transpose()?;
@@ -408,7 +410,7 @@ impl<'a> Side<'a> {
         Ok(self.row.as_ref())
     }
 
-    /// Goes on to the next row.
+    /// Moves on to the next row.
     fn take(&mut self) {
         if let Some(row) = self.row.take() {
             self.rows += 1;
@@ -419,7 +421,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// A value in a form that no other has: its kind, its length and its bytes.
+/// Hashes a value in an unambiguous form: its kind, its length and its bytes.
 fn add(hash: &mut Sha256, value: &Value) {
     let (kind, bytes): (u8, &[u8]) = match value {
         Value::Null => (b'n', &[]),
@@ -434,5 +436,5 @@ fn add(hash: &mut Sha256, value: &Value) {
 }
 
 fn not_here(what: &str) -> DbError {
-    DbError::Uncopied(format!("tables aren't {what} here"))
+    DbError::Uncopied(format!("tables can't be {what} in this kind of database"))
 }

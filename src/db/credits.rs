@@ -1,4 +1,5 @@
-//! Credits: transfers to us that the ledger lost and the chain kept. Each is owed to its payer, once.
+//! Credits: transfers to us that the ledger lost and the chain still shows. Each is owed to its
+//! payer once.
 
 use super::payments::{self, IdOwner, IdRow, Proof};
 use super::rows::{Field, keep_millis, signed};
@@ -11,25 +12,25 @@ use alloy_primitives::{Address, B256};
 /// A transfer that is owed to its payer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credit {
-    /// The payment that it was.
+    /// The ledger id of the lost payment.
     pub id: PaymentId,
     /// CAIP-2 id of the network.
     pub network: String,
-    /// Who paid.
+    /// The payer's address.
     pub payer: Address,
-    /// The nonce that was used.
+    /// The nonce of the authorization.
     pub nonce: B256,
-    /// Who was paid.
+    /// The recipient's address.
     pub pay_to: Address,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub amount: String,
-    /// The transaction.
+    /// The transaction hash.
     pub transaction: B256,
     /// The index of the transfer's log in its block.
     pub log_index: u64,
     /// The height of that block.
     pub block: u64,
-    /// When it was found there.
+    /// When recovery found the transfer.
     pub found: Timestamp,
 }
 
@@ -77,7 +78,8 @@ macro_rules! credit_columns {
     };
 }
 
-/// Writes a credit, or opens one again whose transfer the chain had forgotten. `false`: it is there already.
+/// Writes a credit, or reopens a credit whose transfer had left the chain. `false`: the credit
+/// exists already.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -105,7 +107,7 @@ const INSERT: &str = "INSERT INTO credits (id, network, payer, nonce, pay_to, am
     SET resolved_ms = NULL, resolution = NULL, transaction_hash = $7, log_index = $8, block = $9, found_ms = $10 \
     WHERE credits.resolution = $11";
 
-/// Whether there is a credit with this id that [`insert`] would leave as it is.
+/// Whether a credit with this id exists that [`insert`] would leave unchanged.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -120,18 +122,18 @@ pub async fn is_noted(db: &Db, id: &PaymentId) -> Result<bool, DbError> {
 
 const FIND: &str = "SELECT found_ms FROM credits WHERE id = $1 AND COALESCE(resolution, '') <> $2";
 
-/// What became of a payment that the ledger lost.
+/// The state of a payment that the ledger lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// Its payer can have it, or has had it.
+    /// The payer can claim the credit, or has claimed it.
     Credited,
-    /// A person has made up for it otherwise.
+    /// The operator resolved it otherwise, such as by a refund.
     Resolved,
-    /// The chain forgot it: it moved no money.
+    /// The transfer left the chain: no money moved.
     Forgotten,
 }
 
-/// What became of the credit of this payer's nonce, on whatever network; `None`: it is none.
+/// Finds the state of the credit with this payer and nonce, on any network; `None`: there is none.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -151,7 +153,7 @@ pub async fn find_lost(db: &Db, payer: &str, nonce: &str) -> Result<Option<Lost>
 const FIND_LOST: &str = "SELECT CASE WHEN resolved_ms IS NULL THEN NULL ELSE COALESCE(resolution, '') END \
     FROM credits WHERE payer = $1 AND nonce = $2 LIMIT 1";
 
-/// The oldest credit of this payer, on this network and of exactly this amount, that nobody has had.
+/// Finds the payer's oldest unclaimed credit on this network with exactly this amount.
 ///
 /// # Errors
 /// [`DbError`].
@@ -177,7 +179,7 @@ const FIND_OPEN: &str = concat!(
      AND resolved_ms IS NULL ORDER BY block, log_index LIMIT 1"
 );
 
-/// Every credit that nobody has had, oldest first: at most 1000.
+/// Lists unclaimed credits, oldest first: at most 1000.
 ///
 /// # Errors
 /// [`DbError`].
@@ -192,7 +194,7 @@ const LIST_OPEN: &str = concat!(
     " FROM credits WHERE claimed_by IS NULL AND resolved_ms IS NULL ORDER BY network, block, log_index LIMIT 1000"
 );
 
-/// The credit that this payment was presented for, and got.
+/// Finds the credit that this payment claimed.
 ///
 /// # Errors
 /// [`DbError`].
@@ -212,7 +214,8 @@ pub async fn find_claimed_by(db: &Db, id: &PaymentId) -> Result<Option<PaymentId
 
 const FIND_CLAIMED_BY: &str = "SELECT id FROM credits WHERE claimed_by = $1";
 
-/// Whether a transfer is a credit, open or not; not one that the chain had forgotten.
+/// Whether a transfer is a credit, claimed or not. Credits whose transfer left the chain don't
+/// count.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -237,7 +240,7 @@ pub async fn is_credit(
 const COUNT_TRANSFER: &str = "SELECT COUNT(*) FROM credits WHERE transaction_hash = $1 AND network = $2 \
     AND payer = $3 AND amount = $4 AND COALESCE(resolution, '') <> $5";
 
-/// Notes what a person did about a credit. `false`: there is none that is open.
+/// Records how the operator resolved a credit. `false`: there is no open credit with this id.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -255,7 +258,8 @@ pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bo
 const RESOLVE: &str = "UPDATE credits SET resolution = $2, resolved_ms = $3 \
     WHERE id = $1 AND claimed_by IS NULL AND resolved_ms IS NULL";
 
-/// Closes a credit for good, since the chain will never show its transfer again. `false`: it was not open.
+/// Closes a credit for good, because the chain will never show its transfer again. `false`: it was
+/// not open.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -263,7 +267,8 @@ pub async fn close_forgotten(db: &Db, id: &PaymentId, now: Timestamp) -> Result<
     resolve(db, id.as_str(), FORGOTTEN, now).await
 }
 
-/// Credits that a person made up for before `before`, or that the chain forgot: at most `most`.
+/// Lists at most `most` credits that the operator resolved before `before`, or whose transfer left
+/// the chain.
 ///
 /// # Errors
 /// [`DbError`].
@@ -282,8 +287,8 @@ const LIST_CLOSED: &str = concat!(
     " FROM credits WHERE resolved_ms <= $1 ORDER BY resolved_ms LIMIT $2"
 );
 
-/// Erases a credit that was closed. As of a payment, a hash of its identity stays, and one of its transfer. `false`:
-/// it isn't there, or open.
+/// Erases a closed credit. A hash of its identity and one of its transfer stay, as for a payment.
+/// `false`: it doesn't exist, or it is open.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -315,7 +320,7 @@ pub async fn erase(
 const ERASE: &str = "DELETE FROM credits WHERE id = $1 AND resolved_ms IS NOT NULL \
     RETURNING COALESCE(resolution, '')";
 
-/// The recipients of a network's payments, as the ledger spells them.
+/// Lists the recipients of a network's payments, as the ledger spells them.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -329,59 +334,59 @@ pub async fn list_recipients(db: &Db, network: &str) -> Result<Vec<String>, DbEr
 const LIST_RECIPIENTS: &str =
     "SELECT DISTINCT pay_to FROM payments WHERE network = $1 ORDER BY pay_to";
 
-/// What a credit turns into when its payer claims it.
+/// Everything that claiming a credit writes.
 #[derive(Debug)]
 pub struct Claim<'a> {
-    /// The payment that was presented for it, as its driver has it: it is given up.
+    /// The new payment that claims the credit, as its driver read it. It is given up.
     pub presented: &'a Payment,
-    /// That move.
+    /// The change of state that gives it up.
     pub give_up: Move,
-    /// Why it is given up.
+    /// The reason that is recorded for giving it up.
     pub reason: &'static str,
-    /// When the reconciler looks whether it moved money nevertheless.
+    /// When the reconciler checks whether the new payment moved money nevertheless.
     pub next_look: Timestamp,
-    /// The row of the credited payment, as it is inserted.
+    /// The row of the credited payment, to be inserted.
     pub credited: &'a Payment,
-    /// Its move, to settled.
+    /// The change of state of the credited payment, to `settled`.
     pub settle: Move,
-    /// Where the chain shows its transfer.
+    /// The credited transfer on the chain.
     pub transfer: Transfer,
-    /// The name of the facilitator of today.
+    /// The name of the current facilitator.
     pub facilitator: &'a str,
-    /// SHA-256 of its token.
+    /// SHA-256 of its upload token, in hex.
     pub token_hash: &'a str,
-    /// When that token ends.
+    /// When that token expires.
     pub token_expires: Timestamp,
-    /// Why the payer may have nothing yet, when that is so.
+    /// Why the payer may not have the goods yet; `None`: nothing is owed.
     pub owed: Option<&'static str>,
-    /// What proves who presented the payment.
+    /// Proofs of who sent the new payment.
     pub proofs: &'a [Proof],
-    /// The ids that it came under, sorted.
+    /// Hashes of the new payment's idempotency keys, sorted.
     pub id_hashes: &'a [String],
-    /// When the auditor looks first.
+    /// When the auditor looks for the transfer first.
     pub audit: Timestamp,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// What became of claiming a credit.
+/// The outcome of claiming a credit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// Its row is settled, and its grant exists.
+    /// The credited payment is settled, and its grant exists.
     Done,
-    /// Somebody else had it.
+    /// Another payment claimed the credit first.
     Gone,
-    /// The presented payment was taken over.
+    /// Another process took over the new payment.
     Lost,
-    /// The id belongs to another payment.
+    /// The idempotency key belongs to another payment.
     Taken(IdOwner),
 }
 
-/// Gives a credit to the payment that was presented for it, once: the one is settled with its grant, the
-/// other given up, in one transaction.
+/// Gives a credit to the payment that claims it, once. The credited payment is settled with its
+/// grant and the new payment is given up, in one transaction.
 ///
 /// # Errors
-/// [`DbError`]; a transfer that settled another row is one too.
+/// [`DbError`], also when the transfer already settled another payment.
 #[expect(
     clippy::too_many_lines,
     reason = "one transaction, read from its beginning to its end"

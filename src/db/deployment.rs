@@ -1,9 +1,9 @@
-//! What a database is stamped with when it is created: mode, network, recipient, key.
+//! Values that a database is stamped with when it is created: mode, networks, recipient, key.
 
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 
-/// Writes a value if there is none yet, and returns the one that stands.
+/// Writes a value if there is none yet, and returns the value in force.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -20,7 +20,7 @@ pub async fn stamp(db: &Db, name: &str, value: &str) -> Result<String, DbError> 
         .await)?)
 }
 
-/// Writes a value, in place of whatever stood there.
+/// Writes a value, and replaces an existing one.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -34,7 +34,7 @@ pub async fn set(db: &Db, name: &str, value: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The value with this name.
+/// Finds the value with this name.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -45,7 +45,8 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<String>, DbError> {
         .await)?)
 }
 
-/// The values whose name begins with `prefix` and a dot: the rest of each name, and the value.
+/// Lists the values whose name begins with `prefix` and a dot: the rest of each name, and the
+/// value.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -68,20 +69,22 @@ const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
 const FIND: &str = "SELECT value FROM deployment WHERE name = $1";
 const LIST: &str = "SELECT name, value FROM deployment WHERE name LIKE $1 ORDER BY name";
 
-/// A stamp that gets another value, and what is noted of the old one.
+/// The replacement of a stamp's value, such as the fingerprint of a key.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation<'a> {
-    /// The stamp.
+    /// The name of the stamp.
     pub name: &'a str,
-    /// What it says.
+    /// The value that is replaced.
     pub from: &'a str,
-    /// What it is going to say.
+    /// The new value.
     pub to: &'a str,
-    /// The name, before a dot and the old value, under which it is noted since when that is old.
+    /// The prefix of the name under which the time of the replacement is recorded; a dot and the
+    /// old value follow.
     pub retired: &'a str,
 }
 
-/// Moves a stamp on, in one transaction. Where it doesn't say `from` any more, somebody else has.
+/// Replaces the value of a stamp, in one transaction. Does nothing if the value isn't `from` any
+/// more: another server replaced it.
 ///
 /// # Errors
 /// [`DbError::Driver`].

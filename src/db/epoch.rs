@@ -1,9 +1,9 @@
-//! Which database this is, and how far it has come. The store knows it too: see [`crate::epoch`].
+//! The database's own id and epoch. The store has a copy of both: see [`crate::epoch`].
 
 use super::{Db, DbError, deployment, on_db};
 use crate::model::mark::{Mark, stamps};
 
-/// Where the database stands. One that has no name yet takes `drawn`.
+/// Loads the database's id and epoch. A database without an id takes `drawn`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -13,7 +13,7 @@ pub async fn load(db: &Db, drawn: &str) -> Result<Mark, DbError> {
     Ok(Mark { database, epoch })
 }
 
-/// Where the database stands; `None` when it was never asked by a server.
+/// Finds the database's id and epoch; `None`: no server has used the database yet.
 ///
 /// # Errors
 /// [`DbError`].
@@ -31,7 +31,7 @@ pub async fn find(db: &Db) -> Result<Option<Mark>, DbError> {
         .transpose()
 }
 
-/// Moves on to the next epoch, durably; that one.
+/// Advances to the next epoch, durably, and returns it.
 ///
 /// # Errors
 /// [`DbError`].
@@ -46,7 +46,7 @@ pub async fn advance(db: &Db) -> Result<u64, DbError> {
 const ADVANCE: &str = "UPDATE deployment SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) \
     WHERE name = $1 RETURNING value";
 
-/// Moves on to `epoch`, or stays where it is when that is further.
+/// Raises the epoch to `epoch`. Does nothing when the epoch is higher already.
 ///
 /// # Errors
 /// [`DbError`].

@@ -1,29 +1,30 @@
-//! Erasing the records of payments, once their time is over. A hash of a payment's identity stays, and
-//! one of its transfer.
+//! Erasure of payment records after their retention time. A hash of the payment's identity and one
+//! of its transfer stay.
 
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::PaymentId;
 
-/// A payment whose records' time is over.
+/// A payment whose records can be erased.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Erasable {
-    /// The payment.
+    /// The payment's ledger id.
     pub id: String,
     /// The state that it must still be in.
     pub state: String,
-    /// The transfer that settled it.
+    /// The transaction that settled it.
     pub transaction_hash: Option<String>,
-    /// Who paid.
+    /// The payer's address.
     pub payer: String,
-    /// Who was paid.
+    /// The recipient's address.
     pub pay_to: String,
-    /// How much.
+    /// The amount in atomic units.
     pub amount: String,
 }
 
-/// Payments that can be erased: they bought nothing and ended before `before`, or every image that they
-/// bought or renewed was gone by then; one that stands for a credit stays as long as what it got. A payment with uploads left, or owed, stays: it is somebody's money.
+/// Finds payments that can be erased: payments that bought nothing and ended before `before`, and
+/// payments whose images, bought or renewed, were all gone by then. A payment that claimed a credit
+/// stays as long as the credited payment. A payment with uploads left, or with goods owed, stays.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -54,7 +55,7 @@ const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) AND NOT EXISTS (SELECT 1 FROM credits c \
     JOIN payments q ON q.id = c.id WHERE c.claimed_by = p.id) ORDER BY p.changed_ms LIMIT $2";
 
-// The image's row goes after those of its renewals, which are found by it.
+// The image's row is erased after its renewals, which are found by it.
 const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN renewals r ON r.image_id = d.id JOIN payments p ON p.id = r.payment_id \
     JOIN grants g ON g.payment_id = p.id WHERE d.state = 'deleted' AND d.deleted_ms <= $1 \
@@ -68,8 +69,8 @@ const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_h
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1 \
     OR EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id))) LIMIT $2";
 
-/// Erases a payment with all that hangs on it. A hash of its identity stays, and one of its transfer.
-/// `false`: it moved.
+/// Erases a payment and all rows that depend on it. A hash of its identity and one of its transfer
+/// stay. `false`: its state changed.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -80,7 +81,7 @@ pub async fn erase_payment(
     now: Timestamp,
 ) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
-        // Locks the row, and takes it from whoever still means to drive it.
+        // Locks the row, and invalidates the lease of any process that still drives it.
         let locked = sqlx::query(LOCK_PAYMENT)
             .bind(&payment.id)
             .bind(&payment.state)
@@ -120,11 +121,12 @@ const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
 const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
-// What it got was erased before it.
+// Runs after the payment that claimed the credit was erased.
 const ERASE_CREDIT: &str = "DELETE FROM credits WHERE claimed_by = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
-/// Whether the records of this payment were erased: `Some(true)` when it had moved money to us.
+/// Whether this payment's records were erased: `Some(true)` if it had paid us, `None` if it isn't
+/// erased.
 ///
 /// # Errors
 /// [`DbError::Driver`].

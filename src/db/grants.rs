@@ -1,4 +1,4 @@
-//! What settled payments bought: tokens, and the uploads that are counted on them.
+//! Grants: what settled payments bought. A grant has an upload token and counts its uploads.
 
 use super::payments::{COUNT_USE, PUBLISH};
 use super::rows::{Field, GrantRow, grant_columns};
@@ -8,20 +8,20 @@ use crate::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Grant, PaymentId, PaymentState};
 
-/// What became of reserving an upload.
+/// The outcome of reserving an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reservation {
-    /// The pending image is written; one use is held for it.
+    /// The pending image is written, and one use is held for it.
     Held,
-    /// Every use that is left is held by another upload, or one by an upload of the same bytes.
+    /// Other uploads hold every use that is left, or an upload of the same bytes holds one.
     Busy,
     /// Every use is published.
     UsedUp,
-    /// The same bytes were published on this grant.
+    /// The same bytes are already published on this grant.
     Same,
 }
 
-/// The grant of a payment.
+/// Finds the grant of a payment.
 ///
 /// # Errors
 /// [`DbError`].
@@ -41,7 +41,7 @@ const FIND: &str = concat!(
     " FROM grants WHERE payment_id = $1"
 );
 
-/// The grant whose valid token has this hash.
+/// Finds the grant whose valid token has this hash.
 ///
 /// # Errors
 /// [`DbError`].
@@ -61,7 +61,7 @@ const FIND_BY_TOKEN_HASH: &str = concat!(
     " FROM grants WHERE token_hash = $1"
 );
 
-/// Where the payment of a grant stands.
+/// Finds the state of a grant's payment.
 ///
 /// # Errors
 /// [`DbError`].
@@ -81,7 +81,7 @@ pub async fn find_state(db: &Db, id: &PaymentId) -> Result<Option<PaymentState>,
 
 const FIND_STATE: &str = "SELECT state FROM payments WHERE id = $1";
 
-/// Replaces a token that expired unused by the next one. `false`: someone else did.
+/// Replaces a token that expired unused by the next one. `false`: another request did so first.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -107,7 +107,7 @@ pub async fn replace_token(
 const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, token_hash = $3, token_expires_ms = $4 \
     WHERE payment_id = $1 AND serial = $2 AND used < uses";
 
-/// Holds one use for `image`, which becomes pending until `reserved_until`.
+/// Holds one use of a grant for `image`, which is pending until `reserved_until`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -120,14 +120,15 @@ pub async fn reserve(
     let id = grant.payment_id.as_str();
     let now = image.created_at.millis();
     Ok(in_tx!(db, |tx| {
-        // An update that changes nothing locks the row on both databases; FOR UPDATE is PostgreSQL's.
+        // An update that changes nothing locks the row on both databases. Only PostgreSQL has FOR
+        // UPDATE.
         sqlx::query(LOCK).bind(id).execute(&mut *tx).await?;
         let (left, held): (i64, i64) = sqlx::query_as(COUNT)
             .bind(id)
             .bind(now)
             .fetch_one(&mut *tx)
             .await?;
-        // A repetition that overtakes the first try must not cost a use of its own.
+        // A repeated request that overtakes the first one must not cost another use.
         let (live, pending): (i64, i64) = sqlx::query_as(COUNT_SAME)
             .bind(id)
             .bind(now)
@@ -156,8 +157,8 @@ const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms 
     THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
 
-/// Publishes a reserved image and counts the use. `false`: the reservation had lapsed and the use
-/// went to another upload, or the image is gone, or the payment doesn't count any more.
+/// Publishes a reserved image and counts the use. `false`: the reservation expired and another
+/// upload took the use, the image is gone, or the payment is not settled any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -183,7 +184,7 @@ pub async fn publish(
             .await?
             .rows_affected();
         if (counted, published) != (1, 1) {
-            // Both or none: dropping the transaction rolls it back.
+            // Both or neither: dropping the transaction rolls it back.
             return Ok(false);
         }
         sqlx::query(CLEAR_OWED)

@@ -1,4 +1,4 @@
-//! Images' rows.
+//! The rows of images.
 
 use sqlx::Encode;
 use sqlx::query::Query;
@@ -11,7 +11,7 @@ use crate::model::image::Image;
 use crate::model::metadata::Metadata;
 use crate::model::payment::PaymentId;
 
-/// Writes a pending image.
+/// Writes the row of a pending image.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -61,7 +61,7 @@ where
         .bind(image.metadata.map(Metadata::to_text))
 }
 
-/// Makes a pending image without a price public. `false`: it was not pending.
+/// Publishes a pending free image. `false`: it was not pending.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -103,7 +103,7 @@ pub async fn discard(db: &Db, id: &ImageId) -> Result<bool, DbError> {
 
 const DISCARD: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
 
-/// The image with this id, in whatever state.
+/// Finds the image with this id, in any state.
 ///
 /// # Errors
 /// [`DbError`].
@@ -117,7 +117,7 @@ pub async fn find(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
 
 const FIND: &str = concat!("SELECT ", image_columns!(), " FROM images WHERE id = $1");
 
-/// The image with this id, unless it was bought and its payment doesn't count (any more).
+/// Finds the image with this id, unless it was bought by a payment that is not settled.
 ///
 /// # Errors
 /// [`DbError`].
@@ -136,7 +136,8 @@ const FIND_PAID: &str = concat!(
      (SELECT 1 FROM payments p WHERE p.id = images.payment_id AND p.state = 'settled'))"
 );
 
-/// Every image that a payment ever published, newest first: also those that the chain took back.
+/// Finds every image that a payment ever published, newest first, including those of a reversed
+/// payment.
 ///
 /// # Errors
 /// [`DbError`].
@@ -156,7 +157,7 @@ const FIND_EVER_PUBLISHED: &str = concat!(
     " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
 );
 
-/// The images that a payment published and may keep, newest first.
+/// Finds the images that a payment published and that were not withdrawn, newest first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -177,7 +178,7 @@ const FIND_PUBLISHED: &str = concat!(
      ORDER BY published_ms DESC, id"
 );
 
-/// How many images without a price were published since `start`, deleted ones included.
+/// Counts the free images that were published since `start`, including deleted ones.
 ///
 /// # Errors
 /// [`DbError`].
@@ -192,7 +193,7 @@ pub async fn count_free_since(db: &Db, start: Timestamp) -> Result<u64, DbError>
 const COUNT_FREE: &str =
     "SELECT COUNT(*) FROM images WHERE payment_id IS NULL AND published_ms >= $1";
 
-/// How often what is written beside an image's object has changed since it was written.
+/// Counts how often an image's sidecar data has changed since its sidecar was last written.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -206,7 +207,8 @@ pub async fn count_undescribed(db: &Db, id: &ImageId) -> Result<i64, DbError> {
 
 const COUNT_UNDESCRIBED: &str = "SELECT undescribed FROM images WHERE id = $1";
 
-/// Notes that what is written beside an image's object is true. `false`: it changed again, or somebody else noted it.
+/// Records that an image's sidecar is up to date. `false`: it changed again, or another process
+/// recorded this first.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -222,7 +224,7 @@ pub async fn note_described(db: &Db, id: &ImageId, undescribed: i64) -> Result<b
 
 const NOTE_DESCRIBED: &str = "UPDATE images SET undescribed = 0 WHERE id = $1 AND undescribed = $2";
 
-/// Live images after `last` whose record was not written since it changed, in order, at most `count`.
+/// Finds live images after `last`, in order of id, whose sidecar is out of date: at most `count`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -246,8 +248,8 @@ pub async fn find_undescribed(db: &Db, last: &str, count: u32) -> Result<Vec<Ima
 const FIND_UNDESCRIBED: &str = "SELECT id FROM images WHERE undescribed > 0 AND state = 'live' \
     AND id > $1 ORDER BY id LIMIT $2";
 
-/// How many images are there, or on their way, that were begun before `end`, and how many payments were first seen
-/// before it whose records are not erased.
+/// Counts the images that exist or are being uploaded and were begun before `end`, and the payments
+/// that were first seen before `end` and are not erased.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -263,7 +265,8 @@ pub async fn count_kept_since_before(db: &Db, end: Timestamp) -> Result<(u64, u6
 const COUNT_KEPT: &str = "SELECT (SELECT COUNT(*) FROM images WHERE state IN ('pending', 'live') \
     AND created_ms < $1), (SELECT COUNT(*) FROM payments WHERE first_seen_ms < $1)";
 
-/// Ends every reservation. Only for a database that no other process uses: whoever held them is gone.
+/// Ends every reservation. Call it only for a database that no other process uses: the uploads that
+/// held them are gone.
 ///
 /// # Errors
 /// [`DbError::Driver`].

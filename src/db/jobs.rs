@@ -1,10 +1,10 @@
-//! Work that one process does at a time: who does it, and how.
+//! Leases of background jobs, each of which one process runs at a time, and when each job last ran.
 
 use super::{Db, DbError, on_db};
 use crate::clock::Timestamp;
 
-/// Takes a job that nobody holds, or that is held by `holder` already, until `until`. `false`: another
-/// process holds it.
+/// Takes the lease of a job until `until`, if it is free or `holder` has it already. `false`:
+/// another process holds it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -26,12 +26,13 @@ pub async fn take_job(
     Ok(taken > 0)
 }
 
-// A lease that ends in a far future was written by a clock that has been set right since.
+// A lease that ends far in the future was written by a wrong clock that was corrected since.
 const TAKE_JOB: &str = "INSERT INTO jobs (name, holder, until_ms) VALUES ($1, $2, $3) \
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms \
     WHERE jobs.until_ms <= $4 OR jobs.holder = excluded.holder OR jobs.until_ms > $4 + 3600000";
 
-/// When the job last ran, by the clock of the process that ran it. `None`: the database knows no run.
+/// Returns when the job last ran, by the clock of the process that ran it. `None`: no run is
+/// recorded.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -45,7 +46,7 @@ pub async fn last_run(db: &Db, name: &str) -> Result<Option<Timestamp>, DbError>
 
 const LAST_RUN: &str = "SELECT ran_ms FROM jobs WHERE name = $1";
 
-/// Notes that the job ran at `ran`, by a clock that is believed.
+/// Records that the job ran at `ran`, by a trusted clock.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -59,12 +60,12 @@ pub async fn note_run(db: &Db, name: &str, ran: Timestamp) -> Result<(), DbError
     Ok(())
 }
 
-// Earlier versions also kept how fast a job goes and whether it is stopped. They may run beside this one.
+// Earlier versions used further columns of this table, and may run beside this one.
 const NOTE_RUN: &str = "INSERT INTO jobs (name, holder, until_ms, ran_ms) VALUES ($1, '', 0, $2) \
     ON CONFLICT (name) DO UPDATE SET ran_ms = excluded.ran_ms, rest_ms = NULL, slow_until_ms = NULL, \
     stopped_ms = NULL";
 
-/// Gives a job back.
+/// Ends the holder's lease of a job.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -80,7 +81,7 @@ pub async fn return_job(db: &Db, name: &str, holder: &str) -> Result<(), DbError
 
 const RETURN_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND holder = $2";
 
-/// Ends the lease of a job, whoever held it. Only for who knows that the holder is gone.
+/// Ends the lease of a job, whoever holds it. Call it only when the holder is known to be gone.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -95,7 +96,8 @@ pub async fn release_job(db: &Db, name: &str) -> Result<(), DbError> {
 
 const RELEASE_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND until_ms > 0";
 
-/// Ends every lease of a job. Only for a database that no other server uses: whoever held them is gone.
+/// Ends every lease of a job. Call it only for a database that no other server uses: the holders
+/// are gone.
 ///
 /// # Errors
 /// [`DbError::Driver`].

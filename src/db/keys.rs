@@ -1,22 +1,22 @@
-//! The public halves of signing keys, those of today and those that are retired.
+//! The public keys of current and retired signing keys.
 
 use super::rows::Field;
 use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::signing::PublicKey;
 
-/// A key that signs, or has signed.
+/// The public key of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKey {
-    /// The public half.
+    /// The public key.
     pub key: PublicKey,
     /// When a server first signed with it.
     pub first_used: Timestamp,
-    /// Since when none does any more.
+    /// When it was replaced; `None`: it is in use.
     pub retired: Option<Timestamp>,
 }
 
-/// Writes down that these two keys sign from now on. Every other one is retired, and stays.
+/// Records that these two keys sign from now on. All other keys are retired and stay listed.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -42,13 +42,13 @@ pub async fn use_keys(db: &Db, keys: &[PublicKey; 2], now: Timestamp) -> Result<
     Ok(())
 }
 
-// A key that comes back signs again, and so isn't retired.
+// A key that comes back into use is not retired any more.
 const USE: &str = "INSERT INTO signing_keys (id, kind, public_key, first_used_ms) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (id) DO UPDATE SET retired_ms = NULL";
 const RETIRE_OTHERS: &str = "UPDATE signing_keys SET retired_ms = $3 \
     WHERE id <> $1 AND id <> $2 AND retired_ms IS NULL";
 
-/// Every key, the newest first.
+/// Lists every key, newest first.
 ///
 /// # Errors
 /// [`DbError`].

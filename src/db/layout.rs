@@ -1,52 +1,52 @@
-//! What a database's tables are made of, as the database itself says: which columns, of which kind, which of
-//! them are the key, and in which order tables may be filled. Read, not listed, so that no migration is forgotten
-//! where whole tables are copied.
+//! The layout of a database's tables, read from the database itself: columns, their kinds, primary
+//! keys, and the order in which tables can be filled. It is read and not hard-coded, so that copies
+//! of whole tables include the tables of every migration.
 
 use std::collections::BTreeSet;
 
 use super::{Db, DbError};
 
-/// Tables that belong to the database they are in, and are never copied. Withdrawals are numbered by its own
-/// transactions, and worth something for seconds only.
+/// Tables that belong to their database and are never copied. Withdrawals are numbered by the
+/// database's own transactions, and matter for seconds only.
 const OWN: [&str; 3] = ["_sqlx_migrations", "moves", "withdrawals"];
 
-/// What a column holds.
+/// The kind of value that a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Text.
+    /// Text, UTF-8.
     Text,
-    /// A whole number.
+    /// A signed 64-bit integer.
     Integer,
-    /// Bytes.
+    /// A byte string.
     Bytes,
-    /// Yes or no.
+    /// A boolean.
     Boolean,
 }
 
-/// A column.
+/// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Column {
-    /// Its name.
+    /// The name in the schema.
     pub name: String,
-    /// What it holds.
+    /// The kind of its values.
     pub kind: Kind,
 }
 
-/// A table.
+/// A table of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
+    /// The name in the schema.
     pub name: String,
-    /// Its columns, in their order.
+    /// The columns, in schema order.
     pub columns: Vec<Column>,
-    /// Where the columns of its primary key stand among them.
+    /// Indices into `columns` of the primary key's columns.
     pub key: Vec<usize>,
-    /// Tables that its rows speak of.
+    /// Names of the tables that its foreign keys reference.
     references: BTreeSet<String>,
 }
 
 impl Kind {
-    /// By its name in either database.
+    /// Returns the kind for a type name of either database; `None`: the type is unknown.
     fn of(declared: &str) -> Option<Self> {
         match declared.to_ascii_uppercase().as_str() {
             "TEXT" => Some(Self::Text),
@@ -59,20 +59,20 @@ impl Kind {
 }
 
 impl Table {
-    /// The columns of its primary key.
+    /// The columns of the primary key.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().filter_map(|index| self.columns.get(*index))
     }
 }
 
-/// The tables of a SQLite database, each after those that it speaks of.
+/// Reads the tables of a SQLite database, each after the tables that it references.
 ///
 /// # Errors
-/// [`DbError`], also when a table is made in a way that can't be copied.
+/// [`DbError`], also when a table has no primary key or a column of an unknown type.
 pub async fn read(db: &Db) -> Result<Vec<Table>, DbError> {
     let Db::Sqlite(pool) = db else {
         return Err(DbError::Uncopied(
-            "only SQLite says in which order tables are filled".to_owned(),
+            "the order of tables can only be read from SQLite".to_owned(),
         ));
     };
     let names: Vec<String> = sqlx::query_scalar(
@@ -145,7 +145,7 @@ fn in_order(mut left: Vec<Table>) -> Result<Vec<Table>, DbError> {
         };
         let (ready, waiting): (Vec<Table>, Vec<Table>) = left.into_iter().partition(is_ready);
         if ready.is_empty() {
-            return Err(DbError::Uncopied("tables speak of each other".to_owned()));
+            return Err(DbError::Uncopied("tables reference each other in a circle".to_owned()));
         }
         ordered.extend(ready);
         left = waiting;
@@ -153,13 +153,14 @@ fn in_order(mut left: Vec<Table>) -> Result<Vec<Table>, DbError> {
     Ok(ordered)
 }
 
-/// Whether a PostgreSQL database has exactly these tables, with these columns. The first difference, in words.
+/// Compares a PostgreSQL database's tables and columns with `tables`. Returns the first difference,
+/// in words; `None`: they are the same.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_difference(db: &Db, tables: &[Table]) -> Result<Option<String>, DbError> {
     let Db::Postgres(pool) = db else {
-        return Ok(Some("it is no PostgreSQL database".to_owned()));
+        return Ok(Some("the target is not a PostgreSQL database".to_owned()));
     };
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT c.table_name::TEXT, c.column_name::TEXT, c.data_type::TEXT FROM information_schema.columns c \
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_comes_after_those_that_it_speaks_of() {
+    fn a_table_comes_after_the_tables_that_it_references() {
         let tables = vec![made("a", &["c"]), made("b", &["b"]), made("c", &["b"])];
         let names: Vec<_> = in_order(tables)
             .unwrap()
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_key_or_an_unknown_kind_is_not_copied() {
+    fn tables_without_a_key_or_with_an_unknown_column_type_are_rejected() {
         let columns = |declared: &str, place| vec![("id".to_owned(), declared.to_owned(), place)];
         assert!(table("t".to_owned(), columns("TEXT", 0), Vec::new()).is_err());
         assert!(table("t".to_owned(), columns("REAL", 1), Vec::new()).is_err());

@@ -1,4 +1,4 @@
-//! Limits that replicas share: how often each address asked, and the free uploads of a day.
+//! Limits that replicas share: request rates of each address, and the daily count of free uploads.
 
 use std::time::Duration;
 
@@ -7,27 +7,30 @@ use super::{Db, DbError, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 
-/// A rate as the generic cell rate algorithm has it: `period / step` at once, then one each `step`.
+/// A rate limit in the generic cell rate algorithm: `period / step` requests at once, then one each
+/// `step`.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Which of the rates.
+    /// The name of the rate limit.
     pub kind: &'static str,
-    /// The time in which all of it comes back, in microseconds.
+    /// The time in which the whole rate is restored, in microseconds.
     pub period_us: i64,
-    /// The time in which one comes back, in microseconds.
+    /// The time in which one request is restored, in microseconds.
     pub step_us: i64,
 }
 
-/// Whether one more was counted.
+/// Whether a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// It was. Nothing is counted any more at this time, in microseconds.
+    /// The request was counted. The value is when nothing will be counted any more, in
+    /// microseconds.
     Yes(i64),
-    /// It would have been one too many. Nothing is counted any more at this time, in microseconds.
+    /// The request exceeds the limit and was not counted. The value is when nothing will be counted
+    /// any more, in microseconds.
     No(i64),
 }
 
-/// Counts one of a bucket, unless it is one too many, at `now_us` microseconds.
+/// Counts a request of a bucket at `now_us` microseconds, unless it exceeds the limit.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -48,14 +51,15 @@ pub async fn count(db: &Db, pace: Pace, bucket: &str, now_us: i64) -> Result<Cou
         .bind(bucket)
         .fetch_optional(pool)
         .await)?;
-    // One that was erased meanwhile is clear just now.
+    // The row was erased meanwhile: nothing is counted.
     Ok(Counted::No(
         clear.unwrap_or(now_us.saturating_add(pace.period_us)),
     ))
 }
 
-// A clock that was set back must not lock anyone out for longer than the period, so what is read is at most that
-// far ahead. A row that exists and would go too far is left alone, and nothing comes back.
+// A clock that was set back must lock nobody out for longer than the period, so a stored time is
+// read as at most that far ahead. A row that would exceed the limit is not changed, and no row is
+// returned.
 const COUNT: &str = "INSERT INTO rates (kind, bucket, clear_us) \
     VALUES ($1, $2, CAST($3 AS BIGINT) + CAST($5 AS BIGINT)) ON CONFLICT (kind, bucket) DO UPDATE SET clear_us = \
     CASE WHEN rates.clear_us < CAST($3 AS BIGINT) THEN CAST($3 AS BIGINT) ELSE rates.clear_us END \
@@ -63,7 +67,7 @@ const COUNT: &str = "INSERT INTO rates (kind, bucket, clear_us) \
     RETURNING clear_us";
 const FIND_CLEAR: &str = "SELECT clear_us FROM rates WHERE kind = $1 AND bucket = $2";
 
-/// Counts less of a bucket, by so many microseconds.
+/// Lowers the count of a bucket by `refund_us` microseconds.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -81,9 +85,8 @@ pub async fn uncount(db: &Db, kind: &str, bucket: &str, refund_us: i64) -> Resul
 const UNCOUNT: &str = "UPDATE rates SET clear_us = clear_us - CAST($3 AS BIGINT) \
     WHERE kind = $1 AND bucket = $2";
 
-/// Forgets who has nothing counted any more, and whom a clock counted that has been set right since: what lies
-/// further ahead than any period.
-///
+/// Erases buckets with nothing counted, and buckets that lie further ahead than any period: a wrong
+/// clock that was corrected since wrote them.
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn forget_clear(db: &Db, now_us: i64, longest_us: i64) -> Result<(), DbError> {
@@ -99,30 +102,31 @@ pub async fn forget_clear(db: &Db, now_us: i64, longest_us: i64) -> Result<(), D
 const FORGET_CLEAR: &str =
     "DELETE FROM rates WHERE clear_us <= $1 OR clear_us > CAST($1 AS BIGINT) + CAST($2 AS BIGINT)";
 
-/// The day that a time lies in (UTC, counted from 1970).
+/// The UTC day of a time, counted from 1970-01-01.
 pub fn day_of(now: Timestamp) -> i64 {
     now.millis().div_euclid(DAY_MS)
 }
 
-/// When a day begins.
+/// The time at which a day begins.
 pub fn start_of(day: i64) -> Timestamp {
     Timestamp::from_millis(day.saturating_mul(DAY_MS))
 }
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
-/// Clocks of replicas are not further apart. What is held counts for so much longer than its holder thinks.
+/// The largest difference between the clocks of replicas. Reservations count for this much longer
+/// than their holder assumes.
 const CLOCKS_APART: Duration = Duration::from_mins(1);
 
-/// A place among the free uploads of a day.
+/// A reserved place among the free uploads of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Its name, drawn by who takes it.
+    /// The id of the place, drawn by the server that takes it.
     pub id: String,
-    /// Its day.
+    /// The day of the place.
     pub day: i64,
 }
 
-/// Takes a place until `until`. `false`: `limit` are published or under way.
+/// Reserves a place until `until`. `false`: `limit` uploads are published or under way.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -162,7 +166,7 @@ pub async fn take_place(
     }))
 }
 
-// Nothing is known of the first day but what its images say.
+// For the first day, published images are the only source of the count.
 const OPEN_DAY: &str = "INSERT INTO free_days (day, published) SELECT CAST($1 AS BIGINT), CASE WHEN EXISTS \
     (SELECT 1 FROM free_days) THEN 0 ELSE (SELECT COUNT(*) FROM images WHERE payment_id IS NULL \
     AND published_ms >= $2) END WHERE TRUE ON CONFLICT (day) DO NOTHING";
@@ -172,7 +176,7 @@ const COUNT_DAY: &str = "SELECT published + (SELECT COUNT(*) FROM free_uploads u
     AND u.until_ms > $2) FROM free_days WHERE day = $1";
 const TAKE_PLACE: &str = "INSERT INTO free_uploads (id, day, until_ms) VALUES ($1, $2, $3)";
 
-/// Gives a place back. Nothing happens where it was used, or its time has passed.
+/// Gives a place back. Does nothing if the place was used or its time has passed.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -187,8 +191,8 @@ pub async fn give_back(db: &Db, place: &Place) -> Result<(), DbError> {
 
 const GIVE_BACK: &str = "DELETE FROM free_uploads WHERE id = $1";
 
-/// Makes a pending image without a price public, in a place that is used up by that. `false`: the image isn't
-/// pending, or the time of the place has passed.
+/// Publishes a pending free image and uses up its place. `false`: the image isn't pending, or the
+/// time of the place has passed.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -200,7 +204,7 @@ pub async fn publish_in(
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
-        // The day first, as whoever takes a place does.
+        // Lock order: the day first, as in [`take_place`].
         sqlx::query(LOCK_DAY)
             .bind(place.day)
             .execute(&mut *tx)
@@ -224,7 +228,7 @@ pub async fn publish_in(
             .await?
             .rows_affected();
         if (used, published, counted) != (1, 1, 1) {
-            // All or none: dropping the transaction rolls it back.
+            // All or nothing: dropping the transaction rolls it back.
             return Ok(false);
         }
         true
@@ -234,7 +238,7 @@ pub async fn publish_in(
 const USE_PLACE: &str = "DELETE FROM free_uploads WHERE id = $1 AND until_ms > $2";
 const COUNT_PUBLISHED: &str = "UPDATE free_days SET published = published + 1 WHERE day = $1";
 
-/// Erases places whose time has passed, and days that are over: those before `day`.
+/// Erases places whose time has passed, and the days before `day`.
 ///
 /// # Errors
 /// [`DbError::Driver`].

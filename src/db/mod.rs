@@ -1,7 +1,7 @@
-//! The database: SQLite or PostgreSQL, one SQL text for both. sqlx lives only in this folder.
+//! The database: SQLite or PostgreSQL, with one SQL text for both. Only this folder uses sqlx.
 //!
-//! Functions here are small and atomic: each is one statement or one transaction, none spans a call
-//! over the network, and each change of state says in its `WHERE` which state it expects.
+//! Each function is one statement or one transaction. None spans a network call, and each change of
+//! state names the expected state in its `WHERE`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub mod retention;
 mod rows;
 pub mod withdrawals;
 
-/// Runs an expression on whichever pool the database has.
+/// Runs an expression on the pool of whichever database is used.
 macro_rules! on_db {
     ($db:expr, |$pool:ident| $body:expr) => {
         match $db {
@@ -48,14 +48,15 @@ macro_rules! on_db {
     };
 }
 
-/// Runs a block inside a transaction that may write, and commits it. An error rolls back.
+/// Runs a block inside a write transaction, and commits it. An error rolls back.
 ///
-/// SQLite needs `BEGIN IMMEDIATE`: a plain `BEGIN` that reads before it writes fails as locked under
-/// load instead of waiting.
+/// SQLite needs `BEGIN IMMEDIATE`: under load, a plain `BEGIN` that reads before it writes fails as
+/// locked instead of waiting.
 ///
-/// PostgreSQL ends one of two transactions that wait for each other's rows. Ours lock in one order (payment,
-/// grant, image), but for statements on many rows at a time; whoever is ended did nothing, and is run again. So
-/// a block may run more than once, and only its last run counts.
+/// PostgreSQL ends one of two transactions that wait for each other's rows. Ours lock rows in one
+/// order (payment, grant, image), except for statements on many rows. A transaction that PostgreSQL
+/// ended has changed nothing and runs again. So a block may run several times, and only its last
+/// run counts.
 macro_rules! in_tx {
     ($db:expr, |$tx:ident| $body:block) => {
         match $db {
@@ -92,32 +93,33 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 const NEWEST_MIGRATION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 
-/// How long a statement waits for SQLite's write lock, and a request for a connection.
+/// How long a statement waits for SQLite's write lock, and a request for a free connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Readers beside the one writer that SQLite has.
+/// SQLite connections: readers beside SQLite's one writer.
 const SQLITE_CONNECTIONS: u32 = 8;
-/// How often a transaction is run that PostgreSQL ends, without a trace, to let another one pass.
+/// How often a transaction runs that PostgreSQL rolls back because of a deadlock or serialization
+/// failure.
 const TRIES: u32 = 4;
 
 /// A pool of connections to one of the two databases.
 #[derive(Debug, Clone)]
 pub enum Db {
-    /// One file, in WAL mode, synced at every commit.
+    /// One file, in WAL mode, synced to disk at every commit.
     Sqlite(SqlitePool),
-    /// A server.
+    /// A PostgreSQL server.
     Postgres(PgPool),
 }
 
-/// What can go wrong with the database.
+/// Errors of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The driver failed: the statement may or may not have been carried out.
+    /// The driver failed: the statement may or may not have been executed.
     #[error("the database failed: {0}")]
     Driver(#[from] sqlx::Error),
-    /// A migration could not run, or the database is newer than this binary.
+    /// A migration failed, or the database is newer than this binary.
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A stored value can't be read: someone else wrote it.
+    /// A stored value can't be read: pixtoll did not write it.
     #[error("{table}.{column} of row {row} holds a value that pixtoll does not write")]
     Corrupt {
         /// The table.
@@ -127,34 +129,34 @@ pub enum DbError {
         /// The row's key.
         row: String,
     },
-    /// The server takes no writes.
+    /// The server is read-only.
     #[error(
-        "the PostgreSQL server takes no writes: it is a standby, or default_transaction_read_only is on; database.url has to lead to the primary"
+        "the PostgreSQL server is read-only: it is a standby, or default_transaction_read_only is on. Set database.url to the address of the primary"
     )]
     ReadOnly,
-    /// A table or a value that can't be copied into another database.
-    #[error("it can't be copied: {0}")]
+    /// A table or a value can't be copied into another database.
+    #[error("the database can't be copied: {0}")]
     Uncopied(String),
-    /// A setting of the database would lose money in a power cut.
+    /// A setting of the database could lose committed payments in a power cut.
     #[error(
-        "the database has {setting} = {value}, and pixtoll needs {needed}: a committed payment must survive a power cut"
+        "the database has {setting} = {value}, but pixtoll needs {needed} so that committed payments survive a power cut. Change that setting"
     )]
     NotDurable {
-        /// The setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it must be.
+        /// The value that pixtoll needs.
         needed: &'static str,
     },
 }
 
 impl Db {
-    /// Opens a SQLite file. One that is not there is created, readable by its owner only; SQLite gives the files that
-    /// it keeps beside it the same mode.
+    /// Opens a SQLite file. Creates it if it is missing, readable by its owner only; SQLite gives
+    /// its other files the same mode.
     ///
     /// # Errors
-    /// When the file can't be opened, or isn't durable.
+    /// When the file can't be opened, or its settings aren't durable.
     pub async fn open_sqlite(path: &Path) -> Result<Self, DbError> {
         create_private(path).map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
@@ -173,7 +175,7 @@ impl Db {
         Ok(Self::Sqlite(pool))
     }
 
-    /// Connects to a PostgreSQL server by its URL, as a server with the default settings.
+    /// Connects to a PostgreSQL server by its URL, with the default settings of a server.
     ///
     /// # Errors
     /// As [`Db::connect_postgres_with`].
@@ -181,10 +183,10 @@ impl Db {
         Self::connect_postgres_with(url, &Connections::default()).await
     }
 
-    /// Connects to a PostgreSQL server by its URL. One that is being started is waited for.
+    /// Connects to a PostgreSQL server by its URL. Waits for a server that is starting.
     ///
     /// # Errors
-    /// When the server doesn't answer, isn't durable, or takes no writes.
+    /// When the server doesn't answer, isn't durable, or is read-only.
     pub async fn connect_postgres_with(
         url: &str,
         connections: &Connections,
@@ -192,8 +194,8 @@ impl Db {
         Ok(Self::Postgres(postgres::connect(url, connections).await?))
     }
 
-    /// The same database by a connection of its own, for what must not wait until others are done. Of SQLite it is the
-    /// same pool, whose readers wait for nobody's commit.
+    /// Opens a separate connection to the same database, for queries that must not wait for others.
+    /// For SQLite it is the same pool, whose readers never wait for a commit.
     #[must_use]
     pub fn aside(&self) -> Self {
         match self {
@@ -206,7 +208,8 @@ impl Db {
         }
     }
 
-    /// The clock of the PostgreSQL server. `None`: SQLite has no clock but this machine's.
+    /// Returns the clock of the PostgreSQL server. `None` for SQLite, which has no clock but this
+    /// machine's.
     ///
     /// # Errors
     /// [`DbError::Driver`].
@@ -217,7 +220,8 @@ impl Db {
         }
     }
 
-    /// Brings the schema up to date, under a lock. A database newer than this binary is an error.
+    /// Migrates the schema to this binary's version, under a lock. A database that is newer than
+    /// this binary is an error.
     ///
     /// # Errors
     /// [`DbError::Migrate`].
@@ -229,11 +233,11 @@ impl Db {
         Ok(())
     }
 
-    /// Whether the schema is this binary's, neither older nor newer. For commands beside a running
-    /// server, which must not migrate under it.
+    /// Whether the schema has exactly this binary's version. For commands beside a running server,
+    /// which must not migrate its database.
     ///
     /// # Errors
-    /// [`DbError::Driver`], also when there is no schema at all.
+    /// [`DbError::Driver`], also when there is no schema.
     pub async fn is_current(&self) -> Result<bool, DbError> {
         let migrator = match self {
             Self::Sqlite(_) => &SQLITE_MIGRATIONS,
@@ -245,7 +249,7 @@ impl Db {
         Ok(newest == migrator.iter().map(|migration| migration.version).max())
     }
 
-    /// The statement that this database is asked, where one text can't be for both.
+    /// Picks the statement for this database, where one text doesn't work on both.
     pub(crate) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
             Self::Sqlite(_) => sqlite,
@@ -253,7 +257,7 @@ impl Db {
         }
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
     /// [`DbError::Driver`] when it does not.
@@ -265,15 +269,15 @@ impl Db {
         Ok(())
     }
 
-    /// Closes all connections, after what they are doing.
+    /// Closes all connections after their current statements.
     pub async fn close(&self) {
         on_db!(self, |pool| pool.close().await);
     }
 }
 
 impl DbError {
-    /// Whether PostgreSQL says that a transaction was undone to let another one pass: a deadlock, or a
-    /// serialization failure.
+    /// Whether PostgreSQL rolled the transaction back because of a deadlock or a serialization
+    /// failure.
     pub(crate) fn is_undone(&self) -> bool {
         let Self::Driver(sqlx::Error::Database(error)) = self else {
             return false;
@@ -282,7 +286,7 @@ impl DbError {
     }
 }
 
-/// A settled payment must not be lost by a power cut (payments.md, rule 9).
+/// A settled payment must survive a power cut (docs/payments.md, rule 9).
 async fn assert_durable(pool: &SqlitePool) -> Result<(), DbError> {
     let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
         .fetch_one(pool)
@@ -298,8 +302,8 @@ async fn assert_durable(pool: &SqlitePool) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Every SQL text of this folder with its name, so that a test can prepare each on both databases; one whose
-/// name ends in `_POSTGRES` or `_SQLITE`, on that one.
+/// Every SQL text of this folder with its name, so that a test can prepare each on both databases.
+/// A text whose name ends in `_POSTGRES` or `_SQLITE` is for that database only.
 #[doc(hidden)]
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [

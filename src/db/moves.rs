@@ -1,5 +1,5 @@
-//! Whether a database is on its way to another one, or is the copy of one: the stamps of both sides, and the fence
-//! that keeps every change out of a database whose rows are being copied.
+//! The state of a database during `pixtoll migrate`: the records of both sides of a move, and the
+//! triggers that reject every change while rows are copied.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
@@ -10,46 +10,46 @@ use super::{Db, DbError, deployment, images, in_tx, jobs, on_db, payments};
 use crate::clock::Timestamp;
 use crate::model::mark::stamps;
 
-/// Where a database stands among its copies.
+/// The state of a database with respect to moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It is the deployment's.
+    /// No move is under way: the deployment uses this database.
     Open,
-    /// Its rows are being copied: it takes no changes.
+    /// Its rows are being copied. It rejects every change.
     Moving {
-        /// Where to: host and name.
+        /// Host and name of the database that it is copied to.
         to: String,
     },
-    /// Another one stands in its place.
+    /// Another database has replaced it. It rejects every change for good.
     Moved {
-        /// Which: host and name.
+        /// Host and name of the database that replaced it.
         to: String,
     },
-    /// It is a copy that nobody has finished.
+    /// An unfinished copy, which no server may use.
     Unfinished {
-        /// Of which.
+        /// Host and name of the source database.
         from: String,
     },
 }
 
-/// What the stamp of a side says.
+/// A row of table `moves`: one side of a move.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Stamp {
-    /// The name of the move.
+    /// Id of the move.
     pub id: String,
-    /// The name that the moved database drew for itself.
+    /// The id that the source database drew for itself.
     pub database_id: String,
-    /// Where the other side is.
+    /// Host and name of the database on the other side.
     pub place: String,
     state: String,
     at_table: Option<String>,
     at_key: Option<String>,
 }
 
-/// How far a copy has come: the table, and the key of its last row.
+/// Progress of a copy: the table, and the key of the last row that was copied.
 pub type Progress = (String, Vec<Value>);
 
-/// What stands in the columns `state` and `side`.
+/// Values of the columns `state` and `side`.
 mod names {
     pub(super) const MOVING: &str = "moving";
     pub(super) const MOVED: &str = "moved";
@@ -63,29 +63,30 @@ mod names {
 use names::{COPYING, FROM, MOVED, MOVING, OPEN, READY, TO};
 
 impl Stamp {
-    /// Of a database that went: another one stands in its place.
+    /// Whether another database has replaced this one. Only true on the source's side.
     pub fn is_moved(&self) -> bool {
         self.state == MOVED
     }
 
-    /// Of a copy: it was compared with its source, and nothing was changed in either since.
+    /// Whether this copy was compared with its source and found equal. Neither has changed since.
     pub fn is_ready(&self) -> bool {
         self.state == READY
     }
 
-    /// Of a copy: servers may use it.
+    /// Whether servers may use this copy.
     pub fn is_open(&self) -> bool {
         self.state == OPEN
     }
 
-    /// Of a copy: how far it has come.
+    /// How far this copy has come. `None` before its first page.
     pub fn progress(&self) -> Option<Progress> {
         let key = serde_json::from_str(self.at_key.as_deref()?).ok()?;
         Some((self.at_table.clone()?, key))
     }
 }
 
-/// Where the database stands; one that is older than its stamps is the deployment's.
+/// Returns the state of the database. A schema without the table `moves` counts as
+/// [`Standing::Open`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -118,7 +119,7 @@ pub async fn standing(db: &Db) -> Result<Standing, DbError> {
     })
 }
 
-/// The stamp of a database that goes, or went.
+/// Finds the record of a move away from this database, under way or finished.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -126,7 +127,7 @@ pub async fn find_to(db: &Db) -> Result<Option<Stamp>, DbError> {
     find(db, TO).await
 }
 
-/// The stamp of a database that is, or was, a copy.
+/// Finds the record of a move that made this database, under way or finished.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -134,7 +135,7 @@ pub async fn find_from(db: &Db) -> Result<Option<Stamp>, DbError> {
     find(db, FROM).await
 }
 
-/// Whether `copy` is the stamp of a copy of this database that may be gone on with, or done anew.
+/// Whether `copy` records a copy of this database that may be continued or restarted.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -156,11 +157,12 @@ async fn find(db: &Db, side: &str) -> Result<Option<Stamp>, DbError> {
 const FIND: &str =
     "SELECT id, database_id, place, state, at_table, at_key FROM moves WHERE side = $1";
 
-/// Keeps every change out of a SQLite database from now on, whoever tries, and notes where it goes, in one
-/// transaction. One that is fenced already stays as it is. The stamp that stands.
+/// Rejects every change to a SQLite database from now on, by triggers, and records where the
+/// database moves to, in one transaction. Changes nothing if the database is fenced already.
+/// Returns the record in force.
 ///
 /// # Errors
-/// [`DbError`], also when no server ever used the database.
+/// [`DbError`], also when no server has ever used the database.
 pub async fn fence(
     db: &Db,
     tables: &[Table],
@@ -173,7 +175,7 @@ pub async fn fence(
     let database_id = deployment::find(db, stamps::DATABASE).await?;
     let database_id = database_id.ok_or_else(|| {
         DbError::Uncopied(
-            "no server has used this database yet: there is nothing to move".to_owned(),
+            "no server has used this database yet, so there is nothing to move".to_owned(),
         )
     })?;
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -220,7 +222,7 @@ const WRITE: &str = "INSERT INTO moves (side, id, database_id, place, state, cha
     database_id = excluded.database_id, place = excluded.place, state = excluded.state, \
     at_table = NULL, at_key = NULL, changed_ms = excluded.changed_ms";
 
-/// Lets changes into a database again that was on its way and hasn't gone. `false`: it isn't on its way.
+/// Allows changes again in a database whose move has not finished. `false`: no move is under way.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -245,7 +247,7 @@ pub async fn lift(db: &Db, tables: &[Table]) -> Result<bool, DbError> {
 
 const LIFT: &str = "DELETE FROM moves WHERE side = 'to' AND state = 'moving'";
 
-/// Notes that another database stands in the place of this one. It stays fenced for ever.
+/// Records that another database has replaced this one. It stays fenced for good.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -261,20 +263,20 @@ pub async fn leave(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
 
 const LEAVE: &str = "UPDATE moves SET state = 'moved', changed_ms = $2 WHERE side = 'to' AND id = $1 AND state = 'moving'";
 
-/// What a database is to a move that wants to come to it.
+/// How a target database receives a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reception {
-    /// It is the copy of this move, new or unfinished.
+    /// The target is the copy of this move, new or unfinished.
     Taken(Stamp),
     /// It holds rows that are no copy of this database.
     Occupied {
-        /// A table that has rows.
+        /// The first table that has rows.
         table: String,
     },
 }
 
-/// Stamps an empty PostgreSQL database as the copy that `source` makes. An unfinished copy of the same database
-/// by a move that was given up is emptied first.
+/// Records that an empty PostgreSQL database is the copy of `source`. An unfinished copy of the
+/// same database from an abandoned move is emptied first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -289,7 +291,7 @@ pub async fn receive(
         return Err(not_here());
     };
     let mut tx = pool.begin().await?;
-    // One that comes at the same time sees what this one has written.
+    // A concurrent move waits here and then sees the record that this one wrote.
     sqlx::query("LOCK TABLE moves IN EXCLUSIVE MODE")
         .execute(&mut *tx)
         .await?;
@@ -328,10 +330,10 @@ pub async fn receive(
     Ok(Reception::Taken(stamp))
 }
 
-/// Notes how far a copy has come, in the transaction that brought it there.
+/// Records the progress of a copy, in the transaction that wrote the rows.
 ///
 /// # Errors
-/// [`DbError`], also when it isn't the copy of this move any more.
+/// [`DbError`], also when another move has taken over the copy.
 pub(super) async fn note_progress(
     connection: &mut PgConnection,
     id: &str,
@@ -350,15 +352,15 @@ pub(super) async fn note_progress(
         return Ok(());
     }
     Err(DbError::Uncopied(
-        "the copy is not this move's any more".to_owned(),
+        "another move has taken over this copy".to_owned(),
     ))
 }
 
 const NOTE_PROGRESS: &str = "UPDATE moves SET at_table = $2, at_key = $3, changed_ms = $4 \
     WHERE side = 'from' AND id = $1 AND state = 'copying'";
 
-/// Ends what was held in the source, leases, reservations and jobs, in a copy that was compared with it, and
-/// notes that it was, in one transaction.
+/// Marks a copy as equal to its source, and ends the leases, reservations and jobs of processes
+/// that used the source, in one transaction.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -382,7 +384,7 @@ pub async fn make_ready(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError
     Ok(())
 }
 
-/// Lets servers use a copy.
+/// Allows servers to use the copy.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -402,7 +404,7 @@ const ADVANCE: &str =
     "UPDATE moves SET state = $3, changed_ms = $4 WHERE side = 'from' AND id = $1 AND state = $2";
 
 fn not_here() -> DbError {
-    DbError::Uncopied("only a SQLite database is moved, and only to PostgreSQL".to_owned())
+    DbError::Uncopied("databases move only from SQLite to PostgreSQL".to_owned())
 }
 
 /// Every statement of this module, by name.

@@ -1,4 +1,5 @@
-//! Offers that were made, so that each stays good for its timeout after a change of prices.
+//! Offers: prices and terms that were quoted. An offer stays valid for its timeout after a change
+//! of prices.
 
 use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, on_db};
@@ -9,7 +10,7 @@ use crate::networks;
 use crate::secrets::sha256_hex;
 use crate::x402::wire::Offer;
 
-/// Notes that an offer is being made now.
+/// Records that an offer is made now.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -47,7 +48,7 @@ const RECORD: &str = "INSERT INTO offers (id, kind, tier, uses, network, amount,
     ON CONFLICT (id) DO UPDATE SET last_offered_ms = excluded.last_offered_ms \
     WHERE offers.last_offered_ms < excluded.last_offered_ms";
 
-/// The terms on which this product was offered since `since`, newest first.
+/// Finds the terms on which this product was offered since `since`, newest first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -75,8 +76,8 @@ const FIND_RECENT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout
     confirmations FROM offers WHERE kind = $1 AND tier = $2 AND uses = $3 AND last_offered_ms >= $4 \
     ORDER BY last_offered_ms DESC LIMIT 20";
 
-/// The tiers that routes which name none sold since `since`, each with its terms, newest first. They are recorded as
-/// tiers of their own, [`default_name`].
+/// Finds the tiers, with their terms, that were sold since `since` by routes that name no tier,
+/// newest first. They are recorded under names of their own, see [`default_name`].
 ///
 /// # Errors
 /// [`DbError`].
@@ -105,7 +106,7 @@ const FIND_RECENT_DEFAULTS: &str = "SELECT id, tier, network, amount, pay_to, ma
     max_bytes, confirmations FROM offers WHERE kind = $1 AND tier LIKE '*%' AND uses = 1 \
     AND last_offered_ms >= $2 ORDER BY last_offered_ms DESC LIMIT 20";
 
-/// The largest upload that each tier ever was offered with.
+/// Finds the largest upload size that was ever offered for each tier.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -119,10 +120,10 @@ pub async fn find_largest(db: &Db) -> Result<Vec<(String, u64)>, DbError> {
 
 const FIND_LARGEST: &str = "SELECT tier, MAX(max_bytes) FROM offers GROUP BY tier";
 
-/// No name of a tier has it.
+/// A character that no tier name contains.
 const DEFAULT_MARK: char = '*';
 
-/// What a tier is recorded as where a route sells it that names none.
+/// The name under which a tier is recorded when a route that names no tier sells it.
 pub fn default_name(tier: &str) -> String {
     format!("{DEFAULT_MARK}{tier}")
 }
@@ -141,7 +142,8 @@ struct OfferRow {
 }
 
 impl OfferRow {
-    /// Another replica may sell on a network already that this one wasn't told of yet, and doesn't sell on.
+    /// Whether this process knows the offer's network. Another replica may already sell on a newly
+    /// configured network.
     fn is_of_known_network(&self) -> bool {
         networks::find(&self.network).is_some()
     }
@@ -169,7 +171,7 @@ impl TryFrom<OfferRow> for Terms {
     }
 }
 
-/// One id for equal offers, whichever replica makes them.
+/// Equal offers have equal ids, whichever replica makes them.
 fn offer_id(product: &Product, terms: &Terms) -> String {
     let offer = &terms.offer;
     sha256_hex(

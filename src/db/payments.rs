@@ -1,4 +1,5 @@
-//! The ledger's rows. Every move is one conditional update on (id, state, attempt).
+//! The ledger's rows of payments. Every change of state is one conditional update on (id, state,
+//! attempt).
 
 use std::time::Duration;
 
@@ -19,78 +20,79 @@ use crate::model::payment::{
 };
 use crate::tiers::LONGEST_KEEP;
 
-/// What a move changes beside the state. Fields that are `None` stay as they are.
+/// Columns that a change of state sets beside the state. Fields that are `None` keep their value.
 #[derive(Debug, Clone, Default)]
 pub struct Patch {
-    /// Why the row was rejected, released or failed.
+    /// Why the payment was rejected, released or failed.
     pub reason: Option<String>,
-    /// Until when its driver may be believed alive.
+    /// When the lease of the process that drives the row ends.
     pub lease_until: Option<Timestamp>,
-    /// When the reconciler looks next.
+    /// When the reconciler looks at the row next.
     pub next_look: Option<Timestamp>,
-    /// A transaction that a facilitator named.
+    /// The transaction hash that a facilitator named.
     pub transaction: Option<String>,
     /// SHA-256 of the uploaded bytes that the payment is bound to from now on.
     pub body_sha256: Option<String>,
     /// When settle was first called.
     pub settle_called: Option<Timestamp>,
-    /// The pending image that is given up with this move.
+    /// The pending image that is given up with this change.
     pub discard_image: Option<ImageId>,
 }
 
-/// A keyed hash of something that proves who presents a payment.
+/// A keyed hash of a value that proves who sent the payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// `ticket`, `id` or `address`.
+    /// The kind of the value: `ticket`, `id` (idempotency key) or `address`.
     pub kind: &'static str,
-    /// The keyed hash, in hex.
+    /// The keyed hash, in lower-case hex.
     pub hash: String,
-    /// From when on it proves nothing any more.
+    /// When the proof stops counting; `None`: never.
     pub expires: Option<Timestamp>,
 }
 
-/// What became of binding a verified payment to its id.
+/// The outcome of binding a verified payment to its idempotency keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
-    /// The row is verified, and its proofs and id are bound.
+    /// The row is verified, and its proofs and idempotency keys are bound.
     Bound,
-    /// Someone else drives the row.
+    /// Another process drives the row.
     Lost,
-    /// The id belongs to another payment.
+    /// The idempotency key belongs to another payment.
     Taken(IdOwner),
 }
 
-/// The payment that a (payer, payment id) belongs to.
+/// The payment that owns a pair of payer and idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdOwner {
-    /// The payment.
+    /// The ledger id of that payment.
     pub payment_id: PaymentId,
-    /// Whether it buys the same product for the same bytes.
+    /// Whether that payment buys the same product for the same bytes.
     pub same_purchase: bool,
 }
 
-/// What became of a proof that a payment settled.
+/// The outcome of recording a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// The row is settled now, and its grant exists. `published`: so is its image.
+    /// The row is settled, and its grant exists.
     Done {
-        /// Whether the image that it bought is public.
+        /// Whether the image that the payment bought is public.
         published: bool,
     },
-    /// The row moved in between; look again.
+    /// The row changed in between. Read it again.
     Moved,
 }
 
-/// The grant that a settlement writes.
+/// The upload token that a settlement grants.
 #[derive(Debug, Clone)]
 pub struct NewGrant {
-    /// SHA-256 of the upload token.
+    /// SHA-256 of the upload token, in hex.
     pub token_hash: String,
-    /// When that token ends.
+    /// When the upload token expires.
     pub token_expires: Timestamp,
 }
 
-/// Writes a new row in state `received`. `false`: its identity is already in the ledger.
+/// Writes a new row in state `received`. `false`: the ledger already has a payment with this
+/// identity.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -156,8 +158,8 @@ pub(super) const INSERT: &str = "INSERT INTO payments (id, network, asset, payer
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, $11, $12, $13, $14, $15, $16, $17, \
     $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0, $27) ON CONFLICT DO NOTHING";
 
-/// Starts a row afresh under the next attempt, with what is presented now. `false`: someone else
-/// has it, or it moved on.
+/// Restarts a row under the next attempt, with the data of the current request. `false`: another
+/// process drives the row, or it changed.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -204,8 +206,9 @@ pub async fn restart(
     Ok(changed == 1)
 }
 
-// The proofs and the id of an earlier attempt stay: they were bound to this identity by its payer. Its
-// image doesn't: this attempt may buy a token, and would publish what was never stored.
+// The proofs and idempotency keys of an earlier attempt stay: the payer bound them to this
+// identity. Its image is cleared: this attempt may buy a token, and would publish an image that was
+// never stored.
 const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, digest = $5, \
     signature = $6, valid_after = $7, valid_before = $8, lease_until_ms = $9, kind = $10, tier = $11, \
     uses = $12, amount = $13, pay_to = $14, max_timeout_seconds = $15, keep_ms = $16, \
@@ -213,7 +216,7 @@ const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, d
     next_look_ms = $22, target = $24, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
     WHERE id = $1 AND state = $2 AND attempt = $3 AND lease_until_ms <= $4";
 
-/// The row with this id.
+/// Finds the payment with this ledger id.
 ///
 /// # Errors
 /// [`DbError`].
@@ -233,7 +236,7 @@ const FIND: &str = concat!(
     " FROM payments WHERE id = $1"
 );
 
-/// The rows with this payer and nonce, on whatever network.
+/// Finds the payments with this payer and nonce, on all networks.
 ///
 /// # Errors
 /// [`DbError`].
@@ -258,7 +261,8 @@ const FIND_BY_PAYER_AND_NONCE: &str = concat!(
     " FROM payments WHERE payer = $1 AND nonce = $2"
 );
 
-/// Takes a row that nobody drives, under the next attempt. `None`: someone else has it, or it moved.
+/// Takes the lease of a row that no process drives, under the next attempt. `None`: another process
+/// drives it, or its state changed.
 ///
 /// # Errors
 /// [`DbError`].
@@ -287,7 +291,7 @@ const CLAIM: &str = concat!(
     payment_columns!()
 );
 
-/// Renews a lease. `false`: it was lost.
+/// Extends a lease. `false`: another process has taken it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -309,12 +313,13 @@ pub async fn renew(
     Ok(changed == 1)
 }
 
-// A lease that was given back is not renewed: a renewal that was on its way would leave the row
-// leased to nobody.
+// A lease that was handed back is not extended. Otherwise an extension that was under way would
+// leave the row leased to nobody.
 const RENEW: &str = "UPDATE payments SET lease_until_ms = $3 \
     WHERE id = $1 AND attempt = $2 AND lease_until_ms > 0";
 
-/// Gives a lease back, and says when to look next. A lease that was lost is left alone: `false`.
+/// Hands a lease back and sets when the reconciler looks next. `false`: another process has taken
+/// the lease, and nothing changes.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -341,7 +346,8 @@ pub async fn hand_back(
 const HAND_BACK: &str = "UPDATE payments SET lease_until_ms = 0, next_look_ms = $4, looks = $5 \
     WHERE id = $1 AND attempt = $2 AND state = $3";
 
-/// Ends every lease. Only for a database that no other process uses: whoever held them is gone.
+/// Ends every lease. Call it only for a database that no other process uses: the processes that
+/// held the leases are gone.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -356,10 +362,10 @@ pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
 pub(super) const END_ALL_LEASES: &str =
     "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
 
-/// Binds a payment that verify accepted: state, proofs and ids in one transaction. `id_hashes` are
-/// sorted: they are locked one after the other.
+/// Binds a payment that verify accepted: state, proofs and idempotency keys, in one transaction.
+/// `id_hashes` are sorted, because they are locked one after the other.
 ///
-/// An id whose payment was refused or failed is taken over: nothing was bought under it.
+/// An idempotency key of a rejected or failed payment is taken over: nothing was bought with it.
 ///
 /// # Errors
 /// [`DbError`].
@@ -399,7 +405,8 @@ pub async fn bind_verified(
                 .fetch_one(&mut *tx)
                 .await?;
             if owner.payment_id != id {
-                // Dropping the transaction rolls it back: the other id stays free as well.
+                // Dropping the transaction rolls it back: the other idempotency key stays free as
+                // well.
                 return Ok(Binding::Taken(owner.owner(product, body_sha256)?));
             }
         }
@@ -424,14 +431,15 @@ pub async fn bind_verified(
             }
             Binding::Bound
         } else {
-            // Dropping the transaction rolls it back: who lost the row binds no id either.
+            // Dropping the transaction rolls it back: a process that lost the row binds no
+            // idempotency key.
             return Ok(Binding::Lost);
         }
     }))
 }
 
-// PostgreSQL reads the owner's state as it was when the statement began, even when the statement then
-// waits for the owner's own transaction. So the waiting is done first, by a statement of its own.
+// A PostgreSQL statement that waits for a lock still reads the owner's state as it was when the
+// statement began. So a statement of its own waits for the lock first.
 pub(super) const LOCK_ID: &str =
     "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
@@ -449,7 +457,8 @@ pub(super) const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind
     VALUES ($1, $2, $3, $4) ON CONFLICT (payment_id, kind, hash) DO UPDATE \
     SET expires_ms = excluded.expires_ms";
 
-/// The payment that an id of this payer belongs to, while it buys or has bought something.
+/// Finds the payment that owns this payer's idempotency key, if that payment buys or has bought
+/// something.
 ///
 /// # Errors
 /// [`DbError`].
@@ -519,7 +528,7 @@ impl IdRow {
     }
 }
 
-/// The proofs that a payment was bound to and that still count at `now`.
+/// Loads the proofs that a payment is bound to and that still count at `now`.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -540,7 +549,7 @@ pub async fn load_proofs(
 const LOAD_PROOFS: &str = "SELECT kind, hash FROM payment_proofs WHERE payment_id = $1 \
     AND (expires_ms IS NULL OR expires_ms > $2)";
 
-/// Erases the hashes of client addresses that have expired. They prove nothing from then on (`LOAD_PROOFS`).
+/// Erases the expired hashes of client addresses. `LOAD_PROOFS` ignores them already.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -558,8 +567,8 @@ pub async fn forget_expired_proofs(db: &Db, now: Timestamp) -> Result<(), DbErro
 const FORGET_PROOFS: &str =
     "DELETE FROM payment_proofs WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
 
-/// Moves a row, under the attempt of whoever drives it. `false`: it was taken over, or it moved, or the image
-/// that it is to renew can't be held for it.
+/// Changes the state of a row under its driver's attempt. `false`: another process took the row,
+/// its state changed, or the image to renew can't be held for it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -590,7 +599,7 @@ pub async fn advance(
         if changed == 0 {
             return Ok(false);
         }
-        // The payment first, then the image, wherever both are locked.
+        // Lock order: payment, then image.
         if let Some(target) = target {
             sqlx::query(LOCK_TARGET)
                 .bind(target)
@@ -624,7 +633,8 @@ pub async fn advance(
                     .await?
                     .rows_affected();
                 if held == 0 {
-                    // Dropping the transaction rolls it back: the payment didn't move either.
+                    // Dropping the transaction rolls it back: the payment's state doesn't change
+                    // either.
                     return Ok(false);
                 }
             }
@@ -647,7 +657,7 @@ const ADVANCE: &str = "UPDATE payments SET state = $4, changed_ms = $5, reason =
 
 const DISCARD_IMAGE: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
 
-/// Names the pending image that the payment is going to publish. `false`: the lease was lost.
+/// Sets the pending image that the payment will publish. `false`: the lease was lost.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -671,29 +681,29 @@ const ATTACH_IMAGE: &str =
 /// Everything that a settlement writes.
 #[derive(Debug)]
 pub struct SettlementRecord<'a> {
-    /// The move, to `settled`.
+    /// The change of state, to `settled`.
     pub step: Move,
     /// The row as it was read.
     pub payment: &'a Payment,
-    /// The transfer.
+    /// The transfer on the chain.
     pub transfer: Transfer,
-    /// `facilitator` or `chain`.
+    /// Who proved the transfer: `facilitator` or `chain`.
     pub proven_by: &'static str,
-    /// The grant.
+    /// The upload token that is granted.
     pub grant: NewGrant,
-    /// Why the payer may have nothing yet, when that is so.
+    /// Why the payer may not have the goods yet; `None`: nothing is owed.
     pub owed: Option<&'static str>,
-    /// When the auditor looks first.
+    /// When the auditor looks for the transfer first.
     pub next_look: Option<Timestamp>,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Records proof that the money moved: row, grant and image in one transaction. Needs no lease:
-/// whoever has proof may bring it, and it counts once.
+/// Records proof of the transfer: row, grant and image, in one transaction. Needs no lease: any
+/// process may record the proof, and it counts once.
 ///
 /// # Errors
-/// [`DbError::Driver`]; a transfer that already settled another row is one too.
+/// [`DbError::Driver`], also when the transfer already settled another payment.
 #[expect(
     clippy::too_many_lines,
     reason = "one transaction, read from its beginning to its end"
@@ -751,8 +761,9 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 }
             }
             if granted == 0 {
-                // The chain shows again what it had forgotten. What was granted then is the grant: out
-                // already, or taken back and to be had anew.
+                // The transfer was reorganised away and is on the chain again. The grant of the
+                // first settlement still exists: its token is with the payer, or was withdrawn and
+                // can be requested again.
                 tx.commit().await?;
                 return Ok(Settlement::Done { published: false });
             }
@@ -820,9 +831,9 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
     }))
 }
 
-/// Whether the image of an upload is known to lie in the store. It is put there after verify and before
-/// the intent to settle is written; a row that is settled from an earlier state would publish a link
-/// to nothing.
+/// Whether the image of an upload is known to be in the store. The upload stores it after verify
+/// and before the intent to settle is recorded. A row that is settled from an earlier state would
+/// publish a link to a missing object.
 const fn is_image_stored(step: Move) -> bool {
     matches!(step.from(), PaymentState::Settling | PaymentState::Unknown)
 }
@@ -845,18 +856,18 @@ pub(super) const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tie
     token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9) \
     ON CONFLICT (payment_id) DO NOTHING";
 
-/// Publishes a pending image of a payment.
+/// Publishes the pending image of a payment.
 pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \
     reserved_until_ms = NULL WHERE id = $1 AND payment_id = $2 AND state = 'pending'";
 
 /// Counts one published upload on a grant.
 ///
-/// What the chain doesn't show any more publishes nothing.
+/// Does nothing while the payment is not in state `settled`.
 pub(super) const COUNT_USE: &str = "UPDATE grants SET used = used + 1 WHERE payment_id = $1 \
     AND used < uses AND EXISTS (SELECT 1 FROM payments p WHERE p.id = $1 AND p.state = 'settled')";
 
-/// Rows that the reconciler has to look at, those that waited longest first; settled and frozen ones are
-/// the auditor's. One that can't be read is among them as such.
+/// Finds rows that the reconciler has to look at, longest wait first. Settled and frozen rows are
+/// left to the auditor. A row that can't be read is returned as [`Unreadable`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -877,8 +888,8 @@ const FIND_DUE: &str = concat!(
      AND state NOT IN ('settled', 'frozen') ORDER BY next_look_ms LIMIT $2"
 );
 
-/// How many payments have been unknown since `since`, counted up to `most`; not those whose transfer failed, by
-/// the facilitator's word.
+/// Counts payments that have been in state `unknown` since `since` or earlier, up to `most`.
+/// Payments whose transfer failed, as the facilitator reported, don't count.
 ///
 /// # Errors
 /// [`DbError`].
@@ -894,7 +905,7 @@ const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
     WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') AND state = 'unknown' \
     AND reason IS NULL AND settle_called_ms <= $1 LIMIT $2) AS late";
 
-/// The networks (CAIP-2) of payments that are not through.
+/// Lists the networks (CAIP-2 ids) with payments that are not in a final state.
 ///
 /// # Errors
 /// [`DbError`].
@@ -904,13 +915,13 @@ pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
         .await)?)
 }
 
-// In two halves, each of which has its index; the bound makes SQLite search it.
+// Two halves, one for each index. The bound makes SQLite use the index.
 const OPEN_NETWORKS: &str = "SELECT DISTINCT network FROM (SELECT network FROM payments \
     WHERE next_look_ms >= 0 AND state NOT IN ('settled', 'frozen') UNION ALL SELECT network FROM payments \
     WHERE next_look_ms >= 0 AND state IN ('settled', 'frozen')) AS open ORDER BY 1";
 
-/// Looks at a row that can't be read only later again, so that many of them don't keep others from their
-/// turn. Nothing else in it is touched.
+/// Postpones a row that can't be read, so that many of them don't delay others. Changes nothing
+/// else in the row.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -926,7 +937,7 @@ pub async fn put_off(db: &Db, id: &str, next_look: Timestamp) -> Result<(), DbEr
 
 const PUT_OFF: &str = "UPDATE payments SET next_look_ms = $2 WHERE id = $1 AND next_look_ms < $2";
 
-/// What a person can ask of the ledger by: an id, a transaction, an image or a payer.
+/// Finds payments by ledger id, transaction hash, image id or payer address, for an operator.
 ///
 /// # Errors
 /// [`DbError`].
@@ -947,14 +958,14 @@ const SEARCH: &str = concat!(
      ORDER BY first_seen_ms LIMIT 100"
 );
 
-/// Forgets that goods are owed: the payer gets them now. `false`: a person has settled it otherwise, and
-/// there is nothing to get.
+/// Clears the note that goods are owed: the payer receives them now. `false`: the operator resolved
+/// it otherwise, and the payer receives nothing.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<bool, DbError> {
     let id = grant.payment_id.as_str();
-    // Either this or a person's note is first; the other one changes nothing.
+    // Either this update or the operator's note comes first; the other one changes nothing.
     on_db!(db, |pool| sqlx::query(CLEAR_OWED)
         .bind(id)
         .execute(pool)

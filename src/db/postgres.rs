@@ -1,8 +1,8 @@
-//! Connections to PostgreSQL: how they are opened, what each is told before it is used, and which are refused.
+//! Connections to PostgreSQL: how they are opened, how each is configured, and which are rejected.
 //!
-//! What decides about money isn't left to the defaults of a role or a database: every connection is told to
-//! wait for the disk at each commit. One that takes no writes, of a standby or after a failover, is
-//! closed, and never used.
+//! The durability of payments must not depend on the defaults of a role or a database, so every
+//! connection sets `synchronous_commit`. A read-only connection, to a standby or after a failover,
+//! is closed and never used.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,20 +15,23 @@ use super::{DbError, POSTGRES_MIGRATIONS};
 use crate::clock::Timestamp;
 use crate::config::Connections;
 
-/// How long a statement waits for a row that another transaction has locked. Ours are all short.
+/// How long a statement waits for a row that another transaction has locked. All transactions of
+/// pixtoll are short.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so long the server ends a transaction whose process stands still, so that it locks out nobody.
+/// The PostgreSQL server ends a transaction that is idle for this long, so that a stopped process
+/// doesn't block others.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to say that it lives, before and after its use. One to a machine that went
-/// away without a word says nothing.
+/// How long a connection may take to answer a check, before and after its use. A connection to a
+/// machine that vanished never answers.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// The pause between two tries to reach a server that is being started.
+/// The pause between two attempts to reach a server that is starting.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Says what a connection goes by, and answers whether it takes no writes and whether the server syncs.
+/// Configures a connection, and returns whether it is read-only and whether the server syncs to
+/// disk.
 ///
-/// `remote_apply` waits for more than `on` does, and stays. With another isolation level than that which
-/// the statements are written for, some would fail.
+/// `synchronous_commit = remote_apply` waits for more than `on` does, and is kept. The statements
+/// are written for the isolation level that is set here; some would fail under another one.
 const GREET_POSTGRES: &str = "SELECT set_config('synchronous_commit', \
     CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false), \
     set_config('default_transaction_isolation', 'read committed', false), \
@@ -36,27 +39,28 @@ const GREET_POSTGRES: &str = "SELECT set_config('synchronous_commit', \
     set_config('idle_in_transaction_session_timeout', $3, false), \
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', current_setting('fsync')";
 
-/// Whether a connection takes no writes any more.
+/// Returns whether a connection is read-only.
 const IS_READ_ONLY_POSTGRES: &str =
     "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
 
-/// The server's time, and whether both ends of the connection have one address. A Unix socket has none.
+/// Returns the server's time, and whether both ends of the connection have the same address. A Unix
+/// socket has none.
 const SERVER_CLOCK_POSTGRES: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
     COALESCE(host(inet_server_addr()) = host(inet_client_addr()), TRUE)";
 
 /// The clock of a database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerClock {
-    /// The time that it shows.
+    /// The time that the clock shows.
     pub now: Timestamp,
-    /// Whether the server was reached at an address of this machine, so that both have one clock.
+    /// Whether the server has an address of this machine, so that both share one clock.
     pub is_on_this_machine: bool,
 }
 
-/// A pool whose connections are all greeted. A server that is being started is waited for.
+/// Opens a pool whose connections are all configured. Waits for a server that is starting.
 ///
 /// # Errors
-/// [`DbError`]: it doesn't answer, takes no writes, or may forget commits.
+/// [`DbError`], when the server doesn't answer, is read-only, or may lose commits.
 pub(super) async fn connect(url: &str, connections: &Connections) -> Result<PgPool, DbError> {
     let options = PgConnectOptions::from_str(url)?;
     let options = match options.get_application_name() {
@@ -64,7 +68,7 @@ pub(super) async fn connect(url: &str, connections: &Connections) -> Result<PgPo
         None => options.application_name("pixtoll"),
     };
     let told = Greeting::new(connections.statement_timeout);
-    // By hand, since a pool would only say that it waited in vain.
+    // Opened without the pool, which would only report a timeout and not its cause.
     let mut first = first_connection(&options, connections.acquire_timeout).await?;
     told.say(&mut first).await?;
     let pool = PgPoolOptions::new()
@@ -72,7 +76,7 @@ pub(super) async fn connect(url: &str, connections: &Connections) -> Result<PgPo
         .acquire_timeout(connections.acquire_timeout)
         .idle_timeout(connections.idle_timeout)
         .max_lifetime(connections.max_lifetime)
-        // What is asked before each use says that the connection lives as well.
+        // The check before each use also shows that the connection works.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             let told = told.clone();
@@ -82,15 +86,16 @@ pub(super) async fn connect(url: &str, connections: &Connections) -> Result<PgPo
             })
         })
         .before_acquire(|connection, _| Box::pin(async move { takes_writes(connection).await }))
-        // Without a bound, one that says nothing would be asked for a quarter of an hour, and take a place.
+        // Without a time limit, a silent connection would block its place in the pool for a quarter
+        // of an hour.
         .after_release(|connection, _| Box::pin(async move { takes_writes(connection).await }))
         .connect_lazy_with(options);
     sqlx::Connection::close(first).await?;
     Ok(pool)
 }
 
-/// Runs the migrations on a connection of their own: who waits for the lock, or for an index on a large
-/// table, must not be cut off.
+/// Runs the migrations on a separate connection without timeouts: waiting for the lock, or for an
+/// index on a large table, must not be interrupted.
 pub(super) async fn migrate(pool: &PgPool) -> Result<(), DbError> {
     let mut connection = pool.connect_options().connect().await?;
     Greeting::new(None)
@@ -102,7 +107,7 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The server's clock, and whether it is this machine's.
+/// Returns the server's clock, and whether it is this machine's.
 pub(super) async fn server_clock(pool: &PgPool) -> Result<ServerClock, DbError> {
     let (millis, is_on_this_machine): (i64, bool) = sqlx::query_as(SERVER_CLOCK_POSTGRES)
         .fetch_one(pool)
@@ -136,13 +141,13 @@ async fn first_connection(
 fn is_starting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        // It is starting, or stopping.
+        // The server is starting or stopping.
         sqlx::Error::Database(error) => error.code().as_deref() == Some("57P03"),
         _ => false,
     }
 }
 
-/// `Ok(false)`, or no answer: the pool closes it and opens another one.
+/// `Ok(false)`, or no answer: the pool closes the connection and opens another one.
 async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let asked = sqlx::query_scalar(IS_READ_ONLY_POSTGRES).fetch_one(connection);
     let is_read_only: bool = timeout(SIGN_OF_LIFE, asked)
@@ -151,7 +156,7 @@ async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error
     Ok(!is_read_only)
 }
 
-/// What each connection is told.
+/// The settings of each connection.
 #[derive(Debug, Clone)]
 struct Greeting {
     statement_timeout: Duration,
@@ -161,7 +166,7 @@ struct Greeting {
 impl Greeting {
     fn new(statement_timeout: Option<Duration>) -> Self {
         Self {
-            // To PostgreSQL, 0 is no limit.
+            // PostgreSQL reads 0 as no limit.
             statement_timeout: statement_timeout.unwrap_or_default(),
             lock_timeout: LOCK_TIMEOUT,
         }

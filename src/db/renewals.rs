@@ -1,5 +1,6 @@
-//! What renewals do to images. The statements are run where payments move, in the same transaction; an image
-//! is locked before it is looked at, since PostgreSQL answers from before a statement began to wait.
+//! The effect of renewals on images. These statements run in the transactions that change payments.
+//! An image is locked before it is read, since a PostgreSQL statement that waits still sees the
+//! data from before.
 
 use super::rows::Field;
 use super::{Db, DbError, on_db};
@@ -7,17 +8,18 @@ use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::payment::{Move, PaymentId, PaymentState, Renewal};
 
-/// Whether a renewal whose payment moves so holds its image from now on.
+/// Whether a renewal holds its image from this change of state on.
 pub(super) const fn begins_to_hold(step: Move) -> bool {
     holds(step.to()) && !holds(step.from())
 }
 
-/// Whether a renewal whose payment moves so holds its image no longer.
+/// Whether a renewal stops holding its image with this change of state.
 pub(super) const fn ends_to_hold(step: Move) -> bool {
     holds(step.from()) && !holds(step.to())
 }
 
-/// While money may be moving for it, or may come back, an image stays where it is.
+/// States in which the transfer may be under way or may come back, so that the image must not be
+/// deleted.
 const fn holds(state: PaymentState) -> bool {
     matches!(
         state,
@@ -25,11 +27,12 @@ const fn holds(state: PaymentState) -> bool {
     )
 }
 
-/// Locks the image. An update that changes nothing does, on both databases.
+/// Locks the image: an update that changes nothing locks the row on both databases.
 pub(super) const LOCK_TARGET: &str = "UPDATE images SET renewing = renewing WHERE id = $1";
 
-/// Holds an image that is live at `$2` for the renewal `$5` by `$3`, which with the others that are open ends
-/// by `$4`. One for ever makes every other one void, so it is alone.
+/// Holds an image that is live at `$2` for the renewal `$5`, which extends it by `$3`. With the
+/// other open renewals it must end by `$4`. A renewal for ever must be the only open one, since the
+/// others would be useless.
 pub(super) const HOLD_TARGET: &str = "UPDATE images SET renewing = renewing + 1 WHERE id = $1 \
     AND state = 'live' AND held_ms IS NULL AND expires_ms > $2 \
     AND ((CAST($3 AS BIGINT) IS NULL AND renewing = 0) OR expires_ms + CAST($3 AS BIGINT) + \
@@ -38,14 +41,14 @@ pub(super) const HOLD_TARGET: &str = "UPDATE images SET renewing = renewing + 1 
     AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.target = $1 AND p.id <> $5 AND p.keep_ms IS NULL \
     AND p.state IN ('settling', 'unknown', 'frozen'))";
 
-/// Holds an image for a renewal that was made already, wherever it stands.
+/// Holds an image for a renewal that was granted already, in any state of the image.
 pub(super) const HOLD_ANYWAY: &str = "UPDATE images SET renewing = renewing + 1 WHERE id = $1";
 
 pub(super) const LET_TARGET_GO: &str =
     "UPDATE images SET renewing = renewing - 1 WHERE id = $1 AND renewing > 0";
 
-/// Notes what the renewal does; nothing where the image is gone, or kept for ever. One that expired while its
-/// payment was under way starts from the present (`$5`).
+/// Records the effect of the renewal. Records nothing if the image is gone or kept for ever. An
+/// image that expired while its payment was under way is extended from the current time (`$5`).
 pub(super) const NOTE_RENEWAL: &str = "INSERT INTO renewals (payment_id, image_id, from_ms, to_ms, \
     from_tier, to_tier, renewed_ms) SELECT $1, id, expires_ms, CASE WHEN expires_ms > $5 THEN expires_ms \
     ELSE $5 END + CAST($4 AS BIGINT), tier, $3, $5 FROM images \
@@ -69,7 +72,8 @@ macro_rules! shift_forever {
     };
 }
 
-// The tier is that of the last renewal whose payment stands; without any, the image's before the first one.
+// The tier is that of the last renewal whose payment is settled, or else the image's tier before
+// its first renewal.
 macro_rules! move_expiry {
     ($forever:literal, $sign:literal, $back:literal) => {
         concat!(
@@ -90,25 +94,25 @@ macro_rules! move_expiry {
     };
 }
 
-/// Withholds the time that a renewal gave: the chain decides again whether it was paid.
+/// Withdraws the time that a renewal added, while the chain is checked again for its payment.
 pub(super) const WITHHOLD: &str = move_expiry!("r.from_ms", "-", "+");
 
 /// The reverse of [`WITHHOLD`].
 pub(super) const GIVE_BACK: &str = move_expiry!("NULL", "+", "-");
 
-/// One for ever that came after it starts so much earlier, or later again: what it withheld itself would give
-/// that time back.
+/// A renewal for ever that came later starts earlier by the withheld time, or later again when it
+/// is given back. Otherwise withholding that renewal itself would give that time back.
 pub(super) const SHIFT_FORWARD: &str = shift_forever!("-");
 pub(super) const SHIFT_BACK: &str = shift_forever!("+");
 
-/// The next renewal after one that is forgotten found the image as that one did.
+/// The renewal after a forgotten one takes over its record of the earlier tier.
 pub(super) const PASS_TIER_ON: &str = "UPDATE renewals SET from_tier = \
     (SELECT r.from_tier FROM renewals r WHERE r.payment_id = $1) WHERE payment_id = \
     (SELECT n.payment_id FROM renewals n JOIN renewals r ON r.image_id = n.image_id WHERE r.payment_id = $1 \
     AND (n.renewed_ms > r.renewed_ms OR (n.renewed_ms = r.renewed_ms AND n.from_ms > r.from_ms)) \
     ORDER BY n.renewed_ms, n.from_ms LIMIT 1)";
 
-/// Forgets a renewal that was withheld and will never be paid.
+/// Deletes the record of a withheld renewal whose payment was reversed.
 pub(super) const FORGET: &str = "DELETE FROM renewals WHERE payment_id = $1";
 
 macro_rules! renewals_of_images {
@@ -120,7 +124,8 @@ macro_rules! renewals_of_images {
     };
 }
 
-/// What others paid for more time of images that go with their own payment is owed to them, as uploads.
+/// Records that the renewals that others paid for images of a reversed payment are owed to those
+/// payers as uploads.
 pub(super) const OWE_OF_IMAGES: &str = renewals_of_images!(
     "UPDATE payments SET owed = COALESCE(owed, 'the image of this renewal is gone, or kept for ever') \
      WHERE state IN ('settled', 'frozen') AND id IN"
@@ -135,7 +140,7 @@ pub(super) const NOTHING_OWED: &str = "UPDATE payments SET owed = NULL WHERE id 
 pub(super) const OWE_RENEWAL: &str = "UPDATE payments \
     SET owed = COALESCE(owed, 'the image of this renewal is gone, or kept for ever') WHERE id = $1";
 
-/// What the renewal of this payment did; `None`: it renewed nothing.
+/// Finds the effect of this payment's renewal; `None`: it renewed nothing.
 ///
 /// # Errors
 /// [`DbError`].
@@ -147,7 +152,7 @@ pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Renewal>, DbError> {
     row.map(Renewal::try_from).transpose()
 }
 
-/// The renewals of an image, oldest first.
+/// Lists the renewals of an image, oldest first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -174,7 +179,7 @@ const LIST_OF_IMAGE: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_t
 const FIND: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_tier, to_tier, renewed_ms \
     FROM renewals WHERE payment_id = $1";
 
-/// Whether an image is held for a reason that is not its owner's.
+/// Whether an image is held for a reason that is not its owner's, such as a review.
 ///
 /// # Errors
 /// [`DbError::Driver`].

@@ -1,7 +1,7 @@
-//! What is due to disappear: objects of images, and rows of images.
+//! Queries for what the reaper deletes: objects of images, and rows of images.
 //!
-//! An image goes in two moves: it is claimed (`deleting`, served to nobody any more), and after its
-//! object is gone it is marked. What is claimed is never given back.
+//! An image is deleted in two steps. It is claimed (state `deleting`), and from then on no server
+//! serves it. After its object is gone, the row is marked. A claim is never undone.
 
 use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, in_tx, on_db};
@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 
-/// Claims images that have expired, oldest first.
+/// Claims expired images, oldest first, at most `most`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -25,9 +25,9 @@ pub async fn claim_expired(db: &Db, now: Timestamp, most: u32) -> Result<Vec<Ima
 
 type Sql = &'static str;
 
-// A batch of rows that is found, then changed. PostgreSQL passes over rows that another transaction holds just
-// now: it would wait for each in turn, a renewal's or an owner's, and could wait for one that waits for it.
-// SQLite has one writer, so there is nothing to pass over, and doesn't know the words.
+// Finds a batch of rows, then changes them. PostgreSQL skips rows that another transaction has
+// locked, such as a renewal or an owner's delete. Waiting for each in turn could end in a deadlock.
+// SQLite has one writer and no such clause.
 macro_rules! batch {
     ($(#[$meta:meta])* $sqlite:ident, $postgres:ident, $found:literal, $lock:literal, $change:literal) => {
         $(#[$meta])*
@@ -39,7 +39,8 @@ macro_rules! batch {
 }
 
 batch!(
-    /// The outer conditions look again: between finding a row and changing it, its expiry may move.
+    /// The outer conditions are tested again: the expiry may change between finding a row and
+    /// changing it.
     CLAIM_EXPIRED_SQLITE,
     CLAIM_EXPIRED_POSTGRES,
     "SELECT id FROM images WHERE state = 'live' AND expires_ms IS NOT NULL AND expires_ms <= $1 \
@@ -49,20 +50,20 @@ batch!(
      AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 RETURNING id"
 );
 
-/// How an image stands to being deleted by its owner.
+/// The outcome of an owner's request to delete an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnersClaim {
-    /// Its object is to be deleted now.
+    /// The image is claimed: its object can be deleted now.
     Claimed,
-    /// There is nothing left of it, or there never was.
+    /// The image is deleted already, or never existed.
     Gone,
-    /// It is kept for a reason that is not its owner's.
+    /// The image is held for a reason that is not the owner's, such as a review.
     Held,
-    /// A payment for more time is on its way to it.
+    /// A payment for its renewal is under way.
     Renewing,
 }
 
-/// Claims an image for its owner, who wants it gone.
+/// Claims an image for its owner's request to delete it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -84,7 +85,8 @@ pub async fn claim_for_owner(
         match found {
             Some((state, ..)) if state == "deleting" => OwnersClaim::Claimed,
             Some((_, true)) => OwnersClaim::Held,
-            // Or it was a moment ago, when the claim was tried: PostgreSQL shows what was committed since.
+            // It may have been renewing when the claim was tried: PostgreSQL shows changes that
+            // were committed since.
             Some((state, ..)) if state == "live" => OwnersClaim::Renewing,
             _ => OwnersClaim::Gone,
         }
@@ -95,8 +97,8 @@ const CLAIM_ONE: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $
     WHERE id = $1 AND state = 'live' AND held_ms IS NULL AND renewing = 0";
 const FIND_CLAIMED: &str = "SELECT state, held_ms IS NOT NULL FROM images WHERE id = $1";
 
-/// Images that were claimed and whose object isn't known to be gone: whoever claimed them died, or the
-/// store failed.
+/// Finds claimed images whose object isn't known to be gone: the process that claimed them stopped,
+/// or the store failed.
 ///
 /// # Errors
 /// [`DbError`].
@@ -109,12 +111,13 @@ pub async fn find_unfinished(db: &Db, now: Timestamp, most: u32) -> Result<Vec<I
     parse(&rows)
 }
 
-// Nothing is put off for two hours: what is was claimed by a clock that has been set right since.
+// No image is postponed by two hours. A later time was written by a wrong clock that was corrected
+// since.
 const FIND_UNFINISHED: &str = "SELECT id FROM images WHERE state = 'deleting' \
     AND (reap_after_ms <= $1 OR reap_after_ms > $1 + 7200000) ORDER BY reap_after_ms LIMIT $2";
 
-/// Gives up pending images that were made before `before` and that nothing will publish any more: their
-/// reservation has passed, or their payment ended without them. How many there were.
+/// Gives up pending images that were made before `before` and can't be published any more: their
+/// reservation expired, or their payment ended without them. Returns their number.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -135,7 +138,7 @@ pub async fn discard_lapsed(
 }
 
 batch!(
-    /// The same as in `COUNT_DUE`.
+    /// The same conditions as in `COUNT_DUE`.
     DISCARD_LAPSED_SQLITE,
     DISCARD_LAPSED_POSTGRES,
     "SELECT i.id FROM images i WHERE i.state = 'pending' AND i.created_ms <= $1 \
@@ -148,7 +151,7 @@ batch!(
      AND state = 'pending'"
 );
 
-/// Images that were given up before `before` and whose object isn't known to be gone.
+/// Finds images that were given up before `before` and whose object isn't known to be gone.
 ///
 /// # Errors
 /// [`DbError`].
@@ -172,8 +175,8 @@ const FIND_DISCARDED: &str = "SELECT id FROM images WHERE state = 'discarded' AN
     OR reap_after_ms > $2 + 7200000) \
     ORDER BY created_ms LIMIT $3";
 
-// A list of ids as one parameter: they are all of one length and stand in $1 one after another, $2 of
-// them. Arrays and JSON would need a text for each database.
+// A list of ids as one parameter: all ids have the same length, `$1` is their concatenation and
+// `$2` their number. Arrays or JSON would need a different SQL text for each database.
 macro_rules! of_listed {
     ($sql:literal) => {
         concat!(
@@ -188,7 +191,8 @@ fn listed(ids: &[ImageId]) -> (String, i64) {
     (ids.iter().map(ImageId::as_str).collect(), signed(ids.len()))
 }
 
-/// Notes that the objects of these images are gone; for how many that was news.
+/// Records that the objects of these images are gone. Returns for how many this was not recorded
+/// before.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -212,8 +216,8 @@ const MARK_GONE: &str = of_listed!(
      AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))"
 );
 
-/// Puts images off whose objects the store wouldn't delete: half a minute, and longer each time, up to
-/// an hour.
+/// Postpones images whose objects the store failed to delete: by half a minute at first, then
+/// longer each time, up to an hour.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -241,25 +245,25 @@ const PUT_OFF: &str = of_listed!(
      AND (state = 'deleting' OR (state = 'discarded' AND deleted_ms IS NULL))"
 );
 
-/// What would go now.
+/// What the reaper would delete now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Due {
-    /// Images that have expired.
+    /// The number of expired images.
     pub expired: i64,
-    /// Their bytes.
+    /// The total size of those images.
     pub expired_bytes: i64,
-    /// Images that were claimed, and whose object isn't known to be gone.
+    /// The number of claimed images whose object isn't known to be gone.
     pub unfinished: i64,
-    /// Pending images that nothing will publish any more.
+    /// The number of pending images that can't be published any more.
     pub lapsed: i64,
-    /// Images that were given up, and whose object isn't known to be gone.
+    /// The number of images that were given up and whose object isn't known to be gone.
     pub discarded: i64,
-    /// Rows of images that are past the records' time.
+    /// The number of image rows that are older than the retention time of records.
     pub erasable: i64,
 }
 
-/// Counts what would go now: what was begun before `stale` and came to nothing, and rows whose object was
-/// gone at `erase`.
+/// Counts what the reaper would delete now: unfinished uploads begun before `stale`, and rows whose
+/// object was gone at `erase`.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -292,7 +296,7 @@ const COUNT_DUE: &str = "SELECT \
     (SELECT COUNT(*) FROM images WHERE deleted_ms IS NOT NULL AND deleted_ms <= $3 \
     AND (payment_id IS NULL OR state = 'discarded')) AS erasable";
 
-/// Whether the database has neither images nor records of payments, so that nothing in it can be due.
+/// Whether the database has neither images nor payments, so that nothing can be due.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -305,7 +309,7 @@ pub async fn is_empty(db: &Db) -> Result<bool, DbError> {
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM images) AND NOT EXISTS (SELECT 1 FROM payments) \
     AND NOT EXISTS (SELECT 1 FROM credits)";
 
-/// The images that expire first, of those that have expired: their ids and when they did.
+/// Lists the expired images that expired first: their ids and expiry times.
 ///
 /// # Errors
 /// [`DbError`].
@@ -325,7 +329,8 @@ const FIND_EXPIRED: &str = "SELECT id, expires_ms FROM images WHERE state = 'liv
     AND expires_ms IS NOT NULL AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 \
     ORDER BY expires_ms LIMIT $2";
 
-/// Erases rows of images whose objects were gone at `before`, where no grant counts them. How many.
+/// Erases rows of images whose objects were gone at `before`, unless a grant counts them. Returns
+/// their number.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -349,7 +354,7 @@ batch!(
     "DELETE FROM images WHERE id IN (SELECT id FROM due)"
 );
 
-/// Live images after `last`, in order of their ids.
+/// Returns live images after `last`, in order of id, at most `most`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -368,16 +373,16 @@ const PAGE_LIVE: &str = concat!(
     " FROM images WHERE state = 'live' AND id > $1 ORDER BY id LIMIT $2"
 );
 
-/// Where an image stands, and whether its object was seen to be gone.
+/// The state of an image's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Where it stands.
+    /// The image's state.
     pub state: ImageState,
-    /// Whether its object was seen to be gone.
+    /// Whether its object was recorded to be gone.
     pub is_marked_gone: bool,
 }
 
-/// Where an image stands; `None`: it has no row.
+/// Finds the state of an image; `None`: it has no row.
 ///
 /// # Errors
 /// [`DbError`].

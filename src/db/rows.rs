@@ -1,5 +1,5 @@
-//! Rows as the database holds them, and how they become domain types. A value that doesn't parse is
-//! [`DbError::Corrupt`].
+//! Rows as the database stores them, and their conversion to domain types. A value that doesn't
+//! parse is [`DbError::Corrupt`].
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,8 +28,9 @@ macro_rules! payment_columns {
     };
 }
 
-/// Runs a query for payments, and reads each row by itself: one that can't be read hides no other.
-/// Yields a `Vec<Result<Payment, Unreadable>>`, or the same of another type that holds one.
+/// Runs a query for payments and converts each row separately, so that a row that can't be read
+/// doesn't hide others. Yields a `Vec<Result<Payment, Unreadable>>`, or the same of a type that
+/// contains a payment.
 macro_rules! fetch_payments {
     ($db:expr, |$pool:ident| $query:expr) => {
         $crate::db::rows::fetch_payments!($db, PaymentRow as Payment, |$pool| $query)
@@ -76,9 +77,9 @@ pub(super) use {fetch_payments, grant_columns, image_columns, payment_columns};
 /// A row that can't be read.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// Its key, as it stands there.
+    /// The key of the row, as it is stored.
     pub id: String,
-    /// Why.
+    /// Why the row can't be read.
     pub error: DbError,
 }
 
@@ -274,7 +275,7 @@ impl TryFrom<ImageRow> for Image {
     }
 }
 
-/// Reads the values of one row, and names the row when one of them makes no sense.
+/// Reads the values of one row. An error names the row when a value doesn't parse.
 pub(super) struct Field<'a> {
     pub(super) table: &'static str,
     pub(super) row: &'a str,
@@ -320,12 +321,13 @@ impl Field<'_> {
     }
 }
 
-/// A count as the database holds it. Counts here are far below the limit; one that isn't saturates.
+/// Converts a count to the database's type. A count beyond its range, which doesn't occur,
+/// saturates.
 pub(super) fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// How long something is kept, as the database holds it.
+/// A retention time in milliseconds; `None`: for ever.
 pub(super) fn keep_millis(keep: Keep) -> Option<i64> {
     match keep {
         Keep::Forever => None,

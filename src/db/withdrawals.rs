@@ -1,27 +1,28 @@
-//! Images that stopped being public before their time: triggers write them down, in the transaction that withdraws
-//! them, whoever does. On PostgreSQL a notification goes out at its commit as well.
+//! Images that are withdrawn before they expire. Triggers record each withdrawal in the same
+//! transaction, whichever process makes it. PostgreSQL also sends a notification at commit.
 
 use sqlx::postgres::PgListener;
 
 use super::{Db, DbError, on_db};
 use crate::ids::ImageId;
 
-/// The channel that triggers notify.
+/// The PostgreSQL channel that the triggers notify.
 const CHANNEL: Sql = "pixtoll_withdrawn";
-/// So many withdrawals are named at once.
+/// How many withdrawals one query lists.
 const MOST: usize = 10_000;
 
-/// What was withdrawn.
+/// The images that were withdrawn since a horizon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withdrawals {
-    /// Every image that was, since the horizon that was asked for; some are named again. `None`: too many
-    /// to name.
+    /// All images withdrawn since the requested horizon; some may be listed again. `None`: there
+    /// are too many to list.
     pub images: Option<Vec<ImageId>>,
-    /// Where to look on from: all that was committed before is named.
+    /// The horizon for the next query: every withdrawal committed before it is listed.
     pub horizon: i64,
 }
 
-/// What was withdrawn since `horizon`; without one, nothing, but where to look on from.
+/// Finds the withdrawals since `horizon`. Without a horizon, lists none and returns the horizon to
+/// start from.
 ///
 /// # Errors
 /// [`DbError`].
@@ -39,8 +40,8 @@ pub async fn find_since(db: &Db, horizon: Option<i64>) -> Result<Withdrawals, Db
     Ok(Withdrawals { images, horizon })
 }
 
-// SQLite has one writer, so that numbers are committed in their order. On PostgreSQL a transaction may be
-// committed after a later one; the oldest that is still under way is where to look on from.
+// SQLite has one writer, so numbers are committed in order. On PostgreSQL a transaction may commit
+// after a later one, so the horizon is the oldest transaction that is still open.
 macro_rules! find_since {
     ($horizon:literal) => {
         concat!(
@@ -58,7 +59,8 @@ const FIND_SINCE_SQLITE: Sql =
 const FIND_SINCE_POSTGRES: Sql =
     find_since!("CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)");
 
-/// Erases what was withdrawn an hour ago: every server has looked since, or has forgotten all that it held.
+/// Erases withdrawals that are an hour old. Every server has read them since, or has cleared its
+/// cache.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -68,19 +70,20 @@ pub async fn forget_old(db: &Db) -> Result<(), DbError> {
     Ok(())
 }
 
-// A trigger knows no clock but the database's, so that one decides here too. On SQLite the last row stays: the
-// next number is made from it.
+// A trigger only knows the database's clock, so that clock is used here too. On SQLite the last row
+// stays: the next number is made from it.
 const FORGET_OLD_SQLITE: Sql = "DELETE FROM withdrawals WHERE written < (SELECT MAX(written) FROM withdrawals) \
     AND withdrawn_ms < CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - 3600000";
 const FORGET_OLD_POSTGRES: Sql = "DELETE FROM withdrawals WHERE withdrawn_ms < \
     CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - 3600000";
 
-/// Who hears of withdrawals at once. What it misses is found by [`find_since`].
+/// Receives notifications of withdrawals at once. Notifications that it misses are found by
+/// [`find_since`].
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Listens, on a connection of its own. `None`: SQLite tells nobody.
+    /// Listens on a separate connection. `None`: SQLite has no notifications.
     ///
     /// # Errors
     /// [`DbError::Driver`].
@@ -93,10 +96,10 @@ impl Listener {
         Ok(Some(Self(listener)))
     }
 
-    /// The next image that is withdrawn. `None`: the connection was lost, and there is another one.
+    /// Waits for the next withdrawn image. `None`: the connection was lost and reopened.
     ///
     /// # Errors
-    /// [`DbError::Driver`]: this one hears nothing any more.
+    /// [`DbError::Driver`]: the listener can't be used any more.
     pub async fn next(&mut self) -> Result<Option<ImageId>, DbError> {
         loop {
             match self.0.try_recv().await? {
