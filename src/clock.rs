@@ -1,6 +1,6 @@
-//! Time: the one place that asks the operating system for it.
+//! Time. This is the only module that asks the operating system for it.
 //!
-//! Everything that decides by time takes a [`Clock`], so that tests move it by hand.
+//! Code that decides by time takes a [`Clock`], so that tests can set it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ impl Timestamp {
         )
     }
 
-    /// The instant that RFC 3339 writes so, to the millisecond.
+    /// Parses RFC 3339, to the millisecond. `None`: the text is not a valid time.
     pub fn parse(text: &str) -> Option<Self> {
         let instant: jiff::Timestamp = text.parse().ok()?;
         Some(Self(instant.as_millisecond()))
     }
 
-    /// How long after `earlier` this instant lies; zero when it does not.
+    /// The time from `earlier` to this instant; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -68,13 +68,13 @@ impl Timestamp {
             .to_string()
     }
 
-    /// The instant that an HTTP date names; `None`: the text is none.
+    /// Parses an HTTP date. `None`: the text is not one.
     pub fn parse_http_date(text: &str) -> Option<Self> {
         let parsed = jiff::fmt::rfc2822::parse(text).ok()?;
         Some(Self(parsed.timestamp().as_millisecond()))
     }
 
-    /// How far this instant and `other` lie apart, whichever is the earlier one.
+    /// The distance to `other`, whichever is earlier.
     pub fn distance(self, other: Self) -> Duration {
         self.since(other).max(other.since(self))
     }
@@ -97,13 +97,13 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present instant.
     fn now(&self) -> Timestamp;
 
-    /// Time since some instant of the past, which nobody who sets the wall clock moves. Time in which
-    /// the machine slept counts, where the system can tell.
+    /// Time since an unspecified instant in the past, unaffected by changes to the wall clock. It
+    /// includes time in which the machine slept, where the system can tell.
     fn uptime(&self) -> Duration;
 }
 
@@ -117,7 +117,7 @@ impl Clock for SystemClock {
     }
 
     // `Instant` stands still while a Linux machine sleeps: after a weekend, a laptop's wall clock
-    // would look as if somebody had set it.
+    // would look as if it had been set.
     #[cfg(target_os = "linux")]
     fn uptime(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -133,7 +133,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved; for tests and the sandbox's tests.
+/// A clock that stands still until it is advanced; for tests.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
     now: Arc<AtomicI64>,
@@ -141,7 +141,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Creates a clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
         Self {
             now: Arc::new(AtomicI64::new(start.millis())),
@@ -149,13 +149,13 @@ impl ManualClock {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the wall clock and the uptime.
     pub fn advance(&self, by: Duration) {
         self.jump(by);
         self.uptime.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// Sets the wall clock forward, without time having passed.
+    /// Sets the wall clock forward, but not the uptime.
     pub fn jump(&self, by: Duration) {
         self.now.fetch_add(millis(by), Ordering::SeqCst);
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_moves_no_uptime() {
+    fn setting_the_wall_clock_leaves_the_uptime_unchanged() {
         let clock = ManualClock::at(Timestamp::from_seconds(5));
         clock.advance(Duration::from_secs(2));
         clock.jump(Duration::from_secs(3));

@@ -1,4 +1,4 @@
-//! The clock of another server, as it shows in the `Date` header of an answer.
+//! The time of another server, from the `Date` header of its response.
 
 use std::error::Error;
 
@@ -7,10 +7,10 @@ use reqwest::header::DATE;
 
 use crate::clock::Timestamp;
 
-/// The time at which the server wrote this answer, by its own clock.
+/// The time at which the server wrote this response, by its own clock.
 ///
 /// # Errors
-/// The answer has no `Date` header, or one that is no HTTP date.
+/// When the response has no `Date` header, or one that is not an HTTP date.
 pub(crate) fn date_of(answer: &Response) -> Result<Timestamp, String> {
     let status = answer.status().as_u16();
     let date = answer
@@ -20,18 +20,18 @@ pub(crate) fn date_of(answer: &Response) -> Result<Timestamp, String> {
     date.to_str()
         .ok()
         .and_then(Timestamp::parse_http_date)
-        .ok_or_else(|| format!("status {status} with a Date header that is no date"))
+        .ok_or_else(|| format!("status {status} with an invalid Date header"))
 }
 
-/// The first cause of a failed request, without its URL, which may hold a key: "certificate expired" says
-/// more of a wrong clock than "error sending request".
+/// The root cause of a failed request, without its URL, which may contain a key. "certificate
+/// expired" says more about a wrong clock than "error sending request".
 pub(crate) fn cause_of(error: &reqwest::Error) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(next) = cause.and_then(Error::source) {
         cause = Some(next);
     }
     match cause {
-        _ if error.is_timeout() => "no answer in time".to_owned(),
+        _ if error.is_timeout() => "no response in time".to_owned(),
         Some(cause) => cause.to_string(),
         None => "the request failed".to_owned(),
     }

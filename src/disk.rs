@@ -1,5 +1,5 @@
-//! How much room is left where the images are, injected like the time, so that tests can fill a disk; and files that
-//! only their owner reads.
+//! The free space on the disk of the images, injected so that tests can fill a disk, and files that
+//! only their owner can read.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an answer of the operating system counts.
+/// How long an answer of the operating system is cached.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Where the free space is asked for.
+/// A source of free disk space.
 #[derive(Debug, Clone)]
 pub struct Disk(Source);
 
@@ -23,27 +23,28 @@ enum Source {
 }
 
 impl Disk {
-    /// The operating system's file systems.
+    /// Asks the operating system's file systems.
     pub fn system() -> Self {
         Self(Source::System(Arc::default()))
     }
 
-    /// A disk with so many bytes left; for tests.
+    /// Creates a disk with `bytes` bytes free, for tests.
     pub fn with_free(bytes: u64) -> Self {
         Self(Source::Set(Arc::new(AtomicU64::new(bytes))))
     }
 
-    /// Sets what is left on a disk of [`Disk::with_free`].
+    /// Sets the free space of a disk from [`Disk::with_free`].
     pub fn set_free(&self, bytes: u64) {
         if let Source::Set(free) = &self.0 {
             free.store(bytes, Ordering::SeqCst);
         }
     }
 
-    /// The bytes that this process may still write below `folder`. The answer may be a second old.
+    /// Returns how many bytes this process may still write below `folder`. The answer may be a
+    /// second old.
     ///
     /// # Errors
-    /// When the folder's file system can't be asked.
+    /// When the file system of the folder can't be asked.
     pub fn free_bytes(&self, folder: &Path) -> std::io::Result<u64> {
         let known = match &self.0 {
             Source::Set(free) => return Ok(free.load(Ordering::SeqCst)),
@@ -57,29 +58,30 @@ impl Disk {
             return Ok(*free);
         }
         let found = rustix::fs::statvfs(folder)?;
-        // Not f_bfree: a part of that is root's.
+        // Not `f_bfree`, which includes space that is reserved for root.
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         *known = Some((Instant::now(), folder.to_path_buf(), free));
         Ok(free)
     }
 }
 
-/// The room that has to stay free where the images are.
+/// The space that must stay free on the disk of the images.
 #[derive(Debug, Clone)]
 pub struct Floor {
-    /// The disk.
+    /// The source of free disk space.
     pub disk: Disk,
-    /// The folder on it; `None`: nothing is kept on a disk of this machine.
+    /// The folder of the images; `None`: the store isn't on a disk of this machine.
     pub folder: Option<PathBuf>,
-    /// So many bytes have to stay free; 0: none.
+    /// How many bytes must stay free; 0: none.
     pub min_free: u64,
 }
 
-/// Creates an empty file with mode 0600, or less where the umask allows less. A file that exists is not even opened:
-/// closing it would end the locks that SQLite holds on it in this process.
+/// Creates an empty file with mode 0600, or a stricter one where the umask demands it. An existing
+/// file isn't even opened, since closing it would end the locks that SQLite holds on it in this
+/// process.
 ///
 /// # Errors
-/// When the file is not there and can't be created.
+/// When the file doesn't exist and can't be created.
 pub fn create_private(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
@@ -89,14 +91,14 @@ pub fn create_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Whether there was room when it was last looked at, so that the log tells each change once.
+/// Whether there was enough space at the last check, so that each change is logged once.
 #[derive(Debug, Default)]
 pub struct RoomLog {
     is_full: AtomicBool,
 }
 
 impl RoomLog {
-    /// Logs at WARN when the free space has fallen below `floor`, and when it is back above.
+    /// Logs at WARN when the free space falls below `floor`, and when it is above again.
     pub fn note(&self, floor: &Floor, has_room: bool) {
         if !self.changes(has_room) {
             return;
@@ -108,14 +110,14 @@ impl RoomLog {
                 ?folder,
                 free,
                 min_free,
-                "the free space of images.store is above images.min_free again; uploads are accepted"
+                "the free space of images.store is above images.min_free again: uploads are accepted"
             );
         } else {
             tracing::warn!(
                 ?folder,
                 free,
                 min_free,
-                "the free space of images.store is below images.min_free; uploads are refused until space is freed"
+                "the free space of images.store is below images.min_free: uploads are rejected until you free space"
             );
         }
     }
@@ -125,16 +127,16 @@ impl RoomLog {
     }
 }
 
-/// There is less room than has to stay free.
+/// There is less free space than images.min_free.
 #[derive(Debug, thiserror::Error)]
-#[error("The server has no room for more images just now; nothing was stored.")]
+#[error("The image was not stored because the server's disk is full. Try again later.")]
 pub struct Full;
 
 impl Floor {
-    /// Whether there is room for another image.
+    /// Checks that there is space for another image.
     ///
     /// # Errors
-    /// [`Full`]. A disk that can't be asked counts as full, since nothing could be stored there.
+    /// [`Full`]. A disk that can't be asked counts as full, since nothing could be stored on it.
     pub fn check(&self) -> Result<(), Full> {
         let Some(folder) = self.folder.as_deref().filter(|_| self.min_free > 0) else {
             return Ok(());
@@ -151,7 +153,7 @@ impl Floor {
 }
 
 impl Floor {
-    /// The bytes that are free now, where they can be read.
+    /// The bytes that are free now, if they can be read.
     fn free_bytes(&self) -> Option<u64> {
         self.disk.free_bytes(self.folder.as_deref()?).ok()
     }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_the_room_is_told_once() {
+    fn each_change_of_free_space_is_logged_once() {
         let log = RoomLog::default();
         let looks = [true, false, false, true, true, false];
         let told = looks.map(|has_room| log.changes(has_room));
@@ -187,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn the_file_system_of_a_folder_is_asked_and_a_missing_one_is_an_error() {
+    fn free_space_is_read_and_a_missing_folder_is_an_error() {
         let disk = Disk::system();
         let folder = tempfile::tempdir().unwrap();
         let began = Instant::now();
         let free = disk.free_bytes(folder.path()).unwrap();
         assert!(free > 0 && free < 1 << 60, "{free}");
-        // Within a second nobody asks again.
+        // Within a second the cached answer is used.
         let again = disk.free_bytes(folder.path()).unwrap();
         assert!(again == free || began.elapsed() >= FRESH_FOR);
         assert!(disk.free_bytes(&folder.path().join("none")).is_err());

@@ -1,10 +1,12 @@
-//! Whether the database is as young as its store. One that was restored from a backup, or that lost commits
-//! in a failover, doesn't know what was paid since: it would sell twice and deny what it sold.
+//! Detects a database that is older than its object store: one that was restored from a backup, or
+//! that lost commits in a failover. It doesn't know the payments since, so it would sell twice and
+//! deny what it sold.
 //!
-//! The store holds a mark: the database's name and its epoch, written at start, every hour, and after a
-//! backup. The database moves to the next epoch before that is written, so a mark from a later one speaks
-//! of commits that are gone. Paid routes are closed then, until `pixtoll ledger recover` has written down what
-//! the chain knows. What was lost since the last mark can't be seen.
+//! The store holds a mark: the database's id and its epoch, written at start, every hour, and after
+//! a backup. The database advances to the next epoch before the mark is written, so a mark with a
+//! later epoch proves that commits are lost. Paid routes are then closed until `pixtoll ledger
+//! recover` has recorded the payments that the chain shows. Commits that were lost since the last
+//! mark can't be detected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,9 +20,9 @@ use crate::model::mark::{Age, Mark, judge};
 use crate::random::Randomness;
 use crate::store::Store;
 
-/// How often the database moves to its next epoch.
+/// How often the database advances to its next epoch.
 const EVERY: Duration = Duration::from_hours(1);
-/// How often the mark is read while all is well, and while it isn't.
+/// How often the mark is read while the database is current, and while it isn't.
 const LOOK: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -33,14 +35,14 @@ const BEHIND: u8 = 2;
 pub struct Epoch {
     db: Db,
     store: Store,
-    /// The name of a database that has none yet.
+    /// The id for a database that has none yet.
     drawn: String,
     standing: AtomicU8,
 }
 
 impl Epoch {
-    /// The epoch of this database, as this store knows it. Nothing is known before [`Epoch::advance`] or
-    /// [`Epoch::look`].
+    /// Creates the epoch of this database and this store. The database's age is unknown until
+    /// [`Epoch::advance`] or [`Epoch::look`].
     pub fn new(db: Db, store: Store, randomness: &Randomness) -> Self {
         Self {
             db,
@@ -50,18 +52,19 @@ impl Epoch {
         }
     }
 
-    /// Whether the database is known to be as young as its store: only then is anything sold.
+    /// Whether the database is known to be as new as its store. Only then does the server sell
+    /// anything.
     pub fn is_current(&self) -> bool {
         self.standing.load(Ordering::Relaxed) == CURRENT
     }
 
-    /// Whether the database is known to be older than its store, or another one's.
+    /// Whether the database is known to be older than its store, or another store's.
     pub fn is_behind(&self) -> bool {
         self.standing.load(Ordering::Relaxed) == BEHIND
     }
 
-    /// Compares the database with its mark in the store. While one of them doesn't answer, what was known
-    /// stands.
+    /// Compares the database with its mark in the store. The last result stands while one of them
+    /// doesn't answer.
     pub async fn look(&self) {
         match self.compare().await {
             Ok((age, _)) => self.note(age),
@@ -71,11 +74,11 @@ impl Epoch {
         }
     }
 
-    /// Moves a database that is current to its next epoch, and writes that into the store. A database that
-    /// is older than its store stays where it is.
+    /// Advances a current database to its next epoch, and writes the mark into the store. A
+    /// database that is older than its store is not changed.
     ///
     /// # Errors
-    /// When database or store doesn't answer. Where the mark could be read, what it says stands.
+    /// When the database or the store doesn't answer. If the mark could be read, its result stands.
     pub async fn advance(&self) -> anyhow::Result<()> {
         let (age, noted) = self.compare().await?;
         self.note(age);
@@ -86,17 +89,17 @@ impl Epoch {
         if noted.is_none() && own.epoch > 1 {
             tracing::warn!(
                 epoch = own.epoch,
-                "the store had no mark of this database, and has one again"
+                "the store's mark of this database was missing and has been written again"
             );
         }
         Ok(())
     }
 
-    /// Lets the database stand for its store from now on, whatever was lost: what the chain knew of it is
-    /// written down.
+    /// Makes the database the current one of its store, whatever it lost. Call it after the
+    /// payments that the chain shows are recorded.
     ///
     /// # Errors
-    /// When database or store doesn't answer.
+    /// When the database or the store doesn't answer.
     pub async fn accept(&self) -> anyhow::Result<()> {
         let (_, noted) = self.compare().await?;
         if let Some(noted) = noted {
@@ -107,7 +110,7 @@ impl Epoch {
         Ok(())
     }
 
-    /// Watches the mark, and renews it every hour, until it is dropped.
+    /// Reads the mark repeatedly, and renews it every hour, until the future is dropped.
     pub async fn watch_forever(self: Arc<Self>) {
         let mut renewed = Instant::now();
         loop {
@@ -124,7 +127,7 @@ impl Epoch {
         }
     }
 
-    /// The mark is read first: a database that moved on has done so before it was written.
+    /// Reads the mark first: the database advances before the mark is written.
     async fn compare(&self) -> anyhow::Result<(Age, Option<Mark>)> {
         let noted = self.store.find_mark().await?;
         let own = rows::load(&self.db, &self.drawn).await?;
@@ -138,7 +141,8 @@ impl Epoch {
         loop {
             let own = rows::load(&self.db, &self.drawn).await?;
             self.store.put_mark(&own).await?;
-            // Another process may have moved on and written that first; ours must not stand in its place.
+            // Another process may have advanced and written a later mark, which must not be
+            // replaced.
             if rows::load(&self.db, &self.drawn).await? == own {
                 kill_point!("epoch.mark.after");
                 return Ok(own);
@@ -153,38 +157,38 @@ impl Epoch {
             _ if before == standing => {}
             Age::Current if before == UNKNOWN => {}
             Age::Current => {
-                tracing::info!("the database stands for its store: paid routes are open");
+                tracing::info!("the database is as new as its store: paid routes are open");
             }
             Age::Behind => {
                 tracing::error!(
-                    "the database is older than its store, so commits are lost: paid routes are closed until \
-                     pixtoll ledger recover has asked the chain what was paid since"
+                    "the database is older than its store, so it has lost commits: paid routes are closed. Run \
+                     pixtoll ledger recover to record the payments since from the chain"
                 );
             }
             Age::Other => {
                 tracing::error!(
-                    "the store belongs to another database: paid routes are closed; name the right one in \
-                     database.url, or run pixtoll ledger recover --from-block if that one is lost"
+                    "the store belongs to another database: paid routes are closed. Set database.url to \
+                     that database, or run pixtoll ledger recover --from-block if it is lost"
                 );
             }
         }
     }
 }
 
-/// Moves a database that is current to its next epoch, and writes that into the store: what
-/// [`Epoch::advance`] does, for commands.
+/// Advances a current database to its next epoch, and writes the mark into the store. Like
+/// [`Epoch::advance`], for commands.
 ///
 /// # Errors
-/// When database or store doesn't answer.
+/// When the database or the store doesn't answer.
 pub async fn advance(db: &Db, store: &Store) -> anyhow::Result<()> {
     let epoch = Epoch::new(db.clone(), store.clone(), &Randomness::system());
     epoch.advance().await
 }
 
-/// What the store says of a database, for commands; `None` when no server was started on it yet.
+/// Compares a database with its store, for commands; `None`: no server has used the database yet.
 ///
 /// # Errors
-/// When database or store doesn't answer.
+/// When the database or the store doesn't answer.
 pub async fn age(db: &Db, store: &Store) -> anyhow::Result<Option<Age>> {
     let noted = store.find_mark().await?;
     let own = rows::find(db).await?;

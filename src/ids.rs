@@ -1,4 +1,4 @@
-//! Ids: parsed on the way in, drawn from a given randomness on the way out.
+//! Ids of images: parsed from requests, and drawn from an injected source of randomness.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::random::Randomness;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const LENGTH: usize = 12;
 
-/// The public name of an image: 12 characters of base 62, which is 71 random bits.
+/// The public id of an image: 12 characters of base 62, which is 71 random bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageId(String);
 
@@ -20,7 +20,8 @@ impl ImageId {
         let mut id = String::with_capacity(LENGTH);
         while id.len() < LENGTH {
             for byte in randomness.bytes::<16>() {
-                // 248 is the largest multiple of 62 that fits: the rest would favour some letters.
+                // 248 is the largest multiple of 62 in a byte: larger values would favour some
+                // characters.
                 if byte < 248 && id.len() < LENGTH {
                     id.extend(
                         ALPHABET
@@ -33,13 +34,13 @@ impl ImageId {
         Self(id)
     }
 
-    /// The id spelled by `text`, when it has an id's form.
+    /// Parses an id. `None`: `text` doesn't have the form of one.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.len() == LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         valid.then(|| Self(text.to_owned()))
     }
 
-    /// The id's letters.
+    /// The characters of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }

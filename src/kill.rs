@@ -1,10 +1,10 @@
-//! Kill points: places in the paid flows where a test has the process die by SIGKILL, to see that the
-//! next one on the same files goes on rightly.
+//! Kill points: places in the paid flows where a test kills the process by SIGKILL, to check that
+//! the next process continues correctly with the same files.
 //!
-//! They are compiled in by the crate `fail` with its feature `failpoints`, which only the
-//! development dependencies ask for. A release build holds none of them; CI looks for their names.
+//! The crate `fail` compiles them in with its feature `failpoints`, which only the development
+//! dependencies enable. A release build contains none; CI searches it for their names.
 
-/// Dies here when a test says so through the environment variable `FAILPOINTS`.
+/// Kills the process here if a test asks for it in the environment variable `FAILPOINTS`.
 macro_rules! kill_point {
     ($name:literal) => {
         fail::fail_point!($name, |_| $crate::kill::die());
@@ -13,7 +13,7 @@ macro_rules! kill_point {
 
 pub(crate) use kill_point;
 
-/// Ends this process by SIGKILL: no destructor, no flush, no goodbye.
+/// Kills this process by SIGKILL: no destructor runs and nothing is flushed.
 pub fn die() -> ! {
     let this = rustix::process::getpid();
     match rustix::process::kill_process(this, rustix::process::Signal::KILL) {

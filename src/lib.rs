@@ -1,12 +1,14 @@
-//! pixtoll: an image host where the payment is the login.
+//! pixtoll: an image host where a payment replaces the login.
 //!
-//! A client uploads an image over HTTP; for a paid tier the server answers `402 Payment Required`, the
-//! client signs an x402 payment, a facilitator verifies and settles it, the image is stored, and a
-//! public link comes back. No accounts, no cookies, no addresses kept.
+//! A client uploads an image over HTTP. For a paid tier the server responds with `402 Payment
+//! Required`, the client signs an x402 payment, and a facilitator verifies and settles it. The
+//! server stores the image and returns a public link. It has no accounts and no cookies, and it
+//! keeps no client addresses.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
-//! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) → leaves ([`model`], [`tiers`],
-//! [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map; a test keeps it honest.
+//! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →
+//! leaves ([`model`], [`tiers`], [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map,
+//! and a test checks the directions.
 
 pub mod app;
 pub mod chain;

@@ -1,12 +1,14 @@
-//! Limits: how much one address, one network, and everybody together may ask for.
+//! Rate limits and quotas: how much one address, one network, and all clients together may request.
 //!
-//! Addresses and networks are kept as keyed hashes only, in memory, under a key that is drawn anew every day (UTC)
-//! and then forgotten with all that was counted by it. The daily count of free uploads is read from the
-//! database, so it holds across a restart. Servers that share a database count in it: see `shared`.
+//! Addresses and networks are kept in memory only, as keyed hashes. The key is drawn anew every day
+//! (UTC); then the old key and everything counted under it are forgotten. The daily count of free
+//! uploads is read from the database, so it survives a restart. Servers that share a database also
+//! share counts: see `shared`.
 //!
-//! Rates go by the generic cell rate algorithm on the injected clock: N at once, then one whenever a
-//! N-th of the period has passed. Its state is one number an address. The crate `governor` does the same,
-//! but bounds no number of keys, and forty lines are easier to bound than its map is to watch.
+//! Rates use the generic cell rate algorithm on the injected clock: N at once, then one whenever an
+//! N-th of the period has passed. Its state is one number for each address. The crate `governor`
+//! uses the same algorithm but doesn't bound the number of keys; these forty lines are easier to
+//! bound than its map is to watch.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -39,53 +41,62 @@ pub use rates::Whose;
 use rates::{Bucket, Rate, Rates, micros};
 use shared::Shared;
 
-/// What one address may ask for that isn't there, a minute. A page full of expired images stays below.
+/// Allowed requests a minute for images that don't exist, for each address. A page full of expired
+/// images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
 
-/// Why a request has to come again later.
+/// Why a request is rejected for now.
 #[derive(Debug, thiserror::Error)]
 pub enum Limited {
-    /// Too many of one address or network.
-    #[error("Your {whose} sent too many requests: {limit} {what} are allowed.")]
-    Rate {
-        /// How many are allowed.
-        limit: u64,
-        /// Of what, and in what time.
-        what: &'static str,
-        /// Whose requests were counted.
-        whose: Whose,
-        /// When the next one is.
-        wait: Duration,
-    },
-    /// The free uploads of the day are spent.
-    #[error("The {limit} free uploads of today are spent; tomorrow begins at 00:00 UTC.")]
-    Day {
-        /// How many there are.
-        limit: u64,
-        /// Until tomorrow.
-        wait: Duration,
-    },
-    /// The free uploads of the first half of the day are spent.
+    /// An address or network sent too many requests.
     #[error(
-        "The {limit} free uploads for the first half of today are spent; there are more from 12:00 UTC."
+        "Your {whose} sent too many requests: the limit is {limit} {what}. Wait, then repeat the same request."
+    )]
+    Rate {
+        /// The limit.
+        limit: u64,
+        /// What the limit counts, with its period.
+        what: &'static str,
+        /// Whether the address or the network exceeded it.
+        whose: Whose,
+        /// How long until the next request is accepted.
+        wait: Duration,
+    },
+    /// All free uploads of the day are used.
+    #[error(
+        "All {limit} free uploads of today are used. Try again after 00:00 UTC, or use a paid tier."
+    )]
+    Day {
+        /// The number of free uploads in a day.
+        limit: u64,
+        /// How long until tomorrow.
+        wait: Duration,
+    },
+    /// The free uploads of the first half of the day are used.
+    #[error(
+        "All {limit} free uploads for the first half of today are used. Try again after 12:00 UTC, or use a paid tier."
     )]
     HalfDay {
-        /// How many there are before 12:00 UTC.
+        /// The number of free uploads before 12:00 UTC.
         limit: u64,
-        /// Until 12:00 UTC.
+        /// How long until 12:00 UTC.
         wait: Duration,
     },
-    /// More images wait for their check than is good for anyone.
-    #[error("The server is busy checking other images: repeat the same request in a moment.")]
+    /// The queue of images that wait for their check is full.
+    #[error("The server is busy checking other images. Repeat the same request in a moment.")]
     Busy,
-    /// The bodies of other requests take all the memory that there is for them.
-    #[error("The server is busy reading other images: repeat the same request in a moment.")]
+    /// The bodies of other requests take all the memory for bodies.
+    #[error(
+        "The server has no memory left for another upload. Repeat the same request in a moment."
+    )]
     Crowded,
-    /// Attempts that come all at once wait for the day's count.
-    #[error("Too many free uploads begin at once: repeat the same request in a moment.")]
+    /// Too many attempts wait for the day's count at once.
+    #[error("Too many free uploads began at the same time. Repeat the same request in a moment.")]
     Thronged,
-    /// The count can't be read.
-    #[error("The free uploads of today could not be counted; nothing was stored.")]
+    /// The count can't be read from the database.
+    #[error(
+        "The image was not stored because the database did not return today's number of free uploads. Repeat the same request in a moment."
+    )]
     Database(#[from] DbError),
 }
 
@@ -102,14 +113,14 @@ pub struct Limits {
     bodies: Bodies,
 }
 
-/// A rate, and where this server counts by it.
+/// A rate, and this server's counts for it.
 #[derive(Debug, Clone, Copy)]
 struct Counter {
     rate: Rate,
     of: fn(&mut Counted) -> &mut Rates,
 }
 
-/// One that was counted.
+/// A request that was counted.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
     counter: Counter,
@@ -118,7 +129,7 @@ struct Taken {
     is_shared: bool,
 }
 
-/// What is forgotten when the day ends.
+/// Counts that are forgotten when the day ends.
 #[derive(Debug)]
 struct Counted {
     day: i64,
@@ -133,7 +144,7 @@ struct Counted {
 }
 
 impl Limits {
-    /// Limits with nothing counted yet.
+    /// Creates limits with nothing counted yet.
     pub fn new(settings: config::Limits, clock: Arc<dyn Clock>, randomness: Randomness) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let counted = Counted::new(day_of(clock.now()), &randomness);
@@ -149,7 +160,7 @@ impl Limits {
         }
     }
 
-    /// Other counts from now on. What was counted stays counted.
+    /// Replaces the limits. Earlier requests stay counted.
     pub fn change_counts(&self, settings: config::Limits) {
         let mut held = self
             .settings
@@ -162,7 +173,7 @@ impl Limits {
         *self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a challenge, or a payment that is presented.
+    /// Counts a challenge or a request that carries a payment.
     ///
     /// # Errors
     /// [`Limited::Rate`].
@@ -179,8 +190,9 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts a payment whose signature proves nothing here: a contract wallet's, or junk. It may cost calls
-    /// to node and facilitator, so a tenth of the payments may be such.
+    /// Counts a payment whose signature can't be checked locally: a contract wallet's, or an
+    /// invalid one. It may cost calls to the node and the facilitator, so only a tenth of the
+    /// payments may be of this kind.
     ///
     /// # Errors
     /// [`Limited::Rate`].
@@ -197,8 +209,8 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts a request for an image that isn't there: each server for itself, since asking the database would
-    /// cost what this is to save.
+    /// Counts a request for an image that doesn't exist. Each server counts for itself: asking the
+    /// database would cost as much as this limit saves.
     ///
     /// # Errors
     /// [`Limited::Rate`].
@@ -214,12 +226,12 @@ impl Limits {
         self.count_here(address, Counter { rate, of }).map(|_| ())
     }
 
-    /// Room for a body that is going to be read.
+    /// Begins to account for the memory of a request body.
     pub fn begin_body(&self) -> Room {
         self.bodies.begin()
     }
 
-    /// Waits for memory for the cleaned copy of an image of so many bytes.
+    /// Waits for memory for the cleaned copy of an image of `bytes` bytes.
     ///
     /// # Errors
     /// None while the server runs.
@@ -227,8 +239,8 @@ impl Limits {
         self.bodies.copy(bytes).await
     }
 
-    /// Counts an upload with a token that its client spoilt: it costs a body and a check, and no use. Each server
-    /// counts for itself.
+    /// Counts an upload with a token that failed because of its client: it costs a body and a
+    /// check, but no use of the token. Each server counts for itself.
     pub fn count_failure(&self, address: IpAddr) {
         let Some(rate) = self.failures() else {
             return;
@@ -239,7 +251,7 @@ impl Limits {
         counted.failures.take(bucket, &rate, now);
     }
 
-    /// How many uploads with a token one address may spoil: half as many as it may make payments. Those that are good
+    /// The limit of failed uploads with a token: half of an address's payments. Successful uploads
     /// cost a use each, and aren't counted.
     fn failures(&self) -> Option<Rate> {
         let payments = self.settings().payments_per_address_per_minute;
@@ -252,7 +264,7 @@ impl Limits {
         })
     }
 
-    /// Whether another upload with a token may be spoilt now.
+    /// Whether this address may begin another upload with a token.
     ///
     /// # Errors
     /// [`Limited::Rate`].
@@ -269,20 +281,22 @@ impl Limits {
         }
     }
 
-    /// Waits for a place to check an image: one a core, and a bounded queue before it, of which one network has a part.
+    /// Waits for a place to check an image. One check runs on each core. The queue is bounded, and
+    /// one network may take a part of it.
     ///
     /// # Errors
-    /// [`Limited::Busy`] when the queue is full, or its network has its part of it.
+    /// [`Limited::Busy`] when the queue is full, or when the network has used its part of it.
     pub async fn enter_check(&self, address: Option<IpAddr>) -> Result<Check, Limited> {
         let now = self.clock.now();
         let network = address.map(|address| self.counted(now).bucket(address, Whose::Network));
         self.checks.enter(network).await
     }
 
-    /// Counts one by each of these: the local counts first, then those of all replicas. Returns where it was counted.
+    /// Counts a request in each of these counters: first on this server, then for all replicas.
+    /// Returns where it was counted.
     ///
     /// # Errors
-    /// [`Limited::Rate`]; then it was counted nowhere.
+    /// [`Limited::Rate`]; the request is then counted nowhere.
     async fn count(&self, address: IpAddr, counters: &[Counter]) -> Result<Vec<Taken>, Limited> {
         let mut taken = Vec::new();
         for counter in counters {
@@ -320,7 +334,7 @@ impl Limits {
         Err(refused)
     }
 
-    /// What was counted; `None` where there is no limit.
+    /// Counts a request on this server; `None` where there is no limit.
     fn count_here(&self, address: IpAddr, by: Counter) -> Result<Option<Taken>, Limited> {
         let Counter { rate, of } = by;
         if rate.limit == 0 {
@@ -339,7 +353,7 @@ impl Limits {
         }))
     }
 
-    /// Counts less of these on this server, by so many microseconds each.
+    /// Lowers these counts on this server, by the given number of microseconds each.
     fn lower(&self, taken: &[(Taken, i64)]) {
         if taken.is_empty() {
             return;
@@ -350,7 +364,7 @@ impl Limits {
         }
     }
 
-    /// What was counted today.
+    /// Returns the counts of today.
     fn counted(&self, now: Timestamp) -> MutexGuard<'_, Counted> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.day != day_of(now) {
@@ -383,8 +397,8 @@ impl Counted {
         }
     }
 
-    /// The bucket of a client: all of an IPv4 address, the /64 of IPv6, which one client has. Or that of its network: the
-    /// /24 of IPv4, the /48 of IPv6.
+    /// The bucket of a client, or of its network. A client is an IPv4 address or an IPv6 /64, which
+    /// one client has. A network is an IPv4 /24 or an IPv6 /48.
     fn bucket(&self, address: IpAddr, whose: Whose) -> Bucket {
         let hash = match (address.to_canonical(), whose) {
             (IpAddr::V4(v4), Whose::Address) => self.key.derive(Domain::Bucket, &[&v4.octets()]),
@@ -406,7 +420,7 @@ impl Counted {
     }
 }
 
-/// All of what was counted, to be given back.
+/// The full amounts that were counted, to be given back.
 fn whole(taken: &[Taken]) -> Vec<(Taken, i64)> {
     let step = |one: &Taken| (*one, one.counter.rate.step_us());
     taken.iter().map(step).collect()

@@ -1,15 +1,15 @@
-//! Memory of large bodies, in pages of its own that go back to the system when the bytes are dropped.
+//! Memory for large bodies, in separate pages that return to the system when the bytes are dropped.
 //!
-//! The C library's allocator keeps freed memory of this size for later: after 100 forms of 4.7 MB at once, the server
-//! held 470 MB for as long as it ran. mimalloc gives memory back, but only after a while, and took 360 to 400 MB where
-//! 256 MiB were in use.
+//! The C library's allocator keeps freed memory of this size. After 100 forms of 4.7 MB at once,
+//! the server held 470 MB for as long as it ran. mimalloc gives memory back only after a while, and
+//! took 360 to 400 MB where 256 MiB were in use.
 
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-/// Bytes below this length are no concern: the allocator reuses their memory for others.
+/// Smaller bodies don't get pages of their own: the allocator reuses their memory.
 const SMALL: usize = 64 * 1024;
 
 /// A buffer that is filled from its beginning.
@@ -22,15 +22,15 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Memory {
     Small(Vec<u8>),
-    /// Of a fixed length. What was never written to takes no memory.
+    /// Pages of a fixed length. Pages that were never written to take no memory.
     Pages(MmapMut),
 }
 
 impl Buffer {
-    /// An empty buffer that takes `length` bytes without being moved.
+    /// Creates an empty buffer that takes `length` bytes without being moved.
     ///
     /// # Errors
-    /// When the system has no pages for it.
+    /// When the system can't map the pages.
     pub fn with_length(length: usize) -> std::io::Result<Self> {
         let memory = if length <= SMALL {
             Memory::Small(Vec::with_capacity(length))
@@ -40,10 +40,10 @@ impl Buffer {
         Ok(Self { memory, length: 0 })
     }
 
-    /// Appends `bytes`. A buffer that has to be moved for that takes `most` bytes afterwards.
+    /// Appends `bytes`. A buffer that is moved for that can take `most` bytes afterwards.
     ///
     /// # Errors
-    /// When the system has no pages for it, or there would be more than `most` bytes.
+    /// When the system can't map the pages, or the buffer would exceed `most` bytes.
     pub fn extend(&mut self, bytes: &[u8], most: usize) -> std::io::Result<()> {
         let end = self.length.saturating_add(bytes.len());
         if end > most {
@@ -71,7 +71,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Its pages, where they hold so many bytes.
+    /// The buffer's pages, if they can hold `length` bytes.
     fn pages(&mut self, length: usize) -> Option<&mut MmapMut> {
         match &mut self.memory {
             Memory::Pages(pages) if pages.len() >= length => Some(pages),
@@ -79,12 +79,12 @@ impl Buffer {
         }
     }
 
-    /// Forgets what lies behind the first `length` bytes.
+    /// Drops the bytes after the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
 
-    /// Its bytes, in the same memory.
+    /// Converts the buffer to bytes without copying.
     pub fn freeze(self) -> Bytes {
         let length = self.length;
         let all = match self.memory {
@@ -117,7 +117,7 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The same bytes in pages of their own, where there are many and the system has pages for them.
+/// Moves the bytes to pages of their own, if there are many and the system can map the pages.
 pub fn own(bytes: Vec<u8>) -> Bytes {
     if bytes.len() <= SMALL {
         return Bytes::from(bytes);
@@ -129,7 +129,7 @@ pub fn own(bytes: Vec<u8>) -> Bytes {
     match copied {
         Ok(pages) => pages.freeze(),
         Err(error) => {
-            tracing::debug!(%error, "a cleaned image stays in the allocator's memory");
+            tracing::debug!(%error, "no pages for a cleaned image: it stays in the allocator's memory");
             Bytes::from(bytes)
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_out_as_they_went_in_however_many_were_announced() {
+    fn bytes_are_returned_unchanged_for_any_announced_length() {
         let piece: Vec<u8> = (0..=255).cycle().take(SMALL / 2 + 1).collect();
         let one = &piece[..];
         for announced in [0, 1, SMALL, SMALL + 1, 4 * SMALL] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_most_is_taken() {
+    fn a_buffer_takes_at_most_its_limit() {
         for announced in [0, 2 * SMALL] {
             let mut buffer = Buffer::with_length(announced).unwrap();
             buffer.extend(&vec![1; 2 * SMALL], 2 * SMALL).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_gone_and_the_rest_may_be_changed() {
+    fn truncated_bytes_are_gone_and_the_rest_can_be_changed() {
         for count in [10, SMALL + 10] {
             let mut buffer = Buffer::with_length(0).unwrap();
             buffer.extend(&vec![7; count], 2 * SMALL).unwrap();

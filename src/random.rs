@@ -1,4 +1,4 @@
-//! Randomness, injected like the time, so that tests repeat.
+//! Randomness, injected like the time, so that tests are repeatable.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng, TryRng};
 
-/// A source of random bytes that every part of the service shares.
+/// A source of random bytes that all parts of the service share.
 #[derive(Clone)]
 pub struct Randomness(Source);
 
@@ -23,22 +23,22 @@ impl fmt::Debug for Randomness {
 }
 
 impl Randomness {
-    /// The operating system's generator: for everything that must not be guessed.
+    /// The operating system's generator, for everything that must not be guessed.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A repeatable sequence; for tests only.
+    /// A repeatable sequence, for tests only.
     pub fn seeded(seed: u64) -> Self {
         Self(Source::Seeded(Arc::new(Mutex::new(StdRng::seed_from_u64(
             seed,
         )))))
     }
 
-    /// `N` fresh random bytes.
+    /// Draws `N` random bytes.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give: nothing safe can be done then.
+    /// When the operating system returns no randomness: continuing would be unsafe.
     #[expect(
         clippy::panic,
         reason = "a service that can't draw secrets must not go on"

@@ -1,5 +1,5 @@
-//! What is derived from `secrets.key`: every use in a domain of its own, so that one derived
-//! value never tells another.
+//! Values that are derived from the master key in `secrets.key`. Each use has a domain of its own,
+//! so that a derived value reveals no other.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// The key by which secrets are made, and those before it: what they made still counts, for as long as they are
-/// here.
+/// The current master key, and older ones. Secrets that an older key made stay valid while that key
+/// is listed.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     current: SecretKey,
@@ -32,54 +32,54 @@ impl From<SecretKey> for Keyring {
 }
 
 impl Keyring {
-    /// `current` makes secrets, `older` ones are only recognised by.
+    /// Creates a keyring. `current` makes secrets; `older` keys only recognise them.
     pub const fn new(current: SecretKey, older: Vec<SecretKey>) -> Self {
         Self { current, older }
     }
 
-    /// The key by which secrets are made.
+    /// The key that makes secrets.
     pub const fn current(&self) -> &SecretKey {
         &self.current
     }
 
-    /// How many older keys there are.
+    /// The number of older keys.
     pub const fn count_older(&self) -> usize {
         self.older.len()
     }
 
-    /// Every key, the current one first.
+    /// All keys, the current one first.
     pub fn iter(&self) -> impl Iterator<Item = &SecretKey> {
         std::iter::once(&self.current).chain(&self.older)
     }
 
-    /// Whether the key of this fingerprint is among them.
+    /// Whether the keyring has the key with this fingerprint.
     pub fn has(&self, fingerprint: &str) -> bool {
         self.iter().any(|key| key.fingerprint() == fingerprint)
     }
 }
 
-/// What a value is derived for.
+/// The purpose of a derived value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
-    /// The upload token of a payment and a serial.
+    /// The upload token of a payment and a serial number.
     UploadToken,
     /// The delete token of an image.
     DeleteToken,
     /// The hash of a challenge's ticket.
     Ticket,
-    /// The hash of a payment id or an Idempotency-Key.
+    /// The hash of an idempotency key.
     PaymentId,
     /// The hash of a client's address.
     ClientAddress,
-    /// The bucket that a client's requests are counted in; under the day's key, never the master key.
+    /// The rate-limit bucket of a client, under the day's key, never the master key.
     Bucket,
-    /// The key of a day, under which replicas make the same buckets.
+    /// The key of a day, under which replicas derive the same buckets.
     DayOfRates,
-    /// The fingerprint by which a database knows its key again.
+    /// The fingerprint by which a database recognises its master key.
     Fingerprint,
     /// The secp256k1 key that signs x402 offers and receipts.
     X402Key,
-    /// The Ed25519 key that signs our own receipts.
+    /// The Ed25519 key that signs pixtoll's own receipts.
     ReceiptKey,
 }
 
@@ -101,13 +101,13 @@ impl Domain {
 }
 
 impl SecretKey {
-    /// The key with these bytes.
+    /// Creates a key from its bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// HMAC-SHA256 (RFC 2104) of `parts` in `domain`. Parts are framed by their lengths, so that
-    /// moving a byte from one to the next gives another value.
+    /// HMAC-SHA256 (RFC 2104) of `parts` in `domain`. Each part is preceded by its length, so that
+    /// moving a byte from one part to the next changes the value.
     pub fn derive(&self, domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.mac();
         mac.update(domain.label());
@@ -118,12 +118,13 @@ impl SecretKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// [`SecretKey::derive`] in lower-case hex.
+    /// [`SecretKey::derive`], in lower-case hex.
     pub fn derive_hex(&self, domain: Domain, parts: &[&[u8]]) -> String {
         hex::encode(self.derive(domain, parts))
     }
 
-    /// The fingerprint by which a database recognises its key: tells nothing else of it.
+    /// The fingerprint by which a database recognises its key. It reveals nothing else about the
+    /// key.
     pub fn fingerprint(&self) -> String {
         hex::encode(
             self.derive(Domain::Fingerprint, &[])
@@ -141,7 +142,7 @@ impl SecretKey {
     }
 }
 
-/// SHA-256 in lower-case hex.
+/// SHA-256, in lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

@@ -1,7 +1,7 @@
-//! Where the bytes of images are kept: one object an image, under a key that its id decides, and a record of it
-//! beside it.
+//! The object store that holds the images: one object for each image, under a key derived from its
+//! id, and a JSON sidecar beside it.
 //!
-//! Objects are never listed on the way of a request and never deleted but by their row.
+//! Requests never list objects. An object is deleted only because its row says so.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -40,14 +40,14 @@ pub use object::Object;
 use deleted::delete_local;
 use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, key, sidecar_file, sidecar_key};
 
-/// Images that go in one request, each with its record: S3 takes a thousand keys.
+/// Images in one delete request, each with its sidecar: S3 takes 1,000 keys.
 const IMAGES_A_DELETE: usize = 500;
-/// How long a bulk delete may take, in times of any other request.
+/// The timeout of a bulk delete, as a multiple of other requests' timeout.
 const DELETE_FACTOR: u32 = 3;
-/// How long a store on the network may take to show that it answers.
+/// How long a network store may take to answer a ping.
 const PING: Duration = Duration::from_secs(2);
 
-/// A store of images.
+/// An image store: a local directory, a bucket, or memory.
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
@@ -56,7 +56,7 @@ pub struct Store {
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// A directory of this machine.
+    /// A directory on this machine.
     Local(Arc<Path>),
     Memory,
     S3(Arc<Remote>),
@@ -65,24 +65,24 @@ enum Place {
 #[derive(Debug)]
 struct Remote {
     bucket: s3::Bucket,
-    /// Nothing is kept in a bucket that may show it to everybody.
+    /// Whether the bucket passed [`Store::check`]. Nothing is stored before that.
     is_fit: AtomicBool,
 }
 
-/// What can go wrong with the store.
+/// Errors of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk failed, or something lies there that isn't ours.
+    /// The disk failed, or the directory holds a file that pixtoll does not write.
     #[error("the image store failed: {0}")]
     Failed(#[from] object_store::Error),
-    /// A store on the network failed, for now.
+    /// A network store failed; a later request may succeed.
     #[error("the image store failed: {0}")]
     Remote(String),
-    /// A store on the network gave no answer in time.
-    #[error("the image store gave no answer within {0:?}")]
+    /// A network store did not answer in time.
+    #[error("the image store did not answer within {0:?}")]
     Late(Duration),
-    /// Nobody knows yet whether the bucket is fit to keep anything.
-    #[error("the image store was not checked yet: {0}")]
+    /// The bucket was not checked yet, so nothing can be stored.
+    #[error("the image store has not been checked yet: {0}")]
     Unchecked(String),
 }
 
@@ -95,7 +95,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the same request may well succeed in a moment.
+    /// Whether the same request may succeed in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Failed(_) => false,
@@ -104,12 +104,13 @@ impl StoreError {
     }
 }
 
-/// Whether a store says that there is no such object, and not that there is no such bucket.
+/// Whether a store reports that the object doesn't exist, as opposed to the bucket.
 fn is_missing_key(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && error.to_string().contains("NoSuchKey")
 }
 
-/// What a store said, without its document: that repeats keys, signatures and tokens. Its code stays.
+/// The error code of a store's answer, without its document, which repeats keys, signatures and
+/// tokens.
 fn said(error: &str) -> String {
     let code = error
         .split_once("<Code>")
@@ -130,26 +131,26 @@ impl From<std::io::Error> for StoreError {
     }
 }
 
-/// Why nothing is kept in a store.
+/// Why nothing may be stored in a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Strangers could read what is deleted, expired or not paid for.
-    #[error("{0}: make it private; images are served by pixtoll alone")]
+    /// Strangers could read deleted, expired or unpaid images.
+    #[error("{0}: make the bucket private, since only pixtoll may serve the images")]
     Public(String),
-    /// It will not do as it is set up.
+    /// The bucket's setup doesn't work.
     #[error("{0}")]
     Refused(String),
-    /// It doesn't answer just now.
+    /// The bucket doesn't answer at the moment.
     #[error(transparent)]
     Unknown(StoreError),
 }
 
 impl Store {
-    /// The store that a setting names. A local directory is created when it isn't there; a bucket costs no call,
-    /// and keeps nothing before [`Store::check`].
+    /// Opens the store at `place`. A local directory is created if it is missing. A bucket costs no
+    /// request, and accepts no image before [`Store::check`] succeeds.
     ///
     /// # Errors
-    /// When the directory can't be made, or no client can be built.
+    /// When the directory can't be created, or no client can be built.
     pub fn at(place: &StorePlace) -> anyhow::Result<Self> {
         match place {
             StorePlace::Directory(root) => Self::open_local(root),
@@ -157,10 +158,11 @@ impl Store {
         }
     }
 
-    /// A local directory, created when it isn't there. Files are synced before a put returns.
+    /// Opens a local directory, and creates it if it is missing. Files are synced before a put
+    /// returns.
     ///
     /// # Errors
-    /// When the directory can't be made.
+    /// When the directory can't be created.
     pub fn open_local(root: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root)?;
         Ok(Self {
@@ -169,10 +171,10 @@ impl Store {
         })
     }
 
-    /// A bucket, or a part of one.
+    /// Opens a bucket, or a prefix of one.
     ///
     /// # Errors
-    /// When no client can be built of the settings.
+    /// When no client can be built from the settings.
     pub fn open_s3(settings: &S3Store) -> anyhow::Result<Self> {
         let (objects, bucket) = s3::open(settings)?;
         let is_fit = AtomicBool::new(false);
@@ -182,7 +184,7 @@ impl Store {
         })
     }
 
-    /// Memory; for tests.
+    /// Opens an empty store in memory, for tests.
     pub fn in_memory() -> Self {
         Self {
             objects: Arc::new(InMemory::new()),
@@ -190,8 +192,8 @@ impl Store {
         }
     }
 
-    /// Whether the store does what is needed of it, and a bucket shows nothing to strangers. `name` is one that
-    /// no other check has. From the first success on images may be kept.
+    /// Checks that a bucket works and that strangers can't read it. `name` must be different for
+    /// each check. Images can be stored from the first success on.
     ///
     /// # Errors
     /// [`Unfit`].
@@ -210,7 +212,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether [`Store::check`] has to succeed before anything is kept.
+    /// Whether [`Store::check`] must succeed before anything can be stored.
     pub fn is_unchecked(&self) -> bool {
         match &self.place {
             Place::S3(remote) => !remote.is_fit.load(Ordering::Relaxed),
@@ -218,7 +220,7 @@ impl Store {
         }
     }
 
-    /// Keeps `bytes` as the image `id`, and its record beside them; when it returns both are durable.
+    /// Stores `bytes` as the image `id`, with its sidecar. Both are durable when it returns.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -229,18 +231,18 @@ impl Store {
         sidecar: &Sidecar,
     ) -> Result<(), StoreError> {
         if self.is_unchecked() {
-            let why = "it did not answer since the start".to_owned();
+            let why = "it has not answered since the server started".to_owned();
             return Err(StoreError::Unchecked(why));
         }
         let place = key(id);
         let put = self.objects.put(&place, PutPayload::from_bytes(bytes));
-        // At the same time, so that they share the waits.
+        // Both at the same time, so that they share the waiting time.
         let (put, described) = tokio::join!(self.within(put), self.describe(id, sidecar));
         put?;
         described
     }
 
-    /// Writes the record beside an object, durably, in place of an older one.
+    /// Writes the sidecar of an image, durably, and replaces an older one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -255,7 +257,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the record beside an object is this one.
+    /// Whether the stored sidecar of an image equals `sidecar`.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -267,7 +269,7 @@ impl Store {
         Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
 
-    /// Opens these bytes of the image `id`; `None` when there is no such object.
+    /// Opens the byte range `part` of the image `id`; `None` when there is no such object.
     ///
     /// # Errors
     /// [`StoreError`], also when the object has none of these bytes.
@@ -278,7 +280,7 @@ impl Store {
         Ok(found.map(|found| Object::new(found, self.is_remote())))
     }
 
-    /// Deletes the image `id`, for good; one that is already gone counts as deleted.
+    /// Deletes the image `id` and its sidecar durably. A missing object counts as deleted.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -289,7 +291,7 @@ impl Store {
         }
     }
 
-    /// Deletes these images, for good, many in one go; those that are already gone count as deleted.
+    /// Deletes these images and their sidecars durably, in bulk. Missing objects count as deleted.
     pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
         if let Place::Local(root) = &self.place {
             return delete_local(root, ids).await;
@@ -301,8 +303,8 @@ impl Store {
         deleted
     }
 
-    /// Deletes what a process that died while it wrote these images left beside where they would lie. Only a local
-    /// store has any: elsewhere an object is there as a whole or not at all.
+    /// Deletes unfinished files that a stopped process left while it wrote these images. Only a
+    /// local store has any: other stores write an object as a whole or not at all.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -310,7 +312,7 @@ impl Store {
         let Place::Local(root) = &self.place else {
             return Ok(());
         };
-        // As object_store and `local` name them; a listing shows neither.
+        // Named as by object_store and `local`. A listing shows neither name.
         let drafts = |id: &ImageId| ["#1", ".json#0"].map(|end| format!("{}{end}", key(id)));
         let files = ids.iter().flat_map(drafts).map(|name| root.join(name));
         let outcomes = local::delete(root, files.collect()).await?;
@@ -319,14 +321,15 @@ impl Store {
             .try_for_each(|outcome| outcome.map(|_| ()))?)
     }
 
-    /// In one request, where the store has bulk delete. It doesn't say what had been there.
+    /// Deletes in one request where the store supports it. Its answer doesn't say which objects
+    /// existed.
     async fn delete_remote(&self, ids: &[ImageId], deleted: &mut Deleted) {
         let keys: Vec<Key> = ids
             .iter()
             .flat_map(|id| [key(id), sidecar_key(id)])
             .collect();
         let wanted = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
-        // In the order of the keys, unless a request failed as a whole.
+        // The results are in the order of the keys, unless a request failed as a whole.
         let results = self.objects.delete_stream(wanted);
         let (mut gone, mut failure) = (HashSet::new(), None);
         let collected = results.zip(stream::iter(keys)).for_each(|(result, place)| {
@@ -334,7 +337,8 @@ impl Store {
                 Ok(_) => {
                     gone.insert(place);
                 }
-                // A bucket that isn't there says the same of every key, and that is no success.
+                // A bucket that doesn't exist gives the same answer for every key, which must not
+                // count as success.
                 Err(error) if is_missing_key(&error) => {
                     gone.insert(place);
                 }
@@ -359,12 +363,12 @@ impl Store {
         }
         deleted.failure = deleted.failure.take().or(failure);
         if deleted.failure.is_none() && !deleted.left.is_empty() {
-            let why = "it did not say that all of them are gone".to_owned();
+            let why = "it did not confirm all of the deletes".to_owned();
             deleted.failure = Some(StoreError::Remote(why));
         }
     }
 
-    /// How many bytes the image `id` has; `None` when there is no such object.
+    /// Returns the size of the image `id` in bytes; `None` when there is no such object.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -374,7 +378,7 @@ impl Store {
         Ok(found.map(|found| found.size))
     }
 
-    /// Whether there is anything of the image `id`.
+    /// Whether the image `id` has an object or a sidecar.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -384,7 +388,7 @@ impl Store {
         Ok(sidecar.is_some() || self.size(id).await?.is_some())
     }
 
-    /// Every object where images lie, in no order. For `pixtoll store audit` alone.
+    /// Lists every object under the prefix of images, in no order. Only for `pixtoll store audit`.
     pub fn list(&self) -> BoxStream<'static, Result<Listed, StoreError>> {
         let is_remote = self.is_remote();
         self.objects
@@ -396,7 +400,7 @@ impl Store {
             .boxed()
     }
 
-    /// Moves the object `id`, and the record beside it, to where nothing is served from.
+    /// Moves the image `id` and its sidecar to the quarantine, from which nothing is served.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -409,7 +413,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what came to quarantine before `before`; how much that was.
+    /// Deletes objects that came into quarantine before `before`. Returns their number.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -432,22 +436,22 @@ impl Store {
         Ok(purged)
     }
 
-    /// The mark of the database that keeps this store's rows; `None`: there is none.
+    /// Finds the mark of the database that this store belongs to; `None`: there is none.
     ///
     /// # Errors
-    /// [`StoreError`], also when what lies there is no mark.
+    /// [`StoreError`], also when the object is not a mark.
     pub async fn find_mark(&self) -> Result<Option<Mark>, StoreError> {
         let Some(found) = self.read_small(&Key::from(MARK)).await? else {
             return Ok(None);
         };
         let mark = Mark::parse(&found).ok_or_else(|| object_store::Error::Generic {
             store: MARK,
-            source: "it is no mark of a database".into(),
+            source: "it is not the mark of a database".into(),
         })?;
         Ok(Some(mark))
     }
 
-    /// Writes the mark of the database that keeps this store's rows, in place of an older one.
+    /// Writes the mark of the database that this store belongs to, and replaces an older one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -457,7 +461,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the store answers, and would take an object.
+    /// Checks that the store answers and that an object could be written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -475,10 +479,11 @@ impl Store {
         }
     }
 
-    /// The time of the store's server. `None`: the store has no server, and no clock but this machine's.
+    /// The time of the store's server. `None`: a local store, which has no clock but this
+    /// machine's.
     ///
     /// # Errors
-    /// What came instead, for the operator.
+    /// What the server answered instead, for the operator.
     pub async fn date(&self) -> Option<Result<Timestamp, String>> {
         match &self.place {
             Place::S3(remote) => Some(remote.bucket.date().await),
@@ -490,7 +495,7 @@ impl Store {
         matches!(self.place, Place::S3(_))
     }
 
-    /// How long a request may take, tries and all. A disk has no such thing.
+    /// How long a request may take, with all retries. A local store has no deadline.
     fn deadline(&self) -> Option<Duration> {
         match &self.place {
             Place::S3(remote) => Some(remote.bucket.timeout()),
@@ -511,7 +516,7 @@ impl Store {
         done.map_err(|error| StoreError::of(error, self.is_remote()))
     }
 
-    /// [`Store::within`]; `None`: there is no such object.
+    /// Like [`Store::within`]; `None`: there is no such object.
     async fn found<T>(
         &self,
         work: impl Future<Output = Result<T, object_store::Error>>,
@@ -526,7 +531,7 @@ impl Store {
         self.within(optional).await
     }
 
-    /// All of a small object; `None`: there is none.
+    /// Reads all of a small object; `None`: there is none.
     async fn read_small(&self, place: &Key) -> Result<Option<Bytes>, StoreError> {
         self.found(async { self.objects.get(place).await?.bytes().await })
             .await

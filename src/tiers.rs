@@ -1,7 +1,7 @@
-//! The price table: what is sold, at which price, and how long it is kept.
+//! The price table: what is sold, at which price, and how long images are kept.
 //!
-//! Every price, size and time that the service states is read from here. The rules of the table
-//! live here; reading it from a file is the business of `config`.
+//! Every price, size and time that the service states comes from this table. This module has the
+//! table's rules; `config` reads the table from a file.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::money::AtomicAmount;
 
-/// No tier takes a larger image.
+/// The largest `max_bytes` of a tier.
 pub const LARGEST_MAX_BYTES: u64 = 64 * MIB;
-/// Two minutes on Base: with more, sales would stop for payments that only wait (payments.md,
-/// "Facilitators").
+/// The largest number of confirmations: two minutes on Base. With more, sales would pause because
+/// of payments that only wait (docs/payments.md, "Facilitators").
 const MOST_CONFIRMATIONS: u32 = 60;
-/// No tier keeps longer, except for ever. A renewal ends at the same bound.
+/// The longest time that a tier keeps images, except for ever. Renewals have the same bound.
 pub const LONGEST_KEEP: Duration = Duration::from_secs(10 * 366 * DAY);
-/// From this price on a payment waits for a confirmation unless the tier says otherwise.
+/// From this price on, a payment waits for a confirmation unless the tier says otherwise.
 pub const DEAR_FROM: AtomicAmount = AtomicAmount::from_units(100_000);
 
 const KIB: u64 = 1024;
@@ -26,17 +26,17 @@ const DAY: u64 = 24 * HOUR;
 const HOUR: u64 = 60 * MINUTE;
 const MINUTE: u64 = 60;
 
-/// How long an image is kept; the longer, the greater.
+/// How long an image is kept. Longer times are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Keep {
-    /// This long from its upload.
+    /// For this time after its upload.
     For(Duration),
-    /// Until the service ends.
+    /// For as long as the service exists.
     Forever,
 }
 
 impl Keep {
-    /// When what is kept from `start` ends; `None`: never.
+    /// The expiry of an image that is kept from `start`; `None`: never.
     pub fn end(self, start: Timestamp) -> Option<Timestamp> {
         match self {
             Self::For(duration) => Some(start.plus(duration)),
@@ -45,92 +45,93 @@ impl Keep {
     }
 }
 
-/// A tier's name: one to 32 of lower-case letters, digits and hyphens, so that it fits a path.
+/// The name of a tier: 1 to 32 lower-case letters, digits and hyphens, so that it fits into a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TierName(String);
 
-/// One thing that is sold, or given.
+/// A tier: one row of the price table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// What routes and records call it.
+    /// The name in routes and records.
     pub name: TierName,
-    /// The price of one image; zero makes it the free tier.
+    /// The price of one image. Zero makes it the free tier.
     pub price: AtomicAmount,
-    /// The largest upload it takes.
+    /// The largest image that it accepts, in bytes.
     pub max_bytes: u64,
     /// How long an image is kept.
     pub keep: Keep,
-    /// Blocks that must hold the transfer before the goods are given: 0 or 1.
+    /// How many blocks must contain the transfer before the goods are granted: 0 to 60.
     pub confirmations: u32,
 }
 
-/// What a form may take beside the image: boundaries, names, other fields.
+/// The largest part of a form beside the image: boundaries, names and other fields, in bytes.
 pub const FORM_OVERHEAD: u64 = 64 * KIB;
 
-/// The longest body that can hold an image of so many bytes: base64 takes 4/3 of them.
+/// The longest body, in bytes, that can contain an image of `max_bytes` bytes: base64 takes 4/3 of
+/// them.
 pub const fn longest_body(max_bytes: u64) -> u64 {
     max_bytes / 3 * 4 + 4 + FORM_OVERHEAD
 }
 
-/// All tiers, in the operator's order: names are unique, at most one is free, and where any has a
-/// price one of those is the default.
+/// All tiers, in the operator's order. Names are unique, at most one tier is free, and if any has a
+/// price, one of those is the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierTable {
     tiers: Vec<Tier>,
     default: Option<TierName>,
 }
 
-/// The table that is in force, the same for whoever holds a clone. It may be replaced at any moment.
+/// The current table, shared by all clones. It may be replaced at any time.
 #[derive(Clone, Debug)]
 pub struct Tiers(Arc<RwLock<Arc<TierTable>>>);
 
 impl Tiers {
-    /// This table.
+    /// Creates a handle with this table.
     pub fn new(table: TierTable) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(table))))
     }
 
-    /// The table as it is now.
+    /// The current table.
     pub fn now(&self) -> Arc<TierTable> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts another table in its place.
+    /// Replaces the table, for all clones.
     pub fn replace(&self, table: TierTable) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 }
 
-/// A rule of the table that a tier breaks.
+/// A rule of the table that is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierProblem {
-    /// The tier; `None` where the table as a whole is meant.
+    /// The tier that breaks it; `None`: the table as a whole.
     pub tier: Option<TierName>,
     /// The rule.
     pub fault: TierFault,
 }
 
-/// The rules, as what is said when one is broken.
+/// The rules of the table, as messages for when they are broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum TierFault {
-    #[error("is no tier name")]
+    #[error("is not a valid tier name")]
     BadName,
     #[error("is a second tier of this name")]
     SameName,
-    #[error("has a price, and `token` and `free` are words of the paid and free routes")]
+    #[error("is the name of a tier with a price, but `token` and `free` are reserved for routes")]
     ReservedName,
-    #[error("is a second tier without price")]
+    #[error("is a second tier without a price, but only one tier may be free")]
     SecondFree,
-    #[error("is not between 1 byte and 64 MiB")]
+    #[error("must be between 1 byte and 64 MiB")]
     BadSize,
-    #[error("is not between 1 second and 10 years")]
+    #[error("must be between 1 second and 10 years, or for ever")]
     BadKeep,
-    #[error("is {0}: nobody waits for that many blocks")]
+    #[error("is {0}, but at most 60 confirmations are allowed")]
     TooManyConfirmations(u32),
     #[error("is the default, but has no price")]
     FreeDefault,
-    #[error("no tier of the default's name exists")]
+    #[error("names a default tier that does not exist")]
     UnknownDefault,
     #[error("several tiers have a price and none is the default")]
     NoDefault,
@@ -151,7 +152,7 @@ impl TierFault {
         }
     }
 
-    /// What to do about it.
+    /// What the operator should do about it.
     pub fn mend(self) -> &'static str {
         match self {
             Self::BadName => "use 1 to 32 lower-case letters, digits and hyphens",
@@ -163,14 +164,14 @@ impl TierFault {
             Self::FreeDefault | Self::UnknownDefault | Self::NoDefault => {
                 "set `default = true` in one tier that has a price"
             }
-            Self::Empty => "add a tier, or remove `tiers` to have the three defaults",
+            Self::Empty => "add a tier, or remove `tiers` to get the three default tiers",
         }
     }
 }
 
 impl TierTable {
-    /// Makes a table that keeps the rules, or says every one that is broken. Without a default,
-    /// an only tier with a price is it.
+    /// Creates a table that keeps the rules, or returns every broken rule. Without `default`, the
+    /// only tier with a price becomes the default.
     pub fn new(tiers: Vec<Tier>, default: Option<TierName>) -> Result<Self, Vec<TierProblem>> {
         let mut problems = Vec::new();
         for (index, tier) in tiers.iter().enumerate() {
@@ -203,19 +204,19 @@ impl TierTable {
         }
     }
 
-    /// The tier of this name.
+    /// Finds the tier with this name.
     pub fn find(&self, name: &str) -> Option<&Tier> {
         self.tiers.iter().find(|tier| tier.name.as_str() == name)
     }
 
-    /// The tier that a paid route sells when none is named; `None` where nothing has a price.
+    /// The tier that a paid route sells when the request names none; `None` if no tier has a price.
     pub fn default_paid(&self) -> Option<&Tier> {
         self.default
             .as_ref()
             .and_then(|name| self.find(name.as_str()))
     }
 
-    /// The tier without price.
+    /// The free tier.
     pub fn free(&self) -> Option<&Tier> {
         self.tiers.iter().find(|tier| tier.is_free())
     }
@@ -225,7 +226,7 @@ impl TierTable {
         self.tiers.iter().filter(|tier| !tier.is_free())
     }
 
-    /// All tiers in the operator's order.
+    /// All tiers, in the operator's order.
     pub fn iter(&self) -> std::slice::Iter<'_, Tier> {
         self.tiers.iter()
     }
@@ -297,29 +298,30 @@ impl Default for TierTable {
     }
 }
 
-/// The confirmations that a tier of this price asks for when it doesn't say: a dear one waits for
-/// the block, a cheap one is checked afterwards.
+/// The number of confirmations of a tier that doesn't set it. An expensive tier waits for the
+/// block; the transfer of a cheap one is checked afterwards.
 pub fn default_confirmations(price: AtomicAmount) -> u32 {
     u32::from(price >= DEAR_FROM)
 }
 
 impl Tier {
-    /// The longest body of an upload to it.
+    /// The longest body of an upload to this tier, in bytes.
     pub const fn longest_body(&self) -> u64 {
         longest_body(self.max_bytes)
     }
 
-    /// Whether it costs nothing.
+    /// Whether the tier is free.
     pub fn is_free(&self) -> bool {
         self.price.is_zero()
     }
 
-    /// What one buys, for challenges, pages and help: `one image up to 5 MiB, kept 365 days`.
+    /// What one purchase buys, for challenges, pages and help: `one image up to 5 MiB, kept 365
+    /// days`.
     pub fn describe(&self) -> String {
         self.describe_many(1)
     }
 
-    /// The same of so many images.
+    /// What a purchase of `images` images buys.
     pub fn describe_many(&self, images: u32) -> String {
         let size = SizeText(self.max_bytes);
         let what = match images {
@@ -361,7 +363,7 @@ impl Tier {
 }
 
 impl TierName {
-    /// Takes a name that keeps the rule for names.
+    /// Parses a name, by the rule for names.
     pub fn parse(text: &str) -> Result<Self, TierFault> {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
@@ -383,7 +385,7 @@ impl fmt::Display for TierName {
     }
 }
 
-/// Writes it as the configuration reads it: `365d`, `90s`, `forever`.
+/// Writes the time as the configuration reads it: `365d`, `90s`, `forever`.
 impl fmt::Display for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -396,7 +398,7 @@ impl fmt::Display for Keep {
     }
 }
 
-/// A number of bytes as people write it: `5 MiB`, `100 KiB`, `1234 bytes`.
+/// A number of bytes for people: `5 MiB`, `100 KiB`, `1234 bytes`.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeText(pub u64);
 
@@ -447,8 +449,8 @@ fn time_in_words(time: Duration) -> String {
     }
 }
 
-/// The time in the largest unit that holds it exactly. Not humantime's writing: that makes eleven
-/// months, thirty days and some hours of 365 days.
+/// The time in the largest unit that divides it. humantime would write 365 days as eleven months,
+/// thirty days and some hours.
 fn whole_units(time: Duration) -> Option<(u64, Unit)> {
     if time.subsec_nanos() != 0 {
         return None;
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_tiers_are_those_of_the_design() {
+    fn the_default_tiers_are_free_year_and_permanent() {
         let table = TierTable::default();
         let rows: Vec<_> = table
             .iter()
@@ -540,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_routes_are_no_names_of_paid_tiers() {
+    fn reserved_words_of_routes_are_rejected_as_names_of_paid_tiers() {
         assert_eq!(
             faults(vec![tier("token", "1")], None),
             [TierFault::ReservedName]
@@ -600,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_a_tier_with_a_price() {
+    fn the_default_tier_must_have_a_price() {
         let several = || vec![tier("free", "0"), tier("a", "1"), tier("b", "2")];
         assert_eq!(faults(several(), None), [TierFault::NoDefault]);
         assert_eq!(faults(several(), Some("c")), [TierFault::UnknownDefault]);
@@ -614,13 +616,13 @@ mod tests {
     }
 
     #[test]
-    fn ten_cents_make_a_tier_dear() {
+    fn tiers_from_ten_cents_on_wait_for_a_confirmation() {
         assert_eq!(tier("a", "0.099999").confirmations, 0);
         assert_eq!(tier("a", "0.10").confirmations, 1);
     }
 
     #[test]
-    fn sizes_and_times_read_well() {
+    fn sizes_and_times_are_written_in_whole_units() {
         let sizes = [1, 1023, 1024, 1536, 5 * MIB, 5 * MIB + 1].map(|n| SizeText(n).to_string());
         assert_eq!(
             sizes,

@@ -1,8 +1,8 @@
 //! Threads for work on whole images: as many as there are cores.
 //!
-//! The C library's allocator keeps freed memory for each thread that used it. Work on images allocates megabytes, so it
-//! always runs on the same few threads, and what they keep is bounded by their number. tokio's threads for blocking work
-//! are hundreds.
+//! The C library's allocator keeps freed memory for each thread that used it. Work on images
+//! allocates megabytes, so it always runs on the same few threads, which bounds that memory. tokio
+//! has hundreds of threads for blocking work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,12 +14,12 @@ type Work = Box<dyn FnOnce() + Send>;
 
 static QUEUE: LazyLock<Sender<Work>> = LazyLock::new(start);
 
-/// Runs `work` on one of the threads, after what was given to them before. `None`: it panicked, or the system has no
-/// threads. Work goes on when the future is dropped.
+/// Runs `work` on one of the threads, in order of arrival. `None`: it panicked, or the system can't
+/// start threads. The work continues when the future is dropped.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, result) = oneshot::channel();
     let work: Work = Box::new(move || {
-        // Nobody may be waiting any more.
+        // The receiver may be dropped already.
         drop(done.send(work()));
     });
     QUEUE.send(work).ok()?;
@@ -34,7 +34,7 @@ fn start() -> Sender<Work> {
         let receiver = Arc::clone(&receiver);
         let thread = std::thread::Builder::new().name(format!("images-{number}"));
         if let Err(error) = thread.spawn(move || work_on(&receiver)) {
-            tracing::error!(%error, "a thread for images could not be started");
+            tracing::error!(%error, "a thread for work on images could not be started");
         }
     }
     sender
@@ -46,7 +46,8 @@ fn work_on(queue: &Mutex<Receiver<Work>>) {
         let Ok(work) = next else {
             return;
         };
-        // Whoever waits sees it by the channel that was dropped; the panic's message is in the log.
+        // The waiting task sees the panic by its dropped channel. The panic's message is in the
+        // log.
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             tracing::error!("work on an image panicked");
         }
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_done_and_a_panic_stops_none_of_the_others() {
+    async fn work_runs_and_a_panic_stops_no_other_work() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..2 * cores {
             let panicked: Option<u8> = run(|| panic!("as a test wants it")).await;

@@ -1,4 +1,4 @@
-//! Which clocks of other machines the reaper compares with this machine's.
+//! Builds the clocks of other machines with which the reaper compares this machine's clock.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::random::Randomness;
 use crate::retention::independent::{ClockPlace, ClockSource, IndependentClock};
 use crate::store::Store;
 
-/// The clocks of what the settings name. A sandbox in this process has none of its own.
+/// Returns the clocks of the configured services. A sandbox in this process has none.
 pub fn independent_clocks(
     config: &Config,
     rails: Option<&Rails>,
@@ -25,7 +25,7 @@ pub fn independent_clocks(
         .as_ref()
         .is_some_and(|sandbox| sandbox.separate.is_none());
     for rail in rails.into_iter().flatten().filter(|_| !is_own_sandbox) {
-        // Where its node runs doesn't matter: the blocks have the time of those who make them.
+        // The place of the node doesn't matter: the time of a block is set by its producer.
         let chain = ClockSource::Chain(rail.network, Arc::clone(&rail.chain));
         clocks.push((chain, ClockPlace::Elsewhere));
         let facilitator = ClockSource::Facilitator(rail.network, Arc::clone(&rail.facilitator));
@@ -50,7 +50,7 @@ pub fn independent_clocks(
         .collect()
 }
 
-/// The rails of a command beside a server. Costs no call.
+/// Builds the rails for a command beside a server. Sends no request.
 ///
 /// # Errors
 /// When no client can be built.
@@ -91,7 +91,7 @@ fn facilitator_place(config: &Config, network: &Network) -> ClockPlace {
     }
 }
 
-/// Where the server of a URL is, by its text. Without a URL it is the provider's.
+/// Where the server of a URL is, by its host name. Without a URL it is the provider's.
 fn place_of(url: Option<&str>) -> ClockPlace {
     match url {
         Some(url) if is_on_this_machine(url) => ClockPlace::Here,

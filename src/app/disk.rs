@@ -1,5 +1,4 @@
-//! What lies on disk or behind a URL: the database and its locks, and the stamps by which a database refuses what
-//! it wasn't made for.
+//! Opens the database and its locks, and compares the database's stamps with the configuration.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +12,7 @@ use crate::db::{Db, deployment};
 use crate::moving::refuse_gone;
 use crate::networks;
 
-/// Opens the database. On SQLite the lock keeps a second server out, and ends with the process.
+/// Opens the database. For SQLite, the lock keeps a second server out, and ends with the process.
 pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {
     match &config.database {
         DatabaseUrl::Sqlite(path) => {
@@ -29,23 +28,23 @@ pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option
     }
 }
 
-/// Earlier versions created the file with the mode that the umask left. It keeps that mode, since a backup program may
-/// need it.
+/// Warns about a database file that others can read: earlier versions created it with the umask's
+/// mode. The mode is kept, since a backup program may need it.
 fn warn_of_readers(path: &Path) {
     let Ok(found) = path.metadata() else { return };
     if found.permissions().mode() & 0o007 != 0 {
         tracing::warn!(
             file = %path.display(),
-            "other users of this machine may read the database, which has hashes of tokens and the records of payments: \
+            "other users of this machine may read the database, which contains hashes of tokens and records of payments: \
              run chmod o= on the file and on those beside it that end in -wal and -shm"
         );
     }
 }
 
-/// The lock that keeps every other server from this SQLite file; it ends with the process.
+/// Takes the lock that keeps every other server from this SQLite file. It ends with the process.
 ///
 /// # Errors
-/// When a server has it.
+/// When another server holds the lock.
 pub fn lock_server(path: &Path) -> anyhow::Result<File> {
     make_parent(path)?;
     let lock_path = path.with_extension("lock");
@@ -57,7 +56,7 @@ pub fn lock_server(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{} can't be opened", lock_path.display()))?;
     if lock.try_lock().is_err() {
         bail!(
-            "another pixtoll server uses {}: stop it, or give this one another database.url \
+            "another pixtoll server uses {}: stop it, or set another database.url for this one \
              (several servers share a PostgreSQL database)",
             path.display()
         );
@@ -65,7 +64,8 @@ pub fn lock_server(path: &Path) -> anyhow::Result<File> {
     Ok(lock)
 }
 
-/// The file by which the reapers of a SQLite database keep apart: they are all on its machine.
+/// The file by which the reapers of a SQLite database exclude each other. They all run on one
+/// machine.
 pub fn reaper_lock(url: &DatabaseUrl) -> Option<PathBuf> {
     match url {
         DatabaseUrl::Sqlite(path) => Some(path.with_extension("reaper.lock")),
@@ -73,16 +73,16 @@ pub fn reaper_lock(url: &DatabaseUrl) -> Option<PathBuf> {
     }
 }
 
-/// Opens the database beside a server that may be running, for commands.
+/// Opens the database for a command that may run beside a server.
 ///
 /// # Errors
-/// When there is none, or it can't be opened.
+/// When the database doesn't exist or can't be opened.
 pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
     let db = match url {
         DatabaseUrl::Sqlite(path) => {
             if !path.exists() {
                 bail!(
-                    "there is no database at {}: start the server once, or set database.url",
+                    "there is no database at {}: start the server once, or correct database.url",
                     path.display()
                 );
             }
@@ -94,7 +94,7 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
     };
     if !db.is_current().await? {
         bail!(
-            "this database was made by another version of pixtoll: start that server once, or use its command"
+            "this database was made by another version of pixtoll: start a server of this version once, or run the command of that version"
         );
     }
     refuse_gone(&db).await?;
@@ -102,15 +102,15 @@ pub async fn open_database_beside(url: &DatabaseUrl) -> anyhow::Result<Db> {
     Ok(db)
 }
 
-/// Opens the SQLite database that is moved, or was: also where nothing else may use it any more. The lock
-/// keeps a second move out, and ends with the process.
+/// Opens a SQLite database that is moved or has moved, even if nothing else may use it any more.
+/// The lock keeps a second move out, and ends with the process.
 ///
 /// # Errors
-/// When there is none, it is of another version, or a move is under way.
+/// When the database doesn't exist, is of another version, or another move runs.
 pub async fn open_source(path: &Path) -> anyhow::Result<(Db, File)> {
     if !path.exists() {
         bail!(
-            "there is no database at {}: set database.url as the server has it",
+            "there is no database at {}: set database.url as in the server's configuration",
             path.display()
         );
     }
@@ -121,30 +121,30 @@ pub async fn open_source(path: &Path) -> anyhow::Result<(Db, File)> {
         .open(&lock_path)
         .with_context(|| format!("{} can't be opened", lock_path.display()))?;
     if lock.try_lock().is_err() {
-        bail!("another pixtoll migrate is under way");
+        bail!("another pixtoll migrate is running: wait until it ends");
     }
     let db = Db::open_sqlite(path).await?;
     if !db.is_current().await? {
         bail!(
-            "this database was made by another version of pixtoll: start its server once by this version, and run \
+            "this database was made by another version of pixtoll: start a server of this version once, and run \
              this again"
         );
     }
     Ok((db, lock))
 }
 
-/// Makes the networks known that this database was made with, so that its rows can be read whatever
-/// the configuration says today.
+/// Registers the networks that this database was made with, so that its rows can be read whatever
+/// the configuration is now.
 ///
 /// # Errors
-/// When the configuration describes one of them otherwise.
+/// When the configuration defines one of them differently.
 pub async fn register_networks(db: &Db) -> anyhow::Result<()> {
     for (caip2, definition) in deployment::list(db, stamps::NETWORK).await? {
         let definition = serde_json::from_str(&definition)
-            .with_context(|| format!("what the database says of {caip2} can't be read"))?;
+            .with_context(|| format!("the database's definition of {caip2} can't be read"))?;
         networks::add(definition).with_context(|| {
             format!(
-                "the configuration describes {caip2} otherwise than the ledger does: correct [[networks]]"
+                "the configuration defines {caip2} differently from the ledger: correct [[networks]]"
             )
         })?;
     }
@@ -161,7 +161,7 @@ pub(super) async fn check_stamp(
     if stamped != value {
         bail!(
             "this database was made for {what}: it is stamped {name} = {stamped}, and the configuration \
-             says {value}; use the old settings, or another database.url"
+             has {value}. Restore the old setting, or set another database.url"
         );
     }
     Ok(())
@@ -173,7 +173,7 @@ pub(super) fn make_parent(path: &Path) -> anyhow::Result<()> {
         .filter(|folder| !folder.as_os_str().is_empty())
     {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("{} can't be made", folder.display()))?;
+            .with_context(|| format!("{} can't be created", folder.display()))?;
     }
     Ok(())
 }

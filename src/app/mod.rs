@@ -1,4 +1,5 @@
-//! The application: builds the ports, then what decides. The sole builder of adapters.
+//! The application: builds all adapters, then the domain services that use them. Nothing else
+//! builds adapters.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -41,73 +42,75 @@ use disk::open_database;
 use secrets::open_secrets;
 use till::{Bench, learn_supported, open_till, stamp_first_blocks};
 
-/// What a deployment doesn't choose: time, chance, and the disk.
+/// The environment of a deployment: time, randomness and disk. Tests replace them.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// The time.
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
-    /// The chance.
+    /// The source of randomness.
     pub randomness: Randomness,
-    /// The disk.
+    /// The source of free disk space.
     pub disk: Disk,
 }
 
 /// Names of the values that a database is stamped with.
 pub mod stamps {
-    /// `sandbox`, `test` or `real`.
+    /// The kind of money: `sandbox`, `test` or `real`.
     pub const MODE: &str = "mode";
     /// The fingerprint of the master key that makes secrets.
     pub const KEY: &str = "key_fingerprint";
-    /// With a dot and the fingerprint of an older one: since when it makes none any more, in milliseconds.
+    /// With a dot and the fingerprint of an older key: when it was replaced, in milliseconds since
+    /// the Unix epoch.
     pub const OLD_KEY: &str = "old_key";
-    /// With a dot and a CAIP-2 id: what a network from configuration is, as JSON.
+    /// With a dot and a CAIP-2 id: the definition of a configured network, as JSON.
     pub const NETWORK: &str = "network";
-    /// The recipient that is in force.
+    /// The current recipient of payments.
     pub const PAY_TO: &str = "pay_to";
     /// The recipient that was drawn for a sandbox in a process of its own.
     pub const SANDBOX_PAY_TO: &str = "sandbox_pay_to";
-    /// Where the sandbox's chain is read, so that `pixtoll ledger` needs no flag.
+    /// The URL of the sandbox's chain, so that `pixtoll ledger` needs no flag.
     pub const SANDBOX_RPC: &str = "sandbox_rpc_url";
     /// With a dot and a CAIP-2 id: the newest block when the ledger first saw that chain.
     pub const FIRST_BLOCK: &str = "first_block";
 }
 
-/// Everything that a server needs, ready to answer requests.
+/// Everything that a server needs to answer requests.
 #[derive(Debug)]
 pub struct App {
-    /// What was in force at start. Tiers and limits may have changed since: see `tiers` and `limits`.
+    /// The configuration at start. Tiers and limits may have changed since: see `tiers` and
+    /// `limits`.
     pub config: Config,
-    /// What is sold, and given.
+    /// The price table.
     pub tiers: Tiers,
-    /// The time.
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
-    /// The chance.
+    /// The source of randomness.
     pub randomness: Randomness,
     /// The database.
     pub db: Db,
     /// The images.
     pub images: Arc<Images>,
-    /// Whether the database is as young as its store.
+    /// Compares the database with the store's mark.
     pub epoch: Arc<Epoch>,
-    /// Whether the database goes elsewhere.
+    /// Watches whether the database is being moved.
     pub moving: Arc<Moving>,
-    /// How much may be asked for.
+    /// Rate limits and quotas.
     pub limits: Arc<Limits>,
-    /// What makes images and rows disappear.
+    /// The reaper and owners' deletes.
     pub retention: Arc<Retention>,
-    /// What was paid, signed.
+    /// Signed receipts of payments.
     pub receipts: Arc<Receipts>,
-    /// What is sold; `None` while payments are off.
+    /// The part that takes payments; `None` while payments are disabled.
     pub till: Option<Till>,
     _lock: Option<File>,
     _sandbox: Option<Listening>,
 }
 
 impl App {
-    /// Opens everything that `config` names, and creates what isn't there.
+    /// Opens everything that `config` names, and creates missing files and folders.
     ///
     /// # Errors
-    /// Whatever can't be opened, with what to do about it.
+    /// When something can't be opened, with what to do about it.
     pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
         let World {
             clock,
@@ -174,8 +177,9 @@ impl App {
         })
     }
 
-    /// Starts what runs beside the requests: the reaper, the reconciler, the auditor, and the record of offers.
-    /// Whoever has the set ends them all with it, which is safe at any point; so does a move of the database.
+    /// Starts the background jobs: the reaper, the reconciler, the auditor, and the record of
+    /// offers. Dropping the set ends them all, which is safe at any point. A move of the database
+    /// ends them too.
     pub fn start_jobs(&self) -> JoinSet<()> {
         let mut jobs = JoinSet::new();
         jobs.spawn(Arc::clone(&self.moving).watch_forever());
@@ -212,22 +216,23 @@ impl App {
     }
 }
 
-/// Keeps the record of what is offered, so that offers stay good after a change of prices.
+/// Records the current offers repeatedly, so that offers stay valid after a change of prices.
 async fn record_forever(db: Db, clock: Arc<dyn Clock>, till: Till) {
     loop {
         tokio::time::sleep(RECORD_EVERY).await;
-        // Another replica may have been told of a network that this one wasn't; its rows are in the same ledger.
+        // Another replica may know a network that this one doesn't; its rows are in the same
+        // ledger.
         if let Err(error) = register_networks(&db).await {
             tracing::warn!(%error, "the networks of this ledger could not be read");
         }
         if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
-            tracing::warn!(%error, "the offers that are made could not be recorded");
+            tracing::warn!(%error, "the current offers could not be recorded");
         }
         stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
     }
 }
 
-/// Opens the database that stands for the deployment, and brings it up to date.
+/// Opens the deployment's database, and migrates it.
 async fn open_own_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {
     let (db, lock) = open_database(config).await?;
     refuse_closed(&db).await?;
@@ -239,7 +244,7 @@ async fn open_own_database(config: &Config) -> anyhow::Result<(Db, Option<File>)
     Ok((db, lock))
 }
 
-/// Nobody else uses this database, so whoever held a lease or a reservation is gone.
+/// Ends leases and reservations. No other process uses this database, so their holders are gone.
 async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
     rows::end_all_leases(db).await?;
     crate::db::images::end_reservations(db).await?;
@@ -276,7 +281,7 @@ fn count_in(
 ) -> Limits {
     let limits = Limits::new(config.limits, Arc::clone(clock), randomness.clone());
     match db {
-        // One server alone counts in memory, and stores nothing of anybody.
+        // A single server counts in memory, and stores nothing about clients.
         Db::Sqlite(_) => limits,
         Db::Postgres(_) => limits.shared_by(db.clone(), key.clone()),
     }
@@ -292,17 +297,18 @@ async fn open_receipts(
     Ok(Receipts::open(db.clone(), keys, &config.http.base_url, clock.now()).await?)
 }
 
-/// Compares the database with its store, as far as they answer: a server starts without, and sells nothing.
+/// Compares the database with its store, if both answer. Otherwise the server starts, but sells
+/// nothing.
 async fn open_epoch(db: &Db, store: &Store, randomness: &Randomness) -> Arc<Epoch> {
     let epoch = Epoch::new(db.clone(), store.clone(), randomness);
     if let Err(error) = epoch.advance().await {
-        tracing::warn!(%error, "the database could not be compared with its store; paid routes wait for that");
+        tracing::warn!(%error, "the database could not be compared with its store; paid routes are closed until it can");
     }
     Arc::new(epoch)
 }
 
-/// Opens the store, and refuses one that isn't fit. One that doesn't answer keeps nothing until it did: replicas
-/// start without it.
+/// Opens the store, and rejects an unsuitable bucket. A bucket that doesn't answer stores nothing
+/// until it does, but the server starts.
 async fn open_store(place: &StorePlace, randomness: &Randomness) -> anyhow::Result<Store> {
     let store =
         Store::at(place).with_context(|| format!("the image store {place} can't be opened"))?;
@@ -310,7 +316,7 @@ async fn open_store(place: &StorePlace, randomness: &Randomness) -> anyhow::Resu
         match store.check(&hex::encode(randomness.bytes::<16>())).await {
             Ok(()) => {}
             Err(Unfit::Unknown(error)) => {
-                tracing::warn!(%error, "the image store does not answer; uploads wait for it");
+                tracing::warn!(%error, "the image store does not answer; uploads are rejected until it does");
             }
             Err(unfit) => return Err(anyhow::Error::new(unfit).context("images.store")),
         }

@@ -1,4 +1,4 @@
-//! Other prices and limits while the server runs (operations.md, "Configuration").
+//! Reloads prices and limits while the server runs (docs/operations.md).
 
 use anyhow::ensure;
 
@@ -6,19 +6,19 @@ use super::App;
 use crate::config::{Config, least_body_bytes, show};
 
 impl App {
-    /// Takes the tiers and the counts of the limits of `fresh` from now on. `false`: other settings differ as well, and
-    /// wait for a restart.
+    /// Applies the tiers and limits of `fresh`. `false`: other settings differ as well, and need a
+    /// restart.
     ///
     /// # Errors
-    /// When an upload would not fit into the memory for bodies, which stays as it is, and when what was offered until
-    /// now can't be noted. Then all stays as it was.
+    /// When an upload would not fit into the memory for bodies, which can't be changed while the
+    /// server runs, or when the current offers can't be recorded. Nothing is changed then.
     pub async fn reload(&self, fresh: &Config) -> anyhow::Result<bool> {
         let tiers = fresh.tiers.clone();
         let least = least_body_bytes(&tiers);
         let room = self.config.limits.body_bytes;
         ensure!(
             least <= room,
-            "the tiers need limits.body_bytes of {least} bytes or more, and it was {room} at start: restart for that"
+            "the tiers need limits.body_bytes of at least {least}, but it was {room} at start: restart the server to change it"
         );
         match &self.till {
             Some(till) => {

@@ -1,4 +1,4 @@
-//! The master keys: where they lie, and whether they are those of this database.
+//! The master keys: where they are stored, and whether they belong to this database.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::db::{Db, deployment, images};
 use crate::random::Randomness;
 use crate::secrets::Keyring;
 
-/// For so long after a key was replaced, replicas that weren't restarted may still make secrets by it.
+/// How long after a key was replaced replicas that weren't restarted may still use it.
 const STRAGGLERS: Duration = Duration::from_hours(24);
 
-/// The master keys. One of them must be the one that last made secrets for this database; where that isn't the first
-/// any more, it is an older one from now on.
+/// Opens the master keys. One of them must be the key that last made secrets for this database. If
+/// it isn't the first one any more, it counts as an older key from now on.
 pub(super) async fn open_secrets(
     db: &Db,
     config: &Config,
@@ -30,7 +30,7 @@ pub(super) async fn open_secrets(
     let stamped = deployment::stamp(db, stamps::KEY, &current).await?;
     if !keys.has(&stamped) {
         bail!(
-            "this database was made for another secrets.key, with the fingerprint {stamped}: use that one, or put it \
+            "this database was made with another secrets.key, which has the fingerprint {stamped}: use that key, or put it \
              after the new one ({current}), with a comma or a line end between them"
         );
     }
@@ -45,33 +45,35 @@ pub(super) async fn open_secrets(
         tracing::info!(
             from = stamped,
             to = current,
-            "secrets are made by another key now; what the old one made stays valid while it is in secrets.key"
+            "new secrets are made by a new key; secrets made by the old key stay valid while it is in secrets.key"
         );
     }
     tell_of_older(db, &keys).await?;
     Ok(keys)
 }
 
-/// Says which older keys are still needed, and which aren't.
+/// Logs which older keys are missing, and which can be removed.
 async fn tell_of_older(db: &Db, keys: &Keyring) -> anyhow::Result<()> {
     for (fingerprint, retired) in deployment::list(db, stamps::OLD_KEY).await? {
         let retired = retired
             .parse()
             .map(Timestamp::from_millis)
-            .with_context(|| format!("when the key {fingerprint} was replaced can't be read"))?;
+            .with_context(|| {
+                format!("the time at which the key {fingerprint} was replaced can't be read")
+            })?;
         let (images, payments) =
             images::count_kept_since_before(db, retired.plus(STRAGGLERS)).await?;
         match (keys.has(&fingerprint), images + payments) {
             (true, 0) => tracing::info!(
                 key = fingerprint,
-                "nothing is left that this old key may have made: it may go from secrets.key"
+                "no secret made by this old key is left: you can remove it from secrets.key"
             ),
             (false, 1..) => tracing::warn!(
                 key = fingerprint,
                 images,
                 payments,
-                "an old key is not in secrets.key any more: owners can't delete the images that were uploaded under it, \
-                 nor payers prove these payments, and an id of theirs protects from no second charge"
+                "an old key is missing in secrets.key: owners can't delete the images that were uploaded under it, \
+                 payers can't prove these payments, and their idempotency keys don't prevent a second charge. Put the key back"
             ),
             (true, _) | (false, 0) => {}
         }
@@ -92,20 +94,20 @@ fn load(source: &SecretKeySource, randomness: &Randomness) -> anyhow::Result<Key
     }
 }
 
-/// The keys in a file.
+/// Reads the keys in a file.
 ///
 /// # Errors
-/// When it can't be read, or holds no key.
+/// When the file can't be read, or contains no key.
 pub fn read_secrets(path: &Path) -> anyhow::Result<Keyring> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{} can't be read", path.display()))?;
     parse_secret_keys(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }
 
-/// The keys, for commands beside a server: none is made where there is none.
+/// Finds the keys for a command beside a server. Creates none; `None`: there is no key file.
 ///
 /// # Errors
-/// When their file can't be read, or holds no key.
+/// When the file can't be read, or contains no key.
 pub fn find_secrets(source: &SecretKeySource) -> anyhow::Result<Option<Keyring>> {
     match source {
         SecretKeySource::Given(keys) => Ok(Some(keys.clone())),
@@ -114,9 +116,11 @@ pub fn find_secrets(source: &SecretKeySource) -> anyhow::Result<Option<Keyring>>
     }
 }
 
-/// Writes a new key whole or not at all: half a key would be another key.
+/// Writes a new key, whole or not at all: half a key would be a different key.
 fn write_key(path: &Path, randomness: &Randomness) -> anyhow::Result<()> {
-    let folder = path.parent().context("secrets.key lies nowhere")?;
+    let folder = path
+        .parent()
+        .context("the path of secrets.key has no folder")?;
     // A temporary file is readable by its owner only.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{}", hex::encode(randomness.bytes::<32>()))?;

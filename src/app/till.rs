@@ -1,5 +1,5 @@
-//! What takes money: who settles and shows the chain on each network, and what a database is stamped with
-//! before it sells anything.
+//! Builds the part that takes payments: the facilitator and the node of each network, and the
+//! stamps of a database that has sold something.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,33 +31,34 @@ use crate::secrets::Keyring;
 use crate::signing::SigningKeys;
 use crate::tiers::Tiers;
 
-/// For how long a facilitator may take to say what it supports.
+/// How long a facilitator may take to answer what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a facilitator is asked what it supports; how soon and how late one that doesn't list the network.
+/// How often a facilitator is asked what it supports; below, the first and the longest pause while
+/// it doesn't list the network.
 const LEARN_EVERY: Duration = Duration::from_hours(1);
 const LEARN_AGAIN: Duration = Duration::from_mins(1);
 const LEARN_SLOWEST: Duration = Duration::from_mins(10);
 
-/// The part of the application that takes money.
+/// The part of the application that takes payments.
 #[derive(Debug, Clone)]
 pub struct Till {
     /// Offers and challenges.
     pub shop: Arc<Shop>,
     /// Payments.
     pub payments: Arc<Payments>,
-    /// Who settles and shows the chain, on each network.
+    /// The facilitator and the node of each network.
     pub rails: Rails,
 }
 
-/// Where money is checked, moved and read.
+/// The services that verify, settle and read payments.
 struct Endpoints {
     rails: Rails,
     pay_to: Address,
-    /// Where a sandbox's chain is read.
+    /// The URL of a sandbox's chain.
     sandbox_rpc: Option<String>,
 }
 
-/// What a till is built from.
+/// Everything that is needed to build the till.
 pub(super) struct Bench<'a> {
     pub(super) db: &'a Db,
     pub(super) secrets: Keyring,
@@ -69,7 +70,7 @@ pub(super) struct Bench<'a> {
     pub(super) tiers: &'a Tiers,
 }
 
-/// Opens what takes money, and the sandbox where that is in this process.
+/// Builds the part that takes payments, with a sandbox in this process where configured.
 pub(super) async fn open_till(
     config: &Config,
     payments: &PaymentsConfig,
@@ -95,7 +96,7 @@ pub(super) async fn open_till(
         db,
         stamps::MODE,
         mode,
-        "money of another kind (sandbox, test or real)",
+        "another kind of money (sandbox, test or real)",
     )
     .await?;
     stamp_networks(db, &ends.rails).await?;
@@ -162,7 +163,7 @@ async fn endpoints(
     })
 }
 
-/// Who settles on a configured network, and who shows its chain. Costs no call.
+/// Builds the clients for the facilitator and the node of a configured network. Sends no request.
 ///
 /// # Errors
 /// When no client can be built.
@@ -232,7 +233,7 @@ async fn sandbox_endpoints(
     })
 }
 
-/// The one network of a sandbox at these addresses. Costs no call.
+/// The one network of a sandbox at these URLs. Sends no request.
 pub(super) fn sandbox_rail(
     facilitator_url: &str,
     rpc_url: &str,
@@ -245,8 +246,9 @@ pub(super) fn sandbox_rail(
     Ok(Rail::new(network, Arc::new(facilitator), Arc::new(chain)))
 }
 
-/// Asks each facilitator what it settles, and in which version: until it lists the network, and every hour from then on,
-/// since it may be replaced. Challenges are made whatever it says.
+/// Asks each facilitator what it supports, and in which version: repeatedly until it lists the
+/// network, then every hour, since the facilitator may be replaced. Challenges don't depend on the
+/// answers.
 pub(super) async fn learn_supported(rails: Rails) {
     join_all(rails.iter().map(learn_from)).await;
 }
@@ -261,13 +263,13 @@ async fn learn_from(rail: &Rail) {
             Ok(false) => tracing::warn!(
                 network,
                 facilitator,
-                "the facilitator doesn't list this network: it will refuse payments on it"
+                "the facilitator doesn't support this network: it will reject payments on it"
             ),
             Err(why) => tracing::warn!(
                 network,
                 facilitator,
                 why,
-                "the facilitator doesn't say what it supports"
+                "the facilitator did not answer what it supports"
             ),
         }
         if listed == Ok(true) {
@@ -280,7 +282,7 @@ async fn learn_from(rail: &Rail) {
     }
 }
 
-/// Writes down what the networks from configuration are.
+/// Stamps the database with the definitions of configured networks.
 async fn stamp_networks(db: &Db, rails: &Rails) -> anyhow::Result<()> {
     for rail in rails {
         if networks::BUILT_IN.contains(&rail.network) {
@@ -293,25 +295,26 @@ async fn stamp_networks(db: &Db, rails: &Rails) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A payment that is open on a network which nobody asks any more would stay open for ever.
+/// Rejects a configuration without a network that has open payments: they would stay open for ever.
 async fn refuse_open_elsewhere(db: &Db, rails: &Rails) -> anyhow::Result<()> {
     for caip2 in rows::open_networks(db).await? {
         if !rails.iter().any(|rail| rail.network.caip2 == caip2) {
             bail!(
-                "payments on {caip2} are still open, and it is not in payments.networks: keep it there \
-                 until they are through (minutes after the last sale)"
+                "payments on {caip2} are still open, and it is not in payments.networks: keep it there until \
+                 they are finished, some minutes after the last sale"
             );
         }
     }
     Ok(())
 }
 
-/// A node of another chain would deny every payment. One that doesn't answer is waited for later.
+/// Rejects a node of another chain, which would deny every payment. A node that doesn't answer is
+/// checked later.
 async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
     for rail in rails {
         match rail.chain.chain_id().await {
             Ok(id) if id != rail.network.chain_id => bail!(
-                "payments.rpc_url of {} leads to the chain {id}: name a node of {}",
+                "payments.rpc_url of {} is a node of the chain {id}: set it to a node of {}",
                 rail.network.name(),
                 rail.network.caip2
             ),
@@ -321,8 +324,9 @@ async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ledger's first block on each network: from there `pixtoll ledger check` adds up. Noted when the
-/// node first answers, which is before the first payment, since that needs the node too.
+/// Records the ledger's first block on each network, from which `pixtoll ledger check` adds up. It
+/// is recorded when the node first answers, which is before the first payment, since a payment
+/// needs the node too.
 pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) {
     for rail in rails {
         let caip2 = rail.network.caip2;
@@ -340,20 +344,20 @@ pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) 
                 Ok(head) => head.number.to_string(),
                 Err(error) => {
                     tracing::warn!(%error, network = rail.network.name(),
-                        "the chain's node does not answer; paid routes wait for it");
+                        "the chain's node does not answer; paid routes are closed until it does");
                     continue;
                 }
             },
         };
         let orphans = format!("{}.{caip2}.{pay_to}", orphans::NEXT_BLOCK);
         let noted = async {
-            // Another server may have noted an earlier one meanwhile.
+            // Another server may have recorded an earlier block meanwhile.
             let first_block = deployment::stamp(db, &name, &first_block).await?;
-            // From there on, orphans of this recipient are looked for.
+            // From this block on, transfers to this recipient without a payment are looked for.
             deployment::stamp(db, &orphans, &first_block).await
         };
         if let Err(error) = noted.await {
-            tracing::warn!(%error, "the ledger's first block could not be noted");
+            tracing::warn!(%error, "the ledger's first block could not be recorded");
         }
     }
 }

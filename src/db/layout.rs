@@ -145,7 +145,9 @@ fn in_order(mut left: Vec<Table>) -> Result<Vec<Table>, DbError> {
         };
         let (ready, waiting): (Vec<Table>, Vec<Table>) = left.into_iter().partition(is_ready);
         if ready.is_empty() {
-            return Err(DbError::Uncopied("tables reference each other in a circle".to_owned()));
+            return Err(DbError::Uncopied(
+                "tables reference each other in a circle".to_owned(),
+            ));
         }
         ordered.extend(ready);
         left = waiting;

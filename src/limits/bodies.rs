@@ -1,8 +1,10 @@
-//! The memory that the bodies of all requests may take together, from their first byte until their image is stored.
+//! The memory that the bodies of all requests may take together, from their first byte until their
+//! image is stored.
 //!
-//! A connection costs a stranger nothing: only what came counts, so that whoever wants to fill this memory must send it. What
-//! a body holds is counted once as it came. While its image is checked, a cleaned copy of it may lie beside it, and for
-//! a moment another one in pages of its own. The copies have a quarter of the memory for themselves: bodies can't keep each
+//! An open connection costs a stranger nothing, so only received bytes count: filling this memory
+//! requires sending as much. A body is counted once, as received. During the check, a cleaned copy
+//! of the image may exist beside it, and for a moment a second copy in separate pages. Copies have
+//! a quarter of the memory for themselves, so that bodies can't keep each other from being checked.
 //! other from being checked.
 
 use std::sync::Arc;
@@ -13,15 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Limited;
 use crate::images::clean::GROWTH;
 
-/// What is counted: a semaphore's permits are 32-bit.
+/// The unit of accounting, since a semaphore's permits are 32-bit.
 const UNIT_BYTES: u64 = 1024;
-/// Which part of all is for copies.
+/// The fraction of the memory that is reserved for copies: 1/4.
 const PART_OF_COPIES: u64 = 4;
 
-/// How many copies of one image may lie beside each other.
+/// How many copies of one image may exist at the same time.
 const COPIES_OF_ONE: u64 = 2;
 
-/// How much memory it takes to take bodies of `longest_body` bytes whose images have at most `largest_image`.
+/// The least memory, in bytes, that accepts bodies of `longest_body` bytes with images of at most
+/// `largest_image` bytes.
 pub const fn least(longest_body: u64, largest_image: u64) -> u64 {
     let copies =
         (units(largest_image.saturating_add(GROWTH as u64))).saturating_mul(PART_OF_COPIES);
@@ -35,7 +38,7 @@ const fn units(bytes: u64) -> u64 {
     bytes.div_ceil(UNIT_BYTES)
 }
 
-/// How much is left.
+/// The memory that is left for bodies and for copies.
 #[derive(Debug)]
 pub(super) struct Bodies {
     arrived: Arc<Semaphore>,
@@ -43,7 +46,7 @@ pub(super) struct Bodies {
     most_copies: u32,
 }
 
-/// Memory for a copy of an image, given back when it is dropped.
+/// Memory for a copy of an image, given back on drop.
 #[derive(Debug)]
 pub struct CopyRoom {
     _held: OwnedSemaphorePermit,
@@ -71,15 +74,17 @@ impl Bodies {
         }
     }
 
-    /// Waits for memory for the cleaned copy of an image of so many bytes. Those that have it wait for nobody.
+    /// Waits for memory for the cleaned copy of an image of `bytes` bytes. Holders of such memory
+    /// wait for nothing.
     ///
     /// # Errors
-    /// None but that of a pool that was closed, which it never is.
+    /// None, since the semaphore is never closed.
     pub(super) async fn copy(&self, bytes: u64) -> Result<CopyRoom, Limited> {
         let growth = u64::try_from(GROWTH).unwrap_or(u64::MAX);
         let one = units(bytes.saturating_add(growth));
         let wanted = u32::try_from(one.saturating_mul(COPIES_OF_ONE)).unwrap_or(u32::MAX);
-        // Where it holds hardly more than one of the largest copies, that has all of it.
+        // Where the reserved memory is smaller than one of the largest copies, that copy gets all
+        // of it.
         let wanted = wanted.min(self.most_copies);
         let room = Arc::clone(&self.copies).acquire_many_owned(wanted).await;
         room.map(|held| CopyRoom { _held: held })
@@ -87,7 +92,7 @@ impl Bodies {
     }
 }
 
-/// The room of one body, given back when it is dropped.
+/// The memory of one body, given back on drop.
 #[derive(Debug)]
 pub struct Room {
     left: Arc<Semaphore>,
@@ -95,10 +100,11 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes it hold so many bytes in all.
+    /// Grows the accounted memory to `bytes` bytes in all.
     ///
     /// # Errors
-    /// [`Limited::Crowded`] when the others leave too little; what it holds stays held.
+    /// [`Limited::Crowded`] when other bodies leave too little. The memory that is already held
+    /// stays held.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Limited> {
         let wanted = usize::try_from(units(bytes)).unwrap_or(usize::MAX);
         let more = u32::try_from(wanted.saturating_sub(self.held())).unwrap_or(u32::MAX);
@@ -119,18 +125,18 @@ impl Room {
         held.map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
-    /// Makes it hold no more than so many bytes.
+    /// Lowers the accounted memory to at most `bytes` bytes.
     #[must_use]
     pub fn lowered(mut self, bytes: u64) -> Self {
         let wanted = usize::try_from(units(bytes)).unwrap_or(usize::MAX);
         let excess = self.held().saturating_sub(wanted);
-        // What is split off is dropped.
+        // The part that is split off is dropped.
         let split = self.held.as_mut().and_then(|held| held.split(excess));
         drop(split);
         self
     }
 
-    /// These bytes, which keep the room until the last of them is dropped.
+    /// Returns the bytes, which keep the memory accounted until the last clone of them is dropped.
     pub fn fill(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Filled {
             bytes,
@@ -154,13 +160,14 @@ impl AsRef<[u8]> for Filled {
 mod tests {
     use super::*;
 
-    /// Four units for bodies, one for copies (of at most 1020 bytes) and one that is too few for another.
+    /// Four units for bodies, one for copies (of at most 1,020 bytes), and one that is too few for
+    /// another copy.
     fn bodies() -> Bodies {
         Bodies::new(5 * UNIT_BYTES + 100)
     }
 
     #[test]
-    fn a_body_takes_what_came_and_gives_it_back_with_its_last_byte() {
+    fn a_body_holds_memory_for_received_bytes_until_its_last_byte_is_dropped() {
         let bodies = bodies();
         let mut large = bodies.begin();
         large.grow(1).unwrap();
@@ -182,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_whose_image_is_smaller_gives_the_rest_back() {
+    fn a_body_with_a_smaller_image_gives_the_rest_back() {
         let bodies = bodies();
         let mut room = bodies.begin();
         room.grow(4 * UNIT_BYTES).unwrap();
@@ -191,7 +198,7 @@ mod tests {
         bodies.begin().grow(2 * UNIT_BYTES).unwrap();
         drop(bytes);
         bodies.begin().grow(4 * UNIT_BYTES).unwrap();
-        // One that holds less already, and one that holds nothing, stay so.
+        // A body that holds less already, and one that holds nothing, stay unchanged.
         let mut small = bodies.begin();
         small.grow(UNIT_BYTES).unwrap();
         let small = small.lowered(9 * UNIT_BYTES);
@@ -201,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn copies_wait_for_each_other_and_not_for_bodies() {
+    async fn copies_wait_for_each_other_but_not_for_bodies() {
         let bodies = bodies();
         let mut body = bodies.begin();
         body.grow(4 * UNIT_BYTES).unwrap();
@@ -210,12 +217,12 @@ mod tests {
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
         drop(second.await.unwrap());
-        // It is larger than all that there is for copies.
+        // Larger than all the memory for copies.
         bodies.copy(u64::MAX).await.unwrap();
     }
 
     #[test]
-    fn the_least_memory_takes_the_longest_body_and_its_copy() {
+    fn the_least_memory_accepts_the_longest_body_and_its_copy() {
         for (longest, largest) in [(7_000_000, 5 << 20), (100 << 20, 1), (1, 10 << 20), (1, 1)] {
             let bodies = Bodies::new(least(longest, largest));
             bodies.begin().grow(longest).unwrap();

@@ -1,8 +1,9 @@
-//! Places to check images: as many run at once as there are cores, and a bounded queue waits for them.
+//! Places for checks of images: as many run at once as there are cores, and a bounded queue waits
+//! for them.
 //!
-//! A check may take seconds of a core, and costs its sender a small file. So one network never has more checks in front
-//! of the others than there are cores, and never more than a quarter of the queue: its own checks wait for each
-//! other first.
+//! A check may take seconds of CPU time, and costs its sender only a small file. So a network never
+//! has more checks ahead of other networks' than there are cores, and never more than a quarter of
+//! the queue. Its own checks wait for each other first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Limited;
 use super::rates::Bucket;
 
-/// How many checks of images may wait for each one that runs.
+/// How many checks may wait for each one that runs.
 pub(super) const QUEUE_PER_CHECK: usize = 64;
-/// One network has at most this part of all places.
+/// One network may have at most this fraction of all places: 1/4.
 pub(super) const PART_OF_ONE_NETWORK: usize = 4;
 
-/// The places of a server.
+/// The places for checks of a server.
 #[derive(Debug)]
 pub(super) struct Checks {
     at_once: usize,
@@ -33,7 +34,7 @@ struct Network {
     in_front: Arc<Semaphore>,
 }
 
-/// A place among the checks that run now.
+/// A place among the checks that run now. Freed on drop.
 #[derive(Debug)]
 pub struct Check {
     _running: OwnedSemaphorePermit,
@@ -42,7 +43,7 @@ pub struct Check {
     _counted: OwnedSemaphorePermit,
 }
 
-/// One place of a network, which has it until this is dropped.
+/// A place that one network holds until this is dropped.
 #[derive(Debug)]
 struct OfNetwork {
     network: Bucket,
@@ -77,7 +78,8 @@ impl Checks {
         })
     }
 
-    /// A place of a network, and the turns of its checks. `None`: it has as many places as it may.
+    /// Takes a place for a network, with the semaphore of its checks. `None`: the network has all
+    /// the places that it may have.
     fn join(&self, network: Bucket) -> Option<(OfNetwork, Arc<Semaphore>)> {
         let most = self.at_once * (1 + QUEUE_PER_CHECK) / PART_OF_ONE_NETWORK;
         let mut networks = locked(&self.networks);
@@ -124,7 +126,7 @@ mod tests {
     const CORES: usize = 2;
 
     #[tokio::test]
-    async fn checks_beyond_the_queue_are_refused_at_once() {
+    async fn checks_beyond_the_queue_are_rejected_at_once() {
         let checks = Checks::new(CORES);
         let mut running = Vec::new();
         for _ in 0..CORES {
@@ -139,7 +141,7 @@ mod tests {
         assert!(matches!(checks.enter(OTHER).await, Err(Limited::Busy)));
         running.pop();
         waiting.remove(0).await.unwrap();
-        // A client that goes away leaves its place.
+        // A client that disconnects frees its place.
         waiting.clear();
         checks.enter(None).await.unwrap();
     }
@@ -157,7 +159,7 @@ mod tests {
             assert!(futures_util::poll!(one).is_pending());
         }
         assert!(matches!(checks.enter(ONE).await, Err(Limited::Busy)));
-        // Another network comes next, before all that the first one sent earlier.
+        // Another network's check comes before the earlier ones of the first network.
         let mut other = Box::pin(checks.enter(OTHER));
         assert!(futures_util::poll!(&mut other).is_pending());
         running.pop();
@@ -166,7 +168,8 @@ mod tests {
         let other = other.await.unwrap();
         drop(other);
         waiting.remove(0).await.unwrap();
-        // The first network has a place again, and none of its checks is remembered when all are gone.
+        // The first network has a place again, and none of its checks is remembered when all are
+        // gone.
         let mut another = Box::pin(checks.enter(ONE));
         assert!(futures_util::poll!(&mut another).is_pending());
         drop((another, waiting, running));

@@ -1,7 +1,8 @@
-//! Free uploads: what one address, one network and everybody together may have.
+//! Free uploads: the limits for one address, one network and all clients together.
 //!
-//! An attempt counts as a whole upload of its address and its network while it is under way, so that no more can begin
-//! than may end well. One that stores nothing gives most of that back: clients find out what is accepted by trying.
+//! While an attempt is under way it counts as a whole upload of its address and its network, so
+//! that no more attempts begin than may succeed. An attempt that stores nothing gives most of that
+//! back: clients find out by trying which images are accepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::config;
 use crate::db::limits::{Place, day_of, start_of};
 use crate::db::{Db, images};
 
-/// How old the count in the database may be, where one server alone adds to it.
+/// How old the count from the database may be while only one server adds to it.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 const HALF_A_DAY: Duration = Duration::from_hours(12);
 
@@ -29,16 +30,16 @@ pub(super) struct Uploads {
 /// How many free uploads of a day may be used by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
-    /// Published ones and those under way.
+    /// Published uploads and those under way.
     pub(super) uploads: u64,
-    /// When there are more.
+    /// When more become available.
     pub(super) until: Timestamp,
-    /// Whether the day itself has more.
+    /// Whether the day has more later.
     is_part: bool,
 }
 
 impl Allowance {
-    /// `None`: there is no limit.
+    /// The allowance at `now`. `None`: there is no limit.
     pub(super) fn at(now: Timestamp, settings: &config::Limits) -> Option<Self> {
         let limit = settings.free_per_day;
         if limit == 0 {
@@ -46,7 +47,7 @@ impl Allowance {
         }
         let day = day_of(now);
         let noon = start_of(day).plus(HALF_A_DAY);
-        // Rounded up: a day of one upload has it in the morning.
+        // Rounded up: a limit of one upload a day is available in the morning.
         let part = limit.saturating_mul(settings.free_before_noon_percent.min(100));
         let part = part.div_ceil(100);
         if now < noon && part < limit {
@@ -63,7 +64,7 @@ impl Allowance {
         })
     }
 
-    /// The refusal of one more.
+    /// The error for one upload more.
     pub(super) fn refusal(&self, now: Timestamp) -> Limited {
         let (limit, wait) = (self.uploads, self.until.since(now));
         if self.is_part {
@@ -74,8 +75,8 @@ impl Allowance {
     }
 }
 
-/// An attempt at a free upload, counted by its address and its network. When it is dropped it counts as an attempt that
-/// stored nothing, unless [`FreeAttempt::keep`] was called.
+/// An attempt at a free upload, counted by its address and its network. On drop it counts as an
+/// attempt that stored nothing, unless [`FreeAttempt::keep`] was called.
 #[derive(Debug)]
 pub struct FreeAttempt {
     limits: Arc<Limits>,
@@ -84,13 +85,13 @@ pub struct FreeAttempt {
 }
 
 impl FreeAttempt {
-    /// It counts as a whole upload.
+    /// Counts the attempt as a whole upload.
     pub fn keep(mut self) {
         self.taken.clear();
     }
 
-    /// It stored nothing: when this returns, the next attempt finds it counted as such, on every replica that the
-    /// database answers.
+    /// Counts the attempt as one that stored nothing. When this returns, every replica that the
+    /// database answers counts it so.
     pub async fn give_back(mut self) {
         let taken = self.lower();
         if let Some(shared) = &self.limits.shared {
@@ -98,7 +99,8 @@ impl FreeAttempt {
         }
     }
 
-    /// Lowers the counts of this server. Returns what the database has to give back, and how much.
+    /// Lowers the counts of this server. Returns the counts that the database has to lower, and by
+    /// how much.
     fn lower(&mut self) -> Vec<(Taken, i64)> {
         let refusals = i64::try_from(self.refusals_per_upload.max(1)).unwrap_or(i64::MAX);
         let refund = |taken: Taken| {
@@ -124,7 +126,7 @@ impl Drop for FreeAttempt {
         if self.limits.shared.is_none() || taken.is_empty() {
             return;
         }
-        // The client went away.
+        // The client disconnected.
         let limits = Arc::clone(&self.limits);
         runtime.spawn(async move {
             if let Some(shared) = &limits.shared {
@@ -134,7 +136,7 @@ impl Drop for FreeAttempt {
     }
 }
 
-/// One of the day's free uploads. Given back on drop, unless it was spent.
+/// One of the day's free uploads. Given back on drop, unless it was used.
 #[derive(Debug)]
 pub struct FreeUpload {
     limits: Arc<Limits>,
@@ -147,7 +149,7 @@ impl Limits {
     /// Counts an attempt at a free upload, by its address and its network.
     ///
     /// # Errors
-    /// [`Limited::Rate`]; then nothing was counted.
+    /// [`Limited::Rate`]; nothing is counted then.
     pub async fn count_free(self: &Arc<Self>, address: IpAddr) -> Result<FreeAttempt, Limited> {
         let settings = self.settings();
         let of_address = Rate {
@@ -183,7 +185,8 @@ impl Limits {
     /// Takes one of the day's free uploads.
     ///
     /// # Errors
-    /// [`Limited::Day`], [`Limited::HalfDay`], and [`Limited::Database`] where the count can't be read.
+    /// [`Limited::Day`], [`Limited::HalfDay`], and [`Limited::Database`] when the count can't be
+    /// read.
     pub async fn take_free(self: &Arc<Self>, db: &Db) -> Result<FreeUpload, Limited> {
         if let Some(shared) = &self.shared {
             return self.take_shared(shared).await;
@@ -191,12 +194,12 @@ impl Limits {
         let now = self.clock.now();
         let allowance = Allowance::at(now, &self.settings());
         if allowance.is_some() && self.is_stale(now) {
-            // One at a time: the others find it counted.
+            // One at a time, so that the others find it counted.
             let _turn = self.today.lock().await;
             if self.is_stale(now) {
                 let published = images::count_free_since(db, start_of(day_of(now))).await?;
                 let mut counted = self.counted(now);
-                // Those that were spent while it was counted may be missing in it.
+                // Uploads that were used during the query may be missing in it.
                 counted.uploads.published = counted.uploads.published.max(published);
                 counted.uploads.counted_at = Some(now);
             }
@@ -228,12 +231,12 @@ impl Limits {
 }
 
 impl FreeUpload {
-    /// It was published.
+    /// Uses the free upload: its image was published.
     pub fn spend(mut self) {
         self.is_spent = true;
     }
 
-    /// What it is to be published in, where replicas count together.
+    /// The reserved place in which it is published, where replicas count together.
     pub fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_day_is_for_the_morning_and_all_that_is_left_for_the_rest() {
+    fn the_morning_gets_half_of_the_day_and_the_rest_gets_what_is_left() {
         for (seconds, per_day, percent, expected) in [
             (0, 1000, 50, Some((500, 43_200, true))),
             (43_199, 1000, 50, Some((500, 43_200, true))),

@@ -1,9 +1,10 @@
-//! What replicas count together, in the database: rates, and the free uploads of a day.
+//! Counts that replicas share in the database: rates, and the free uploads of a day.
 //!
-//! An address is hashed under a key of the day, which comes of the master key: all replicas make the same hash,
-//! nobody tells an address from it without the key, and tomorrow's hash is another. The local count is asked first,
-//! so that who is over the limit here costs the database nothing; and it decides alone while the database
-//! says nothing, since a rate must neither let everything pass then nor refuse everybody.
+//! An address is hashed under a key of the day, which is derived from the master key. All replicas
+//! make the same hash, the address can't be found without the key, and tomorrow's hash is
+//! different. The local count is asked first, so that requests over the local limit don't reach the
+//! database. While the database doesn't answer, the local count alone decides, since a rate limit
+//! must then neither accept nor reject everything.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,25 +21,26 @@ use crate::db::{Db, jobs};
 use crate::random::Randomness;
 use crate::secrets::{Domain, SecretKey};
 
-/// How long a request waits for the count of all replicas; then the local one decides.
+/// How long a request waits for the shared count. After that, the local count decides.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long nobody asks a database that didn't answer.
+/// How long the database is not asked again after it didn't answer.
 const QUIET: Duration = Duration::from_secs(1);
-/// How many attempts at a free upload ask for the day's count at once, which one at a time changes in the whole
-/// database: each of the others would hold a connection while it waits. How long they wait for their turn.
+/// How many attempts at a free upload ask for the day's count at once, and how long others wait for
+/// their turn. The count is one row that is changed by one transaction at a time; further attempts
+/// would hold connections while they wait.
 const AT_ONCE: usize = 2;
 const TURN: Duration = Duration::from_secs(5);
-/// How long it counts that the day's uploads are spent. One that comes to nothing gives its place back.
+/// How long a "no uploads left" answer is cached. An upload that fails gives its place back.
 const FULL_FOR: Duration = Duration::from_secs(1);
-/// How long an upload may take after its body was read, before its place goes to another one.
+/// How long after its body was read an upload may take before its place is free again.
 const AFTER_BODY: Duration = Duration::from_mins(5);
-/// How often what isn't counted any more is erased, by one replica; the name of its lease.
+/// How often old counts are erased, by one replica at a time; below, the name of its lease.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 const JOB: &str = "limits";
-/// No rate has a longer period.
+/// The longest period of a rate.
 const LONGEST_PERIOD: Duration = Duration::from_hours(1);
 
-/// The database as replicas count in it.
+/// The shared counts of replicas, in the database.
 #[derive(Debug)]
 pub(super) struct Shared {
     db: Db,
@@ -71,7 +73,7 @@ impl Shared {
         SecretKey::from_bytes(key)
     }
 
-    /// Counts one for all replicas. `None`: the database says nothing.
+    /// Counts a request for all replicas. `None`: the database doesn't answer.
     pub(super) async fn count(
         &self,
         rate: &Rate,
@@ -92,11 +94,11 @@ impl Shared {
         match timeout(patience, counting).await {
             Ok(Ok(counted)) => return Some(counted),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "requests are counted by each replica for itself");
+                tracing::warn!(%error, "each replica counts requests for itself, because the database failed");
             }
             Err(_) => {
                 tracing::warn!(
-                    "requests are counted by each replica for itself: the database is slow"
+                    "each replica counts requests for itself, because the database is slow"
                 );
             }
         }
@@ -104,8 +106,8 @@ impl Shared {
         None
     }
 
-    /// Counts less of what the database counted, by so many microseconds each. Where it doesn't answer, whole ones stay
-    /// counted until their time has passed.
+    /// Lowers counts in the database, by the given number of microseconds each. If the database
+    /// doesn't answer, they stay counted until their time has passed.
     pub(super) async fn give_back_rates(&self, taken: Vec<(Taken, i64)>) {
         let giving = async {
             for (one, refund_us) in taken.iter().filter(|(one, _)| one.is_shared) {
@@ -120,11 +122,11 @@ impl Shared {
         match timeout(patience, giving).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "attempts that came to nothing count as uploads of their address");
+                tracing::warn!(%error, "failed attempts count as uploads of their address, because the database failed");
             }
             Err(_) => {
                 tracing::warn!(
-                    "attempts that came to nothing count as uploads of their address: the database is slow"
+                    "failed attempts count as uploads of their address, because the database is slow"
                 );
             }
         }
@@ -156,7 +158,7 @@ impl Shared {
         Err(allowance.refusal(now))
     }
 
-    /// Gives a place back, as soon as the database takes it. One that stays taken lapses.
+    /// Gives a place back as soon as the database accepts it. Otherwise the place expires.
     pub(super) fn give_back(&self, place: Place) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -164,7 +166,7 @@ impl Shared {
         let db = self.db.clone();
         runtime.spawn(async move {
             if let Err(error) = rows::give_back(&db, &place).await {
-                tracing::warn!(%error, "a free upload that came to nothing counts until its time has passed");
+                tracing::warn!(%error, "a failed free upload counts until its reservation expires");
             }
         });
     }
@@ -182,7 +184,7 @@ impl Shared {
 }
 
 impl Limits {
-    /// How long a request waits for the count of all replicas; for tests on busy machines.
+    /// Sets how long a request waits for the shared count; for tests on busy machines.
     #[doc(hidden)]
     pub fn wait_for_others(&self, patience: Duration) {
         if let Some(shared) = &self.shared {
@@ -202,7 +204,8 @@ impl Limits {
         }
     }
 
-    /// Erases what isn't counted any more from the database, until it is dropped. One replica does at a time.
+    /// Erases old counts from the database, until the future is dropped. One replica does so at a
+    /// time.
     pub async fn forget_forever(self: Arc<Self>) {
         while self.shared.is_some() {
             tokio::time::sleep(FORGET_EVERY).await;
@@ -210,12 +213,12 @@ impl Limits {
         }
     }
 
-    /// Erases once what isn't counted any more.
+    /// Erases old counts once.
     pub async fn forget(&self) {
         if let Some(shared) = &self.shared
             && let Err(error) = shared.forget(self.clock.now()).await
         {
-            tracing::warn!(%error, "what isn't counted any more was not erased");
+            tracing::warn!(%error, "old counts could not be erased");
         }
     }
 

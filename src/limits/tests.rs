@@ -39,7 +39,7 @@ async fn fifty_at_once_then_one_every_seventy_two_seconds() {
         limits.count_free(one).await.unwrap().keep();
     }
     for _ in 0..3 {
-        // Being refused costs nothing more.
+        // A rejected request costs nothing more.
         let Err(Limited::Rate { limit, wait, .. }) = limits.count_free(one).await else {
             panic!("not refused");
         };
@@ -76,7 +76,7 @@ fn one_network_of_ipv6_is_one_client_and_mapped_ipv4_is_itself() {
     assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
     assert_eq!(network("2001:db8::1"), network("2001:db8:0:ffff::1"));
     assert_ne!(network("2001:db8::1"), network("2001:db8:1::1"));
-    // The first address of a network is another bucket than the network.
+    // The first address of a network has another bucket than the network.
     assert_ne!(network("192.0.2.0"), bucket("192.0.2.0"));
 }
 
@@ -96,7 +96,7 @@ async fn the_key_and_all_it_counted_are_forgotten_at_midnight() {
 }
 
 #[test]
-fn a_million_addresses_take_no_more_memory_and_spare_who_asked_most() {
+fn a_million_addresses_stay_in_bounded_memory_and_keep_the_highest_counts() {
     let mut rates = Rates::default();
     let rate = Rate {
         limit: 50,
@@ -118,7 +118,7 @@ fn a_million_addresses_take_no_more_memory_and_spare_who_asked_most() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_stores_nothing_costs_a_tenth_by_address_and_by_network() {
+async fn a_failed_attempt_costs_a_tenth_of_an_upload_for_address_and_network() {
     let clock = noon();
     let limits = limits(&clock);
     let clients = ["1", "2", "3", "4", "5"].map(|end| address(&format!("192.0.2.{end}")));
@@ -147,7 +147,7 @@ async fn an_attempt_that_stores_nothing_costs_a_tenth_by_address_and_by_network(
         (*whose, *limit) == (Whose::Network, 200)
     };
     assert!(is_of_network(&refused));
-    // What the network refuses costs neither.
+    // An attempt that the network's limit rejects costs neither.
     for _ in 0..60 {
         assert!(is_of_network(
             &limits.count_free(clients[4]).await.unwrap_err()
@@ -160,7 +160,7 @@ async fn an_attempt_that_stores_nothing_costs_a_tenth_by_address_and_by_network(
 }
 
 #[test]
-fn what_the_database_refused_is_believed_for_a_second() {
+fn a_refusal_by_the_database_is_cached_for_a_second() {
     let mut rates = Rates::default();
     let (bucket, now) = ([1; 16], noon().now());
     assert!(rates.take(bucket, &TWO_A_MINUTE, now).is_none());
@@ -172,7 +172,7 @@ fn what_the_database_refused_is_believed_for_a_second() {
     );
     let later = now.plus(Duration::from_secs(1));
     assert!(rates.excess(&bucket, &TWO_A_MINUTE, later).is_zero());
-    // A clock that is set back doesn't make it longer.
+    // A clock that is set back doesn't extend it.
     let earlier = now.minus(Duration::from_hours(1));
     rates.give_back(&bucket, TWO_A_MINUTE.step_us() + 3_600_000_000);
     assert!(rates.excess(&bucket, &TWO_A_MINUTE, earlier).is_zero());

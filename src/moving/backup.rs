@@ -1,6 +1,7 @@
-//! A copy of a SQLite deployment in a folder, while it runs: the database by SQLite's own means, then the objects
-//! that its rows speak of. A second run into the same folder copies what is new. What the folder holds is named by
-//! its manifest, which is replaced last and at once: whoever dies before leaves the older copy.
+//! Backs a SQLite deployment up into a folder while it runs: the database by SQLite's own means,
+//! then the objects of its rows. A second backup into the same folder copies only new objects. The
+//! folder's manifest is replaced last and atomically, so that a backup that stops earlier leaves
+//! the previous one intact.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -22,27 +23,27 @@ use crate::model::mark::{Age, Mark};
 use crate::store::Store;
 
 const VERSION: u32 = 1;
-/// The mode of the folder.
+/// The mode of the backup folder.
 const PRIVATE: u32 = 0o700;
 const MANIFEST: &str = "backup.json";
 const LOCK: &str = "backup.lock";
-/// How the copies of the database are named.
+/// The prefix of the database copies' names.
 const PREFIX: &str = "pixtoll-";
-/// Where the objects lie in the folder: a store like any other.
+/// The folder of the objects, which is a local store.
 pub const IMAGES: &str = "images";
-/// Where the key lies in the folder, when it was asked for.
+/// The file of the master keys, if they are backed up.
 pub const KEY: &str = "secrets.key";
 
-/// What a folder holds.
+/// The contents of a backup folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     version: u32,
-    /// The name that the database drew for itself.
+    /// The id that the database drew for itself.
     pub database: String,
-    /// The newest copy; `None` before the first one is through.
+    /// The newest copy; `None` until the first backup is finished.
     pub copy: Option<Copy>,
-    /// When the first copy into this folder began, in milliseconds.
+    /// When the first backup into this folder began, in milliseconds since the Unix epoch.
     first_ms: i64,
 }
 
@@ -50,27 +51,28 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Copy {
-    /// Its file in the folder.
+    /// The name of its file in the folder.
     pub file: String,
-    /// The SHA-256 of that.
+    /// SHA-256 of that file, in hex.
     pub sha256: String,
-    /// The epoch that the database was in.
+    /// The epoch of the database.
     pub epoch: u64,
-    /// When it was taken.
+    /// When the copy was made, as RFC 3339.
     pub taken_at: String,
-    /// The same in milliseconds.
+    /// When the copy was made, in milliseconds since the Unix epoch.
     pub taken_ms: i64,
-    /// Objects of images made before this are compared, in milliseconds.
+    /// Objects of images that were made before this time are already compared; in milliseconds
+    /// since the Unix epoch.
     known_before_ms: i64,
-    /// How many images have objects.
+    /// The number of images that have objects.
     pub images: u64,
 }
 
 impl Manifest {
-    /// The manifest of a folder; `None`: it has none.
+    /// Reads the manifest of a folder; `None`: it has none.
     ///
     /// # Errors
-    /// When it can't be read, or isn't one of this version's.
+    /// When it can't be read, or another version of pixtoll wrote it.
     pub fn find(folder: &Path) -> anyhow::Result<Option<Self>> {
         let path = folder.join(MANIFEST);
         let bytes = match std::fs::read(&path) {
@@ -78,7 +80,7 @@ impl Manifest {
             read => read.with_context(|| format!("{} can't be read", path.display()))?,
         };
         let manifest: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is no manifest of a backup", path.display()))?;
+            .with_context(|| format!("{} is not the manifest of a backup", path.display()))?;
         if manifest.version != VERSION {
             bail!(
                 "{} was written by another version of pixtoll",
@@ -95,29 +97,29 @@ impl Manifest {
     }
 }
 
-/// What is backed up, and where to.
+/// A backup to be made, and its source.
 #[derive(Debug)]
 pub struct Backup<'a> {
-    /// The database, which a server may use.
+    /// The database, which a server may be using.
     pub db: &'a Db,
-    /// The objects.
+    /// The image store.
     pub store: &'a Store,
-    /// The folder.
+    /// The backup folder.
     pub folder: &'a Path,
-    /// The time.
+    /// The source of time.
     pub clock: &'a dyn Clock,
-    /// The disk.
+    /// The source of free disk space.
     pub disk: Disk,
-    /// The file of the database: on its disk room has to stay.
+    /// The file of the database, on whose disk space must stay free.
     pub file: &'a Path,
-    /// How much of that, in bytes.
+    /// How many bytes must stay free there.
     pub min_free: u64,
 }
 
-/// A copy whose objects are not all there yet.
+/// A backup whose objects are not all copied yet.
 #[derive(Debug)]
 pub struct Draft {
-    /// The copy of the database, to be looked at.
+    /// The copy of the database, for queries.
     pub db: Db,
     file: PathBuf,
     name: String,
@@ -129,14 +131,15 @@ pub struct Draft {
 }
 
 impl Backup<'_> {
-    /// Copies the database into the folder, and looks at the copy as SQLite does.
+    /// Copies the database into the folder, and checks the copy by SQLite's own checks.
     ///
     /// # Errors
-    /// When the folder holds something else, the database is not one to be kept, or the copy is damaged.
+    /// When the folder holds something else, the database must not be backed up, or the copy is
+    /// damaged.
     pub async fn begin(&self) -> anyhow::Result<Draft> {
         let own = self.refuse_unfit().await?;
         self.make_folder()?;
-        // Before the manifest is read, which another run may be about to replace.
+        // Before the manifest is read: another backup may be about to replace it.
         let lock = self.lock_folder()?;
         let taken = self.clock.now();
         let manifest = self.open_folder(&own, taken)?;
@@ -145,7 +148,8 @@ impl Backup<'_> {
         let name = format!("{PREFIX}{}.db", taken.millis());
         let file = self.folder.join(&name);
         files::remove_database(&file)?;
-        // SQLite takes an empty file, and one that it makes itself may be read by others.
+        // SQLite accepts an existing empty file. A file that SQLite creates could be readable by
+        // others.
         files::write(&file, &[])?;
         copies::copy_into(self.db, &file).await?;
         files::sync(&file)?;
@@ -155,10 +159,10 @@ impl Backup<'_> {
         if let Some(first) = damage.first() {
             bail!("the copy of the database is damaged, and so is the database: {first}");
         }
-        // As the copy itself has it.
+        // The epoch in the copy itself.
         let epoch = rows::find(&db)
             .await?
-            .context("the copy names no database")?;
+            .context("the copy has no database id")?;
         Ok(Draft {
             db,
             file,
@@ -171,8 +175,8 @@ impl Backup<'_> {
         })
     }
 
-    /// What has to stay free where the folder is: nothing, unless the server writes to the same disk. There the copy of
-    /// the database has to fit as well.
+    /// The space that must stay free on the folder's disk. `None` unless the server uses the same
+    /// disk, where the copy of the database must fit as well.
     fn room(&self) -> anyhow::Result<Option<Floor>> {
         let file = std::fs::metadata(self.file)?;
         if std::fs::metadata(self.folder)?.dev() != file.dev() {
@@ -190,7 +194,7 @@ impl Backup<'_> {
         Ok(Some(floor))
     }
 
-    /// One at a time; it ends with the process.
+    /// Locks the folder, so that one backup runs at a time. The lock ends with the process.
     fn lock_folder(&self) -> anyhow::Result<File> {
         let lock = File::create(self.folder.join(LOCK))?;
         if lock.try_lock().is_err() {
@@ -199,7 +203,7 @@ impl Backup<'_> {
         Ok(lock)
     }
 
-    /// What a run left that died: copies of the database that the manifest doesn't name.
+    /// Deletes the files of an interrupted backup: database copies that the manifest doesn't name.
     fn remove_leavings(&self, manifest: &Manifest) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(self.folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
@@ -214,39 +218,37 @@ impl Backup<'_> {
     async fn refuse_unfit(&self) -> anyhow::Result<Mark> {
         if moves::standing(self.db).await? != Standing::Open {
             bail!(
-                "the database is being moved: finish that first, or give it up by pixtoll migrate --cancel"
+                "the database is being moved. Finish the move first, or cancel it by pixtoll migrate --cancel"
             );
         }
         match epoch::age(self.db, self.store).await? {
             Some(Age::Current) => {}
             Some(Age::Behind | Age::Other) => bail!(
-                "the database isn't the one that its store knows: a copy of it would stand in the place of a better \
-                 one. See pixtoll ledger check"
+                "the database isn't the newest one of its store, and its copy would replace a better \
+                 backup. See pixtoll ledger check"
             ),
-            None => bail!("no server has used this database yet: there is nothing to back up"),
+            None => bail!("no server has used this database yet, so there is nothing to back up"),
         }
-        rows::find(self.db)
-            .await?
-            .context("the database has no name")
+        rows::find(self.db).await?.context("the database has no id")
     }
 
-    /// Makes the folder, or refuses one that holds something else before anything is written there.
+    /// Creates the folder, or rejects one that holds something else before anything is written.
     fn make_folder(&self) -> anyhow::Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(PRIVATE)
             .create(self.folder)
-            .with_context(|| format!("{} can't be made", self.folder.display()))?;
+            .with_context(|| format!("{} can't be created", self.folder.display()))?;
         if Manifest::find(self.folder)?.is_none() && !self.is_empty()? {
             bail!(
-                "{} is not empty, and holds no backup: name another folder",
+                "{} is not empty and holds no backup: name another folder",
                 self.folder.display()
             );
         }
         Ok(())
     }
 
-    /// Whether nothing is in the folder but our lock.
+    /// Whether the folder contains nothing but the lock file.
     fn is_empty(&self) -> anyhow::Result<bool> {
         for entry in std::fs::read_dir(self.folder)? {
             if entry?.file_name() != LOCK {
@@ -278,7 +280,8 @@ impl Backup<'_> {
         Ok(manifest)
     }
 
-    /// Payers and payments are in it, and the names of all images: for its owner alone, also where somebody else made it.
+    /// Makes the folder readable by its owner only, since it contains payments and the ids of all
+    /// images. Another user may have created it.
     fn close_to_others(&self) {
         let closed = std::fs::metadata(self.folder).and_then(|found| {
             if found.permissions().mode() & 0o777 & !PRIVATE == 0 {
@@ -287,16 +290,16 @@ impl Backup<'_> {
             std::fs::set_permissions(self.folder, Permissions::from_mode(PRIVATE))
         });
         if let Err(error) = closed {
-            tracing::warn!(%error, "the folder of the backup can't be closed to other users: it holds payments and links");
+            tracing::warn!(%error, "other users may read the backup folder, which holds payments and links to images: its mode can't be changed");
         }
     }
 
-    /// Copies the objects that the copy's rows speak of, and lets the folder hold this copy instead of the older one.
-    /// `tell` hears how far it has come, `lost` of live images whose object is lost.
+    /// Copies the objects of the copy's rows, and then replaces the previous copy in the manifest.
+    /// Calls `tell` with the progress, and `lost` with live images whose object is missing.
     ///
     /// # Errors
-    /// When something can't be read or written; then the folder holds the older copy. Where only the mark in the store
-    /// can't be, it holds the new one.
+    /// When something can't be read or written. The folder then holds the previous copy, or the new
+    /// one if only the mark in the store can't be written.
     pub async fn finish(
         &self,
         draft: Draft,
@@ -314,7 +317,7 @@ impl Backup<'_> {
             room: draft.room.as_ref(),
         };
         let mut gone = Vec::new();
-        // What was under way while this copy was made is compared by the next one.
+        // Uploads that were under way during this copy are compared by the next one.
         let mut known_before = draft.taken;
         let sum = objects
             .carry(tell, |image, carried| match carried {
@@ -338,7 +341,7 @@ impl Backup<'_> {
         Ok(sum)
     }
 
-    /// From here on the folder holds the new copy.
+    /// Replaces the previous copy in the manifest.
     async fn switch(
         &self,
         draft: Draft,
@@ -347,7 +350,8 @@ impl Backup<'_> {
         to: &Store,
     ) -> anyhow::Result<Sum> {
         let first = Timestamp::from_millis(draft.manifest.first_ms);
-        // The database goes on: whoever uses this copy has lost what came after it, and is told so by this mark.
+        // The database advances its epoch: a deployment restored from this copy has lost later
+        // commits, and this mark shows that.
         let mark = Mark {
             epoch: draft.epoch.epoch.saturating_add(1),
             ..draft.epoch.clone()

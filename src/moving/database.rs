@@ -1,5 +1,5 @@
-//! Moving a SQLite database to PostgreSQL: fence, copy, compare, hand over. Killed at any point and run again it
-//! goes on where it was.
+//! Moves a SQLite database to PostgreSQL in four steps: fence, copy, compare, hand over. A move
+//! that was killed at any point continues when it is run again.
 
 use anyhow::{Context, bail};
 
@@ -12,58 +12,59 @@ use crate::db::{Db, DbError};
 use crate::kill::kill_point;
 use crate::random::Randomness;
 
-/// Rows that are copied at a time: in memory, and in one transaction.
+/// How many rows are copied at a time, in memory and in one transaction.
 const PAGE: usize = 1000;
 
-/// Something that a person who waits wants to hear.
+/// A progress event of a move, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice<'a> {
-    /// The source takes no changes from now on.
+    /// The source rejects every change from now on.
     Fenced,
-    /// So many of a table's rows are copied.
+    /// Rows of a table were copied.
     Copied {
         /// The table.
         table: &'a str,
-        /// How many rows.
+        /// How many rows are copied.
         rows: u64,
-        /// Of how many.
+        /// How many rows the table has.
         of: u64,
     },
-    /// So many of a table's rows are compared.
+    /// Rows of a table were compared.
     Compared {
         /// The table.
         table: &'a str,
-        /// How many rows.
+        /// How many rows are compared.
         rows: u64,
-        /// Of how many.
+        /// How many rows the table has.
         of: u64,
     },
-    /// The source is stamped as moved; servers on it are given time to notice.
+    /// The source is marked as moved. The move waits until its servers have noticed.
     Left,
 }
 
 /// How a move ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The target stands for the deployment, with these tables.
+    /// The deployment uses the target now. Contains the comparison of each table.
     Moved(Vec<(String, Compared)>),
-    /// It already did.
+    /// An earlier run had finished the move.
     MovedBefore,
-    /// The copy isn't the source's: nothing was handed over, and the source stays closed.
+    /// The copy differs from the source. Nothing was handed over, and the source still rejects
+    /// changes.
     Different(Vec<(String, Compared)>),
 }
 
 /// The two sides of a move.
 pub struct Move<'a> {
-    /// Where it comes from.
+    /// The SQLite database that is moved.
     pub source: &'a Db,
-    /// Where it goes.
+    /// The PostgreSQL database that it moves to.
     pub target: &'a Db,
-    /// Where that is: host and name.
+    /// Host and name of the target.
     pub place: &'a str,
-    /// Where it comes from, for people.
+    /// The source's name, for messages.
     pub origin: &'a str,
-    /// The time.
+    /// The source of time.
     pub clock: &'a dyn Clock,
 }
 
@@ -74,11 +75,11 @@ impl std::fmt::Debug for Move<'_> {
 }
 
 impl Move<'_> {
-    /// Moves the database, or goes on with that.
+    /// Moves the database, or continues an earlier move.
     ///
     /// # Errors
-    /// When one of them doesn't answer, or the target is taken; then the source stays closed where it was already,
-    /// and nothing stands for the deployment but the source.
+    /// When one of the databases doesn't answer, or the target is occupied. The source then rejects
+    /// changes only if it did so before, and it remains the deployment's database.
     pub async fn run(
         &self,
         randomness: &Randomness,
@@ -98,7 +99,7 @@ impl Move<'_> {
         if source.place != self.place {
             let other = &source.place;
             bail!(
-                "this database goes to {other}: name that one, or give it up by pixtoll migrate --cancel"
+                "this database is being moved to {other}. Name that target, or cancel that move by pixtoll migrate --cancel"
             );
         }
         tell(Notice::Fenced);
@@ -110,8 +111,8 @@ impl Move<'_> {
         }
         if source.is_moved() && !copy.is_ready() {
             bail!(
-                "this database has moved to {} already, and what is there now is not that copy: restore it, and don't \
-                 begin anew with what is old here",
+                "this database has moved to {} already, but the database there is not that copy. Restore that copy, and don't \
+                 start again with the outdated database here",
                 source.place
             );
         }
@@ -133,7 +134,8 @@ impl Move<'_> {
         Ok(Outcome::Moved(compared))
     }
 
-    /// Before anything is closed, the target is looked at: one that can't take the copy costs no standstill.
+    /// Checks the target before the source is fenced, so that an unsuitable target causes no
+    /// downtime.
     async fn refuse_occupied(&self, tables: &[Table]) -> anyhow::Result<()> {
         if let Some(copy) = moves::find_from(self.target).await?
             && moves::is_copy_of(self.source, &copy).await?
@@ -227,15 +229,16 @@ impl Move<'_> {
         Ok(all)
     }
 
-    /// From here on nothing stands for the deployment until the copy is opened; every server on the source has
-    /// noticed by then, so that none serves what another has deleted.
+    /// From here on the deployment has no usable database until the copy is opened. By then every
+    /// server on the source has noticed, so that none serves images that a server on the copy
+    /// deletes.
     async fn leave(&self, source: &Stamp, tell: &mut impl FnMut(Notice<'_>)) -> anyhow::Result<()> {
         kill_point!("move.leave.before");
         moves::leave(self.source, &source.id, self.clock.now()).await?;
         kill_point!("move.leave.after");
         let left = moves::find_to(self.source).await?;
         if !left.is_some_and(|left| left.is_moved() && left.id == source.id) {
-            bail!("the source was taken back meanwhile: nothing was handed over");
+            bail!("the move was cancelled meanwhile, so nothing was handed over");
         }
         tell(Notice::Left);
         tokio::time::sleep(NOTICE).await;

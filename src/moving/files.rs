@@ -1,4 +1,4 @@
-//! Files of a backup: written whole and durably, or not at all.
+//! Files of a backup, which are written whole and durably, or not at all.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// How much of a file is read at once.
 const PIECE: usize = 256 * 1024;
 
-/// Writes a small file in place of an older one, readable by its owner only.
+/// Writes a small file, readable by its owner only, and replaces an older one.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = folder_of(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -21,7 +21,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     sync_folder(folder)
 }
 
-/// Copies a file into a new one that nobody else reads, durably, and returns the SHA-256 of its bytes.
+/// Copies a file into a new one that only its owner can read, durably. Returns the SHA-256 of its
+/// bytes.
 pub(super) fn copy(from: &Path, to: &Path) -> anyhow::Result<String> {
     let mut source =
         File::open(from).with_context(|| format!("{} can't be read", from.display()))?;
@@ -34,7 +35,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> anyhow::Result<String> {
     Ok(hash)
 }
 
-/// The SHA-256 of a file's bytes.
+/// Returns the SHA-256 of a file's bytes, in hex.
 pub(super) fn sha256(path: &Path) -> anyhow::Result<String> {
     let mut source =
         File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
@@ -54,7 +55,7 @@ fn pump(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
     }
 }
 
-/// Makes what was written into a file, and its name, durable.
+/// Makes a written file and its name durable.
 pub(super) fn sync(path: &Path) -> anyhow::Result<()> {
     File::open(path)?.sync_all()?;
     sync_folder(folder_of(path))
@@ -64,7 +65,7 @@ pub(super) fn sync_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// A SQLite file, and what SQLite keeps beside it.
+/// The paths of a SQLite file and of the files that SQLite keeps beside it.
 fn names_of_database(path: &Path) -> [PathBuf; 4] {
     ["", "-wal", "-shm", "-journal"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
@@ -73,7 +74,7 @@ fn names_of_database(path: &Path) -> [PathBuf; 4] {
     })
 }
 
-/// What there is of a SQLite file and of what SQLite keeps beside it.
+/// Finds the existing files among a SQLite file and the files that SQLite keeps beside it.
 pub(super) fn find_database(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in names_of_database(path) {
@@ -86,7 +87,7 @@ pub(super) fn find_database(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes a SQLite file and what SQLite keeps beside it; what isn't there is fine.
+/// Removes a SQLite file and the files that SQLite keeps beside it. Missing files are no error.
 pub(super) fn remove_database(path: &Path) -> anyhow::Result<()> {
     for name in names_of_database(path) {
         match std::fs::remove_file(&name) {

@@ -1,9 +1,10 @@
-//! A deployment, or a copy of it, that goes elsewhere: its database to PostgreSQL ([`database`]), its objects to
-//! another store ([`store`]), all of it into a folder and back ([`backup`], [`restore`]).
+//! Moves and copies of a deployment: its database to PostgreSQL ([`database`]), its objects to
+//! another store ([`store`]), all of it into a backup folder and back ([`backup`], [`restore`]).
 //!
-//! Of a database that moves, first the source takes no changes any more, by triggers of its own, so that nothing
-//! which an old server still does can be lost. Then everything is copied and compared. Then the source is stamped as
-//! moved, and only after every server on it has had time to notice may the copy be used: at no time do two databases stand
+//! A database move has three phases. First, triggers make the source reject every change, so that
+//! no change of a running server is lost. Then everything is copied and compared. Then the source
+//! is marked as moved, and the copy is opened only after every server has had time to notice. So a
+//! deployment never uses two databases at once. [`Moving`] is how a running server notices.
 //! for one deployment. [`Moving`] is how a running server notices.
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub mod restore;
 pub mod store;
 pub mod survived;
 
-/// How often a server looks whether its database is being moved.
+/// How often a server checks whether its database is being moved.
 const LOOK: Duration = Duration::from_millis(500);
 /// Within this time every server has noticed that its database is moved.
 pub const NOTICE: Duration = Duration::from_secs(2);
@@ -32,13 +33,14 @@ pub const NOTICE: Duration = Duration::from_secs(2);
 pub enum Service {
     /// Everything.
     Full,
-    /// What changes nothing: the rows are being copied.
+    /// Only requests that change nothing, because the rows are being copied.
     Reads,
-    /// Nothing: another database stands in the place of its own, and may have deleted what this one has.
+    /// Nothing: another database has replaced its own, and may have deleted images that this one
+    /// still has.
     Nothing,
 }
 
-/// What a running server knows of the move of its database.
+/// What a running server knows about the move of its database.
 #[derive(Debug)]
 pub struct Moving {
     db: Db,
@@ -46,7 +48,7 @@ pub struct Moving {
 }
 
 impl Moving {
-    /// Of this database, which is nobody's but the deployment's when the server starts.
+    /// Watches this database. At start, no move is under way.
     pub fn new(db: Db) -> Self {
         let (service, _) = watch::channel(Service::Full);
         Self { db, service }
@@ -57,14 +59,15 @@ impl Moving {
         *self.service.borrow()
     }
 
-    /// Looks at the database's stamp. While that can't be read, what was known stands.
+    /// Reads the state of the move from the database. The last known state stands while it can't be
+    /// read.
     pub async fn look(&self) {
         let service = match moves::find_to(&self.db).await {
             Ok(None) => Service::Full,
             Ok(Some(stamp)) if stamp.is_moved() => Service::Nothing,
             Ok(Some(_)) => Service::Reads,
             Err(error) => {
-                tracing::warn!(%error, "whether the database is being moved could not be read");
+                tracing::warn!(%error, "the state of a database move could not be read");
                 return;
             }
         };
@@ -73,18 +76,21 @@ impl Moving {
         }
         match service {
             Service::Full => {
-                tracing::info!("the database isn't moved any more: everything goes on");
+                tracing::info!(
+                    "the move of the database was cancelled; all requests are accepted again"
+                );
             }
             Service::Reads => tracing::warn!(
-                "the database is being moved: images are served, and nothing is sold, uploaded or deleted"
+                "the database is being moved: images are served, but payments, uploads and deletes are rejected"
             ),
             Service::Nothing => tracing::error!(
-                "the database has moved: nothing is served here any more; stop this server, and start one on the new database"
+                "the database has moved, so this server rejects all requests; stop it and start a server on the new database"
             ),
         }
     }
 
-    /// Looks again and again, until it is dropped. Only a SQLite database moves.
+    /// Reads the state again and again, until the future is dropped. Only a SQLite database is
+    /// moved.
     pub async fn watch_forever(self: Arc<Self>) {
         if matches!(self.db, Db::Postgres(_)) {
             return;
@@ -95,12 +101,12 @@ impl Moving {
         }
     }
 
-    /// Runs a job that changes things while it may, until the job ends. It is dropped when the database begins to
-    /// move, and begun anew should that be given up.
+    /// Runs a job that changes data. The job is dropped when a move begins, and started again if
+    /// the move is cancelled.
     pub async fn run_while_open<F: Future<Output = ()>>(self: Arc<Self>, begin: impl Fn() -> F) {
         let mut service = self.service.subscribe();
         loop {
-            // Its sender lives as long as `self`.
+            // The sender lives as long as `self`.
             if service.wait_for(|now| *now == Service::Full).await.is_err() {
                 return;
             }
@@ -112,29 +118,29 @@ impl Moving {
     }
 }
 
-/// Why a database isn't the one to use.
+/// Why a database must not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Gone {
-    /// Another one stands in its place.
-    #[error("this database has moved to {0}: name that one in database.url")]
+    /// Another database has replaced it.
+    #[error("this database has moved to {0}: set database.url to that database")]
     Moved(String),
-    /// It is a copy that nobody has finished.
+    /// It is an unfinished copy.
     #[error(
-        "this database is an unfinished copy of {0}: run pixtoll migrate there again, to its end"
+        "this database is an unfinished copy of {0}: run pixtoll migrate on that database again, until it is finished"
     )]
     Unfinished(String),
-    /// It takes no changes.
+    /// It rejects every change.
     #[error(
-        "this database is being moved to {0}, and takes no changes: run pixtoll migrate --to again to its end, or \
-         pixtoll migrate --cancel to give it up"
+        "this database is being moved to {0} and rejects changes: finish it by pixtoll migrate --to, or \
+         cancel it by pixtoll migrate --cancel"
     )]
     Moving(String),
 }
 
-/// Refuses a database that isn't the deployment's: one that has moved, or a copy that nobody has finished.
+/// Rejects a database that has moved, and a copy that is unfinished.
 ///
 /// # Errors
-/// What it is ([`Gone`]), and what to do.
+/// [`Gone`], with what to do.
 pub async fn refuse_gone(db: &Db) -> anyhow::Result<()> {
     match moves::standing(db).await? {
         Standing::Open | Standing::Moving { .. } => Ok(()),
@@ -143,10 +149,11 @@ pub async fn refuse_gone(db: &Db) -> anyhow::Result<()> {
     }
 }
 
-/// The same for a server, which would have to change what takes no changes.
+/// Like [`refuse_gone`], and also rejects a database that is being moved. For a server, which needs
+/// to make changes.
 ///
 /// # Errors
-/// What it is ([`Gone`]), and what to do.
+/// [`Gone`], with what to do.
 pub async fn refuse_closed(db: &Db) -> anyhow::Result<()> {
     refuse_gone(db).await?;
     match moves::standing(db).await? {
@@ -155,7 +162,8 @@ pub async fn refuse_closed(db: &Db) -> anyhow::Result<()> {
     }
 }
 
-/// Lets a database be used again whose move wasn't finished. `false`: it isn't on its way.
+/// Cancels an unfinished move, so that the database can be used again. `false`: no move is under
+/// way.
 ///
 /// # Errors
 /// [`DbError`].

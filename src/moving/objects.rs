@@ -1,5 +1,6 @@
-//! Copying the objects that rows speak of from one store to another: a few at a time, each hashed as it is read
-//! and again where it was written. An object never changes, so one that is there is only looked at.
+//! Copies the objects of rows from one store to another. Several are copied at a time, and each is
+//! hashed when it is read and again after it was written. Objects never change, so an existing one
+//! is only compared.
 
 use std::time::Duration;
 
@@ -14,78 +15,78 @@ use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
 use crate::store::{Store, StoreError};
 
-/// Rows that are read at a time.
+/// How many rows are read at a time.
 const PAGE: u32 = 500;
-/// Objects that are copied, and held in memory, at the same time.
+/// How many objects are copied, and held in memory, at the same time.
 const AT_ONCE: usize = 16;
-/// How long a renewal may be on its way into the database.
+/// How long a renewal may take to be committed.
 const RENEWING: Duration = Duration::from_mins(1);
 
-/// Two stores, and the rows that say what is copied from one to the other.
+/// Two stores, and the rows that decide what is copied from one to the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Objects<'a> {
-    /// Whose images are copied.
+    /// The database whose images are copied.
     pub rows: &'a Db,
-    /// Where it is known what became of them since.
+    /// The database in use, which knows changes since.
     pub live: &'a Db,
-    /// Where their objects are.
+    /// The store to copy from.
     pub from: &'a Store,
-    /// Where they go.
+    /// The store to copy to.
     pub to: &'a Store,
-    /// Objects of images that were made before this were compared when they were written: of those that are there,
-    /// the length is enough.
+    /// Objects of images that were made before this time were compared by an earlier run. If they
+    /// exist, only their size is compared.
     pub known_before: Timestamp,
-    /// The room that has to stay where they go; `None`: as much as there is may be taken.
+    /// The space that must stay free at the target; `None`: there is no such limit.
     pub room: Option<&'a Floor>,
 }
 
-/// What became of the object of one image.
+/// What became of an image's object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carried {
-    /// It is copied, and what was written is what its row says.
+    /// It was copied, and its hash is the row's.
     Copied,
-    /// It was there, and by its hash it is the same.
+    /// It existed, and its hash is the row's.
     Same,
-    /// It was there when it was compared before, and has the same length.
+    /// It existed, an earlier run compared it, and its size is the row's.
     Known,
-    /// There is none to copy: its upload isn't through, or it was deleted since.
+    /// There is none to copy: the upload is unfinished, or the image was deleted since.
     Gone,
-    /// A live image has none, or another one than its row says. How.
+    /// The object of a live image is missing or differs from its row, with the reason.
     Lost(&'static str),
 }
 
-/// What was copied.
+/// The totals of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Rows of images that have objects.
     pub images: u64,
-    /// Objects that were copied, and their bytes.
+    /// Objects that were copied.
     pub copied: u64,
-    /// The bytes of those.
+    /// The total size of those, in bytes.
     pub copied_bytes: u64,
-    /// Objects that were there, and are the same by their hash.
+    /// Objects that existed and have the same hash.
     pub same: u64,
-    /// Objects that were there, and were compared before.
+    /// Objects that existed and were compared by an earlier run.
     pub known: u64,
-    /// Images that have none (any more).
+    /// Images without an object, which need none.
     pub gone: u64,
-    /// Live images whose object is lost.
+    /// Live images whose object is missing or damaged.
     pub lost: u64,
 }
 
-/// The copy would take the room that is kept for the server.
+/// The copy would use the space that is reserved for the server.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the disk that the server uses has less room than images.min_free: back up to another one, or make room"
+    "the disk that the server uses would have less free space than images.min_free: back up to another disk, or free space"
 )]
 pub struct NoRoom;
 
 impl Objects<'_> {
-    /// Copies them all. `tell` hears of each page's sum, of how many there are, and of every image whose object
-    /// wasn't simply copied.
+    /// Copies all objects. Calls `tell` with the totals so far and the number of images, and for
+    /// each image whose object was not simply copied.
     ///
     /// # Errors
-    /// When a database or a store doesn't answer; what is copied stays.
+    /// When a database or a store doesn't answer. Copied objects stay.
     pub async fn carry(
         &self,
         mut tell: impl FnMut(&Sum, u64),
@@ -126,7 +127,7 @@ impl Objects<'_> {
         }
         let Some(bytes) = read(self.from, image).await? else {
             return self
-                .judge(image, "its object is missing, or has another length")
+                .judge(image, "its object is missing, or has another size")
                 .await;
         };
         if hex::encode(Sha256::digest(&bytes)) != image.sha256 {
@@ -140,7 +141,7 @@ impl Objects<'_> {
         self.to.put(&image.id, bytes.into(), &sidecar).await?;
         if hash(self.to, image).await?.as_ref() != Some(&image.sha256) {
             anyhow::bail!(
-                "what was written of the image {} is not what was read",
+                "the bytes written for the image {} differ from the bytes read",
                 image.id
             );
         }
@@ -154,7 +155,7 @@ impl Objects<'_> {
         self.to.describe(&image.id, sidecar).await
     }
 
-    /// The records of images that were renewed since they were copied.
+    /// Rewrites the sidecars of images that were renewed since they were copied.
     async fn describe_renewed(&self) -> anyhow::Result<()> {
         // A renewal is dated before it is committed.
         let since = self.known_before.minus(RENEWING);
@@ -173,7 +174,8 @@ impl Objects<'_> {
         }
     }
 
-    /// Of a live image the record is made anew; that of an upload under way knows more than its row does.
+    /// The sidecar of a live image is made from its row. That of an unfinished upload is copied: it
+    /// has data that the row doesn't have.
     async fn sidecar(&self, image: &Image) -> Result<Sidecar, StoreError> {
         let found = match image.state {
             ImageState::Pending => self.from.find_sidecar(&image.id).await?,
@@ -182,7 +184,7 @@ impl Objects<'_> {
         Ok(found.unwrap_or_else(|| Sidecar::of(image)))
     }
 
-    /// Of an image without a good object: whether it should have one.
+    /// Decides whether an image without an intact object should have one.
     async fn judge(&self, image: &Image, how: &'static str) -> anyhow::Result<Carried> {
         if image.state != ImageState::Live {
             return Ok(Carried::Gone);
@@ -211,8 +213,8 @@ impl Sum {
     }
 }
 
-/// Lets an image go in a copy of the database whose owner deleted it, or whose time ended, while the copy was
-/// made: the reaper of who uses the copy finishes that.
+/// Marks an image in a copy of the database as deleting if its owner deleted it, or it expired,
+/// while the copy was made. The reaper of the restored deployment finishes the delete.
 ///
 /// # Errors
 /// When the copy can't be written.
@@ -223,8 +225,8 @@ pub async fn let_go(copy: &Db, image: &Image, now: Timestamp) -> anyhow::Result<
     Ok(())
 }
 
-/// Deletes from a copied store what was deleted where it was copied from, since the first copy began: nobody keeps
-/// what its owner wanted gone. Whether there may have been anything.
+/// Deletes images from the copied store that were deleted in the source since the first copy began.
+/// A backup must not keep images that their owner deleted. Returns whether there may have been any.
 ///
 /// # Errors
 /// When the database or the store doesn't answer.
@@ -243,21 +245,22 @@ pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::
     }
 }
 
-/// The bytes of an image's object; `None` when there is none of its length.
+/// Reads an image's object; `None` when there is none of the row's size.
 async fn read(store: &Store, image: &Image) -> Result<Option<Vec<u8>>, StoreError> {
     let mut bytes = Vec::new();
     let whole = each(store, image, |piece| bytes.extend_from_slice(piece)).await?;
     Ok(whole.then_some(bytes))
 }
 
-/// The hash of an image's object; `None` when there is none of its length.
+/// Hashes an image's object; `None` when there is none of the row's size.
 async fn hash(store: &Store, image: &Image) -> Result<Option<String>, StoreError> {
     let mut hash = Sha256::new();
     let whole = each(store, image, |piece| hash.update(piece)).await?;
     Ok(whole.then(|| hex::encode(hash.finalize())))
 }
 
-/// Hands on every piece of an image's object. `false`: there is none of its length.
+/// Calls a function with every piece of an image's object. `false`: there is none of the row's
+/// size.
 async fn each(
     store: &Store,
     image: &Image,

@@ -1,5 +1,5 @@
-//! A backup put into an empty place: its objects first, the database last, so that no server starts on half of it.
-//! Killed at any point and run again it goes on where it was.
+//! Restores a backup into an empty place: its objects first, the database last, so that no server
+//! starts on a part of it. A restore that was killed at any point continues when it is run again.
 
 use std::path::{Path, PathBuf};
 
@@ -16,45 +16,46 @@ use crate::model::image::Image;
 use crate::model::mark::Mark;
 use crate::store::Store;
 
-/// A backup, and where it goes.
+/// A backup, and where it is restored to.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// The folder.
+    /// The backup folder.
     pub folder: &'a Path,
-    /// Where the database goes: nothing is there.
+    /// The path of the restored database, where no file exists.
     pub file: &'a Path,
-    /// Where the objects go.
+    /// The store for the objects.
     pub store: &'a Store,
-    /// Whether somebody has said that the store is what is left of the deployment that was lost. Unless that is said, nothing
-    /// is there, or what an earlier run of this has written.
+    /// Whether the operator confirmed that the store survived the lost deployment. Otherwise the
+    /// store must be empty, or contain only what an earlier run of this restore wrote.
     pub store_survived: bool,
 }
 
-/// A backup whose database was looked at.
+/// A backup whose database was checked.
 #[derive(Debug)]
 pub struct Opened {
-    /// The database, at its new place under another name.
+    /// The database, in its new folder under a temporary name.
     pub db: Db,
-    /// What the folder says of it.
+    /// What the manifest says about it.
     pub copy: Copy,
     draft: PathBuf,
     mark: Mark,
 }
 
-/// What was put in place.
+/// What was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// Of objects.
+    /// The totals of the copied objects.
     pub sum: Sum,
-    /// How many images a store that survived keeps longer than the backup knew.
+    /// How many images were extended by the sidecars of a store that survived.
     pub longer: u64,
 }
 
 impl Restore<'_> {
-    /// Copies the database beside its new place, and looks at it.
+    /// Copies the database into its new folder under a temporary name, and checks it.
     ///
     /// # Errors
-    /// When the folder holds no backup, or not the one that its manifest names; when the place isn't empty.
+    /// When the folder holds no backup, the copy differs from the manifest, or the target isn't
+    /// empty.
     pub async fn open(&self) -> anyhow::Result<Opened> {
         let folder = self.folder.display();
         let manifest = Manifest::find(self.folder)?;
@@ -70,7 +71,7 @@ impl Restore<'_> {
         let sha256 = files::copy(&self.folder.join(&copy.file), &draft)?;
         if sha256 != copy.sha256 {
             bail!(
-                "{} in {folder} is not what was written: its SHA-256 is {sha256}",
+                "{} in {folder} is damaged: its SHA-256 is {sha256}",
                 copy.file
             );
         }
@@ -79,11 +80,11 @@ impl Restore<'_> {
         if let Some(first) = damage.first() {
             bail!("the database in {folder} is damaged: {first}");
         }
-        // It may have been written by an older version.
+        // An older version of pixtoll may have written the backup.
         db.migrate().await?;
         let own = rows::find(&db)
             .await?
-            .context("the backup names no database")?;
+            .context("the backup has no database id")?;
         let mark = Mark {
             epoch: own.epoch.saturating_add(1),
             database: own.database,
@@ -96,23 +97,24 @@ impl Restore<'_> {
         })
     }
 
-    /// A database whose every image is lost is nothing to start a server on.
+    /// Rejects a backup without any objects: a server must not start on a database whose every
+    /// image is missing.
     async fn refuse_without_objects(&self) -> anyhow::Result<()> {
         let images = self.folder.join(IMAGES);
         if !images.is_dir() || Store::open_local(&images)?.has_no_images().await? {
             bail!(
-                "there are no objects in {}: the backup is not whole",
+                "there are no objects in {}: the backup is incomplete",
                 images.display()
             );
         }
         Ok(())
     }
 
-    /// Copies the objects, and puts the database into its place. `tell` hears how far it has come, `lost` of live
-    /// images whose object the backup hasn't got.
+    /// Copies the objects, then moves the database into place. Calls `tell` with the progress, and
+    /// `lost` with live images whose object is missing in the backup.
     ///
     /// # Errors
-    /// When something can't be read or written; then no database is in place.
+    /// When something can't be read or written. No database is in place then.
     pub async fn finish(
         &self,
         opened: Opened,
@@ -146,7 +148,7 @@ impl Restore<'_> {
         opened.db.close().await;
         if files::find_database(&opened.draft)? != [opened.draft.as_path()] {
             bail!(
-                "{} was not closed: nothing was put in place",
+                "{} was not closed, so nothing was restored",
                 opened.draft.display()
             );
         }
@@ -155,23 +157,23 @@ impl Restore<'_> {
         std::fs::rename(&opened.draft, self.file)?;
         files::sync(self.file)?;
         kill_point!("restore.database.after");
-        // One that stays says nothing any more once the mark is later than it, which ledger recover makes it.
+        // A note that stays has no effect once the mark is later, which ledger recover makes it.
         if let Err(error) = self.store.remove_restore_note().await {
             tracing::warn!(%error, "the note of this restore could not be removed from the store");
         }
         Ok(Restored { sum, longer })
     }
 
-    /// Refuses a store that isn't empty, unless it holds what an earlier run of this has written, or somebody has said that
-    /// it is what is left of the deployment: else a server may be using it.
+    /// Rejects a store that isn't empty, since a server may be using it. Accepts what an earlier
+    /// run of this restore wrote, or a store that the operator confirmed to have survived.
     ///
     /// # Errors
-    /// Whose it is, or that it doesn't answer.
+    /// When the store belongs to another deployment, or doesn't answer.
     pub async fn check_store(&self, opened: &Opened) -> anyhow::Result<()> {
         self.look_at_store(&opened.mark).await.map(|_| ())
     }
 
-    /// The store's mark, where it may be written to.
+    /// Returns the store's mark, if the store may be written to.
     async fn look_at_store(&self, mark: &Mark) -> anyhow::Result<Option<Mark>> {
         let Some(found) = self.store.find_mark().await? else {
             if !self.store.has_no_images().await? {
@@ -192,15 +194,17 @@ impl Restore<'_> {
         Ok(Some(found))
     }
 
-    /// Whether an earlier run of this has written the mark. A server that stood for the store since has written a later
-    /// one.
+    /// Whether an earlier run of this restore wrote the mark. A server that used the store since
+    /// has written a later one.
     async fn was_begun(&self, found: &Mark) -> anyhow::Result<bool> {
         let note = self.store.find_restore_note().await?;
         Ok(note.is_some_and(|note| note.database == found.database && found.epoch <= note.epoch))
     }
 
-    /// The mark is written first, and before it, in a store that was empty, that this is a restore: by that an earlier run
-    /// is known. The mark is later than the copy, so that a server on it sells nothing until the chain was asked.
+    /// Writes the store's mark before any object. In an empty store, first writes a note that a
+    /// restore is under way, by which a later run recognises it. The mark is later than the copy's
+    /// epoch, so that a server on the copy sells nothing until `pixtoll ledger recover` has asked
+    /// the chain.
     async fn claim_store(&self, mark: &Mark) -> anyhow::Result<()> {
         let found = self.look_at_store(mark).await?;
         let is_new = match &found {
@@ -217,11 +221,11 @@ impl Restore<'_> {
     }
 }
 
-/// Refuses a place where there is a database, or what one has left: SQLite would take a journal that lies there for that
-/// of the restored one, and write it over that.
+/// Rejects a path where a database file or one of its side files exists. SQLite would apply a
+/// journal that is there to the restored database.
 ///
 /// # Errors
-/// What is there.
+/// The files that exist.
 pub fn refuse_taken(file: &Path) -> anyhow::Result<()> {
     let found = files::find_database(file)?;
     if found.is_empty() {
@@ -232,15 +236,15 @@ pub fn refuse_taken(file: &Path) -> anyhow::Result<()> {
         .map(|file| file.display().to_string())
         .collect();
     bail!(
-        "there is a database, or what is left of one: {}. Nothing was put in its place; move all of it away, together",
+        "files of a database exist already: {}. Nothing was restored. Move all of these files away together",
         found.join(", ")
     )
 }
 
-/// Puts a key into a place where there is none, readable by its owner only.
+/// Copies a key file to a new path, readable by its owner only.
 ///
 /// # Errors
-/// When it can't be read or written.
+/// When it can't be read or written, or a file exists there.
 pub fn place_key(from: &Path, to: &Path) -> anyhow::Result<()> {
     let key = std::fs::read(from).with_context(|| format!("{} can't be read", from.display()))?;
     files::write(to, &key)

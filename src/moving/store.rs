@@ -1,6 +1,6 @@
-//! `pixtoll store copy`: every object that a row speaks of goes to another store, as often as somebody likes while
-//! the deployment is used, and once more when it isn't. A note in the other store says what was compared by an
-//! earlier run, so that the last one is short.
+//! `pixtoll store copy`: copies every object that has a row to another store, any number of times
+//! while the deployment is running and once more while it is stopped. A note in the other store
+//! records which objects were compared, so that the last run is short.
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
@@ -16,30 +16,31 @@ use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
 use crate::store::{Listed, Store};
 
-/// What lies in a store that is being filled, for the next run.
+/// The note in a store that is being filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Note {
-    /// Whose store is copied, by the name of its database.
+    /// The id of the database whose store is copied.
     database: String,
-    /// When the first run began, in milliseconds.
+    /// When the first run began, in milliseconds since the Unix epoch.
     first_ms: i64,
-    /// Objects of images made before this are compared, in milliseconds.
+    /// Objects of images that were made before this time are already compared; in milliseconds
+    /// since the Unix epoch.
     known_before_ms: i64,
 }
 
-/// What was done.
+/// The totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Of images.
+    /// The totals of images.
     pub sum: Sum,
-    /// What was in quarantine, and is there in the other store.
+    /// How many quarantined objects are in the other store now.
     pub quarantined: u64,
-    /// Objects that no row speaks of, which were not copied.
+    /// How many objects have no row. They were not copied.
     pub rowless: u64,
-    /// Objects of images that the other store had before those went that were deleted meanwhile.
+    /// Image objects that the other store had before deleted ones were removed from it.
     pub held: u64,
-    /// Objects of images that the other store has now.
+    /// Image objects that the other store has now.
     pub there: u64,
 }
 
@@ -57,33 +58,34 @@ impl Copied {
     }
 }
 
-/// A thing that a person should hear of.
+/// A problem that is reported to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding<'a> {
-    /// A live image whose object is lost. How.
+    /// The object of a live image is missing or damaged, with the reason.
     Lost(&'a Image, &'static str),
-    /// An object that no row speaks of: it wasn't copied.
+    /// An object without a row, which was not copied.
     Rowless(&'a ImageId),
 }
 
 /// Two stores, and the rows of the first.
 #[derive(Debug)]
 pub struct StoreCopy<'a> {
-    /// The rows.
+    /// The database of the deployment.
     pub db: &'a Db,
     /// The store of the deployment.
     pub from: &'a Store,
-    /// The other one.
+    /// The store that is filled.
     pub to: &'a Store,
-    /// The time.
+    /// The source of time.
     pub clock: &'a dyn Clock,
 }
 
 impl StoreCopy<'_> {
-    /// Copies what isn't there yet. `tell` hears how far it has come.
+    /// Copies the objects that the other store doesn't have yet. Calls `tell` with the progress.
     ///
     /// # Errors
-    /// When something doesn't answer, or the other store holds something else; what is copied stays.
+    /// When a database or a store doesn't answer, or the other store holds something else. Copied
+    /// objects stay.
     pub async fn run(
         &self,
         tell: impl FnMut(&Sum, u64),
@@ -102,7 +104,7 @@ impl StoreCopy<'_> {
         let mut known_before = began;
         let sum = objects
             .carry(tell, |image, carried| {
-                // What is under way is compared by the next run.
+                // Images that are being uploaded or are missing are compared by the next run.
                 let is_through = !matches!(carried, Carried::Gone | Carried::Lost(_));
                 if !is_through || image.state == ImageState::Pending {
                     known_before = known_before.min(image.created_at);
@@ -114,7 +116,7 @@ impl StoreCopy<'_> {
             .await?;
         kill_point!("copy.objects.after");
         let quarantined = self.copy_quarantine().await?;
-        // What was copied has to be there, also of images that were deleted since.
+        // Every copied object must exist, also those of images that were deleted since.
         let held = count(self.to).await?;
         let first = Timestamp::from_millis(note.first_ms);
         let there = if forget_deleted(self.db, self.to, first).await? {
@@ -139,9 +141,11 @@ impl StoreCopy<'_> {
         })
     }
 
-    /// Whether the other store is empty or an earlier run's, and what that noted.
+    /// Checks that the other store is empty or was filled by an earlier run, and returns that run's
+    /// note.
     async fn open(&self, now: Timestamp) -> anyhow::Result<Note> {
-        // One that is older than its store may be copied by, after a restore: the mark goes along, and says so there.
+        // After a restore, a database that is older than its store may still be copied: the copied
+        // mark shows the same there.
         if epoch::age(self.db, self.from).await? == Some(Age::Other) {
             bail!(
                 "the store of this deployment belongs to another database: see pixtoll ledger check"
@@ -149,21 +153,23 @@ impl StoreCopy<'_> {
         }
         let own = rows::find(self.db)
             .await?
-            .context("the database has no name")?;
+            .context("the database has no id")?;
         let mark = self.to.find_mark().await?;
         if mark.is_some_and(|mark| mark.database != own.database) {
-            bail!("the other store belongs to another database: name an empty one");
+            bail!("the other store belongs to another database: choose an empty store");
         }
         if let Some(found) = self.to.find_note().await? {
             let note: Note = serde_json::from_slice(&found)
                 .context("the other store holds a note that pixtoll does not write")?;
             if note.database != own.database {
-                bail!("the other store is a copy of another one: name an empty one");
+                bail!("the other store is a copy of another store: choose an empty store");
             }
             return Ok(note);
         }
         if !self.to.has_no_images().await? {
-            bail!("the other store isn't empty, and is no copy of this one: name an empty one");
+            bail!(
+                "the other store isn't empty and is not a copy of this one: choose an empty store"
+            );
         }
         let note = Note {
             database: own.database,
@@ -174,7 +180,7 @@ impl StoreCopy<'_> {
         Ok(note)
     }
 
-    /// No row says what these are: the bytes of both stores are compared.
+    /// These objects have no row with a hash, so the bytes of both stores are compared.
     async fn copy_quarantine(&self) -> anyhow::Result<u64> {
         let mut copied = 0;
         let mut listed = self.from.list_quarantine();
@@ -186,7 +192,7 @@ impl StoreCopy<'_> {
             if self.to.find_in_quarantine(&key).await?.as_ref() != Some(&bytes) {
                 self.to.put_in_quarantine(&key, bytes.clone()).await?;
                 if self.to.find_in_quarantine(&key).await?.as_ref() != Some(&bytes) {
-                    bail!("what was written of {key} is not what was read");
+                    bail!("the bytes written for {key} differ from the bytes read");
                 }
             }
             copied += 1;
@@ -208,11 +214,12 @@ impl StoreCopy<'_> {
         Ok(rowless)
     }
 
-    /// Last: whoever starts on the other store finds the objects that the mark's epoch speaks of.
+    /// Written last: a server that starts on the other store finds the objects that the mark's
+    /// epoch covers.
     async fn copy_mark(&self) -> anyhow::Result<()> {
         if let Some(mark) = self.from.find_mark().await? {
             let theirs = self.to.find_mark().await?;
-            // A later one speaks of commits that this database lost, and must go on doing so.
+            // A later mark shows that this database lost commits, and must stay.
             if theirs.is_none_or(|theirs| theirs.epoch <= mark.epoch) {
                 self.to.put_mark(&mark).await?;
             }

@@ -1,5 +1,5 @@
-//! What a store that survived its database knows better than a backup: the record beside an object says how long
-//! it is kept, renewals included that were paid since.
+//! Restores expiry times from a store that survived its database. The sidecar of an image has its
+//! expiry, including renewals that were paid after the backup.
 
 use futures_util::stream::{self, StreamExt};
 
@@ -7,17 +7,18 @@ use crate::db::{Db, copies, retention};
 use crate::model::image::Image;
 use crate::store::Store;
 
-/// Rows that are read at a time.
+/// How many rows are read at a time.
 const PAGE: u32 = 500;
-/// Records that are read at the same time.
+/// How many sidecars are read at the same time.
 const AT_ONCE: usize = 16;
 
-/// Moves the expiry of each live image to where the record in the store has it, where that is later, and never to an
-/// earlier one: the reaper would delete what is paid for before its payer could come for his credit. How many images
-/// these were. The tier stays: no renewal in the ledger gave another one.
+/// Extends the expiry of each live image to its sidecar's, if that is later; never shortens it.
+/// Otherwise the reaper would delete paid images before their payers could claim their credits.
+/// Returns the number of extended images. The tier stays, since no renewal in the ledger set
+/// another one.
 ///
 /// # Errors
-/// When the database or the store doesn't answer; may be done again.
+/// When the database or the store doesn't answer. It can be run again.
 pub async fn keep_longer(db: &Db, store: &Store) -> anyhow::Result<u64> {
     let (mut longer, mut last) = (0, String::new());
     loop {

@@ -1,5 +1,5 @@
-//! Whether rows and objects agree, both ways. Beside a running server: what doesn't agree is looked at
-//! again, since it may be under way.
+//! Compares rows with objects, both ways. It can run beside a server: a mismatch is checked again,
+//! since a change may be under way.
 
 use std::time::Duration;
 
@@ -17,70 +17,72 @@ use crate::store::{Listed, Store, StoreError};
 
 /// How long an object without a row stays in quarantine.
 const QUARANTINE: Duration = Duration::from_hours(30 * 24);
-/// Rows that are read at a time.
+/// How many rows are read at a time.
 const PAGE: u32 = 500;
 
-/// Something that doesn't agree.
+/// A mismatch between rows and objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// A live image whose object is lost.
+    /// The object of a live image is missing.
     NoObject {
         /// The image.
         id: ImageId,
     },
-    /// A live image whose object has another length.
+    /// The object of a live image has another size than its row.
     OtherSize {
         /// The image.
         id: ImageId,
-        /// By its row.
+        /// The size in its row, in bytes.
         row: u64,
-        /// In the store.
+        /// The size of its object, in bytes.
         object: u64,
     },
-    /// A live image whose object has no record beside it, or another one than its row makes.
+    /// The sidecar of a live image is missing, or differs from its row.
     NotDescribed {
         /// The image.
         id: ImageId,
-        /// It is written now.
+        /// Whether the sidecar was written now.
         repaired: bool,
     },
-    /// An object that no row speaks of: rows are written first, so a database was lost.
+    /// An object has no row. Rows are written first, so the database lost data.
     NoRow {
-        /// Its name.
+        /// The image id in the object's key.
         id: ImageId,
-        /// It is in quarantine now.
+        /// Whether the object is in quarantine now.
         repaired: bool,
     },
-    /// An object whose row says that it is gone.
+    /// An object exists though its row says that it is gone.
     LeftOver {
         /// The image.
         id: ImageId,
-        /// It is deleted now.
+        /// Whether the object is deleted now.
         repaired: bool,
     },
-    /// A key that pixtoll doesn't write. It is left alone.
+    /// A key that pixtoll does not write. It is left alone.
     Foreign {
         /// The key.
         key: String,
     },
 }
 
-/// What was compared.
+/// The totals of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Live rows.
+    /// The number of live rows.
     pub rows: u64,
-    /// Objects.
+    /// The number of objects.
     pub objects: u64,
-    /// Findings that nobody has mended.
+    /// The number of findings that were not repaired.
     pub open: u64,
 }
 
-/// Compares both ways, telling each finding as it comes, so that memory stays flat. With `repair`, objects
-/// without a row go to quarantine, and objects whose row says that they are gone, go.
+/// Compares rows and objects both ways, and reports each finding at once, so that memory use stays
+/// constant. With `repair`, objects without a row go into quarantine, and objects whose row says
+/// that they are gone are deleted.
 ///
 /// # Errors
-/// When database or store doesn't answer; with `repair`, when the database isn't the one that the store knows.
+/// When the database or the store doesn't answer. With `repair`, also when the store belongs to
+/// another database.
 pub async fn audit(
     db: &Db,
     store: &Store,
@@ -119,7 +121,7 @@ pub async fn audit(
                 audit.objects += 1;
                 auditor.look_at_object(id).await?
             }
-            // Beside its object it is looked at with it.
+            // A sidecar beside its object is checked with the object.
             Listed::Sidecar(id) if store.size(&id).await?.is_some() => None,
             Listed::Sidecar(id) => auditor.look_at_object(id).await?,
         };
@@ -131,8 +133,8 @@ pub async fn audit(
     Ok(audit)
 }
 
-/// Deletes the objects whose 30 days in quarantine are over, for good. How many there were. The caller has to
-/// believe the clock.
+/// Deletes the objects whose 30 days in quarantine are over. Returns their number. Call it only
+/// while the clock is trusted.
 ///
 /// # Errors
 /// When the store doesn't answer.
@@ -140,23 +142,23 @@ pub async fn purge(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
     store.purge_quarantine(now.minus(QUARANTINE)).await
 }
 
-/// To a database that isn't the store's, or that lost commits, objects have no row that are somebody's: what the
-/// reaper doesn't delete by is nothing to repair by.
+/// Rejects a repair by a database that isn't the store's, or that lost commits: images that belong
+/// to somebody would have no row in it. The reaper rejects such a database too.
 async fn refuse_stranger(db: &Db, store: &Store) -> anyhow::Result<()> {
     match epoch::age(db, store).await? {
         Some(Age::Current) => Ok(()),
         Some(Age::Behind) => bail!(
-            "the database is older than its store, so rows are missing: nothing is repaired before pixtoll ledger recover"
+            "the database is older than its store, so rows are missing and nothing is repaired. Run pixtoll ledger recover first"
         ),
         Some(Age::Other) => bail!(
-            "the store belongs to another database: nothing is repaired; name that one in database.url"
+            "the store belongs to another database, so nothing is repaired. Set database.url to that database"
         ),
-        None => bail!("no server has used this database yet: nothing is repaired by it"),
+        None => bail!("no server has used this database yet, so nothing is repaired"),
     }
 }
 
 impl Finding {
-    /// Whether it is no trouble any more.
+    /// Whether the finding was repaired.
     fn is_mended(&self) -> bool {
         match self {
             Self::NotDescribed { repaired, .. }
@@ -182,7 +184,7 @@ impl Auditor<'_> {
         if object == Some(listed.size_bytes) && self.store.is_described(&id, &sidecar).await? {
             return Ok(None);
         }
-        // It may have expired, or been deleted or renewed, since its row was read.
+        // The image may have expired, been deleted or been renewed since its row was read.
         let Some(image) = images::find(self.db, &id).await? else {
             return Ok(None);
         };
@@ -208,7 +210,7 @@ impl Auditor<'_> {
         Ok(Some(Finding::NotDescribed { id, repaired }))
     }
 
-    /// Of an object, or of a record whose object is gone.
+    /// Compares an object, or a sidecar without an object, with its row.
     async fn look_at_object(&self, id: ImageId) -> anyhow::Result<Option<Finding>> {
         let repaired = self.repair;
         let Some(state) = rows::find_state(self.db, &id).await? else {
@@ -218,7 +220,8 @@ impl Auditor<'_> {
             return Ok(Some(Finding::NoRow { id, repaired }));
         };
         let is_over = matches!(state.state, ImageState::Deleted | ImageState::Discarded);
-        // What isn't marked yet, the reaper deletes; and a listing may be older than its mark.
+        // The reaper deletes objects that aren't marked yet. A listing may also be older than the
+        // mark.
         if !is_over || !state.is_marked_gone || !self.store.is_there(&id).await? {
             return Ok(None);
         }

@@ -1,16 +1,17 @@
-//! Whether the reaper believes this machine's clock. A clock that is wrong deletes images whose time was paid for,
-//! and nothing brings them back. So the reaper deletes only while one of these holds:
+//! Decides whether the reaper trusts this machine's clock. A wrong clock would delete images whose
+//! time was paid for, for good. So the reaper deletes only while one of these rules holds:
 //!
-//! 1. The reaper last ran no more than a day ago, by the database's record of it ([`ONE_DAY`]).
-//! 2. This process believed the clock before, and since then the clock has gone no more than a day ahead of the
-//!    monotonic clock, which nobody sets.
-//! 3. The database is empty: no image, no payment and no run of the reaper is in it.
+//! 1. The reaper last ran at most a day ago, as recorded in the database ([`ONE_DAY`]).
+//! 2. This process trusted the clock before, and since then the clock has gained at most a day on
+//!    the monotonic clock, which can't be set.
+//! 3. The database is empty: it has no image, no payment and no run of the reaper.
 //! 4. An independent clock agrees within ten minutes ([`TOLERANCE`]). One is enough.
-//! 5. The process has waited for a day by the monotonic clock, since it started or since the clock was set.
-//! 6. The operator said `pixtoll reap --accept-clock`, which records a run (rule 1).
+//! 5. The process has waited for a day by the monotonic clock, since it started or since the clock
+//!    was set.
+//! 6. The operator ran `pixtoll reap --accept-clock`, which records a run (rule 1).
 //!
-//! Each run that may delete is recorded, and servers record one every hour, whatever the schedule of the reaper is. A
-//! recorded run in the future, which another clock must have written, is no run.
+//! Each run that may delete is recorded, and servers record one every hour, whatever the reaper's
+//! schedule. A recorded run in the future was written by another clock, and is ignored.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -21,9 +22,10 @@ use futures_util::future::join_all;
 use super::independent::{IndependentClock, Reading, Shown};
 use crate::clock::{Clock, Timestamp};
 
-/// A longer time since the last run has to be confirmed, and so has a clock that went ahead by more.
+/// A longer time since the last run needs confirmation, and so does a clock that gained more than
+/// this.
 const ONE_DAY: Duration = Duration::from_hours(24);
-/// How far two clocks may be apart that agree.
+/// The largest difference between two clocks that agree.
 const TOLERANCE: Duration = Duration::from_mins(10);
 /// How often the independent clocks are asked while none agrees.
 pub(super) const ASK_EVERY: Duration = Duration::from_mins(1);
@@ -40,7 +42,7 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// What the clocks show now.
+    /// Reads both clocks.
     pub(super) fn now(clock: &dyn Clock) -> Self {
         Self {
             wall: clock.now(),
@@ -48,23 +50,23 @@ impl Moment {
         }
     }
 
-    /// Whether the wall clock went more than a day further than the monotonic clock since `earlier`.
+    /// Whether the wall clock has gained more than a day on the monotonic clock since `earlier`.
     fn was_set_since(self, earlier: Self) -> bool {
         let passed = self.uptime.saturating_sub(earlier.uptime);
         self.wall > earlier.wall.plus(passed).plus(ONE_DAY)
     }
 }
 
-/// Why this machine's clock isn't believed, and what would make it believed.
+/// Why this machine's clock isn't trusted, and what would make it trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
-    /// What the clock shows.
+    /// The time that the clock shows.
     pub now: Timestamp,
-    /// When the reaper last ran, as the database has it.
+    /// When the reaper last ran, as recorded in the database.
     pub last_run: Option<Timestamp>,
-    /// What the independent clocks show.
+    /// The results of asking the independent clocks.
     pub readings: Vec<Reading>,
-    /// After how long this process believes its clock without any of them.
+    /// How long until this process trusts its clock without any of them (rule 5).
     pub left: Duration,
 }
 
@@ -77,19 +79,19 @@ pub(super) struct ClockGuard {
 
 #[derive(Debug)]
 struct State {
-    /// When the clocks of this machine were last looked at.
+    /// When the clocks of this machine were last checked.
     seen: Moment,
-    /// Whether they were believed then.
+    /// Whether they were trusted then.
     is_believed: bool,
-    /// Since when they have not been, by the monotonic clock.
+    /// Since when they have not been trusted, by the monotonic clock.
     waiting_since: Duration,
-    /// What the independent clocks showed when they were last asked, and when that was.
+    /// When the independent clocks were last asked, and their results.
     asked: Option<(Duration, Vec<Reading>)>,
-    /// What was last warned of, and when.
+    /// When the last warning was logged, and what it showed.
     warned: Option<(Duration, Vec<Sign>)>,
 }
 
-/// As much of a reading as has to change before it is warned of again.
+/// The part of a reading that must change before another warning is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
     Time,
@@ -98,7 +100,7 @@ enum Sign {
 }
 
 impl ClockGuard {
-    /// A guard that asks these clocks. The process is taken to start now.
+    /// Creates a guard that asks these clocks. The process counts as started now.
     pub(super) fn new(clock: &dyn Clock, clocks: Vec<IndependentClock>) -> Self {
         let seen = Moment::now(clock);
         Self {
@@ -113,12 +115,12 @@ impl ClockGuard {
         }
     }
 
-    /// Whether the wall clock was set ahead by more than a day since it was last looked at.
+    /// Whether the wall clock was set ahead by more than a day since it was last checked.
     pub(super) fn was_set(&self, moment: Moment) -> bool {
         moment.was_set_since(self.state().seen)
     }
 
-    /// Whether the clock is believed without asking anybody: rules 1, 2 and 5.
+    /// Whether the clock is trusted without asking other clocks: rules 1, 2 and 5.
     pub(super) fn believes(&self, moment: Moment, last_run: Option<Timestamp>) -> bool {
         let mut state = self.state();
         if moment.was_set_since(state.seen) {
@@ -137,30 +139,30 @@ impl ClockGuard {
         if has_waited {
             tracing::warn!(
                 now = %moment.wall,
-                "no independent clock has confirmed this machine's clock for a day; it is believed now, and what is due by it is deleted"
+                "no independent clock has confirmed this machine's clock for a day; it is trusted now, and everything that is due is deleted"
             );
         }
         has_waited
     }
 
-    /// Notes that the clock was believed.
+    /// Records that the clock is trusted.
     pub(super) fn believe(&self, moment: Moment) {
         let mut state = self.state();
         state.seen = moment;
         state.is_believed = true;
-        // The next doubt begins when it is found.
+        // The next wait begins when the clock is not trusted any more.
         state.waiting_since = moment.uptime;
         state.asked = None;
         state.warned = None;
     }
 
-    /// Asks the independent clocks: rule 4. They are asked once in [`ASK_EVERY`] at most; until then the last
-    /// answers stand.
+    /// Asks the independent clocks (rule 4), at most once in [`ASK_EVERY`]. Until then the last
+    /// results stand.
     ///
-    /// Returns the moment with which one agreed.
+    /// Returns the moment at which one agreed.
     ///
     /// # Errors
-    /// [`Doubt`]: none agrees.
+    /// [`Doubt`]: no clock agrees.
     pub(super) async fn confirm(
         &self,
         clock: &dyn Clock,
@@ -175,7 +177,7 @@ impl ClockGuard {
         if let Some(reading) = readings.iter().find(|reading| agrees(reading, moment.wall)) {
             tracing::info!(
                 clock = %reading.clock,
-                "an independent clock agrees with this machine's; what is due is deleted"
+                "an independent clock agrees with this machine's; everything that is due is deleted"
             );
             return Ok(moment);
         }
@@ -183,7 +185,8 @@ impl ClockGuard {
         Err(self.doubt(moment, last_run, readings))
     }
 
-    /// Logs what is waited for: at first, when a clock has changed its answer, and every hour.
+    /// Logs what the reaper waits for: the first time, when a clock's result has changed, and every
+    /// hour.
     pub(super) fn warn(&self, clock: &dyn Clock, doubt: &Doubt) {
         let signs: Vec<Sign> = doubt.readings.iter().map(sign).collect();
         let uptime = clock.uptime();
@@ -238,24 +241,24 @@ impl fmt::Display for Doubt {
         let now = self.now;
         write!(f, "nothing is deleted: this machine's clock shows {now}, ")?;
         match self.last_run {
-            None => f.write_str("and the database knows no run of the reaper. ")?,
+            None => f.write_str("and the database has no record of a run of the reaper.  ")?,
             Some(ran) if ran > now => {
-                write!(f, "and the reaper last ran later than that, at {ran}. ")?;
+                write!(f, "but the reaper last ran at {ran}, which is later.  ")?;
             }
             Some(ran) => write!(
                 f,
-                "and the reaper last ran {} before, at {ran}. ",
+                "and the reaper last ran {} earlier, at {ran}.  ",
                 lasting(now.since(ran))
             )?,
         }
         write!(
             f,
-            "The reaper waits until an independent clock agrees within 10 minutes, until the server has run for {} \
-             more, or for `pixtoll reap --accept-clock`, which says that the clock is right. ",
+            "The reaper waits until an independent clock agrees within 10 minutes, until the server has run for another {}, \
+             or until you confirm the clock by `pixtoll reap --accept-clock`. ",
             lasting(self.left)
         )?;
         if self.readings.is_empty() {
-            return f.write_str("There is no independent clock: no network, bucket or PostgreSQL server is configured");
+            return f.write_str("No independent clock is available: no network, bucket or PostgreSQL server is configured");
         }
         f.write_str("Independent clocks: ")?;
         for (index, reading) in self.readings.iter().enumerate() {
@@ -271,7 +274,7 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// A duration for people, to the second.
+/// Formats a duration for people, to the second.
 fn lasting(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(duration.as_secs()))
 }

@@ -1,4 +1,4 @@
-//! The clocks of other machines, by which the reaper checks the clock of its own.
+//! The clocks of other machines, with which the reaper compares this machine's clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,18 +20,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The kinds of independent clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockKind {
-    /// The newest block of a network on which payments are taken.
+    /// The newest block of a network on which payments are accepted.
     Chain,
-    /// The `Date` header of a facilitator.
+    /// The `Date` header of a facilitator's response.
     Facilitator,
     /// The clock of a PostgreSQL server.
     Database,
-    /// The `Date` header of a bucket's server.
+    /// The `Date` header of a response from the bucket's server.
     Store,
 }
 
 impl ClockKind {
-    /// Each of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Chain, Self::Facilitator, Self::Database, Self::Store];
 
     /// The name in `retention.clocks`.
@@ -45,7 +45,7 @@ impl ClockKind {
     }
 }
 
-/// The text is no name of a kind of clocks.
+/// The text is not the name of a kind of clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no clock")]
 pub struct UnknownClock;
@@ -59,25 +59,25 @@ impl FromStr for ClockKind {
     }
 }
 
-/// A clock that may be another machine's.
+/// A clock that may be on another machine.
 #[derive(Debug, Clone)]
 pub struct IndependentClock {
-    /// Where it is read.
+    /// Where the time is read.
     pub source: ClockSource,
-    /// What is known of where its machine is.
+    /// Where its machine is, as far as known.
     pub place: ClockPlace,
 }
 
-/// Where a clock is read.
+/// Where the time is read.
 #[derive(Debug, Clone)]
 pub enum ClockSource {
     /// The time of the newest block.
     Chain(&'static Network, Arc<dyn Chain>),
-    /// The `Date` header of a facilitator's answer, for payments on this network.
+    /// The `Date` header of the facilitator for this network.
     Facilitator(&'static Network, Arc<dyn Facilitator>),
     /// The clock of a PostgreSQL server.
     Database(Db),
-    /// The `Date` header of an answer of the bucket's server.
+    /// The `Date` header of the bucket's server.
     Store(Store),
 }
 
@@ -93,39 +93,39 @@ impl ClockSource {
     }
 }
 
-/// What is known of where a clock's machine is.
+/// Where a clock's machine is, as far as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockPlace {
-    /// On another machine, as the operator says or since no machine decides about it, as with a chain.
+    /// On another machine: the operator says so, or no single machine decides, as with a chain.
     Elsewhere,
-    /// On this machine: its agreement says nothing.
+    /// On this machine, so that its agreement proves nothing.
     Here,
-    /// Nothing: the server is asked for its address as well.
+    /// Unknown: the server is asked for its address as well.
     Unknown,
 }
 
-/// What a clock was found to show.
+/// The result of asking a clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The clock, for people.
+    /// The name of the clock, for messages.
     pub clock: String,
-    /// What it shows.
+    /// The time that it shows.
     pub shown: Shown,
 }
 
-/// What a clock shows.
+/// The time that a clock shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
-    /// This time.
+    /// A time that counts.
     Time(Timestamp),
     /// Nothing that counts: it is this machine's own clock.
     OwnClock,
-    /// Nothing, and why.
+    /// Nothing, with the reason.
     Nothing(String),
 }
 
 impl IndependentClock {
-    /// Asks the clock.
+    /// Asks the clock, within a timeout.
     pub async fn read(&self) -> Reading {
         let shown = if self.place == ClockPlace::Here {
             Shown::OwnClock

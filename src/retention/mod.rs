@@ -1,9 +1,9 @@
-//! What disappears, and when: images that have expired, uploads that came to nothing, and, much later,
-//! their rows. Only what a row says is due goes, and the store is never listed on the way.
+//! The reaper and owners' deletes: deletes expired images and abandoned uploads and, much later,
+//! their rows. Only rows decide what is deleted; the store is never listed.
 //!
-//! An image goes in this order: claimed in its row, which nobody serves from then on; object deleted;
-//! row marked. Whoever dies in between leaves a claimed row, and the next run takes it up again. The
-//! owner's delete goes the same way.
+//! An image is deleted in three steps: its row is claimed, after which no server serves it; its
+//! object is deleted; its row is marked. A process that stops in between leaves a claimed row, and
+//! the next run finishes it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::PathBuf;
@@ -36,17 +36,17 @@ pub use guard::Doubt;
 
 /// The name of the reaper's lease.
 const JOB: &str = "reaper";
-/// Images that are claimed, and rows that are erased, at a time.
+/// How many images are claimed, or rows erased, at a time.
 const BATCH: u32 = 500;
-/// Payments that are looked at for erasure at a time.
+/// How many payments are examined for erasure at a time.
 const PAYMENTS_BATCH: u32 = 100;
-/// How long a reaper may be silent before another takes over, and how old its lease is when a reaper
-/// renews it, between two batches: each renewal waits for the disk.
+/// How long a reaper may be silent before another takes over. A reaper renews its lease between two
+/// batches once it is this old: each renewal waits for the disk.
 pub const LEASE: Duration = Duration::from_mins(1);
 const RENEW_AFTER: Duration = Duration::from_secs(20);
-/// From this age on, an upload that was never finished is not going to be.
+/// From this age on, an unfinished upload counts as abandoned.
 const STALE: Duration = Duration::from_hours(1);
-/// How often a server records that its clock is believed, whether or not the reaper runs.
+/// How often a server records that it trusts its clock, whether or not the reaper runs.
 const RECORD_CLOCK_EVERY: Duration = Duration::from_hours(1);
 
 /// What one run did.
@@ -54,13 +54,13 @@ const RECORD_CLOCK_EVERY: Duration = Duration::from_hours(1);
 pub struct Reaped {
     /// Images whose objects are gone now.
     pub images: u64,
-    /// Uploads that came to nothing, given up.
+    /// Abandoned uploads that were given up.
     pub lapsed: u64,
     /// Rows of images that were erased.
     pub erased_images: u64,
-    /// Payments that were erased, and closed credits.
+    /// Payments and closed credits that were erased.
     pub erased_payments: u64,
-    /// Images whose objects the store would not delete; they stay due.
+    /// Images whose objects the store failed to delete. They stay due.
     pub failed: u64,
     /// How the run ended.
     pub end: End,
@@ -72,32 +72,32 @@ pub enum End {
     /// Nothing is due any more.
     #[default]
     Done,
-    /// Somebody else does the work.
+    /// Another process runs the reaper.
     Elsewhere,
-    /// The store failed; what is left is tried again later.
+    /// The store failed. A later run tries again.
     StoreFailed,
 }
 
 /// Why nothing was reaped.
 #[derive(Debug, thiserror::Error)]
 pub enum ReapError {
-    /// The clock of this machine isn't believed.
+    /// This machine's clock isn't trusted.
     #[error("{0}")]
     Clock(Doubt),
-    /// The database has lost commits, and with them maybe time that was paid for.
+    /// The database lost commits, and paid renewals may be among them.
     #[error(
-        "the database is older than its store, so time that was paid for may be lost. Nothing is deleted until `pixtoll ledger recover` has asked the chain"
+        "the database is older than its store, so paid renewals may be lost and nothing is deleted. Run `pixtoll ledger recover`"
     )]
     Behind,
-    /// Nobody knows whether the database is as young as its store.
-    #[error("the database could not be compared with its store, so nothing is deleted now: {0}")]
+    /// The database and its store could not be compared.
+    #[error("the database could not be compared with its store, so nothing is deleted: {0}")]
     Unmarked(anyhow::Error),
-    /// The lock that keeps reapers apart can't be used.
+    /// The lock file that allows one reaper at a time can't be used.
     #[error("the reaper's lock {} can't be used: {why}", .path.display())]
     Lock {
-        /// Where it is.
+        /// The path of the lock file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         why: std::io::Error,
     },
     /// The database failed.
@@ -108,28 +108,32 @@ pub enum ReapError {
 /// Why an image isn't deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// It is kept for a reason that is not its owner's.
-    #[error("The image {0} can't be deleted just now: it is being looked into.")]
-    Held(ImageId),
-    /// Somebody is paying for more time.
+    /// The image is held for a reason that is not its owner's, such as a review.
     #[error(
-        "A payment for more time is on its way to the image {0}. Send the same request again in a minute."
+        "The image {0} can't be deleted because it is under review. Try again after the review."
+    )]
+    Held(ImageId),
+    /// A payment for a renewal is under way.
+    #[error(
+        "The image {0} can't be deleted while a payment for its renewal is in progress. Repeat the same request in a minute."
     )]
     Renewing(ImageId),
     /// The database failed.
-    #[error("The images could not be deleted just now. Send the same request again.")]
+    #[error(
+        "The images could not be deleted because the database does not answer. Repeat the same request."
+    )]
     Database(#[from] DbError),
     /// The store failed.
     #[error(
-        "The images are not served any more, and could not be deleted just now. Send the same request again."
+        "The images are no longer served, but their files could not be deleted. Repeat the same request."
     )]
     Store(#[from] StoreError),
     /// The process is stopping.
-    #[error("The request was interrupted. Send it again.")]
+    #[error("The delete was interrupted because the server is stopping. Repeat the same request.")]
     Interrupted,
 }
 
-/// What makes things disappear.
+/// Deletes images and rows: by the reaper, and for owners.
 #[derive(Debug)]
 pub struct Retention {
     db: Db,
@@ -138,16 +142,16 @@ pub struct Retention {
     records: Duration,
     /// The name under which this process holds the lease.
     holder: String,
-    /// Whether the clock is believed.
+    /// Decides whether the clock is trusted.
     guard: ClockGuard,
-    /// The lock of the one machine that a SQLite database is used on.
+    /// The lock file of a SQLite database, which is used on one machine only.
     lock: Option<PathBuf>,
-    /// The memory from which this process serves images.
+    /// The cache from which this process serves images.
     hot: Option<Arc<Hot>>,
 }
 
 impl Retention {
-    /// Retention in these ports; rows outlive their objects by `records`.
+    /// Creates a `Retention` that keeps rows for `records` after their objects are gone.
     pub fn new(
         db: Db,
         store: Store,
@@ -167,31 +171,32 @@ impl Retention {
         }
     }
 
-    /// Images that their owner deletes are forgotten here at once. Other servers hear of it.
+    /// Removes images that their owner deletes from this process's cache at once. Other servers
+    /// learn of it from the database.
     #[must_use]
     pub fn forgetting(self, hot: Arc<Hot>) -> Self {
         let hot = Some(hot);
         Self { hot, ..self }
     }
 
-    /// After a long silence of the reaper, these clocks are compared with this machine's.
+    /// Compares this machine's clock with these clocks after the reaper has not run for long.
     #[must_use]
     pub fn checked_by(self, clocks: Vec<IndependentClock>) -> Self {
         let guard = ClockGuard::new(&*self.clock, clocks);
         Self { guard, ..self }
     }
 
-    /// Who holds the operating system's lock on this file is the only reaper: it ends with its process,
-    /// where a lease in the database outlives it for a minute.
+    /// Uses the operating system's lock on this file to allow one reaper at a time. The lock ends
+    /// with its process, while a lease in the database outlives it by a minute.
     #[must_use]
     pub fn locked_by(self, lock: Option<PathBuf>) -> Self {
         Self { lock, ..self }
     }
 
-    /// Deletes what is due, in batches, until nothing is; once at a time, whoever else tries.
+    /// Deletes everything that is due, in batches. Only one process does so at a time.
     ///
     /// # Errors
-    /// [`ReapError`]; then what is due stays due.
+    /// [`ReapError`]; everything that is due stays due then.
     pub async fn reap(&self) -> Result<Reaped, ReapError> {
         self.refuse_behind().await?;
         let mut reaped = Reaped::default();
@@ -210,8 +215,8 @@ impl Retention {
         Ok(reaped)
     }
 
-    /// Reaps at the instants of `schedule`, until it is dropped. While the clock isn't believed, it tries again
-    /// every minute.
+    /// Runs the reaper by `schedule`, until the future is dropped. Tries again every minute while
+    /// the clock isn't trusted.
     pub async fn reap_forever(self: Arc<Self>, schedule: Schedule) {
         while let Some(mut pause) = schedule.until_next(self.clock.now()) {
             loop {
@@ -234,8 +239,9 @@ impl Retention {
         }
     }
 
-    /// Records every hour that the clock is believed, until it is dropped: so a reaper of another process, or one that
-    /// runs once a week, finds a recent record. While the clock isn't believed, it tries again every minute.
+    /// Records every hour that the clock is trusted, until the future is dropped. So a reaper that
+    /// runs rarely or in another process finds a recent record. Tries again every minute while the
+    /// clock isn't trusted.
     pub async fn watch_clock_forever(self: Arc<Self>) {
         loop {
             let pause = match self.check_clock().await {
@@ -253,15 +259,15 @@ impl Retention {
         }
     }
 
-    /// Whether the clock of this machine is believed, by the rules of `guard`. Where it is, a run is recorded.
+    /// Checks this machine's clock by the rules of `guard`. Records a run if the clock is trusted.
     ///
     /// # Errors
-    /// [`ReapError::Clock`]: it isn't. [`ReapError::Database`].
+    /// [`ReapError::Clock`]: the clock isn't trusted. [`ReapError::Database`].
     pub async fn check_clock(&self) -> Result<(), ReapError> {
         self.believed_moment().await.map(drop)
     }
 
-    /// What the clocks of this machine show, when they are believed. [`Retention::check_clock`].
+    /// The time of this machine's clocks, if they are trusted. See [`Retention::check_clock`].
     async fn believed_moment(&self) -> Result<Moment, ReapError> {
         let last_run = jobs::last_run(&self.db, JOB).await?;
         let mut moment = Moment::now(&*self.clock);
@@ -275,7 +281,7 @@ impl Retention {
         Ok(moment)
     }
 
-    /// Records that the clock is right, as the operator says.
+    /// Records that the operator confirmed the clock.
     ///
     /// # Errors
     /// [`DbError`].
@@ -289,7 +295,7 @@ impl Retention {
         Ok(())
     }
 
-    /// What would go now, and which images first.
+    /// Returns what would be deleted now, and at most `most` of those images.
     ///
     /// # Errors
     /// [`DbError`].
@@ -299,15 +305,15 @@ impl Retention {
         Ok((due, rows::find_expired(&self.db, now, most).await?))
     }
 
-    /// Deletes images for their owner. When it returns their objects are gone; those that were gone
-    /// already count as deleted.
+    /// Deletes images for their owner. Their objects are gone when it returns. Missing objects
+    /// count as deleted.
     ///
     /// # Errors
     /// [`DeleteError`]. Images that were claimed already are not served any more, and the reaper
-    /// finishes.
+    /// deletes them.
     pub async fn delete(self: &Arc<Self>, ids: Vec<ImageId>) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
-        // In a task of its own: a client that goes away leaves no half of it behind.
+        // In a task of its own: a client that disconnects must not interrupt a delete.
         tokio::spawn(async move { this.delete_claimed(&ids).await })
             .await
             .map_err(|_| DeleteError::Interrupted)?
@@ -342,8 +348,7 @@ impl Retention {
 
     async fn reap_leased(&self, reaped: &mut Reaped) -> Result<(), ReapError> {
         self.describe().await;
-        // What is deleted goes by the moment that was believed, and not by a later look at a clock that may be set
-        // in between.
+        // Deletes by the time that was trusted, and not by the clock as it may have been set since.
         let mut moment = self.believed_moment().await?;
         withdrawals::forget_old(&self.db).await?;
         payments::forget_expired_proofs(&self.db, moment.wall).await?;
@@ -365,18 +370,20 @@ impl Retention {
         Ok(())
     }
 
-    /// Writes the records beside images that are behind their rows. A store that fails is asked again next time.
+    /// Writes the sidecars that are older than their rows. After a store error, the next run tries
+    /// again.
     async fn describe(&self) {
         match describe::all(&self.db, &self.store).await {
             Ok(0) => {}
-            Ok(records) => tracing::info!(records, "records beside images were written anew"),
+            Ok(records) => tracing::info!(records, "sidecars of images were rewritten"),
             Err(error) => {
-                tracing::warn!(%error, "the records beside some images could not be written anew");
+                tracing::warn!(%error, "the sidecars of some images could not be rewritten");
             }
         }
     }
 
-    /// One batch of the first kind of work that there is. `false`: nothing is left, or the store fails.
+    /// Runs one batch of the first kind of work that is due. `false`: nothing is left, or the store
+    /// fails.
     async fn batch(&self, now: Timestamp, reaped: &mut Reaped) -> Result<bool, ReapError> {
         let began = self.clock.uptime();
         let stale = now.minus(STALE);
@@ -390,7 +397,7 @@ impl Retention {
             reaped.lapsed += rows::discard_lapsed(&self.db, stale, now, BATCH).await?;
             ids = rows::find_discarded(&self.db, stale, now, BATCH).await?;
             if let Err(error) = self.store.delete_drafts(&ids).await {
-                tracing::warn!(%error, "what unfinished uploads left could not be deleted");
+                tracing::warn!(%error, "the files of unfinished uploads could not be deleted");
             }
         }
         if ids.is_empty() {
@@ -446,7 +453,7 @@ impl Retention {
         let mut payments = 0;
         for payment in erasure::find_erasable(&self.db, before, PAYMENTS_BATCH).await? {
             let hash = payment.transaction_hash.as_deref();
-            // What a facilitator named of a payment that failed moved no money to us.
+            // The transaction that a facilitator named for a failed payment moved no money to us.
             let hash = hash
                 .filter(|_| payment.state == "settled")
                 .map(|hash| transfer_hash(hash, &payment.payer, &payment.pay_to, &payment.amount));
@@ -461,7 +468,7 @@ impl Retention {
         Ok(images + payments > 0)
     }
 
-    /// Erases credits that were closed before `before`. How many it were.
+    /// Erases credits that were closed before `before`. Returns their number.
     async fn erase_credits(&self, before: Timestamp) -> Result<u64, DbError> {
         let closed = credits::list_closed(&self.db, before, PAYMENTS_BATCH).await?;
         let mut erased = 0;
@@ -478,7 +485,7 @@ impl Retention {
         Ok(erased)
     }
 
-    /// Nor does a store that doesn't answer let anything go: its next answer may be a delete's.
+    /// Deletes nothing while the store doesn't answer: the database can't be compared with it then.
     async fn refuse_behind(&self) -> Result<(), ReapError> {
         match epoch::age(&self.db, &self.store).await {
             Ok(None | Some(Age::Current)) => Ok(()),
@@ -503,7 +510,7 @@ impl Retention {
             Err(TryLockError::WouldBlock) => return Ok(Lock::Theirs),
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
-        // Whoever held the lease had the lock, and is gone.
+        // The holder of the lease also held the lock, so it is gone.
         jobs::release_job(&self.db, JOB).await?;
         Ok(Lock::Ours(Some(file)))
     }
@@ -514,11 +521,11 @@ impl Retention {
     }
 }
 
-/// Who has the operating system's lock.
+/// The state of the operating system's lock.
 enum Lock {
-    /// This run, while it keeps the file; without a file there is no lock to have.
+    /// This run holds it until the file is dropped. Without a lock file, every run holds it.
     Ours(Option<File>),
-    /// Another process.
+    /// Another process holds it.
     Theirs,
 }
 
@@ -535,7 +542,7 @@ fn log(reaped: &Reaped) {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Default)]
 struct Removed {
     marked: u64,

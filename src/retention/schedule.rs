@@ -1,4 +1,4 @@
-//! When the reaper runs: a cron expression, or never.
+//! The schedule of the reaper: a cron expression, or never.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,43 +8,45 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Timestamp;
 
-/// When something runs by itself.
+/// When a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
-    /// Never: somebody else starts it.
+    /// Never: another program starts it.
     Off,
-    /// At the instants of a cron expression, in UTC.
+    /// At the times of a cron expression, in UTC.
     Cron(Box<Cron>),
 }
 
-/// A cron expression: five fields as everywhere, or six with the seconds first.
+/// A cron expression of five fields, or of six with the seconds first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
     text: String,
     schedule: cron::Schedule,
 }
 
-/// Why a text is no schedule.
+/// Why a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// It has no cron expression's form.
+    /// It doesn't have the form of a cron expression.
     #[error("is no cron expression of five fields")]
     Form,
-    /// Programs don't agree on which day 1 is.
-    #[error("names a day of the week by number, and programs don't agree which day that is")]
+    /// It names a day of the week by number, which programs count differently.
+    #[error(
+        "names a day of the week by number, which programs count from different days. Use a name such as `mon`"
+    )]
     NumberedDay,
-    /// It names a day that no calendar has.
-    #[error("never comes")]
+    /// It names a date that doesn't exist.
+    #[error("names a date that never occurs")]
     Never,
 }
 
 impl Schedule {
-    /// Every minute.
+    /// The schedule that runs every minute.
     pub fn every_minute() -> Self {
         Self::parse("* * * * *").unwrap_or(Self::Off)
     }
 
-    /// Reads `off` or a cron expression.
+    /// Parses `off` or a cron expression.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -54,7 +56,8 @@ impl Schedule {
             return Ok(Self::Off);
         }
         let fields: Vec<&str> = text.split_whitespace().collect();
-        // The crate counts days of the week from Sunday = 1, cron itself from Sunday = 0.
+        // The crate `cron` counts days of the week from Sunday = 1, the program cron from Sunday =
+        // 0.
         let day = fields.last().copied().unwrap_or_default();
         if day
             .split('/')
@@ -78,7 +81,7 @@ impl Schedule {
         })))
     }
 
-    /// How long after `now` its next instant lies; `None`: there is none.
+    /// The time from `now` to the next run; `None`: there is none.
     pub fn until_next(&self, now: Timestamp) -> Option<Duration> {
         let Self::Cron(cron) = self else { return None };
         let from: DateTime<Utc> = DateTime::from_timestamp_millis(now.millis())?;
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_says_why() {
+    fn an_invalid_schedule_is_rejected_with_the_reason() {
         for (text, error) in [
             ("", ScheduleError::Form),
             ("hourly", ScheduleError::Form),

@@ -1,5 +1,5 @@
-//! What copies of a whole store need beside its images: their records, what lies in quarantine, and whether
-//! there is anything at all.
+//! What copies of a whole store need besides its images: sidecars, the quarantine, notes of copies
+//! and restores, and whether the store is empty.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,13 +13,14 @@ use crate::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 
-/// Where it is noted how far a copy of another store has come: not among images.
+/// The key of the note on the progress of a copy from another store. It is not under the prefix of
+/// images.
 const NOTE: &str = "copy.json";
-/// Where it is noted that a restore fills this store, until it is through.
+/// The key of the note that a restore into this store is unfinished.
 const RESTORE: &str = "restore.json";
 
 impl Store {
-    /// Opens all of the image `id`, whatever its length; `None` when there is no such object.
+    /// Opens all of the image `id`, whatever its size; `None` when there is no such object.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -29,7 +30,7 @@ impl Store {
         Ok(found.map(|found| Object::new(found, self.is_remote())))
     }
 
-    /// The record beside an object.
+    /// Finds the sidecar of an image; `None`: there is none.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -38,7 +39,7 @@ impl Store {
         Ok(found.as_deref().and_then(Sidecar::parse))
     }
 
-    /// Whether nothing lies where images lie.
+    /// Whether there are no objects under the prefix of images.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -49,7 +50,7 @@ impl Store {
         Ok(first.is_none())
     }
 
-    /// What lies in quarantine: each key and its length.
+    /// Lists the quarantine: each key and its size in bytes.
     pub fn list_quarantine(&self) -> BoxStream<'static, Result<(String, u64), StoreError>> {
         let is_remote = self.is_remote();
         self.objects
@@ -61,7 +62,7 @@ impl Store {
             .boxed()
     }
 
-    /// The bytes under a key of [`Store::list_quarantine`]; `None`: they are gone.
+    /// Reads the object under a key of [`Store::list_quarantine`]; `None`: it is gone.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -69,7 +70,7 @@ impl Store {
         self.read_small(&Key::from(key)).await
     }
 
-    /// Keeps bytes under a key of another store's [`Store::list_quarantine`], durably.
+    /// Stores bytes under a key of another store's [`Store::list_quarantine`], durably.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -77,7 +78,7 @@ impl Store {
         self.put_small(&Key::from(key), bytes).await
     }
 
-    /// What was noted of a copy that fills this store; `None`: nothing.
+    /// Finds the note of a copy that fills this store; `None`: there is none.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -85,7 +86,7 @@ impl Store {
         self.read_small(&Key::from(NOTE)).await
     }
 
-    /// Notes how far a copy that fills this store has come, in place of an older note.
+    /// Writes the note on the progress of a copy that fills this store, and replaces an older one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -93,7 +94,7 @@ impl Store {
         self.put_small(&Key::from(NOTE), note).await
     }
 
-    /// The mark that a restore has written which began in this store when it was empty, and isn't through; `None`: there
+    /// Finds the mark of an unfinished restore that began when this store was empty; `None`: there
     /// is none.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl Store {
         Ok(found.as_deref().and_then(Mark::parse))
     }
 
-    /// Notes that a restore begins in this store, which is empty, and which mark it writes.
+    /// Records that a restore into this empty store begins, with the mark that it writes.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -112,7 +113,7 @@ impl Store {
             .await
     }
 
-    /// Removes what [`Store::put_restore_note`] noted; what isn't there is fine.
+    /// Removes the note of [`Store::put_restore_note`]. A missing note is no error.
     ///
     /// # Errors
     /// [`StoreError`].

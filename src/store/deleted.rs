@@ -1,4 +1,4 @@
-//! What became of deleting images, and how a disk does it.
+//! The outcome of deleting images, and how a local store deletes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use super::keys::{file, sidecar_file};
 use super::{StoreError, local};
 use crate::ids::ImageId;
 
-/// What became of deleting several images.
+/// The outcome of deleting several images.
 #[derive(Debug, Default)]
 pub struct Deleted {
-    /// Those whose objects are gone.
+    /// The images whose objects are gone.
     pub gone: Vec<ImageId>,
-    /// How many of them were gone already.
+    /// How many of them had no object.
     pub missing: usize,
-    /// Those whose objects may still be there.
+    /// The images whose objects may still exist.
     pub left: Vec<ImageId>,
-    /// Why, of one of them.
+    /// Why one of those could not be deleted.
     pub failure: Option<StoreError>,
 }
 
 impl Deleted {
-    /// `result` says whether the object had been there.
+    /// Records an image. `result` says whether its object existed.
     fn note(&mut self, id: ImageId, result: Result<bool, StoreError>) {
         match result {
             Ok(was_there) => {
@@ -36,7 +36,7 @@ impl Deleted {
     }
 }
 
-/// Deletes the files of these images, and the records beside them.
+/// Deletes the files of these images, and their sidecars.
 pub(super) async fn delete_local(root: &Arc<Path>, ids: &[ImageId]) -> Deleted {
     let files = ids.iter().map(|id| file(root, id));
     let files = files.chain(ids.iter().map(|id| sidecar_file(root, id)));

@@ -1,4 +1,4 @@
-//! How objects are named: the layout of a store.
+//! The names of objects in a store.
 
 use std::path::{Path, PathBuf};
 
@@ -6,27 +6,29 @@ use object_store::path::Path as Key;
 
 use crate::ids::ImageId;
 
-/// Where images lie.
+/// The prefix of images.
 pub(super) const IMAGES: &str = "images";
-/// Where objects lie that no row speaks of.
+/// The prefix of quarantined objects, which have no row.
 pub(super) const QUARANTINE: &str = "quarantine";
-/// Where the mark of the database lies that keeps the rows: not among images, and served by no route.
+/// The key of the mark of the store's database. It is not under the prefix of images, and no route
+/// serves it.
 pub(super) const MARK: &str = "database.json";
-/// How the record beside an object is named: the object's name, and this.
+/// The suffix of a sidecar, after the object's name.
 pub(super) const SIDECAR: &str = ".json";
 
-/// Where a local store has the object of an image.
+/// The path of an image's object in a local store.
 pub(super) fn file(root: &Path, id: &ImageId) -> PathBuf {
     root.join(key(id).as_ref())
 }
 
-/// And the record beside it.
+/// The path of an image's sidecar in a local store.
 pub(super) fn sidecar_file(root: &Path, id: &ImageId) -> PathBuf {
     root.join(format!("{}{SIDECAR}", key(id)))
 }
 
-/// Two levels of folders, 3,844 in all, so that no folder grows without bound. With more letters a level,
-/// nearly every image would have a folder of its own, which nobody removes.
+/// The key of an image's object: two levels of folders, 3,844 in all, so that each folder stays
+/// small. With longer folder names, nearly every image would have a folder of its own, and empty
+/// folders are never removed.
 pub(super) fn key(id: &ImageId) -> Key {
     let text = id.as_str();
     let (one, rest) = text.split_at_checked(1).unwrap_or((text, ""));
@@ -34,19 +36,19 @@ pub(super) fn key(id: &ImageId) -> Key {
     Key::from(format!("{IMAGES}/{one}/{two}/{text}"))
 }
 
-/// Where the record beside it lies.
+/// The key of an image's sidecar.
 pub(super) fn sidecar_key(id: &ImageId) -> Key {
     Key::from(format!("{}{SIDECAR}", key(id)))
 }
 
-/// Something that lies where images lie.
+/// A key under the prefix of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// An image's object.
+    /// The object of an image.
     Image(ImageId),
-    /// The record beside an image's object.
+    /// The sidecar of an image.
     Sidecar(ImageId),
-    /// Something else, by its key.
+    /// A key that pixtoll does not write.
     Foreign(String),
 }
 

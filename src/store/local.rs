@@ -1,6 +1,6 @@
-//! Files of the local store that the object store does not do: the records beside objects, and deletes
-//! that a power cut doesn't undo. The object store's own delete syncs nothing, and a row must not say that
-//! an image is gone which may be there again.
+//! File operations that `object_store` lacks: sidecars, and deletes that survive a power cut. The
+//! delete of `object_store` syncs nothing, and a row must not say that an image is gone if the file
+//! may come back.
 
 use std::collections::BTreeSet;
 use std::fs::{File, create_dir_all, remove_file, rename};
@@ -12,21 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
-/// How many files a thread deletes, and how many threads do.
+/// How many files a thread deletes, and how many threads there are.
 const FILES_A_THREAD: usize = 128;
 const THREADS: usize = 4;
-/// Up to so many folders are synced one by one. For more, the whole file system is, in one go.
+/// At most this many folders are synced one by one. For more, the whole file system is synced at
+/// once.
 #[cfg(target_os = "linux")]
 const MOST_FOLDERS: usize = 8;
 
-/// What became of a file: whether it had been there, or why it still may be.
+/// Whether a deleted file existed, or why it may still exist.
 pub(super) type Outcome = io::Result<bool>;
 
-/// Deletes these files below `root`, several at a time; when it returns they are gone for good. The
-/// outcomes are in the order of the files.
+/// Deletes these files below `root`, several at a time. The deletes are durable when it returns.
+/// The outcomes are in the order of the files.
 ///
 /// # Errors
-/// When deletes can't be made durable; then any of the files may be there again one day.
+/// When the deletes can't be made durable. Any of the files may come back then.
 pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<Vec<Outcome>> {
     let folders: BTreeSet<PathBuf> = files
         .iter()
@@ -43,17 +44,17 @@ pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<
     Ok(outcomes.into_iter().flatten().collect())
 }
 
-/// Writes a small file, whole or not at all; when it returns it is durable.
+/// Writes a small file, whole or not at all. It is durable when it returns.
 ///
 /// # Errors
-/// When it can't be written; then an older one is still there.
+/// When it can't be written. An older file is unchanged then.
 pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
     spawn_blocking(move || {
-        // Two would write into one draft.
+        // Two writers would use the same draft.
         let _turn = turn(&file);
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut name = file.as_os_str().to_owned();
-        // No key ends like this, and whoever dies leaves the name to the next.
+        // No key ends like this, and the next writer reuses the draft of a stopped one.
         name.push("#0");
         let draft = PathBuf::from(name);
         let mut opened = match File::create(&draft) {
@@ -71,7 +72,7 @@ pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
     .await?
 }
 
-/// Nobody else in this process writes this file until it is dropped.
+/// Waits until no other task of this process writes this file, until the guard is dropped.
 fn turn(file: &Path) -> MutexGuard<'static, ()> {
     static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
     let mut hasher = DefaultHasher::new();
@@ -81,7 +82,7 @@ fn turn(file: &Path) -> MutexGuard<'static, ()> {
     turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Creates a folder and those above it, durably.
+/// Creates a folder and its parents, durably.
 fn create_folders(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = folder
         .ancestors()
@@ -96,7 +97,7 @@ fn create_folders(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes of a small file; `None`: there is none.
+/// Reads a small file; `None`: it doesn't exist.
 ///
 /// # Errors
 /// When it can't be read.
@@ -118,7 +119,7 @@ fn delete_one(file: &Path) -> Outcome {
 }
 
 fn sync(root: &Path, folders: &BTreeSet<PathBuf>) -> io::Result<()> {
-    // A batch touches hundreds of folders, and each sync of one waits for the disk.
+    // A batch touches hundreds of folders, and syncing each waits for the disk.
     #[cfg(target_os = "linux")]
     if folders.len() > MOST_FOLDERS {
         return Ok(rustix::fs::syncfs(File::open(root)?)?);

@@ -1,4 +1,4 @@
-//! An object while it is read: in pieces, as fast as its reader takes them.
+//! An object that is being read, in pieces, as fast as its reader takes them.
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -10,8 +10,8 @@ use object_store::{GetResult, GetResultPayload};
 
 use super::StoreError;
 
-/// How much of a file is read at once: so much of a large image is in memory for each client that reads it,
-/// however slowly.
+/// How much of a file is read at once. For each client that reads a large image, however slowly,
+/// this much is in memory.
 const PIECE: u64 = 64 * 1024;
 
 /// An object that is being read.
@@ -19,15 +19,16 @@ pub struct Object {
     size: u64,
     left: Range<u64>,
     source: Source,
-    /// What came of a stream and wasn't taken yet.
+    /// Bytes that came from the stream and have not been returned yet.
     come: Bytes,
     is_remote: bool,
 }
 
 enum Source {
-    /// Stays readable when the object is deleted.
+    /// A file, which stays readable after it is deleted.
     File(Arc<std::fs::File>),
-    /// Comes as it is asked for: what the reader doesn't take waits on the store's side of the connection.
+    /// A stream from a network store. Bytes that the reader doesn't take wait on the store's side
+    /// of the connection.
     Stream(BoxStream<'static, Result<Bytes, object_store::Error>>),
 }
 
@@ -51,12 +52,12 @@ impl Object {
         }
     }
 
-    /// The length of the whole object, whatever part of it is read.
+    /// The size of the whole object in bytes, whichever part of it is read.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The next bytes; `None` after the last ones.
+    /// Returns the next bytes; `None` after the last ones.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -64,7 +65,7 @@ impl Object {
         let is_remote = self.is_remote;
         let file = match &mut self.source {
             Source::Stream(stream) => {
-                // In pieces as from a file: what a slow client hasn't taken is copied for it no further.
+                // In pieces as from a file, so that a slow client holds little memory.
                 while self.come.is_empty() {
                     let piece = stream.next().await.transpose();
                     match piece.map_err(|error| StoreError::of(error, is_remote))? {

@@ -1,4 +1,4 @@
-//! A store behind an S3 API: how it is reached, and what it must show at start before anything is kept there.
+//! A store behind an S3 API: its client, and the checks that a bucket must pass at start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::clock::Timestamp;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Store};
 use crate::date_header::{cause_of, date_of};
 
-/// How long a try to connect may take.
+/// The timeout of an attempt to connect.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Between tries: from a tenth of a second to two.
+/// The first and the longest pause between retries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const TRIES: usize = 10;
-/// How long an address without a signature is made for; it is never used with one.
+/// The lifetime of the signed URL from which an unsigned URL is made. The signature is never used.
 const SIGNED_FOR: Duration = Duration::from_mins(1);
 
-/// What is kept of the settings after the client was built.
+/// Settings of the bucket that are needed after the client is built.
 #[derive(Debug)]
 pub(super) struct Bucket {
     signer: AmazonS3,
@@ -39,10 +39,10 @@ pub(super) struct Bucket {
     timeout: Duration,
 }
 
-/// Opens a bucket, or a part of it. Costs no call.
+/// Opens a bucket, or a prefix of it. Sends no request.
 ///
 /// # Errors
-/// When no client can be built of the settings.
+/// When no client can be built from the settings.
 pub(super) fn open(settings: &S3Store) -> anyhow::Result<(Arc<dyn ObjectStore>, Bucket)> {
     let client = builder(settings)?.build()?;
     let prefix = Key::parse(&settings.prefix)?;
@@ -86,7 +86,7 @@ fn builder(settings: &S3Store) -> Result<AmazonS3Builder, object_store::Error> {
                 None => builder,
             }
         }
-        // As the cloud's environment says; where it says nothing, its metadata service is asked.
+        // From the cloud's environment variables, or else from its metadata service.
         S3Credentials::Cloud(variables) => variables
             .iter()
             .filter_map(|(name, value)| {
@@ -109,12 +109,12 @@ fn with_encryption(
         Encryption::Aes256 => "AES256",
         Encryption::Kms(None) => "aws:kms",
     };
-    // The type of this key is not public; its name is.
+    // The type of this key is not public, so the key is parsed from its name.
     Ok(builder.with_config("server_side_encryption".parse()?, kind))
 }
 
-/// Each request is tried again until the deadline, also after an answer 5xx. All of ours may be repeated: objects
-/// are put whole, under keys of their own.
+/// Each request is retried until the deadline, also after a 5xx response. All requests are safe to
+/// repeat: objects are written whole, under keys of their own.
 fn retries(timeout: Duration) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -135,24 +135,25 @@ fn client_options(settings: &S3Store) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(is_plain)
         .with_connect_timeout(CONNECT)
-        // Not a deadline of the whole request: a client may read an image slowly. Silence is one.
+        // The whole request has no deadline, since a client may read an image slowly. Only silence
+        // does.
         .with_timeout_disabled()
         .with_read_timeout(settings.timeout)
 }
 
 impl Bucket {
-    /// For how long anything is waited for, all tries together.
+    /// How long a request may take, with all retries.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Whether the bucket does all that is needed of it, and shows nothing to a stranger: an object is written,
-    /// read, asked for without a signature, and deleted, and so is a listing.
+    /// Checks that the bucket works and shows nothing to a stranger. Writes and reads an object,
+    /// requests it and a listing without a signature, and deletes it.
     ///
     /// # Errors
     /// [`Unfit`].
     pub(super) async fn check(&self, objects: &dyn ObjectStore, name: &str) -> Result<(), Unfit> {
-        // Where images lie: a bucket may be public in part.
+        // Under the prefix of images: a bucket may be public in part.
         let probe = Key::from(format!("{IMAGES}/0/0/check-{name}"));
         let bytes = name.as_bytes().to_vec();
         let put = objects.put(&probe, PutPayload::from(bytes.clone())).await;
@@ -173,7 +174,7 @@ impl Bucket {
         let found = found.await.map_err(|error| self.unfit("read", error))?;
         if found != bytes {
             return Err(Unfit::Refused(format!(
-                "the bucket {} gives back other bytes than it was given",
+                "the bucket {} returns other bytes than were written",
                 self.name
             )));
         }
@@ -196,8 +197,9 @@ impl Bucket {
         Ok(())
     }
 
-    /// The time of the store's server, by the `Date` header of its answer to a request without a key: that is
-    /// answered, if only by a refusal, also when a wrong clock makes every signature invalid.
+    /// The time of the store's server, from the `Date` header of its response to an unsigned
+    /// request. The server also responds, with an error, when a wrong clock makes every signature
+    /// invalid.
     pub(super) async fn date(&self) -> Result<Timestamp, String> {
         let addresses = self.of_strangers(&Key::from("probe/clock")).await;
         let [object, ..] = addresses.map_err(|error| said(&error.to_string()))?;
@@ -206,7 +208,8 @@ impl Bucket {
         date_of(&answer)
     }
 
-    /// Where a stranger would ask for this object, for a list of all, and for one of this part of the bucket.
+    /// The unsigned URLs of this object, of a listing of the bucket, and of a listing of this
+    /// prefix.
     pub(super) async fn of_strangers(&self, object: &Key) -> Result<[Url; 3], object_store::Error> {
         let place: Key = self.prefix.parts().chain(object.parts()).collect();
         let mut object = self
@@ -224,25 +227,26 @@ impl Bucket {
         Ok([object, listing, part])
     }
 
-    /// Whether a request without a signature gets what it asks for.
+    /// Whether an unsigned request succeeds.
     async fn shows(&self, url: Url) -> Result<bool, Unfit> {
         let answer = self.anonymous.get(url).send().await;
         let status = answer
             .map_err(|error| {
                 Unfit::Unknown(StoreError::Remote(format!(
-                    "no answer to a request without a key: {}",
+                    "no response to a request without a key: {}",
                     error.without_url()
                 )))
             })?
             .status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            let why = format!("{status} to a request without a key");
+            let why = format!("status {status} in response to a request without a key");
             return Err(Unfit::Unknown(StoreError::Remote(why)));
         }
         Ok(status.is_success())
     }
 
-    /// What an error says of the bucket: whether it will never do, or doesn't just now.
+    /// Translates an error: the bucket's setup is wrong, or the bucket doesn't answer at the
+    /// moment.
     fn unfit(&self, what: &str, error: object_store::Error) -> Unfit {
         use object_store::Error;
         match error {

@@ -1,4 +1,5 @@
-//! What only this room can see: files beside objects, and names that libraries draw.
+//! Tests that need internals of the store: files beside objects, and file names that libraries
+//! choose.
 
 use super::keys::file;
 use super::*;
@@ -8,7 +9,7 @@ use crate::random::Randomness;
 use crate::tiers::Keep;
 
 #[tokio::test]
-async fn what_a_dead_writer_left_goes_and_no_image_does() {
+async fn drafts_of_a_stopped_writer_are_deleted_and_images_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open_local(folder.path()).unwrap();
     let id = ImageId::draw(&Randomness::seeded(1));
@@ -29,9 +30,9 @@ async fn what_a_dead_writer_left_goes_and_no_image_does() {
     assert!(file(&root, &id).exists() && sidecar_file(&root, &id).exists());
 }
 
-/// `object_store` draws the name of a draft; were it another one, drafts would stay for ever.
+/// `object_store` chooses the name of a draft. If the name changed, drafts would never be deleted.
 #[tokio::test]
-async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
+async fn a_draft_of_object_store_has_the_name_that_pixtoll_deletes() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open_local(folder.path()).unwrap();
     let id = ImageId::draw(&Randomness::seeded(1));
@@ -50,7 +51,7 @@ async fn a_draft_of_the_object_store_has_the_name_that_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_batch_goes_with_its_records_and_what_will_not_go_is_left() {
+async fn a_batch_is_deleted_with_its_sidecars_except_failures() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open_local(folder.path()).unwrap();
     let randomness = Randomness::seeded(1);
@@ -61,7 +62,7 @@ async fn a_batch_goes_with_its_records_and_what_will_not_go_is_left() {
             .await
             .unwrap();
     }
-    // A folder can't be deleted like a file, and one that is gone is.
+    // A folder in a file's place makes its delete fail.
     let root: Arc<Path> = Arc::from(folder.path());
     std::fs::remove_file(file(&root, &ids[7])).unwrap();
     std::fs::remove_file(sidecar_file(&root, &ids[8])).unwrap();
@@ -102,7 +103,7 @@ fn sidecar(id: &ImageId) -> Sidecar {
 }
 
 #[tokio::test]
-async fn an_object_that_is_deleted_while_it_is_read_is_read_to_its_end() {
+async fn an_object_that_is_deleted_while_it_is_read_stays_readable() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open_local(folder.path()).unwrap();
     let id = ImageId::draw(&Randomness::seeded(1));
@@ -124,9 +125,10 @@ fn ids_that_differ_only_in_case_have_different_keys() {
     assert_ne!(key(&upper), key(&lower));
 }
 
-/// Where a bucket's objects and its listing are asked for without a key, however the bucket is addressed.
+/// The addresses at which the object and the listings are requested without a key, for each way to
+/// address the bucket.
 #[tokio::test]
-async fn strangers_are_tried_at_the_addresses_that_the_bucket_has() {
+async fn the_public_access_check_uses_the_addresses_of_the_bucket() {
     drop(rustls::crypto::ring::default_provider().install_default());
     let settings = |endpoint: Option<&str>, addressing| S3Store {
         bucket: "pictures".to_owned(),
@@ -172,7 +174,7 @@ async fn strangers_are_tried_at_the_addresses_that_the_bucket_has() {
 }
 
 #[test]
-fn of_what_a_store_says_the_code_is_told_and_nothing_that_could_be_a_secret() {
+fn a_store_error_shows_its_code_and_no_secret() {
     let document = "Server returned non-2xx status code: 403 Forbidden: <?xml?><Error><Code>SignatureDoesNotMatch</Code>\
         <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>token</StringToSign></Error>";
     let told = said(document);

@@ -122,7 +122,10 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
     let ran = run(&restored, &restore).await;
     assert!(ran.out.contains("pixtoll ledger recover"), "{ran:?}");
     let again = restored.run(&restore).await;
-    assert!(again.err.contains("there is a database"), "{again:?}");
+    assert!(
+        again.err.contains("files of a database exist already"),
+        "{again:?}"
+    );
     let (one, other) = (copies_in(&folder), database_in(restored.folder()).await);
     let one = open(&format!("sqlite:{}", one[0].display())).await;
     for (table, column) in [
@@ -302,7 +305,7 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
     flip(&copies_in(&folder)[0]);
     let ran = Deployment::alone().run(&["restore", folder_text]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("is not what was written"), "{ran:?}");
+    assert!(ran.err.contains("is damaged: its SHA-256"), "{ran:?}");
     // A database that has lost commits is no better than its backup.
     running.kill().await;
     let db = database_in(deployment.folder()).await;
@@ -314,7 +317,7 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
     db.close().await;
     let ran = deployment.run(&["backup", folder_text]).await;
     assert!(
-        ran.err.contains("isn't the one that its store knows"),
+        ran.err.contains("isn't the newest one of its store"),
         "{ran:?}"
     );
 }

@@ -96,7 +96,7 @@ async fn a_bucket_that_shows_its_objects_or_their_list_to_strangers_is_refused_a
         let error = start(&bucket.settings()).await.unwrap_err();
         let error = format!("{error:#}");
         assert!(
-            error.contains(said) && error.contains("make it private"),
+            error.contains(said) && error.contains("make the bucket private"),
             "{error}"
         );
         // Nothing is left there, not even the mark of the database.

@@ -425,7 +425,7 @@ impl Play {
         let broken: Vec<_> = report
             .broken
             .iter()
-            .filter(|(rule, _)| *rule != "nothing is stuck beyond its deadline")
+            .filter(|(rule, _)| *rule != "no payment is open beyond its deadline")
             .collect();
         prop_assert!(broken.is_empty(), "the ledger does not balance: {broken:?}");
         let chain = &report.chains[0];

@@ -137,17 +137,17 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             &format!("DELETE FROM grants WHERE payment_id = '{}'", ledger.token),
         ),
         of_payment(
-            "nothing is granted without a settled payment",
+            "every grant belongs to a settled payment",
             &ledger.token,
             "state = 'failed'",
         ),
         of_grant(
-            "a grant counts the images that it published and the renewal that it made",
+            "a grant's use count matches its published images and its renewal",
             &ledger.token,
             "used = 1",
         ),
         Case {
-            rule: "every renewal names exactly one grant of one",
+            rule: "every renewal belongs to exactly one grant of kind renewal",
             key: ledger.token.clone(),
             table: "renewals",
             sql: vec![

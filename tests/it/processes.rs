@@ -241,7 +241,7 @@ async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
         .set("payments.facilitator_url", "http://127.0.0.1:9")
         .set("payments.rpc_url", "http://127.0.0.1:9")
         .set("payments.pay_to", &format!("0x{}", "11".repeat(20)));
-    refuses(&deployment, "money of another kind").await;
+    refuses(&deployment, "another kind of money").await;
     // A payment that is still looked at, on a network that this deployment isn't told of.
     let deployment = Deployment::alone();
     let server = deployment.start().await;

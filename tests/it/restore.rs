@@ -81,7 +81,7 @@ async fn what_a_database_has_left_is_no_place_for_another_one() {
     for part in PARTS {
         std::fs::write(data(&other).join(part), b"left").unwrap();
         refused(&other, &restore, part).await;
-        refused(&other, &restore, "move all of it away, together").await;
+        refused(&other, &restore, "Move all of these files away together").await;
         assert_eq!(std::fs::read(data(&other).join(part)).unwrap(), b"left");
         assert!(!data(&other).join("secrets.key").exists());
         lose_database(&other);
@@ -312,10 +312,10 @@ async fn a_backup_that_has_lost_its_objects_is_not_restored() {
     let other = Deployment::alone();
     let images = folder.join("images");
     std::fs::rename(&images, place.path().join("away")).unwrap();
-    refused(&other, &["restore", text], "the backup is not whole").await;
+    refused(&other, &["restore", text], "the backup is incomplete").await;
     assert!(!images.exists(), "nor is it touched");
     std::fs::create_dir(&images).unwrap();
-    refused(&other, &["restore", text], "the backup is not whole").await;
+    refused(&other, &["restore", text], "the backup is incomplete").await;
     assert!(!data(&other).join("pixtoll.db").exists());
     assert!(!data(&other).join("secrets.key").exists());
     // Where the store survived, they are there.

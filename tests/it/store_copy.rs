@@ -207,7 +207,7 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
     std::fs::remove_file(to.join("database.json")).unwrap();
     let refused = copy(&other, text).await;
     assert!(
-        refused.err.contains("is a copy of another one"),
+        refused.err.contains("is a copy of another store"),
         "{refused:?}"
     );
     std::fs::remove_file(to.join("copy.json")).unwrap();

@@ -169,7 +169,7 @@ async fn the_clock_of_the_database_confirms_the_clock_or_denies_it() {
     let (app, reaper, text) = started_ahead(builder()).await;
     let is_postgres = matches!(app.db(), Db::Postgres(_));
     if !is_postgres {
-        assert!(text.contains("There is no independent clock"), "{text}");
+        assert!(text.contains("No independent clock is available"), "{text}");
         return;
     }
     assert!(text.contains("PostgreSQL shows 20"), "{text}");
@@ -215,7 +215,7 @@ async fn without_an_independent_clock_the_server_has_to_run_for_a_day() {
         TestApp::builder().without_facilitator(),
     ] {
         let (app, reaper, text) = started_ahead(builder.on_disk()).await;
-        let never = text.contains("There is no independent clock");
+        let never = text.contains("No independent clock is available");
         assert!(
             never || text.contains("PostgreSQL is on this machine"),
             "{text}"
@@ -289,11 +289,7 @@ async fn a_machine_that_starts_with_an_old_date_waits_until_its_clock_is_set() {
     )
     .await;
     let reaper = app.started_reaper();
-    assert!(
-        waits(&reaper)
-            .await
-            .contains("the reaper last ran later than that")
-    );
+    assert!(waits(&reaper).await.contains(", which is later"));
     app.clock.jump(WRONG);
     deletes(&reaper).await;
 }
@@ -316,7 +312,7 @@ async fn an_empty_database_believes_its_first_clock_and_a_restored_one_does_not(
     execute(app.db(), "DELETE FROM jobs").await;
     let text = waits(&app.started_reaper()).await;
     assert!(
-        text.contains("the database knows no run of the reaper"),
+        text.contains("the database has no record of a run of the reaper"),
         "{text}"
     );
 }

@@ -68,7 +68,7 @@ fn every_fault_of_a_tier_is_found_at_once() {
         examined.problems
     );
     assert_says(&examined.problems[0], "did you mean `price`?");
-    assert_says(&examined.problems[8], "nobody waits");
+    assert_says(&examined.problems[8], "at most 60");
 }
 
 #[test]

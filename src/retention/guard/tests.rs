@@ -16,7 +16,7 @@ fn reading(clock: &str, shown: Shown) -> Reading {
 }
 
 #[test]
-fn a_run_counts_for_a_day_and_a_run_in_the_future_not_at_all() {
+fn a_run_counts_for_a_day_and_a_run_in_the_future_never() {
     let second = Duration::from_secs(1);
     for (last_run, expected) in [
         (None, false),
@@ -103,7 +103,7 @@ fn the_message_names_each_clock_and_what_would_end_the_wait() {
         "this machine's clock shows 2027-01-15T08:00:00.000Z",
         "the reaper last ran 1year 1month",
         "at 2025-12-11T08:00:00.000Z",
-        "until the server has run for 23h more",
+        "until the server has run for another 23h",
         "pixtoll reap --accept-clock",
         "the newest block of base shows 2025-12-11T08:00:00.000Z; ",
         "PostgreSQL is on this machine and does not count; ",
@@ -115,20 +115,20 @@ fn the_message_names_each_clock_and_what_would_end_the_wait() {
     doubt.last_run = None;
     let text = doubt.to_string();
     assert!(
-        text.contains("the database knows no run of the reaper"),
+        text.contains("the database has no record of a run of the reaper"),
         "{text}"
     );
-    assert!(text.contains("There is no independent clock"), "{text}");
+    assert!(text.contains("No independent clock is available"), "{text}");
     doubt.last_run = Some(NOW.plus(HOUR));
     let text = doubt.to_string();
     assert!(
-        text.contains("later than that, at 2027-01-15T09:00:00.000Z"),
+        text.contains("last ran at 2027-01-15T09:00:00.000Z, which is later"),
         "{text}"
     );
 }
 
 #[test]
-fn the_same_is_warned_of_once_an_hour_and_a_change_at_once() {
+fn a_warning_repeats_every_hour_and_a_change_is_logged_at_once() {
     let (guard, clock) = guard();
     let doubt = |shown: Shown| Doubt {
         now: NOW,
@@ -150,7 +150,7 @@ fn the_same_is_warned_of_once_an_hour_and_a_change_at_once() {
     clock.advance(Duration::from_secs(1));
     guard.warn(&clock, &doubt(Shown::Time(LONG_AGO.unwrap())));
     assert_eq!(warned_at(), Some(HOUR + Duration::from_secs(1)));
-    // Another time that disagrees as well is no news.
+    // Another time that also disagrees is no change.
     clock.advance(Duration::from_secs(1));
     guard.warn(&clock, &doubt(Shown::Time(NOW.plus(HOUR))));
     assert_eq!(warned_at(), Some(HOUR + Duration::from_secs(1)));
