@@ -163,12 +163,12 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             ],
         },
         of_payment(
-            "a renewal names its image, and nothing else does",
+            "exactly the payments for renewals name an image to renew",
             &ledger.token,
             "target = 'neverexisted'",
         ),
         of_image(
-            "an image is held for the renewals that are open, and for no other",
+            "an image is held for each of its open renewals, and for no other",
             &ledger.free_image,
             "renewing = 1",
         ),
@@ -188,12 +188,12 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             &format!("payment_id = '{}'", ledger.rejected),
         ),
         of_image(
-            "an image is published exactly when it is or was public",
+            "exactly the images that are or were public have a publication time",
             &ledger.used_image,
             "state = 'discarded'",
         ),
         of_image(
-            "a paid image fits what its grant allows",
+            "a paid image keeps to the tier and size of its grant",
             &ledger.used_image,
             "tier = 'permanent'",
         ),
@@ -204,22 +204,22 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
     let free = &ledger.free_image;
     vec![
         of_payment(
-            "a settled payment names its transfer",
+            "a settled payment names its transaction",
             &ledger.token,
             "proven_by = NULL",
         ),
         of_payment(
-            "nothing is stuck beyond its deadline",
+            "no payment is open beyond its deadline",
             &ledger.received,
             "valid_before = '1000'",
         ),
         of_payment(
-            "an open payment is watched",
+            "an open payment has a time for its next check",
             &ledger.received,
             "next_look_ms = NULL",
         ),
         of_payment(
-            "a state is one that pixtoll writes",
+            "every state is one that pixtoll writes",
             &ledger.received,
             "state = 'paid'",
         ),
@@ -234,32 +234,32 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
             "x402_version = 3",
         ),
         of_payment(
-            "the image that a payment names is its own",
+            "the image of a payment was made by that payment",
             &ledger.upload,
             &format!("image_id = '{free}'"),
         ),
         of_payment(
-            "only settled payments are owed",
+            "goods are owed for settled payments only",
             &ledger.rejected,
             "owed = 'x'",
         ),
         of_payment(
-            "a facilitator proves what it was asked to settle, and no dear payment",
+            "a facilitator's word proves only payments that it was asked to settle and that need no confirmation",
             &ledger.dear,
             "proven_by = 'facilitator'",
         ),
         of_payment(
-            "a facilitator proves what it was asked to settle, and no dear payment",
+            "a facilitator's word proves only payments that it was asked to settle and that need no confirmation",
             &ledger.token,
             "settle_called_ms = NULL",
         ),
         of_payment(
-            "what the chain proved names its log",
+            "a payment that the chain proved names its transfer's log",
             &ledger.dear,
             "log_index = NULL",
         ),
         of_payment(
-            "an upload is settled for bytes that it is bound to",
+            "a settled upload is bound to the hash of its bytes",
             &ledger.upload,
             "body_sha256 = NULL",
         ),
@@ -281,7 +281,7 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
         |rest: &str| format!("state = 'reversed', log_index = NULL, transaction_hash = NULL{rest}");
     let (used, image) = (&ledger.used, &ledger.used_image);
     let mut of_token = of_payment(
-        "a reversed payment has no goods",
+        "a reversed payment has no valid token and no public image",
         &ledger.token,
         &reversed(""),
     );
@@ -289,12 +289,12 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
         "UPDATE grants SET used = 0 WHERE payment_id = '{}'",
         ledger.token
     ));
-    let mut of_image = of_payment("a reversed payment has no goods", used, &reversed(""));
+    let mut of_image = of_payment("a reversed payment has no valid token and no public image", used, &reversed(""));
     of_image.sql.push(format!(
         "UPDATE grants SET token_expires_ms = 0 WHERE payment_id = '{used}'"
     ));
     let mut frozen = of_payment(
-        "nothing is stuck beyond its deadline",
+        "no payment is open beyond its deadline",
         &ledger.token,
         "state = 'frozen', changed_ms = 1, next_look_ms = 1",
     );
@@ -307,17 +307,17 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
         of_image,
         frozen,
         of_payment(
-            "an open payment is watched",
+            "an open payment has a time for its next check",
             &ledger.token,
             "state = 'frozen', next_look_ms = NULL",
         ),
         of_payment(
-            "a settled payment is proven by its log, or the chain will be asked",
+            "a settled payment has its transfer's log, or a time to look for it",
             &ledger.token,
             "next_look_ms = NULL",
         ),
         Case {
-            rule: "only what was published is taken back",
+            rule: "only published images are withdrawn",
             key: image.clone(),
             table: "images",
             sql: vec![
@@ -329,7 +329,7 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
 }
 
 fn cases_of_credits(ledger: &Ledger) -> Vec<Case> {
-    let rule = "a credit is a payment exactly when it was claimed";
+    let rule = "exactly the claimed credits are in the ledger as payments";
     let credit = |id: &str, claimed_by: &str| {
         format!(
             "INSERT INTO credits (id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block, \
@@ -349,12 +349,12 @@ fn cases_of_credits(ledger: &Ledger) -> Vec<Case> {
 fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
     vec![
         of_image(
-            "a row says when its object was gone, and no other does",
+            "exactly the rows of deleted images have a deletion time",
             &ledger.free_image,
             "deleted_ms = 1",
         ),
         case(
-            "an erased payment has no row",
+            "a payment whose records are erased has no row",
             &ledger.token,
             "erased_payments",
             &format!(
@@ -377,7 +377,7 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
     };
     vec![
         case(
-            "a transfer settles one payment",
+            "a transfer settles one payment only",
             twins[0],
             "payments",
             &format!(
@@ -387,7 +387,7 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
             ),
         ),
         Case {
-            rule: "a grant has at most its uses",
+            rule: "a grant has no more uploads than it allows",
             key: used.clone(),
             table: "grants",
             sql: vec![
@@ -397,7 +397,7 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
             ],
         },
         Case {
-            rule: "a payment that ended holds no pending image",
+            rule: "a payment in a final state has no pending image",
             key: ledger.upload.clone(),
             table: "images",
             sql: vec![
@@ -412,13 +412,13 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
             ],
         },
         case(
-            "one payment stands behind an id",
+            "an idempotency key of a payer belongs to one payment",
             &ids[0],
             "payment_ids",
             "UPDATE payment_ids SET payer = '0x00'",
         ),
         case(
-            "an id proves the payment that it stands for",
+            "an idempotency key is a proof of its payment",
             &ids[0],
             "payment_proofs",
             "DELETE FROM payment_proofs WHERE kind = 'id'",
@@ -711,7 +711,7 @@ async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
     assert_eq!(code, 1, "{text}");
     for (payment, says) in [
         (&first, "a payment is one that pixtoll wrote"),
-        (&third, "a state is one that pixtoll writes"),
+        (&third, "every state is one that pixtoll writes"),
     ] {
         let named = format!("BROKEN: {says}: {}: ", payment.ledger_id());
         assert!(text.contains(&named), "{text}");

@@ -286,7 +286,7 @@ async fn a_move_that_is_given_up_and_begun_anew_copies_what_came_between() {
     let elsewhere = migrate(&deployment, &empty().await).await;
     assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");
     assert!(
-        elsewhere.err.contains("this database goes to"),
+        elsewhere.err.contains("this database is being moved to"),
         "{elsewhere:?}"
     );
     assert_eq!(deployment.run(&["migrate", "--cancel"]).await.code, Some(0));

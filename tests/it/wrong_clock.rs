@@ -112,7 +112,7 @@ async fn the_date_of_a_facilitator_confirms_the_clock_or_denies_it() {
     );
     assert!(!text.contains("newest block"), "{text}");
     for (date, said) in [
-        ("yesterday", "with a Date header that is no date)"),
+        ("yesterday", "with an invalid Date header)"),
         (
             "Fri, 15 Jan 2027 08:00:00 GMT",
             "shows 2027-01-15T08:00:00.000Z",
@@ -221,13 +221,13 @@ async fn without_an_independent_clock_the_server_has_to_run_for_a_day() {
             "{text}"
         );
         assert!(
-            text.contains("until the server has run for 1day more"),
+            text.contains("until the server has run for another 1day"),
             "{text}"
         );
         app.advance(ALMOST_A_DAY);
         let text = waits(&reaper).await;
         assert!(
-            text.contains("until the server has run for 1m more"),
+            text.contains("until the server has run for another 1m"),
             "{text}"
         );
         app.advance(MINUTE);
