@@ -1,4 +1,4 @@
-//! Keeps the map honest: who may use whom.
+//! Checks which module may use which, as ARCHITECTURE.md says.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// `what` stands only in files whose path below `src/` begins with one of `rooms`.
+/// Asserts that `what` occurs only in files whose path below `src/` begins with one of `rooms`.
 fn only_in(what: &str, rooms: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files = sources(&root);

@@ -1,5 +1,6 @@
-//! The auditor (payments.md, rule 13): what was granted on a facilitator's word is checked by its log,
-//! what the chain forgets is withheld until it decides again, and what nobody paid for is named.
+//! The auditor (docs/payments.md, rule 13): payments that were granted on a facilitator's word are
+//! checked by their transfer's log, the goods of a payment are withheld while its transfer is
+//! missing, and transfers that belong to no payment are reported.
 
 use std::time::Duration;
 
@@ -13,25 +14,27 @@ use crate::support::expect::{failed, known, pending};
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
-/// Longer than the pause before the first look, and than that after one that missed the transfer.
+/// Longer than the pause before the first check, and than the pause after one that missed the
+/// transfer.
 const A_LOOK: Duration = Duration::from_mins(5);
-/// Enough for the chain to mine a block.
+/// Long enough for the chain to mine a block.
 const A_BLOCK: Duration = Duration::from_secs(2);
 
-/// Lets the next look come, by the server's time, and looks. The chain only mines a block meanwhile: it
-/// is its time in which authorizations end.
+/// Advances the server's time to the next check, and runs it. The chain's time only moves by the
+/// time of a block, since authorizations end by it.
 async fn look(app: &TestApp) {
     app.clock.advance(A_LOOK);
     app.chain_clock.advance(A_BLOCK);
     app.audit().await;
 }
 
-/// Lets the window of every authorization pass on the chain.
+/// Advances the chain's time beyond the window of every authorization.
 fn close_windows(app: &TestApp) {
     app.chain_clock.advance(Duration::from_mins(10));
 }
 
-/// What the ledger says of a payment's transfer: transaction, log, who proved it, whether it is looked at.
+/// The ledger's view of a payment's transfer: transaction, log, who proved it, whether it is still
+/// checked.
 async fn transfer_of(app: &TestApp, payment: &Payment) -> String {
     let id = payment.ledger_id();
     let sql = format!(
@@ -41,12 +44,12 @@ async fn transfer_of(app: &TestApp, payment: &Payment) -> String {
     texts(app.db(), &sql).await.remove(0)
 }
 
-/// The last transfer to us.
+/// The transaction of the last transfer to us.
 async fn transaction(app: &TestApp) -> B256 {
     app.transfers().await.last().unwrap().transaction
 }
 
-/// The transfer that this payment made.
+/// The transaction of this payment's transfer.
 async fn own_transaction(app: &TestApp, payment: &Payment) -> B256 {
     let transfers = app.transfers().await;
     let nonce = Some(payment.authorization.nonce);
@@ -54,12 +57,13 @@ async fn own_transaction(app: &TestApp, payment: &Payment) -> B256 {
     own.unwrap().transaction
 }
 
-/// A success of the facilitator's that names this transaction, without calling the chain.
+/// A successful settle response of the facilitator that names this transaction, without calling the
+/// chain.
 fn word(transaction: B256) -> String {
     format!(r#"{{"success":true,"transaction":"{transaction}","network":"eip155:84532"}}"#)
 }
 
-/// An image that was bought with a token: the payment, the token, the answer to the upload.
+/// Buys an image with a token: the payment, the token, the response to the upload.
 async fn bought_image(app: &TestApp) -> (Payment, String, Answer) {
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -76,7 +80,8 @@ fn dead() -> (u16, String, Option<bool>) {
     (401, "bad_token".to_owned(), Some(false))
 }
 
-/// Lets the chain forget this payment's transfer and all later ones, and the auditor find out.
+/// Removes this payment's transfer and all later ones from the chain, and runs the auditor until
+/// the payment is frozen.
 async fn frozen(app: &TestApp, payment: &Payment) {
     let forgotten = own_transaction(app, payment).await;
     assert!(app.chain.reorganise(forgotten).await.unwrap());
@@ -84,7 +89,8 @@ async fn frozen(app: &TestApp, payment: &Payment) {
         look(app).await;
         assert_eq!(app.state_of(payment).await.unwrap(), "settled", "{looks}");
     }
-    // Ten minutes of the chain would end the authorization too, and nothing could come back.
+    // Ten minutes of the chain would also end the authorization, and the transfer could not come
+    // back.
     let earlier =
         "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
     execute(app.db(), earlier).await;
@@ -93,7 +99,7 @@ async fn frozen(app: &TestApp, payment: &Payment) {
 }
 
 #[tokio::test]
-async fn what_a_facilitator_said_is_checked_by_its_log_and_then_left_alone() {
+async fn a_transfer_is_checked_by_its_log_until_its_block_is_safe() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -102,10 +108,10 @@ async fn what_a_facilitator_said_is_checked_by_its_log_and_then_left_alone() {
         transfer_of(&app, &payment).await,
         format!("{paid} no log facilitator open")
     );
-    // Not before its time.
+    // The next check is not due yet.
     app.audit().await;
     assert_eq!(app.node.calls("eth_getLogs"), 0);
-    // Looked at until its block is safe.
+    // It is checked until its block is safe.
     app.node.node(NodeFault {
         safe_at: Some(0),
         ..NodeFault::default()
@@ -133,7 +139,7 @@ async fn what_a_facilitator_said_is_checked_by_its_log_and_then_left_alone() {
 }
 
 #[tokio::test]
-async fn a_dear_payment_is_looked_at_until_it_is_safe_too() {
+async fn an_expensive_payment_is_checked_until_its_block_is_safe() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("permanent").await;
     app.pay(&payment).await.token();
@@ -182,18 +188,19 @@ async fn a_success_with_another_transactions_hash_is_corrected_from_the_log() {
 }
 
 #[tokio::test]
-async fn a_success_without_a_transfer_is_found_out() {
+async fn a_settlement_without_a_transfer_is_frozen_and_reversed() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.facilitator
         .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x11))));
     let token = app.pay(&payment).await.token();
-    // Our clock says nothing of how long it is missing, however many looks there are.
+    // Only the chain's clock decides how long the transfer is missing, however many checks there
+    // are.
     for _ in 0..5 {
         look(&app).await;
         assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
     }
-    // 598 seconds of the chain after the first look, and 600.
+    // 598 seconds of the chain after the first check, and 600.
     app.chain_clock.advance(Duration::from_secs(588));
     look(&app).await;
     assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
@@ -218,8 +225,7 @@ async fn a_success_without_a_transfer_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_success_for_a_nonce_that_went_elsewhere_is_frozen_at_once_and_reversed_when_that_is_safe()
- {
+async fn a_settlement_whose_nonce_was_used_elsewhere_is_frozen_then_reversed() {
     let app = TestApp::spawn().await;
     for cancelled in [true, false] {
         let payment = app.sign_for("year").await;
@@ -262,9 +268,9 @@ async fn a_success_for_a_nonce_that_went_elsewhere_is_frozen_at_once_and_reverse
 }
 
 #[tokio::test]
-async fn what_the_chain_forgets_is_withheld_and_comes_back_as_it_was() {
+async fn goods_are_withheld_while_the_transfer_is_missing_and_then_restored() {
     let app = TestApp::spawn().await;
-    // From memory as well: what was served a moment ago isn't any more.
+    // From memory as well: an image that was served a moment ago isn't served any more.
     let _watch = remembering(&app.app).await;
     let (payment, _, uploaded) = bought_image(&app).await;
     let unused = app.sign_for("year").await;
@@ -274,7 +280,7 @@ async fn what_the_chain_forgets_is_withheld_and_comes_back_as_it_was() {
     frozen(&app, &payment).await;
     assert_eq!(app.state_of(&unused).await.unwrap(), "frozen");
     let metadata = format!("/api/images/{id}");
-    // Nothing is decided while the node gives no answer, or a part of one.
+    // Nothing is decided while the node gives no answer, or an incomplete one.
     for fault in [NodeFault::default(), down(), stale(&app).await] {
         app.node.node(fault);
         look(&app).await;
@@ -311,7 +317,7 @@ async fn what_the_chain_forgets_is_withheld_and_comes_back_as_it_was() {
     assert_eq!(app.get(&metadata).await.status, 200);
     assert_eq!(app.pay(&payment).await.field("id"), id);
     assert_eq!(reason_of(&app, &payment).await, "none");
-    // The token's time was over meanwhile; the row still yields the next one, without paying again.
+    // The token expired meanwhile; the payment still yields the next one without paying again.
     let fresh = app.pay(&unused).await.token();
     assert_eq!(
         app.upload_with(&fresh, pictures::png(9, 9)).await.status,
@@ -342,7 +348,7 @@ async fn a_token_comes_back_as_the_same_token() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_under_way_while_its_payment_is_frozen_publishes_nothing() {
+async fn an_upload_whose_payment_is_frozen_meanwhile_publishes_nothing() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -389,14 +395,14 @@ async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
 }
 
 #[tokio::test]
-async fn what_the_chain_took_back_is_gone_for_good_and_paid_again_it_is_owed() {
+async fn goods_of_a_reversed_payment_are_deleted_and_owed_if_it_pays_later() {
     let app = TestApp::spawn().await;
-    // From memory as well: what was served a moment ago isn't any more.
+    // From memory as well: an image that was served a moment ago isn't served any more.
     let _watch = remembering(&app.app).await;
     let (payment, old_token, uploaded) = bought_image(&app).await;
     let (link, id) = (uploaded.field("url"), uploaded.field("id"));
     assert_eq!(app.get(&link).await.status, 200);
-    // The block of the transfer is replaced by one in which the payer cancelled.
+    // The block of the transfer is replaced by one in which the payer cancelled the authorization.
     assert!(app.chain.reorganise(transaction(&app).await).await.unwrap());
     let signed = &payment.authorization;
     let cancel = app.chain.cancel(signed.from, signed.nonce).await.unwrap();
@@ -424,7 +430,7 @@ async fn what_the_chain_took_back_is_gone_for_good_and_paid_again_it_is_owed() {
     for picture in [pictures::png(8, 8), pictures::png(9, 9)] {
         assert_eq!(app.upload_with(&old_token, picture).await.verdict(), dead());
     }
-    // The chain changes its mind once more, and the money is ours.
+    // The chain is reorganised once more, and the money is ours.
     assert!(app.chain.reorganise(cancel).await.unwrap());
     app.chain.execute(signed, &payment.signature).await.unwrap();
     app.reconcile_until(&payment, "settled").await;
@@ -461,7 +467,7 @@ async fn what_the_chain_took_back_is_gone_for_good_and_paid_again_it_is_owed() {
 }
 
 #[tokio::test]
-async fn a_direct_upload_that_the_chain_took_back_is_deleted_and_its_id_buys_again() {
+async fn a_reversed_direct_upload_is_deleted_and_its_key_can_buy_again() {
     let app = TestApp::spawn().await;
     let key = "one-purchase-of-mine";
     let payment = app
@@ -483,7 +489,8 @@ async fn a_direct_upload_that_the_chain_took_back_is_deleted_and_its_id_buys_aga
         app.pay_with(&payment, &pictures::png(8, 8)).await.verdict(),
         failed()
     );
-    // What an id bought nothing with, it may buy now; both clocks go together again.
+    // An idempotency key that bought nothing may be used again. Both clocks show the same time
+    // again.
     app.clock.advance(Duration::from_secs(1));
     app.chain_clock
         .advance(app.clock.now().since(app.chain_clock.now()));
@@ -500,7 +507,7 @@ async fn a_direct_upload_that_the_chain_took_back_is_deleted_and_its_id_buys_aga
 }
 
 #[tokio::test]
-async fn a_node_that_fails_lags_or_stands_still_freezes_nothing() {
+async fn a_node_that_fails_lags_or_stalls_freezes_nothing() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -524,7 +531,8 @@ async fn a_node_that_fails_lags_or_stands_still_freezes_nothing() {
         );
         assert_eq!(missing_looks(&app).await, 0);
     }
-    // The chain forgets it, and its node stands still: that counts once.
+    // The transfer leaves the chain, and the node's newest block stays the same: that counts as one
+    // missed check.
     app.node.mend();
     app.chain_clock.advance(A_BLOCK);
     assert!(app.chain.reorganise(paid).await.unwrap());
@@ -534,7 +542,7 @@ async fn a_node_that_fails_lags_or_stands_still_freezes_nothing() {
         look_late(&app).await;
         assert_eq!(missing_looks(&app).await, 1);
     }
-    // A transfer that is there again in time was never gone.
+    // A transfer that is back in time was never missing.
     app.node.mend();
     look_late(&app).await;
     assert_eq!(missing_looks(&app).await, 2);
@@ -554,7 +562,7 @@ async fn a_node_that_fails_lags_or_stands_still_freezes_nothing() {
     assert!(!token.is_empty());
 }
 
-/// The same after many looks that decided nothing: the pauses have become longer.
+/// Runs a check after many that decided nothing: the pauses have become longer.
 async fn look_late(app: &TestApp) {
     app.clock.advance(A_LOOK);
     look(app).await;
@@ -567,7 +575,7 @@ fn down() -> NodeFault {
     }
 }
 
-/// A node whose newest block stays the one that it is now.
+/// A node whose newest block stays the current one.
 async fn stale(app: &TestApp) -> NodeFault {
     NodeFault {
         stale_at: Some(app.chain_head().await),
@@ -586,7 +594,7 @@ async fn reason_of(app: &TestApp, payment: &Payment) -> String {
 }
 
 #[tokio::test]
-async fn two_auditors_look_at_a_payment_once() {
+async fn two_auditors_check_a_payment_once() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
@@ -594,7 +602,7 @@ async fn two_auditors_look_at_a_payment_once() {
     app.advance(A_LOOK);
     let payments = &app.app.till.as_ref().unwrap().payments;
     tokio::join!(payments.audit(), payments.audit(), payments.audit());
-    // Two questions about logs are one look.
+    // Two requests for logs are one check.
     assert_eq!(app.node.calls("eth_getLogs") - calls, 2);
     assert_eq!(
         auditor::find_due(app.db(), app.clock.now(), 10)
@@ -606,7 +614,7 @@ async fn two_auditors_look_at_a_payment_once() {
 }
 
 #[tokio::test]
-async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
+async fn transfers_without_a_payment_are_searched_once_an_hour() {
     let app = TestApp::spawn().await;
     let payments = &app.app.till.as_ref().unwrap().payments;
     let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
@@ -626,7 +634,7 @@ async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
     app.advance(A_BLOCK);
     let giver = signing::wallet(9).address();
     app.chain.send(giver, pay_to, U256::from(7)).await.unwrap();
-    // Up to what an open payment may account for, and no further.
+    // The search ends before the block that an open payment may account for.
     assert_eq!(payments.look_for_orphans().await, 0);
     assert_eq!(next_block().await, paid_at);
     app.audit().await;
@@ -637,7 +645,7 @@ async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
     assert_eq!(payments.look_for_orphans().await, 1);
     let head = app.chain_head().await;
     assert_eq!(next_block().await, head + 1);
-    // Named once: not by the next search, and not by one on another replica.
+    // Reported once: neither by the next search nor by one on another replica.
     app.advance(Duration::from_hours(1));
     assert_eq!(payments.look_for_orphans().await, 0);
     let head = app.chain_head().await;
@@ -646,7 +654,7 @@ async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
         1,
         "and here always"
     );
-    // The node's silence loses nothing.
+    // A node that doesn't answer loses no transfer.
     app.advance(Duration::from_hours(1));
     app.node.node(down());
     app.chain.send(giver, pay_to, U256::from(8)).await.unwrap();
@@ -660,7 +668,8 @@ async fn transfers_that_nobody_bought_with_are_looked_for_once_an_hour() {
     assert!(next_block().await > head + 1);
 }
 
-/// A free image whose time was renewed: its upload's answer, the payment, and the answer to that.
+/// A free image that was renewed: the response to its upload, the payment, and the response to
+/// that.
 async fn renewed(app: &TestApp) -> (Answer, Payment, Answer) {
     let image = app.upload_free(pictures::png(8, 8)).await;
     let path = format!("/api/images/{}/renew?tier=year", image.field("id"));
@@ -707,13 +716,13 @@ async fn the_time_of_a_renewal_is_withheld_and_given_back() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_renewal_is_taken_back_and_what_was_renewed_after_it_stays() {
+async fn a_reversed_renewal_loses_its_time_and_later_renewals_stay() {
     let app = TestApp::spawn().await;
     let (image, payment, answer) = renewed(&app).await;
     let other = app
         .sign_at(&format!("/api/images/{}/renew", image.field("id")))
         .await;
-    // The chain forgets the first one's transfer alone: it had not seen the second one yet.
+    // The first payment's transfer leaves the chain, and the second's stays.
     let forgotten = own_transaction(&app, &payment).await;
     assert!(app.chain.reorganise(forgotten).await.unwrap());
     let later = app.pay(&other).await;
@@ -731,7 +740,7 @@ async fn the_time_of_a_renewal_is_taken_back_and_what_was_renewed_after_it_stays
     look(&app).await;
     assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
     assert_eq!(app.pay(&payment).await.verdict(), failed());
-    // A year less than both would have made, and the tier that the later one bought.
+    // A year less than both would have made, and the tier of the later renewal.
     assert_eq!(
         standing_of(&app, &image).await,
         [answer.field("expiresAt"), "year".to_owned()]
@@ -741,14 +750,14 @@ async fn the_time_of_a_renewal_is_taken_back_and_what_was_renewed_after_it_stays
 }
 
 #[tokio::test]
-async fn what_a_stranger_paid_for_an_image_that_goes_with_its_own_payment_is_owed() {
+async fn a_strangers_renewal_of_an_image_with_a_reversed_payment_is_owed() {
     let app = TestApp::spawn().await;
     let (upload, _, image) = bought_image(&app).await;
     let path = format!("/api/images/{}/renew", image.field("id"));
     let challenge = app.post(&path).await;
     let stranger = signing::wallet(4);
     let payment = Payment::answering(&challenge, &path, &stranger, app.clock.now());
-    // The chain forgets the upload's transfer alone: it had not seen the renewal yet.
+    // The upload's transfer leaves the chain, and the renewal's stays.
     let forgotten = own_transaction(&app, &upload).await;
     assert!(app.chain.reorganise(forgotten).await.unwrap());
     assert_eq!(app.pay(&payment).await.status, 200);
@@ -775,7 +784,7 @@ async fn what_a_stranger_paid_for_an_image_that_goes_with_its_own_payment_is_owe
 }
 
 #[tokio::test]
-async fn what_two_renewals_gave_is_withheld_and_given_back_in_any_order() {
+async fn the_time_of_two_renewals_is_withheld_and_given_back_in_any_order() {
     for forever in [false, true] {
         for first_back in [0, 1] {
             let app = TestApp::spawn().await;

@@ -1,5 +1,5 @@
-//! `pixtoll backup` and `pixtoll restore` (operations.md, "Stopping, upgrading, moving"): a consistent copy of a
-//! deployment that runs, and the way back, killed anywhere.
+//! `pixtoll backup` and `pixtoll restore` (docs/operations.md): a consistent copy of a running
+//! deployment, its restore, and both killed at every kill point.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use crate::support::database::{count, execute, open, texts};
 use crate::support::process::{Deployment, Ran, Request, SandboxProcess};
 use crate::support::{Answer, pictures};
 
-/// Where `pixtoll backup` and `pixtoll restore` are killed.
+/// The kill points of `pixtoll backup` and `pixtoll restore`.
 pub(crate) const POINTS: &[&str] = &[
     "backup.database.after",
     "backup.objects.after",
@@ -42,19 +42,19 @@ async fn dies(deployment: &Deployment, arguments: &[&str], point: &str) {
     assert_eq!(output.status.signal(), Some(9), "{point}: {output:?}");
 }
 
-/// An image's object below a store.
+/// The file of an image's object in a local store.
 pub(crate) fn object(store: &Path, answer: &Answer) -> PathBuf {
     let id = answer.field("id");
     store.join("images").join(&id[..1]).join(&id[1..2]).join(id)
 }
 
-/// The path of an image's link, on whatever server.
+/// The path of an image's link, on any server.
 fn path_of(deployment: &Deployment, answer: &Answer) -> String {
     let url = answer.field("url");
     url.strip_prefix(&deployment.base).unwrap().to_owned()
 }
 
-/// The copy of the database that a folder holds.
+/// The copies of the database in a backup folder.
 pub(crate) fn copies_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries
@@ -70,8 +70,7 @@ pub(crate) fn copies_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_what_was_paid_since()
-{
+async fn a_backup_is_restored_elsewhere_and_recovers_later_payments() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     let running = deployment.start().await;
@@ -84,7 +83,7 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
         .sign("/api/upload/year", &pictures::png(7, 7))
         .await;
     let bought = deployment.last_word(&direct).await;
-    // While it is being used.
+    // The deployment is used meanwhile.
     let uploads = async {
         for seed in 10..30 {
             free(&deployment, seed).await;
@@ -94,7 +93,7 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
     assert!(first.out.contains(" 0 rows break a rule"), "{first:?}");
     assert!(object(&folder.join("images"), &deleted).exists());
 
-    // A second run copies what is new, and what its owner deleted goes.
+    // A second backup copies new objects, and removes those that their owner deleted.
     let delete = Request::delete(&format!("/api/images/{}", deleted.field("id")))
         .with("X-Delete-Token", &deleted.field("deleteToken"));
     assert_eq!(deployment.answer(&delete).await.status, 200);
@@ -111,7 +110,7 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Sold after it, and lost with the machine.
+    // Sold after the backup, and lost with the machine.
     let (payment, lost) = deployment.sign("/api/upload/token/year", b"").await;
     deployment.last_word(&lost).await.token();
     let lost_image = free(&deployment, 50).await;
@@ -174,7 +173,7 @@ async fn a_backup_of_a_running_server_is_restored_elsewhere_and_the_chain_says_w
 }
 
 #[tokio::test]
-async fn a_backup_that_is_killed_leaves_the_older_one_and_a_restore_that_is_killed_goes_on() {
+async fn a_killed_backup_keeps_the_older_one_and_a_killed_restore_continues() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let place = tempfile::tempdir().unwrap();
@@ -223,7 +222,7 @@ async fn a_backup_that_is_killed_leaves_the_older_one_and_a_restore_that_is_kill
 }
 
 #[tokio::test]
-async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
+async fn damage_is_reported_and_existing_files_are_not_overwritten() {
     let deployment = Deployment::alone();
     let running = deployment.start().await;
     let good = free(&deployment, 1).await;
@@ -233,7 +232,7 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
     let folder_text = folder.to_str().unwrap();
     run(&deployment, &["backup", folder_text, "--with-key"]).await;
 
-    // A folder that holds something else, another database's, or another's objects.
+    // A folder that holds something else, another database's backup, or another store's objects.
     let full = place.path().join("full");
     std::fs::create_dir(&full).unwrap();
     std::fs::write(full.join("file"), "mine").unwrap();
@@ -271,7 +270,7 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
         assert!(refused.out.contains("pg_dump"), "{refused:?}");
     }
 
-    // An object whose bytes changed, in the backup and where it is kept.
+    // Changes an object's bytes, in the backup and in the store.
     let flip = |path: &Path| {
         let mut bytes = std::fs::read(path).unwrap();
         let last = bytes.len() - 1;
@@ -301,12 +300,12 @@ async fn damage_is_named_and_what_stands_somewhere_is_not_overwritten() {
         "{ran:?}"
     );
 
-    // A copy of the database that isn't what was written.
+    // A copy of the database that was changed after it was written.
     flip(&copies_in(&folder)[0]);
     let ran = Deployment::alone().run(&["restore", folder_text]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("is damaged: its SHA-256"), "{ran:?}");
-    // A database that has lost commits is no better than its backup.
+    // A database that lost commits must not replace a better backup.
     running.kill().await;
     let db = database_in(deployment.folder()).await;
     execute(

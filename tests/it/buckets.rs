@@ -1,4 +1,4 @@
-//! A bucket that isn't as it should be, and what a bucket is asked for.
+//! Buckets that are set up wrongly or fail, and the requests that a bucket receives.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         .await
 }
 
-/// Starts what a server starts before it listens.
+/// Runs the part of a server's start before it listens.
 async fn start(settings: &Settings) -> anyhow::Result<App> {
     install_tls();
     let folder = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ async fn start(settings: &Settings) -> anyhow::Result<App> {
 }
 
 #[tokio::test]
-async fn a_bucket_that_shows_its_objects_or_their_list_to_strangers_is_refused_at_start() {
+async fn a_public_bucket_is_rejected_at_start() {
     let private = Manners::default();
     for (manners, said) in [
         (
@@ -99,7 +99,7 @@ async fn a_bucket_that_shows_its_objects_or_their_list_to_strangers_is_refused_a
             error.contains(said) && error.contains("make the bucket private"),
             "{error}"
         );
-        // Nothing is left there, not even the mark of the database.
+        // Nothing is left in the bucket, not even the mark of the database.
         assert_eq!(bucket.keys(), [""; 0]);
         bucket.behave(private);
         start(&bucket.settings()).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_bucket_that_shows_its_objects_or_their_list_to_strangers_is_refused_a
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_missing_or_gives_no_rights_is_refused_at_start_with_what_to_do() {
+async fn a_missing_or_forbidden_bucket_is_rejected_at_start_with_instructions() {
     for (status, said) in [
         (
             404,
@@ -131,7 +131,7 @@ async fn a_bucket_that_is_missing_or_gives_no_rights_is_refused_at_start_with_wh
 }
 
 #[tokio::test]
-async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_looked_at() {
+async fn a_server_starts_without_its_bucket_and_stores_nothing_unchecked() {
     let bucket = Bucket::with(Manners {
         refuses: Some(500),
         ..Manners::default()
@@ -142,13 +142,13 @@ async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_lo
         .fold(TestApp::builder(), |builder, (key, value)| {
             builder.set(key, value)
         });
-    // Failures are waited for.
+    // Requests to a failing bucket run into this timeout.
     let app = builder.set("images.s3_timeout", "3s").spawn().await;
     let refused = app.upload_free(pictures::png(4, 4)).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.json()["error"], "store_unavailable");
     assert_eq!(refused.json()["charged"], false);
-    // It answers again, and shows what it has to everybody.
+    // The bucket answers again, and is public.
     bucket.behave(Manners {
         shows_objects: true,
         ..Manners::default()
@@ -163,7 +163,7 @@ async fn a_server_starts_without_its_bucket_and_keeps_nothing_before_that_was_lo
 }
 
 #[tokio::test]
-async fn a_stumbling_store_is_asked_again_and_a_silent_one_not_for_ever() {
+async fn requests_to_a_failing_store_are_retried_until_a_deadline() {
     let bucket = Bucket::with(Manners::default());
     let mut settings = bucket.settings();
     settings.push(("images.s3_timeout", "2s".to_owned()));
@@ -191,7 +191,7 @@ async fn a_stumbling_store_is_asked_again_and_a_silent_one_not_for_ever() {
 }
 
 #[tokio::test]
-async fn encryption_and_checksums_are_asked_for_as_set() {
+async fn encryption_and_checksums_are_requested_as_configured() {
     let bucket = Bucket::with(Manners::default());
     let none = "none";
     for (set, kind, key) in [
@@ -212,7 +212,7 @@ async fn encryption_and_checksums_are_asked_for_as_set() {
                 .into_iter()
                 .filter(|asked| asked.method == Method::PUT)
                 .collect();
-            // The probe, the object and the record beside it.
+            // The probe, the object and its sidecar.
             assert_eq!(puts.len(), 3);
             for asked in puts {
                 let header = |name: &str| asked.headers.get(name).map_or(none, String::as_str);
@@ -228,7 +228,7 @@ async fn encryption_and_checksums_are_asked_for_as_set() {
 }
 
 #[tokio::test]
-async fn many_go_in_one_request_where_the_store_has_that_and_one_by_one_elsewhere() {
+async fn images_are_deleted_in_bulk_where_the_store_supports_it() {
     let bucket = Bucket::with(Manners::default());
     let ids: Vec<ImageId> = (0..20).map(id).collect();
     for (has_bulk, method, requests) in [(true, Method::POST, 1), (false, Method::DELETE, 40)] {
@@ -251,7 +251,7 @@ async fn many_go_in_one_request_where_the_store_has_that_and_one_by_one_elsewher
 }
 
 #[tokio::test]
-async fn of_a_bulk_delete_what_the_store_would_not_delete_is_left() {
+async fn images_that_a_bulk_delete_did_not_delete_stay_due() {
     let bucket = Bucket::with(Manners::default());
     let store = store::open(&bucket.settings());
     store.check("one").await.unwrap();
@@ -271,7 +271,7 @@ async fn of_a_bulk_delete_what_the_store_would_not_delete_is_left() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_gone_is_not_taken_for_images_that_are() {
+async fn a_missing_bucket_does_not_count_as_deleted_images() {
     for has_bulk in [true, false] {
         let bucket = Bucket::with(Manners::default());
         let mut settings = bucket.settings();

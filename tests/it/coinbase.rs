@@ -1,5 +1,5 @@
-//! Coinbase's facilitator as our client meets it: a server that checks each JWT to the byte with keys and
-//! code of its own, and answers in Coinbase's ways (x402.md, section 6).
+//! The client for Coinbase's facilitator, against a server that checks each JWT with keys and code
+//! of its own and responds as Coinbase does (docs/x402.md).
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -31,7 +31,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const PAYER: Address = Address::repeat_byte(0x11);
 const HASH: B256 = B256::repeat_byte(0xcd);
 
-/// The keys of a test, which everybody knows: RFC 8032, section 7.1, test 1, and the number one.
+/// The public keys of these tests: RFC 8032, section 7.1, test 1, and the number one.
 enum Key {
     Ed25519,
     P256,
@@ -78,12 +78,12 @@ impl Key {
     }
 }
 
-/// What the server answers next, whatever is asked.
+/// The server's next response, to any request.
 enum Next {
     Says(u16, String),
-    /// Come again after so many seconds.
+    /// A 429 with this `Retry-After`.
     TooMany(Option<&'static str>),
-    /// Nothing, for as long as anybody waits.
+    /// No response.
     Silence,
 }
 
@@ -91,11 +91,11 @@ enum Next {
 struct Seen {
     answers: VecDeque<Next>,
     tokens: Vec<String>,
-    /// What was wrong with a request; empty in the end.
+    /// What was wrong with the requests; empty if nothing was.
     wrong: Vec<String>,
 }
 
-/// A facilitator that is Coinbase in all but money.
+/// A test server with the behaviour of Coinbase's facilitator.
 struct Cdp {
     key: Key,
     host: String,
@@ -141,7 +141,7 @@ impl Cdp {
         self.seen.lock().unwrap().answers.extend(answers);
     }
 
-    /// Every request so far was as Coinbase wants it; how many there were.
+    /// Asserts that every request so far was correct, and returns their number.
     fn all_fine(&self) -> usize {
         let seen = self.seen.lock().unwrap();
         assert_eq!(seen.wrong, [""; 0]);
@@ -152,7 +152,7 @@ impl Cdp {
         tokens.len()
     }
 
-    /// What is wrong with a token, by the words of the reference.
+    /// Checks a token by Coinbase's reference. The error says what is wrong.
     fn judge(&self, token: &str, method: &str, path: &str) -> Result<(), String> {
         let parts: Vec<&str> = token.split('.').collect();
         let [header, claims, signature] = parts.as_slice() else {
@@ -281,7 +281,7 @@ async fn each_request_has_a_token_of_its_own_in_both_algorithms() {
 }
 
 #[tokio::test]
-async fn the_judge_of_these_tests_sees_a_wrong_token() {
+async fn the_test_server_detects_a_wrong_token() {
     let (cdp, _) = Cdp::start(Key::Ed25519);
     let key = CdpKey::parse(ID, &Key::Ed25519.secret()).unwrap();
     let path = "/platform/v2/x402/verify";
@@ -306,7 +306,7 @@ async fn the_judge_of_these_tests_sees_a_wrong_token() {
 }
 
 #[tokio::test]
-async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
+async fn rejections_by_coinbase_are_told_apart_from_missing_answers() {
     let (cdp, client) = Cdp::start(Key::Ed25519);
     let refusal = json!({"isValid": false, "invalidReason": "insufficient_funds"});
     cdp.next([says(400, &refusal)]);
@@ -314,7 +314,7 @@ async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
         reason: "insufficient_funds".to_owned(),
     };
     assert_eq!(client.verify(call(), WAIT).await, refused);
-    // Without transaction and network, as Coinbase leaves them out.
+    // Without transaction and network, which Coinbase leaves out.
     let refusal = json!({"success": false, "errorReason": "insufficient_funds"});
     cdp.next([says(400, &refusal)]);
     let refused = SettleOutcome::Refused {
@@ -340,7 +340,7 @@ async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
         },
     ];
     for next in silent {
-        // Verify is asked twice, settle never.
+        // Verify is retried once, settle never.
         cdp.next([next(), next()]);
         let verdict = client.verify(call(), WAIT).await;
         assert!(
@@ -359,7 +359,7 @@ async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
             ),
             "{outcome:?}"
         );
-        // An answer between two silences: it is not taken to be down.
+        // An answer between two timeouts: the facilitator doesn't count as down.
         cdp.next([says(200, &json!({"isValid": true}))]);
         client.verify(call(), WAIT).await;
     }
@@ -374,7 +374,7 @@ async fn coinbases_ways_of_refusing_are_told_from_its_silence() {
 }
 
 #[tokio::test]
-async fn a_facilitator_that_is_down_is_asked_once_a_second_and_settle_is_never_held_up() {
+async fn a_facilitator_that_is_down_is_asked_once_a_second_except_by_settle() {
     let (cdp, client) = Cdp::start(Key::Ed25519);
     cdp.next((0..10).map(|_| Next::Says(500, String::new())));
     for _ in 0..5 {
@@ -387,7 +387,7 @@ async fn a_facilitator_that_is_down_is_asked_once_a_second_and_settle_is_never_h
     cdp.next([Next::Says(500, String::new())]);
     client.settle(call(), WAIT).await;
     assert_eq!(cdp.all_fine(), 11);
-    // The judge knows the time to the second; the breaker goes by the uptime.
+    // The test server checks the time to the second; the circuit breaker uses the uptime.
     cdp.clock.advance(Duration::from_secs(1));
     cdp.next([
         says(200, &json!({"isValid": true})),
@@ -401,7 +401,7 @@ async fn a_facilitator_that_is_down_is_asked_once_a_second_and_settle_is_never_h
 }
 
 #[tokio::test]
-async fn what_is_supported_is_asked_again_when_it_says_later() {
+async fn a_rate_limited_query_of_supported_kinds_is_retried_later() {
     let (cdp, client) = Cdp::start(Key::P256);
     let kinds = json!({"kinds": [{"scheme": "exact", "network": "eip155:8453"}]});
     cdp.next([Next::TooMany(Some("0")), says(200, &kinds)]);

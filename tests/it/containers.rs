@@ -1,4 +1,4 @@
-//! What a container needs: to be asked for its health, and its secrets from files.
+//! What a container needs: a health check, and secrets from files.
 
 use crate::support::process::{Deployment, eventually};
 
@@ -31,7 +31,7 @@ async fn a_server_is_healthy_as_long_as_it_lives() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_take_nothing_is_alive_and_not_ready() {
+async fn a_server_on_a_full_disk_is_alive_but_not_ready() {
     let deployment = Deployment::alone().set("images.min_free", "1000000 GiB");
     let _server = deployment.spawn(&["serve"], "");
     eventually("the server lives", async || {
@@ -48,7 +48,7 @@ async fn a_server_that_may_take_nothing_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn health_of_a_broken_configuration_says_what_is_wrong_with_it() {
+async fn the_health_command_reports_an_invalid_configuration() {
     let deployment = Deployment::alone().set("http.admin_listen", "nowhere");
     let ran = deployment.run(&["health"]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -56,7 +56,7 @@ async fn health_of_a_broken_configuration_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn the_address_of_the_database_may_stand_in_a_file_and_its_password_stays_there() {
+async fn the_database_url_can_come_from_a_file_and_its_password_is_not_shown() {
     let deployment = Deployment::alone();
     let file = deployment.folder().join("database_url");
     std::fs::write(&file, "postgres://pixtoll:hunter2@db.internal/pixtoll\n").unwrap();
@@ -75,7 +75,7 @@ async fn the_address_of_the_database_may_stand_in_a_file_and_its_password_stays_
 }
 
 #[tokio::test]
-async fn the_address_of_a_node_may_stand_in_a_file_with_its_key() {
+async fn the_url_of_a_node_can_come_from_a_file_with_its_key() {
     let deployment = Deployment::alone();
     let file = deployment.folder().join("rpc_url");
     std::fs::write(&file, "https://node.example.com/v2/hunter2\n").unwrap();

@@ -1,4 +1,4 @@
-//! What the database promises to the auditor, on both kinds.
+//! Guarantees of the database for the auditor, tested on both kinds of database.
 
 use alloy_primitives::{Address, B256, U256};
 use pixtoll::db::auditor::{self, Audited, Claimant, Incoming, Missing, Reversal};
@@ -14,7 +14,7 @@ use crate::contract_db::{
 };
 use crate::support::database::execute;
 
-/// The payments that are due, by number.
+/// The numbers of the payments that are due.
 async fn due(db: &Db, seconds: u64, most: u32) -> Vec<u8> {
     let due = auditor::find_due(db, at(seconds), most).await.unwrap();
     due.iter()
@@ -52,7 +52,7 @@ async fn the_auditor_and_the_reconciler_find_their_own_rows_oldest_first() {
             set_due(&db, &row, 100 - u64::from(number)).await;
             execute(&db, "UPDATE payments SET lease_until_ms = 0").await;
         }
-        // Settled is the eighth, frozen the ninth.
+        // The settled payment is the eighth, the frozen one the ninth.
         assert_eq!(due(&db, 90, 10).await, Vec::<u8>::new());
         assert_eq!(due(&db, 91, 10).await, [9]);
         assert_eq!(due(&db, 99, 10).await, [9, 8]);
@@ -68,7 +68,7 @@ async fn the_auditor_and_the_reconciler_find_their_own_rows_oldest_first() {
         assert_eq!(due(&db, 199, 10).await, Vec::<u8>::new());
         assert_eq!(due(&db, 200, 10).await, [9, 8]);
         assert_eq!(auditor::count_frozen(&db).await.unwrap(), 1);
-        // One that can't be read hides no other.
+        // A row that can't be read doesn't hide others.
         execute(
             &db,
             "UPDATE payments SET missing_since_ms = 1, missing_block = -1 WHERE state = 'frozen'",
@@ -85,7 +85,7 @@ async fn the_auditor_and_the_reconciler_find_their_own_rows_oldest_first() {
 }
 
 #[tokio::test]
-async fn what_a_look_found_is_written_by_who_holds_the_row() {
+async fn only_the_holder_of_the_lease_records_the_result_of_a_check() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Settled).await;
         set_due(&db, &row, 5).await;
@@ -142,7 +142,7 @@ async fn what_a_look_found_is_written_by_who_holds_the_row() {
             (detail.log_index, detail.proven_by.as_deref()),
             (Some(4), Some("chain"))
         );
-        // One log settles one payment.
+        // A log settles one payment only.
         let other = put(&db, &payment(2), PaymentState::Settled).await;
         assert!(
             auditor::note_seen(&db, &other, TRANSFER, 18, None, 0)
@@ -163,7 +163,7 @@ async fn what_a_look_found_is_written_by_who_holds_the_row() {
     .await;
 }
 
-/// Takes a frozen payment back.
+/// Reverses a frozen payment.
 pub(crate) async fn reverse(db: &Db, row: &Payment, serial: u32) -> bool {
     let reversal = Reversal {
         step: step(PaymentState::Frozen, Event::ChainVoid),
@@ -178,7 +178,7 @@ pub(crate) async fn reverse(db: &Db, row: &Payment, serial: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_reversal_takes_row_token_and_images_or_nothing() {
+async fn a_reversal_changes_row_token_and_images_or_nothing() {
     on_both(async |db| {
         let grant = sold(&db, 1, 3).await;
         let row = payment(1);
@@ -257,7 +257,7 @@ async fn a_reversal_takes_row_token_and_images_or_nothing() {
         );
         assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
 
-        // Settled once more, it has its uses again, and none of the images.
+        // Settled once more, the payment has its uses again, and none of the images.
         let done = Settlement::Done { published: false };
         assert_eq!(settle(&db, &reversed).await, done);
         assert_eq!(grant_of(&db, &row).await.unwrap(), taken);
@@ -290,7 +290,7 @@ async fn a_reversal_takes_row_token_and_images_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_thaw_keeps_what_is_owed_and_when_it_was_settled() {
+async fn unfreezing_keeps_owed_goods_and_the_time_of_settlement() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Settled).await;
         let missing = Missing {
@@ -331,7 +331,7 @@ async fn a_thaw_keeps_what_is_owed_and_when_it_was_settled() {
 }
 
 #[tokio::test]
-async fn a_transfer_is_a_payments_an_open_ones_or_nobodys() {
+async fn a_transfer_belongs_to_a_payment_possibly_to_an_open_one_or_to_none() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Settled).await;
         assert!(
@@ -380,8 +380,8 @@ async fn a_transfer_is_a_payments_an_open_ones_or_nobodys() {
         for other in &others {
             assert_eq!(claimant(other).await, Claimant::Nobody, "{other:?}");
         }
-        // While a payment of the same payer and price is open, its transfer may be any, but for those from
-        // before it was seen.
+        // While a payment of the same payer and price is open, any transfer may be its own, except
+        // transfers from before it was first seen.
         put(&db, &payment(2), PaymentState::Unknown).await;
         assert_eq!(claimant(&own).await, Claimant::Payment);
         let earlier = Incoming {

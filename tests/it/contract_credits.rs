@@ -1,4 +1,4 @@
-//! What the database promises of credits and epochs, on both kinds.
+//! Guarantees of the database for credits and epochs, tested on both kinds of database.
 
 use alloy_primitives::{Address, B256};
 use pixtoll::db::credits::{self, Claim, Claimed, Credit, Lost};
@@ -9,7 +9,7 @@ use pixtoll::networks::BASE_SEPOLIA;
 
 use crate::contract_db::{NOBODY, NOW, at, load, on_both, payment, put, step};
 
-/// What `payment(number)` paid, as the chain shows it.
+/// The transfer of `payment(number)`, as the chain shows it.
 fn credit(number: u8) -> Credit {
     let lost = payment(number);
     Credit {
@@ -113,7 +113,7 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
             let found = credits::is_credit(&db, &network, &transaction, &payer, amount).await;
             assert_eq!(found.unwrap(), expected);
         }
-        // What a person made up for is nobody's.
+        // A credit that the operator resolved can't be claimed.
         let id = credit(1).id;
         for expected in [true, false] {
             let resolved = credits::resolve(&db, id.as_str(), "refunded", NOW).await;
@@ -131,7 +131,7 @@ async fn a_credit_is_written_once_and_found_by_payer_network_and_amount() {
 }
 
 #[tokio::test]
-async fn a_credit_that_the_chain_forgot_is_open_again_once_it_is_found_anew() {
+async fn a_credit_whose_transfer_returns_to_the_chain_is_open_again() {
     on_both(async |db| {
         assert!(credits::insert(&db, &credit(1)).await.unwrap());
         let id = credit(1).id;
@@ -169,7 +169,7 @@ async fn a_credit_that_the_chain_forgot_is_open_again_once_it_is_found_anew() {
 }
 
 #[tokio::test]
-async fn a_closed_credit_is_erased_and_remembered_as_what_it_was() {
+async fn an_erased_credit_is_still_recognised_by_its_hashes() {
     on_both(async |db| {
         for number in [1, 2, 3] {
             credits::insert(&db, &credit(number)).await.unwrap();
@@ -218,13 +218,13 @@ async fn a_closed_credit_is_erased_and_remembered_as_what_it_was() {
 }
 
 #[tokio::test]
-async fn a_credit_goes_to_one_payment_with_row_grant_and_proofs_or_not_at_all() {
+async fn a_credit_is_claimed_once_with_row_grant_and_proofs_or_not_at_all() {
     on_both(async |db| {
         for number in [1, 2] {
             credits::insert(&db, &credit(number)).await.unwrap();
         }
         let fresh = put(&db, &payment(30), PaymentState::Received).await;
-        // Who lost the presented payment takes nothing.
+        // A process that lost the new payment's row claims nothing.
         let stranger = Payment {
             attempt: fresh.attempt + 1,
             ..fresh.clone()
@@ -262,11 +262,11 @@ async fn a_credit_goes_to_one_payment_with_row_grant_and_proofs_or_not_at_all() 
         );
         assert_eq!(audit::find_broken(&db, NOW).await.unwrap(), [],);
 
-        // Once: not by the same payment, and not by another.
+        // Only once: neither by the same payment nor by another one.
         assert_eq!(claim(&db, &presented, 1, &[]).await, Claimed::Gone);
         let other = put(&db, &payment(31), PaymentState::Received).await;
         assert_eq!(claim(&db, &other, 1, &[]).await, Claimed::Gone);
-        // An id that bought something is not bought with again.
+        // An idempotency key that bought something can't buy again.
         let taken = claim(&db, &other, 2, &ids).await;
         assert!(matches!(taken, Claimed::Taken(owner) if owner.payment_id == row.id));
         assert_eq!(open(&db).await, [credit(2).id]);
@@ -276,7 +276,7 @@ async fn a_credit_goes_to_one_payment_with_row_grant_and_proofs_or_not_at_all() 
 }
 
 #[tokio::test]
-async fn an_epoch_only_grows_and_a_database_keeps_its_name() {
+async fn an_epoch_only_grows_and_a_database_keeps_its_id() {
     on_both(async |db| {
         assert_eq!(epoch::find(&db).await.unwrap(), None);
         let first = epoch::load(&db, "first").await.unwrap();

@@ -1,4 +1,4 @@
-//! What the database promises to the rest: one suite, on SQLite always and on PostgreSQL as well when
+//! Guarantees of the database. The suite always runs on SQLite, and also on PostgreSQL when
 //! `PIXTOLL_TEST_POSTGRES` names a server.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,11 +33,11 @@ use crate::support::database::{
 use crate::support::process::eventually;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-/// As many tasks as race in `payments.md`'s worst case: two replicas with eight workers each.
+/// The number of tasks that race in the worst case: two replicas with eight workers each.
 const RACERS: usize = 16;
 pub(crate) const NOBODY: Timestamp = Timestamp::from_millis(0);
 
-/// Runs a story on a fresh database of each kind.
+/// Runs a test on a fresh database of each kind.
 pub(crate) async fn on_both(story: impl AsyncFn(Db)) {
     let folder = tempfile::tempdir().unwrap();
     let mut urls = vec![sqlite_url(folder.path())];
@@ -79,7 +79,7 @@ fn terms() -> Terms {
     }
 }
 
-/// A payment as `Payments::draft` makes it: received, leased to the first attempt.
+/// A payment as `Payments::draft` makes it: in state `received`, leased to the first attempt.
 pub(crate) fn payment(number: u8) -> Payment {
     let terms = terms();
     let authorization = Authorization {
@@ -202,7 +202,7 @@ pub(crate) async fn settle(db: &Db, row: &Payment) -> Settlement {
     payments::settle(db, &record).await.unwrap()
 }
 
-/// Takes a payment to a state by the moves that lead there.
+/// Takes a payment to a state by the changes of state that lead there.
 pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Payment {
     use PaymentState as S;
     let mut row = insert(db, payment).await;
@@ -254,7 +254,7 @@ pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Paym
     row
 }
 
-/// The same row with nobody driving it.
+/// The same row without a lease.
 async fn unleased(db: &Db, row: &Payment) -> Payment {
     payments::hand_back(db, row, row.next_look, row.looks)
         .await
@@ -270,7 +270,7 @@ pub(crate) async fn image_state(db: &Db, id: &ImageId) -> ImageState {
     images::find(db, id).await.unwrap().unwrap().state
 }
 
-/// Races `RACERS` tasks; how many of them won.
+/// Races `RACERS` tasks, and returns how many of them won.
 async fn race<W>(db: &Db, run: impl Fn(Db) -> W) -> usize
 where
     W: Future<Output = bool> + Send + 'static,
@@ -286,7 +286,7 @@ where
 // ---- the ledger's rows
 
 #[tokio::test]
-async fn an_identity_is_written_once_and_read_back_whole() {
+async fn a_payment_identity_is_inserted_once_and_read_back_completely() {
     on_both(async |db| {
         let first = payment(1);
         assert!(payments::find(&db, &first.id).await.unwrap().is_none());
@@ -307,7 +307,8 @@ async fn an_identity_is_written_once_and_read_back_whole() {
         let other = B256::repeat_byte(2).to_string();
         let unknown = payments::find_by_payer_and_nonce(&db, &payer, &other).await;
         assert!(unknown.unwrap().is_empty());
-        // The same identity under another id is refused by the database, whoever computes ids.
+        // The database rejects the same identity under another id, even if the id was computed
+        // wrongly.
         let mut renamed = payment(1);
         renamed.id = payment(2).id;
         assert!(!payments::insert(&db, &renamed, "sandbox").await.unwrap());
@@ -336,7 +337,7 @@ async fn a_payment_without_end_and_with_the_largest_numbers_is_read_back() {
 }
 
 #[tokio::test]
-async fn only_an_unleased_row_of_the_same_attempt_and_state_starts_afresh() {
+async fn only_an_unleased_row_of_the_same_attempt_and_state_is_restarted() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Rejected).await;
         let staged = image(1, Some(&row));
@@ -383,7 +384,7 @@ async fn only_an_unleased_row_of_the_same_attempt_and_state_starts_afresh() {
 }
 
 #[tokio::test]
-async fn a_claim_takes_the_next_attempt_of_a_row_that_nobody_drives() {
+async fn a_claim_starts_the_next_attempt_of_a_row_without_a_lease() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Unknown).await;
         let claim = async |row: &Payment, now| payments::claim(&db, row, now, LEASE).await.unwrap();
@@ -408,7 +409,7 @@ async fn a_claim_takes_the_next_attempt_of_a_row_that_nobody_drives() {
 }
 
 #[tokio::test]
-async fn a_lease_is_renewed_by_its_holder_and_never_after_it_was_given_back() {
+async fn a_lease_is_extended_by_its_holder_and_never_after_it_was_handed_back() {
     on_both(async |db| {
         let row = insert(&db, &payment(1)).await;
         let renew =
@@ -416,7 +417,7 @@ async fn a_lease_is_renewed_by_its_holder_and_never_after_it_was_given_back() {
         assert!(renew(1, at(9)).await);
         assert!(!renew(2, at(99)).await);
         assert_eq!(load(&db, &row).await.lease_until, at(9));
-        // Whose lease was lost changes nothing.
+        // A process that lost its lease changes nothing.
         let stale = Payment {
             attempt: 0,
             ..row.clone()
@@ -440,7 +441,7 @@ async fn a_lease_is_renewed_by_its_holder_and_never_after_it_was_given_back() {
             (back.lease_until, back.next_look, back.looks),
             (NOBODY, Some(at(50)), 3)
         );
-        // A renewal that was on its way must not leave the row leased to nobody.
+        // An extension that was under way must not leave the row leased to nobody.
         assert!(!renew(1, at(99)).await);
         assert_eq!(load(&db, &row).await.lease_until, NOBODY);
         payments::hand_back(&db, &row, None, 4).await.unwrap();
@@ -469,7 +470,7 @@ async fn a_restart_of_the_only_process_ends_all_leases_and_reservations() {
 }
 
 #[tokio::test]
-async fn a_move_needs_the_state_and_the_attempt_and_keeps_what_it_does_not_name() {
+async fn a_change_of_state_needs_state_and_attempt_and_keeps_other_columns() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Verified).await;
         let start = step(PaymentState::Verified, Event::SettleStarted);
@@ -532,7 +533,7 @@ async fn a_move_needs_the_state_and_the_attempt_and_keeps_what_it_does_not_name(
 }
 
 #[tokio::test]
-async fn a_pending_image_is_attached_and_given_up_with_its_payment() {
+async fn a_pending_image_is_attached_to_and_given_up_with_its_payment() {
     on_both(async |db| {
         let row = insert(&db, &upload(1)).await;
         let staged = image(1, Some(&row));
@@ -553,7 +554,7 @@ async fn a_pending_image_is_attached_and_given_up_with_its_payment() {
             discard_image: row.image_id.clone(),
             ..Patch::default()
         };
-        // A move that is lost gives up nothing.
+        // A change of state that loses the race gives up nothing.
         let stale = Payment {
             attempt: 2,
             ..row.clone()
@@ -579,7 +580,7 @@ async fn a_pending_image_is_attached_and_given_up_with_its_payment() {
 // ---- ids and proofs
 
 #[tokio::test]
-async fn binding_moves_the_row_and_keeps_its_proofs_and_its_id() {
+async fn binding_changes_the_state_and_stores_proofs_and_idempotency_key() {
     on_both(async |db| {
         let row = insert(&db, &payment(1)).await;
         let stale = Payment {
@@ -587,7 +588,7 @@ async fn binding_moves_the_row_and_keeps_its_proofs_and_its_id() {
             ..row.clone()
         };
         assert_eq!(bind(&db, &stale, Some("one"), None).await, Binding::Lost);
-        // Who lost the row binds nothing: no proof, and no id either.
+        // A process that lost the row binds nothing: no proof and no idempotency key.
         let payer = row.authorization.from.to_string();
         assert_eq!(number(&db, "SELECT COUNT(*) FROM payment_proofs").await, 0);
         assert_eq!(number(&db, "SELECT COUNT(*) FROM payment_ids").await, 0);
@@ -621,7 +622,7 @@ async fn binding_moves_the_row_and_keeps_its_proofs_and_its_id() {
 }
 
 #[tokio::test]
-async fn an_id_belongs_to_the_first_payment_until_that_one_bought_nothing() {
+async fn an_idempotency_key_belongs_to_its_first_payment_unless_that_failed() {
     use PaymentState as S;
     on_both(async |db| {
         let mut next = 100;
@@ -667,7 +668,7 @@ async fn an_id_belongs_to_the_first_payment_until_that_one_bought_nothing() {
 }
 
 #[tokio::test]
-async fn a_payment_with_two_ids_takes_both_or_neither() {
+async fn a_payment_with_two_idempotency_keys_binds_both_or_neither() {
     on_both(async |db| {
         let both = |one: &str, two: &str| [one.to_owned(), two.to_owned()];
         let verify = |row: &Payment| step(row.state, Event::VerifyAccepted);
@@ -693,7 +694,7 @@ async fn a_payment_with_two_ids_takes_both_or_neither() {
 }
 
 #[tokio::test]
-async fn another_payer_may_use_the_same_id() {
+async fn another_payer_may_use_the_same_idempotency_key() {
     on_both(async |db| {
         let first = insert(&db, &payment(1)).await;
         assert_eq!(bind(&db, &first, Some("id"), None).await, Binding::Bound);
@@ -706,7 +707,7 @@ async fn another_payer_may_use_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_proof_ends_at_its_instant_and_is_then_forgotten() {
+async fn a_proof_expires_on_time_and_is_then_erased() {
     on_both(async |db| {
         let row = insert(&db, &payment(1)).await;
         let proof = |kind, hash: &str, expires| Proof {
@@ -766,7 +767,7 @@ async fn a_proof_ends_at_its_instant_and_is_then_forgotten() {
 // ---- settling
 
 #[tokio::test]
-async fn proof_settles_every_state_that_the_table_names_and_once() {
+async fn proof_of_transfer_settles_every_allowed_state_once() {
     on_both(async |db| {
         for (number, state) in (1..).zip(PaymentState::ALL) {
             let row = put(&db, &payment(number), state).await;
@@ -785,7 +786,8 @@ async fn proof_settles_every_state_that_the_table_names_and_once() {
             assert_eq!(settled.settled_at, Some(at(2)));
             assert_eq!((settled.next_look, settled.lease_until), (None, NOBODY));
             let grant = grant_of(&db, &row).await.unwrap();
-            // What the chain shows again is the same purchase: its grant stays as it was.
+            // A transfer that is on the chain again is the same purchase: its grant stays as it
+            // was.
             assert_eq!(before.unwrap_or_else(|| grant.clone()), grant, "{state:?}");
             assert_eq!((grant.used, grant.serial), (0, serial));
             assert_eq!((grant.product, grant.keep), (row.product, row.terms.keep));
@@ -819,7 +821,7 @@ async fn a_settlement_publishes_the_pending_image_and_counts_the_use() {
         assert_eq!(live, expected);
         assert_eq!(grant_of(&db, &row).await.unwrap().used, 1);
         assert!(audit::find_owed(&db).await.unwrap().is_empty());
-        // The chain forgets the transfer and shows it again: nothing is published or owed twice.
+        // The transfer leaves the chain and comes back: nothing is published or owed twice.
         let row = load(&db, &row).await;
         assert!(advance(&db, &row, Event::ChainForgot, &Patch::default()).await);
         let done = Settlement::Done { published: false };
@@ -833,13 +835,13 @@ async fn a_settlement_publishes_the_pending_image_and_counts_the_use() {
 #[tokio::test]
 async fn an_upload_whose_image_is_gone_or_was_never_stored_is_owed() {
     on_both(async |db| {
-        // Given up: the image row was discarded.
+        // Given up: the image's row was discarded.
         let row = put(&db, &upload(1), PaymentState::Settling).await;
         let gone = image(1, Some(&row));
         images::insert_pending(&db, &gone, None).await.unwrap();
         assert!(payments::attach_image(&db, &row, &gone.id).await.unwrap());
         assert!(images::discard(&db, &gone.id).await.unwrap());
-        // Not stored yet: objects are stored after verify, so a row that never got there has none.
+        // Not stored yet: objects are stored after verify, so a row from before has none.
         let early = insert(&db, &upload(2)).await;
         let unstored = image(2, Some(&early));
         images::insert_pending(&db, &unstored, None).await.unwrap();
@@ -896,7 +898,7 @@ async fn a_transfer_settles_one_payment_only() {
 }
 
 #[tokio::test]
-async fn a_settlement_read_under_another_attempt_looks_again() {
+async fn a_settlement_under_an_outdated_attempt_reports_a_change() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Unknown).await;
         let row = unleased(&db, &row).await;
@@ -931,7 +933,7 @@ pub(crate) fn use_of(grant: &Grant, number: u64, created_at: Timestamp) -> Image
 }
 
 #[tokio::test]
-async fn uses_are_held_published_and_used_up() {
+async fn uses_of_a_grant_are_reserved_published_and_used_up() {
     on_both(async |db| {
         let grant = sold(&db, 1, 2).await;
         let reserve = async |number, now: Timestamp| {
@@ -951,7 +953,7 @@ async fn uses_are_held_published_and_used_up() {
         assert!(publish(1, at(5)).await);
         assert!(!publish(1, at(5)).await, "it is public already");
         assert_eq!(reserve(3, at(299)).await, Reservation::Busy);
-        // The second upload's reservation lapses, and the third takes its use.
+        // The second upload's reservation expires, and the third upload takes its use.
         assert_eq!(reserve(3, at(300)).await, Reservation::Held);
         assert!(publish(3, at(301)).await);
         assert!(!publish(2, at(302)).await, "its use went to the third");
@@ -973,7 +975,7 @@ async fn uses_are_held_published_and_used_up() {
 }
 
 #[tokio::test]
-async fn publishing_is_the_use_and_the_image_or_neither() {
+async fn publishing_counts_the_use_and_shows_the_image_or_does_neither() {
     on_both(async |db| {
         let (grant, other) = (sold(&db, 1, 1).await, sold(&db, 2, 1).await);
         let reserved = use_of(&grant, 1, NOW);
@@ -986,7 +988,7 @@ async fn publishing_is_the_use_and_the_image_or_neither() {
                 .await
                 .unwrap()
         };
-        // No such image, and another payment's image: the use that was counted is rolled back.
+        // For a missing image, and for another payment's image, the counted use is rolled back.
         assert!(!publish(&grant.payment_id, &image(9, None).id).await);
         assert!(!publish(&other.payment_id, &reserved.id).await);
         for grant in [&grant, &other] {
@@ -1114,7 +1116,7 @@ async fn offers_are_found_while_recent_newest_first_and_their_time_only_grows() 
             .await
             .unwrap();
         assert_eq!(recent(20).await, [priced(1), priced(2)]);
-        // Another replica sells on a network already that this one has not heard of.
+        // Another replica already sells on a network that this one doesn't know yet.
         let elsewhere = "UPDATE offers SET network = 'eip155:999999' WHERE amount = '1'";
         execute(&db, elsewhere).await;
         assert_eq!(recent(20).await, [priced(2)]);
@@ -1123,7 +1125,7 @@ async fn offers_are_found_while_recent_newest_first_and_their_time_only_grows() 
 }
 
 #[tokio::test]
-async fn a_stamp_stands_and_a_setting_is_replaced() {
+async fn a_stamp_is_written_once_and_a_setting_is_replaced() {
     on_both(async |db| {
         assert_eq!(deployment::find(&db, "mode").await.unwrap(), None);
         assert_eq!(
@@ -1146,7 +1148,7 @@ async fn a_stamp_stands_and_a_setting_is_replaced() {
 // ---- what persons and the reconciler ask
 
 #[tokio::test]
-async fn due_rows_come_in_order_and_not_while_they_are_driven() {
+async fn due_rows_come_in_order_and_not_while_they_are_leased() {
     on_both(async |db| {
         for (number, due, lease) in [
             (1, Some(at(30)), NOBODY),
@@ -1211,7 +1213,7 @@ async fn a_payment_is_found_by_id_transaction_image_and_payer() {
 }
 
 #[tokio::test]
-async fn what_is_owed_is_listed_oldest_first_until_it_is_resolved_once() {
+async fn owed_goods_are_listed_oldest_first_until_they_are_resolved_once() {
     on_both(async |db| {
         for (number, seconds) in [(1, 30), (2, 20), (3, 10)] {
             let row = put(&db, &payment(number), PaymentState::Unknown).await;
@@ -1244,7 +1246,7 @@ async fn what_is_owed_is_listed_oldest_first_until_it_is_resolved_once() {
 }
 
 #[tokio::test]
-async fn payments_are_paged_by_id_and_those_that_can_not_be_read_are_named() {
+async fn pages_of_payments_are_ordered_by_id_and_name_unreadable_rows() {
     on_both(async |db| {
         let mut expected = BTreeSet::new();
         for (number, state) in (1..).zip(PaymentState::ALL) {
@@ -1276,7 +1278,7 @@ async fn payments_are_paged_by_id_and_those_that_can_not_be_read_are_named() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_read_is_due_as_such_and_put_off_alone() {
+async fn an_unreadable_row_is_reported_as_due_and_postponed_alone() {
     on_both(async |db| {
         for number in 1..4 {
             let row = Payment {
@@ -1312,7 +1314,7 @@ async fn a_row_that_can_not_be_read_is_due_as_such_and_put_off_alone() {
 // ---- races
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_that_insert_restart_or_claim_one_wins() {
+async fn only_one_of_many_concurrent_inserts_restarts_or_claims_wins() {
     on_both(async |db| {
         let inserted = race(&db, |db| async move {
             payments::insert(&db, &payment(1), "sandbox").await.unwrap()
@@ -1352,7 +1354,7 @@ async fn of_many_that_insert_restart_or_claim_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_settlements_reservations_and_tokens_one_wins() {
+async fn only_one_of_many_concurrent_settlements_reservations_and_tokens_wins() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Unknown).await;
         let settled = race(&db, |db| {
@@ -1394,9 +1396,9 @@ async fn of_many_settlements_reservations_and_tokens_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_payments_under_one_id_one_is_bound() {
+async fn only_one_of_many_payments_with_one_idempotency_key_is_bound() {
     on_both(async |db| {
-        // Twice: for an id that is new, and for one that a rejected payment gave up.
+        // Twice: for a new idempotency key, and for one that a rejected payment gave up.
         for round in 0..2_u8 {
             let id = format!("id {round}");
             if round == 1 {
@@ -1424,8 +1426,8 @@ async fn of_many_payments_under_one_id_one_is_bound() {
 }
 
 #[tokio::test]
-async fn an_id_is_not_taken_over_while_its_payment_comes_back() {
-    // SQLite has one writer at a time, so nothing can come in between there.
+async fn an_idempotency_key_is_not_taken_over_while_its_payment_restarts() {
+    // SQLite has one writer at a time, so this race can't happen there.
     let Some(server) = postgres_server() else {
         return;
     };
@@ -1436,7 +1438,8 @@ async fn an_id_is_not_taken_over_while_its_payment_comes_back() {
     let first = load(&db, &first).await;
     assert!(advance(&db, &first, Event::GivenUp, &Patch::default()).await);
     let other = insert(&db, &payment(2)).await;
-    // The first payment's next attempt is verified: its transaction has the id and isn't committed.
+    // The first payment's next attempt is verified: its uncommitted transaction has the idempotency
+    // key.
     let Db::Postgres(pool) = &db else {
         unreachable!()
     };
@@ -1464,11 +1467,11 @@ async fn an_id_is_not_taken_over_while_its_payment_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_uploads_on_a_grant_as_many_are_published_as_it_has_uses() {
+async fn concurrent_uploads_never_publish_more_than_a_grant_has_uses() {
     on_both(async |db| {
         let grant = sold(&db, 1, 3).await;
         let serial = std::sync::atomic::AtomicU64::new(0);
-        // Every reservation has lapsed when the next is made, so that all may try to publish.
+        // Every reservation has expired when the next is made, so that all may try to publish.
         let published = race(&db, |db| {
             let number = serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let (grant, image) = (grant.clone(), use_of(&grant, number, NOW));
@@ -1518,7 +1521,7 @@ async fn every_statement_can_be_prepared_on_both_databases() {
 }
 
 #[test]
-fn no_statement_is_missing_in_the_list_that_is_prepared() {
+fn the_list_of_prepared_statements_is_complete() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/db");
     let listed: BTreeSet<&str> = statements().into_iter().map(|(name, _)| name).collect();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -1539,7 +1542,7 @@ fn no_statement_is_missing_in_the_list_that_is_prepared() {
     }
 }
 
-/// Sets a column to a value that `pixtoll` does not write, reads the row, and puts it back.
+/// Sets a column to a value that `pixtoll` does not write, reads the row, and restores it.
 async fn assert_corrupt(
     db: &Db,
     table: &'static str,
@@ -1678,7 +1681,7 @@ fn both_folders_hold_the_same_migrations() {
     assert_eq!(names("sqlite"), names("postgres"));
 }
 
-/// Table → its columns, as the database's own catalogue tells.
+/// The columns of each table, from the database's own catalogue.
 async fn catalogue(db: &Db) -> BTreeMap<String, BTreeSet<String>> {
     let sql = match db {
         Db::Sqlite(_) => {
@@ -1719,7 +1722,7 @@ async fn indexes(db: &Db) -> BTreeSet<String> {
 async fn both_databases_have_the_same_tables_columns_and_indexes() {
     let seen = std::sync::Mutex::new(Vec::new());
     on_both(async |db| {
-        // Running them again changes nothing.
+        // Running the migrations again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
         assert_eq!(found.0.len(), 17, "{:?}", found.0.keys());
@@ -1768,7 +1771,7 @@ async fn every_connection_to_sqlite_syncs_each_commit_and_keeps_foreign_keys() {
         assert_eq!(mode, "wal");
     }
     drop(connections);
-    // A commit is there for whoever opens the file while the first process still has it open.
+    // A commit is visible to a second process while the first one still has the file open.
     insert(&db, &payment(1)).await;
     let second = open(&sqlite_url(folder.path())).await;
     assert!(
@@ -1782,7 +1785,7 @@ async fn every_connection_to_sqlite_syncs_each_commit_and_keeps_foreign_keys() {
 }
 
 #[tokio::test]
-async fn nothing_is_granted_or_shown_for_a_payment_that_is_not_there() {
+async fn grants_and_images_need_an_existing_payment() {
     on_both(async |db| {
         let stray = image(1, Some(&payment(1)));
         assert!(images::insert_pending(&db, &stray, None).await.is_err());

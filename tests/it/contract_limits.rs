@@ -1,4 +1,5 @@
-//! What the database promises of limits, on SQLite always and on PostgreSQL where there is one.
+//! Guarantees of the database for limits. The suite always runs on SQLite, and on PostgreSQL where
+//! there is a server.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn us(seconds: u64) -> i64 {
 }
 
 #[tokio::test]
-async fn of_many_at_once_as_many_are_counted_as_may_be() {
+async fn concurrent_requests_are_counted_exactly_up_to_the_limit() {
     on_both(async |db| {
         let counted = join_all((0..16).map(|_| count(&db, PACE, "one", us(0)))).await;
         let counted = counted
@@ -53,7 +54,7 @@ async fn of_many_at_once_as_many_are_counted_as_may_be() {
             count(&db, PACE, "one", us(20)).await.unwrap(),
             Counted::Yes(us(80))
         );
-        // After a pause all of it is back, and no more.
+        // After a pause the whole rate is available again, and no more.
         assert_eq!(
             count(&db, PACE, "one", us(500)).await.unwrap(),
             Counted::Yes(us(520))
@@ -63,7 +64,7 @@ async fn of_many_at_once_as_many_are_counted_as_may_be() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_counts_no_more() {
+async fn requests_that_are_given_back_do_not_count() {
     on_both(async |db| {
         for _ in 0..3 {
             count(&db, PACE, "one", us(0)).await.unwrap();
@@ -71,17 +72,17 @@ async fn what_is_given_back_counts_no_more() {
         count(&db, PACE, "other", us(0)).await.unwrap();
         let full = Counted::No(us(60));
         assert_eq!(count(&db, PACE, "one", us(0)).await.unwrap(), full);
-        // Nine tenths of one, and that isn't enough for another one.
+        // Nine tenths of one are given back, which isn't enough for another one.
         uncount(&db, PACE.kind, "one", 18_000_000).await.unwrap();
         let found = count(&db, PACE, "one", us(0)).await.unwrap();
         assert_eq!(found, Counted::No(us(42)));
         let found = count(&db, PACE, "one", us(2)).await.unwrap();
         assert_eq!(found, Counted::Yes(us(62)));
-        // More than is left leaves no credit.
+        // Giving back more than is counted leaves no credit.
         uncount(&db, PACE.kind, "other", 500_000_000).await.unwrap();
         let found = count(&db, PACE, "other", us(0)).await.unwrap();
         assert_eq!(found, Counted::Yes(us(20)));
-        // What isn't there stays so, and other rates are others.
+        // A missing bucket stays missing, and other rates are not changed.
         uncount(&db, PACE.kind, "nobody", 1).await.unwrap();
         uncount(&db, "payments", "one", 60_000_000).await.unwrap();
         let found = count(&db, PACE, "one", us(2)).await.unwrap();
@@ -91,7 +92,7 @@ async fn what_is_given_back_counts_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_clear_is_forgotten_and_so_is_what_a_wrong_clock_counted() {
+async fn cleared_buckets_and_buckets_of_a_wrong_clock_are_erased() {
     on_both(async |db| {
         for (bucket, seconds) in [("past", 0), ("present", 100), ("future", 100_000)] {
             count(&db, PACE, bucket, us(seconds)).await.unwrap();
@@ -105,7 +106,7 @@ async fn what_is_clear_is_forgotten_and_so_is_what_a_wrong_clock_counted() {
 }
 
 #[tokio::test]
-async fn places_of_a_day_are_taken_once_and_come_back() {
+async fn places_of_a_day_are_taken_once_and_freed_again() {
     on_both(async |db| {
         let day = pixtoll::db::limits::day_of(NOW);
         let places: Vec<Place> = (0..16)

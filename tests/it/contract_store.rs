@@ -1,5 +1,5 @@
-//! What every store promises, on each of them: memory, a local directory, and, with the feature `test-s3`, a real
-//! S3 server.
+//! Guarantees of every store: memory, a local directory and, with the feature `test-s3`, a real S3
+//! server.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use pixtoll::tiers::Keep;
 
 use crate::support::store;
 
-/// Each store, by its name, with nothing in it.
+/// Each store, empty, with its name.
 async fn stores(folder: &tempfile::TempDir) -> Vec<(&'static str, Store)> {
     let mut stores = vec![
         ("memory", Store::in_memory()),
@@ -88,7 +88,7 @@ async fn listed(store: &Store) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
+async fn an_object_is_stored_found_and_deleted_and_can_be_deleted_twice() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         let id = id(1);
@@ -109,7 +109,7 @@ async fn an_object_is_kept_found_and_deleted_and_deleting_twice_is_fine() {
 }
 
 #[tokio::test]
-async fn the_record_beside_an_object_is_written_with_it_rewritten_and_compared() {
+async fn a_sidecar_is_written_with_its_object_rewritten_and_compared() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         let id = id(1);
@@ -148,7 +148,7 @@ async fn parts_of_an_object_are_read_in_pieces() {
 }
 
 #[tokio::test]
-async fn more_images_than_one_request_takes_go_together_with_their_records_and_no_other() {
+async fn a_large_bulk_delete_removes_exactly_its_images_and_their_sidecars() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         let ids: Vec<ImageId> = (0..520).map(id).collect();
@@ -170,7 +170,7 @@ async fn more_images_than_one_request_takes_go_together_with_their_records_and_n
 }
 
 #[tokio::test]
-async fn what_goes_to_quarantine_is_served_no_more_and_purged_in_time() {
+async fn quarantined_objects_are_not_served_and_are_purged_later() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         let (one, other) = (id(1), id(2));
@@ -189,7 +189,7 @@ async fn what_goes_to_quarantine_is_served_no_more_and_purged_in_time() {
 }
 
 #[tokio::test]
-async fn the_mark_of_the_database_is_replaced_and_no_image() {
+async fn the_mark_of_the_database_is_replaced_and_is_not_an_image() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         assert_eq!(store.find_mark().await.unwrap(), None, "{name}");

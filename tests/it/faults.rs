@@ -1,5 +1,5 @@
-//! What goes wrong at the facilitator, at the chain's node and in the payer's wallet: for each, what the
-//! client is told at every step, and that money moves at most once, and exactly once for goods.
+//! Failures of the facilitator, the chain's node and the payer's wallet: what the client is told at
+//! each step, and that money moves at most once, and exactly once for goods.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ const HASH: &str = "0x1111111111111111111111111111111111111111111111111111111111
 const NETWORK: &str = "eip155:84532";
 /// Longer than any payment's window and the margin after it.
 const LONG: Duration = Duration::from_secs(400);
-/// Longer than the pause before the reconciler looks first.
+/// Longer than the pause before the reconciler's first check.
 const SOON: Duration = Duration::from_secs(3);
 
-/// Answers of settle after which nobody knows anything: name, status, body.
+/// Settle responses that leave the outcome unknown: name, status, body.
 fn unclear(app: &TestApp) -> Vec<(&'static str, u16, String)> {
     let payer = app.wallet.address().to_string();
     let success = |change: &dyn Fn(&mut Value)| {
@@ -133,7 +133,7 @@ fn unclear(app: &TestApp) -> Vec<(&'static str, u16, String)> {
     ]
 }
 
-/// While a payment is open, nobody else learns more than that, and nobody is told to pay again.
+/// While a payment is open, strangers learn no more than that, and nobody is asked to pay again.
 async fn assert_open_everywhere(app: &TestApp, payment: &Payment, name: &str) {
     let stranger = payment.copied_from_the_chain();
     assert_eq!(app.pay(&stranger).await.verdict(), known(None), "{name}");
@@ -155,7 +155,7 @@ async fn assert_open_everywhere(app: &TestApp, payment: &Payment, name: &str) {
 }
 
 #[tokio::test]
-async fn an_answer_that_decides_nothing_is_pending_and_the_next_presentation_settles() {
+async fn an_undecided_answer_is_pending_and_the_next_request_settles() {
     let app = TestApp::spawn().await;
     for (count, (name, status, body)) in unclear(&app).into_iter().enumerate() {
         let payment = app.sign_for("year").await;
@@ -180,7 +180,7 @@ async fn an_answer_that_decides_nothing_is_pending_and_the_next_presentation_set
 }
 
 #[tokio::test]
-async fn money_that_moved_behind_any_answer_is_found_on_the_chain_at_once() {
+async fn a_transfer_behind_an_unclear_answer_is_found_on_the_chain_at_once() {
     let app = TestApp::spawn().await;
     for tier in ["year", "permanent"] {
         for (name, status, body) in unclear(&app) {
@@ -196,7 +196,7 @@ async fn money_that_moved_behind_any_answer_is_found_on_the_chain_at_once() {
 }
 
 #[tokio::test]
-async fn the_reconciler_alone_finishes_what_is_open_and_the_payer_gets_it_later() {
+async fn the_reconciler_finishes_open_payments_and_the_payer_gets_the_goods() {
     let app = TestApp::impatient().await;
     let mut faults: Vec<(&str, Fault)> = unclear(&app)
         .into_iter()
@@ -231,7 +231,7 @@ async fn the_reconciler_alone_finishes_what_is_open_and_the_payer_gets_it_later(
 }
 
 #[tokio::test]
-async fn silence_is_pending_and_a_repeat_finds_what_was_done() {
+async fn a_missing_answer_is_pending_and_a_repeat_finds_the_outcome() {
     let app = TestApp::impatient().await;
     for (fault, settles) in [(Fault::SilentBefore, 2), (Fault::SilentAfter, 1)] {
         let (paid, calls) = (app.transfers().await.len(), app.facilitator.calls("settle"));
@@ -260,13 +260,13 @@ async fn assert_open_everywhere_permanent(app: &TestApp, payment: &Payment) {
 }
 
 #[tokio::test]
-async fn a_settlement_that_never_comes_fails_by_the_chains_time_alone() {
+async fn a_missing_settlement_fails_by_the_time_of_the_chain_only() {
     let app = TestApp::spawn().await;
     app.facilitator
         .always("settle", Fault::Instead(500, String::new()));
     let payment = app.sign_for("year").await;
     assert_eq!(app.pay(&payment).await.verdict(), pending());
-    // The local clock is past the window; the chain's is not.
+    // The local clock is past the window, the chain's clock is not.
     app.clock.advance(LONG);
     app.reconcile().await;
     let calls = app.facilitator.calls("settle");
@@ -287,7 +287,7 @@ async fn a_settlement_that_never_comes_fails_by_the_chains_time_alone() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_means_nothing_moved_fails_the_payment() {
+async fn a_rejection_that_proves_no_transfer_fails_the_payment() {
     let app = TestApp::spawn().await;
     let reasons = [
         "insufficient_funds",
@@ -328,7 +328,7 @@ async fn a_refusal_that_means_nothing_moved_fails_the_payment() {
 }
 
 #[tokio::test]
-async fn a_facilitator_that_refuses_and_executes_is_not_believed() {
+async fn a_rejection_is_ignored_when_the_chain_shows_the_transfer() {
     let app = TestApp::spawn().await;
     for (count, status) in [200, 400].into_iter().enumerate() {
         let payment = app.sign_for("year").await;
@@ -362,7 +362,7 @@ async fn a_late_success_counts_although_the_node_is_down() {
 }
 
 #[tokio::test]
-async fn a_late_refusal_decides_nothing() {
+async fn a_late_rejection_decides_nothing() {
     let app = TestApp::impatient().await;
     let release = Arc::new(Notify::new());
     app.facilitator
@@ -371,7 +371,7 @@ async fn a_late_refusal_decides_nothing() {
     assert_eq!(app.pay(&payment).await.verdict(), pending());
     app.chain.drain(app.wallet.address()).await.unwrap();
     release.notify_one();
-    // Settle is called again, and refused again; a refusal of the first call only would decide.
+    // Settle is called again and rejected again; only a rejection of the first call would decide.
     for _ in 0..3 {
         assert_eq!(app.pay(&payment).await.verdict(), pending());
         app.advance(Duration::from_secs(10));
@@ -389,9 +389,10 @@ async fn a_late_refusal_decides_nothing() {
 }
 
 #[tokio::test]
-async fn a_driver_that_lost_its_lease_says_nothing_of_the_row() {
-    // The first request hangs in verify until its lease is over, then hears a refusal. Meanwhile a copy
-    // took the row over, and its settlement is open: the first must not say 402.
+async fn a_request_that_lost_its_lease_does_not_answer_for_the_payment() {
+    // The first request waits in verify until its lease is over, and then receives a rejection.
+    // Meanwhile a copy took over the row, and its settlement is open: the first request must not
+    // receive 402.
     let app = TestApp::builder()
         .set("payments.timeout", "20s")
         .spawn()
@@ -405,13 +406,13 @@ async fn a_driver_that_lost_its_lease_says_nothing_of_the_row() {
     let first = app.pay(&payment);
     let second = async {
         app.facilitator.reached("verify", 1).await;
-        // Its lease is over, and its next renewal finds that out, whichever comes first.
+        // The lease ends, and its next extension may notice that first.
         app.rewind(&payment, "lease_until_ms = 0").await;
         app.pay(&payment).await
     };
     let spoil = async {
         app.facilitator.reached("settle", 1).await;
-        // What is held in verify now meets an empty wallet.
+        // The call that is held in verify now meets an empty wallet.
         app.chain.drain(app.wallet.address()).await.unwrap();
         release.notify_one();
         app.facilitator.reached("verify", 2).await;
@@ -430,7 +431,7 @@ async fn a_driver_that_lost_its_lease_says_nothing_of_the_row() {
     };
     let (mut first, second, ()) = tokio::join!(first, second, spoil);
     if first.status == 409 {
-        // It took longer than a copy waits.
+        // The settlement took longer than a copy waits.
         assert_eq!(first.verdict(), in_progress());
         first = app.pay(&payment).await;
     }
@@ -440,7 +441,8 @@ async fn a_driver_that_lost_its_lease_says_nothing_of_the_row() {
 
 #[tokio::test]
 async fn two_settle_calls_of_one_payment_move_its_money_once() {
-    // The lease of the first call runs out while it is held; a repeat settles, then the first goes on.
+    // The lease of the first call runs out while the call is held. A repeat settles, then the first
+    // call continues.
     let app = TestApp::builder()
         .set("payments.timeout", "20s")
         .spawn()
@@ -465,7 +467,7 @@ async fn two_settle_calls_of_one_payment_move_its_money_once() {
 }
 
 #[tokio::test]
-async fn no_answer_to_verify_charges_nothing_and_may_be_repeated() {
+async fn a_failed_verify_charges_nothing_and_can_be_repeated() {
     let app = TestApp::impatient().await;
     let faults = [
         ("silence before", Fault::SilentBefore),
@@ -513,7 +515,7 @@ async fn no_answer_to_verify_charges_nothing_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_payment_that_verify_refused_is_refused_again_without_a_call() {
+async fn a_payment_that_verify_rejected_is_rejected_again_without_a_call() {
     let app = TestApp::spawn().await;
     let stranger = signing::wallet(77).address().to_string();
     let refusals = [
@@ -580,7 +582,7 @@ async fn a_payment_that_was_never_verified_is_given_up_and_watched() {
 }
 
 #[tokio::test]
-async fn without_the_node_nothing_new_is_sold_and_nothing_open_is_decided() {
+async fn without_the_node_nothing_is_sold_and_no_open_payment_is_decided() {
     let app = TestApp::impatient().await;
     let down = || NodeFault {
         down: true,
@@ -616,7 +618,7 @@ async fn without_the_node_nothing_new_is_sold_and_nothing_open_is_decided() {
 }
 
 #[tokio::test]
-async fn a_node_that_lags_or_shows_a_part_decides_nothing() {
+async fn a_node_that_lags_or_answers_incompletely_decides_nothing() {
     let app = TestApp::impatient().await;
     let head = app.chain_head().await;
     let faults = [
@@ -664,7 +666,7 @@ async fn a_node_that_lags_or_shows_a_part_decides_nothing() {
 }
 
 #[tokio::test]
-async fn at_first_sight_a_clock_of_the_node_or_an_old_head_changes_nothing() {
+async fn a_wrong_clock_or_old_head_of_the_node_rejects_no_new_payment() {
     let app = TestApp::spawn().await;
     let head = app.chain_head().await;
     app.advance(SOON);
@@ -710,7 +712,7 @@ async fn a_node_whose_clock_is_wrong_never_hides_a_transfer() {
         app.node.mend();
         assert_eq!(app.transfers().await.len(), count + 1);
     }
-    // Behind: what is open stays open past its window, until the clock is right.
+    // A clock that is behind keeps a payment open past its window, until the clock is right.
     let payment = app.sign_for("year").await;
     app.facilitator
         .always("settle", Fault::Instead(500, String::new()));
@@ -728,8 +730,9 @@ async fn a_node_whose_clock_is_wrong_never_hides_a_transfer() {
 }
 
 #[tokio::test]
-async fn a_payment_that_failed_by_a_wrong_clock_is_watched_until_its_window_closes() {
-    // The node says that the window is over. It isn't, and an observer submits the transfer.
+async fn a_payment_that_failed_by_a_wrong_clock_is_watched_until_its_end() {
+    // The node reports that the window is over although it isn't, and an observer submits the
+    // transfer.
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.facilitator
@@ -757,7 +760,7 @@ async fn a_payment_that_failed_by_a_wrong_clock_is_watched_until_its_window_clos
 }
 
 #[tokio::test]
-async fn an_authorization_cancelled_before_verify_is_refused_and_after_it_fails() {
+async fn an_authorization_cancelled_before_or_after_verify_buys_nothing() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let release = Arc::new(Notify::new());
@@ -864,7 +867,7 @@ async fn a_transfer_that_an_observer_submitted_before_settle_is_paid() {
 }
 
 #[tokio::test]
-async fn a_transfer_before_first_sight_is_no_purchase_and_is_listed_as_an_orphan() {
+async fn a_transfer_before_the_first_request_is_listed_as_an_orphan() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let transaction = app
@@ -891,8 +894,8 @@ async fn a_transfer_before_first_sight_is_no_purchase_and_is_listed_as_an_orphan
 }
 
 #[tokio::test]
-async fn a_transfer_between_first_sight_and_verify_is_not_answered_with_a_new_price() {
-    // Verify refuses, since the nonce is used; the money is ours.
+async fn a_transfer_just_before_verify_is_not_answered_with_a_new_offer() {
+    // Verify rejects the payment since the nonce is used, but the money is ours.
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let release = Arc::new(Notify::new());
@@ -916,7 +919,7 @@ async fn a_transfer_between_first_sight_and_verify_is_not_answered_with_a_new_pr
 }
 
 #[tokio::test]
-async fn an_upload_that_was_paid_before_verify_publishes_no_image_without_its_bytes() {
+async fn an_upload_paid_before_verify_publishes_no_image_without_its_bytes() {
     // The image's row is written before verify and its bytes after; the transfer comes in between.
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
@@ -948,9 +951,10 @@ async fn an_upload_that_was_paid_before_verify_publishes_no_image_without_its_by
 }
 
 #[tokio::test]
-async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
-    // Two authorizations of one nonce: 0.01 for a year, and 1.00 for ever. The first is rejected and then
-    // executed by its payer; while the chain is asked about it, a lagging node lets the second in.
+async fn a_cheap_transfer_never_settles_a_later_expensive_payment() {
+    // Two authorizations with one nonce: 0.01 for a year, and 1.00 for ever. The first is rejected
+    // and then executed by its payer. While the chain is asked about it, a lagging node lets the
+    // second in.
     let app = TestApp::builder()
         .set("payments.timeout", "20s")
         .spawn()
@@ -983,7 +987,7 @@ async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
             app.facilitator.reached("verify", 2).await;
             app.node.mend();
             logs.notify_one();
-            // The proof of the first has arrived when the chain was asked for the transfer's log.
+            // The proof of the first has arrived when the chain is asked for the transfer's log.
             app.node.reached("eth_getLogs", asked + 2).await;
             verify.notify_one();
         };
@@ -997,10 +1001,11 @@ async fn a_cheap_transfer_never_settles_the_dear_payment_that_took_its_place() {
     assert!(settled.is_balanced(), "{:?}", settled.broken);
 }
 
-/// More open outcomes than are borne for two minutes.
+/// More open outcomes than are allowed for two minutes.
 const TOO_MANY_OPEN: usize = 21;
 
-/// Sells as many to an unknown end, by this answer of settle. Nobody looks at them, so that they stay open.
+/// Leaves many payments with an unknown outcome, by this settle response. The reconciler doesn't
+/// run, so they stay open.
 async fn leave_too_many_open(app: &TestApp, answer: Fault) {
     app.facilitator.always("settle", answer);
     for _ in 0..TOO_MANY_OPEN {
@@ -1014,7 +1019,7 @@ async fn leave_too_many_open(app: &TestApp, answer: Fault) {
 }
 
 #[tokio::test]
-async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
+async fn too_many_unknown_outcomes_pause_sales_until_they_are_resolved() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "0")
         .spawn()
@@ -1050,7 +1055,7 @@ async fn too_many_open_outcomes_stop_the_sale_until_they_are_resolved() {
 }
 
 #[tokio::test]
-async fn a_payer_whose_transfers_fail_on_the_chain_does_not_close_the_shop() {
+async fn transfers_that_fail_on_the_chain_do_not_pause_sales() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "0")
         .spawn()
@@ -1064,7 +1069,7 @@ async fn a_payer_whose_transfers_fail_on_the_chain_does_not_close_the_shop() {
 }
 
 #[tokio::test]
-async fn money_that_the_chain_shows_and_nobody_could_write_down_is_never_denied() {
+async fn a_transfer_that_could_not_be_recorded_is_never_denied() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let (forbid, allow) = match app.db() {
@@ -1078,7 +1083,7 @@ async fn money_that_the_chain_shows_and_nobody_could_write_down_is_never_denied(
         ),
     };
     execute(app.db(), forbid).await;
-    // The money moved, and the facilitator says that it didn't.
+    // The money moved, and the facilitator reports that it didn't.
     app.facilitator
         .next("settle", Fault::lie(200, "insufficient_funds"));
     for _ in 0..2 {

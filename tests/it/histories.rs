@@ -1,9 +1,9 @@
-//! Random histories of payments through the front door: whatever clients, payers, observers, the
-//! facilitator and the chain's node do, and in whatever order, the ledger balances after each step and
-//! everything is decided in the end.
+//! Random histories of payments over HTTP. Whatever clients, payers, observers, the facilitator and
+//! the chain's node do, in whatever order, the ledger balances after each step and every payment is
+//! decided in the end.
 //!
-//! The histories are the same in every run. `PIXTOLL_HISTORIES=500 cargo test --test it histories` draws
-//! so many others.
+//! The histories are the same in every run. `PIXTOLL_HISTORIES=500 cargo test --test it histories`
+//! draws 500 others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::support::expect::in_progress;
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
-/// How many histories are played in every run, and of how many steps at most.
+/// How many histories run each time, and their largest number of steps.
 const HISTORIES: u32 = 20;
 const STEPS: usize = 22;
-/// What every payment of a history can be bought at: its own route, another tier, another kind.
+/// The routes at which every payment of a history is tried: its own, another tier, another kind.
 const ROUTES: [&str; 4] = [
     "/api/upload/token/year",
     "/api/upload/token/permanent",
@@ -36,20 +36,20 @@ const ROUTES: [&str; 4] = [
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A payer answers a challenge; nothing is sent yet.
+    /// A payer signs a challenge, and sends nothing yet.
     Sign {
         wallet: u8,
         route: usize,
     },
     Present(Showing),
-    /// What the next call meets.
+    /// The fault that the next call meets.
     Verify(usize),
     Settle(usize),
-    /// Every settle call until it is mended.
+    /// The fault that every settle call meets until it is mended.
     SettleAlways(usize),
     Node(NodeKind),
     Mend,
-    /// Somebody who saw the authorization executes it.
+    /// An observer who saw the authorization executes it.
     Observe(usize),
     Cancel(usize),
     Drain(u8),
@@ -61,25 +61,25 @@ enum Step {
     },
 }
 
-/// A payment as it is presented.
+/// A payment, in the form in which it is sent.
 #[derive(Debug, Clone)]
 struct Showing {
     which: usize,
     form: Form,
-    /// `None`: where it was signed for.
+    /// `None`: the route it was signed for.
     route: Option<usize>,
     picture: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As a version 2 client does, with its ticket.
+    /// As a version 2 client sends it, with its ticket.
     Whole,
     V1,
-    /// Without anything that proves who sends it.
+    /// Without any proof of its sender.
     Copied,
     OwnId,
-    /// Under an id that every payment of this form has.
+    /// With an idempotency key that all payments of this form share.
     SharedId,
     Key,
 }
@@ -144,7 +144,7 @@ fn verify_faults() -> Vec<Fault> {
     ]
 }
 
-/// No success without a transfer: a cheap tier believes it, which the auditor job finds out later.
+/// No success without a transfer: a cheap tier accepts it, and only the auditor finds out later.
 fn settle_faults() -> Vec<Fault> {
     let pending = r#"{"success": false, "errorReason": "settlement_pending", "transaction": "", "network": ""}"#;
     vec![
@@ -162,13 +162,13 @@ fn settle_faults() -> Vec<Fault> {
     ]
 }
 
-/// A history that is being played.
+/// A running history.
 struct Play {
     app: TestApp,
     payments: Vec<Payment>,
-    /// The tokens that were given for each.
+    /// The tokens that were returned for each payment.
     tokens: BTreeMap<usize, String>,
-    /// Whether the node lies or is silent: then nobody can say whether money moved.
+    /// Whether the node is wrong or silent, so that nobody can tell whether money moved.
     blind: bool,
 }
 
@@ -196,8 +196,8 @@ impl Play {
         }
     }
 
-    /// The index of a payment that exists, if any does: every other time the newest, so that much
-    /// happens to one.
+    /// The index of an existing payment, if any: every other time the newest, so that one payment
+    /// sees many steps.
     fn index(&self, which: usize) -> Option<usize> {
         let last = self.payments.len().checked_sub(1)?;
         Some(if which < 3 { last } else { which % (last + 1) })
@@ -231,7 +231,8 @@ impl Play {
                 if let Some(index) = self.index(*which) {
                     let payment = &self.payments[index];
                     let (authorization, signature) = (&payment.authorization, &payment.signature);
-                    // Refused when it is used, expired, or the payer has less: all are fine.
+                    // The chain rejects an authorization that is used, expired or not covered. All
+                    // are fine.
                     drop(self.app.chain.execute(authorization, signature).await);
                 }
             }
@@ -254,7 +255,8 @@ impl Play {
     }
 
     async fn blind_node(&mut self, kind: NodeKind) {
-        // One without logs still shows which nonces are used: that is enough to refuse nobody.
+        // A node without logs still shows which nonces are used, which is enough not to reject a
+        // payment.
         self.blind = !matches!(kind, NodeKind::WithoutLogs);
         let mut fault = NodeFault::default();
         match kind {
@@ -338,14 +340,14 @@ impl Play {
             matches!(answer.status, 402 | 404 | 409 | 503),
             "an answer that no rule knows: {what}"
         );
-        // Of a payment that never got into the ledger, what can be refused without the chain is
-        // refused without it (rule 8).
+        // A payment that isn't in the ledger is rejected without asking the chain where that is
+        // possible (rule 8).
         if self.blind || after.is_none() {
             return Ok(());
         }
         prop_assert!(answer.status != 402 || !moved, "asked to pay again: {what}");
         match answer.charged() {
-            // Another payment's id may have answered.
+            // Another payment with the same idempotency key may have answered.
             Some(true) => prop_assert!(
                 moved || showing.form == Form::SharedId,
                 "charged, and no money moved: {what}"
@@ -356,7 +358,7 @@ impl Play {
         Ok(())
     }
 
-    /// What was given belongs to a payment that is settled, and can be used.
+    /// Asserts that the goods belong to a settled payment and can be used.
     async fn assert_goods(&self, answer: &Answer, what: &str) -> Result<(), TestCaseError> {
         let body = answer.json();
         let id = if let Some(token) = body["token"].as_str() {
@@ -404,7 +406,7 @@ impl Play {
         })
     }
 
-    /// `pixtoll ledger check` with a node that doesn't lie.
+    /// Runs `pixtoll ledger check` with a node that is right.
     async fn report(&self) -> Report {
         let till = self.app.app.till.as_ref().unwrap();
         let network = till.shop.networks()[0];
@@ -421,7 +423,7 @@ impl Play {
 
     async fn assert_balanced(&self) -> Result<(), TestCaseError> {
         let report = self.report().await;
-        // Rows are stuck while nobody reconciles for hours; that is what this rule is for.
+        // Rows count as stuck when nobody reconciles for hours, which that rule is for.
         let broken: Vec<_> = report
             .broken
             .iter()
@@ -443,7 +445,7 @@ impl Play {
         Ok(())
     }
 
-    /// Everything is mended, every window closes, and reconciler and auditor run until nothing is due.
+    /// Mends everything, closes every window, and runs reconciler and auditor until nothing is due.
     async fn end(&mut self) -> Result<(), TestCaseError> {
         self.mend();
         self.app.advance(Duration::from_secs(400));
@@ -470,7 +472,7 @@ impl Play {
                 self.moved(&payment).await,
             );
             let settled = state.as_deref() == Some("settled");
-            // A payment that was never presented may have been executed: that is an orphan.
+            // A payment that was never sent may have been executed: that is an orphan.
             prop_assert!(
                 state.is_none() || settled == moved,
                 "{state:?}, moved: {moved}"
@@ -488,7 +490,7 @@ impl Play {
         self.assert_served().await
     }
 
-    /// Every image that is public has its bytes.
+    /// Asserts that every public image has its bytes.
     async fn assert_served(&self) -> Result<(), TestCaseError> {
         for id in texts(self.app.db(), "SELECT id FROM images WHERE state = 'live'").await {
             let served = self.app.get(&format!("/i/{id}.png")).await;
@@ -542,20 +544,20 @@ fn play_many(seed: u8) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Two tests of one kind, so that two cores play.
+/// The same test twice, with other histories, so that two cores run them.
 #[test]
-fn whatever_happens_the_ledger_balances_and_every_payment_is_decided() {
+fn random_histories_balance_the_ledger_and_decide_every_payment() {
     play_many(1);
 }
 
 #[test]
-fn whatever_else_happens_the_ledger_balances_and_every_payment_is_decided() {
+fn more_random_histories_balance_the_ledger_and_decide_every_payment() {
     play_many(2);
 }
 
-// ---- histories that were found by thinking, each with what went wrong in it
+// Histories that were designed by hand. Each name says what went wrong in it.
 
-/// A payment that verify refused at once.
+/// A payment that verify rejected at once.
 async fn rejected(app: &TestApp) -> Payment {
     let payment = app.sign_for("year").await;
     app.facilitator.next("verify", verify_faults()[3].clone());
@@ -586,7 +588,7 @@ fn assert_charged(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_paid_before_it_was_stored_is_owed_and_links_to_nothing() {
+async fn an_upload_paid_before_it_was_stored_is_owed_and_has_no_link() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     app.facilitator
@@ -594,7 +596,7 @@ async fn an_upload_that_was_paid_before_it_was_stored_is_owed_and_links_to_nothi
     assert_eq!(app.pay_with(&payment, &picture(1)).await.status, 503);
     app.facilitator.mend();
     execute(&app, &payment).await;
-    // Nothing was bound, because verify never said yes: so nobody can prove to be the payer.
+    // Nothing was bound, because verify never accepted: so nobody can prove to be the payer.
     assert_charged(&app.pay_with(&payment, &picture(1)).await);
     let live = "SELECT COUNT(*) FROM images WHERE state = 'live' OR state = 'pending'";
     assert_eq!(number(app.db(), live).await, 0);
@@ -603,7 +605,7 @@ async fn an_upload_that_was_paid_before_it_was_stored_is_owed_and_links_to_nothi
 }
 
 #[tokio::test]
-async fn a_rejected_payment_that_moved_is_not_refused_at_another_route() {
+async fn a_rejected_payment_that_moved_money_is_not_denied_at_another_route() {
     let app = TestApp::spawn().await;
     let payment = rejected(&app).await;
     execute(&app, &payment).await;
@@ -611,7 +613,7 @@ async fn a_rejected_payment_that_moved_is_not_refused_at_another_route() {
 }
 
 #[tokio::test]
-async fn a_rejected_upload_that_moved_is_not_refused_for_its_body_or_its_id() {
+async fn a_rejected_upload_that_moved_money_is_not_denied_for_its_body_or_key() {
     let app = TestApp::spawn().await;
     let id = "an-id-of-two-payments";
     let first = app.sign_for("year").await.with_id(id);
@@ -620,7 +622,7 @@ async fn a_rejected_upload_that_moved_is_not_refused_for_its_body_or_its_id() {
         let payment = app.sign_at("/api/upload/year").await;
         app.facilitator.next("verify", verify_faults()[3].clone());
         assert_eq!(app.pay_with(&payment, &picture(0)).await.status, 402);
-        // A row that was released runs again, as far as its body or its id.
+        // A row that was released runs again, up to the check of its body or its idempotency key.
         execute_sql(
             app.db(),
             "UPDATE payments SET state = 'released' WHERE state = 'rejected'",
@@ -638,7 +640,7 @@ async fn a_rejected_upload_that_moved_is_not_refused_for_its_body_or_its_id() {
 }
 
 #[tokio::test]
-async fn a_payment_that_moved_while_verify_was_silent_is_not_refused_as_expired() {
+async fn a_payment_that_moved_money_during_verify_is_not_denied_as_expired() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.facilitator
@@ -651,7 +653,7 @@ async fn a_payment_that_moved_while_verify_was_silent_is_not_refused_as_expired(
 }
 
 #[tokio::test]
-async fn a_payment_that_moves_while_it_is_verified_is_not_refused_with_nothing_charged() {
+async fn a_payment_that_moves_money_during_verify_is_not_called_uncharged() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let release = std::sync::Arc::new(tokio::sync::Notify::new());
@@ -663,7 +665,8 @@ async fn a_payment_that_moves_while_it_is_verified_is_not_refused_with_nothing_c
         release.notify_one();
     });
     assert_charged(&answer);
-    // The same where the node doesn't see it yet: nobody says that nothing was charged.
+    // The same while the node doesn't show the transfer yet: no answer says that nothing was
+    // charged.
     let second = app.sign_for("year").await;
     let head = app.chain_head().await;
     execute(&app, &second).await;
@@ -680,7 +683,7 @@ async fn a_payment_that_moves_while_it_is_verified_is_not_refused_with_nothing_c
 }
 
 #[tokio::test]
-async fn a_payment_that_the_reconciler_looks_at_is_waited_for() {
+async fn a_request_waits_while_the_reconciler_drives_its_payment() {
     let app = TestApp::spawn().await;
     let payment = rejected(&app).await;
     execute_sql(app.db(), "UPDATE payments SET state = 'released'").await;
@@ -693,7 +696,7 @@ async fn a_payment_that_the_reconciler_looks_at_is_waited_for() {
         .unwrap()
         .unwrap();
     let asked = app.node.all_calls();
-    // As long as a copy waits, which is five seconds.
+    // Waits as long as a copy waits, which is five seconds.
     let answer = app.pay(&payment).await;
     assert_eq!(verdict(&answer), in_progress());
     let asked = app.node.all_calls() - asked;

@@ -1,10 +1,11 @@
-//! A server that is killed at any instant goes on rightly on the same files: the goods once and the
-//! money once, or neither, and no invitation to pay again while it is open (payments.md, rule 9).
+//! A server that is killed at any point continues correctly with the same files: goods and money
+//! move once, or neither, and the client is never asked to pay again while the payment is open
+//! (docs/payments.md, rule 9).
 //!
-//! Each test is a flow of the paid routes and the kill points that it passes. For each of them a
-//! server dies there by SIGKILL, another one starts on its files, and the client repeats its request.
-//! The facilitator and the chain are a process of their own, which survives; a proxy before it lies
-//! where a flow needs a fault.
+//! Each test is a flow of the paid routes with its kill points. For each kill point, a server dies
+//! there by SIGKILL, another one starts with its files, and the client repeats its request. The
+//! facilitator and the chain run in a separate process, which survives. A proxy in front of it
+//! injects faults where a flow needs them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,13 +20,13 @@ use crate::support::process::{Deployment, Request, SandboxProcess, Server, event
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Answer, Payment, database, pictures};
 
-/// Servers that run at once, so that none is starved.
+/// Limits the servers that run at once, so that none is starved.
 static SLOTS: Semaphore = Semaphore::const_new(6);
 
 const YEAR: u64 = 10_000;
 const PERMANENT: u64 = 1_000_000;
 
-/// Every list of points in this file.
+/// Every list of kill points in this file.
 const FLOWS: &[&[&str]] = &[
     CHEAP_TOKEN,
     DEAR_TOKEN,
@@ -63,7 +64,7 @@ const FLOWS: &[&[&str]] = &[
 ];
 
 #[test]
-fn every_kill_point_is_killed_at_and_no_other() {
+fn the_flows_cover_exactly_the_kill_points_of_the_sources() {
     let mut in_the_source = BTreeSet::new();
     names_in(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
@@ -135,7 +136,7 @@ const DEAR_TOKEN: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_token_of_a_dear_tier_is_sold_once() {
+async fn a_token_of_an_expensive_tier_is_sold_once() {
     at_each(DEAR_TOKEN, async |scene, point| {
         let (payment, request) = scene
             .dies_while_selling(point, "token/permanent", b"")
@@ -191,7 +192,7 @@ const TAKEN_OVER: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn an_upload_that_was_verified_by_a_dead_process_is_published_once() {
+async fn an_upload_that_was_verified_by_a_killed_process_is_published_once() {
     at_each(TAKEN_OVER, async |scene, point| {
         let picture = pictures::png(8, 8);
         let (payment, request) = scene
@@ -248,7 +249,7 @@ const FREE_UPLOAD: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_free_upload_is_whole_or_not_there() {
+async fn a_free_upload_is_complete_or_absent() {
     at_each(FREE_UPLOAD, async |scene, point| {
         let server = scene.start_to_die_at(point).await;
         let picture = pictures::png(8, 8);
@@ -280,7 +281,7 @@ const SETTLED_AGAIN: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_settle_call_that_never_arrived_is_made_again_and_moves_the_money_once() {
+async fn a_settle_call_that_never_arrived_is_repeated_and_moves_money_once() {
     at_each(SETTLED_AGAIN, async |scene, point| {
         scene.facilitator.next("settle", oops());
         let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
@@ -301,7 +302,7 @@ const ABANDONED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_settlement_whose_process_died_is_found_on_the_chain() {
+async fn a_settlement_whose_process_was_killed_is_found_on_the_chain() {
     at_each(ABANDONED, async |scene, point| {
         let (payment, request) = scene
             .dies_while_selling("settle.call.after", "token/year", b"")
@@ -321,7 +322,7 @@ const LATE: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn an_answer_of_settle_that_comes_late_loses_nothing() {
+async fn a_late_settle_answer_loses_nothing() {
     at_each(LATE, async |scene, point| {
         let scene = scene.set("payments.timeout", "3s");
         let release = std::sync::Arc::new(Notify::new());
@@ -329,7 +330,7 @@ async fn an_answer_of_settle_that_comes_late_loses_nothing() {
         scene.facilitator.next("settle", held);
         let mut server = scene.start_to_die_at(point).await;
         let (payment, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
-        // A busy machine may not verify in time; then it is asked again.
+        // A slow machine may not verify in time; then the request is repeated.
         let pending = eventually("an open settlement", async || {
             let answer = scene.deployment.answer(&request).await;
             (answer.error() != "facilitator_unavailable").then_some(answer)
@@ -349,7 +350,7 @@ async fn an_answer_of_settle_that_comes_late_loses_nothing() {
 const SLOW: &[&str] = &["lease.renew.before", "lease.renew.after"];
 
 #[tokio::test]
-async fn a_lease_that_was_being_renewed_is_taken_over() {
+async fn a_lease_that_was_being_extended_is_taken_over() {
     at_each(SLOW, async |scene, point| {
         scene.facilitator.next("settle", Fault::SilentAfter);
         let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
@@ -367,14 +368,14 @@ const REFUSED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_refusal_of_settle_is_final_once_it_is_written_down() {
+async fn a_rejection_by_settle_is_final_once_it_is_recorded() {
     at_each(REFUSED, async |scene, point| {
         let refusal = Fault::refusal(200, "insufficient_funds");
         scene.facilitator.next("settle", refusal);
         let picture = pictures::png(8, 8);
         let (payment, request) = scene.dies_while_selling(point, "year", &picture).await;
-        // What was not written down was not heard: then the chain says that nothing moved, settle is
-        // called again, and the facilitator has changed its mind.
+        // A rejection that was not recorded is lost. Then the chain shows that nothing moved,
+        // settle is called again, and the facilitator accepts.
         if matches!(point, "settle.call.after" | "payment.failed.before") {
             scene.ends_with_an_image(&payment, &request, &picture).await;
         } else {
@@ -398,7 +399,7 @@ const LIED_TO: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn money_that_moved_in_spite_of_a_refusal_buys_its_goods() {
+async fn money_that_moved_despite_a_rejection_buys_its_goods() {
     at_each(LIED_TO, async |scene, point| {
         let lie = Fault::lie(200, "insufficient_funds");
         scene.facilitator.next("settle", lie);
@@ -417,7 +418,7 @@ const REJECTED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_refusal_of_verify_is_final_once_it_is_written_down() {
+async fn a_rejection_by_verify_is_final_once_it_is_recorded() {
     at_each(REJECTED, async |scene, point| {
         let no = r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#;
         let no = Fault::Instead(200, no.to_owned());
@@ -466,10 +467,10 @@ const RELEASED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn an_upload_that_could_not_be_stored_is_charged_when_it_can() {
+async fn an_upload_that_could_not_be_stored_is_charged_once_it_is_stored() {
     at_each(RELEASED, async |scene, point| {
         let mut server = scene.start_to_die_at(point).await;
-        // A file where the store wants a folder.
+        // A file where the store needs a folder.
         let obstacle = scene.deployment.folder().join("data/images/images");
         std::fs::write(&obstacle, "").unwrap();
         let picture = pictures::png(8, 8);
@@ -482,7 +483,7 @@ async fn an_upload_that_could_not_be_stored_is_charged_when_it_can() {
                 assert_eq!(refused.verdict(), expected);
                 scene.repeats_until_death(server, &request).await;
             }
-            // Its connection is gone before its port and its lock are.
+            // The connection is closed before the port and the lock are free.
             None => server.dies().await,
         }
         scene.ends_with_an_image(&payment, &request, &picture).await;
@@ -536,7 +537,7 @@ async fn a_payment_that_missed_its_window_is_given_up() {
         server.kill().await;
         scene.age(&payment).await;
 
-        // The reconciler does it, by itself.
+        // The reconciler gives it up, without a request.
         scene.deployment.dies_by_itself_at(point).await;
         let _server = scene.deployment.start().await;
         let id = payment.ledger_id().to_string();
@@ -556,7 +557,7 @@ async fn a_payment_that_missed_its_window_is_given_up() {
 const AUDITED: &[&str] = &["audit.seen.before", "audit.seen.after"];
 
 #[tokio::test]
-async fn a_success_is_checked_by_its_log_once_whoever_dies_meanwhile() {
+async fn a_settlement_is_checked_by_its_log_once_despite_a_kill() {
     at_each_alone(AUDITED, async |scene, point| {
         let (payment, request) = scene.sells_and_stops().await;
         scene.is_looked_at(&payment, "looks = 0").await;
@@ -572,7 +573,7 @@ async fn a_success_is_checked_by_its_log_once_whoever_dies_meanwhile() {
 const MISSED: &[&str] = &["audit.missing.before", "audit.missing.after"];
 
 #[tokio::test]
-async fn a_transfer_that_was_missed_is_found_again_whoever_died_meanwhile() {
+async fn a_missing_transfer_is_found_again_despite_a_kill() {
     at_each_alone(MISSED, async |scene, point| {
         let (payment, request) = scene.sells_and_stops().await;
         let chain = scene.forget(&payment).await;
@@ -594,12 +595,12 @@ async fn a_transfer_that_was_missed_is_found_again_whoever_died_meanwhile() {
     .await;
 }
 
-/// A payment that was missed twice, ten minutes ago.
+/// A payment whose transfer was missed twice, ten minutes ago.
 const MISSED_TWICE: &str = "missing_looks = 2, missing_since_ms = 1000, missing_block = 0";
 const FROZEN: &[&str] = &["payment.frozen.before", "payment.frozen.after"];
 
 #[tokio::test]
-async fn what_is_frozen_comes_back_whoever_died_meanwhile() {
+async fn a_frozen_payment_is_restored_despite_a_kill() {
     at_each_alone(FROZEN, async |scene, point| {
         let (payment, request) = scene.sells_and_stops().await;
         let chain = scene.forget(&payment).await;
@@ -625,7 +626,7 @@ async fn what_is_frozen_comes_back_whoever_died_meanwhile() {
 const REVERSED: &[&str] = &["payment.reversed.before", "payment.reversed.after"];
 
 #[tokio::test]
-async fn what_is_reversed_is_taken_back_whole() {
+async fn a_reversal_is_complete_despite_a_kill() {
     at_each_alone(REVERSED, async |scene, point| {
         let server = scene.deployment.start().await;
         let picture = pictures::png(8, 8);
@@ -661,7 +662,7 @@ async fn what_is_reversed_is_taken_back_whole() {
 const ORPHANS: &[&str] = &["orphans.note.before", "orphans.note.after"];
 
 #[tokio::test]
-async fn an_orphan_is_named_whoever_dies_meanwhile() {
+async fn an_orphan_transfer_is_reported_despite_a_kill() {
     at_each_alone(ORPHANS, async |scene, point| {
         let server = scene.deployment.start().await;
         let (payment, _) = scene.deployment.sign("/api/upload/token/year", b"").await;
@@ -718,7 +719,7 @@ const EPOCH: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_server_that_dies_while_it_notes_its_epoch_is_not_taken_for_an_older_one() {
+async fn a_server_killed_while_it_records_its_epoch_stays_current() {
     at_each(EPOCH, async |scene, point| {
         scene.deployment.dies_by_itself_at(point).await;
         let server = scene.deployment.start().await;
@@ -734,7 +735,7 @@ async fn a_server_that_dies_while_it_notes_its_epoch_is_not_taken_for_an_older_o
 const RECOVERED: &[&str] = &["credit.insert.before", "credit.insert.after"];
 
 #[tokio::test]
-async fn what_is_found_on_the_chain_is_credited_once_whoever_dies_meanwhile() {
+async fn transfers_found_on_the_chain_are_credited_once_despite_a_kill() {
     at_each(RECOVERED, async |scene, point| {
         let payment = scene.loses_a_payment().await;
         let mut command = scene.deployment.command(&["ledger", "recover"]);
@@ -756,7 +757,7 @@ async fn what_is_found_on_the_chain_is_credited_once_whoever_dies_meanwhile() {
 const CREDITED: &[&str] = &["credit.claim.before", "credit.claim.after"];
 
 #[tokio::test]
-async fn a_credit_is_given_once_whoever_dies_meanwhile() {
+async fn a_credit_is_given_once_despite_a_kill() {
     for path in ["/api/upload/token/year", "/api/upload/year"] {
         at_each(CREDITED, async |scene, point| {
             let payment = scene.loses_a_payment().await;
@@ -793,7 +794,7 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
         let scene = scene.set("payments.token_ttl", "1s");
         let (payment, request) = scene.dies_while_selling(point, "token/year", b"").await;
         let scene = scene.set("payments.token_ttl", "10min");
-        // Whichever token it left, it has ended: one that has a moment left would be given once more.
+        // Ends whichever token it left: a token with time left would be returned once more.
         scene.change("UPDATE grants SET token_expires_ms = 1").await;
         scene.ends_with_a_token(&payment, &request, YEAR).await;
     })
@@ -811,7 +812,7 @@ const RENEWED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_renewal_is_made_once_and_lets_the_image_go() {
+async fn a_renewal_is_made_once_and_releases_the_image() {
     at_each(RENEWED, async |scene, point| {
         let server = scene.start_to_die_at(point).await;
         let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
@@ -849,7 +850,7 @@ const REAPED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn what_a_dead_reaper_left_the_next_one_deletes() {
+async fn the_next_reaper_finishes_after_a_killed_one() {
     at_each(REAPED, async |scene, point| {
         let scene = scene.set("retention.schedule", "* * * * * *");
         let server = scene.deployment.start().await;
@@ -879,7 +880,7 @@ async fn what_a_dead_reaper_left_the_next_one_deletes() {
 const ERASED: &[&str] = &["reap.erase.before", "reap.erase.after"];
 
 #[tokio::test]
-async fn a_payment_is_erased_whole_or_not_at_all() {
+async fn a_payment_is_erased_completely_or_not_at_all() {
     at_each(ERASED, async |scene, point| {
         let scene = scene.set("retention.schedule", "* * * * * *");
         let server = scene.deployment.start().await;
@@ -916,7 +917,7 @@ const DELETED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_delete_that_was_cut_off_is_finished_when_it_is_repeated() {
+async fn an_interrupted_delete_is_finished_when_it_is_repeated() {
     at_each(DELETED, async |scene, point| {
         let scene = scene.set("retention.schedule", "off");
         let server = scene.start_to_die_at(point).await;
@@ -939,7 +940,7 @@ async fn a_delete_that_was_cut_off_is_finished_when_it_is_repeated() {
     .await;
 }
 
-/// A fault of the facilitator's that says nothing, and the call never arrives.
+/// A facilitator fault without an answer, where the call never arrives.
 fn oops() -> Fault {
     Fault::Instead(500, "oops".to_owned())
 }
@@ -952,7 +953,7 @@ struct Scene<'a> {
     label: Label,
 }
 
-/// Names the kill point when a story fails.
+/// Prints the kill point when a test fails.
 struct Label(&'static str);
 
 impl Drop for Label {
@@ -967,7 +968,7 @@ impl Drop for Label {
     }
 }
 
-/// Tells a story once for each of these kill points, several at a time.
+/// Runs a test once for each of these kill points, several at a time.
 async fn at_each(points: &'static [&'static str], story: impl AsyncFn(Scene<'_>, &'static str)) {
     let sandbox = SandboxProcess::start().await;
     let stories = points.iter().map(async |point| {
@@ -984,7 +985,7 @@ async fn at_each(points: &'static [&'static str], story: impl AsyncFn(Scene<'_>,
     join_all(stories).await;
 }
 
-/// The same, one after the other and each with a chain of its own: these stories take blocks back.
+/// The same, one after the other and each with its own chain: these tests reorganise blocks.
 async fn at_each_alone(
     points: &'static [&'static str],
     story: impl AsyncFn(Scene<'_>, &'static str),
@@ -1005,7 +1006,8 @@ impl Scene<'_> {
         (payment, request)
     }
 
-    /// Sells a token, stops the server, and loses all that it wrote of it. The payment that was lost.
+    /// Sells a token, stops the server, and deletes all its rows of the payment. Returns the lost
+    /// payment.
     async fn loses_a_payment(&self) -> Payment {
         let (payment, _) = self.sells_and_stops().await;
         let db = self.database().await;
@@ -1014,7 +1016,7 @@ impl Scene<'_> {
         payment
     }
 
-    /// Has the chain forget the payment's transfer.
+    /// Removes the payment's transfer from the chain.
     async fn forget(&self, payment: &Payment) -> Sandbox {
         let chain = self.sandbox.chain().await;
         let moved = chain.transfers_to(payment.authorization.to).await.unwrap();
@@ -1023,7 +1025,8 @@ impl Scene<'_> {
         chain
     }
 
-    /// Has the next auditor look at a payment at once, which was settled a while ago.
+    /// Makes the payment look as if it was settled a while ago, so that the next auditor checks it
+    /// at once.
     async fn is_looked_at(&self, payment: &Payment, set: &str) {
         let id = payment.ledger_id();
         let due = format!(
@@ -1033,7 +1036,7 @@ impl Scene<'_> {
         self.change(&due).await;
     }
 
-    /// Returns when the payment's row is so.
+    /// Waits until the payment's row fulfils `so`.
     async fn until(&self, payment: &Payment, so: &str) {
         let id = payment.ledger_id();
         let count = format!("SELECT COUNT(*) FROM payments WHERE id = '{id}' AND {so}");
@@ -1055,7 +1058,7 @@ impl Scene<'_> {
         self.deployment.start_to_die_at(point).await
     }
 
-    /// Presents a payment for what `/api/upload/…` sells to a server that dies at `point`.
+    /// Sends a payment for `/api/upload/…` to a server that dies at `point`.
     async fn dies_while_selling(&self, point: &str, what: &str, body: &[u8]) -> (Payment, Request) {
         let server = self.start_to_die_at(point).await;
         let path = format!("/api/upload/{what}");
@@ -1064,7 +1067,7 @@ impl Scene<'_> {
         (payment, request)
     }
 
-    /// Repeats a request until the server has died of it. Nothing before may say to pay again.
+    /// Repeats a request until it has killed the server. No response before may ask to pay again.
     async fn repeats_until_death(&self, mut server: Server, request: &Request) {
         eventually("the server's death", async || {
             match self.deployment.send(request).await {
@@ -1079,7 +1082,8 @@ impl Scene<'_> {
         server.dies().await;
     }
 
-    /// The same token however often the payment is presented, for one transfer; and it uploads.
+    /// Asserts that each repeat returns the same token, for one transfer, and that the token
+    /// uploads.
     async fn ends_with_a_token(&self, payment: &Payment, request: &Request, price: u64) {
         let _server = self.deployment.start().await;
         let token = self.deployment.last_word(request).await.token();
@@ -1093,7 +1097,7 @@ impl Scene<'_> {
         self.balances_after(payment, &[price]).await;
     }
 
-    /// The same image however often the payment is presented, and no other, for one transfer.
+    /// Asserts that each repeat returns the same image and no other, for one transfer.
     async fn ends_with_an_image(&self, payment: &Payment, request: &Request, picture: &[u8]) {
         let _server = self.deployment.start().await;
         let uploaded = self.deployment.last_word(request).await;
@@ -1107,7 +1111,7 @@ impl Scene<'_> {
         self.balances_after(payment, &[YEAR]).await;
     }
 
-    /// A 402, again and again, and no transfer.
+    /// Asserts that each repeat returns 402, and that there is no transfer.
     async fn ends_unpaid(&self, payment: &Payment, request: &Request, error: &str) {
         let _server = self.deployment.start().await;
         for _ in 0..2 {
@@ -1118,7 +1122,7 @@ impl Scene<'_> {
         self.balances_after(payment, &[]).await;
     }
 
-    /// The answer's link serves these bytes.
+    /// Asserts that the response's link serves these bytes.
     async fn serves(&self, uploaded: &Answer, picture: &[u8]) {
         assert_eq!(uploaded.status, 200, "{}", uploaded.text());
         let link = Request::get(&uploaded.field("url"));
@@ -1137,7 +1141,7 @@ impl Scene<'_> {
         database::open(&format!("sqlite:{}", file.display())).await
     }
 
-    /// Changes rows behind the server's back.
+    /// Changes rows directly in the database.
     async fn change(&self, sql: &str) {
         let db = self.database().await;
         assert!(database::execute(&db, sql).await > 0);
@@ -1153,13 +1157,13 @@ impl Scene<'_> {
         found
     }
 
-    /// Where the object of an image lies.
+    /// The file of an image's object.
     fn object(&self, id: &str) -> std::path::PathBuf {
         let store = self.deployment.folder().join("data/images/images");
         store.join(&id[..1]).join(&id[1..2]).join(id)
     }
 
-    /// Lets an hour pass over a payment, which in real time nobody waits for.
+    /// Makes a payment an hour older.
     async fn age(&self, payment: &Payment) {
         let db = self.database().await;
         let Db::Sqlite(pool) = &db else {

@@ -1,5 +1,5 @@
-//! `pixtoll ledger`: a good ledger balances, each way of breaking it is found and named, and a person
-//! can see and settle what is owed.
+//! `pixtoll ledger`: a correct ledger balances, each broken rule is found and reported, and an
+//! operator can list and resolve owed goods.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::support::database::{execute, texts};
 use crate::support::proxy::Fault;
 use crate::support::{Payment, TestApp, pictures, signing};
 
-/// Runs the command as an operator does, on the app's database; its exit code and its output.
+/// Runs the command on the app's database, as an operator does. Returns its exit code and its
+/// output.
 async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
         .env_clear()
@@ -27,20 +28,20 @@ async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), format!("{text}{log}"))
 }
 
-/// What a good ledger holds, by name.
+/// The payments of a correct ledger, by name.
 struct Ledger {
     app: TestApp,
     /// A token that was not used.
     token: String,
-    /// Another one, bound to an id, that published an image.
+    /// Another token, with an idempotency key, that published an image.
     used: String,
     used_image: String,
     /// An upload that was paid directly.
     upload: String,
     upload_image: String,
-    /// A dear tier, which the chain had to prove.
+    /// A payment of an expensive tier, which the chain proved.
     dear: String,
-    /// Not verified yet.
+    /// A payment that is not verified yet.
     received: String,
     rejected: String,
     free_image: String,
@@ -52,7 +53,7 @@ async fn pay(app: &TestApp, payment: &Payment) -> String {
     payment.ledger_id().to_string()
 }
 
-/// Builds it through the front door.
+/// Builds the ledger over HTTP.
 async fn good_ledger() -> Ledger {
     let app = TestApp::builder().today().spawn().await;
     let token = pay(&app, &app.sign_for("year").await).await;
@@ -92,12 +93,12 @@ async fn good_ledger() -> Ledger {
     }
 }
 
-/// One way to break one rule.
+/// A way to break one rule.
 struct Case {
     rule: &'static str,
-    /// The key that the command has to name.
+    /// The key that the command has to report.
     key: String,
-    /// The table that is broken, and put back from a copy.
+    /// The table that is broken, and then restored from a copy.
     table: &'static str,
     sql: Vec<String>,
 }
@@ -289,7 +290,11 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
         "UPDATE grants SET used = 0 WHERE payment_id = '{}'",
         ledger.token
     ));
-    let mut of_image = of_payment("a reversed payment has no valid token and no public image", used, &reversed(""));
+    let mut of_image = of_payment(
+        "a reversed payment has no valid token and no public image",
+        used,
+        &reversed(""),
+    );
     of_image.sql.push(format!(
         "UPDATE grants SET token_expires_ms = 0 WHERE payment_id = '{used}'"
     ));
@@ -365,7 +370,7 @@ fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
     ]
 }
 
-/// Those that need more than one statement, or another key than that of a row.
+/// Cases that need more than one statement, or another key than that of a row.
 async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
     let (db, used) = (ledger.app.db(), &ledger.used);
     let ids = texts(db, "SELECT id_hash FROM payment_ids").await;
@@ -461,12 +466,12 @@ async fn put_back(db: &Db) {
     }
 }
 
-/// Carries out statements on one connection: what they switch off is off for all of them.
+/// Executes statements on one connection, so that checks stay off for all of them.
 async fn break_by(db: &Db, statements: &[String]) {
     let sql = sqlx::AssertSqlSafe(statements.join(";\n"));
     match db {
         Db::Sqlite(pool) => {
-            // A connection of its own, which is not given back with its checks off.
+            // A separate connection, which does not return to the pool with its checks off.
             let mut connection = pool.acquire().await.unwrap().detach();
             sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
         }
@@ -477,7 +482,7 @@ async fn break_by(db: &Db, statements: &[String]) {
 }
 
 #[tokio::test]
-async fn each_broken_rule_is_found_and_its_row_is_named() {
+async fn each_broken_rule_is_found_with_its_row() {
     let ledger = good_ledger().await;
     let app = &ledger.app;
     let (code, good) = pixtoll(app, &["check", "--offline"]).await;
@@ -538,7 +543,7 @@ async fn the_sum_is_compared_with_the_chain_and_orphans_are_listed() {
         "{good}"
     );
     assert!(!good.contains("orphan"), "{good}");
-    // Somebody sends us money that buys nothing: it is listed, and nobody's fault.
+    // Somebody sends money that buys nothing: it is listed, and breaks no rule.
     let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
     let giver = signing::wallet(9).address();
     let gift = app
@@ -550,7 +555,7 @@ async fn the_sum_is_compared_with_the_chain_and_orphans_are_listed() {
     let orphan = format!("orphan: 7 atomic units from {giver} in transaction {gift}");
     assert!(text.contains(&orphan), "{text}");
     assert!(text.contains("received 1030007 atomic units"), "{text}");
-    // A settlement that the chain doesn't show; each of these is another way to lie about it.
+    // A settlement that the chain doesn't show. Each of these columns is another way to forge it.
     let forged = "0x".to_owned() + &"33".repeat(32);
     let token = &ledger.token;
     let was = texts(
@@ -579,10 +584,10 @@ async fn the_sum_is_compared_with_the_chain_and_orphans_are_listed() {
 }
 
 #[tokio::test]
-async fn what_is_owed_is_listed_shown_and_resolved_once() {
+async fn owed_goods_are_listed_shown_and_resolved_once() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
-    // Refused at settle, and executed all the same by somebody who had seen it.
+    // Rejected by settle, and executed nevertheless by an observer.
     app.facilitator
         .next("settle", Fault::refusal(200, "insufficient_funds"));
     assert_eq!(app.pay(&payment).await.status, 402);
@@ -652,7 +657,7 @@ async fn what_is_owed_is_listed_shown_and_resolved_once() {
     let (_, text) = pixtoll(&app, &["show", &id]).await;
     assert!(text.contains("resolved     refunded by hand"), "{text}");
     assert_eq!(pixtoll(&app, &["check"]).await.0, 0);
-    // Money and goods would be one too many.
+    // The payer must not get both the refund and the goods.
     let known = (409, "payment_resolved".to_owned(), Some(true));
     for _ in 0..2 {
         let refused = app.pay(&payment).await;
@@ -665,7 +670,7 @@ async fn what_is_owed_is_listed_shown_and_resolved_once() {
 }
 
 #[tokio::test]
-async fn what_its_payer_took_is_not_owed_and_can_not_be_resolved() {
+async fn goods_that_the_payer_took_are_not_owed_and_can_not_be_resolved() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.facilitator
@@ -683,7 +688,7 @@ async fn what_its_payer_took_is_not_owed_and_can_not_be_resolved() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
+async fn an_unreadable_row_does_not_delay_other_rows() {
     let app = TestApp::spawn().await;
     app.facilitator
         .always("settle", Fault::Instead(503, String::new()));
@@ -691,7 +696,7 @@ async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
     for _ in 0..3 {
         let payment = app.sign_for("year").await;
         assert_eq!(app.pay(&payment).await.status, 503);
-        // What the facilitator doesn't do, an observer does.
+        // An observer executes what the facilitator doesn't.
         let executed = app
             .chain
             .execute(&payment.authorization, &payment.signature);
@@ -716,7 +721,7 @@ async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
         let named = format!("BROKEN: {says}: {}: ", payment.ledger_id());
         assert!(text.contains(&named), "{text}");
     }
-    // A person mends them, and they go on.
+    // An operator repairs the rows, and their payments continue.
     let digest = first.authorization.digest(first.network).to_string();
     execute(app.db(), &set(&first, "digest", &digest)).await;
     execute(app.db(), &set(&third, "state", "unknown")).await;
@@ -727,7 +732,7 @@ async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
 }
 
 #[tokio::test]
-async fn an_image_leads_to_its_payment() {
+async fn a_payment_is_found_by_its_image() {
     let ledger = good_ledger().await;
     for (image, payment) in [
         (&ledger.used_image, &ledger.used),
@@ -747,10 +752,10 @@ async fn an_image_leads_to_its_payment() {
 }
 
 #[tokio::test]
-async fn another_key_than_the_database_was_made_with_is_not_held_against_its_tokens() {
+async fn tokens_are_not_checked_with_a_different_master_key() {
     let app = TestApp::spawn().await;
     pay(&app, &app.sign_for("year").await).await;
-    // Another key, and none at all where the database is a file beside which one could lie.
+    // Another key, and no key at all if the database is a file beside which one could be stored.
     for key in [Some("43".repeat(32)), None] {
         if key.is_none() && !app.database_url().starts_with("sqlite:") {
             continue;
@@ -772,7 +777,7 @@ async fn another_key_than_the_database_was_made_with_is_not_held_against_its_tok
 }
 
 #[tokio::test]
-async fn what_is_withheld_is_said_to_be_so_and_breaks_no_rule() {
+async fn withheld_goods_are_reported_and_break_no_rule() {
     let app = TestApp::builder().today().spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();

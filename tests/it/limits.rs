@@ -1,4 +1,5 @@
-//! Limits: each just under and just over, whose address counts, and that a limit never costs money.
+//! Rate limits and quotas: requests just under and just over each, which address counts, and that a
+//! limit never costs money.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +13,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const FIFTY_MB: u64 = 50_000_000;
 
-/// A free upload with these headers.
+/// Sends a free upload with these headers.
 async fn upload(app: &TestApp, headers: &[(&str, &str)]) -> Answer {
     let mut all = vec![("content-type", "image/png")];
     all.extend(headers);
@@ -28,7 +29,7 @@ fn assert_limited(answer: &Answer, code: &str, charged: Option<bool>, seconds: u
     assert_eq!(answer.header("retry-after"), Some(seconds.to_string()));
 }
 
-/// The free uploads are spent, and the cheapest tier is offered in their place.
+/// Asserts that the free uploads are used up, and that the response offers the cheapest tier.
 async fn assert_spent(app: &TestApp, answer: &Answer, code: &str, seconds: u64) {
     let verdict = (429, code.to_owned(), Some(false));
     assert_eq!(answer.verdict(), verdict, "{}", answer.text());
@@ -63,7 +64,7 @@ async fn an_address_has_its_free_uploads_and_then_waits() {
 }
 
 #[tokio::test]
-async fn a_header_of_nobody_we_trust_is_one_bucket() {
+async fn forwarded_headers_of_untrusted_peers_are_ignored() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "2")
         .spawn()
@@ -79,7 +80,7 @@ async fn a_header_of_nobody_we_trust_is_one_bucket() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_is_its_own_and_can_not_choose() {
+async fn behind_a_trusted_proxy_each_client_is_counted_by_its_real_address() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "1")
         .set("http.trusted_proxies", "127.0.0.0/8,10.0.0.0/8")
@@ -88,7 +89,7 @@ async fn behind_a_trusted_proxy_each_client_is_its_own_and_can_not_choose() {
     for (forwarded, status) in [
         ("198.51.100.1", 200),
         ("198.51.100.1", 429),
-        // What stands on the left was written by the client.
+        // The client wrote the leftmost address itself.
         ("203.0.113.1, 198.51.100.1", 429),
         ("198.51.100.1, 10.1.2.3", 429),
         ("198.51.100.2", 200),
@@ -148,7 +149,7 @@ async fn the_addresses_of_one_network_share_four_times_the_uploads_of_one() {
         }
         assert!(from(first).await.field("message").contains("Your address"));
         assert_eq!(from(outside).await.status, 200);
-        // What the network refused has cost the address nothing.
+        // An upload that the network's limit rejected costs the address nothing.
         app.advance(Duration::from_secs(900));
         for status in [200, 200, 429] {
             assert_eq!(from(last).await.status, status);
@@ -158,7 +159,7 @@ async fn the_addresses_of_one_network_share_four_times_the_uploads_of_one() {
 }
 
 #[tokio::test]
-async fn ten_refused_files_count_as_one_upload() {
+async fn ten_rejected_files_count_as_one_upload() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "3")
         .spawn()
@@ -196,7 +197,7 @@ async fn ten_refused_files_count_as_one_upload() {
             assert_eq!(upload(&app, &[]).await.status, status, "{path}");
         }
     }
-    // A tenth of 20 minutes brings another refusal, and a whole one an upload: the attempt needs room for that.
+    // 20 minutes restore one upload, which an attempt needs, and 2 minutes one refusal.
     app.advance(Duration::from_mins(20));
     assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 415);
     assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 429);
@@ -205,7 +206,7 @@ async fn ten_refused_files_count_as_one_upload() {
 }
 
 #[tokio::test]
-async fn a_check_that_accepts_costs_an_upload_and_offers_nothing_to_buy() {
+async fn an_accepted_check_costs_an_upload_and_offers_no_purchase() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "2")
         .set("limits.free_refusals_per_upload", "1")
@@ -214,14 +215,14 @@ async fn a_check_that_accepts_costs_an_upload_and_offers_nothing_to_buy() {
     let png = [("content-type", "image/png")];
     let check = async |bytes: Vec<u8>| app.send("POST", "/api/check", &png, bytes).await;
     assert_eq!(check(pictures::png(3, 3)).await.status, 200);
-    // Here a refused file costs as much as one that is taken.
+    // With this setting, a rejected file costs as much as an accepted one.
     assert_eq!(check(b"no image".to_vec()).await.status, 415);
     let refused = check(pictures::png(3, 3)).await;
     assert_limited(&refused, "rate_limited", Some(false), 1800);
 }
 
 #[tokio::test]
-async fn over_its_limit_nobody_has_to_send_a_body() {
+async fn requests_over_the_limit_are_rejected_before_their_body() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "1")
         .spawn()
@@ -242,7 +243,7 @@ async fn over_its_limit_nobody_has_to_send_a_body() {
 }
 
 #[tokio::test]
-async fn half_of_a_day_is_left_for_its_second_half() {
+async fn half_of_the_daily_uploads_are_kept_for_the_afternoon() {
     let app = TestApp::builder()
         .set("limits.free_per_day", "5")
         .spawn()
@@ -268,7 +269,7 @@ async fn half_of_a_day_is_left_for_its_second_half() {
     let refused = upload(&app, &[]).await;
     assert_spent(&app, &refused, "daily_limit", 43_200).await;
     assert!(refused.field("message").contains("5 free uploads of today"));
-    // What nobody used in the morning is there in the afternoon.
+    // Uploads that were not used in the morning are available in the afternoon.
     app.advance(24 * HOUR);
     for _ in 0..5 {
         assert_eq!(upload(&app, &[]).await.status, 200);
@@ -278,7 +279,7 @@ async fn half_of_a_day_is_left_for_its_second_half() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_sold_spent_uploads_are_waited_for() {
+async fn without_paid_tiers_used_up_uploads_offer_no_purchase() {
     let limit = "limits.free_per_day";
     let app = TestApp::builder()
         .set(limit, "1")
@@ -293,7 +294,7 @@ async fn where_nothing_is_sold_spent_uploads_are_waited_for() {
         Some(false),
         midnight,
     );
-    // Nor is anybody asked to pay who sent a payment.
+    // A client that sent a payment isn't asked to pay either.
     let app = TestApp::builder().set(limit, "1").spawn().await;
     assert_eq!(upload(&app, &[]).await.status, 200);
     assert_spent(&app, &upload(&app, &[]).await, "daily_limit", midnight).await;
@@ -315,7 +316,7 @@ async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
         .set("limits.free_before_noon_percent", "100")
         .spawn()
         .await;
-    // Yesterday's are not today's, and a refused one is none.
+    // Yesterday's uploads don't count today, and a rejected one doesn't count.
     assert_eq!(upload(&app, &[]).await.status, 200);
     app.advance(24 * HOUR);
     assert_eq!(app.upload_free(b"no image".to_vec()).await.status, 415);
@@ -327,7 +328,7 @@ async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
         200
     );
     assert_eq!(upload(&app, &[]).await.status, 200);
-    // A server that starts anew knows what was uploaded before.
+    // A restarted server knows the earlier uploads.
     let again = pixtoll::limits::Limits::new(
         app.app.config.limits,
         std::sync::Arc::new(app.clock.clone()),
@@ -363,7 +364,8 @@ async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
     let token = app.pay(&first).await.token();
     assert_eq!(app.post("/api/upload/token").await.status, 402);
     let calls = app.calls();
-    // The first one moved money, the second didn't: unknown to who didn't look.
+    // The first payment moved money and the second didn't. The response doesn't say which, as
+    // nobody looked.
     assert_limited(&app.pay(&first).await, "rate_limited", None, 15);
     let picture = pictures::png(5, 5);
     let refused = app.pay_with(&second, &picture).await;
@@ -373,7 +375,7 @@ async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
     let challenge = app.post("/api/upload/year").await;
     assert_limited(&challenge, "rate_limited", Some(false), 15);
     assert_eq!(app.calls(), calls);
-    // A token isn't a payment: it uploads.
+    // A token is not a payment, so it can upload.
     let uploaded = app.upload_with(&token, pictures::png(4, 4)).await;
     assert_eq!(uploaded.status, 200);
     app.advance(Duration::from_secs(30));
@@ -387,7 +389,7 @@ async fn a_limited_payment_is_neither_lost_nor_paid_twice() {
 }
 
 #[tokio::test]
-async fn an_address_spoils_so_many_uploads_with_a_token_and_then_waits() {
+async fn failed_uploads_with_a_token_are_limited_for_each_address() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "120")
         .spawn()
@@ -409,7 +411,7 @@ async fn an_address_spoils_so_many_uploads_with_a_token_and_then_waits() {
     app.advance(Duration::from_secs(1));
     let uploaded = app.upload_with(&token, pictures::png(5, 5)).await;
     assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    // What is good isn't counted, nor is what was uploaded before and comes again.
+    // Successful uploads and repeated ones aren't counted.
     for _ in 0..3 {
         let again = app.upload_with(&token, pictures::png(5, 5)).await;
         assert_eq!(again.field("id"), uploaded.field("id"));
@@ -417,7 +419,7 @@ async fn an_address_spoils_so_many_uploads_with_a_token_and_then_waits() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_limited_and_what_is_there_is_served() {
+async fn requests_for_missing_images_are_limited_and_others_are_not() {
     let app = TestApp::spawn().await;
     let image = upload(&app, &[]).await;
     for number in 0..300 {
@@ -440,7 +442,7 @@ async fn what_is_not_there_is_limited_and_what_is_there_is_served() {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_nothing_and_charges_nothing() {
+async fn a_full_disk_stores_nothing_and_charges_nothing() {
     let app = TestApp::on_disk().await;
     let full = (507, "storage_full".to_owned(), Some(false));
     let picture = pictures::png(5, 5);
@@ -465,7 +467,7 @@ async fn a_full_disk_takes_nothing_and_charges_nothing() {
         assert_eq!(refused.header("retry-after").unwrap(), "60");
         assert!(refused.header("payment-required").is_none());
     }
-    // What is known is answered: it costs no room.
+    // A known payment is answered, since that needs no disk space.
     assert_eq!(app.pay(&paid).await.token(), token);
     assert_eq!((app.calls(), app.rows("images").await), (calls, images));
     assert_eq!(app.rows("payments").await, 1);
@@ -484,7 +486,7 @@ async fn a_full_disk_takes_nothing_and_charges_nothing() {
 }
 
 #[tokio::test]
-async fn a_disk_with_fifty_megabytes_left_is_full_by_default_and_not_where_less_is_asked() {
+async fn fifty_free_megabytes_are_too_few_by_default_and_can_be_allowed() {
     for (min_free, status) in [
         ("1 GiB", 507),
         ("50 MB", 200),

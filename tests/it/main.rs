@@ -1,4 +1,4 @@
-//! The integration tests: stories through the front door, against the real server.
+//! The integration tests: scenarios over HTTP and the command line, against the real server.
 
 #![expect(
     clippy::unwrap_used,

@@ -23,7 +23,7 @@ fn uploads_left(answer: &crate::support::Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn n_uploads_cost_n_prices_and_give_n_images() {
+async fn n_uploads_cost_n_prices_and_publish_n_images() {
     let app = TestApp::spawn().await;
     let challenge = app.post(THREE).await;
     let offer = challenge.document("payment-required");
@@ -69,12 +69,12 @@ async fn n_uploads_cost_n_prices_and_give_n_images() {
 }
 
 #[tokio::test]
-async fn uploads_that_race_are_never_more_than_were_paid_for() {
+async fn concurrent_uploads_never_exceed_the_paid_number() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/token/year?images=5").await;
     let token = app.pay(&payment).await.token();
     let mut published = BTreeSet::new();
-    // Who finds every use reserved comes again, as it is told.
+    // A request that finds every use reserved is repeated, as its response says.
     for _ in 0..20 {
         let uploads =
             (0..12).map(|number| app.upload_with(&token, pictures::png_seeded(9, 9, number)));
@@ -104,7 +104,7 @@ async fn uploads_that_race_are_never_more_than_were_paid_for() {
 }
 
 #[tokio::test]
-async fn several_that_are_dear_together_wait_for_the_block() {
+async fn an_expensive_total_waits_for_the_block() {
     let app = TestApp::spawn().await;
     let shop = &app.app.till.as_ref().unwrap().shop;
     for (uses, confirmations) in [(1, 0), (9, 0), (10, 1), (100, 1)] {
@@ -133,12 +133,12 @@ async fn several_that_are_dear_together_wait_for_the_block() {
 }
 
 #[tokio::test]
-async fn a_repetition_that_races_its_first_try_costs_no_use_of_its_own() {
+async fn a_concurrent_repeat_of_an_upload_costs_no_second_use() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at(THREE).await;
     let token = app.pay(&payment).await.token();
     let mut links = BTreeSet::new();
-    // Who is told that another one is under way comes again.
+    // A request that finds another one under way is repeated, as its response says.
     for _ in 0..20 {
         links.clear();
         let uploads = (0..9).map(|number| {
@@ -163,7 +163,7 @@ async fn a_repetition_that_races_its_first_try_costs_no_use_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_was_not_used_before_the_token_ended_is_given_again() {
+async fn unused_uploads_of_an_expired_token_are_granted_again() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at(THREE).await;
     let old = app.pay(&payment).await.token();
@@ -192,7 +192,7 @@ async fn what_was_not_used_before_the_token_ended_is_given_again() {
 }
 
 #[tokio::test]
-async fn a_payment_for_one_is_none_for_several_and_none_for_one() {
+async fn a_payment_for_one_upload_does_not_buy_several_or_the_reverse() {
     let app = TestApp::spawn().await;
     for (bought, other) in [
         (ONE, THREE),
@@ -221,7 +221,7 @@ async fn a_payment_for_one_is_none_for_several_and_none_for_one() {
 }
 
 #[tokio::test]
-async fn several_at_the_price_of_a_moment_ago_are_sold() {
+async fn several_uploads_are_sold_at_a_recently_changed_price() {
     let app = TestApp::spawn().await;
     let product = Product {
         kind: ProductKind::Token,

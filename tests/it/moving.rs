@@ -1,5 +1,5 @@
-//! A database that goes elsewhere (operations.md, "Stopping, upgrading, moving"), as far as that needs no
-//! PostgreSQL: from the moment of the fence nothing changes it, servers notice, and what is answered is true.
+//! Database moves (docs/operations.md), as far as they need no PostgreSQL: after the fence nothing
+//! changes the database, servers notice, and their responses are correct.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::support::database::{execute, number, open, texts};
 use crate::support::process::{Deployment, Request, eventually};
 use crate::support::{Answer, TestApp, pictures};
 
-/// Where `pixtoll migrate` is killed, in `moving_postgres.rs`.
+/// The kill points of `pixtoll migrate`, used in `moving_postgres.rs`.
 pub(crate) const POINTS: &[&str] = &[
     "move.fence.before",
     "move.fence.after",
@@ -26,13 +26,13 @@ pub(crate) const POINTS: &[&str] = &[
     "move.open.after",
 ];
 
-/// The database in a deployment's folder, behind its server's back.
+/// Opens the database in a deployment's folder, beside its server.
 pub(crate) async fn database_in(folder: &Path) -> Db {
     let file = folder.join("data/pixtoll.db");
     open(&format!("sqlite:{}", file.display())).await
 }
 
-/// What `pixtoll migrate` does first.
+/// Runs the first step of `pixtoll migrate`.
 async fn fence(db: &Db) {
     let tables = layout::read(db).await.unwrap();
     let name = ("feed", "postgres://elsewhere:5432/pixtoll");
@@ -44,7 +44,7 @@ fn busy(charged: Option<bool>) -> (u16, String, Option<bool>) {
     (503, "maintenance".to_owned(), charged)
 }
 
-/// The tables that a move has to think of, by the database's own word.
+/// The tables that a move has to include, read from the database.
 pub(crate) async fn tables_of(db: &Db) -> Vec<String> {
     let names = texts(
         db,
@@ -66,7 +66,7 @@ async fn until_refused(deployment: &Deployment) -> Answer {
 }
 
 #[tokio::test]
-async fn while_it_is_moved_a_server_serves_and_changes_nothing_until_that_is_given_up() {
+async fn a_server_changes_nothing_while_its_database_is_moved() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let picture = pictures::png(8, 8);
@@ -89,7 +89,7 @@ async fn while_it_is_moved_a_server_serves_and_changes_nothing_until_that_is_giv
         assert_eq!(challenge.verdict(), busy(Some(false)), "{path}");
         assert!(challenge.header("retry-after").is_some());
     }
-    // Whether these moved money is the ledger's to say.
+    // The responses leave open whether these moved money.
     for request in [&bought, &fresh] {
         let refused = deployment.answer(request).await;
         assert_eq!(refused.verdict(), busy(None));
@@ -152,7 +152,7 @@ async fn while_it_is_moved_a_server_serves_and_changes_nothing_until_that_is_giv
 }
 
 #[tokio::test]
-async fn a_server_whose_database_has_moved_answers_nothing_and_none_starts_on_it_again() {
+async fn a_moved_database_is_not_served_and_no_server_starts_on_it() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
@@ -199,7 +199,7 @@ async fn a_server_whose_database_has_moved_answers_nothing_and_none_starts_on_it
 }
 
 #[tokio::test]
-async fn no_table_of_a_fenced_database_takes_a_change_but_that_of_the_stamps() {
+async fn a_fenced_database_rejects_changes_to_all_tables_but_moves() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&crate::support::database::sqlite_url(folder.path())).await;
     db.migrate().await.unwrap();
@@ -231,8 +231,8 @@ async fn no_table_of_a_fenced_database_takes_a_change_but_that_of_the_stamps() {
 }
 
 #[tokio::test]
-async fn before_a_server_notices_a_write_that_fails_says_the_truth() {
-    // Nobody looks at the stamp here.
+async fn before_a_server_notices_a_move_failed_writes_are_reported_correctly() {
+    // The server doesn't check the state of the move in this test.
     let app = TestApp::spawn().await;
     if matches!(app.db(), Db::Postgres(_)) {
         return;
@@ -258,7 +258,7 @@ async fn before_a_server_notices_a_write_that_fails_says_the_truth() {
         refused.text()
     );
     assert_eq!(app.transfers().await.len(), 2);
-    // What is sold already is in the ledger, and needs no write.
+    // A token that is sold already is in the ledger, and needs no write.
     app.pay(&settled).await.token();
     assert_eq!(app.rows("images").await, 0);
 }

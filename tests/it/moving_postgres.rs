@@ -1,4 +1,4 @@
-//! `pixtoll migrate --to`: a deployment on SQLite goes to PostgreSQL, whatever happens meanwhile.
+//! `pixtoll migrate --to`: a SQLite deployment moves to PostgreSQL, whatever fails meanwhile.
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::support::pictures;
 use crate::support::process::{Deployment, Ran, Request, SandboxProcess, eventually};
 use crate::support::proxy::{Fault, Proxy};
 
-/// An empty database that sorts texts as people do, not by bytes.
+/// Creates an empty database that sorts text by language rules, not by bytes.
 async fn empty() -> String {
     let server = postgres_server().unwrap();
     let url = create_postgres(&server).await;
@@ -35,7 +35,7 @@ async fn migrate(deployment: &Deployment, to: &str) -> Ran {
     deployment.run(&["migrate", "--to", to]).await
 }
 
-/// Runs a move that dies at a point.
+/// Runs a move that is killed at a kill point.
 async fn dies(deployment: &Deployment, to: &str, point: &str) {
     let action = match point.split_once('#') {
         Some((name, passing)) => {
@@ -50,7 +50,7 @@ async fn dies(deployment: &Deployment, to: &str, point: &str) {
     assert_eq!(output.status.signal(), Some(9), "{point}: {err}");
 }
 
-/// The deployment on the database that it moved to, with its own store and key, at addresses of its own.
+/// The deployment on the database that it moved to, with its own store and key, on other ports.
 fn moved(deployment: &Deployment, url: &str) -> Deployment {
     let data = deployment.folder().join("data");
     deployment
@@ -65,7 +65,7 @@ fn moved(deployment: &Deployment, url: &str) -> Deployment {
 
 /// Every value of a table as text, in an order that both databases agree on.
 async fn dump(db: &Db, table: &str, columns: &[String]) -> Vec<String> {
-    // Whoever held these is gone.
+    // The holders of these leases are gone.
     let ended = ["lease_until_ms", "reserved_until_ms", "until_ms"];
     let mut values = Vec::new();
     for column in columns {
@@ -80,7 +80,7 @@ async fn dump(db: &Db, table: &str, columns: &[String]) -> Vec<String> {
     values
 }
 
-/// Compares both by plain SQL, column by column.
+/// Compares both databases by plain SQL, column by column.
 async fn judge(source: &Db, target: &Db) {
     for table in tables_of(source).await {
         let columns = texts(
@@ -101,7 +101,7 @@ async fn judge(source: &Db, target: &Db) {
     }
 }
 
-/// Rows that fill more than one page, with keys that databases sort differently.
+/// Inserts rows that fill more than one page, with keys that databases sort differently.
 async fn fill(db: &Db) {
     execute(
         db,
@@ -121,7 +121,7 @@ async fn fill(db: &Db) {
 }
 
 #[tokio::test]
-async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_there() {
+async fn a_deployment_moves_completely_despite_kills_at_every_point() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     let running = deployment.start().await;
@@ -144,7 +144,7 @@ async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_t
     for point in POINTS {
         dies(&deployment, &to, point).await;
         if point.starts_with("move.fence") {
-            // The target is still any empty database.
+            // The target is still an empty database.
             continue;
         }
         let new = moved(&deployment, &to)
@@ -162,7 +162,7 @@ async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_t
     assert_eq!(texts(&target, held).await, ["0"]);
     execute(&target, "DELETE FROM payment_proofs WHERE hash LIKE 'h%'").await;
 
-    // The old server is silent, and the new one has everything.
+    // The old server answers nothing, and the new one has everything.
     let link = Request::get(&uploaded.field("url"));
     assert_eq!(deployment.answer(&link).await.status, 503);
     running.kill().await;
@@ -202,7 +202,7 @@ async fn a_deployment_moves_although_it_is_killed_everywhere_and_everything_is_t
 }
 
 #[tokio::test]
-async fn a_payment_under_way_at_the_fence_gets_its_goods_at_the_new_server_once() {
+async fn a_payment_open_at_the_fence_gets_its_goods_once_at_the_new_server() {
     let sandbox = SandboxProcess::start().await;
     let facilitator = Proxy::before(&sandbox.facilitator_url);
     let deployment = Deployment::on(&facilitator.url, &sandbox.rpc_url);
@@ -224,7 +224,7 @@ async fn a_payment_under_way_at_the_fence_gets_its_goods_at_the_new_server_once(
         release.notify_one();
     };
     let (answer, ()) = tokio::join!(answer, meanwhile);
-    // The money moved, and the old server can't write that down: it says that it doesn't know.
+    // The money moved, and the old server can't record that: it reports an unknown outcome.
     assert_eq!(answer.charged(), None, "{}", answer.text());
     assert_ne!(answer.status, 200);
     assert_eq!(deployment.answer(&request).await.charged(), None);
@@ -242,7 +242,7 @@ async fn a_payment_under_way_at_the_fence_gets_its_goods_at_the_new_server_once(
         sandbox.transfers_to(payment.authorization.to).await.len(),
         1
     );
-    // What was offered before the move is sold after it.
+    // An offer from before the move is sold after it.
     new.last_word(&unsent).await.token();
     assert_eq!(
         sandbox.transfers_to(payment.authorization.to).await.len(),
@@ -252,7 +252,7 @@ async fn a_payment_under_way_at_the_fence_gets_its_goods_at_the_new_server_once(
 }
 
 #[tokio::test]
-async fn a_target_that_holds_something_else_is_refused_before_anything_is_closed() {
+async fn an_occupied_target_is_rejected_before_the_source_is_fenced() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
@@ -276,7 +276,7 @@ async fn a_target_that_holds_something_else_is_refused_before_anything_is_closed
 }
 
 #[tokio::test]
-async fn a_move_that_is_given_up_and_begun_anew_copies_what_came_between() {
+async fn a_restarted_move_copies_changes_made_after_it_was_cancelled() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let free = Request::post("/api/free").with_image(&pictures::png(8, 8));
@@ -290,7 +290,7 @@ async fn a_move_that_is_given_up_and_begun_anew_copies_what_came_between() {
         "{elsewhere:?}"
     );
     assert_eq!(deployment.run(&["migrate", "--cancel"]).await.code, Some(0));
-    // A server refuses the copy that nobody has finished.
+    // A server rejects the unfinished copy.
     let new = moved(&deployment, &to);
     let refused = new.run(&["serve"]).await;
     assert!(refused.err.contains("unfinished copy"), "{refused:?}");
@@ -308,7 +308,7 @@ async fn a_move_that_is_given_up_and_begun_anew_copies_what_came_between() {
 }
 
 #[tokio::test]
-async fn a_copy_that_somebody_changed_is_named_and_not_handed_over() {
+async fn a_changed_copy_is_reported_and_not_handed_over() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let free = Request::post("/api/free").with_image(&pictures::png(8, 8));

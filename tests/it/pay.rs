@@ -1,5 +1,5 @@
-//! What paying buys: one thing for one payment, however often and from however many sides it is asked
-//! for.
+//! Goods for payments: one purchase for one payment, however often and at however many routes it is
+//! sent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use crate::support::{Answer, Payment, TestApp, pictures, signing};
 const LONG: Duration = Duration::from_secs(400);
 const KEY: &str = "order-7-of-2027-01-15";
 
-/// What was answered with 200 in this field, each value once; everything else tells to wait or that the
-/// payment is known, and nobody to pay again.
+/// The distinct values of this field in responses with status 200. Asserts that all others ask to
+/// wait or report a known payment, and that none asks to pay again.
 fn goods(answers: &[Answer], field: &str) -> BTreeSet<String> {
     let mut goods = BTreeSet::new();
     for answer in answers {
@@ -50,7 +50,7 @@ async fn owed(app: &TestApp) -> usize {
     audit::find_owed(app.db()).await.unwrap().len()
 }
 
-/// What a kind of purchase of the tier `year` is, and on what terms.
+/// The product and terms of a purchase of the tier `year`.
 fn sold_by_the_year(app: &TestApp, kind: ProductKind) -> (Product, Terms) {
     let product = Product {
         kind,
@@ -80,7 +80,7 @@ async fn fifty_copies_of_a_payment_get_one_token_for_one_transfer() {
 }
 
 #[tokio::test]
-async fn copies_of_both_versions_are_one_payment() {
+async fn copies_in_both_x402_versions_are_one_payment() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let copies: Vec<Payment> = (0..20)
@@ -98,7 +98,7 @@ async fn copies_of_both_versions_are_one_payment() {
 }
 
 #[tokio::test]
-async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_version_2() {
+async fn a_version_1_payment_is_wrapped_for_a_version_2_facilitator() {
     let app = TestApp::spawn().await;
     let rail = app.app.till.as_ref().unwrap().rails.iter().next().unwrap();
     let kind = |version: Option<u8>, network: &str| json!({"x402Version": version, "scheme": "exact", "network": network});
@@ -110,7 +110,7 @@ async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_ve
         (json!([kind(None, "base-sepolia")]), 1),
         (json!([]), 1),
         (json!([new, kind(Some(3), "eip155:84532")]), 2),
-        // It is not for us to refuse what it may take after all.
+        // The facilitator may still accept it, so it isn't rejected here.
         (json!([other]), 1),
     ];
     for (kinds, version) in versions {
@@ -137,7 +137,7 @@ async fn a_payment_of_version_1_is_wrapped_for_a_facilitator_that_speaks_only_ve
 }
 
 #[tokio::test]
-async fn twenty_uploads_with_one_token_make_one_image() {
+async fn twenty_uploads_with_one_token_publish_one_image() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -149,7 +149,7 @@ async fn twenty_uploads_with_one_token_make_one_image() {
         1
     );
     assert_eq!(published(&app, &payment).await, 1);
-    // The payment now answers with the image.
+    // The payment is now answered with the image.
     let image = app.pay(&payment).await;
     assert_eq!(goods(&answers, "id"), BTreeSet::from([image.field("id")]));
 }
@@ -161,7 +161,7 @@ async fn twenty_uploads_of_the_same_bytes_with_one_token_are_one_image() {
     let token = app.pay(&payment).await.token();
     let picture = pictures::png(8, 8);
     let uploads = (0..20).map(async |_| {
-        // On a slow disk a copy may not wait for as long as the first one takes.
+        // On a slow disk a copy may not wait for as long as the first request takes.
         eventually("the image", async || {
             let answer = app.upload_with(&token, picture.clone()).await;
             (!says_to_repeat(&answer)).then_some(answer)
@@ -240,7 +240,7 @@ async fn copies_of_a_paid_upload_with_other_bytes_publish_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_paid_upload_repeated_after_its_image_expired_is_gone_and_not_paid_again() {
+async fn a_paid_upload_is_not_charged_again_after_its_image_expired() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let picture = pictures::png(8, 8);
@@ -258,7 +258,7 @@ async fn a_paid_upload_repeated_after_its_image_expired_is_gone_and_not_paid_aga
 }
 
 #[tokio::test]
-async fn what_is_refused_for_its_file_is_refused_for_free() {
+async fn an_upload_with_an_invalid_file_is_rejected_without_charge() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/year").await;
     let refused = app.pay_with(&payment, b"no image").await;
@@ -281,7 +281,7 @@ async fn what_is_refused_for_its_file_is_refused_for_free() {
 }
 
 #[tokio::test]
-async fn a_second_authorization_under_an_id_is_answered_from_the_first_and_never_settled() {
+async fn a_second_authorization_with_the_same_key_is_not_settled() {
     let app = TestApp::spawn().await;
     let by_id = |payment: Payment| payment.with_id(KEY);
     let by_key = |payment: Payment| payment.with_idempotency_key(KEY);
@@ -296,7 +296,8 @@ async fn a_second_authorization_under_an_id_is_answered_from_the_first_and_never
     for (number, way) in ways.into_iter().enumerate() {
         let first = way(app.sign_for("year").await);
         let token = app.pay(&first).await.token();
-        // The extension's id and the header are one name; a third id is another charge.
+        // The same idempotency key in the extension and in the header is one key; a third key is
+        // another charge.
         paid += usize::from(number != 1);
         for _ in 0..2 {
             let again = way(app.sign_for("year").await);
@@ -314,7 +315,7 @@ async fn a_second_authorization_under_an_id_is_answered_from_the_first_and_never
 }
 
 #[tokio::test]
-async fn a_second_authorization_that_is_late_still_asks_for_what_the_first_bought() {
+async fn a_late_second_authorization_gets_the_goods_of_the_first() {
     let app = TestApp::spawn().await;
     let first = app.sign_for("year").await.with_id(KEY);
     let second = app.sign_for("year").await.with_id(KEY);
@@ -339,7 +340,7 @@ async fn a_second_authorization_that_is_late_still_asks_for_what_the_first_bough
 }
 
 #[tokio::test]
-async fn many_authorizations_under_one_id_at_once_are_one_charge() {
+async fn concurrent_authorizations_with_one_key_are_one_charge() {
     let app = TestApp::spawn().await;
     let mut payments = Vec::new();
     for _ in 0..10 {
@@ -356,7 +357,7 @@ async fn many_authorizations_under_one_id_at_once_are_one_charge() {
 }
 
 #[tokio::test]
-async fn an_id_for_something_else_is_a_conflict_and_charges_nothing() {
+async fn a_key_reused_for_another_purchase_conflicts_and_charges_nothing() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(8, 8);
     let first = app.sign_at("/api/upload/year").await.with_id(KEY);
@@ -389,7 +390,7 @@ async fn an_id_for_something_else_is_a_conflict_and_charges_nothing() {
 }
 
 #[tokio::test]
-async fn the_id_of_a_failed_payment_can_be_used_again() {
+async fn the_idempotency_key_of_a_failed_payment_can_be_used_again() {
     let app = TestApp::spawn().await;
     let first = app.sign_for("year").await.with_id(KEY);
     app.facilitator
@@ -403,7 +404,7 @@ async fn the_id_of_a_failed_payment_can_be_used_again() {
 }
 
 #[tokio::test]
-async fn a_short_key_is_no_id() {
+async fn a_short_idempotency_key_is_ignored() {
     let app = TestApp::spawn().await;
     for _ in 0..2 {
         let payment = app.sign_for("year").await.with_idempotency_key("short");
@@ -439,7 +440,7 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
 }
 
 #[tokio::test]
-async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() {
+async fn a_charged_payment_that_the_ledger_lost_is_never_called_uncharged() {
     let app = TestApp::spawn().await;
     let [paid, unpaid] = [app.sign_for("year").await, app.sign_for("year").await];
     app.pay(&paid).await.token();
@@ -447,7 +448,7 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
         execute(app.db(), &format!("DELETE FROM {table}")).await;
     }
     assert_eq!(app.pay(&paid).await.verdict(), known(Some(true)));
-    // Nothing here shows the loss, and the window has closed.
+    // The loss can't be noticed here, and the window has closed.
     app.advance(LONG);
     let calls = app.facilitator.calls("verify");
     assert_eq!(app.pay(&paid).await.verdict(), known(None));
@@ -458,14 +459,14 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
     });
     assert_eq!(app.pay(&paid).await.verdict(), pending());
     app.node.mend();
-    // Nor at another price, where its offer is none any more; nor by a contract's signature.
+    // Neither at another price without an offer, nor with the signature of a contract.
     let mut odd = paid.clone();
     odd.accepted["amount"] = json!("9999");
     assert_eq!(app.pay(&odd).await.verdict(), known(None));
     let mut by_contract = paid.clone();
     by_contract.sign_by(&signing::wallet(2));
     assert_eq!(app.pay(&by_contract).await.verdict(), known(None));
-    // Nor where its tier is sold no more.
+    // Nor when its tier isn't sold any more.
     for path in ["/api/upload/token/gold", "/api/upload/gold"] {
         assert_eq!(app.pay_at(path, &paid).await.verdict(), known(None));
         let nothing = (404, "unknown_tier".to_owned(), Some(false));
@@ -475,7 +476,7 @@ async fn a_paid_payment_whose_row_was_lost_is_never_said_to_have_cost_nothing() 
 }
 
 #[tokio::test]
-async fn of_two_offers_at_one_price_the_better_is_kept() {
+async fn of_two_offers_at_one_price_the_better_one_applies() {
     let app = TestApp::spawn().await;
     let (product, mut terms) = sold_by_the_year(&app, ProductKind::Upload);
     let days = |days: u64| Duration::from_hours(24 * days);
@@ -494,7 +495,7 @@ async fn of_two_offers_at_one_price_the_better_is_kept() {
 }
 
 #[tokio::test]
-async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_timeout() {
+async fn an_offer_stays_valid_for_its_timeout_after_prices_changed() {
     let app = TestApp::spawn().await;
     let (product, mut terms) = sold_by_the_year(&app, ProductKind::Token);
     terms.offer.amount = AtomicAmount::from_units(5_000);
@@ -520,7 +521,7 @@ async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_tim
         .map(|transfer| transfer.value)
         .collect();
     assert_eq!(values, [U256::from(5_000), U256::from(5_000)]);
-    // The old price is for what it was asked for.
+    // The old price is valid only for the product that it was offered for.
     let mut elsewhere = old_price(app.sign_for("permanent").await);
     assert_eq!(app.pay(&elsewhere).await.verdict(), invalid());
     elsewhere.resource = payment.resource.clone();
@@ -532,13 +533,13 @@ async fn an_offer_that_was_made_before_the_prices_changed_stays_good_for_its_tim
             .verdict(),
         invalid()
     );
-    // What was bought at it is judged by it for ever.
+    // The payment keeps the price at which it was bought.
     app.pay(&payment).await.token();
     assert_eq!(app.transfers().await.len(), 2);
 }
 
 #[tokio::test]
-async fn a_token_that_was_refused_and_paid_anyway_is_owed_and_given() {
+async fn a_rejected_token_payment_that_moved_money_is_owed_and_granted() {
     let app = TestApp::spawn().await;
     for found_by_reconciler in [true, false] {
         let payment = app.sign_for("year").await;
@@ -569,7 +570,7 @@ async fn a_token_that_was_refused_and_paid_anyway_is_owed_and_given() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_refused_and_paid_anyway_gives_a_token_that_uploads() {
+async fn a_rejected_upload_that_moved_money_grants_a_token() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/permanent").await;
     let picture = pictures::png(8, 8);
@@ -598,7 +599,7 @@ async fn an_upload_that_was_refused_and_paid_anyway_gives_a_token_that_uploads()
 }
 
 #[tokio::test]
-async fn a_lie_that_was_believed_while_the_node_was_down_is_owed() {
+async fn a_transfer_denied_while_the_node_was_down_is_owed_later() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("permanent").await;
     let stop_node = async {
@@ -620,7 +621,7 @@ async fn a_lie_that_was_believed_while_the_node_was_down_is_owed() {
 }
 
 #[tokio::test]
-async fn only_the_chain_grants_the_dear_tier() {
+async fn only_the_chain_proves_payments_of_an_expensive_tier() {
     let app = TestApp::spawn().await;
     let claim = json!({
         "success": true, "transaction": format!("0x{}", "11".repeat(32)), "network": "eip155:84532",
@@ -649,7 +650,7 @@ async fn only_the_chain_grants_the_dear_tier() {
 }
 
 #[tokio::test]
-async fn the_cheap_tier_takes_the_facilitators_word_and_the_ledger_check_names_what_is_missing() {
+async fn a_cheap_tier_trusts_the_facilitator_and_ledger_check_finds_gaps() {
     let app = TestApp::spawn().await;
     let claim = json!({
         "success": true, "transaction": format!("0x{}", "11".repeat(32)), "network": "eip155:84532",
@@ -669,11 +670,11 @@ async fn the_cheap_tier_takes_the_facilitators_word_and_the_ledger_check_names_w
 }
 
 #[tokio::test]
-async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
+async fn a_payment_that_was_not_looked_up_is_never_called_uncharged() {
     let app = TestApp::spawn().await;
     let bought = app.sign_for("year").await;
     let token = app.pay(&bought).await.token();
-    // Routes that sell nothing: the ledger knows that it paid.
+    // Routes that sell nothing: the ledger knows that the payment was charged.
     for path in [
         "/api/upload/token/gold",
         "/api/upload/gold",
@@ -690,7 +691,7 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
         );
         app.pay(&fresh).await.token();
     }
-    // Nor can any tier be called so.
+    // No tier can have these names.
     for path in [
         "/api/upload/token/Year",
         "/api/upload/gold_1",
@@ -700,7 +701,7 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
         let fresh = app.sign_for("year").await;
         assert_eq!(app.pay_at(path, &fresh).await.charged(), Some(false));
     }
-    // No route at all, or not by this method.
+    // A missing route, or a method that the route doesn't have.
     let headers = bought.headers();
     for (method, path) in [
         ("POST", "/api/upload/token/"),
@@ -710,7 +711,7 @@ async fn a_payment_that_nobody_looked_up_is_not_said_to_have_moved_nothing() {
         assert_eq!(answer.charged(), None, "{method} {path}");
         assert_eq!(answer.header("allow").is_some(), answer.status == 405);
     }
-    // Refused before anybody asked the ledger.
+    // Rejected before the ledger was asked.
     let answer = app.pay_at("/api/upload/token/year?images=0", &bought).await;
     assert_eq!(
         answer.verdict(),

@@ -1,11 +1,11 @@
-//! The commands that pay, as a user runs them: several files on one payment, and more time for an image.
+//! The commands that pay, as a user runs them: several files on one payment, and renewals.
 
 use alloy_primitives::U256;
 
 use crate::support::pictures;
 use crate::support::process::{Deployment, Ran, Request, SandboxProcess};
 
-/// A user without any settings but a home, and a server that takes play money.
+/// A user with an empty home directory, and a server that accepts play money.
 struct User {
     sandbox: SandboxProcess,
     deployment: Deployment,
@@ -21,7 +21,7 @@ impl User {
         }
     }
 
-    /// `pixtoll COMMAND --server … ARGUMENTS`.
+    /// Runs `pixtoll COMMAND --server … ARGUMENTS`.
     async fn run(&self, command: &str, arguments: &[&str]) -> Ran {
         let mut ran = self
             .deployment
@@ -54,7 +54,7 @@ impl User {
 }
 
 #[tokio::test]
-async fn several_files_are_bought_on_one_payment() {
+async fn several_files_are_uploaded_on_one_payment() {
     let user = User::new().await;
     let _server = user.deployment.start().await;
     let names = ["a.png", "b.png", "c.png"];
@@ -78,7 +78,7 @@ async fn several_files_are_bought_on_one_payment() {
     assert!(user.moved().await.is_empty());
 
     let ran = user.run("upload", &year(&[])).await;
-    // The one that is no image was seen to be none, and is the server's to refuse, for free.
+    // The invalid image was detected locally, and the server rejects it for free.
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("notes.png: "), "{ran:?}");
     let links: Vec<&str> = ran.out.lines().collect();
@@ -96,7 +96,7 @@ async fn several_files_are_bought_on_one_payment() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_between_two_files_goes_on_with_the_same_payment() {
+async fn a_client_stopped_between_two_files_continues_with_its_payment() {
     let user = User::new().await;
     let server = user
         .deployment
@@ -133,7 +133,7 @@ async fn a_client_that_stops_between_two_files_goes_on_with_the_same_payment() {
 }
 
 #[tokio::test]
-async fn a_user_pays_for_more_time() {
+async fn a_user_renews_an_image() {
     let user = User::new().await;
     let _server = user.deployment.start().await;
     user.write("a.png", &pictures::png(8, 8));
@@ -185,7 +185,7 @@ async fn a_user_pays_for_more_time() {
 }
 
 #[tokio::test]
-async fn a_user_whose_payment_the_server_lost_gets_what_it_bought_by_signing_anew() {
+async fn a_user_whose_payment_was_lost_gets_the_goods_by_signing_again() {
     let user = User::new().await;
     let database = user.deployment.folder().join("data/pixtoll.db");
     let backup = user.deployment.folder().join("backup.db");
@@ -195,7 +195,7 @@ async fn a_user_whose_payment_the_server_lost_gets_what_it_bought_by_signing_ane
     server.end().await;
     std::fs::copy(&database, &backup).unwrap();
 
-    // It settles, and dies before the user hears of it.
+    // The payment settles, and the server dies before the user receives a response.
     let point = "payment.settled.after";
     let mut server = user.deployment.start_to_die_at(point).await;
     let mut client = user

@@ -1,5 +1,5 @@
-//! Two servers over one PostgreSQL database and one image store: what one of them begins, either one
-//! finishes, once.
+//! Two servers with one PostgreSQL database and one image store: each can finish, once, what the
+//! other one began.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// On a database of their own.
+    /// Creates them with a new database.
     async fn new() -> Self {
         let server = std::env::var("PIXTOLL_TEST_POSTGRES").unwrap_or_default();
         assert!(
@@ -41,13 +41,13 @@ impl Pair {
         }
     }
 
-    /// The two in turn.
+    /// Returns the two in turn.
     fn each(&self, number: usize) -> &Deployment {
         [&self.one, &self.other][number % 2]
     }
 }
 
-/// The objects below a folder, without the records beside them.
+/// Counts the objects below a folder, without their sidecars.
 fn objects_in(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap();
     let count = |path: PathBuf| match path.extension() {
@@ -59,9 +59,9 @@ fn objects_in(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn fifty_copies_of_a_payment_at_two_servers_are_one_transfer_and_one_token() {
+async fn fifty_copies_of_a_payment_at_two_servers_buy_one_token() {
     let pair = Pair::new().await;
-    // At the same instant, on an empty database.
+    // Both at the same time, on an empty database.
     let _servers = tokio::join!(pair.one.start(), pair.other.start());
     let (payment, request) = pair.one.sign("/api/upload/token/year", b"").await;
     let copies = (0..50).map(|number| pair.each(number).answer(&request));
@@ -81,7 +81,7 @@ async fn fifty_copies_of_a_payment_at_two_servers_are_one_transfer_and_one_token
 }
 
 #[tokio::test]
-async fn twenty_uploads_with_one_token_at_two_servers_are_one_image() {
+async fn twenty_uploads_with_one_token_at_two_servers_publish_one_image() {
     let pair = Pair::new().await;
     let _servers = tokio::join!(pair.one.start(), pair.other.start());
     let (_, buy) = pair.one.sign("/api/upload/token/year", b"").await;
@@ -101,7 +101,7 @@ async fn twenty_uploads_with_one_token_at_two_servers_are_one_image() {
         let expected = (409, "token_used".to_owned(), Some(false));
         assert_eq!(answer.verdict(), expected);
     }
-    // No loser leaves its bytes behind.
+    // The uploads that lost the race leave no bytes behind.
     assert_eq!(objects_in(&pair.store.join("images")), 1);
     let link = published[0].field("url");
     let path = link.strip_prefix(&pair.one.base).unwrap();
@@ -113,7 +113,7 @@ async fn twenty_uploads_with_one_token_at_two_servers_are_one_image() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_began_the_other_one_finishes_after_the_lease() {
+async fn a_server_finishes_work_of_a_killed_one_after_its_lease() {
     let points = [
         "payment.insert.after",
         "payment.verified.after",

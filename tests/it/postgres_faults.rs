@@ -1,5 +1,6 @@
-//! What goes wrong with PostgreSQL: answers that are lost, connections that die, a server that crashes or takes
-//! no writes any more. Nobody pays for nothing, nobody gets anything for nothing, and it goes on by itself.
+//! Failures of PostgreSQL: lost answers, broken connections, crashes, and a server that becomes
+//! read-only. Nobody is charged for nothing, nobody gets goods for nothing, and the server recovers
+//! by itself.
 
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use crate::support::line::Line;
 use crate::support::process::{Deployment, SandboxProcess, eventually, says_to_repeat};
 use crate::support::{Answer, Payment, TestApp, pictures};
 
-/// More tries than any of these faults needs.
+/// More attempts than any of these faults needs.
 const TRIES: usize = 400;
 
 async fn database() -> String {
     create_postgres(&postgres_server().unwrap()).await
 }
 
-/// Whether the chain shows a transfer by this payment.
+/// Whether the chain shows a transfer of this payment.
 async fn has_moved(app: &TestApp, payment: &Payment) -> bool {
     let nonce = Some(payment.authorization.nonce);
     app.transfers()
@@ -31,7 +32,8 @@ async fn has_moved(app: &TestApp, payment: &Payment) -> bool {
         .any(|transfer| transfer.nonce == nonce)
 }
 
-/// An error while the database fails says to come again, and nothing that isn't true of the money.
+/// Asserts that a response during a database failure asks to repeat the request, and says nothing
+/// wrong about the money.
 async fn assert_honest(app: &TestApp, payment: &Payment, answer: &Answer) {
     let told = answer.text();
     assert!(
@@ -48,7 +50,7 @@ async fn assert_honest(app: &TestApp, payment: &Payment, answer: &Answer) {
     }
 }
 
-/// Presents a payment again and again, while its leases lapse, until there are goods.
+/// Sends a payment again and again, while its leases expire, until it returns goods.
 async fn until_sold(app: &TestApp, payment: &Payment, picture: Option<&[u8]>) -> Answer {
     until_sold_with(app, payment, picture, Duration::from_secs(6)).await
 }
@@ -69,7 +71,7 @@ async fn until_sold_with(
             return answer;
         }
         assert_honest(app, payment, &answer).await;
-        // All who pay at once move it, and must stay within their windows.
+        // Concurrent payers advance the clock, and must stay within their windows.
         if app.clock.now().since(begun) < Duration::from_secs(250) {
             app.clock.advance(pause);
         }
@@ -77,7 +79,7 @@ async fn until_sold_with(
     panic!("never sold: {:?}", app.state_of(payment).await);
 }
 
-/// A server that reaches its database by a line which can be cut.
+/// A server whose connection to its database can be cut.
 async fn behind_a_line() -> (TestApp, Line) {
     let url = database().await;
     let line = Line::to(&url).await;
@@ -86,7 +88,7 @@ async fn behind_a_line() -> (TestApp, Line) {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_database_lost_anywhere_in_a_paid_upload_costs_no_money_and_no_goods() {
+async fn a_lost_database_answer_in_a_paid_upload_costs_no_money_or_goods() {
     let (app, line) = behind_a_line().await;
     for point in 0.. {
         let picture = pictures::png_seeded(4, 4, u64::try_from(point).unwrap());
@@ -95,13 +97,13 @@ async fn an_answer_of_the_database_lost_anywhere_in_a_paid_upload_costs_no_money
         let bought = until_sold(&app, &payment, Some(&picture)).await;
         let is_over = !line.has_lost();
         assert_eq!(app.get(&bought.field("url")).await.status, 200);
-        // It is still the same, and nothing moved twice.
+        // The purchase is still the same, and nothing moved twice.
         let again = app.pay_with(&payment, &picture).await;
         assert_eq!(again.field("id"), bought.field("id"));
         let moved = i64::try_from(app.transfers().await.len()).unwrap();
         assert_eq!(moved, point + 1, "after answer {point}");
         if is_over {
-            // Looking up, verify, settle and publish have more answers than these.
+            // Reading, verify, settle and publish have more answers than these.
             assert!(point > 20, "{point}");
             break;
         }
@@ -110,7 +112,7 @@ async fn an_answer_of_the_database_lost_anywhere_in_a_paid_upload_costs_no_money
 }
 
 #[tokio::test]
-async fn an_answer_of_the_database_lost_anywhere_between_payment_and_upload_costs_nothing_either() {
+async fn a_lost_database_answer_between_payment_and_upload_costs_nothing() {
     let (app, line) = behind_a_line().await;
     for point in 0.. {
         let picture = pictures::png_seeded(4, 4, u64::try_from(point).unwrap());
@@ -119,7 +121,7 @@ async fn an_answer_of_the_database_lost_anywhere_between_payment_and_upload_cost
         let token = until_sold(&app, &payment, None).await.token();
         let mut uploaded = app.upload_with(&token, picture.clone()).await;
         if uploaded.status == 500 {
-            // Nothing is held for the try that failed, so the next one doesn't wait for it.
+            // The failed attempt holds nothing, so the next one doesn't wait for it.
             assert_eq!(uploaded.charged(), Some(false), "{}", uploaded.text());
             uploaded = app.upload_with(&token, picture).await;
         }
@@ -143,7 +145,7 @@ async fn an_answer_of_the_database_lost_anywhere_between_payment_and_upload_cost
 }
 
 #[tokio::test]
-async fn a_free_upload_whose_answer_the_database_lost_is_published_or_nothing_is() {
+async fn a_free_upload_with_a_lost_database_answer_is_published_or_absent() {
     let (app, line) = behind_a_line().await;
     let mut published = 0;
     for point in 0.. {
@@ -169,7 +171,7 @@ async fn a_free_upload_whose_answer_the_database_lost_is_published_or_nothing_is
 }
 
 #[tokio::test]
-async fn connections_that_are_ended_under_load_cost_no_money_and_no_goods() {
+async fn connections_that_end_under_load_cost_no_money_and_no_goods() {
     let url = database().await;
     let app = TestApp::builder().on(&url, &url).spawn().await;
     let mut payments = Vec::new();
@@ -212,7 +214,7 @@ async fn connections_that_are_ended_under_load_cost_no_money_and_no_goods() {
 }
 
 #[tokio::test]
-async fn a_crash_of_the_server_is_a_time_of_retryable_errors_and_then_it_goes_on() {
+async fn a_database_crash_causes_retryable_errors_until_it_recovers() {
     let mut cluster = Cluster::start().await;
     let url = cluster.url();
     let app = TestApp::builder()
@@ -247,16 +249,16 @@ async fn a_crash_of_the_server_is_a_time_of_retryable_errors_and_then_it_goes_on
         (app.get(&ready).await.status == 200).then_some(())
     })
     .await;
-    // What was committed before the crash is there.
+    // Everything that was committed before the crash is there.
     assert_eq!(
         app.pay_with(&before, &picture).await.field("id"),
         bought.field("id")
     );
     assert_eq!(until_sold(&app, &during, Some(&picture)).await.status, 200);
     assert_eq!(app.transfers().await.len(), 2);
-    // The jobs go on as well: the auditor looks at what was just settled.
+    // The jobs continue as well: the auditor checks the payments that were just settled.
     eventually("the auditor has seen both", async || {
-        // Whom it put off, it looks at again.
+        // The auditor checks postponed payments again.
         app.advance(Duration::from_mins(5));
         let seen = "SELECT COUNT(*) FROM payments WHERE seen_block IS NOT NULL";
         (number(app.db(), seen).await == 2).then_some(())
@@ -267,7 +269,7 @@ async fn a_crash_of_the_server_is_a_time_of_retryable_errors_and_then_it_goes_on
 }
 
 #[tokio::test]
-async fn a_standby_is_refused_and_so_is_a_server_that_does_not_sync() {
+async fn a_standby_and_a_server_that_does_not_sync_are_rejected() {
     let primary = Cluster::start_with(&["wal_level=replica"]).await;
     let standby = primary.standby().await;
     let refused = Db::connect_postgres(&standby.url()).await.unwrap_err();
@@ -282,7 +284,7 @@ async fn a_standby_is_refused_and_so_is_a_server_that_does_not_sync() {
 }
 
 #[tokio::test]
-async fn connections_to_a_server_that_takes_no_writes_any_more_are_dropped() {
+async fn connections_to_a_server_that_became_read_only_are_dropped() {
     let cluster = Cluster::start().await;
     let url = cluster.url();
     let app = TestApp::builder()
@@ -295,7 +297,7 @@ async fn connections_to_a_server_that_takes_no_writes_any_more_are_dropped() {
     assert_eq!(app.get(&ready).await.status, 200);
 
     cluster.set_read_only(true).await;
-    // As a connection to a standby: nothing that reads from it would know what was just committed.
+    // Like a connection to a standby, whose reads would miss the latest commits.
     eventually("readyz fails", async || {
         (app.get(&ready).await.status == 503).then_some(())
     })
@@ -311,7 +313,7 @@ async fn connections_to_a_server_that_takes_no_writes_any_more_are_dropped() {
 }
 
 #[tokio::test]
-async fn every_connection_waits_for_the_disk_and_for_nobody_for_ever_whatever_the_defaults_are() {
+async fn every_connection_syncs_commits_and_has_timeouts_despite_defaults() {
     let url = database().await;
     let db = open(&url).await;
     let name = url.rsplit_once('/').unwrap().1.to_owned();
@@ -350,11 +352,11 @@ async fn every_connection_waits_for_the_disk_and_for_nobody_for_ever_whatever_th
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_ended_to_let_another_one_pass_is_run_again() {
+async fn a_transaction_that_a_deadlock_ended_is_run_again() {
     let url = database().await;
     let db = open(&url).await;
     db.migrate().await.unwrap();
-    // Looked for once, when both wait for each other also on a busy machine.
+    // Created early, so that both transactions wait for each other even on a slow machine.
     let name = url.rsplit_once('/').unwrap().1;
     let later = format!("ALTER DATABASE {name} SET deadlock_timeout = '5s'");
     execute(&db, &later).await;
@@ -369,7 +371,7 @@ async fn a_transaction_that_is_ended_to_let_another_one_pass_is_run_again() {
         panic!("no PostgreSQL")
     };
     let mut other = pool.begin().await.unwrap();
-    // Ours looks for deadlocks first, and is the one that is ended.
+    // Our server looks for deadlocks first, so its transaction is the one that is ended.
     let patient = "SET LOCAL deadlock_timeout = '1min'";
     sqlx::query(patient).execute(&mut *other).await.unwrap();
     let lock = "UPDATE signing_keys SET retired_ms = 5 WHERE id = $1";
@@ -400,14 +402,14 @@ async fn a_transaction_that_is_ended_to_let_another_one_pass_is_run_again() {
         (number(&db, deadlocks).await == 1).then_some(())
     })
     .await;
-    // It came second, so its word is the last.
+    // It committed second, so its values are the final ones.
     let retired = "SELECT COUNT(*) FROM signing_keys WHERE retired_ms IS NOT NULL";
     assert_eq!(number(&db, retired).await, 0);
     db.close().await;
 }
 
 #[tokio::test]
-async fn three_servers_that_start_at_once_on_an_empty_database_all_come_up() {
+async fn three_servers_can_start_at_once_on_an_empty_database() {
     let sandbox = SandboxProcess::start().await;
     let folder = tempfile::tempdir().unwrap();
     let url = database().await;
@@ -431,7 +433,7 @@ async fn three_servers_that_start_at_once_on_an_empty_database_all_come_up() {
 }
 
 #[tokio::test]
-async fn a_newer_database_is_refused() {
+async fn a_newer_database_is_rejected() {
     let url = database().await;
     let db = open(&url).await;
     db.migrate().await.unwrap();

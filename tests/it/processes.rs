@@ -1,4 +1,4 @@
-//! The program as people run it: commands, files, signals and exit codes of real processes.
+//! The program as real processes: commands, files, signals and exit codes.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,8 @@ use crate::support::process::{Deployment, Ran, Request, SandboxProcess, eventual
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{database, pictures};
 
-/// A sandbox in another process, a proxy before its facilitator, and a deployment that uses both.
+/// A sandbox in another process, a proxy in front of its facilitator, and a deployment that uses
+/// both.
 async fn with_proxy() -> (SandboxProcess, Proxy, Deployment) {
     let sandbox = SandboxProcess::start().await;
     let facilitator = Proxy::before(&sandbox.facilitator_url);
@@ -23,7 +24,7 @@ async fn with_proxy() -> (SandboxProcess, Proxy, Deployment) {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_everything_below_data_and_the_key_is_its_owners_alone() {
+async fn the_first_start_creates_data_and_a_private_key_file() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let data = deployment.folder().join("data");
@@ -31,7 +32,7 @@ async fn the_first_start_makes_everything_below_data_and_the_key_is_its_owners_a
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm"))
-        // The reaper's, which runs at the next full minute.
+        // The lock of the reaper, which runs at the next full minute.
         .filter(|name| name != "pixtoll.reaper.lock")
         .collect();
     let expected = [
@@ -58,7 +59,7 @@ async fn the_first_start_makes_everything_below_data_and_the_key_is_its_owners_a
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_file_refuses_until_the_first_one_is_dead() {
+async fn a_second_server_on_the_same_file_does_not_start() {
     let first = Deployment::alone();
     let server = first.start().await;
     let file = first.folder().join("data/pixtoll.db");
@@ -75,7 +76,7 @@ async fn a_second_server_on_the_same_file_refuses_until_the_first_one_is_dead() 
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_lets_a_payment_under_way_finish() {
+async fn a_stopping_server_finishes_a_payment_under_way() {
     let (sandbox, facilitator, deployment) = with_proxy().await;
     let server = deployment.start().await;
     let (payment, request) = deployment.sign("/api/upload/token/year", b"").await;
@@ -91,7 +92,7 @@ async fn a_server_that_is_told_to_stop_lets_a_payment_under_way_finish() {
         })
         .await;
         server.terminate();
-        // It takes no new ones from now on, and it is still there.
+        // The server accepts no new connections from now on, and still runs.
         eventually("the closed listener", async || {
             let request = Request::get("/api/tiers");
             deployment.send(&request).await.is_none().then_some(())
@@ -106,7 +107,7 @@ async fn a_server_that_is_told_to_stop_lets_a_payment_under_way_finish() {
 }
 
 #[tokio::test]
-async fn the_ledger_is_read_beside_a_running_sandbox_without_any_flag() {
+async fn ledger_commands_work_beside_a_running_sandbox_without_flags() {
     let deployment = Deployment::alone().unset("payments.facilitator");
     let _server = deployment.start_by(&["serve", "--sandbox"]).await;
     let picture = pictures::png(8, 8);
@@ -156,7 +157,7 @@ async fn the_ledger_is_read_beside_a_running_sandbox_without_any_flag() {
 }
 
 #[tokio::test]
-async fn what_is_owed_is_listed_until_a_person_resolved_it() {
+async fn owed_goods_are_listed_until_an_operator_resolves_them() {
     let (_sandbox, facilitator, deployment) = with_proxy().await;
     let mut server = deployment.start_to_die_at("payment.failed.after").await;
     let (payment, request) = deployment.sign("/api/upload/token/year", b"").await;
@@ -164,7 +165,7 @@ async fn what_is_owed_is_listed_until_a_person_resolved_it() {
     assert!(deployment.send(&request).await.is_none());
     server.dies().await;
     let _server = deployment.start().await;
-    // The reconciler finds the money, and nobody comes for the goods.
+    // The reconciler finds the transfer, and no client fetches the goods.
     let owed = eventually("the debt", async || {
         let owed = deployment.run_bare(&["ledger", "owed"]).await;
         owed.out
@@ -204,7 +205,7 @@ async fn a_command_without_a_database_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_configuration_is_checked_before_it_starts() {
+async fn config_check_reports_problems_before_a_start() {
     let deployment = Deployment::alone();
     let good = deployment.run(&["config", "check"]).await;
     assert_eq!(good.code, Some(0), "{good:?}");
@@ -225,7 +226,7 @@ async fn a_configuration_is_checked_before_it_starts() {
 }
 
 #[tokio::test]
-async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
+async fn a_database_rejects_another_key_or_mode_and_a_missing_network() {
     let deployment = Deployment::alone();
     deployment.start().await.kill().await;
 
@@ -242,7 +243,7 @@ async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
         .set("payments.rpc_url", "http://127.0.0.1:9")
         .set("payments.pay_to", &format!("0x{}", "11".repeat(20)));
     refuses(&deployment, "another kind of money").await;
-    // A payment that is still looked at, on a network that this deployment isn't told of.
+    // An open payment on a network that isn't configured any more.
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let (_, buy) = deployment.sign("/api/upload/token/year", b"").await;
@@ -257,7 +258,7 @@ async fn a_database_refuses_another_key_another_mode_and_a_network_left_open() {
 }
 
 #[tokio::test]
-async fn databases_and_the_key_are_readable_by_their_owner_alone_whatever_the_umask_is() {
+async fn databases_and_key_are_readable_by_their_owner_only() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
@@ -291,7 +292,7 @@ async fn databases_and_the_key_are_readable_by_their_owner_alone_whatever_the_um
 }
 
 #[tokio::test]
-async fn a_database_that_others_may_read_keeps_its_mode_and_the_server_says_so() {
+async fn a_database_that_others_can_read_keeps_its_mode_with_a_warning() {
     let deployment = Deployment::alone();
     deployment.start().await.kill().await;
     let file = deployment.folder().join("data/pixtoll.db");
@@ -310,12 +311,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_warned_of_once_and_not_at_each_request() {
+async fn a_full_disk_is_logged_once_and_not_at_each_request() {
     let deployment = Deployment::alone().set("images.min_free", "1000000 GiB");
     let server = deployment.spawn(&["serve"], "");
     let warning = "the free space of images.store is below images.min_free";
     let warned = async || deployment.log().contains(warning).then_some(());
-    // Before anybody uploads.
+    // Before any upload.
     eventually("the warning", warned).await;
     let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
     for _ in 0..3 {
@@ -333,7 +334,7 @@ async fn a_full_disk_is_warned_of_once_and_not_at_each_request() {
 }
 
 #[tokio::test]
-async fn a_newer_database_refuses_an_older_program() {
+async fn a_newer_database_is_rejected_by_an_older_program() {
     let deployment = Deployment::alone();
     deployment.start().await.kill().await;
     change(
@@ -364,14 +365,14 @@ async fn change(folder: &Path, statement: &'static str) {
     db.close().await;
 }
 
-/// `pixtoll upload …` as a user without any settings but a home.
+/// Runs `pixtoll upload …` as a user with an empty home directory.
 async fn upload(deployment: &Deployment, arguments: &[&str]) -> Ran {
     let mut command = deployment.bare(&["upload", "--server", &deployment.base]);
     let command = command.args(arguments).env("HOME", deployment.folder());
     Ran::of(command.output().await.unwrap())
 }
 
-/// The one line that was printed.
+/// The only line that was printed.
 fn link(ran: &Ran) -> &str {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let line = ran.out.strip_suffix('\n').unwrap();
@@ -383,7 +384,7 @@ fn link(ran: &Ran) -> &str {
 }
 
 #[tokio::test]
-async fn the_client_uploads_and_pays_and_prints_the_link_alone() {
+async fn the_client_uploads_pays_and_prints_only_the_link() {
     let (sandbox, _facilitator, deployment) = with_proxy().await;
     let _server = deployment.start().await;
     let (payment, _) = deployment.sign("/api/upload/year", b"").await;
@@ -439,7 +440,7 @@ async fn the_client_uploads_and_pays_and_prints_the_link_alone() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_killed_after_it_paid_gets_its_link_by_the_same_command() {
+async fn a_client_killed_after_paying_gets_its_link_by_the_same_command() {
     let (sandbox, facilitator, deployment) = with_proxy().await;
     let _server = deployment.start().await;
     let (payment, _) = deployment.sign("/api/upload/year", b"").await;
@@ -470,7 +471,7 @@ async fn a_client_that_was_killed_after_it_paid_gets_its_link_by_the_same_comman
 }
 
 #[tokio::test]
-async fn clean_pictures_of_every_kind_come_back_byte_for_byte() {
+async fn images_without_metadata_are_served_byte_for_byte() {
     let deployment = Deployment::alone();
     let _server = deployment.start().await;
     let folder = deployment.folder();
@@ -497,7 +498,7 @@ async fn clean_pictures_of_every_kind_come_back_byte_for_byte() {
     for (file, link) in files.iter().zip(ran.out.lines()) {
         let served = deployment.answer(&Request::get(link)).await;
         assert_eq!(served.status, 200, "{link}");
-        // Not by assert_eq: nobody wants to read five megabytes of difference.
+        // Without `assert_eq!`, which would print megabytes of difference.
         let same = served.bytes == std::fs::read(file).unwrap();
         assert!(same, "{} came back otherwise", file.display());
     }

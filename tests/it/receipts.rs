@@ -1,5 +1,5 @@
-//! Receipts: what x402 adds to challenge and settlement, pixtoll's own, the keys by which both are checked,
-//! and `pixtoll receipt verify`. The signatures are judged by libraries that share no code with ours.
+//! Receipts: signed offers and receipts of x402, pixtoll's own receipts, the public keys, and
+//! `pixtoll receipt verify`. Libraries that share no code with pixtoll check the signatures.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const NONE: [(&str, &str); 0] = [];
 
 impl TestApp {
-    /// The receipts of an image, for who has its delete token.
+    /// Requests the receipts of an image with its delete token.
     async fn receipts(&self, image: &Answer) -> Answer {
         self.receipts_with(&image.field("id"), &image.field("deleteToken"))
             .await
@@ -39,7 +39,7 @@ impl TestApp {
         answer.json()
     }
 
-    /// Buys an image in one go.
+    /// Buys an image with a direct upload.
     async fn buy_image(&self, tier: &str, picture: &[u8]) -> (Payment, Answer) {
         let payment = self.sign_at(&format!("/api/upload/{tier}")).await;
         let bought = self.pay_with(&payment, picture).await;
@@ -47,7 +47,7 @@ impl TestApp {
         (payment, bought)
     }
 
-    /// `pixtoll receipt verify` of a text; its exit code and its output.
+    /// Runs `pixtoll receipt verify` on a text. Returns its exit code and its output.
     async fn verify(&self, text: &str, more: &[&str]) -> (i32, String) {
         std::fs::write(self.folder().join("receipt"), text).unwrap();
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
@@ -86,7 +86,7 @@ fn key_of<'a>(keys: &'a Value, curve: &str) -> &'a Value {
     key
 }
 
-/// Header and claims of a JWS, whose signature another library finds good.
+/// Header and claims of a JWS whose signature another library has verified.
 fn judged(jws: &str, key: &Value) -> (Value, Value) {
     let parts: Vec<&str> = jws.split('.').collect();
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
@@ -103,7 +103,7 @@ fn judged(jws: &str, key: &Value) -> (Value, Value) {
     (json(parts[0]), json(parts[1]))
 }
 
-/// Who signed a digest, by the library alone.
+/// The signer of a digest, recovered by another library.
 fn signer(digest: B256, signature: &Value) -> Address {
     let bytes: Bytes = signature.as_str().unwrap().parse().unwrap();
     Signature::from_raw(&bytes)
@@ -122,7 +122,7 @@ fn x402_receipt(answer: &Answer, header: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_offer_of_a_challenge_is_signed_in_the_services_name() {
+async fn every_offer_of_a_challenge_is_signed_by_the_service() {
     let app = TestApp::spawn().await;
     let keys = app.published_keys().await;
     for path in [
@@ -139,13 +139,13 @@ async fn every_offer_of_a_challenge_is_signed_in_the_services_name() {
             (&json!("eip712"), &json!(0))
         );
         let payload = &offer["payload"];
-        // A client finds the offer by these being equal, letter by letter.
+        // A client finds the offer by comparing these, byte for byte.
         for name in ["scheme", "network", "asset", "payTo", "amount"] {
             assert_eq!(payload[name], accepted[name], "{path}: {name}");
         }
         assert_eq!(payload["resourceUrl"], challenge["resource"]["url"]);
         assert_eq!(payload["version"], 1);
-        // The shop honours an offer for 300 seconds, and promises no more.
+        // An offer is honoured for 300 seconds, and its signature promises no more.
         let left = payload["validUntil"].as_i64().unwrap() - crate::support::START;
         assert!((240..=300).contains(&left), "{left}");
         let typed: OfferPayload = serde_json::from_value(payload.clone()).unwrap();
@@ -157,7 +157,7 @@ async fn every_offer_of_a_challenge_is_signed_in_the_services_name() {
 }
 
 #[tokio::test]
-async fn a_payment_is_taken_whatever_its_client_does_with_the_signed_offers() {
+async fn a_payment_is_accepted_whether_or_not_it_echoes_signed_offers() {
     let app = TestApp::spawn().await;
     let spoil: [fn(&mut Value); 5] = [
         |_| {},
@@ -177,7 +177,7 @@ async fn a_payment_is_taken_whatever_its_client_does_with_the_signed_offers() {
 }
 
 #[tokio::test]
-async fn a_settlement_is_signed_for_clients_of_both_versions_and_always_the_same() {
+async fn a_settlement_has_the_same_signed_receipt_in_both_versions() {
     let app = TestApp::spawn().await;
     let keys = app.published_keys().await;
     for (header, network) in [
@@ -218,7 +218,7 @@ async fn a_settlement_is_signed_for_clients_of_both_versions_and_always_the_same
 }
 
 #[tokio::test]
-async fn who_only_copied_a_payment_gets_no_receipt() {
+async fn a_copied_payment_gets_no_receipt() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
@@ -234,7 +234,7 @@ async fn who_only_copied_a_payment_gets_no_receipt() {
 }
 
 #[tokio::test]
-async fn the_owner_of_a_bought_image_gets_a_receipt_that_binds_payment_and_bytes() {
+async fn a_receipt_binds_payment_and_bytes_of_an_image() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(8, 8);
     let (payment, bought) = app.buy_image("year", &picture).await;
@@ -279,13 +279,13 @@ async fn the_owner_of_a_bought_image_gets_a_receipt_that_binds_payment_and_bytes
         json!({"alg": "EdDSA", "typ": "pixtoll-receipt", "kid": key["kid"]})
     );
     assert_eq!(signed, claims);
-    // Made afresh each time, and the same.
+    // It is signed again each time, with the same result.
     app.advance(Duration::from_hours(1));
     assert_eq!(app.receipts(&bought).await.bytes, answer.bytes);
 }
 
 #[tokio::test]
-async fn each_image_of_a_token_has_its_receipt_and_one_without_end_says_so() {
+async fn each_image_of_a_token_has_its_receipt_with_its_expiry() {
     let app = TestApp::spawn().await;
     let payment = app.sign_at("/api/upload/token/year?images=2").await;
     let token = app.pay(&payment).await.token();
@@ -313,7 +313,7 @@ async fn each_image_of_a_token_has_its_receipt_and_one_without_end_says_so() {
 }
 
 #[tokio::test]
-async fn the_receipt_is_for_the_stored_bytes_which_the_link_serves() {
+async fn a_receipt_has_the_hash_of_the_stored_bytes() {
     let app = TestApp::spawn().await;
     let [(_, with_metadata, clean), ..] = pictures::with_metadata();
     let (_, bought) = app.buy_image("year", &with_metadata).await;
@@ -333,7 +333,7 @@ async fn the_receipt_is_for_the_stored_bytes_which_the_link_serves() {
 }
 
 #[tokio::test]
-async fn nobody_else_learns_anything() {
+async fn receipts_are_not_shown_without_the_delete_token() {
     let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let free = app.upload_free(pictures::png(8, 8)).await;
@@ -358,7 +358,7 @@ async fn nobody_else_learns_anything() {
             );
             answers.insert(answer.text().replace(id.as_str(), "ID"));
         }
-        // The same as the neighbour says.
+        // The same as for a neighbouring path.
         let neighbour = app
             .send(
                 "DELETE",
@@ -375,7 +375,7 @@ async fn nobody_else_learns_anything() {
 }
 
 #[tokio::test]
-async fn a_free_image_has_no_receipt_and_its_owner_hears_why() {
+async fn a_free_image_has_no_receipt_and_the_error_says_why() {
     let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let answer = app.receipts(&free).await;
@@ -399,7 +399,7 @@ async fn a_deleted_image_keeps_its_receipt_until_its_records_are_erased() {
     let path = format!("/api/images/{}", bought.field("id"));
     assert_eq!(app.send("DELETE", &path, &headers, "").await.status, 200);
     assert_eq!(app.receipts(&bought).await.bytes, before.bytes);
-    // Its transfer is looked up on the chain first.
+    // Its transfer is checked on the chain first.
     app.advance(Duration::from_mins(5));
     app.audit().await;
     app.advance(YEAR + Duration::from_hours(1));
@@ -412,7 +412,7 @@ async fn a_deleted_image_keeps_its_receipt_until_its_records_are_erased() {
 }
 
 #[tokio::test]
-async fn a_payment_that_the_chain_no_longer_shows_has_no_receipt() {
+async fn a_payment_that_the_chain_does_not_show_any_more_has_no_receipt() {
     let app = TestApp::spawn().await;
     let (payment, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     app.rewind(&payment, "state = 'frozen'").await;
@@ -433,7 +433,7 @@ async fn a_payment_that_the_chain_no_longer_shows_has_no_receipt() {
 }
 
 #[tokio::test]
-async fn the_keys_are_public_and_say_since_when() {
+async fn the_public_keys_are_published_with_their_first_use() {
     let app = TestApp::spawn().await;
     let answer = app.get("/.well-known/jwks.json").await;
     assert_eq!(
@@ -463,7 +463,7 @@ async fn the_keys_are_public_and_say_since_when() {
 }
 
 #[tokio::test]
-async fn a_retired_key_stays_published_and_what_it_signed_stays_good() {
+async fn a_retired_key_stays_published_and_its_receipts_stay_valid() {
     let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let old = app.receipts(&bought).await.text();
@@ -488,14 +488,14 @@ async fn a_retired_key_stays_published_and_what_it_signed_stays_good() {
     }
     let (code, said) = app.verify_by_keys(&old).await;
     assert_eq!(code, 0, "{said}");
-    // What is settled after its key was retired was signed by somebody who found that key.
+    // A settlement that is dated after its key was retired was forged with that key.
     app.advance(Duration::from_hours(1));
     let (_, forged) = app.buy_image("year", &pictures::png(9, 9)).await;
     let forged = app.receipts(&forged).await.text();
     let (code, said) = app.verify_by_keys(&forged).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("retired"), "{said}");
-    // A key that comes back isn't retired any more.
+    // A key that comes back into use isn't retired any more.
     let first = SigningKeys::derive(&SecretKey::from_bytes([0x42; 32])).unwrap();
     keys::use_keys(app.db(), first.public(), now).await.unwrap();
     let back = app.published_keys().await;
@@ -505,7 +505,7 @@ async fn a_retired_key_stays_published_and_what_it_signed_stays_good() {
 }
 
 #[tokio::test]
-async fn whatever_is_changed_in_a_receipt_is_found_and_named() {
+async fn any_change_to_a_receipt_is_detected_and_named() {
     let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let good = app.receipts(&bought).await.json();
@@ -517,7 +517,7 @@ async fn whatever_is_changed_in_a_receipt_is_found_and_named() {
     let claims: Vec<&String> = shown.keys().filter(|name| *name != "jws").collect();
     assert_eq!(claims.len(), 16);
     for name in claims {
-        // Beside the signature, and then under it.
+        // Outside the signature, and then inside.
         let mut changed = good.clone();
         changed["receipts"][0][name] = json!("changed");
         let (code, said) = app.verify_by_keys(&changed.to_string()).await;
@@ -545,7 +545,7 @@ async fn whatever_is_changed_in_a_receipt_is_found_and_named() {
 }
 
 #[tokio::test]
-async fn whatever_is_changed_in_a_receipt_of_x402_is_found() {
+async fn any_change_to_an_x402_receipt_is_detected() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let answer = app.pay(&payment).await;
@@ -576,7 +576,7 @@ async fn whatever_is_changed_in_a_receipt_of_x402_is_found() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_nothing_was_checked_against_is_not_called_good() {
+async fn a_receipt_without_anything_to_check_against_is_not_valid() {
     let app = TestApp::spawn().await;
     let (_, bought) = app.buy_image("year", &pictures::png(8, 8)).await;
     let text = app.receipts(&bought).await.text();
@@ -587,13 +587,13 @@ async fn a_receipt_that_nothing_was_checked_against_is_not_called_good() {
         "{said}"
     );
     assert!(!said.contains("GOOD"), "{said}");
-    // Another service's keys.
+    // The keys of another service.
     let strange = SigningKeys::derive(&SecretKey::from_bytes([3; 32])).unwrap();
     let list: Vec<Value> = strange.public().iter().map(PublicKey::jwk).collect();
     app.save("keys", json!({ "keys": list }).to_string().as_bytes());
     let (code, said) = app.verify(&text, &["--keys", "keys"]).await;
     assert!(code == 1 && said.contains("not among the keys"), "{said}");
-    // Its key under our name.
+    // Another service's key under our key id.
     let mut named = list[0].clone();
     named["kid"] = key_of(&app.published_keys().await, "Ed25519")["kid"].clone();
     app.save("keys", json!({"keys": [named]}).to_string().as_bytes());
@@ -618,7 +618,7 @@ async fn a_receipt_that_nothing_was_checked_against_is_not_called_good() {
 }
 
 #[tokio::test]
-async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
+async fn a_server_without_payments_still_gives_receipts() {
     let app = TestApp::builder().without_facilitator().spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     assert_eq!(app.receipts(&free).await.status, 404);
@@ -626,7 +626,7 @@ async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
         app.published_keys().await["keys"].as_array().unwrap().len(),
         2
     );
-    // A row that somebody spoilt is no key.
+    // A corrupted row is not listed as a key.
     execute(app.db(), "UPDATE signing_keys SET public_key = '00'").await;
     let spoilt = app.get("/.well-known/jwks.json").await;
     assert_eq!(
@@ -636,7 +636,7 @@ async fn a_server_without_payments_gives_receipts_of_what_was_bought_before() {
 }
 
 #[tokio::test]
-async fn each_renewal_has_a_receipt_of_its_own_also_of_a_free_image() {
+async fn each_renewal_has_its_own_receipt_even_of_a_free_image() {
     let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(8, 8)).await;
     let (_, paid) = app.buy_image("year", &pictures::png(9, 9)).await;

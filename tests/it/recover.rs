@@ -1,5 +1,6 @@
-//! A database that lost commits (operations.md, "Stopping, upgrading, moving"): it is noticed, nothing is
-//! sold, the chain says what was paid, and who paid gets the goods, once, for a fresh signature.
+//! A database that lost commits (docs/operations.md): the server notices and sells nothing,
+//! recovery finds the payments on the chain, and payers get their goods once, for a fresh
+//! signature.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::support::expect::{credited, known, no_node};
 use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
-/// Everything that was sold is lost, and the database stands where it stood before.
+/// Statements that lose everything sold and set the database's epoch back.
 const LOSE: [&str; 6] = [
     "DELETE FROM payment_proofs",
     "DELETE FROM payment_ids",
@@ -27,12 +28,12 @@ const LOSE: [&str; 6] = [
     "UPDATE deployment SET value = '1' WHERE name = 'epoch'",
 ];
 
-/// A backup is taken now, as far as the store knows.
+/// Advances the store's mark, as a backup does.
 async fn back_up(app: &TestApp) {
     app.app.epoch.advance().await.unwrap();
 }
 
-/// The backup that was taken before anything was sold is put in the database's place.
+/// Restores the state before anything was sold.
 async fn restore(app: &TestApp) {
     for sql in LOSE {
         execute(app.db(), sql).await;
@@ -40,7 +41,7 @@ async fn restore(app: &TestApp) {
     app.app.epoch.look().await;
 }
 
-/// `pixtoll ledger recover`, as far as the ledger goes.
+/// Runs the ledger part of `pixtoll ledger recover`.
 async fn run(app: &TestApp, deed: Deed) -> (Recovered, Vec<B256>) {
     let till = app.app.till.as_ref().unwrap();
     let rail = till.rails.iter().next().unwrap();
@@ -59,14 +60,14 @@ async fn run(app: &TestApp, deed: Deed) -> (Recovered, Vec<B256>) {
     (recovered, told)
 }
 
-/// The whole of it.
+/// Runs all of `pixtoll ledger recover`.
 async fn recovered(app: &TestApp) -> u64 {
     let (recovered, _) = run(app, Deed::Write).await;
     app.app.epoch.accept().await.unwrap();
     recovered.credits
 }
 
-/// A fresh payment by this wallet for what `path` sells.
+/// A fresh payment by this wallet for the product of `path`.
 async fn sign(app: &TestApp, path: &str, wallet: &PrivateKeySigner) -> Payment {
     let challenge = app.post(path).await;
     assert_eq!(challenge.status, 402, "{}", challenge.text());
@@ -86,7 +87,7 @@ const TOKEN: &str = "/api/upload/token/year";
 const UPLOAD: &str = "/api/upload/year";
 
 #[tokio::test]
-async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once() {
+async fn lost_payments_are_noticed_recovered_and_credited_once() {
     let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(5, 5)).await;
     back_up(&app).await;
@@ -109,7 +110,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
         .collect();
     assert_eq!(paid.len(), 3);
 
-    // Nothing is sold, and nothing is said of payments that may be lost; the rest goes on.
+    // Nothing is sold, and no response reveals whether payments are lost. Other requests work.
     restore(&app).await;
     for path in [TOKEN, UPLOAD] {
         assert_eq!(app.post(path).await.verdict(), closed(Some(false)));
@@ -121,7 +122,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     for payment in lost {
         assert_eq!(app.pay(payment).await.verdict(), closed(None));
     }
-    // Time that was paid for may be lost as well: nothing is sold of it, and nothing is deleted.
+    // Paid renewals may be lost as well: none is sold, and nothing is deleted.
     let id = free.field("id");
     let renew = format!("/api/images/{id}/renew?tier=year");
     assert_eq!(app.post(&renew).await.verdict(), closed(Some(false)));
@@ -133,7 +134,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     assert_eq!(ready.status, 200);
     assert!(ready.field("problem").contains("older than its store"));
 
-    // The chain says what was paid: told, written once.
+    // Recovery reports the payments that the chain shows, and records them once.
     assert_eq!(app.check_ledger().await.chains[0].orphans.len(), 3);
     assert_eq!(run(&app, Deed::List).await.1, paid);
     assert_eq!(app.rows("credits").await, 0);
@@ -145,7 +146,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     assert_eq!((chain.credits.len(), chain.orphans.len()), (3, 0));
     assert_eq!(credits::list_open(app.db()).await.unwrap().len(), 3);
 
-    // What anybody can read on the chain gets nothing, whoever sends it.
+    // Data that anybody can read on the chain gets no goods, whoever sends it.
     for payment in lost {
         for copy in [payment.clone(), payment.copied_from_the_chain()] {
             let answer = app.pay(&copy).await;
@@ -153,16 +154,16 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
             assert!(answer.text().contains("that is not charged"));
         }
     }
-    // Another payer's signature pays.
+    // The signature of another payer pays.
     let stranger = sign(&app, TOKEN, &signing::wallet(9)).await;
     app.pay(&stranger).await.token();
     assert_eq!(app.transfers().await.len(), 4);
-    // So does what costs something else.
+    // A payment for something at another price pays too.
     let dear = sign(&app, "/api/upload/token/permanent", &wallets[0]).await;
     app.pay(&dear).await.token();
     assert_eq!(app.transfers().await.len(), 5);
 
-    // The payers sign afresh, and get what they paid for: by the old transaction, and nothing moves.
+    // The payers sign again, and get the goods of the old transaction. No money moves.
     for (payment, wallet, transaction) in [
         (&unused, &wallets[0], paid[0]),
         (&used, &wallets[1], paid[1]),
@@ -198,12 +199,12 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     let chain = &report.chains[0];
     assert_eq!((chain.credits.len(), chain.orphans.len()), (0, 0));
     assert_eq!(report.settled, 5);
-    // And once is once.
+    // Only once.
     assert_eq!(recovered(&app).await, 0);
     let next = sign(&app, TOKEN, &wallets[0]).await;
     app.pay(&next).await.token();
     assert_eq!(app.transfers().await.len(), 6);
-    // The auditor looks the old transfers up like any other, and finds them.
+    // The auditor checks the old transfers like any other, and finds them.
     app.advance(Duration::from_mins(5));
     app.audit().await;
     app.advance(Duration::from_mins(5));
@@ -213,7 +214,7 @@ async fn what_was_lost_is_noticed_found_on_the_chain_and_given_to_who_paid_once(
     assert_eq!(number(app.db(), proven).await, 6);
 }
 
-/// An app that lost the payments of these wallets, one of each, and has recovered.
+/// An app that lost one payment of each of these wallets, and has recovered.
 async fn after_a_loss(wallets: &[PrivateKeySigner]) -> (TestApp, Vec<Payment>) {
     let app = TestApp::spawn().await;
     back_up(&app).await;
@@ -231,7 +232,7 @@ async fn after_a_loss(wallets: &[PrivateKeySigner]) -> (TestApp, Vec<Payment>) {
 }
 
 #[tokio::test]
-async fn copies_of_one_new_payment_get_one_credit_and_other_payments_none() {
+async fn copies_of_one_new_payment_get_one_credit() {
     let (app, _) = after_a_loss(&[signing::wallet(1)]).await;
     let fresh = app.sign_for("year").await.with_id("an-id-of-16-chars");
     let copies = vec![fresh.clone(); 20];
@@ -248,7 +249,7 @@ async fn copies_of_one_new_payment_get_one_credit_and_other_payments_none() {
             ),
         }
     }
-    // The id is bought with: another signature under it is neither charged nor credited.
+    // The idempotency key was used: another signature with it is neither charged nor credited.
     let second = app.sign_for("year").await.with_id("an-id-of-16-chars");
     assert_eq!(app.pay(&second).await.token(), token);
     assert_eq!(app.transfers().await.len(), 1);
@@ -257,7 +258,7 @@ async fn copies_of_one_new_payment_get_one_credit_and_other_payments_none() {
 }
 
 #[tokio::test]
-async fn of_several_new_payments_at_once_as_many_are_credited_as_were_lost() {
+async fn concurrent_new_payments_get_as_many_credits_as_were_lost() {
     let wallet = signing::wallet(1);
     let (app, _) = after_a_loss(&[wallet.clone(), wallet.clone()]).await;
     let mut fresh = Vec::new();
@@ -283,7 +284,7 @@ async fn of_several_new_payments_at_once_as_many_are_credited_as_were_lost() {
 }
 
 #[tokio::test]
-async fn a_payer_whose_wallet_is_empty_gets_a_credit_all_the_same() {
+async fn a_payer_with_an_empty_wallet_gets_a_credit() {
     let wallet = signing::wallet(1);
     let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
     let left = U256::from(100_000_000 - 10_000);
@@ -300,13 +301,13 @@ async fn a_payer_whose_wallet_is_empty_gets_a_credit_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_not_the_payers_gets_no_credit() {
+async fn a_signature_of_somebody_else_gets_no_credit() {
     let wallet = signing::wallet(1);
     let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
     let mut forged = sign(&app, TOKEN, &wallet).await;
     forged.sign_by(&signing::wallet(2));
     assert_eq!(app.pay(&forged).await.status, 402);
-    // Somebody who saw the new payment on its way can't have used its nonce without paying for it.
+    // An observer of the new payment can't use its nonce without paying for it.
     let mut other = sign(&app, TOKEN, &wallet).await;
     other.authorization.nonce = forged.authorization.nonce;
     other.sign_by(&wallet);
@@ -315,7 +316,7 @@ async fn a_signature_that_is_not_the_payers_gets_no_credit() {
 }
 
 #[tokio::test]
-async fn a_credit_of_a_transfer_that_the_chain_forgot_waits_and_charges_nobody() {
+async fn a_credit_whose_transfer_left_the_chain_waits_without_a_charge() {
     let wallet = signing::wallet(1);
     let (app, lost) = after_a_loss(std::slice::from_ref(&wallet)).await;
     let transaction = app.transfers().await[0].transaction;
@@ -330,17 +331,17 @@ async fn a_credit_of_a_transfer_that_the_chain_forgot_waits_and_charges_nobody()
 }
 
 #[tokio::test]
-async fn a_credit_that_can_never_be_had_hides_no_later_one_and_charges_nobody_for_ever() {
+async fn a_credit_that_can_never_be_claimed_does_not_hide_later_ones() {
     let wallet = signing::wallet(1);
     let (app, lost) = after_a_loss(&[wallet.clone(), wallet.clone()]).await;
     let transaction = app.transfers().await[0].transaction;
     assert!(app.chain.reorganise(transaction).await.unwrap());
-    // The later one is in another block now.
+    // The later transfer is in another block now.
     let (signed, signature) = (&lost[1].authorization, &lost[1].signature);
     app.chain.execute(signed, signature).await.unwrap();
     let early = sign(&app, TOKEN, &wallet).await;
     assert_eq!(app.pay(&early).await.verdict(), no_node());
-    // No authorization that was taken lasts that long: it can't be sent any more.
+    // No accepted authorization is valid for so long: it can't be sent any more.
     app.advance(Duration::from_hours(25));
     app.reconcile_until(&early, "rejected").await;
     let [second, third] = [(); 2].map(async |()| {
@@ -361,7 +362,7 @@ async fn a_credit_that_can_never_be_had_hides_no_later_one_and_charges_nobody_fo
 }
 
 #[tokio::test]
-async fn of_a_credit_no_address_is_kept_once_its_records_are_erased() {
+async fn an_erased_credit_leaves_no_address() {
     let wallets = [1, 2].map(signing::wallet);
     let (app, lost) = after_a_loss(&wallets).await;
     let refunded = lost[1].ledger_id().to_string();
@@ -378,7 +379,7 @@ async fn of_a_credit_no_address_is_kept_once_its_records_are_erased() {
     app.reconcile().await;
     app.audit().await;
     assert_eq!(app.rows("credits").await, 2);
-    // The image's year, and then that of the records.
+    // The image is kept for a year, and then its records for another year.
     for days in [366, 366] {
         app.advance(Duration::from_hours(24 * days));
         reap().await;
@@ -395,7 +396,7 @@ async fn of_a_credit_no_address_is_kept_once_its_records_are_erased() {
 }
 
 #[tokio::test]
-async fn a_credit_that_a_person_made_up_for_is_not_given_as_well() {
+async fn a_credit_that_the_operator_resolved_is_not_given() {
     let wallet = signing::wallet(1);
     let (app, lost) = after_a_loss(std::slice::from_ref(&wallet)).await;
     let id = lost[0].ledger_id().to_string();
@@ -415,12 +416,12 @@ async fn a_credit_that_a_person_made_up_for_is_not_given_as_well() {
 }
 
 #[tokio::test]
-async fn a_payment_that_moves_money_after_it_got_a_credit_is_owed_its_own_goods() {
+async fn a_payment_that_moves_money_after_its_credit_is_owed_its_own_goods() {
     let wallet = signing::wallet(1);
     let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
     let fresh = sign(&app, TOKEN, &wallet).await;
     let token = app.pay(&fresh).await.token();
-    // Its payer alone could have sent it.
+    // Only its payer could have sent it.
     let (signed, signature) = (&fresh.authorization, &fresh.signature);
     app.chain.execute(signed, signature).await.unwrap();
     app.reconcile_until(&fresh, "settled").await;
@@ -431,17 +432,17 @@ async fn a_payment_that_moves_money_after_it_got_a_credit_is_owed_its_own_goods(
 }
 
 #[tokio::test]
-async fn a_store_of_another_database_and_a_lost_mark_are_told_apart() {
+async fn another_databases_mark_and_a_lost_mark_are_distinguished() {
     let app = TestApp::on_disk().await;
     let mark = app.folder().join("images/database.json");
     assert!(mark.exists());
-    // Lost: there is nothing to compare with, and it is written again.
+    // A lost mark: there is nothing to compare with, and it is written again.
     std::fs::remove_file(&mark).unwrap();
     app.app.epoch.look().await;
     assert!(app.app.epoch.is_current());
     back_up(&app).await;
     assert!(mark.exists());
-    // Another database's.
+    // The mark of another database.
     std::fs::write(&mark, r#"{"database":"another","epoch":1}"#).unwrap();
     app.app.epoch.look().await;
     assert!(app.app.epoch.is_behind());
@@ -450,14 +451,14 @@ async fn a_store_of_another_database_and_a_lost_mark_are_told_apart() {
     assert!(app.app.epoch.is_behind(), "only a person decides that");
     assert_eq!(recovered(&app).await, 0);
     assert_eq!(app.post(TOKEN).await.status, 402);
-    // What can't be read says nothing, and what was known stands.
+    // An unreadable mark is ignored, and the last known state stands.
     std::fs::write(&mark, "nonsense").unwrap();
     app.app.epoch.look().await;
     assert!(app.app.epoch.is_current());
     assert!(app.app.epoch.advance().await.is_err());
 }
 
-/// Copies the database's files, which no server has open.
+/// Copies the files of a database that no server has open.
 fn copy_database(from: &Path, to: &Path) {
     for end in ["", "-wal", "-shm"] {
         let name = format!("pixtoll.db{end}");
@@ -469,7 +470,7 @@ fn copy_database(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_backup_that_is_put_back_is_noticed_at_start_and_mended_by_the_command() {
+async fn a_restored_backup_is_noticed_at_start_and_recovered_by_the_command() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     let server = deployment.start().await;
@@ -540,7 +541,7 @@ async fn a_backup_that_is_put_back_is_noticed_at_start_and_mended_by_the_command
 }
 
 #[tokio::test]
-async fn a_new_database_in_place_of_a_lost_one_begins_where_it_is_told() {
+async fn a_new_database_recovers_from_the_block_that_is_given() {
     let sandbox = SandboxProcess::start().await;
     let recipient = Address::repeat_byte(0x77).to_string();
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url)
@@ -583,7 +584,7 @@ async fn a_new_database_in_place_of_a_lost_one_begins_where_it_is_told() {
     deployment.check_ledger().await;
 }
 
-/// The database alone, for stories of kills.
+/// Deletes the rows of the database only, for tests of kills.
 pub(crate) async fn lose_everything(db: &Db) {
     for sql in LOSE.iter().filter(|sql| sql.starts_with("DELETE")) {
         execute(db, sql).await;

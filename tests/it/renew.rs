@@ -1,5 +1,5 @@
-//! More time for an image: `POST /api/images/{id}/renew`. Anyone may pay; whoever pays gets exactly the time of
-//! one tier, or nothing was charged.
+//! Renewals: `POST /api/images/{id}/renew`. Anyone may pay. A payer gets exactly the time of one
+//! tier, or isn't charged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn after(start: Duration) -> String {
     Timestamp::from_seconds(START).plus(start).to_string()
 }
 
-/// The answer of a route that sells nothing here, and asks for no payment.
+/// Asserts that a route rejects a request without asking for a payment. Returns the message.
 fn refused(answer: &Answer, status: u16, code: &str) -> String {
     assert_eq!(
         answer.verdict(),
@@ -42,7 +42,7 @@ fn refused(answer: &Answer, status: u16, code: &str) -> String {
 }
 
 impl TestApp {
-    /// A bought image of the tier year.
+    /// A bought image of the tier `year`.
     async fn bought(&self) -> Answer {
         let payment = self.sign_at("/api/upload/year").await;
         let image = self.pay_with(&payment, &pictures::png(8, 8)).await;
@@ -75,7 +75,7 @@ impl TestApp {
 }
 
 #[tokio::test]
-async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
+async fn a_renewal_extends_the_expiry_by_the_time_of_the_tier() {
     let app = TestApp::spawn().await;
     let image = app.bought().await;
     let id = image.field("id");
@@ -107,7 +107,7 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
         for name in ["id", "url", "sha256", "tier", "contentType", "sizeBytes"] {
             assert_eq!(answer[name], image.json()[name], "{name}");
         }
-        // Whoever pays isn't its owner by that.
+        // The payer doesn't become the owner.
         assert!(answer.get("deleteToken").is_none());
         let receipt = if as_v1 {
             "x-payment-response"
@@ -116,7 +116,7 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
         };
         assert_eq!(renewed.document(receipt)["success"], true);
         assert_eq!(app.metadata(&id).await["expiresAt"], answer["expiresAt"]);
-        // Again, and after everything that follows: the same.
+        // Repeated, also after everything that follows, the response is the same.
         let again = app.pay(&payment).await;
         assert_eq!(again.json(), answer);
     }
@@ -129,7 +129,7 @@ async fn a_renewal_moves_the_expiry_on_by_the_time_of_the_tier() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing() {
+async fn a_renewal_lost_with_its_image_is_never_called_uncharged() {
     let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -146,7 +146,7 @@ async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing
     for table in tables {
         execute(app.db(), &format!("DELETE FROM {table}")).await;
     }
-    // The image is there, and its tier is sold no more.
+    // The image exists, but its tier isn't sold any more.
     let gold = renewal_by(&id, "gold");
     assert_eq!(app.pay_at(&gold, &paid).await.verdict(), known(None));
     let no_such_tier = (404, "unknown_tier".to_owned(), None);
@@ -159,14 +159,14 @@ async fn a_renewal_that_was_lost_with_its_image_is_not_said_to_have_cost_nothing
 }
 
 #[tokio::test]
-async fn the_record_beside_the_object_is_written_anew() {
+async fn a_renewal_rewrites_the_sidecar() {
     let app = TestApp::builder().on_disk().spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "permanent")).await;
     let renewed = app.pay(&payment).await;
     let renewed = if renewed.status == 503 {
-        // A dear tier waits for the chain.
+        // An expensive tier waits for the chain.
         app.pay(&payment).await
     } else {
         renewed
@@ -189,7 +189,7 @@ async fn the_record_beside_the_object_is_written_anew() {
 }
 
 #[tokio::test]
-async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
+async fn a_sidecar_that_could_not_be_written_is_written_by_the_reaper() {
     let app = TestApp::builder().on_disk().spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -198,7 +198,7 @@ async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
         .join(&id[..1])
         .join(&id[1..2])
         .join(format!("{id}.json"));
-    // Nothing can be written over a folder.
+    // A file can't be written in place of a folder.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     let payment = app.sign_at(&renewal_by(&id, "year")).await;
@@ -211,14 +211,14 @@ async fn a_record_that_could_not_be_written_is_written_by_the_reaper() {
     let record = std::fs::read(&file).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
     assert_eq!(record["tier"], "year");
-    // Once is enough.
+    // It is written once only.
     std::fs::remove_file(&file).unwrap();
     app.app.retention.reap().await.unwrap();
     assert!(!file.exists());
 }
 
 #[tokio::test]
-async fn a_record_that_can_not_be_written_holds_up_no_other() {
+async fn a_sidecar_that_can_not_be_written_does_not_delay_others() {
     let app = TestApp::builder().on_disk().spawn().await;
     let mut files = Vec::new();
     for number in 0..3 {
@@ -244,7 +244,7 @@ async fn a_record_that_can_not_be_written_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
+async fn a_free_image_is_renewed_to_a_paid_tier_and_gets_that_tier() {
     let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -271,15 +271,15 @@ async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
         (&metadata["tier"], &metadata["expiresAt"]),
         (&json!("year"), &json!(after(week + YEAR)))
     );
-    // From now on it is what that tier asks.
+    // From now on, the image has the rules of that tier.
     let payment = app.sign_at(&renewal(&id)).await;
     assert_eq!(
         app.pay(&payment).await.field("expiresAt"),
         after(week + YEAR * 2)
     );
-    // It is its uploader's as ever.
+    // Its uploader still owns it.
     assert_eq!(app.remove(&image).await.status, 200);
-    // What this payment bought is gone: it is no reason to pay again without a word.
+    // The bought image is gone: the response says so, and doesn't just ask to pay again.
     assert_eq!(
         app.pay(&payment).await.verdict(),
         (404, "image_gone".to_owned(), Some(true))
@@ -289,7 +289,7 @@ async fn a_free_image_needs_a_tier_with_a_price_which_then_is_its_own() {
 }
 
 #[tokio::test]
-async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_charged() {
+async fn images_that_can_not_be_renewed_are_rejected_before_a_challenge() {
     let app = TestApp::builder().spawn().await;
     let spare = app.bought().await.field("id");
     let signed = app.sign_at(&renewal(&spare)).await;
@@ -365,9 +365,9 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
         assert!(paid.contains(word), "{paid}");
     }
     assert_eq!(app.calls(), calls, "nobody was asked");
-    // It can be kept for ever, though.
+    // It can still be kept for ever.
     assert_eq!(app.post(&renewal_by(&old, "permanent")).await.status, 402);
-    // What the test did to it is undone: the object of an expired image is reaped by its row.
+    // Reverts the test's change: the reaper deletes an expired image by its row.
     execute(
         app.db(),
         &format!("UPDATE images SET size_bytes = 70 WHERE id = '{large}'"),
@@ -376,7 +376,7 @@ async fn what_gets_no_more_time_is_told_so_before_any_challenge_and_is_never_cha
 }
 
 #[tokio::test]
-async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_image() {
+async fn an_image_is_not_deleted_while_its_renewal_is_open() {
     let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -394,12 +394,12 @@ async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_
         "{}",
         busy.text()
     );
-    // It expires meanwhile: nobody sees it, and nobody deletes it.
+    // It expires meanwhile: it isn't served, and it isn't deleted.
     app.advance(Duration::from_secs(61));
     assert_eq!(app.get(&image.field("url")).await.status, 404);
     let reaped = app.app.retention.reap().await.unwrap();
     assert_eq!(reaped.images, 0, "{reaped:?}");
-    // The payment goes on, and the image is back for a year from now.
+    // The payment continues, and the image is available for a year from now.
     let renewed = app.pay(&payment).await;
     assert_eq!(renewed.status, 200, "{}", renewed.text());
     let settled = app.clock.now().plus(YEAR).to_string();
@@ -410,7 +410,7 @@ async fn while_its_payment_is_open_neither_the_reaper_nor_the_owner_deletes_the_
 }
 
 #[tokio::test]
-async fn a_renewal_that_fails_lets_the_image_go() {
+async fn a_failed_renewal_releases_the_image() {
     let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let path = renewal_by(&image.field("id"), "year");
@@ -418,7 +418,7 @@ async fn a_renewal_that_fails_lets_the_image_go() {
     app.facilitator
         .next("settle", Fault::refusal(200, "insufficient_funds"));
     assert_eq!(app.pay(&refused).await.verdict(), failed());
-    // Another one stays open, until its payer cancels it.
+    // Another payment stays open, until its payer cancels it.
     let canceled = app.sign_at(&path).await;
     app.facilitator.next("settle", Fault::SilentBefore);
     assert_eq!(app.pay(&canceled).await.verdict(), pending());
@@ -440,7 +440,7 @@ async fn a_renewal_that_fails_lets_the_image_go() {
 }
 
 #[tokio::test]
-async fn an_image_that_the_reaper_took_first_is_not_paid_for() {
+async fn a_renewal_after_the_reaper_claimed_the_image_is_not_charged() {
     let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -464,14 +464,14 @@ async fn an_image_that_the_reaper_took_first_is_not_paid_for() {
 }
 
 #[tokio::test]
-async fn money_for_an_image_that_was_taken_down_meanwhile_is_owed_as_an_upload() {
+async fn a_renewal_of_an_image_removed_meanwhile_is_owed_as_an_upload() {
     let app = TestApp::impatient().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
     let payment = app.sign_at(&renewal_by(&id, "year")).await;
     app.facilitator.next("settle", Fault::SilentAfter);
     assert_eq!(app.pay(&payment).await.verdict(), pending());
-    // A legal removal doesn't ask who pays.
+    // A legal removal happens regardless of payments.
     execute(
         app.db(),
         &format!("UPDATE images SET state = 'deleted', deleted_ms = 1 WHERE id = '{id}'"),
@@ -498,7 +498,7 @@ async fn money_for_an_image_that_was_taken_down_meanwhile_is_owed_as_an_upload()
 }
 
 #[tokio::test]
-async fn money_that_moves_after_a_renewal_was_given_up_renews_while_the_image_is_there() {
+async fn a_late_transfer_of_a_failed_renewal_renews_if_the_image_exists() {
     let app = TestApp::spawn().await;
     let image = app.upload_free(pictures::png(8, 8)).await;
     let id = image.field("id");
@@ -539,7 +539,7 @@ async fn a_renewal_buys_nothing_else_and_nothing_else_buys_a_renewal() {
         let answer = app.pay_at(&path, &payment).await;
         assert_eq!(answer.verdict(), known(Some(true)), "{path}");
     }
-    // Where the same is sold under its full name, it is the same.
+    // The full route of the same product sells the same.
     assert_eq!(
         app.pay_at(&renewal_by(&one, "year"), &payment).await.json(),
         first.json()
@@ -550,7 +550,7 @@ async fn a_renewal_buys_nothing_else_and_nothing_else_buys_a_renewal() {
         app.pay_at(&renewal(&other), &token).await.verdict(),
         known(Some(true))
     );
-    // Who copies it from the chain gets no answer.
+    // A sender who copied it from the chain gets no answer.
     let copied = app.pay(&payment.copied_from_the_chain()).await;
     assert_eq!(copied.verdict(), known(Some(true)));
     assert!(!copied.text().contains("expiresAt"));
@@ -559,7 +559,7 @@ async fn a_renewal_buys_nothing_else_and_nothing_else_buys_a_renewal() {
 }
 
 #[tokio::test]
-async fn a_second_payment_under_one_id_renews_once() {
+async fn a_second_payment_with_the_same_idempotency_key_renews_once() {
     let app = TestApp::spawn().await;
     let image = app.bought().await.field("id");
     let path = renewal(&image);
@@ -579,7 +579,7 @@ async fn a_second_payment_under_one_id_renews_once() {
 }
 
 #[tokio::test]
-async fn copies_that_race_renew_once_and_payers_that_race_once_each() {
+async fn concurrent_copies_renew_once_and_concurrent_payers_once_each() {
     let app = TestApp::spawn().await;
     let image = app.bought().await.field("id");
     let path = renewal(&image);
@@ -595,7 +595,7 @@ async fn copies_that_race_renew_once_and_payers_that_race_once_each() {
         ));
     }
     let mut last = Vec::new();
-    // Who is told that it is under way comes again.
+    // A request that finds another one under way is repeated, as its response says.
     for _ in 0..20 {
         last = app.pay_at_once(&payments, None).await;
         if last.iter().all(|answer| answer.status == 200) {
@@ -614,7 +614,7 @@ async fn copies_that_race_renew_once_and_payers_that_race_once_each() {
 }
 
 #[tokio::test]
-async fn what_open_renewals_add_up_to_stays_below_ten_years_and_one_for_ever_is_alone() {
+async fn open_renewals_stay_below_ten_years_and_one_for_ever_is_alone() {
     let app = TestApp::impatient().await;
     let image = app.bought().await.field("id");
     let nearly = START * 1000 + i64::try_from((YEAR * 8 + DAY * 11).as_millis()).unwrap();
@@ -636,7 +636,8 @@ async fn what_open_renewals_add_up_to_stays_below_ten_years_and_one_for_ever_is_
     }
     assert_eq!(app.calls()[1], settles, "settle was not called for them");
     app.reconcile_until(&open, "settled").await;
-    // The time is over for one more, and one for ever is bought now, with the payment that waited.
+    // There is no room for another year, so one for ever is bought now, with the payment that
+    // waited.
     refused(&app.pay(&second).await, 409, "not_renewable");
     let kept = app.pay(&third).await;
     assert!([200, 503].contains(&kept.status), "{}", kept.text());
@@ -661,10 +662,10 @@ async fn records_of_a_renewal_are_erased_with_those_of_its_image() {
         app.app.retention.accept_clock().await.unwrap();
         app.app.retention.reap().await.unwrap()
     };
-    // Their transfers are looked up on the chain first.
+    // Their transfers are checked on the chain first.
     app.advance(Duration::from_mins(5));
     app.audit().await;
-    // Their own payment's time doesn't count while the image is there.
+    // The age of the renewals' payments doesn't matter while the image exists.
     app.advance(YEAR);
     assert_eq!(reap().await.erased_payments, 0);
     for image in [&free, &paid] {
@@ -690,7 +691,7 @@ async fn records_of_a_renewal_are_erased_with_those_of_its_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_nothing() {
+async fn a_renewal_racing_reaper_and_owner_is_never_charged_for_nothing() {
     let app = TestApp::spawn().await;
     let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
     let mut paid = 0;
@@ -699,7 +700,7 @@ async fn whoever_wins_a_race_against_the_reaper_and_the_owner_nobody_pays_for_no
         let id = image.field("id");
         app.advance(Duration::from_millis(7 * 86_400_000 - 1));
         let payment = app.sign_at(&renewal_by(&id, "year")).await;
-        // Each of the three comes first now and then.
+        // Each of the three comes first sometimes.
         let (ended, end) = tokio::sync::watch::channel(false);
         let paying = async {
             let answer = app.pay(&payment).await;

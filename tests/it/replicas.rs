@@ -1,5 +1,5 @@
-//! Several servers of one deployment in one process, on one PostgreSQL database: what one of them counts, refuses
-//! or takes away, all do.
+//! Several servers of one deployment in one process, with one PostgreSQL database: they share
+//! counts, rejections and withdrawals.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// A server with this setting, and two replicas of it.
 async fn three_with(key: &str, value: &str) -> (TestApp, [Replica; 2]) {
-    // What is left for the second half of a day is another test's matter.
+    // The limit for the first half of a day is tested elsewhere.
     let app = TestApp::builder()
         .set("limits.free_before_noon_percent", "100")
         .set(key, value)
@@ -37,7 +37,7 @@ fn bases<'a>(app: &'a TestApp, replicas: &'a [Replica]) -> Vec<&'a str> {
     std::iter::once(&*app.base).chain(replicas).collect()
 }
 
-/// Free uploads at all of them in turn, at the same time.
+/// Sends free uploads to all of them in turn, at the same time.
 async fn upload_at_once(app: &TestApp, bases: &[&str], count: u64) -> Vec<Answer> {
     let uploads = (0..count).map(async |number| {
         let base = bases[usize::try_from(number).unwrap() % bases.len()];
@@ -47,7 +47,7 @@ async fn upload_at_once(app: &TestApp, bases: &[&str], count: u64) -> Vec<Answer
     join_all(uploads).await
 }
 
-/// The same; who hears that the others take too long comes again.
+/// The same, and repeats uploads whose response says that the others take too long.
 async fn upload_patiently(app: &TestApp, bases: &[&str], count: u64) -> Vec<Answer> {
     let uploads = (0..count).map(async |number| {
         let base = bases[usize::try_from(number).unwrap() % bases.len()];
@@ -72,7 +72,7 @@ fn count(answers: &[Answer], status: u16) -> usize {
 async fn three_servers_publish_exactly_the_free_uploads_of_a_day() {
     let (app, replicas) = three_with("limits.free_per_day", "20").await;
     let bases = bases(&app, &replicas);
-    // What is refused for its bytes takes no place, wherever.
+    // An upload whose bytes are rejected takes no place on any server.
     for base in &bases {
         let refused = app.upload_free_at(base, b"no image".to_vec()).await;
         assert_eq!(refused.status, 415);
@@ -102,7 +102,7 @@ async fn three_servers_publish_exactly_the_free_uploads_of_a_day() {
 }
 
 #[tokio::test]
-async fn free_uploads_that_all_wait_for_the_days_count_take_nobodys_connection() {
+async fn free_uploads_waiting_for_the_days_count_block_no_connections() {
     let app = TestApp::builder()
         .set("limits.free_per_address_per_hour", "0")
         .set("limits.free_per_day", "1000")
@@ -116,7 +116,7 @@ async fn free_uploads_that_all_wait_for_the_days_count_take_nobodys_connection()
     let hold = "UPDATE free_days SET published = published";
     sqlx::query(hold).execute(&mut *holder).await.unwrap();
     let most = usize::try_from(pool.options().get_max_connections()).unwrap();
-    // More than there are connections, and none of them gets its turn.
+    // More uploads than there are connections, while none can get its turn.
     let base = [&*app.base];
     let throng = upload_at_once(&app, &base, 2 * u64::try_from(most).unwrap());
     let others = async {
@@ -126,7 +126,7 @@ async fn free_uploads_that_all_wait_for_the_days_count_take_nobodys_connection()
             (number(app.db(), waiting).await == 2).then_some(())
         })
         .await;
-        // Everybody else has one at once.
+        // Other requests get a connection at once.
         assert_eq!(app.get(&image).await.status, 200);
         let payment = app.sign_for("year").await;
         app.pay(&payment).await.token();
@@ -134,7 +134,7 @@ async fn free_uploads_that_all_wait_for_the_days_count_take_nobodys_connection()
     };
     let (answers, ()) = tokio::join!(throng, others);
     let all = answers.len();
-    // Two may have waited for longer than a lock is waited for.
+    // Two uploads may have waited for longer than the lock timeout.
     let failed = count(&answers, 500);
     assert!(failed <= 2, "{failed}");
     assert_eq!(count(&answers, 200) + count(&answers, 503) + failed, all);
@@ -151,11 +151,11 @@ async fn images_in_memory_are_served_while_all_connections_are_taken() {
         panic!("it is PostgreSQL")
     };
     let most = pool.options().get_max_connections();
-    // Where the machine stood still for so long that all was forgotten, it is remembered anew.
+    // If the machine stalled until the cache was cleared, the image is cached again.
     eventually("an image from memory", async || {
         assert_eq!(app.get(&image).await.status, 200);
         let taken = join_all((0..most).map(|_| pool.acquire())).await;
-        // Longer than what is in memory is good for by what was heard before.
+        // For longer than a cached image stays valid without news from the database.
         let begin = Instant::now();
         let mut look = tokio::time::interval(Duration::from_millis(20));
         while begin.elapsed() < 2 * hot::SOON {
@@ -172,7 +172,7 @@ async fn images_in_memory_are_served_while_all_connections_are_taken() {
 }
 
 #[tokio::test]
-async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_before() {
+async fn a_place_that_a_killed_server_held_is_freed_after_its_timeout() {
     let (app, replicas) = three_with("limits.free_per_day", "2").await;
     let [one, other] = &replicas;
     assert_eq!(
@@ -181,7 +181,7 @@ async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_b
             .status,
         200
     );
-    // A process that dies gives nothing back.
+    // A killed process gives nothing back.
     std::mem::forget(one.app.limits.take_free(app.db()).await.unwrap());
     assert_eq!(
         app.upload_free_at(&other.base, pictures::png(3, 3))
@@ -198,7 +198,7 @@ async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_b
             .status,
         429
     );
-    // Who is slower than that has lost its place, and another one gets it: never are there more than two.
+    // A slower upload has lost its place to another one, so that there are never more than two.
     app.advance(Duration::from_mins(8));
     assert_eq!(
         app.upload_free_at(&other.base, pictures::png(3, 3))
@@ -228,7 +228,7 @@ async fn a_place_that_a_killed_server_held_is_free_again_after_a_while_and_not_b
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_gives_its_place_back() {
+async fn an_interrupted_upload_gives_its_place_back() {
     let (app, [one, other]) = three_with("limits.free_per_day", "1").await;
     let place = one.app.limits.take_free(app.db()).await.unwrap();
     assert_eq!(
@@ -242,7 +242,7 @@ async fn an_upload_that_breaks_off_gives_its_place_back() {
         (app.rows("free_uploads").await == 0).then_some(())
     })
     .await;
-    // It isn't asked again at once whether the day is spent.
+    // Whether the day is used up is not asked again at once.
     app.advance(Duration::from_secs(1));
     assert_eq!(
         app.upload_free_at(&other.base, pictures::png(3, 3))
@@ -259,7 +259,7 @@ async fn an_upload_that_breaks_off_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn an_address_has_its_rate_once_and_not_once_a_server() {
+async fn all_servers_share_the_rate_of_an_address() {
     let (app, replicas) = three_with("limits.free_per_address_per_hour", "6").await;
     let bases = bases(&app, &replicas);
     let answers = upload_at_once(&app, &bases, 18).await;
@@ -270,17 +270,17 @@ async fn an_address_has_its_rate_once_and_not_once_a_server() {
     app.advance(Duration::from_secs(599));
     let answers = upload_at_once(&app, &bases, 3).await;
     assert_eq!(count(&answers, 429), 3);
-    // Being refused has cost nothing.
+    // A rejection costs nothing.
     app.advance(Duration::from_secs(1));
     let answers = upload_at_once(&app, &bases, 3).await;
     assert_eq!((count(&answers, 200), count(&answers, 429)), (1, 2));
-    // Others are counted for themselves, and payments as well.
+    // Other addresses are counted separately, and so are payments.
     let challenge = app.post("/api/upload/token/year").await;
     assert_eq!(challenge.status, 402);
 }
 
 #[tokio::test]
-async fn a_network_has_its_rate_once_and_not_once_a_server() {
+async fn all_servers_share_the_rate_of_a_network() {
     let (app, replicas) = three_with("limits.free_per_network_per_hour", "6").await;
     let bases = bases(&app, &replicas);
     let answers = upload_at_once(&app, &bases, 18).await;
@@ -294,17 +294,18 @@ async fn a_network_has_its_rate_once_and_not_once_a_server() {
 }
 
 #[tokio::test]
-async fn a_file_that_one_server_refused_counts_as_a_tenth_on_all() {
+async fn a_file_that_one_server_rejected_counts_as_a_tenth_on_all() {
     let (app, replicas) = three_with("limits.free_per_address_per_hour", "3").await;
     let bases = bases(&app, &replicas);
-    // In turn, so that each of them finds what the one before gave back.
+    // In turn, so that each server finds what the one before gave back.
     for base in bases.repeat(4).iter().take(10) {
         let refused = app.upload_free_at(base, b"no image".to_vec()).await;
         assert_eq!(refused.status, 415);
     }
     let answers = upload_at_once(&app, &bases, 9).await;
     assert_eq!((count(&answers, 200), count(&answers, 429)), (2, 7));
-    // Many at once are as many as may be uploads, and a second later only a tenth of each is left of them everywhere.
+    // Many attempts at once are limited to the number of uploads. A second later, each counts as a
+    // tenth on all servers.
     app.advance(HOUR);
     let spoilt = bases.repeat(4);
     let spoilt = spoilt
@@ -322,7 +323,7 @@ async fn a_file_that_one_server_refused_counts_as_a_tenth_on_all() {
 }
 
 #[tokio::test]
-async fn three_servers_leave_half_of_a_day_for_its_second_half() {
+async fn three_servers_keep_half_of_the_daily_uploads_for_the_afternoon() {
     let app = TestApp::builder()
         .set("limits.free_per_day", "10")
         .spawn()
@@ -340,7 +341,7 @@ async fn three_servers_leave_half_of_a_day_for_its_second_half() {
 }
 
 #[tokio::test]
-async fn challenges_are_counted_together_too() {
+async fn all_servers_share_the_count_of_challenges() {
     let (app, replicas) = three_with("limits.payments_per_address_per_minute", "5").await;
     let mut answers = Vec::new();
     for base in bases(&app, &replicas).repeat(4) {
@@ -350,7 +351,7 @@ async fn challenges_are_counted_together_too() {
 }
 
 #[tokio::test]
-async fn while_the_database_says_nothing_each_server_counts_for_itself() {
+async fn each_server_counts_for_itself_while_the_database_is_silent() {
     let (app, replicas) = three_with("limits.payments_per_address_per_minute", "3").await;
     execute(app.db(), "ALTER TABLE rates RENAME TO gone").await;
     for base in bases(&app, &replicas) {
@@ -374,12 +375,12 @@ async fn while_the_database_says_nothing_each_server_counts_for_itself() {
 }
 
 #[tokio::test]
-async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_no_more() {
+async fn stored_hashes_do_not_reveal_addresses_and_are_erased() {
     let (app, [one, _other]) = three_with("limits.free_per_address_per_hour", "6").await;
     let buckets = "SELECT bucket FROM rates ORDER BY bucket";
     assert_eq!(app.upload_free(pictures::png(3, 3)).await.status, 200);
     let first = texts(app.db(), buckets).await;
-    // The other server's hash is the same one; another key's isn't, nor is tomorrow's.
+    // The other server makes the same hash. Another key's hash is different, and so is tomorrow's.
     assert_eq!(
         app.upload_free_at(&one.base, pictures::png(3, 3))
             .await
@@ -387,7 +388,7 @@ async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_n
         200
     );
     assert_eq!(texts(app.db(), buckets).await, first);
-    // That of the address, and that of its network.
+    // The hash of the address, and that of its network.
     assert_eq!(first.len(), 2);
     assert!(first.iter().all(|bucket| bucket.len() == 32));
     app.advance(24 * HOUR);
@@ -398,15 +399,16 @@ async fn nothing_is_stored_that_tells_an_address_and_it_is_gone_when_it_counts_n
     assert_eq!(left.len(), 2);
     assert!(left.iter().all(|bucket| !first.contains(bucket)));
     app.advance(HOUR);
-    // One server at a time does it.
+    // One server at a time erases.
     one.app.limits.forget().await;
     assert_eq!(app.rows("rates").await, 0);
-    // It is in no backup that copies the log, and waits for no disk.
+    // The table is unlogged: it is in no copy of the log, and needs no sync.
     let logged = "SELECT COUNT(*) FROM pg_class WHERE relname = 'rates' AND relpersistence <> 'u'";
     assert_eq!(number(app.db(), logged).await, 0);
 }
 
-/// An image that both servers hold in memory: its bytes are nowhere else. Its link at each.
+/// An image that both servers have in memory, while its bytes are nowhere else. Returns its link at
+/// each server.
 async fn hot_at_both(app: &TestApp, other: &Replica, image: &Answer) -> [String; 2] {
     let path = format!("/i/{}", image.field("id"));
     let links = [&app.base, &other.base].map(|base| format!("{base}{path}"));
@@ -435,7 +437,7 @@ const LISTENING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 
     AND datname = current_database()";
 
 #[tokio::test]
-async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later() {
+async fn a_withdrawn_image_is_not_served_by_others_two_seconds_later() {
     let app = TestApp::on_disk().await;
     let other = app.replica(1).await;
     let _watches = (
@@ -449,7 +451,7 @@ async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later()
         assert_eq!(app.get(&here).await.status, 404);
         hot::dies_soon(&app, &there).await;
     }
-    // The chain decides again about a payment, by the other one's auditor.
+    // The other server's auditor freezes a payment.
     let payment = app.sign_at("/api/upload/year").await;
     let image = app.pay_with(&payment, &pictures::png(4, 4)).await;
     let [here, there] = hot_at_both(&app, &other, &image).await;
@@ -460,7 +462,7 @@ async fn what_one_server_takes_away_the_other_does_not_serve_two_seconds_later()
 }
 
 #[tokio::test]
-async fn while_nothing_is_heard_it_is_asked_for_and_then_it_is_heard_again() {
+async fn withdrawals_are_polled_while_no_listener_is_connected() {
     let app = TestApp::on_disk().await;
     let other = app.replica(1).await;
     let _watches = (
@@ -485,7 +487,7 @@ async fn while_nothing_is_heard_it_is_asked_for_and_then_it_is_heard_again() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_is_heard_of_at_its_commit_and_found_whatever_was_committed_before_it() {
+async fn withdrawals_are_notified_at_commit_and_found_in_any_order() {
     let app = TestApp::on_disk().await;
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -520,7 +522,8 @@ async fn a_withdrawal_is_heard_of_at_its_commit_and_found_whatever_was_committed
     assert_eq!(listener.next().await.unwrap().unwrap().to_string(), ids[0]);
     let found = find_since(app.db(), Some(found.horizon)).await.unwrap();
     assert!(spelled(found.images).contains(&ids[0]));
-    // Once all is committed, nothing is named again; open transactions of other databases put that off.
+    // Once all are committed, nothing is listed again. Open transactions of other databases delay
+    // that.
     eventually("nothing is named again", async || {
         let last = find_since(app.db(), Some(found.horizon)).await.unwrap();
         let after = find_since(app.db(), Some(last.horizon)).await.unwrap();

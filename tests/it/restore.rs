@@ -1,5 +1,5 @@
-//! What `pixtoll restore` leaves alone, and what it knows of a store that survived its database; how `pixtoll backup`
-//! closes its folder; what `pixtoll store audit --repair` refuses meanwhile.
+//! What `pixtoll restore` doesn't overwrite and learns from a store that survived its database, the
+//! folder mode of `pixtoll backup`, and what `pixtoll store audit --repair` rejects meanwhile.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +17,7 @@ use crate::support::database::{execute, texts};
 use crate::support::process::{Deployment, Request};
 use crate::support::{Answer, TestApp, pictures};
 
-/// A database, and what SQLite keeps beside it.
+/// A database, and the files that SQLite keeps beside it.
 const PARTS: [&str; 4] = [
     "pixtoll.db",
     "pixtoll.db-wal",
@@ -35,14 +35,14 @@ fn data(deployment: &Deployment) -> PathBuf {
     deployment.folder().join("data")
 }
 
-/// Loses the database, and nothing else.
+/// Deletes the database, and nothing else.
 fn lose_database(deployment: &Deployment) {
     for part in PARTS {
         let _ = std::fs::remove_file(data(deployment).join(part));
     }
 }
 
-/// What the server says of an image's end.
+/// The expiry of an image, as the server reports it.
 async fn expiry(deployment: &Deployment, answer: &Answer) -> serde_json::Value {
     let path = format!("/api/images/{}", answer.field("id"));
     let said = deployment.answer(&Request::get(&path)).await;
@@ -62,7 +62,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn what_a_database_has_left_is_no_place_for_another_one() {
+async fn a_restore_does_not_overwrite_files_of_a_database() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let image = free(&deployment, 1).await;
@@ -86,7 +86,7 @@ async fn what_a_database_has_left_is_no_place_for_another_one() {
         assert!(!data(&other).join("secrets.key").exists());
         lose_database(&other);
     }
-    // As a server leaves it that was killed: what it wrote last lies beside its database.
+    // As a killed server leaves it: its last writes are in a file beside the database.
     let crashed = Deployment::alone();
     let server = crashed.start().await;
     free(&crashed, 2).await;
@@ -106,7 +106,7 @@ async fn what_a_database_has_left_is_no_place_for_another_one() {
 }
 
 #[tokio::test]
-async fn a_store_that_somebody_uses_is_left_alone_unless_somebody_says_that_it_survived() {
+async fn a_restore_uses_a_store_in_use_only_with_store_survived() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let image = free(&deployment, 1).await;
@@ -121,7 +121,7 @@ async fn a_store_that_somebody_uses_is_left_alone_unless_somebody_says_that_it_s
     .await;
     let mark = std::fs::read(store.join("database.json")).unwrap();
 
-    // A drill that names the store of the server.
+    // A trial restore that names the store of the server.
     std::fs::remove_file(object(&store, &image)).unwrap();
     let drill = Deployment::alone().set("images.store", store.to_str().unwrap());
     refused(&drill, &restore, "say --store-survived").await;
@@ -130,7 +130,7 @@ async fn a_store_that_somebody_uses_is_left_alone_unless_somebody_says_that_it_s
     assert!(!object(&store, &image).exists(), "nothing is written there");
     assert_eq!(std::fs::read(store.join("database.json")).unwrap(), mark);
 
-    // What an earlier run has begun is known, until a server stood for it.
+    // A restore that was begun is recognised, until a server used the store.
     let other = Deployment::alone();
     let killed = async |point: &str| {
         let mut command = other.command(&restore);
@@ -155,7 +155,7 @@ async fn a_store_that_somebody_uses_is_left_alone_unless_somebody_says_that_it_s
     server.kill().await;
 }
 
-/// The note that a restore is under way stays.
+/// Runs a restore that is killed at its end, so that the note of an unfinished restore stays.
 async fn killed_at_the_end(deployment: &Deployment, restore: &[&str]) {
     let mut command = deployment.command(restore);
     command.env("FAILPOINTS", "restore.database.after=1*return");
@@ -165,7 +165,7 @@ async fn killed_at_the_end(deployment: &Deployment, restore: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
+async fn renewals_since_the_backup_survive_in_the_store() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let place = tempfile::tempdir().unwrap();
@@ -186,7 +186,7 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
     let late = free(&deployment, 5).await;
     server.kill().await;
     lose_database(&deployment);
-    // A record that says less than the row, and one of another image.
+    // A sidecar with an earlier expiry than the row, and one of another image.
     let record = object(&store, &shorter).with_extension("json");
     let text = std::fs::read_to_string(&record).unwrap();
     let (before, _) = text.split_once("\"keepMs\":").unwrap();
@@ -204,7 +204,7 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
             .contains("2 images are kept longer than the backup says"),
         "{ran:?}"
     );
-    // What has no row is somebody's, until the chain was asked.
+    // Objects without a row may be somebody's, until the chain was asked.
     let repair = ["store", "audit", "--repair"];
     refused(&deployment, &repair, "nothing is repaired").await;
     assert!(object(&store, &late).exists());
@@ -225,7 +225,7 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
     );
     assert!(!audit.out.contains("NO RECORD"), "{audit:?}");
 
-    // Out of quarantine by hand, as docs/operations.md says.
+    // Moved out of quarantine by hand, as docs/operations.md says.
     let quarantined = std::fs::read_dir(store.join("quarantine")).unwrap();
     let quarantined = quarantined.last().unwrap().unwrap().path();
     for end in ["", ".json"] {
@@ -240,7 +240,7 @@ async fn what_was_renewed_since_the_backup_lives_on_in_a_store_that_survived() {
 }
 
 #[tokio::test]
-async fn what_was_renewed_since_lives_on_also_where_an_older_database_came_back_by_other_means() {
+async fn renewals_survive_a_database_that_was_restored_by_other_means() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let image = free(&deployment, 1).await;
@@ -278,14 +278,14 @@ async fn what_was_renewed_since_lives_on_also_where_an_older_database_came_back_
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_the_stores_repairs_nothing_there() {
+async fn a_database_of_another_store_repairs_nothing() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let image = free(&deployment, 1).await;
     let store = data(&deployment).join("images");
     let repair = ["store", "audit", "--repair"];
     run(&deployment, &repair).await;
-    // Another deployment's database, and one that nobody has used yet.
+    // Another deployment's database, and one that no server has used yet.
     let other = Deployment::alone();
     other.start().await.kill().await;
     let other = other.set("images.store", store.to_str().unwrap());
@@ -301,7 +301,7 @@ async fn a_database_that_is_not_the_stores_repairs_nothing_there() {
 }
 
 #[tokio::test]
-async fn a_backup_that_has_lost_its_objects_is_not_restored() {
+async fn a_backup_without_its_objects_is_not_restored() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     let image = free(&deployment, 1).await;
@@ -318,7 +318,7 @@ async fn a_backup_that_has_lost_its_objects_is_not_restored() {
     refused(&other, &["restore", text], "the backup is incomplete").await;
     assert!(!data(&other).join("pixtoll.db").exists());
     assert!(!data(&other).join("secrets.key").exists());
-    // Where the store survived, they are there.
+    // If the store survived, the objects are there.
     server.kill().await;
     lose_database(&deployment);
     run(&deployment, &["restore", text, "--store-survived"]).await;
@@ -328,7 +328,7 @@ async fn a_backup_that_has_lost_its_objects_is_not_restored() {
 }
 
 #[tokio::test]
-async fn nobody_else_reads_a_backup_also_in_a_folder_that_was_there() {
+async fn a_backup_is_readable_by_its_owner_only_in_an_existing_folder_too() {
     let deployment = Deployment::alone();
     let server = deployment.start().await;
     free(&deployment, 1).await;
@@ -348,7 +348,7 @@ async fn nobody_else_reads_a_backup_also_in_a_folder_that_was_there() {
             }
         }
     }
-    // Somebody else's folder stays as it is.
+    // A folder that holds something else stays as it is.
     let full = place.path().join("full");
     std::fs::create_dir(&full).unwrap();
     std::fs::set_permissions(&full, open).unwrap();
@@ -365,7 +365,7 @@ async fn nobody_else_reads_a_backup_also_in_a_folder_that_was_there() {
 }
 
 #[tokio::test]
-async fn a_backup_leaves_the_room_that_its_server_needs() {
+async fn a_backup_leaves_the_disk_space_that_its_server_needs() {
     let app = TestApp::on_disk().await;
     for seed in 1..=3 {
         app.upload_free(pictures::png_seeded(16, 16, seed)).await;
@@ -390,7 +390,7 @@ async fn a_backup_leaves_the_room_that_its_server_needs() {
     };
     let refused = backup.begin().await.unwrap_err();
     assert!(refused.is::<NoRoom>(), "{refused}");
-    // Another program fills it up meanwhile.
+    // Another program fills the disk meanwhile.
     disk.set_free(1500);
     let draft = backup.begin().await.unwrap();
     disk.set_free(999);

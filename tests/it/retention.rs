@@ -1,5 +1,5 @@
-//! What expires is gone on time, what is to stay stays, and what is deleted is deleted: whoever asks,
-//! however often, and whatever fails meanwhile.
+//! Expiry and deletion: expired images are deleted on time, others stay, and deleted images stay
+//! deleted, whoever deletes them, however often, and whatever fails meanwhile.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl TestApp {
         Arc::new(reaper.checked_by(clocks))
     }
 
-    /// Notes that a reaper ran just now by the system's clock, which commands go by.
+    /// Records a run of the reaper at the system's time, which commands use.
     async fn note_run_today(&self) {
         let now = SystemClock.now();
         pixtoll::db::jobs::note_run(self.db(), "reaper", now)
@@ -49,12 +49,12 @@ impl TestApp {
             .unwrap();
     }
 
-    /// Where the object of an image lies.
+    /// The file of an image's object.
     fn object(&self, id: &str) -> PathBuf {
         object_in(self.folder(), id)
     }
 
-    /// The record beside an object.
+    /// The file of an image's sidecar.
     fn sidecar(&self, id: &str) -> PathBuf {
         self.object(id).with_extension("json")
     }
@@ -69,7 +69,7 @@ impl TestApp {
         number(self.db(), &sql).await
     }
 
-    /// Images that have expired already, with their objects; their ids.
+    /// Inserts expired images with their objects. Returns their ids.
     async fn insert_expired(&self, count: u32) -> Vec<String> {
         let now = self.clock.now().millis();
         let ids: Vec<String> = (0..count).map(|index| format!("due{index:09}")).collect();
@@ -90,7 +90,7 @@ impl TestApp {
         std::fs::write(self.sidecar(id), b"{}").unwrap();
     }
 
-    /// Deletes an image, with its token.
+    /// Deletes an image with its delete token.
     async fn delete(&self, id: &str, token: &str) -> Answer {
         let path = format!("/api/images/{id}");
         self.send("DELETE", &path, &[("X-Delete-Token", token)], "")
@@ -120,7 +120,7 @@ fn insert(rows: &[String]) -> String {
 }
 
 #[tokio::test]
-async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
+async fn an_image_expires_on_time_and_its_object_at_the_next_run() {
     let app = TestApp::on_disk().await;
     let picture = pictures::png(8, 8);
     let uploaded = app.upload_free(picture.clone()).await;
@@ -160,12 +160,12 @@ async fn an_image_is_gone_at_its_instant_and_its_object_at_the_next_run() {
 }
 
 #[tokio::test]
-async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
+async fn a_stopped_reaper_leaves_the_rest_to_the_next_run() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(3000).await;
     let other = app.other_reaper(1);
     let mut run = Box::pin(other.reap());
-    // It goes on between two looks only.
+    // The run continues only when it is polled.
     while app.count("state = 'deleted'").await == 0 {
         assert!(poll!(&mut run).is_pending(), "it was stopped too late");
         tokio::task::yield_now().await;
@@ -174,7 +174,7 @@ async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
     let left = app.count("state <> 'deleted'").await;
     assert!(left > 0, "it was stopped too late");
 
-    // On PostgreSQL its lease still stands; the lock of a SQLite database ended with it.
+    // On PostgreSQL its lease is still valid; the lock of a SQLite database ended with it.
     if matches!(app.db(), Db::Postgres(_)) {
         assert_eq!(app.reap().await.end, End::Elsewhere);
         app.advance(Duration::from_mins(1));
@@ -187,7 +187,7 @@ async fn a_reaper_that_is_stopped_in_the_middle_leaves_the_rest_to_the_next() {
 }
 
 #[tokio::test]
-async fn two_reapers_at_once_do_the_work_once() {
+async fn two_concurrent_reapers_do_the_work_once() {
     let app = TestApp::on_disk().await;
     app.insert_expired(1200).await;
     let reapers = (2..6).map(|seed| app.other_reaper(seed));
@@ -200,10 +200,10 @@ async fn two_reapers_at_once_do_the_work_once() {
 }
 
 #[tokio::test]
-async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done_once() {
+async fn two_concurrent_reap_commands_succeed_after_a_kill() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(6000).await;
-    // By every clock: commands have the system's.
+    // Expired by every clock, since commands use the system's.
     execute(app.db(), "UPDATE images SET expires_ms = 1000").await;
     app.note_run_today().await;
     let mut killed = command(&app, &["reap"]);
@@ -212,7 +212,7 @@ async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done
     assert_eq!(status.signal(), Some(9), "{status}");
     let left = app.count("state <> 'deleted'").await;
     assert!(0 < left && left < 6000, "{left}");
-    // On PostgreSQL nobody can tell that it is gone, but by its lease's end.
+    // On PostgreSQL, only the end of the lease shows that the holder is gone.
     if matches!(app.db(), Db::Postgres(_)) {
         execute(app.db(), "UPDATE jobs SET until_ms = 0").await;
     }
@@ -231,14 +231,14 @@ async fn of_two_commands_at_once_after_a_kill_both_end_well_and_the_work_is_done
 }
 
 #[tokio::test]
-async fn what_the_store_would_not_delete_stays_due_and_is_tried_again_later() {
+async fn images_that_the_store_failed_to_delete_are_retried_later() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(3).await;
-    // A folder where the object was can't be deleted like one.
+    // A folder in place of the object can't be deleted like a file.
     let stuck = app.object(&ids[1]);
     std::fs::remove_file(&stuck).unwrap();
     std::fs::create_dir(&stuck).unwrap();
-    // And an object that is gone already is no failure.
+    // A missing object is no failure.
     std::fs::remove_file(app.object(&ids[2])).unwrap();
     let reaped = app.reap().await;
     assert_eq!(
@@ -262,7 +262,7 @@ async fn what_the_store_would_not_delete_stays_due_and_is_tried_again_later() {
 }
 
 #[tokio::test]
-async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole() {
+async fn an_expiry_changed_during_a_batch_deletes_or_keeps_the_whole_image() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(1500).await;
     let held = &ids[700];
@@ -293,10 +293,10 @@ async fn an_image_whose_expiry_moves_while_a_batch_runs_is_deleted_or_kept_whole
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future() {
+async fn after_a_corrected_clock_nothing_waits_for_the_wrong_time() {
     let app = TestApp::on_disk().await;
     let ids = app.insert_expired(2).await;
-    // A process that had no other clock to compare with worked 400 days ahead, and died.
+    // A process without another clock to compare with ran 400 days ahead, and stopped.
     let ahead = app.clock.now().plus(DAY * 400).millis();
     let sql = format!(
         "UPDATE images SET state = 'deleting', reap_after_ms = {ahead} WHERE id = '{}'",
@@ -313,7 +313,7 @@ async fn a_clock_that_was_set_right_again_leaves_nothing_waiting_for_its_future(
 }
 
 #[tokio::test]
-async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_not() {
+async fn abandoned_uploads_are_deleted_and_uploads_under_way_are_not() {
     let app = TestApp::on_disk().await;
     let now = app.clock.now().millis();
     let rows = [
@@ -339,7 +339,7 @@ async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_n
     for id in rows {
         app.put_object(id);
     }
-    // Its process died while it wrote the object.
+    // Its process stopped while it wrote the object.
     let draft = app.folder().join("images/images/l/a/lapsed000000#1");
     std::fs::write(&draft, b"pict").unwrap();
     app.advance(Duration::from_mins(59));
@@ -360,7 +360,7 @@ async fn uploads_that_came_to_nothing_are_cleared_away_and_those_under_way_are_n
 }
 
 #[tokio::test]
-async fn a_pending_image_goes_when_its_payment_has_failed_for_good_and_not_before() {
+async fn a_pending_image_is_deleted_only_after_its_payment_failed() {
     let app = TestApp::on_disk().await;
     app.facilitator
         .always("settle", Fault::Instead(500, "oops".to_owned()));
@@ -368,19 +368,19 @@ async fn a_pending_image_goes_when_its_payment_has_failed_for_good_and_not_befor
     let unknown = app.pay_with(&payment, &pictures::png(8, 8)).await;
     assert_eq!(unknown.status, 503);
     let id = texts(app.db(), "SELECT id FROM images").await.remove(0);
-    // Nobody reconciles for two hours.
+    // The reconciler doesn't run for two hours.
     app.advance(Duration::from_hours(2));
     assert_eq!(app.reap().await, Reaped::default());
     assert!(app.object(&id).exists());
     app.reconcile_until(&payment, "failed").await;
-    // The process died before it deleted the object.
+    // The process stopped before it deleted the object.
     app.put_object(&id);
     assert_eq!(app.reap().await.images, 1);
     assert!(!app.object(&id).exists());
 }
 
 #[tokio::test]
-async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again() {
+async fn records_are_erased_on_time_and_erased_payments_never_buy_again() {
     let app = TestApp::on_disk().await;
     let free = app.upload_free(pictures::png(8, 8)).await.field("id");
     let paid = app.sign_for("year").await.with_id("an-id-of-16-chars");
@@ -431,7 +431,7 @@ async fn records_are_erased_in_their_time_and_what_was_erased_never_buys_again()
     for id in [&free, &image] {
         assert_eq!(app.state_of_image(id).await, "");
     }
-    // An upload that was paid and never made is still owed to its payer.
+    // A paid upload that was never made is still owed to its payer.
     assert_eq!(app.state_of(&unused).await.as_deref(), Some("settled"));
     assert_eq!(
         [app.rows("payments").await, app.rows("payment_ids").await],
@@ -475,13 +475,13 @@ async fn an_owner_deletes_by_token_as_often_as_they_like() {
     assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
     assert_eq!(app.state_of_image(&id).await, "deleted");
     assert_eq!(app.get(&other.field("url")).await.status, 200);
-    // Its row is erased one day; that counts as deleted too.
+    // Its row is erased one day; the image still counts as deleted.
     execute(app.db(), &format!("DELETE FROM images WHERE id = '{id}'")).await;
     assert_eq!(app.delete(&id, &token).await.status, 200);
 }
 
 #[tokio::test]
-async fn many_images_are_deleted_at_once_or_none_of_them() {
+async fn many_images_are_deleted_in_one_request_or_none() {
     let app = TestApp::on_disk().await;
     let mut uploads = Vec::new();
     for width in 1..=5 {
@@ -501,7 +501,7 @@ async fn many_images_are_deleted_at_once_or_none_of_them() {
     assert!(refused.text().contains(&ids[1]) && !refused.text().contains(&tokens[0]));
     assert_eq!(app.count("state = 'live'").await, 5);
 
-    // What uploads answered, as it is.
+    // The upload responses can be sent as they are.
     let answers: Vec<_> = uploads[..2].iter().map(Answer::json).collect();
     let bodies = [
         json!({"images": answers}),
@@ -541,7 +541,7 @@ async fn many_images_are_deleted_at_once_or_none_of_them() {
 }
 
 #[tokio::test]
-async fn success_is_said_only_after_the_object_is_gone() {
+async fn a_delete_succeeds_only_after_the_object_is_gone() {
     let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let (id, token) = (uploaded.field("id"), uploaded.field("deleteToken"));
@@ -578,7 +578,7 @@ fn command(app: &TestApp, args: &[&str]) -> tokio::process::Command {
     command
 }
 
-/// Runs `pixtoll` as an operator does, beside the server; its exit code and its output.
+/// Runs `pixtoll` beside the server, as an operator does. Returns its exit code and its output.
 async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
     let output = command(app, args).output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -587,7 +587,7 @@ async fn pixtoll(app: &TestApp, args: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn the_command_says_what_would_go_and_then_deletes_it() {
+async fn the_reap_command_previews_and_then_deletes() {
     let app = TestApp::on_disk().await;
     let uploaded = app.upload_free(pictures::png(8, 8)).await;
     let id = uploaded.field("id");
@@ -625,7 +625,8 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
     let (code, text) = pixtoll(&app, &["reap"]).await;
     assert_eq!(code, 0, "{text}");
 
-    // A store that isn't there is a mistake in the settings, not one where all is gone.
+    // A missing store directory is a mistake in the settings, and doesn't mean that all images are
+    // gone.
     std::fs::rename(app.folder().join("images"), app.folder().join("elsewhere")).unwrap();
     let (code, text) = pixtoll(&app, &["reap"]).await;
     assert_eq!(code, 1, "{text}");
@@ -633,7 +634,7 @@ async fn the_command_says_what_would_go_and_then_deletes_it() {
 }
 
 #[tokio::test]
-async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_its_uploader() {
+async fn a_sidecar_can_restore_its_row_and_has_no_data_of_the_uploader() {
     let app = TestApp::on_disk().await;
     let picture = pictures::png(8, 9);
     let free = app.upload_free(picture.clone()).await;
@@ -671,14 +672,14 @@ async fn beside_each_object_lies_what_its_row_could_be_made_from_and_nothing_of_
                 "{secret} is in {text}"
             );
         }
-        // Nobody can fetch it.
+        // The sidecar isn't served.
         let link = app.get(&format!("/i/{id}.json")).await;
         assert_eq!(link.status, 404);
     }
 }
 
 #[tokio::test]
-async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_moved() {
+async fn the_audit_compares_both_ways_and_quarantines_objects_without_rows() {
     let app = TestApp::builder().today().on_disk().spawn().await;
     let mut ids = Vec::new();
     for width in 1..=3 {
@@ -731,7 +732,7 @@ async fn rows_and_objects_are_compared_both_ways_and_only_rowless_objects_are_mo
     let old = app.folder().join("images/quarantine/1000/old000000000");
     std::fs::create_dir_all(old.parent().unwrap()).unwrap();
     std::fs::write(&old, b"old").unwrap();
-    // Nothing says that 30 days have passed but a clock that may be wrong.
+    // Only a clock, which may be wrong, shows that 30 days have passed.
     let (_, text) = pixtoll(&app, &["store", "audit", "--repair"]).await;
     let kept =
         "nothing was deleted from quarantine: no other clock confirms the time of this machine";

@@ -1,4 +1,5 @@
-//! `secrets.key` is replaced: what the old key made stays valid while it stands behind the new one.
+//! Replacement of `secrets.key`: secrets of the old key stay valid while it is listed after the new
+//! one.
 
 use crate::support::process::{Deployment, Request, SandboxProcess};
 use crate::support::{Payment, database, pictures};
@@ -10,7 +11,7 @@ fn keys(names: &[&str]) -> String {
     keys.join("\n")
 }
 
-/// A request that presents this payment.
+/// A request with this payment.
 fn presenting(payment: &Payment) -> Request {
     let request = Request::post(&payment.path);
     let headers = payment.headers().into_iter();
@@ -28,7 +29,7 @@ fn uploading(token: &str, seed: u64) -> Request {
 }
 
 #[tokio::test]
-async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then_no_more() {
+async fn secrets_of_an_old_key_are_valid_while_it_is_listed() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     let old = deployment.set("secrets.key", &keys(&["a1"]));
@@ -44,13 +45,14 @@ async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then
     }
     server.kill().await;
 
-    // The new key first, the old one behind it.
+    // The new key first, the old one after it.
     let both = old.set("secrets.key", &keys(&["b2", "a1"]));
     let server = both.start().await;
     for (payment, token) in [&by_ticket, &by_id].into_iter().zip(&tokens) {
         assert_eq!(&both.last_word(&presenting(payment)).await.token(), token);
     }
-    // The id was charged for, whichever key hashed it: another authorization under it moves nothing.
+    // The idempotency key was charged, whichever key hashed it: another authorization with it moves
+    // nothing.
     let again = both.sign(TOKEN, b"").await.0;
     let again = again.with_idempotency_key("an order of mine 0001");
     assert_eq!(both.last_word(&presenting(&again)).await.token(), tokens[1]);
@@ -60,13 +62,13 @@ async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then
     assert_eq!(uploaded.status, 200, "{}", uploaded.text());
     let (id, token) = (free.field("id"), free.field("deleteToken"));
     assert_eq!(both.answer(&deleting(&id, &token)).await.status, 200);
-    // What is made now is made by the new key alone.
+    // New secrets are made by the new key alone.
     let new = both.sign(TOKEN, b"").await.0;
     let newest = both.answer(&presenting(&new)).await.token();
     both.check_ledger().await;
     server.kill().await;
 
-    // Without the old key, what it made proves nothing any more; nobody is charged for that.
+    // Without the old key, its secrets prove nothing any more, and nobody is charged for that.
     let alone = both.set("secrets.key", &keys(&["b2"]));
     let server = alone.start().await;
     assert!(
@@ -88,7 +90,7 @@ async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then
     assert_eq!(alone.answer(&deleting(&id, &token)).await.status, 200);
     server.kill().await;
 
-    // A key that this database never had, and one that it hasn't any more.
+    // A key that this database never used, and one that it doesn't use any more.
     for strange in [&["c3"][..], &["a1"], &["c3", "a1"]] {
         let strange = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url)
             .set("secrets.key", &keys(strange))
@@ -103,11 +105,11 @@ async fn what_an_old_key_made_counts_while_it_stands_behind_the_new_one_and_then
 }
 
 #[tokio::test]
-async fn a_token_whose_key_is_gone_is_replaced_for_who_proves_the_payment() {
+async fn a_token_of_a_removed_key_is_replaced_for_its_payer() {
     let app = crate::support::TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let lost = app.pay(&payment).await.token();
-    // As if another replica had made it, by a key that this one doesn't have.
+    // As if another replica had made it by a key that this one doesn't have.
     let foreign = "ab".repeat(32);
     let sql = format!("UPDATE grants SET token_hash = '{foreign}'");
     assert_eq!(database::execute(app.db(), &sql).await, 1);

@@ -1,4 +1,5 @@
-//! A server whose images lie in a bucket of a real S3 server, and what happens while that can't be reached.
+//! A server with its images in a bucket of a real S3 server, and what happens while that can't be
+//! reached.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::support::{TestApp, pictures, store};
 
 const YEAR: &str = "/api/upload/year";
 
-/// A server, and the cable between it and its bucket.
+/// A server, and the cuttable connection to its bucket.
 async fn cabled() -> (TestApp, Cable) {
     let settings = store::bucket().unwrap();
     let endpoint = settings
@@ -23,13 +24,13 @@ async fn cabled() -> (TestApp, Cable) {
             builder.set(key, value)
         });
     let builder = builder.set("images.s3_endpoint", &cable.url);
-    // Failures are waited for.
+    // Requests to a failing bucket run into this timeout.
     let builder = builder.set("images.s3_timeout", "3s");
     (builder.spawn().await, cable)
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_nobody_is_charged_and_all_goes_on_when_it_is_back() {
+async fn while_the_store_is_unreachable_nobody_is_charged() {
     let (app, cable) = cabled().await;
     let picture = pictures::png(6, 6);
     let before = app.upload_free(picture.clone()).await;
@@ -68,7 +69,7 @@ async fn while_the_store_is_away_nobody_is_charged_and_all_goes_on_when_it_is_ba
 }
 
 #[tokio::test]
-async fn a_store_that_goes_away_after_verify_costs_nothing() {
+async fn a_store_that_fails_after_verify_costs_nothing() {
     let (app, cable) = cabled().await;
     let picture = pictures::png(6, 6);
     let payment = app.sign_at(YEAR).await;
@@ -94,7 +95,7 @@ async fn a_store_that_goes_away_after_verify_costs_nothing() {
 }
 
 #[tokio::test]
-async fn the_reaper_leaves_what_it_can_not_delete_due_and_deletes_it_later() {
+async fn the_reaper_retries_images_that_it_could_not_delete() {
     let (app, cable) = cabled().await;
     let mut links = Vec::new();
     for seed in 0..5 {

@@ -1,9 +1,9 @@
-//! Free uploads and what a link serves.
+//! Free uploads, and the images that links serve.
 
 use crate::support::{TestApp, pictures};
 
 #[tokio::test]
-async fn a_free_upload_comes_back_byte_for_byte() {
+async fn a_free_upload_is_served_byte_for_byte() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(8, 8);
     let uploaded = app.upload_free(picture.clone()).await;

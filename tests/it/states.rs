@@ -1,8 +1,8 @@
-//! The table of the states, cell by cell: what a known payment is told with proof and without, here and
-//! at other routes, and where its row goes.
+//! Every cell of the table of states: the response to a known payment with and without proof, at
+//! its own and at other routes, and the state that follows.
 //!
-//! What only a process that died leaves behind is made by putting the row back; everything else goes
-//! through the front door.
+//! States that only a killed process leaves are made by changing the row; everything else happens
+//! over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const OTHER_ROUTES: [&str; 3] = [
 const VERIFIED: &str =
     "state = 'verified', lease_until_ms = 0, settle_called_ms = NULL, body_sha256 = NULL";
 
-/// A payment whose process died after verify.
+/// A payment whose process was killed after verify.
 async fn verified(app: &TestApp) -> Payment {
     let payment = app.sign_for("year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
@@ -53,7 +53,7 @@ async fn assert_known_elsewhere(app: &TestApp, payment: &Payment, charged: Optio
 }
 
 #[tokio::test]
-async fn a_verified_payment_goes_on_with_proof_and_without() {
+async fn a_verified_payment_continues_with_and_without_proof() {
     let app = TestApp::impatient().await;
     for (count, proven) in [true, false].into_iter().enumerate() {
         let payment = verified(&app).await;
@@ -73,14 +73,14 @@ async fn a_verified_payment_goes_on_with_proof_and_without() {
 }
 
 #[tokio::test]
-async fn a_verified_upload_goes_on_with_what_its_terms_take_and_no_more() {
+async fn a_verified_upload_is_limited_by_its_own_terms() {
     let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
     let picture = pictures::png(8, 8);
     let open = app.pay_with(&payment, &picture).await;
     assert_eq!(open.verdict(), pending());
-    // It was bought before the tier took larger ones.
+    // It was bought before the tier accepted larger images.
     let small = format!("{VERIFIED}, max_bytes = {}", picture.len());
     app.rewind(&payment, &small).await;
     let larger = app.pay_with(&payment, &pictures::png(64, 64)).await;
@@ -93,7 +93,7 @@ async fn a_verified_upload_goes_on_with_what_its_terms_take_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_verified_upload_that_somebody_submitted_is_not_said_to_have_cost_nothing() {
+async fn a_verified_upload_that_was_submitted_is_never_called_uncharged() {
     let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
@@ -111,7 +111,7 @@ async fn a_verified_upload_that_somebody_submitted_is_not_said_to_have_cost_noth
 }
 
 #[tokio::test]
-async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
+async fn a_verified_payment_that_is_public_on_the_chain_needs_proof() {
     let app = TestApp::impatient().await;
     let payment = verified(&app).await;
     app.chain
@@ -131,7 +131,7 @@ async fn a_verified_payment_that_the_chain_shows_to_everybody_needs_proof() {
 }
 
 #[tokio::test]
-async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for_what() {
+async fn a_used_nonce_is_not_rejected_before_its_transfer_is_known() {
     let app = TestApp::impatient().await;
     let far = Duration::from_secs(296);
     for (state, wait, is_open) in [
@@ -155,7 +155,7 @@ async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for
                 .unwrap();
         }
         app.advance(wait);
-        // The node shows that it is used, and not yet what it paid.
+        // The node shows that the nonce is used, but not yet for which transfer.
         app.node.node(NodeFault {
             without_logs: true,
             ..NodeFault::default()
@@ -164,14 +164,14 @@ async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for
             assert_eq!(app.pay(&lagging).await.verdict(), is_open, "{state}");
         }
         app.node.mend();
-        // Or it refuses to look for logs.
+        // Or the node refuses to search for logs.
         let refusal = Fault::Instead(429, String::new());
         app.node.always("eth_getLogs", refusal);
         assert_eq!(app.pay(&lagging).await.verdict(), is_open, "{state}");
         app.node.mend();
         app.pay(&lagging).await.token();
-        // What it shows may not have confirmations enough.
-        // Of what is run again, the request itself sees the transfer to us.
+        // The transfer may not have enough confirmations yet. A restarted payment's own request
+        // sees the transfer to us.
         let is_seen = (state, wait) == ("released", Duration::ZERO);
         let is_open = if is_seen { known(Some(true)) } else { is_open };
         assert_eq!(app.pay(&young).await.verdict(), is_open, "{state}");
@@ -189,7 +189,7 @@ async fn a_payment_whose_nonce_is_used_is_not_refused_before_the_chain_tells_for
 }
 
 #[tokio::test]
-async fn a_payment_on_a_network_that_another_replica_was_told_of_is_not_refused_without_a_look() {
+async fn a_payment_on_a_network_of_another_replica_is_looked_up_first() {
     let app = TestApp::impatient().await;
     let payment = verified(&app).await;
     for state in ["failed", "verified"] {
@@ -208,7 +208,7 @@ async fn a_payment_on_a_network_that_another_replica_was_told_of_is_not_refused_
 }
 
 #[tokio::test]
-async fn a_verified_payment_whose_window_closed_is_given_up_unless_the_chain_shows_it() {
+async fn a_verified_payment_ends_with_its_window_unless_it_was_transferred() {
     let app = TestApp::impatient().await;
     let paid = verified(&app).await;
     let unpaid = verified(&app).await;
@@ -229,7 +229,7 @@ async fn a_verified_payment_whose_window_closed_is_given_up_unless_the_chain_sho
 }
 
 #[tokio::test]
-async fn a_released_payment_that_somebody_submits_is_paid_also_after_its_window() {
+async fn a_released_payment_that_is_submitted_is_paid_even_after_its_window() {
     let app = TestApp::impatient().await;
     for reconciled in [true, false] {
         let payment = verified(&app).await;
@@ -252,7 +252,7 @@ async fn a_released_payment_that_somebody_submits_is_paid_also_after_its_window(
 }
 
 #[tokio::test]
-async fn the_reconciler_closes_the_window_of_a_verified_payment_and_watches_it() {
+async fn the_reconciler_releases_an_expired_payment_and_watches_it() {
     let app = TestApp::impatient().await;
     let payment = verified(&app).await;
     app.rewind(&payment, "next_look_ms = 0").await;
@@ -277,7 +277,7 @@ async fn a_released_payment_runs_again_and_may_bind_other_bytes() {
 }
 
 #[tokio::test]
-async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
+async fn a_verified_upload_continues_with_the_bytes_of_the_new_request() {
     let app = TestApp::impatient().await;
     let payment = app.sign_at("/api/upload/year").await;
     let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
@@ -294,7 +294,7 @@ async fn a_verified_upload_goes_on_with_the_bytes_that_come_now() {
 }
 
 #[tokio::test]
-async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
+async fn a_settling_payment_of_a_killed_process_is_driven_by_its_payer() {
     let app = TestApp::impatient().await;
     let payment = app.sign_for("year").await;
     app.facilitator.next("settle", Fault::SilentBefore);
@@ -310,8 +310,8 @@ async fn a_settling_payment_whose_process_died_is_driven_by_its_payer() {
 }
 
 #[tokio::test]
-async fn copies_wait_for_the_driver_and_then_are_told_that_it_goes_on() {
-    // The one test that takes the five seconds that a copy waits.
+async fn copies_wait_for_the_driver_and_then_get_payment_in_progress() {
+    // The only test that takes the five seconds that a copy waits.
     let app = TestApp::builder().spawn().await;
     let (verify, settle) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let received = app.sign_for("year").await;
@@ -359,7 +359,7 @@ async fn copies_wait_for_the_driver_and_then_are_told_that_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_settled_payment_answers_its_payer_where_it_bought_and_nobody_else() {
+async fn a_settled_payment_answers_only_its_payer_at_its_own_route() {
     let app = TestApp::spawn().await;
     for wire in [1, 2] {
         let signed = app.sign_for("year").await;
@@ -379,7 +379,7 @@ async fn a_settled_payment_answers_its_payer_where_it_bought_and_nobody_else() {
             };
             assert_eq!(again.document(header), answer.document(header));
         }
-        // A client of version 1 proves itself by its address, which is ours here.
+        // A version 1 client is recognised by its address, which is the test's here.
         let stranger = if wire == 1 {
             let mut copy = payment.copied_from_the_chain();
             copy.wire = crate::support::Wire::V2;
@@ -402,7 +402,7 @@ async fn a_settled_payment_answers_its_payer_where_it_bought_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn another_digest_of_a_known_nonce_is_no_new_payment_while_the_first_is_open() {
+async fn another_authorization_with_an_open_nonce_is_no_new_payment() {
     let app = TestApp::impatient().await;
     let payment = app.sign_for("year").await;
     app.facilitator.always("settle", Fault::SilentBefore);

@@ -1,4 +1,5 @@
-//! `pixtoll store copy`: the objects of a deployment go to another store, a directory or a bucket, while it is used.
+//! `pixtoll store copy`: copies the objects of a running deployment to another store, a directory
+//! or a bucket.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::support::process::{Deployment, Ran, Request};
 use crate::support::store::{Settings, fresh, open as open_store};
 use crate::support::{Answer, TestApp, database, pictures};
 
-/// Where `pixtoll store copy` is killed.
+/// The kill points of `pixtoll store copy`.
 pub(crate) const POINTS: &[&str] = &["copy.objects.after", "copy.mark.before"];
 
 async fn copy(deployment: &Deployment, to: &str) -> Ran {
@@ -28,7 +29,7 @@ async fn dies(deployment: &Deployment, to: &str, point: &str) {
     assert_eq!(output.status.signal(), Some(9), "{point}: {output:?}");
 }
 
-/// An image's object below a local store.
+/// The file of an image's object in a local store.
 fn object(store: &Path, id: &str) -> PathBuf {
     store.join("images").join(&id[..1]).join(&id[1..2]).join(id)
 }
@@ -50,12 +51,12 @@ fn flip(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_store_goes_elsewhere_while_it_is_used_and_everything_is_there() {
-    // To a bucket, where there is one.
+async fn a_store_in_use_is_copied_completely() {
+    // To a bucket, if there is one.
     let place = tempfile::tempdir().unwrap();
     let settings = fresh(place.path());
     let to = settings[0].1.clone();
-    // Only the settings of the bucket; the images lie in the directory still.
+    // Only the settings of the bucket: the images are still in the directory.
     let deployment = with(Deployment::alone(), &settings).unset("images.store");
     let running = deployment.start().await;
     let data = deployment.folder().join("data/images");
@@ -86,7 +87,7 @@ async fn a_store_goes_elsewhere_while_it_is_used_and_everything_is_there() {
     );
     assert!(first.out.contains("1 objects in quarantine"), "{first:?}");
 
-    // Used meanwhile.
+    // The deployment is used meanwhile.
     let delete = Request::delete(&format!("/api/images/{}", deleted.field("id")))
         .with("X-Delete-Token", &deleted.field("deleteToken"));
     assert_eq!(deployment.answer(&delete).await.status, 200);
@@ -140,7 +141,7 @@ async fn a_store_goes_elsewhere_while_it_is_used_and_everything_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_store_is_left_alone() {
+async fn damaged_objects_are_reported_or_rewritten_and_other_stores_rejected() {
     let deployment = Deployment::alone();
     let running = deployment.start().await;
     let place = tempfile::tempdir().unwrap();
@@ -148,7 +149,7 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
     let text = to.to_str().unwrap();
     let (good, bad) = (free(&deployment, 1).await, free(&deployment, 2).await);
     dies(&deployment, text, "copy.objects.after").await;
-    // An earlier run wrote it, and nobody has compared it to its end.
+    // An earlier run wrote it, but did not finish its comparison.
     flip(&object(&to, &good.field("id")));
     let ran = copy(&deployment, text).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -160,7 +161,7 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
     };
     assert!(lies(&good) && lies(&bad));
 
-    // A note that speaks of it is believed; what came since is compared.
+    // Objects that the note covers are trusted; later ones are compared.
     let worse = free(&deployment, 3).await;
     flip(&object(
         &deployment.folder().join("data/images"),
@@ -176,7 +177,7 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
         "{ran:?}"
     );
 
-    // After a restore: the copy says as well that commits are lost.
+    // After a restore, the copy also shows that commits are lost.
     let db = database_in(deployment.folder()).await;
     database::execute(
         &db,
@@ -220,7 +221,7 @@ async fn what_is_not_what_its_row_says_is_named_or_written_anew_and_another_stor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_owner_deletes_while_it_is_copied_is_no_loss() {
+async fn an_image_deleted_during_the_copy_is_not_reported_as_lost() {
     let app = TestApp::on_disk().await;
     app.upload_free(pictures::png(7, 7)).await;
     let deleted = app.upload_free(pictures::png(8, 8)).await;
@@ -235,7 +236,7 @@ async fn what_an_owner_deletes_while_it_is_copied_is_no_loss() {
     let token = deleted.field("deleteToken");
     let path = format!("/api/images/{}", deleted.field("id"));
     let headers = [("X-Delete-Token", token.as_str())];
-    // Told after each page, when its objects are there.
+    // Called after each page, when its objects are copied.
     let tell = |sum: &Sum, _| {
         assert_eq!(sum.copied, 2);
         let delete = app.send("DELETE", &path, &headers, "");

@@ -1,5 +1,6 @@
-//! Settling publishes an authorization and its signature on the chain. Who copies them from there gets
-//! nothing, whatever else he sends; who paid gets the same goods again by any one proof.
+//! Settling publishes an authorization and its signature on the chain. A stranger who copies them
+//! from there gets nothing, whatever else they send. The payer gets the same goods again with any
+//! one proof.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ const TOKEN: &str = "/api/upload/token/year";
 const UPLOAD: &str = "/api/upload/year";
 const ID: &str = "an-id-of-the-payer-0001";
 const KEY: &str = "a-key-of-the-payer-00001";
-/// One letter too short to be a proof, so that guessing it is none either.
+/// One character too short to be a proof, so that guessing it proves nothing either.
 const SHORT: &str = "an-id-of-15-let";
 
-/// Everything that a stranger may try with what the chain shows.
+/// Everything that a stranger can send with the data that the chain shows.
 fn copies(payer: &Payment) -> Vec<(&'static str, Payment)> {
     let copy = payer.copied_from_the_chain();
     let ticket = payer.extensions["pixtoll"]["info"]["ticket"].as_str();
-    // Version 1 echoes nothing; then there is no ticket to cut.
+    // Version 1 echoes nothing, so there is no ticket to shorten.
     let cut = ticket.map_or("0", |ticket| &ticket[..31]).to_owned();
     let mut odd = copy.clone();
     odd.extensions = json!({"pixtoll": {"info": {"ticket": [1, 2]}}, "payment-identifier": 7});
@@ -58,7 +59,7 @@ fn copies(payer: &Payment) -> Vec<(&'static str, Payment)> {
     ]
 }
 
-/// Presents every copy at every route, from the payer's address and from another one.
+/// Sends every copy to every route, from the payer's address and from another one.
 async fn try_all(app: &TestApp, payer: &Payment, picture: &[u8]) -> Vec<(String, Answer)> {
     let elsewhere = client_from("127.0.0.2");
     let mut answers = Vec::new();
@@ -77,7 +78,7 @@ async fn try_all(app: &TestApp, payer: &Payment, picture: &[u8]) -> Vec<(String,
                     let mut request = http
                         .post(app.url(path))
                         .header("content-type", "image/png")
-                        // The sender's word for its address is no address.
+                        // An address in a header doesn't count as the sender's address.
                         .header("x-forwarded-for", "127.0.0.1")
                         .header("forwarded", "for=127.0.0.1");
                     for (header, value) in copy.headers() {
@@ -93,19 +94,19 @@ async fn try_all(app: &TestApp, payer: &Payment, picture: &[u8]) -> Vec<(String,
     answers
 }
 
-/// For a client of version 1 its address is the proof.
+/// Whether the copy counts as the payer's: the address is the proof of a version 1 client.
 fn is_by_address(payer: &Payment, copy: &Payment) -> bool {
     payer.wire == copy.wire && payer.wire == crate::support::Wire::V1
 }
 
-/// Each is 409 without anything that belongs to the payer.
+/// Asserts that each response is 409 and contains nothing that belongs to the payer.
 fn gives_nothing(answers: &[(String, Answer)], charged: Option<bool>, secrets: &[String]) {
     assert!(answers.len() > 100);
     for (name, answer) in answers {
         let verdict = (answer.status, answer.error());
         assert_eq!(verdict, (409, "payment_known".to_owned()), "{name}");
         let said = answer.charged();
-        // Another digest can't have been charged: at most one of a nonce ever moves.
+        // Another digest can't have been charged: at most one of a nonce ever moves money.
         let is_other = name.starts_with("another digest");
         assert!(
             said == charged || (is_other && said == Some(false)),
@@ -126,7 +127,7 @@ fn gives_nothing(answers: &[(String, Answer)], charged: Option<bool>, secrets: &
     }
 }
 
-/// Body and headers, those in base64 read as well.
+/// Body and headers, including the decoded base64 ones.
 fn everything(answer: &Answer) -> String {
     let mut seen = answer.text();
     for (name, value) in &answer.headers {
@@ -138,7 +139,7 @@ fn everything(answer: &Answer) -> String {
     seen
 }
 
-/// What only the payer may know.
+/// The values that only the payer may know.
 fn secrets_of(app: &TestApp, payer: &Payment, goods: &Answer) -> Vec<String> {
     let body = goods.json();
     let mut secrets: Vec<String> = ["token", "id", "url", "deleteToken", "sha256"]
@@ -155,7 +156,7 @@ fn secrets_of(app: &TestApp, payer: &Payment, goods: &Answer) -> Vec<String> {
     secrets
 }
 
-/// A payment with every proof that version 2 has.
+/// A payment with every proof of version 2.
 async fn proven(app: &TestApp, path: &str) -> Payment {
     let payment = app.sign_at(path).await;
     payment.with_id(ID).with_idempotency_key(KEY)
@@ -165,13 +166,13 @@ async fn present(app: &TestApp, payment: &Payment, picture: &[u8]) -> Answer {
     app.pay_with(payment, picture).await
 }
 
-/// A server that gives up on a silent facilitator soon, though not too soon for a busy machine.
+/// A server with a short timeout for the facilitator, though long enough for a slow machine.
 async fn soon_unsure() -> TestApp {
     let builder = TestApp::builder().set("payments.timeout", "2s");
     builder.spawn().await
 }
 
-/// Strangers come while the outcome is unknown, after it is settled, and after the goods are used up.
+/// Sends copies while the outcome is unknown, after it is settled, and after the goods are used up.
 async fn nobody_else_gets_the_goods_of(app: &TestApp, payer: &Payment) {
     let picture = pictures::png(6, 6);
     app.facilitator.next("settle", Fault::SilentAfter);
@@ -202,7 +203,7 @@ async fn nobody_else_gets_the_goods_of(app: &TestApp, payer: &Payment) {
     gives_nothing(&while_unknown, None, &secrets);
     gives_nothing(&after_settled, Some(true), &secrets);
     gives_nothing(&after_used, Some(true), &secrets);
-    // And none of it cost anybody anything.
+    // None of the requests moved money.
     assert_eq!(app.transfers().await.len(), 1);
     assert_eq!(app.facilitator.calls("settle"), 1);
     assert_eq!(
@@ -226,7 +227,7 @@ async fn an_image_that_was_paid_for_is_not_given_to_a_stranger() {
 }
 
 #[tokio::test]
-async fn what_a_client_of_version_1_paid_for_is_not_given_to_a_stranger() {
+async fn goods_of_a_version_1_client_are_not_given_to_a_stranger() {
     for path in [TOKEN, UPLOAD] {
         let app = soon_unsure().await;
         let payer = app.sign_at(path).await.as_v1();
@@ -235,7 +236,7 @@ async fn what_a_client_of_version_1_paid_for_is_not_given_to_a_stranger() {
 }
 
 #[tokio::test]
-async fn an_id_too_short_to_be_a_proof_proves_nothing_to_whoever_repeats_it() {
+async fn an_idempotency_key_that_is_too_short_proves_nothing() {
     let app = soon_unsure().await;
     let payer = app.sign_for("year").await;
     let payer = payer.with_id(SHORT).with_idempotency_key(SHORT);
@@ -261,7 +262,7 @@ async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
             ("id", by_id),
             ("key", by_key),
             ("key in version 1", by_key_in_version_1),
-            // The header's id may come as the request's key, and the other way round.
+            // The header's key may come as the extension's id, and the other way round.
             ("id as key", bare.with_idempotency_key(ID)),
             ("key as id", bare.with_id(KEY)),
         ] {
@@ -274,7 +275,7 @@ async fn the_payer_gets_the_same_goods_by_each_proof_alone() {
 }
 
 #[tokio::test]
-async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
+async fn each_idempotency_key_of_a_payment_prevents_a_second_charge() {
     let app = TestApp::spawn().await;
     let first = proven(&app, TOKEN).await;
     let token = app.pay(&first).await.token();
@@ -290,7 +291,7 @@ async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
         assert_eq!(app.pay(&second).await.token(), token, "{name}");
         assert_eq!(app.transfers().await.len(), 1, "{name}");
     }
-    // One of two ids is taken: the payment buys nothing, and its other id stays free.
+    // One of two idempotency keys is taken: the payment buys nothing, and its other key stays free.
     let signed = app.sign_for("permanent").await;
     let third = signed
         .with_id(ID)
@@ -299,7 +300,7 @@ async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
     let expected = (409, "idempotency_conflict".to_owned(), Some(false));
     assert_eq!(conflict.verdict(), expected);
     assert_eq!(app.rows("payment_ids").await, 2);
-    // Another payer's equal id is another id.
+    // An equal key of another payer is another key.
     let challenge = app.post(TOKEN).await;
     let now = app.clock.now();
     let other = Payment::answering(&challenge, TOKEN, &wallet(3), now).with_idempotency_key(KEY);
@@ -307,7 +308,7 @@ async fn either_id_of_a_payment_keeps_its_payer_from_paying_twice() {
 }
 
 #[tokio::test]
-async fn each_proof_alone_is_bound_when_it_paid_alone() {
+async fn each_proof_is_bound_when_it_is_the_only_one() {
     let app = TestApp::spawn().await;
     let elsewhere = client_from("127.0.0.2");
     for kind in ["ticket", "id", "key"] {
@@ -328,14 +329,14 @@ async fn each_proof_alone_is_bound_when_it_paid_alone() {
 }
 
 #[tokio::test]
-async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
+async fn the_address_proves_a_version_1_client_until_its_token_expires() {
     let app = TestApp::spawn().await;
     let payer = app.sign_for("year").await.as_v1();
     let token = app.pay(&payer).await.token();
     assert_eq!(app.pay(&payer).await.token(), token);
     let elsewhere = send_from(&client_from("127.0.0.2"), &app, &payer).await;
     assert_eq!(elsewhere.error(), "payment_known");
-    // The window, its margin, and the life of a token that was fetched at its end.
+    // The window, its margin, and the lifetime of a token that was fetched at its end.
     app.advance(Duration::from_secs(300 + 60 + 600 - 1));
     assert_eq!(app.pay(&payer).await.status, 200);
     app.advance(Duration::from_secs(1));
@@ -347,7 +348,7 @@ async fn the_address_proves_a_client_of_version_1_until_its_token_has_ended() {
 }
 
 #[tokio::test]
-async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
+async fn a_payment_that_was_executed_before_its_first_request_buys_nothing() {
     let app = TestApp::spawn().await;
     let signed = app.sign_for("year").await.with_id(ID);
     app.chain
@@ -374,7 +375,7 @@ async fn a_payment_that_was_used_before_it_was_seen_here_buys_nothing() {
 }
 
 #[tokio::test]
-async fn a_strangers_early_copy_spoils_nothing_for_the_payer() {
+async fn an_early_copy_by_a_stranger_does_not_harm_the_payer() {
     let app = TestApp::spawn().await;
     let payer = app.sign_for("year").await.with_id(ID);
     for (name, mut copy) in copies(&payer) {

@@ -1,4 +1,4 @@
-//! What was bought stays bought, whatever its operator sells later.
+//! Payments keep what they bought when the operator changes the tiers.
 
 use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
 use crate::support::{expect, pictures};
@@ -11,7 +11,7 @@ fn tier(name: &str, price: &str, is_default: bool) -> String {
     )
 }
 
-/// A tier that takes images of 2 MiB.
+/// A tier that accepts images of 2 MiB.
 fn large(name: &str, price: &str, is_default: bool) -> String {
     tier(name, price, is_default).replace("1 MiB", "2 MiB")
 }
@@ -21,7 +21,7 @@ fn sell(deployment: &Deployment, tiers: &[String]) {
 }
 
 #[tokio::test]
-async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_default_any_more() {
+async fn a_payment_keeps_its_route_when_its_tier_is_removed() {
     let sandbox = SandboxProcess::start().await;
     let deployment = Deployment::on(&sandbox.facilitator_url, &sandbox.rpc_url);
     sell(
@@ -53,7 +53,7 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     let named_token = deployment.answer(&named).await.token();
     let image = deployment.answer(&direct).await.field("id");
     let bare_image = deployment.answer(&bare_direct).await.field("id");
-    // Signed for an offer that is gone in a moment.
+    // Signed for an offer that is about to be withdrawn.
     let (_, late) = deployment.sign("/api/upload/token/month", b"").await;
     server.kill().await;
 
@@ -71,9 +71,9 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     );
     let refused = deployment.answer(&stranger).await;
     assert_eq!(refused.verdict(), expect::known(Some(true)));
-    // An offer stays good for as long as it said.
+    // An offer stays valid for the time that it stated.
     assert_eq!(deployment.answer(&late).await.token().len(), 40);
-    // Nothing else is sold there.
+    // Nothing else is sold at that route.
     let gone = deployment
         .answer(&Request::post("/api/upload/token/month"))
         .await;
@@ -83,7 +83,7 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     );
     let (_, week) = deployment.sign("/api/upload/token", b"").await;
     assert_eq!(deployment.answer(&week).await.json()["tier"], "week");
-    // What it bought at a route with a name is not what it is asked for at another one.
+    // A payment of a route with a tier name doesn't count at another route.
     let elsewhere = named.clone().at("/api/upload/token");
     let refused = deployment.answer(&elsewhere).await;
     assert_eq!(refused.verdict(), expect::known(Some(true)));
@@ -93,7 +93,7 @@ async fn a_payment_is_answered_where_it_bought_when_its_tier_is_gone_or_no_defau
     assert_eq!(deployment.answer(&upload).await.json()["tier"], "month");
     server.kill().await;
 
-    // Not even when nothing is sold there at all.
+    // Not even when the server sells nothing any more.
     let free = tier("free", "0", false).replace("default = false\n", "");
     sell(&deployment, &[free]);
     let _server = deployment.start().await;
@@ -143,7 +143,8 @@ async fn prices_and_limits_change_while_the_server_runs() {
         (prices(&deployment).await == expected).then_some(())
     })
     .await;
-    // What was offered before stays good, also where no tier is named, and what was counted before is counted.
+    // Earlier offers stay valid, also at routes that name no tier, and earlier uploads stay
+    // counted.
     let token = deployment.answer(&early).await;
     assert_eq!(token.json()["tier"], "year");
     assert_eq!(deployment.answer(&early).await.token(), token.token());
@@ -163,7 +164,7 @@ async fn prices_and_limits_change_while_the_server_runs() {
     let route = limited.json()["action"]["url"].clone();
     assert!(route.as_str().unwrap().ends_with("/api/upload/year"));
 
-    // Nor is what was bought forgotten when the tier takes less than that.
+    // A payment is still recognised when its tier accepts smaller images only.
     let picture = pictures::png(300, 300);
     assert!(picture.len() > 100 << 10);
     let (_, bought) = deployment.sign("/api/upload/week", &picture).await;
@@ -185,7 +186,7 @@ async fn prices_and_limits_change_while_the_server_runs() {
     })
     .await;
 
-    // Settings that can't be in force change nothing, and end nothing.
+    // An invalid configuration changes nothing, and doesn't end the server.
     with_limit(3, &[tier("week", "0.0000001", true)]);
     server.reload();
     eventually("the complaint", async || {
@@ -195,7 +196,7 @@ async fn prices_and_limits_change_while_the_server_runs() {
     })
     .await;
     assert_eq!(prices(&deployment).await, expected);
-    // What needs a restart is said to.
+    // Settings that need a restart are reported.
     sell(
         &deployment,
         &["[http]\nbase_url = \"http://127.0.0.9:1\"\n".to_owned()],

@@ -1,4 +1,4 @@
-//! What goes over the wire where somebody pays, or looks for a way to: challenges, receipts, errors.
+//! HTTP as clients see it when they pay or look for a way to: challenges, receipts, errors.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -47,7 +47,7 @@ fn pay_to(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn a_challenge_of_version_2_is_what_the_reference_says() {
+async fn a_version_2_challenge_matches_the_specification() {
     let app = TestApp::spawn().await;
     for path in SELLING {
         let answer = app.post(path).await;
@@ -56,7 +56,7 @@ async fn a_challenge_of_version_2_is_what_the_reference_says() {
             (402, "payment_required".to_owned(), Some(false))
         );
         let header = answer.header("payment-required").unwrap();
-        // What the strict ones among the clients take, and what fits through proxies.
+        // The strictest form that clients accept, and a size that passes through proxies.
         let body = header.trim_end_matches('=');
         assert!(header.len() - body.len() <= 2 && header.len().is_multiple_of(4));
         assert!(
@@ -111,7 +111,7 @@ async fn a_challenge_of_version_2_is_what_the_reference_says() {
 }
 
 #[tokio::test]
-async fn a_challenge_of_version_1_has_every_field_that_old_clients_insist_on() {
+async fn a_version_1_challenge_has_every_field_that_old_clients_need() {
     let app = TestApp::spawn().await;
     for path in SELLING {
         let answer = app.post(path).await;
@@ -157,7 +157,7 @@ async fn a_challenge_of_version_1_has_every_field_that_old_clients_insist_on() {
     }
 }
 
-/// JSON Schema, as far as it occurs here; a keyword that nobody taught this function fails.
+/// Checks a value by JSON Schema, as far as it is used here. An unknown keyword fails.
 fn check_schema(value: &Value, schema: &Value, at: &str) {
     for (keyword, rule) in schema.as_object().unwrap() {
         match keyword.as_str() {
@@ -197,7 +197,7 @@ fn check_schema(value: &Value, schema: &Value, at: &str) {
 }
 
 #[tokio::test]
-async fn the_catalogues_block_says_how_to_call_the_route() {
+async fn the_bazaar_extension_describes_how_to_call_the_route() {
     let app = TestApp::spawn().await;
     for path in SELLING {
         let challenge = app.post(path).await.document("payment-required");
@@ -218,7 +218,7 @@ async fn the_catalogues_block_says_how_to_call_the_route() {
 }
 
 #[tokio::test]
-async fn every_challenge_has_a_ticket_of_its_own() {
+async fn every_challenge_has_its_own_ticket() {
     let app = TestApp::spawn().await;
     let mut tickets = std::collections::BTreeSet::new();
     for _ in 0..5 {
@@ -228,7 +228,7 @@ async fn every_challenge_has_a_ticket_of_its_own() {
             assert!(tickets.insert(ticket.as_str().unwrap().to_owned()));
         }
     }
-    // A refused payment is answered with a fresh one as well.
+    // A rejected payment is answered with a fresh ticket as well.
     let payment = app.sign_for("permanent").await;
     let refused = app.pay_at("/api/upload/token/year", &payment).await;
     let challenge = refused.document("payment-required");
@@ -238,7 +238,7 @@ async fn every_challenge_has_a_ticket_of_its_own() {
 }
 
 #[tokio::test]
-async fn every_probe_of_a_selling_route_is_answered() {
+async fn every_probe_of_a_paid_route_gets_a_challenge() {
     let app = TestApp::spawn().await;
     for path in SELLING {
         for method in ["GET", "POST", "HEAD"] {
@@ -278,7 +278,7 @@ async fn a_paid_get_buys_as_a_post_does() {
 }
 
 #[tokio::test]
-async fn the_challenge_comes_before_anything_in_the_body_is_looked_at() {
+async fn the_challenge_comes_before_the_body_is_examined() {
     let app = TestApp::spawn().await;
     let bodies: [(&str, &[u8]); 9] = [
         ("", b""),
@@ -302,7 +302,7 @@ async fn the_challenge_comes_before_anything_in_the_body_is_looked_at() {
 
 type Headers = Vec<(&'static str, String)>;
 
-/// One connection, on which requests are written as they are.
+/// A connection on which requests are written literally.
 struct Line(TcpStream);
 
 impl Line {
@@ -317,7 +317,7 @@ impl Line {
         Self(stream)
     }
 
-    /// Sends all of the request, as clients without `Expect` do, before reading anything.
+    /// Sends the whole request before it reads anything, as clients without `Expect` do.
     fn post(&mut self, path: &str, headers: &[(&str, String)], body: &[u8]) -> (u16, String) {
         let mut head = format!("POST {path} HTTP/1.1\r\nHost: here\r\n");
         for (name, value) in headers {
@@ -352,7 +352,7 @@ impl Line {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_goes_on() {
+async fn an_unpaid_request_with_a_body_is_answered_and_can_continue() {
     let app = TestApp::spawn().await;
     let picture = pictures::png_of_size(4 << 20);
     let png = || ("Content-Type", "image/png".to_owned());
@@ -398,13 +398,13 @@ async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_
         let mut line = Line::to(&app);
         let (first, text) = line.post(path, &headers, &picture);
         assert_eq!(first, status, "{path} {text}");
-        // Of the payment beside a token nobody asked the ledger.
+        // The ledger was not asked about a payment beside a token.
         let charged = format!(
             "\"charged\":{}",
             if beside_token { "null" } else { "false" }
         );
         assert!(text.contains(&charged), "{path} {text}");
-        // The same connection takes the paid try.
+        // The same connection accepts the paid request.
         let mut headers = vec![png()];
         headers.extend(paid.headers());
         let (second, text) = line.post("/api/upload/year", &headers, &picture);
@@ -413,7 +413,7 @@ async fn a_client_that_sends_its_image_with_the_unpaid_try_reads_the_answer_and_
 }
 
 #[tokio::test]
-async fn a_browser_wallet_may_call_from_anywhere() {
+async fn a_browser_wallet_may_call_from_any_origin() {
     let app = TestApp::spawn().await;
     let asked = "payment-signature, x-payment, x-upload-token, content-type, \
                  access-control-expose-headers, idempotency-key";
@@ -470,7 +470,7 @@ async fn a_browser_wallet_may_call_from_anywhere() {
 }
 
 #[tokio::test]
-async fn a_receipt_names_the_network_in_the_words_of_its_version() {
+async fn a_receipt_names_the_network_as_its_version_does() {
     let app = TestApp::spawn().await;
     for (ours, other, network) in [
         ("payment-response", "x-payment-response", "eip155:84532"),
@@ -496,7 +496,7 @@ async fn a_receipt_names_the_network_in_the_words_of_its_version() {
 }
 
 #[tokio::test]
-async fn a_failed_settlement_is_told_in_the_receipt_and_the_next_offer() {
+async fn a_failed_settlement_is_reported_with_the_next_offer() {
     let app = TestApp::spawn().await;
     let reason = "invalid_exact_evm_signature";
     for (ours, network) in [
@@ -527,7 +527,7 @@ async fn a_failed_settlement_is_told_in_the_receipt_and_the_next_offer() {
     }
 }
 
-/// The state of the database as another connection sees it; every commit changes it.
+/// The state of the database as another connection sees it. Every commit changes it.
 async fn state(app: &TestApp, watcher: &mut sqlx::SqliteConnection) -> String {
     match app.db() {
         Db::Sqlite(_) => {
@@ -536,8 +536,8 @@ async fn state(app: &TestApp, watcher: &mut sqlx::SqliteConnection) -> String {
             version.to_string()
         }
         Db::Postgres(pool) => {
-            // Every row with its transactions and place. The server's own counters won't do: they count
-            // the other tests' databases too.
+            // Every row with its transaction and location. The server's own counters include the
+            // databases of other tests.
             let sql = "SELECT string_agg(query_to_xml(format( \
                        'SELECT xmin, xmax, ctid, * FROM %I', tablename), true, true, '')::text, '' \
                        ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'";
@@ -547,14 +547,14 @@ async fn state(app: &TestApp, watcher: &mut sqlx::SqliteConnection) -> String {
 }
 
 #[tokio::test]
-async fn an_unpaid_challenge_costs_no_call_and_no_write() {
+async fn a_challenge_costs_no_call_and_no_write() {
     let app = TestApp::spawn().await;
     let path = app
         .database_url()
         .strip_prefix("sqlite:")
         .unwrap_or(":memory:");
     let mut watcher = sqlx::SqliteConnection::connect(path).await.unwrap();
-    // The watch itself works: a free upload is seen.
+    // A free upload changes the state, so the check works.
     let before = state(&app, &mut watcher).await;
     app.upload_free(pictures::png(2, 2)).await;
     let start = state(&app, &mut watcher).await;
@@ -570,7 +570,7 @@ async fn an_unpaid_challenge_costs_no_call_and_no_write() {
 }
 
 #[tokio::test]
-async fn the_facilitator_gets_our_offer_and_no_secret_between_us_and_the_client() {
+async fn the_facilitator_gets_our_offer_and_no_secret_of_the_client() {
     let app = TestApp::spawn().await;
     let (id, key) = ("a-secret-id-of-the-payer", "a-secret-key-of-the-payer");
     for path in SELLING {
@@ -692,7 +692,7 @@ async fn the_price_table_says_what_is_sold_where() {
     }
 }
 
-/// The one shape of errors.
+/// Asserts that an error has the documented shape.
 fn has_the_shape(answer: &Answer, name: &str) {
     let body = answer.json();
     assert!(
@@ -729,7 +729,7 @@ fn has_the_shape(answer: &Answer, name: &str) {
         Some("application/json"),
         "{name}"
     );
-    // What isn't there is asked for again and again; a minute of it may be kept.
+    // Missing images are requested again and again; the response may be cached for a minute.
     let control = match (answer.status, name.contains(" /i/")) {
         (404, true) => "public, max-age=60",
         _ => "no-store",
@@ -743,7 +743,7 @@ fn has_the_shape(answer: &Answer, name: &str) {
 }
 
 #[tokio::test]
-async fn every_error_has_the_one_shape_and_no_cache_keeps_it_long() {
+async fn every_error_has_the_same_shape_and_a_short_cache_time() {
     let app = TestApp::spawn().await;
     for (method, path, status, error) in [
         ("GET", "/admin", 404, "unknown_route"),
@@ -826,7 +826,7 @@ async fn every_error_has_the_one_shape_and_no_cache_keeps_it_long() {
 }
 
 #[tokio::test]
-async fn every_answer_about_a_payment_has_the_one_shape() {
+async fn every_response_about_a_payment_has_the_same_shape() {
     let app = TestApp::builder()
         .set("payments.timeout", "2s")
         .spawn()
@@ -863,7 +863,7 @@ async fn every_answer_about_a_payment_has_the_one_shape() {
 }
 
 #[tokio::test]
-async fn without_a_facilitator_paid_tiers_are_off_and_free_uploads_work() {
+async fn without_a_facilitator_paid_tiers_are_disabled_and_free_uploads_work() {
     let app = TestApp::builder().without_facilitator().spawn().await;
     for path in SELLING {
         for method in ["GET", "POST"] {
@@ -872,7 +872,7 @@ async fn without_a_facilitator_paid_tiers_are_off_and_free_uploads_work() {
                 .await;
             assert_eq!(
                 answer.verdict(),
-                // It may have been taken before they were switched off.
+                // The payment may have been accepted before paid tiers were disabled.
                 (503, "payments_disabled".to_owned(), None),
                 "{path}"
             );

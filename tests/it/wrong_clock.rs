@@ -1,5 +1,6 @@
-//! A wrong clock deletes nothing: after a start, or after its clock was set, the reaper waits until an independent
-//! clock agrees, until the server has run for a day, or until the operator says that the clock is right.
+//! A wrong clock deletes nothing. After a start, or after its clock was set, the reaper waits until
+//! an independent clock agrees, until the server has run for a day, or until the operator confirms
+//! the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ impl TestApp {
         texts(self.db(), "SELECT state FROM images ORDER BY id").await
     }
 
-    /// Notes the last run of the reaper as one of so long ago.
+    /// Records the last run of the reaper at a time in the past.
     async fn reaped_before(&self, ago: Duration) {
         let ran = self.clock.now().minus(ago).millis();
         execute(
@@ -52,7 +53,7 @@ impl TestApp {
     }
 }
 
-/// What the reaper says while it waits.
+/// The reaper's message while it waits.
 async fn waits(reaper: &Retention) -> String {
     match reaper.reap().await {
         Err(ReapError::Clock(doubt)) => doubt.to_string(),
@@ -60,8 +61,9 @@ async fn waits(reaper: &Retention) -> String {
     }
 }
 
-/// A server with an image whose clock is then set 400 days ahead, and the reaper of one that starts then. Nothing is
-/// deleted at first, and the message names what the clock shows.
+/// A server with an image, whose clock is then set 400 days ahead, and the reaper of a server that
+/// starts then. Asserts that nothing is deleted at first, and that the message contains the clock's
+/// time.
 async fn started_ahead(builder: Builder) -> (TestApp, Arc<Retention>, String) {
     let app = builder.spawn().await;
     // As at the first start.
@@ -74,7 +76,7 @@ async fn started_ahead(builder: Builder) -> (TestApp, Arc<Retention>, String) {
     assert!(text.contains("pixtoll reap --accept-clock"), "{text}");
     assert!(text.contains("the reaper last ran 1year 1month"), "{text}");
     assert_eq!(app.states().await, ["live"]);
-    // Its time is over by this clock, so it isn't served.
+    // The image has expired by this clock, so it isn't served.
     assert_eq!(app.get(&uploaded.field("url")).await.error(), "not_found");
     (app, reaper, text)
 }
@@ -85,7 +87,7 @@ async fn deletes(retention: &Retention) {
 }
 
 #[tokio::test]
-async fn the_newest_block_confirms_the_clock_or_denies_it() {
+async fn the_newest_block_confirms_or_contradicts_the_clock() {
     let (app, reaper, text) = started_ahead(TestApp::builder()).await;
     let shows = "the newest block of base-sepolia shows 2027-01-15T08:00:00.000Z";
     assert!(text.contains(shows), "{text}");
@@ -102,7 +104,7 @@ async fn the_newest_block_confirms_the_clock_or_denies_it() {
 }
 
 #[tokio::test]
-async fn the_date_of_a_facilitator_confirms_the_clock_or_denies_it() {
+async fn the_date_of_a_facilitator_confirms_or_contradicts_the_clock() {
     let builder = TestApp::builder().set("retention.clocks", "facilitator");
     let (app, reaper, text) = started_ahead(builder).await;
     // It has the clock of the machine that the test runs on.
@@ -136,7 +138,7 @@ fn storing_in(bucket: &Bucket) -> Builder {
 }
 
 #[tokio::test]
-async fn the_date_of_the_image_store_confirms_the_clock_or_denies_it() {
+async fn the_date_of_the_image_store_confirms_or_contradicts_the_clock() {
     let bucket = Bucket::with(Manners::default());
     let builder = storing_in(&bucket).set("retention.clocks", "store");
     bucket.date("Fri, 15 Jan 2027 08:00:00 GMT");
@@ -158,9 +160,9 @@ async fn a_bucket_on_this_machine_shares_its_clock() {
     assert!(text.contains(own), "{text}");
 }
 
-/// On PostgreSQL it is asked; elsewhere there is none to ask.
+/// On PostgreSQL the database's clock is asked; SQLite has none.
 #[tokio::test]
-async fn the_clock_of_the_database_confirms_the_clock_or_denies_it() {
+async fn the_clock_of_the_database_confirms_or_contradicts_the_clock() {
     let builder = || {
         TestApp::builder()
             .today()
@@ -232,7 +234,7 @@ async fn without_an_independent_clock_the_server_has_to_run_for_a_day() {
         );
         app.advance(MINUTE);
         deletes(&reaper).await;
-        // From then on a server that starts finds the run, and waits for nothing.
+        // From then on, a server that starts finds the recorded run, and doesn't wait.
         assert_eq!(
             app.started_reaper().reap().await.unwrap(),
             Reaped::default()
@@ -248,7 +250,7 @@ async fn an_operator_who_accepts_the_clock_ends_the_wait_of_every_process() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_while_the_server_runs_is_doubted_like_one_at_a_start() {
+async fn a_clock_set_while_the_server_runs_is_checked_like_at_a_start() {
     let app = TestApp::spawn().await;
     app.upload_free(pictures::png(8, 8)).await;
     let reaper = &app.app.retention;
@@ -266,7 +268,7 @@ async fn a_clock_that_is_set_while_the_server_runs_is_doubted_like_one_at_a_star
             .await
             .contains("the newest block of base-sepolia shows 2027-01-18")
     );
-    // Nor does it go on since it has run for days: it waits from when the clock was set.
+    // The server's days of uptime don't count: it waits from when the clock was set.
     app.advance(ALMOST_A_DAY);
     waits(reaper).await;
     app.advance(MINUTE);
@@ -274,14 +276,14 @@ async fn a_clock_that_is_set_while_the_server_runs_is_doubted_like_one_at_a_star
 }
 
 #[tokio::test]
-async fn a_machine_that_starts_with_an_old_date_waits_until_its_clock_is_set() {
+async fn the_reaper_of_a_machine_with_an_old_date_waits_for_the_right_time() {
     let app = TestApp::builder()
         .set("retention.clocks", "none")
         .spawn()
         .await;
     app.upload_free(pictures::png(8, 8)).await;
     app.app.retention.accept_clock().await.unwrap();
-    // The database's last run lies ahead of a clock that begins 400 days before it.
+    // The last recorded run is later than a clock that starts 400 days behind.
     let ahead = app.clock.now().plus(WRONG).millis();
     execute(
         app.db(),
@@ -295,7 +297,7 @@ async fn a_machine_that_starts_with_an_old_date_waits_until_its_clock_is_set() {
 }
 
 #[tokio::test]
-async fn an_empty_database_believes_its_first_clock_and_a_restored_one_does_not() {
+async fn an_empty_database_trusts_its_first_clock_and_a_restored_one_does_not() {
     let app = TestApp::builder()
         .set("retention.clocks", "none")
         .spawn()
@@ -308,7 +310,7 @@ async fn an_empty_database_believes_its_first_clock_and_a_restored_one_does_not(
         app.started_reaper().reap().await.unwrap(),
         Reaped::default()
     );
-    // A copy of a database whose reaper is not known to have run.
+    // A copy of a database without a recorded run of the reaper.
     execute(app.db(), "DELETE FROM jobs").await;
     let text = waits(&app.started_reaper()).await;
     assert!(
@@ -318,7 +320,7 @@ async fn an_empty_database_believes_its_first_clock_and_a_restored_one_does_not(
 }
 
 #[tokio::test]
-async fn nothing_that_goes_by_the_clock_goes_while_it_is_doubted() {
+async fn nothing_is_erased_by_time_while_the_clock_is_not_trusted() {
     let app = TestApp::builder()
         .set("retention.clocks", "none")
         .spawn()
@@ -387,9 +389,9 @@ async fn a_server_whose_reaper_is_off_records_its_clock_for_the_command() {
     db.close().await;
 }
 
-/// To a process, a clock that is 400 days ahead is one by which everything else happened 400 days before.
+/// For a process, a clock 400 days ahead is the same as data that is 400 days old.
 #[tokio::test]
-async fn a_server_that_starts_400_days_ahead_says_what_it_waits_for_and_deletes_nothing() {
+async fn a_server_started_400_days_ahead_deletes_nothing_and_logs_why() {
     let sandbox = SandboxProcess::start().await;
     let facilitator = Proxy::before(&sandbox.facilitator_url);
     let node = Proxy::before(&sandbox.rpc_url);
@@ -437,7 +439,7 @@ async fn a_server_that_starts_400_days_ahead_says_what_it_waits_for_and_deletes_
     ] {
         assert!(refused.err.contains(part), "{part} is not in {refused:?}");
     }
-    // The reaper runs every second, and says it once.
+    // The reaper runs every second, and logs it once.
     let told = deployment.log().matches("nothing is deleted").count();
     assert_eq!(told, 1, "{}", deployment.log());
     assert!(deployment.log().contains("WARN"), "{}", deployment.log());

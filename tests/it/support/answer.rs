@@ -1,4 +1,4 @@
-//! What came back.
+//! A response of the server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -37,7 +37,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text()))
     }
 
-    /// A text field of the JSON body.
+    /// Returns a text field of the JSON body.
     pub(crate) fn field(&self, name: &str) -> String {
         match &self.json()[name] {
             Value::String(text) => text.clone(),
@@ -49,7 +49,7 @@ impl Answer {
         self.field("error")
     }
 
-    /// `true`, `false` or `null` of an error.
+    /// Returns `charged` of an error: `true`, `false` or `null`.
     pub(crate) fn charged(&self) -> Option<bool> {
         let body = self.json();
         assert!(
@@ -71,7 +71,7 @@ impl Answer {
             .map(|value| value.to_str().unwrap().to_owned())
     }
 
-    /// The JSON of a base64 header.
+    /// Returns the JSON in a base64 header.
     pub(crate) fn document(&self, name: &str) -> Value {
         let value = self
             .header(name)
@@ -79,7 +79,7 @@ impl Answer {
         serde_json::from_slice(&STANDARD.decode(value).unwrap()).unwrap()
     }
 
-    /// Status, error code and what is said of the charge: what most tests compare.
+    /// Returns status, error code and `charged`, which most tests compare.
     pub(crate) fn verdict(&self) -> (u16, String, Option<bool>) {
         (self.status, self.error(), self.charged())
     }

@@ -1,4 +1,5 @@
-//! A scripted S3 server, for what a real one won't do: be public, tell what it was asked, fail on demand.
+//! A scripted S3 server that does what a real one won't: be public, record requests, fail on
+//! demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
@@ -8,20 +9,20 @@ use actix_web::http::header::{DATE, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
-/// What the server does.
+/// The behaviour of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Manners {
-    /// Anybody reads objects.
+    /// Anybody can read objects.
     pub(crate) shows_objects: bool,
-    /// Anybody lists them.
+    /// Anybody can list objects.
     pub(crate) shows_list: bool,
-    /// Every request with a key gets this answer.
+    /// Every request with a key gets this status.
     pub(crate) refuses: Option<u16>,
-    /// Requests with a key get no answer.
+    /// Requests with a key get no response.
     pub(crate) is_silent: bool,
 }
 
-/// A request that carried a key.
+/// A request that was made with a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
@@ -35,9 +36,9 @@ struct State {
     objects: BTreeMap<String, web::Bytes>,
     asked: Vec<Asked>,
     manners: Manners,
-    /// The next answers, before any other.
+    /// The next statuses, which come before any other behaviour.
     next: VecDeque<u16>,
-    /// Keys that a bulk delete won't delete.
+    /// Keys that a bulk delete fails to delete.
     stuck: Vec<String>,
     date: Option<String>,
 }
@@ -79,7 +80,7 @@ impl Bucket {
         Self { url, state, handle }
     }
 
-    /// What a server is told to keep its images here.
+    /// The settings of a server that keeps its images here.
     pub(crate) fn settings(&self) -> super::store::Settings {
         vec![
             ("images.store", "s3://pictures/some".to_owned()),
@@ -94,22 +95,22 @@ impl Bucket {
         self.state.lock().unwrap().manners = manners;
     }
 
-    /// The next requests with a key get these answers.
+    /// Sets the statuses of the next requests with a key.
     pub(crate) fn answer_next(&self, statuses: &[u16]) {
         self.state.lock().unwrap().next.extend(statuses);
     }
 
-    /// The `Date` header of every answer from now on.
+    /// Sets the `Date` header of every response from now on.
     pub(crate) fn date(&self, text: &str) {
         self.state.lock().unwrap().date = Some(text.to_owned());
     }
 
-    /// A bulk delete leaves this object where it is.
+    /// Makes bulk deletes fail for this object.
     pub(crate) fn hold(&self, key: &str) {
         self.state.lock().unwrap().stuck.push(key.to_owned());
     }
 
-    /// What was asked with a key since the last time.
+    /// Takes the requests with a key since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }

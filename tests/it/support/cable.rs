@@ -1,4 +1,5 @@
-//! A cable between a server and what it needs, which a test can pull out: bytes go through unseen.
+//! A TCP connection between a server and a service, which a test can cut: bytes are forwarded
+//! unseen.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A way to a server, for as long as it is in.
+/// A forwarding address of a service.
 pub(crate) struct Cable {
     pub(crate) url: String,
     is_in: Arc<watch::Sender<bool>>,
@@ -21,7 +22,7 @@ impl Drop for Cable {
 }
 
 impl Cable {
-    /// To a server at a URL like `http://127.0.0.1:3900`.
+    /// Forwards to the server of a URL such as `http://127.0.0.1:3900`.
     pub(crate) async fn to(url: &str) -> Self {
         let target = url.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,12 +50,12 @@ impl Cable {
         Self { url, is_in, task }
     }
 
-    /// Every connection ends, and new ones do at once.
+    /// Closes every connection, and rejects new ones.
     pub(crate) fn pull(&self) {
         self.is_in.send_replace(false);
     }
 
-    /// It is as before.
+    /// Accepts connections again.
     pub(crate) fn plug(&self) {
         self.is_in.send_replace(true);
     }

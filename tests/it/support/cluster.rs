@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, which it may stop, kill and start again.
+//! A PostgreSQL server for a single test, which may stop, kill and restart it.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::process::{eventually, free_port};
 
-/// A server and its files; dropping it ends the server.
+/// A server and its files. Stopped on drop.
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     port: u16,
@@ -16,7 +16,8 @@ pub(crate) struct Cluster {
     server: Option<Child>,
 }
 
-/// One of PostgreSQL's programs, as the user that it runs as: it refuses to be root.
+/// A program of PostgreSQL, run as the user that owns the server's files, since it refuses to run
+/// as root.
 fn program(name: &str) -> Command {
     let of = |variable: &str| std::env::var(variable).unwrap_or_default();
     let folder = of("PIXTOLL_TEST_POSTGRES_PROGRAMS");
@@ -48,12 +49,12 @@ fn carried_out(mut command: Command) {
 }
 
 impl Cluster {
-    /// A running server with an empty database `postgres`.
+    /// Starts a server with an empty database `postgres`.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// The same with these settings, as `name=value`.
+    /// Starts a server with these settings, as `name=value`.
     pub(crate) async fn start_with(settings: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut this = Self {
@@ -80,7 +81,7 @@ impl Cluster {
         this
     }
 
-    /// A standby of this server, which follows it.
+    /// Starts a standby of this server.
     pub(crate) async fn standby(&self) -> Self {
         let mut this = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -147,14 +148,14 @@ impl Cluster {
         .await;
     }
 
-    /// Ends the server at once, as a crash would: what was committed is recovered when it starts again.
+    /// Kills the server, as a crash would. Its next start recovers the committed data.
     pub(crate) fn crash(&mut self) {
         self.end(rustix::process::Signal::QUIT);
     }
 
-    /// Takes no writes from now on, in sessions that there are as well; or takes them again.
+    /// Makes all sessions read-only, including existing ones; or writable again.
     pub(crate) async fn set_read_only(&self, is_read_only: bool) {
-        // A server of ours would refuse to speak with it.
+        // A connection of pixtoll would reject the read-only server.
         let mut connection = PgConnection::connect(&self.url()).await.unwrap();
         let state = if is_read_only { "on" } else { "off" };
         let set = format!("ALTER SYSTEM SET default_transaction_read_only = {state}");
@@ -169,7 +170,7 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
-    /// Gives the folder to who runs the programs.
+    /// Gives the folder to the user that runs the programs.
     fn give_away(&self) {
         let owner = std::env::var("PIXTOLL_TEST_POSTGRES_OWNER").unwrap_or_default();
         if !owner.is_empty() {

@@ -1,5 +1,5 @@
-//! A fresh database for each test: a SQLite file, or a database of its own on the PostgreSQL server
-//! that `PIXTOLL_TEST_POSTGRES` names.
+//! A fresh database for each test: a SQLite file, or a new database on the PostgreSQL server that
+//! `PIXTOLL_TEST_POSTGRES` names.
 
 use std::path::Path;
 
@@ -31,8 +31,8 @@ impl TestDatabase {
     }
 }
 
-/// The PostgreSQL server that tests may use. With the feature `test-postgres` there has to be one:
-/// what CI wants to see on both databases must not be skipped in silence.
+/// The PostgreSQL server for tests. With the feature `test-postgres` it is required, so that CI
+/// can't silently skip the tests on it.
 pub(crate) fn postgres_server() -> Option<String> {
     let server = std::env::var("PIXTOLL_TEST_POSTGRES")
         .ok()
@@ -56,7 +56,7 @@ pub(crate) async fn open(url: &str) -> Db {
     }
 }
 
-/// A database of its own on a PostgreSQL server; its URL.
+/// Creates a database on a PostgreSQL server, and returns its URL.
 pub(crate) async fn create_postgres(server: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -72,7 +72,7 @@ pub(crate) async fn create_postgres(server: &str) -> String {
     format!("{base}/{name}")
 }
 
-/// Carries out a statement behind the back of `pixtoll`; how many rows it changed.
+/// Executes a statement directly on the database, and returns the number of changed rows.
 pub(crate) async fn execute(db: &Db, sql: &str) -> u64 {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
@@ -89,7 +89,7 @@ pub(crate) async fn execute(db: &Db, sql: &str) -> u64 {
     }
 }
 
-/// The texts that a statement yields.
+/// Returns the texts of a query.
 pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
@@ -98,7 +98,7 @@ pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
     }
 }
 
-/// The number that a statement yields.
+/// Returns the number of a query.
 pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
@@ -107,7 +107,7 @@ pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
     }
 }
 
-/// How many rows a table has.
+/// Counts the rows of a table.
 pub(crate) async fn count(db: &Db, table: &str) -> i64 {
     number(db, &format!("SELECT COUNT(*) FROM {table}")).await
 }

@@ -1,5 +1,5 @@
-//! The line between a server and PostgreSQL, which can be cut: before a request arrives, or after its answer
-//! has left, so that what was done stays unknown to who asked for it.
+//! A connection between a server and PostgreSQL that can be cut before a request arrives, or after
+//! the answer has left, so that the server doesn't know what was done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A line that is cut once, when it was told to.
+/// A connection that is cut once, on demand.
 pub(crate) struct Line {
-    /// The database's URL by this line.
+    /// The database's URL through this connection.
     pub(crate) url: String,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// How many answers pass until one is lost; negative: none is.
+    /// How many answers pass until one is lost; negative: none is lost.
     left: AtomicI64,
     lost: AtomicU64,
 }
 
 impl Line {
-    /// To the server that `url` names, on a port of its own.
+    /// Forwards to the server of `url`, on a new port.
     pub(crate) async fn to(url: &str) -> Self {
         let parsed = reqwest::Url::parse(url).unwrap();
         let there = format!("{}:{}", parsed.host_str().unwrap(), parsed.port().unwrap());
@@ -43,7 +43,7 @@ impl Line {
                     };
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
-                    // Whichever ends first, both are dropped, and the connection is gone.
+                    // When one direction ends, both are dropped, and the connection is closed.
                     tokio::select! {
                         () = carry(from_client, to_server, || false) => {}
                         () = carry(from_server, to_client, || state.loses()) => {}
@@ -54,12 +54,12 @@ impl Line {
         this
     }
 
-    /// After `count` more answers of the server, the next is lost, with its connection.
+    /// Loses the answer after the next `count` answers of the server, with its connection.
     pub(crate) fn lose_answer_after(&self, count: i64) {
         self.state.left.store(count, Ordering::SeqCst);
     }
 
-    /// Whether an answer was lost since this was last asked. From then on, none is.
+    /// Whether an answer was lost since the last call. From then on, none is lost.
     pub(crate) fn has_lost(&self) -> bool {
         self.state.left.store(-1, Ordering::SeqCst);
         self.state.lost.swap(0, Ordering::SeqCst) > 0
@@ -74,7 +74,7 @@ impl State {
     }
 }
 
-/// Passes on what comes, until one end goes away or a piece is to be lost.
+/// Forwards bytes, until one end closes or an answer is to be lost.
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

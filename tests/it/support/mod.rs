@@ -1,5 +1,5 @@
-//! What every test stands on: the real server on port 0 with a temporary database and store, a clock
-//! that is moved by hand, a seeded randomness, and a sandbox behind a proxy that can lie.
+//! The base of every test: the real server on port 0 with a temporary database and store, a clock
+//! that tests advance, seeded randomness, and a sandbox behind a proxy that injects faults.
 
 pub(crate) mod answer;
 pub(crate) mod bucket;
@@ -44,30 +44,30 @@ use database::TestDatabase;
 use proxy::Proxy;
 pub(crate) use signing::{Payment, Wire};
 
-/// When every test's clock starts.
+/// The time at which every test's clock starts.
 pub(crate) const START: i64 = 1_800_000_000;
-/// How long a request waits on the facilitator: nobody does where every call is answered, also by a busy machine.
+/// The timeout of facilitator calls, generous for slow machines: every call is answered.
 const TIMEOUT: &str = "30s";
-/// The same, where a call is never answered and its end is waited for.
+/// The timeout of facilitator calls in tests where a call is never answered.
 const SILENCE: &str = "3s";
 
-/// A running server and the world around it.
+/// A running server and its environment.
 pub(crate) struct TestApp {
     pub(crate) app: Arc<App>,
     pub(crate) base: String,
     pub(crate) admin: String,
     pub(crate) clock: ManualClock,
-    /// The chain's own clock; [`TestApp::advance`] moves both.
+    /// The chain's own clock. [`TestApp::advance`] advances both.
     pub(crate) chain_clock: ManualClock,
-    /// The facilitator's and the chain's truth.
+    /// The actual state of the facilitator and the chain.
     pub(crate) chain: Sandbox,
-    /// In front of the facilitator.
+    /// The proxy in front of the facilitator.
     pub(crate) facilitator: Proxy,
-    /// In front of the chain's node.
+    /// The proxy in front of the chain's node.
     pub(crate) node: Proxy,
     pub(crate) http: reqwest::Client,
     pub(crate) wallet: PrivateKeySigner,
-    /// A large one, until a test fills it.
+    /// A large disk, until a test fills it.
     pub(crate) disk: Disk,
     stop: Option<oneshot::Sender<()>>,
     database: TestDatabase,
@@ -75,7 +75,7 @@ pub(crate) struct TestApp {
     listening: Listening,
 }
 
-/// How a [`TestApp`] is made.
+/// The settings of a [`TestApp`].
 #[derive(Default)]
 pub(crate) struct Builder {
     env: BTreeMap<String, String>,
@@ -87,14 +87,14 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// One more setting, as `section.key`.
+    /// Sets a setting, as `section.key`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
         self.env.insert(name, value.to_owned());
         self
     }
 
-    /// On this PostgreSQL database, which the server reaches at `reached_at`.
+    /// Uses this PostgreSQL database, which the server reaches at `reached_at`.
     #[cfg(feature = "test-postgres")]
     pub(crate) fn on(self, url: &str, reached_at: &str) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Builder {
         }
     }
 
-    /// Its clocks begin at the system's time, by which commands beside it go.
+    /// Starts the clocks at the system's time, which commands beside the server use.
     pub(crate) fn today(self) -> Self {
         Self {
             start: Some(SystemClock.now()),
@@ -112,7 +112,7 @@ impl Builder {
         }
     }
 
-    /// Without a facilitator: paid tiers are off.
+    /// Disables the facilitator, and so the paid tiers.
     pub(crate) fn without_facilitator(self) -> Self {
         Self {
             is_free_only: true,
@@ -120,7 +120,7 @@ impl Builder {
         }
     }
 
-    /// Starts it.
+    /// Starts the server.
     pub(crate) async fn spawn(mut self) -> TestApp {
         install_tls();
         let folder = tempfile::tempdir().unwrap();
@@ -192,7 +192,8 @@ impl Builder {
         }
     }
 
-    /// With its images in a directory wherever others have a bucket: for tests that look at the files.
+    /// Stores the images in a directory, even where tests use a bucket: for tests that look at the
+    /// files.
     pub(crate) fn on_disk(self) -> Self {
         Self {
             is_on_disk: true,
@@ -200,7 +201,7 @@ impl Builder {
         }
     }
 
-    /// Images lie in a fresh store, unless the test has chosen one.
+    /// Sets a fresh image store, unless the test has chosen one.
     fn with_store(self, folder: &Path) -> Self {
         if self.env.contains_key("PIXTOLL_IMAGES__STORE") {
             return self;
@@ -214,7 +215,7 @@ impl Builder {
     }
 
     async fn build(mut self, folder: &tempfile::TempDir, world: World) -> Arc<App> {
-        // Every test is one address; those about limits set their own.
+        // Every test uses one address. Tests of limits set their own.
         for limit in [
             "FREE_PER_DAY",
             "FREE_PER_ADDRESS_PER_HOUR",
@@ -245,17 +246,17 @@ impl Builder {
 }
 
 impl TestApp {
-    /// A server with the default tiers.
+    /// Starts a server with the default tiers.
     pub(crate) async fn spawn() -> Self {
         Builder::default().spawn().await
     }
 
-    /// A server whose images lie in a directory.
+    /// Starts a server whose images are in a directory.
     pub(crate) async fn on_disk() -> Self {
         Self::builder().on_disk().spawn().await
     }
 
-    /// A server whose facilitator says nothing to some calls.
+    /// Starts a server whose facilitator doesn't answer some calls.
     pub(crate) async fn impatient() -> Self {
         let builder = Self::builder();
         builder.set("payments.timeout", SILENCE).spawn().await
@@ -265,7 +266,7 @@ impl TestApp {
         Builder::default()
     }
 
-    /// Moves the server's time and the chain's.
+    /// Advances the server's time and the chain's.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
         self.chain_clock.advance(by);
@@ -276,7 +277,7 @@ impl TestApp {
         self.app.till.as_ref().unwrap().payments.reconcile().await;
     }
 
-    /// Runs the auditor once, with a new block since it last looked.
+    /// Runs the auditor once, with a new block since its last run.
     pub(crate) async fn audit(&self) {
         self.app.till.as_ref().unwrap().payments.audit().await;
     }
@@ -310,7 +311,7 @@ impl TestApp {
         Answer::of(request.body(bytes).send().await.unwrap()).await
     }
 
-    /// Uploads raw bytes against a token.
+    /// Uploads raw bytes with a token.
     pub(crate) async fn upload_with(&self, token: &str, bytes: Vec<u8>) -> Answer {
         let request = self
             .http
@@ -320,29 +321,29 @@ impl TestApp {
         Answer::of(request.send().await.unwrap()).await
     }
 
-    /// A payment for a token of this tier, with a ticket, not sent yet.
+    /// Signs a payment for a token of this tier, with a ticket. It is not sent yet.
     pub(crate) async fn sign_for(&self, tier: &str) -> Payment {
         self.sign_at(&format!("/api/upload/token/{tier}")).await
     }
 
-    /// A payment for what `path` sells, signed by the test's wallet.
+    /// Signs a payment for the product of `path`, with the test's wallet.
     pub(crate) async fn sign_at(&self, path: &str) -> Payment {
         let challenge = self.post(path).await;
         assert_eq!(challenge.status, 402, "{}", challenge.text());
         Payment::answering(&challenge, path, &self.wallet, self.clock.now())
     }
 
-    /// Presents a payment where it was signed for, without a body.
+    /// Sends a payment to the route it was signed for, without a body.
     pub(crate) async fn pay(&self, payment: &Payment) -> Answer {
         self.pay_at(&payment.path, payment).await
     }
 
-    /// Presents a payment at some route, without a body.
+    /// Sends a payment to a route, without a body.
     pub(crate) async fn pay_at(&self, path: &str, payment: &Payment) -> Answer {
         self.send_payment(path, payment, None).await
     }
 
-    /// Presents a payment with an image.
+    /// Sends a payment with an image.
     pub(crate) async fn pay_with(&self, payment: &Payment, bytes: &[u8]) -> Answer {
         self.send_payment(&payment.path, payment, Some(bytes.to_vec()))
             .await
@@ -359,7 +360,7 @@ impl TestApp {
         Answer::of(request.send().await.unwrap()).await
     }
 
-    /// Sends any headers and body to any route, and follows nothing.
+    /// Sends any headers and body to any route. Redirects are not followed.
     pub(crate) async fn send<N: AsRef<str>, V: AsRef<str>>(
         &self,
         method: &str,
@@ -375,7 +376,7 @@ impl TestApp {
         Answer::of(request.body(body).send().await.unwrap()).await
     }
 
-    /// How many calls the facilitator and the chain's node have had.
+    /// The number of calls to the facilitator and the chain's node.
     pub(crate) fn calls(&self) -> [usize; 3] {
         let facilitator = &self.facilitator;
         [
@@ -385,12 +386,12 @@ impl TestApp {
         ]
     }
 
-    /// How many rows a table has.
+    /// Counts the rows of a table.
     pub(crate) async fn rows(&self, table: &str) -> i64 {
         database::count(self.db(), table).await
     }
 
-    /// Presents the same request many times at once.
+    /// Sends the same request many times at once.
     pub(crate) async fn pay_at_once(&self, copies: &[Payment], body: Option<&[u8]>) -> Vec<Answer> {
         let requests = copies
             .iter()
@@ -398,7 +399,7 @@ impl TestApp {
         futures_util::future::join_all(requests).await
     }
 
-    /// Returns when `/readyz` has this status, and says this.
+    /// Waits until `/readyz` returns this status and problem.
     pub(crate) async fn until_ready(&self, status: u16, problem: &str) {
         process::eventually("readiness", async || {
             let answer = self.get(&format!("{}/readyz", self.admin)).await;
@@ -407,7 +408,7 @@ impl TestApp {
         .await;
     }
 
-    /// Returns when the ledger has the payment in this state.
+    /// Waits until the ledger has the payment in this state.
     pub(crate) async fn until(&self, payment: &Payment, state: &str) {
         process::eventually(state, async || {
             (self.state_of(payment).await.as_deref() == Some(state)).then_some(())
@@ -415,7 +416,8 @@ impl TestApp {
         .await;
     }
 
-    /// Reconciles over and over, with three seconds between, until the payment is in this state.
+    /// Reconciles repeatedly, advancing three seconds each time, until the payment is in this
+    /// state.
     pub(crate) async fn reconcile_until(&self, payment: &Payment, state: &str) {
         for _ in 0..200 {
             if self.state_of(payment).await.as_deref() == Some(state) {
@@ -427,7 +429,7 @@ impl TestApp {
         panic!("{:?} never became {state}", self.state_of(payment).await);
     }
 
-    /// Puts a payment back to where a process left it that died then.
+    /// Sets columns of a payment as a killed process would have left them.
     pub(crate) async fn rewind(&self, payment: &Payment, columns: &str) {
         let id = payment.ledger_id();
         let text =
@@ -451,7 +453,7 @@ impl TestApp {
             .map(|row| row.state.as_str().to_owned())
     }
 
-    /// `pixtoll ledger check`, with the chain.
+    /// Runs `pixtoll ledger check`, with the chain.
     pub(crate) async fn check_ledger(&self) -> Report {
         let till = self.app.till.as_ref().unwrap();
         let sides: Vec<ChainSide<'_>> = till
@@ -474,12 +476,12 @@ impl TestApp {
         rail.chain.head().await.unwrap().number
     }
 
-    /// Where the chain's node is read without the proxy before it.
+    /// The URL of the chain's node, without the proxy.
     pub(crate) fn honest_node(&self) -> &str {
         &self.listening.rpc_url
     }
 
-    /// The database's URL, for a second process or a command on it.
+    /// The database's URL, for a second process or a command.
     pub(crate) fn database_url(&self) -> &str {
         self.database.url()
     }
@@ -490,7 +492,8 @@ impl TestApp {
     }
 }
 
-/// No token without a settled payment, no image without a grant: looked at after every test.
+/// Checks after every test that there is no token without a settled payment, and no image without a
+/// grant.
 impl Drop for TestApp {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
@@ -521,7 +524,7 @@ impl Drop for TestApp {
     }
 }
 
-/// A client at some loopback address: to the server, another address is another client.
+/// A client at a loopback address: another address is another client for the server.
 pub(crate) fn client_from(address: &str) -> reqwest::Client {
     let address: std::net::IpAddr = address.parse().unwrap();
     reqwest::Client::builder()
@@ -529,13 +532,14 @@ pub(crate) fn client_from(address: &str) -> reqwest::Client {
         .no_proxy()
         .timeout(Duration::from_secs(60))
         .local_address(address)
-        // The server closes what idles for 5 seconds, which a test that computes sees too late.
+        // The server closes connections that are idle for 5 seconds, which a busy test notices too
+        // late.
         .pool_max_idle_per_host(0)
         .build()
         .unwrap()
 }
 
-/// The program installs its TLS provider in `main`; tests do it once.
+/// Installs the TLS provider once, as `main` does for the program.
 pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

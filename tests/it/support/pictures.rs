@@ -1,6 +1,6 @@
-//! Pictures for tests, made here from nothing so that each is real, small, repeatable and nobody's.
-//! Every one decodes, all frames included; the same arguments give the same bytes. A file that
-//! breaks a rule is made from one of these by the test that needs it.
+//! Generated images for tests: valid, small, repeatable and free of rights. Each decodes with all
+//! its frames, and equal arguments give equal bytes. Tests that need an invalid file change one of
+//! these.
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -9,13 +9,13 @@ pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     png_seeded(width, height, 0)
 }
 
-/// A PNG of RGB noise; another seed gives other pixels and so other bytes, of the same length.
+/// A PNG of RGB noise. Another seed gives other pixels, and so other bytes of the same length.
 pub(crate) fn png_seeded(width: u32, height: u32, seed: u64) -> Vec<u8> {
     png_with(width, height, seed, &[])
 }
 
-/// A PNG of exactly this many bytes: noise, and a private chunk where pixels don't come out even.
-/// That chunk is metadata, so cleaning may cut it. The smallest has 84 bytes.
+/// A PNG of exactly this many bytes: noise, and a private chunk where pixels don't fill the size.
+/// That chunk is metadata, so cleaning may remove it. The smallest size is 84 bytes.
 pub(crate) fn png_of_size(bytes: usize) -> Vec<u8> {
     const CHUNK_FRAME: usize = 12;
     assert!(
@@ -88,25 +88,25 @@ pub(crate) fn webp_animated(width: u32, height: u32, frames: u32) -> Vec<u8> {
     riff(&chunks)
 }
 
-/// A lossy WebP of 16 by 16: the same four squares as [`jpeg`].
+/// A lossy WebP of 16 by 16 pixels, with the same four squares as [`jpeg`].
 pub(crate) fn webp_lossy() -> Vec<u8> {
     LOSSY_WEBP.to_vec()
 }
 
-/// A baseline JPEG of 16 by 16: squares of red, blue, yellow and green in reading order, so that a
-/// test sees how it was turned.
+/// A baseline JPEG of 16 by 16 pixels: squares of red, blue, yellow and green in reading order,
+/// which show the orientation.
 pub(crate) fn jpeg() -> Vec<u8> {
     BASELINE_JPEG.to_vec()
 }
 
-/// Stands in every piece of metadata of [`with_metadata`].
+/// A text in every piece of metadata of [`with_metadata`].
 pub(crate) const SECRET: &str = "S3CRET";
 
-/// How many bytes stand behind the end of each picture of [`with_metadata`].
+/// The number of bytes after the end of each image of [`with_metadata`].
 pub(crate) const TRAILER_LEN: usize = 4 + SECRET.len();
 
-/// One picture of each format with metadata inside and bytes behind its end: a name, what is uploaded,
-/// and what is left of it.
+/// An image of each format with metadata inside and bytes after its end: a name, the uploaded
+/// bytes, and the cleaned bytes.
 pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
     const AFTER_IHDR: usize = 8 + 12 + 13;
     const AFTER_JFIF: usize = 2 + 2 + 16;
@@ -129,14 +129,14 @@ pub(crate) fn with_metadata() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
     ]
 }
 
-/// A PNG with metadata inside and nothing behind its end, and what is left of it.
+/// A PNG with metadata inside and nothing after its end, and its cleaned bytes.
 pub(crate) fn with_text() -> (Vec<u8>, Vec<u8>) {
     let [(_, mut dirty, clean), ..] = with_metadata();
     dirty.truncate(dirty.len() - TRAILER_LEN);
     (dirty, clean)
 }
 
-/// Bytes without end that look random and depend on the seed alone (splitmix64).
+/// An endless sequence of bytes that look random and depend on the seed only (splitmix64).
 fn noise(seed: u64) -> impl Iterator<Item = u8> {
     let mut state = seed.wrapping_mul(0xd134_2543_de82_ef95);
     std::iter::repeat_with(move || {
@@ -187,7 +187,7 @@ fn png_chunk(kind: &[u8], body: &[u8]) -> Vec<u8> {
 
 const STORED_BLOCK: usize = 0xffff;
 
-/// Deflate without compression: any length can be computed beforehand.
+/// Deflate without compression, so that any length can be computed beforehand.
 fn zlib_stored(bytes: &[u8]) -> Vec<u8> {
     let mut zlib = vec![0x78, 0x01];
     let mut blocks = bytes.chunks(STORED_BLOCK).peekable();
@@ -226,7 +226,7 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// A `VP8L` chunk. Each of its five prefix codes has a single symbol, which costs no bits, so the
-/// pixels take no space at all.
+/// pixels take no space.
 fn vp8l(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.push(0x2f, 8);

@@ -1,4 +1,4 @@
-//! The program as a process: started, killed, started again on the same files; and its sandbox as
+//! The program as a process: started, killed, and started again with the same files. Its sandbox is
 //! another process, which survives.
 
 use std::collections::BTreeMap;
@@ -21,14 +21,14 @@ use tokio::process::{Child, Command};
 
 use super::{Answer, Payment, install_tls, signing};
 
-/// The binary; built for tests, it has its kill points.
+/// The binary. Test builds have kill points.
 const BINARY: &str = env!("CARGO_BIN_EXE_pixtoll");
-/// Nothing that a test waits for takes longer.
+/// The longest time that tests wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at something that is waited for.
+/// The pause between two checks while waiting.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Looks again and again until there is something, for as long as patience lasts.
+/// Calls `look` repeatedly until it returns a value, for at most [`PATIENCE`].
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -43,7 +43,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
-/// The binary with these arguments and no environment but what the test gives it.
+/// The binary with these arguments, and no environment but what the test sets.
 fn binary(folder: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command
@@ -54,13 +54,13 @@ fn binary(folder: &Path) -> Command {
     command
 }
 
-/// A port that nobody listens on: below those that systems give to outgoing connections, so that it
-/// stays free while its server is dead.
+/// A free port, below those that systems give to outgoing connections, so that it stays free while
+/// its server is down.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Other test processes of this machine begin elsewhere.
+    // Other test processes of this machine start with other ports.
     let begin = std::process::id().wrapping_mul(127) % u32::from(COUNT);
     let begin = u16::try_from(begin).unwrap();
     loop {
@@ -107,7 +107,7 @@ impl SandboxProcess {
                 told.insert(name.to_owned(), url.to_owned());
             }
         }
-        // Its standard output stays open: nothing may end it but the test.
+        // Its standard output is read on, so that it doesn't block or fail.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self {
             facilitator_url: told["facilitator"].clone(),
@@ -117,14 +117,14 @@ impl SandboxProcess {
         }
     }
 
-    /// The chain itself, to do what its RPC can't: that one only reads.
+    /// The chain itself, for changes that its RPC doesn't allow.
     pub(crate) async fn chain(&self) -> Sandbox {
         let file = Location::File(self.folder.path().join("chain.db"));
         let opened = Sandbox::open(file, Arc::new(SystemClock), &Randomness::system()).await;
         opened.unwrap()
     }
 
-    /// What the chain shows of transfers to `recipient`, read as anybody would: by its logs.
+    /// The transfers to `recipient`, read from the chain's logs.
     pub(crate) async fn transfers_to(&self, recipient: Address) -> Vec<U256> {
         let query = json!({
             "address": BASE_SEPOLIA.usdc,
@@ -142,7 +142,7 @@ impl SandboxProcess {
 
 async fn rpc(url: &str, method: &str, params: &Value) -> Value {
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    // It only reads, so it may be asked again where a busy machine breaks a connection off.
+    // Read-only, so the request is repeated when a slow machine breaks the connection.
     let reply = eventually("the node's answer", async || {
         let request = http().post(url).header("content-type", "application/json");
         let reply = request.body(call.to_string()).send().await.ok()?;
@@ -160,13 +160,13 @@ pub(crate) fn http() -> reqwest::Client {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(PATIENCE)
-        // A connection that is kept would be one to a server that was killed.
+        // A kept connection could belong to a server that was killed.
         .pool_max_idle_per_host(0)
         .build()
         .unwrap()
 }
 
-/// A folder, its settings and its ports: what stays when a server dies.
+/// A folder, its settings and its ports, which stay when a server is killed.
 pub(crate) struct Deployment {
     pub(crate) base: String,
     pub(crate) admin: String,
@@ -177,7 +177,7 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// With a sandbox of its own inside the server's process.
+    /// Creates a deployment with a sandbox inside the server's process.
     pub(crate) fn alone() -> Self {
         let (listen, admin) = (free_address(), free_address());
         let base = format!("http://{listen}");
@@ -189,7 +189,7 @@ impl Deployment {
             folder: tempfile::tempdir().unwrap(),
             base: base.clone(),
         };
-        // One address sends everything, and the disk may be a small one.
+        // One address sends everything, and the disk may be small.
         this.set("limits.free_per_day", "0")
             .set("limits.free_per_address_per_hour", "0")
             .set("limits.payments_per_address_per_minute", "0")
@@ -202,14 +202,14 @@ impl Deployment {
             .set("payments.sandbox_rpc_listen", &free_address())
     }
 
-    /// With a facilitator and a node elsewhere.
+    /// Creates a deployment that uses an external facilitator and node.
     pub(crate) fn on(facilitator_url: &str, rpc_url: &str) -> Self {
         Self::alone()
             .set("payments.facilitator_url", facilitator_url)
             .set("payments.rpc_url", rpc_url)
     }
 
-    /// Another server of the same deployment, behind the same address for clients.
+    /// Another server of the same deployment, with the same public address.
     #[cfg(feature = "test-postgres")]
     pub(crate) fn replica(&self) -> Self {
         let mut replica = Self::alone();
@@ -221,31 +221,31 @@ impl Deployment {
         replica
     }
 
-    /// One more setting, as `section.key`, from the next start on.
+    /// Sets a setting, as `section.key`, for the next start.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.env.insert(variable(key), value.to_owned());
         self
     }
 
-    /// Without a setting.
+    /// Removes a setting.
     pub(crate) fn unset(mut self, key: &str) -> Self {
         self.env.remove(&variable(key));
         self
     }
 
-    /// Where it works.
+    /// The working folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// `pixtoll …` in that folder with these settings.
+    /// The command `pixtoll …` in that folder with these settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
         command.envs(&self.env);
         command
     }
 
-    /// `pixtoll …` in that folder without any settings.
+    /// The command `pixtoll …` in that folder without any settings.
     pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = binary(self.folder());
         command.args(arguments);
@@ -262,22 +262,22 @@ impl Deployment {
         Ran::of(self.bare(arguments).output().await.unwrap())
     }
 
-    /// A server that lives.
+    /// Starts a server, and waits until it is ready.
     pub(crate) async fn start(&self) -> Server {
         self.start_by(&["serve"]).await
     }
 
-    /// A server that lives, started by this command.
+    /// Starts a server by this command, and waits until it is ready.
     pub(crate) async fn start_by(&self, arguments: &[&str]) -> Server {
         self.ready(self.spawn(arguments, "")).await
     }
 
-    /// A server that dies at a kill point; `point#2` is its second passing.
+    /// Starts a server that dies at a kill point; `point#2` is its second passing.
     pub(crate) async fn start_to_die_at(&self, point: &str) -> Server {
         let mut server = self.spawn(&["serve"], &failpoints(point));
         let ready = format!("{}/readyz", self.admin);
         eventually("the server is ready, or dead", async || {
-            // Its reconciler may come to the point before anybody sees that it is ready.
+            // Its reconciler may reach the kill point before the server is seen to be ready.
             if let Some(status) = server.ended() {
                 assert_eq!(status.signal(), Some(9), "{status}\n{}", self.log());
                 return Some(());
@@ -289,12 +289,12 @@ impl Deployment {
         server
     }
 
-    /// A server that dies at a kill point without being asked for anything, maybe while it starts.
+    /// Runs a server that dies at a kill point without any request, possibly while it starts.
     pub(crate) async fn dies_by_itself_at(&self, point: &str) {
         self.spawn(&["serve"], &failpoints(point)).dies().await;
     }
 
-    /// Starts a server, with whatever flags, and doesn't wait for it.
+    /// Starts a server with these flags, without waiting for it.
     pub(crate) fn spawn(&self, arguments: &[&str], failpoints: &str) -> Server {
         let log = self.folder().join("server.log");
         let log = std::fs::File::options().create(true).append(true).open(log);
@@ -308,7 +308,7 @@ impl Deployment {
         }
     }
 
-    /// The server, once it answers.
+    /// Waits until the server is ready.
     async fn ready(&self, mut server: Server) -> Server {
         let ready = format!("{}/readyz", self.admin);
         eventually("the server is ready", async || {
@@ -322,14 +322,14 @@ impl Deployment {
         server
     }
 
-    /// The end of what its servers logged.
+    /// The end of its servers' log.
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder().join("server.log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Sends a request; `None` when the server went away before it had answered.
+    /// Sends a request; `None` when the server closed the connection without a response.
     pub(crate) async fn send(&self, request: &Request) -> Option<Answer> {
         let url = if request.path.starts_with("http") {
             request.path.clone()
@@ -350,13 +350,13 @@ impl Deployment {
         })
     }
 
-    /// Sends a request to a server that lives.
+    /// Sends a request to a running server.
     pub(crate) async fn answer(&self, request: &Request) -> Answer {
         let answer = self.send(request).await;
         answer.unwrap_or_else(|| panic!("no answer from {}\n{}", request.path, self.log()))
     }
 
-    /// Repeats a request while the server says to, and returns its last word.
+    /// Repeats a request while its response asks for that, and returns the last response.
     pub(crate) async fn last_word(&self, request: &Request) -> Answer {
         eventually("a last word", async || {
             let answer = self.answer(request).await;
@@ -365,7 +365,8 @@ impl Deployment {
         .await
     }
 
-    /// A payment for what `path` sells, and the request that presents it with these bytes.
+    /// Signs a payment for the product of `path`. Returns it with the request that sends it with
+    /// these bytes.
     pub(crate) async fn sign(&self, path: &str, body: &[u8]) -> (Payment, Request) {
         let challenge = self.answer(&Request::post(path)).await;
         assert_eq!(challenge.status, 402, "{}", challenge.text());
@@ -377,7 +378,8 @@ impl Deployment {
         (payment, request)
     }
 
-    /// `pixtoll ledger check`, beside the server, with the chain: it has to balance.
+    /// Runs `pixtoll ledger check` beside the server, with the chain, and asserts that the ledger
+    /// balances.
     pub(crate) async fn check_ledger(&self) {
         let ran = self.run(&["ledger", "check"]).await;
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
@@ -391,7 +393,7 @@ fn variable(key: &str) -> String {
     format!("PIXTOLL_{}", key.to_uppercase().replacen('.', "__", 1))
 }
 
-/// What the environment variable `FAILPOINTS` says to die at a point.
+/// The value of the environment variable `FAILPOINTS` for a kill point.
 fn failpoints(point: &str) -> String {
     match point.split_once('#') {
         Some((name, passing)) => {
@@ -406,7 +408,7 @@ fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
 }
 
-/// Whether an answer asks to send the same request again.
+/// Whether a response asks to send the same request again.
 pub(crate) fn says_to_repeat(answer: &Answer) -> bool {
     match answer.status {
         503 => true,
@@ -415,7 +417,7 @@ pub(crate) fn says_to_repeat(answer: &Answer) -> bool {
     }
 }
 
-/// A request that can be sent again and again.
+/// A request that can be sent repeatedly.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     method: reqwest::Method,
@@ -459,7 +461,7 @@ impl Request {
         self
     }
 
-    /// With an image as its body; none when there are no bytes.
+    /// The request with an image as its body, or without a body if there are no bytes.
     pub(crate) fn with_image(mut self, bytes: &[u8]) -> Self {
         self.body = bytes.to_vec();
         if bytes.is_empty() {
@@ -475,7 +477,7 @@ impl Request {
     }
 }
 
-/// A running server; dropping it kills it.
+/// A running server. Killed on drop.
 pub(crate) struct Server {
     child: Child,
 }
@@ -486,23 +488,23 @@ impl Server {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for it to end by SIGKILL.
+    /// Waits until it is killed by SIGKILL.
     pub(crate) async fn dies(&mut self) {
         let status = eventually("the server's death", async || self.ended()).await;
         assert_eq!(status.signal(), Some(9), "{status}");
     }
 
-    /// SIGKILL, now.
+    /// Sends SIGKILL.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// SIGTERM; it goes on with what it does.
+    /// Sends SIGTERM: the server finishes its requests.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
-    /// SIGHUP: other settings.
+    /// Sends SIGHUP: the server reloads its settings.
     pub(crate) fn reload(&self) {
         self.signal(rustix::process::Signal::HUP);
     }
@@ -513,13 +515,13 @@ impl Server {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    /// How it ends.
+    /// Waits until it ends, and returns how.
     pub(crate) async fn end(mut self) -> ExitStatus {
         eventually("the server's end", async || self.ended()).await
     }
 }
 
-/// A command that has run.
+/// A command that has ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,

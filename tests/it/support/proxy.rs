@@ -1,4 +1,4 @@
-//! A proxy that can lie: in front of the facilitator, and in front of the chain's node.
+//! A proxy that injects faults, in front of the facilitator and in front of the chain's node.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpListener;
@@ -12,25 +12,25 @@ use tokio::sync::Notify;
 
 use super::process::PATIENCE;
 
-/// What goes wrong with one call.
+/// A fault of one call.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// No answer, and the call never arrives.
+    /// No response, and the call never arrives.
     SilentBefore,
-    /// The call is carried out, and its answer never comes.
+    /// The call arrives, and its response is lost.
     SilentAfter,
-    /// The call never arrives; this comes instead.
+    /// The call never arrives, and this response is returned.
     Instead(u16, String),
-    /// The call is carried out; this comes instead of its answer.
+    /// The call arrives, and this response replaces its own.
     After(u16, String),
-    /// The call is carried out; its answer comes when the test says so.
+    /// The call arrives, and its response is delayed until the test allows it.
     Late(Arc<Notify>),
-    /// The call is held back until the test says so, then carried out and answered.
+    /// The call is delayed until the test allows it.
     Held(Arc<Notify>),
 }
 
 impl Fault {
-    /// A settlement that failed, as JSON, under some status, without being carried out.
+    /// A failed settlement as JSON, with this status, without forwarding the call.
     pub(crate) fn refusal(status: u16, reason: &str) -> Self {
         Self::Instead(status, refusal_body(reason))
     }
@@ -46,7 +46,7 @@ fn refusal_body(reason: &str) -> String {
         .to_string()
 }
 
-/// What is wrong with a node, for as long as it is set.
+/// Faults of a node, for as long as they are set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeFault {
     /// Every call is answered 503.
@@ -61,7 +61,7 @@ pub(crate) struct NodeFault {
     pub(crate) skew: i64,
 }
 
-/// What a proxy is told and has seen.
+/// The instructions and the record of a proxy.
 #[derive(Default)]
 struct Script {
     next: HashMap<String, VecDeque<Fault>>,
@@ -88,7 +88,7 @@ struct Forward {
 }
 
 impl Proxy {
-    /// Starts a proxy before `target`.
+    /// Starts a proxy in front of `target`.
     pub(crate) fn before(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -98,7 +98,8 @@ impl Proxy {
             target: target.to_owned(),
             script: Arc::clone(&script),
             arrivals: Arc::clone(&arrivals),
-            // A connection that was idle for as long as its server keeps one may be closed under a request.
+            // A connection that was idle for the server's keep-alive time may be closed during a
+            // request.
             client: reqwest::Client::builder()
                 .no_proxy()
                 .pool_max_idle_per_host(0)
@@ -127,7 +128,7 @@ impl Proxy {
         }
     }
 
-    /// Returns when so many calls of this name have come.
+    /// Waits until `count` calls of this name have come.
     pub(crate) async fn reached(&self, call: &str, count: usize) {
         let waiting = async {
             loop {
@@ -147,7 +148,7 @@ impl Proxy {
         );
     }
 
-    /// The next call of this name meets a fault; several queue.
+    /// Queues a fault for the next call of this name.
     pub(crate) fn next(&self, call: &str, fault: Fault) {
         self.script
             .lock()
@@ -158,7 +159,7 @@ impl Proxy {
             .push_back(fault);
     }
 
-    /// Every call of this name meets a fault from now on.
+    /// Applies a fault to every call of this name from now on.
     pub(crate) fn always(&self, call: &str, fault: Fault) {
         self.script
             .lock()
@@ -167,7 +168,7 @@ impl Proxy {
             .insert(call.to_owned(), fault);
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub(crate) fn mend(&self) {
         let mut script = self.script.lock().unwrap();
         script.next.clear();
@@ -175,17 +176,17 @@ impl Proxy {
         script.node = NodeFault::default();
     }
 
-    /// How the node lies from now on.
+    /// Sets the faults of the node.
     pub(crate) fn node(&self, fault: NodeFault) {
         self.script.lock().unwrap().node = fault;
     }
 
-    /// The `Date` header of every answer from now on.
+    /// Sets the `Date` header of every response from now on.
     pub(crate) fn date(&self, text: &str) {
         self.script.lock().unwrap().date = Some(text.to_owned());
     }
 
-    /// How many calls of this name came: `verify`, `settle`, or a JSON-RPC method.
+    /// Counts the calls of this name: `verify`, `settle`, or a JSON-RPC method.
     pub(crate) fn calls(&self, call: &str) -> usize {
         self.script
             .lock()
@@ -196,18 +197,18 @@ impl Proxy {
             .unwrap_or(0)
     }
 
-    /// How many calls of this name were carried out.
+    /// Counts the calls of this name that were forwarded and answered.
     pub(crate) fn answers(&self, call: &str) -> usize {
         let script = self.script.lock().unwrap();
         script.answers.get(call).copied().unwrap_or(0)
     }
 
-    /// How many calls came at all.
+    /// Counts all calls.
     pub(crate) fn all_calls(&self) -> usize {
         self.script.lock().unwrap().calls.values().sum()
     }
 
-    /// The bodies of the calls of this name, as they came.
+    /// The bodies of the calls of this name, as they arrived.
     pub(crate) fn bodies(&self, call: &str) -> Vec<Value> {
         let script = self.script.lock().unwrap();
         script
@@ -221,7 +222,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The future stops the server although nobody waits for it.
+        // The future stops the server even if it is dropped.
         drop(self.handle.stop(false));
     }
 }

@@ -1,5 +1,5 @@
-//! Another server of the same deployment, in the same process: the same database, store, key, clock and
-//! sandbox behind other ports.
+//! Another server of the same deployment, in the same process: the same database, store, key, clock
+//! and sandbox, on other ports.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Answer, TestApp};
 
-/// A replica; dropping it stops it.
+/// A replica. Stopped on drop.
 pub(crate) struct Replica {
     pub(crate) app: Arc<App>,
     pub(crate) base: String,
@@ -19,7 +19,7 @@ pub(crate) struct Replica {
 }
 
 impl TestApp {
-    /// One more server. Each number draws other ids.
+    /// Starts another server. Each number draws other ids.
     pub(crate) async fn replica(&self, number: u64) -> Replica {
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -45,7 +45,7 @@ impl TestApp {
         }
     }
 
-    /// Uploads raw bytes for free, at the server with this base.
+    /// Uploads raw bytes for free to the server at this base URL.
     pub(crate) async fn upload_free_at(&self, base: &str, bytes: Vec<u8>) -> Answer {
         let request = self.http.post(format!("{base}/api/free"));
         let request = request.header("content-type", "image/png").body(bytes);

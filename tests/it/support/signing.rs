@@ -1,4 +1,4 @@
-//! Payments as a client makes them, and as an attacker spoils them.
+//! Payments as a client makes them, and as an attacker changes them.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_signer::SignerSync;
@@ -14,19 +14,20 @@ use serde_json::{Value, json};
 
 use super::Answer;
 
-/// A wallet that only tests use; the same number gives the same wallet.
+/// A wallet for tests only. Equal numbers give equal wallets.
 pub(crate) fn wallet(number: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&B256::repeat_byte(number)).unwrap()
 }
 
-/// The version on the wire.
+/// The version of x402.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
     V1,
     V2,
 }
 
-/// A payment. Change what you like; after changing `authorization`, [`Payment::sign_by`] again.
+/// A payment. All fields may be changed. After a change of `authorization`, call
+/// [`Payment::sign_by`].
 #[derive(Debug, Clone)]
 pub(crate) struct Payment {
     pub(crate) wire: Wire,
@@ -41,8 +42,8 @@ pub(crate) struct Payment {
 }
 
 impl Payment {
-    /// Accepts the first offer of a challenge, as every client does: offer, resource and extensions are
-    /// echoed.
+    /// Accepts the first offer of a challenge, and echoes offer, resource and extensions, as every
+    /// client does.
     pub(crate) fn answering(
         challenge: &Answer,
         path: &str,
@@ -78,14 +79,14 @@ impl Payment {
         payment
     }
 
-    /// Signs what is authorized now.
+    /// Signs the current authorization.
     pub(crate) fn sign_by(&mut self, wallet: &PrivateKeySigner) {
         let digest = self.authorization.digest(self.network);
         let signature = wallet.sign_hash_sync(&digest).unwrap();
         self.signature = Bytes::copy_from_slice(&signature.as_bytes());
     }
 
-    /// The same authorization as a client of version 1 sends it, which echoes nothing.
+    /// The same authorization as a version 1 client sends it, which echoes nothing.
     pub(crate) fn as_v1(&self) -> Self {
         Self {
             wire: Wire::V1,
@@ -103,14 +104,14 @@ impl Payment {
         }
     }
 
-    /// With the id of the payment-identifier extension.
+    /// Adds an idempotency key in the payment-identifier extension.
     pub(crate) fn with_id(&self, id: &str) -> Self {
         let mut payment = self.clone();
         payment.extensions["payment-identifier"]["info"]["id"] = json!(id);
         payment
     }
 
-    /// With another ticket than the challenge's.
+    /// Replaces the challenge's ticket.
     pub(crate) fn with_ticket(&self, ticket: &str) -> Self {
         let mut payment = self.clone();
         payment.extensions["pixtoll"]["info"]["ticket"] = json!(ticket);
@@ -124,7 +125,7 @@ impl Payment {
         }
     }
 
-    /// The document that goes into the header.
+    /// The document in the payment header.
     pub(crate) fn document(&self) -> Value {
         let payload = json!({
             "signature": self.signature.to_string(),
@@ -149,12 +150,12 @@ impl Payment {
         }
     }
 
-    /// The header's value.
+    /// The value of the payment header.
     pub(crate) fn header(&self) -> String {
         STANDARD.encode(self.document().to_string())
     }
 
-    /// The headers of a request that presents it.
+    /// The headers of a request with this payment.
     pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
         let name = match self.wire {
             Wire::V1 => "X-PAYMENT",
@@ -167,7 +168,7 @@ impl Payment {
         headers
     }
 
-    /// Its name in the ledger.
+    /// The payment's ledger id.
     pub(crate) fn ledger_id(&self) -> PaymentId {
         PaymentId::of(
             self.network,

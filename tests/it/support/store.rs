@@ -1,5 +1,5 @@
-//! A fresh image store for each test: a directory, or a part of its own of the bucket that `PIXTOLL_TEST_S3_…`
-//! name.
+//! A fresh image store for each test: a directory, or a new prefix of the bucket that
+//! `PIXTOLL_TEST_S3_…` name.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pixtoll::config::{Sources, load};
 use pixtoll::store::Store;
 
-/// What a server is told of its store: keys and values.
+/// The settings of a store: keys and values.
 pub(crate) type Settings = Vec<(&'static str, String)>;
 
-/// A store below `folder`, or in the bucket where there is one.
+/// A store below `folder`, or in the test bucket if there is one.
 pub(crate) fn fresh(folder: &Path) -> Settings {
     bucket().unwrap_or_else(|| vec![("images.store", folder.join("images").display().to_string())])
 }
 
-/// A part of its own of the bucket that tests may use. With the feature `test-s3` there has to be one.
+/// A new prefix of the test bucket. With the feature `test-s3`, the bucket is required.
 pub(crate) fn bucket() -> Option<Settings> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let variable = |name: &str| {
@@ -25,7 +25,7 @@ pub(crate) fn bucket() -> Option<Settings> {
     let endpoint = variable("ENDPOINT");
     assert!(
         endpoint.is_some() || !cfg!(feature = "test-s3"),
-        "the feature test-s3 needs PIXTOLL_TEST_S3_ENDPOINT and the like; scripts/with-garage sets them"
+        "the feature test-s3 needs PIXTOLL_TEST_S3_ENDPOINT and the other PIXTOLL_TEST_S3_… variables; scripts/with-garage sets them"
     );
     let endpoint = endpoint?;
     let need = |name: &str| variable(name).unwrap_or_else(|| panic!("PIXTOLL_TEST_S3_{name}"));
@@ -41,7 +41,7 @@ pub(crate) fn bucket() -> Option<Settings> {
     ])
 }
 
-/// The store that these settings describe.
+/// Opens the store of these settings.
 pub(crate) fn open(settings: &Settings) -> Store {
     super::install_tls();
     let env = settings.iter().map(|(key, value)| {
