@@ -63,9 +63,7 @@ pub enum Limited {
         wait: Duration,
     },
     /// All free uploads of the day are used.
-    #[error(
-        "All {limit} free uploads of today are used. Try again after 00:00 UTC, or use a paid tier."
-    )]
+    #[error("All {limit} free uploads of today are used. Try again after 00:00 UTC.")]
     Day {
         /// The number of free uploads in a day.
         limit: u64,
@@ -74,7 +72,7 @@ pub enum Limited {
     },
     /// The free uploads of the first half of the day are used.
     #[error(
-        "All {limit} free uploads for the first half of today are used. Try again after 12:00 UTC, or use a paid tier."
+        "All {limit} free uploads for the first half of today are used. Try again after 12:00 UTC."
     )]
     HalfDay {
         /// The number of free uploads before 12:00 UTC.
@@ -200,7 +198,7 @@ impl Limits {
         let rate = Rate {
             limit: self.settings().payments_per_address_per_minute.div_ceil(10),
             period: Duration::from_mins(1),
-            what: "payments a minute by contract wallets",
+            what: "payments a minute by contract wallets or with invalid signatures",
             whose: Whose::Address,
             shared_as: Some("unproven"),
         };
@@ -258,7 +256,7 @@ impl Limits {
         (payments > 0).then_some(Rate {
             limit: payments.div_ceil(2),
             period: Duration::from_mins(1),
-            what: "refused uploads with a token a minute",
+            what: "failed uploads with a token a minute",
             whose: Whose::Address,
             shared_as: None,
         })

@@ -41,14 +41,14 @@ impl Randomness {
     /// When the operating system returns no randomness: continuing would be unsafe.
     #[expect(
         clippy::panic,
-        reason = "a service that can't draw secrets must not go on"
+        reason = "without random secrets, the service must not continue"
     )]
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         match &self.0 {
             Source::System => {
                 if let Err(error) = SysRng.try_fill_bytes(&mut bytes) {
-                    panic!("the operating system gave no randomness: {error}");
+                    panic!("the operating system returned no randomness: {error}");
                 }
             }
             Source::Seeded(rng) => {

@@ -186,7 +186,7 @@ pub fn open_rail(
             };
             HttpFacilitator::new("coinbase", url, credentials, Arc::clone(clock))?
         }
-        FacilitatorChoice::Sandbox => bail!("the sandbox has no settings"),
+        FacilitatorChoice::Sandbox => bail!("the sandbox has no client settings"),
     };
     let rpc_url = known
         .rpc_url

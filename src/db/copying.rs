@@ -335,10 +335,10 @@ pub async fn compare(
         let (difference, forward) = match (row, copied) {
             (None, None) => break,
             (Some(row), None) => (Some((row, "is missing in the copy")), [true, false]),
-            (None, Some(row)) => (Some((row, "is in the copy alone")), [false, true]),
+            (None, Some(row)) => (Some((row, "is in the copy only")), [false, true]),
             (Some(row), Some(copied)) => match key_of(table, row).cmp(&key_of(table, copied)) {
                 Ordering::Less => (Some((row, "is missing in the copy")), [true, false]),
-                Ordering::Greater => (Some((copied, "is in the copy alone")), [false, true]),
+                Ordering::Greater => (Some((copied, "is in the copy only")), [false, true]),
                 Ordering::Equal if row != copied => (Some((row, "differs")), [true, true]),
                 Ordering::Equal => (None, [true, true]),
             },

@@ -178,17 +178,17 @@ impl Restore<'_> {
         let Some(found) = self.store.find_mark().await? else {
             if !self.store.has_no_images().await? {
                 bail!(
-                    "the image store isn't empty, and names no database: name an empty one in images.store"
+                    "the image store isn't empty, and has no mark of a database: set images.store to an empty store"
                 )
             }
             return Ok(None);
         };
         if found.database != mark.database {
-            bail!("the image store belongs to another database: name an empty one in images.store")
+            bail!("the image store belongs to another database: set images.store to an empty store")
         }
         if !self.store_survived && !self.was_begun(&found).await? {
             bail!(
-                "the image store is this deployment's own. For a trial, name an empty one in images.store. If the deployment is lost, this store is what is left of it, and no server uses it, say --store-survived"
+                "the image store is this deployment's own. For a trial, set images.store to an empty store. If the deployment is lost and no server uses this store, confirm that by --store-survived"
             )
         }
         Ok(Some(found))

@@ -241,13 +241,13 @@ impl fmt::Display for Doubt {
         let now = self.now;
         write!(f, "nothing is deleted: this machine's clock shows {now}, ")?;
         match self.last_run {
-            None => f.write_str("and the database has no record of a run of the reaper.  ")?,
+            None => f.write_str("and the database has no record of a run of the reaper. ")?,
             Some(ran) if ran > now => {
-                write!(f, "but the reaper last ran at {ran}, which is later.  ")?;
+                write!(f, "but the reaper last ran at {ran}, which is later. ")?;
             }
             Some(ran) => write!(
                 f,
-                "and the reaper last ran {} earlier, at {ran}.  ",
+                "and the reaper last ran {} earlier, at {ran}. ",
                 lasting(now.since(ran))
             )?,
         }

@@ -231,7 +231,7 @@ impl Retention {
                         pause = ASK_EVERY;
                     }
                     Err(error) => {
-                        tracing::error!(%error, "nothing was reaped");
+                        tracing::error!(%error, "the reaper failed; it tries again at its next run");
                         break;
                     }
                 }
@@ -405,7 +405,11 @@ impl Retention {
         }
         let removed = self.remove(&ids).await?;
         let took_ms = self.clock.uptime().saturating_sub(began).as_millis();
-        tracing::debug!(images = removed.marked, took_ms, "a batch was reaped");
+        tracing::debug!(
+            images = removed.marked,
+            took_ms,
+            "the reaper finished a batch"
+        );
         reaped.images += removed.marked;
         reaped.failed += removed.failed;
         if let Some(error) = removed.failure {

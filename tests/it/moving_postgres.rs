@@ -342,7 +342,7 @@ async fn a_changed_copy_is_reported_and_not_handed_over() {
     for line in [
         format!("DIFFERENT: images: {} differs", ids[0]),
         format!("DIFFERENT: images: {} is missing in the copy", ids[1]),
-        "DIFFERENT: erased_payments: new is in the copy alone".to_owned(),
+        "DIFFERENT: erased_payments: new is in the copy only".to_owned(),
         "the SQLite database stays the current one".to_owned(),
     ] {
         assert!(ran.out.contains(&line), "{line} in {ran:?}");

@@ -390,7 +390,7 @@ async fn an_image_is_not_deleted_while_its_renewal_is_open() {
         (409, "renewal_in_progress".to_owned(), Some(false))
     );
     assert!(
-        busy.field("message").contains("more time"),
+        busy.field("message").contains("payment for its renewal"),
         "{}",
         busy.text()
     );

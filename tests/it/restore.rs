@@ -124,7 +124,7 @@ async fn a_restore_uses_a_store_in_use_only_with_store_survived() {
     // A trial restore that names the store of the server.
     std::fs::remove_file(object(&store, &image)).unwrap();
     let drill = Deployment::alone().set("images.store", store.to_str().unwrap());
-    refused(&drill, &restore, "say --store-survived").await;
+    refused(&drill, &restore, "confirm that by --store-survived").await;
     assert!(!data(&drill).join("pixtoll.db").exists());
     assert!(!data(&drill).join("secrets.key").exists());
     assert!(!object(&store, &image).exists(), "nothing is written there");
@@ -143,7 +143,7 @@ async fn a_restore_uses_a_store_in_use_only_with_store_survived() {
     lose_database(&other);
     run(&other, &restore).await;
     lose_database(&other);
-    refused(&other, &restore, "say --store-survived").await;
+    refused(&other, &restore, "confirm that by --store-survived").await;
     run(&other, &[&restore[..], &["--store-survived"]].concat()).await;
     let third = Deployment::alone();
     killed_at_the_end(&third, &restore).await;
@@ -151,7 +151,7 @@ async fn a_restore_uses_a_store_in_use_only_with_store_survived() {
     run(&third, &["ledger", "recover"]).await;
     started.kill().await;
     lose_database(&third);
-    refused(&third, &restore, "say --store-survived").await;
+    refused(&third, &restore, "confirm that by --store-survived").await;
     server.kill().await;
 }
 
