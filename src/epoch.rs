@@ -4,9 +4,9 @@
 //!
 //! The store holds a mark: the database's id and its epoch, written at start, every hour, and after
 //! a backup. The database advances to the next epoch before the mark is written, so a mark with a
-//! later epoch proves that commits are lost. Paid routes are then closed until `pixtoll ledger
-//! recover` has recorded the payments that the chain shows. Commits that were lost since the last
-//! mark can't be detected.
+//! later epoch proves that commits are lost. Paid routes are then closed until
+//! `pixtoll ledger recover` has recorded the payments that the chain shows. Commits that were lost
+//! since the last mark can't be detected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

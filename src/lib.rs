@@ -1,9 +1,9 @@
 //! pixtoll: an image host where a payment replaces the login.
 //!
-//! A client uploads an image over HTTP. For a paid tier the server responds with `402 Payment
-//! Required`, the client signs an x402 payment, and a facilitator verifies and settles it. The
-//! server stores the image and returns a public link. It has no accounts and no cookies, and it
-//! keeps no client addresses.
+//! A client uploads an image over HTTP. For a paid tier the server responds with
+//! `402 Payment Required`, the client signs an x402 payment, and a facilitator verifies and settles
+//! it. The server stores the image and returns a public link. It has no accounts and no cookies,
+//! and it keeps no client addresses.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
 //! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →

@@ -315,8 +315,8 @@ impl Tier {
         self.price.is_zero()
     }
 
-    /// What one purchase buys, for challenges, pages and help: `one image up to 5 MiB, kept 365
-    /// days`.
+    /// What one purchase buys, for challenges, pages and help:
+    /// `one image up to 5 MiB, kept 365 days`.
     pub fn describe(&self) -> String {
         self.describe_many(1)
     }
