@@ -5,7 +5,6 @@
 //! no change of a running server is lost. Then everything is copied and compared. Then the source
 //! is marked as moved, and the copy is opened only after every server has had time to notice. So a
 //! deployment never uses two databases at once. [`Moving`] is how a running server notices.
-//! for one deployment. [`Moving`] is how a running server notices.
 
 use std::sync::Arc;
 use std::time::Duration;
