@@ -127,7 +127,7 @@ impl RoomLog {
     }
 }
 
-/// There is less free space than images.min_free.
+/// There is less free space than `images.min_free`.
 #[derive(Debug, thiserror::Error)]
 #[error("The image was not stored because the server's disk is full. Try again later.")]
 pub struct Full;
