@@ -78,7 +78,7 @@ const FORGET_OLD_POSTGRES: Sql = "DELETE FROM withdrawals WHERE withdrawn_ms < \
     CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - 3600000";
 
 /// Receives notifications of withdrawals at once. Notifications that it misses are found by
-/// [`find_since`].
+/// [`find_since()`].
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
