@@ -67,8 +67,8 @@ pub enum Domain {
     DeleteToken,
     /// The hash of a challenge's ticket.
     Ticket,
-    /// The hash of an idempotency key.
-    PaymentId,
+    /// The hash of a client's idempotency key.
+    IdempotencyKey,
     /// The hash of a client's address.
     ClientAddress,
     /// The rate-limit bucket of a client, under the day's key, never the master key.
@@ -89,7 +89,7 @@ impl Domain {
             Self::UploadToken => b"pixtoll/upload-token/1",
             Self::DeleteToken => b"pixtoll/delete-token/1",
             Self::Ticket => b"pixtoll/ticket/1",
-            Self::PaymentId => b"pixtoll/payment-id/1",
+            Self::IdempotencyKey => b"pixtoll/payment-id/1",
             Self::ClientAddress => b"pixtoll/client-address/1",
             Self::Bucket => b"pixtoll/bucket/1",
             Self::DayOfRates => b"pixtoll/day-of-rates/1",

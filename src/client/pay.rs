@@ -223,7 +223,7 @@ impl Quote {
         };
         let signature = wallet.sign(&authorization.digest(self.network))?;
         let mut extensions = self.extensions.clone();
-        set_payment_id(&mut extensions, hex::encode(randomness.bytes::<16>()))?;
+        set_idempotency_key(&mut extensions, hex::encode(randomness.bytes::<16>()))?;
         let mut document = json!({
             "x402Version": Version::V2.number(),
             "accepted": self.accepted,
@@ -239,7 +239,7 @@ impl Quote {
 
 /// Sets the idempotency key. It proves who sends the payment, because the signature becomes public on the chain, so it
 /// is sent whether or not the server asks for one.
-fn set_payment_id(extensions: &mut Map<String, Value>, id: String) -> Result<(), PayError> {
+fn set_idempotency_key(extensions: &mut Map<String, Value>, id: String) -> Result<(), PayError> {
     extensions
         .entry("payment-identifier")
         .or_insert_with(|| json!({"info": {}}))
@@ -254,7 +254,7 @@ impl SignedPayment {
     /// Parses a header. `None` when it holds no payment that this client could have signed.
     pub fn parse(header: String) -> Option<Self> {
         let read = header::decode_payment(header.as_bytes()).ok()?;
-        read.payment_id?;
+        read.idempotency_key?;
         Some(Self {
             payer: read.authorization.from,
             amount: AtomicAmount::from_atomic(&read.authorization.value.to_string()).ok()?,

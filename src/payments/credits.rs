@@ -70,7 +70,7 @@ impl Payments {
         let credited = credited.ok_or(PayError::Known {
             charged: Some(true),
         })?;
-        visit.payment_id = Some(id);
+        visit.ledger_id = Some(id);
         visit.whose = Whose::Credit;
         Ok(Some(credited))
     }
@@ -128,7 +128,7 @@ impl Payments {
                 Claimed::Done => {
                     tracing::info!(payment.id = %credit.id, by = %row.id, "a credit was claimed");
                     self.changed.notify_waiters();
-                    visit.payment_id = Some(credit.id.clone());
+                    visit.ledger_id = Some(credit.id.clone());
                     visit.whose = Whose::Credit;
                     visit.drove = Some(credit.id.clone());
                     self.publish_credited(&credit.id, presentation).await;
@@ -217,7 +217,7 @@ impl Payments {
             proofs: &presentation
                 .evidence
                 .proofs(&self.secrets, &credit.id, until),
-            id_hashes: &presentation.evidence.id_hashes(&self.secrets),
+            id_hashes: &presentation.evidence.key_hashes(&self.secrets),
             audit: now.plus(FIRST_LOOK),
             now,
         };

@@ -196,7 +196,7 @@ impl Payments {
             .plus(WATCH_MARGIN)
             .plus(self.settings.token_ttl);
         let proofs = presentation.evidence.proofs(&self.secrets, &row.id, until);
-        let ids = presentation.evidence.id_hashes(&self.secrets);
+        let ids = presentation.evidence.key_hashes(&self.secrets);
         let body = presentation.body_sha256();
         kill_point!("payment.verified.before");
         let binding = rows::bind_verified(&self.db, step, &row, &proofs, &ids, body, now).await?;
@@ -230,8 +230,8 @@ impl Payments {
                 charged: Some(false),
             });
         }
-        visit.payment_id = Some(owner.payment_id);
-        visit.whose = Whose::IdOwner;
+        visit.ledger_id = Some(owner.payment_id);
+        visit.whose = Whose::KeyOwner;
         Ok(())
     }
 
@@ -272,7 +272,7 @@ impl Payments {
         let Some(mut row) = self.claim(&row, self.clock.now()).await? else {
             return Ok(());
         };
-        visit.payment_id = Some(row.id.clone());
+        visit.ledger_id = Some(row.id.clone());
         visit.drove = Some(row.id.clone());
         if let (ProductKind::Upload, Some(Ok(checked))) = (row.product.kind, checked)
             && !self.stage(&mut row, checked).await?

@@ -54,9 +54,9 @@ impl Payments {
     ) -> Result<(), PayError> {
         // Before prices and windows: a second authorization that is late or dear for its offer still
         // asks for what the first one bought, and a 402 would make its client sign a third.
-        if let Some(owner) = self.owner_of_id(presentation).await? {
-            visit.payment_id = Some(owner);
-            visit.whose = Whose::IdOwner;
+        if let Some(owner) = self.owner_of_key(presentation).await? {
+            visit.ledger_id = Some(owner);
+            visit.whose = Whose::KeyOwner;
             return Ok(());
         }
         if self.is_sale_stopped() {
@@ -97,7 +97,7 @@ impl Payments {
             },
         };
         kill_point!("payment.insert.after");
-        visit.payment_id = Some(row.id.clone());
+        visit.ledger_id = Some(row.id.clone());
         if !inserted {
             // Another copy was faster. Its row decides.
             return Ok(());
@@ -177,13 +177,13 @@ impl Payments {
 
     /// The payment that was made under one of this presentation's ids, when it is another one. Only for
     /// an authorization that its payer signed: an id alone unlocks nothing.
-    async fn owner_of_id(
+    async fn owner_of_key(
         &self,
         presentation: &Presentation,
     ) -> Result<Option<PaymentId>, PayError> {
         let header = &presentation.header;
         let payer = header.authorization.from;
-        let hashes = presentation.evidence.id_hashes(&self.secrets);
+        let hashes = presentation.evidence.key_hashes(&self.secrets);
         let Some(network) = header.network.filter(|_| !hashes.is_empty()) else {
             return Ok(None);
         };

@@ -263,7 +263,7 @@ impl Payments {
         // What is asked of another row than the payment's own is asked by that row's words.
         let stands_for = visit.whose != Whose::Own;
         let proven =
-            visit.whose == Whose::IdOwner || self.proves(&row, presentation, visit).await?;
+            visit.whose == Whose::KeyOwner || self.proves(&row, presentation, visit).await?;
         let own_digest = presentation.header.authorization.digest(row.network());
         let presented = Presented {
             digest: if stands_for { row.digest } else { own_digest },
@@ -320,7 +320,7 @@ impl Payments {
         presentation: &Presentation,
         visit: &Visit,
     ) -> Result<Option<Payment>, PayError> {
-        if let Some(id) = &visit.payment_id {
+        if let Some(id) = &visit.ledger_id {
             return Ok(rows::find(&self.db, id).await?);
         }
         Ok(self.find_row(&presentation.header).await?)
@@ -479,7 +479,7 @@ enum Whose {
     /// That of the payment which is presented.
     Own,
     /// That of another payment, which owns the id that this one came under.
-    IdOwner,
+    KeyOwner,
     /// That of a credit, which this payment was presented for and got.
     Credit,
 }
@@ -488,7 +488,7 @@ enum Whose {
 #[derive(Debug)]
 struct Visit {
     /// The row it is about, once that is sure.
-    payment_id: Option<PaymentId>,
+    ledger_id: Option<PaymentId>,
     whose: Whose,
     /// The payment that this very request has driven.
     drove: Option<PaymentId>,
@@ -501,7 +501,7 @@ struct Visit {
 impl Visit {
     fn new() -> Self {
         Self {
-            payment_id: None,
+            ledger_id: None,
             whose: Whose::Own,
             drove: None,
             driven: false,

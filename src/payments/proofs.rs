@@ -1,5 +1,8 @@
-//! What proves that a presentation comes from the payer, now that the chain publishes signatures
-//! (payments.md, rule 4). Only keyed hashes are kept; comparing takes the same time for every value.
+//! Proofs that a request comes from the payer: the challenge's ticket, an idempotency key, or for version 1 the
+//! client's address (docs/payments.md, rule 4).
+//!
+//! A signature is no such proof, since settling publishes it on the chain. The ledger stores only keyed hashes of
+//! proofs. Comparing them takes the same time for every value.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,18 +14,18 @@ use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::Version;
 
-/// The shortest id that is a proof.
-const MIN_ID: usize = 16;
-/// The longest id that is looked at.
-const MAX_ID: usize = 128;
-/// 128 bits in hex.
+/// The shortest idempotency key that proves anything, in bytes. A shorter one is ignored.
+const MIN_KEY: usize = 16;
+/// The longest idempotency key that proves anything, in bytes. A longer one is ignored.
+const MAX_KEY: usize = 128;
+/// The length of a ticket: 128 bits in hexadecimal digits.
 const TICKET_DIGITS: usize = 32;
 
-/// What a request brings along to prove itself. Never printed.
+/// The proofs that a request carries. `Debug` hides them.
 #[derive(Clone, Default)]
 pub struct Evidence {
     ticket: Option<String>,
-    ids: Vec<String>,
+    idempotency_keys: Vec<String>,
     address: Option<Vec<u8>>,
 }
 
@@ -33,25 +36,24 @@ impl std::fmt::Debug for Evidence {
 }
 
 impl Evidence {
-    /// What a payment header, an `Idempotency-Key` and a client's address prove. The address counts
-    /// for clients of version 1 only, which can send nothing else.
+    /// Collects the proofs in a payment header, an `Idempotency-Key` header and the client's address. The address
+    /// counts for version 1 only, whose clients can't send another proof.
     pub fn of(
         header: &PaymentHeader,
         idempotency_key: Option<&str>,
         address: Option<IpAddr>,
     ) -> Self {
-        let is_id = |id: &&str| (MIN_ID..=MAX_ID).contains(&id.len());
-        let from_extension = header.payment_id.as_deref().filter(|id| {
-            id.bytes()
+        let is_long_enough = |key: &&str| (MIN_KEY..=MAX_KEY).contains(&key.len());
+        let from_extension = header.idempotency_key.as_deref().filter(|key| {
+            key.bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
         });
-        let ids = [from_extension, idempotency_key];
         Self {
             ticket: header.ticket.clone().filter(|ticket| is_ticket(ticket)),
-            ids: ids
+            idempotency_keys: [from_extension, idempotency_key]
                 .into_iter()
                 .flatten()
-                .filter(is_id)
+                .filter(is_long_enough)
                 .map(str::to_owned)
                 .collect(),
             address: address
@@ -60,20 +62,24 @@ impl Evidence {
         }
     }
 
-    /// The hashes of the ids under which this payer may be charged once: each of them, since the next
-    /// request may bring either, by each key, since an id counts for longer than a key makes hashes. In order, so
-    /// that two requests with both lock them in the same order.
-    pub(super) fn id_hashes(&self, keys: &Keyring) -> Vec<String> {
-        let hash =
-            |key: &SecretKey, id: &String| key.derive_hex(Domain::PaymentId, &[id.as_bytes()]);
+    /// The hashes of the request's idempotency keys: under each, this payer is charged once. Both keys count, since
+    /// the next request may carry only one of them. Each is hashed by every master key, since an idempotency key
+    /// outlives a rotation. The hashes are sorted, so that two requests lock their rows in the same order.
+    pub(super) fn key_hashes(&self, keys: &Keyring) -> Vec<String> {
+        let hash = |secret: &SecretKey, key: &String| {
+            secret.derive_hex(Domain::IdempotencyKey, &[key.as_bytes()])
+        };
         let hashes: BTreeSet<String> = keys
             .iter()
-            .flat_map(|key| self.ids.iter().map(move |id| hash(key, id)))
+            .flat_map(|secret| {
+                let keys = self.idempotency_keys.iter();
+                keys.map(move |key| hash(secret, key))
+            })
             .collect();
         hashes.into_iter().collect()
     }
 
-    /// What is bound to a payment when verify succeeded. An address is forgotten at `address_until`.
+    /// The proofs that are bound to a payment when verify succeeds. The address counts until `address_until`.
     pub(super) fn proofs(
         &self,
         keys: &Keyring,
@@ -95,21 +101,21 @@ impl Evidence {
             hash: key.derive_hex(Domain::Ticket, &[ticket.as_bytes()]),
             expires: None,
         });
-        let ids = self.ids.iter().map(|text| Proof {
+        let idempotency_keys = self.idempotency_keys.iter().map(|text| Proof {
             kind: "id",
-            hash: key.derive_hex(Domain::PaymentId, &[text.as_bytes()]),
+            hash: key.derive_hex(Domain::IdempotencyKey, &[text.as_bytes()]),
             expires: None,
         });
-        // With the payment in the hash, two payments of one address can't be told to be so.
+        // The payment is part of the hash, so that nobody can see that two payments came from one address.
         let address = self.address.iter().map(|address| Proof {
             kind: "address",
             hash: key.derive_hex(Domain::ClientAddress, &[id, address]),
             expires: Some(address_until),
         });
-        ticket.chain(ids).chain(address).collect()
+        ticket.chain(idempotency_keys).chain(address).collect()
     }
 
-    /// Whether one of these proofs is among those that a payment was bound to.
+    /// Whether one of these proofs is among `bound`, the kinds and hashes of the proofs of a payment.
     pub(super) fn proves(
         &self,
         keys: &Keyring,
@@ -123,7 +129,7 @@ impl Evidence {
             .flat_map(|key| self.proofs_by(key, payment, long_ago));
         for proof in proofs {
             for (kind, hash) in bound {
-                // No early end: the time must not tell which one matched.
+                // No early return: the time must not reveal which one matched.
                 proven |= kind == proof.kind && equal_in_constant_time(hash, &proof.hash);
             }
         }
@@ -135,7 +141,7 @@ fn is_ticket(text: &str) -> bool {
     text.len() == TICKET_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The part of an address that stands for one client: all of IPv4, the /64 of IPv6.
+/// The part of an address that identifies a client: all of an IPv4 address, the /64 prefix of an IPv6 address.
 fn client_prefix(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.octets().to_vec(),

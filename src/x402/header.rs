@@ -66,8 +66,8 @@ pub struct PaymentHeader {
     pub resource_url: Option<String>,
     /// Version 2: the challenge's ticket, echoed.
     pub ticket: Option<String>,
-    /// Version 2: the id of the payment-identifier extension.
-    pub payment_id: Option<String>,
+    /// Version 2: the client's idempotency key, `info.id` of the `payment-identifier` extension.
+    pub idempotency_key: Option<String>,
     /// Version 2: whether the client echoed the Bazaar extension.
     pub echoes_bazaar: bool,
 }
@@ -82,7 +82,7 @@ impl PaymentHeader {
         let agrees = self.accepted == other.accepted
             && self.resource_url == other.resource_url
             && self.ticket == other.ticket
-            && self.payment_id == other.payment_id
+            && self.idempotency_key == other.idempotency_key
             && self.echoes_bazaar == other.echoes_bazaar;
         is_same && (agrees || self.version != other.version)
     }
@@ -160,7 +160,7 @@ pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
         signature,
         resource_url: string_at(raw.resource.as_ref(), "/url").map(str::to_owned),
         ticket: string_at(extensions, "/pixtoll/info/ticket").map(str::to_owned),
-        payment_id: string_at(extensions, "/payment-identifier/info/id").map(str::to_owned),
+        idempotency_key: string_at(extensions, "/payment-identifier/info/id").map(str::to_owned),
         echoes_bazaar: extensions.and_then(|known| known.get("bazaar")).is_some(),
         accepted: raw.accepted,
     })

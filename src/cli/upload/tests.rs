@@ -197,7 +197,7 @@ async fn a_paid_upload_sends_the_image_only_with_the_payment() {
     assert_eq!(payment.authorization.valid_before.to_string(), "1800000060");
     assert_eq!(
         (
-            payment.payment_id.unwrap().len(),
+            payment.idempotency_key.unwrap().len(),
             payment.ticket.unwrap().len()
         ),
         (32, 32)

@@ -55,7 +55,7 @@ fn a_payment_is_signed_for_the_offer_and_echoes_the_challenge() {
     assert_eq!(sent["extensions"], expected);
 
     let read = decode_payment(paid.header().as_bytes()).unwrap();
-    let id = read.payment_id.unwrap();
+    let id = read.idempotency_key.unwrap();
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let authorization = read.authorization;
     assert_eq!(authorization.value, U256::from(10_000));
@@ -81,7 +81,7 @@ fn two_payments_share_neither_nonce_nor_id() {
         decode_payment(paid.header().as_bytes()).unwrap()
     });
     assert_ne!(one.authorization.nonce, other.authorization.nonce);
-    assert_ne!(one.payment_id, other.payment_id);
+    assert_ne!(one.idempotency_key, other.idempotency_key);
 }
 
 #[test]
