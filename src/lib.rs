@@ -28,6 +28,7 @@ pub mod images;
 pub mod jws;
 pub mod kill;
 pub mod limits;
+pub mod logs;
 pub mod model;
 pub mod money;
 pub mod moving;

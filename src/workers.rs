@@ -9,10 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-static QUEUE: LazyLock<Sender<Work>> = LazyLock::new(start);
+/// Work waits with the span that its log lines carry.
+static QUEUE: LazyLock<Sender<(Span, Work)>> = LazyLock::new(start);
 
 /// Runs `work` on one of the threads, in order of arrival. `None`: it panicked, or the system can't
 /// start threads. The work continues when the future is dropped.
@@ -22,11 +24,11 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         // The receiver may be dropped already.
         drop(done.send(work()));
     });
-    QUEUE.send(work).ok()?;
+    QUEUE.send((Span::current(), work)).ok()?;
     result.await.ok()
 }
 
-fn start() -> Sender<Work> {
+fn start() -> Sender<(Span, Work)> {
     let (sender, receiver) = channel();
     let receiver = Arc::new(Mutex::new(receiver));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -40,12 +42,13 @@ fn start() -> Sender<Work> {
     sender
 }
 
-fn work_on(queue: &Mutex<Receiver<Work>>) {
+fn work_on(queue: &Mutex<Receiver<(Span, Work)>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(work) = next else {
+        let Ok((span, work)) = next else {
             return;
         };
+        let _entered = span.enter();
         // The waiting task sees the panic by its dropped channel. The panic's message is in the
         // log.
         if catch_unwind(AssertUnwindSafe(work)).is_err() {

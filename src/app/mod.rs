@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::{Config, StorePlace};
@@ -16,6 +17,7 @@ use crate::epoch::Epoch;
 use crate::images::Images;
 use crate::images::hot::Hot;
 use crate::limits::Limits;
+use crate::logs::job_span;
 use crate::moving::{Moving, refuse_closed};
 use crate::payments::shop::RECORD_EVERY;
 use crate::random::Randomness;
@@ -182,35 +184,67 @@ impl App {
     /// ends them too.
     pub fn start_jobs(&self) -> JoinSet<()> {
         let mut jobs = JoinSet::new();
-        jobs.spawn(Arc::clone(&self.moving).watch_forever());
+        jobs.spawn(
+            Arc::clone(&self.moving)
+                .watch_forever()
+                .instrument(job_span("move_watch")),
+        );
         let while_open = || Arc::clone(&self.moving);
         let (retention, schedule) = (&self.retention, &self.config.retention.schedule);
         let (retention, schedule) = (Arc::clone(retention), schedule.clone());
         jobs.spawn(
             while_open()
-                .run_while_open(move || Arc::clone(&retention).reap_forever(schedule.clone())),
+                .run_while_open(move || Arc::clone(&retention).reap_forever(schedule.clone()))
+                .instrument(job_span("reaper")),
         );
         let retention = Arc::clone(&self.retention);
         jobs.spawn(
-            while_open().run_while_open(move || Arc::clone(&retention).watch_clock_forever()),
+            while_open()
+                .run_while_open(move || Arc::clone(&retention).watch_clock_forever())
+                .instrument(job_span("clock_watch")),
         );
         let epoch = Arc::clone(&self.epoch);
-        jobs.spawn(while_open().run_while_open(move || Arc::clone(&epoch).watch_forever()));
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&epoch).watch_forever())
+                .instrument(job_span("database_mark")),
+        );
         let limits = Arc::clone(&self.limits);
-        jobs.spawn(while_open().run_while_open(move || Arc::clone(&limits).forget_forever()));
-        jobs.spawn(Arc::clone(&self.images).watch_withdrawals());
-        jobs.spawn(Arc::clone(&self.images).watch_room_forever());
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&limits).forget_forever())
+                .instrument(job_span("limits")),
+        );
+        jobs.spawn(
+            Arc::clone(&self.images)
+                .watch_withdrawals()
+                .instrument(job_span("withdrawals")),
+        );
+        jobs.spawn(
+            Arc::clone(&self.images)
+                .watch_room_forever()
+                .instrument(job_span("free_space")),
+        );
         let Some(till) = &self.till else { return jobs };
         let payments = Arc::clone(&till.payments);
-        jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).reconcile_forever()));
-        let payments = Arc::clone(&till.payments);
-        jobs.spawn(while_open().run_while_open(move || Arc::clone(&payments).audit_forever()));
-        jobs.spawn(learn_supported(till.rails.clone()));
-        let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
         jobs.spawn(
-            while_open().run_while_open(move || {
-                record_forever(db.clone(), Arc::clone(&clock), till.clone())
-            }),
+            while_open()
+                .run_while_open(move || Arc::clone(&payments).reconcile_forever())
+                .instrument(job_span("reconciler")),
+        );
+        let payments = Arc::clone(&till.payments);
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&payments).audit_forever())
+                .instrument(job_span("auditor")),
+        );
+        jobs.spawn(learn_supported(till.rails.clone()).instrument(job_span("facilitator_kinds")));
+        let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
+        let record = move || record_forever(db.clone(), Arc::clone(&clock), till.clone());
+        jobs.spawn(
+            while_open()
+                .run_while_open(record)
+                .instrument(job_span("offers")),
         );
         jobs
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Sources, process_env};
+use crate::logs::LogFormat;
 
 pub mod backup;
 pub mod config;
@@ -23,6 +24,12 @@ pub mod serve;
 pub mod store;
 pub mod upload;
 
+const LOG_FORMAT_HELP: &str = "\
+How log lines are written to standard error.
+With json, each line is one flat object: timestamp, level, target and message, then its fields.
+Lines of a request have request.id (the client's X-Request-Id), lines of a payment
+payment.ledger_id, and lines of a background job job.name.";
+
 const AFTER_HELP: &str = "\
 Examples:
   pixtoll serve --sandbox                  run a server with play money on this machine
@@ -37,8 +44,27 @@ success; unless its help says otherwise, 1 means that it failed and 2 that the c
 #[command(name = "pixtoll", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Log level on standard error: error, warn, info, debug or trace.
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        value_name = "LEVEL",
+        env = "PIXTOLL_LOG",
+        hide_env_values = true
+    )]
     pub log: tracing::Level,
+    /// Form of log lines on standard error: text, or JSON objects.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = LogFormat::Text,
+        value_name = "FORMAT",
+        env = "PIXTOLL_LOG_FORMAT",
+        hide_env_values = true,
+        long_help = LOG_FORMAT_HELP
+    )]
+    pub log_format: LogFormat,
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,

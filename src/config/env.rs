@@ -70,12 +70,17 @@ pub(super) enum Meaning {
     Unknown(String),
 }
 
-/// The client's variables: no settings of the server, and no mistakes either.
-const OF_THE_CLIENT: [&str; 2] = ["PIXTOLL_WALLET", "PIXTOLL_WALLET_KEY"];
+/// Variables of the command line and of the client: no settings of the server, and no mistakes either.
+const OF_COMMANDS: [&str; 4] = [
+    "PIXTOLL_LOG",
+    "PIXTOLL_LOG_FORMAT",
+    "PIXTOLL_WALLET",
+    "PIXTOLL_WALLET_KEY",
+];
 
 /// `None` where the variable isn't a setting.
 pub(super) fn meaning(name: &str) -> Option<Meaning> {
-    if OF_THE_CLIENT.contains(&name) {
+    if OF_COMMANDS.contains(&name) {
         return None;
     }
     let rest = name.strip_prefix(PREFIX)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
+use tracing::Instrument;
 
 use super::body::{Limit, read_image};
 use super::error::ApiError;
@@ -57,14 +58,15 @@ async fn take(
     let checked = limits::checked(site, request, arrived, limit).await??;
     let (stored, tier, counted) = (Arc::clone(&site.images), tier.clone(), attempt.take());
     // A client that goes away doesn't get its place in the day back: its image is published.
-    let upload = tokio::spawn(async move {
+    let upload = async move {
         let image = stored.upload_free(&tier, checked, place.place()).await?;
         place.spend();
         if let Some(counted) = counted {
             counted.keep();
         }
         Ok::<_, UploadError>(image)
-    });
+    };
+    let upload = tokio::spawn(upload.in_current_span());
     let image = upload.await.map_err(|_| UploadError::Interrupted)??;
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }

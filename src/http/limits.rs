@@ -6,6 +6,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
+use tracing::Instrument;
 
 use super::Site;
 use super::body::{Arrived, Limit};
@@ -94,7 +95,7 @@ pub(super) async fn checked(
         None
     };
     // The place is free when the work is done, not when the client goes away.
-    let done = tokio::spawn(async move {
+    let work = async move {
         let Arrived {
             bytes,
             metadata,
@@ -123,7 +124,8 @@ pub(super) async fn checked(
         });
         drop(copy);
         held
-    });
+    };
+    let done = tokio::spawn(work.in_current_span());
     Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
 }
 

@@ -11,8 +11,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, guard, web};
+use tracing::Instrument;
 
 use crate::app::App;
+use crate::logs;
 use crate::receipts::KEYS_PATH;
 
 mod api;
@@ -313,29 +315,27 @@ fn unknown_route(request: &HttpRequest) -> ApiError {
     }
 }
 
-/// One line a request, with an id that the client gets as well. The route's pattern, not the path:
-/// what a client puts into a path by mistake stays out of the log.
+/// Opens the span of a request, logs one line when it is answered, and sends the request's id as `X-Request-Id`.
+/// The line names the route's pattern and not the path, since clients put secrets into paths by mistake.
 async fn log_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    let randomness = request
+    let id = request
         .app_data::<Site>()
-        .map(|site| site.randomness.clone());
-    let mut response = next.call(request).await?;
-    let id = randomness
-        .map(|source| hex::encode(source.bytes::<8>()))
+        .map(|site| hex::encode(site.randomness.bytes::<8>()))
         .unwrap_or_default();
+    let span = logs::request_span(&id);
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    let _entered = span.enter();
     let route = response
         .request()
         .match_pattern()
         .unwrap_or_else(|| "unmatched".to_owned());
-    tracing::info!(
-        request.id = id, %method, route, status = response.status().as_u16(),
-        elapsed_us = started.elapsed().as_micros(), "request"
-    );
+    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(%method, route, status = response.status().as_u16(), elapsed_us, "request");
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

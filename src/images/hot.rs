@@ -263,7 +263,7 @@ impl Images {
             }
             // This server learns of it from the database, like the others.
             Err(error) => {
-                tracing::debug!(payment.id = %payment, %error, "the images of a payment could not be looked up; the cache drops them at the next check");
+                tracing::debug!(payment.ledger_id = %payment, %error, "the images of a payment could not be looked up; the cache drops them at the next check");
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{Checked, Images, UploadError};
 use crate::clock::Timestamp;
@@ -14,6 +15,7 @@ use crate::db::images;
 use crate::db::limits::{self, Place};
 use crate::ids::ImageId;
 use crate::kill::kill_point;
+use crate::logs;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::{Grant, PaymentId, PaymentState};
 use crate::model::sidecar::Sidecar;
@@ -44,7 +46,7 @@ impl Images {
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // A separate task: if the client disconnects, the upload still completes or is discarded as
         // a whole.
-        tokio::spawn(async move {
+        let upload = async move {
             let now = images.clock.now();
             let image = images.draft(&checked, &name, None, now);
             kill_point!("free.stage.before");
@@ -75,9 +77,10 @@ impl Images {
                 return Err(UploadError::Interrupted);
             }
             Ok(public(image, now, expires))
-        })
-        .await
-        .map_err(|_| UploadError::Interrupted)?
+        };
+        tokio::spawn(upload.in_current_span())
+            .await
+            .map_err(|_| UploadError::Interrupted)?
     }
 
     /// Finds the grant of an upload token, before the body is read.
@@ -94,6 +97,7 @@ impl Images {
         let grant = grants::find_by_token_hash(&self.db, &token.hash())
             .await?
             .ok_or(UploadError::BadToken)?;
+        logs::record_payment(&grant.payment_id);
         // The database may still know tokens that were made with a key that the operator removed.
         // They are invalid.
         UploadToken::find(
@@ -136,7 +140,8 @@ impl Images {
         }
         refuse_expired(&grant, arrived)?;
         let images = Arc::clone(self);
-        tokio::spawn(async move { images.reserve_and_publish(&grant, checked).await })
+        let upload = async move { images.reserve_and_publish(&grant, checked).await };
+        tokio::spawn(upload.in_current_span())
             .await
             .map_err(|_| UploadError::Interrupted)?
     }

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::rates::{Rate, Whose};
 use super::{Counted, Counter, Limited, Limits, Taken};
 use crate::clock::Timestamp;
@@ -128,11 +130,12 @@ impl Drop for FreeAttempt {
         }
         // The client disconnected.
         let limits = Arc::clone(&self.limits);
-        runtime.spawn(async move {
+        let give_back = async move {
             if let Some(shared) = &limits.shared {
                 shared.give_back_rates(taken).await;
             }
-        });
+        };
+        runtime.spawn(give_back.in_current_span());
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::free::Allowance;
 use super::rates::{Bucket, Rate, micros};
@@ -164,11 +165,12 @@ impl Shared {
             return;
         };
         let db = self.db.clone();
-        runtime.spawn(async move {
+        let give_back = async move {
             if let Err(error) = rows::give_back(&db, &place).await {
                 tracing::warn!(%error, "a failed free upload counts until its reservation expires");
             }
-        });
+        };
+        runtime.spawn(give_back.in_current_span());
     }
 
     async fn forget(&self, now: Timestamp) -> Result<(), crate::db::DbError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tracing::Instrument;
 
 use super::Payments;
 use crate::chain::{Block, Evidence, Query, Verdict, judge};
@@ -17,6 +18,7 @@ use crate::db::auditor::{self as audits, Audited, Missing, Reversal};
 use crate::db::payments::{Patch, Unreadable};
 use crate::db::{DbError, grants};
 use crate::kill::kill_point;
+use crate::logs::{job_span, payment_span};
 use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
 use crate::model::token::UploadToken;
 
@@ -173,7 +175,8 @@ impl Payments {
     pub async fn audit_forever(self: Arc<Self>) {
         loop {
             self.audit().await;
-            self.look_for_orphans().await;
+            let orphans = self.look_for_orphans();
+            orphans.instrument(job_span("orphans")).await;
             tokio::time::sleep(EVERY).await;
         }
     }
@@ -191,17 +194,24 @@ impl Payments {
         };
         futures_util::stream::iter(due)
             .for_each_concurrent(AT_ONCE, async |audited| {
-                let failed = match audited {
-                    Ok(audited) => {
-                        let id = audited.payment.id.to_string();
-                        let done = self.audit_one(audited).await;
-                        done.err().map(|error| Unreadable { id, error })
-                    }
-                    Err(unreadable) => Some(unreadable),
+                let id = match &audited {
+                    Ok(audited) => audited.payment.id.to_string(),
+                    Err(unreadable) => unreadable.id.clone(),
                 };
-                if let Some(failed) = failed {
-                    self.put_off(&failed, now).await;
-                }
+                let span = payment_span(&id);
+                let work = async {
+                    let done = match audited {
+                        Ok(audited) => {
+                            let done = self.audit_one(audited).await;
+                            done.map_err(|error| Unreadable { id, error })
+                        }
+                        Err(unreadable) => Err(unreadable),
+                    };
+                    if let Err(failed) = done {
+                        self.put_off(&failed, now).await;
+                    }
+                };
+                work.instrument(span).await;
             })
             .await;
     }
@@ -251,7 +261,7 @@ impl Payments {
         is_final: bool,
     ) -> Result<(), DbError> {
         if row.transaction != Some(transfer.transaction) {
-            tracing::warn!(payment.id = %row.id, said = ?row.transaction, shown = %transfer.transaction,
+            tracing::warn!(said = ?row.transaction, shown = %transfer.transaction,
                 "a payment was settled by another transaction than was said");
         }
         let next = (!is_final).then(|| self.clock.now().plus(pause(row.looks)));
@@ -263,8 +273,11 @@ impl Payments {
     }
 
     async fn note_missing(&self, row: &Payment, missing: Missing) -> Result<(), DbError> {
-        tracing::warn!(payment.id = %row.id, looks = missing.looks, block = missing.block,
-            "the chain does not show the transfer of a settled payment");
+        tracing::warn!(
+            looks = missing.looks,
+            block = missing.block,
+            "the chain does not show the transfer of a settled payment"
+        );
         let next = self.clock.now().plus(AFTER_MISS);
         kill_point!("audit.missing.before");
         audits::note_missing(&self.db, row, missing, next).await?;
@@ -273,7 +286,10 @@ impl Payments {
     }
 
     async fn freeze(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
-        tracing::error!(payment.id = %row.id, reason, "the goods of a payment are withheld until the chain decides");
+        tracing::error!(
+            reason,
+            "the goods of a payment are withheld until the chain decides"
+        );
         let patch = Patch {
             reason: Some(reason.to_owned()),
             lease_until: Some(Timestamp::from_millis(0)),
@@ -318,7 +334,10 @@ impl Payments {
         let reversed = audits::reverse(&self.db, &reversal).await?;
         kill_point!("payment.reversed.after");
         if reversed {
-            tracing::error!(payment.id = %row.id, reason, "the chain took a payment back, and its goods are gone");
+            tracing::error!(
+                reason,
+                "the chain took a payment back, and its goods are gone"
+            );
             let renewed = row.product.target.as_ref();
             self.images.forget_goods(&row.id, renewed).await;
             self.changed.notify_waiters();

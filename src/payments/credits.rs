@@ -121,12 +121,12 @@ impl Payments {
                     .await?
             } else {
                 rows::close_forgotten(&self.db, &credit.id, self.clock.now()).await?;
-                tracing::warn!(payment.id = %credit.id, "a credit was closed: the chain forgot its transfer");
+                tracing::warn!(payment.ledger_id = %credit.id, "a credit was closed: the chain forgot its transfer");
                 Claimed::Gone
             };
             match claimed {
                 Claimed::Done => {
-                    tracing::info!(payment.id = %credit.id, by = %row.id, "a credit was claimed");
+                    tracing::info!(payment.ledger_id = %credit.id, by = %row.id, "a credit was claimed");
                     self.changed.notify_waiters();
                     visit.ledger_id = Some(credit.id.clone());
                     visit.whose = Whose::Credit;
@@ -268,7 +268,7 @@ impl Payments {
             Ok(Some(grant)) => grant,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(payment.id = %id, %error, "the grant of a credit could not be read");
+                tracing::warn!(payment.ledger_id = %id, %error, "the grant of a credit could not be read");
                 return;
             }
         };
@@ -278,7 +278,7 @@ impl Payments {
             .upload_granted(grant, now, checked.clone())
             .await;
         if let Err(error) = published {
-            tracing::warn!(payment.id = %id, %error, "the image of a credit is owed");
+            tracing::warn!(payment.ledger_id = %id, %error, "the image of a credit is owed");
         }
     }
 }

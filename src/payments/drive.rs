@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::examine::WATCH_MARGIN;
 use super::settling::call;
@@ -36,7 +37,7 @@ pub(super) struct Lease(AbortHandle);
 
 impl Lease {
     fn keep(db: Db, clock: Arc<dyn Clock>, id: PaymentId, attempt: i64) -> Self {
-        let task = tokio::spawn(async move {
+        let renewals = async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
                 kill_point!("lease.renew.before");
@@ -47,12 +48,12 @@ impl Lease {
                     // Whoever took it over decides now; our next move will find that out.
                     Ok(false) => return,
                     Err(error) => {
-                        tracing::warn!(payment.id = %id, %error, "a lease was not renewed");
+                        tracing::warn!(%error, "a lease was not renewed");
                     }
                 }
             }
-        });
-        Self(task.abort_handle())
+        };
+        Self(tokio::spawn(renewals.in_current_span()).abort_handle())
     }
 }
 
@@ -114,7 +115,7 @@ impl Payments {
         kill_point!("verify.call.after");
         match outcome {
             VerifyOutcome::NoAnswer { why } => {
-                tracing::warn!(payment.id = %row.id, why, "the facilitator gave no answer to verify");
+                tracing::warn!(why, "the facilitator gave no answer to verify");
                 drop(lease);
                 // Without the lease the row may be on its way to settle under another driver.
                 if self.hand_back_until(&row, row.next_look, row.looks).await? {
@@ -291,7 +292,7 @@ impl Payments {
         };
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
-            tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
+            tracing::warn!(%error, "a payment waits for the chain's node");
             PayError::Silent(Silent::Node)
         })?;
         Ok(funds.nonce_used)
@@ -421,7 +422,7 @@ impl Payments {
         match evidence {
             Ok(evidence) => Some(evidence),
             Err(error) => {
-                tracing::warn!(payment.id = %row.id, %error, "a payment waits for the chain's node");
+                tracing::warn!(%error, "a payment waits for the chain's node");
                 None
             }
         }
@@ -470,7 +471,7 @@ impl Payments {
         };
         let moved = self.settle_row(row, Event::ChainPaid, transfer).await;
         if let Err(error) = &moved {
-            tracing::error!(payment.id = %row.id, %error, "a payment that the chain shows could not be recorded");
+            tracing::error!(%error, "a payment that the chain shows could not be recorded");
         }
         moved.map(|()| Look::Moved)
     }

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, erasure, payments as rows};
 use crate::images::{Checked, Images, Refusal};
 use crate::limits::Limits;
+use crate::logs;
 use crate::model::image::Image;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, Product, Renewal, transition,
@@ -224,13 +226,18 @@ impl Payments {
     /// [`PayError`] says whether money moved.
     pub async fn present(self: &Arc<Self>, presentation: Presentation) -> Result<Sold, PayError> {
         let payments = Arc::clone(self);
-        tokio::spawn(async move { payments.run(&presentation).await })
+        tokio::spawn(async move { payments.run(&presentation).await }.in_current_span())
             .await
             .unwrap_or(Err(PayError::Pending))
     }
 
     async fn run(self: &Arc<Self>, presentation: &Presentation) -> Result<Sold, PayError> {
         let mut visit = Visit::new();
+        if let Some(network) = presentation.header.network {
+            let authorization = &presentation.header.authorization;
+            let own = PaymentId::of(network, authorization.from, authorization.nonce);
+            visit.name_in_logs(&own);
+        }
         for _ in 0..MAX_ROUNDS {
             if let Some(answer) = self.round(presentation, &mut visit).await? {
                 return Ok(answer);
@@ -257,8 +264,10 @@ impl Payments {
                 Ok(()) => Ok(None),
             };
         };
+        visit.name_in_logs(&row.id);
         if let Some(credited) = self.credited_by(&row, visit).await? {
             row = credited;
+            visit.name_in_logs(&row.id);
         }
         // What is asked of another row than the payment's own is asked by that row's words.
         let stands_for = visit.whose != Whose::Own;
@@ -459,8 +468,12 @@ impl Payments {
                 }
             }
         }
-        tracing::info!(payment.id = %row.id, from = step.from().as_str(), to = step.to().as_str(),
-            attempt = row.attempt, "a payment moved");
+        tracing::info!(
+            from = step.from().as_str(),
+            to = step.to().as_str(),
+            attempt = row.attempt,
+            "a payment changed its state"
+        );
         self.changed.notify_waiters();
         let left_open = matches!(
             step.to(),
@@ -487,8 +500,10 @@ enum Whose {
 /// What one presentation knows about itself while it goes round.
 #[derive(Debug)]
 struct Visit {
-    /// The row it is about, once that is sure.
+    /// The ledger id of the payment that the request is about, once that is certain.
     ledger_id: Option<PaymentId>,
+    /// The ledger id that log lines of this request carry.
+    in_logs: Option<PaymentId>,
     whose: Whose,
     /// The payment that this very request has driven.
     drove: Option<PaymentId>,
@@ -502,12 +517,21 @@ impl Visit {
     fn new() -> Self {
         Self {
             ledger_id: None,
+            in_logs: None,
             whose: Whose::Own,
             drove: None,
             driven: false,
             looked: false,
             deadline: Instant::now() + WAIT,
             place: None,
+        }
+    }
+
+    /// Makes log lines of this request carry a payment's ledger id.
+    fn name_in_logs(&mut self, ledger_id: &PaymentId) {
+        if self.in_logs.as_ref() != Some(ledger_id) {
+            logs::record_payment(ledger_id);
+            self.in_logs = Some(ledger_id.clone());
         }
     }
 }

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use tracing::Instrument;
 
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments};
 use crate::clock::Timestamp;
 use crate::db::payments::{self as rows, Patch, Unreadable};
 use crate::kill::kill_point;
+use crate::logs::payment_span;
 use crate::model::payment::{Event, Payment, PaymentState};
 
 /// Rows that one run takes, and how many of them at once.
@@ -41,11 +43,17 @@ impl Payments {
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, async |row| match row {
                 Ok(row) => {
-                    if let Err(error) = self.reconcile_one(&row, now).await {
-                        tracing::warn!(payment.id = %row.id, %error, "a payment could not be reconciled; it stays due");
-                    }
+                    let work = async {
+                        if let Err(error) = self.reconcile_one(&row, now).await {
+                            tracing::warn!(%error, "a payment could not be reconciled; it is tried again");
+                        }
+                    };
+                    work.instrument(payment_span(row.id.as_str())).await;
                 }
-                Err(unreadable) => self.put_off(&unreadable, now).await,
+                Err(unreadable) => {
+                    let span = payment_span(&unreadable.id);
+                    self.put_off(&unreadable, now).instrument(span).await;
+                }
             })
             .await;
     }
@@ -92,9 +100,9 @@ impl Payments {
     /// goes for what the database fails at.
     pub(super) async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
         let Unreadable { id, error } = unreadable;
-        tracing::error!(payment.id = %id, %error, "a payment that is due can't be read or written; see pixtoll ledger check");
+        tracing::error!(%error, "a payment that is due can't be read or written; see pixtoll ledger check");
         if let Err(error) = rows::put_off(&self.db, id, now.plus(UNREADABLE_AGAIN)).await {
-            tracing::warn!(payment.id = %id, %error, "it could not be put off");
+            tracing::warn!(%error, "it could not be put off");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::Payments;
 use super::auditor::FIRST_LOOK;
 use super::drive::{FIRST_PAUSE, Lease, NO_RAIL};
@@ -26,7 +28,7 @@ impl Payments {
     pub(super) async fn settle(self: &Arc<Self>, row: Payment, lease: Lease) -> bool {
         let payments = Arc::clone(self);
         let (decided, wait) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
+        let task = async move {
             kill_point!("settle.call.before");
             let mut settling = std::pin::pin!(payments.call_settle(&row));
             let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
@@ -48,7 +50,8 @@ impl Payments {
             let outcome = settling.await;
             kill_point!("settle.late.after");
             payments.record_late(&row, outcome).await;
-        });
+        };
+        tokio::spawn(task.in_current_span());
         wait.await.unwrap_or(false)
     }
 
@@ -74,7 +77,7 @@ impl Payments {
             } => self.unclear(row, &why, reverted, transaction).await,
         };
         if let Err(error) = result {
-            tracing::error!(payment.id = %row.id, %error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
+            tracing::error!(%error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
         }
     }
 
@@ -86,11 +89,11 @@ impl Payments {
                     log_index: None,
                 };
                 if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
-                    tracing::error!(payment.id = %row.id, %error, "a late success could not be recorded; the reconciler will ask the chain");
+                    tracing::error!(%error, "a late success could not be recorded; the reconciler will ask the chain");
                 }
             }
             other => {
-                tracing::info!(payment.id = %row.id, ?other, "a late answer of settle decides nothing");
+                tracing::info!(?other, "a late answer of settle decides nothing");
             }
         }
     }
@@ -116,7 +119,7 @@ impl Payments {
         reverted: Option<String>,
         transaction: Option<alloy_primitives::B256>,
     ) -> Result<(), DbError> {
-        tracing::warn!(payment.id = %row.id, why, "the outcome of settle is not known");
+        tracing::warn!(why, "the outcome of settle is not known");
         let patch = Patch {
             reason: reverted,
             lease_until: Some(Timestamp::from_millis(0)),
@@ -137,18 +140,19 @@ impl Payments {
         };
         let payments = Arc::clone(self);
         let again = row.clone();
-        let mut task = tokio::spawn(async move {
+        let task = async move {
             kill_point!("settle.again.before");
             let outcome = payments.call_settle(&again).await;
             kill_point!("settle.again.after");
             payments.record_late(&again, outcome).await;
             drop(in_flight);
-        });
+        };
+        let mut task = tokio::spawn(task.in_current_span());
         if tokio::time::timeout(self.settings.timeout, &mut task)
             .await
             .is_err()
         {
-            tracing::warn!(payment.id = %row.id, "settle was called again and gave no answer yet");
+            tracing::warn!("settle was called again and gave no answer yet");
         }
         Ok(())
     }
@@ -216,7 +220,8 @@ impl Payments {
             let settlement = rows::settle(&self.db, &record).await?;
             kill_point!("payment.settled.after");
             if settlement != Settlement::Moved {
-                tracing::info!(payment.id = %fresh.id, from = step.from().as_str(), by = record.proven_by, "a payment settled");
+                tracing::info!(from = step.from().as_str(), by = record.proven_by,
+                    transaction = %transfer.transaction, "a payment is settled");
                 self.changed.notify_waiters();
                 if let Some(image) = &fresh.product.target {
                     self.images.describe(image).await;

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::clock::{Clock, Timestamp};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
 use crate::db::{Db, DbError, credits, erasure, jobs, payments, withdrawals};
@@ -314,7 +316,8 @@ impl Retention {
     pub async fn delete(self: &Arc<Self>, ids: Vec<ImageId>) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
         // In a task of its own: a client that disconnects must not interrupt a delete.
-        tokio::spawn(async move { this.delete_claimed(&ids).await })
+        let delete = async move { this.delete_claimed(&ids).await };
+        tokio::spawn(delete.in_current_span())
             .await
             .map_err(|_| DeleteError::Interrupted)?
     }

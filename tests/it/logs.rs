@@ -1,4 +1,4 @@
-//! What the program prints, at its loudest: nothing that is a secret, whatever the clients do.
+//! What the program logs: lines that a request or a payment can be followed by, and no secrets at any level.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,8 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use pixtoll::clock::{Clock, SystemClock};
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use crate::support::process::free_port;
+use crate::support::process::{Deployment, SandboxProcess, eventually, free_port};
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::signing::wallet;
 use crate::support::{Answer, Payment, install_tls, pictures};
 
@@ -112,13 +114,20 @@ struct Program {
 }
 
 impl Program {
-    /// Starts `pixtoll serve --sandbox --log trace` and waits until it listens.
-    fn start(folder: &Path) -> Self {
+    /// Starts `pixtoll serve --sandbox --log trace --log-format FORMAT` and waits until it listens.
+    fn start(folder: &Path, format: &str) -> Self {
         let [public, admin, facilitator, rpc] =
             std::array::from_fn(|_| format!("127.0.0.1:{}", free_port()));
         let base = format!("http://{public}");
         let mut child = Command::new(env!("CARGO_BIN_EXE_pixtoll"))
-            .args(["serve", "--sandbox", "--log", "trace"])
+            .args([
+                "serve",
+                "--sandbox",
+                "--log",
+                "trace",
+                "--log-format",
+                format,
+            ])
             .current_dir(folder)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
@@ -212,7 +221,7 @@ impl Client {
             http: crate::support::client_from("127.0.0.1"),
             secrets: vec![
                 ("the master key".to_owned(), SECRET.to_owned()),
-                ("the payment id".to_owned(), ID.to_owned()),
+                ("the extension's idempotency key".to_owned(), ID.to_owned()),
                 ("the Idempotency-Key".to_owned(), KEY.to_owned()),
             ],
         }
@@ -250,6 +259,7 @@ impl Client {
             .unwrap();
         self.learn("the ticket", ticket);
         self.learn("the signature", payment.signature.to_string());
+        self.learn("the payer", payment.authorization.from.to_string());
         self.learn("the nonce", payment.authorization.nonce.to_string());
         self.learn("the header", payment.header());
         self.learn("the header of version 1", payment.as_v1().header());
@@ -258,10 +268,19 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_printed_at_the_loudest_level() {
+async fn nothing_secret_is_logged_as_text_at_level_trace() {
+    logs_no_secret("text").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_is_logged_as_json_at_level_trace() {
+    logs_no_secret("json").await;
+}
+
+async fn logs_no_secret(format: &str) {
     install_tls();
     let folder = tempfile::tempdir().unwrap();
-    let program = Program::start(folder.path());
+    let program = Program::start(folder.path(), format);
     let mut client = Client::of(&program);
     let (payment, token) = buys_and_uploads(&mut client).await;
     goes_wrong(&mut client, &token).await;
@@ -271,7 +290,7 @@ async fn nothing_secret_is_printed_at_the_loudest_level() {
 
     let output = program.stop();
     assert!(
-        output.contains("a payment moved") && output.contains("request.id"),
+        output.contains("a payment changed its state") && output.contains("request.id"),
         "{output}"
     );
     assert!(output.lines().count() > 40, "{output}");
@@ -416,4 +435,170 @@ fn raw_request(base: &str) -> String {
     line.write_all(b"\x16\x03\x01 no HTTP\r\n\r\n").unwrap();
     line.read_to_string(&mut answer).ok();
     address
+}
+
+/// A log in JSON: every line, parsed.
+struct Log(Vec<Value>);
+
+impl Log {
+    fn read(text: &str) -> Self {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        Self(text.lines().map(parse).collect())
+    }
+
+    /// The messages of the lines where a field has a value.
+    fn messages(&self, field: &str, value: &str) -> Vec<&str> {
+        let lines = self.0.iter().filter(|line| line[field] == value);
+        lines
+            .map(|line| line["message"].as_str().unwrap())
+            .collect()
+    }
+
+    /// Asserts that every line about a payment names it, and every other one its request or its job.
+    fn can_be_followed(&self) {
+        for line in &self.0 {
+            let target = line["target"].as_str().unwrap();
+            let module = target.trim_start_matches("pixtoll::");
+            let has = |field: &str| line.get(field).is_some();
+            let is_followed = match module.split("::").next().unwrap() {
+                // This job looks for transfers that belong to no payment.
+                "payments" if line["job.name"] == "orphans" => true,
+                "payments" | "facilitator" | "chain" => has("payment.ledger_id"),
+                "http" | "images" | "db" => has("request.id") || has("job.name"),
+                // Lines of the start and the end, and of the sandbox, which stands for another process.
+                _ => true,
+            };
+            assert!(is_followed, "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_of_a_paid_upload_has_its_request_and_its_ledger_id() {
+    let deployment = Deployment::alone();
+    let serve = ["serve", "--log", "trace", "--log-format", "json"];
+    let server = deployment.start_by(&serve).await;
+    let (payment, request) = deployment
+        .sign("/api/upload/year", &pictures::png(4, 4))
+        .await;
+    let answer = deployment.answer(&request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let request_id = answer.header("x-request-id").unwrap();
+    let ledger_id = payment.ledger_id().to_string();
+    server.terminate();
+    assert!(server.end().await.success());
+
+    let log = Log::read(&deployment.whole_log());
+    log.can_be_followed();
+    let of_request = log.messages("request.id", &request_id);
+    let of_payment = log.messages("payment.ledger_id", &ledger_id);
+    assert_eq!(of_request, of_payment);
+    for message in [
+        "a payment changed its state",
+        "a payment is settled",
+        "request",
+    ] {
+        assert!(of_request.contains(&message), "{of_request:?}");
+    }
+    let settled = log
+        .0
+        .iter()
+        .find(|line| line["message"] == "a payment is settled");
+    let transaction = &settled.unwrap()["transaction"];
+    // The line of the sandbox is found by the transaction.
+    let of_sandbox = log.messages("transaction", transaction.as_str().unwrap());
+    assert_eq!(of_sandbox.len(), 2, "{of_sandbox:?}");
+    let edge = log
+        .0
+        .iter()
+        .find(|line| line["request.id"] == request_id && line["message"] == "request");
+    let edge = edge.unwrap();
+    assert_eq!(edge["route"], "/api/upload/{tier}");
+    assert_eq!(edge["status"], 200);
+    assert!(edge["elapsed_us"].is_u64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settle_call_that_outlives_its_request_logs_under_its_ids() {
+    let sandbox = SandboxProcess::start().await;
+    let facilitator = Proxy::before(&sandbox.facilitator_url);
+    let deployment = Deployment::on(&facilitator.url, &sandbox.rpc_url)
+        .set("payments.timeout", "1s")
+        .set("log", "trace")
+        .set("log_format", "json");
+    let server = deployment.start().await;
+    let release = Arc::new(Notify::new());
+    facilitator.next("settle", Fault::Late(Arc::clone(&release)));
+    // The tier waits for a confirmation, so that a late success decides nothing.
+    let (payment, request) = deployment
+        .sign("/api/upload/permanent", &pictures::png(5, 4))
+        .await;
+    let answer = deployment.answer(&request).await;
+    assert_eq!(answer.error(), "settlement_pending");
+    let request_id = answer.header("x-request-id").unwrap();
+    let ledger_id = payment.ledger_id().to_string();
+    // The reconciler, which works for no request, finds the transfer on the chain.
+    eventually("the reconciler's line", async || {
+        let log = Log::read(&deployment.whole_log());
+        let settled = |line: &&Value| line["message"] == "a payment is settled";
+        let line = log.0.iter().find(settled)?;
+        assert_eq!(line["job.name"], "reconciler");
+        assert_eq!(line["payment.ledger_id"], ledger_id);
+        Some(())
+    })
+    .await;
+    release.notify_waiters();
+    eventually("the late answer's line", async || {
+        let log = Log::read(&deployment.whole_log());
+        let late = |message: &&str| message.starts_with("a late answer of settle");
+        let of_request = log.messages("request.id", &request_id);
+        let of_payment = log.messages("payment.ledger_id", &ledger_id);
+        let found = of_request.iter().any(late) && of_payment.iter().any(late);
+        found.then_some(())
+    })
+    .await;
+    // Sent again: another request, the same payment.
+    let again = deployment.last_word(&request).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    server.terminate();
+    assert!(server.end().await.success());
+
+    let log = Log::read(&deployment.whole_log());
+    log.can_be_followed();
+    let again = again.header("x-request-id").unwrap();
+    assert_ne!(again, request_id);
+    let line = log
+        .0
+        .iter()
+        .find(|line| line["request.id"] == again)
+        .unwrap();
+    assert_eq!(line["payment.ledger_id"], ledger_id);
+}
+
+/// A task has no span but the one that it is given.
+#[test]
+fn every_task_of_a_request_is_spawned_with_its_span() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut tasks = 0;
+    for (path, text) in crate::architecture::sources(&root) {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+        let rooms = ["http/", "payments/", "images/", "limits/", "retention/"];
+        if !rooms.iter().any(|room| name.starts_with(room)) {
+            continue;
+        }
+        for (at, _) in text.match_indices("spawn(") {
+            let call = &text[at..];
+            if text[..at].ends_with("thread::") || text[..at].ends_with("thread.") {
+                continue;
+            }
+            let end = call.find([';', '\n']).unwrap();
+            assert!(
+                call[..end].contains(".in_current_span()"),
+                "{name}: {}",
+                &call[..end]
+            );
+            tasks += 1;
+        }
+    }
+    assert!(tasks > 8, "{tasks}");
 }

@@ -322,9 +322,16 @@ impl Deployment {
         server
     }
 
-    /// The end of its servers' log.
-    pub(crate) fn log(&self) -> String {
+    /// All that its servers logged, in whole lines.
+    pub(crate) fn whole_log(&self) -> String {
         let log = std::fs::read_to_string(self.folder().join("server.log")).unwrap_or_default();
+        let end = log.rfind('\n').map_or(0, |end| end + 1);
+        log[..end].to_owned()
+    }
+
+    /// The end of what its servers logged.
+    pub(crate) fn log(&self) -> String {
+        let log = self.whole_log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }

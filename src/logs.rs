@@ -1,0 +1,244 @@
+//! Logs: how lines are written, and the spans whose fields say what a line belongs to.
+//!
+//! | field | on every line of |
+//! | --- | --- |
+//! | `request.id` | a request on the public listener; the client receives the same id as `X-Request-Id` |
+//! | `payment.ledger_id` | a payment, from when it is known: a request that carries it or its token, or a job that works on it |
+//! | `job.name` | a background job, such as `reconciler` |
+//!
+//! Spans have the level `error`, so that a line carries these fields at every `--log` level. A task that is
+//! spawned for a request carries the span of the request (`in_current_span`). No span and no line holds a secret:
+//! no token, ticket, idempotency key, signature, payment header or client address.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing::field::{Empty, display};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Span, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, layer};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::model::payment::PaymentId;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people, with colors on a terminal
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Starts logging to standard error, for the rest of the process.
+///
+/// Libraries log warnings and errors at every level: below that they print headers and statements, which may hold
+/// secrets.
+pub fn start(level: Level, format: LogFormat) {
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN.min(level.into()))
+        // It logs each connection that doesn't speak HTTP as an error. No operator can act on that.
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
+        .with_target("pixtoll", level);
+    let lines = match format {
+        LogFormat::Text => layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
+        LogFormat::Json => layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(FlatJson)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+}
+
+/// The span of a request. [`record_payment`] adds the payment's ledger id to it.
+pub fn request_span(request_id: &str) -> Span {
+    tracing::error_span!(
+        "request",
+        request.id = request_id,
+        payment.ledger_id = Empty
+    )
+}
+
+/// The span of a background job.
+pub fn job_span(name: &'static str) -> Span {
+    tracing::error_span!("job", job.name = name)
+}
+
+/// The span of a job's work on one payment.
+pub fn payment_span(ledger_id: &str) -> Span {
+    tracing::error_span!("payment", payment.ledger_id = ledger_id)
+}
+
+/// Adds a payment's ledger id to the span of the current request; does nothing outside of one. Of several ids, a
+/// text line shows all and a JSON line the last.
+pub fn record_payment(ledger_id: &PaymentId) {
+    Span::current().record("payment.ledger_id", display(ledger_id));
+}
+
+/// Writes a line as one flat JSON object: `timestamp`, `level`, `target` and `message`, then the fields of the
+/// line and of the spans around it, all at the top level and in alphabetical order. Where two have one name,
+/// the innermost wins.
+struct FlatJson;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    target: &'a str,
+    message: Value,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl<S, N> FormatEvent<S, N> for FlatJson
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Map::new();
+        if let Some(scope) = context.event_scope() {
+            for span in scope.from_root() {
+                if let Some(formatted) = span.extensions().get::<FormattedFields<N>>() {
+                    add(&mut fields, &formatted.fields)?;
+                }
+            }
+        }
+        let mut own = String::new();
+        context.format_fields(Writer::new(&mut own), event)?;
+        add(&mut fields, &own)?;
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let line = Line {
+            timestamp,
+            level: event.metadata().level().as_str(),
+            target: event.metadata().target(),
+            message: fields.remove("message").unwrap_or_default(),
+            fields,
+        };
+        let line = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+        writeln!(writer, "{line}")
+    }
+}
+
+/// Adds fields that [`JsonFields`] has written.
+fn add(fields: &mut Map<String, Value>, written: &str) -> fmt::Result {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let mut written: Map<String, Value> = serde_json::from_str(written).map_err(|_| fmt::Error)?;
+    fields.append(&mut written);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written_by(work: impl FnOnce()) -> Vec<Value> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let json = layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(FlatJson)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(json);
+        tracing::subscriber::with_default(subscriber, work);
+        let bytes = lines.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn id(digit: &str) -> PaymentId {
+        PaymentId::parse(&digit.repeat(64)).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_has_the_fields_of_its_spans_at_the_top_level() {
+        let lines = written_by(|| {
+            tracing::info!("started");
+            let _request = request_span("0a").entered();
+            tracing::info!(count = 1, "a \"line\"\nof two");
+            record_payment(&id("a"));
+            let _payment = payment_span(id("b").as_str()).entered();
+            tracing::warn!(payment.ledger_id = %id("c"), "named itself");
+            tracing::warn!("named by the innermost span");
+        });
+        let known: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                json!([
+                    line["message"],
+                    line["request.id"],
+                    line["payment.ledger_id"]
+                ])
+            })
+            .collect();
+        assert_eq!(
+            known,
+            [
+                json!(["started", null, null]),
+                json!(["a \"line\"\nof two", "0a", null]),
+                json!(["named itself", "0a", "c".repeat(64)]),
+                json!(["named by the innermost span", "0a", "b".repeat(64)]),
+            ]
+        );
+        assert_eq!(lines[1]["count"], 1);
+        assert_eq!(lines[1]["level"], "INFO");
+        assert_eq!(lines[1]["target"], "pixtoll::logs::tests");
+        assert!(lines[1]["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn the_last_ledger_id_of_a_request_is_the_one_of_its_lines() {
+        let lines = written_by(|| {
+            record_payment(&id("d"));
+            let _request = request_span("0a").entered();
+            for digit in ["a", "b"] {
+                record_payment(&id(digit));
+                tracing::info!("known");
+            }
+        });
+        assert_eq!(lines[0]["payment.ledger_id"], "a".repeat(64));
+        assert_eq!(lines[1]["payment.ledger_id"], "b".repeat(64));
+    }
+}
