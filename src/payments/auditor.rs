@@ -1,9 +1,10 @@
-//! The auditor: every settled payment is looked up on the chain until the block of its transfer is safe
-//! (payments.md, rule 13).
+//! The auditor: looks up the transfer of every settled payment on the chain until its block is safe
+//! (docs/payments.md, rule 13).
 //!
-//! What the chain shows is written down, in place of what a facilitator said. A transfer that is missing
-//! at three looks over ten minutes of the chain's own time freezes its payment: the goods are withheld
-//! until the chain decides again. What a look means is decided by [`decide`], which is pure.
+//! It records the transaction that the chain shows, in place of the one that the facilitator named.
+//! If three looks over ten minutes of block time do not find the transfer, the payment is frozen:
+//! its goods are withheld until the chain decides again. [`decide`] is the pure function that
+//! decides what follows from a look.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,21 +27,22 @@ use crate::model::token::UploadToken;
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(15);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
-/// Payments that one run takes, and looks at side by side.
+/// The number of payments that one run takes, and how many of them it looks up at the same time.
 const BATCH: u32 = 100;
 const AT_ONCE: usize = 8;
-/// A transfer that is missing at so many looks, over so long a time of the chain's blocks, is gone.
+/// A transfer counts as gone when this many looks, over at least [`MISSING_FOR`] of block time, do
+/// not find it.
 const LOOKS: u32 = 3;
 const MISSING_FOR: Duration = Duration::from_mins(10);
-/// The pause after a look that missed it, and between looks for what is withheld.
+/// The pause after a look that did not find the transfer, and between looks at a frozen payment.
 const AFTER_MISS: Duration = Duration::from_secs(30);
-/// The pause after a look that decided nothing; it doubles up to the longest.
+/// The pause after a look that decided nothing. It doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// Why a payment is frozen whose transfer is gone.
+/// The recorded reason for freezing a payment whose transfer is gone.
 const GONE: &str = "transfer_missing";
 
-/// What a look found.
+/// What the chain shows about a settled or frozen payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     /// The transfer to us.
@@ -49,42 +51,42 @@ enum Finding {
         block: u64,
         is_final: bool,
     },
-    /// The nonce was cancelled, or paid someone else.
+    /// The nonce was cancelled, or it paid someone else.
     Contradicted {
         reason: &'static str,
         is_final: bool,
     },
-    /// The nonce is unused. With a reason it will stay so.
+    /// The nonce is unused. `never`: the reason why it can't be used any more.
     Missing { never: Option<&'static str> },
-    /// Nothing that can be believed: no answer, a part of one, or too few confirmations.
+    /// Nothing reliable: no answer, an incomplete one, or too few confirmations.
     Nothing,
 }
 
-/// What a look found, and when the chain's clock showed what.
+/// What a look found, and the newest block that the node knew then.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     finding: Finding,
     head: Block,
 }
 
-/// What follows from a look.
+/// What to do after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Where the transfer is, is written down; once that is final, nobody looks any more.
+    /// Record where the transfer is. Once its block is safe, the audit of the payment ends.
     Note {
         transfer: Transfer,
         block: u64,
         is_final: bool,
     },
-    /// It was missed once more.
+    /// Record that the transfer was not found.
     Miss(Missing),
-    /// The goods are withheld.
+    /// Freeze the payment: withhold its goods.
     Freeze(&'static str),
-    /// The chain shows it again.
+    /// Settle a frozen payment again: the chain shows its transfer.
     Thaw(Transfer),
-    /// It will never pay us.
+    /// Reverse the payment: it will never pay us.
     Reverse(&'static str),
-    /// Nothing is known that wasn't known.
+    /// Look again later: nothing new is known.
     Wait,
 }
 
@@ -141,11 +143,12 @@ fn decide(audited: &Audited, look: Look) -> Step {
     }
 }
 
-/// A look that doesn't find a transfer counts when the node can know of it, and has seen a new block
-/// since the last one that counted. Time is that of the blocks: a node that stands still lets none pass,
-/// and a local clock that jumps neither.
+/// Judges a look that did not find the transfer. It counts if the node is not behind and has seen a
+/// new block since the last look that counted. Time is block time, so neither a node that stands
+/// still nor a local clock that jumps makes a transfer count as gone.
 fn miss(audited: &Audited, head: Block) -> Step {
-    // Our clock only says which node lags: one that is ahead makes us wait, and decides nothing.
+    // The local clock serves only to detect a node that is behind. If it is ahead, the auditor
+    // waits longer.
     let settled = audited.payment.settled_at;
     let lags = settled.is_some_and(|settled| head.time <= settled)
         || audited.seen_block.is_some_and(|block| head.number < block);
@@ -171,7 +174,7 @@ fn miss(audited: &Audited, head: Block) -> Step {
 }
 
 impl Payments {
-    /// Audits until it is dropped.
+    /// Audits until the future is dropped.
     pub async fn audit_forever(self: Arc<Self>) {
         loop {
             self.audit().await;
@@ -181,8 +184,8 @@ impl Payments {
         }
     }
 
-    /// Looks once at the transfer of every settled or frozen payment that is due. Errors are logged, and
-    /// their rows looked at later again.
+    /// Looks once at the transfer of every settled or frozen payment that is due. Errors are
+    /// logged, and the rows are looked at again later.
     pub async fn audit(self: &Arc<Self>) {
         let now = self.clock.now();
         let due = match audits::find_due(&self.db, now, BATCH).await {
@@ -217,7 +220,8 @@ impl Payments {
     }
 
     async fn audit_one(self: &Arc<Self>, mut audited: Audited) -> Result<(), DbError> {
-        // Under the attempt that was read: what is known of the row can't have changed.
+        // The claim succeeds only under the attempt that was read, so what was read of the row is
+        // still true.
         let Some(row) = self.claim(&audited.payment, self.clock.now()).await? else {
             return Ok(());
         };
@@ -311,7 +315,7 @@ impl Payments {
         let Some(step) = transition(row.state, Event::ChainVoid) else {
             return Ok(());
         };
-        // Grant and settlement are one transaction, so there is one.
+        // Settling creates the grant in the same transaction, so it exists.
         let Some(grant) = grants::find(&self.db, &row.id).await? else {
             return Ok(());
         };
@@ -346,7 +350,7 @@ impl Payments {
     }
 }
 
-/// How long nobody looks, after so many looks that decided nothing.
+/// The pause before the next look, after this many looks that decided nothing.
 fn pause(looks: u32) -> Duration {
     PAUSE.saturating_mul(1 << looks.min(10)).min(LONGEST_PAUSE)
 }

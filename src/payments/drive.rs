@@ -1,5 +1,6 @@
-//! The way of a payment from verify to its end, by verify, settle and the chain. Each call is written down first, and
-//! each answer moves the row or doesn't, by the table alone.
+//! Drives a payment from verification to a final state, by calls of the facilitator and the chain.
+//! Every step is recorded before the call it precedes, and only the transition table decides which
+//! answer changes the state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +22,21 @@ use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, transition,
 };
 
-/// Time that a transfer needs: with less left of its window, settle is not called.
+/// The least time that must be left until `validBefore` for settle to be called: what a transfer
+/// needs.
 const LEAST_SETTLE_WINDOW: Duration = Duration::from_secs(6);
-/// How often a lease is renewed.
+/// The interval at which a lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
-/// The first pause between two looks at an open payment.
+/// The first pause before the chain is asked again about an unresolved payment. It doubles each
+/// time.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause between two looks.
+/// The longest pause before the chain is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Why nothing can be asked about a payment whose network was taken out of the configuration.
+/// The recorded reason when a payment's network is no longer configured, so that neither its
+/// facilitator nor its chain can be asked.
 pub(super) const NO_RAIL: &str = "its network is not configured any more";
 
-/// A lease that is renewed until this is dropped.
+/// A lease on a row. It is renewed in the background until this value is dropped.
 pub(super) struct Lease(AbortHandle);
 
 impl Lease {
@@ -45,7 +49,8 @@ impl Lease {
                 kill_point!("lease.renew.after");
                 match renewed {
                     Ok(true) => {}
-                    // Whoever took it over decides now; our next move will find that out.
+                    // Another driver took the lease over and decides now. Our next conditional
+                    // update will fail and show it.
                     Ok(false) => return,
                     Err(error) => {
                         tracing::warn!(%error, "a lease was not renewed");
@@ -63,15 +68,16 @@ impl Drop for Lease {
     }
 }
 
-/// What a look at the chain says of a payment that is refused.
+/// What the chain says about a payment that is about to be rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
-    /// It paid us, and its row says so now.
+    /// The payment paid us, and its row is settled now.
     Moved,
-    /// Its nonce is used, and nobody can tell yet for what: logs or confirmations are missing; or nobody here can ask
-    /// its network. A refusal would invite to pay again (payments.md, rule 5).
+    /// The nonce is used, and it is not known yet for what: logs or confirmations are missing, or
+    /// the payment's network is not configured. Rejecting the payment would lead the client to pay
+    /// again (docs/payments.md, rule 5).
     Open,
-    /// Nothing that came to us, or the node is silent.
+    /// No money came to us, or the node does not answer.
     Still,
 }
 
@@ -85,7 +91,7 @@ impl Payments {
         )
     }
 
-    /// From `received` through verify, and on.
+    /// Verifies a payment in state `received`, and goes on from there.
     pub(super) async fn drive_received(
         self: &Arc<Self>,
         mut row: Payment,
@@ -117,7 +123,7 @@ impl Payments {
             VerifyOutcome::NoAnswer { why } => {
                 tracing::warn!(why, "the facilitator gave no answer to verify");
                 drop(lease);
-                // Without the lease the row may be on its way to settle under another driver.
+                // If the lease was lost, another driver may be settling the payment.
                 if self.hand_back_until(&row, row.next_look, row.looks).await? {
                     Err(PayError::Silent(Silent::Facilitator))
                 } else {
@@ -136,7 +142,7 @@ impl Payments {
         }
     }
 
-    /// Writes the pending row of the image, and names it in the payment's. `false`: the lease was lost.
+    /// Records the pending image and attaches it to the payment. `false`: the lease was lost.
     async fn stage(&self, row: &mut Payment, checked: &Checked) -> Result<bool, PayError> {
         kill_point!("image.stage.before");
         let image = self
@@ -150,15 +156,15 @@ impl Payments {
             self.images.discard(&image).await;
             return Ok(false);
         }
-        // The bytes may be others than those of the process that is gone.
+        // An earlier process may have staged an image with other bytes.
         if let Some(old) = row.image_id.replace(image) {
             self.images.discard(&old).await;
         }
         Ok(true)
     }
 
-    /// Writes a refusal down. The row answers: it may have been taken over meanwhile, and what is
-    /// refused because its nonce is used may have paid us.
+    /// Records that verify rejected the payment. The next look at the row decides the answer: it
+    /// may have been taken over, and if the nonce is used, the money may have come to us.
     async fn reject(
         &self,
         row: &Payment,
@@ -175,13 +181,13 @@ impl Payments {
         kill_point!("payment.rejected.before");
         self.advance(row, Event::VerifyRefused, &patch).await?;
         kill_point!("payment.rejected.after");
-        // What was seen before verify doesn't count for this refusal.
+        // The chain must be asked again: an answer from before verify does not count.
         visit.looked = false;
         Ok(())
     }
 
-    /// Binds proofs and id to a payment that verify accepted. An id that another payment owns means
-    /// that this one is not needed.
+    /// Binds proofs and idempotency keys to a payment that verify accepted. If another payment owns
+    /// a key, this payment gives way to it.
     async fn bind(
         self: &Arc<Self>,
         row: Payment,
@@ -216,7 +222,8 @@ impl Payments {
         }
     }
 
-    /// Gives a payment up whose id belongs to another one: that one is the answer, when it buys the same.
+    /// Releases a payment whose idempotency key belongs to another one. If both buy the same, that
+    /// one becomes the answer.
     pub(super) async fn give_way(
         &self,
         row: &Payment,
@@ -236,7 +243,8 @@ impl Payments {
         Ok(())
     }
 
-    /// Gives a payment up before settle. `false`: it was taken over, and the row answers.
+    /// Releases a payment before settle is called. `false`: another driver took it over, and the
+    /// row decides.
     pub(super) async fn release(&self, row: &Payment, reason: &str) -> Result<bool, DbError> {
         let patch = Patch {
             reason: Some(reason.to_owned()),
@@ -251,7 +259,7 @@ impl Payments {
         Ok(released)
     }
 
-    /// Takes over a payment that was verified by a process that is gone.
+    /// Continues a verified payment whose driver has stopped.
     pub(super) async fn go_on(
         self: &Arc<Self>,
         row: Payment,
@@ -266,7 +274,7 @@ impl Payments {
             };
         }
         if row.product.kind == ProductKind::Upload {
-            // By what was bought: the tier may take larger ones today.
+            // The size limit is the one that was bought, not that of the tier today.
             super::examine::check_body(presentation, &row.product, &row.terms)?;
         }
         let checked = presentation.body.as_ref().map(|body| body.checked.as_ref());
@@ -283,8 +291,8 @@ impl Payments {
         self.drive_verified(row, presentation, visit).await
     }
 
-    /// Whether the chain shows the authorization to everybody: then who sends it without proof may
-    /// have it from there, and driving it would prove nothing.
+    /// Whether the chain shows the nonce as used. The signature is public then, so a request
+    /// without proof may come from anybody.
     async fn is_published(&self, row: &Payment) -> Result<bool, PayError> {
         let authorization = &row.authorization;
         let Some(rail) = self.rail(row) else {
@@ -298,7 +306,7 @@ impl Payments {
         Ok(funds.nonce_used)
     }
 
-    /// From `verified` through settle.
+    /// Settles a payment in state `verified`.
     async fn drive_verified(
         self: &Arc<Self>,
         row: Payment,
@@ -331,12 +339,13 @@ impl Payments {
             return self.give_up_renewal(&row).await;
         };
         kill_point!("payment.settling.after");
-        // After a wait that brought nothing, this request has no time left to ask again.
+        // If settle did not answer in time, this request has no time left to drive the payment
+        // again.
         visit.driven = !self.settle(row, lease).await;
         Ok(())
     }
 
-    /// `false`: the row was taken over.
+    /// Stores the image of a direct upload. `false`: another driver took the payment over.
     async fn store_image(
         &self,
         row: &Payment,
@@ -354,8 +363,8 @@ impl Payments {
         Ok(true)
     }
 
-    /// Gives up a verified payment whose window closes too soon, unless somebody else submitted it
-    /// in time: paid is paid, and the 402 of a payment that is given up makes clients pay again.
+    /// Releases a verified payment whose window is about to end, unless the chain shows that
+    /// somebody submitted it in time (docs/payments.md, rule 6).
     async fn give_up_late(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let reason = super::examine::reasons::VALID_BEFORE;
         match self.look_at(row).await? {
@@ -373,8 +382,8 @@ impl Payments {
         }
     }
 
-    /// Brings a row whose settlement is open closer to its end: the chain first, then settle again
-    /// while the nonce is unused. One driver at a time.
+    /// Works on a payment whose outcome is unknown: asks the chain, and calls settle again while
+    /// the nonce is unused. Does nothing while another driver holds the lease.
     pub(super) async fn drive(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let now = self.clock.now();
         let Some(mut row) = self.claim(row, now).await? else {
@@ -382,7 +391,7 @@ impl Payments {
         };
         let lease = self.lease(&row);
         if row.state == PaymentState::Settling {
-            // Its process is gone, and the call with it.
+            // The process that called settle has stopped, and its call with it.
             kill_point!("payment.abandoned.before");
             let moved = self
                 .advance(&row, Event::SettleUnclear, &Patch::default())
@@ -404,14 +413,14 @@ impl Payments {
         Ok(())
     }
 
-    /// What the chain says; `None` when it doesn't answer.
+    /// The chain's verdict on a payment; `None` when the node does not answer.
     async fn verdict(&self, row: &Payment) -> Option<Verdict> {
         let query = Query::about(row);
         let evidence = self.evidence(row, &query).await?;
         Some(judge(&query, &evidence))
     }
 
-    /// What the chain shows; `None` when it doesn't answer.
+    /// What the chain shows about a payment; `None` when the node does not answer.
     pub(super) async fn evidence(&self, row: &Payment, query: &Query) -> Option<Evidence> {
         kill_point!("chain.evidence.before");
         let evidence = match self.rail(row) {
@@ -447,16 +456,16 @@ impl Payments {
         }
     }
 
-    /// Whether the chain says that this payment will never pay us.
+    /// Whether the chain proves that this payment will never pay us.
     pub(super) async fn is_void(&self, row: &Payment) -> bool {
         matches!(self.verdict(row).await, Some(Verdict::Void(_)))
     }
 
-    /// Looks at the chain once for a row that nobody has to drive.
+    /// Asks the chain once about a payment that has no driver.
     ///
     /// # Errors
-    /// When the chain shows the money, and that could not be written down, or maybe was: nobody may hear that it did
-    /// not move.
+    /// The chain shows the transfer, but it could not be recorded, or the commit's answer was lost.
+    /// The client must not be told that nothing was charged.
     pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<Look, DbError> {
         if self.rail(row).is_none() {
             return Ok(Look::Open);
@@ -465,7 +474,7 @@ impl Payments {
             Some(Verdict::Paid(transfer)) => transfer,
             Some(Verdict::Unclear) => return Ok(Look::Open),
             Some(Verdict::Unused | Verdict::Void(_)) => return Ok(Look::Still),
-            // It may show what is used, and no logs.
+            // The node may know that the nonce is used without having the logs.
             None if matches!(self.is_published(row).await, Ok(true)) => return Ok(Look::Open),
             None => return Ok(Look::Still),
         };
@@ -476,7 +485,8 @@ impl Payments {
         moved.map(|()| Look::Moved)
     }
 
-    /// The final look at a row that is not going to move by itself any more.
+    /// Asks the chain about a payment that was given up, and ends the watch once the window is
+    /// over.
     pub(super) async fn watch(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
         let now = self.clock.now();
         let Some(row) = self.claim(row, now).await? else {
@@ -486,7 +496,8 @@ impl Payments {
             Some(Verdict::Paid(transfer)) => {
                 self.settle_row(&row, Event::ChainPaid, transfer).await
             }
-            // Nothing can come of it any more; a node whose clock is ahead says so too soon.
+            // The window is over, so the payment can't settle any more. Before that, only the
+            // node's clock may be ahead.
             Some(Verdict::Void(_)) if now >= row.valid_before().plus(WATCH_MARGIN) => {
                 self.hand_back_until(&row, None, row.looks).await?;
                 Ok(())
@@ -495,7 +506,7 @@ impl Payments {
         }
     }
 
-    /// Gives a lease back, and looks again after a while that grows.
+    /// Returns a lease. The next look is due after a pause that doubles up to [`LONGEST_PAUSE`].
     pub(super) async fn hand_back(&self, row: &Payment) -> Result<(), DbError> {
         let looks = row.looks.saturating_add(1);
         let pause = FIRST_PAUSE
@@ -506,7 +517,8 @@ impl Payments {
         Ok(())
     }
 
-    /// Takes a row that nobody drives. `None`: someone else has it, or it moved.
+    /// Takes the lease of a row without a driver. `None`: another driver has it, or the row
+    /// changed.
     pub(super) async fn claim(
         &self,
         row: &Payment,
@@ -518,7 +530,7 @@ impl Payments {
         Ok(claimed)
     }
 
-    /// Gives a lease back, and says when to look next. `false`: it was lost.
+    /// Returns a lease and records when the next look is due. `false`: the lease was lost.
     pub(super) async fn hand_back_until(
         &self,
         row: &Payment,

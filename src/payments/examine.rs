@@ -1,5 +1,6 @@
-//! What is checked of a payment that is new, or runs again, before a facilitator hears of it: the
-//! cheap things first, and everything for free (payments.md, rules 2, 7 and 8).
+//! Checks a payment that is new or is attempted again, before the facilitator is called. Local
+//! checks come first, then the ledger, then the chain. None of them costs the client anything
+//! (docs/payments.md, rules 2, 7 and 8).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,14 +25,14 @@ use crate::model::payment::{
 use crate::x402::evm::{self, Authorization};
 use crate::x402::header::PaymentHeader;
 
-/// The shortest life that an authorization may have left: time to verify and settle.
+/// The least time that must be left until `validBefore`: enough to verify and settle.
 const LEAST_WINDOW: Duration = Duration::from_secs(8);
-/// How much longer than asked an authorization may live: clocks differ.
+/// How much longer than the offer's timeout an authorization may be valid, since clocks differ.
 const WINDOW_MARGIN: Duration = Duration::from_mins(1);
-/// How long after the window the ledger goes on watching.
+/// How long after `validBefore` the ledger keeps watching the chain for a transfer.
 pub(super) const WATCH_MARGIN: Duration = Duration::from_mins(1);
 
-/// The protocol's words for what is wrong; clients know them.
+/// Reasons for a rejection, as the x402 protocol spells them. Clients compare them.
 pub(super) mod reasons {
     pub(crate) const NO_MATCH: &str = "No matching payment requirements";
     pub(crate) const RESOURCE: &str = "resource_mismatch";
@@ -44,16 +45,17 @@ pub(super) mod reasons {
 }
 
 impl Payments {
-    /// Takes a payment into the ledger, or a known row into its next attempt, and drives it. On
-    /// return the row says what became of it.
+    /// Records a payment, or begins the next attempt of a known one, and drives it. The row holds
+    /// the outcome.
     pub(super) async fn begin(
         self: &Arc<Self>,
         presentation: &Presentation,
         known: Option<Payment>,
         visit: &mut Visit,
     ) -> Result<(), PayError> {
-        // Before prices and windows: a second authorization that is late or dear for its offer still
-        // asks for what the first one bought, and a 402 would make its client sign a third.
+        // This comes before prices and windows: a second authorization under the same idempotency
+        // key asks for what the first one bought, even if it is late or has another price. A 402
+        // would lead its client to sign a third.
         if let Some(owner) = self.owner_of_key(presentation).await? {
             visit.ledger_id = Some(owner);
             visit.whose = Whose::KeyOwner;
@@ -73,7 +75,7 @@ impl Payments {
         self.check_signature(presentation, &terms).await?;
         let credit = self.find_credit(presentation, &terms).await?;
         let needs = match credit {
-            // It isn't going to be settled.
+            // A payment that claims a credit is not settled, so it needs no balance.
             Some(_) => U256::ZERO,
             None => presentation.header.authorization.value,
         };
@@ -99,7 +101,7 @@ impl Payments {
         kill_point!("payment.insert.after");
         visit.ledger_id = Some(row.id.clone());
         if !inserted {
-            // Another copy was faster. Its row decides.
+            // A copy of this request recorded the payment first. Its row decides.
             return Ok(());
         }
         if let Some(image) = known.and_then(|known| known.image_id) {
@@ -113,8 +115,8 @@ impl Payments {
         self.drive_received(row, presentation, visit).await
     }
 
-    /// What payments on these terms run on. An offer of another time may name a network that isn't
-    /// taken any more.
+    /// The facilitator and chain for these terms. An earlier offer may name a network that is no
+    /// longer configured.
     pub(super) fn rail_of(&self, terms: &Terms) -> Result<&Rail, PayError> {
         self.rails
             .find(terms.offer.network)
@@ -124,7 +126,7 @@ impl Payments {
             })
     }
 
-    /// The terms whose offer was accepted: today's, or one that was made a moment ago.
+    /// The terms that the payment accepts: current ones, or ones that were offered recently.
     async fn match_offer(&self, presentation: &Presentation) -> Result<Terms, PayError> {
         let header = &presentation.header;
         let fits = |terms: &Terms| {
@@ -159,9 +161,9 @@ impl Payments {
         };
         let recent = Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
         known.extend(recent);
-        // A version 1 payment carries no offer, so the amount tells which one was meant. Of two at one price the
-        // better one may have been: an offer doesn't say for how long it keeps what.
-        // Today's is the last of equals.
+        // A version 1 payment carries no offer, so the amount tells which one it accepts. Of
+        // several with the same amount, the best for the payer counts, and of equal ones the
+        // current one.
         let goods = |terms: &&Terms| (terms.keep, terms.max_bytes);
         let found = known
             .iter()
@@ -175,8 +177,8 @@ impl Payments {
         )
     }
 
-    /// The payment that was made under one of this presentation's ids, when it is another one. Only for
-    /// an authorization that its payer signed: an id alone unlocks nothing.
+    /// The other payment that was sent first under one of this request's idempotency keys. Only a
+    /// request with a valid signature of the payer is answered: a key alone unlocks nothing.
     async fn owner_of_key(
         &self,
         presentation: &Presentation,
@@ -209,9 +211,10 @@ impl Payments {
         Ok(None)
     }
 
-    /// A signature by the payer's own key is proven here. Another one may be a contract wallet's, which only
-    /// that contract can judge: it goes on to the facilitator where there is such a contract, or where the
-    /// signature says that there will be (rule 8).
+    /// Checks the signature. One that recovers to the payer is valid. Any other may belong to a
+    /// contract wallet, which only its contract can check: it is passed to the facilitator if the
+    /// payer has code or the signature is wrapped for a wallet that is not deployed yet
+    /// (docs/payments.md, rule 8).
     async fn check_signature(
         &self,
         presentation: &Presentation,
@@ -243,7 +246,8 @@ impl Payments {
         }
     }
 
-    /// Balance and nonce on the chain. `None`: the row has moved meanwhile, or there is one now.
+    /// Checks the payer's balance and the nonce on the chain. `None`: a row was created or changed
+    /// meanwhile.
     async fn check_funds(
         self: &Arc<Self>,
         presentation: &Presentation,
@@ -269,7 +273,7 @@ impl Payments {
             {
                 return Ok(None);
             }
-            // Another copy may have been taken, and settled, since the ledger was asked.
+            // A copy of this request may have been recorded and settled since the ledger was read.
             if known.is_none() && self.find_row(&presentation.header).await?.is_some() {
                 return Ok(None);
             }
@@ -285,8 +289,9 @@ impl Payments {
         Ok(Some(funds.head))
     }
 
-    /// A payment that nobody here knows, and that is refused because it comes too late, may be one whose row was lost
-    /// with a commit: where the chain shows it to be used, nobody may say that it moved nothing.
+    /// Checks whether an unknown payment that came too late has moved money. Its row may have been
+    /// lost with a commit, so the client must not be told that nothing was charged while the chain
+    /// shows the nonce as used.
     pub(super) async fn refuse_lost(
         &self,
         presentation: &Presentation,
@@ -300,16 +305,19 @@ impl Payments {
             _ => return Ok(()),
         }
         match self.refuse_used(header, presentation.client).await {
-            // Who asks too often hears no more of it, and least of all that nothing was charged.
+            // A client over its rate limit is not told what the chain shows, and must not be told
+            // that nothing was charged.
             Err(PayError::Limited(_)) => Err(PayError::Pending),
             refused => refused,
         }
     }
 
-    /// Refuses a payment that the chain shows to be used: whatever it asks for, it may have moved money here.
+    /// Rejects a payment whose nonce is used on the chain: it may have moved money here, whatever
+    /// the request asks for.
     ///
     /// # Errors
-    /// [`PayError::Known`], [`PayError::Pending`] where the chain doesn't answer, and [`PayError::Limited`].
+    /// [`PayError::Known`]; [`PayError::Pending`] when the chain does not answer;
+    /// [`PayError::Limited`].
     pub async fn refuse_used(
         &self,
         header: &PaymentHeader,
@@ -336,8 +344,9 @@ impl Payments {
         Ok(())
     }
 
-    /// A nonce that is used at first sight is never a purchase (rule 6); but the client hears whether
-    /// its money came to us, when the chain tells.
+    /// Whether a payment that the ledger does not know moved money to us. It buys nothing
+    /// (docs/payments.md, rule 6), but the client is told whether it was charged. `None`: the chain
+    /// can't tell.
     async fn was_charged(
         &self,
         presentation: &Presentation,
@@ -410,14 +419,14 @@ impl Payments {
     }
 }
 
-/// Where the search for logs starts: before first sight, by the window and a margin, at a block a
-/// second, which no supported chain exceeds.
+/// The first block of the search for logs. It lies before the payment was first seen by the offer's
+/// timeout and a margin, counting one block a second, which is faster than any supported chain.
 fn first_block(terms: &Terms, head: Block) -> u64 {
     head.number
         .saturating_sub(terms.offer.max_timeout_seconds + WINDOW_MARGIN.as_secs())
 }
 
-/// Amount, recipient and window: what needs nobody else.
+/// Checks amount, recipient and window, which need no other service.
 fn check_authorization(
     presentation: &Presentation,
     terms: &Terms,
@@ -443,8 +452,8 @@ fn check_authorization(
     check_window(authorization, offer.max_timeout_seconds, now)
 }
 
-/// When the authorization has to be valid: from before now, for at least [`LEAST_WINDOW`] and at most the offer's
-/// timeout with [`WINDOW_MARGIN`].
+/// Checks the window: `validAfter` lies in the past, and `validBefore` at least [`LEAST_WINDOW`]
+/// and at most the offer's timeout plus [`WINDOW_MARGIN`] ahead.
 fn check_window(
     authorization: &Authorization,
     timeout_seconds: u64,
@@ -475,7 +484,7 @@ fn check_window(
     Ok(())
 }
 
-/// Whether what came is an image that an upload on these terms takes.
+/// Checks that a direct upload carries an image that these terms accept. Other products need none.
 pub(super) fn check_body(
     presentation: &Presentation,
     product: &Product,
@@ -501,7 +510,7 @@ pub(super) fn check_body(
     Ok(())
 }
 
-/// A time as the token counts it.
+/// A time in whole seconds since 1970, as authorizations count it.
 fn unix(at: Timestamp) -> U256 {
     U256::from(u64::try_from(at.seconds()).unwrap_or(0))
 }

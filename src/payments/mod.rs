@@ -1,9 +1,12 @@
-//! Payments: a presentation is looked up, checked, written down, verified, settled, and answered with
-//! its goods, each step before the next (payments.md).
+//! Payments: from the request that carries a payment to what it bought.
 //!
-//! [`Payments::present`] is the whole of it. What a presentation of a known payment meets is decided in
-//! `standing`, what is checked of a new one in `examine`; `drive` makes the calls, and `reconcile` makes
-//! them when nobody asks. No HTTP here, and no SQL.
+//! A payment is looked up, checked, recorded, verified, settled, and answered with its goods, in
+//! this order. Every step is recorded before the call that follows it (docs/payments.md, rule 9).
+//!
+//! [`Payments::present`] does all of it. `standing` decides what to do about a payment that the
+//! ledger knows, `examine` checks a new one, and `drive` calls the facilitator and the chain.
+//! `reconcile` and `auditor` do the same in the background. This module contains no HTTP and no
+//! SQL.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,34 +68,34 @@ use shop::Shop;
 use standing::{Presented, Standing};
 use wait::{WAIT, Waiters};
 
-/// How often one presentation may look at its row again after having done something about it.
+/// How often one request looks at the row again after it changed something, before it gives up.
 const MAX_ROUNDS: u32 = 200;
 
 /// A request that carries a payment.
 #[derive(Debug)]
 pub struct Presentation {
-    /// The payment.
+    /// The payment, as its header was read.
     pub header: PaymentHeader,
     /// What the route sells.
     pub product: Product,
-    /// The route names no tier, and sells the default one.
+    /// Whether the route names no tier and so sells the default tier.
     pub is_default: bool,
-    /// The URL of the route, from configuration.
+    /// The URL of the route, with the configured origin.
     pub resource_url: String,
-    /// What proves that the payer sends it.
+    /// The proofs that the request comes from the payer.
     pub evidence: Evidence,
-    /// The image, on routes that take one.
+    /// The uploaded image; `None` on routes that take none.
     pub body: Option<Body>,
-    /// Whose it is, for limits; `None` where that can't be told.
+    /// The client's address, for rate limits; `None` where it is unknown.
     pub client: Option<IpAddr>,
 }
 
 /// The body of a paid upload.
 #[derive(Debug)]
 pub struct Body {
-    /// SHA-256 of the uploaded bytes.
+    /// SHA-256 of the uploaded bytes, in hexadecimal.
     pub sha256: String,
-    /// Whether they are an image that the tier takes.
+    /// The checked image, or why the tier does not take it.
     pub checked: Result<Checked, Refusal>,
 }
 
@@ -105,49 +108,49 @@ impl Presentation {
 /// What a payment bought, and its receipt.
 #[derive(Debug)]
 pub struct Sold {
-    /// The goods.
+    /// What the payment bought.
     pub goods: Goods,
-    /// The receipt, for the header of the client's version.
+    /// The settlement receipt, sent in `PAYMENT-RESPONSE` or, for version 1, `X-PAYMENT-RESPONSE`.
     pub receipt: SettlementResponse,
-    /// That version.
+    /// The protocol version of the client's payment.
     pub version: Version,
 }
 
 /// What a payment bought.
 #[derive(Debug)]
 pub enum Goods {
-    /// A token.
+    /// An upload token.
     Token {
-        /// The token.
+        /// The token, which the client sends as `X-Upload-Token`.
         token: UploadToken,
-        /// When it ends.
+        /// When the token expires.
         expires_at: Timestamp,
-        /// The tier that it uploads to.
+        /// The name of the tier that the token uploads to.
         tier: String,
-        /// How many uploads are left.
+        /// The number of uploads left.
         uploads: u32,
     },
-    /// An image.
+    /// A published image.
     Image(Image),
-    /// More time for an image.
+    /// A renewed image.
     Renewed {
-        /// The image as it is now.
+        /// The image with its new expiry.
         image: Image,
-        /// What this payment did to it.
+        /// The old and the new expiry.
         renewal: Renewal,
     },
 }
 
-/// What the payments of a deployment go by.
+/// Settings that apply to all payments of a deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// For verify, and for how long a request waits on settle.
+    /// The timeout of `/verify`, and how long a request waits for `/settle`.
     pub timeout: Duration,
-    /// Life of an upload token.
+    /// How long an upload token is valid.
     pub token_ttl: Duration,
 }
 
-/// The payments of a deployment.
+/// Sells uploads and renewals for payments, each exactly once.
 #[derive(Debug)]
 pub struct Payments {
     db: Db,
@@ -163,35 +166,35 @@ pub struct Payments {
     changed: Notify,
     again: Again,
     sale_stopped: AtomicBool,
-    /// The name under which this process holds leases of jobs.
+    /// The random name under which this process holds the leases of background jobs.
     holder: String,
-    /// When this process looks for orphans next, in milliseconds.
+    /// When this process next looks for transfers without a payment, in milliseconds since 1970.
     next_orphans: AtomicI64,
 }
 
-/// The ports that payments reach the world through.
+/// The parts of the server that payments use.
 #[derive(Debug)]
 pub struct Ports {
-    /// The ledger.
+    /// The database that holds the ledger.
     pub db: Db,
-    /// The master key.
+    /// The master keys, from which tokens and hashes of proofs are derived.
     pub secrets: Keyring,
-    /// What signs receipts.
+    /// The keys that sign receipts.
     pub keys: Arc<SigningKeys>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The chance.
+    /// The source of random bytes.
     pub randomness: Randomness,
-    /// Who checks, settles, and decides what is unknown, on each network.
+    /// The facilitator and the chain of each network.
     pub rails: Rails,
-    /// Where paid images go.
+    /// Stores the images that payments bought.
     pub images: Arc<Images>,
-    /// How much may be asked for.
+    /// The rate limits.
     pub limits: Arc<Limits>,
 }
 
 impl Payments {
-    /// Payments through these ports, for what this shop sells.
+    /// Creates the payments of a deployment, which sell what `shop` offers.
     pub fn new(ports: Ports, shop: Arc<Shop>, settings: Settings) -> Self {
         Self {
             db: ports.db,
@@ -212,15 +215,16 @@ impl Payments {
         }
     }
 
-    /// Whether nothing new is sold, since the outcome of too many payments is open. What was paid for is
-    /// given out as ever.
+    /// Whether sales are paused because the outcome of too many payments is unknown. Earlier
+    /// payments still deliver their goods.
     pub fn is_sale_stopped(&self) -> bool {
         self.sale_stopped.load(Ordering::Relaxed)
     }
 
-    /// Gives the goods of a payment, exactly once, however often and however late it is presented.
+    /// Returns the goods of a payment. However often and however late the payment is sent, it buys
+    /// them once.
     ///
-    /// Runs in a task of its own: a client that goes away cancels nothing.
+    /// The work runs in a task of its own, so that a client that disconnects does not cancel it.
     ///
     /// # Errors
     /// [`PayError`] says whether money moved.
@@ -246,7 +250,7 @@ impl Payments {
         Err(PayError::InProgress)
     }
 
-    /// One look at the row, and what follows from it. `None`: look again.
+    /// Looks at the row once and does what follows from its state. `None` means to look again.
     async fn round(
         self: &Arc<Self>,
         presentation: &Presentation,
@@ -269,7 +273,8 @@ impl Payments {
             row = credited;
             visit.name_in_logs(&row.id);
         }
-        // What is asked of another row than the payment's own is asked by that row's words.
+        // Where the row belongs to another payment, the request is judged by that row's
+        // authorization.
         let stands_for = visit.whose != Whose::Own;
         let proven =
             visit.whose == Whose::KeyOwner || self.proves(&row, presentation, visit).await?;
@@ -292,7 +297,8 @@ impl Payments {
                 .deliver(&row, presentation.header.version)
                 .await
                 .map(Some),
-            // The first payment of an id is not run again with the second one's authorization.
+            // The owner of an idempotency key is not attempted again with another payment's
+            // authorization.
             Standing::Attempt if stands_for => Err(PayError::InProgress),
             Standing::Attempt => {
                 let begun = self.begin(presentation, Some(row.clone()), visit).await;
@@ -322,8 +328,9 @@ impl Payments {
         }
     }
 
-    /// The row of this presentation. A payment whose nonce is known under another token or network
-    /// is known as well: a spoilt copy of an open payment must not invite to pay again.
+    /// Finds the row that this request is about. A payment whose nonce is known under another token
+    /// or network counts as known: a damaged copy of an unresolved payment must not lead the client
+    /// to pay again.
     async fn find(
         &self,
         presentation: &Presentation,
@@ -347,8 +354,8 @@ impl Payments {
         Ok(known.into_iter().nth(exact))
     }
 
-    /// A payment whose records were erased never buys anything again (rule 3), whichever network it
-    /// is said to be on.
+    /// Rejects a payment whose records were erased, on every network: it never buys anything again
+    /// (docs/payments.md, rule 3).
     async fn refuse_erased(&self, header: &PaymentHeader) -> Result<(), PayError> {
         let authorization = &header.authorization;
         for network in networks::all() {
@@ -362,9 +369,9 @@ impl Payments {
         Ok(())
     }
 
-    /// What a payment of the ledger runs on. A server doesn't start while a payment is open on a
-    /// network that it isn't told of, so `None` is for those that are through, and for those that another
-    /// replica sold on a network which it was told of since.
+    /// The facilitator and chain of a payment's network. `None` where the network is not
+    /// configured. A server refuses to start then while such a payment is unresolved, so the
+    /// payment is final, or another replica, which knows the network, sold it later.
     fn rail(&self, row: &Payment) -> Option<&Rail> {
         self.rails.find(row.network())
     }
@@ -382,7 +389,8 @@ impl Payments {
         Ok(presentation.evidence.proves(&self.secrets, &row.id, &bound))
     }
 
-    /// What working on a known payment came to. That nothing was charged is only said after a look at the chain.
+    /// Turns the outcome of work on a known payment into the next step. An error that says that
+    /// nothing was charged is returned only after the chain was asked.
     async fn unless_moved(
         self: &Arc<Self>,
         begun: Result<(), PayError>,
@@ -402,7 +410,8 @@ impl Payments {
         }
     }
 
-    /// A payment that verify refused is refused again, unless its nonce is used by now.
+    /// Rejects a payment again that verify rejected. If its nonce is used by now, the money may
+    /// have moved.
     async fn refuse_rejected(
         self: &Arc<Self>,
         row: &Payment,
@@ -421,7 +430,8 @@ impl Payments {
         }
     }
 
-    /// Before a known payment is refused, the chain is asked whether the money moved after all.
+    /// Asks the chain once per request whether the money moved after all, before a known payment is
+    /// rejected.
     async fn look_once(
         self: &Arc<Self>,
         row: &Payment,
@@ -446,7 +456,9 @@ impl Payments {
         Ok(())
     }
 
-    /// Moves a row under its driver's attempt. A commit whose answer was lost is read back.
+    /// Moves a row to its next state, under the attempt number of its driver. If the answer to the
+    /// commit is lost, the row is read back. `None`: the row was taken over or the transition does
+    /// not exist.
     async fn advance(
         &self,
         row: &Payment,
@@ -486,18 +498,18 @@ impl Payments {
     }
 }
 
-/// Whose row a presentation is about.
+/// Which payment's row a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// That of the payment which is presented.
+    /// The row of the payment in the request.
     Own,
-    /// That of another payment, which owns the id that this one came under.
+    /// The row of another payment, which was sent first under the same idempotency key.
     KeyOwner,
-    /// That of a credit, which this payment was presented for and got.
+    /// The row of a credit, which the payment in the request has claimed.
     Credit,
 }
 
-/// What one presentation knows about itself while it goes round.
+/// What one request knows about its payment while it works on it.
 #[derive(Debug)]
 struct Visit {
     /// The ledger id of the payment that the request is about, once that is certain.
@@ -505,7 +517,8 @@ struct Visit {
     /// The ledger id that log lines of this request carry.
     in_logs: Option<PaymentId>,
     whose: Whose,
-    /// The payment that this very request has driven.
+    /// The ledger id of the payment that this request has driven, which proves that the request
+    /// comes from its payer.
     drove: Option<PaymentId>,
     driven: bool,
     looked: bool,
@@ -527,7 +540,7 @@ impl Visit {
         }
     }
 
-    /// Makes log lines of this request carry a payment's ledger id.
+    /// Adds a payment's ledger id to the log lines of this request.
     fn name_in_logs(&mut self, ledger_id: &PaymentId) {
         if self.in_logs.as_ref() != Some(ledger_id) {
             logs::record_payment(ledger_id);
@@ -536,8 +549,8 @@ impl Visit {
     }
 }
 
-/// Whether verify said that somebody used the nonce. Then the money may have moved, unless the chain
-/// says that it went elsewhere or that the payer cancelled.
+/// Whether verify rejected the payment because its nonce is used. The money may have moved then,
+/// unless the chain shows that the nonce paid someone else or was cancelled.
 fn says_nonce_used(row: &Payment) -> bool {
     row.reason
         .as_deref()

@@ -1,5 +1,6 @@
-//! What happens to payments that nobody asks for: those of unknown outcome are asked of the chain,
-//! those that were given up are watched until nothing can come of them any more.
+//! The reconciler: works in the background on payments that are not final. It asks the chain about
+//! unknown outcomes, closes payments whose window has ended, and watches those that were given up
+//! until no transfer can happen any more.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,20 +17,21 @@ use crate::kill::kill_point;
 use crate::logs::payment_span;
 use crate::model::payment::{Event, Payment, PaymentState};
 
-/// Rows that one run takes, and how many of them at once.
+/// The number of rows that one run takes, and how many of them it works on at the same time.
 const BATCH: u32 = 100;
 const AT_ONCE: usize = 8;
-/// More than so many payments whose outcome is open for longer than [`UNKNOWN_TOO_LONG`] stop the sale. Not those
-/// of which the facilitator says that they failed on the chain: one payer could close the shop by them.
+/// If the outcome of more payments than this is unknown for longer than [`UNKNOWN_TOO_LONG`], sales
+/// are paused. Payments that the facilitator reports as reverted on the chain don't count:
+/// otherwise one payer could stop all sales.
 const MOST_UNKNOWN: u32 = 20;
 const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
-/// When a row that can't be read is looked at again.
+/// The pause before a row that could not be read is tried again.
 const UNREADABLE_AGAIN: Duration = Duration::from_mins(5);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Payments {
-    /// Looks once at every payment that is due. Errors are logged, and the rows stay due.
+    /// Works once on every payment that is due. Errors are logged, and the rows stay due.
     pub async fn reconcile(self: &Arc<Self>) {
         let now = self.clock.now();
         self.judge_sale(now).await;
@@ -58,8 +60,8 @@ impl Payments {
             .await;
     }
 
-    /// Stops the sale while too many outcomes are open, and resumes it. Where that can't be read, nothing
-    /// changes.
+    /// Pauses sales while too many outcomes are unknown, and resumes them. If the database does not
+    /// answer, nothing changes.
     async fn judge_sale(&self, now: Timestamp) {
         let since = now.minus(UNKNOWN_TOO_LONG);
         match rows::count_unknown(&self.db, since, MOST_UNKNOWN + 1).await {
@@ -78,7 +80,7 @@ impl Payments {
         }
     }
 
-    /// Reconciles until it is dropped.
+    /// Reconciles until the future is dropped.
     pub async fn reconcile_forever(self: Arc<Self>) {
         let reconcile = async {
             loop {
@@ -86,7 +88,8 @@ impl Payments {
                 tokio::time::sleep(EVERY).await;
             }
         };
-        // By itself: a facilitator that hangs holds up the other for minutes, and the sale is to stop then.
+        // In a loop of its own: a facilitator that hangs delays the other loop for minutes, and
+        // sales must be paused meanwhile.
         let judge = async {
             loop {
                 self.judge_sale(self.clock.now()).await;
@@ -96,8 +99,8 @@ impl Payments {
         tokio::join!(reconcile, judge);
     }
 
-    /// What somebody else wrote into the ledger is for a person; it keeps nobody else waiting. The same
-    /// goes for what the database fails at.
+    /// Logs a row that can't be read or written, and postpones it so that it does not delay others.
+    /// An operator has to look at it.
     pub(super) async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
         let Unreadable { id, error } = unreadable;
         tracing::error!(%error, "a payment that is due can't be read or written; see pixtoll ledger check");
@@ -118,12 +121,12 @@ impl Payments {
             | PaymentState::Released
             | PaymentState::Failed
             | PaymentState::Reversed => Ok(self.watch(row).await?),
-            // They are the auditor's, and not due here.
+            // The auditor works on these; they are never due here.
             PaymentState::Settled | PaymentState::Frozen => Ok(()),
         }
     }
 
-    /// Gives up a payment that was never settled in its time. From then on it is watched.
+    /// Closes a payment that was not settled in its window. From then on it is watched.
     async fn close_window(self: &Arc<Self>, row: &Payment, now: Timestamp) -> Result<(), PayError> {
         let Some(row) = self.claim(row, now).await? else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The call of settle, what its answers mean for the row, and the proof that ends them all.
+//! Calls settle, records its outcome, and settles rows when there is proof that the money moved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,18 @@ use crate::kill::kill_point;
 use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
 use crate::model::token::UploadToken;
 
-/// How long a settle call may take. Its request waits shorter.
+/// The timeout of a settle call. The request that made it waits only `payments.timeout`.
 const SETTLE_LIFE: Duration = Duration::from_secs(90);
-/// How often a proof is carried to a row that others move at the same time.
+/// How often recording a proof is tried when other drivers change the row at the same time.
 const SETTLE_TRIES: u32 = 20;
 
 impl Payments {
-    /// Calls settle in a task of its own, and waits as long as a request waits. When that ends
-    /// without an answer the row is `unknown`, and the call lives on: a success that it still brings
-    /// counts like any other proof, a refusal doesn't. `true`: it answered in time.
+    /// Calls settle in a task of its own and waits for `payments.timeout`. Returns whether settle
+    /// answered in time.
+    ///
+    /// Without an answer, the row becomes `unknown` and the call goes on. A success that arrives
+    /// later still settles the payment; a refusal that arrives later changes nothing
+    /// (docs/payments.md, rule 5).
     pub(super) async fn settle(self: &Arc<Self>, row: Payment, lease: Lease) -> bool {
         let payments = Arc::clone(self);
         let (decided, wait) = tokio::sync::oneshot::channel();
@@ -65,7 +68,8 @@ impl Payments {
                 self.settle_row(row, Event::SettleProven, transfer).await
             }
             SettleOutcome::Success { transaction } => {
-                // A dear tier is granted by its log on the chain, not by anybody's word.
+                // A tier that asks for confirmations needs the transfer's log on the chain, not the
+                // facilitator's word.
                 self.unclear(row, "waiting for the chain", None, Some(transaction))
                     .await
             }
@@ -134,7 +138,8 @@ impl Payments {
     }
 
     pub(super) async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
-        // One that hangs is not joined by another at each look: few calls run at once.
+        // Only one repeated settle call per payment runs at a time, so that calls that hang don't
+        // pile up.
         let Some(in_flight) = self.again.begin(&row.id) else {
             return Ok(());
         };
@@ -168,9 +173,9 @@ impl Payments {
         }
     }
 
-    /// Carries proof that the money moved to the row, whatever state it is in. The proof is of the
-    /// authorization in `row`: when another one with the same nonce has taken its place meanwhile, maybe
-    /// of another price, it proves nothing.
+    /// Records proof that the money moved, whatever state the row is in. The proof belongs to the
+    /// authorization in `row`: if another authorization with the same nonce has replaced it,
+    /// nothing is recorded.
     pub(super) async fn settle_row(
         &self,
         row: &Payment,
@@ -233,7 +238,7 @@ impl Payments {
     }
 }
 
-/// What a facilitator is asked about a row.
+/// The facilitator call for a payment.
 pub(super) fn call(row: &Payment) -> Call<'_> {
     Call {
         body: &row.request,
@@ -242,7 +247,7 @@ pub(super) fn call(row: &Payment) -> Call<'_> {
     }
 }
 
-/// Wakes the request that waits; it may have gone away.
+/// Wakes the request that waits for settle, if it still does.
 fn tell(decided: tokio::sync::oneshot::Sender<bool>, in_time: bool) {
     if decided.send(in_time).is_err() {
         tracing::debug!("nobody waits for this settlement any more");

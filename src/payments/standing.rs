@@ -1,58 +1,60 @@
-//! What a presentation of a known payment meets: the table of payments.md ("States"), as a pure
-//! function.
+//! Decides what to do about a request for a payment that the ledger knows, as a pure function of
+//! the table in docs/payments.md, States.
 
 use alloy_primitives::{B256, Bytes};
 
 use crate::clock::Timestamp;
 use crate::model::payment::{Payment, PaymentState, Product};
 
-/// A presentation, as far as it decides.
+/// The parts of a request that decide how it is answered.
 #[derive(Debug, Clone)]
 pub(super) struct Presented<'a> {
     pub(super) digest: B256,
     pub(super) signature: &'a Bytes,
     pub(super) product: &'a Product,
-    /// SHA-256 of the body, where one came.
+    /// SHA-256 of the request's body; `None` without a body.
     pub(super) body_sha256: Option<&'a str>,
-    /// It proved to come from the payer, or this very request drove the payment.
+    /// Whether the request proved to come from the payer, or has driven the payment itself.
     pub(super) proven: bool,
-    /// This request has already done what it could to move the row.
+    /// Whether this request has already driven the payment.
     pub(super) driven: bool,
     pub(super) now: Timestamp,
 }
 
-/// What to do about it.
+/// What to do about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Check it afresh and run it under the next attempt.
+    /// Check the payment again and run it as the next attempt.
     Attempt,
-    /// Verified, and nobody drives it: go on to settle.
+    /// Settle it: it is verified and has no driver.
     Continue,
-    /// Its outcome is unknown: ask the chain, then maybe settle again.
+    /// Ask the chain, and maybe call settle again: the outcome is unknown.
     Drive,
-    /// Someone else drives it.
+    /// Wait: another driver works on it.
     Wait,
-    /// It is settled, and its payer asks.
+    /// Return the goods: the payment is settled, and the request proved to come from the payer.
     Deliver,
-    /// 402 `payment_invalid`, with the stored reason. The chain is asked first while it may speak.
+    /// Respond with 402 `payment_invalid` and the recorded reason, after asking the chain if it may
+    /// still show a transfer.
     Rejected,
-    /// 402 `payment_failed`, with the stored reason. The chain is asked first while it may speak.
+    /// Respond with 402 `payment_failed` and the recorded reason, after asking the chain if it may
+    /// still show a transfer.
     Failed,
-    /// 409 `payment_known`.
+    /// Respond with 409 `payment_known`.
     Known {
-        /// Whether it moved money to us.
+        /// Whether the payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
-    /// 409 `idempotency_conflict`.
+    /// Respond with 409 `idempotency_conflict`.
     Conflict {
-        /// Whether it moved money to us.
+        /// Whether the payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
-    /// 503 `settlement_pending`.
+    /// Respond with 503 `settlement_pending`.
     Pending,
 }
 
-/// Looks up the table.
+/// Looks the request up in the table of states.
 pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
     use PaymentState as S;
     let unleased = row.is_unleased(presented.now);
@@ -65,7 +67,7 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
         S::Received => Standing::Wait,
         S::Rejected if same_product && *presented.signature == row.signature => Standing::Rejected,
         S::Rejected | S::Released if unleased => Standing::Attempt,
-        // Somebody looks at the chain for it.
+        // The reconciler is asking the chain about the payment.
         S::Rejected | S::Released => Standing::Wait,
         S::Failed => failed(row, presented),
         S::Verified | S::Settling | S::Unknown if !same_product => {
@@ -100,13 +102,14 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
     }
 }
 
-/// Another authorization with the nonce of a known one: at most one of the two can ever move money.
+/// The request has another authorization with the same nonce. At most one of the two can ever move
+/// money.
 fn other_digest(row: &Payment, now: Timestamp) -> Standing {
     use PaymentState as S;
     match row.state {
         S::Rejected | S::Released if row.is_unleased(now) => Standing::Attempt,
         S::Rejected | S::Released => Standing::Wait,
-        // Nobody knows what was signed; that nonce paid us.
+        // The ledger does not know which authorization was signed, only that the nonce paid us.
         S::Settled if row.is_credited() => Standing::Known {
             charged: Some(true),
         },
@@ -126,7 +129,8 @@ fn failed(row: &Payment, presented: &Presented<'_>) -> Standing {
     }
 }
 
-/// A repeated upload without a body asks for its answer; one with other bytes asks for another thing.
+/// Whether the request uploads other bytes than the payment did. A repeated request without a body
+/// asks for the answer.
 fn other_body(row: &Payment, presented: &Presented<'_>) -> bool {
     match (row.body_sha256.as_deref(), presented.body_sha256) {
         (Some(bound), Some(body)) => bound != body,
@@ -209,7 +213,7 @@ mod tests {
         }
     }
 
-    /// What the same payment meets at the same route.
+    /// The decision about the same payment at the same route.
     fn meets(
         state: PaymentState,
         leased: bool,
@@ -242,7 +246,7 @@ mod tests {
                 charged: Some(false),
             },
         );
-        // State, leased; then what meets a presentation with proof, and one without.
+        // State, whether leased; then the decision with proof and without.
         let table = [
             (S::Received, true, T::Wait, T::Wait),
             (S::Received, false, T::Attempt, T::Attempt),
@@ -322,7 +326,7 @@ mod tests {
         );
         assert_eq!(meets(S::Rejected, false, other), Standing::Attempt);
         assert_eq!(meets(S::Released, false, other), Standing::Attempt);
-        // While somebody looks at the chain for it, no attempt can begin.
+        // While the reconciler asks the chain, no attempt can begin.
         assert_eq!(meets(S::Rejected, true, other), Standing::Wait);
         assert_eq!(meets(S::Released, true, other), Standing::Wait);
     }
