@@ -1,16 +1,15 @@
-//! The circuit breaker in front of verify: a facilitator that is down is not asked by every payment, each
-//! of which would wait for nothing (payments.md, "Facilitators"). Settle and whoever asks the chain are
-//! never held up by it.
+//! The circuit breaker for verify: while a facilitator is down, it is called once a second and not
+//! for every payment (docs/payments.md, Facilitators). It never blocks settle calls or the chain.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// So many calls in a row without an answer mean that it is down.
+/// After this many calls in a row without an answer, the facilitator counts as down.
 const FAILURES: u32 = 10;
-/// How often it is asked while it is down.
+/// The interval of calls while the facilitator is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether a facilitator is taken to be down.
+/// Whether the facilitator counts as down, and when it was called last.
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
 
@@ -21,8 +20,8 @@ struct State {
 }
 
 impl Breaker {
-    /// Whether a call may be made at `now`, which is an uptime. While it is down, the first to ask in each second is the
-    /// probe.
+    /// Whether a call may be made at `now`, an uptime. While the facilitator is down, one call per
+    /// [`PROBE_EVERY`] may.
     pub(super) fn may_call(&self, now: Duration) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.next_probe {
@@ -35,13 +34,13 @@ impl Breaker {
         }
     }
 
-    /// It answered, whatever it said: it is up.
+    /// Records an answer of any kind: the facilitator is up.
     pub(super) fn note_answer(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State::default();
     }
 
-    /// A call brought no answer. `true`: this was the one after which it is taken to be down.
+    /// Records a call without an answer. `true`: the facilitator counts as down from this call on.
     pub(super) fn note_silence(&self, now: Duration) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);

@@ -1,5 +1,5 @@
-//! The one client for every facilitator that speaks HTTP: timeouts, bounded answers, no redirects,
-//! and how an answer is read.
+//! The HTTP client for facilitators. It bounds time and size of answers, follows no redirects, and
+//! decides how answers are read.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,14 +20,15 @@ use crate::date_header::{cause_of, date_of};
 use crate::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 
-/// The longest answer that is read.
+/// The largest answer that is read, in bytes. A larger one counts as none.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// How many calls run at once; the others queue.
+/// How many calls run at the same time. Further calls wait.
 const MAX_CALLS: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reasons which mean that nothing moved, when no transaction comes with them (x402.md, section 6).
-/// Each is known with and without a prefix, since facilitators differ.
+/// Reasons of a refused settle call that mean that no money moved, if the answer names no
+/// transaction (docs/x402.md, section 6). Each is recognized with and without the scheme's prefix,
+/// since facilitators differ.
 const NOTHING_MOVED: &[&str] = &[
     "insufficient_funds",
     "invalid_exact_evm_insufficient_balance",
@@ -55,8 +56,8 @@ const NOTHING_MOVED: &[&str] = &[
     "invalid_exact_evm_payload_from_address_kyt",
     "invalid_exact_evm_payload_to_address_kyt",
 ];
-/// Reasons which mean that the transfer was sent and failed on the chain, as every answer of this kind
-/// for the chain to bear out (x402.md, section 6).
+/// Reasons of a refused settle call that mean that the transfer was sent and reverted on the chain.
+/// The outcome stays unknown until the chain confirms it (docs/x402.md, section 6).
 const REVERTED: &[&str] = &[
     "invalid_exact_evm_transaction_failed",
     "invalid_exact_evm_transfer_event_mismatch",
@@ -64,7 +65,7 @@ const REVERTED: &[&str] = &[
     "settle_exact_failed_onchain",
 ];
 
-/// A facilitator behind a URL.
+/// A facilitator with a base URL.
 #[derive(Debug)]
 pub struct HttpFacilitator {
     name: &'static str,
@@ -76,17 +77,17 @@ pub struct HttpFacilitator {
     clock: Arc<dyn Clock>,
 }
 
-/// What a facilitator knows us by. `Debug` shows no secret.
+/// How requests to a facilitator are authenticated. `Debug` shows no secret.
 pub enum Credentials {
-    /// Nothing: it serves everybody.
+    /// Not at all: the facilitator is public.
     None,
-    /// The same word with every request.
+    /// The same bearer token with every request.
     Bearer(String),
-    /// A JWT of its own for each request.
+    /// A new JWT for each request to Coinbase's facilitator.
     Cdp {
-        /// Who signs.
+        /// The API key that signs the JWT.
         key: Arc<CdpKey>,
-        /// For the nonce of each.
+        /// The source of the JWT's nonce.
         randomness: Randomness,
     },
 }
@@ -101,21 +102,21 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The answer to `GET /supported`; whatever else is in it is of no concern here.
+/// The answer to `GET /supported`. Other fields are ignored.
 #[derive(Debug, Deserialize)]
 struct Supported {
     kinds: Vec<Kind>,
 }
 
-/// Why a call brought nothing that can be read.
+/// Why a call returned no usable answer.
 #[derive(Debug)]
 struct NoAnswer(String);
 
 impl HttpFacilitator {
-    /// A client for the facilitator at `base_url`, which is written `name` in the ledger.
+    /// Creates a client for the facilitator at `base_url`, which the ledger records as `name`.
     ///
     /// # Errors
-    /// When no TLS client can be built.
+    /// No TLS client can be built.
     pub fn new(
         name: &'static str,
         base_url: &str,
@@ -140,7 +141,7 @@ impl HttpFacilitator {
         })
     }
 
-    /// The value of `Authorization` for a request to `path`.
+    /// The `Authorization` header of a request to `path`; `None` without credentials.
     fn authorization(&self, method: &Method, path: &str) -> Option<String> {
         match &self.credentials {
             Credentials::None => None,
@@ -170,7 +171,7 @@ impl HttpFacilitator {
         }
     }
 
-    /// One call: the status and the body of whatever came in time.
+    /// Sends one call, and returns the status and the body of the answer.
     async fn post(
         &self,
         path: &str,
@@ -190,7 +191,8 @@ impl HttpFacilitator {
                 .body(body.to_owned())
                 .send()
                 .await
-                // The error may hold the URL, never the body; the URL may hold an operator's key.
+                // The error may name the URL, which may hold an operator's key. It never holds the
+                // body.
                 .map_err(|error| NoAnswer(error.without_url().to_string()))?;
             let status = response.status().as_u16();
             read_bounded(response).await.map(|body| (status, body))
@@ -240,8 +242,8 @@ impl Facilitator for HttpFacilitator {
         self.name
     }
 
-    /// Retried once: verify moves nothing. While the facilitator is taken to be down, not asked at
-    /// all but for one call a second.
+    /// Calls verify, and repeats it once without an answer, since verify moves no money. While the
+    /// circuit breaker is open, only one call a second is made.
     async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome {
         let started = Instant::now();
         let mut why = "it is taken to be down after ten calls without an answer".to_owned();
@@ -251,7 +253,8 @@ impl Facilitator for HttpFacilitator {
             }
             let left = timeout.saturating_sub(started.elapsed());
             match self.ask::<VerifyResponse>("verify", call.body, left).await {
-                // As for settle: a refusal under a 5xx is a fault of theirs, not an answer.
+                // As with settle, a refusal with a 5xx status is a fault of the facilitator and no
+                // answer.
                 Ok((status, answer)) if answer.is_valid || status < 500 => {
                     self.breaker.note_answer();
                     return read_verify(&answer);
@@ -316,10 +319,10 @@ impl Facilitator for HttpFacilitator {
     }
 }
 
-/// What `GET /supported` brought.
+/// The outcome of `GET /supported`.
 enum Listed {
     Kinds(Vec<Kind>),
-    /// Too many requests; after how long to come again, where it says so.
+    /// 429, with the time of `Retry-After` if the answer has one.
     Later(Option<Duration>),
 }
 
@@ -375,8 +378,8 @@ fn read_verify(answer: &VerifyResponse) -> VerifyOutcome {
     }
 }
 
-/// Anything but an explicit success with a plausible hash, or an explicit refusal of the listed
-/// kind, is unclear.
+/// Reads an answer to settle. Only an explicit success with a plausible transaction hash, or an
+/// explicit refusal for one of the listed reasons, is clear.
 fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> SettleOutcome {
     let transaction = B256::from_str(&answer.transaction)
         .ok()
@@ -413,7 +416,8 @@ fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> Set
     }
 }
 
-/// A facilitator's reason as it may be shown and stored: a short code and nothing else.
+/// A facilitator's reason as it is logged, stored and returned: a short code, or a replacement for
+/// anything else.
 fn reason(text: Option<&str>) -> String {
     let code: String = text
         .unwrap_or("unspecified")
@@ -421,7 +425,7 @@ fn reason(text: Option<&str>) -> String {
         .filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.'))
         .take(80)
         .collect();
-    // A code this long without a separator could be a key or a signature that was sent back.
+    // A word this long could be a key or a signature that the facilitator sent back.
     let opaque = code.split(['_', '-', '.']).any(|word| word.len() > 24);
     if code.is_empty() || opaque {
         "unspecified".to_owned()
@@ -439,7 +443,7 @@ mod tests {
     const ZERO: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
     const PAYER: Address = Address::repeat_byte(1);
 
-    /// What a client makes of one answer to settle, in a word.
+    /// Names the outcome that [`read_settle`] reads from an answer.
     fn reads(status: u16, answer: &str) -> &'static str {
         let call = Call {
             body: "",

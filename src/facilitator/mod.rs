@@ -1,4 +1,4 @@
-//! The port to a facilitator: who checks a payment and moves the money.
+//! The interface to a facilitator, the service that verifies payments and moves the money.
 
 use std::time::Duration;
 
@@ -9,73 +9,75 @@ use crate::clock::Timestamp;
 mod breaker;
 pub mod http;
 
-/// What verify said.
+/// The outcome of a verify call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyOutcome {
-    /// It would settle.
+    /// The facilitator would settle the payment.
     Valid {
-        /// Who pays, when it said so.
+        /// The payer's address, if the answer names it.
         payer: Option<Address>,
     },
-    /// It would not. No money moved.
+    /// The facilitator would not settle the payment. No money moved.
     Invalid {
         /// The facilitator's reason.
         reason: String,
     },
-    /// Nothing that can be believed. No money moved.
+    /// There was no usable answer. No money moved.
     NoAnswer {
-        /// What came instead, for the log.
+        /// What happened instead, for the log.
         why: String,
     },
 }
 
-/// What settle said.
+/// The outcome of a settle call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleOutcome {
     /// The money moved in this transaction.
     Success {
-        /// The transaction.
+        /// The hash of the transaction.
         transaction: B256,
     },
-    /// A refusal of the kind that means that nothing moved, with no transaction.
+    /// The facilitator refused for a reason that means that no money moved, and named no
+    /// transaction.
     Refused {
         /// The facilitator's reason.
         reason: String,
     },
     /// Anything else: the money may have moved.
     Unclear {
-        /// What came, for the log.
+        /// What happened, for the log.
         why: String,
-        /// The facilitator's reason, where it says that the transfer failed on the chain. Only the chain
-        /// can bear that out, but its payer alone may be the cause.
+        /// The facilitator's reason, if it says that the transfer reverted on the chain. Only the
+        /// chain can confirm that. It may be the payer's doing alone.
         reverted: Option<String>,
-        /// A transaction that was named.
+        /// The transaction that the answer named, if any.
         transaction: Option<B256>,
     },
 }
 
-/// A call to a facilitator, ready to send: `{x402Version, paymentPayload, paymentRequirements}`.
+/// A call to a facilitator, ready to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// The body.
+    /// The JSON body: `{x402Version, paymentPayload, paymentRequirements}`.
     pub body: &'a str,
-    /// The network of the offer, to compare with the answer: CAIP-2 id and name of version 1.
+    /// The network of the offer. The network in the answer must be its CAIP-2 id or its version 1
+    /// name.
     pub network: &'static crate::networks::Network,
-    /// Who pays.
+    /// The payer's address.
     pub payer: Address,
 }
 
-/// What a facilitator says it can settle.
+/// A scheme and network that a facilitator supports.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kind {
-    /// The protocol's version, where it says one.
+    /// The protocol version; `None` if the answer names none.
     #[serde(default)]
     pub x402_version: Option<u32>,
-    /// The scheme.
+    /// The scheme, such as `exact`.
     #[serde(default)]
     pub scheme: String,
-    /// The network, by its CAIP-2 id or its name of version 1.
+    /// The network: a CAIP-2 id or a version 1 name.
     #[serde(default)]
     pub network: String,
 }
@@ -87,7 +89,7 @@ impl Kind {
         self.scheme == crate::x402::wire::SCHEME && named
     }
 
-    /// Whether this is of version 1; a kind without a version is of its time.
+    /// Whether this is of version 1. An entry without a version counts as version 1.
     pub fn is_of_v1(&self) -> bool {
         self.x402_version.is_none_or(|version| version == 1)
     }
@@ -98,27 +100,29 @@ impl Kind {
     }
 }
 
-/// Who checks payments and moves the money.
+/// A facilitator, which verifies payments and moves the money.
 #[async_trait::async_trait]
 pub trait Facilitator: Send + Sync + std::fmt::Debug {
-    /// The name in the ledger.
+    /// The facilitator's name in the ledger.
     fn name(&self) -> &'static str;
 
-    /// Asks whether the payment would settle. Free of consequences; may be repeated.
+    /// Asks whether the payment would settle. This moves no money and may be repeated.
     async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome;
 
-    /// Asks to move the money. Never repeated without asking the chain first.
+    /// Asks the facilitator to move the money. Never repeat it before the chain was asked.
     async fn settle(&self, call: Call<'_>, timeout: Duration) -> SettleOutcome;
 
-    /// Asks what it can settle. Moves nothing, and a silence says nothing about payments.
+    /// Asks what the facilitator supports. This moves no money, and a failure says nothing about
+    /// payments.
     ///
     /// # Errors
-    /// What came instead, for the operator.
+    /// What was received instead, as a message for the operator.
     async fn supported(&self, timeout: Duration) -> Result<Vec<Kind>, String>;
 
-    /// Asks for the time of the facilitator's server: the `Date` header of any answer, whatever its status.
+    /// Reads the clock of the facilitator's server from the `Date` header of any answer, whatever
+    /// its status.
     ///
     /// # Errors
-    /// What came instead, for the operator.
+    /// What was received instead, as a message for the operator.
     async fn date(&self, timeout: Duration) -> Result<Timestamp, String>;
 }

@@ -1,16 +1,16 @@
-//! Payments whose settle was called again by this process and gave no answer yet.
+//! Repeated settle calls that are under way in this process, at most one per payment.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::payment::PaymentId;
 
-/// Which they are.
+/// The ledger ids of the payments whose repeated settle call is under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Again(Arc<Mutex<HashSet<PaymentId>>>);
 
 impl Again {
-    /// Notes that it is called; `None`: it is under way.
+    /// Marks the payment's call as under way. `None`: one already is.
     pub(super) fn begin(&self, id: &PaymentId) -> Option<InFlight> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.insert(id.clone()).then(|| InFlight {
@@ -20,7 +20,7 @@ impl Again {
     }
 }
 
-/// A call that is under way, until it is dropped.
+/// A repeated settle call that is under way until this value is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     again: Again,

@@ -1,5 +1,5 @@
-//! Where a known payment bought, and what: that is what a presentation asks for again, whatever is sold
-//! there today (payments.md, rules 3 and 8).
+//! What a known payment bought, and at which route. A repeated request asks for the same again,
+//! whatever is sold there today (docs/payments.md, rules 3 and 8).
 
 use serde_json::Value;
 use url::Url;
@@ -11,32 +11,32 @@ use crate::model::payment::{Payment, Product, ProductKind, Terms};
 use crate::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
 
-/// What was bought, and on what terms.
+/// A product and the terms on which it was bought or offered.
 #[derive(Debug)]
 pub struct Bought {
-    /// What.
+    /// The product.
     pub product: Product,
-    /// On what terms.
+    /// The terms.
     pub terms: Terms,
 }
 
-/// What a route is asked for.
+/// What a request to a route asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Token or upload.
+    /// Whether the route sells a token, a direct upload or a renewal.
     pub kind: ProductKind,
-    /// The tier that the route names.
+    /// The tier that the route names; `None`: it sells the default tier.
     pub tier: Option<&'a str>,
-    /// How many uploads.
+    /// The number of uploads.
     pub uses: u32,
-    /// The image that a renewal is for.
+    /// The image to renew; `None` for other products.
     pub target: Option<&'a ImageId>,
-    /// The route's URL.
+    /// The URL of the route, with the configured origin.
     pub resource_url: &'a str,
 }
 
 impl Bought {
-    /// The tier as it was then, at the price of all that was bought.
+    /// The tier as it was offered. Its price is that of the whole purchase.
     pub fn tier(&self) -> Option<Tier> {
         Some(Tier {
             name: TierName::parse(&self.product.tier).ok()?,
@@ -49,8 +49,8 @@ impl Bought {
 }
 
 impl Payments {
-    /// What a payment bought, or may still buy, at a route whose tier isn't sold any more: by its row, or
-    /// by an offer that was made a moment ago.
+    /// Finds what a payment bought, or may still buy, at a route whose tier is not sold any more:
+    /// in the payment's row, or else in the offers that were made recently.
     ///
     /// # Errors
     /// As [`Self::find_known`].
@@ -65,10 +65,10 @@ impl Payments {
         }
     }
 
-    /// What a payment of the ledger bought, as far as it is asked for here.
+    /// Finds what a payment of the ledger bought, as far as this route sells it.
     ///
     /// # Errors
-    /// [`PayError::Known`] of one whose records were erased, and [`PayError::Database`].
+    /// [`PayError::Known`] if its records were erased, and [`PayError::Database`].
     pub async fn find_known(
         &self,
         header: &PaymentHeader,
@@ -83,7 +83,8 @@ impl Payments {
             let is_same = row.product.kind == kind
                 && row.product.uses == uses
                 && row.product.target.as_ref() == asked.target;
-            // What was bought elsewhere is known here too: its row says what became of the money.
+            // A payment for another product is known here too. The answer then says what became of
+            // its money.
             let product = if is_here && is_same {
                 row.product
             } else {
@@ -104,7 +105,7 @@ impl Payments {
         Ok(None)
     }
 
-    /// The largest upload that a payment of the ledger bought.
+    /// The size limit, in bytes, of the tier that a payment of the ledger bought.
     ///
     /// # Errors
     /// [`PayError::Database`].
@@ -113,8 +114,8 @@ impl Payments {
         Ok(row.map(|row| row.terms.max_bytes))
     }
 
-    /// What a new payment buys at a route that names no tier: today's `default`, unless it was offered another one a
-    /// moment ago, which it pays.
+    /// Finds what a new payment buys at a route that names no tier. `None`: the current default
+    /// tier. Otherwise the tier that was the default recently and whose offer the payment accepts.
     ///
     /// # Errors
     /// [`PayError::Database`].
@@ -147,13 +148,14 @@ impl Payments {
         }))
     }
 
-    /// What an offer that was made a moment ago may still buy.
+    /// Finds what a recent offer of a tier may still buy.
     ///
     /// # Errors
     /// [`PayError::Database`].
     pub async fn find_offered(&self, asked: Asked<'_>) -> Result<Option<Bought>, PayError> {
         let Asked { kind, uses, .. } = asked;
-        // No tier is called otherwise, though offers are recorded under other names as well.
+        // Offers are also recorded under other names than tiers have. Only a valid tier name is
+        // looked up.
         let Some(tier) = asked.tier.filter(|tier| TierName::parse(tier).is_ok()) else {
             return Ok(None);
         };
@@ -171,8 +173,9 @@ impl Payments {
     }
 }
 
-/// What a presentation asks of a row. A route that names no tier sells another one after its operator said
-/// so; who paid there before asks for what it sold then.
+/// What a request asks for, compared with a payment's row. If the default tier has changed since
+/// the payment, a request at a route that names no tier asks for the tier that was the default
+/// then.
 pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> &'a Product {
     let asked = &presentation.product;
     let is_same = presentation.is_default
@@ -184,14 +187,15 @@ pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> 
     if is_same { &row.product } else { asked }
 }
 
-/// Whether a payment was first presented at this route. The host may have another name today.
+/// Whether a payment was first sent to this route. Only paths are compared, since the host may have
+/// changed.
 fn is_bought_at(row: &Payment, url: &str) -> bool {
     let path = |url: &str| Url::parse(url).ok().map(|url| url.path().to_owned());
     let bought = resource_url(row).as_deref().and_then(path);
     bought.is_some() && bought == path(url)
 }
 
-/// The route where a payment was first presented, by what the facilitator was told.
+/// The URL of the route that a payment was first sent to, as its facilitator call names it.
 pub(super) fn resource_url(row: &Payment) -> Option<String> {
     let request: Value = serde_json::from_str(&row.request).ok()?;
     let of_v2 = request.pointer("/paymentPayload/resource/url");

@@ -1,8 +1,9 @@
-//! Credits: what the chain shows to have been paid, and the ledger has lost, is owed to its payer.
+//! Credits: transfers to us that the chain shows and the ledger has lost. They are owed to their
+//! payers.
 //!
-//! The old signature proves nothing, since it lies on the chain. A new payment does, by the same payer and of
-//! the same amount, which nobody has seen: it isn't settled. The credited transfer gets a row of its own,
-//! with what is asked for now, and the new payment is given up and stands for that row from then on.
+//! The old signature proves nothing, since the chain publishes it. To claim a credit, the payer
+//! signs a new payment of the same amount. That payment is not settled: it is released, and refers
+//! from then on to the row of the credited transfer, which buys what the new request asks for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,18 +26,20 @@ use crate::model::token::UploadToken;
 use crate::x402::evm::{self, Authorization};
 use crate::x402::header::PaymentHeader;
 
-/// Why a payment is given up that was presented for a credit.
+/// The recorded reason for releasing a payment that claimed a credit.
 pub(super) const CREDITED: &str = "credited";
-/// So far before the block in which a transfer was found its log is looked for: blocks may have been replaced.
+/// How many blocks before the recorded one the search for the transfer's log begins, since the
+/// chain may have replaced blocks.
 const LOG_MARGIN: u64 = 1_000;
-/// Nobody knows what window the lost authorization had; every one that we take is shorter.
+/// The assumed window of the lost authorization, which is unknown. Every window that pixtoll
+/// accepts is shorter.
 const WINDOW: Duration = Duration::from_hours(24);
-/// The image of a direct upload, until it is published.
+/// Why the credit of a direct upload is owed until its image is published.
 const OWED_IMAGE: &str = "the image of this upload is gone";
 
 impl Payments {
-    /// A payment that the ledger lost, and that isn't its payer's again, is told to be so: its header can
-    /// be read on the chain.
+    /// Rejects a payment that was lost from the ledger and has not been reclaimed. Its header can
+    /// be read on the chain, so it proves nothing.
     pub(super) async fn refuse_credited(&self, header: &PaymentHeader) -> Result<(), PayError> {
         let authorization = &header.authorization;
         let (payer, nonce) = (
@@ -53,7 +56,7 @@ impl Payments {
         }
     }
 
-    /// The row that a payment stands for which was presented for a credit, and got it.
+    /// The row of the credit that a payment has claimed; `None`: it claimed none.
     pub(super) async fn credited_by(
         &self,
         row: &Payment,
@@ -66,7 +69,7 @@ impl Payments {
             return Ok(None);
         };
         let credited = payment_rows::find(&self.db, &id).await?;
-        // Its records may be erased before those of the payment that stands for it.
+        // The records of the credit may be erased before those of the payment that claimed it.
         let credited = credited.ok_or(PayError::Known {
             charged: Some(true),
         })?;
@@ -75,8 +78,8 @@ impl Payments {
         Ok(Some(credited))
     }
 
-    /// The credit that this new payment may be presented for: of the same payer, who has signed it, on the
-    /// same network and of exactly the same amount.
+    /// Finds a credit that this new payment may claim. Payer, network and amount must be equal, and
+    /// the payer must have signed.
     pub(super) async fn find_credit(
         &self,
         presentation: &Presentation,
@@ -85,7 +88,7 @@ impl Payments {
         let header = &presentation.header;
         let (network, payer) = (terms.offer.network, header.authorization.from);
         if presentation.product.kind == ProductKind::Renewal {
-            // What was lost is given as an upload; its payer may keep it longer then.
+            // A credit buys uploads only. The payer can renew the image later.
             return Ok(None);
         }
         let amount = terms.offer.amount.to_string();
@@ -105,8 +108,8 @@ impl Payments {
         Ok(is_signed.then_some(credit))
     }
 
-    /// Gives a credit to the payment in `row`, which is new, and is driven by this request. `false`: there
-    /// is nothing to be had, and the payment goes its own way.
+    /// Claims a credit for the payment in `row`, which this request drives. `false`: no credit is
+    /// left, and the payment goes on like any other.
     pub(super) async fn redeem(
         self: &Arc<Self>,
         row: &Payment,
@@ -134,7 +137,7 @@ impl Payments {
                     self.publish_credited(&credit.id, presentation).await;
                     return Ok(true);
                 }
-                // Another driver has the row; what it does is the answer.
+                // Another driver took the payment over. Its row decides.
                 Claimed::Lost => return Ok(true),
                 Claimed::Taken(owner) => {
                     self.give_way(row, owner, visit).await?;
@@ -144,13 +147,13 @@ impl Payments {
             }
             match self.find_credit(presentation, &row.terms).await? {
                 Some(next) if next.id != credit.id => credit = next,
-                // An open credit whose payment the ledger knows after all is nobody's.
+                // An open credit whose payment turns out to be in the ledger can't be claimed.
                 Some(_) | None => return Ok(false),
             }
         }
     }
 
-    /// Where the chain shows the credited transfer now; `None`: it never will again.
+    /// Finds the credited transfer on the chain. `None`: it can never be there again.
     async fn shown(&self, row: &Payment, credit: &Credit) -> Result<Option<Transfer>, PayError> {
         let query = Query {
             network: row.network(),
@@ -167,7 +170,7 @@ impl Payments {
             Some(Verdict::Paid(transfer)) => Ok(Some(transfer)),
             Some(Verdict::Void(_)) => Ok(None),
             Some(Verdict::Unused | Verdict::Unclear) | None => {
-                // Without the lease the row may be on its way under another driver.
+                // If the lease was lost, another driver may have claimed a credit for it.
                 if self.hand_back_until(row, row.next_look, row.looks).await? {
                     Err(PayError::Silent(Silent::Node))
                 } else {
@@ -227,7 +230,7 @@ impl Payments {
         Ok(claimed)
     }
 
-    /// The row of the credited payment, with what `row` asks for.
+    /// The row of the credited transfer. It buys what `row` asks for.
     fn credited_row(&self, row: &Payment, credit: &Credit, presentation: &Presentation) -> Payment {
         let valid_before = u64::try_from(self.latest_window().seconds()).unwrap_or(u64::MAX);
         let mut terms = row.terms.clone();
@@ -254,8 +257,8 @@ impl Payments {
         }
     }
 
-    /// Publishes the image that came with the payment. Where that fails, the row goes on owing it, and its
-    /// payer gets a token.
+    /// Publishes the image of the request. If that fails, the image stays owed, and its payer
+    /// receives a token.
     async fn publish_credited(&self, id: &PaymentId, presentation: &Presentation) {
         let checked = presentation
             .body

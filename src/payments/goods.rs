@@ -1,4 +1,4 @@
-//! What a settled payment gets, whenever its payer asks.
+//! Returns the goods of a settled payment, as often as its payer asks.
 
 use super::{Goods, PayError, Payments, Sold};
 use crate::db::{grants, payments as rows, renewals};
@@ -9,20 +9,22 @@ use crate::model::token::UploadToken;
 use crate::x402::wire::Version;
 
 impl Payments {
-    /// The same token while it has uploads left, then the image; of several, the token with none left. Goods that were lost are owed as a
-    /// fresh token of the payment's terms.
+    /// Returns the payment's token while it has uploads left, and then the image. A token for
+    /// several uploads is returned even without uploads left. If the goods were lost, the payer
+    /// receives a new token on the payment's terms.
     pub(super) async fn deliver(&self, row: &Payment, version: Version) -> Result<Sold, PayError> {
         let receipt = self.receipt(row, version);
         loop {
-            // Grant and settlement are one transaction, so a settled payment has one.
+            // Settling creates the grant in the same transaction, so it exists.
             let grant = grants::find(&self.db, &row.id)
                 .await?
                 .ok_or(PayError::Pending)?;
             if grant.product.uses > 1 && grant.used >= grant.product.uses {
-                // Each upload gave its image; the token tells that there is nothing left of it.
+                // Each upload returned its image. The token shows that no uploads are left.
                 return Ok(Sold {
                     goods: Goods::Token {
-                        // One of a key that is gone would be refused as well as this one is.
+                        // If the key that made the token is gone, every token of this grant is
+                        // refused, so one of the current key does no harm.
                         token: self
                             .token_of(&grant)
                             .unwrap_or_else(|| self.derive(&grant, grant.serial)),
@@ -37,7 +39,7 @@ impl Payments {
             if let Some(renewal) = renewals::find(&self.db, &row.id).await? {
                 let image = self.images.find_public(&renewal.image_id).await;
                 let Some(image) = image.map_err(unread)? else {
-                    // The payment of its upload may be the one that the chain decides about.
+                    // The upload's own payment may be frozen.
                     let id = &renewal.image_id;
                     let is_withheld = self.images.is_withheld(id).await.map_err(unread)?;
                     return Err(if is_withheld {
@@ -86,8 +88,9 @@ impl Payments {
         }
     }
 
-    /// The valid token. One that expired unused, or that was made by a key that is gone, is replaced by the next,
-    /// and is dead. `None`: the grant changed meanwhile.
+    /// Returns the valid token. If it expired unused, or the key that made it is gone, a new token
+    /// with the next serial replaces it, and the old one stops working. `None`: the grant changed
+    /// meanwhile.
     async fn token(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
         let now = self.clock.now();
         let valid = self.token_of(grant).filter(|_| grant.token_expires > now);
@@ -114,7 +117,7 @@ impl Payments {
 }
 
 impl Payments {
-    /// The token of a grant, by the key that made it.
+    /// The token of a grant; `None` if the key that made it is gone.
     fn token_of(&self, grant: &Grant) -> Option<UploadToken> {
         UploadToken::find(
             &self.secrets,
@@ -129,7 +132,8 @@ impl Payments {
     }
 }
 
-/// The goods of a settled payment could not be read: that says nothing of an upload, and the money has moved.
+/// Turns a failure to read the goods of a settled payment into an error of the payment, not of an
+/// upload: the money has moved.
 fn unread(error: UploadError) -> PayError {
     match error {
         UploadError::Database(error) => PayError::Database(error),

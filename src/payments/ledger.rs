@@ -1,5 +1,5 @@
-//! `pixtoll ledger check`: whether the ledger balances, in itself and with the chain
-//! (payments.md, rule 14).
+//! `pixtoll ledger check`: whether the ledger is consistent, and whether it agrees with the chain
+//! (docs/payments.md, rule 14).
 
 use std::collections::BTreeMap;
 
@@ -15,77 +15,77 @@ use crate::model::token::UploadToken;
 use crate::networks::Network;
 use crate::secrets::Keyring;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Rows that break a rule, with the rule.
+    /// Rows that break a rule, each with the rule's name.
     pub broken: Vec<(&'static str, Finding)>,
-    /// How many rules were looked at.
+    /// The number of rules that were checked.
     pub rules: usize,
-    /// How many payments are settled.
+    /// The number of settled payments.
     pub settled: usize,
-    /// What they come to, in atomic units.
+    /// The sum of settled payments, in atomic units.
     pub settled_sum: U256,
-    /// How many payments are frozen: their goods are withheld until the chain decides.
+    /// The number of frozen payments, whose goods are withheld until the chain decides.
     pub frozen: usize,
-    /// What they come to, in atomic units.
+    /// The sum of frozen payments, in atomic units.
     pub frozen_sum: U256,
-    /// How many payments the chain took back.
+    /// The number of payments whose transfer the chain undid.
     pub reversed: usize,
-    /// What each chain moved to the recipients, where it was asked.
+    /// What each chain moved to the recipients; empty when no chain was asked.
     pub chains: Vec<ChainReport>,
 }
 
-/// What the chain says.
+/// The transfers on one chain, compared with the ledger.
 #[derive(Debug)]
 pub struct ChainReport {
-    /// Whose chain it is.
+    /// The network of the chain.
     pub network: &'static Network,
     /// The first block that was read.
     pub first_block: u64,
     /// The last block that was read.
     pub last_block: u64,
-    /// What moved to the recipients, in atomic units.
+    /// The sum of transfers to the recipients, in atomic units.
     pub received_sum: U256,
-    /// How many transfers belong to payments whose records are erased.
+    /// The number of transfers that belong to payments whose records were erased.
     pub erased: usize,
-    /// Transfers that are credits: owed to their payers.
+    /// Transfers that the ledger holds as credits, which are owed to their payers.
     pub credits: Vec<Receipt>,
-    /// Transfers to us that no settled payment accounts for.
+    /// Transfers to us without a settled payment.
     pub orphans: Vec<Receipt>,
 }
 
 impl Report {
-    /// Whether nothing breaks a rule. Orphans break none: anybody may send us money.
+    /// Whether no row breaks a rule. Orphans break none, since anybody may send us money.
     pub fn is_balanced(&self) -> bool {
         self.broken.is_empty()
     }
 }
 
-/// A row that breaks a rule, with the rule.
+/// A rule's name and a row that breaks it.
 type Broken = (&'static str, Finding);
 
-/// Where the chain of a network is read, and who receives.
+/// A chain to compare the ledger with.
 #[derive(Debug, Clone, Copy)]
 pub struct ChainSide<'a> {
-    /// The network.
+    /// The network of the chain.
     pub network: &'static Network,
-    /// The chain.
+    /// Reads the chain.
     pub chain: &'a dyn Chain,
-    /// The recipient that is in force.
+    /// The configured recipient.
     pub pay_to: Address,
-    /// The ledger's first block there.
+    /// The newest block when the ledger first saw the chain. Earlier transfers are not compared.
     pub first_block: u64,
 }
 
-/// Looks at every rule, and compares the sum with each chain that is given.
+/// Checks every rule, and compares the ledger with each chain in `sides`.
 ///
 /// # Errors
-/// When the database or the chain doesn't answer.
+/// The database or a chain does not answer.
 pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
-        // Two more are looked at here, row by row.
+        // The two additional rules are checked below, row by row.
         rules: audit::rule_count() + 2,
         ..Report::default()
     };
@@ -117,7 +117,7 @@ fn sum<'a>(payments: impl Iterator<Item = &'a Payment>) -> U256 {
     payments.map(value).fold(U256::ZERO, U256::saturating_add)
 }
 
-/// A settled payment that isn't what its payer signed: somebody changed its row.
+/// Finds a settled payment whose row differs from what its payer signed: somebody changed the row.
 fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
     let authorization = &payment.authorization;
     let id = PaymentId::of(payment.network(), authorization.from, authorization.nonce);
@@ -137,8 +137,9 @@ fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
     ))
 }
 
-/// The grants whose token is not one that these keys derive: its payer could never be given it, and
-/// somebody else may hold it. Tokens that ended before `since` may be of a key that is gone.
+/// Finds grants whose token these keys do not derive. Their payers can't be given the token, and
+/// somebody else may have it. Tokens that expired before `since` are left out, since their key may
+/// have been removed.
 ///
 /// # Errors
 /// [`DbError`].
@@ -177,7 +178,7 @@ fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
         .is_some_and(|(id, serial)| UploadToken::find(keys, &id, serial, &row.token_hash).is_some())
 }
 
-/// The payments that are or were settled, and findings about those that can't be read.
+/// Loads the payments that are or were settled. Rows that can't be read are added to `broken`.
 async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
     let mut paid = Vec::new();
     let mut last = String::new();
@@ -194,7 +195,7 @@ async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, Db
             match row {
                 Ok(payment) if was_settled(payment.state) => paid.push(payment),
                 Ok(_) => {}
-                // Where a rule names it already, that says more.
+                // A rule that already names this row says more.
                 Err(Unreadable { id, .. }) if broken.iter().any(|(_, row)| row.row_key == id) => {}
                 Err(Unreadable { id, error }) => {
                     let (row_key, detail) = (id, error.to_string());
@@ -213,8 +214,8 @@ const fn was_settled(state: PaymentState) -> bool {
     )
 }
 
-/// Each settled payment has a transfer of its own on the chain; what is left over are orphans. That of a
-/// frozen payment may be there again.
+/// Finds the transfer of each settled payment on the chain. Those left over are orphans. A frozen
+/// payment may have its transfer again.
 async fn compare(
     db: &Db,
     paid: &[&Payment],
@@ -281,7 +282,7 @@ async fn compare(
 }
 
 impl ChainReport {
-    /// Says what a transfer is that no settled payment accounts for.
+    /// Finds out to what a transfer without a settled payment belongs.
     async fn account(
         &mut self,
         db: &Db,
@@ -303,7 +304,8 @@ impl ChainReport {
     }
 }
 
-/// Included again, a frozen payment's transfer may be in another transaction.
+/// Whether a receipt is the transfer of a payment. That of a frozen payment may be in another
+/// transaction by now, if the chain included it again.
 fn pays(payment: &Payment, recipient: Address, receipt: &Receipt) -> bool {
     (payment.transaction == Some(receipt.transaction) || payment.state == PaymentState::Frozen)
         && payment.terms.offer.pay_to == recipient

@@ -1,5 +1,5 @@
-//! Signed offers. A challenge costs nobody anything, so it must cost the server little: each offer is
-//! signed once for as long as it says the same, and what is kept of that is bounded.
+//! Signed offers. Challenges are free for clients, so they must be cheap for the server: each offer
+//! is signed once a period, and the memory for them is bounded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +12,13 @@ use crate::signing::SigningKeys;
 use crate::x402::offer_receipt::{OfferPayload, signed_offer};
 use crate::x402::wire::Offer;
 
-/// Offers of one period end together, so that they can be signed once. What they promise is never longer
-/// than what the shop honours.
+/// The length of a period, in seconds. Offers of one period expire together, so that each is signed
+/// once. None promises a longer time than the server accepts it for.
 const PERIOD_SECONDS: u64 = 60;
-/// How many are remembered: more than a price table of ten tiers has products, in under 2 MB.
+/// The most signed offers that are remembered: more than the products of ten tiers, in under 2 MB.
 const MOST: usize = 1024;
 
-/// Offers in the service's own name, signed.
+/// Signs offers in the server's name.
 #[derive(Debug)]
 pub struct SignedOffers {
     keys: Arc<SigningKeys>,
@@ -26,7 +26,7 @@ pub struct SignedOffers {
     made: Mutex<Made>,
 }
 
-/// The offers of one period, by resource and amount.
+/// The signed offers of one period, by resource and amount.
 #[derive(Debug, Default)]
 struct Made {
     valid_until: u64,
@@ -34,7 +34,7 @@ struct Made {
 }
 
 impl SignedOffers {
-    /// Offers signed by these keys.
+    /// Creates offers that `keys` sign.
     pub fn new(keys: Arc<SigningKeys>, clock: Arc<dyn Clock>) -> Self {
         Self {
             keys,
@@ -43,7 +43,7 @@ impl SignedOffers {
         }
     }
 
-    /// These offers for a resource, signed, each with its place among them.
+    /// Signs `offers` for a resource, each with its index among them.
     pub fn of(&self, resource_url: &str, offers: &[Offer]) -> Vec<Value> {
         let Some(amount) = offers.first().map(|offer| offer.amount) else {
             return Vec::new();
@@ -54,7 +54,8 @@ impl SignedOffers {
         if let Some(known) = self.find(&name, valid_until) {
             return known;
         }
-        // Outside the lock: two requests may sign the same, and write the same.
+        // Signing happens outside the lock. Two requests may sign the same offer, with the same
+        // result.
         let signed: Vec<Value> = offers
             .iter()
             .enumerate()

@@ -1,5 +1,5 @@
-//! Orphans: transfers to us that no payment accounts for. `pixtoll ledger check` lists them all; the
-//! auditor's job logs new ones once an hour.
+//! Orphans: transfers to us without a payment. `pixtoll ledger check` lists all of them, and a
+//! background job logs new ones once an hour.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,20 +17,20 @@ use crate::kill::kill_point;
 use crate::model::payment::transfer_hash;
 use crate::networks;
 
-/// Under this name the database holds the next block that is looked at: with a dot, a CAIP-2 id, another
-/// dot and the recipient.
+/// The key under which the database stores the next block to search, followed by a dot, the CAIP-2
+/// id, another dot and the recipient.
 pub const NEXT_BLOCK: &str = "orphans_next_block";
 /// The name of the job's lease.
 const JOB: &str = "orphans";
 const LEASE: Duration = Duration::from_mins(2);
-/// How often it looks, and how soon again when it wasn't through.
+/// The pause between two searches, and the shorter one after a search that did not finish.
 const EVERY: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_mins(1);
-/// Blocks that one question spans, and questions of one run on one network.
+/// The number of blocks in one query, and of queries in one search of one network.
 const SPAN: u64 = 2_000;
 const QUESTIONS: u32 = 50;
 
-/// Where the search for a recipient's transfers stands.
+/// How far the search for transfers to a recipient has come.
 struct Cursor<'a> {
     name: String,
     rail: &'a Rail,
@@ -38,7 +38,7 @@ struct Cursor<'a> {
     next_block: u64,
 }
 
-/// What one run found for one recipient.
+/// The result of one search for one recipient.
 #[derive(Debug, Default)]
 struct Found {
     orphans: u64,
@@ -46,9 +46,9 @@ struct Found {
 }
 
 impl Payments {
-    /// Looks for transfers to us that no payment accounts for, once an hour, whoever else tries, and
-    /// names each in the log. Returns how many it named. Errors are logged, and the search goes on where
-    /// it stood.
+    /// Searches for transfers to us without a payment, and logs each. All processes of a deployment
+    /// together search once an hour. Returns the number of orphans. Errors are logged, and the next
+    /// search continues where this one stopped.
     pub async fn look_for_orphans(self: &Arc<Self>) -> u64 {
         let now = self.clock.now();
         if now.millis() < self.next_orphans.load(Ordering::Relaxed) {
@@ -66,14 +66,14 @@ impl Payments {
         named
     }
 
-    /// When to look next.
+    /// Searches if it is this process's turn. Returns when to try next.
     async fn take_turn(&self, now: Timestamp, named: &mut u64) -> anyhow::Result<Timestamp> {
         let holder = &self.holder;
         if !jobs::take_job(&self.db, JOB, holder, now.plus(LEASE), now).await? {
             return Ok(now.plus(SOON));
         }
         let ran = jobs::last_run(&self.db, JOB).await?;
-        // A time that lies ahead was written by a clock that has been set right since.
+        // A time in the future comes from a clock that has been corrected since.
         if let Some(ran) = ran.filter(|ran| *ran <= now && now < ran.plus(EVERY)) {
             jobs::return_job(&self.db, JOB, holder).await?;
             return Ok(ran.plus(EVERY));
@@ -89,7 +89,7 @@ impl Payments {
         Ok(now.plus(if through { EVERY } else { SOON }))
     }
 
-    /// Whether this process still is the one that looks; if so, for a while longer.
+    /// Renews the job's lease. `false`: another process has it.
     async fn keeps_turn(&self) -> anyhow::Result<bool> {
         let now = self.clock.now();
         Ok(jobs::take_job(&self.db, JOB, &self.holder, now.plus(LEASE), now).await?)
@@ -103,7 +103,7 @@ impl Payments {
             };
             let Some(rail) = networks::find(network).and_then(|network| self.rails.find(network))
             else {
-                // Nobody takes money there any more.
+                // The network is no longer configured.
                 continue;
             };
             cursors.push(Cursor {
@@ -116,7 +116,7 @@ impl Payments {
         Ok(cursors)
     }
 
-    /// Looks at the blocks that are safe and weren't looked at, up to a bound. `false`: more are left.
+    /// Searches the safe blocks that were not searched yet, up to a limit. `false`: more are left.
     async fn search(&self, cursor: Cursor<'_>, named: &mut u64) -> anyhow::Result<bool> {
         let safe = cursor.rail.chain.safe().await?.number;
         let (start, mut next, mut found) = (cursor.next_block, cursor.next_block, Found::default());
@@ -128,12 +128,13 @@ impl Payments {
             let last = safe.min(next.saturating_add(SPAN - 1));
             let receipts = cursor.rail.chain.receipts(cursor.recipient, next, last);
             let receipts = receipts.await?;
-            // Who lost its turn to another process would name again what that one has named.
+            // After losing the lease, this process would log what the other one has logged.
             if !self.keeps_turn().await? {
                 return Ok(false);
             }
             let mut of_span = Found::default();
-            // An open payment may account for one of them later: all is looked at again from there on.
+            // An unresolved payment may turn out to own one of the transfers, so the next search
+            // starts there again.
             held_at = self.first_undecided(&cursor, &receipts).await?;
             let end = held_at.unwrap_or(last.saturating_add(1));
             for receipt in receipts.iter().filter(|receipt| receipt.block < end) {

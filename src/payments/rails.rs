@@ -1,4 +1,4 @@
-//! What a payment on a network runs on: who verifies and settles it, and who shows the chain.
+//! The facilitator and the chain of each network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,20 +9,21 @@ use crate::facilitator::{Facilitator, Kind};
 use crate::networks::Network;
 use crate::x402::wire::Version;
 
-/// A network that is offered.
+/// A network that payments are accepted on.
 #[derive(Debug, Clone)]
 pub struct Rail {
     /// The network.
     pub network: &'static Network,
-    /// Who verifies and settles on it.
+    /// The facilitator that verifies and settles on it.
     pub facilitator: Arc<dyn Facilitator>,
-    /// Who decides what is unknown on it.
+    /// Reads the network's chain.
     pub chain: Arc<dyn Chain>,
     speaks_only_v2: Arc<AtomicBool>,
 }
 
 impl Rail {
-    /// A network with these; until the facilitator was asked it is taken to speak all versions.
+    /// Creates a network with its facilitator and chain. Until [`Self::ask_supported`], the
+    /// facilitator is assumed to support all protocol versions.
     pub fn new(
         network: &'static Network,
         facilitator: Arc<dyn Facilitator>,
@@ -36,10 +37,11 @@ impl Rail {
         }
     }
 
-    /// Asks the facilitator what it can settle, and goes by that from then on. Returns whether it lists this network.
+    /// Asks the facilitator what it supports, and remembers whether it supports version 2 only.
+    /// Returns whether it lists this network.
     ///
     /// # Errors
-    /// What came instead, for the operator.
+    /// What the facilitator returned instead, as a message for the operator.
     pub async fn ask_supported(&self, timeout: Duration) -> Result<bool, String> {
         let mut kinds = self.facilitator.supported(timeout).await?;
         kinds.retain(|kind| kind.is_exact_on(self.network));
@@ -48,8 +50,9 @@ impl Rail {
         Ok(!kinds.is_empty())
     }
 
-    /// The version in which the facilitator is asked about a payment of `version`: a signature covers none, so that
-    /// one of version 1 can be wrapped where nothing else is spoken (payments.md, protocol versions).
+    /// The version of facilitator calls for a payment of `version`. A signature doesn't cover the
+    /// version, so a version 1 payment can be sent as version 2 to a facilitator that supports
+    /// nothing else (docs/payments.md, Protocol versions).
     pub fn version_for(&self, version: Version) -> Version {
         if self.speaks_only_v2.load(Ordering::Relaxed) {
             Version::V2
@@ -59,24 +62,24 @@ impl Rail {
     }
 }
 
-/// Every network that is offered, best first.
+/// Every network that payments are accepted on, preferred first.
 #[derive(Debug, Clone)]
 pub struct Rails(Vec<Rail>);
 
 impl Rails {
-    /// These networks, best first.
+    /// Creates the list from networks, preferred first.
     pub const fn new(rails: Vec<Rail>) -> Self {
         Self(rails)
     }
 
-    /// What payments on `network` run on; `None` where it isn't offered.
+    /// The facilitator and chain of `network`; `None` where it is not configured.
     pub fn find(&self, network: &Network) -> Option<&Rail> {
         self.0
             .iter()
             .find(|rail| rail.network.chain_id == network.chain_id)
     }
 
-    /// Each of them.
+    /// Iterates over the networks, preferred first.
     pub fn iter(&self) -> std::slice::Iter<'_, Rail> {
         self.0.iter()
     }

@@ -1,5 +1,5 @@
-//! What a client hears of a settlement, and the receipt that the extension adds to it. Only goods come
-//! with it, and goods only with proof.
+//! The settlement receipt that a client receives, with the signed receipt of the `offer-receipt`
+//! extension. Only responses with goods carry it, and these need proof.
 
 use alloy_primitives::B256;
 
@@ -10,7 +10,7 @@ use crate::x402::offer_receipt::{OFFER_RECEIPT, ReceiptPayload, receipt_block};
 use crate::x402::wire::{SettlementResponse, Version};
 
 impl Payments {
-    /// The receipt of a settled payment, in the words of `version`: the same bytes each time.
+    /// The receipt of a settled payment in the form of `version`. It has the same bytes each time.
     pub(super) fn receipt(&self, row: &Payment, version: Version) -> SettlementResponse {
         let network = row.network();
         SettlementResponse {
@@ -27,8 +27,8 @@ impl Payments {
         }
     }
 
-    /// It names the transaction, by which it can be checked against the chain: who gets it is the payer,
-    /// who has it beside. The resource is the one that the row was bought at, whatever asks now.
+    /// The signed receipt. It names the transaction, so that it can be checked against the chain;
+    /// only the payer receives it. The resource is the URL that the payment was first sent to.
     fn signed_receipt(&self, row: &Payment) -> Option<serde_json::Value> {
         let payload = ReceiptPayload::new(
             row.network().caip2,

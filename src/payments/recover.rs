@@ -1,5 +1,5 @@
-//! What the chain knows and the ledger doesn't, after commits were lost: transfers to us by an authorization
-//! that no row and no erased record accounts for become credits.
+//! Recovers payments after commits were lost: transfers to us by an authorization that the ledger
+//! does not know become credits.
 
 use std::collections::BTreeSet;
 
@@ -14,34 +14,34 @@ use crate::db::{Db, erasure, payments as rows};
 use crate::kill::kill_point;
 use crate::model::payment::{PaymentId, transfer_hash};
 
-/// Blocks that are looked at before what was found in them is written.
+/// The number of blocks that are searched before what was found is written.
 const SPAN: u64 = 20_000;
 
-/// What is done with what is found.
+/// What to do with credits that are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
-    /// It is told.
+    /// Print them.
     List,
-    /// It is written down as credits, and told.
+    /// Write them to the ledger, and print them.
     Write,
 }
 
-/// What was found on one network.
+/// The result of a recovery on one network.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The last block that was looked at.
+    /// The last block that was searched.
     pub last_block: u64,
-    /// Credits that are new.
+    /// The number of new credits.
     pub credits: u64,
-    /// Transfers without an authorization: nobody bought with them.
+    /// The number of transfers without an authorization, which bought nothing.
     pub orphans: u64,
 }
 
-/// Looks at every block since the ledger's first on this network, and tells each credit that is new. May be
-/// done again: nothing is credited twice.
+/// Searches every block since the ledger's first one on this network, and calls `tell` for each new
+/// credit. Running it again credits nothing twice.
 ///
 /// # Errors
-/// When database or chain doesn't answer. What was found until then is written.
+/// The database or the chain does not answer. Credits that were found before are written.
 pub async fn recover(
     db: &Db,
     side: &ChainSide<'_>,
@@ -96,7 +96,7 @@ async fn write(db: &Db, credit: &Credit) -> anyhow::Result<bool> {
     Ok(is_new)
 }
 
-/// Whether a settled payment accounts for the transfer, or one whose records were erased.
+/// Whether the transfer belongs to a settled payment, or to one whose records were erased.
 async fn is_known(
     db: &Db,
     side: &ChainSide<'_>,
@@ -124,7 +124,7 @@ async fn is_known(
     Ok(erasure::is_erased_transfer(db, &hash).await?)
 }
 
-/// Whether the ledger knows the payment, and settles it as it does any other.
+/// Whether the ledger knows the payment and will settle it without a credit.
 async fn decides_itself(db: &Db, id: &PaymentId) -> anyhow::Result<bool> {
     let row = rows::find(db, id).await?;
     Ok(row.is_some() || erasure::find_erased(db, id).await?.is_some())

@@ -1,4 +1,4 @@
-//! More time for an image: whose, and when not.
+//! Renewals: which images can be renewed, and why others can't.
 
 use std::sync::Arc;
 
@@ -11,57 +11,57 @@ use crate::model::image::Image;
 use crate::model::payment::{Payment, Terms};
 use crate::tiers::{Keep, LONGEST_KEEP, Tier};
 
-/// Why an image gets no more time, for now or at all. Nothing was charged.
+/// Why an image can't be renewed, now or ever. Nothing was charged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRenewable {
-    /// It needs none.
+    /// The image never expires.
     #[error("Image {0} is kept until the service ends; there is nothing to renew.")]
     Permanent(ImageId),
-    /// It is kept for a reason that is not its owner's.
+    /// The image is held, for example while a report about it is reviewed.
     #[error("Image {0} can't be renewed: it is being looked into.")]
     Held(ImageId),
-    /// It would be kept for longer than anything is.
+    /// The image would expire later than the latest time that is allowed.
     #[error(
         "Image {id} would be kept until {until}, which is more than ten years ahead. Renew it from {from} on."
     )]
     TooFar {
-        /// The image.
+        /// The image's id.
         id: ImageId,
         /// When it would expire.
         until: Timestamp,
-        /// When that is soon enough.
+        /// From when on this renewal is possible.
         from: Timestamp,
     },
-    /// It is larger than what this tier keeps.
+    /// The image is larger than the tier allows.
     #[error(
         "Image {id} has {bytes} bytes; tier {tier} keeps {limit}. Name a tier that takes it, with ?tier=."
     )]
     TooLarge {
-        /// The image.
+        /// The image's id.
         id: ImageId,
-        /// Its length.
+        /// The size of the image, in bytes.
         bytes: u64,
-        /// The tier.
+        /// The tier of the renewal.
         tier: String,
-        /// What that takes.
+        /// The size limit of the tier, in bytes.
         limit: u64,
     },
-    /// Another payment for the same image is under way, and both together can't be had.
+    /// Another renewal of the image is under way, and the two can't both be granted.
     #[error("Another payment for more time is on its way to image {0}. Ask again in a minute.")]
     Busy(ImageId),
 }
 
 impl Payments {
-    /// The image that `tier` would give more time.
+    /// Finds an image that can be renewed in `tier`.
     ///
     /// # Errors
-    /// [`PayError::NoImage`] and [`PayError::NotRenewable`] when it gets none.
+    /// [`PayError::NoImage`] and [`PayError::NotRenewable`] if it can't.
     pub async fn find_renewable(&self, id: &ImageId, tier: &Tier) -> Result<Image, PayError> {
         self.renewable(id, tier.name.as_str(), tier.keep, tier.max_bytes)
             .await
     }
 
-    /// Whether these terms would give the image more time.
+    /// Checks that an image can be renewed on these terms.
     pub(super) async fn check_renewal(
         &self,
         id: &ImageId,
@@ -97,7 +97,7 @@ impl Payments {
             }
             .into());
         }
-        // It is public, so its end lies ahead.
+        // The image is public, so it has not expired yet.
         let longest = self.clock.now().plus(LONGEST_KEEP);
         if let Some(until) = keep.end(old)
             && until > longest
@@ -112,15 +112,15 @@ impl Payments {
         Ok(image)
     }
 
-    /// Gives up a verified renewal that could not begin to settle, where that is because of its image. When
-    /// the row was taken over, it answers.
+    /// Releases a verified renewal that could not start to settle because of its image. If another
+    /// driver took the payment over, its row decides.
     pub(super) async fn give_up_renewal(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
         let Some(image) = &row.product.target else {
             return Ok(());
         };
         let seen = rows::find(&self.db, &row.id).await?;
         let is_ours = seen.is_some_and(|it| it.state == row.state && it.attempt == row.attempt);
-        // Somebody else may have submitted it meanwhile, and paid is paid.
+        // Somebody else may have submitted the transfer meanwhile, and then it counts.
         if !is_ours {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! What is sold, on what terms: offers computed from the price table, challenges that make them, and
-//! requests to the facilitator that repeat them.
+//! What is sold and on which terms: offers from the price table, challenges that carry them, and
+//! facilitator calls that repeat them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,14 +20,15 @@ use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge}
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
 
-/// Clients sign for so long, and an offer is honoured for so long after it was last made.
+/// The `maxTimeoutSeconds` of every offer: for how long clients sign, and for how long an offer is
+/// accepted after it was last made.
 pub const MAX_TIMEOUT_SECONDS: u64 = 300;
-/// How often a server notes which offers it makes.
+/// The interval at which a server records the offers that it makes.
 pub const RECORD_EVERY: Duration = Duration::from_secs(30);
-/// For how long an offer that was made counts after it was last recorded.
+/// How long after it was last recorded an offer is accepted.
 const HONOURED: Duration = Duration::from_secs(MAX_TIMEOUT_SECONDS).saturating_add(RECORD_EVERY);
 
-/// The price table, and who gets the money.
+/// The price table with the recipient of payments.
 #[derive(Debug)]
 pub struct Shop {
     tiers: Tiers,
@@ -37,12 +38,13 @@ pub struct Shop {
     play_money: bool,
     randomness: Randomness,
     signed: SignedOffers,
-    /// The largest upload that each tier ever was offered with.
+    /// The largest size limit that each tier was ever offered with, in bytes.
     largest: RwLock<BTreeMap<String, u64>>,
 }
 
 impl Shop {
-    /// A shop with these prices, paid to `pay_to` on one of `networks`, best first.
+    /// Creates a shop that sells by these prices. Payments go to `pay_to` on one of `networks`,
+    /// preferred first.
     pub fn new(
         tiers: Tiers,
         networks: Vec<&'static Network>,
@@ -64,23 +66,23 @@ impl Shop {
         }
     }
 
-    /// The largest upload that a tier takes, or took by any offer that was recorded: what was bought with a larger one
-    /// than is sold today is still answered for it.
+    /// The largest size limit, in bytes, that a tier has or had in any recorded offer. A repeated
+    /// upload may be as large, since its payment bought the limit of that time.
     pub fn largest(&self, tier: &Tier) -> u64 {
         let largest = self.largest.read().unwrap_or_else(PoisonError::into_inner);
         let before = largest.get(tier.name.as_str()).copied();
         before.unwrap_or(0).max(tier.max_bytes)
     }
 
-    /// The price table as it is now.
+    /// The current price table.
     pub fn tiers(&self) -> Arc<TierTable> {
         self.tiers.now()
     }
 
-    /// Sells by another table from now on. What was offered by the old one until now stays good for its timeout.
+    /// Replaces the price table. Offers of the old one stay valid for their timeout.
     ///
     /// # Errors
-    /// [`DbError`]; then nothing has changed.
+    /// [`DbError`]; the old table stays in use.
     pub async fn change_tiers(
         &self,
         db: &Db,
@@ -89,24 +91,25 @@ impl Shop {
     ) -> Result<(), DbError> {
         self.record_offers(db, now).await?;
         self.tiers.replace(tiers);
-        // As above, so that the next change finds these. If not now, they are recorded soon.
+        // The new offers are recorded at once, so that the next change finds them. If that fails,
+        // they are recorded with the next interval.
         if let Err(error) = self.record_offers(db, now).await {
             tracing::warn!(%error, "the new offers could not be recorded yet");
         }
         Ok(())
     }
 
-    /// The recipient.
+    /// The address that payments go to.
     pub const fn pay_to(&self) -> Address {
         self.pay_to
     }
 
-    /// The networks that payments are made on, best first.
+    /// The networks that payments are accepted on, preferred first.
     pub fn networks(&self) -> &[&'static Network] {
         &self.networks
     }
 
-    /// Whether the money is play money.
+    /// Whether payments are in play money, which is worth nothing.
     pub const fn is_play_money(&self) -> bool {
         self.play_money
     }
@@ -116,7 +119,7 @@ impl Shop {
         format!("{}{path}", self.base_url)
     }
 
-    /// The terms on which a product is sold today, one for each network; none when it isn't sold.
+    /// The current terms of a product, one entry per network; empty if it is not sold.
     pub fn terms(&self, product: &Product) -> Vec<Terms> {
         let tiers = self.tiers();
         let sold = tiers
@@ -140,7 +143,7 @@ impl Shop {
         self.networks.iter().map(on).collect()
     }
 
-    /// The terms on which a product was offered a moment ago, here or on another replica.
+    /// The terms on which a product was offered recently, by this server or another replica.
     ///
     /// # Errors
     /// [`DbError`].
@@ -149,7 +152,7 @@ impl Shop {
         product: &Product,
         now: Timestamp,
     ) -> Result<Vec<Terms>, DbError> {
-        // Several at once are offered at so many times the price of one, which is what is noted.
+        // Only offers for one upload are recorded. The price of several is a multiple of it.
         let one = Product {
             uses: 1,
             ..product.clone()
@@ -159,7 +162,7 @@ impl Shop {
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
-    /// The tiers that a route which names none sold a moment ago, and the terms.
+    /// The tiers that were the default recently, with their terms.
     ///
     /// # Errors
     /// [`DbError`].
@@ -174,8 +177,8 @@ impl Shop {
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
-    /// A challenge for `product` on the route `path`, with `reason` for clients that read the
-    /// protocol only.
+    /// Creates a challenge for `product` at the route `path`. Clients that read only the protocol
+    /// show `reason`.
     pub fn challenge(&self, product: &Product, tier: &Tier, path: &str, reason: &str) -> Challenge {
         let sale = sale(product.kind);
         let resource = self.resource(product, tier, path);
@@ -213,7 +216,7 @@ impl Shop {
         }
     }
 
-    /// Every product that is sold today; of renewals, that of any image.
+    /// Every product that is sold now. Renewals are listed without an image.
     pub fn products(&self) -> Vec<Product> {
         let kinds = ProductKind::ALL;
         self.tiers()
@@ -229,7 +232,7 @@ impl Shop {
             .collect()
     }
 
-    /// Notes the offers that are being made, so that each stays good for its timeout.
+    /// Records the current offers, so that each stays valid for its timeout.
     ///
     /// # Errors
     /// [`DbError`].
@@ -254,8 +257,9 @@ impl Shop {
         Ok(())
     }
 
-    /// What the facilitator is asked: our own offer, the client's payload in canonical spelling, and
-    /// no extension but the catalogue's; in `version`, whichever the client spoke.
+    /// The body of facilitator calls: our own offer, the client's payload in canonical form, and no
+    /// extension but the catalogue's. It is written in `version`, whichever version the client
+    /// used.
     pub fn facilitator_request(
         &self,
         header: &PaymentHeader,
@@ -297,7 +301,7 @@ impl Shop {
     }
 }
 
-/// The terms of one, for several at once.
+/// The terms of several uploads, from the terms of one. `None`: the price is too large.
 fn times(terms: &Terms, uses: u32) -> Option<Terms> {
     let amount = terms.offer.amount.checked_mul(u64::from(uses))?;
     let confirmations = confirmations(terms.confirmations, amount, uses);
@@ -312,7 +316,8 @@ fn times(terms: &Terms, uses: u32) -> Option<Terms> {
     })
 }
 
-/// Several at once are as dear as they are together (payments.md, rule 13).
+/// The confirmations that several uploads need, by the price of all of them (docs/payments.md, rule
+/// 13).
 fn confirmations(of_tier: u32, amount: AtomicAmount, uses: u32) -> u32 {
     if uses > 1 {
         of_tier.max(default_confirmations(amount))
@@ -330,8 +335,8 @@ const fn sale(kind: ProductKind) -> Sale {
 }
 
 impl Offer {
-    /// Whether `accepted`, as a client repeats it, is this offer: every field equal, addresses by
-    /// value, and `extra` may hold more than ours.
+    /// Whether `accepted`, the offer as a client repeats it, is this offer. Every field must be
+    /// equal, addresses by value. `extra` may have fields that ours has not.
     pub fn is_accepted(&self, accepted: &Value) -> bool {
         let ours = self.v2();
         let (Some(ours), Some(theirs)) = (ours.as_object(), accepted.as_object()) else {

@@ -1,4 +1,5 @@
-//! Copies of a payment that wait for the one that is being driven: bounded in number and time.
+//! Repeated requests that wait while another one drives the same payment. Their number and their
+//! time are bounded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,20 +9,20 @@ use tokio::sync::Notify;
 
 use crate::model::payment::PaymentId;
 
-/// How long a copy waits.
+/// How long a repeated request waits.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
-/// How many copies of one payment wait.
+/// How many requests may wait for one payment.
 const MOST_PER_PAYMENT: usize = 8;
-/// How many copies of all payments wait.
+/// How many requests may wait for all payments together.
 const MOST: usize = 256;
-/// How long until a change that another process made is seen.
+/// After how long a waiting request reads the row again, to see changes by other processes.
 const POLL: Duration = Duration::from_millis(200);
 
-/// The places in the waiting room.
+/// The number of waiting requests of each payment.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(Arc<Mutex<HashMap<PaymentId, usize>>>);
 
-/// A place; it is free again when this is dropped.
+/// A waiting request. Dropping it makes room for another one.
 #[derive(Debug)]
 pub(super) struct Place {
     room: Arc<Mutex<HashMap<PaymentId, usize>>>,
@@ -29,7 +30,7 @@ pub(super) struct Place {
 }
 
 impl Waiters {
-    /// Takes a place, when there is one.
+    /// Adds a waiting request. `None`: too many wait already.
     pub(super) fn enter(&self, id: &PaymentId) -> Option<Place> {
         let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = room.values().sum::<usize>() >= MOST;
@@ -56,7 +57,8 @@ impl Drop for Place {
     }
 }
 
-/// Returns when some payment changed here, or it is time to look at the database again.
+/// Returns when this process has changed some payment, or when it is time to read the database
+/// again.
 pub(super) async fn for_change(changed: &Notify, left: Duration) {
     let nothing = tokio::time::timeout(POLL.min(left), changed.notified()).await;
     if nothing.is_err() {

@@ -11,7 +11,7 @@ use crate::x402::wire::{Offer, Version};
 
 const SETTLED_AT: Timestamp = Timestamp::from_seconds(1000);
 const NOW: Timestamp = Timestamp::from_seconds(5000);
-/// When the newest block of [`evidence`] was mined: what passes for the present.
+/// The time of the newest block of [`evidence`], which serves as the present.
 const HEAD_TIME: Timestamp = Timestamp::from_seconds(4990);
 
 fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
@@ -77,7 +77,7 @@ fn block(number: u64, seconds: i64) -> Block {
     }
 }
 
-/// What a node shows whose newest block is 100 and whose safe block is 90, past the window.
+/// What a node shows when its newest block is 100, its safe block is 90, and the window is over.
 fn evidence(is_used: bool, logs: Vec<NonceLog>) -> Evidence {
     Evidence {
         head: block(100, 4990),
@@ -100,7 +100,7 @@ fn used(to: u8, block: u64) -> NonceLog {
     }
 }
 
-/// The use of the nonce, without its transfer.
+/// A used nonce without a transfer after it.
 fn unfollowed() -> NonceLog {
     NonceLog::Used {
         transaction: B256::repeat_byte(7),
@@ -119,7 +119,7 @@ const TRANSFER: Transfer = Transfer {
     log_index: Some(5),
 };
 
-/// What the node shows; then the step of a settled payment, and that of a frozen one.
+/// What the node shows, then the step of a settled payment and that of a frozen one.
 fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
     let note = |block, is_final| Step::Note {
         transfer: TRANSFER,
