@@ -1,9 +1,9 @@
-//! How Coinbase's facilitator is asked: a JWT of its own for each request, signed with the operator's
-//! API key (x402.md, section 6, "Coinbase CDP facilitator").
+//! Authentication at Coinbase's facilitator: a new JWT for each request, signed with the operator's
+//! API key (docs/x402.md, section 6, Coinbase CDP facilitator).
 //!
-//! The three parts are put together here: the header carries a `nonce`, and the library that writes such
-//! headers brings either a second TLS library or an RSA with a known timing fault. What signs is `ring`
-//! (Ed25519) and `p256` (ES256).
+//! The JWT is assembled here because its header carries a `nonce`. The library that writes such
+//! headers depends on either a second TLS library or an RSA implementation with a known timing
+//! fault. `ring` (Ed25519) and `p256` (ES256) sign.
 
 use std::fmt;
 
@@ -17,12 +17,12 @@ use serde_json::json;
 
 use crate::clock::Timestamp;
 
-/// Where Coinbase's facilitator is.
+/// The base URL of Coinbase's facilitator.
 pub const BASE_URL: &str = "https://api.cdp.coinbase.com/platform/v2/x402";
-/// For how many seconds a JWT is good.
+/// How long a JWT is valid, in seconds.
 const LIFE: i64 = 120;
 
-/// An API key of Coinbase's developer platform. `Debug` shows its id only.
+/// An API key of Coinbase's developer platform. `Debug` shows only its id.
 pub struct CdpKey {
     id: String,
     secret: Secret,
@@ -33,22 +33,22 @@ enum Secret {
     Es256(SigningKey),
 }
 
-/// Why a text is no API key secret. Says nothing of the text.
+/// Why a text is not the secret of an API key. The message never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CdpKeyError {
-    /// Neither of the two kinds.
+    /// The text is neither of the two kinds of keys.
     #[error(
         "is neither base64 of the 64 bytes of an Ed25519 key nor a PEM private key on P-256 (PKCS#8 or SEC1)"
     )]
     Malformed,
-    /// The two halves of an Ed25519 key don't belong together.
-    #[error("is an Ed25519 key whose public half doesn't belong to its secret half")]
+    /// The two halves of an Ed25519 key don't match.
+    #[error("is an Ed25519 key whose public half does not match its secret half")]
     Mismatched,
 }
 
 impl CdpKey {
-    /// Reads a secret in any of its spellings: base64 of seed and public key, or PEM, in which line
-    /// breaks may be written `\n`.
+    /// Reads a secret in any of its forms: base64 of seed and public key, or PEM, in which line
+    /// breaks may be written as `\n`.
     ///
     /// # Errors
     /// [`CdpKeyError`].
@@ -66,12 +66,12 @@ impl CdpKey {
         })
     }
 
-    /// The key's id, which is no secret.
+    /// The key's id, which is not secret.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A JWT for one request: `method` and `target`, which is host and path without scheme or query.
+    /// Creates a JWT for one request. `target` is host and path, without scheme or query.
     pub fn token(&self, method: &str, target: &str, now: Timestamp, nonce: [u8; 16]) -> String {
         let seconds = now.seconds();
         let header = json!({
@@ -160,7 +160,7 @@ mod tests {
     const TARGET: &str = "api.cdp.coinbase.com/platform/v2/x402/verify";
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_999);
 
-    /// RFC 8032, section 7.1, test 1: a key that everybody knows.
+    /// A published key: RFC 8032, section 7.1, test 1.
     const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
     const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
@@ -169,7 +169,7 @@ mod tests {
         STANDARD.encode(bytes)
     }
 
-    /// A key of the number one, which everybody knows.
+    /// The private key with value 1, which is public knowledge.
     fn p256_key() -> p256::SecretKey {
         let mut bytes = [0; 32];
         bytes[31] = 1;

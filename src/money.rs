@@ -1,14 +1,12 @@
-//! Amounts of money, as whole atomic units of an asset with six decimals (USDC).
+//! Amounts of money, in whole atomic units of an asset with six decimals (USDC).
 //!
-//! Nothing here rounds and nothing here is a float: a price is digits from the configuration to
-//! the signature.
+//! There are no floats and no rounding: a price is exact from the configuration to the signature.
 
 use std::fmt;
 
 use alloy_primitives::U256;
 
-/// Decimals of the asset: one USD is a million atomic units.
-/// How many decimals the asset has.
+/// The decimals of the asset: one USD is a million atomic units.
 pub const DECIMALS: usize = 6;
 const UNITS_PER_USD: u128 = 1_000_000;
 
@@ -16,22 +14,22 @@ const UNITS_PER_USD: u128 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AtomicAmount(u128);
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
-    /// Something else than digits (and, in USD, one point between digits).
+    /// The text has characters other than digits and, in USD, one point between digits.
     #[error("not a plain number")]
     Malformed,
-    /// More than six decimals: the asset has no smaller part.
+    /// The text has more than six decimals.
     #[error("more than {DECIMALS} decimals")]
     TooFine,
-    /// More than 128 bits hold.
+    /// The amount exceeds 128 bits.
     #[error("too large")]
     TooLarge,
 }
 
 impl AtomicAmount {
-    /// No money.
+    /// The amount zero.
     pub const ZERO: Self = Self(0);
 
     /// The amount of this many atomic units.
@@ -39,8 +37,8 @@ impl AtomicAmount {
         Self(units)
     }
 
-    /// Reads decimal USD: `0.01` is 10000 units. Digits, and at most one point with one to six
-    /// digits after it; no sign, no exponent, no separators.
+    /// Reads decimal USD: `0.01` is 10000 units. The text has digits, and at most one point with
+    /// one to six digits after it; no sign, exponent or separators.
     pub fn from_decimal_usd(text: &str) -> Result<Self, AmountError> {
         let (whole, decimals) = match text.split_once('.') {
             Some((whole, decimals)) => (whole, Some(decimals)),
@@ -58,8 +56,8 @@ impl AtomicAmount {
             .ok_or(AmountError::TooLarge)
     }
 
-    /// Reads atomic units as the protocol writes them: digits only. Leading zeros are accepted
-    /// and gone from then on, so that one amount has one text.
+    /// Reads atomic units as the protocol writes them: digits only. Leading zeros are accepted and
+    /// dropped.
     pub fn from_atomic(text: &str) -> Result<Self, AmountError> {
         parse_digits(text).map(Self)
     }
@@ -69,7 +67,7 @@ impl AtomicAmount {
         self.0
     }
 
-    /// The amount as the token and signatures count it.
+    /// The amount as the token and authorizations count it.
     pub fn as_u256(self) -> U256 {
         U256::from(self.0)
     }
@@ -83,18 +81,18 @@ impl AtomicAmount {
         format!("{}.{decimals}", self.0 / UNITS_PER_USD)
     }
 
-    /// Whether this is no money at all.
+    /// Whether the amount is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// This amount so many times, or `None` where that exceeds what can be held.
+    /// The amount multiplied by `times`. `None`: the result exceeds 128 bits.
     pub fn checked_mul(self, times: u64) -> Option<Self> {
         self.0.checked_mul(u128::from(times)).map(Self)
     }
 }
 
-/// Writes atomic units, as the protocol wants them.
+/// Writes atomic units as decimal digits, as the protocol does.
 impl fmt::Display for AtomicAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -102,7 +100,7 @@ impl fmt::Display for AtomicAmount {
 }
 
 fn parse_digits(text: &str) -> Result<u128, AmountError> {
-    // `u128::from_str` alone would take a leading plus sign.
+    // `u128::from_str` alone would accept a leading plus sign.
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(AmountError::Malformed);
     }

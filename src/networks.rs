@@ -1,43 +1,43 @@
-//! The networks that a payment can be made on, with their USDC contract. EVM only: what the rest of the
-//! code asks of a payment stands in `x402/evm.rs` and in the port `chain`, where another scheme would fit.
+//! The networks that payments can be made on, with their USDC contracts. All are EVM networks: the
+//! code that depends on that is in `x402/evm.rs` and `chain`.
 //!
-//! Base and Base Sepolia are built in; any other EVM network comes from configuration ([`add`]). Name and
-//! version of the EIP-712 domain have to be read from the contract itself: Base says `USD Coin` where
-//! Base Sepolia says `USDC`, and a wrong name makes every signature invalid.
+//! Base and Base Sepolia are built in; other EVM networks come from the configuration ([`add`]).
+//! The name and version of the EIP-712 domain must be read from the contract: Base says `USD Coin`
+//! where Base Sepolia says `USDC`, and a wrong name makes every signature invalid.
 
 use std::sync::{PoisonError, RwLock};
 
 use alloy_primitives::{Address, address};
 
-/// A network, and what has to be known of it to offer and check a payment.
+/// A network, with what is needed to offer and check payments on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The EIP-155 chain id.
     pub chain_id: u64,
-    /// The CAIP-2 id that protocol version 2 writes, such as `eip155:8453`.
+    /// The CAIP-2 id, which protocol version 2 uses, such as `eip155:8453`.
     pub caip2: &'static str,
-    /// The name that protocol version 1 writes; `None` where version 1 doesn't know the network.
+    /// The name in protocol version 1; `None` where version 1 doesn't know the network.
     pub v1_name: Option<&'static str>,
-    /// The USDC contract.
+    /// The address of the USDC contract.
     pub usdc: Address,
-    /// `name` of the contract's EIP-712 domain.
+    /// The `name` of the contract's EIP-712 domain.
     pub domain_name: &'static str,
-    /// `version` of the contract's EIP-712 domain.
+    /// The `version` of the contract's EIP-712 domain.
     pub domain_version: &'static str,
-    /// A public JSON-RPC endpoint, used where the operator names none.
+    /// A public JSON-RPC endpoint, used if the configuration names none.
     pub default_rpc_url: Option<&'static str>,
-    /// Whether its money is worth nothing.
+    /// Whether this is a test network, whose money is worth nothing.
     pub is_test: bool,
 }
 
 impl Network {
-    /// The short name for people and configuration; the CAIP-2 id where there is none.
+    /// The name in messages and configuration; the CAIP-2 id if the network has no name.
     pub fn name(&self) -> &str {
         self.v1_name.unwrap_or(self.caip2)
     }
 }
 
-/// Base, where the money is real.
+/// Base, with real money.
 pub static BASE: Network = Network {
     chain_id: 8453,
     caip2: "eip155:8453",
@@ -49,7 +49,7 @@ pub static BASE: Network = Network {
     is_test: false,
 };
 
-/// Base Sepolia, the test network, which the sandbox imitates.
+/// Base Sepolia, a test network. The sandbox imitates it.
 pub static BASE_SEPOLIA: Network = Network {
     chain_id: 84532,
     caip2: "eip155:84532",
@@ -64,12 +64,13 @@ pub static BASE_SEPOLIA: Network = Network {
 /// The networks that need no configuration.
 pub const BUILT_IN: [&Network; 2] = [&BASE, &BASE_SEPOLIA];
 
-/// Networks from configuration, for the life of the process: rows of the ledger are read by them.
+/// Networks from the configuration and the database. They are never removed, since rows of the
+/// ledger refer to them.
 static ADDED: RwLock<Vec<&'static Network>> = RwLock::new(Vec::new());
 
-/// A network that is known already by the same id or name, and otherwise.
+/// The id or name belongs to a known network with another definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} is known already, with another definition", .0.caip2)]
+#[error("{} is already defined differently", .0.caip2)]
 pub struct Conflict(pub &'static Network);
 
 /// Every known network.
@@ -78,20 +79,21 @@ pub fn all() -> Vec<&'static Network> {
     BUILT_IN.into_iter().chain(added.iter().copied()).collect()
 }
 
-/// The network of this name or CAIP-2 id, written exactly so.
+/// The network with exactly this name or CAIP-2 id.
 pub fn find(name_or_caip2: &str) -> Option<&'static Network> {
     all()
         .into_iter()
         .find(|network| network.caip2 == name_or_caip2 || network.v1_name == Some(name_or_caip2))
 }
 
-/// Makes a network known. The same definition again is the same network; the default RPC endpoint is
-/// no part of it.
+/// Adds a network. Adding the same definition again returns the same network; the default RPC
+/// endpoint is not part of it.
 ///
 /// # Errors
 /// [`Conflict`].
 pub fn add(network: Definition) -> Result<&'static Network, Conflict> {
-    // Held from the look to the change, so that no two threads add the same one.
+    // The lock is held from the check to the change, so that two threads don't add the same
+    // network.
     let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
     let clash = BUILT_IN
         .into_iter()
@@ -108,7 +110,7 @@ pub fn add(network: Definition) -> Result<&'static Network, Conflict> {
             Err(Conflict(known))
         };
     }
-    // A handful in the life of a process.
+    // This leaks memory, but a process adds only a few networks.
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let network: &'static Network = Box::leak(Box::new(Network {
         chain_id: network.chain_id,
@@ -124,14 +126,14 @@ pub fn add(network: Definition) -> Result<&'static Network, Conflict> {
     Ok(network)
 }
 
-/// What makes a network what it is; the database keeps it for those from configuration.
+/// The definition of a network. The database stores it for networks from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Definition {
     /// The EIP-155 chain id.
     pub chain_id: u64,
     /// See [`Network::v1_name`].
     pub v1_name: Option<String>,
-    /// The token contract, which has EIP-3009 and six decimals.
+    /// The address of the token contract, which must support EIP-3009 and have six decimals.
     pub asset: Address,
     /// See [`Network::domain_name`].
     pub domain_name: String,

@@ -1,7 +1,7 @@
-//! The port to the chain: what it shows of an authorization, and what that means.
+//! The interface to a chain: what a node shows about an authorization, and what that means.
 //!
-//! Reading ([`Chain`]) and judging ([`judge`]) are apart, so that the judgement is pure and every
-//! case of it is tested by table.
+//! Reading ([`Chain`]) is separate from judging ([`judge`]), so that judging is a pure function
+//! that a table of cases tests.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -11,35 +11,35 @@ use crate::networks::Network;
 
 pub mod rpc;
 
-/// A block, as far as it matters here.
+/// A block of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Its height.
+    /// The block's height.
     pub number: u64,
-    /// Its hash.
+    /// The block's hash.
     pub hash: B256,
-    /// Its time.
+    /// The block's timestamp.
     pub time: Timestamp,
 }
 
-/// What is asked of the chain about one authorization.
+/// A question about one authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// The chain and its token.
+    /// The network, with its token.
     pub network: &'static Network,
-    /// Who signed.
+    /// The payer, who signed the authorization.
     pub payer: Address,
-    /// The nonce that was signed.
+    /// The nonce of the authorization.
     pub nonce: B256,
-    /// To whom the money has to go.
+    /// The recipient that the transfer must have.
     pub pay_to: Address,
-    /// How much of it.
+    /// The amount that the transfer must have, in atomic units.
     pub value: U256,
-    /// From when on the token refuses the authorization.
+    /// `validBefore`: from this time on, the token rejects the authorization.
     pub valid_before: Timestamp,
-    /// The block from which logs are searched.
+    /// The block at which the search for logs begins.
     pub first_block: u64,
-    /// How many confirmations the transfer needs.
+    /// How many confirmations the transfer needs; 1 means that it is in a block.
     pub confirmations: u32,
 }
 
@@ -60,54 +60,54 @@ impl Query {
     }
 }
 
-/// A log that speaks of the authorization.
+/// A log of the token about the authorization's nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceLog {
-    /// The payer cancelled it.
+    /// `AuthorizationCanceled`: the payer cancelled the authorization.
     Canceled {
-        /// The height of the block.
+        /// The height of the log's block.
         block: u64,
     },
-    /// The nonce was used by a transfer.
+    /// `AuthorizationUsed`: a transfer used the nonce.
     Used {
-        /// Where.
+        /// The hash of its transaction.
         transaction: B256,
         /// The height of its block.
         block: u64,
-        /// The transfer of this payer that directly follows in the same transaction, when the node
-        /// shows one.
+        /// The payer's transfer that directly follows in the same transaction; `None` if the node
+        /// shows none.
         next: Option<NextTransfer>,
     },
 }
 
-/// The transfer that directly follows the use of a nonce.
+/// The transfer that directly follows an `AuthorizationUsed` log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextTransfer {
-    /// To whom.
+    /// The recipient.
     pub to: Address,
-    /// How much.
+    /// The amount, in atomic units.
     pub value: U256,
-    /// The index of its log in the block.
+    /// The index of the transfer's log in its block.
     pub log_index: u64,
 }
 
-/// What a node shows of an authorization.
+/// What a node shows about an authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// The newest block.
     pub head: Block,
     /// The newest safe block.
     pub safe: Block,
-    /// Whether the nonce is used at the safe block, read by its hash.
+    /// Whether the nonce is used at the safe block, which is named by its hash.
     pub used_at_safe: bool,
     /// Whether the nonce is used at the newest block.
     pub used_at_head: bool,
-    /// The logs of the nonce.
+    /// The logs about the nonce.
     pub logs: Vec<NonceLog>,
 }
 
 impl Evidence {
-    /// The height of the block that holds the nonce's log; `None`: no log is shown.
+    /// The height of the block with the log about the nonce; `None`: the node shows no log.
     pub fn block(&self) -> Option<u64> {
         self.logs.first().map(|log| match log {
             NonceLog::Canceled { block } | NonceLog::Used { block, .. } => *block,
@@ -115,27 +115,28 @@ impl Evidence {
     }
 }
 
-/// What the evidence means.
+/// What the evidence means for a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The money moved to us.
+    /// The money moved to us, by this transfer.
     Paid(Transfer),
-    /// This authorization will never pay us, and why.
+    /// The authorization will never pay us, for this reason.
     Void(&'static str),
-    /// It has not been used yet, and still can be.
+    /// The nonce is unused, and can still be used.
     Unused,
-    /// Nothing can be said: the node lags, or shows only a part, or confirmations are missing.
+    /// Nothing can be concluded: the node is behind or shows only a part, or confirmations are
+    /// missing.
     Unclear,
 }
 
-/// A cancelled authorization, as a reason.
+/// The reason of [`Verdict::Void`] when the payer cancelled the authorization.
 pub const CANCELED: &str = "authorization_canceled";
-/// A nonce that paid someone else, as a reason.
+/// The reason of [`Verdict::Void`] when the nonce paid another recipient or amount.
 pub const SPENT_ELSEWHERE: &str = "authorization_spent_elsewhere";
-/// An authorization whose window closed unused, as a reason.
+/// The reason of [`Verdict::Void`] when the window ended and the nonce is unused.
 pub const EXPIRED: &str = "authorization_expired";
 
-/// Judges what a node shows (payments.md, rule 5). Local clocks have no say.
+/// Judges what a node shows (docs/payments.md, rule 5). Local clocks don't matter.
 pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
     // A nonce is used or cancelled once, so there is at most one log.
     match evidence.logs.first() {
@@ -151,7 +152,7 @@ pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
             block,
             next: Some(next),
         }) => {
-            // Head minus block plus one: a transfer in the newest block has one confirmation.
+            // Confirmations are head minus block plus one: a transfer in the newest block has one.
             let depth = (evidence.head.number + 1).saturating_sub(*block);
             if depth < u64::from(query.confirmations) {
                 return Verdict::Unclear;
@@ -162,69 +163,70 @@ pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
             })
         }
         None if evidence.used_at_head || evidence.used_at_safe => Verdict::Unclear,
-        // The token wants a block time strictly before validBefore, so at that time it is over.
+        // The token accepts block times strictly before `validBefore`, so at that time the window
+        // is over.
         None if evidence.safe.time >= query.valid_before => Verdict::Void(EXPIRED),
         None => Verdict::Unused,
     }
 }
 
-/// What a payer has, before anything is asked of a facilitator.
+/// What a payer has on the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Funds {
-    /// The newest block.
+    /// The newest block, at which the rest was read.
     pub head: Block,
     /// Whether the nonce is used.
     pub nonce_used: bool,
-    /// The balance, in atomic units.
+    /// The payer's balance, in atomic units.
     pub balance: U256,
 }
 
-/// A transfer to a recipient, as `pixtoll ledger check` compares it.
+/// A transfer to a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its transaction.
+    /// The hash of its transaction.
     pub transaction: B256,
     /// The index of its log in the block.
     pub log_index: u64,
     /// The height of its block.
     pub block: u64,
-    /// Who paid.
+    /// The payer.
     pub from: Address,
-    /// How much.
+    /// The amount, in atomic units.
     pub value: U256,
 }
 
-/// The node didn't answer, or not in a way that can be believed.
+/// The node did not answer, or its answer is not plausible. The text says why.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the chain's node did not answer: {0}")]
+#[error("the chain's node gave no usable answer: {0}")]
 pub struct ChainError(pub String);
 
-/// Reads of a chain.
+/// Reads a chain through a node.
 #[async_trait::async_trait]
 pub trait Chain: Send + Sync + std::fmt::Debug {
-    /// The EIP-155 id of the chain that the node shows.
+    /// The EIP-155 id of the node's chain.
     async fn chain_id(&self) -> Result<u64, ChainError>;
 
     /// The newest block.
     async fn head(&self) -> Result<Block, ChainError>;
 
-    /// The newest block that will not be replaced, as the node judges.
+    /// The newest block that the node considers final enough not to be replaced (`safe`).
     async fn safe(&self) -> Result<Block, ChainError>;
 
-    /// What a payer has, and whether the nonce is used, at the newest block.
+    /// The payer's balance, and whether the nonce is used, at the newest block.
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError>;
 
-    /// Whether `account` is a contract, at the newest block.
+    /// Whether `account` has code at the newest block.
     async fn is_contract(&self, account: Address) -> Result<bool, ChainError>;
 
-    /// What the node shows of an authorization.
+    /// What the node shows about an authorization.
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
 
-    /// The nonce of the authorization that made this transfer; `None`: it was made otherwise.
+    /// The nonce of the authorization that made this transfer. `None`: no authorization made it.
     async fn nonce_of(&self, receipt: &Receipt) -> Result<Option<B256>, ChainError>;
 
-    /// Whether the contract wallet `account` says, at the newest block, that this signature of `digest` is
-    /// its own (EIP-1271).
+    /// Whether the contract wallet `account` accepts this signature of `digest` at the newest block
+    /// (EIP-1271).
     async fn is_signed(
         &self,
         account: Address,
@@ -232,7 +234,7 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
         signature: &Bytes,
     ) -> Result<bool, ChainError>;
 
-    /// Every transfer of the token to `recipient` in these blocks, both included.
+    /// Every transfer of the token to `recipient` in blocks `first..=last`.
     async fn receipts(
         &self,
         recipient: Address,

@@ -1,4 +1,4 @@
-//! The chain behind a JSON-RPC endpoint, read with alloy.
+//! Reads a chain through a JSON-RPC endpoint, with alloy.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::clock::Timestamp;
 use crate::networks::Network;
 use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet, deployed_signature};
 
-/// A node that takes longer has not answered.
+/// The timeout of a call. After it, the node counts as not answering.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// Nodes limit how many blocks one question about logs may span.
+/// The number of blocks in one query for logs, which nodes limit.
 const LOG_SPAN: u64 = 2_000;
 
-/// A chain behind a URL.
+/// The JSON-RPC endpoint of a network.
 #[derive(Debug)]
 pub struct RpcChain {
     network: &'static Network,
@@ -27,10 +27,10 @@ pub struct RpcChain {
 }
 
 impl RpcChain {
-    /// The chain of `network` behind `url`.
+    /// Creates a client for the chain of `network` at `url`.
     ///
     /// # Errors
-    /// When no TLS client can be built, or `url` is none.
+    /// No TLS client can be built, or `url` is not a URL.
     pub fn new(network: &'static Network, url: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -49,7 +49,7 @@ impl RpcChain {
             .get_block_by_number(tag)
             .await
             .map_err(failed)?
-            .ok_or_else(|| ChainError(format!("it has no {tag} block")))?;
+            .ok_or_else(|| ChainError(format!("it returned no {tag} block")))?;
         let header = &block.header;
         Ok(Block {
             number: header.inner.number,
@@ -71,7 +71,7 @@ impl RpcChain {
             .await
             .map_err(failed)?;
         C::abi_decode_returns(&answer)
-            .map_err(|_| ChainError("the token's answer makes no sense".to_owned()))
+            .map_err(|_| ChainError("the token contract's answer can't be decoded".to_owned()))
     }
 
     async fn is_used(&self, payer: Address, nonce: B256, at: &Block) -> Result<bool, ChainError> {
@@ -90,7 +90,7 @@ impl RpcChain {
             .collect())
     }
 
-    /// The logs that speak of a nonce: at most one, since a nonce is used once.
+    /// Reads the logs about a nonce: at most one, since a nonce is used once.
     async fn nonce_logs(&self, query: &Query, head: u64) -> Result<Vec<NonceLog>, ChainError> {
         for (first, last) in spans(query.first_block, head) {
             let filter = Filter::new()
@@ -114,7 +114,8 @@ impl RpcChain {
         Ok(Vec::new())
     }
 
-    /// One log, checked: a node that doesn't honour the filter must not settle a payment.
+    /// Checks one log and reads the transfer after it. A node that ignores the filter of a query
+    /// must not settle a payment.
     async fn nonce_log(&self, query: &Query, log: &Log) -> Result<Option<NonceLog>, ChainError> {
         let ours = |payer: Address, nonce: B256| payer == query.payer && nonce == query.nonce;
         if let Ok(canceled) = Token::AuthorizationCanceled::decode_log(&log.inner) {
@@ -143,7 +144,7 @@ impl RpcChain {
             .topic1(query.payer.into_word())
             .at_block_hash(hash);
         let next = self.logs(&filter).await?.iter().find_map(|log| {
-            // USDC emits the two in this order, and nothing in between.
+            // USDC emits the two logs in this order, with nothing in between.
             let follows =
                 log.transaction_hash == Some(transaction) && log.log_index == Some(index + 1);
             let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
@@ -219,7 +220,7 @@ impl Chain for RpcChain {
             .to_block(receipt.block);
         let logs = self.logs(&filter).await?;
         Ok(logs.iter().find_map(|log| {
-            // USDC emits the two in this order, and nothing in between.
+            // USDC emits the two logs in this order, with nothing in between.
             let precedes = log.transaction_hash == Some(receipt.transaction)
                 && log.log_index.and_then(|index| index.checked_add(1)) == Some(receipt.log_index);
             let used = Token::AuthorizationUsed::decode_log(&log.inner).ok()?;
@@ -243,7 +244,7 @@ impl Chain for RpcChain {
         match self.provider.call(request).await {
             Ok(answer) => Ok(Wallet::isValidSignatureCall::abi_decode_returns(&answer)
                 .is_ok_and(|answer| answer == VALID_SIGNATURE)),
-            // Wallets refuse by reverting as well as by another answer.
+            // Some wallets reject a signature by reverting.
             Err(RpcError::ErrorResp(refusal)) if refusal.message.contains("revert") => Ok(false),
             Err(error) => Err(failed(error)),
         }
@@ -279,7 +280,7 @@ impl Chain for RpcChain {
     }
 }
 
-/// `first..=last` in pieces that a node takes.
+/// Splits blocks `first..=last` into spans of at most [`LOG_SPAN`].
 fn spans(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
     let mut next = first;
     std::iter::from_fn(move || {
@@ -289,13 +290,13 @@ fn spans(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// What went wrong, without the URL, which may hold an operator's key.
+/// Turns a transport error into a message without the URL, which may hold an operator's key.
 fn failed(error: alloy_provider::transport::TransportError) -> ChainError {
     ChainError(match error {
-        RpcError::ErrorResp(answer) => format!("it answered error {}", answer.code),
-        RpcError::NullResp => "it answered null".to_owned(),
-        RpcError::DeserError { .. } => "its answer makes no sense".to_owned(),
-        _ => "no answer in time".to_owned(),
+        RpcError::ErrorResp(answer) => format!("it returned error {}", answer.code),
+        RpcError::NullResp => "it returned null".to_owned(),
+        RpcError::DeserError { .. } => "its answer can't be decoded".to_owned(),
+        _ => "it did not answer in time".to_owned(),
     })
 }
 

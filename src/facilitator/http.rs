@@ -213,7 +213,7 @@ impl HttpFacilitator {
             .map(|answer| (status, answer))
             .map_err(|_| {
                 NoAnswer(format!(
-                    "status {status} with a body that is no {path} answer"
+                    "status {status} with a body that is not an answer to {path}"
                 ))
             })
     }
@@ -246,7 +246,7 @@ impl Facilitator for HttpFacilitator {
     /// circuit breaker is open, only one call a second is made.
     async fn verify(&self, call: Call<'_>, timeout: Duration) -> VerifyOutcome {
         let started = Instant::now();
-        let mut why = "it is taken to be down after ten calls without an answer".to_owned();
+        let mut why = "it counts as down after ten calls without an answer".to_owned();
         for _ in 0..2 {
             if !self.breaker.may_call(self.clock.uptime()) {
                 break;
@@ -259,7 +259,7 @@ impl Facilitator for HttpFacilitator {
                     self.breaker.note_answer();
                     return read_verify(&answer);
                 }
-                Ok((status, _)) => why = format!("isValid false under status {status}"),
+                Ok((status, _)) => why = format!("isValid is false, but the status is {status}"),
                 Err(NoAnswer(reason)) => why = reason,
             }
             self.note_silence(&why);
@@ -276,7 +276,7 @@ impl Facilitator for HttpFacilitator {
                 if status < 500 {
                     self.breaker.note_answer();
                 } else {
-                    self.note_silence(&format!("settle answered with status {status}"));
+                    self.note_silence(&format!("settle returned status {status}"));
                 }
                 read_settle(status, &answer, &call)
             }
@@ -303,7 +303,7 @@ impl Facilitator for HttpFacilitator {
                 Listed::Later(asked) => {
                     let resume = Instant::now() + asked.unwrap_or(pause);
                     if resume >= deadline {
-                        return Err("it answers 429: too many requests".to_owned());
+                        return Err("it responded with 429: too many requests".to_owned());
                     }
                     tokio::time::sleep_until(resume).await;
                     pause = pause.saturating_mul(2);
@@ -332,7 +332,7 @@ impl HttpFacilitator {
             tracing::error!(
                 facilitator = self.name,
                 why,
-                "the facilitator is taken to be down; new payments are refused for free, it is asked once a second"
+                "the facilitator is down: new payments are rejected without a charge, and it is called once a second"
             );
         }
     }
@@ -355,7 +355,7 @@ impl HttpFacilitator {
         let body = read_bounded(response).await.map_err(|error| error.0)?;
         if matches!(status, 401 | 403) {
             return Err(format!(
-                "it answers {status}: it doesn't take the credentials"
+                "it responded with {status}: it rejects the credentials"
             ));
         }
         serde_json::from_slice::<Supported>(&body)

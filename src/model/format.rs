@@ -1,15 +1,14 @@
-//! The names of the image formats. The bytes decide which one it is, in `images::format`.
+//! The names of the image formats. `images::format` recognizes a format by its bytes.
 //!
-//! Nothing else of the program is used here: `fuzz/` builds this file, `images::format` and `images::clean`
-//! without the rest.
+//! This file uses nothing else of the program: `fuzz/` builds it with `images::format` and
+//! `images::clean` alone.
 
 use std::fmt;
 
-/// The image formats that are stored and served. There is no "other": what is none of these is
-/// refused at the door.
+/// An image format that is stored and served. Images in any other format are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// PNG, and its animated form APNG.
+    /// PNG, including animated APNG.
     Png,
     /// JPEG: baseline, extended or progressive.
     Jpeg,
@@ -20,10 +19,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format once, in the order in which they are listed to people.
+    /// Every format, in the order in which messages list them.
     pub const ALL: [Self; 4] = [Self::Png, Self::Jpeg, Self::Gif, Self::Webp];
 
-    /// The spelling in the database; [`Format::parse`] reads it back.
+    /// The format's name in the database, which [`Format::parse`] reads.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -33,12 +32,12 @@ impl Format {
         }
     }
 
-    /// Reads the spelling of [`Format::as_str`] and nothing else: no aliases, no capitals.
+    /// Reads a name that [`Format::as_str`] wrote. Aliases and capital letters are not accepted.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.as_str() == name)
     }
 
-    /// The file extension that our links end in, without the dot.
+    /// The file extension of links to images of this format, without the dot.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -48,13 +47,13 @@ impl Format {
         }
     }
 
-    /// Whether a link ending in this extension means this format. Lower case only, so that an image
-    /// has few addresses in caches; `jpeg` is the one alias, because people type it.
+    /// Whether a link with this extension can name an image of this format. Only lower case is
+    /// accepted, so that an image has few addresses in caches. `jpeg` is the only alias.
     pub fn accepts_extension(self, extension: &str) -> bool {
         extension == self.extension() || (self == Self::Jpeg && extension == "jpeg")
     }
 
-    /// The `Content-Type` that the image is served with.
+    /// The `Content-Type` of images in this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -65,7 +64,7 @@ impl Format {
     }
 }
 
-/// The name as people write it, for messages.
+/// Writes the name for messages.
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! What an image is to the rest of the program.
+//! An image and its states.
 
 use super::metadata::Metadata;
 use super::payment::PaymentId;
@@ -7,23 +7,23 @@ use crate::ids::ImageId;
 
 pub use super::format::Format;
 
-/// Where an image stands.
+/// The state of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ImageState {
-    /// Reserved, maybe stored, not served.
+    /// The upload is under way: the image is not served, and may be stored or not.
     Pending,
-    /// Public until it expires.
+    /// The image is served until it expires.
     Live,
-    /// Its upload or its payment came to nothing.
+    /// The upload or its payment failed. The image was never served.
     Discarded,
-    /// It was public, and is being deleted: not served, and its object may still be there.
+    /// The image is being deleted: it is not served any more, but its object may still be stored.
     Deleting,
-    /// It was public, and is gone.
+    /// The image was served, and its object is deleted.
     Deleted,
 }
 
 impl ImageState {
-    /// The spelling in the database.
+    /// The state's name in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -34,7 +34,7 @@ impl ImageState {
         }
     }
 
-    /// The state with this spelling.
+    /// Reads a name that [`ImageState::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         [
             Self::Pending,
@@ -48,46 +48,47 @@ impl ImageState {
     }
 }
 
-/// An image as the database holds it.
+/// An image, as the database stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its public name.
+    /// The public id, which is part of the link.
     pub id: ImageId,
-    /// Where it stands.
+    /// The state.
     pub state: ImageState,
-    /// What its bytes are.
+    /// The format of the stored bytes.
     pub format: Format,
-    /// Length of the stored bytes.
+    /// The size of the stored bytes.
     pub size_bytes: u64,
-    /// Width in pixels as browsers show the image.
+    /// The width in pixels, as browsers show the image.
     pub width: u32,
-    /// Height in pixels as browsers show the image.
+    /// The height in pixels, as browsers show the image.
     pub height: u32,
-    /// What became of the metadata of the upload; `None`: it was uploaded before that was noted.
+    /// What the upload did with metadata; `None` for images that were uploaded before this was
+    /// recorded.
     pub metadata: Option<Metadata>,
-    /// SHA-256 of the stored bytes, in hex.
+    /// SHA-256 of the stored bytes, in hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the uploaded bytes, in hex.
+    /// SHA-256 of the uploaded bytes, in hexadecimal.
     pub upload_sha256: String,
-    /// The tier that it was uploaded to.
+    /// The tier of the upload.
     pub tier: String,
-    /// The payment that bought it; `None` for a free one.
+    /// The ledger id of the payment that bought the upload; `None` for a free one.
     pub payment_id: Option<PaymentId>,
-    /// When its upload was checked.
+    /// When the uploaded bytes were checked.
     pub created_at: Timestamp,
-    /// When it became public.
+    /// When the image became public; `None` before that.
     pub published_at: Option<Timestamp>,
-    /// From when on it is not served; `None`: never.
+    /// When the image stops being served; `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Image {
-    /// Whether it is served at `now`.
+    /// Whether the image is served at `now`.
     pub fn is_public(&self, now: Timestamp) -> bool {
         self.state == ImageState::Live && self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// The last part of its link: id and extension.
+    /// The last part of the image's link: id and extension.
     pub fn file_name(&self) -> String {
         format!("{}.{}", self.id, self.format.extension())
     }

@@ -1,50 +1,52 @@
-//! What a database writes into its store, so that each knows the other.
+//! The mark that a database writes into its object store, by which a restored or foreign database
+//! is recognized.
 
 use serde::{Deserialize, Serialize};
 
-/// Which database keeps the rows of a store, and how far it had come when this was written.
+/// The mark: which database holds the rows of the store, and its epoch when it wrote this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The name that the database drew for itself.
+    /// The random id of the database.
     pub database: String,
-    /// Its epoch: a number that only grows.
+    /// The database's epoch, a number that only grows.
     pub epoch: u64,
 }
 
-/// Names of the values that a database keeps of it.
+/// The keys under which a database stores its own id and epoch.
 pub mod stamps {
-    /// The name that the database drew for itself.
+    /// The random id of the database.
     pub const DATABASE: &str = "database_id";
-    /// Its epoch.
+    /// The epoch.
     pub const EPOCH: &str = "epoch";
 }
 
 impl Mark {
-    /// As it lies in the store.
+    /// The mark as it is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Text and a number: nothing in it can fail to be written.
+        // A text and a number can always be serialized.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The mark that these bytes are, when they are one.
+    /// Reads a stored mark. `None`: the bytes are not one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 }
 
-/// What a store's mark says of a database.
+/// How a database compares with the mark in its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
-    /// It has all that the store has seen of it, as far as marks tell.
+    /// The database is at least as new as the mark.
     Current,
-    /// The store has seen it at a later epoch: it was restored, or lost what it had committed.
+    /// The database is older than the mark: it was restored from a backup, or lost commits.
     Behind,
-    /// The store's rows were in another database.
+    /// The mark was written by another database.
     Other,
 }
 
-/// What `noted`, from the store, says of a database that stands at `own`. Read in this order: a database
-/// moves on before it writes so into the store.
+/// Compares a database's own mark with the one in its store. Read the mark first: a database
+/// increases its epoch before it writes the mark, so the own mark is never older than one that was
+/// read before it.
 pub fn judge(own: &Mark, noted: Option<&Mark>) -> Age {
     match noted {
         Some(noted) if noted.database != own.database => Age::Other,

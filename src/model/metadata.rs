@@ -1,13 +1,13 @@
-//! What an image file holds besides its picture, in the words of the API.
+//! The kinds of metadata in image files, as the API names them.
 //!
-//! Nothing else of the program is used here: `fuzz/` builds this file as well.
+//! This file uses nothing else of the program: `fuzz/` builds it as well.
 
 /// A kind of metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A position, or the name of a place.
     Location,
-    /// The camera or the phone: maker, model, serial numbers, exposure, maker notes.
+    /// The camera or phone: maker, model, serial numbers, exposure, maker notes.
     Camera,
     /// A person: artist, owner, copyright.
     Author,
@@ -15,7 +15,7 @@ pub enum Kind {
     Date,
     /// The program that wrote the file.
     Software,
-    /// A title, a caption, keywords, a comment.
+    /// A title, a caption, keywords or a comment.
     Comment,
     /// A small copy of the picture.
     Thumbnail,
@@ -23,18 +23,18 @@ pub enum Kind {
     Pictures,
     /// A C2PA manifest (content credentials).
     C2pa,
-    /// Parts of a colour profile that no colour transform reads.
+    /// Parts of a color profile that no color transform reads.
     Profile,
-    /// Bytes behind the end of the image.
+    /// Bytes after the end of the image.
     Trailing,
-    /// Bytes that belong to no part of the format, and counts that were wrong.
+    /// Bytes that belong to no part of the format, and wrong counts.
     Damage,
-    /// Anything else.
+    /// Any other metadata.
     Other,
 }
 
 impl Kind {
-    /// Every kind once, in the order in which answers list them.
+    /// Every kind, in the order in which responses list them.
     pub const ALL: [Self; 13] = [
         Self::Location,
         Self::Camera,
@@ -51,7 +51,7 @@ impl Kind {
         Self::Other,
     ];
 
-    /// The word in answers and in the database; a word never changes its meaning.
+    /// The kind's name in responses and in the database. Names never change their meaning.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Location => "location",
@@ -85,28 +85,29 @@ impl Kinds {
         self.0 |= kind.bit();
     }
 
-    /// Adds all kinds of another set.
+    /// Adds every kind of another set.
     pub const fn join(&mut self, other: Self) {
         self.0 |= other.0;
     }
 
-    /// Whether this kind is in the set.
+    /// Whether the set has this kind.
     pub const fn has(self, kind: Kind) -> bool {
         self.0 & kind.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The words, in the order of [`Kind::ALL`].
+    /// The names of the set's kinds, in the order of [`Kind::ALL`].
     pub fn words(self) -> Vec<&'static str> {
         let kinds = Kind::ALL.into_iter().filter(|kind| self.has(*kind));
         kinds.map(Kind::as_str).collect()
     }
 
-    /// The kinds with these words. Words that are not known are passed over: a newer version wrote them.
+    /// The kinds with these names. Unknown names are ignored, since a newer version may have
+    /// written them.
     pub fn of_words<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         let mut kinds = Self::default();
         for word in words {
@@ -128,17 +129,17 @@ impl FromIterator<Kind> for Kinds {
     }
 }
 
-/// What became of the metadata of an upload.
+/// What was done with the metadata of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
-    /// It was removed. None of it: the file is stored as it came.
+    /// These kinds were removed. If there are none, the file is stored unchanged.
     Removed(Kinds),
-    /// It is stored and served, because the uploader asked for it.
+    /// These kinds are stored and served, because the uploader asked for it.
     Kept(Kinds),
 }
 
 impl Metadata {
-    /// The spelling in the database: `removed:location,camera`.
+    /// The form in the database, such as `removed:location,camera`.
     pub fn to_text(self) -> String {
         let (what, kinds) = match self {
             Self::Removed(kinds) => ("removed", kinds),
@@ -147,7 +148,7 @@ impl Metadata {
         format!("{what}:{}", kinds.words().join(","))
     }
 
-    /// Reads the spelling of [`Metadata::to_text`].
+    /// Reads what [`Metadata::to_text`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let (what, words) = text.split_once(':')?;
         let kinds = Kinds::of_words(words.split(','));

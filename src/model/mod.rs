@@ -1,4 +1,4 @@
-//! The domain's plain types. No I/O.
+//! The plain types of the domain. No I/O.
 
 pub mod format;
 pub mod image;

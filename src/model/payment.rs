@@ -1,8 +1,8 @@
-//! A payment, and which moves exist between its states.
+//! A payment, its states, and the transitions between them (docs/payments.md, States).
 //!
-//! [`transition`] is total and pure: for every state and event it says where the row goes, or that
-//! this event does not move it. The database applies a [`Move`] only to a row that is still in the
-//! state that the move leaves.
+//! [`transition`] is a total, pure function: for every state and event it returns the new state, or
+//! that the event does not change the state. The database applies a [`Move`] only to a row that is
+//! still in the state that the move leaves.
 
 use std::time::Duration;
 
@@ -15,28 +15,29 @@ use crate::tiers::Keep;
 use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
-/// Where a payment stands.
+/// The state of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PaymentState {
-    /// Written down; the facilitator has not confirmed it yet.
+    /// Recorded; the facilitator has not verified it yet.
     Received,
-    /// The facilitator says it would settle. No money has moved.
+    /// The facilitator verified it. No money has moved.
     Verified,
-    /// The facilitator refused it at verify. No money has moved.
+    /// The facilitator rejected it at verify. No money has moved.
     Rejected,
     /// Given up before settle was called. No money has moved.
     Released,
-    /// Settle is being called, or was when the process died.
+    /// Settle is being called, or was when its process stopped.
     Settling,
-    /// Settle was called and nobody knows yet whether the money moved.
+    /// Settle was called, and it is unknown whether the money moved.
     Unknown,
     /// The money did not move, and this payment will not move it.
     Failed,
     /// The money moved to us.
     Settled,
-    /// The chain no longer shows the transfer; it decides again.
+    /// The chain does not show the transfer any more. The goods are withheld until it decides
+    /// again.
     Frozen,
-    /// The transfer was undone by the chain.
+    /// The chain undid the transfer.
     Reversed,
 }
 
@@ -55,7 +56,7 @@ impl PaymentState {
         Self::Reversed,
     ];
 
-    /// The spelling in the database and in `pixtoll ledger`.
+    /// The state's name in the database and in `pixtoll ledger`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",
@@ -71,38 +72,38 @@ impl PaymentState {
         }
     }
 
-    /// The state with this spelling.
+    /// Reads a name that [`PaymentState::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// What can happen to a payment.
+/// An event that can change the state of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// It is presented again and is to run afresh.
+    /// A request carries the payment again, and a new attempt begins.
     PresentedAgain,
-    /// Verify said yes.
+    /// The facilitator accepted the payment at verify.
     VerifyAccepted,
-    /// Verify said no.
+    /// The facilitator rejected the payment at verify.
     VerifyRefused,
-    /// Its goods can't be delivered, or its window closes too soon; settle was not called.
+    /// The goods can't be delivered, or the window ends too soon. Settle was not called.
     GivenUp,
-    /// The time in which it could be settled has passed; settle was not called.
+    /// The window has ended. Settle was not called.
     WindowClosed,
-    /// The intent to call settle is written down.
+    /// The intent to call settle is recorded.
     SettleStarted,
-    /// The facilitator proved success, and the tier asks for no more.
+    /// The facilitator proved that the money moved, and the tier needs no confirmations.
     SettleProven,
-    /// The first settle call was refused for a reason that means "nothing moved".
+    /// The first settle call was refused for a reason that means that no money moved.
     SettleRefused,
-    /// Settle gave no answer that decides.
+    /// Settle returned nothing that decides.
     SettleUnclear,
     /// The chain shows the transfer to us.
     ChainPaid,
-    /// The chain shows that this authorization can't pay us any more.
+    /// The chain proves that this authorization can't pay us any more.
     ChainVoid,
-    /// The chain no longer shows a transfer that it had shown.
+    /// The chain does not show a transfer any more that it has shown before.
     ChainForgot,
 }
 
@@ -124,7 +125,7 @@ impl Event {
     ];
 }
 
-/// A permitted change of state. Only [`transition`] makes one.
+/// A permitted change of state. Only [`transition`] creates one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     from: PaymentState,
@@ -137,30 +138,30 @@ impl Move {
         self.from
     }
 
-    /// The state that the row goes to.
+    /// The new state of the row.
     pub const fn to(self) -> PaymentState {
         self.to
     }
 }
 
-/// Where `event` takes a payment in `state`; `None` when it does not move it.
+/// The change that `event` makes to a payment in `state`; `None` when there is none.
 pub const fn transition(state: PaymentState, event: Event) -> Option<Move> {
     use Event as E;
     use PaymentState as S;
     let to = match (state, event) {
-        // Nothing is bound before verify succeeded, so a new attempt starts from the beginning.
+        // Nothing is bound before verify succeeds, so a new attempt starts from the beginning.
         (S::Received | S::Rejected | S::Released, E::PresentedAgain) => S::Received,
         (S::Received, E::VerifyAccepted) => S::Verified,
         (S::Received, E::VerifyRefused | E::WindowClosed) => S::Rejected,
         (S::Received | S::Verified, E::GivenUp) | (S::Verified, E::WindowClosed) => S::Released,
         (S::Verified, E::SettleStarted) => S::Settling,
-        // A success that a call still brings after its wait has ended counts like any other proof.
+        // A success of settle counts as proof even if it arrives after the wait has ended.
         (S::Settling | S::Unknown, E::SettleProven) => S::Settled,
-        // A refusal decides only while the first call is the only one there was.
+        // A refusal decides only if the first settle call is the only one.
         (S::Settling, E::SettleRefused) => S::Failed,
         (S::Settling, E::SettleUnclear) => S::Unknown,
         (S::Settling | S::Unknown, E::ChainVoid) => S::Failed,
-        // Proof from the chain moves any state to settled, once.
+        // Proof from the chain settles a payment in any state, once.
         (
             S::Received
             | S::Verified
@@ -180,19 +181,19 @@ pub const fn transition(state: PaymentState, event: Event) -> Option<Move> {
     Some(Move { from: state, to })
 }
 
-/// What kind of thing a payment buys.
+/// The kind of product that a payment buys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProductKind {
     /// An upload token.
     Token,
     /// The upload of the image that the same request carries.
     Upload,
-    /// More time for an image that is public already.
+    /// The renewal of a public image.
     Renewal,
 }
 
 impl ProductKind {
-    /// The spelling in the database.
+    /// The kind's name in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -204,67 +205,68 @@ impl ProductKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Token, Self::Upload, Self::Renewal];
 
-    /// The kind with this spelling.
+    /// Reads a name that [`ProductKind::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
-/// What a payment buys. Two routes that sell the same product are the same to a payment.
+/// A product that a payment buys. Two routes may sell the same product.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Product {
-    /// The kind of thing.
+    /// The kind of product.
     pub kind: ProductKind,
     /// The tier's name.
     pub tier: String,
-    /// How many uploads; one for a renewal.
+    /// The number of uploads; 1 for a renewal.
     pub uses: u32,
-    /// The image that gets more time, of a renewal.
+    /// The image to renew; `None` for other products.
     pub target: Option<ImageId>,
 }
 
-/// What a renewal did, as the ledger holds it.
+/// A renewal that was paid, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
-    /// The image.
+    /// The image's id.
     pub image_id: ImageId,
-    /// When it would have expired.
+    /// When the image would have expired.
     pub from: Timestamp,
-    /// When it expires by this renewal; `None`: never.
+    /// When the image expires by this renewal; `None`: never.
     pub to: Option<Timestamp>,
-    /// Its tier before.
+    /// The image's tier before the renewal.
     pub from_tier: String,
-    /// Its tier since.
+    /// The image's tier since the renewal.
     pub to_tier: String,
     /// When the payment settled.
     pub renewed_at: Timestamp,
 }
 
-/// On what terms: fixed when the offer was accepted, whatever the configuration says later.
+/// The terms of a purchase. They are fixed when the offer is accepted, and later changes of the
+/// configuration don't affect them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// What was offered and accepted.
+    /// The offer that the payment accepted.
     pub offer: Offer,
     /// How long the image is kept.
     pub keep: Keep,
     /// The largest image, in bytes.
     pub max_bytes: u64,
-    /// How many confirmations the transfer needs before the grant.
+    /// How many confirmations the transfer needs before the goods are granted.
     pub confirmations: u32,
 }
 
-/// The name of a payment in the ledger: SHA-256 of (network, asset, payer, nonce), in hex.
+/// The ledger id of a payment: SHA-256 of network, asset, payer and nonce, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PaymentId(String);
 
 impl PaymentId {
-    /// The id of the authorization `nonce` of `payer` for `network`'s token.
+    /// The ledger id of the authorization with `nonce` by `payer`, for `network`'s token.
     pub fn of(network: &Network, payer: Address, nonce: B256) -> Self {
         let identity = format!("{}/{}/{payer}/{nonce}", network.caip2, network.usdc);
         Self(crate::secrets::sha256_hex(identity.as_bytes()))
     }
 
-    /// The id spelled by `text`, when it has an id's form.
+    /// Reads a ledger id. `None`: the text is not 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.len() == 64
             && text
@@ -273,7 +275,7 @@ impl PaymentId {
         valid.then(|| Self(text.to_owned()))
     }
 
-    /// 64 hex digits.
+    /// The id's 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -285,74 +287,75 @@ impl std::fmt::Display for PaymentId {
     }
 }
 
-/// A payment as the ledger holds it.
+/// A payment, as the ledger stores it.
 #[derive(Debug, Clone)]
 pub struct Payment {
-    /// Its name.
+    /// The ledger id.
     pub id: PaymentId,
-    /// What the payer signed.
+    /// The authorization that the payer signed.
     pub authorization: Authorization,
-    /// The EIP-712 digest: two presentations are the same when it is equal.
+    /// The EIP-712 digest of the authorization. Two requests carry the same payment if it is equal.
     pub digest: B256,
-    /// The signature in canonical form.
+    /// The signature, in canonical form.
     pub signature: Bytes,
-    /// Where it stands.
+    /// The state.
     pub state: PaymentState,
-    /// Who drives it: each takes the next number, and moves only under its own.
+    /// The number of the current driver. Each driver takes the next number and changes the row only
+    /// under its own.
     pub attempt: i64,
-    /// Until when its driver may be believed alive.
+    /// Until when the driver holds its lease.
     pub lease_until: Timestamp,
-    /// What it buys.
+    /// What the payment buys.
     pub product: Product,
-    /// On what terms.
+    /// The terms of the purchase.
     pub terms: Terms,
-    /// The version that the client spoke.
+    /// The protocol version of the client.
     pub version: Version,
-    /// What is sent to the facilitator, in full.
+    /// The whole body of facilitator calls.
     pub request: String,
-    /// SHA-256 of the uploaded bytes that it was bound to.
+    /// SHA-256 of the uploaded bytes that the payment is bound to; `None` before they are.
     pub body_sha256: Option<String>,
-    /// The image that it publishes when settled.
+    /// The image that is published when the payment settles.
     pub image_id: Option<ImageId>,
-    /// Why it was rejected, released or failed.
+    /// Why the payment was rejected, released or failed.
     pub reason: Option<String>,
-    /// When it was first seen.
+    /// When the payment was first seen.
     pub first_seen: Timestamp,
-    /// The block from which its logs are searched.
+    /// The block at which the search for its logs begins.
     pub first_block: u64,
-    /// The transaction that moved the money, or that a facilitator named.
+    /// The transaction that moved the money, or the one that a facilitator named.
     pub transaction: Option<B256>,
-    /// When the money was known to have moved.
+    /// When it became known that the money moved.
     pub settled_at: Option<Timestamp>,
-    /// When the reconciler looks next; `None` when there is nothing left to look for.
+    /// When the reconciler or the auditor looks next; `None`: never again.
     pub next_look: Option<Timestamp>,
-    /// How often the reconciler looked.
+    /// How often the reconciler or the auditor looked.
     pub looks: u32,
 }
 
 impl Payment {
-    /// The network that it moves money on.
+    /// The network of the payment.
     pub fn network(&self) -> &'static Network {
         self.terms.offer.network
     }
 
-    /// Whether it is known from the chain alone, which doesn't tell what was signed: the row of a credit.
+    /// Whether only the transfer is known and not what was signed: the row of a credit.
     pub fn is_credited(&self) -> bool {
         self.digest == UNKNOWN_DIGEST
     }
 
-    /// Whether nobody drives it at `now`.
+    /// Whether no driver holds a lease at `now`.
     pub fn is_unleased(&self, now: Timestamp) -> bool {
         self.lease_until <= now
     }
 
-    /// The instant from which the token refuses the authorization.
+    /// The time from which the token rejects the authorization.
     pub fn valid_before(&self) -> Timestamp {
         unix_seconds(self.authorization.valid_before)
     }
 }
 
-/// A 256-bit number of Unix seconds as an instant; saturates.
+/// Converts Unix seconds to a time. Times that are too late become the latest possible one.
 pub fn unix_seconds(seconds: alloy_primitives::U256) -> Timestamp {
     Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
@@ -360,26 +363,26 @@ pub fn unix_seconds(seconds: alloy_primitives::U256) -> Timestamp {
 /// The transfer that settled a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// Its transaction.
+    /// The hash of its transaction.
     pub transaction: B256,
-    /// The index of its log in the block; unknown when only a facilitator spoke of it.
+    /// The index of its log in the block; `None` if only a facilitator named the transaction.
     pub log_index: Option<u64>,
 }
 
-/// What a settled payment bought, as the ledger holds it.
+/// A grant: what a settled payment bought, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The payment.
+    /// The payment's ledger id.
     pub payment_id: PaymentId,
     /// What was bought.
     pub product: Product,
     /// How many uploads were published.
     pub used: u32,
-    /// Which token of the payment is the valid one.
+    /// The serial number of the payment's valid token.
     pub serial: u32,
-    /// What the database holds of it, see [`UploadToken::hash`](crate::model::token::UploadToken::hash).
+    /// The hash of the token, see [`UploadToken::hash`](crate::model::token::UploadToken::hash).
     pub token_hash: String,
-    /// When the token ends.
+    /// When the token expires.
     pub token_expires: Timestamp,
     /// How long an image is kept.
     pub keep: Keep,
@@ -387,19 +390,20 @@ pub struct Grant {
     pub max_bytes: u64,
 }
 
-/// What the ledger knows a transfer by whose payment's records are erased: SHA-256 of transaction, payer,
-/// recipient and amount, each as the database spells it, in hex.
+/// The hash by which the ledger recognizes a transfer after its payment's records were erased:
+/// SHA-256 of transaction, payer, recipient and amount, each as the database spells it, in
+/// hexadecimal.
 pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str) -> String {
     crate::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
 }
 
-/// What a credit is closed with whose transfer the chain forgot: it moved no money.
+/// Why a credit was closed when the chain did not show its transfer any more. No money moved.
 pub const FORGOTTEN: &str = "the chain does not show the transfer any more, and never will";
 
-/// Stands where the digest of an authorization isn't known. No authorization has it.
+/// Stands for the digest of an authorization that is not known. No authorization has this digest.
 pub const UNKNOWN_DIGEST: B256 = B256::ZERO;
 
-/// How long one driver may be silent before another takes over.
+/// How long a driver may be silent before another one takes over.
 pub const LEASE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

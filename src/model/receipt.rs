@@ -1,4 +1,4 @@
-//! What a receipt of pixtoll's own says.
+//! The claims of pixtoll's own receipts.
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -7,61 +7,61 @@ use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::money::AtomicAmount;
 
-/// The type in a receipt's header: nothing else that is signed by the same key can pass for one.
+/// The `typ` header of receipts. Nothing else that the same key signs has this type.
 pub const RECEIPT_TYPE: &str = "pixtoll-receipt";
 
 /// What was bought for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptKind {
-    /// Its upload.
+    /// The upload.
     Upload,
-    /// More time.
+    /// A renewal.
     Renewal,
 }
 
-/// The claims of a receipt, in the order in which they are signed. A payment and the bytes that it
-/// bought are bound by it: nobody can say later that it was for another image, term or price.
+/// The claims of a receipt, in the order in which they are signed. A receipt binds a payment to the
+/// bytes, the term and the price that it bought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// Who says so: `http.base_url`.
+    /// The issuer: `http.base_url`.
     pub iss: String,
     /// What was bought.
     pub kind: ReceiptKind,
-    /// For which image.
+    /// The image's id.
     #[serde(serialize_with = "as_text")]
     #[schemars(with = "String")]
     pub image_id: ImageId,
-    /// SHA-256 of its stored bytes, which are those that its link serves.
+    /// SHA-256 of the stored bytes, which the image's link serves, in hexadecimal.
     pub sha256: String,
-    /// The tier.
+    /// The tier's name.
     pub tier: String,
-    /// What was paid, in atomic units.
+    /// The amount that was paid, in atomic units.
     #[serde(serialize_with = "as_text")]
     #[schemars(with = "String")]
     pub amount: AtomicAmount,
-    /// How many decimals the asset has.
+    /// The decimals of the asset.
     pub decimals: usize,
-    /// How many uploads were bought for that amount.
+    /// The number of uploads that the amount bought.
     pub uploads: u32,
-    /// The token's contract.
+    /// The address of the token contract.
     pub asset: String,
     /// The network's CAIP-2 id.
     pub network: String,
-    /// Who paid.
+    /// The payer's address.
     pub payer: String,
-    /// Who was paid.
+    /// The recipient's address.
     pub pay_to: String,
     /// The hash of the transaction that paid.
     pub transaction: String,
-    /// When that was settled.
+    /// When the payment settled.
     #[schemars(with = "String")]
     pub settled_at: Timestamp,
     /// When the image became public.
     #[schemars(with = "String")]
     pub created_at: Timestamp,
-    /// Until when this purchase keeps it; `None`: until the service ends.
+    /// Until when this purchase keeps the image; `None`: until the service ends.
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
 }

@@ -1,5 +1,6 @@
-//! What lies beside an image's object, so that its row could be made again where the
-//! database is lost. Nothing of who uploaded it, and no secret: delete tokens are derived from the key.
+//! The record that is stored beside an image's object, from which its row can be restored if the
+//! database is lost. It holds no secrets and nothing about the uploader; delete tokens are derived
+//! from the master key.
 
 use std::time::Duration;
 
@@ -24,15 +25,16 @@ pub struct Sidecar {
     sha256: String,
     upload_sha256: String,
     tier: String,
-    /// Its payment's name in the ledger, which the chain's authorization spells as well.
+    /// The ledger id of the image's payment, which can also be computed from the authorization on
+    /// the chain.
     payment_id: Option<String>,
     created_at: String,
-    /// How long it is kept from its publication, a moment after; null: for ever.
+    /// How long the image is kept after its publication, in milliseconds; null: for ever.
     keep_ms: Option<u64>,
 }
 
 impl Sidecar {
-    /// The record of an image that is going to be kept for so long.
+    /// The record of an image that is not published yet and will be kept for `keep`.
     pub fn new(image: &Image, keep: Keep) -> Self {
         Self {
             version: VERSION,
@@ -57,7 +59,7 @@ impl Sidecar {
         }
     }
 
-    /// The record of an image that was published.
+    /// The record of a published image.
     pub fn of(image: &Image) -> Self {
         let keep = match (image.published_at, image.expires_at) {
             (Some(start), Some(end)) => Keep::For(end.since(start)),
@@ -67,7 +69,8 @@ impl Sidecar {
         Self::new(image, keep)
     }
 
-    /// How long it says that `image` is kept from its publication; `None`: it is the record of another one.
+    /// How long, by this record, `image` is kept after its publication. `None`: the record belongs
+    /// to another image.
     pub fn keep_of(&self, image: &Image) -> Option<Keep> {
         let is_its = self.version == VERSION
             && self.id == image.id.as_str()
@@ -79,14 +82,14 @@ impl Sidecar {
         })
     }
 
-    /// As it is written: one line of JSON.
+    /// The record as it is stored: one line of JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
         text.push(b'\n');
         text
     }
 
-    /// What [`Sidecar::to_bytes`] wrote.
+    /// Reads what [`Sidecar::to_bytes`] wrote.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }

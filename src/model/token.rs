@@ -1,5 +1,5 @@
-//! Upload tokens: derived from a payment, so that the same payment yields the same token and none is
-//! stored.
+//! Upload tokens. They are derived from payments, so that the same payment returns the same token,
+//! and none is stored.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::secrets::{Domain, Keyring, SecretKey, sha256_hex};
 
 const DIGITS: usize = 40;
 
-/// An upload token: 40 hex digits that spend the uploads of a payment. Never printed by accident.
+/// An upload token: 40 hexadecimal digits that spend the uploads of a payment. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UploadToken(String);
 
@@ -19,7 +19,7 @@ impl fmt::Debug for UploadToken {
 }
 
 impl UploadToken {
-    /// The token of a payment with this serial; another serial makes another token.
+    /// Derives the token of a payment with this serial number.
     pub fn derive(key: &SecretKey, payment: &PaymentId, serial: u32) -> Self {
         let hex = key.derive_hex(
             Domain::UploadToken,
@@ -28,26 +28,26 @@ impl UploadToken {
         Self(hex.chars().take(DIGITS).collect())
     }
 
-    /// The token of a payment with this serial whose hash is `hash`, by whichever key made it. `None`: a key that
-    /// is not here any more.
+    /// Finds the token of a payment with this serial number whose hash is `hash`, among those of
+    /// all keys. `None`: the key that made it was removed.
     pub fn find(keys: &Keyring, payment: &PaymentId, serial: u32, hash: &str) -> Option<Self> {
         keys.iter()
             .map(|key| Self::derive(key, payment, serial))
             .find(|token| token.hash() == hash)
     }
 
-    /// The token spelled by `text`, when it has a token's form.
+    /// Reads a token, in lower or upper case. `None`: the text is not 40 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         valid.then(|| Self(text.to_ascii_lowercase()))
     }
 
-    /// What the database holds of it.
+    /// The SHA-256 hash of the token, which the database stores.
     pub fn hash(&self) -> String {
         sha256_hex(self.0.as_bytes())
     }
 
-    /// The token itself, for the one who paid.
+    /// The token's digits, to be sent to the payer.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -191,7 +191,7 @@ impl Payments {
         let due = match audits::find_due(&self.db, now, BATCH).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::error!(%error, "the payments that are due to be audited could not be read");
+                tracing::error!(%error, "the payments that are due for an audit could not be read");
                 return;
             }
         };
@@ -266,7 +266,7 @@ impl Payments {
     ) -> Result<(), DbError> {
         if row.transaction != Some(transfer.transaction) {
             tracing::warn!(said = ?row.transaction, shown = %transfer.transaction,
-                "a payment was settled by another transaction than was said");
+                "the chain shows another transaction for a settled payment than the facilitator named");
         }
         let next = (!is_final).then(|| self.clock.now().plus(pause(row.looks)));
         let looks = row.looks.saturating_add(1);
@@ -292,7 +292,7 @@ impl Payments {
     async fn freeze(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
         tracing::error!(
             reason,
-            "the goods of a payment are withheld until the chain decides"
+            "a settled payment is frozen: its goods are withheld until the chain decides"
         );
         let patch = Patch {
             reason: Some(reason.to_owned()),
@@ -340,7 +340,7 @@ impl Payments {
         if reversed {
             tracing::error!(
                 reason,
-                "the chain took a payment back, and its goods are gone"
+                "the chain undid the transfer of a payment; its goods are withdrawn"
             );
             let renewed = row.product.target.as_ref();
             self.images.forget_goods(&row.id, renewed).await;

@@ -102,7 +102,7 @@ impl Payments {
         let chain = &self.rail_of(terms)?.chain;
         let is_signed = chain.is_signed(payer, digest, &header.signature).await;
         let is_signed = is_signed.map_err(|error| {
-            tracing::warn!(%error, "a payment waits for the chain's node");
+            tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Silent(Silent::Node)
         })?;
         Ok(is_signed.then_some(credit))
@@ -124,12 +124,12 @@ impl Payments {
                     .await?
             } else {
                 rows::close_forgotten(&self.db, &credit.id, self.clock.now()).await?;
-                tracing::warn!(payment.ledger_id = %credit.id, "a credit was closed: the chain forgot its transfer");
+                tracing::warn!(payment.ledger_id = %credit.id, "a credit was closed: the chain does not show its transfer any more");
                 Claimed::Gone
             };
             match claimed {
                 Claimed::Done => {
-                    tracing::info!(payment.ledger_id = %credit.id, by = %row.id, "a credit was claimed");
+                    tracing::info!(payment.ledger_id = %credit.id, claimed_by = %row.id, "a credit was claimed");
                     self.changed.notify_waiters();
                     visit.ledger_id = Some(credit.id.clone());
                     visit.whose = Whose::Credit;
@@ -281,7 +281,7 @@ impl Payments {
             .upload_granted(grant, now, checked.clone())
             .await;
         if let Err(error) = published {
-            tracing::warn!(payment.ledger_id = %id, %error, "the image of a credit is owed");
+            tracing::warn!(payment.ledger_id = %id, %error, "the image of a credit could not be published; it is owed");
         }
     }
 }

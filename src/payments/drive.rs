@@ -34,7 +34,7 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The recorded reason when a payment's network is no longer configured, so that neither its
 /// facilitator nor its chain can be asked.
-pub(super) const NO_RAIL: &str = "its network is not configured any more";
+pub(super) const NO_RAIL: &str = "the payment's network is no longer configured";
 
 /// A lease on a row. It is renewed in the background until this value is dropped.
 pub(super) struct Lease(AbortHandle);
@@ -53,7 +53,7 @@ impl Lease {
                     // update will fail and show it.
                     Ok(false) => return,
                     Err(error) => {
-                        tracing::warn!(%error, "a lease was not renewed");
+                        tracing::warn!(%error, "a lease could not be renewed");
                     }
                 }
             }
@@ -121,7 +121,7 @@ impl Payments {
         kill_point!("verify.call.after");
         match outcome {
             VerifyOutcome::NoAnswer { why } => {
-                tracing::warn!(why, "the facilitator gave no answer to verify");
+                tracing::warn!(why, "the facilitator did not answer verify");
                 drop(lease);
                 // If the lease was lost, another driver may be settling the payment.
                 if self.hand_back_until(&row, row.next_look, row.looks).await? {
@@ -230,7 +230,10 @@ impl Payments {
         owner: IdOwner,
         visit: &mut Visit,
     ) -> Result<(), PayError> {
-        if !self.release(row, "another payment has this id").await? {
+        if !self
+            .release(row, "another payment has this idempotency key")
+            .await?
+        {
             return Ok(());
         }
         if !owner.same_purchase {
@@ -300,7 +303,7 @@ impl Payments {
         };
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
-            tracing::warn!(%error, "a payment waits for the chain's node");
+            tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Silent(Silent::Node)
         })?;
         Ok(funds.nonce_used)
@@ -431,7 +434,7 @@ impl Payments {
         match evidence {
             Ok(evidence) => Some(evidence),
             Err(error) => {
-                tracing::warn!(%error, "a payment waits for the chain's node");
+                tracing::warn!(%error, "the chain's node did not answer; the payment waits");
                 None
             }
         }
@@ -480,7 +483,7 @@ impl Payments {
         };
         let moved = self.settle_row(row, Event::ChainPaid, transfer).await;
         if let Err(error) = &moved {
-            tracing::error!(%error, "a payment that the chain shows could not be recorded");
+            tracing::error!(%error, "the chain shows the transfer of a payment, but it could not be recorded");
         }
         moved.map(|()| Look::Moved)
     }

@@ -240,7 +240,7 @@ impl Payments {
                 refuse(reasons::SIGNATURE, detail)
             }
             Err(error) => {
-                tracing::warn!(%error, "a payment waits for the chain's node");
+                tracing::warn!(%error, "the chain's node did not answer; the payment waits");
                 Err(PayError::Silent(Silent::Node))
             }
         }
@@ -264,7 +264,7 @@ impl Payments {
             .await;
         kill_point!("chain.funds.after");
         let funds = funds.map_err(|error| {
-            tracing::warn!(%error, "a payment waits for the chain's node");
+            tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Silent(Silent::Node)
         })?;
         if funds.nonce_used {
@@ -335,7 +335,7 @@ impl Payments {
         }
         let funds = rail.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
-            tracing::warn!(%error, "a payment waits for the chain's node");
+            tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Pending
         })?;
         if funds.nonce_used {

@@ -58,7 +58,7 @@ impl Payments {
         let next = match self.take_turn(now, &mut named).await {
             Ok(next) => next,
             Err(error) => {
-                tracing::warn!(%error, "transfers that no payment accounts for were not looked for");
+                tracing::warn!(%error, "the search for transfers without a payment failed; it is repeated");
                 now.plus(SOON)
             }
         };
@@ -154,7 +154,7 @@ impl Payments {
             next_block = next,
             orphans = found.orphans,
             erased = found.erased,
-            "looked for transfers that no payment accounts for"
+            "searched for transfers without a payment"
         );
         Ok(held_at.is_some() || next > safe)
     }
@@ -210,7 +210,7 @@ impl Payments {
             log_index = transfer.log_index,
             block = receipt.block,
             amount = transfer.amount,
-            "an orphan: a transfer to us that no payment accounts for"
+            "found a transfer to us without a payment"
         );
         Ok(())
     }

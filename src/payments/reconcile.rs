@@ -68,14 +68,17 @@ impl Payments {
             Ok(unknown) => {
                 let stopped = unknown > i64::from(MOST_UNKNOWN);
                 if self.sale_stopped.swap(stopped, Ordering::Relaxed) != stopped {
-                    tracing::error!(
-                        stopped,
-                        "the sale stops while more than {MOST_UNKNOWN} payments are unknown for two minutes"
-                    );
+                    if stopped {
+                        tracing::error!(
+                            "sales are paused: the outcome of more than {MOST_UNKNOWN} payments is unknown for two minutes"
+                        );
+                    } else {
+                        tracing::warn!("sales are resumed");
+                    }
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "payments of unknown outcome could not be counted");
+                tracing::warn!(%error, "payments with an unknown outcome could not be counted");
             }
         }
     }
@@ -103,9 +106,9 @@ impl Payments {
     /// An operator has to look at it.
     pub(super) async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
         let Unreadable { id, error } = unreadable;
-        tracing::error!(%error, "a payment that is due can't be read or written; see pixtoll ledger check");
+        tracing::error!(%error, "a payment can't be read or written; run pixtoll ledger check");
         if let Err(error) = rows::put_off(&self.db, id, now.plus(UNREADABLE_AGAIN)).await {
-            tracing::warn!(%error, "it could not be put off");
+            tracing::warn!(%error, "a payment that failed could not be postponed");
         }
     }
 

@@ -18,11 +18,11 @@ pub enum NotRenewable {
     #[error("Image {0} is kept until the service ends; there is nothing to renew.")]
     Permanent(ImageId),
     /// The image is held, for example while a report about it is reviewed.
-    #[error("Image {0} can't be renewed: it is being looked into.")]
+    #[error("Image {0} is under review and can't be renewed now.")]
     Held(ImageId),
     /// The image would expire later than the latest time that is allowed.
     #[error(
-        "Image {id} would be kept until {until}, which is more than ten years ahead. Renew it from {from} on."
+        "Image {id} would be kept until {until}, but at most ten years ahead are allowed. Renew it on or after {from}."
     )]
     TooFar {
         /// The image's id.
@@ -34,7 +34,7 @@ pub enum NotRenewable {
     },
     /// The image is larger than the tier allows.
     #[error(
-        "Image {id} has {bytes} bytes; tier {tier} keeps {limit}. Name a tier that takes it, with ?tier=."
+        "Image {id} has {bytes} bytes, but tier {tier} allows at most {limit}. Name a larger tier with ?tier=."
     )]
     TooLarge {
         /// The image's id.
@@ -47,7 +47,7 @@ pub enum NotRenewable {
         limit: u64,
     },
     /// Another renewal of the image is under way, and the two can't both be granted.
-    #[error("Another payment for more time is on its way to image {0}. Ask again in a minute.")]
+    #[error("Another renewal of image {0} is under way. Try again in a minute.")]
     Busy(ImageId),
 }
 

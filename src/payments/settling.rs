@@ -97,7 +97,7 @@ impl Payments {
                 }
             }
             other => {
-                tracing::info!(?other, "a late answer of settle decides nothing");
+                tracing::info!(?other, "a late answer of settle changes nothing");
             }
         }
     }
@@ -123,7 +123,7 @@ impl Payments {
         reverted: Option<String>,
         transaction: Option<alloy_primitives::B256>,
     ) -> Result<(), DbError> {
-        tracing::warn!(why, "the outcome of settle is not known");
+        tracing::warn!(why, "the outcome of settle is unknown");
         let patch = Patch {
             reason: reverted,
             lease_until: Some(Timestamp::from_millis(0)),
@@ -157,7 +157,7 @@ impl Payments {
             .await
             .is_err()
         {
-            tracing::warn!("settle was called again and gave no answer yet");
+            tracing::warn!("a repeated settle call has not answered yet");
         }
         Ok(())
     }
@@ -250,6 +250,6 @@ pub(super) fn call(row: &Payment) -> Call<'_> {
 /// Wakes the request that waits for settle, if it still does.
 fn tell(decided: tokio::sync::oneshot::Sender<bool>, in_time: bool) {
     if decided.send(in_time).is_err() {
-        tracing::debug!("nobody waits for this settlement any more");
+        tracing::debug!("the request that waited for settle has ended");
     }
 }

@@ -94,7 +94,7 @@ impl Shop {
         // The new offers are recorded at once, so that the next change finds them. If that fails,
         // they are recorded with the next interval.
         if let Err(error) = self.record_offers(db, now).await {
-            tracing::warn!(%error, "the new offers could not be recorded yet");
+            tracing::warn!(%error, "the new offers could not be recorded; they are recorded with the next interval");
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Drop for Place {
 pub(super) async fn for_change(changed: &Notify, left: Duration) {
     let nothing = tokio::time::timeout(POLL.min(left), changed.notified()).await;
     if nothing.is_err() {
-        tracing::trace!("no change was heard of; the row is read again");
+        tracing::trace!("no payment changed in this process; the row is read again");
     }
 }
 

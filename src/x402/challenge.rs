@@ -1,5 +1,5 @@
-//! The answer 402: one document that clients of version 2 read in its header and clients of version
-//! 1 in its body.
+//! The challenge of a 402 response. Clients of version 2 read it in the `PAYMENT-REQUIRED` header,
+//! clients of version 1 in the body.
 
 use serde_json::{Value, json};
 
@@ -15,44 +15,45 @@ pub enum Sale {
     Token,
     /// The upload of the image in the same request.
     Upload,
-    /// More time for an image.
+    /// The renewal of an image.
     Renewal,
 }
 
-/// What is offered, to whom the offers go, and why.
+/// The contents of a challenge.
 #[derive(Debug)]
 pub struct ChallengeTerms<'a> {
     /// What is sold.
     pub sale: Sale,
     /// The tier's name.
     pub tier: &'a str,
-    /// The resource, for all offers.
+    /// The resource that all offers are for.
     pub resource: Resource,
-    /// The offers, best first.
+    /// The offers, preferred first.
     pub offers: Vec<Offer>,
-    /// The same, signed.
+    /// The signed offers, in the same order.
     pub signed: Vec<Value>,
-    /// A code or sentence for clients that only read the protocol.
+    /// A code or a sentence, for clients that read only the protocol.
     pub reason: &'a str,
-    /// Whether the money is play money: our client makes a wallet of its own only then.
+    /// Whether payments are in play money. Only then does our own client create a wallet.
     pub play_money: bool,
 }
 
-/// A challenge as it goes out.
+/// A challenge, ready to send.
 #[derive(Debug, Clone)]
 pub struct Challenge {
-    /// Value of `PAYMENT-REQUIRED`.
+    /// The value of the `PAYMENT-REQUIRED` header.
     pub header: String,
-    /// The offers of version 1, for the body.
+    /// The offers in the form of version 1, for the body.
     pub accepts_v1: Vec<Value>,
 }
 
-/// The longest header, with an offer on one network and with several: clients send most of it back, and
-/// proxies refuse long ones. Signed offers that don't fit stay out; everything else is needed.
+/// The largest header, in bytes, with offers on one network and with several. Clients return most
+/// of it, and proxies reject long headers. Signed offers that don't fit are left out; everything
+/// else is required.
 const MAX_BYTES: usize = 3 * 1024 - 1;
 const MAX_BYTES_OF_SEVERAL: usize = 4 * 1024;
 
-/// Writes a challenge with a fresh ticket. Costs no I/O.
+/// Builds a challenge with a new ticket. This needs no I/O.
 pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challenge {
     let mut document = json!({
         "x402Version": 2,
@@ -85,7 +86,7 @@ pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challen
     }
 }
 
-/// The header, with as many of the signed offers as it has room for: best first, like the offers.
+/// Encodes the header with as many signed offers as fit, preferred first.
 fn with_signed_offers(document: &mut Value, signed: &[Value]) -> String {
     let most = match signed.len() {
         0 | 1 => MAX_BYTES,
@@ -109,8 +110,8 @@ fn with_signed_offers(document: &mut Value, signed: &[Value]) -> String {
     header::encode(document)
 }
 
-/// The ticket proves later that a payment's header was not copied from the chain: it is echoed to
-/// us and never published.
+/// The `pixtoll` extension. Its ticket proves later that a payment's header was not copied from the
+/// chain: the client returns it, and it is never published.
 fn pixtoll(play_money: bool, randomness: &Randomness) -> Value {
     json!({
         "info": {"ticket": hex::encode(randomness.bytes::<16>()), "playMoney": play_money},
@@ -130,7 +131,8 @@ fn payment_identifier() -> Value {
     })
 }
 
-/// The Bazaar block, by which facilitators' catalogues list the route: it is forwarded to them.
+/// The `bazaar` extension, by which catalogues of facilitators list the route. It is forwarded to
+/// the facilitator.
 pub fn bazaar(sale: Sale, tier: &str) -> Value {
     let (example, properties, required) = match sale {
         Sale::Token | Sale::Renewal => (json!({}), json!({}), json!([])),
@@ -167,7 +169,7 @@ pub fn bazaar(sale: Sale, tier: &str) -> Value {
     if sale == Sale::Renewal
         && let Some(fields) = block.as_object_mut()
     {
-        // One entry for the images of all.
+        // One entry for the renewals of all images.
         fields.insert("routeTemplate".to_owned(), json!("/api/images/:id/renew"));
     }
     block
@@ -216,8 +218,8 @@ mod tests {
     use crate::networks::BASE;
     use crate::x402::offer_receipt::{OfferPayload, signed_offer};
 
-    /// A challenge of a host with so long a name, with offers on so many networks: the length of its header,
-    /// how many offers it has, and how many of them signed.
+    /// Builds a challenge with a host name of this length and offers on this many networks. Returns
+    /// the length of the header, the number of offers, and the number of signed ones.
     fn challenge_of(host: usize, networks: usize, sale: Sale) -> (usize, usize, usize) {
         let url = format!(
             "https://{}.example.com/api/upload/token/permanent",

@@ -20,7 +20,7 @@ sol! {
         bytes32 nonce;
     }
 
-    /// The parts of USDC that are called, and its events.
+    /// The functions and events of USDC that pixtoll uses.
     #[derive(Debug)]
     interface Token {
         function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
@@ -33,29 +33,29 @@ sol! {
 }
 
 sol! {
-    /// What a contract wallet says of a signature (EIP-1271).
+    /// A contract wallet that checks signatures (EIP-1271).
     interface Wallet {
         function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
     }
 }
 
-/// A contract wallet's yes.
+/// The value that a contract wallet returns for a valid signature (EIP-1271).
 pub const VALID_SIGNATURE: FixedBytes<4> = fixed_bytes!("1626ba7e");
 
-/// What a payer authorized: a transfer of `value` to `to`, once, inside a window of time.
+/// A payer's authorization to transfer `value` to `to`, once, within a window of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
-    /// The payer.
+    /// The payer's address.
     pub from: Address,
-    /// The recipient.
+    /// The recipient's address.
     pub to: Address,
-    /// Atomic units of the token.
+    /// The amount, in atomic units of the token.
     pub value: U256,
-    /// Unix seconds; the token wants a block time strictly later.
+    /// The start of the window, in Unix seconds. The token requires a strictly later block time.
     pub valid_after: U256,
-    /// Unix seconds; the token wants a block time strictly earlier.
+    /// The end of the window, in Unix seconds. The token requires a strictly earlier block time.
     pub valid_before: U256,
-    /// Chosen by the payer, used once.
+    /// The nonce that the payer chose. It can be used once.
     pub nonce: B256,
 }
 
@@ -85,9 +85,10 @@ pub fn domain(network: &Network) -> Eip712Domain {
     }
 }
 
-/// The one spelling of a plain wallet's signature that the token takes: r, s, v with v 27 or 28 and
-/// s in the lower half (EIP-2). Other forms of the same signature are turned into it; bytes that
-/// are no such signature stay as they are, since they may be a contract wallet's (EIP-1271).
+/// The canonical form of a plain wallet's signature, the only one that the token accepts: r, s, v,
+/// with v 27 or 28 and s in the lower half (EIP-2). Other forms of such a signature are converted.
+/// Bytes that are no such signature are returned unchanged, since they may belong to a contract
+/// wallet (EIP-1271).
 pub fn canonical_signature(bytes: &Bytes) -> Bytes {
     match plain_signature(bytes) {
         Some(signature) => Bytes::copy_from_slice(&signature.as_bytes()),
@@ -95,16 +96,17 @@ pub fn canonical_signature(bytes: &Bytes) -> Bytes {
     }
 }
 
-/// How a signature by a wallet that isn't deployed yet ends (ERC-6492).
+/// The last 32 bytes of a signature by a wallet that is not deployed yet (ERC-6492).
 const UNDEPLOYED: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
 
-/// Whether this is the signature of a contract wallet that isn't deployed yet (ERC-6492). Whether it is
-/// good is for the facilitator to say, which deploys it.
+/// Whether this is the signature of a contract wallet that is not deployed yet (ERC-6492). Only the
+/// facilitator, which deploys the wallet, can check it.
 pub fn is_undeployed_wallets(signature: &Bytes) -> bool {
     signature.ends_with(UNDEPLOYED.as_slice())
 }
 
-/// The signature as its wallet takes it once it is deployed: without what deploys it (ERC-6492).
+/// The signature that the wallet checks once it is deployed, without the part that deploys it
+/// (ERC-6492).
 pub fn deployed_signature(signature: &Bytes) -> Bytes {
     let wrapped = signature.strip_suffix(UNDEPLOYED.as_slice());
     wrapped
@@ -112,14 +114,15 @@ pub fn deployed_signature(signature: &Bytes) -> Bytes {
         .map_or_else(|| signature.clone(), |(_, _, inner)| inner)
 }
 
-/// The address whose key made `signature` over `digest`, when it is a plain wallet's signature.
+/// The address whose key made `signature` over `digest`. `None`: it is not a plain wallet's
+/// signature.
 pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
     plain_signature(signature)?
         .recover_address_from_prehash(digest)
         .ok()
 }
 
-/// A plain signature of 65 bytes, with s normalised; `None` for every other thing.
+/// A plain wallet's signature of 65 bytes, with s in the lower half. `None` for anything else.
 fn plain_signature(bytes: &Bytes) -> Option<Signature> {
     let raw: &[u8; 65] = bytes.as_ref().try_into().ok()?;
     let [.., v] = raw;
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
     use crate::networks;
 
-    // Test vector of the protocol's reference; the key is 0x11 repeated 32 times, a test key.
+    // A test vector of the protocol's reference. Its key, 0x11 repeated 32 times, is a test key.
     fn vector() -> Authorization {
         Authorization {
             from: address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"),

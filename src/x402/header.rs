@@ -1,7 +1,7 @@
-//! Payment headers: base64 of JSON, and what a client's payment says.
+//! Payment headers: their base64 encoding, and the payment that a client's header describes.
 //!
-//! Base64 is of the standard alphabet, padded, in one line: what the protocol's clients write and
-//! what the strict ones among them read.
+//! The base64 has the standard alphabet, padding and no line breaks. The protocol's clients write
+//! this form, and some read no other.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::Engine;
@@ -13,68 +13,70 @@ use super::evm::{self, Authorization, canonical_signature};
 use super::wire::{SCHEME, Version};
 use crate::networks::{self, Network};
 
-/// Request header of a version 2 payment.
+/// The request header of a version 2 payment.
 pub const PAYMENT_SIGNATURE: &str = "PAYMENT-SIGNATURE";
-/// Request header of a version 1 payment.
+/// The request header of a version 1 payment.
 pub const X_PAYMENT: &str = "X-PAYMENT";
-/// Response header of a version 2 challenge.
+/// The response header of a version 2 challenge.
 pub const PAYMENT_REQUIRED: &str = "PAYMENT-REQUIRED";
-/// Response header of a version 2 settlement.
+/// The response header of a version 2 settlement.
 pub const PAYMENT_RESPONSE: &str = "PAYMENT-RESPONSE";
-/// Response header of a version 1 settlement.
+/// The response header of a version 1 settlement.
 pub const X_PAYMENT_RESPONSE: &str = "X-PAYMENT-RESPONSE";
 
-/// The largest payment header that is looked at, in bytes.
+/// The largest payment header that is read, in bytes. A larger one is rejected.
 pub const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// The longest signature that is looked at, in bytes; a contract wallet's may be this long.
+/// The longest signature that is read, in bytes. Signatures of contract wallets may be this long.
 const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
 
-/// A payment header that can't be read. The message says what it should have been.
+/// Why a payment header can't be read, and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Over [`MAX_HEADER_BYTES`].
-    #[error("The payment header has {bytes} bytes; at most {MAX_HEADER_BYTES} are read.")]
+    /// The header is larger than [`MAX_HEADER_BYTES`].
+    #[error("The payment header has {bytes} bytes, but at most {MAX_HEADER_BYTES} are allowed.")]
     TooLong {
-        /// Its length.
+        /// The header's length, in bytes.
         bytes: usize,
     },
-    /// Not standard, padded base64.
-    #[error("The payment header is not base64 of the standard alphabet with padding.")]
+    /// The header is not padded base64 in the standard alphabet.
+    #[error(
+        "The payment header is not base64. Encode the payment's JSON in the standard alphabet, with padding."
+    )]
     NotBase64,
-    /// Not JSON of the protocol's shape.
-    #[error("The payment header does not hold an x402 payment: {problem}.")]
+    /// The header's JSON is not an x402 payment.
+    #[error("The payment header is not an x402 payment: {problem}.")]
     Shape {
-        /// What is wrong, without any of the client's values.
+        /// What is wrong, without the client's values.
         problem: String,
     },
 }
 
-/// A payment as a client presents it, with every value in canonical form.
+/// A payment as a client sent it, with every value in canonical form.
 #[derive(Debug, Clone)]
 pub struct PaymentHeader {
-    /// The version of the document.
+    /// The protocol version of the document.
     pub version: Version,
-    /// The network that was named, when we know it.
+    /// The network that the document names; `None` if it is not known here.
     pub network: Option<&'static Network>,
-    /// What was authorized.
+    /// The authorization.
     pub authorization: Authorization,
-    /// The signature in canonical form.
+    /// The signature, in canonical form.
     pub signature: Bytes,
-    /// Version 2: the offer that the client says it accepted.
+    /// Version 2: the offer that the client accepted.
     pub accepted: Option<Value>,
-    /// Version 2: the resource that the client says it pays for. Unsigned.
+    /// Version 2: the URL of the resource that the client pays for. It is not signed.
     pub resource_url: Option<String>,
-    /// Version 2: the challenge's ticket, echoed.
+    /// Version 2: the ticket of the challenge.
     pub ticket: Option<String>,
     /// Version 2: the client's idempotency key, `info.id` of the `payment-identifier` extension.
     pub idempotency_key: Option<String>,
-    /// Version 2: whether the client echoed the Bazaar extension.
+    /// Version 2: whether the client returned the `bazaar` extension.
     pub echoes_bazaar: bool,
 }
 
 impl PaymentHeader {
-    /// Whether both headers carry one payment: the same authorization and signature on the same network. Two
-    /// documents of one version have to agree in what else they say, too.
+    /// Whether both headers carry the same payment: the same authorization and signature on the
+    /// same network. Two documents of the same version must also agree in everything else.
     pub fn is_same_payment(&self, other: &Self) -> bool {
         let is_same = self.network == other.network
             && self.authorization == other.authorization
@@ -117,16 +119,16 @@ struct RawAuthorization {
     nonce: String,
 }
 
-/// Reads a payment header by the version that its document names in `x402Version`, whichever header
-/// carried it: clients that moved to version 2 halfway send its document in version 1's header.
+/// Reads a payment header. The version is the one in the document's `x402Version`, whichever header
+/// carried it: some clients send a version 2 document in version 1's header.
 ///
 /// # Errors
-/// [`HeaderError`] for everything that isn't a payment of the scheme `exact` by EIP-3009.
+/// [`HeaderError`] for everything but a payment of the scheme `exact` by EIP-3009.
 pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
     let raw: RawPayment = decode(header)?;
     let Some(version) = Version::parse(raw.x402_version) else {
         return shape(format!(
-            "x402Version is {}; versions 1 and 2 are accepted",
+            "x402Version is {}, but only versions 1 and 2 are accepted",
             raw.x402_version
         ));
     };
@@ -141,10 +143,13 @@ pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
         return shape(format!("the scheme must be \"{SCHEME}\""));
     }
     let Some(network) = network else {
-        return shape("it names no network".to_owned());
+        return shape("the network is missing".to_owned());
     };
     let Some(authorization) = raw.payload.authorization else {
-        return shape("payload.authorization is missing; only EIP-3009 is taken".to_owned());
+        return shape(
+            "payload.authorization is missing; only EIP-3009 authorizations are accepted"
+                .to_owned(),
+        );
     };
     let network = networks::find(network).filter(|known| match version {
         Version::V1 => known.v1_name == Some(network),
@@ -166,8 +171,9 @@ pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
     })
 }
 
-/// The signature in the one spelling that the token takes from a plain wallet. A contract wallet judges
-/// the very bytes, so what the payer's own key didn't make stays as it came (EIP-1271).
+/// The signature in the form that the token accepts from a plain wallet. A contract wallet checks
+/// the exact bytes, so a signature that the payer's own key did not make is left unchanged
+/// (EIP-1271).
 fn signature(
     text: &str,
     authorization: &Authorization,
@@ -181,15 +187,15 @@ fn signature(
     Ok(if is_contracts { bytes } else { canonical })
 }
 
-/// Writes `document` as the value of a header.
+/// Encodes `document` as the value of a header.
 pub fn encode(document: &impl Serialize) -> String {
     STANDARD.encode(serde_json::to_vec(document).unwrap_or_default())
 }
 
-/// Reads a header's JSON document of any shape.
+/// Decodes the JSON document of a header.
 ///
 /// # Errors
-/// [`HeaderError`] says what it should have been.
+/// [`HeaderError`] says what is expected.
 pub fn decode<T: for<'de> Deserialize<'de>>(header: &[u8]) -> Result<T, HeaderError> {
     if header.len() > MAX_HEADER_BYTES {
         return Err(HeaderError::TooLong {
@@ -214,8 +220,10 @@ fn describe(error: &serde_json::Error) -> String {
                 .and_then(|rest| rest.split_once('`'))
             {
                 Some((field, _)) => format!("the field {field} is missing"),
-                None => "a field has the wrong type (numbers of an authorization are strings)"
-                    .to_owned(),
+                None => {
+                    "a field has the wrong type; write the numbers of the authorization as strings"
+                        .to_owned()
+                }
             }
         }
         _ => "it is not JSON".to_owned(),
@@ -238,7 +246,12 @@ fn canonical_authorization(raw: &RawAuthorization) -> Result<Authorization, Head
         valid_after: number("validAfter", &raw.valid_after)?,
         valid_before: number("validBefore", &raw.valid_before)?,
         nonce: fixed(&raw.nonce).map(B256::from).map_or_else(
-            || shape("authorization.nonce is not 32 bytes in hex with 0x".to_owned()),
+            || {
+                shape(
+                    "authorization.nonce is not 32 bytes in hexadecimal with the prefix 0x"
+                        .to_owned(),
+                )
+            },
             Ok,
         )?,
     })
@@ -246,19 +259,19 @@ fn canonical_authorization(raw: &RawAuthorization) -> Result<Authorization, Head
 
 fn address(field: &str, text: &str) -> Result<Address, HeaderError> {
     fixed(text).map(Address::from).map_or_else(
-        || shape(format!("authorization.{field} is not an address")),
+        || shape(format!("authorization.{field} is not an address: 20 bytes in hexadecimal with the prefix 0x")),
         Ok,
     )
 }
 
-/// Exactly `N` bytes in hex. The parsers of alloy's types would take a second prefix.
+/// Exactly `N` bytes in hexadecimal. The parsers of alloy's types would accept a second prefix.
 fn fixed<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     hex::decode_to_slice(prefixed(text)?, &mut bytes).ok()?;
     Some(bytes)
 }
 
-/// 256-bit decimal digits; leading zeros name the same number.
+/// A 256-bit number in decimal digits. Leading zeros are allowed.
 fn number(field: &str, text: &str) -> Result<U256, HeaderError> {
     let valid =
         !text.is_empty() && text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -268,7 +281,7 @@ fn number(field: &str, text: &str) -> Result<U256, HeaderError> {
         .map_or_else(
             || {
                 shape(format!(
-                    "authorization.{field} is not a decimal number of 256 bits"
+                    "authorization.{field} is not a decimal number below 2^256"
                 ))
             },
             Ok,
@@ -280,7 +293,7 @@ fn signature_bytes(text: &str) -> Result<Bytes, HeaderError> {
         .filter(|digits| digits.len() <= 2 * MAX_SIGNATURE_BYTES)
         .and_then(|digits| hex::decode(digits).ok())
         .map_or_else(
-            || shape("payload.signature is not hex with 0x".to_owned()),
+            || shape("payload.signature is not hexadecimal with the prefix 0x".to_owned()),
             |bytes| Ok(bytes.into()),
         )
 }

@@ -1,7 +1,11 @@
-//! The x402 protocol as it is on the wire, in versions 1 and 2. No I/O, no decisions about money.
+//! The x402 protocol on the wire, versions 1 and 2 (docs/x402.md). No I/O, and no decisions about
+//! money.
 //!
-//! [`evm`] has the authorizations and their signatures, [`wire`] the JSON documents, [`header`] the
-//! base64 headers and what a payment header says, [`challenge`] the answer 402.
+//! - [`evm`]: authorizations and their signatures
+//! - [`wire`]: the JSON documents
+//! - [`header`]: the base64 headers, and the payments that they carry
+//! - [`challenge`]: the challenge of a 402 response
+//! - [`offer_receipt`]: signed offers and receipts
 
 pub mod challenge;
 pub mod evm;

@@ -1,5 +1,5 @@
-//! The `offer-receipt` extension: offers and receipts that the service signs by EIP-712
-//! (x402.md, section 10).
+//! The `offer-receipt` extension: offers and receipts that the server signs by EIP-712
+//! (docs/x402.md, section 10).
 
 use std::borrow::Cow;
 
@@ -12,12 +12,12 @@ use super::wire::{Offer, SCHEME};
 
 /// The extension's name.
 pub const OFFER_RECEIPT: &str = "offer-receipt";
-/// The one format that is signed and read here.
+/// The only signature format that is written and read here.
 pub const FORMAT: &str = "eip712";
 /// The extension's version.
 const VERSION: u64 = 1;
 
-/// The messages as EIP-712 wants them.
+/// The messages as EIP-712 types.
 mod typed {
     alloy_sol_types::sol! {
         struct Offer {
@@ -42,7 +42,7 @@ mod typed {
     }
 }
 
-/// What an offer promises: this price for this resource until then.
+/// An offer: this price for this resource, until a given time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OfferPayload {
@@ -56,26 +56,27 @@ pub struct OfferPayload {
     valid_until: u64,
 }
 
-/// What a receipt confirms: this payer paid for this resource then.
+/// A receipt: this payer paid for this resource at a given time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReceiptPayload {
     /// The extension's version.
     pub version: u64,
-    /// The network's CAIP-2 id, also for clients of version 1.
+    /// The network's CAIP-2 id, for clients of version 1 as well.
     pub network: String,
-    /// What was paid for.
+    /// The URL of the resource that was paid for.
     pub resource_url: String,
-    /// Who paid.
+    /// The payer's address.
     pub payer: String,
-    /// Unix seconds.
+    /// When the receipt was issued, in Unix seconds.
     pub issued_at: u64,
-    /// The hash of the transaction; the empty string where it isn't said.
+    /// The hash of the transaction; empty if it is not disclosed.
     pub transaction: String,
 }
 
 impl OfferPayload {
-    /// `offer` for `resource_url`, in the words of the challenge, so that both compare equal.
+    /// Creates an offer of `resource_url`, spelled as in the challenge, so that clients can compare
+    /// the two.
     pub fn new(offer: &Offer, resource_url: &str, valid_until: u64) -> Self {
         Self {
             version: VERSION,
@@ -89,7 +90,7 @@ impl OfferPayload {
         }
     }
 
-    /// What is signed.
+    /// The EIP-712 digest that is signed.
     pub fn digest(&self) -> B256 {
         typed::Offer {
             version: U256::from(self.version),
@@ -106,7 +107,7 @@ impl OfferPayload {
 }
 
 impl ReceiptPayload {
-    /// A receipt of today's version.
+    /// Creates a receipt of the current version.
     pub fn new(
         network: &str,
         resource_url: &str,
@@ -124,7 +125,7 @@ impl ReceiptPayload {
         }
     }
 
-    /// What is signed.
+    /// The EIP-712 digest that is signed.
     pub fn digest(&self) -> B256 {
         typed::Receipt {
             version: U256::from(self.version),
@@ -138,7 +139,8 @@ impl ReceiptPayload {
     }
 }
 
-/// The domain of the extension's messages. Chain 1 and no contract, whatever network is paid on.
+/// The EIP-712 domain of the extension's messages: chain 1 and no contract, whatever network is
+/// paid on.
 fn domain(name: &'static str) -> Eip712Domain {
     Eip712Domain {
         name: Some(Cow::Borrowed(name)),
@@ -149,7 +151,7 @@ fn domain(name: &'static str) -> Eip712Domain {
     }
 }
 
-/// A signed offer for the entry at `accept_index` of a challenge.
+/// A signed offer for the challenge's entry at `accept_index`.
 pub fn signed_offer(payload: &OfferPayload, signature: &Bytes, accept_index: usize) -> Value {
     json!({
         "format": FORMAT, "acceptIndex": accept_index, "payload": payload,
@@ -157,7 +159,8 @@ pub fn signed_offer(payload: &OfferPayload, signature: &Bytes, accept_index: usi
     })
 }
 
-/// The extension's part of a challenge. The schema says no more than it must: clients send it back.
+/// The extension's block in a challenge. Its schema is as short as allowed, since clients return
+/// it.
 pub fn offers_block(offers: &[Value]) -> Value {
     json!({
         "info": {"offers": offers},
@@ -165,8 +168,8 @@ pub fn offers_block(offers: &[Value]) -> Value {
     })
 }
 
-/// The extension's part of a settlement. `keys_url` is where the keys are published: the format names
-/// no key.
+/// The extension's block in a settlement. `keys_url` is where the signing keys are published, since
+/// the format names no key.
 pub fn receipt_block(payload: &ReceiptPayload, signature: &Bytes, keys_url: &str) -> Value {
     json!({
         "info": {

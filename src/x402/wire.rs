@@ -1,7 +1,7 @@
 //! The JSON documents of x402, versions 1 and 2.
 //!
-//! What pixtoll writes is typed and strict; what a facilitator answers is read tolerantly: one
-//! boolean decides, everything else is optional, and both spellings of `errorReason` are known.
+//! What pixtoll writes is typed and strict. A facilitator's answers are read leniently: one boolean
+//! decides, every other field is optional, and both spellings of `errorReason` are accepted.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -10,20 +10,20 @@ use super::evm::Authorization;
 use crate::money::AtomicAmount;
 use crate::networks::Network;
 
-/// The scheme that pixtoll sells by: exactly the price, by EIP-3009.
+/// The scheme of every offer: exactly the price, by EIP-3009.
 pub const SCHEME: &str = "exact";
 
-/// The protocol's version, as a client spoke it.
+/// The protocol version of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// Offer in the body, payment in `X-PAYMENT`.
+    /// Version 1: the offer is in the body, the payment in `X-PAYMENT`.
     V1,
-    /// Offer in `PAYMENT-REQUIRED`, payment in `PAYMENT-SIGNATURE`.
+    /// Version 2: the offer is in `PAYMENT-REQUIRED`, the payment in `PAYMENT-SIGNATURE`.
     V2,
 }
 
 impl Version {
-    /// The network as this version writes it; by its CAIP-2 id where version 1 has no name for it.
+    /// The network as this version writes it. Where version 1 has no name for it, its CAIP-2 id.
     pub fn spell(self, network: &Network) -> &'static str {
         match self {
             Self::V1 => network.v1_name.unwrap_or(network.caip2),
@@ -39,7 +39,7 @@ impl Version {
         }
     }
 
-    /// The version with this number.
+    /// The version with this number; `None` for others.
     pub const fn parse(number: i64) -> Option<Self> {
         match number {
             1 => Some(Self::V1),
@@ -49,33 +49,34 @@ impl Version {
     }
 }
 
-/// The resource that is sold: one for all offers of a challenge.
+/// The resource that is sold, one for all offers of a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    /// Absolute URL, from `http.base_url`.
+    /// The absolute URL, which begins with `http.base_url`.
     pub url: String,
-    /// What one gets.
+    /// What the buyer gets, as a sentence.
     pub description: String,
-    /// Content type of the answer.
+    /// The content type of the response.
     pub mime_type: String,
 }
 
-/// What one payment must be: the server's own offer, from which both versions are written.
+/// The server's own offer, which a payment must match. Both versions are written from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Chain and token.
+    /// The network, with its token.
     pub network: &'static Network,
-    /// Price in atomic units.
+    /// The price, in atomic units.
     pub amount: AtomicAmount,
-    /// Recipient.
+    /// The recipient's address.
     pub pay_to: alloy_primitives::Address,
-    /// Clients sign for so long; the offer is honoured for so long after a change of prices.
+    /// For how many seconds clients sign. The offer stays valid for as long after a change of
+    /// prices.
     pub max_timeout_seconds: u64,
 }
 
 impl Offer {
-    /// `PaymentRequirements` of version 2.
+    /// The offer as `PaymentRequirements` of version 2.
     pub fn v2(&self) -> Value {
         json!({
             "scheme": SCHEME,
@@ -88,8 +89,8 @@ impl Offer {
         })
     }
 
-    /// `PaymentRequirements` of version 1, which names the resource in each offer; `None` on a
-    /// network for which version 1 has no name.
+    /// The offer as `PaymentRequirements` of version 1, which repeats the resource in each offer.
+    /// `None` where version 1 has no name for the network.
     pub fn v1(&self, resource: &Resource) -> Option<Value> {
         Some(json!({
             "scheme": SCHEME,
@@ -110,7 +111,7 @@ impl Offer {
     }
 }
 
-/// The scheme's part of a payment: what was authorized, and the signature, in canonical spelling.
+/// The `payload` of a payment: the authorization and the signature, in canonical form.
 pub fn payload(authorization: &Authorization, signature: &alloy_primitives::Bytes) -> Value {
     json!({
         "signature": signature.to_string(),
@@ -125,27 +126,27 @@ pub fn payload(authorization: &Authorization, signature: &alloy_primitives::Byte
     })
 }
 
-/// What a facilitator answered to verify.
+/// A facilitator's answer to verify.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifyResponse {
-    /// The one field that decides.
+    /// Whether the payment would settle. Only this field decides.
     pub is_valid: bool,
-    /// Why not.
+    /// Why it would not.
     #[serde(default, alias = "invalid_reason", deserialize_with = "text")]
     pub invalid_reason: Option<String>,
-    /// Who pays.
+    /// The payer's address.
     #[serde(default, deserialize_with = "text")]
     pub payer: Option<String>,
 }
 
-/// What a facilitator answered to settle, and what pixtoll tells its clients of it.
+/// A facilitator's answer to settle, and the receipt that pixtoll sends to its clients.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SettlementResponse {
-    /// The one field that decides.
+    /// Whether the money moved. Only this field decides.
     pub success: bool,
-    /// Why not.
+    /// Why it did not.
     #[serde(
         default,
         alias = "error_reason",
@@ -153,25 +154,25 @@ pub struct SettlementResponse {
         skip_serializing_if = "Option::is_none"
     )]
     pub error_reason: Option<String>,
-    /// The hash of the transaction; the empty string where there is none.
+    /// The hash of the transaction; empty if there is none.
     #[serde(default, deserialize_with = "lenient_text")]
     pub transaction: String,
-    /// Network, in the spelling of the version.
+    /// The network, as the version spells it.
     #[serde(default, deserialize_with = "lenient_text")]
     pub network: String,
-    /// Who paid.
+    /// The payer's address.
     #[serde(
         default,
         deserialize_with = "text",
         skip_serializing_if = "Option::is_none"
     )]
     pub payer: Option<String>,
-    /// What we add for our clients; what a facilitator adds is not passed on.
+    /// Extensions for our clients. Those of a facilitator are not passed on.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Value>,
 }
 
-/// A text field of a facilitator: `null`, `""` and any other type are the same as absent.
+/// Reads a text field of a facilitator. `null`, an empty string and any other type count as absent.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) if !text.is_empty() => Some(text),

@@ -347,9 +347,15 @@ async fn images_that_can_not_be_renewed_are_rejected_before_a_challenge() {
     let calls = app.calls();
     for (id, word) in [
         (&permanent, "until the service ends"),
-        (&held, "being looked into"),
-        (&old, "more than ten years ahead. Renew it from 2027-0"),
-        (&large, "has 5242881 bytes; tier year keeps 5242880"),
+        (&held, "under review"),
+        (
+            &old,
+            "at most ten years ahead are allowed. Renew it on or after 2027-0",
+        ),
+        (
+            &large,
+            "has 5242881 bytes, but tier year allows at most 5242880",
+        ),
     ] {
         let path = renewal_by(id, "year");
         let code = if *id == held {
@@ -631,7 +637,7 @@ async fn open_renewals_stay_below_ten_years_and_one_for_ever_is_alone() {
     let settles = app.calls()[1];
     for payment in [&second, &third] {
         let message = refused(&app.pay(payment).await, 409, "renewal_in_progress");
-        assert!(message.contains("Another payment"), "{message}");
+        assert!(message.contains("Another renewal"), "{message}");
         assert_eq!(app.state_of(payment).await.as_deref(), Some("released"));
     }
     assert_eq!(app.calls()[1], settles, "settle was not called for them");

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The table of the design, written again as data: every pair that isn't here must not move.
+/// The table of transitions, written again as data. Every other pair must not change the state.
 const TABLE: &[(PaymentState, Event, PaymentState)] = {
     use Event as E;
     use PaymentState as S;
@@ -61,7 +61,7 @@ fn money_that_may_have_moved_is_never_offered_again() {
         assert_eq!(transition(state, Event::GivenUp), None);
         assert_eq!(transition(state, Event::WindowClosed), None);
     }
-    // Once an outcome is unknown, no facilitator's refusal decides.
+    // Once an outcome is unknown, no refusal by a facilitator decides.
     assert_eq!(
         transition(PaymentState::Unknown, Event::SettleRefused),
         None
