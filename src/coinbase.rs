@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_by_ed25519_says_what_coinbase_asks_for() {
+    fn an_ed25519_token_has_the_claims_that_coinbase_requires() {
         let key = CdpKey::parse("organizations/o/apiKeys/k", &ed25519_secret()).unwrap();
         let token = key.token("POST", TARGET, NOW, [0xab; 16]);
         let (header, claims, signed, signature) = parts(&token);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_by_p256_is_signed_by_64_raw_bytes_whatever_the_keys_spelling() {
+    fn a_p256_token_has_a_raw_signature_for_every_form_of_the_key() {
         let secret = p256_key();
         let pkcs8 = secret.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
         let sec1 = secret.to_sec1_pem(LineEnding::LF).unwrap().to_string();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_and_never_repeated() {
+    fn text_that_is_not_a_key_is_rejected_and_never_repeated() {
         let mut mismatched = hex::decode(format!("{SEED}{PUBLIC}")).unwrap();
         mismatched[63] ^= 1;
         for (secret, error) in [

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_decimal_is_refused() {
+    fn text_that_is_not_a_plain_decimal_is_rejected() {
         for text in [
             "", ".", "1.", ".5", "-1", "+1", "1e3", "1,5", "1_000", " 1", "1 ", "0x1", "1.2.3",
             "$1", "1.-5", "1.+5", "٣", "0.1e-9", "NaN",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn multiplying_stops_at_the_top() {
+    fn multiplying_beyond_128_bits_returns_none() {
         assert_eq!(
             AtomicAmount(10_000).checked_mul(100),
             Some(AtomicAmount(1_000_000))
@@ -225,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics_and_what_parses_is_digits(text in "\\PC{0,50}|[0-9.+eE-]{0,50}") {
+        fn parsing_never_panics_and_accepts_only_digits(text in "\\PC{0,50}|[0-9.+eE-]{0,50}") {
             if AtomicAmount::from_decimal_usd(&text).is_ok() {
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
             }

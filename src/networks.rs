@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_version_1_never_knew_goes_by_its_caip2_id() {
+    fn a_network_without_a_version_1_name_is_named_by_its_caip2_id() {
         let network = Network {
             v1_name: None,
             ..BASE.clone()

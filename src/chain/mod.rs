@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_without_confirmations_takes_the_newest_block_and_beyond() {
+    fn a_tier_without_confirmations_accepts_the_newest_block() {
         let query = Query {
             confirmations: 0,
             ..query()
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_safe_block_that_lags_decides_nothing() {
+    fn a_safe_block_that_is_behind_decides_nothing() {
         let mut lagging = evidence(999, false, vec![]);
         lagging.head.time = Timestamp::from_seconds(9999);
         assert_eq!(judge(&query(), &lagging), Verdict::Unused);

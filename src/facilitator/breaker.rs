@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_silences_in_a_row_leave_one_call_a_second() {
+    fn after_ten_calls_without_an_answer_one_call_a_second_is_made() {
         let breaker = Breaker::default();
         let start = Duration::from_hours(1);
         let after = |millis| start + Duration::from_millis(millis);

@@ -202,6 +202,7 @@ impl HttpFacilitator {
             .unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {limit:?}"))))
     }
 
+    /// Sends one call and reads the JSON of its answer.
     async fn ask<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -563,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_with_a_transaction_that_is_no_hash_is_unclear_too() {
+    fn a_refusal_with_an_invalid_transaction_hash_is_unclear() {
         let answer = r#"{"success":false,"errorReason":"insufficient_funds","transaction":"0x12"}"#;
         assert_eq!(reads(200, answer), "unclear");
     }

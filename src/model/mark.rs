@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_behind_when_its_store_has_seen_more_of_it() {
+    fn a_database_is_behind_when_the_mark_has_a_later_epoch() {
         let own = mark("a", 7);
         for (noted, age) in [
             (None, Age::Current),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_read_back_and_nothing_else_is_one() {
+    fn a_mark_is_read_back_and_other_bytes_are_rejected() {
         let own = mark("a", u64::from(u32::MAX));
         assert_eq!(Mark::parse(&own.to_bytes()), Some(own));
         for bytes in [&b""[..], b"{}", b"\xff", br#"{"database":"a","epoch":-1}"#] {

@@ -103,7 +103,7 @@ mod tests {
     use crate::model::image::{Format, ImageState};
 
     #[test]
-    fn a_record_holds_what_a_row_needs_and_is_the_same_before_and_after_publication() {
+    fn a_record_is_the_same_before_and_after_publication() {
         let start = Timestamp::from_seconds(1_800_000_000);
         let keep = Keep::For(Duration::from_hours(24));
         let draft = Image {

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_by_the_key_that_made_it_while_that_is_there() {
+    fn a_token_is_found_while_the_key_that_made_it_is_kept() {
         let payment = PaymentId::parse(&"a".repeat(64)).unwrap();
         let [old, new, other] = [1, 2, 3].map(|byte| SecretKey::from_bytes([byte; 32]));
         let keys = Keyring::new(new.clone(), vec![old.clone()]);

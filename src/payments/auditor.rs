@@ -90,6 +90,7 @@ enum Step {
     Wait,
 }
 
+/// Reads what the evidence shows about a settled payment's transfer.
 fn find(query: &Query, evidence: &Evidence) -> Look {
     let block = evidence.block();
     let is_final = block.is_some_and(|block| block <= evidence.safe.number);
@@ -112,6 +113,7 @@ fn find(query: &Query, evidence: &Evidence) -> Look {
     }
 }
 
+/// The step that follows from a look.
 fn decide(audited: &Audited, look: Look) -> Step {
     match (audited.payment.state, look.finding) {
         (
@@ -289,6 +291,7 @@ impl Payments {
         Ok(())
     }
 
+    /// Freezes a settled payment: its goods are withheld from now on.
     async fn freeze(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
         tracing::error!(
             reason,
@@ -311,6 +314,7 @@ impl Payments {
         Ok(())
     }
 
+    /// Reverses a frozen payment: its goods are withdrawn, and its token stops working.
     async fn reverse(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
         let Some(step) = transition(row.state, Event::ChainVoid) else {
             return Ok(());

@@ -82,6 +82,7 @@ pub(super) enum Look {
 }
 
 impl Payments {
+    /// Keeps the lease of a row that this driver has taken.
     pub(super) fn lease(&self, row: &Payment) -> Lease {
         Lease::keep(
             self.db.clone(),
@@ -440,6 +441,7 @@ impl Payments {
         }
     }
 
+    /// Records what the chain's verdict decides, if anything.
     async fn apply(&self, row: &Payment, verdict: Option<Verdict>) -> Result<(), DbError> {
         match verdict {
             Some(Verdict::Paid(transfer)) => self.settle_row(row, Event::ChainPaid, transfer).await,

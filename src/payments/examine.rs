@@ -372,6 +372,7 @@ impl Payments {
         }
     }
 
+    /// The row of a new payment, or of the next attempt of a known one.
     fn draft(
         &self,
         presentation: &Presentation,

@@ -342,6 +342,7 @@ impl Payments {
         Ok(self.find_row(&presentation.header).await?)
     }
 
+    /// Finds a payment of the ledger by payer and nonce, preferably on the network that the header names.
     async fn find_row(&self, header: &PaymentHeader) -> Result<Option<Payment>, DbError> {
         let payer = header.authorization.from.to_string();
         let nonce = header.authorization.nonce.to_string();
@@ -376,6 +377,7 @@ impl Payments {
         self.rails.find(row.network())
     }
 
+    /// Whether the request proves to come from the payer, or has driven the payment itself.
     async fn proves(
         &self,
         row: &Payment,
@@ -444,6 +446,7 @@ impl Payments {
         self.look_at(row).await
     }
 
+    /// Waits until a payment changes or the request's time is over.
     async fn wait(&self, row: &Payment, visit: &mut Visit) -> Result<(), PayError> {
         if visit.place.is_none() {
             visit.place = Some(self.waiters.enter(&row.id).ok_or(PayError::InProgress)?);
@@ -557,6 +560,7 @@ fn says_nonce_used(row: &Payment) -> bool {
         .is_some_and(|reason| reason.ends_with("nonce_already_used"))
 }
 
+/// The recorded reason of a rejected or failed payment.
 fn reason_of(row: &Payment) -> String {
     row.reason
         .clone()

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_signed_by_the_published_key_and_says_its_place() {
+    fn an_offer_is_signed_by_the_published_key_and_has_its_index() {
         let (signed, _) = offers();
         let made = signed.of("https://x/1", &[offer(&BASE, 5), offer(&BASE_SEPOLIA, 5)]);
         assert_eq!(made.len(), 2);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_before_the_shop_stops_to_honour_it_and_moves_on_by_the_minute() {
+    fn an_offer_expires_before_it_stops_being_accepted() {
         let (signed, clock) = offers();
         let until = |made: Vec<Value>| made[0]["payload"]["validUntil"].as_u64().unwrap();
         let first = until(signed.of("https://x/1", &[offer(&BASE, 5)]));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_told_apart_by_resource_and_amount() {
+    fn remembered_offers_are_bounded_and_keyed_by_resource_and_amount() {
         let (signed, _) = offers();
         for number in 0..u128::try_from(MOST).unwrap() + 10 {
             let made = signed.of("https://x/1", &[offer(&BASE, number)]);

@@ -112,6 +112,7 @@ impl Payments {
         }
     }
 
+    /// Works on one payment by its state.
     async fn reconcile_one(
         self: &Arc<Self>,
         row: &Payment,

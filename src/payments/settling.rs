@@ -58,6 +58,7 @@ impl Payments {
         wait.await.unwrap_or(false)
     }
 
+    /// Records the outcome of the first settle call. If that fails, the row stays for the reconciler.
     async fn record(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
         let result = match outcome {
             SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
@@ -85,6 +86,7 @@ impl Payments {
         }
     }
 
+    /// Records an outcome that arrived after the wait, or that of a repeated call: only a success counts.
     async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
         match outcome {
             SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
@@ -97,11 +99,12 @@ impl Payments {
                 }
             }
             other => {
-                tracing::info!(?other, "a late answer of settle changes nothing");
+                tracing::info!(outcome = ?other, "a late answer of settle changes nothing");
             }
         }
     }
 
+    /// Moves a payment to `failed`: no money moved.
     async fn refused(&self, row: &Payment, reason: String) -> Result<(), DbError> {
         let patch = Patch {
             reason: Some(reason),
@@ -116,6 +119,7 @@ impl Payments {
         Ok(())
     }
 
+    /// Moves a payment to `unknown` and ends its lease, so that the reconciler asks the chain.
     async fn unclear(
         &self,
         row: &Payment,
@@ -137,6 +141,7 @@ impl Payments {
         Ok(())
     }
 
+    /// Calls settle again for a payment whose nonce is unused, and waits for `payments.timeout`.
     pub(super) async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
         // Only one repeated settle call per payment runs at a time, so that calls that hang don't
         // pile up.

@@ -121,6 +121,8 @@ fn other_digest(row: &Payment, now: Timestamp) -> Standing {
     }
 }
 
+/// A request for a failed payment. Without proof, it learns of the failure only after the window has
+/// ended.
 fn failed(row: &Payment, presented: &Presented<'_>) -> Standing {
     if presented.proven || presented.now >= row.valid_before() {
         Standing::Failed
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_an_open_or_settled_payment_is_known_and_never_a_402() {
+    fn an_open_or_settled_payment_at_another_route_is_never_a_402() {
         use PaymentState as S;
         let other = product("permanent");
         for (state, charged) in [
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn another_digest_with_a_known_nonce_is_no_new_payment_while_the_first_may_move() {
+    fn another_digest_is_no_new_payment_while_the_first_may_move_money() {
         use PaymentState as S;
         let other = |presented: &mut Presented<'_>| presented.digest = B256::repeat_byte(9);
         for state in [
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_payment_is_said_to_be_so_to_a_stranger_once_its_window_has_closed() {
+    fn a_request_without_proof_learns_of_a_failure_after_the_window() {
         let late = |presented: &mut Presented<'_>| {
             presented.proven = false;
             presented.now = Timestamp::from_seconds(VALID_BEFORE);
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_conflict_and_no_bytes_ask_for_the_answer() {
+    fn other_bytes_conflict_and_no_bytes_return_the_answer() {
         use PaymentState as S;
         let with = |body: Option<&'static str>| {
             move |presented: &mut Presented<'_>| presented.body_sha256 = body

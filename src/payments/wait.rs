@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn eight_copies_of_a_payment_wait_and_256_in_all() {
+    fn eight_requests_of_a_payment_wait_and_256_in_total() {
         let waiters = Waiters::default();
         let id = |n: u32| PaymentId::parse(&format!("{n:064x}")).unwrap();
         let mut places = Vec::new();

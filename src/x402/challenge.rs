@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_offers_stand_in_a_challenge_as_far_as_there_is_room() {
+    fn a_challenge_has_as_many_signed_offers_as_fit() {
         for sale in [Sale::Token, Sale::Upload] {
             for (host, networks, signed) in [
                 (4, 1, 1),

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployed_wallet_takes_what_its_deployer_wrapped() {
+    fn a_deployed_wallet_accepts_the_signature_inside_the_wrapper() {
         let inner = Bytes::from_static(b"a wallet's own form");
         let wrapped = (
             Address::repeat_byte(1),

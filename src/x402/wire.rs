@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_facilitator_adds_is_not_passed_on() {
+    fn extensions_of_a_facilitator_are_not_passed_on() {
         let text = r#"{"success":true,"transaction":"0x1","network":"base","extensions":{"a":1}}"#;
         let answer: SettlementResponse = serde_json::from_str(text).unwrap();
         assert_eq!(answer.extensions, None);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_boolean_decides() {
+    fn only_the_boolean_of_an_answer_decides() {
         for bad in [
             r#"{"success":"true"}"#,
             r#"{"success":1}"#,

@@ -75,7 +75,7 @@ fn find(text: &str, secret: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn the_search_finds_a_secret_in_every_spelling() {
+fn the_search_finds_a_secret_in_every_form() {
     let log = "INFO pixtoll::http: request request.id=\"0a\" method=POST status=200\n".repeat(50);
     for secret in [
         ID,

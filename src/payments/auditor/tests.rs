@@ -207,7 +207,7 @@ fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
 }
 
 #[test]
-fn a_transfer_is_gone_after_three_looks_over_ten_minutes_of_a_growing_chain() {
+fn a_transfer_counts_as_gone_after_three_looks_over_ten_minutes() {
     let missing = |looks, seconds_ago: u64, block| Missing {
         looks,
         since: HEAD_TIME.minus(Duration::from_secs(seconds_ago)),
@@ -241,7 +241,7 @@ fn a_transfer_is_gone_after_three_looks_over_ten_minutes_of_a_growing_chain() {
 }
 
 #[test]
-fn a_node_that_lags_behind_the_settlement_misses_nothing() {
+fn a_node_that_is_behind_the_settlement_counts_no_miss() {
     let row = audited(PaymentState::Settled, None);
     for (number, seconds, counts) in [(50, 1001, true), (49, 1001, false), (50, 1000, false)] {
         let mut gone = evidence(false, vec![]);
