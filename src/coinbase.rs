@@ -1,5 +1,5 @@
 //! Authentication at Coinbase's facilitator: a new JWT for each request, signed with the operator's
-//! API key (docs/x402.md, section 6, Coinbase CDP facilitator).
+//! API key (docs/x402.md, Coinbase).
 //!
 //! The JWT is assembled here because its header carries a `nonce`. The library that writes such
 //! headers depends on either a second TLS library or an RSA implementation with a known timing

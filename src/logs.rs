@@ -6,9 +6,10 @@
 //! | `payment.ledger_id` | a payment, from when it is known: a request that carries it or its token, or a job that works on it |
 //! | `job.name` | a background job, such as `reconciler` |
 //!
-//! Spans have the level `error`, so that a line carries these fields at every `--log` level. A task that is
-//! spawned for a request carries the span of the request (`in_current_span`). No span and no line holds a secret:
-//! no token, ticket, idempotency key, signature, payment header or client address.
+//! Spans have the level `error`, so that a line carries these fields at every `--log` level. A task
+//! that is spawned for a request carries the span of the request (`in_current_span`). No span and
+//! no line holds a secret: no token, ticket, idempotency key, signature, payment header or client
+//! address.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -39,8 +40,8 @@ pub enum LogFormat {
 
 /// Starts logging to standard error, for the rest of the process.
 ///
-/// Libraries log warnings and errors at every level: below that they print headers and statements, which may hold
-/// secrets.
+/// Libraries log warnings and errors at every level: below that they print headers and statements,
+/// which may hold secrets.
 pub fn start(level: Level, format: LogFormat) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level.into()))
@@ -83,15 +84,15 @@ pub fn payment_span(ledger_id: &str) -> Span {
     tracing::error_span!("payment", payment.ledger_id = ledger_id)
 }
 
-/// Adds a payment's ledger id to the span of the current request; does nothing outside of one. Of several ids, a
-/// text line shows all and a JSON line the last.
+/// Adds a payment's ledger id to the span of the current request; does nothing outside of one. Of
+/// several ids, a text line shows all and a JSON line the last.
 pub fn record_payment(ledger_id: &PaymentId) {
     Span::current().record("payment.ledger_id", display(ledger_id));
 }
 
-/// Writes a line as one flat JSON object: `timestamp`, `level`, `target` and `message`, then the fields of the
-/// line and of the spans around it, all at the top level and in alphabetical order. Where two have one name,
-/// the innermost wins.
+/// Writes a line as one flat JSON object: `timestamp`, `level`, `target` and `message`, then the
+/// fields of the line and of the spans around it, all at the top level and in alphabetical order.
+/// Where two have one name, the innermost wins.
 struct FlatJson;
 
 #[derive(Serialize)]

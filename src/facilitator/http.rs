@@ -27,8 +27,8 @@ const MAX_CALLS: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reasons of a refused settle call that mean that no money moved, if the answer names no
-/// transaction (docs/x402.md, section 6). Each is recognized with and without the scheme's prefix,
-/// since facilitators differ.
+/// transaction (docs/x402.md, Refusals that moved nothing). Each is recognized with and without the
+/// scheme's prefix, since facilitators differ.
 const NOTHING_MOVED: &[&str] = &[
     "insufficient_funds",
     "invalid_exact_evm_insufficient_balance",
@@ -57,7 +57,8 @@ const NOTHING_MOVED: &[&str] = &[
     "invalid_exact_evm_payload_to_address_kyt",
 ];
 /// Reasons of a refused settle call that mean that the transfer was sent and reverted on the chain.
-/// The outcome stays unknown until the chain confirms it (docs/x402.md, section 6).
+/// The outcome stays unknown until the chain confirms it (docs/x402.md, Refusals after a
+/// transaction).
 const REVERTED: &[&str] = &[
     "invalid_exact_evm_transaction_failed",
     "invalid_exact_evm_transfer_event_mismatch",

@@ -61,7 +61,7 @@ pub struct Receipt {
     /// When the image became public.
     #[schemars(with = "String")]
     pub created_at: Timestamp,
-    /// Until when this purchase keeps the image; `None`: until the service ends.
+    /// Until when this purchase keeps the image; null: until the service ends.
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
 }

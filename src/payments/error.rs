@@ -1,57 +1,58 @@
-//! Why a presentation gets no goods, as its client hears it.
+//! Why a request with a payment receives no goods. The messages are sent to the client.
 
 use super::{NotRenewable, refusals};
 use crate::db::DbError;
 use crate::images::UploadError;
 use crate::limits::Limited;
 
-/// Why a presentation got no goods.
+/// Why a request with a payment received no goods.
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
-    /// It doesn't fit the offer, or the facilitator refused it. Nothing was charged.
+    /// The payment does not match the offer, or the facilitator rejected it. Nothing was charged.
     #[error("The payment was not accepted ({reason}). {}", if detail.is_empty() { refusals::explain(reason) } else { detail })]
     Invalid {
-        /// The protocol's code.
+        /// The reason, as the x402 protocol spells it.
         reason: String,
-        /// Sentences with the value that was received, the limit, and what to sign instead. They may be empty.
+        /// Sentences with the received value, the limit, and what to sign instead; may be empty.
         detail: String,
     },
-    /// It was tried and moved no money, and never will.
+    /// Settling was tried. It moved no money and never will.
     #[error(
         "The payment moved no money and never will ({reason}). {}",
         refusals::explain(reason)
     )]
     Failed {
-        /// The protocol's code.
+        /// The reason, as the x402 protocol spells it.
         reason: String,
     },
-    /// It is known, and this request doesn't prove to come from the payer, or asks elsewhere.
+    /// The ledger knows the payment, and the request has no proof that it comes from the payer or
+    /// asks for another product.
     #[error(
         "This payment is already known. Repeat the request that first carried it, at the same route, with its payment id, ticket or Idempotency-Key."
     )]
     Known {
-        /// Whether it moved money to us.
+        /// Whether the payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
-    /// It moved money to us, and the ledger has lost what it bought.
+    /// The payment moved money to us, and the ledger has lost what it bought.
     #[error(
         "This payment moved money to us, and what it bought was lost here. Buy a token or an upload at exactly the same amount, on the same network and with the same wallet, without this payment: that is not charged. Anything else is, a renewal as well."
     )]
     Credited,
-    /// Another request with the same payment is being worked on.
+    /// Another request is working on the same payment.
     #[error(
         "Another request with this payment is under way. Repeat this request; do not pay again."
     )]
     InProgress,
-    /// The payment or its id was bound to another request.
+    /// The payment or its idempotency key belongs to a request for something else.
     #[error(
         "This payment, or its id, already belongs to a request with other content. Send exactly that request, or pay for a new one."
     )]
     Conflict {
-        /// Whether this payment moved money to us.
+        /// Whether this payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
-    /// Settle was called, and nobody knows yet whether the money moved.
+    /// Settle was called, and it is unknown whether the money moved.
     #[error(
         "Whether the payment moved money is not known yet. Repeat the same request; do not pay again."
     )]
@@ -66,24 +67,24 @@ pub enum PayError {
         "Sales are paused, because the outcome of too many earlier payments is unknown. Nothing was charged. Repeat the same request later."
     )]
     Paused,
-    /// It has to come again later. Nothing was charged.
+    /// The client is over a rate limit, or the server is at capacity. Nothing was charged.
     #[error(transparent)]
     Limited(#[from] Limited),
-    /// The image that it was to renew isn't there, or not any more. Nothing was charged.
+    /// The image to renew does not exist, or not any more. Nothing was charged.
     #[error("There is no such image to renew, or not any more; nothing was charged.")]
     NoImage,
-    /// The image gets no more time. Nothing was charged.
+    /// The image can't be renewed. Nothing was charged.
     #[error(transparent)]
     NotRenewable(#[from] NotRenewable),
-    /// Its goods were delivered, and have expired or were deleted.
+    /// The image that the payment bought has expired or was deleted.
     #[error("The image that this payment bought is gone.")]
     Gone,
-    /// Its goods were owed, and the operator has settled that otherwise: both would be one too many.
+    /// The goods were owed, and the operator has made up for them otherwise, such as by a refund.
     #[error(
         "The operator has already made up for what this payment bought, by a refund or otherwise; it buys nothing any more."
     )]
     Resolved,
-    /// The upload is refused; nothing was charged.
+    /// The upload was rejected. Nothing was charged.
     #[error(transparent)]
     Upload(#[from] UploadError),
     /// The database failed. Whether money moved is read from it later.
@@ -93,10 +94,10 @@ pub enum PayError {
     Database(#[from] DbError),
 }
 
-/// A service outside that did not answer.
+/// An external service that did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Silent {
-    /// The facilitator, asked to verify.
+    /// The facilitator, which was asked to verify.
     #[error("The facilitator")]
     Facilitator,
     /// The network's node (JSON-RPC).
@@ -105,7 +106,8 @@ pub enum Silent {
 }
 
 impl PayError {
-    /// Whether it says that nothing was charged, although the payment may be known.
+    /// Whether the message says that nothing was charged, although the payment may be known to the
+    /// ledger.
     pub(super) const fn denies_a_charge(&self) -> bool {
         matches!(
             self,

@@ -342,7 +342,8 @@ impl Payments {
         Ok(self.find_row(&presentation.header).await?)
     }
 
-    /// Finds a payment of the ledger by payer and nonce, preferably on the network that the header names.
+    /// Finds a payment of the ledger by payer and nonce, preferably on the network that the header
+    /// names.
     async fn find_row(&self, header: &PaymentHeader) -> Result<Option<Payment>, DbError> {
         let payer = header.authorization.from.to_string();
         let nonce = header.authorization.nonce.to_string();

@@ -1,8 +1,8 @@
-//! Proofs that a request comes from the payer: the challenge's ticket, an idempotency key, or for version 1 the
-//! client's address (docs/payments.md, rule 4).
+//! Proofs that a request comes from the payer: the challenge's ticket, an idempotency key, or for
+//! version 1 the client's address (docs/payments.md, rule 4).
 //!
-//! A signature is no such proof, since settling publishes it on the chain. The ledger stores only keyed hashes of
-//! proofs. Comparing them takes the same time for every value.
+//! A signature is no such proof, since settling publishes it on the chain. The ledger stores only
+//! keyed hashes of proofs. Comparing them takes the same time for every value.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -36,8 +36,8 @@ impl std::fmt::Debug for Evidence {
 }
 
 impl Evidence {
-    /// Collects the proofs in a payment header, an `Idempotency-Key` header and the client's address. The address
-    /// counts for version 1 only, whose clients can't send another proof.
+    /// Collects the proofs in a payment header, an `Idempotency-Key` header and the client's
+    /// address. The address counts for version 1 only, whose clients can't send another proof.
     pub fn of(
         header: &PaymentHeader,
         idempotency_key: Option<&str>,
@@ -62,9 +62,10 @@ impl Evidence {
         }
     }
 
-    /// The hashes of the request's idempotency keys: under each, this payer is charged once. Both keys count, since
-    /// the next request may carry only one of them. Each is hashed by every master key, since an idempotency key
-    /// outlives a rotation. The hashes are sorted, so that two requests lock their rows in the same order.
+    /// The hashes of the request's idempotency keys: under each, this payer is charged once. Both
+    /// keys count, since the next request may carry only one of them. Each is hashed by every
+    /// master key, since an idempotency key outlives a rotation. The hashes are sorted, so that two
+    /// requests lock their rows in the same order.
     pub(super) fn key_hashes(&self, keys: &Keyring) -> Vec<String> {
         let hash = |secret: &SecretKey, key: &String| {
             secret.derive_hex(Domain::IdempotencyKey, &[key.as_bytes()])
@@ -79,7 +80,8 @@ impl Evidence {
         hashes.into_iter().collect()
     }
 
-    /// The proofs that are bound to a payment when verify succeeds. The address counts until `address_until`.
+    /// The proofs that are bound to a payment when verify succeeds. The address counts until
+    /// `address_until`.
     pub(super) fn proofs(
         &self,
         keys: &Keyring,
@@ -106,7 +108,8 @@ impl Evidence {
             hash: key.derive_hex(Domain::IdempotencyKey, &[text.as_bytes()]),
             expires: None,
         });
-        // The payment is part of the hash, so that nobody can see that two payments came from one address.
+        // The payment is part of the hash, so that nobody can see that two payments came from one
+        // address.
         let address = self.address.iter().map(|address| Proof {
             kind: "address",
             hash: key.derive_hex(Domain::ClientAddress, &[id, address]),
@@ -141,7 +144,8 @@ fn is_ticket(text: &str) -> bool {
     text.len() == TICKET_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The part of an address that identifies a client: all of an IPv4 address, the /64 prefix of an IPv6 address.
+/// The part of an address that identifies a client: all of an IPv4 address, the /64 prefix of an
+/// IPv6 address.
 fn client_prefix(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.octets().to_vec(),

@@ -22,7 +22,7 @@ pub(super) fn explain(code: &str) -> &'static str {
     )
 }
 
-/// Codes of x402 facilitators (docs/x402.md, "Reasons for a refusal"), and of this server.
+/// Codes of x402 facilitators (docs/x402.md, Reasons of a refusal), and of this server.
 #[rustfmt::skip]
 const MEANINGS: &[(&str, &str)] = &[
     ("insufficient_funds", "The payer has less USDC than the price. Add USDC on this network, or pay from another wallet."),

@@ -86,7 +86,8 @@ impl Payments {
         }
     }
 
-    /// Records an outcome that arrived after the wait, or that of a repeated call: only a success counts.
+    /// Records an outcome that arrived after the wait, or that of a repeated call: only a success
+    /// counts.
     async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
         match outcome {
             SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {

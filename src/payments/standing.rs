@@ -1,5 +1,5 @@
 //! Decides what to do about a request for a payment that the ledger knows, as a pure function of
-//! the table in docs/payments.md, States.
+//! the table in docs/payments.md, Requests with a known payment.
 
 use alloy_primitives::{B256, Bytes};
 

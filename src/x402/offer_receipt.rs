@@ -1,5 +1,5 @@
 //! The `offer-receipt` extension: offers and receipts that the server signs by EIP-712
-//! (docs/x402.md, section 10).
+//! (docs/x402.md, Signed offers and receipts).
 
 use std::borrow::Cow;
 
