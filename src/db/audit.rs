@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use super::rows::{PaymentRow, Unreadable, fetch_payments, payment_columns};
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, from_row, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::Payment;
 
 /// A row that breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The key of the row.
     pub row_key: String,
     /// What is wrong with the row.
     pub detail: String,
 }
+from_row!(Finding: row_key, detail);
 
 /// A rule of the ledger, and the statement that finds the rows that break it. In the statement,
 /// `$1` is the time, in milliseconds, before which an open row must have been finished.
@@ -280,7 +281,7 @@ const PAGE_PAYMENTS: &str = concat!(
 );
 
 /// The upload token of a grant, as the database stores it.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct TokenRow {
     /// The payment's ledger id.
     pub payment_id: String,
@@ -291,6 +292,7 @@ pub struct TokenRow {
     /// When that token expires, in milliseconds since the Unix epoch.
     pub token_expires_ms: i64,
 }
+from_row!(TokenRow: payment_id, serial, token_hash, token_expires_ms);
 
 /// Returns tokens after `last_id`, in order of their payments' ids: a page of at most 500.
 ///
@@ -307,7 +309,7 @@ const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash, token_expires_
     WHERE payment_id > $1 ORDER BY payment_id LIMIT 500";
 
 /// A settled payment whose goods are owed.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct Owed {
     /// The payment's ledger id.
     pub id: String,
@@ -322,6 +324,7 @@ pub struct Owed {
     /// When the transfer was proven, in milliseconds since the Unix epoch.
     pub settled_ms: i64,
 }
+from_row!(Owed: id, payer, tier, amount, owed, settled_ms);
 
 /// Lists owed goods, oldest first.
 ///
@@ -338,7 +341,7 @@ const FIND_OWED: &str = "SELECT id, payer, tier, amount, owed, settled_ms FROM p
     ORDER BY settled_ms LIMIT 1000";
 
 /// Further columns of a payment, for `pixtoll ledger show`.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct Detail {
     /// The name of the facilitator that was asked.
     pub facilitator: String,
@@ -353,6 +356,7 @@ pub struct Detail {
     /// When the row last changed, in milliseconds since the Unix epoch.
     pub changed_ms: i64,
 }
+from_row!(Detail: facilitator, proven_by, log_index, owed, resolution, changed_ms);
 
 /// Loads the further columns of a payment.
 ///

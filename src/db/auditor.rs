@@ -6,7 +6,7 @@ use super::renewals::{
     UNUSE_OF_IMAGES,
 };
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::{Move, Payment, PaymentId, Transfer};
 
@@ -32,15 +32,14 @@ pub struct Missing {
     pub block: u64,
 }
 
-#[derive(sqlx::FromRow)]
 struct AuditedRow {
-    #[sqlx(flatten)]
     payment: PaymentRow,
     seen_block: Option<i64>,
     missing_looks: i64,
     missing_since_ms: Option<i64>,
     missing_block: Option<i64>,
 }
+from_row!(AuditedRow: seen_block, missing_looks, missing_since_ms, missing_block; payment);
 
 impl TryFrom<AuditedRow> for Audited {
     type Error = DbError;

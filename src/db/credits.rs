@@ -3,7 +3,7 @@
 
 use super::payments::{self, IdOwner, IdRow, Proof};
 use super::rows::{Field, keep_millis, signed};
-use super::{Db, DbError, erasure, in_tx, on_db};
+use super::{Db, DbError, erasure, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::payment::{FORGOTTEN, Move, Payment, PaymentId, Transfer};
@@ -34,7 +34,6 @@ pub struct Credit {
     pub found: Timestamp,
 }
 
-#[derive(sqlx::FromRow)]
 struct CreditRow {
     id: String,
     network: String,
@@ -47,6 +46,9 @@ struct CreditRow {
     block: i64,
     found_ms: i64,
 }
+from_row!(CreditRow:
+    id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block, found_ms
+);
 
 impl TryFrom<CreditRow> for Credit {
     type Error = DbError;

@@ -1,12 +1,12 @@
 //! Erasure of payment records after their retention time. A hash of the payment's identity and one
 //! of its transfer stay.
 
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::PaymentId;
 
 /// A payment whose records can be erased.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erasable {
     /// The payment's ledger id.
     pub id: String,
@@ -21,6 +21,7 @@ pub struct Erasable {
     /// The amount in atomic units.
     pub amount: String,
 }
+from_row!(Erasable: id, state, transaction_hash, payer, pay_to, amount);
 
 /// Finds payments that can be erased: payments that bought nothing and ended before `before`, and
 /// payments whose images, bought or renewed, were all gone by then. A payment that claimed a credit

@@ -1,7 +1,7 @@
 //! The public keys of current and retired signing keys.
 
 use super::rows::Field;
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::signing::PublicKey;
 
@@ -60,7 +60,7 @@ pub async fn list(db: &Db) -> Result<Vec<KnownKey>, DbError> {
 const LIST: &str = "SELECT id, kind, public_key, first_used_ms, retired_ms FROM signing_keys \
     ORDER BY first_used_ms DESC, kind, id";
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct KeyRow {
     id: String,
     kind: String,
@@ -68,6 +68,7 @@ struct KeyRow {
     first_used_ms: i64,
     retired_ms: Option<i64>,
 }
+from_row!(KeyRow: id, kind, public_key, first_used_ms, retired_ms);
 
 impl TryFrom<KeyRow> for KnownKey {
     type Error = DbError;

@@ -6,7 +6,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -29,6 +28,7 @@ pub mod jobs;
 pub mod keys;
 pub mod layout;
 pub mod limits;
+mod migrations;
 pub mod moves;
 pub mod offers;
 pub mod payments;
@@ -85,11 +85,29 @@ macro_rules! in_tx {
     };
 }
 
-pub use postgres::ServerClock;
-pub(crate) use {in_tx, on_db};
+/// Implements `sqlx::FromRow` for a struct whose fields are named after columns, on both databases. A field after the
+/// semicolon is itself read from the same row.
+///
+/// sqlx has a derive for this. It makes the compiler build sqlx, its drivers and SQLite a second time.
+macro_rules! from_row {
+    ($name:ident: $($column:ident),+ $(; $part:ident)?) => {
+        $crate::db::from_row!(@ sqlx::sqlite::SqliteRow, $name, [$($column)+] [$($part)?]);
+        $crate::db::from_row!(@ sqlx::postgres::PgRow, $name, [$($column)+] [$($part)?]);
+    };
+    (@ $row:ty, $name:ident, [$($column:ident)+] [$($part:ident)?]) => {
+        impl sqlx::FromRow<'_, $row> for $name {
+            fn from_row(row: &$row) -> Result<Self, sqlx::Error> {
+                Ok(Self {
+                    $($column: sqlx::Row::try_get(row, stringify!($column))?,)+
+                    $($part: sqlx::FromRow::from_row(row)?,)?
+                })
+            }
+        }
+    };
+}
 
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub use postgres::ServerClock;
+pub(crate) use {from_row, in_tx, on_db};
 
 const NEWEST_MIGRATION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 
@@ -227,7 +245,7 @@ impl Db {
     /// [`DbError::Migrate`].
     pub async fn migrate(&self) -> Result<(), DbError> {
         match self {
-            Self::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await?,
+            Self::Sqlite(pool) => migrations::SQLITE.run(pool).await?,
             Self::Postgres(pool) => postgres::migrate(pool).await?,
         }
         Ok(())
@@ -240,8 +258,8 @@ impl Db {
     /// [`DbError::Driver`], also when there is no schema.
     pub async fn is_current(&self) -> Result<bool, DbError> {
         let migrator = match self {
-            Self::Sqlite(_) => &SQLITE_MIGRATIONS,
-            Self::Postgres(_) => &POSTGRES_MIGRATIONS,
+            Self::Sqlite(_) => &migrations::SQLITE,
+            Self::Postgres(_) => &migrations::POSTGRES,
         };
         let newest: Option<i64> = on_db!(self, |pool| sqlx::query_scalar(NEWEST_MIGRATION)
             .fetch_one(pool)

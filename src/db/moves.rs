@@ -1,12 +1,12 @@
 //! The state of a database during `pixtoll migrate`: the records of both sides of a move, and the
 //! triggers that reject every change while rows are copied.
 
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, FromRow};
 
 use super::copying::Value;
 use super::layout::Table;
-use super::{Db, DbError, deployment, images, in_tx, jobs, on_db, payments};
+use super::{Db, DbError, deployment, from_row, images, in_tx, jobs, on_db, payments};
 use crate::clock::Timestamp;
 use crate::model::mark::stamps;
 
@@ -33,7 +33,7 @@ pub enum Standing {
 }
 
 /// A row of table `moves`: one side of a move.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Id of the move.
     pub id: String,
@@ -45,6 +45,7 @@ pub struct Stamp {
     at_table: Option<String>,
     at_key: Option<String>,
 }
+from_row!(Stamp: id, database_id, place, state, at_table, at_key);
 
 /// Progress of a copy: the table, and the key of the last row that was copied.
 pub type Progress = (String, Vec<Value>);

@@ -2,7 +2,7 @@
 //! of prices.
 
 use super::rows::{Field, keep_millis, signed};
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, from_row, on_db};
 use crate::clock::Timestamp;
 use crate::model::payment::{Product, ProductKind, Terms};
 use crate::money::AtomicAmount;
@@ -128,7 +128,6 @@ pub fn default_name(tier: &str) -> String {
     format!("{DEFAULT_MARK}{tier}")
 }
 
-#[derive(sqlx::FromRow)]
 struct OfferRow {
     id: String,
     tier: String,
@@ -140,6 +139,9 @@ struct OfferRow {
     max_bytes: i64,
     confirmations: i64,
 }
+from_row!(OfferRow:
+    id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, confirmations
+);
 
 impl OfferRow {
     /// Whether this process knows the offer's network. Another replica may already sell on a newly

@@ -12,7 +12,7 @@ use super::renewals::{
 };
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::payment::{
@@ -496,7 +496,6 @@ pub async fn find_id_owner(
 pub(super) const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
     WHERE payer = $1 AND id_hash = $2";
 
-#[derive(sqlx::FromRow)]
 pub(super) struct IdRow {
     pub(super) payment_id: String,
     kind: String,
@@ -505,6 +504,7 @@ pub(super) struct IdRow {
     target: Option<String>,
     body_sha256: Option<String>,
 }
+from_row!(IdRow: payment_id, kind, tier, uses, target, body_sha256);
 
 impl IdRow {
     pub(super) fn owner(
@@ -838,10 +838,10 @@ const fn is_image_stored(step: Move) -> bool {
     matches!(step.from(), PaymentState::Settling | PaymentState::Unknown)
 }
 
-#[derive(sqlx::FromRow)]
 struct SettledRow {
     image_id: Option<String>,
 }
+from_row!(SettledRow: image_id);
 
 pub(super) const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \

@@ -11,7 +11,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{DbError, POSTGRES_MIGRATIONS};
+use super::{DbError, migrations};
 use crate::clock::Timestamp;
 use crate::config::Connections;
 
@@ -102,7 +102,7 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), DbError> {
         .without_lock_timeout()
         .say(&mut connection)
         .await?;
-    POSTGRES_MIGRATIONS.run(&mut connection).await?;
+    migrations::POSTGRES.run(&mut connection).await?;
     sqlx::Connection::close(connection).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! data from before.
 
 use super::rows::Field;
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, from_row, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::payment::{Move, PaymentId, PaymentState, Renewal};
@@ -193,7 +193,6 @@ pub async fn is_held(db: &Db, id: &ImageId) -> Result<bool, DbError> {
 
 const IS_HELD: &str = "SELECT held_ms IS NOT NULL FROM images WHERE id = $1";
 
-#[derive(sqlx::FromRow)]
 struct RenewalRow {
     payment_id: String,
     image_id: String,
@@ -203,6 +202,7 @@ struct RenewalRow {
     to_tier: String,
     renewed_ms: i64,
 }
+from_row!(RenewalRow: payment_id, image_id, from_ms, to_ms, from_tier, to_tier, renewed_ms);
 
 impl TryFrom<RenewalRow> for Renewal {
     type Error = DbError;

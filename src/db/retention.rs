@@ -4,7 +4,7 @@
 //! serves it. After its object is gone, the row is marked. A claim is never undone.
 
 use super::rows::{Field, ImageRow, image_columns, signed};
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, on_db};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::{Image, ImageState};
@@ -246,7 +246,7 @@ const PUT_OFF: &str = of_listed!(
 );
 
 /// What the reaper would delete now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     /// The number of expired images.
     pub expired: i64,
@@ -261,6 +261,7 @@ pub struct Due {
     /// The number of image rows that are older than the retention time of records.
     pub erasable: i64,
 }
+from_row!(Due: expired, expired_bytes, unfinished, lapsed, discarded, erasable);
 
 /// Counts what the reaper would delete now: unfinished uploads begun before `stale`, and rows whose
 /// object was gone at `erase`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
-use super::DbError;
+use super::{DbError, from_row};
 use crate::clock::Timestamp;
 use crate::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
@@ -83,7 +83,7 @@ pub struct Unreadable {
     pub error: DbError,
 }
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(super) struct PaymentRow {
     id: String,
     network: String,
@@ -118,6 +118,12 @@ pub(super) struct PaymentRow {
     next_look_ms: Option<i64>,
     looks: i64,
 }
+from_row!(PaymentRow:
+    id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt,
+    lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms,
+    max_bytes, confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms,
+    first_block, transaction_hash, settled_ms, next_look_ms, looks
+);
 
 impl TryFrom<PaymentRow> for Payment {
     type Error = DbError;
@@ -187,7 +193,7 @@ impl TryFrom<PaymentRow> for Payment {
     }
 }
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(super) struct GrantRow {
     payment_id: String,
     kind: String,
@@ -200,6 +206,9 @@ pub(super) struct GrantRow {
     keep_ms: Option<i64>,
     max_bytes: i64,
 }
+from_row!(GrantRow:
+    payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes
+);
 
 impl TryFrom<GrantRow> for Grant {
     type Error = DbError;
@@ -222,7 +231,7 @@ impl TryFrom<GrantRow> for Grant {
     }
 }
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(super) struct ImageRow {
     id: String,
     state: String,
@@ -239,6 +248,10 @@ pub(super) struct ImageRow {
     published_ms: Option<i64>,
     expires_ms: Option<i64>,
 }
+from_row!(ImageRow:
+    id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id,
+    created_ms, published_ms, expires_ms
+);
 
 impl TryFrom<ImageRow> for Image {
     type Error = DbError;
