@@ -2,6 +2,7 @@
 //! It holds no business rules of its own.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -199,7 +200,12 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// When the command fails. The message is for the user; the process exits with 1.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: Cli) -> Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>> {
+    // Boxed, so that the asynchronous code is compiled with this library, not with each program.
+    Box::pin(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Upload(args) => {
