@@ -1,11 +1,14 @@
 # syntax=docker/dockerfile:1
 # The server in a small image of its own. scripts/check-image-build carries these very steps out without Docker,
-# and knows these instructions only: FROM, COPY, RUN, ENV, WORKDIR, USER, VOLUME, EXPOSE, STOPSIGNAL, HEALTHCHECK,
+# and knows these instructions only: FROM, ARG, COPY, RUN, ENV, WORKDIR, USER, VOLUME, EXPOSE, STOPSIGNAL, HEALTHCHECK,
 # ENTRYPOINT, CMD.
 
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+# The commit that `pixtoll --version` names, since the repository is not copied:
+#   docker build --build-arg PIXTOLL_COMMIT="$(git log -1 --date=short --format='%h %cd')" .
+ARG PIXTOLL_COMMIT=
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     scripts/build-release /out/pixtoll
 

@@ -42,7 +42,7 @@ success; unless its help says otherwise, 1 means that it failed and 2 that the c
 
 /// The command line of the binary.
 #[derive(Debug, Parser)]
-#[command(name = "pixtoll", version, about, after_help = AFTER_HELP)]
+#[command(name = "pixtoll", version = env!("PIXTOLL_VERSION"), about, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Log level on standard error: error, warn, info, debug or trace.
     #[arg(

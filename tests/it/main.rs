@@ -65,5 +65,6 @@ mod strangers;
 mod support;
 mod tiers;
 mod uploads;
+mod version;
 mod wire;
 mod wrong_clock;
