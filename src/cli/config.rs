@@ -1,4 +1,4 @@
-//! `pixtoll config check`: what is in force, and everything wrong with it, at once.
+//! `pixtoll config check`: prints the settings in force and every problem.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::moving::Gone;
 use crate::payments::rails::Rail;
 use crate::random::Randomness;
 
-/// For how long a facilitator may take to answer a person who waits.
+/// How long `--online` waits for the answer of a facilitator.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A node whose newest block is older doesn't keep up.
+/// The greatest age of a node's newest block.
 const LONGEST_BEHIND: Duration = Duration::from_mins(2);
 
-/// Writes what is in force (where there is no problem), the warnings and the problems. Whether it
-/// may start.
+/// Prints the settings in force (if there is no problem), the warnings and the problems. Returns
+/// whether the server may start.
 pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
     let Examined {
         config,
@@ -35,29 +35,33 @@ pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
         writeln!(out, "problem: {problem}")?;
     }
     let verdict = if config.is_some() {
-        "ok: it may start"
+        "ok: the server may start"
     } else {
-        "it doesn't start"
+        "the server would not start"
     };
     writeln!(
         out,
-        "{verdict}, problems: {}, warnings: {}",
+        "{verdict}; problems: {}, warnings: {}",
         problems.len(),
         warnings.len()
     )?;
     Ok(config.is_some())
 }
 
-/// Asks what the configuration names, without paying: whether each facilitator takes our credentials and
-/// lists the network, and whether each node shows the right chain and keeps up. Whether all will do.
+/// Asks facilitators and nodes, without paying: whether each facilitator accepts our credentials and
+/// supports the network, and whether each node shows the right chain and keeps up. Returns whether
+/// all is well.
 ///
 /// # Errors
-/// When the configuration may not start, or the output can't be written.
+/// When the configuration has a problem, or the output can't be written.
 pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
     let config = config::load(sources)?.config;
     let mut all_fine = is_current(&config, out).await?;
     let Some(payments) = config.payments.filter(|_| config.sandbox.is_none()) else {
-        writeln!(out, "online: nothing to ask, no money is taken from others")?;
+        writeln!(
+            out,
+            "online: nothing to ask, since no payments are taken on a network"
+        )?;
         return Ok(all_fine);
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -80,7 +84,7 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
     Ok(all_fine)
 }
 
-/// Whether the database, where there is one, is as young as its store.
+/// Whether the database, if there is one, is not older than the mark in its store.
 async fn is_current(config: &Config, out: &mut impl Write) -> anyhow::Result<bool> {
     let db = match open_database_beside(&config.database).await {
         Ok(db) => db,
@@ -100,7 +104,7 @@ async fn ask_facilitator(rail: &Rail) -> Result<String, String> {
         return Ok(format!("{} settles on it", rail.facilitator.name()));
     }
     Err(format!(
-        "{} answers, and doesn't list the scheme exact on this network",
+        "{} answers, but doesn't support the scheme `exact` on this network",
         rail.facilitator.name()
     ))
 }
@@ -112,14 +116,18 @@ async fn ask_chain(rail: &Rail, now: Timestamp) -> Result<String, String> {
         .await
         .map_err(|error| error.to_string())?;
     if id != rail.network.chain_id {
-        return Err(format!("the node shows the chain {id}"));
+        return Err(format!(
+            "the node is on chain {id}, but should be on chain {}; set another rpc_url",
+            rail.network.chain_id
+        ));
     }
     let head = rail.chain.head().await.map_err(|error| error.to_string())?;
     let behind = now.since(head.time);
     if behind > LONGEST_BEHIND {
         return Err(format!(
-            "the node's newest block is {} seconds old",
-            behind.as_secs()
+            "the node's newest block is {} seconds old, but at most {} are allowed; set another rpc_url",
+            behind.as_secs(),
+            LONGEST_BEHIND.as_secs()
         ));
     }
     Ok(format!("the node answers, at block {}", head.number))
@@ -149,7 +157,7 @@ mod tests {
         assert!(may_start);
         assert!(text.starts_with("# sandbox: play money\n"), "{text}");
         assert!(
-            text.ends_with("ok: it may start, problems: 0, warnings: 0\n"),
+            text.ends_with("ok: the server may start; problems: 0, warnings: 0\n"),
             "{text}"
         );
     }
@@ -167,7 +175,7 @@ mod tests {
             "problem: http.listen: `nowhere` is not an IP address with a port\n  mend: write it",
             "problem: http.lisen: is an unknown key\n  mend: did you mean `listen` under [http]?",
             "problem: secrets.key: is not 32 bytes",
-            "it doesn't start, problems: 3, warnings: 1\n",
+            "the server would not start; problems: 3, warnings: 1\n",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

@@ -210,7 +210,7 @@ async fn config_check_reports_problems_before_a_start() {
     let good = deployment.run(&["config", "check"]).await;
     assert_eq!(good.code, Some(0), "{good:?}");
     assert!(
-        good.out.contains("ok: it may start, problems: 0"),
+        good.out.contains("ok: the server may start; problems: 0"),
         "{good:?}"
     );
     let deployment = deployment
@@ -218,7 +218,10 @@ async fn config_check_reports_problems_before_a_start() {
         .set("payments.pay_to", "me");
     let bad = deployment.run(&["config", "check"]).await;
     assert_eq!(bad.code, Some(1), "{bad:?}");
-    assert!(bad.out.contains("it doesn't start, problems: 2"), "{bad:?}");
+    assert!(
+        bad.out.contains("the server would not start; problems: 2"),
+        "{bad:?}"
+    );
     let serve = deployment.run(&["serve"]).await;
     assert_eq!(serve.code, Some(1), "{serve:?}");
     assert!(serve.err.contains("http.listen"), "{serve:?}");
