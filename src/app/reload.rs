@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use super::App;
-use crate::config::{Config, least_body_bytes, show};
+use crate::config::{Config, least_body_bytes};
 
 impl App {
     /// Applies the tiers and limits of `fresh`. `false`: other settings differ as well, and need a
@@ -28,9 +28,6 @@ impl App {
             None => self.tiers.replace(tiers),
         }
         self.limits.change_counts(fresh.limits);
-        let mut expected = self.config.clone();
-        expected.tiers = fresh.tiers.clone();
-        expected.limits = expected.limits.with_counts_of(fresh.limits);
-        Ok(show(&expected) == show(fresh))
+        Ok(self.config.is_same_until_restart(fresh))
     }
 }

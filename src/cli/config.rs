@@ -172,8 +172,8 @@ mod tests {
         assert!(!may_start);
         for expected in [
             "warning: http.admin_listen: 0.0.0.0:4021 is not on loopback",
-            "problem: http.listen: `nowhere` is not an IP address with a port\n  mend: write it",
-            "problem: http.lisen: is an unknown key\n  mend: did you mean `listen` under [http]?",
+            "problem: http.listen: `nowhere` is not an IP address with a port\n  fix: write it",
+            "problem: http.lisen: is an unknown key\n  fix: did you mean `listen` under [http]?",
             "problem: secrets.key: is not 32 bytes",
             "the server would not start; problems: 3, warnings: 1\n",
         ] {

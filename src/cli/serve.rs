@@ -23,12 +23,7 @@ use crate::random::Randomness;
 pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let loaded = load(&args.sources())?;
     for warning in &loaded.warnings {
-        tracing::warn!(
-            key = warning.key,
-            mend = warning.mend,
-            "{}",
-            warning.message
-        );
+        tracing::warn!(key = warning.key, fix = warning.fix, "{}", warning.message);
     }
     let config = loaded.config;
     raise_open_files();

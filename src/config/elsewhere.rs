@@ -1,45 +1,43 @@
-//! Places that a command is told of, beside the settings: where a deployment goes.
+//! The place that `pixtoll migrate` moves a database to.
 
 use url::Url;
 
-use super::{DatabaseUrl, database, values};
+use super::{DatabaseUrl, values};
 
-/// A PostgreSQL database that a move goes to.
+/// The PostgreSQL database that a move goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
     /// Its whole URL, password included.
     pub url: DatabaseUrl,
-    /// Its host and name, for people and stamps.
+    /// Its host, port and name, for messages and stamps.
     pub place: String,
 }
 
-/// Reads where a database goes to.
+/// Reads the database that a move goes to.
 ///
 /// # Errors
-/// What is wrong with it, without repeating what may be a password.
+/// A message that repeats no password.
 pub fn parse_elsewhere(text: &str) -> Result<Elsewhere, String> {
-    let mend = "write postgres://user:password@host/database";
-    let url = values::database_url(text)
-        .and_then(database::refuse_unknown_parameters)
-        .map_err(|complaint| format!("{}; {}", complaint.message, complaint.mend))?;
+    let fix = "write postgres://user:password@host/database";
+    let url = values::database_url(text).map_err(|problem| format!("{problem}; {fix}"))?;
     let parsed = match &url {
-        DatabaseUrl::Sqlite(_) => return Err(format!("a database moves to PostgreSQL; {mend}")),
+        DatabaseUrl::Sqlite(_) => return Err(format!("a database moves to PostgreSQL; {fix}")),
         DatabaseUrl::Postgres(text) => Url::parse(text).map_err(|error| error.to_string())?,
     };
-    // They would lead elsewhere than the place that people read, and that is stamped.
+    // They would lead to another place than the one that is shown and stamped.
     let leads_away = ["host", "hostaddr", "port", "dbname"];
     if parsed
         .query_pairs()
         .any(|(parameter, _)| leads_away.contains(&&*parameter))
     {
         return Err(format!(
-            "names its host, port or database as a parameter; {mend}"
+            "names its host, port or database as a parameter; {fix}"
         ));
     }
     let name = parsed.path().trim_start_matches('/').to_owned();
     let host = parsed.host_str().filter(|host| !host.is_empty());
     let Some(host) = host.filter(|_| !name.is_empty()) else {
-        return Err(format!("names no host or no database; {mend}"));
+        return Err(format!("names no host or no database; {fix}"));
     };
     let port = parsed.port().unwrap_or(5432);
     let place = format!("postgres://{host}:{port}/{name}");

@@ -89,62 +89,29 @@ mod tests {
 
     #[test]
     fn local_hosts_are_not_public() {
-        for host in [
-            "localhost",
-            "LOCALHOST.",
-            "a.localhost",
-            "127.0.0.1",
-            "127.9.9.9",
-            "[::1]",
-            "0.0.0.0",
-            "10.0.0.1",
-            "172.31.0.1",
-            "192.168.1.1",
-            "169.254.1.1",
-            "100.64.0.1",
-            "[fd00::1]",
-            "[fe80::1]",
-            "[::ffff:10.0.0.1]",
-            "pixtoll",
-            "nas.local",
-            "a.internal",
-            "b.test",
-        ] {
+        for host in "localhost LOCALHOST. a.localhost 127.0.0.1 127.9.9.9 [::1] 0.0.0.0 \
+                     10.0.0.1 172.31.0.1 192.168.1.1 169.254.1.1 100.64.0.1 [fd00::1] \
+                     [fe80::1] [::ffff:10.0.0.1] pixtoll nas.local a.internal b.test"
+            .split_whitespace()
+        {
             assert!(!is_public(&url(host)), "{host}");
         }
-        for host in [
-            "example.com",
-            "example.com.",
-            "localhost.example.com",
-            "8.8.8.8",
-            "172.32.0.1",
-            "100.128.0.1",
-            "[2001:db8::1]",
-            "[::ffff:8.8.8.8]",
-            "notlocal.net",
-        ] {
+        for host in "example.com example.com. localhost.example.com 8.8.8.8 172.32.0.1 \
+                     100.128.0.1 [2001:db8::1] [::ffff:8.8.8.8] notlocal.net"
+            .split_whitespace()
+        {
             assert!(is_public(&url(host)), "{host}");
         }
     }
 
     #[test]
     fn loopback_is_this_machine_only() {
-        for host in [
-            "localhost",
-            "a.localhost",
-            "127.0.0.2",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-        ] {
+        for host in "localhost a.localhost 127.0.0.2 [::1] [::ffff:127.0.0.1]".split_whitespace() {
             assert!(is_loopback(&url(host)), "{host}");
         }
-        for host in [
-            "10.0.0.1",
-            "0.0.0.0",
-            "example.com",
-            "localhost.example.com",
-            "[fd00::1]",
-        ] {
+        for host in
+            "10.0.0.1 0.0.0.0 example.com localhost.example.com [fd00::1]".split_whitespace()
+        {
             assert!(!is_loopback(&url(host)), "{host}");
         }
     }

@@ -1,188 +1,299 @@
-//! Every key there is, but those of `[[tiers]]`, `[[networks]]` and `operator`.
+//! Every key, described once. [`super::describe`] says what comes from these descriptions.
 
-/// A key that file and environment may set.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    /// What isn't built yet is accepted with a warning, so that one file suits several versions.
-    pub(super) built: bool,
-}
+use std::net::SocketAddr;
+use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One value.
-    One,
-    /// `true` or `false`.
-    Switch,
-    /// A list.
-    List,
-    /// One value that is never shown, and may be given by a file.
-    Secret,
-    /// The path of the file that holds the secret of this name.
-    SecretFile(&'static str),
-}
+use alloy_primitives::Address;
+use ipnet::IpNet;
 
-pub(super) const KEYS: &[Key] = &[
-    built("http.listen", Kind::One),
-    built("http.admin_listen", Kind::One),
-    built("http.base_url", Kind::One),
-    built("http.trusted_proxies", Kind::List),
-    built("database.url", Kind::One),
-    built("database.max_connections", Kind::One),
-    built("database.acquire_timeout", Kind::One),
-    built("database.statement_timeout", Kind::One),
-    built("database.idle_timeout", Kind::One),
-    built("database.max_lifetime", Kind::One),
-    built("images.store", Kind::One),
-    built("images.base_url", Kind::One),
-    built("images.clean", Kind::Switch),
-    built("images.cache_bytes", Kind::One),
-    built("images.min_free", Kind::One),
-    built("images.max_pixels", Kind::One),
-    built("images.max_total_pixels", Kind::One),
-    built("images.s3_endpoint", Kind::One),
-    built("images.s3_region", Kind::One),
-    built("images.s3_addressing", Kind::One),
-    built("images.s3_access_key_id", Kind::One),
-    built("images.s3_secret_access_key", Kind::Secret),
-    built(
-        "images.s3_secret_access_key_file",
-        Kind::SecretFile("images.s3_secret_access_key"),
-    ),
-    built("images.s3_session_token", Kind::Secret),
-    built("images.s3_encryption", Kind::One),
-    built("images.s3_checksum", Kind::Switch),
-    built("images.s3_bulk_delete", Kind::Switch),
-    built("images.s3_timeout", Kind::One),
-    built("payments.facilitator", Kind::One),
-    built("payments.facilitator_url", Kind::One),
-    built("payments.timeout", Kind::One),
-    built("payments.pay_to", Kind::One),
-    built("payments.networks", Kind::List),
-    built("payments.rpc_url", Kind::One),
-    built(
-        "payments.rpc_url_file",
-        Kind::SecretFile("payments.rpc_url"),
-    ),
-    built("payments.sandbox_listen", Kind::One),
-    built("payments.sandbox_rpc_listen", Kind::One),
-    built("payments.facilitator_token", Kind::Secret),
-    built(
-        "payments.facilitator_token_file",
-        Kind::SecretFile("payments.facilitator_token"),
-    ),
-    built("payments.cdp_key_id", Kind::One),
-    built("payments.cdp_key_secret", Kind::Secret),
-    built(
-        "payments.cdp_key_secret_file",
-        Kind::SecretFile("payments.cdp_key_secret"),
-    ),
-    built("payments.token_ttl", Kind::One),
-    built("secrets.key", Kind::Secret),
-    built("secrets.key_file", Kind::SecretFile("secrets.key")),
-    built("limits.free_per_day", Kind::One),
-    built("limits.free_before_noon_percent", Kind::One),
-    built("limits.free_per_address_per_hour", Kind::One),
-    built("limits.free_per_network_per_hour", Kind::One),
-    built("limits.free_refusals_per_upload", Kind::One),
-    built("limits.payments_per_address_per_minute", Kind::One),
-    built("limits.body_timeout", Kind::One),
-    built("limits.body_bytes", Kind::One),
-    built("retention.schedule", Kind::One),
-    built("retention.records", Kind::One),
-    built("retention.clocks", Kind::List),
-    built("database.url_file", Kind::SecretFile("database.url")),
+use super::DatabaseUrl;
+use super::describe::{Info, section};
+use super::payments::{Facilitator, RpcUrls};
+use super::read::Reader;
+use super::store::{Addressing, Encryption, Place};
+use super::values::{
+    ADDRESS, ADDRESSING, CLOCK, CONTACT, CONTRACT, COUNT, DATABASE, DURATION, ENCRYPTION,
+    FACILITATOR, FACILITATOR_URL, HTTP_URL, IP_RANGE, KEEP, LOOPBACK, NETWORK, NETWORK_FACILITATOR,
+    NUMBER, ORIGIN, PRICE, RPC_URL, RPC_URLS, SCHEDULE, SECRET_KEYS, SIZE, SMALL, STORE, SWITCH,
+    TEXT, TIER_NAME, TOKEN, V1_NAME, WALLET, WORDS,
+};
+use crate::money::AtomicAmount;
+use crate::networks::Network;
+use crate::retention::independent::ClockKind;
+use crate::retention::schedule::Schedule;
+use crate::secrets::Keyring;
+use crate::tiers::{Keep, TierName};
+
+/// The keys of each section, in the order of documents.
+pub(super) const SECTIONS: &[&[Info]] = &[
+    Http::KEYS,
+    DatabaseKeys::KEYS,
+    Connections::KEYS,
+    ImageKeys::KEYS,
+    S3Keys::KEYS,
+    PaymentKeys::KEYS,
+    SandboxKeys::KEYS,
+    Retention::KEYS,
+    SecretKeys::KEYS,
+    Limits::KEYS,
+    Operator::KEYS,
 ];
 
-const fn built(name: &'static str, kind: Kind) -> Key {
-    Key {
-        name,
-        kind,
-        built: true,
+section! {
+    /// The listeners of the server, its public address and the proxies that it trusts.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub Http: "http" {
+        /// IP address and port of the public listener.
+        listen: SocketAddr = ADDRESS.or("127.0.0.1:4020"),
+        /// IP address and port of the admin listener, which serves `/healthz` and `/readyz`. Keep it
+        /// private.
+        admin_listen: SocketAddr = ADDRESS.or("127.0.0.1:4021"),
+        /// Public address of the API: scheme, host and port. Links and payment challenges are built
+        /// from it.
+        base_url: String = ORIGIN.or("http://127.0.0.1:4020"),
+        /// IP addresses and CIDR ranges of your own proxies. The server believes `X-Forwarded-For`
+        /// from these addresses alone, and never reads `Forwarded`.
+        trusted_proxies: Vec<IpNet> = IP_RANGE.or("").list(),
     }
 }
 
-#[expect(
-    dead_code,
-    reason = "every key is built; the next one that isn't yet needs it"
-)]
-const fn later(name: &'static str, kind: Kind) -> Key {
-    Key {
-        name,
-        kind,
-        built: false,
+section! {
+    pub(super) DatabaseKeys: "database" {
+        /// The database: a SQLite file, which serves one server, or a PostgreSQL database, which
+        /// serves any number. `sslmode` in a PostgreSQL URL decides about TLS (`verify-full` with
+        /// `sslrootcert` is the safest).
+        url: DatabaseUrl = DATABASE.or("sqlite:data/pixtoll.db").secret_url(),
     }
 }
 
-/// The key of this name.
-pub(super) fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-/// The known key that somebody most likely meant, if any is near.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    nearest_of(name, KEYS.iter().map(|key| key.name))
-}
-
-/// The nearest of the candidates, or none that is near enough to be worth saying. A name without
-/// its section, or in the wrong one, is near to the key that it ends like.
-pub(super) fn nearest_of<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let last_part = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
-    let distance_to = |candidate: &str| {
-        let misplaced = distance(&last_part(name), &last_part(candidate)) + 1;
-        distance(name, candidate).min(misplaced)
-    };
-    candidates
-        .map(|candidate| (distance_to(candidate), candidate))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 4).max(2))
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance. Ten lines, for a message nobody waits for, are no dependency.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (line, from_char) in from.chars().enumerate() {
-        let mut left = line + 1;
-        let mut next = vec![left];
-        let above = row.iter().zip(row.iter().skip(1));
-        for (to_char, (diagonal, above)) in to.chars().zip(above) {
-            let change = diagonal + usize::from(from_char != to_char);
-            left = change.min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
+section! {
+    /// The connections of one process to PostgreSQL. SQLite ignores these keys.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Connections: "database" {
+        /// Most connections to PostgreSQL of one server; commands open 4. Keep the sum of all
+        /// replicas below `max_connections` of PostgreSQL.
+        max_connections: u32 = SMALL.or("16").within("3", "1000"),
+        /// How long a request waits for a free connection, and a start for the PostgreSQL server.
+        acquire_timeout: Duration = DURATION.or("10s").within("1s", "1h"),
+        /// How long PostgreSQL may work on one statement of a server. Statements of commands have no
+        /// limit.
+        statement_timeout: Option<Duration> = DURATION.or("30s").within("1s", "1h"),
+        /// An unused connection is closed after this time.
+        idle_timeout: Duration = DURATION.or("10m").within("1s", "1d"),
+        /// Every connection is closed after this time, so that servers follow a database that moves
+        /// to another address.
+        max_lifetime: Duration = DURATION.or("30m").within("1s", "1d"),
     }
-    row.last().copied().unwrap_or_default()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (from, to, expected) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("ab", "ba", 2),
-        ] {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-        }
+section! {
+    pub(super) ImageKeys: "images" {
+        /// Where images are stored: a directory, or a bucket of any S3 API (`s3://bucket/prefix`).
+        /// The bucket has to be private.
+        store: Place = STORE.or("data/images"),
+        /// Public address of the images. On a public host it needs another origin than
+        /// `http.base_url`, since browsers would trust uploads like pages of the API.
+        base_url: Option<String> = HTTP_URL.unset("`http.base_url` with `/i`"),
+        /// Whether metadata is removed from an image before it is stored. A request overrides this
+        /// with its parameter `metadata`.
+        clean: bool = SWITCH.or("true"),
+        /// With less free space on the disk of an image directory, uploads and purchases receive
+        /// 507, and `/readyz` fails.
+        min_free: u64 = SIZE.or("1 GiB"),
+        /// Memory of the image cache, which holds images of up to 512 KiB: 4 MiB or more, or 0 for
+        /// no cache.
+        cache_bytes: u64 = SIZE.or("256 MiB"),
+        /// Most pixels of one frame; for WebP half of it.
+        max_pixels: u64 = NUMBER.or("100000000").within("1", "500000000"),
+        /// Most pixels of all frames of an image together.
+        max_total_pixels: u64 = NUMBER.or("300000000").within("1", "10000000000"),
     }
+}
 
-    #[test]
-    fn the_nearest_key_is_named_and_a_far_one_is_not() {
-        assert_eq!(nearest("htpp.listen"), Some("http.listen"));
-        assert_eq!(nearest("http.base-url"), Some("http.base_url"));
-        assert_eq!(nearest("pay_to"), Some("payments.pay_to"));
-        assert_eq!(nearest("http.token_ttl"), Some("payments.token_ttl"));
-        assert_eq!(nearest("weather.forecast"), None);
+section! {
+    #[expect(clippy::struct_field_names, reason = "the fields are named as the keys")]
+    pub(super) S3Keys: "images" {
+        /// Address of the S3 API, for another store than Amazon S3, such as R2, Tigris or Garage.
+        s3_endpoint: Option<String> = ORIGIN.unset("Amazon S3")
+            .also(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+        /// Region of the bucket. Amazon S3 requires it.
+        s3_region: Option<String> = TEXT.unset("`auto` with an endpoint")
+            .also(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+        /// Whether requests name the bucket in the path or in the host.
+        s3_addressing: Option<Addressing> =
+            ADDRESSING.unset("`path` with an endpoint, otherwise `virtual`"),
+        /// Id of the access key. Without a key the server takes its credentials from the cloud: web
+        /// identity, container credentials, or the metadata service of the machine.
+        s3_access_key_id: Option<String> = TEXT.unset("").also(&["AWS_ACCESS_KEY_ID"]),
+        /// Secret of the access key.
+        s3_secret_access_key: Option<String> =
+            TEXT.unset("").secret().also(&["AWS_SECRET_ACCESS_KEY"]),
+        /// Session token of a temporary access key.
+        s3_session_token: Option<String> = TEXT.unset("").secret().also(&["AWS_SESSION_TOKEN"]),
+        /// How the store encrypts objects: `default` (as the bucket is set up), `AES256`, `aws:kms`
+        /// or `aws:kms:KEY`.
+        s3_encryption: Encryption = ENCRYPTION.or("default"),
+        /// Whether each object is sent with a SHA-256 that the store keeps. Turn it off for stores
+        /// without checksums.
+        s3_checksum: bool = SWITCH.or("true"),
+        /// Whether several objects are deleted in one request. Turn it off for stores without
+        /// `DeleteObjects`.
+        s3_bulk_delete: bool = SWITCH.or("true"),
+        /// How long one operation on the store may take, retries included.
+        s3_timeout: Duration = DURATION.or("10s").within("1s", "1m"),
+    }
+}
+
+section! {
+    pub(super) PaymentKeys: "payments" {
+        /// The facilitator that verifies and settles payments: the one of Coinbase, the one at
+        /// `payments.facilitator_url`, or the sandbox with play money.
+        facilitator: Option<Facilitator> = FACILITATOR.unset("none: paid tiers are off"),
+        /// Address of the facilitator. Required for `url`. With `sandbox` and `payments.rpc_url` it
+        /// names a `pixtoll sandbox` in another process.
+        facilitator_url: Option<String> = FACILITATOR_URL.unset("the one of Coinbase for `coinbase`"),
+        /// Sent to `payments.facilitator_url` as `Authorization: Bearer …`.
+        facilitator_token: Option<String> = TOKEN.unset("").secret(),
+        /// Id of the API key of Coinbase. Required for `coinbase`.
+        cdp_key_id: Option<String> = TEXT.unset("").also(&["CDP_API_KEY_ID"]),
+        /// Secret of the API key of Coinbase: Ed25519 (base64) or ES256 (PEM).
+        cdp_key_secret: Option<String> = TEXT.unset("").secret().also(&["CDP_API_KEY_SECRET"]),
+        /// Your address that receives the money. Each deployment needs its own: two ledgers on one
+        /// address can't tell their payments apart.
+        pay_to: Option<Address> = WALLET.unset("with the sandbox: made at the first start"),
+        /// The networks that are offered, best first, at most 4. Test networks and real ones can't be
+        /// mixed.
+        networks: Vec<&'static Network> =
+            NETWORK.unset("`base`; with the sandbox `base-sepolia`").list(),
+        /// JSON-RPC endpoint that the server reads the chain from. It decides what counts as paid
+        /// where the facilitator gives no final answer. For several networks: `network=URL` for each,
+        /// separated by commas.
+        rpc_url: Option<RpcUrls> =
+            RPC_URLS.unset("built in for `base` and `base-sepolia`").secret_url(),
+        /// How long the server waits for verify, and a request for settle.
+        timeout: Duration = DURATION.or("15s").within("100ms", "90s"),
+        /// How long an upload token stays valid.
+        token_ttl: Duration = DURATION.or("10m").within("1s", "7d"),
+    }
+}
+
+section! {
+    pub(super) SandboxKeys: "payments" {
+        /// Where the sandbox's facilitator listens.
+        sandbox_listen: SocketAddr = LOOPBACK.or("127.0.0.1:4022"),
+        /// Where the sandbox's JSON-RPC endpoint listens.
+        sandbox_rpc_listen: SocketAddr = LOOPBACK.or("127.0.0.1:4023"),
+    }
+}
+
+section! {
+    /// When expired images are deleted, and how long their records are kept.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub Retention: "retention" {
+        /// When the reaper deletes expired images: a cron expression in UTC with days of the week by
+        /// name, or `off`.
+        schedule: Schedule = SCHEDULE.or("* * * * *"),
+        /// How long the records of an image are kept after its object is deleted.
+        records: Duration = DURATION.or("365d").within("1d", "36500d"),
+        /// The independent clocks that may confirm the clock of this machine before anything is
+        /// deleted: `chain`, `facilitator`, `database`, `store`. Named clocks count wherever they
+        /// run; `none` names no clock.
+        clocks: Option<Vec<ClockKind>> = CLOCK.unset("each that is not on this machine").list(),
+    }
+}
+
+section! {
+    pub(super) SecretKeys: "secrets" {
+        /// The secret that tokens and receipt keys are derived from, as 64 hex digits or base64.
+        /// Required on PostgreSQL, and the same on each replica. Up to 7 older keys may follow,
+        /// separated by commas or line ends.
+        key: Option<Keyring> =
+            SECRET_KEYS.unset("on SQLite: made at the first start in `secrets.key` beside the database")
+                .secret(),
+    }
+}
+
+section! {
+    /// The limits on what clients may ask for. A count of 0 means no limit.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Limits: "limits" {
+        /// Free uploads of the whole service in a UTC day.
+        free_per_day: u64 = COUNT.or("1000").live(),
+        /// The share of `free_per_day`, in percent, that may be used before 12:00 UTC. The rest may be
+        /// used afterwards.
+        free_before_noon_percent: u64 = NUMBER.or("50").within("1", "100").live(),
+        /// Free uploads and checks of one IPv4 address or one IPv6 /64 in an hour.
+        free_per_address_per_hour: u64 = COUNT.or("50").live(),
+        /// Free uploads and checks of one IPv4 /24 or one IPv6 /48 in an hour. The default is four
+        /// times `free_per_address_per_hour`.
+        free_per_network_per_hour: u64 = COUNT.or("200").live(),
+        /// How many refused files count as one free upload, for address and network.
+        free_refusals_per_upload: u64 = NUMBER.or("10").within("1", "1000").live(),
+        /// Payments and challenges of one address in a minute. Payments of contract wallets have a
+        /// tenth of it, refused uploads with a token half.
+        payments_per_address_per_minute: u64 = COUNT.or("120").live(),
+        /// How long the server waits for a whole request body, and for a client that doesn't read its
+        /// response. After a sixth of this time, a body has to arrive at 4 KiB a second; a pause may
+        /// last a third of it.
+        body_timeout: Duration = DURATION.or("1m").within("100ms", "1h"),
+        /// Memory for all request bodies until their images are stored. A quarter of it holds cleaned
+        /// copies. Requests over this limit receive 503 `busy`. The default grows with the tiers.
+        body_bytes: u64 = SIZE.or("256 MiB"),
+    }
+}
+
+section! {
+    /// The operator of the service, as its public documents name it.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub Operator: "operator" {
+        /// Contact for security reports in `/.well-known/security.txt`: a `mailto:` or `https:` URL.
+        security_contact: Option<String> = CONTACT.unset("none"),
+    }
+}
+
+section! {
+    pub(super) TierKeys: "tiers" {
+        /// Name in routes and records: 1 to 32 lower-case letters, digits and hyphens.
+        name: Option<TierName> = TIER_NAME.required("\"year\""),
+        /// Price of one image in decimal USD, as text. `"0"` makes the tier free; one tier may be free.
+        price: Option<AtomicAmount> = PRICE.unset("required, but for a tier named `free`"),
+        /// Largest upload, up to 64 MiB.
+        max_bytes: Option<u64> = SIZE.required("\"5 MiB\""),
+        /// How long an image is kept, up to 10 years.
+        keep: Option<Keep> = KEEP.required("\"30d\" or \"forever\""),
+        /// Marks the tier that `POST /api/upload` sells without a tier in its path. Required in one
+        /// tier where several have a price.
+        default: bool = SWITCH.or("false"),
+        /// How many blocks must hold a transfer before the upload is accepted.
+        confirmations: Option<u32> =
+            SMALL.unset("0; from a price of 0.10 on 1").within("0", "60"),
+    }
+}
+
+section! {
+    pub(super) NetworkKeys: "networks" {
+        /// `base`, `base-sepolia`, or the CAIP-2 id of another EVM network.
+        id: Option<String> = TEXT.required("\"eip155:43113\""),
+        /// JSON-RPC endpoint of this network.
+        rpc_url: Option<String> = RPC_URL.unset("`payments.rpc_url`"),
+        /// The facilitator that verifies and settles payments on this network.
+        facilitator: Option<Facilitator> = NETWORK_FACILITATOR.unset("`payments.facilitator`"),
+        /// Address of the facilitator of this network.
+        facilitator_url: Option<String> = FACILITATOR_URL.unset("as for `payments`"),
+    }
+}
+
+section! {
+    pub(super) DefinitionKeys: "networks" {
+        /// The USDC contract: six decimals and EIP-3009.
+        asset: Option<Address> = CONTRACT.required("\"0x…\", the USDC contract"),
+        /// `name` of the contract's EIP-712 domain. A wrong name makes every signature invalid.
+        domain_name: Option<String> = WORDS.required("\"USD Coin\""),
+        /// `version` of the contract's EIP-712 domain.
+        domain_version: Option<String> = WORDS.required("\"2\""),
+        /// Whether the money of this network is worth nothing.
+        test: Option<bool> = SWITCH.required("true where its money is worth nothing"),
+        /// Name of the network in x402 version 1, if it has one.
+        v1_name: Option<String> = V1_NAME.unset("none"),
     }
 }

@@ -1,25 +1,23 @@
 //! Flags, environment and file become one checked [`Config`], or a list of everything wrong with
 //! them.
 //!
-//! The flow is `keys` (what may be said) → `raw` (what was said, by file and environment) →
-//! `check` (what it means, each rule of it) → [`Config`], which the rest of the program trusts.
-//! This module is the only reader of the environment. It opens no database, binds no socket and
+//! Each key is described once, in `keys`. `read` merges what file and environment set, and parses it
+//! as the descriptions say. `check`, `store`, `payments` and `tiers` apply the rules that span several
+//! keys. This module is the only reader of the environment. It opens no database, binds no socket and
 //! makes no key.
 //!
-//! The merging is ours rather than the `config` crate's: that one stops at the first problem and
-//! knows no nearest key, no secret files and no "not built yet". `toml`, `humantime` and `url` do
-//! the reading.
+//! The descriptions are our own, since no library of layered configuration carries the load: figment,
+//! confique and config stop at the first problem. conf reports every problem, but as one text for a
+//! terminal, often without the key, and takes an empty variable as a value. None of them suggests the
+//! nearest key for a variable, reads secrets from files, or reports the tables of a list one by one.
 
 mod check;
-mod database;
+mod describe;
 mod elsewhere;
-mod env;
-mod fields;
 mod hosts;
 mod keys;
-mod networks;
 mod payments;
-mod raw;
+mod read;
 mod secret;
 mod show;
 mod store;
@@ -36,20 +34,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use ipnet::IpNet;
 
 use crate::coinbase::CdpKey;
 use crate::networks::Network;
-use crate::retention::independent::ClockKind;
-use crate::retention::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::tiers::TierTable;
 
 pub(crate) use check::least_body_bytes;
-pub use database::Connections;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
-pub use env::process_env;
 pub use hosts::is_on_this_machine;
+pub use keys::{Connections, Http, Limits, Operator, Retention};
+pub use read::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
 pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
@@ -57,10 +52,10 @@ pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlac
 /// Where settings come from.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// `--config`: this file, which has to exist. `None`: `pixtoll.toml` in the working directory
-    /// if there is one.
+    /// The file of `--config`, which has to exist. `None`: `pixtoll.toml` in the working directory,
+    /// if it exists.
     pub file: Option<PathBuf>,
-    /// `--sandbox`: play money.
+    /// Whether `--sandbox` was given: play money.
     pub sandbox: bool,
     /// The environment, see [`process_env`].
     pub env: BTreeMap<String, String>,
@@ -69,16 +64,16 @@ pub struct Sources {
 /// A configuration that may start.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What is in force.
+    /// The settings in force.
     pub config: Config,
     /// What the operator should know nevertheless.
     pub warnings: Vec<Problem>,
 }
 
-/// All that can be said about some sources, whether or not they may start.
+/// All findings about some sources, whether or not they may start.
 #[derive(Clone, Debug)]
 pub struct Examined {
-    /// What is in force; `None` where there is a problem.
+    /// The settings in force; `None` where there is a problem.
     pub config: Option<Config>,
     /// What the operator should know.
     pub warnings: Vec<Problem>,
@@ -86,15 +81,16 @@ pub struct Examined {
     pub problems: Vec<Problem>,
 }
 
-/// Something about one key, and what to do about it. Never holds a secret's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A finding about one key, and its fix. Never holds the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}\n  fix: {fix}")]
 pub struct Problem {
     /// The key, such as `http.listen`.
     pub key: String,
     /// What is wrong, naming the value where it is no secret.
     pub message: String,
-    /// What to do.
-    pub mend: String,
+    /// What to set instead.
+    pub fix: String,
 }
 
 /// Every problem of a configuration that may not start.
@@ -104,206 +100,120 @@ pub struct Problems(pub Vec<Problem>);
 /// The settings in force, checked against each other.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Listeners and the service's own address.
+    /// The listeners, the public address and the proxies.
     pub http: Http,
-    /// Where the records are.
+    /// The database.
     pub database: DatabaseUrl,
     /// How a server uses its connections to PostgreSQL.
     pub connections: Connections,
-    /// Where the images are.
+    /// The image store, and what is accepted into it.
     pub images: Images,
     /// How payments are made; `None`: paid tiers are off.
     pub payments: Option<PaymentsConfig>,
     /// The sandbox; `Some` exactly in [`Mode::Sandbox`].
     pub sandbox: Option<SandboxConfig>,
-    /// Where the key comes from that tokens and hashes are derived from.
+    /// The source of the key that tokens and hashes are derived from.
     pub secrets_key: SecretKeySource,
-    /// What is sold. Tiers with a price stand here even while paid tiers are off.
+    /// The tiers. Those with a price are listed even while paid tiers are off.
     pub tiers: TierTable,
-    /// The life of an upload token.
+    /// How long an upload token stays valid.
     pub token_ttl: Duration,
-    /// How much may be asked for.
+    /// The limits on what clients may ask for.
     pub limits: Limits,
-    /// When what has expired is deleted, and for how long its rows stay.
+    /// When expired images are deleted, and how long their records are kept.
     pub retention: Retention,
-    /// What the money is; `None` where there is none.
+    /// The kind of money; `None` where paid tiers are off.
     pub mode: Option<Mode>,
-    /// Who runs the service.
+    /// The operator of the service.
     pub operator: Operator,
+    /// The keys in force as lines of TOML without secrets, by key.
+    lines: BTreeMap<&'static str, String>,
 }
 
-/// Who runs the service, as its public documents say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Operator {
-    /// The contact for security reports in `/.well-known/security.txt`: a `mailto:` or `https:` URL.
-    pub security_contact: Option<String>,
-}
-
-/// How much may be asked for. 0 means no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Free uploads of the whole service, a day of UTC.
-    pub free_per_day: u64,
-    /// How much of `free_per_day` may be used before 12:00 UTC, in percent: 1 to 100. What is left then, and the rest,
-    /// may be used afterwards.
-    pub free_before_noon_percent: u64,
-    /// Free uploads of one address: IPv4, or a /64 of IPv6.
-    pub free_per_address_per_hour: u64,
-    /// Free uploads of one network: a /24 of IPv4, or a /48 of IPv6.
-    pub free_per_network_per_hour: u64,
-    /// How many attempts that store nothing count as one free upload, by address and by network. Never 0.
-    pub free_refusals_per_upload: u64,
-    /// Payments and challenges of one address.
-    pub payments_per_address_per_minute: u64,
-    /// How long the server waits for a body, in all. Never 0.
-    pub body_timeout: Duration,
-    /// How much memory the bodies of all requests and the cleaned copies of their images take at most. Never less than
-    /// `least_body_bytes` of the tiers.
-    pub body_bytes: u64,
-}
-
-impl Limits {
-    /// How many times the free uploads of one address a network has, unless the setting says otherwise.
-    pub const ADDRESSES_PER_NETWORK: u64 = 4;
-
-    /// These limits with the counts of others: what may change while a server runs.
-    #[must_use]
-    pub const fn with_counts_of(self, other: Self) -> Self {
-        Self {
-            free_per_day: other.free_per_day,
-            free_before_noon_percent: other.free_before_noon_percent,
-            free_per_address_per_hour: other.free_per_address_per_hour,
-            free_per_network_per_hour: other.free_per_network_per_hour,
-            free_refusals_per_upload: other.free_refusals_per_upload,
-            payments_per_address_per_minute: other.payments_per_address_per_minute,
-            ..self
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            free_per_day: 1000,
-            free_before_noon_percent: 50,
-            free_per_address_per_hour: 50,
-            free_per_network_per_hour: 50 * Self::ADDRESSES_PER_NETWORK,
-            free_refusals_per_upload: 10,
-            payments_per_address_per_minute: 120,
-            body_timeout: Duration::from_mins(1),
-            body_bytes: 256 * 1024 * 1024,
-        }
-    }
-}
-
-/// Listeners and the service's own address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// The public listener.
-    pub listen: SocketAddr,
-    /// The admin listener, for the operator only.
-    pub admin_listen: SocketAddr,
-    /// What links and challenges are built from: scheme, host and port, without a trailing slash.
-    pub base_url: String,
-    /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
-/// Where the records are. Its `Debug` shows no password.
+/// The database. `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
-    /// A file.
+    /// A SQLite file.
     Sqlite(PathBuf),
-    /// A server, by its whole URL, password included.
+    /// The whole URL of a PostgreSQL database, password included.
     Postgres(String),
 }
 
-/// Where the images are.
+/// The image store, and what is accepted into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// Where their bytes are.
+    /// The store of the objects.
     pub store: StorePlace,
-    /// The image origin, without a trailing slash.
+    /// The public address of the images, without a trailing slash.
     pub base_url: String,
     /// Whether metadata is removed before an image is stored.
     pub clean: bool,
-    /// Below so many free bytes nothing is taken any more.
+    /// Free bytes on the disk below which uploads and purchases are refused.
     pub min_free: u64,
-    /// How much memory images may take that are asked for; 0: none.
+    /// Most bytes of the image cache; 0: no cache.
     pub cache_bytes: u64,
     /// The most pixels of a frame, and of all frames together.
     pub limits: crate::images::format::PixelLimits,
 }
 
-/// When what has expired is deleted, and for how long its rows stay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// When the reaper runs by itself.
-    pub schedule: Schedule,
-    /// How long rows outlive their objects.
-    pub records: Duration,
-    /// The kinds of clocks that are compared with this machine's, wherever they are. `None`: each that isn't on this
-    /// machine.
-    pub clocks: Option<Vec<ClockKind>>,
-}
-
 /// How payments are made.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentsConfig {
     /// The networks that are offered, best first; never empty.
     pub networks: Vec<NetworkConfig>,
-    /// Who is paid. `None` only with the sandbox: a recipient is made and kept in its database.
+    /// The recipient of payments. `None` only with the sandbox, which makes one and keeps it in its
+    /// database.
     pub pay_to: Option<Address>,
-    /// For verify, and for how long a request waits on settle.
+    /// How long the server waits for verify, and a request for settle.
     pub timeout: Duration,
 }
 
-/// A network that is offered. Its `Debug` shows of URLs the host only.
+/// A network that is offered. `Debug` shows URLs by their host alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// The network.
     pub network: &'static Network,
-    /// Who verifies and settles on it.
+    /// The facilitator that verifies and settles on it.
     pub facilitator: FacilitatorChoice,
     /// Its JSON-RPC endpoint. `None` only with a sandbox in this process.
     pub rpc_url: Option<String>,
 }
 
-/// Who verifies and settles. `Debug` shows no secret.
+/// The facilitator that verifies and settles. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum FacilitatorChoice {
-    /// A facilitator that speaks the protocol.
+    /// Any facilitator that speaks the protocol.
     Url {
-        /// Where, without a trailing slash.
+        /// Its address, without a trailing slash.
         url: String,
-        /// What it wants to be shown with each request.
+        /// The bearer token that is sent with each request.
         bearer: Option<String>,
     },
-    /// Coinbase's.
+    /// The facilitator of Coinbase.
     Coinbase {
-        /// Where, without a trailing slash.
+        /// Its address, without a trailing slash.
         url: String,
-        /// Who signs the requests.
+        /// The API key that signs the requests.
         key: Arc<CdpKey>,
     },
-    /// Play money, see [`SandboxConfig`].
+    /// The sandbox with play money, see [`SandboxConfig`].
     Sandbox,
 }
 
-/// The play-money facilitator and its chain.
+/// The facilitator and the chain of play money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxConfig {
-    /// Where its facilitator listens, on loopback.
+    /// The loopback address where its facilitator listens.
     pub listen: SocketAddr,
-    /// Where its chain answers, on loopback.
+    /// The loopback address where its JSON-RPC endpoint listens.
     pub rpc_listen: SocketAddr,
-    /// Where it keeps its state.
+    /// The file of its state.
     pub database: PathBuf,
-    /// Set: a `pixtoll sandbox` of its own process is used, and none is started in this one.
+    /// A `pixtoll sandbox` in another process; `None`: this process starts one.
     pub separate: Option<SeparateSandbox>,
 }
 
-/// Where a sandbox in another process is reached, on loopback.
+/// The loopback addresses of a sandbox in another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeparateSandbox {
     /// Its facilitator, without a trailing slash.
@@ -312,23 +222,23 @@ pub struct SeparateSandbox {
     pub rpc_url: String,
 }
 
-/// Where the secret key comes from.
+/// The source of the secret key.
 #[derive(Clone, Debug)]
 pub enum SecretKeySource {
-    /// The operator gave it, or it and older ones.
+    /// Keys from the operator: the current one, and maybe older ones.
     Given(Keyring),
-    /// It is in this file, beside the database file, and made at the first start.
+    /// A file beside the database file, made at the first start.
     FileUnderData(PathBuf),
 }
 
-/// What the money is. A database is stamped with it and refuses another.
+/// The kind of money. A database is stamped with it and refuses another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Play money of the sandbox.
     Sandbox,
-    /// A test network.
+    /// Money of a test network.
     Test,
-    /// Money.
+    /// Real money.
     Real,
 }
 
@@ -348,7 +258,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
 /// The same as [`load`], but keeps the warnings beside the problems, for `pixtoll config check`.
 pub fn examine(sources: &Sources) -> Examined {
     let mut report = Report::default();
-    match raw::read_file(sources.file.as_deref(), &mut report) {
+    match read::read_file(sources.file.as_deref(), &mut report) {
         Some(text) => examine_text(&text, sources, report),
         None => report.into_examined(None),
     }
@@ -357,13 +267,64 @@ pub fn examine(sources: &Sources) -> Examined {
 /// Without the file system, so that tests depend on no working directory. Only secret files are
 /// still read.
 fn examine_text(text: &str, sources: &Sources, mut report: Report) -> Examined {
-    let raw = raw::gather(text, &sources.env, &mut report);
-    let config = raw.map(|raw| check::check(&raw, sources.sandbox, &mut report));
+    let given = read::Given::gather(text, &sources.env, &mut report);
+    let config = given.map(|given| check::check(&given, sources.sandbox, &mut report));
     report.into_examined(config)
 }
 
-/// What was found so far. Everything is collected and nothing stops at the first problem, so that
-/// an operator mends all at once.
+impl Config {
+    /// Whether `other` differs at most in what a running server takes at SIGHUP: the tiers and the
+    /// counts of [`Limits`].
+    pub fn is_same_until_restart(&self, other: &Self) -> bool {
+        let kept = |config: &Self| {
+            let is_live = |name| describe::find(name).is_some_and(|info| info.is_live);
+            let mut lines = config.lines.clone();
+            lines.retain(|name, _| !is_live(name));
+            (lines, show::networks(config))
+        };
+        kept(self) == kept(other)
+    }
+}
+
+impl Limits {
+    /// The default of `free_per_network_per_hour`, in multiples of `free_per_address_per_hour`.
+    pub const ADDRESSES_PER_NETWORK: u64 = 4;
+
+    /// These limits with the counts of others: what may change while a server runs.
+    #[must_use]
+    pub const fn with_counts_of(self, other: Self) -> Self {
+        Self {
+            body_timeout: self.body_timeout,
+            body_bytes: self.body_bytes,
+            ..other
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        read::Reader::defaults(Self::read)
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        read::Reader::defaults(Self::read)
+    }
+}
+
+impl Connections {
+    /// The connections of a command beside a server: few, and a statement may take any time.
+    pub fn of_a_command() -> Self {
+        Self {
+            max_connections: 4,
+            statement_timeout: None,
+            ..Self::default()
+        }
+    }
+}
+
+/// The findings so far. Nothing stops at the first problem, so that an operator can fix all at once.
 #[derive(Default)]
 struct Report {
     warnings: Vec<Problem>,
@@ -371,12 +332,12 @@ struct Report {
 }
 
 impl Report {
-    fn problem(&mut self, key: &str, message: impl Into<String>, mend: impl Into<String>) {
-        self.problems.push(Problem::new(key, message, mend));
+    fn problem(&mut self, key: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(key, message, fix));
     }
 
-    fn warn(&mut self, key: &str, message: impl Into<String>, mend: impl Into<String>) {
-        self.warnings.push(Problem::new(key, message, mend));
+    fn warn(&mut self, key: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.warnings.push(Problem::new(key, message, fix));
     }
 
     fn into_examined(self, config: Option<Config>) -> Examined {
@@ -391,18 +352,12 @@ impl Report {
 }
 
 impl Problem {
-    fn new(key: &str, message: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn new(key: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             key: key.to_owned(),
             message: message.into(),
-            mend: mend.into(),
+            fix: fix.into(),
         }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  mend: {}", self.key, self.message, self.mend)
     }
 }
 
@@ -412,9 +367,8 @@ impl fmt::Display for Problems {
             1 => write!(f, "the configuration has a problem")?,
             count => write!(f, "the configuration has {count} problems")?,
         }
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n{problem}"))
+        let mut problems = self.0.iter();
+        problems.try_for_each(|problem| write!(f, "\n{problem}"))
     }
 }
 
@@ -423,22 +377,9 @@ impl std::error::Error for Problems {}
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
-            Self::Postgres(url) => f
-                .debug_tuple("Postgres")
-                .field(&hosts::redacted(url))
-                .finish(),
+            Self::Sqlite(path) => write!(f, "Sqlite({path:?})"),
+            Self::Postgres(url) => write!(f, "Postgres({:?})", hosts::redacted(url)),
         }
-    }
-}
-
-impl fmt::Debug for PaymentsConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PaymentsConfig")
-            .field("networks", &self.networks)
-            .field("pay_to", &self.pay_to)
-            .field("timeout", &self.timeout)
-            .finish()
     }
 }
 
@@ -455,8 +396,8 @@ impl fmt::Debug for NetworkConfig {
 impl fmt::Debug for FacilitatorChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url { url, .. } => f.debug_tuple("Url").field(&hosts::redacted(url)).finish(),
-            Self::Coinbase { key, .. } => f.debug_tuple("Coinbase").field(key).finish(),
+            Self::Url { url, .. } => write!(f, "Url({:?})", hosts::redacted(url)),
+            Self::Coinbase { key, .. } => write!(f, "Coinbase({key:?})"),
             Self::Sandbox => f.write_str("Sandbox"),
         }
     }

@@ -1,242 +1,222 @@
-//! The settings of payments: facilitators, networks, recipient, sandbox.
+//! Payments: facilitators, networks (`[[networks]]` as well), recipient, sandbox.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use url::Url;
 
-use super::check::Checker;
-use super::networks::{self as entries, Entry};
-use super::values::{self, Complaint};
+use super::keys::{DefinitionKeys, NetworkKeys, PaymentKeys, SandboxKeys};
+use super::read::{Reader, refuse};
+use super::values::RPC_URL;
 use super::{
     FacilitatorChoice, NetworkConfig, PaymentsConfig, SandboxConfig, SeparateSandbox, hosts,
 };
 use crate::coinbase::{self, CdpKey};
-use crate::networks::{self, Network};
+use crate::networks::{self, BASE, BASE_SEPOLIA, BUILT_IN, Definition, Network};
 use crate::tiers::TierTable;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
-/// As long as a settle call lives: no request waits longer for it.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(90);
-/// With more, a challenge would outgrow what proxies take as a header (x402.md, section 2).
+/// With more networks, a challenge would outgrow the headers that proxies take (docs/x402.md).
 const MOST_NETWORKS: usize = 4;
+const FACILITATOR: &str = "payments.facilitator";
+const FACILITATOR_URL: &str = "payments.facilitator_url";
+const RPC: &str = "payments.rpc_url";
+const NETWORKS: &str = "payments.networks";
+const PAY_TO: &str = "payments.pay_to";
+const CDP_ID: &str = "payments.cdp_key_id";
+const CDP_SECRET: &str = "payments.cdp_key_secret";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Facilitator {
-    Unset,
-    /// Set to what can't be had, and reported.
-    Refused,
-    Url,
+/// A parsed `facilitator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Facilitator {
     Coinbase,
+    Url,
     Sandbox,
 }
 
-/// What was said under `payments` and `[[networks]]`, each value by itself in order.
+/// A parsed `payments.rpc_url`: an endpoint for each network, or one without a network.
+pub(super) type RpcUrls = Vec<(Option<&'static Network>, String)>;
+
+/// Parses a URL, or `network=URL` items separated by commas. No error repeats a part of a URL.
+pub(super) fn rpc_urls(text: &str) -> Result<RpcUrls, String> {
+    let named = |item: &str| {
+        let (name, url) = item.split_once('=')?;
+        Some((networks::find(name.trim())?, url.trim().to_owned()))
+    };
+    if named(text).is_none() {
+        return (RPC_URL.parse)(text).map(|url| vec![(None, url)]);
+    }
+    let items = text.split(',').map(|item| {
+        let (network, url) =
+            named(item).ok_or("has an item without the name of a known network")?;
+        Ok((Some(network), (RPC_URL.parse)(&url)?))
+    });
+    items.collect()
+}
+
+/// A table of `[[networks]]`.
+struct Entry {
+    network: &'static Network,
+    /// The key of the table in problems.
+    key: String,
+    keys: NetworkKeys,
+    has_url: bool,
+}
+
+/// The keys of payments, each parsed.
 struct Said {
+    keys: PaymentKeys,
     networks: Vec<&'static Network>,
     entries: Vec<Entry>,
-    pay_to: Option<Address>,
-    facilitator_url: Option<Url>,
-    bearer: Option<String>,
     cdp_key: Option<Arc<CdpKey>>,
-    rpc_urls: RpcUrls,
-    timeout: Duration,
-    listen: SocketAddr,
-    rpc_listen: SocketAddr,
+    /// Whether a tier has a price.
+    is_selling: bool,
 }
 
-/// `payments.rpc_url`: one address, or one for each network.
-enum RpcUrls {
-    Unset,
-    One(Url),
-    Each(Vec<(&'static Network, Url)>),
-}
-
-/// Checks payments: `None` where paid tiers are off.
+/// Checks payments: `None` where paid tiers are off. The last value is `payments.token_ttl`.
 pub(super) fn check(
-    checker: &mut Checker<'_>,
+    reader: &mut Reader<'_>,
     sandbox_flag: bool,
     tiers: &TierTable,
     data: &Path,
-) -> (Option<PaymentsConfig>, Option<SandboxConfig>) {
-    let facilitator = facilitator(checker, sandbox_flag);
-    // Read in any case, so that a mistake is found before the day payments are switched on.
-    let said = read(checker, facilitator == Facilitator::Sandbox);
-    match facilitator {
-        Facilitator::Unset if said.entries.iter().all(|entry| entry.facilitator.is_none()) => {
-            warn_that_paid_tiers_are_off(checker, tiers);
-            (None, None)
-        }
-        Facilitator::Refused => (None, None),
-        Facilitator::Sandbox => {
-            let (payments, sandbox) = by_sandbox(checker, &said, data);
-            (Some(payments), Some(sandbox))
-        }
-        other => (by_networks(checker, other, &said, tiers), None),
+) -> (Option<PaymentsConfig>, Option<SandboxConfig>, Duration) {
+    // Before the keys that name these networks.
+    let entries = entries(reader);
+    let mut keys = PaymentKeys::read(reader);
+    let ports = SandboxKeys::read(reader);
+    let token_ttl = keys.token_ttl;
+    let is_other = keys
+        .facilitator
+        .is_some_and(|named| named != Facilitator::Sandbox);
+    refuse!(reader, FACILITATOR, sandbox_flag && is_other,
+        "is set beside --sandbox, and not to `sandbox`" => "start without --sandbox, or with another file");
+    if reader.has(FACILITATOR) && (keys.facilitator.is_none() || sandbox_flag && is_other) {
+        return (None, None, token_ttl);
     }
-}
-
-fn facilitator(checker: &mut Checker<'_>, sandbox_flag: bool) -> Facilitator {
-    const KEY: &str = "payments.facilitator";
-    match checker.raw.text(KEY).map(str::to_owned).as_deref() {
-        Some("sandbox") => Facilitator::Sandbox,
-        Some(other) if sandbox_flag => {
-            let message = format!("is `{other}`, beside --sandbox");
-            checker.problem(
-                KEY,
-                message,
-                "start without --sandbox, or with another file",
-            );
-            Facilitator::Refused
-        }
-        None if sandbox_flag => Facilitator::Sandbox,
-        None => Facilitator::Unset,
-        Some("url") => Facilitator::Url,
-        Some("coinbase") => Facilitator::Coinbase,
-        Some(other) => {
-            let message = format!("`{other}` is not a known facilitator");
-            let mend = "use \"coinbase\", \"url\" or \"sandbox\"";
-            checker.problem(KEY, message, mend);
-            Facilitator::Refused
-        }
-    }
-}
-
-fn warn_that_paid_tiers_are_off(checker: &mut Checker<'_>, tiers: &TierTable) {
-    let names: Vec<_> = tiers.paid().map(|tier| tier.name.as_str()).collect();
-    if !names.is_empty() {
-        checker.warn(
-            "payments.facilitator",
-            format!("is not set: paid tiers are off ({})", names.join(", ")),
-            "set it to \"coinbase\" or \"url\", or to \"sandbox\" (or start with --sandbox) for play money",
-        );
-    }
-}
-
-fn read(checker: &mut Checker<'_>, is_sandbox: bool) -> Said {
-    let timeout = checker.value("payments.timeout", |text| {
-        values::duration_within(text, SHORTEST_TIMEOUT, LONGEST_TIMEOUT)
-    });
-    let mut listener = |key, port| {
-        let address = checker.value(key, values::loopback_socket);
-        address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
-    };
-    let listen = listener("payments.sandbox_listen", 4022);
-    let rpc_listen = listener("payments.sandbox_rpc_listen", 4023);
-    let url = if is_sandbox {
-        loopback_url
-    } else {
-        values::facilitator_url
-    };
-    // Before the list that names them.
-    let entries = entries::read(checker);
-    let networks = networks(checker, is_sandbox);
-    Said {
-        pay_to: checker.value("payments.pay_to", values::recipient),
-        facilitator_url: checker.value("payments.facilitator_url", url),
-        bearer: checker.value("payments.facilitator_token", bearer),
-        cdp_key: cdp_key(checker),
-        rpc_urls: rpc_urls(checker, is_sandbox, &networks),
-        timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-        listen,
-        rpc_listen,
-        networks,
+    let facilitator = keys
+        .facilitator
+        .or(sandbox_flag.then_some(Facilitator::Sandbox));
+    let is_sandbox = facilitator == Some(Facilitator::Sandbox);
+    let said = Said {
+        networks: offered(reader, std::mem::take(&mut keys.networks), is_sandbox),
+        cdp_key: cdp_key(reader, &keys),
+        is_selling: tiers.paid().next().is_some(),
         entries,
-    }
-}
-
-/// A word for the header `Authorization`. Never repeated.
-fn bearer(text: &str) -> Result<String, Complaint> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_owned());
-    }
-    Err(Complaint::new(
-        "holds what no header can carry",
-        "write the token alone, in one line of ASCII without blanks",
-    ))
-}
-
-/// The API key of Coinbase; `None` where there is none, or it was reported.
-fn cdp_key(checker: &mut Checker<'_>) -> Option<Arc<CdpKey>> {
-    const SECRET: &str = "payments.cdp_key_secret";
-    let id = checker.raw.text("payments.cdp_key_id").map(str::to_owned);
-    let Some(id) = id else {
-        if checker.raw.has(SECRET) {
-            let mend = "write the id that belongs to the secret (CDP_API_KEY_ID)";
-            checker.problem("payments.cdp_key_id", "is missing beside its secret", mend);
-        }
-        return None;
+        keys,
     };
-    if !checker.raw.has(SECRET) && !checker.raw.has("payments.cdp_key_secret_file") {
-        let mend = "write the secret that belongs to the id (CDP_API_KEY_SECRET), or name its file";
-        checker.problem(SECRET, "is missing beside its id", mend);
+    if is_sandbox {
+        let (payments, sandbox) = by_sandbox(reader, said, &ports, data);
+        return (Some(payments), Some(sandbox), token_ttl);
     }
-    checker
-        .value(SECRET, |secret| {
-            CdpKey::parse(&id, secret).map_err(|error| {
-                Complaint::new(error.to_string(), "copy it again as Coinbase gave it")
-            })
-        })
-        .map(Arc::new)
-}
-
-fn networks(checker: &mut Checker<'_>, is_sandbox: bool) -> Vec<&'static Network> {
-    const KEY: &str = "payments.networks";
-    let default = if is_sandbox {
-        &networks::BASE_SEPOLIA
-    } else {
-        &networks::BASE
-    };
-    let Some(names) = checker.raw.list(KEY) else {
-        return vec![default];
-    };
-    let mut found: Vec<&'static Network> = Vec::new();
-    for name in names {
-        match networks::find(name) {
-            Some(network) if found.contains(&network) => {
-                checker.problem(KEY, format!("names `{name}` twice"), "name it once");
-            }
-            Some(network) => found.push(network),
-            None => {
-                let known: Vec<_> = networks::BUILT_IN
-                    .iter()
-                    .map(|network| format!("{} ({})", network.name(), network.caip2))
-                    .collect();
-                let mend = format!(
-                    "use {}, or define it under [[networks]] by its CAIP-2 id",
-                    known.join(" or ")
-                );
-                checker.problem(KEY, format!("`{name}` is not a known network"), mend);
-            }
-        }
+    reader.hides(SandboxKeys::KEYS);
+    let is_one = matches!(said.keys.rpc_url.as_deref(), Some([(None, _)]));
+    refuse!(reader, RPC, is_one && said.networks.len() > 1,
+        "is one URL, but there are several networks" =>
+        "write name=URL for each, separated by commas, or rpc_url under [[networks]]");
+    let mut entries = said.entries.iter();
+    if facilitator.is_some() || entries.any(|entry| entry.keys.facilitator.is_some()) {
+        return (by_networks(reader, facilitator, &said), None, token_ttl);
     }
-    if names.is_empty() {
-        checker.problem(KEY, "names no network", "name one, like [\"base\"]");
-    }
-    if found.len() > MOST_NETWORKS {
-        let message = format!("names more than {MOST_NETWORKS} networks, which no challenge holds");
-        checker.problem(KEY, message, "name fewer");
-    }
-    if found.iter().any(|network| network.is_test) && !found.iter().all(|network| network.is_test) {
-        let message = "mixes networks whose money is worth nothing with others";
-        checker.problem(KEY, message, "run a deployment of its own for each kind");
-    }
-    if let Some(other) = found
-        .iter()
-        .find(|network| is_sandbox && **network != default)
-    {
-        checker.problem(
-            KEY,
-            format!(
-                "is `{}`, and the sandbox imitates base-sepolia only",
-                other.name()
-            ),
-            "use [\"base-sepolia\"] or remove it; never play money beside a real network",
+    let names: Vec<_> = tiers.paid().map(|tier| tier.name.as_str()).collect();
+    if said.is_selling {
+        reader.warn(
+            FACILITATOR,
+            format!("is not set: paid tiers are off ({})", names.join(", ")),
+            "set it to \"coinbase\" or \"url\"; for play money to \"sandbox\", or start with --sandbox",
         );
+    }
+    (None, None, token_ttl)
+}
+
+/// Reads `[[networks]]`. A table that can't be read is reported and left out.
+fn entries(reader: &mut Reader<'_>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let known = [NetworkKeys::KEYS, DefinitionKeys::KEYS];
+    reader.for_each_table("networks", &known, |fields| {
+        let keys = NetworkKeys::read(fields);
+        let Some(network) = keys.id.as_deref().and_then(|id| network(fields, id)) else {
+            return;
+        };
+        let is_second = entries.iter().any(|known| known.network == network);
+        refuse!(fields, "networks.id", is_second, "is a second entry for this network" => "remove one");
+        entries.push(Entry {
+            network,
+            key: format!("networks.{}", fields.label.as_deref().unwrap_or_default()),
+            has_url: fields.has("networks.facilitator_url"),
+            keys,
+        });
+    });
+    entries
+}
+
+/// The network of a table: built in, or defined by it.
+fn network(fields: &mut Reader<'_>, id: &str) -> Option<&'static Network> {
+    let is_id = |known: &&Network| known.caip2 == id || known.v1_name == Some(id);
+    if let Some(known) = BUILT_IN.into_iter().find(is_id) {
+        for info in DefinitionKeys::KEYS {
+            let name = known.name();
+            refuse!(fields, info.name, fields.has(info.name), "is built in for {name}" => "remove it");
+        }
+        return Some(known);
+    }
+    let number = id
+        .strip_prefix("eip155:")
+        .filter(|text| !text.starts_with(['0', '+']));
+    let chain_id = number.and_then(|text| text.parse::<u64>().ok());
+    refuse!(fields, "networks.id", chain_id.is_none(),
+        "`{id}` is neither built in nor a CAIP-2 id of an EVM network" => "write it like \"eip155:43113\"");
+    let keys = DefinitionKeys::read(fields);
+    if fields.has("networks.v1_name") && keys.v1_name.is_none() {
+        return None;
+    }
+    let added = networks::add(Definition {
+        chain_id: chain_id?,
+        v1_name: keys.v1_name,
+        asset: keys.asset?,
+        domain_name: keys.domain_name?,
+        domain_version: keys.domain_version?,
+        test: keys.test?,
+    });
+    if let Err(conflict) = &added {
+        refuse!(fields, "networks.id", true,
+            "{conflict}" => "give each network its own chain id and v1_name; restart after a change");
+    }
+    added.ok()
+}
+
+/// The networks that are offered; never empty.
+fn offered(
+    reader: &mut Reader<'_>,
+    named: Vec<&'static Network>,
+    is_sandbox: bool,
+) -> Vec<&'static Network> {
+    let default = if is_sandbox { &BASE_SEPOLIA } else { &BASE };
+    if !reader.has(NETWORKS) {
+        reader.shows(NETWORKS, default.name());
+        return vec![default];
+    }
+    let is_empty = reader.texts(NETWORKS).is_some_and(<[String]>::is_empty);
+    refuse!(reader, NETWORKS, is_empty, "names no network" => "name one, like [\"base\"]");
+    let mut found: Vec<&'static Network> = Vec::new();
+    for network in named {
+        let (is_second, name) = (found.contains(&network), network.name());
+        refuse!(reader, NETWORKS, is_second, "names `{name}` twice" => "name it once");
+        found.extend((!is_second).then_some(network));
+    }
+    let count = found.len();
+    refuse!(reader, NETWORKS, count > MOST_NETWORKS,
+        "names {count} networks, but a challenge holds {MOST_NETWORKS}" => "name at most {MOST_NETWORKS}");
+    let tests = found.iter().filter(|network| network.is_test).count();
+    refuse!(reader, NETWORKS, tests > 0 && tests < count,
+        "mixes test networks, whose money is worth nothing, with real ones" =>
+        "run a deployment of its own for each kind");
+    let mut others = found
+        .iter()
+        .filter(|network| is_sandbox && **network != default);
+    if let Some(name) = others.next().map(|other| other.name()) {
+        refuse!(reader, NETWORKS, true,
+            "is `{name}`, but the sandbox imitates base-sepolia only" =>
+            "write [\"base-sepolia\"] or remove it; never use play money beside a real network");
     }
     if found.is_empty() {
         found.push(default);
@@ -244,259 +224,186 @@ fn networks(checker: &mut Checker<'_>, is_sandbox: bool) -> Vec<&'static Network
     found
 }
 
-/// `payments.rpc_url`. No part of an address is ever repeated: it may be a key.
-fn rpc_urls(checker: &mut Checker<'_>, is_sandbox: bool, offered: &[&'static Network]) -> RpcUrls {
-    const KEY: &str = "payments.rpc_url";
-    if is_sandbox {
-        return checker
-            .value(KEY, loopback_url)
-            .map_or(RpcUrls::Unset, RpcUrls::One);
+/// The API key of Coinbase; `None` where it is not set, or was reported.
+fn cdp_key(reader: &mut Reader<'_>, keys: &PaymentKeys) -> Option<Arc<CdpKey>> {
+    let (has_id, has_secret) = (reader.has(CDP_ID), reader.has(CDP_SECRET));
+    refuse!(reader, CDP_ID, has_secret && !has_id, "is missing beside its secret" =>
+        "write the id that belongs to the secret (CDP_API_KEY_ID)");
+    refuse!(reader, CDP_SECRET, has_id && !has_secret, "is missing beside its id" =>
+        "write the secret that belongs to the id (CDP_API_KEY_SECRET), or name its file");
+    let parsed = CdpKey::parse(keys.cdp_key_id.as_ref()?, keys.cdp_key_secret.as_ref()?);
+    if let Err(error) = &parsed {
+        refuse!(reader, CDP_SECRET, true, "{error}" => "copy it again as Coinbase gave it");
     }
-    let is_list = checker.raw.text(KEY).is_some_and(|text| {
-        text.split_once('=')
-            .is_some_and(|(name, _)| networks::find(name.trim()).is_some())
-    });
-    if is_list {
-        return checker
-            .value(KEY, |text| text.split(',').map(named_rpc_url).collect())
-            .map_or(RpcUrls::Unset, RpcUrls::Each);
-    }
-    let url = checker.value(KEY, values::rpc_url);
-    if url.is_some() && offered.len() > 1 {
-        let message = "is one address, and there are several networks";
-        let mend = "write name=address for each, by commas, or rpc_url under [[networks]]";
-        checker.problem(KEY, message, mend);
-    }
-    url.map_or(RpcUrls::Unset, RpcUrls::One)
-}
-
-fn named_rpc_url(item: &str) -> Result<(&'static Network, Url), Complaint> {
-    let named = item
-        .split_once('=')
-        .and_then(|(name, url)| Some((networks::find(name.trim())?, url.trim())));
-    let Some((network, url)) = named else {
-        return Err(Complaint::new(
-            "holds an item that doesn't begin with the name of a network",
-            "write it like base=https://rpc.example.com,base-sepolia=https://other.example.com",
-        ));
-    };
-    Ok((network, values::rpc_url(url)?))
-}
-
-/// Where another process of this machine is reached: with play money, nothing else is sent to.
-fn loopback_url(text: &str) -> Result<Url, Complaint> {
-    // Not repeated in the message: it may be the RPC endpoint of a real network, with its key.
-    let url = values::http_url(text)?;
-    if hosts::is_loopback(&url) {
-        return Ok(url);
-    }
-    Err(Complaint::new(
-        "is not on loopback, where the sandbox is",
-        "remove it, or name the loopback address of a `pixtoll sandbox`",
-    ))
+    parsed.ok().map(Arc::new)
 }
 
 fn by_networks(
-    checker: &mut Checker<'_>,
-    default: Facilitator,
+    reader: &mut Reader<'_>,
+    default: Option<Facilitator>,
     said: &Said,
-    tiers: &TierTable,
 ) -> Option<PaymentsConfig> {
-    let is_selling = tiers.paid().next().is_some();
-    for entry in &said.entries {
-        if !said.networks.contains(&entry.network) {
-            checker.warn(
-                &format!("networks.{}", entry.label),
-                "is described, and not offered",
-                "name it in payments.networks, or remove it",
-            );
-        }
+    let is_idle = |entry: &&Entry| !said.networks.contains(&entry.network);
+    for entry in said.entries.iter().filter(is_idle) {
+        let fix = "name it in payments.networks, or remove it";
+        reader.warn(&entry.key, "is described, but not offered", fix);
     }
-    let networks: Vec<Option<NetworkConfig>> = said
-        .networks
-        .iter()
-        .map(|network| by_network(checker, default, said, network, is_selling))
-        .collect();
-    if is_selling && !checker.raw.has("payments.pay_to") {
-        checker.problem(
-            "payments.pay_to",
-            "is missing: tiers with a price have nobody to pay",
-            "set it to an address of yours, one that no other deployment uses",
-        );
-    }
+    let offers = said.networks.iter().map(|network| {
+        let entry = said.entries.iter().find(|entry| entry.network == *network);
+        let facilitator = choice(reader, default, said, network, entry);
+        let rpc_url = rpc_url(reader, said, network, entry);
+        Some(NetworkConfig {
+            network,
+            facilitator: facilitator?,
+            rpc_url: Some(rpc_url?),
+        })
+    });
+    let offers: Vec<Option<NetworkConfig>> = offers.collect();
+    refuse!(reader, PAY_TO, said.is_selling && !reader.has(PAY_TO),
+        "is missing: tiers with a price have no recipient" =>
+        "set it to an address of yours that no other deployment uses");
     Some(PaymentsConfig {
-        networks: networks.into_iter().collect::<Option<_>>()?,
+        networks: offers.into_iter().collect::<Option<_>>()?,
         // Without recipient and without prices there is nothing to be paid for.
-        pay_to: Some(said.pay_to?),
-        timeout: said.timeout,
+        pay_to: Some(said.keys.pay_to?),
+        timeout: said.keys.timeout,
     })
 }
 
-fn by_network(
-    checker: &mut Checker<'_>,
-    default: Facilitator,
-    said: &Said,
-    network: &'static Network,
-    is_selling: bool,
-) -> Option<NetworkConfig> {
-    let entry = said.entries.iter().find(|entry| entry.network == network);
-    let facilitator = choice(checker, default, said, network, entry);
-    let rpc_url = rpc_url(checker, said, network, entry, is_selling);
-    Some(NetworkConfig {
-        network,
-        facilitator: facilitator?,
-        rpc_url: Some(rpc_url?),
-    })
-}
-
-/// Who settles on a network: what its entry says, else what `payments` says.
+/// The facilitator of a network: from its table, or else from `payments`.
 fn choice(
-    checker: &mut Checker<'_>,
-    default: Facilitator,
+    reader: &mut Reader<'_>,
+    default: Option<Facilitator>,
     said: &Said,
     network: &Network,
     entry: Option<&Entry>,
 ) -> Option<FacilitatorChoice> {
-    let own = entry.and_then(|entry| entry.facilitator.as_deref().map(|name| (entry, name)));
-    let (kind, url, key, has_url) = if let Some((entry, name)) = own {
-        let kind = match name {
-            "coinbase" => Facilitator::Coinbase,
-            _ => Facilitator::Url,
-        };
-        let key = format!("networks.{}.facilitator_url", entry.label);
-        (kind, entry.facilitator_url.as_ref(), key, entry.has_url)
-    } else {
-        if let Some(entry) = entry.filter(|entry| entry.has_url) {
-            let key = format!("networks.{}.facilitator", entry.label);
-            let message = "is missing beside its facilitator_url";
-            checker.problem(&key, message, "write facilitator = \"url\"");
-        }
-        let key = "payments.facilitator_url";
-        let url = said.facilitator_url.as_ref();
-        (default, url, key.to_owned(), checker.raw.has(key))
-    };
+    let own = entry.filter(|entry| entry.keys.facilitator.is_some());
+    if let Some(entry) = entry.filter(|entry| entry.has_url) {
+        refuse!(reader, &format!("{}.facilitator", entry.key), own.is_none(),
+            "is missing beside its facilitator_url" => "write facilitator = \"url\"");
+    }
+    let keys = &said.keys;
+    let (kind, url, section, has_url) = own.map_or_else(
+        || {
+            (
+                default,
+                &keys.facilitator_url,
+                "payments",
+                reader.has(FACILITATOR_URL),
+            )
+        },
+        |entry| {
+            (
+                entry.keys.facilitator,
+                &entry.keys.facilitator_url,
+                entry.key.as_str(),
+                entry.has_url,
+            )
+        },
+    );
     match kind {
-        Facilitator::Coinbase => coinbase_choice(checker, said, url),
-        Facilitator::Url => {
-            // Already reported where it was set to nonsense.
-            if !has_url {
-                let mend =
-                    "name the facilitator, like https://x402.org/facilitator for Base Sepolia";
-                checker.problem(&key, "is missing", mend);
-            }
-            Some(FacilitatorChoice::Url {
-                url: values::without_slash(url?),
-                // The token was given for the one facilitator, not for those of single networks.
-                bearer: said.bearer.clone().filter(|_| own.is_none()),
+        Some(Facilitator::Coinbase) => {
+            refuse!(reader, CDP_ID, !reader.has(CDP_ID) && !reader.has(CDP_SECRET),
+                "is missing: Coinbase requires an API key" =>
+                "make one at portal.cdp.coinbase.com and set CDP_API_KEY_ID and CDP_API_KEY_SECRET");
+            Some(FacilitatorChoice::Coinbase {
+                url: url.clone().unwrap_or_else(|| coinbase::BASE_URL.to_owned()),
+                key: said.cdp_key.clone()?,
             })
         }
-        Facilitator::Unset | Facilitator::Refused | Facilitator::Sandbox => {
-            checker.problem(
-                "payments.facilitator",
-                format!(
-                    "is not set, and [[networks]] names none for {}",
-                    network.name()
-                ),
-                "set it to \"coinbase\" or \"url\", or name one for that network",
-            );
+        Some(Facilitator::Url) => {
+            refuse!(reader, &format!("{section}.facilitator_url"), !has_url, "is missing" =>
+                "name the facilitator, like https://x402.org/facilitator for Base Sepolia");
+            // The token belongs to the facilitator of `payments`, not to those of single networks.
+            let bearer = keys.facilitator_token.clone().filter(|_| own.is_none());
+            url.clone()
+                .map(|url| FacilitatorChoice::Url { url, bearer })
+        }
+        Some(Facilitator::Sandbox) | None => {
+            let name = network.name();
+            refuse!(reader, FACILITATOR, true,
+                "is not set, and [[networks]] names none for {name}" =>
+                "set it to \"coinbase\" or \"url\", or name one for that network");
             None
         }
     }
 }
 
-fn coinbase_choice(
-    checker: &mut Checker<'_>,
-    said: &Said,
-    url: Option<&Url>,
-) -> Option<FacilitatorChoice> {
-    let was_given = ["cdp_key_id", "cdp_key_secret", "cdp_key_secret_file"]
-        .iter()
-        .any(|key| checker.raw.has(&format!("payments.{key}")));
-    if said.cdp_key.is_none() && !was_given {
-        checker.problem(
-            "payments.cdp_key_id",
-            "is missing: Coinbase asks for an API key",
-            "make one at portal.cdp.coinbase.com and set CDP_API_KEY_ID and CDP_API_KEY_SECRET",
-        );
-    }
-    let url = url.map_or_else(|| coinbase::BASE_URL.to_owned(), values::without_slash);
-    Some(FacilitatorChoice::Coinbase {
-        url,
-        key: said.cdp_key.clone()?,
-    })
-}
-
 fn rpc_url(
-    checker: &mut Checker<'_>,
+    reader: &mut Reader<'_>,
     said: &Said,
     network: &'static Network,
     entry: Option<&Entry>,
-    is_selling: bool,
 ) -> Option<String> {
-    let own = entry.and_then(|entry| entry.rpc_url.as_ref());
-    let given = own.or_else(|| match &said.rpc_urls {
-        RpcUrls::Unset => None,
-        RpcUrls::One(url) => Some(url),
-        RpcUrls::Each(urls) => urls
-            .iter()
-            .find(|(named, _)| *named == network)
-            .map(|(_, url)| url),
-    });
-    // As it was given: an endpoint's path and its slash are the provider's business.
-    let url = given.map(|url| url.as_str().to_owned());
+    let own = entry.and_then(|entry| entry.keys.rpc_url.clone());
+    let mut given = said.keys.rpc_url.iter().flatten();
+    let given = given.find(|(named, _)| named.is_none_or(|named| named == network));
+    let url = own.or_else(|| given.map(|(_, url)| url.clone()));
     let url = url.or_else(|| network.default_rpc_url.map(str::to_owned));
-    if url.is_none() && is_selling {
-        checker.problem(
-            "payments.rpc_url",
-            format!("is missing, and {} has none built in", network.name()),
-            "set it to a JSON-RPC endpoint of the network: the chain decides what is paid",
-        );
-    }
+    let name = network.name();
+    refuse!(reader, RPC, url.is_none() && said.is_selling,
+        "is missing, and {name} has none built in" =>
+        "set it to a JSON-RPC endpoint of the network: the chain decides what is paid");
     url
 }
 
+/// A URL of another process on this machine: play money never leaves it. The URL isn't repeated: it
+/// may be the endpoint of a real network, with its key.
+fn loopback(reader: &mut Reader<'_>, key: &str, url: Option<String>) -> Option<String> {
+    let url = url?;
+    let is_here =
+        Url::parse(&url).is_ok_and(|url| hosts::is_loopback(&url) && url.query().is_none());
+    refuse!(reader, key, !is_here, "is not a plain loopback URL, where the sandbox is" =>
+        "remove it, or name the loopback address of a `pixtoll sandbox`");
+    is_here.then(|| url.trim_end_matches('/').to_owned())
+}
+
 fn by_sandbox(
-    checker: &mut Checker<'_>,
-    said: &Said,
+    reader: &mut Reader<'_>,
+    said: Said,
+    ports: &SandboxKeys,
     data: &Path,
 ) -> (PaymentsConfig, SandboxConfig) {
-    let pair = ["payments.facilitator_url", "payments.rpc_url"];
-    for (key, other) in pair.into_iter().zip(pair.into_iter().rev()) {
-        if checker.raw.has(key) && !checker.raw.has(other) {
-            checker.problem(
-                other,
-                format!("is missing beside `{key}`: a sandbox in another process has both"),
-                "set both, or none for a sandbox in this process",
-            );
-        }
+    for (key, other) in [(FACILITATOR_URL, RPC), (RPC, FACILITATOR_URL)] {
+        refuse!(reader, other, reader.has(key) && !reader.has(other),
+            "is missing beside `{key}`: a sandbox in another process has both" =>
+            "set both, or none for a sandbox in this process");
     }
-    let separate = match (&said.facilitator_url, &said.rpc_urls) {
-        (Some(facilitator_url), RpcUrls::One(rpc_url)) => Some(SeparateSandbox {
-            facilitator_url: values::without_slash(facilitator_url),
-            rpc_url: values::without_slash(rpc_url),
-        }),
-        _ => None,
-    };
     if let Some(entry) = said.entries.first() {
-        checker.problem(
-            &format!("networks.{}", entry.label),
-            "stands beside the sandbox, which is a network of its own",
-            "remove it, or start with another file",
-        );
+        refuse!(reader, &entry.key, true, "is set beside the sandbox, which is a network of its own" =>
+            "remove it, or start with another file");
+    }
+    let facilitator_url = loopback(reader, FACILITATOR_URL, said.keys.facilitator_url);
+    let rpc_url = said.keys.rpc_url.and_then(|urls| urls.into_iter().next());
+    // A URL with the name of a network is not the sandbox's.
+    let rpc_url = rpc_url.map(|(named, url)| named.map_or(url, |_| String::new()));
+    let rpc_url = loopback(reader, RPC, rpc_url);
+    let both = facilitator_url.zip(rpc_url);
+    let separate = both.map(|(facilitator_url, rpc_url)| SeparateSandbox {
+        facilitator_url,
+        rpc_url,
+    });
+    reader.shows(FACILITATOR, "sandbox");
+    if separate.is_some() {
+        reader.hides(SandboxKeys::KEYS);
+    }
+    if said.keys.pay_to.is_none() {
+        reader.notes(PAY_TO, "made by the sandbox, and kept in its database");
     }
     let network = NetworkConfig {
-        network: &networks::BASE_SEPOLIA,
+        network: &BASE_SEPOLIA,
         facilitator: FacilitatorChoice::Sandbox,
         rpc_url: separate.as_ref().map(|separate| separate.rpc_url.clone()),
     };
     let payments = PaymentsConfig {
         networks: vec![network],
-        pay_to: said.pay_to,
-        timeout: said.timeout,
+        pay_to: said.keys.pay_to,
+        timeout: said.keys.timeout,
     };
     let sandbox = SandboxConfig {
-        listen: said.listen,
-        rpc_listen: said.rpc_listen,
+        listen: ports.sandbox_listen,
+        rpc_listen: ports.sandbox_rpc_listen,
         database: data.join("sandbox.db"),
         separate,
     };

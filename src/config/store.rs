@@ -1,24 +1,15 @@
-//! `images.store`: a directory, or a bucket and what is said of it.
+//! `images.store`: a directory, or a bucket and the keys that describe it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
+use super::check::warn_without_tls;
+use super::keys::S3Keys;
+use super::read::{Reader, refuse};
 
-use super::check::Checker;
-use super::hosts;
-use super::values::{self, Complaint};
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
-const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// What stores that have no regions are asked with.
-const NO_REGION: &str = "auto";
-const MEND: &str = "name a directory, or a bucket like s3://bucket/prefix";
-
-/// Where the bytes of images are.
+/// The store of the objects of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePlace {
     /// A directory of this machine.
@@ -41,26 +32,27 @@ impl fmt::Display for StorePlace {
 /// A bucket behind an S3 API, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Store {
-    /// Its name.
+    /// The name of the bucket.
     pub bucket: String,
-    /// What every key begins with, without slashes around it; empty: nothing.
+    /// The prefix of every key, without slashes around it; may be empty.
     pub prefix: String,
     /// The region that requests are signed for.
     pub region: String,
-    /// Where the API is, without a trailing slash, the bucket's name in it where `addressing` says so. `None`: at
-    /// Amazon's.
+    /// The address of the API, without a trailing slash; with [`Addressing::Virtual`] the host holds the
+    /// name of the bucket. `None`: Amazon S3.
     pub endpoint: Option<String>,
-    /// Where a request names the bucket.
+    /// Where requests name the bucket.
     pub addressing: Addressing,
-    /// Who asks.
+    /// The credentials that sign requests.
     pub credentials: S3Credentials,
-    /// What the store is told about encryption.
+    /// How the store encrypts objects.
     pub encryption: Encryption,
-    /// Whether objects are sent with a checksum that the store keeps. The signature holds one in any case.
+    /// Whether objects are sent with a checksum that the store keeps. The signature holds one in any
+    /// case.
     pub checksum: bool,
     /// Whether the store deletes many objects in one request.
     pub bulk_delete: bool,
-    /// For how long anything is waited for, all tries together.
+    /// How long one operation may take, retries included.
     pub timeout: Duration,
 }
 
@@ -73,23 +65,23 @@ pub enum Addressing {
     Virtual,
 }
 
-/// Who asks a store. `Debug` shows no secret.
+/// The credentials of a store. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum S3Credentials {
-    /// A key.
+    /// An access key.
     Key(S3Key),
-    /// Whatever the cloud says to its machines: by these variables of its, or else its metadata service.
+    /// Credentials from the cloud: by these variables of it, or else from its metadata service.
     Cloud(BTreeMap<String, String>),
 }
 
-/// A key of an S3 API.
+/// An access key of an S3 API.
 #[derive(Clone, PartialEq, Eq)]
 pub struct S3Key {
-    /// Its public half.
+    /// The id, which is no secret.
     pub id: String,
-    /// Its secret half.
+    /// The secret.
     pub secret: String,
-    /// What goes with a key that was lent for a while.
+    /// The session token of a temporary key.
     pub session_token: Option<String>,
 }
 
@@ -102,14 +94,14 @@ impl fmt::Debug for S3Credentials {
     }
 }
 
-/// How a store is asked to encrypt what it keeps.
+/// How a store is asked to encrypt objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// As the bucket is set up.
     Default,
-    /// With keys of the store's own (SSE-S3).
+    /// With keys of the store (SSE-S3).
     Aes256,
-    /// With a key of the cloud's key service (SSE-KMS): this one, or the bucket's.
+    /// With this key of the cloud's key service, or the bucket's (SSE-KMS).
     Kms(Option<String>),
 }
 
@@ -125,166 +117,108 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// A bucket by its name, and what its keys begin with.
-struct Place {
-    bucket: String,
-    prefix: String,
+/// A parsed `images.store`.
+pub(super) enum Place {
+    Directory(PathBuf),
+    Bucket { bucket: String, prefix: String },
 }
 
-/// The store. `None` where it is not set, or was reported.
-pub(super) fn check(checker: &mut Checker<'_>) -> Option<StorePlace> {
-    let text = checker.raw.text("images.store")?;
-    if text.starts_with("s3://") {
-        let place = checker.value("images.store", place)?;
-        return Some(StorePlace::S3(Box::new(s3(checker, place))));
-    }
-    checker
-        .value("images.store", directory)
-        .map(StorePlace::Directory)
-}
-
-fn directory(text: &str) -> Result<PathBuf, Complaint> {
-    if text.contains("://") {
-        return Err(Complaint::new(
-            "is an address, and neither a directory nor a bucket",
-            MEND,
-        ));
-    }
-    Ok(PathBuf::from(text))
-}
-
-/// Names as S3 has them: 3 to 63 of lower case letters, digits, dots and hyphens.
-fn place(text: &str) -> Result<Place, Complaint> {
-    let rest = text.strip_prefix("s3://").unwrap_or(text);
+/// A directory, or `s3://bucket/prefix`. Buckets have 3 to 63 lower-case letters, digits, dots and
+/// hyphens.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    let Some(rest) = text.strip_prefix("s3://") else {
+        if text.contains("://") {
+            return Err("is a URL, but neither a directory nor a bucket".to_owned());
+        }
+        return Ok(Place::Directory(PathBuf::from(text)));
+    };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let is_name = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-'
     };
     if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(is_name) {
-        let message = format!("`{bucket}` is no name of a bucket");
-        return Err(Complaint::new(message, MEND));
+        return Err(format!("`{bucket}` is not the name of a bucket"));
     }
     let prefix = prefix.trim_matches('/');
     let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     let has_holes = |part: &str| part.is_empty() || part == "." || part == "..";
     if !prefix.bytes().all(is_key) || (!prefix.is_empty() && prefix.split('/').any(has_holes)) {
-        let message = format!("`{prefix}` is not what keys may begin with");
-        let mend = "use letters, digits, hyphens, underscores and dots between single slashes";
-        return Err(Complaint::new(message, mend));
+        return Err(format!(
+            "`{prefix}` is not a prefix of keys: letters, digits, `-`, `_` and `.` between single slashes"
+        ));
     }
-    Ok(Place {
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-    })
+    let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
+    Ok(Place::Bucket { bucket, prefix })
 }
 
-fn s3(checker: &mut Checker<'_>, place: Place) -> S3Store {
-    let endpoint = checker.value("images.s3_endpoint", values::origin);
-    if let Some(url) = &endpoint
-        && url.scheme() == "http"
-        && hosts::is_public(url)
-    {
-        checker.warn(
-            "images.s3_endpoint",
-            format!("`{url}` is without TLS on a public host: images can be read on their way"),
-            "write it with https://",
-        );
+/// The store, with the keys of its bucket.
+pub(super) fn check(reader: &mut Reader<'_>, place: Place) -> StorePlace {
+    let (bucket, prefix) = match place {
+        Place::Directory(path) => return StorePlace::Directory(path),
+        Place::Bucket { bucket, prefix } => (bucket, prefix),
+    };
+    let mut keys = S3Keys::read(reader);
+    if let Some(url) = &keys.s3_endpoint {
+        warn_without_tls(reader, "images.s3_endpoint", url);
     }
-    let addressing = checker.value("images.s3_addressing", addressing);
-    // Amazon asks for the host; everybody else takes the path, and not all of them have the host's name.
-    let addressing = addressing.unwrap_or(match endpoint {
+    refuse!(reader, "images.s3_region", keys.s3_endpoint.is_none() && keys.s3_region.is_none(),
+        "is missing: each bucket of Amazon S3 is in one region" =>
+        "write the region of the bucket, like eu-central-1, or set images.s3_endpoint for another store");
+    // Amazon S3 wants the host; other stores take the path, and not all of them have such hosts.
+    let addressing = keys.s3_addressing.unwrap_or(match keys.s3_endpoint {
         Some(_) => Addressing::Path,
         None => Addressing::Virtual,
     });
-    let encryption = checker.value("images.s3_encryption", encryption);
-    let checksum = checker.value("images.s3_checksum", values::switch);
-    let bulk_delete = checker.value("images.s3_bulk_delete", values::switch);
-    let timeout = checker.value("images.s3_timeout", |text| {
-        values::duration_within(text, SHORTEST_TIMEOUT, LONGEST_TIMEOUT)
+    // Stores without regions take this one.
+    let region = keys.s3_region.take().unwrap_or_else(|| "auto".to_owned());
+    reader.shows("images.s3_region", &region);
+    reader.shows(
+        "images.s3_addressing",
+        match addressing {
+            Addressing::Path => "path",
+            Addressing::Virtual => "virtual",
+        },
+    );
+    let endpoint = keys.s3_endpoint.take().map(|url| match addressing {
+        Addressing::Path => url,
+        Addressing::Virtual => url.replacen("://", &format!("://{bucket}."), 1),
     });
-    S3Store {
-        region: region(checker, endpoint.is_some()),
-        endpoint: endpoint.map(|url| endpoint_of(&url, &place.bucket, addressing)),
+    StorePlace::S3(Box::new(S3Store {
+        region,
+        endpoint,
         addressing,
-        credentials: credentials(checker),
-        encryption: encryption.unwrap_or(Encryption::Default),
-        checksum: checksum.unwrap_or(true),
-        bulk_delete: bulk_delete.unwrap_or(true),
-        timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-        bucket: place.bucket,
-        prefix: place.prefix,
-    }
+        encryption: keys.s3_encryption.clone(),
+        checksum: keys.s3_checksum,
+        bulk_delete: keys.s3_bulk_delete,
+        timeout: keys.s3_timeout,
+        credentials: credentials(reader, keys),
+        bucket,
+        prefix,
+    }))
 }
 
-fn region(checker: &mut Checker<'_>, has_endpoint: bool) -> String {
-    if let Some(region) = checker.raw.text("images.s3_region") {
-        return region.to_owned();
-    }
-    if !has_endpoint {
-        checker.problem(
-            "images.s3_region",
-            "is missing: Amazon's buckets lie in one region each",
-            "name the bucket's, like eu-central-1, or set images.s3_endpoint for another store",
-        );
-    }
-    NO_REGION.to_owned()
-}
-
-/// Where requests go: with virtual addressing, to a host of the bucket's own.
-fn endpoint_of(url: &Url, bucket: &str, addressing: Addressing) -> String {
-    let whole = values::without_slash(url);
-    match addressing {
-        Addressing::Path => whole,
-        Addressing::Virtual => whole.replacen("://", &format!("://{bucket}."), 1),
-    }
-}
-
-fn credentials(checker: &mut Checker<'_>) -> S3Credentials {
-    let text = |key: &str| checker.raw.text(key).map(str::to_owned);
-    let id = text("images.s3_access_key_id");
-    let secret = text("images.s3_secret_access_key");
-    match (id, secret) {
-        (Some(id), Some(secret)) => S3Credentials::Key(S3Key {
+fn credentials(reader: &mut Reader<'_>, keys: S3Keys) -> S3Credentials {
+    const ID: &str = "images.s3_access_key_id";
+    const SECRET: &str = "images.s3_secret_access_key";
+    let (has_id, has_secret) = (reader.has(ID), reader.has(SECRET));
+    refuse!(reader, SECRET, has_id && !has_secret, "is missing beside images.s3_access_key_id" =>
+        "set it, or images.s3_secret_access_key_file");
+    refuse!(reader, ID, has_secret && !has_id, "is missing beside images.s3_secret_access_key" =>
+        "set it to the id of the access key");
+    let session_token = keys.s3_session_token;
+    if let (Some(id), Some(secret)) = (keys.s3_access_key_id, keys.s3_secret_access_key) {
+        return S3Credentials::Key(S3Key {
             id,
             secret,
-            session_token: text("images.s3_session_token"),
-        }),
-        (None, None) => S3Credentials::Cloud(checker.raw.cloud.clone()),
-        (Some(_), None) => {
-            let mend = "set it, or images.s3_secret_access_key_file";
-            checker.problem("images.s3_secret_access_key", "is missing", mend);
-            S3Credentials::Cloud(checker.raw.cloud.clone())
-        }
-        (None, Some(_)) => {
-            let mend = "set the public half of the key";
-            checker.problem("images.s3_access_key_id", "is missing", mend);
-            S3Credentials::Cloud(checker.raw.cloud.clone())
-        }
+            session_token,
+        });
     }
-}
-
-fn addressing(text: &str) -> Result<Addressing, Complaint> {
-    match text {
-        "path" => Ok(Addressing::Path),
-        "virtual" => Ok(Addressing::Virtual),
-        _ => Err(Complaint::new(
-            format!("`{text}` is neither path nor virtual"),
-            "write path for https://host/bucket, virtual for https://bucket.host",
-        )),
-    }
-}
-
-fn encryption(text: &str) -> Result<Encryption, Complaint> {
-    match text {
-        "default" => Ok(Encryption::Default),
-        "AES256" => Ok(Encryption::Aes256),
-        "aws:kms" => Ok(Encryption::Kms(None)),
-        _ => match text.strip_prefix("aws:kms:") {
-            Some(key) if !key.is_empty() => Ok(Encryption::Kms(Some(key.to_owned()))),
-            _ => Err(Complaint::new(
-                format!("`{text}` is no way to encrypt"),
-                "write default (as the bucket is set up), AES256, aws:kms or aws:kms:KEY",
-            )),
-        },
-    }
+    let cloud = reader.given.cloud.clone();
+    let source = if cloud.is_empty() {
+        "the metadata service of the machine"
+    } else {
+        "the cloud, as its AWS_ variables say"
+    };
+    reader.notes(ID, &format!("from {source}"));
+    S3Credentials::Cloud(cloud)
 }

@@ -1,10 +1,18 @@
+//! `images.store`.
+
 use super::*;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
 
-const KEYS: &str = "images.s3_access_key_id = 'GK1'\nimages.s3_secret_access_key = 'hunter2'\n";
+const PLACE: &str = "[images]\nstore = 's3://pictures'\n";
+const KEYS: &str = "s3_access_key_id = 'GK1'\ns3_secret_access_key = 'HIDDEN'\n";
 
-fn s3(text: &str) -> S3Store {
-    match config(of(text)).images.store {
+/// With a bucket, a key and these settings of `images`.
+fn examined(more: &str) -> Examined {
+    of(&format!("{PLACE}{KEYS}{more}"))
+}
+
+fn s3(examined: Examined) -> S3Store {
+    match config(examined).images.store {
         StorePlace::S3(s3) => *s3,
         StorePlace::Directory(path) => panic!("{path:?}"),
     }
@@ -12,159 +20,130 @@ fn s3(text: &str) -> S3Store {
 
 #[test]
 fn a_store_is_a_directory_or_a_bucket() {
-    assert_eq!(
-        config(of("images.store = '/srv/i'")).images.store,
-        StorePlace::Directory("/srv/i".into())
+    let directory = config(of("images.store = '/srv/i'")).images.store;
+    assert_eq!(directory, StorePlace::Directory("/srv/i".into()));
+    assert_all_refused(
+        of,
+        "
+        images.store = 'file:///a'                              | images.store | a directory, or a bucket
+        images.s3_region = 'x'; images.store = 's3://'          | images.store | not the name of a bucket
+        images.s3_region = 'x'; images.store = 's3://ab'        | images.store | not the name of a bucket
+        images.s3_region = 'x'; images.store = 's3://My-Bucket' | images.store | not the name of a bucket
+        images.s3_region = 'x'; images.store = 's3://bücket/a'  | images.store | not the name of a bucket
+        images.store = 's3://bucket/a//b'                       | images.store | not a prefix of keys
+        images.store = 's3://bucket/../b'                       | images.store | not a prefix of keys
+        images.store = 's3://bucket/a b'                        | images.store | not a prefix of keys
+        ",
     );
-    assert_refused(
-        &of("images.store = 'file:///a'"),
-        "images.store",
-        "name a directory, or a bucket",
+    assert_all_refused(
+        examined,
+        "
+                                                      | images.s3_region     | in one region
+        s3_region = 'x'; s3_addressing = 'dns'        | images.s3_addressing | neither path nor virtual
+        s3_region = 'x'; s3_encryption = 'aes'        | images.s3_encryption | not a known encryption
+        s3_region = 'x'; s3_timeout = '5m'            | images.s3_timeout    | out of bounds
+        ",
     );
-    for name in ["s3://", "s3://ab", "s3://My-Bucket", "s3://bücket/a"] {
-        let examined = of(&format!(
-            "images.store = '{name}'\n{KEYS}images.s3_region = 'x'"
-        ));
-        assert_refused(&examined, "images.store", "is no name of a bucket");
-    }
-    for name in ["s3://bucket/a//b", "s3://bucket/../b", "s3://bucket/a b"] {
-        let examined = of(&format!(
-            "images.store = '{name}'\n{KEYS}images.s3_region = 'x'"
-        ));
-        assert_refused(&examined, "images.store", "keys may begin with");
-    }
 }
 
 #[test]
 fn a_bucket_of_amazon_needs_its_region_and_is_asked_by_its_host() {
-    let found = s3(&format!(
-        "images.store = 's3://pictures/prod/a/'\nimages.s3_region = 'eu-central-1'\n{KEYS}"
-    ));
+    let text = "images.store = 's3://pictures/prod/a/'\nimages.s3_region = 'eu-central-1'\n";
+    let keys = KEYS.replace("s3_", "images.s3_");
     let key = S3Key {
         id: "GK1".to_owned(),
-        secret: "hunter2".to_owned(),
+        secret: "HIDDEN".to_owned(),
         session_token: None,
     };
-    assert_eq!(
-        found,
-        S3Store {
-            bucket: "pictures".to_owned(),
-            prefix: "prod/a".to_owned(),
-            region: "eu-central-1".to_owned(),
-            endpoint: None,
-            addressing: Addressing::Virtual,
-            credentials: S3Credentials::Key(key),
-            encryption: Encryption::Default,
-            checksum: true,
-            bulk_delete: true,
-            timeout: Duration::from_secs(10),
-        }
-    );
-    assert_refused(
-        &of(&format!("images.store = 's3://pictures'\n{KEYS}")),
-        "images.s3_region",
-        "one region each",
-    );
+    let expected = S3Store {
+        bucket: "pictures".to_owned(),
+        prefix: "prod/a".to_owned(),
+        region: "eu-central-1".to_owned(),
+        endpoint: None,
+        addressing: Addressing::Virtual,
+        credentials: S3Credentials::Key(key),
+        encryption: Encryption::Default,
+        checksum: true,
+        bulk_delete: true,
+        timeout: Duration::from_secs(10),
+    };
+    assert_eq!(s3(of(&format!("{text}{keys}"))), expected);
 }
 
 #[test]
 fn another_store_is_asked_by_its_path_unless_its_hosts_have_names() {
-    let place = "images.store = 's3://pictures'\nimages.s3_endpoint = 'https://s3.example.com'\n";
-    let by_path = s3(&format!("{place}{KEYS}"));
+    let by_path = s3(examined("s3_endpoint = 'https://s3.example.com'"));
     assert_eq!(by_path.endpoint.unwrap(), "https://s3.example.com");
     assert_eq!(by_path.region, "auto");
-    let by_host = s3(&format!("{place}{KEYS}images.s3_addressing = 'virtual'"));
+    let by_host = s3(examined(
+        "s3_endpoint = 'https://s3.example.com'\ns3_addressing = 'virtual'",
+    ));
     assert_eq!(by_host.endpoint.unwrap(), "https://pictures.s3.example.com");
-    assert_refused(
-        &of(&format!("{place}{KEYS}images.s3_addressing = 'dns'")),
-        "images.s3_addressing",
-        "neither path nor virtual",
-    );
-    let plain = place.replace("https", "http");
-    assert_warned(
-        &of(&format!("{plain}{KEYS}")),
-        "images.s3_endpoint",
-        "without TLS on a public host",
-    );
+    let plain = examined("s3_endpoint = 'http://s3.example.com'");
+    assert_warned(&plain, "images.s3_endpoint", "without TLS on a public host");
 }
 
 #[test]
 fn encryption_checksums_bulk_deletes_and_the_deadline_are_settings() {
-    let place = "images.store = 's3://pictures'\nimages.s3_region = 'x'\n";
-    let set = |line: &str| s3(&format!("{place}{KEYS}{line}"));
     for (text, expected) in [
         ("default", Encryption::Default),
         ("AES256", Encryption::Aes256),
         ("aws:kms", Encryption::Kms(None)),
         ("aws:kms:arn:1", Encryption::Kms(Some("arn:1".to_owned()))),
     ] {
-        let found = set(&format!("images.s3_encryption = '{text}'")).encryption;
+        let found = s3(examined(&format!(
+            "s3_region = 'x'\ns3_encryption = '{text}'"
+        )))
+        .encryption;
         assert_eq!(found.to_string(), text);
         assert_eq!(found, expected);
     }
-    assert_refused(
-        &of(&format!("{place}{KEYS}images.s3_encryption = 'aes'")),
-        "images.s3_encryption",
-        "no way to encrypt",
-    );
-    let off =
-        set("images.s3_checksum = false\nimages.s3_bulk_delete = false\nimages.s3_timeout = '3s'");
+    let off = s3(examined(
+        "s3_region = 'x'\ns3_checksum = false\ns3_bulk_delete = false\ns3_timeout = '3s'",
+    ));
     assert!(!off.checksum && !off.bulk_delete);
     assert_eq!(off.timeout, Duration::from_secs(3));
-    assert_refused(
-        &of(&format!("{place}{KEYS}images.s3_timeout = '5m'")),
-        "images.s3_timeout",
-        "out of bounds",
-    );
 }
 
 #[test]
-fn keys_come_from_settings_from_the_tools_of_amazon_or_from_the_cloud_and_never_by_half() {
-    let place = "images.store = 's3://pictures'\n";
+fn credentials_come_from_settings_from_amazons_variables_or_from_the_cloud() {
     let from = |variables: &[(&str, &str)]| {
-        let mut variables = variables.to_vec();
-        variables.push(("AWS_REGION", "eu-west-1"));
-        match config(examine_with(place, false, &variables)).images.store {
-            StorePlace::S3(s3) => s3.credentials,
-            StorePlace::Directory(_) => panic!("a directory"),
-        }
+        let region = [("AWS_REGION", "eu-west-1")];
+        s3(examine_with(PLACE, false, &[variables, &region].concat())).credentials
     };
     let lent = from(&[
         ("AWS_ACCESS_KEY_ID", "ASIA1"),
-        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("AWS_SECRET_ACCESS_KEY", "HIDDEN"),
         ("AWS_SESSION_TOKEN", "hunter3"),
     ]);
     assert_eq!(format!("{lent:?}"), "Key(ASIA1, [secret])");
     let key = S3Key {
         id: "ASIA1".to_owned(),
-        secret: "hunter2".to_owned(),
+        secret: "HIDDEN".to_owned(),
         session_token: Some("hunter3".to_owned()),
     };
     assert_eq!(lent, S3Credentials::Key(key));
-    let role = ("AWS_ROLE_ARN", "arn:aws:iam::1:role/a");
-    let file = ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token");
     let pod = [
-        (role.0.to_owned(), role.1.to_owned()),
-        (file.0.to_owned(), file.1.to_owned()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/a"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token"),
     ];
-    assert_eq!(from(&[role, file]), S3Credentials::Cloud(pod.into()));
+    let owned = pod.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(from(&pod), S3Credentials::Cloud(owned.into()));
     assert_eq!(from(&[]), S3Credentials::Cloud([].into()));
-    let half = "images.s3_region = 'x'\nimages.s3_access_key_id = 'GK1'";
-    assert_refused(
-        &of(&format!("{place}{half}")),
-        "images.s3_secret_access_key",
-        "is missing",
-    );
+    let half = |line: &str| of(&format!("{PLACE}s3_region = 'x'\n{line}"));
+    let examined = half("s3_access_key_id = 'GK1'");
+    assert_refused(&examined, "images.s3_secret_access_key", "is missing");
+    let examined = half("s3_secret_access_key = 'HIDDEN'");
+    assert_refused(&examined, "images.s3_access_key_id", "is missing");
 }
 
 #[test]
 fn what_is_in_force_of_a_bucket_is_shown_without_its_secret() {
-    let shown = show(&config(of(&format!(
-        "images.store = 's3://pictures/a'\nimages.s3_endpoint = 'http://127.0.0.1:3900'\n{KEYS}"
-    ))));
+    let shown = show(&config(examined("s3_endpoint = 'http://127.0.0.1:3900'")));
     for line in [
-        "store = \"s3://pictures/a\"",
+        "store = \"s3://pictures\"",
         "s3_endpoint = \"http://127.0.0.1:3900\"",
+        "s3_region = \"auto\"",
         "s3_addressing = \"path\"",
         "s3_access_key_id = \"GK1\"",
         "s3_secret_access_key = \"[secret]\"",
@@ -173,5 +152,5 @@ fn what_is_in_force_of_a_bucket_is_shown_without_its_secret() {
     ] {
         assert!(shown.contains(line), "{line} in {shown}");
     }
-    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!shown.contains("HIDDEN"), "{shown}");
 }

@@ -24,10 +24,8 @@ fn tiers_are_read_from_the_file() {
         default = true"
     );
     let tiers = config(of(&text)).tiers;
-    assert_eq!(
-        tiers.free().unwrap().describe(),
-        "one image up to 512 KiB, kept 1 day"
-    );
+    let free = tiers.free().unwrap();
+    assert_eq!(free.describe(), "one image up to 512 KiB, kept 1 day");
     let big = tiers.find("big").unwrap();
     assert_eq!(big.price.units(), 250_000);
     assert_eq!((big.max_bytes, big.confirmations), (10_485_760, 0));
@@ -51,51 +49,48 @@ fn every_fault_of_a_tier_is_found_at_once() {
         keep = '0s'
         default = 'yes'
     ");
+    let expected = [
+        ("tiers.year.price", "in quotes"),
+        ("tiers.year.prise", "did you mean `price`?"),
+        ("tiers.year.keep", "not a duration"),
+        ("tiers.year.confirmations", "from 0 to 60"),
+        ("tiers.Bad Name.name", "lower-case"),
+        ("tiers.Bad Name.price", "not a price"),
+        ("tiers.Bad Name.max_bytes", "is missing"),
+        ("tiers.Bad Name.default", "not true or false"),
+        ("tiers.year.max_bytes", "64 MiB"),
+    ];
+    let found = keys(&examined.problems);
     assert_eq!(
-        keys(&examined.problems),
-        [
-            "tiers.year.prise",
-            "tiers.year.price",
-            "tiers.year.keep",
-            "tiers.Bad Name.default",
-            "tiers.Bad Name.name",
-            "tiers.Bad Name.price",
-            "tiers.Bad Name.max_bytes",
-            "tiers.year.max_bytes",
-            "tiers.year.confirmations",
-        ],
+        found,
+        expected.map(|(key, _)| key),
         "{:?}",
         examined.problems
     );
-    assert_says(&examined.problems[0], "did you mean `price`?");
-    assert_says(&examined.problems[8], "at most 60");
+    for (problem, (_, part)) in examined.problems.iter().zip(expected) {
+        assert_says(problem, part);
+    }
 }
 
 #[test]
 fn only_the_tier_called_free_may_leave_its_price_out() {
-    let with = |name: &str, line: &str| {
+    let with = |text: &str| {
+        let (name, line) = text.split_once('\n').unwrap_or((text, ""));
         of(&format!(
             "[[tiers]]\nname = '{name}'\nmax_bytes = 1\nkeep = '7d'\n{line}"
         ))
     };
-    assert_eq!(with("free", "").problems, []);
-    assert_eq!(with("trial", "price = '0'").problems, []);
-    assert_refused(&with("year", ""), "tiers.year.price", "is missing");
-    assert_refused(
-        &with("free", "price = '1'"),
-        "tiers.free.name",
-        "give it another name",
-    );
-    assert_refused(&with("year", "price = 1"), "tiers.year.price", "in quotes");
-    assert_refused(
-        &with("year", "price = '-1'"),
-        "tiers.year.price",
-        "no price",
-    );
-    assert_refused(
-        &with("year", "price = '1'\nconfirmations = -1"),
-        "tiers.year.confirmations",
-        "",
+    assert_eq!(with("free").problems, []);
+    assert_eq!(with("trial\nprice = '0'").problems, []);
+    assert_all_refused(
+        with,
+        "
+        year                                  | tiers.year.price         | is missing
+        free; price = '1'                     | tiers.free.name          | give it another name
+        year; price = 1                       | tiers.year.price         | in quotes
+        year; price = '-1'                    | tiers.year.price         | not a price
+        year; price = '1'; confirmations = -1 | tiers.year.confirmations | from 0 to 60
+        ",
     );
 }
 
