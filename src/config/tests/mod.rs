@@ -1,6 +1,7 @@
 //! Each default, each refusal and each warning. No test reads the environment of the process or the
 //! working directory.
 
+mod docs;
 mod networks;
 mod payments;
 mod sources;
