@@ -1,10 +1,10 @@
-//! What kind of host a URL names, as far as its text tells: nothing is looked up.
+//! Classifies the host of a URL by its text alone, without a look-up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Whether the URL stays on this machine.
+/// Whether the host of the URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => is_localhost(name.trim_end_matches('.')),
@@ -33,7 +33,7 @@ pub(super) fn is_public(url: &Url) -> bool {
     }
 }
 
-/// The URL without what may be secret: user, password, path and query.
+/// The URL without user, password, path and query, which may be secret.
 pub(super) fn redacted(text: &str) -> String {
     let Ok(url) = Url::parse(text) else {
         return "[hidden]".to_owned();
@@ -55,7 +55,7 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Names without a dot are of a container network or a hosts file; the endings are reserved for
+/// Names without a dot belong to a container network or a hosts file. The endings are reserved for
 /// local use (RFC 6761, 6762, 8375, and ICANN for `internal`).
 fn is_public_name(name: &str) -> bool {
     let local_endings = [".localhost", ".local", ".internal", ".home.arpa", ".test"];

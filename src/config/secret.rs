@@ -1,4 +1,4 @@
-//! Reads the secret keys. No error repeats any of one.
+//! Parses `secrets.key`. No error repeats a part of a key.
 
 use std::collections::BTreeSet;
 
@@ -8,31 +8,31 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::secrets::{Keyring, SecretKey};
 
-/// Why a text is no secret key. Says nothing of the text.
+/// The reasons why a text is not a secret key. No message holds a part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretKeyError {
-    /// Neither 64 hex digits nor base64 of 32 bytes.
+    /// The text is neither 64 hex digits nor base64 of 32 bytes.
     #[error("is not 32 bytes, as 64 hex digits or as base64")]
     Malformed,
-    /// A placeholder, which would let anyone make tokens.
+    /// The key is a placeholder: anybody could make tokens with it.
     #[error("is all zeros")]
     Zeros,
-    /// One key, and it again.
+    /// A key is listed twice.
     #[error("holds the same key twice")]
     Twice,
-    /// Each of them is tried with every proof.
-    #[error("holds more than {MOST} keys")]
+    /// More keys than are allowed: the server tries each of them with every proof.
+    #[error("holds too many keys, but at most {MOST} are allowed")]
     TooMany,
 }
 
-/// How many keys are taken at once.
+/// The most keys, current and older ones.
 const MOST: usize = 8;
 
-/// Reads one key or several, with commas, spaces or line ends between them: the first makes secrets, the others are
-/// the older ones.
+/// Parses one key or several, separated by commas, spaces or line ends. The first is the current key, the
+/// others are older ones.
 ///
 /// # Errors
-/// [`SecretKeyError`], when any of them is none.
+/// [`SecretKeyError`], if one of them is not a key.
 pub fn parse_secret_keys(text: &str) -> Result<Keyring, SecretKeyError> {
     let words = text.split(|letter: char| letter == ',' || letter.is_whitespace());
     let keys = words.filter(|word| !word.is_empty()).map(parse_secret_key);
@@ -52,7 +52,7 @@ pub fn parse_secret_keys(text: &str) -> Result<Keyring, SecretKeyError> {
     Ok(Keyring::new(current, older))
 }
 
-/// Reads 64 hex digits, or base64 of either alphabet, padded or not.
+/// Parses 64 hex digits, or base64 of either alphabet, padded or not.
 pub fn parse_secret_key(text: &str) -> Result<SecretKey, SecretKeyError> {
     let bytes = if text.len() == 64 {
         hex::decode(text).ok()
