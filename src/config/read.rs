@@ -15,8 +15,13 @@ const DEFAULT_FILE: &str = "pixtoll.toml";
 pub(super) const PREFIX: &str = "PIXTOLL_";
 /// The sections that are lists of tables. Only the file can set them.
 const TABLES: [&str; 2] = ["tiers", "networks"];
-/// The client's variables, which are no settings of the server.
-const OF_THE_CLIENT: [&str; 2] = ["PIXTOLL_WALLET", "PIXTOLL_WALLET_KEY"];
+/// Variables of the command line and of the client, which are no settings of the server.
+const OF_COMMANDS: [&str; 4] = [
+    "PIXTOLL_LOG",
+    "PIXTOLL_LOG_FORMAT",
+    "PIXTOLL_WALLET",
+    "PIXTOLL_WALLET_KEY",
+];
 /// The variables by which a cloud tells its machines where to get credentials that change.
 const OF_THE_CLOUD: [&str; 8] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -153,7 +158,7 @@ impl Given {
 
     fn add_variable(&mut self, name: &str, value: &str, report: &mut Report) {
         let rest = name.strip_prefix(PREFIX);
-        let Some(rest) = rest.filter(|_| !OF_THE_CLIENT.contains(&name)) else {
+        let Some(rest) = rest.filter(|_| !OF_COMMANDS.contains(&name)) else {
             return;
         };
         let key = rest.replacen("__", ".", 1).to_ascii_lowercase();

@@ -157,6 +157,29 @@ async fn every_listed_paid_route_answers_402() {
 }
 
 #[tokio::test]
+async fn security_txt_names_the_contact_of_the_operator() {
+    let app = TestApp::builder()
+        .set("operator.security_contact", "mailto:security@example.com")
+        .spawn()
+        .await;
+    let text = app.get("/.well-known/security.txt").await.text();
+    assert!(
+        text.contains("Contact: mailto:security@example.com\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nExpires: 2027-"), "{text}");
+    let without = TestApp::spawn()
+        .await
+        .get("/.well-known/security.txt")
+        .await;
+    assert_eq!(
+        without.verdict(),
+        (404, "not_found".to_owned(), Some(false))
+    );
+    assert!(without.field("message").contains("no contact"));
+}
+
+#[tokio::test]
 async fn an_unknown_path_names_the_nearest_routes() {
     let app = TestApp::spawn().await;
     for (path, nearest) in [

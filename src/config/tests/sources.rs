@@ -96,6 +96,7 @@ fn unknown_variables_are_warned_of_with_the_nearest() {
         ("HTTP__LISTEN", "x"),
         ("HOME", "x"),
         ("PIXTOLL_WALLET", "x"),
+        ("PIXTOLL_LOG_FORMAT", "x"),
     ];
     let examined = of_env(&env);
     assert_warned(

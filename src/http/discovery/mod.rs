@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::api::{IMAGE_PATH, Price, ROUTES};
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::openapi::{self, Deployment};
 use super::views::{IndexAnswer, RouteView};
 use super::{Site, resource};
@@ -194,7 +194,10 @@ async fn skills(site: Site) -> HttpResponse {
 /// `GET /.well-known/security.txt` (RFC 9116), where the operator has named a contact.
 async fn security(site: Site) -> Result<HttpResponse, ApiError> {
     let contact = site.config.operator.security_contact.as_deref();
-    let contact = contact.ok_or(ApiError::NotFound)?;
+    let contact = contact.ok_or_else(|| {
+        let message = "The operator of this server has named no contact for security reports.";
+        ApiError::bad(Code::NotFound, message)
+    })?;
     let base = &site.config.http.base_url;
     let end = site.clock.now().plus(std::time::Duration::from_secs(
         SECURITY_TXT_DAYS * 24 * 3600,
