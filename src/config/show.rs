@@ -6,6 +6,9 @@ use super::describe;
 use super::{Config, FacilitatorChoice, Mode, hosts};
 use crate::tiers::SizeText;
 
+const ONE_DEPLOYMENT: &str =
+    "# one pay_to belongs to one deployment: two ledgers on one address cannot tell their payments apart";
+
 /// The settings in force, written like the file, with comments for what no key sets.
 pub fn show(config: &Config) -> String {
     let mode = match config.mode {
@@ -26,6 +29,9 @@ pub fn show(config: &Config) -> String {
             current = section;
         }
         lines.push(line.clone());
+        if info.name == "payments.pay_to" {
+            lines.push(ONE_DEPLOYMENT.to_owned());
+        }
     }
     lines.extend(tiers(config));
     lines.extend(networks(config));

@@ -479,6 +479,7 @@ max_total_pixels = 300000000
 facilitator = "url"
 facilitator_url = "https://facilitator.example.com/x402/"
 pay_to = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+# one pay_to belongs to one deployment: two ledgers on one address cannot tell their payments apart
 networks = ["base-sepolia"]
 timeout = "15s"
 token_ttl = "10m"
