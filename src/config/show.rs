@@ -6,8 +6,7 @@ use super::describe;
 use super::{Config, FacilitatorChoice, Mode, hosts};
 use crate::tiers::SizeText;
 
-const ONE_DEPLOYMENT: &str =
-    "# one pay_to belongs to one deployment: two ledgers on one address cannot tell their payments apart";
+const ONE_DEPLOYMENT: &str = "# one pay_to belongs to one deployment: two ledgers on one address cannot tell their payments apart";
 
 /// The settings in force, written like the file, with comments for what no key sets.
 pub fn show(config: &Config) -> String {

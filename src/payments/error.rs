@@ -28,7 +28,7 @@ pub enum PayError {
     /// The ledger knows the payment, and the request has no proof that it comes from the payer or
     /// asks for another product.
     #[error(
-        "This payment is already known. Repeat the request that first carried it, at the same route, with its payment id, ticket or Idempotency-Key."
+        "The server knows this payment, and the request does not prove that it comes from the payer, or asks for something else. Repeat the request that first carried the payment, at the same route, with its idempotency key or the ticket of its challenge."
     )]
     Known {
         /// Whether the payment moved money to us; `None`: unknown.
@@ -36,17 +36,17 @@ pub enum PayError {
     },
     /// The payment moved money to us, and the ledger has lost what it bought.
     #[error(
-        "This payment moved money to us, and what it bought was lost here. Buy a token or an upload at exactly the same amount, on the same network and with the same wallet, without this payment: that is not charged. Anything else is, a renewal as well."
+        "This payment moved money, and the record of what it bought was lost. Send a new payment for a token or an upload: the same amount, network and wallet. The new payment is not charged. Other purchases are charged, and so are renewals."
     )]
     Credited,
     /// Another request is working on the same payment.
     #[error(
-        "Another request with this payment is under way. Repeat this request; do not pay again."
+        "Another request with this payment is being processed. Repeat this request; do not pay again."
     )]
     InProgress,
     /// The payment or its idempotency key belongs to a request for something else.
     #[error(
-        "This payment, or its id, already belongs to a request with other content. Send exactly that request, or pay for a new one."
+        "This payment or its idempotency key belongs to a request with other content. Repeat exactly that request, or send a new payment with a new key."
     )]
     Conflict {
         /// Whether this payment moved money to us; `None`: unknown.
@@ -54,7 +54,7 @@ pub enum PayError {
     },
     /// Settle was called, and it is unknown whether the money moved.
     #[error(
-        "Whether the payment moved money is not known yet. Repeat the same request; do not pay again."
+        "It is not known yet whether the payment moved money. Repeat the same request; do not pay again."
     )]
     Pending,
     /// A service that has to judge the payment did not answer before any money moved.
@@ -71,17 +71,21 @@ pub enum PayError {
     #[error(transparent)]
     Limited(#[from] Limited),
     /// The image to renew does not exist, or not any more. Nothing was charged.
-    #[error("There is no such image to renew, or not any more; nothing was charged.")]
+    #[error(
+        "There is no such image to renew: it never existed, has expired or was deleted. Nothing was charged."
+    )]
     NoImage,
     /// The image can't be renewed. Nothing was charged.
     #[error(transparent)]
     NotRenewable(#[from] NotRenewable),
     /// The image that the payment bought has expired or was deleted.
-    #[error("The image that this payment bought is gone.")]
+    #[error(
+        "The image that this payment bought has expired or was deleted. Pay again for a new upload."
+    )]
     Gone,
     /// The goods were owed, and the operator has made up for them otherwise, such as by a refund.
     #[error(
-        "The operator has already made up for what this payment bought, by a refund or otherwise; it buys nothing any more."
+        "The operator has compensated the payer for this payment, by a refund or otherwise. The payment buys nothing any more. Ask the operator if something is missing."
     )]
     Resolved,
     /// The upload was rejected. Nothing was charged.
@@ -89,7 +93,7 @@ pub enum PayError {
     Upload(#[from] UploadError),
     /// The database failed. Whether money moved is read from it later.
     #[error(
-        "The payment could not be recorded just now. Repeat the same request; do not pay again."
+        "The database did not answer, so the payment could not be recorded. Repeat the same request; do not pay again."
     )]
     Database(#[from] DbError),
 }
