@@ -1,8 +1,8 @@
-//! The image in a JSON body: base64 inside of a string.
+//! Reads an image from a JSON body: base64 inside a string.
 //!
-//! It is decoded where it lies, since the text and its bytes beside each other would take three times the
-//! image's size, for whoever asks. So JSON's escapes are undone here as well: PHP writes `\/`, .NET
-//! `\u002B`, and many tools break lines.
+//! The base64 is decoded in place. The text and the decoded bytes beside each other would take two
+//! to three times the image's size. So this module also undoes JSON's escapes: PHP writes `\/`,
+//! .NET writes `\u002B`, and many tools insert line breaks.
 
 use std::ops::Range;
 
@@ -16,43 +16,46 @@ use serde_json::value::RawValue;
 use crate::images::format::foreign::{Foreign, recognise_place};
 use crate::pages::Buffer;
 
-/// Base64 with or without its padding: people's tools differ, and the bytes are checked anyway.
+/// The standard alphabet, with or without padding. Tools differ in the padding, and the image is
+/// checked after decoding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Digits that are decoded at once: a multiple of four.
+/// How many base64 digits are decoded at once. A multiple of four, so that no piece ends inside a
+/// group.
 const PIECE: usize = 4096;
 
-/// Programs on Windows write it before JSON.
+/// The UTF-8 byte order mark, which programs on Windows write before JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The longest field `metadata` that is looked at, as JSON spells it.
+/// The longest accepted value of the field `metadata`, in bytes of JSON text.
 const LONGEST_VALUE: usize = 256;
-/// The longest text that may be a URL or a path.
-const LONGEST_PLACE: usize = 2048;
+/// The longest string that is examined as a URL or a path, in bytes of JSON text.
+const LONGEST_REFERENCE: usize = 2048;
 
-/// Why there is no image.
+/// Why a JSON body yields no image.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotBase64 {
-    /// The body is no such JSON.
-    Shape,
-    /// It names no image.
+pub(super) enum JsonImageError {
+    /// The body is not a JSON object of the expected form.
+    WrongShape,
+    /// No field holds an image or a reference to one.
     Missing,
-    /// The string isn't base64.
-    Digits,
-    /// It says where an image is: a URL or a path.
-    Place(Foreign),
+    /// The string is not base64 of the standard alphabet.
+    NotBase64,
+    /// The body holds a URL or a path instead of the image.
+    Reference(Foreign),
 }
 
-/// What a JSON body holds.
+/// The contents of a JSON body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decoded {
-    /// The image.
+    /// The decoded image.
     pub(super) image: Bytes,
-    /// The string in the field `metadata`, if it is there.
+    /// The string in the field `metadata`, if the body has one.
     pub(super) metadata: Option<String>,
 }
 
+/// The fields of the body that are read. Other fields are ignored.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(borrow)]
@@ -61,7 +64,7 @@ struct Fields<'a> {
     file: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
-    // What clients of other services send instead of the image.
+    // Fields that clients of other services send instead of the image.
     #[serde(borrow)]
     url: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -72,9 +75,9 @@ struct Fields<'a> {
     path: Option<&'a RawValue>,
 }
 
-/// The image in `{"image": "<base64>"}` or `{"file": "<base64>"}`; a `data:` URL is fine, and so is a byte order mark
-/// before all.
-pub(super) fn decode(mut body: Buffer) -> Result<Decoded, NotBase64> {
+/// Decodes the image in `{"image": "<base64>"}` or `{"file": "<base64>"}`. The string may be a
+/// `data:` URL, and the body may start with a byte order mark.
+pub(super) fn decode(mut body: Buffer) -> Result<Decoded, JsonImageError> {
     let skipped = if body.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len()
     } else {
@@ -82,51 +85,59 @@ pub(super) fn decode(mut body: Buffer) -> Result<Decoded, NotBase64> {
     };
     let (Range { start, end }, metadata) = find_strings(body.get(skipped..).unwrap_or_default())?;
     let (start, end) = (start + skipped, end + skipped);
-    let written = decode_in_place(&mut body, start, end).ok_or(NotBase64::Digits)?;
+    let written = decode_in_place(&mut body, start, end).ok_or(JsonImageError::NotBase64)?;
     body.truncate(written);
     let image = body.freeze();
     Ok(Decoded { image, metadata })
 }
 
-/// Where the digits lie, as JSON spells them, and what is said about metadata.
-fn find_strings(body: &[u8]) -> Result<(Range<usize>, Option<String>), NotBase64> {
-    let fields: Fields<'_> = serde_json::from_slice(body).map_err(|_| NotBase64::Shape)?;
+/// Returns the range of the base64 digits in `body`, still with JSON's escapes, and the value of
+/// the field `metadata`.
+fn find_strings(body: &[u8]) -> Result<(Range<usize>, Option<String>), JsonImageError> {
+    let fields: Fields<'_> =
+        serde_json::from_slice(body).map_err(|_| JsonImageError::WrongShape)?;
     let metadata = fields.metadata.map(|value| match value.get().len() {
-        0..=LONGEST_VALUE => serde_json::from_str(value.get()).map_err(|_| NotBase64::Shape),
-        _ => Err(NotBase64::Shape),
+        0..=LONGEST_VALUE => {
+            serde_json::from_str(value.get()).map_err(|_| JsonImageError::WrongShape)
+        }
+        _ => Err(JsonImageError::WrongShape),
     });
     let metadata = metadata.transpose()?.flatten();
-    // A field that is null is not there.
+    // A field that is null counts as absent.
     let Some(value) = fields.image.or(fields.file) else {
         let url = fields.url.or(fields.image_url).or(fields.camel_url);
         return Err(match (url, fields.path) {
-            (Some(_), _) => NotBase64::Place(Foreign::Url),
-            (None, Some(_)) => NotBase64::Place(Foreign::Path),
-            (None, None) => NotBase64::Missing,
+            (Some(_), _) => JsonImageError::Reference(Foreign::Url),
+            (None, Some(_)) => JsonImageError::Reference(Foreign::Path),
+            (None, None) => JsonImageError::Missing,
         });
     };
     let text = value.get();
-    // It borrows from the body, so this is its place there.
+    // `text` borrows from `body`, so the difference of their addresses is its offset.
     let place = text.as_ptr().addr().checked_sub(body.as_ptr().addr());
-    let place = place.ok_or(NotBase64::Shape)?;
+    let place = place.ok_or(JsonImageError::WrongShape)?;
     let digits = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
-        .ok_or(NotBase64::Shape)?;
+        .ok_or(JsonImageError::WrongShape)?;
     let mut skipped = 1;
     let is_data = |start: &str| start.eq_ignore_ascii_case("data:");
     if digits.get(..5).is_some_and(is_data) {
-        let (kind, _) = digits.split_once(";base64,").ok_or(NotBase64::Shape)?;
+        let (kind, _) = digits
+            .split_once(";base64,")
+            .ok_or(JsonImageError::WrongShape)?;
         skipped += kind.len() + ";base64,".len();
-    } else if let Some(foreign) = pointed_to(digits) {
-        return Err(NotBase64::Place(foreign));
+    } else if let Some(foreign) = recognise_reference(digits) {
+        return Err(JsonImageError::Reference(foreign));
     }
     Ok((place + skipped..place + text.len() - 1, metadata))
 }
 
-/// A URL or path that stands where the digits belong. Of all images only a JPEG's digits begin with a slash.
-fn pointed_to(digits: &str) -> Option<Foreign> {
-    if digits.len() > LONGEST_PLACE {
+/// Recognises a URL or path in place of the base64 digits. A text that starts with a slash is an
+/// absolute path, unless it starts like a JPEG in base64 (`/9j/`). No other image format in base64
+/// starts with a slash.
+fn recognise_reference(digits: &str) -> Option<Foreign> {
+    if digits.len() > LONGEST_REFERENCE {
         return None;
     }
     let text = digits.replace("\\/", "/").replace("\\\\", "\\");
@@ -135,8 +146,9 @@ fn pointed_to(digits: &str) -> Option<Foreign> {
     named.or_else(|| is_absolute.then_some(Foreign::Path))
 }
 
-/// Writes what the digits from `start` to `end` say to the front of the body. What is written is always
-/// behind what is read. `None`: they are no base64.
+/// Decodes the digits from `start` to `end` to the front of `body`, and returns the decoded length.
+/// Writing never overtakes reading, because the decoded bytes are fewer than the digits. `None`:
+/// the text is not base64.
 fn decode_in_place(body: &mut [u8], start: usize, end: usize) -> Option<usize> {
     let mut digits = [0; PIECE];
     let mut decoded = [0; PIECE];
@@ -160,7 +172,8 @@ fn decode_in_place(body: &mut [u8], start: usize, end: usize) -> Option<usize> {
             }
         }
         let piece = digits.get(..count)?;
-        // Behind the padding there is nothing more; each piece alone wouldn't know.
+        // Nothing may follow the padding. The decoder sees one piece at a time, so it can't check
+        // this.
         if count == 0 {
             return Some(written);
         }
@@ -175,7 +188,8 @@ fn decode_in_place(body: &mut [u8], start: usize, end: usize) -> Option<usize> {
     }
 }
 
-/// The next character of a JSON string, and how many bytes it takes; no character where it is a space.
+/// Returns the next character of a JSON string, and the number of bytes that it takes there. White
+/// space is returned as no character. `None`: the character can't occur in base64.
 fn next_digit(text: &[u8]) -> Option<(Option<u8>, usize)> {
     let (character, length) = match text {
         [b'\\', b'u', hex @ ..] => {
@@ -185,7 +199,7 @@ fn next_digit(text: &[u8]) -> Option<(Option<u8>, usize)> {
         }
         [b'\\', b'n' | b'r' | b't' | b'f', ..] => (b' ', 2),
         [b'\\', b'/', ..] => (b'/', 2),
-        // Nothing else that JSON escapes is base64.
+        // No other escaped character is a base64 digit.
         [b'\\', ..] => return None,
         [plain, ..] => (*plain, 1),
         [] => return None,
@@ -206,12 +220,12 @@ mod tests {
         buffer
     }
 
-    fn decoded(body: &str) -> Result<Vec<u8>, NotBase64> {
+    fn decoded(body: &str) -> Result<Vec<u8>, JsonImageError> {
         decode(buffer(body)).map(|found| found.image.to_vec())
     }
 
     #[test]
-    fn what_people_send_is_decoded() {
+    fn base64_is_decoded_in_each_form_that_clients_send() {
         for body in [
             r#"{"image": "++//Pw=="}"#,
             r#"{"file": "++//Pw=="}"#,
@@ -233,56 +247,59 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_metadata_comes_along() {
-        let said = |body: &str| decode(buffer(body)).unwrap().metadata;
-        assert_eq!(said(r#"{"image": "AAAA"}"#), None);
-        assert_eq!(said(r#"{"image": "AAAA", "metadata": null}"#), None);
-        let keep = said(r#"{"metadata": "\u006beep", "image": "AAAA"}"#);
+    fn the_metadata_field_is_returned_with_the_image() {
+        let metadata = |body: &str| decode(buffer(body)).unwrap().metadata;
+        assert_eq!(metadata(r#"{"image": "AAAA"}"#), None);
+        assert_eq!(metadata(r#"{"image": "AAAA", "metadata": null}"#), None);
+        let keep = metadata(r#"{"metadata": "\u006beep", "image": "AAAA"}"#);
         assert_eq!(keep.as_deref(), Some("keep"));
     }
 
     #[test]
-    fn what_is_none_is_told_apart() {
-        use NotBase64::{Digits, Missing, Place, Shape};
+    fn each_malformed_body_has_its_own_error() {
+        use JsonImageError::{Missing, NotBase64, Reference, WrongShape};
         for (body, error) in [
-            ("", Shape),
-            ("[]", Shape),
-            (r#"{"image": "AAAA""#, Shape),
-            (r#"{"image": "AAAA"} x"#, Shape),
-            (r#"{"image": 5}"#, Shape),
-            (r#"{"image": ["AAAA"]}"#, Shape),
-            (r#"{"image": "data:image/png,AAAA"}"#, Shape),
-            (r#"{"image": "AA", "image": "AA"}"#, Shape),
+            ("", WrongShape),
+            ("[]", WrongShape),
+            (r#"{"image": "AAAA""#, WrongShape),
+            (r#"{"image": "AAAA"} x"#, WrongShape),
+            (r#"{"image": 5}"#, WrongShape),
+            (r#"{"image": ["AAAA"]}"#, WrongShape),
+            (r#"{"image": "data:image/png,AAAA"}"#, WrongShape),
+            (r#"{"image": "AA", "image": "AA"}"#, WrongShape),
             ("{}", Missing),
             (r#"{"image": null}"#, Missing),
             (r#"{"other": "AAAA"}"#, Missing),
-            (r#"{"url": "https://example.com/a"}"#, Place(Foreign::Url)),
-            (r#"{"image_url": {"url": "x"}}"#, Place(Foreign::Url)),
-            (r#"{"path": "/tmp/a"}"#, Place(Foreign::Path)),
+            (
+                r#"{"url": "https://example.com/a"}"#,
+                Reference(Foreign::Url),
+            ),
+            (r#"{"image_url": {"url": "x"}}"#, Reference(Foreign::Url)),
+            (r#"{"path": "/tmp/a"}"#, Reference(Foreign::Path)),
             (
                 r#"{"image": "https:\/\/example.com\/a"}"#,
-                Place(Foreign::Url),
+                Reference(Foreign::Url),
             ),
-            (r#"{"file": "photo.png"}"#, Place(Foreign::Path)),
-            (r#"{"file": "/home/me/photo"}"#, Place(Foreign::Path)),
-            (r#"{"file": "C:\\me\\photo.bmp"}"#, Place(Foreign::Path)),
-            (r#"{"image": "AAAA", "metadata": 5}"#, Shape),
-            (r#"{"image": "A"}"#, Digits),
-            (r#"{"image": "AA-_"}"#, Digits),
-            (r#"{"image": "AA\\A"}"#, Digits),
-            (r#"{"image": "AA\"A"}"#, Digits),
-            (r#"{"image": "AA\b\b"}"#, Digits),
-            (r#"{"image": "AA\u0141A"}"#, Digits),
-            (r#"{"image": "AAé"}"#, Digits),
-            (r#"{"image": "AA=="AA=="}"#, Shape),
-            (r#"{"image": "AA==AA=="}"#, Digits),
+            (r#"{"file": "photo.png"}"#, Reference(Foreign::Path)),
+            (r#"{"file": "/home/me/photo"}"#, Reference(Foreign::Path)),
+            (r#"{"file": "C:\\me\\photo.bmp"}"#, Reference(Foreign::Path)),
+            (r#"{"image": "AAAA", "metadata": 5}"#, WrongShape),
+            (r#"{"image": "A"}"#, NotBase64),
+            (r#"{"image": "AA-_"}"#, NotBase64),
+            (r#"{"image": "AA\\A"}"#, NotBase64),
+            (r#"{"image": "AA\"A"}"#, NotBase64),
+            (r#"{"image": "AA\b\b"}"#, NotBase64),
+            (r#"{"image": "AA\u0141A"}"#, NotBase64),
+            (r#"{"image": "AAé"}"#, NotBase64),
+            (r#"{"image": "AA=="AA=="}"#, WrongShape),
+            (r#"{"image": "AA==AA=="}"#, NotBase64),
         ] {
             assert_eq!(decoded(body), Err(error), "{body}");
         }
     }
 
     #[test]
-    fn long_texts_come_in_pieces_that_nobody_sees() {
+    fn texts_longer_than_one_piece_are_decoded() {
         let bytes: Vec<u8> = (0..=255).cycle().take(3 * PIECE + 1).collect();
         let text = BASE64.encode(&bytes);
         let broken = text
@@ -295,10 +312,10 @@ mod tests {
             let body = format!(r#"{{"image": "{text}"}}"#);
             assert_eq!(decoded(&body).unwrap(), bytes);
         }
-        // Padding at the end of a piece, and more behind it.
+        // Padding at the end of one piece, followed by more digits.
         let piece = BASE64.encode(&bytes[..PIECE / 4 * 3 - 1]);
         assert!(piece.len() == PIECE && piece.ends_with('='));
         let body = format!(r#"{{"image": "{piece}AAAA"}}"#);
-        assert_eq!(decoded(&body), Err(NotBase64::Digits));
+        assert_eq!(decoded(&body), Err(JsonImageError::NotBase64));
     }
 }

@@ -1,6 +1,7 @@
-//! Bodies: every form in which an image may come, read within bounds.
+//! Reads request bodies that hold an image, in every accepted form and within limits of size and
+//! memory.
 //!
-//! Bytes are counted here as they arrive; no library's limit is relied on.
+//! This module counts the bytes as they arrive, and relies on no library's limit.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -8,7 +9,7 @@ use actix_web::web::Payload;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::base64_body::{self, NotBase64};
+use super::base64_body::{self, JsonImageError};
 use super::error::ApiError;
 use super::pace::is_too_slow;
 use super::{Site, form, limits, query};
@@ -17,18 +18,22 @@ use crate::limits::{Limited, Room};
 use crate::pages::Buffer;
 use crate::tiers::{FORM_OVERHEAD, longest_body};
 
-/// The tier whose limits a body is read by.
+/// The size limit of an upload, and the tier that sets it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit<'a> {
+    /// The tier's name, for the error message.
     pub(super) tier: &'a str,
+    /// The largest image, in bytes.
     pub(super) max_bytes: u64,
 }
 
 impl Limit<'_> {
+    /// The longest JSON body that can hold an image within the limit, in bytes.
     const fn body(&self) -> u64 {
         longest_body(self.max_bytes)
     }
 
+    /// The refusal of an image of `bytes` bytes, or of more bytes where `at_least` is set.
     pub(super) fn refuse(&self, bytes: u64, at_least: bool) -> Refusal {
         let (limit, tier) = (self.max_bytes, self.tier.to_owned());
         Refusal::TooLarge {
@@ -40,29 +45,30 @@ impl Limit<'_> {
     }
 }
 
-/// Why there are no bytes of an image.
+/// Why a body yields no image.
 #[derive(Debug)]
-pub(super) enum Unread {
-    /// The body holds none, or more than the tier takes.
+pub(super) enum BodyError {
+    /// The body holds no image, is malformed, or is larger than the tier allows.
     Refused(Refusal),
-    /// There is no room for it just now.
+    /// The server has no memory for the body now.
     Limited(Limited),
 }
 
-impl From<Refusal> for Unread {
+impl From<Refusal> for BodyError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<Limited> for Unread {
+impl From<Limited> for BodyError {
     fn from(limited: Limited) -> Self {
         Self::Limited(limited)
     }
 }
 
-impl Unread {
-    /// What the client hears, where no payment decides that.
+impl BodyError {
+    /// This error as the response to `request`, on routes where no known payment changes the
+    /// response.
     pub(super) fn of(self, request: &HttpRequest) -> ApiError {
         match self {
             Self::Refused(refusal) => refusal.into(),
@@ -71,22 +77,27 @@ impl Unread {
     }
 }
 
-/// The image that came in a body, and the room that it takes among all bodies.
+/// An image that was received in a body.
 #[derive(Debug)]
-pub(super) struct Arrived {
+pub(super) struct ReceivedImage {
+    /// The bytes as they were sent.
     pub(super) bytes: Bytes,
-    /// What becomes of its metadata.
+    /// What the server does with the image's metadata.
     pub(super) metadata: Metadata,
+    /// The share of the memory for request bodies that these bytes take.
     pub(super) room: Room,
 }
 
-/// The image in a body, whichever form it has.
+/// Reads the image from a body in any accepted form: multipart, JSON or raw bytes.
+///
+/// # Errors
+/// [`BodyError`], also where the query and the body name two values of `metadata`.
 pub(super) async fn read_image(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     limit: Limit<'_>,
-) -> Result<Arrived, Unread> {
+) -> Result<ReceivedImage, BodyError> {
     if header(request, CONTENT_ENCODING)
         .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
     {
@@ -124,14 +135,15 @@ pub(super) async fn read_image(
     } else {
         Metadata::Keep
     });
-    Ok(Arrived {
+    Ok(ReceivedImage {
         bytes,
         metadata,
         room: incoming.room,
     })
 }
 
-/// Refuses a body that is too large by its `Content-Length` alone. A body whose form is unknown is judged later.
+/// Refuses a body whose `Content-Length` alone shows that its image is too large. A body whose form
+/// is not known from the head is checked later.
 pub(super) fn refuse_announced(request: &HttpRequest, limit: Limit<'_>) -> Result<(), Refusal> {
     let Ok(kind) = Kind::of(header(request, CONTENT_TYPE).unwrap_or("")) else {
         return Ok(());
@@ -142,25 +154,29 @@ pub(super) fn refuse_announced(request: &HttpRequest, limit: Limit<'_>) -> Resul
     }
 }
 
-/// The length of the body, where the head of the request says it.
+/// The length of the body from `Content-Length`, if the header is present and valid.
 fn announced(request: &HttpRequest) -> Option<u64> {
     header(request, CONTENT_LENGTH).and_then(|length| length.parse().ok())
 }
 
-/// The form of a body, by its `Content-Type`.
+/// The form of a body, from its `Content-Type`.
 enum Kind {
+    /// A multipart form.
     Form {
+        /// The boundary that separates the parts.
         boundary: String,
     },
+    /// A JSON object that holds the image in base64.
     Json,
-    /// The image itself.
+    /// The image itself, as the type says.
     Image,
-    /// The type says nothing, as that of `curl -T` (none) and of `curl --data-binary` (a web form's): the bytes decide.
+    /// The type names no form: `curl -T` sends no type, and `curl --data-binary` that of a web
+    /// form. The body is taken as the image itself.
     Unnamed,
 }
 
 impl Kind {
-    /// The longest body in this form that can hold an image within `limit`.
+    /// The longest body in this form that can hold an image within `limit`, in bytes.
     const fn longest(&self, limit: Limit<'_>) -> u64 {
         match self {
             Self::Form { .. } => limit.max_bytes + FORM_OVERHEAD,
@@ -169,7 +185,8 @@ impl Kind {
         }
     }
 
-    /// Other types are refused by the head of the request alone.
+    /// The form that a `Content-Type` names. A type that holds no image is refused before the body
+    /// is read.
     fn of(content_type: &str) -> Result<Self, Refusal> {
         let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
         let essence = essence.trim().to_ascii_lowercase();
@@ -189,23 +206,26 @@ impl Kind {
     }
 }
 
-/// A body that is going to be read.
+/// A body that has not been read yet.
 struct Incoming<'a> {
     payload: Payload,
+    /// The value of `Content-Length`, if the request has one.
     announced: Option<u64>,
     limit: Limit<'a>,
     room: Room,
 }
 
 impl Incoming<'_> {
-    /// Reads at most `most` bytes. One that announces more is not begun.
-    async fn read(&mut self, most: u64) -> Result<Buffer, Unread> {
+    /// Reads the body, of at most `most` bytes. A body that announces more is refused before it is
+    /// read.
+    async fn read(&mut self, most: u64) -> Result<Buffer, BodyError> {
         let limit = self.limit;
         if let Some(length) = self.announced.filter(|length| *length > most) {
             return Err(limit.refuse(length, true).into());
         }
         let capacity = |length: u64| usize::try_from(length).unwrap_or(0);
-        // Memory that was never written to takes no room: a claim alone costs nothing.
+        // Reserved memory takes no pages before it is written to, so a false Content-Length costs
+        // nothing.
         let body = Buffer::with_length(capacity(self.announced.unwrap_or(0)));
         let mut body = body.map_err(|_| Limited::Crowded)?;
         while let Some(chunk) = self.payload.next().await {
@@ -229,17 +249,18 @@ impl Incoming<'_> {
     }
 }
 
+/// Decodes a JSON body into the image and the value of the field `metadata`.
 fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>), Refusal> {
     if body.is_empty() {
         return Err(Refusal::NoFile);
     }
     let found = base64_body::decode(body).map_err(|error| match error {
-        NotBase64::Shape => bad(
+        JsonImageError::WrongShape => bad(
             "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL with base64 is fine.",
         ),
-        NotBase64::Missing => Refusal::NoFile,
-        NotBase64::Digits => bad("The image is not base64 of the standard alphabet."),
-        NotBase64::Place(place) => bad(&format!(
+        JsonImageError::Missing => Refusal::NoFile,
+        JsonImageError::NotBase64 => bad("The image is not base64 of the standard alphabet."),
+        JsonImageError::Reference(place) => bad(&format!(
             "The JSON body names an image without holding it. {place} In JSON they go into {{\"image\": \"<base64>\"}}."
         )),
     })?;
@@ -251,19 +272,22 @@ fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>)
     Ok((found.image, metadata))
 }
 
-/// What a field of a body says that is called `metadata`.
+/// Parses the value of a body's field `metadata`.
 pub(super) fn metadata_named(value: &str) -> Result<Metadata, Refusal> {
     Metadata::parse(value).ok_or_else(|| Refusal::BadBody(query::no_such_metadata(value)))
 }
 
+/// The value of a header as text. `None`: it is absent or not ASCII.
 fn header(request: &HttpRequest, name: HeaderName) -> Option<&str> {
     request.headers().get(name)?.to_str().ok()
 }
 
+/// The length of `bytes` as a `u64`.
 pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
+/// The refusal of a body with this message.
 pub(super) fn bad(message: &str) -> Refusal {
     Refusal::BadBody(message.to_owned())
 }

@@ -1,5 +1,5 @@
-//! `POST` and `PUT /api/check`: would these bytes be accepted, in which tiers, at which price. Nothing is stored, and
-//! nothing is charged.
+//! `POST` and `PUT /api/check`: tells whether an image would be accepted, by which tiers and at
+//! which price. Nothing is stored or charged.
 
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -10,7 +10,8 @@ use super::views::{CheckAnswer, MetadataAnswer, TierView};
 use super::{Site, limits, query, tiers};
 use crate::images::Checked;
 
-/// Looks at an image as an upload would. Bytes that no tier takes get the answer that their upload would.
+/// Checks an image as an upload would. An image that no tier accepts receives the error that its
+/// upload would receive.
 pub(super) async fn check(
     site: Site,
     request: HttpRequest,
@@ -28,8 +29,9 @@ pub(super) async fn check(
         tier: largest.name.as_str(),
         max_bytes: largest.max_bytes,
     };
-    // It costs what a free upload costs: a whole one where the bytes are accepted, a part where they are refused.
-    let attempt = limits::free(&site, &request).await;
+    // A check counts against the limits like a free upload: fully if the bytes are accepted, in
+    // part if they are refused.
+    let attempt = limits::count_free(&site, &request).await;
     let attempt = attempt.map_err(|error| limits::refuse(&request, error))?;
     let checked = look(&site, &request, payload, limit).await;
     match (attempt, &checked) {
@@ -64,6 +66,7 @@ pub(super) async fn check(
     }))
 }
 
+/// Reads and checks the image.
 async fn look(
     site: &Site,
     request: &HttpRequest,

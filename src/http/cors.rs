@@ -1,5 +1,5 @@
-//! Cross-origin requests: any page may call every path, errors and unknown paths as well. There are no cookies that this
-//! could expose.
+//! Cross-origin requests: pages of any origin may call every path and read every response, also
+//! those to errors and unknown paths. The API uses no cookies, so this exposes no session.
 
 use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
@@ -12,19 +12,20 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::Next;
 
-/// The methods of all routes.
+/// The methods of all routes, for the response to a preflight.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
-/// The headers that a preflight which names none is told of.
+/// The allowed request headers, for the response to a preflight that names none.
 const HEADERS: &str = "payment-signature, x-payment, x-upload-token, x-delete-token, idempotency-key, content-type, \
                        accept, access-control-expose-headers";
 /// The response headers that a page may read.
 const EXPOSED: &str =
     "payment-required, payment-response, x-payment-response, location, retry-after, x-request-id";
-/// How long a browser may keep the answer to a preflight, in seconds.
+/// How long a browser may cache the response to a preflight, in seconds.
 const MAX_AGE: &str = "3600";
 
-/// Answers preflights, and lets every page read every answer. An answer that says so already, as the image origin's do, is
-/// left alone.
+/// Middleware that answers preflights and lets pages of every origin read every response. A
+/// response that already has its own header for this, such as those of the image origin, stays
+/// unchanged.
 pub(super) async fn everywhere<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -35,7 +36,7 @@ pub(super) async fn everywhere<B: MessageBody + 'static>(
             .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     if is_preflight {
         let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS);
-        // Libraries add headers of their own, and none of them is refused.
+        // Client libraries add headers of their own, and the server allows all of them.
         let asked = asked
             .and_then(|names| names.to_str().ok())
             .unwrap_or(HEADERS);

@@ -1,5 +1,5 @@
-//! Deleting images by the token that their upload returned, one or many. Success is said after the
-//! objects are gone, and as often as it is asked for.
+//! Deletes one or many images, by the delete tokens that their uploads returned. The server reports
+//! success only after the objects are deleted, and reports it again if the request is repeated.
 
 use std::time::Duration;
 
@@ -14,14 +14,16 @@ use super::views::{DeleteRequest, DeletedAnswer};
 use super::{Site, extract, images};
 use crate::ids::ImageId;
 
-/// How many images one request may delete.
+/// The most images that one request may delete.
 const MOST: usize = 100;
-/// The longest list of them, with all that an upload answers for each.
+/// The longest list of images, in bytes. It has room for 100 entries with every field of an
+/// upload's response.
 const LONGEST_BODY: usize = 256 * 1024;
-/// How long that list may take.
+/// The time limit for the body that holds the list.
 const READ_TIME: Duration = Duration::from_secs(10);
 
-/// `GET`, `HEAD` and `DELETE` of `/api/images/{id}`.
+/// `GET`, `HEAD` and `DELETE` of `/api/images/{id}`: returns an image's metadata, or deletes the
+/// image.
 pub(super) async fn read_or_delete(
     site: Site,
     request: HttpRequest,
@@ -35,7 +37,7 @@ pub(super) async fn read_or_delete(
     delete(&site, vec![(id, token)]).await
 }
 
-/// `DELETE /api/images`.
+/// `DELETE /api/images`: deletes the images of a list.
 pub(super) async fn many(
     site: Site,
     request: HttpRequest,
@@ -47,11 +49,13 @@ pub(super) async fn many(
     delete(&site, list.pairs(token.as_deref())?).await
 }
 
+/// Deletes the images if every delete token is right. Otherwise nothing is deleted.
 async fn delete(
     site: &Site,
     pairs: Vec<(ImageId, Option<String>)>,
 ) -> Result<HttpResponse, ApiError> {
-    // Whether there is such an image isn't asked before: a token is right or wrong for any id.
+    // The tokens are checked without looking up the images: a token is right or wrong for any id.
+    // So the response doesn't reveal whether an image exists.
     let is_right = |(id, token): &&(ImageId, Option<String>)| is_owners(site, id, token.as_deref());
     if let Some((id, _)) = pairs.iter().find(|pair| !is_right(pair)) {
         return Err(ApiError::BadDeleteToken { id: id.clone() });
@@ -62,12 +66,14 @@ async fn delete(
     Ok(HttpResponse::Ok().json(DeletedAnswer { deleted }))
 }
 
-/// Whether this is the delete token of `id`, of which there need not be an image.
+/// Whether `token` is the delete token of `id`. The image need not exist.
 pub(super) fn is_owners(site: &Site, id: &ImageId, token: Option<&str>) -> bool {
     site.images.is_delete_token(id, token.unwrap_or_default())
 }
 
 impl DeleteRequest {
+    /// The ids of the list, each with its delete token. `from_header` is the token of ids that have
+    /// none of their own.
     fn pairs(self, from_header: Option<&str>) -> Result<Vec<(ImageId, Option<String>)>, ApiError> {
         let count = self.images.len() + self.ids.len();
         if count == 0 || count > MOST {
@@ -101,6 +107,7 @@ impl DeleteRequest {
     }
 }
 
+/// Reads the list of images from the body.
 async fn read_list(mut payload: Payload) -> Result<DeleteRequest, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -117,6 +124,7 @@ async fn read_list(mut payload: Payload) -> Result<DeleteRequest, ApiError> {
     })
 }
 
+/// The error for an invalid list, with this message.
 fn bad(message: &str) -> ApiError {
     ApiError::bad(Code::InvalidBody, message)
 }

@@ -1,7 +1,8 @@
-//! What becomes of a body that its handler did not read to its end.
+//! Reads the part of a request's body that its handler left unread.
 //!
-//! A client that sends all of a body before it looks gets to read the answer only if the body was taken, so it is read and
-//! forgotten, within bounds of size and time. Past the bounds the answer closes the connection.
+//! A client that sends the whole body before it reads receives the response only if the server
+//! takes the body. So the server reads the rest and discards it, within limits of size and time.
+//! Past these limits the connection is closed after the response.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -21,18 +22,18 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::Site;
-use super::listener::Asked;
+use super::deadlines::Connection;
+use super::listener::BodyRequested;
 use super::pace::Paced;
-use super::watch::Connection;
 use crate::tiers::Tier;
 
-/// How long the rest of a body of known length may take.
+/// How long reading the rest of a body may take if its length is known.
 const REST_TIME: Duration = Duration::from_secs(10);
-/// The same where nobody knows how much is still to come.
+/// How long reading the rest of a body may take if its length is unknown.
 const ENDLESS_TIME: Duration = Duration::from_secs(2);
 
-/// Reads what a handler left of the body and forgets it. It reads nothing where the client waits for `100 Continue`, nor
-/// where more is announced than any tier takes.
+/// Middleware that reads and discards what the handler left of the body. Nothing is read if the
+/// client still waits for `100 Continue`, or if `Content-Length` is more than any tier accepts.
 pub(super) async fn drain<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
@@ -47,23 +48,23 @@ pub(super) async fn drain<B: MessageBody + 'static>(
         let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
         (longest, site.config.limits.body_timeout)
     });
-    let asked = request.extensions().get::<Asked>().cloned();
+    let requested = request.extensions().get::<BodyRequested>().cloned();
     let connection = request.conn_data::<Arc<Connection>>().cloned();
     let announced = announced(&request);
     let body = Body {
         paced: Paced::new(payload, deadline),
         received: 0,
-        left: is_stream(&request).then(|| announced.unwrap_or(0)),
+        left: is_unframed(&request).then(|| announced.unwrap_or(0)),
         is_ended: false,
         connection,
     };
-    let mut rest = Shared(Rc::new(RefCell::new(body)));
+    let mut rest = SharedBody(Rc::new(RefCell::new(body)));
     request.set_payload(dev::Payload::Stream {
         payload: Box::pin(rest.clone()),
     });
     let response = next.call(request).await?;
-    let is_unasked = asked.is_some_and(|asked| !asked.for_body());
-    if !is_unasked && announced.is_none_or(|length| length <= longest) {
+    let is_unrequested = requested.is_some_and(|requested| !requested.is_set());
+    if !is_unrequested && announced.is_none_or(|length| length <= longest) {
         let time = announced.map_or(ENDLESS_TIME, |_| REST_TIME);
         let read = rest.read_up_to(longest);
         if tokio::time::timeout(time.min(deadline), read)
@@ -75,26 +76,28 @@ pub(super) async fn drain<B: MessageBody + 'static>(
     }
     Ok(closing_upgrades(response).map_body(|_, body| {
         let body = Box::pin(body);
-        BoxBody::new(Holding { body, rest })
+        BoxBody::new(HoldingBody { body, rest })
     }))
 }
 
-/// The length that the head announces.
+/// The length of the body from `Content-Length`, if the header is present and valid.
 fn announced(request: &ServiceRequest) -> Option<u64> {
     let length = request.headers().get(CONTENT_LENGTH)?;
     length.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether actix takes all that follows on the connection for the body: it does so for CONNECT, and where `Upgrade` asks
-/// for WebSocket, which is not spoken here. The body ends where its length says.
-fn is_stream(request: &ServiceRequest) -> bool {
+/// Whether actix takes everything that follows on the connection for the body. It does so for
+/// CONNECT and for `Upgrade: websocket`, which this server doesn't support. Such a body ends where
+/// its `Content-Length` says, or is empty without one.
+fn is_unframed(request: &ServiceRequest) -> bool {
     let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let mut upgrades = request.headers().get_all(UPGRADE);
     let is_upgrade = upgrades.any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     !is_chunked && (is_upgrade || *request.method() == Method::CONNECT)
 }
 
-/// `Connection: upgrade` in an answer would promise a protocol that is not spoken here.
+/// Closes the connection after the response to an upgrade. actix's `Connection: upgrade` would
+/// promise a protocol that this server doesn't support.
 fn closing_upgrades<B>(mut response: ServiceResponse<B>) -> ServiceResponse<B> {
     if response.request().head().upgrade() || *response.request().method() == Method::CONNECT {
         let head = response.response_mut().head_mut();
@@ -103,18 +106,22 @@ fn closing_upgrades<B>(mut response: ServiceResponse<B>) -> ServiceResponse<B> {
     response
 }
 
-/// A body on its way.
+/// The body of a request while it arrives.
 struct Body {
     paced: Paced,
+    /// The number of bytes received so far.
     received: u64,
-    /// Where the connection doesn't say where the body ends: how much is left of it.
+    /// How many bytes are left of a body whose end actix doesn't recognise (see [`is_unframed`]).
     left: Option<u64>,
-    /// There is no more of it, or nothing more that can be read: actix never tells twice.
+    /// Whether the body has ended or failed. actix reports the end only once, so it must not be
+    /// polled again.
     is_ended: bool,
+    /// The connection, where a malformed body is noted.
     connection: Option<Arc<Connection>>,
 }
 
 impl Body {
+    /// Polls for the next chunk.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
         if self.is_ended || self.left == Some(0) {
             return Poll::Ready(None);
@@ -131,6 +138,7 @@ impl Body {
         Poll::Ready(item.map(|chunk| chunk.map(|chunk| self.count(chunk))))
     }
 
+    /// Counts a chunk, and cuts it off at the end of the body.
     fn count(&mut self, mut chunk: Bytes) -> Bytes {
         if let Some(left) = self.left {
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
@@ -141,12 +149,13 @@ impl Body {
     }
 }
 
-/// A body that two read, one after the other.
+/// A body that the handler reads first and [`drain`] after it.
 #[derive(Clone)]
-struct Shared(Rc<RefCell<Body>>);
+struct SharedBody(Rc<RefCell<Body>>);
 
-impl Shared {
-    /// Reads until so much of it was received in all, by whomever.
+impl SharedBody {
+    /// Reads until the body ends or `longest` bytes were received, those that the handler read
+    /// included.
     async fn read_up_to(&mut self, longest: u64) {
         while self.0.borrow().received < longest {
             let Some(Ok(_)) = self.next().await else {
@@ -156,7 +165,7 @@ impl Shared {
     }
 }
 
-impl Stream for Shared {
+impl Stream for SharedBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -164,15 +173,16 @@ impl Stream for Shared {
     }
 }
 
-/// An answer that holds the body of its request until it is sent. actix closes the connection after an answer whose
-/// request's body is held and not at its end; of a dropped body in chunks it would read on, for as long as it comes.
-struct Holding<B> {
+/// A response's body that keeps the request's body until the response is sent. If the request's
+/// body is kept and not at its end, actix closes the connection after the response. If it was
+/// dropped, actix would continue to read a chunked body, without a limit.
+struct HoldingBody<B> {
     body: Pin<Box<B>>,
     #[expect(dead_code, reason = "it is held, not read")]
-    rest: Shared,
+    rest: SharedBody,
 }
 
-impl<B: MessageBody> MessageBody for Holding<B> {
+impl<B: MessageBody> MessageBody for HoldingBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
@@ -187,6 +197,7 @@ impl<B: MessageBody> MessageBody for Holding<B> {
     }
 }
 
+/// The length of `bytes` as a `u64`.
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

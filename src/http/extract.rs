@@ -1,4 +1,4 @@
-//! What is read from the head of a request.
+//! Reads credentials, keys and addresses from the head of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,12 +16,18 @@ use crate::x402::header::{
 };
 use crate::x402::wire::Version;
 
+/// The request header that carries an upload token.
 const UPLOAD_TOKEN: &str = "X-Upload-Token";
+/// The request header that carries a delete token.
 const DELETE_TOKEN: &str = "X-Delete-Token";
+/// The request header that carries an idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The payment that a request carries, if any. Clients that support both versions send one payment in both
-/// headers; the document of version 2 says more, so it counts then.
+/// The payment that a request carries, if any. A client that supports both versions of x402 sends
+/// one payment in both headers. The document of version 2 is used then, since it holds more.
+///
+/// # Errors
+/// If a header is repeated or unreadable, or the two headers carry different payments.
 pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, ApiError> {
     let headers = request.headers();
     let (second, first) = match (only(headers, PAYMENT_SIGNATURE)?, only(headers, X_PAYMENT)?) {
@@ -58,8 +64,9 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
     Ok(Some(if is_second { second } else { first }))
 }
 
-/// The response headers that a settlement goes into. A client reads the header of the version that it speaks,
-/// and one that moved to version 2 halfway the counterpart of the header that it sent: it gets both.
+/// The response headers that describe the settlement of a payment. A client reads the header of its
+/// version of x402. A client that mixes the versions reads the counterpart of the request header
+/// that it sent, so it receives both.
 pub(super) fn settlement_headers(
     request: &HttpRequest,
     version: Version,
@@ -91,13 +98,17 @@ pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>,
     token.map(Some).ok_or_else(|| UploadError::BadToken.into())
 }
 
-/// What stands in `X-Delete-Token`, if anything.
+/// The value of `X-Delete-Token` in lower case, if the request has one.
 pub(super) fn delete_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let value = only(request.headers(), DELETE_TOKEN)?;
     Ok(value.map(|value| String::from_utf8_lossy(value).trim().to_ascii_lowercase()))
 }
 
-/// The `Idempotency-Key`, if any.
+/// The value of `Idempotency-Key`, if the request has one.
+///
+/// # Errors
+/// If the key has more than 128 bytes or is not UTF-8. A key of fewer than 16 bytes is no error,
+/// and has no effect.
 pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let Some(value) = only(request.headers(), IDEMPOTENCY_KEY)? else {
         return Ok(None);
@@ -113,11 +124,12 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, A
     })
 }
 
-/// The client's address: the peer's, or, when the peer is a trusted proxy, the one that the nearest
-/// proxy not of ours was seen at. Without a trusted proxy, no header can say anything.
+/// The client's address: that of the peer or, if the peer is a trusted proxy, the nearest address
+/// in `X-Forwarded-For` that is not a trusted proxy. Without a trusted proxy, all such headers are
+/// ignored.
 ///
-/// `X-Forwarded-For` alone is read. A proxy that writes one header passes the other on as its client
-/// wrote it, so whoever reads `Forwarded` (RFC 7239) as well lets clients choose their address.
+/// `Forwarded` (RFC 7239) is not read. A proxy that writes one of the two headers passes the other
+/// one on as its client wrote it. A server that reads both would let clients choose their address.
 pub(super) fn client_address(request: &HttpRequest, config: &Http) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
     let lines: Vec<_> = request.headers().get_all(X_FORWARDED_FOR).collect();
@@ -126,11 +138,12 @@ pub(super) fn client_address(request: &HttpRequest, config: &Http) -> Option<IpA
         .rev()
         .map(|line| line.to_str().unwrap_or(""))
         .flat_map(|line| line.rsplit(','));
-    Some(nearest_stranger(peer, entries, &config.trusted_proxies))
+    Some(nearest_untrusted(peer, entries, &config.trusted_proxies))
 }
 
-/// The client's address, where it tells one client from another: not when a public service sees a
-/// private one, which then is a proxy that all clients share.
+/// The client's address, if it distinguishes the client from others. `None`: the address is that of
+/// a proxy which all clients share. A public service assumes this of every private or loopback
+/// address.
 pub(super) fn own_address(request: &HttpRequest, config: &Http) -> Option<IpAddr> {
     let address = client_address(request, config)?;
     let shared = match address {
@@ -141,9 +154,10 @@ pub(super) fn own_address(request: &HttpRequest, config: &Http) -> Option<IpAddr
     (!is_proxy && (!shared || is_loopback(&config.base_url))).then_some(address)
 }
 
-/// Goes from the peer outwards, each proxy of ours vouching for the entry before it. What isn't an
-/// address ends the way: the proxy that wrote it counts.
-fn nearest_stranger<'a>(
+/// Follows the entries of `X-Forwarded-For` from the peer outwards. Each trusted proxy vouches for
+/// the entry before it. An entry that is no address ends the search, and the proxy that wrote it
+/// counts as the client.
+fn nearest_untrusted<'a>(
     peer: IpAddr,
     entries: impl Iterator<Item = &'a str>,
     trusted: &[IpNet],
@@ -161,11 +175,12 @@ fn nearest_stranger<'a>(
     address
 }
 
+/// Whether the address is that of a trusted proxy.
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|range| range.contains(&address))
 }
 
-/// An address, with or without a port; some proxies send it along.
+/// Parses an address with or without a port, since some proxies add the port.
 fn parse_entry(entry: &str) -> Option<IpAddr> {
     let bare = entry
         .strip_prefix('[')
@@ -175,13 +190,14 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The path part of a URL from configuration, without a slash at its end.
+/// The path of a URL from the configuration, without a slash at its end.
 pub(super) fn path_of(url: &str) -> String {
     url::Url::parse(url)
         .map(|url| url.path().trim_end_matches('/').to_owned())
         .unwrap_or_default()
 }
 
+/// Whether the URL's host is this machine.
 fn is_loopback(base_url: &str) -> bool {
     let Ok(url) = url::Url::parse(base_url) else {
         return false;
@@ -194,7 +210,8 @@ fn is_loopback(base_url: &str) -> bool {
     }
 }
 
-/// A header that may come once only: with two, it would depend on the reader which one counts.
+/// The value of a header that may be sent only once. If it were sent twice, each reader could use
+/// another value.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
     let mut values = headers.get_all(name);
     let first = values.next();
@@ -211,24 +228,24 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiE
 mod tests {
     use super::*;
 
-    /// What a peer and its `X-Forwarded-For` lines say of the client.
+    /// The client's address for a peer and its `X-Forwarded-For` lines.
     fn seen(peer: &str, lines: &[&str]) -> String {
         let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
             .iter()
             .map(|range| range.parse().unwrap())
             .collect();
         let entries = lines.iter().rev().flat_map(|line| line.rsplit(','));
-        nearest_stranger(peer.parse().unwrap(), entries, &trusted).to_string()
+        nearest_untrusted(peer.parse().unwrap(), entries, &trusted).to_string()
     }
 
     #[test]
-    fn the_nearest_address_that_no_proxy_of_ours_has_is_the_client() {
+    fn the_client_is_the_nearest_address_that_is_no_trusted_proxy() {
         for (peer, lines, client) in [
             ("192.0.2.1", &["198.51.100.1"][..], "192.0.2.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
             ("fd00::1", &["2001:db8::1"], "2001:db8::1"),
-            // What the client wrote itself stands on the left.
+            // The entries that the client wrote itself are on the left.
             ("10.0.0.1", &["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", &["203.0.113.9", "198.51.100.1"], "198.51.100.1"),
             (

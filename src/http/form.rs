@@ -1,4 +1,4 @@
-//! The image in a multipart form: whichever field it is in.
+//! Finds the image in a multipart form, whichever field it is in.
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use bytes::Bytes;
@@ -8,15 +8,16 @@ use super::payloads::{Payloads, Pieces};
 use crate::images::format::FormatError;
 use crate::images::{Metadata, Refusal};
 
-/// A form has one file and a few fields.
+/// The most parts that a form may have.
 const MAX_PARTS: usize = 64;
-/// The longest boundary that is looked for. The standard allows 70 characters.
+/// The longest accepted boundary, in bytes. RFC 2046 allows 70 characters.
 const LONGEST_BOUNDARY: usize = 256;
-/// The longest value of the field `metadata` that is looked at.
+/// How many bytes of the field `metadata` are read.
 const LONGEST_VALUE: usize = 64;
 
-/// The boundary that a `Content-Type` of `multipart/form-data` names. Java's mailers write one with `=` in it and without
-/// quotes, which the standard forbids and every server takes.
+/// The boundary in a `Content-Type` of `multipart/form-data`. `None`: it is missing, empty or too
+/// long. Java's mail library writes a boundary that contains `=` without quotes. RFC 2045 forbids
+/// this, but servers accept it.
 pub(super) fn boundary(content_type: &str) -> Option<String> {
     let parameters = content_type.split_once(';')?.1;
     let (_, value) = parameters.split(';').find_map(|parameter| {
@@ -26,7 +27,7 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
     })?;
     let value = value.trim();
     let value = match value.strip_prefix('"') {
-        // A boundary in quotes may hold semicolons: it is searched for in the whole again.
+        // A quoted boundary may contain semicolons, so it is read again from the whole header.
         Some(_) => {
             let start = content_type.find(value)? + 1;
             content_type.get(start..)?.split_once('"')?.0
@@ -36,17 +37,18 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
     ((1..=LONGEST_BOUNDARY).contains(&value.len())).then(|| value.to_owned())
 }
 
-/// What a form holds.
+/// The contents of a form.
 #[derive(Debug)]
 pub(super) struct Form {
     /// The image.
     pub(super) image: Bytes,
-    /// What its field `metadata` says, if it has one.
+    /// The value of its field `metadata`, if it has one.
     pub(super) metadata: Option<Metadata>,
 }
 
-/// Finds the file of a form that is in memory: the field `image`, else `file`, else the only other part that is a file.
-/// Browsers send an empty part for a file input without a file; it is ignored beside a full one.
+/// Finds the image of a form in memory: the field `image`, else `file`, else the only other part
+/// that is a file. Browsers send an empty part for a file input without a file. An empty part is
+/// ignored if another part has bytes.
 pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Form, Refusal> {
     let mut form = multer::Multipart::new(Pieces::of(body.clone()), boundary);
     let mut payloads = Payloads::of(body, boundary);
@@ -71,23 +73,28 @@ pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Resul
     )))
 }
 
-/// What a part of a form is.
+/// The role of a part of a form.
 #[derive(Clone, Copy)]
 enum Slot {
+    /// The field `image`.
     Image,
+    /// The field `file`.
     File,
+    /// Another field that is a file.
     Other,
+    /// The field `metadata`.
     Metadata,
 }
 
 impl Slot {
+    /// The role of a part. `None`: the part is ignored.
     fn of(field: &multer::Field<'_>) -> Option<Self> {
         let headers = field.headers();
         let value = |name: &str| match headers.get(name) {
             Some(value) => value.as_bytes().to_ascii_lowercase(),
             None => Vec::new(),
         };
-        // `filename*` alone is what clients write for a name that isn't ASCII.
+        // Clients write `filename*` alone for a name that isn't ASCII.
         let disposition = value(CONTENT_DISPOSITION.as_str());
         let names_a_file = [b"filename=".as_slice(), b"filename*=", b"filename ="]
             .iter()
@@ -102,17 +109,19 @@ impl Slot {
     }
 }
 
-/// The parts of a form that may hold the image, each with how many full ones there are.
+/// The parts of a form that may hold the image, and its metadata field.
 #[derive(Default)]
 struct Found {
     image: Option<Bytes>,
     file: Option<Bytes>,
     other: Option<Bytes>,
+    /// Whether a part that may hold the image was empty.
     is_empty: bool,
     metadata: Option<Metadata>,
 }
 
 impl Found {
+    /// Stores the part, and refuses a second one with the same role.
     fn put(&mut self, slot: Slot, bytes: Bytes) -> Result<(), Refusal> {
         let place = match slot {
             Slot::Image => &mut self.image,
@@ -143,6 +152,7 @@ impl Found {
         Ok(())
     }
 
+    /// The image, by the order of preference of [`read`].
     fn choose(self) -> Result<Bytes, Refusal> {
         let full = self.image.or(self.file).or(self.other);
         full.ok_or(if self.is_empty {
@@ -158,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boundaries_are_read_as_clients_write_them() {
+    fn boundaries_are_parsed_as_clients_write_them() {
         for (kind, expected) in [
             ("multipart/form-data; boundary=XX", Some("XX")),
             ("multipart/form-data;boundary=\"X X\"", Some("X X")),

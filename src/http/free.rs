@@ -1,4 +1,4 @@
-//! `POST` and `PUT /api/free`: the tier without a price.
+//! `POST` and `PUT /api/free`: uploads to the free tier.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::images::UploadError;
 use crate::limits::FreeAttempt;
 use crate::tiers::Tier;
 
-/// Takes an image, and answers with its link.
+/// Stores an image in the free tier, and returns its link.
 pub(super) async fn upload(
     site: Site,
     request: HttpRequest,
@@ -29,7 +29,7 @@ pub(super) async fn upload(
         };
         error.unless_paid(&request)
     })?;
-    let attempt = limits::free(&site, &request).await;
+    let attempt = limits::count_free(&site, &request).await;
     let mut attempt = attempt.map_err(|error| limits::refuse_free(&site, &request, error))?;
     let uploaded = take(&site, &request, payload, tier, &mut attempt).await;
     if let Some(attempt) = attempt {
@@ -38,7 +38,8 @@ pub(super) async fn upload(
     uploaded
 }
 
-/// Takes the image. What is published takes `attempt` with it.
+/// Reads, checks and publishes the image. Publishing takes `attempt`, so that the attempt stays
+/// counted.
 async fn take(
     site: &Site,
     request: &HttpRequest,
@@ -57,7 +58,8 @@ async fn take(
     let arrived = arrived.map_err(|error| error.of(request))?;
     let checked = limits::checked(site, request, arrived, limit).await??;
     let (stored, tier, counted) = (Arc::clone(&site.images), tier.clone(), attempt.take());
-    // A client that goes away doesn't get its place in the day back: its image is published.
+    // The task goes on if the client disconnects: the image is published, and counts as a free
+    // upload of the day.
     let upload = async move {
         let image = stored.upload_free(&tier, checked, place.place()).await?;
         place.spend();

@@ -7,12 +7,13 @@ use super::Site;
 use crate::images::{Unready, UploadError};
 use crate::moving::Service;
 
-/// The process lives.
+/// `GET /healthz`: the process is running.
 pub(super) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"alive": true}))
 }
 
-/// Database and store answer, and there is room.
+/// `GET /readyz`: 200 if the database and the image store answer and the disk has room. A `problem`
+/// beside 200 says which routes are closed.
 pub(super) async fn ready(site: Site) -> HttpResponse {
     if site.moving.service() == Service::Nothing {
         let problem = "the database has moved: stop this server, and start one on the new database";
@@ -24,7 +25,7 @@ pub(super) async fn ready(site: Site) -> HttpResponse {
             "ready": true,
             "problem": "the database is being moved: images are served, and nothing else until pixtoll migrate is through"
         })),
-        // Free uploads and images go on, so nobody is sent elsewhere.
+        // Free uploads and images still work, so a load balancer should keep sending requests here.
         Ok(()) if site.epoch.is_behind() => HttpResponse::Ok().json(json!({
             "ready": true,
             "problem": "the database is older than its store: paid routes are closed until pixtoll ledger recover"

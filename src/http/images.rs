@@ -1,4 +1,4 @@
-//! What is said of an image: the answer to an upload, and its public metadata.
+//! The responses that describe an image: to an upload, to a renewal, and with its public metadata.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
@@ -10,14 +10,14 @@ use crate::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::Renewal;
 
-/// `200` with the image's link in `Location`.
+/// A `200` response with the image's link in `Location`.
 pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.insert_header((LOCATION, url(site, image)));
     response
 }
 
-/// The answer for whoever uploaded the image.
+/// The response body for the uploader. Only this body holds the delete token.
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
     let url = url(site, image);
     UploadAnswer {
@@ -36,7 +36,7 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
     }
 }
 
-/// The answer for whoever paid for more time.
+/// The response body for the payer of a renewal.
 pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> RenewalAnswer {
     RenewalAnswer {
         url: url(site, image),
@@ -52,7 +52,7 @@ pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> R
     }
 }
 
-/// `GET /api/images/{id}`.
+/// `GET /api/images/{id}`: the public metadata of an image.
 pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
     let image = site
@@ -74,6 +74,7 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
     }))
 }
 
+/// The canonical link of the image.
 fn url(site: &Site, image: &Image) -> String {
     format!("{}/{}", site.config.images.base_url, image.file_name())
 }

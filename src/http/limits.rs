@@ -1,4 +1,5 @@
-//! Who asks too often, or at a bad time, is told when to come again. What counts is in `crate::limits`.
+//! Applies the limits of `crate::limits` to requests. A request over a limit receives an error that
+//! says when to repeat it.
 
 use actix_web::HttpRequest;
 use actix_web::ResponseError;
@@ -9,15 +10,16 @@ use actix_web::middleware::Next;
 use tracing::Instrument;
 
 use super::Site;
-use super::body::{Arrived, Limit};
+use super::body::{Limit, ReceivedImage};
 use super::error::ApiError;
 use super::extract;
 use super::paid::PaidRoute;
 use crate::images::{Checked, Rules, UploadError, check};
 use crate::limits::{FreeAttempt, Limited};
 
-/// Counts an attempt at a free upload, or at a check, which costs as much. `None`: the client has no address.
-pub(super) async fn free(
+/// Counts an attempt at a free upload, or at a check, which counts the same. `None`: the client's
+/// address is unknown, and nothing was counted.
+pub(super) async fn count_free(
     site: &Site,
     request: &HttpRequest,
 ) -> Result<Option<FreeAttempt>, Limited> {
@@ -27,8 +29,8 @@ pub(super) async fn free(
     }
 }
 
-/// Counts a challenge, or a payment that is presented.
-pub(super) async fn payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+/// Counts a request to a paid route, with or without a payment.
+pub(super) async fn count_payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
     let Some(address) = extract::client_address(request, &site.config.http) else {
         return Ok(());
     };
@@ -36,7 +38,7 @@ pub(super) async fn payment(site: &Site, request: &HttpRequest) -> Result<(), Ap
     counted.map_err(|error| refuse(request, error))
 }
 
-/// Whether an upload with a token may be spoilt once more.
+/// Refuses an upload with a token if too many such uploads of the client failed.
 pub(super) fn may_fail(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
     let Some(address) = extract::client_address(request, &site.config.http) else {
         return Ok(());
@@ -45,21 +47,23 @@ pub(super) fn may_fail(site: &Site, request: &HttpRequest) -> Result<(), ApiErro
     may.map_err(|error| refuse(request, error))
 }
 
-/// Counts an upload with a token, where its client spoilt it.
-pub(super) fn failure(site: &Site, request: &HttpRequest, error: &ApiError) {
+/// Counts an upload with a token that failed because of what the client sent.
+pub(super) fn count_failure(site: &Site, request: &HttpRequest, error: &ApiError) {
     let address = extract::client_address(request, &site.config.http);
     if let Some(address) = address.filter(|_| error.status_code().is_client_error()) {
         site.limits.count_failure(address);
     }
 }
 
-/// What the client hears. A payment that came along wasn't looked up, so nothing is said of its charge.
+/// The error for a request over a limit. If the request carries a payment, the ledger was not asked
+/// about it, so the error doesn't say whether it was charged.
 pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
     ApiError::Limited(error).of(request)
 }
 
-/// The answer to a free upload that is over a limit: where the free uploads are spent, and another tier would take the
-/// image now, it names the cheapest one. A client that sent a payment is not asked for another one.
+/// The error for a free upload over a limit. If the free uploads are used up and a paid tier would
+/// take the image now, the error names the cheapest such tier. A client that sent a payment is not
+/// asked for another one.
 pub(super) fn refuse_free(site: &Site, request: &HttpRequest, error: Limited) -> ApiError {
     let is_spent = match &error {
         Limited::Rate { .. } | Limited::Day { .. } | Limited::HalfDay { .. } => true,
@@ -74,11 +78,12 @@ pub(super) fn refuse_free(site: &Site, request: &HttpRequest, error: Limited) ->
     refuse(request, error)
 }
 
-/// Checks the bytes when it is their turn. `Ok(Err(_))`: they were looked at, and something is wrong.
+/// Checks the image when a place for it is free. `Ok(Err(_))`: the image was checked and is
+/// refused.
 pub(super) async fn checked(
     site: &Site,
     request: &HttpRequest,
-    arrived: Arrived,
+    arrived: ReceivedImage,
     limit: Limit<'_>,
 ) -> Result<Result<Checked, UploadError>, ApiError> {
     let address = extract::client_address(request, &site.config.http);
@@ -87,16 +92,16 @@ pub(super) async fn checked(
     let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
     let limits = site.config.images.limits;
     let length = length_of(&arrived.bytes);
-    // Whatever is stored in the end, a cleaned copy is looked at.
+    // The check makes a cleaned copy, even if the original is stored in the end.
     let copy = if length <= max_bytes {
         let room = site.limits.begin_copy(length).await;
         Some(room.map_err(|error| refuse(request, error))?)
     } else {
         None
     };
-    // The place is free when the work is done, not when the client goes away.
+    // The place stays taken until the work is done, even if the client disconnects before.
     let work = async move {
-        let Arrived {
+        let ReceivedImage {
             bytes,
             metadata,
             room,
@@ -109,8 +114,8 @@ pub(super) async fn checked(
         };
         let checked = check(bytes, rules).await;
         drop(place);
-        // What is stored is what stays in memory from now on, for as long as its payment takes: the body, or a copy of
-        // its image alone.
+        // Only the bytes to be stored stay in memory from now on, until the payment is done: the
+        // body, or a copy of its image alone.
         let held = checked.map(|checked| {
             let is_copy = checked.is_copy();
             checked.held_by(|stored| {
@@ -129,12 +134,13 @@ pub(super) async fn checked(
     Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
 }
 
+/// The length of `bytes` as a `u64`.
 fn length_of(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// Counts what isn't there. What is there is served to whoever asks: one address may be a whole CDN, and
-/// looking costs less than the answer.
+/// Middleware that limits how many missing images a client requests. Requests for existing images
+/// are not limited: one address may be a whole CDN, and a lookup costs less than the response.
 pub(super) async fn misses<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,

@@ -1,5 +1,6 @@
-//! Links to images as people and programs pass them on: with tracking parameters, in capitals, with a bracket or a full stop
-//! glued to the end. What such a link means is read here; each image has one link, which the others redirect to.
+//! Parses links to images as people and programs pass them on: with tracking parameters, in upper
+//! case, or with a bracket or full stop at the end. Each image has one canonical link, and its
+//! other links redirect to it.
 
 use actix_web::HttpRequest;
 use url::form_urlencoded::{Serializer, parse};
@@ -7,36 +8,38 @@ use url::form_urlencoded::{Serializer, parse};
 use crate::ids::ImageId;
 use crate::model::image::Format;
 
-/// The query parameters that choose a variant of an image. None is registered yet; a registered one stays in a redirect's
-/// target, and its value is for the variant to judge.
+/// The query parameters that select a variant of an image. There are none yet. Such a parameter
+/// stays in the target of a redirect, and the variant checks its value.
 const PARAMETERS: &[&str] = &[];
-/// What chat programs, Markdown and sentences leave at the end of a link. None of it can be a part of one.
-const GLUED: &str = ")]}>.,:;!?\"'`*_~|\\<([{»”’›…。，、）】」』〉》";
+/// Characters that chat programs, Markdown and sentences leave at the end of a link. None of them
+/// can be part of a link.
+const TRAILING: &str = ")]}>.,:;!?\"'`*_~|\\<([{»”’›…。，、）】」』〉》";
 
-/// A link, as far as its path can tell.
+/// The parsed path of a link.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The image that it names.
+    /// The id of the image.
     pub(super) id: ImageId,
-    /// Its extension, as it was written.
+    /// The extension as it was written, without the dot.
     extension: Option<String>,
-    /// Whether something is glued to its end.
-    is_glued: bool,
+    /// Whether characters of [`TRAILING`] follow.
+    has_trailing: bool,
 }
 
-/// Whether a link is the one of its image.
+/// How the path of a link compares with the canonical one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// It is.
-    Right,
-    /// It means that one.
-    Bent,
-    /// It names another format.
-    Wrong,
+    /// The path is canonical, or has no extension or an alternative one of the format.
+    Canonical,
+    /// The path means the image, and redirects to the canonical link.
+    Redirect,
+    /// The extension is that of another format, so the path names no image.
+    OtherFormat,
 }
 
 impl Link {
-    /// Reads the path of a request as it stands: the router decodes paths, and then `%69` would be another address of `i`.
+    /// Parses the path of a request without decoding it. The router decodes paths, so `%69` would
+    /// become a second address of `i`. `None`: the path can't name an image.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
         let (folder, file) = request.uri().path().rsplit_once('/')?;
         if folder.contains('%') {
@@ -45,50 +48,52 @@ impl Link {
         Self::parse(file)
     }
 
+    /// Parses the last segment of a path.
     fn parse(file: &str) -> Option<Self> {
         let (id, rest) = file.split_at_checked(ImageId::LENGTH)?;
         let id = ImageId::parse(id)?;
-        let (extension, glued) = match rest.strip_prefix('.') {
+        let (extension, trailing) = match rest.strip_prefix('.') {
             Some(rest) => {
                 let is_letter = |byte: &u8| byte.is_ascii_alphanumeric();
                 let length = rest.bytes().take_while(is_letter).count();
-                let (extension, glued) = rest.split_at_checked(length)?;
-                // A dot alone is glued on.
-                (Some(extension).filter(|it| !it.is_empty()), glued)
+                let (extension, trailing) = rest.split_at_checked(length)?;
+                // A dot without an extension is a trailing character.
+                (Some(extension).filter(|it| !it.is_empty()), trailing)
             }
             None => (None, rest),
         };
-        let is_glued = rest.len() > extension.map_or(0, |it| it.len() + 1);
-        let glued = percent_decoded(glued)?;
-        glued
+        let has_trailing = rest.len() > extension.map_or(0, |it| it.len() + 1);
+        let trailing = percent_decoded(trailing)?;
+        trailing
             .chars()
-            .all(|glue| GLUED.contains(glue))
+            .all(|character| TRAILING.contains(character))
             .then(|| Self {
                 id,
                 extension: extension.map(str::to_owned),
-                is_glued,
+                has_trailing,
             })
     }
 
-    /// How the link is spelled, for an image of this format.
+    /// How the path is spelled, for an image of `format`.
     pub(super) fn spelling(&self, format: Format) -> Spelling {
         let is = |extension: &str| format.accepts_extension(extension);
         match &self.extension {
-            Some(extension) if !is(&extension.to_ascii_lowercase()) => Spelling::Wrong,
-            Some(extension) if !is(extension) => Spelling::Bent,
-            _ if self.is_glued => Spelling::Bent,
-            _ => Spelling::Right,
+            Some(extension) if !is(&extension.to_ascii_lowercase()) => Spelling::OtherFormat,
+            Some(extension) if !is(extension) => Spelling::Redirect,
+            _ if self.has_trailing => Spelling::Redirect,
+            _ => Spelling::Canonical,
         }
     }
 }
 
-/// The query that a link has to have instead of this one: without parameters that choose nothing. `None`: it is right.
-pub(super) fn right_query(query: Option<&str>) -> Option<String> {
-    registered(query?, PARAMETERS)
+/// The canonical form of `query`: without parameters that select nothing. `None`: `query` is absent
+/// or already canonical.
+pub(super) fn canonical_query(query: Option<&str>) -> Option<String> {
+    kept_parameters(query?, PARAMETERS)
 }
 
-/// The registered parameters of a query; `None` where there are no others.
-fn registered(query: &str, known: &[&str]) -> Option<String> {
+/// The parameters of `query` that are in `known`. `None`: it has no others and is not empty.
+fn kept_parameters(query: &str, known: &[&str]) -> Option<String> {
     let is_known = |name: &str| known.contains(&name);
     if !query.is_empty() && parse(query.as_bytes()).all(|(name, _)| is_known(&name)) {
         return None;
@@ -97,7 +102,7 @@ fn registered(query: &str, known: &[&str]) -> Option<String> {
     Some(Serializer::new(String::new()).extend_pairs(kept).finish())
 }
 
-/// What a text says whose bytes may be percent-encoded.
+/// Decodes percent-encoded bytes. `None`: an escape is invalid, or the result is not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -126,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_read_through_what_was_done_to_it() {
+    fn altered_links_are_recognised() {
         for right in ["k3v9Qw2mZr7T", "k3v9Qw2mZr7T.jpg", "k3v9Qw2mZr7T.jpeg"] {
-            assert_eq!(spelling(right), Some(Spelling::Right), "{right}");
+            assert_eq!(spelling(right), Some(Spelling::Canonical), "{right}");
         }
-        for bent in [
+        for redirected in [
             "k3v9Qw2mZr7T.JPG",
             "k3v9Qw2mZr7T.Jpeg",
             "k3v9Qw2mZr7T.jpg)",
@@ -142,10 +147,14 @@ mod tests {
             "k3v9Qw2mZr7T.",
             "k3v9Qw2mZr7T,",
         ] {
-            assert_eq!(spelling(bent), Some(Spelling::Bent), "{bent}");
+            assert_eq!(
+                spelling(redirected),
+                Some(Spelling::Redirect),
+                "{redirected}"
+            );
         }
         for wrong in ["k3v9Qw2mZr7T.png", "k3v9Qw2mZr7T.PNG)", "k3v9Qw2mZr7T.jp"] {
-            assert_eq!(spelling(wrong), Some(Spelling::Wrong), "{wrong}");
+            assert_eq!(spelling(wrong), Some(Spelling::OtherFormat), "{wrong}");
         }
         for other in [
             "",
@@ -168,18 +177,22 @@ mod tests {
     }
 
     #[test]
-    fn parameters_that_choose_nothing_are_left_out() {
+    fn unknown_query_parameters_are_removed() {
         let known = ["w", "fm"];
-        assert_eq!(registered("w=10&fm=webp", &known), None);
+        assert_eq!(kept_parameters("w=10&fm=webp", &known), None);
         for (query, right) in [
             ("", ""),
             ("fbclid=a", ""),
             ("utm_source=x&w=10&v=1&fm=webp", "w=10&fm=webp"),
             ("W=10", ""),
         ] {
-            assert_eq!(registered(query, &known).as_deref(), Some(right), "{query}");
+            assert_eq!(
+                kept_parameters(query, &known).as_deref(),
+                Some(right),
+                "{query}"
+            );
         }
-        assert_eq!(right_query(None), None);
-        assert_eq!(right_query(Some("w=10")).as_deref(), Some(""));
+        assert_eq!(canonical_query(None), None);
+        assert_eq!(canonical_query(Some("w=10")).as_deref(), Some(""));
     }
 }

@@ -1,8 +1,9 @@
-//! The public listener: actix's HTTP/1 service, put together by hand.
+//! The public listener: actix's HTTP/1 service, assembled by hand.
 //!
-//! actix-web's own builder answers `Expect: 100-continue` before any route is asked, so that a client would send all of
-//! a body which its head alone refuses. Here the routes are asked first, and `100 Continue` goes out when a handler
-//! begins to read the body ([`Expecting`]).
+//! actix-web's own builder answers `Expect: 100-continue` before it calls a route. A client would
+//! then send all of a body even if the route refuses the request because of its head. This listener
+//! calls the route first. It sends `100 Continue` when the handler starts to read the body
+//! ([`Expecting`]).
 
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
@@ -26,39 +27,40 @@ use actix_web::rt::net::TcpStream;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::line::Line;
-use super::watch::Watch;
+use super::client_stream::ClientStream;
+use super::deadlines::Deadlines;
 
 /// The limits of the listener.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// Threads that serve connections.
+pub(super) struct ListenerLimits {
+    /// The number of threads that serve connections.
     pub(super) workers: usize,
-    /// Connections at once, on all threads; the next ones wait in the kernel.
+    /// The most connections at a time, on all threads. Further ones wait in the kernel.
     pub(super) connections: usize,
-    /// How long a connection may be idle.
+    /// How long a connection may be idle between two requests.
     pub(super) keep_alive: Duration,
     /// How long the head of a connection's first request may take.
     pub(super) head: Duration,
-    /// How long a connection that is being closed is read from, so that its client gets to read the answer.
+    /// How long the server reads from a connection that it closes, so that the client can read the
+    /// response.
     pub(super) linger: Duration,
     /// How long requests in flight may take after the server was told to stop, in seconds.
     pub(super) stop_seconds: u64,
 }
 
-/// A running handler: its answer, when there is one.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, actix_web::Error>>>>;
-/// The routes of one worker.
-type Routes = Rc<dyn Fn(Request) -> Answering>;
+/// A running handler, which resolves to its response.
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, actix_web::Error>>>>;
+/// The routes of one worker, as one function.
+type Routes = Rc<dyn Fn(Request) -> ResponseFuture>;
 
-/// Serves the routes that `app` makes, once a worker, on `listener`.
+/// Serves the routes on `listener`. Each worker builds its routes with `app`.
 ///
 /// # Errors
-/// When the listener can't be used.
+/// If the listener can't be used.
 pub(super) fn serve<A, F, S, B>(
     listener: TcpListener,
-    bounds: Bounds,
-    watch: Arc<Watch>,
+    limits: ListenerLimits,
+    deadlines: Arc<Deadlines>,
     app: A,
 ) -> std::io::Result<Server>
 where
@@ -76,14 +78,14 @@ where
     B: MessageBody + 'static,
 {
     let builder = Server::build()
-        .workers(bounds.workers)
-        .max_concurrent_connections(bounds.connections.div_ceil(bounds.workers))
-        .shutdown_timeout(bounds.stop_seconds)
+        .workers(limits.workers)
+        .max_concurrent_connections(limits.connections.div_ceil(limits.workers))
+        .shutdown_timeout(limits.stop_seconds)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     builder
         .listen("pixtoll", listener, move || {
-            let (watch, stopping) = (Arc::clone(&watch), stopping.clone());
+            let (deadlines, stopping) = (Arc::clone(&deadlines), stopping.clone());
             let worker = Worker::default();
             let routes = worker.clone();
             let inner = map_config(app(), |()| AppConfig::default());
@@ -92,20 +94,20 @@ where
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
-                .keep_alive(bounds.keep_alive)
-                .client_request_timeout(bounds.head)
-                .client_disconnect_timeout(bounds.linger)
+                .keep_alive(limits.keep_alive)
+                .client_request_timeout(limits.head)
+                .client_disconnect_timeout(limits.linger)
                 .expect(ExpectingFactory(worker))
-                .on_connect_ext(|line: &Line, data| line.describe(data))
+                .on_connect_ext(|stream: &ClientStream, data| stream.describe(data))
                 .h1::<_, BoxBody>(RoutingFactory {
                     inner,
                     worker: routes,
                 });
             fn_service(move |socket: TcpStream| {
-                let line = Line::new(socket, &watch);
+                let stream = ClientStream::new(socket, &deadlines);
                 async move {
-                    let peer = line.peer();
-                    Ok::<_, DispatchError>((line, peer))
+                    let peer = stream.peer();
+                    Ok::<_, DispatchError>((stream, peer))
                 }
             })
             .and_then(http)
@@ -113,10 +115,11 @@ where
         .map(actix_server::ServerBuilder::run)
 }
 
-/// The routes of a worker, from when they are built: the service of `Expect` needs them, too.
+/// The routes of one worker, set when they are built. [`Routing`] and [`Expecting`] both call them.
 #[derive(Clone, Default)]
 struct Worker(Rc<OnceCell<Routes>>);
 
+/// Builds the [`Routing`] of one worker.
 struct RoutingFactory<F> {
     inner: F,
     worker: Worker,
@@ -147,7 +150,7 @@ where
         let worker = self.worker.clone();
         Box::pin(async move {
             let service = building.await?;
-            let routes: Routes = Rc::new(move |request: Request| -> Answering {
+            let routes: Routes = Rc::new(move |request: Request| -> ResponseFuture {
                 let answer = service.call(request);
                 Box::pin(async move {
                     let response: Response<B> = answer.await?.into();
@@ -159,39 +162,42 @@ where
     }
 }
 
-/// The service of all requests. One that [`Expecting`] began goes on where it is.
+/// The service of all requests. It continues the handler that [`Expecting`] has started for a
+/// request.
 struct Routing(Routes);
 
 impl Service<Request> for Routing {
     type Response = Response<BoxBody>;
     type Error = actix_web::Error;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
     always_ready!();
 
-    fn call(&self, request: Request) -> Answering {
-        let begun = request.extensions_mut().remove::<Begun>();
+    fn call(&self, request: Request) -> ResponseFuture {
+        let begun = request.extensions_mut().remove::<RunningHandler>();
         match begun {
-            Some(Begun(answering)) => answering,
+            Some(RunningHandler(response)) => response,
             None => (self.0)(request),
         }
     }
 }
 
-/// A handler that waits for the body of its request.
-struct Begun(Answering);
+/// A started handler that waits for the body of its request.
+struct RunningHandler(ResponseFuture);
 
-/// Whether the body of a request with `Expect: 100-continue` was asked for. Before that its client sends nothing.
+/// Whether the handler has started to read the body of a request with `Expect: 100-continue`. The
+/// client sends no body before that.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked(Rc<Cell<bool>>);
+pub(super) struct BodyRequested(Rc<Cell<bool>>);
 
-impl Asked {
-    /// Whether `100 Continue` was sent, or will be before anything else.
-    pub(super) fn for_body(&self) -> bool {
+impl BodyRequested {
+    /// Whether `100 Continue` was sent, or will be sent before anything else.
+    pub(super) fn is_set(&self) -> bool {
         self.0.get()
     }
 }
 
+/// Builds the [`Expecting`] of one worker.
 struct ExpectingFactory(Worker);
 
 impl ServiceFactory<Request> for ExpectingFactory {
@@ -207,9 +213,10 @@ impl ServiceFactory<Request> for ExpectingFactory {
     }
 }
 
-/// The service of requests with `Expect: 100-continue`. actix writes `100 Continue` when it returns a request, and takes
-/// what it returns as an error for the answer. So it runs the handler: an answer that comes before the body was asked for
-/// is such an error, and a handler that waits for the body is handed on to [`Routing`].
+/// The service of requests with `Expect: 100-continue`. actix writes `100 Continue` when this
+/// service returns a request, and sends what it returns as an error as the response. So this
+/// service runs the handler. If the handler responds before it reads the body, its response is
+/// returned as such an error. If the handler waits for the body, [`Routing`] continues it.
 struct Expecting(Worker);
 
 impl Service<Request> for Expecting {
@@ -220,29 +227,29 @@ impl Service<Request> for Expecting {
     always_ready!();
 
     fn call(&self, mut request: Request) -> Self::Future {
-        // Without routes there are no requests: both are built before the first connection.
+        // The routes are set here, because both services are built before the first connection.
         let Some(routes) = self.0.0.get() else {
             return Box::pin(std::future::ready(Ok(request)));
         };
-        let asked = Asked::default();
-        let payload = Asking {
+        let requested = BodyRequested::default();
+        let payload = TrackedPayload {
             payload: request.take_payload(),
-            asked: asked.clone(),
+            requested: requested.clone(),
         };
         *request.payload() = Payload::Stream {
             payload: Box::pin(payload),
         };
-        request.extensions_mut().insert(asked.clone());
+        request.extensions_mut().insert(requested.clone());
         let mut running = Some(routes(request));
         Box::pin(poll_fn(move |context| {
             let polled = running.as_mut().map(|it| it.as_mut().poll(context));
             match polled {
                 Some(Poll::Ready(Ok(response))) => Poll::Ready(Err(response)),
                 Some(Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
-                Some(Poll::Pending) if asked.for_body() => {
+                Some(Poll::Pending) if requested.is_set() => {
                     let request = Request::new();
-                    if let Some(answering) = running.take() {
-                        request.extensions_mut().insert(Begun(answering));
+                    if let Some(response) = running.take() {
+                        request.extensions_mut().insert(RunningHandler(response));
                     }
                     Poll::Ready(Ok(request))
                 }
@@ -252,17 +259,17 @@ impl Service<Request> for Expecting {
     }
 }
 
-/// A body that notes when it is read for the first time.
-struct Asking {
+/// A body that notes in `requested` when it is read for the first time.
+struct TrackedPayload {
     payload: Payload,
-    asked: Asked,
+    requested: BodyRequested,
 }
 
-impl Stream for Asking {
+impl Stream for TrackedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.asked.0.set(true);
+        self.requested.0.set(true);
         Pin::new(&mut self.payload).poll_next(context)
     }
 }

@@ -1,4 +1,5 @@
-//! The HTTP edge: routes, middleware, and nothing that decides. actix lives only in this folder.
+//! The HTTP edge: the routes and their middleware. It translates requests and decides nothing. Only
+//! this folder uses actix.
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -21,8 +22,10 @@ mod api;
 mod base64_body;
 mod body;
 mod check;
+mod client_stream;
 mod conditions;
 mod cors;
+mod deadlines;
 mod delete;
 mod discovery;
 #[cfg(test)]
@@ -35,7 +38,6 @@ mod free;
 mod health;
 mod images;
 mod limits;
-mod line;
 mod link;
 mod listener;
 mod moving;
@@ -49,30 +51,31 @@ mod renew;
 mod serve;
 mod tiers;
 mod views;
-mod watch;
 
 use error::ApiError;
 
-/// The state of every handler.
+/// The state that all handlers share.
 type Site = web::Data<App>;
 
 /// How long requests in flight may take after the server was told to stop, in seconds.
 const STOP_SECONDS: u64 = 30;
-/// How many clients may be connected at once; the next ones wait in the kernel.
+/// The most clients that are connected at a time. Further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 4096;
-/// How long a connection may lie idle.
+/// How long a connection may be idle between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a connection that is being closed is read from, so that its client gets to read the answer.
+/// How long the server reads from a connection that it closes, so that the client can read the
+/// response.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The response header that holds the request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The two running servers: the public one and the operator's.
 pub struct Servers {
     public: Server,
     admin: Server,
-    watch: Arc<watch::Watch>,
+    deadlines: Arc<deadlines::Deadlines>,
 }
 
 impl std::fmt::Debug for Servers {
@@ -82,21 +85,21 @@ impl std::fmt::Debug for Servers {
 }
 
 impl Servers {
-    /// Serves the public routes on one listener and the operator's on another.
+    /// Starts to serve the public routes on one listener and the operator's on another.
     ///
     /// # Errors
-    /// When a listener can't be used.
+    /// If a listener can't be used.
     pub fn start(app: Arc<App>, public: TcpListener, admin: TcpListener) -> std::io::Result<Self> {
         let site = web::Data::from(app);
         let operators = site.clone();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let patience = watch::Patience {
+        let timeouts = deadlines::Timeouts {
             next_head: (KEEP_ALIVE + HEAD_TIMEOUT).min(site.config.limits.body_timeout),
             reading: site.config.limits.body_timeout,
         };
-        let watch = watch::Watch::new(patience);
-        // The factory runs once a worker; everything is built before it.
-        let bounds = listener::Bounds {
+        let deadlines = deadlines::Deadlines::new(timeouts);
+        // The factory below runs once for each worker, so all shared state is built before it.
+        let bounds = listener::ListenerLimits {
             workers,
             connections: MAX_CONNECTIONS,
             keep_alive: KEEP_ALIVE,
@@ -105,7 +108,7 @@ impl Servers {
             stop_seconds: STOP_SECONDS,
         };
         let made_once = web::Data::new(discovery::MadeOnce::default());
-        let public = listener::serve(public, bounds, Arc::clone(&watch), move || {
+        let public = listener::serve(public, bounds, Arc::clone(&deadlines), move || {
             let site = site.clone();
             Router::new()
                 .app_data(made_once.clone())
@@ -113,7 +116,7 @@ impl Servers {
                 .wrap(from_fn(drain::drain))
                 .wrap(from_fn(cors::everywhere))
                 .wrap(from_fn(log_request))
-                .wrap(from_fn(watch::answers))
+                .wrap(from_fn(deadlines::set_deadlines))
                 .configure(move |config| public_routes(config, site))
         })?;
         let admin = HttpServer::new(move || {
@@ -128,27 +131,27 @@ impl Servers {
         Ok(Self {
             public,
             admin,
-            watch,
+            deadlines,
         })
     }
 
-    /// What stops them.
+    /// The handles that stop the two servers.
     pub fn handles(&self) -> [ServerHandle; 2] {
         [self.public.handle(), self.admin.handle()]
     }
 
-    /// Runs until `stop` is done, then lets the requests in flight finish.
+    /// Runs until `stop` completes, then lets the requests in flight finish for at most 30 seconds.
     ///
     /// # Errors
-    /// When a server failed.
+    /// If a server fails.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
         let handles = self.handles();
         let both = async { tokio::try_join!(self.public, self.admin).map(|_| ()) };
-        let watched = self.watch.forever();
+        let enforced = self.deadlines.enforce_forever();
         let both = async {
             tokio::select! {
                 ended = both => ended,
-                () = watched => Ok(()),
+                () = enforced => Ok(()),
             }
         };
         let mut both = std::pin::pin!(both);
@@ -165,7 +168,7 @@ impl Servers {
     }
 }
 
-/// The routes of the public listener. Their methods are those of the table in `api.rs`.
+/// The routes of the public listener. The table in `api.rs` defines their methods.
 fn public_routes(config: &mut web::ServiceConfig, site: Site) {
     let image_path = extract::path_of(&site.config.images.base_url);
     config
@@ -173,7 +176,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
         .service(api_scope())
         .service(resource(KEYS_PATH, receipts::keys))
         .configure(discovery::routes)
-        // The last one: on a host of its own, the image origin is every path that is left.
+        // Registered last: an image origin without a path prefix takes every path that is left.
         .service(
             web::scope(&image_path)
                 .wrap(from_fn(limits::misses))
@@ -184,6 +187,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
         .default_service(web::to(not_found));
 }
 
+/// The routes under `/api`.
 fn api_scope() -> impl HttpServiceFactory {
     web::scope("/api")
         .wrap(DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")))
@@ -215,7 +219,7 @@ fn api_scope() -> impl HttpServiceFactory {
         .default_service(web::to(not_found))
 }
 
-/// What the operator's listener answers.
+/// The routes of the operator's listener.
 fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
     config
         .app_data(site)
@@ -224,12 +228,13 @@ fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
         .default_service(web::to(no_such_path));
 }
 
+/// The error for an unknown path of the operator's listener.
 async fn no_such_path() -> Result<HttpResponse, ApiError> {
     let message = "The admin listener has no such path. It has /healthz and /readyz.";
     Err(ApiError::bad(error::Code::UnknownRoute, message))
 }
 
-/// A resource under `/api`.
+/// A resource at `path` under `/api`, with the methods that the table gives it.
 fn api_resource<F, Args>(path: &str, handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -239,7 +244,7 @@ where
     resource_at(path, &format!("/api{path}"), handler)
 }
 
-/// A resource at the path that the table describes.
+/// A resource at `path`, with the methods that the table gives it.
 fn resource<F, Args>(path: &str, handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -249,7 +254,7 @@ where
     resource_at(path, path, handler)
 }
 
-/// A resource with the methods that the table gives `described`. It names them to OPTIONS, and refuses every other.
+/// A resource at `path`, with the methods that the table gives the path `described`.
 fn resource_at<F, Args>(path: &str, described: &str, handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -259,6 +264,8 @@ where
     of_methods(path, &api::methods(described), handler)
 }
 
+/// A resource at `path` that takes `methods`. It lists them in the response to OPTIONS, and refuses
+/// all others.
 fn of_methods<F, Args>(path: &str, methods: &[Method], handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -276,8 +283,8 @@ where
         .default_service(web::to(other))
 }
 
-/// An upload's route with the name of a file in its last part, which may be empty, as `curl -T` appends it to a URL that ends in
-/// a slash. There is no such route for other methods than PUT.
+/// A route for uploads that takes PUT only and whose last segment is a file name. The name may be
+/// empty. `curl -T` appends the name to a URL that ends in a slash.
 fn named<F, Args>(path: &str, handler: F) -> actix_web::Resource
 where
     F: actix_web::Handler<Args> + Copy,
@@ -289,6 +296,8 @@ where
     of_methods(&path, &[Method::PUT], handler).guard(methods)
 }
 
+/// The response to a method that the route doesn't take: the allowed methods for OPTIONS, an error
+/// for others.
 fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, ApiError> {
     if request.method() == Method::OPTIONS {
         let allow = (header::ALLOW, allowed.to_owned());
@@ -300,11 +309,12 @@ fn other_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, Ap
     Err(error.of(request))
 }
 
+/// The response to a path that is no route.
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(unknown_route(&request).unless_paid(&request))
 }
 
-/// The error for a path that is no route. It names the nearest ones.
+/// The error for a path that is no route. It names the nearest routes.
 fn unknown_route(request: &HttpRequest) -> ApiError {
     let base = request
         .app_data::<Site>()

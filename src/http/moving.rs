@@ -1,4 +1,5 @@
-//! What is answered while the database goes elsewhere: first nothing that would change it, then nothing at all.
+//! Refuses requests while the server's database is moved to another one: first those that would
+//! change it, after the move all of them.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -11,7 +12,8 @@ use super::Site;
 use super::error::ApiError;
 use crate::moving::Service;
 
-/// For routes that change things: they rest while the database is being moved.
+/// Middleware for routes that change data. It refuses their requests while the database is being
+/// moved.
 pub(super) async fn changes<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -22,7 +24,7 @@ pub(super) async fn changes<B: MessageBody + 'static>(
     Ok(refused(request, |request| ApiError::Moving.of(request)))
 }
 
-/// For a route that only DELETE changes something at.
+/// Middleware for a route where only DELETE changes data.
 pub(super) async fn deletes<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -33,7 +35,8 @@ pub(super) async fn deletes<B: MessageBody + 'static>(
     Ok(refused(request, |request| ApiError::Moving.of(request)))
 }
 
-/// For everything: a server whose database has moved may hold images that are deleted by now.
+/// Middleware for all routes. It refuses every request after the move: the old database may still
+/// hold images that were deleted since.
 pub(super) async fn everything<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -42,18 +45,20 @@ pub(super) async fn everything<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     let mut response = refused(request, |request| ApiError::Moved.of(request));
-    // A browser's wallet has to see what became of its payment.
+    // A wallet in a browser must be able to read what this response says about its payment.
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Ok(response)
 }
 
+/// What the server may do now.
 fn service(request: &ServiceRequest) -> Service {
     request
         .app_data::<Site>()
         .map_or(Service::Full, |site| site.moving.service())
 }
 
+/// Answers the request with an error.
 fn refused<B>(
     request: ServiceRequest,
     why: impl FnOnce(&HttpRequest) -> ApiError,

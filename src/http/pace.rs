@@ -1,5 +1,6 @@
-//! How slowly a body may come: a total deadline and a least rate, both over the time that was spent waiting
-//! for the client. actix has a deadline for the head of a request only.
+//! Limits how slowly a body may arrive, by a time limit, a minimum rate and a longest pause. All
+//! three count only the time that the server waits for the client. actix has a deadline for the
+//! head of a request only.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,29 +12,35 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
-/// A client that sends less than this in a second, on the average, is cut.
+/// The minimum average rate of a body, in bytes per second. A slower body is cut off.
 const LEAST_PER_SECOND: u128 = 4096;
-/// The average counts after this part of the deadline.
+/// The rate is checked after 1/6 of the time limit.
 const GRACE_PART: u32 = 6;
-/// A client that sends nothing for this part of the deadline is cut, however much it sent before: its body is in
-/// memory.
+/// The longest pause is 1/3 of the time limit, however much of the body has arrived: the body takes
+/// memory meanwhile.
 const SILENCE_PART: u32 = 3;
-/// How often a slow body is looked at.
+/// How often the rate of a slow body is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A body that ends with an error of [`is_too_slow`] when it comes too slowly.
+/// A body that ends with an error if it arrives too slowly. [`is_too_slow`] recognises the error.
 pub(super) struct Paced {
     payload: dev::Payload,
+    /// The longest time, in all, that the server waits for the client.
     deadline: Duration,
+    /// The number of bytes received so far.
     received: u128,
-    /// How long the client let us wait before `since`.
+    /// How long the server waited for the client before `since`.
     waited: Duration,
+    /// The start of the present pause, if the server is waiting.
     since: Option<Instant>,
+    /// Wakes the task for the next check.
     timer: Pin<Box<Sleep>>,
+    /// Whether the body was cut off. Nothing follows then.
     is_cut: bool,
 }
 
 impl Paced {
+    /// Limits `payload` to `deadline` in all.
     pub(super) fn new(payload: dev::Payload, deadline: Duration) -> Self {
         Self {
             payload,
@@ -46,8 +53,8 @@ impl Paced {
         }
     }
 
-    /// When the client has to be looked at again, which let us wait for so long in all and is silent for so long now;
-    /// `None`: it is too slow.
+    /// When to check the client again. `waited` is how long the server waited in all, and `silent`
+    /// how long the present pause is. `None`: the client is too slow.
     fn next_look(&self, waited: Duration, silent: Duration) -> Option<Duration> {
         let patience = (self.deadline / SILENCE_PART).checked_sub(silent)?;
         if patience.is_zero() {
@@ -62,6 +69,7 @@ impl Paced {
         (!left.is_zero() && self.received >= least).then_some(left.min(LOOK_EVERY))
     }
 
+    /// Cuts the body off, and returns the error for it.
     fn cut(&mut self) -> PayloadError {
         self.is_cut = true;
         PayloadError::Io(std::io::ErrorKind::TimedOut.into())
@@ -100,7 +108,7 @@ impl Stream for Paced {
     }
 }
 
-/// Whether a body was cut because it came too slowly.
+/// Whether a body was cut off because it arrived too slowly.
 pub(super) fn is_too_slow(error: &PayloadError) -> bool {
     matches!(error, PayloadError::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut)
 }
@@ -116,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rate_counts_after_the_grace_and_the_deadline_always() {
+    async fn the_rate_applies_after_a_grace_period_the_deadline_always() {
         let look = |bytes: u128, seconds: u64| {
             let waited = Duration::from_secs(seconds);
             let next = received(bytes).next_look(waited, Duration::from_secs(1));
@@ -132,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_nothing_any_more_is_cut_before_the_deadline() {
+    async fn a_silent_client_is_cut_off_before_the_deadline() {
         let look = |silent: u64| {
             let silent = Duration::from_secs(silent);
             received(1 << 40).next_look(Duration::from_secs(30), silent)

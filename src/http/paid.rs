@@ -1,4 +1,5 @@
-//! The routes that sell: a challenge without a payment, the goods with one.
+//! The routes that sell. A request without a payment receives the price and the ways to pay (402).
+//! A request with a payment receives what it bought.
 
 use std::net::IpAddr;
 
@@ -6,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
-use super::body::{Limit, Unread, read_image, refuse_announced};
+use super::body::{BodyError, Limit, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
@@ -25,27 +26,34 @@ const MOST_USES: u32 = 100;
 /// The longest name of a tier that an error repeats, in characters.
 const LONGEST_NAME: usize = 40;
 
-/// What a route sells.
+/// What a request buys, and the payment that it carries.
 pub(super) struct Counter<'a> {
+    /// The offers of this server and its payments.
     pub(super) till: &'a Till,
-    /// Of the price table, or as it was when a payment bought it.
+    /// The tier from the price table. For a known payment it is the tier as it was when the payment
+    /// bought it.
     pub(super) tier: Tier,
+    /// The kind, tier and number of what is sold, and the image of a renewal.
     pub(super) product: Product,
-    /// The route names no tier.
+    /// Whether the route names no tier, so that the default tier is sold.
     pub(super) is_default: bool,
+    /// The path and query of the URL that the offer names.
     pub(super) path: String,
-    /// The payment that came.
+    /// The payment that the request carries, if any.
     pub(super) header: Option<PaymentHeader>,
 }
 
 /// A route that sells, and how to pay there.
 #[derive(Debug)]
 pub(super) struct PaidRoute {
+    /// The route's URL.
     pub(super) url: String,
+    /// A curl command that pays there with the payment in `$PAYMENT`.
     pub(super) curl: String,
 }
 
 impl PaidRoute {
+    /// The route at `path`, which sells products of this kind.
     fn at(till: &Till, kind: ProductKind, path: &str) -> Self {
         let url = till.shop.url(path);
         let image = match kind {
@@ -56,8 +64,8 @@ impl PaidRoute {
         Self { url, curl }
     }
 
-    /// The route of a direct upload to the cheapest tier with a price; the first one of several. `None`: nothing is sold
-    /// now.
+    /// The route of a direct upload to the cheapest tier with a price, or to the first one of
+    /// several. `None`: nothing is sold now.
     pub(super) fn cheapest(site: &Site) -> Option<Self> {
         let till = site.till.as_ref()?;
         if refuse_behind(site).is_err()
@@ -77,7 +85,7 @@ impl PaidRoute {
     }
 }
 
-/// `POST` and `GET /api/upload/token[/{tier}]`.
+/// `POST` and `GET /api/upload/token[/{tier}]`: sells an upload token.
 pub(super) async fn token(
     site: Site,
     request: HttpRequest,
@@ -88,6 +96,7 @@ pub(super) async fn token(
     sold.map_err(|error| error.of(&request))
 }
 
+/// Sells the token. The caller completes an error by [`ApiError::of`].
 async fn sell_token(
     site: &Site,
     request: &HttpRequest,
@@ -107,8 +116,8 @@ async fn sell_token(
     counter.sell(site, request, presentation).await
 }
 
-/// `POST`, `GET` and `PUT /api/upload[/{tier}]`: with a token, an upload against it; else paid directly. `curl -T` appends
-/// the name of its file to a URL that ends in a slash.
+/// `POST`, `GET` and `PUT /api/upload[/{tier}]`: stores an image for an upload token or, without a
+/// token, for a payment. `curl -T` appends the name of the file to a URL that ends in a slash.
 pub(super) async fn upload(
     site: Site,
     request: HttpRequest,
@@ -129,17 +138,20 @@ pub(super) async fn upload(
     sold.map_err(|error| error.of(&request))
 }
 
-/// What the path of a request names.
+/// What the path of an upload or token request names.
 #[derive(Clone, Copy)]
 struct Route<'a> {
+    /// The name in the place of the tier.
     tier: Option<&'a str>,
-    /// The path without the name of a file: one spelling for each product, since clients repeat it.
+    /// The path without the name of a file. Each product has one URL, because clients repeat it in
+    /// their payment.
     path: &'a str,
 }
 
 impl<'a> Route<'a> {
-    /// The last part of a path that has no tier's form is the name of a file. A name without a dot may be a tier that was
-    /// removed, or a misspelt one, which nobody is to buy another tier for.
+    /// Splits the path of a request. The last segment of a PUT is the name of a file if it can't be
+    /// the name of a tier. A name without a dot may be a tier that was removed, or a misspelled
+    /// one. It counts as a tier, so that nobody buys another tier by mistake.
     fn of(request: &'a HttpRequest) -> Self {
         let (path, named) = (request.path(), request.match_info());
         let tier = named.get("tier");
@@ -158,6 +170,7 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Sells a direct upload. The caller completes an error by [`ApiError::of`].
 async fn sell_upload(
     site: &Site,
     request: &HttpRequest,
@@ -167,7 +180,7 @@ async fn sell_upload(
     refuse_behind(site)?;
     let mut counter = open_counter(site, request, ProductKind::Upload, route).await?;
     let Some(header) = counter.header.take() else {
-        // Nobody is asked to pay for an upload that the tier cannot take.
+        // An upload that the tier can't take is refused before the client is asked to pay.
         refuse_announced(request, counter.limit())?;
         return Err(counter.ask(site));
     };
@@ -176,21 +189,24 @@ async fn sell_upload(
     counter.sell(site, request, presentation).await
 }
 
+/// Stores an image for an upload token, and counts the failures of the client.
 async fn upload_with_token(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     token: UploadToken,
 ) -> Result<HttpResponse, ApiError> {
-    // One that is good costs a use, however many come; one that isn't would cost nothing.
+    // A successful upload spends a use of the token. A failed one spends none, so a limit counts
+    // it.
     limits::may_fail(site, request)?;
     let uploaded = take_for_token(site, request, payload, token).await;
     if let Err(error) = &uploaded {
-        limits::failure(site, request, error);
+        limits::count_failure(site, request, error);
     }
     uploaded
 }
 
+/// Reads, checks and stores an image for an upload token.
 async fn take_for_token(
     site: &Site,
     request: &HttpRequest,
@@ -198,7 +214,7 @@ async fn take_for_token(
     token: UploadToken,
 ) -> Result<HttpResponse, ApiError> {
     let arrived = site.clock.now();
-    // Whatever the payment says: it isn't read.
+    // The payment header is not read.
     if extract::has_payment(request) {
         let message = "Send an upload token or a payment, not both; the payment was not touched.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
@@ -217,7 +233,8 @@ async fn take_for_token(
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
 
-/// A ledger that has lost commits would sell twice, and deny what it sold.
+/// Refuses to sell while the database is older than the image store. A ledger that has lost records
+/// would sell twice, and deny what it sold.
 pub(super) fn refuse_behind(site: &Site) -> Result<(), ApiError> {
     if site.till.is_some() && !site.epoch.is_current() {
         return Err(ApiError::Behind);
@@ -225,8 +242,8 @@ pub(super) fn refuse_behind(site: &Site) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The body of a paid upload. A file that is refused goes on as such: for a payment that is already
-/// known, the answer is another one.
+/// Reads and checks the body of a paid upload. `None`: the request holds no image. A file that is
+/// refused is passed on as such, because a payment that is already known receives another response.
 async fn read_body(
     site: &Site,
     request: &HttpRequest,
@@ -235,17 +252,18 @@ async fn read_body(
     header: &PaymentHeader,
 ) -> Result<Option<Body>, ApiError> {
     let mut limit = counter.limit();
-    // What was bought may be larger than what is sold here today, and is asked for by the same bytes.
+    // The payment may have bought a larger upload than the tier allows today. Its client repeats
+    // the request with the same bytes.
     let bought = counter.till.payments.find_size(header).await;
     if let Some(bought) = bought.map_err(ApiError::Unsold)? {
         limit.max_bytes = limit.max_bytes.max(bought);
     }
     let arrived = match read_image(site, request, payload, limit).await {
         Ok(arrived) => arrived,
-        Err(Unread::Limited(limited)) => return Err(limits::refuse(request, limited)),
-        Err(Unread::Refused(Refusal::NoFile)) => return Ok(None),
-        // Bytes that weren't read to their end have no hash; this one equals no other.
-        Err(Unread::Refused(refusal)) => {
+        Err(BodyError::Limited(limited)) => return Err(limits::refuse(request, limited)),
+        Err(BodyError::Refused(Refusal::NoFile)) => return Ok(None),
+        // A body that was not read to its end has no hash. This text equals no hash.
+        Err(BodyError::Refused(refusal)) => {
             return Ok(Some(Body {
                 sha256: "unread".to_owned(),
                 checked: Err(refusal),
@@ -266,6 +284,8 @@ async fn read_body(
     }
 }
 
+/// Reads the payment, and determines the tier and product: those of the route, or those of a known
+/// payment.
 async fn open_counter<'a>(
     site: &'a Site,
     request: &HttpRequest,
@@ -283,9 +303,9 @@ async fn open_counter<'a>(
     if tier.is_none() && !extract::has_payment(request) {
         return Err(unknown_tier(&tiers, name));
     }
-    limits::payment(site, request).await?;
+    limits::count_payment(site, request).await?;
     let header = extract::payment(request)?;
-    // One spelling for each product, since clients repeat it.
+    // Each product has one URL, because clients repeat it in their payment.
     let path = match uses {
         1 => route.path.to_owned(),
         uses => format!("{}?images={uses}", route.path),
@@ -304,7 +324,8 @@ async fn open_counter<'a>(
         }
         (Some(tier), _) => (tier.clone(), sold(kind, tier, uses)),
         (None, None) => return Err(unknown_tier(&tiers, name)),
-        // The ledger is asked before the route is (payments.md, rule 8).
+        // The ledger is asked about the payment before the route's tier is refused
+        // (docs/payments.md, rule 8).
         (None, Some(header)) => {
             let asked = Asked {
                 kind,
@@ -318,7 +339,7 @@ async fn open_counter<'a>(
                 let client = extract::client_address(request, &site.config.http);
                 return Err(unless_used(till, header, client, unknown_tier(&tiers, name)).await);
             };
-            // No tier was ever called so, and the payment is known.
+            // The payment is known, and the recorded name of its tier is no valid name.
             let elsewhere = ApiError::Unsold(PayError::Known { charged: None });
             (bought.tier().ok_or(elsewhere)?, bought.product)
         }
@@ -341,8 +362,9 @@ fn unknown_tier(table: &TierTable, name: Option<&str>) -> ApiError {
     }
 }
 
-/// Why nothing is sold for a payment that nobody here knows: `reason`, unless the chain shows it to be used. Then its
-/// row may have been lost with what it bought, and nobody may say that it moved nothing.
+/// The error for a payment that the ledger doesn't know, on a route that sells nothing: `reason`,
+/// unless the chain shows that the payment's authorization is used. In that case the ledger may
+/// have lost the payment and what it bought, so the error must not say that no money moved.
 pub(super) async fn unless_used(
     till: &Till,
     header: &PaymentHeader,
@@ -356,6 +378,7 @@ pub(super) async fn unless_used(
     }
 }
 
+/// The product of an upload or token request.
 fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
     Product {
         kind,
@@ -365,7 +388,7 @@ fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
     }
 }
 
-/// How many uploads are bought: `?images=N` on the routes of tokens, else one.
+/// The number of uploads to buy: `?images=N` on the token routes, otherwise one.
 fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
     let refuse = |message: String| Err(ApiError::Bad(Code::InvalidParameter, message));
     let instead = "Send ?images=N once, with the number of uploads to buy.";
@@ -389,6 +412,7 @@ fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
 }
 
 impl Counter<'_> {
+    /// The size limit of the upload.
     fn limit(&self) -> Limit<'_> {
         Limit {
             tier: &self.product.tier,
@@ -396,7 +420,8 @@ impl Counter<'_> {
         }
     }
 
-    /// 402: what it costs, and how to pay. Nobody is asked to pay for what there is no room for.
+    /// The 402 error with the price and the ways to pay. If the server couldn't serve a new payment
+    /// now, the error says so instead.
     pub(super) fn ask(&self, site: &Site) -> ApiError {
         if let Err(full) = site.images.has_room() {
             return full.into();
@@ -416,7 +441,8 @@ impl Counter<'_> {
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
 
-    /// A challenge, and the words around it. `network` is the one that was paid on, where one was.
+    /// The offer with a challenge, its reason and a message. `network` is the network of the
+    /// payment, if there is one.
     fn demand(
         &self,
         reason: &str,
@@ -437,6 +463,7 @@ impl Counter<'_> {
         })
     }
 
+    /// The payment with everything of its request that is needed to judge it.
     pub(super) fn presentation(
         &self,
         site: &Site,
@@ -457,6 +484,8 @@ impl Counter<'_> {
         })
     }
 
+    /// Submits the payment, and returns the response: what it bought, or an error with a new
+    /// challenge.
     pub(super) async fn sell(
         self,
         site: &Site,
@@ -485,7 +514,8 @@ impl Counter<'_> {
     }
 }
 
-/// The goods, with their receipt in the headers that the client reads.
+/// The response with what the payment bought. The receipt of the settlement is in the headers that
+/// the client reads.
 fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
     let receipt = encode(&sold.receipt);
     let mut response: HttpResponseBuilder = match &sold.goods {

@@ -1,7 +1,8 @@
-//! The payloads of a form that is in memory, without a copy of them.
+//! Finds the payloads of a multipart form in memory, without copying them.
 //!
-//! multer reads forms as they arrive: it copies what it is given, and hands out further copies. So it gets the form piece
-//! by piece, for its headers, and the payloads are parts of the form itself. Both have to see the same bytes.
+//! multer reads forms as streams: it copies its input, and returns further copies. So it receives
+//! the form in pieces and reads the headers of the parts. The payloads are slices of the form
+//! itself. Both must find the same bytes, else the form is refused.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,18 +11,24 @@ use bytes::Bytes;
 use futures_util::Stream;
 use memchr::memmem;
 
-/// How much multer is given at once.
+/// How many bytes multer receives at a time.
 const PIECE: usize = 64 * 1024;
+/// The line break of multipart forms.
 const END_OF_LINE: &[u8] = b"\r\n";
+/// The end of a part's headers: an empty line.
 const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
 
-/// A form, piece by piece. After each it lets its reader work: multer would read on as long as there is more.
+/// A form as a stream of pieces. It pauses after each piece, because multer would read on as long
+/// as there is data.
 pub(super) struct Pieces {
+    /// The bytes that multer has not received yet.
     rest: Bytes,
+    /// Whether the next poll returns a piece, and not a pause.
     is_next: bool,
 }
 
 impl Pieces {
+    /// The stream of `form`.
     pub(super) const fn of(form: Bytes) -> Self {
         Self {
             rest: form,
@@ -47,18 +54,20 @@ impl Stream for Pieces {
     }
 }
 
-/// The payloads of a form's parts, in their order.
+/// The payloads of a form's parts, in the order of the parts.
 pub(super) struct Payloads {
     form: Bytes,
+    /// The delimiter between two parts, with the line break before it.
     delimiter: Vec<u8>,
-    /// Behind the last delimiter that was found.
+    /// The offset after the last delimiter that was found.
     at: Option<usize>,
 }
 
 impl Payloads {
+    /// The payloads of `form`, whose parts `boundary` separates.
     pub(super) fn of(form: Bytes, boundary: &str) -> Self {
         let delimiter = [END_OF_LINE, b"--", boundary.as_bytes()].concat();
-        // The first one may stand at the beginning, without a line before it.
+        // The first delimiter may be at the start of the form, without a line break before it.
         let first = delimiter.get(END_OF_LINE.len()..).unwrap_or_default();
         let at = memmem::find(&form, first).map(|found| found + first.len());
         Self {
@@ -68,7 +77,8 @@ impl Payloads {
         }
     }
 
-    /// The payload of the next part, which multer reads as `field`. `None`: it is cut, or both see different bytes.
+    /// The payload of the next part, which multer reads as `field`. `None`: the part is incomplete,
+    /// or multer reads other bytes.
     pub(super) async fn next(&mut self, mut field: multer::Field<'_>) -> Option<Bytes> {
         let payload = self.find_next()?;
         let mut rest = &*payload;
@@ -78,8 +88,10 @@ impl Payloads {
         rest.is_empty().then_some(payload)
     }
 
+    /// Finds the payload of the next part. `None`: the part is incomplete.
     fn find_next(&mut self) -> Option<Bytes> {
-        // Where a part has no headers, the line of its delimiter is the line before its payload.
+        // If a part has no headers, the line break after its delimiter is the first half of the
+        // empty line.
         let headers = self.find(END_OF_HEADERS, self.at?)?;
         let start = headers + END_OF_HEADERS.len();
         let end = self.find(&self.delimiter, start)?;
@@ -87,6 +99,7 @@ impl Payloads {
         Some(self.form.slice(start..end))
     }
 
+    /// The offset of `what` at or after `from`.
     fn find(&self, what: &[u8], from: usize) -> Option<usize> {
         memmem::find(self.form.get(from..)?, what).map(|found| from + found)
     }
@@ -97,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What multer reads, and whether each of it lies in the form.
+    /// The payloads that multer reads. Checks that each of them is a slice of the form.
     async fn read(form: &Bytes) -> Option<Vec<Bytes>> {
         let mut multipart = multer::Multipart::new(Pieces::of(form.clone()), "XX");
         let mut payloads = Payloads::of(form.clone(), "XX");
@@ -112,7 +125,7 @@ mod tests {
     }
 
     fn form(parts: &[Vec<u8>]) -> Bytes {
-        let mut form = b"what stands before\r\n".to_vec();
+        let mut form = b"preamble\r\n".to_vec();
         for part in parts {
             form.extend(b"--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n");
             form.extend(part);
@@ -123,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn payloads_are_parts_of_the_form() {
+    async fn payloads_are_slices_of_the_form() {
         let large: Vec<u8> = b"\r\n--X\r\n\r"
             .iter()
             .copied()
@@ -142,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_has_no_payload() {
+    async fn an_incomplete_part_has_no_payload() {
         let whole = form(&[b"one".to_vec()]);
         for cut in [b"--XX\r\n".len(), whole.len() - b"\r\n--XX--\r\n".len()] {
             assert_eq!(read(&whole.slice(..cut)).await, None);
@@ -151,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_parts_are(parts in proptest::collection::vec(
+        fn arbitrary_parts_are_read_back(parts in proptest::collection::vec(
             proptest::collection::vec(prop::sample::select(b"\r\n-Xa".to_vec()), 0..40), 0..5,
         )) {
             let is_one = |part: &Vec<u8>| memmem::find(&[b"\r\n", &part[..]].concat(), b"\r\n--XX").is_some();

@@ -1,4 +1,5 @@
-//! The query parameters of the API's routes: each takes a few, and refuses all others by name.
+//! The query parameters of the API's routes. Each route takes a few of them, and refuses others by
+//! name.
 
 use std::borrow::Cow;
 
@@ -7,16 +8,17 @@ use actix_web::HttpRequest;
 use super::error::{ApiError, Code};
 use crate::images::Metadata;
 
-/// How many uploads a token is for.
+/// The parameter for the number of uploads that a token is for.
 pub(super) const IMAGES: &str = "images";
-/// The tier that renews an image.
+/// The parameter for the tier of a renewal.
 pub(super) const TIER: &str = "tier";
-/// What becomes of an upload's metadata.
+/// The parameter that says whether the server keeps an image's metadata.
 pub(super) const METADATA: &str = "metadata";
 /// The longest name that a refusal repeats.
 const LONGEST_NAME: usize = 40;
 
-/// Refuses a query that names another parameter than `known`: a misspelt one would be paid for and change nothing.
+/// Refuses a query with a parameter that is not in `known`. A client could otherwise pay for a
+/// misspelled parameter that has no effect.
 pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiError> {
     let mut query = pairs(request);
     let Some((name, _)) = query.find(|(name, _)| !known.contains(&name.as_ref())) else {
@@ -31,10 +33,11 @@ pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiErro
     Err(ApiError::Bad(Code::UnknownParameter, message))
 }
 
-/// The value of a parameter that may come once. `None`: it didn't come at all.
+/// The value of a parameter that may be sent once. `None`: it was not sent.
 ///
 /// # Errors
-/// The refusal says `instead`, where it came more than once.
+/// If the parameter was sent more than once. The message ends with `instead`, which says what to
+/// send.
 pub(super) fn single<'a>(
     request: &'a HttpRequest,
     name: &str,
@@ -48,7 +51,7 @@ pub(super) fn single<'a>(
     Ok(first)
 }
 
-/// What `?metadata=` says, if it is there.
+/// The value of `?metadata=`, if it was sent.
 pub(super) fn metadata(request: &HttpRequest) -> Result<Option<Metadata>, ApiError> {
     let instead = "Send ?metadata=remove or ?metadata=keep once.";
     let Some(value) = single(request, METADATA, instead)? else {
@@ -60,7 +63,7 @@ pub(super) fn metadata(request: &HttpRequest) -> Result<Option<Metadata>, ApiErr
         .ok_or_else(|| ApiError::Bad(Code::InvalidParameter, no_such_metadata(&value)))
 }
 
-/// What a request is told that names another value than those of [`Metadata::VALUES`].
+/// The message for a value of `metadata` that is not in [`Metadata::VALUES`].
 pub(super) fn no_such_metadata(value: &str) -> String {
     let value: String = value.chars().take(LONGEST_NAME).collect();
     format!(
@@ -69,6 +72,7 @@ pub(super) fn no_such_metadata(value: &str) -> String {
     )
 }
 
+/// The decoded parameters of the query, in the order in which they were sent.
 fn pairs(request: &HttpRequest) -> url::form_urlencoded::Parse<'_> {
     url::form_urlencoded::parse(request.query_string().as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Receipts, for who shows the delete token, and the keys that sign them, for everybody.
+//! Receipts of an image, for the holder of its delete token, and the public keys that verify them.
 
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -11,7 +11,7 @@ use crate::db::keys::KnownKey;
 use crate::ids::ImageId;
 use crate::receipts::NoReceipt;
 
-/// `GET /api/receipts/{id}`.
+/// `GET /api/receipts/{id}`: the signed receipts of an image.
 pub(super) async fn of_image(
     site: Site,
     request: HttpRequest,
@@ -19,7 +19,7 @@ pub(super) async fn of_image(
 ) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
     let token = extract::delete_token(&request)?;
-    // As for DELETE: without the token nothing is said, not even whether there is such an image.
+    // As for DELETE: without the token the response doesn't even reveal whether the image exists.
     if !delete::is_owners(&site, &id, token.as_deref()) {
         return Err(ApiError::BadDeleteToken { id });
     }
@@ -39,7 +39,7 @@ pub(super) async fn of_image(
     })))
 }
 
-/// `GET /.well-known/jwks.json` (RFC 7517).
+/// `GET /.well-known/jwks.json` (RFC 7517): the keys that have signed receipts.
 pub(super) async fn keys(site: Site) -> Result<HttpResponse, ApiError> {
     let known = site.receipts.known_keys().await.map_err(NoReceipt::from)?;
     let keys = known.iter().map(view).collect();
@@ -50,6 +50,7 @@ pub(super) async fn keys(site: Site) -> Result<HttpResponse, ApiError> {
         .json(by_name(&KeysAnswer { keys })))
 }
 
+/// A key as the key document shows it.
 fn view(known: &KnownKey) -> KeyView {
     let key = match known.key.jwk() {
         Value::Object(members) => members,
@@ -62,7 +63,7 @@ fn view(known: &KnownKey) -> KeyView {
     }
 }
 
-/// The answer with its fields in the order of their names, which clients have seen from the first day.
+/// The response body with its fields in alphabetical order. Their order stays the same for clients.
 fn by_name(answer: &impl serde::Serialize) -> Value {
     serde_json::to_value(answer).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! More time for an image: `POST /api/images/{id}/renew`. Anyone may pay; the image stays its owner's.
+//! `POST /api/images/{id}/renew`: sells more time for an image. Anyone may pay, and the image keeps
+//! its owner.
 
 use std::net::IpAddr;
 
@@ -15,7 +16,7 @@ use crate::payments::{Asked, Bought};
 use crate::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
 
-/// `POST` and `GET /api/images/{id}/renew`.
+/// `POST` and `GET /api/images/{id}/renew`: sells a renewal.
 pub(super) async fn renew(
     site: Site,
     request: HttpRequest,
@@ -25,6 +26,7 @@ pub(super) async fn renew(
     sold.map_err(|error| error.of(&request))
 }
 
+/// Sells the renewal. The caller completes an error by [`ApiError::of`].
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::TIER])?;
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
@@ -34,9 +36,9 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         ApiError::bad(Code::InvalidParameter, message)
     })?;
     let named = named_tier(request)?;
-    limits::payment(site, request).await?;
+    limits::count_payment(site, request).await?;
     let header = extract::payment(request)?;
-    // One spelling for each product, since clients repeat it.
+    // Each product has one URL, because clients repeat it in their payment.
     let path = match &named {
         Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),
         None => format!("/api/images/{id}/renew"),
@@ -68,7 +70,8 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
     counter.sell(site, request, presentation).await
 }
 
-/// The tier by which the image is renewed. The ledger is asked before the image is (payments.md, rule 8).
+/// The tier and product of the renewal. The ledger is asked about the payment before the image is
+/// looked up (docs/payments.md, rule 8).
 async fn open(
     site: &Site,
     till: &Till,
@@ -116,11 +119,13 @@ async fn open(
     }
 }
 
+/// The tier and product that a payment bought, or was offered before.
 fn as_bought(bought: Bought) -> Result<(Tier, Product), ApiError> {
     let tier = bought.tier().ok_or(ApiError::NotFound)?;
     Ok((tier, bought.product))
 }
 
+/// The error for a tier that can't renew an image.
 fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
     let tiers = till.shop.tiers();
     let paid: Vec<&str> = tiers.paid().map(|tier| tier.name.as_str()).collect();
@@ -132,7 +137,7 @@ fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
     ApiError::Bad(Code::UnknownTier, message)
 }
 
-/// What stands in `?tier=`, once and alone.
+/// The value of `?tier=`, if it was sent.
 fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
     let instead = "Send ?tier=NAME once, with the name of a tier: see GET /api/tiers.";
     let Some(text) = query::single(request, query::TIER, instead)? else {

@@ -1,4 +1,5 @@
-//! The image origin: bytes, and what caches and browsers may do with them.
+//! The image origin: serves the bytes of images, with headers that say what caches and browsers may
+//! do with them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
 use super::Site;
-use super::conditions::{Validators, Wanted, wanted};
+use super::conditions::{Outcome, Validators, evaluate};
 use super::error::ApiError;
 use super::extract;
 use super::link::{self, Link, Spelling};
@@ -28,11 +29,14 @@ use crate::images::hot::Served;
 use crate::model::image::Image;
 use crate::store::{Object, StoreError};
 
-/// A cache keeps nothing longer.
+/// The longest time that a cache may keep an image.
 const ONE_YEAR_SECONDS: u64 = 365 * 24 * 3600;
+/// An image that caches may keep for longer than this is marked `immutable`.
 const ONE_DAY_SECONDS: u64 = 24 * 3600;
+/// The header for the SHA-256 of the whole image (RFC 9530).
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-/// On every answer, so that no browser takes one for anything that could act, and any page may show it.
+/// Headers of every response of the image origin. They keep a browser from running a response as a
+/// page or a script, and let every page show an image.
 const HARMLESS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
@@ -42,23 +46,28 @@ const HARMLESS: [(HeaderName, &str); 4] = [
     ),
     (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
-/// How long a cache keeps a redirect. As short as a miss: it stands for an image that may be deleted.
+/// The longest time that a cache may keep a redirect. It is as short as for a 404, since the image
+/// may be deleted.
 const REDIRECT_SECONDS: u64 = 60;
-/// What spares the database a link that is dead and still embedded somewhere. An id is drawn when its
-/// image is uploaded, so nobody has asked for it before; other errors aren't kept at all.
+/// The caching of a 404, which spares the database requests for dead links that are still embedded
+/// somewhere. Nobody can request an id before its image is uploaded, since ids are random. Other
+/// errors are not cached.
 const MISS: &str = "public, max-age=60";
 
-/// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`.
+/// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`: serves an image or a part of it, or redirects to
+/// its canonical link.
 pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let link = Link::of(&request).ok_or_else(|| no_link(&site, &request))?;
     let found = site.images.find_served(&link.id).await;
     let found = found.map_err(ApiError::Unreadable)?;
     let Served { image, bytes } = found.ok_or(ApiError::NotFound)?;
-    let query = link::right_query(request.uri().query());
+    let query = link::canonical_query(request.uri().query());
     match link.spelling(image.format) {
-        Spelling::Wrong => return Err(ApiError::NotFound),
-        Spelling::Right if query.is_none() => {}
-        Spelling::Right | Spelling::Bent => return Ok(redirect(&site, &request, &image, query)),
+        Spelling::OtherFormat => return Err(ApiError::NotFound),
+        Spelling::Canonical if query.is_none() => {}
+        Spelling::Canonical | Spelling::Redirect => {
+            return Ok(redirect(&site, &request, &image, query));
+        }
     }
     let validators = Validators {
         etag: EntityTag::new_strong(image.sha256.clone()),
@@ -67,22 +76,23 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
             .and_then(|at| u64::try_from(at.seconds()).ok()),
         length: image.size_bytes,
     };
-    let part = match wanted(&request, &validators) {
-        Wanted::Whole => None,
-        Wanted::Part(range) => Some(range),
-        Wanted::Nothing => {
+    let part = match evaluate(&request, &validators) {
+        Outcome::Whole => None,
+        Outcome::Part(range) => Some(range),
+        Outcome::NotModified => {
             let mut response = HttpResponse::build(StatusCode::NOT_MODIFIED);
             caching(&mut response, &image, &validators, site.clock.now());
             return Ok(response.finish());
         }
-        Wanted::Another => return Err(ApiError::AnotherImage),
-        Wanted::NoSuchPart => {
+        Outcome::PreconditionFailed => return Err(ApiError::AnotherImage),
+        Outcome::NotSatisfiable => {
             let length = validators.length;
             return Err(ApiError::NoSuchPart { length });
         }
     };
     if request.method() == Method::HEAD {
-        // An empty body would say so in Content-Length, against what GET says.
+        // With an empty body actix would send `Content-Length: 0`, and HEAD must send the length
+        // that GET sends.
         let nothing = stream::empty::<Result<Bytes, actix_web::Error>>();
         let mut response = HttpResponse::Ok();
         describe(&mut response, &image, &validators, site.clock.now());
@@ -99,7 +109,7 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
         (first, Some(object))
     };
     let now = site.clock.now();
-    // Loading takes time, and the image may have ended meanwhile.
+    // The image may have expired while its bytes were loaded.
     if !image.is_public(now) {
         return Err(ApiError::NotFound);
     }
@@ -120,12 +130,13 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
     }
 }
 
-/// Every other path of the image origin.
+/// The response to every other path of the image origin.
 pub(super) async fn no_image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(no_link(&site, &request).unless_paid(&request))
 }
 
-/// The error for a path that names no image. An image origin on a host of its own has every path of that host.
+/// The error for a path that names no image. An image origin without a path prefix also receives
+/// all requests for unknown API routes.
 fn no_link(site: &Site, request: &HttpRequest) -> ApiError {
     if extract::path_of(&site.config.images.base_url).is_empty() {
         super::unknown_route(request)
@@ -134,15 +145,16 @@ fn no_link(site: &Site, request: &HttpRequest) -> ApiError {
     }
 }
 
-/// Of bytes in memory, those that are asked for, without copying them.
+/// The range `part` of bytes in memory, without copying them.
 fn part_of(bytes: &Bytes, part: &Range<u64>) -> Option<Bytes> {
     let start = usize::try_from(part.start).ok()?;
     let end = usize::try_from(part.end).ok()?;
     bytes.get(start..end).map(|part| bytes.slice_ref(part))
 }
 
-/// An image too large to be in memory for every client that reads it slowly: the next piece is read when the
-/// client has taken the one before. Past the image's end, or when it can't be read, the answer breaks off.
+/// Streams an image that is too large to be held in memory for each slow client. The next piece is
+/// read when the client has taken the one before. The response breaks off when the image expires or
+/// can't be read.
 fn pieces(
     site: Site,
     image: Arc<Image>,
@@ -162,7 +174,8 @@ fn pieces(
     stream::once(std::future::ready(Ok(first))).chain(rest)
 }
 
-/// What every answer of the image origin carries, errors too.
+/// Middleware that adds [`HARMLESS`] to every response of the image origin, also to errors, and
+/// [`MISS`] to a 404.
 pub(super) async fn harden(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -179,7 +192,8 @@ pub(super) async fn harden(
     Ok(response)
 }
 
-/// Leads to the link of an image that is there, from another spelling of it. No cache keeps that past the image's end.
+/// Redirects to the canonical link of an image. No cache may keep the redirect after the image
+/// expires.
 fn redirect(
     site: &Site,
     request: &HttpRequest,
@@ -201,13 +215,14 @@ fn redirect(
         .finish()
 }
 
+/// Opens the range `part` of the image's object.
 async fn open(site: &Site, image: &Image, part: Range<u64>) -> Result<Object, ApiError> {
     let found = site.images.open_bytes(image, part).await;
     let object = found.map_err(ApiError::Unreadable)?.ok_or_else(|| {
         tracing::error!(image.id = %image.id, "a public image has no object");
         ApiError::NotFound
     })?;
-    // Under the tag of the whole, a cut object would be kept by caches for a year.
+    // Caches would keep a truncated object for a year, under the tag of the whole image.
     if object.size() != image.size_bytes {
         tracing::error!(image.id = %image.id, "a public image's object has another length");
         return Err(ApiError::NotFound);
@@ -215,11 +230,12 @@ async fn open(site: &Site, image: &Image, part: Range<u64>) -> Result<Object, Ap
     Ok(object)
 }
 
+/// The error for an object that can't be read.
 fn unreadable(error: StoreError) -> ApiError {
     ApiError::Unreadable(error.into())
 }
 
-/// What `GET` and `HEAD` say of the image.
+/// Adds the headers that describe the image, for `GET` and `HEAD`.
 fn describe(
     response: &mut HttpResponseBuilder,
     image: &Image,
@@ -230,21 +246,22 @@ fn describe(
     response
         .insert_header((CONTENT_TYPE, image.format.content_type()))
         .insert_header((ACCEPT_RANGES, "bytes"));
-    // RFC 9530: of the whole image, whatever part of it is sent.
+    // RFC 9530: the digest of the whole image, also where a range is sent.
     if let Ok(digest) = hex::decode(&image.sha256) {
         let digest = format!("sha-256=:{}:", STANDARD.encode(digest));
         response.insert_header((REPR_DIGEST, digest));
     }
 }
 
-/// Nothing may be kept past the image's end, nor longer than a year.
+/// Adds the caching headers. No cache may keep the image after it expires, or for longer than a
+/// year.
 fn caching(
     response: &mut HttpResponseBuilder,
     image: &Image,
     validators: &Validators,
     now: Timestamp,
 ) {
-    // Rounded down: a cache must never keep it a part of a second too long.
+    // Rounded down to seconds, so that no cache keeps the image after it expires.
     let left = image
         .expires_at
         .map_or(ONE_YEAR_SECONDS, |end| end.since(now).as_secs());

@@ -7,7 +7,7 @@ use super::views::{NetworkView, PaymentsView, PriceView, TierRoutes, TierView, T
 use crate::money::DECIMALS;
 use crate::tiers::{Keep, Tier, TierTable};
 
-/// Every tier, with what it costs and the routes that sell it.
+/// `GET /api/tiers`: every tier with its price and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
     let table = site.tiers.now();
     let tiers = table.iter().map(|tier| view(&site, &table, tier)).collect();

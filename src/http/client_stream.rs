@@ -1,8 +1,10 @@
-//! A connection as bytes: what actix writes by itself gets a body.
+//! The connection to a client as a byte stream. It adds a body to the error responses that actix
+//! writes itself.
 //!
-//! A head that is no HTTP never becomes a request, and actix answers it without a body. Such an answer is recognised
-//! where nothing else can be: as the first bytes of a connection on which no request was handled. After a body whose
-//! chunks are malformed, which its handler has answered already, actix would answer once more: that one is dropped.
+//! A head that is no valid HTTP never becomes a request, and actix answers it without a body. Such
+//! a response is recognised in the byte stream, as the first bytes of a connection on which no
+//! request was handled. After a malformed chunked body, actix writes a second response to a request
+//! that the handler has already answered. That second response is dropped.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,66 +18,68 @@ use bytes::{Buf, Bytes};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::deadlines::{Connection, Deadlines};
 use super::error::Code;
-use super::watch::{Connection, Watch};
 
-/// How every answer of actix's own begins, after its status line.
+/// How each response that actix writes itself starts, after the status line.
 const BARE: &[u8] = b"content-length: 0\r\n";
-/// Such an answer is shorter than this.
+/// An upper limit for the length of such a response, in bytes.
 const LONGEST_BARE: usize = 200;
 
 /// A connection of the public listener.
-pub(super) struct Line {
+pub(super) struct ClientStream {
     socket: TcpStream,
+    /// The deadlines and state of the connection. `None`: the socket could not be duplicated.
     connection: Option<Arc<Connection>>,
-    /// Whether something was written.
+    /// Whether anything was written to the connection.
     is_begun: bool,
-    /// Of an answer that stands in another's place: what is not written yet.
-    rest: Bytes,
+    /// The unsent part of a response that replaces one of actix's.
+    unsent: Bytes,
 }
 
-impl Line {
-    /// A connection that was accepted a moment ago.
-    pub(super) fn new(socket: TcpStream, watch: &Arc<Watch>) -> Self {
+impl ClientStream {
+    /// Wraps a connection that was just accepted.
+    pub(super) fn new(socket: TcpStream, deadlines: &Arc<Deadlines>) -> Self {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
         Self {
-            connection: watch.accept(&socket),
+            connection: deadlines.accept(&socket),
             socket,
             is_begun: false,
-            rest: Bytes::new(),
+            unsent: Bytes::new(),
         }
     }
 
-    /// The address at its other end.
+    /// The address of the client or proxy at the other end.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.socket.peer_addr().ok()
     }
 
-    /// Hands each of its requests what is known of it.
+    /// Makes the state of the connection available to its requests.
     pub(super) fn describe(&self, data: &mut Extensions) {
         if let Some(connection) = &self.connection {
             data.insert(Arc::clone(connection));
         }
     }
 
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.rest.is_empty() {
-            let written = Pin::new(&mut self.socket).poll_write(context, &self.rest);
+    /// Writes the unsent part of a replaced response.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = Pin::new(&mut self.socket).poll_write(context, &self.unsent);
             let Poll::Ready(written) = written? else {
                 return Poll::Pending;
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.rest.advance(written);
+            self.unsent.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,23 +89,23 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.poll_rest(context)?.is_pending() {
+        if this.poll_unsent(context)?.is_pending() {
             return Poll::Pending;
         }
         let connection = this.connection.as_deref();
         let is_unused = !this.is_begun && connection.is_some_and(|it| !it.is_used());
         this.is_begun = true;
         if is_unused && let Some(answer) = with_body(bytes) {
-            this.rest = answer;
-            // What can't be written now is written by `poll_flush`, which follows.
-            return match this.poll_rest(context) {
+            this.unsent = answer;
+            // `poll_flush`, which actix calls next, writes the part that can't be written now.
+            return match this.poll_unsent(context) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 _ => Poll::Ready(Ok(bytes.len())),
             };
@@ -121,21 +125,22 @@ impl AsyncWrite for Line {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_rest(context)?.is_pending() {
+        if self.poll_unsent(context)?.is_pending() {
             return Poll::Pending;
         }
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_rest(context)?.is_pending() {
+        if self.poll_unsent(context)?.is_pending() {
             return Poll::Pending;
         }
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 
-/// The status of an answer without a body that actix makes by itself, if this is one and nothing else.
+/// The status of an error response without a body, as actix writes it itself. `None`: `bytes` are
+/// anything else.
 fn bare_status(bytes: &[u8]) -> Option<u16> {
     if bytes.len() > LONGEST_BARE || !bytes.ends_with(b"\r\n\r\n") {
         return None;
@@ -147,7 +152,7 @@ fn bare_status(bytes: &[u8]) -> Option<u16> {
     (is_bare && status >= 400).then_some(status)
 }
 
-/// The same answer with a body, if it has none.
+/// The same error response with a JSON body. `None`: `bytes` are not such a response.
 fn with_body(bytes: &[u8]) -> Option<Bytes> {
     let status = bare_status(bytes)?;
     let (code, message, action) = match status {
@@ -167,7 +172,8 @@ fn with_body(bytes: &[u8]) -> Option<Bytes> {
             json!({"type": "fix_request"}),
         ),
     };
-    // Whether a payment stood in it, and what became of that, nobody read.
+    // The request was not read. It may carry a payment, so the response doesn't say whether that
+    // was charged.
     let body =
         json!({"error": code.facts().name, "message": message, "charged": null, "action": action});
     let body = body.to_string();
@@ -192,7 +198,7 @@ fn with_body(bytes: &[u8]) -> Option<Bytes> {
     )))
 }
 
-/// The bytes before an answer of actix's own, where they end with one.
+/// `bytes` without the response of actix's own at their end, if there is one.
 fn without_bare(bytes: &[u8]) -> &[u8] {
     let earliest = bytes.len().saturating_sub(LONGEST_BARE);
     let start = (earliest..bytes.len()).find(|start| {
@@ -210,7 +216,7 @@ mod tests {
     const BAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n";
 
     #[test]
-    fn an_answer_of_actixs_own_gets_a_body() {
+    fn an_error_response_of_actix_gets_a_json_body() {
         let answer = with_body(BAD).unwrap();
         let answer = std::str::from_utf8(&answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -223,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_handlers_are_left_alone() {
+    fn responses_of_handlers_stay_unchanged() {
         for bytes in [
             b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice(),
             b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_answer_to_a_malformed_body_is_cut_off() {
+    fn a_second_response_to_a_malformed_body_is_dropped() {
         let ours = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}".as_slice();
         assert_eq!(without_bare(&[ours, BAD].concat()), ours);
         assert_eq!(without_bare(BAD), b"");
