@@ -101,7 +101,7 @@ pub(super) async fn read_image(
     if header(request, CONTENT_ENCODING)
         .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
     {
-        let message = "Send the body without Content-Encoding: images are compressed already.";
+        let message = "The body has a Content-Encoding, and this server accepts none. Send the image without it: image formats are compressed already.";
         return Err(bad(message).into());
     }
     let named = query::metadata(request).map_err(|error| match error {
@@ -127,7 +127,7 @@ pub(super) async fn read_image(
         Kind::Image | Kind::Unnamed => (body.freeze(), None),
     };
     if named.is_some() && said.is_some() && named != said {
-        let message = "The query and the body name two values of metadata; send one.";
+        let message = "The query and the body name two values of metadata, and only one is allowed. Send it in the query or in the body.";
         return Err(bad(message).into());
     }
     let metadata = named.or(said).unwrap_or(if site.config.images.clean {
@@ -194,7 +194,7 @@ impl Kind {
             "multipart/form-data" => match form::boundary(content_type) {
                 Some(boundary) => Ok(Self::Form { boundary }),
                 None => Err(bad(
-                    "The multipart body has no boundary in its Content-Type; let the HTTP client write this header.",
+                    "The Content-Type multipart/form-data names no valid boundary, so the parts of the form cannot be told apart. Let your HTTP client write this header.",
                 )),
             },
             "application/json" | "text/json" => Ok(Self::Json),
@@ -231,7 +231,7 @@ impl Incoming<'_> {
         while let Some(chunk) = self.payload.next().await {
             let chunk = chunk.map_err(|error| {
                 let message = if is_too_slow(&error) {
-                    "The body arrived too slowly. Send the same request over a faster connection, or a smaller image."
+                    "The body arrived too slowly: the server requires 4 KiB a second on average, no long pauses, and the end within its time limit. Send the same request over a faster connection, or a smaller image."
                 } else {
                     "The body ended before it was complete. Repeat the same request."
                 };
@@ -256,12 +256,12 @@ fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>)
     }
     let found = base64_body::decode(body).map_err(|error| match error {
         JsonImageError::WrongShape => bad(
-            "The JSON body is {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; a data: URL with base64 is fine.",
+            "The JSON body is malformed or has an unexpected form. Send {\"image\": \"<base64>\"} or {\"file\": \"<base64>\"}; the string may also be a data: URL with base64.",
         ),
         JsonImageError::Missing => Refusal::NoFile,
-        JsonImageError::NotBase64 => bad("The image is not base64 of the standard alphabet."),
+        JsonImageError::NotBase64 => bad("The image in the JSON body is not base64 of the standard alphabet (A-Z, a-z, 0-9, + and /). Encode it in this alphabet, not in base64url."),
         JsonImageError::Reference(place) => bad(&format!(
-            "The JSON body names an image without holding it. {place} In JSON they go into {{\"image\": \"<base64>\"}}."
+            "The JSON body names an image but does not hold it. {place} In JSON, send the bytes as {{\"image\": \"<base64>\"}}."
         )),
     })?;
     let metadata = found.metadata.as_deref().map(metadata_named).transpose()?;

@@ -41,7 +41,7 @@ impl ClientStream {
     /// Wraps a connection that was just accepted.
     pub(super) fn new(socket: TcpStream, deadlines: &Arc<Deadlines>) -> Self {
         if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
+            tracing::debug!(%error, "TCP_NODELAY could not be set on a connection");
         }
         Self {
             connection: deadlines.accept(&socket),

@@ -85,7 +85,7 @@ impl Deadlines {
         match socket.as_fd().try_clone_to_owned() {
             Ok(socket) => Some(self.add(socket.into())),
             Err(error) => {
-                tracing::warn!(%error, "a connection can't be watched");
+                tracing::warn!(%error, "a connection has no deadlines: its socket could not be duplicated");
                 None
             }
         }

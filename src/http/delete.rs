@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 
 use super::error::{ApiError, Code};
 use super::views::{DeleteRequest, DeletedAnswer};
-use super::{Site, extract, images};
+use super::{Site, extract, images, query};
 use crate::ids::ImageId;
 
 /// The most images that one request may delete.
@@ -44,7 +44,7 @@ pub(super) async fn many(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let read = tokio::time::timeout(READ_TIME, read_list(payload)).await;
-    let list = read.map_err(|_| bad("The list took longer than 10 seconds."))??;
+    let list = read.map_err(|_| bad("The list took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection, or a shorter list."))??;
     let token = extract::delete_token(&request)?;
     delete(&site, list.pairs(token.as_deref())?).await
 }
@@ -77,12 +77,14 @@ impl DeleteRequest {
     fn pairs(self, from_header: Option<&str>) -> Result<Vec<(ImageId, Option<String>)>, ApiError> {
         let count = self.images.len() + self.ids.len();
         if count == 0 || count > MOST {
-            return Err(bad(&format!("Name 1 to {MOST} images, not {count}.")));
+            return Err(bad(&format!(
+                "The list names {count} images, and one request may delete 1 to {MOST}. Send from 1 to {MOST} ids."
+            )));
         }
         let tokens = self.delete_tokens.unwrap_or_default();
         if !tokens.is_empty() && tokens.len() != self.ids.len() {
             let message = format!(
-                "deleteTokens has {} tokens for {} ids; send one for each, in the same order.",
+                "deleteTokens has {} tokens for {} ids. Send one token for each id, in the same order.",
                 tokens.len(),
                 self.ids.len()
             );
@@ -99,9 +101,11 @@ impl DeleteRequest {
             .into_iter()
             .map(|(id, token)| match ImageId::parse(&id) {
                 Some(id) => Ok((id, token.or_else(|| from_header.map(str::to_owned)))),
-                None => Err(bad(
-                    "An id is 12 letters and digits, as an upload returned it.",
-                )),
+                None => Err(bad(&format!(
+                    "The list names \"{}\", which is not an image id. Send the 12 letters and digits of each id, as its \
+                     upload returned it.",
+                    query::excerpt(&id)
+                ))),
             })
             .collect()
     }
@@ -111,15 +115,18 @@ impl DeleteRequest {
 async fn read_list(mut payload: Payload) -> Result<DeleteRequest, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| bad("The body broke off."))?;
+        let chunk = chunk
+            .map_err(|_| bad("The body ended before it was complete. Repeat the same request."))?;
         if body.len() + chunk.len() > LONGEST_BODY {
-            return Err(bad("The list is longer than 256 KiB."));
+            return Err(bad(
+                "The list is longer than the limit of 256 KiB. Send only id and deleteToken for each image, or several requests.",
+            ));
         }
         body.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&body).map_err(|_| {
         bad(
-            "The body is JSON: {\"images\": [{\"id\": …, \"deleteToken\": …}]} or {\"ids\": […], \"deleteTokens\": […]}.",
+            "The body is not JSON of the expected form. Send {\"images\": [{\"id\": \"…\", \"deleteToken\": \"…\"}]} or {\"ids\": [\"…\"], \"deleteTokens\": [\"…\"]}.",
         )
     })
 }

@@ -71,7 +71,7 @@ pub(super) async fn drain<B: MessageBody + 'static>(
             .await
             .is_err()
         {
-            tracing::debug!("a body that nobody needs was too slow");
+            tracing::debug!("reading the unused rest of a body timed out");
         }
     }
     Ok(closing_upgrades(response).map_body(|_, body| {

@@ -43,7 +43,7 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
             ApiError::Bad(
                 Code::ConflictingCredentials,
                 format!(
-                    "{PAYMENT_SIGNATURE} and {X_PAYMENT} both came, and {name} cannot be read: {error} Send one \
+                    "{PAYMENT_SIGNATURE} and {X_PAYMENT} were both sent, and {name} cannot be read: {error} Send one \
                      payment, in one of the headers or the same in both."
                 ),
             )
@@ -119,7 +119,7 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, A
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {
         ApiError::Bad(
             Code::InvalidHeader,
-            format!("{IDEMPOTENCY_KEY} is longer than 128 characters or is not ASCII. Send 16 to 128 characters."),
+            format!("{IDEMPOTENCY_KEY} is longer than 128 bytes or is not UTF-8. Send 16 to 128 ASCII characters."),
         )
     })
 }
@@ -218,7 +218,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiE
     if values.next().is_some() {
         return Err(ApiError::Bad(
             Code::InvalidHeader,
-            format!("The header {name} came more than once. Send it once."),
+            format!(
+                "The header {name} was sent more than once, and only one value is allowed. Send it once."
+            ),
         ));
     }
     Ok(first.map(actix_web::http::header::HeaderValue::as_bytes))

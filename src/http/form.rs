@@ -52,7 +52,11 @@ pub(super) struct Form {
 pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Result<Form, Refusal> {
     let mut form = multer::Multipart::new(Pieces::of(body.clone()), boundary);
     let mut payloads = Payloads::of(body, boundary);
-    let malformed = || bad("The multipart body is cut or malformed.");
+    let malformed = || {
+        bad(
+            "The multipart body is incomplete or malformed. Let your HTTP client write the form, and send it again.",
+        )
+    };
     let mut found = Found::default();
     for _ in 0..=MAX_PARTS {
         let Some(field) = form.next_field().await.map_err(|_| malformed())? else {
@@ -69,7 +73,7 @@ pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Resul
         found.put(slot, bytes)?;
     }
     Err(bad(&format!(
-        "The form has more than {MAX_PARTS} parts; send the image alone."
+        "The form has more than {MAX_PARTS} parts, which is the limit. Send the image alone."
     )))
 }
 
@@ -136,7 +140,7 @@ impl Found {
                     .is_some_and(|first| first != named)
                 {
                     return Err(bad(
-                        "The form has the field metadata twice, with two values; send one.",
+                        "The form has the field metadata twice, with two values. Send one value.",
                     ));
                 }
                 return Ok(());
@@ -146,7 +150,7 @@ impl Found {
             self.is_empty = true;
         } else if place.replace(bytes).is_some() {
             return Err(bad(
-                "The form has two files; send one image a request, in the field image, file or any other.",
+                "The form has two files, and a request may hold only one. Send one image, in the field image, file or any other.",
             ));
         }
         Ok(())

@@ -23,12 +23,12 @@ pub(super) async fn ready(site: Site) -> HttpResponse {
     match site.images.ready().await {
         Ok(()) if site.moving.service() == Service::Reads => HttpResponse::Ok().json(json!({
             "ready": true,
-            "problem": "the database is being moved: images are served, and nothing else until pixtoll migrate is through"
+            "problem": "the database is being moved: only images are served until pixtoll migrate has finished"
         })),
         // Free uploads and images still work, so a load balancer should keep sending requests here.
         Ok(()) if site.epoch.is_behind() => HttpResponse::Ok().json(json!({
             "ready": true,
-            "problem": "the database is older than its store: paid routes are closed until pixtoll ledger recover"
+            "problem": "the database is older than its store: paid routes are closed until the operator runs pixtoll ledger recover"
         })),
         Ok(()) => HttpResponse::Ok().json(json!({"ready": true})),
         Err(error) => {

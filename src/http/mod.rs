@@ -230,7 +230,7 @@ fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
 
 /// The error for an unknown path of the operator's listener.
 async fn no_such_path() -> Result<HttpResponse, ApiError> {
-    let message = "The admin listener has no such path. It has /healthz and /readyz.";
+    let message = "The admin listener has no such path. Send GET /healthz or GET /readyz.";
     Err(ApiError::bad(error::Code::UnknownRoute, message))
 }
 

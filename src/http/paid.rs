@@ -23,8 +23,6 @@ use crate::x402::header::{PaymentHeader, encode};
 
 /// The most uploads that one payment buys.
 const MOST_USES: u32 = 100;
-/// The longest name of a tier that an error repeats, in characters.
-const LONGEST_NAME: usize = 40;
 
 /// What a request buys, and the payment that it carries.
 pub(super) struct Counter<'a> {
@@ -129,7 +127,7 @@ pub(super) async fn upload(
     query::metadata(&request).map_err(|error| error.of(&request))?;
     if let Some(token) = extract::upload_token(&request)? {
         if route.tier.is_some() {
-            let message = "A token uploads at POST /api/upload; its tier is the token's.";
+            let message = "The path names a tier, but an upload token already has its tier. Send the image with the token to POST /api/upload.";
             return Err(ApiError::bad(Code::InvalidParameter, message));
         }
         return upload_with_token(&site, &request, payload, token).await;
@@ -216,7 +214,7 @@ async fn take_for_token(
     let arrived = site.clock.now();
     // The payment header is not read.
     if extract::has_payment(request) {
-        let message = "Send an upload token or a payment, not both; the payment was not touched.";
+        let message = "The request carries an upload token and a payment, and only one of them is allowed. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
     refuse_behind(site)?;
@@ -357,7 +355,7 @@ async fn open_counter<'a>(
 /// The error for a tier that paid routes do not sell.
 fn unknown_tier(table: &TierTable, name: Option<&str>) -> ApiError {
     ApiError::UnknownTier {
-        name: name.map(|name| name.chars().take(LONGEST_NAME).collect()),
+        name: name.map(query::excerpt),
         known: table.paid().map(|tier| tier.name.to_string()).collect(),
     }
 }
@@ -401,12 +399,14 @@ fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
         .filter(|uses| (1..=MOST_USES).contains(uses));
     match uses {
         None => refuse(format!(
-            "?images=N takes a whole number from 1 to {MOST_USES}."
+            "images is \"{}\", but one payment buys 1 to {MOST_USES} uploads. Send a whole number from 1 to {MOST_USES}, \
+             such as ?images=5.",
+            query::excerpt(&text)
         )),
-        Some(uses) if uses > 1 && kind == ProductKind::Upload => refuse(
-            "A direct upload is one image. Buy a token for several: POST /api/upload/token?images=N."
-                .to_owned(),
-        ),
+        Some(uses) if uses > 1 && kind == ProductKind::Upload => refuse(format!(
+            "images is {uses}, but a direct upload is for one image. Buy a token for several uploads: \
+             POST /api/upload/token?images={uses}."
+        )),
         Some(uses) => Ok(uses),
     }
 }
@@ -437,7 +437,7 @@ impl Counter<'_> {
             ProductKind::Token | ProductKind::Upload => self.tier.describe_many(uses),
         };
         let message =
-            format!("This costs {price} USDC: {bought}. Pay by x402 and repeat the request.");
+            format!("This costs {price} USDC: {bought}. Pay with x402 and repeat the request.");
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
 

@@ -14,8 +14,8 @@ pub(super) const IMAGES: &str = "images";
 pub(super) const TIER: &str = "tier";
 /// The parameter that says whether the server keeps an image's metadata.
 pub(super) const METADATA: &str = "metadata";
-/// The longest name that a refusal repeats.
-const LONGEST_NAME: usize = 40;
+/// How many characters of a sent name or value an error message repeats.
+const LONGEST_EXCERPT: usize = 40;
 
 /// Refuses a query with a parameter that is not in `known`. A client could otherwise pay for a
 /// misspelled parameter that has no effect.
@@ -24,12 +24,14 @@ pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiErro
     let Some((name, _)) = query.find(|(name, _)| !known.contains(&name.as_ref())) else {
         return Ok(());
     };
-    let name: String = name.chars().take(LONGEST_NAME).collect();
+    let name = excerpt(&name);
     let taken = match known {
         [] => "this route takes none".to_owned(),
-        known => format!("this route takes {}", known.join(", ")),
+        known => format!("this route takes only {}", known.join(", ")),
     };
-    let message = format!("The query parameter \"{name}\" is unknown; {taken}. Send it without.");
+    let message = format!(
+        "The query parameter \"{name}\" is unknown, and {taken}. Send the request without it."
+    );
     Err(ApiError::Bad(Code::UnknownParameter, message))
 }
 
@@ -43,10 +45,11 @@ pub(super) fn single<'a>(
     name: &str,
     instead: &str,
 ) -> Result<Option<Cow<'a, str>>, ApiError> {
-    let mut said = pairs(request).filter(|(known, _)| known == name);
-    let first = said.next().map(|(_, value)| value);
-    if said.next().is_some() {
-        return Err(ApiError::bad(Code::InvalidParameter, instead));
+    let mut values = pairs(request).filter(|(known, _)| known == name);
+    let first = values.next().map(|(_, value)| value);
+    if values.next().is_some() {
+        let message = format!("The query parameter {name} was sent more than once. {instead}");
+        return Err(ApiError::Bad(Code::InvalidParameter, message));
     }
     Ok(first)
 }
@@ -65,11 +68,16 @@ pub(super) fn metadata(request: &HttpRequest) -> Result<Option<Metadata>, ApiErr
 
 /// The message for a value of `metadata` that is not in [`Metadata::VALUES`].
 pub(super) fn no_such_metadata(value: &str) -> String {
-    let value: String = value.chars().take(LONGEST_NAME).collect();
+    let value = excerpt(value);
     format!(
-        "metadata is \"{value}\"; it takes \"remove\" (the stored image has no metadata) or \"keep\" (the file is \
-         stored as it is)."
+        "metadata is \"{value}\", which is not a known value. Send \"remove\" (the server removes the image's \
+         metadata) or \"keep\" (the server stores the file unchanged)."
     )
+}
+
+/// The start of a sent name or value, for an error message.
+pub(super) fn excerpt(value: &str) -> String {
+    value.chars().take(LONGEST_EXCERPT).collect()
 }
 
 /// The decoded parameters of the query, in the order in which they were sent.

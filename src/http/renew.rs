@@ -32,7 +32,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
     let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
     refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or_else(|| {
-        let message = "The path names no image id. Send the 12 letters and digits of an id, without an extension.";
+        let message = "The path names no valid image id. Send the 12 letters and digits of the id, without an extension.";
         ApiError::bad(Code::InvalidParameter, message)
     })?;
     let named = named_tier(request)?;
@@ -130,8 +130,8 @@ fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
     let tiers = till.shop.tiers();
     let paid: Vec<&str> = tiers.paid().map(|tier| tier.name.as_str()).collect();
     let message = format!(
-        "Image {id} cannot be renewed by the tier {name}, which has no price. Name a tier with a price: ?tier= and \
-         one of {}.",
+        "Image {id} cannot be renewed with the tier {name}, which is free or not sold any more. Send ?tier= with one \
+         of: {}.",
         paid.join(", ")
     );
     ApiError::Bad(Code::UnknownTier, message)
@@ -144,6 +144,9 @@ fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
         return Ok(None);
     };
     let name = TierName::parse(&text);
-    name.map(Some)
-        .map_err(|_| ApiError::bad(Code::InvalidParameter, instead))
+    name.map(Some).map_err(|_| {
+        let sent = query::excerpt(&text);
+        let message = format!("tier is \"{sent}\", which cannot be the name of a tier. {instead}");
+        ApiError::Bad(Code::InvalidParameter, message)
+    })
 }

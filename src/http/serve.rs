@@ -219,12 +219,12 @@ fn redirect(
 async fn open(site: &Site, image: &Image, part: Range<u64>) -> Result<Object, ApiError> {
     let found = site.images.open_bytes(image, part).await;
     let object = found.map_err(ApiError::Unreadable)?.ok_or_else(|| {
-        tracing::error!(image.id = %image.id, "a public image has no object");
+        tracing::error!(image.id = %image.id, "the object of a public image is missing");
         ApiError::NotFound
     })?;
     // Caches would keep a truncated object for a year, under the tag of the whole image.
     if object.size() != image.size_bytes {
-        tracing::error!(image.id = %image.id, "a public image's object has another length");
+        tracing::error!(image.id = %image.id, "the object of a public image has the wrong length");
         return Err(ApiError::NotFound);
     }
     Ok(object)
