@@ -134,5 +134,8 @@ def find_faults(tree, documents):
                 continue
             for number, line in enumerate(text.splitlines(), 1):
                 for name, anchor in CITED_BY_SOURCES.findall(line):
-                    resolve(f"{path.relative_to(tree)}:{number}", tree / name, anchor[1:])
+                    # include_str! names files beside the source.
+                    beside = path.parent / name
+                    target = beside if beside.exists() else tree / name
+                    resolve(f"{path.relative_to(tree)}:{number}", target, anchor[1:])
     return faults, references
