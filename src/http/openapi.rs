@@ -33,6 +33,10 @@ pub(super) struct Deployment<'a> {
 /// Codes of JSON answers and media types of images.
 const JSON: &str = "application/json";
 const ID: &str = "^[0-9A-Za-z]{12}$";
+const BASE64: &str = "^[A-Za-z0-9+/]+={0,2}$";
+const TOKEN: &str = "^[0-9a-fA-F]{40}$";
+/// The name of the security scheme of requests about one's own image.
+const DELETE_TOKEN: &str = "deleteToken";
 
 /// The document.
 pub(super) fn document(of: &Deployment<'_>) -> Value {
@@ -59,7 +63,15 @@ pub(super) fn document(of: &Deployment<'_>) -> Value {
         "x-service-info": {"categories": ["storage", "images"], "docs": {"llms": format!("{}/llms.txt", of.base_url)}},
         "x-error-codes": codes,
         "paths": paths,
-        "components": {"schemas": types.definitions()},
+        "components": {
+            "schemas": types.definitions(),
+            "securitySchemes": {
+                (DELETE_TOKEN): {
+                    "type": "apiKey", "in": "header", "name": "X-Delete-Token",
+                    "description": "The `deleteToken` that the upload returned.",
+                },
+            },
+        },
     })
 }
 
@@ -84,25 +96,37 @@ fn describe_code(code: Code) -> Value {
     })
 }
 
-/// The schemas of bodies, each once.
-struct Types(SchemaGenerator);
+/// The schemas of bodies, each once. A field with a default may be absent from a request, and is present in each response.
+struct Types {
+    responses: SchemaGenerator,
+    requests: SchemaGenerator,
+}
 
 impl Types {
     fn new() -> Self {
-        let settings = SchemaSettings::draft2020_12().for_serialize();
-        Self(
+        let generator = |settings: SchemaSettings| {
             settings
                 .with(|settings| settings.definitions_path = "/components/schemas".into())
-                .into_generator(),
-        )
+                .into_generator()
+        };
+        Self {
+            responses: generator(SchemaSettings::draft2020_12().for_serialize()),
+            requests: generator(SchemaSettings::draft2020_12().for_deserialize()),
+        }
     }
 
     fn of<T: JsonSchema>(&mut self) -> Value {
-        self.0.subschema_for::<T>().to_value()
+        self.responses.subschema_for::<T>().to_value()
+    }
+
+    fn request<T: JsonSchema>(&mut self) -> Value {
+        self.requests.subschema_for::<T>().to_value()
     }
 
     fn definitions(mut self) -> Map<String, Value> {
-        self.0.take_definitions(true)
+        let mut definitions = self.responses.take_definitions(true);
+        definitions.extend(self.requests.take_definitions(true));
+        definitions
     }
 }
 
@@ -112,7 +136,7 @@ fn path_item(of: &Deployment<'_>, route: &Route, types: &mut Types) -> Value {
         item.insert("servers".to_owned(), json!([{"url": of.images_url}]));
     }
     let in_path: Vec<Value> = names_in(route.path)
-        .map(|name| path_parameter(of, name))
+        .map(|name| path_parameter(of, route, name))
         .collect();
     if !in_path.is_empty() {
         item.insert("parameters".to_owned(), Value::Array(in_path));
@@ -131,19 +155,23 @@ fn names_in(path: &str) -> impl Iterator<Item = &str> {
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn path_parameter(of: &Deployment<'_>, name: &str) -> Value {
+fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
     let (description, schema) = match name {
         "id" => (
             "The id of an image.",
-            json!({"type": "string", "pattern": ID}),
+            json!({"type": "string", "pattern": ID, "examples": ["k3v9Qw2mZr7T"]}),
         ),
         "tier" => (
             "The name of a tier with a price.",
             json!({"type": "string", "enum": paid_names(of)}),
         ),
+        _ if route.path == IMAGE_PATH => (
+            "The id of an image, with or without the extension of its format.",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "examples": ["k3v9Qw2mZr7T.png"]}),
+        ),
         _ => (
             "The name of a file.",
-            json!({"type": "string", "minLength": 1, "maxLength": 255}),
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "examples": ["photo.png"]}),
         ),
     };
     json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema})
@@ -168,6 +196,12 @@ fn describe(
     let parameters: Vec<Value> = operation
         .parameters
         .iter()
+        .filter(|it| match it {
+            Parameter::DeleteToken => !needs_delete_token(operation),
+            // GET and HEAD upload nothing.
+            Parameter::UploadToken => matches!(method, "POST" | "PUT"),
+            _ => true,
+        })
         .flat_map(|it| parameter(of, *it))
         .collect();
     let mut described = json!({
@@ -178,6 +212,9 @@ fn describe(
         "responses": responses(operation, method, types),
     });
     if let Some(fields) = described.as_object_mut() {
+        if needs_delete_token(operation) {
+            fields.insert("security".to_owned(), json!([{(DELETE_TOKEN): []}]));
+        }
         if !operation.description.is_empty() {
             fields.insert("description".to_owned(), json!(operation.description));
         }
@@ -189,6 +226,11 @@ fn describe(
         }
     }
     described
+}
+
+/// Whether `X-Delete-Token` is the only place for the delete token. A body may hold it too.
+fn needs_delete_token(operation: &Operation) -> bool {
+    operation.parameters.contains(&Parameter::DeleteToken) && operation.body == Body::None
 }
 
 fn capitalised(method: &str) -> String {
@@ -210,7 +252,9 @@ const fn tag(operation: &Operation) -> &'static str {
 
 fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
-    let header = |name: &str, description: &str| json!({"name": name, "in": "header", "description": description, "schema": {"type": "string"}});
+    let header_of = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "description": description, "schema": schema});
+    let header =
+        |name: &str, description: &str| header_of(name, description, json!({"type": "string"}));
     match parameter {
         Parameter::Metadata => vec![query(
             "metadata",
@@ -228,26 +272,30 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             json!({"type": "string", "enum": paid_names(of)}),
         )],
         Parameter::Payment => vec![
-            header(
+            header_of(
                 "PAYMENT-SIGNATURE",
                 "A signed payment of x402 version 2: base64 of JSON.",
+                json!({"type": "string", "pattern": BASE64}),
             ),
-            header(
+            header_of(
                 "X-PAYMENT",
                 "A signed payment of x402 version 1: base64 of JSON.",
+                json!({"type": "string", "pattern": BASE64}),
             ),
-            header(
+            header_of(
                 "Idempotency-Key",
                 "16 to 128 characters of your choice. A repeated request with the same key is never charged twice.",
+                json!({"type": "string", "maxLength": 128}),
             ),
         ],
-        Parameter::UploadToken => vec![header(
+        Parameter::UploadToken => vec![header_of(
             "X-Upload-Token",
             "An upload token: 40 hexadecimal digits.",
+            json!({"type": "string", "pattern": TOKEN}),
         )],
         Parameter::DeleteToken => vec![header(
             "X-Delete-Token",
-            "The `deleteToken` that the upload returned.",
+            "The `deleteToken` that the upload returned. It is for the ids that come without one.",
         )],
         Parameter::Conditions => vec![
             header("Range", "A single range of bytes."),
@@ -263,18 +311,21 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
 fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
     let content = match operation.body {
         Body::None => return None,
-        Body::Delete => json!({JSON: {"schema": types.of::<DeleteRequest>()}}),
+        Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
         Body::Image if matches!(method, "GET" | "HEAD") => return None,
         Body::Image => {
-            let binary = json!({"schema": {"type": "string", "contentMediaType": "application/octet-stream"}});
+            let binary = json!({"schema": {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}});
             let mut content = Map::new();
             if method == "POST" {
                 content.insert(
                     "multipart/form-data".to_owned(),
-                    json!({"schema": types.of::<FormUpload>(), "encoding": {"image": {"contentType": "image/*"}}}),
+                    json!({"schema": types.request::<FormUpload>(), "encoding": {"image": {"contentType": "image/*"}}}),
                 );
-                content.insert(JSON.to_owned(), json!({"schema": types.of::<JsonUpload>()}));
+                content.insert(
+                    JSON.to_owned(),
+                    json!({"schema": types.request::<JsonUpload>()}),
+                );
             }
             for format in Format::ALL {
                 content.insert(format.content_type().to_owned(), binary.clone());
@@ -315,7 +366,7 @@ fn responses(operation: &Operation, method: &str, types: &mut Types) -> Value {
             "308".to_owned(),
             json!({
                 "description": "The image has another link.",
-                "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+                "headers": {"Location": {"required": true, "schema": {"type": "string", "format": "uri"}}},
             }),
         );
     }
@@ -370,7 +421,7 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
     if operation.success == Success::Upload {
         headers.insert(
             "Location".to_owned(),
-            json!({"description": "The link of the image.", "schema": {"type": "string", "format": "uri"}}),
+            json!({"description": "The link of the image.", "required": true, "schema": {"type": "string", "format": "uri"}}),
         );
     }
     if operation.price != Price::Free {
@@ -381,10 +432,41 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
             );
         }
     }
-    if let (false, Some(fields)) = (headers.is_empty(), response.as_object_mut()) {
-        fields.insert("headers".to_owned(), Value::Object(headers));
+    if let Some(fields) = response.as_object_mut() {
+        if !headers.is_empty() {
+            fields.insert("headers".to_owned(), Value::Object(headers));
+        }
+        if let Some(links) = links(operation.success).filter(|_| !is_head) {
+            fields.insert("links".to_owned(), links);
+        }
     }
     response
+}
+
+/// What the response is good for at other operations.
+fn links(success: Success) -> Option<Value> {
+    let id = "$response.body#/id";
+    match success {
+        Success::Upload => Some(json!({
+            "getImage": {"operationId": "getImage", "parameters": {"path.id": id}},
+            "showImage": {"operationId": "showImage", "parameters": {"path.file": id}},
+            "renew": {"operationId": "renew", "parameters": {"path.id": id}},
+            "deleteImage": {
+                "operationId": "deleteImage",
+                "parameters": {"path.id": id},
+                "description": "Send `deleteToken` in `X-Delete-Token`.",
+            },
+            "getReceipts": {
+                "operationId": "getReceipts",
+                "parameters": {"path.id": id},
+                "description": "Send `deleteToken` in `X-Delete-Token`.",
+            },
+        })),
+        Success::Token => Some(json!({
+            "upload": {"operationId": "upload", "parameters": {"header.X-Upload-Token": "$response.body#/token"}},
+        })),
+        _ => None,
+    }
 }
 
 fn error_response(status: u16, codes: &[Code], is_head: bool, types: &mut Types) -> Value {
@@ -406,21 +488,27 @@ fn error_response(status: u16, codes: &[Code], is_head: bool, types: &mut Types)
         json!({"allOf": [types.of::<ErrorBody>(), {"properties": {"error": {"enum": names}}}]});
     let content = json!({JSON: {"schema": schema}});
     let mut response = with_content(&lines.join("\n"), Some(content).filter(|_| !is_head));
-    let waits = codes.iter().any(|code| {
-        let actions = code.facts().actions;
-        actions.contains(&Action::Wait) || actions.contains(&Action::Retry)
-    });
+    let waits = |action: &Action| matches!(action, Action::Wait | Action::Retry);
     let mut headers = Map::new();
-    if waits {
-        headers.insert(
-            "Retry-After".to_owned(),
-            json!({"description": "Seconds to wait.", "schema": {"type": "integer"}}),
-        );
+    if codes
+        .iter()
+        .any(|code| code.facts().actions.iter().any(waits))
+    {
+        let mut header = json!({"description": "Seconds to wait.", "schema": {"type": "integer"}});
+        let is_always_there = codes
+            .iter()
+            .all(|code| code.facts().actions.iter().all(waits));
+        if let (true, Some(fields)) = (is_always_there, header.as_object_mut()) {
+            fields.insert("required".to_owned(), json!(true));
+        }
+        headers.insert("Retry-After".to_owned(), header);
     }
     if status == 402 {
         headers.insert(
             "PAYMENT-REQUIRED".to_owned(),
-            json!({"description": "The offers, as base64 of JSON (x402 version 2).", "schema": {"type": "string"}}),
+            json!({
+                "description": "The offers, as base64 of JSON (x402 version 2).", "required": true, "schema": {"type": "string"},
+            }),
         );
     }
     if let (false, Some(fields)) = (headers.is_empty(), response.as_object_mut()) {

@@ -23,16 +23,19 @@ pub(super) struct UploadAnswer {
     /// The size of the stored file in bytes.
     pub(super) size_bytes: u64,
     /// When the image is deleted (RFC 3339, UTC). Null: when the service ends.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) expires_at: Option<String>,
     /// The width that browsers show, in pixels.
     pub(super) width: u32,
     /// The height that browsers show, in pixels.
     pub(super) height: u32,
     /// The SHA-256 of the stored file, in hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) sha256: String,
     /// The tier that the image was uploaded to.
     pub(super) tier: String,
-    /// The secret that deletes the image and shows its receipts.
+    /// The secret that deletes the image and shows its receipts: 40 hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub(super) delete_token: String,
     /// The image as Markdown.
     pub(super) markdown: String,
@@ -78,22 +81,26 @@ pub(super) struct ImageAnswer {
     #[schemars(url)]
     pub(super) url: String,
     /// The id of the image.
+    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
     pub(super) id: String,
     /// The media type of the stored file.
     pub(super) content_type: &'static str,
     /// The size of the stored file in bytes.
     pub(super) size_bytes: u64,
     /// When the image is deleted. Null: when the service ends.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) expires_at: Option<String>,
     /// The width that browsers show, in pixels.
     pub(super) width: u32,
     /// The height that browsers show, in pixels.
     pub(super) height: u32,
     /// The SHA-256 of the stored file, in hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) sha256: String,
     /// The tier of the image.
     pub(super) tier: String,
     /// When the image became public.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) created_at: Option<String>,
 }
 
@@ -106,20 +113,24 @@ pub(super) struct RenewalAnswer {
     #[schemars(url)]
     pub(super) url: String,
     /// The id of the image.
+    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
     pub(super) id: String,
     /// The media type of the stored file.
     pub(super) content_type: &'static str,
     /// The size of the stored file in bytes.
     pub(super) size_bytes: u64,
     /// When the image is deleted after this renewal. Null: when the service ends.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) expires_at: Option<String>,
     /// When the image would have been deleted without it.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) previous_expires_at: String,
     /// The width that browsers show, in pixels.
     pub(super) width: u32,
     /// The height that browsers show, in pixels.
     pub(super) height: u32,
     /// The SHA-256 of the stored file, in hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) sha256: String,
     /// The tier of the image after this renewal.
     pub(super) tier: String,
@@ -130,10 +141,12 @@ pub(super) struct RenewalAnswer {
 #[serde(rename_all = "camelCase")]
 pub(super) struct TokenAnswer {
     /// When the token expires.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) expires_at: String,
     /// The tier of images that it uploads.
     pub(super) tier: String,
     /// The token, for the header `X-Upload-Token`: 40 hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub(super) token: String,
     /// Where to upload: `POST` the image there with the token.
     #[schemars(url)]
@@ -241,6 +254,7 @@ pub(super) struct CheckAnswer {
     /// The kinds of metadata that would be removed and the repairs that would be made.
     pub(super) removed: Option<Vec<&'static str>>,
     /// The SHA-256 of the file that would be stored.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) sha256: String,
     /// The size of the file that would be stored, in bytes.
     pub(super) size_bytes: u64,
@@ -249,6 +263,7 @@ pub(super) struct CheckAnswer {
     /// The size of the upload in bytes, which the limits of tiers count.
     pub(super) upload_bytes: u64,
     /// The SHA-256 of the upload.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) upload_sha256: String,
     /// The width that browsers show, in pixels.
     pub(super) width: u32,
@@ -278,12 +293,18 @@ pub(super) struct DeletedAnswer {
 /// same order. The token of a single id may be in the header `X-Delete-Token`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("anyOf" = [
+    {"required": ["images"], "properties": {"images": {"minItems": 1}}},
+    {"required": ["ids"], "properties": {"ids": {"minItems": 1}}},
+]))]
 pub(super) struct DeleteRequest {
     /// The images with their delete tokens.
     #[serde(default)]
+    #[schemars(length(max = 100))]
     pub(super) images: Vec<ImageToDelete>,
     /// The ids of the images.
     #[serde(default)]
+    #[schemars(length(max = 100), inner(regex(pattern = "^[0-9A-Za-z]{12}$")))]
     pub(super) ids: Vec<String>,
     /// The delete tokens, in the order of `ids`.
     pub(super) delete_tokens: Option<Vec<String>>,
@@ -294,6 +315,7 @@ pub(super) struct DeleteRequest {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageToDelete {
     /// The id.
+    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
     pub(super) id: String,
     /// The delete token.
     pub(super) delete_token: Option<String>,
@@ -334,8 +356,10 @@ pub(super) struct KeyView {
     #[serde(flatten)]
     pub(super) key: serde_json::Map<String, serde_json::Value>,
     /// When the key was first used.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) first_used_at: String,
     /// When the key was retired. Null: it is in use.
+    #[schemars(extend("format" = "date-time"))]
     pub(super) retired_at: Option<String>,
 }
 
@@ -344,7 +368,7 @@ pub(super) struct KeyView {
 #[expect(dead_code, reason = "describes what base64_body.rs reads as a stream")]
 pub(super) struct JsonUpload {
     /// The bytes of the image in base64, or a `data:` URL with base64.
-    #[schemars(extend("contentEncoding" = "base64"))]
+    #[schemars(length(min = 1), extend("contentEncoding" = "base64"))]
     image: String,
     /// What becomes of metadata. The default is the operator's, usually `remove`.
     #[schemars(extend("enum" = ["remove", "keep"]))]
@@ -356,7 +380,7 @@ pub(super) struct JsonUpload {
 #[expect(dead_code, reason = "describes what form.rs reads")]
 pub(super) struct FormUpload {
     /// The image.
-    #[schemars(extend("contentMediaType" = "application/octet-stream"))]
+    #[schemars(length(min = 1), extend("contentMediaType" = "application/octet-stream"))]
     image: String,
     /// What becomes of metadata. The default is the operator's, usually `remove`.
     #[schemars(extend("enum" = ["remove", "keep"]))]
