@@ -1,0 +1,219 @@
+"""What scripts/check-api adds to schemathesis: requests that succeed, the exclusions, and counts of what was seen.
+
+schemathesis makes requests from the OpenAPI document. No document can say which bytes are an image, which payment is signed
+and which image exists. So every second request that should be accepted gets such data here; the other one stays random.
+"""
+import sys
+sys.dont_write_bytecode = True
+import atexit, base64, collections, http.client, itertools, json, os, re, struct, urllib.parse, zlib
+import schemathesis
+from schemathesis.core import NOT_SET
+from harness import sign
+
+# Failures that are none: the check, the codes of the answers, what their messages say, and why. Nothing else is excluded.
+EXCLUSIONS = [
+    ("positive_data_acceptance", {"payment_required"}, "",
+     "402 asks for a payment, which OpenAPI can't require: the request is right"),
+    ("positive_data_acceptance", {"bad_payment"}, "",
+     "a random string fits the schema of a payment header and is no payment"),
+    ("positive_data_acceptance", {"conflicting_credentials"}, "",
+     "OpenAPI can't say that two payment headers, or a payment and a token, exclude each other"),
+    ("positive_data_acceptance", {"no_file"}, "",
+     "the body is optional, since a request without one asks for the price; OpenAPI can't say that a token needs one"),
+    ("positive_data_acceptance", {"unsupported_format", "corrupt_image"}, "",
+     "random bytes fit the schema of a body and are no image"),
+    ("positive_data_acceptance", {"invalid_body"}, "not base64",
+     "schemathesis doesn't make base64 of contentEncoding"),
+    ("positive_data_acceptance", {"invalid_body"}, "two values of metadata|deleteTokens has",
+     "OpenAPI can't say that metadata in query and body has to agree, and that ids and deleteTokens are equally many"),
+    ("positive_data_acceptance", {"invalid_body"}, "multipart body is incomplete or malformed",
+     "schemathesis makes form fields whose names have control characters, which the heads of their parts can't hold"),
+    ("positive_data_acceptance", {"precondition_failed", "range_not_satisfiable"}, "",
+     "whether a condition or a range holds depends on the image"),
+    ("negative_data_rejection", {"payment_required"}, "",
+     "a request without a payment is answered with 402 before its body and its idempotency key are looked at"),
+]
+# Operations that can't succeed here, and why.
+NEVER = {}
+
+BASE, REPORT = urllib.parse.urlsplit(os.environ["CHECK_API_BASE"]), os.environ["CHECK_API_REPORT"]
+FORM, JSON = "multipart/form-data", "application/json"
+statuses = collections.defaultdict(collections.Counter)
+excluded, turns, wallets = collections.Counter(), collections.defaultdict(itertools.count), itertools.count(1000)
+# The codes of the document, the cases that were given good data, and those of them that were refused.
+codes, good, refused = {}, set(), []
+
+
+# ---- What the server has ----
+
+def ask(method, path, body=None, headers={}):
+    connection = http.client.HTTPConnection(BASE.hostname, BASE.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
+def succeed(method, path, body=None, headers={}):
+    status, _, answer = ask(method, path, body, headers)
+    assert status == 200, (method, path, status, answer)
+    return json.loads(answer)
+
+
+def png(seed):
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    row = b"\0" + seed.to_bytes(3, "big") * 4
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b""))
+
+
+pictures = (png(seed) for seed in itertools.count())
+
+
+def pay(path, version=2):
+    """The headers that pay for what a path sells, from a wallet that has paid nothing yet."""
+    status, headers, body = ask("POST", path)
+    assert status == 402, (path, status, body)
+    payment = sign(json.loads(base64.b64decode(headers["payment-required"])), next(wallets))
+    if version == 2:
+        return {"PAYMENT-SIGNATURE": payment}
+    first = {"x402Version": 1, "scheme": "exact", "network": json.loads(body)["accepts"][0]["network"],
+             "payload": json.loads(base64.b64decode(payment))["payload"]}
+    return {"X-PAYMENT": base64.b64encode(json.dumps(first).encode()).decode()}
+
+
+def upload(tier=None):
+    """An image that was uploaded for free, or to a tier."""
+    if not tier:
+        return succeed("POST", "/api/free", next(pictures))
+    return succeed("POST", f"/api/upload/{tier}", next(pictures), pay(f"/api/upload/{tier}"))
+
+
+LASTING = upload("year")
+
+
+# ---- Requests that succeed ----
+
+@schemathesis.auth(refresh_interval=None).apply_to(path="/api/images/{id}").apply_to(path="/api/receipts/{id}")
+class DeleteTokens:
+    """An image with its delete token."""
+
+    def get(self, case, context):
+        return LASTING if context.operation.path.startswith("/api/receipts") else upload()
+
+    def set(self, case, image, context):
+        if case.meta.generation.mode.is_positive:
+            case.path_parameters["id"] = image["id"]
+        case.headers = {**(case.headers or {}), "X-Delete-Token": image["deleteToken"]}
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    turn = next(turns[case.method, case.path])
+    # DeleteTokens has seen to the deletion of an image.
+    if turn % 2 or case.operation.path == "/api/images/{id}" and case.method == "DELETE":
+        return
+    succeed_with(case, turn // 2)
+    # Or schemathesis would judge the case anew, and take bytes for an invalid body.
+    case._record_starting_state()
+    good.add(case.id)
+
+
+def succeed_with(case, turn):
+    body = case.operation.definition.raw.get("requestBody")
+    if case.operation.path.endswith("/renew"):
+        case.path_parameters["id"] = upload("year")["id"]
+    elif case.operation.path == "/api/images/{id}":
+        case.path_parameters["id"] = LASTING["id"]
+    elif case.operation.path == "/i/{file}":
+        show(case, turn)
+    elif case.operation.path == "/api/images":
+        images = [upload(), upload()]
+        lists = {"ids": [image["id"] for image in images], "deleteTokens": [image["deleteToken"] for image in images]}
+        case.body = lists if turn % 2 else {"images": images}
+    elif body:
+        put_image(case)
+    if "402" in case.operation.definition.raw["responses"]:
+        put_payment(case, turn)
+
+
+def show(case, turn):
+    case.path_parameters["file"] = LASTING["id"] + (".png" if turn % 2 else "")
+    case.headers = [{}, {"Range": "bytes=0-9"}, {"If-None-Match": f'"{LASTING["sha256"]}"'}][turn % 3]
+
+
+def put_image(case):
+    """An image in the place of random bytes."""
+    if case.media_type in (None, NOT_SET):
+        case.media_type = "image/png"
+    picture, fields = next(pictures), dict(case.body) if isinstance(case.body, dict) else {}
+    if case.query:
+        fields.pop("metadata", None)
+    if case.media_type == JSON:
+        case.body = fields | {"image": base64.b64encode(picture).decode()}
+    elif case.media_type == FORM:
+        case.body = {"image": picture} | {name: value for name, value in fields.items() if name == "metadata"}
+    else:
+        case.body = picture
+
+
+def put_payment(case, turn):
+    """A payment or a token in the place of random headers."""
+    case.headers = {}
+    path = case.formatted_path + ("?" + urllib.parse.urlencode(case.query) if case.query else "")
+    sells_upload = case.operation.path in ("/api/upload", "/api/upload/{tier}", "/api/upload/{tier}/{file}")
+    if sells_upload:
+        path = "/".join(case.formatted_path.split("/")[:4])
+    if case.operation.path == "/api/upload" and case.method in ("POST", "PUT") and turn % 3 == 0:
+        token = succeed("POST", "/api/upload/token", headers=pay("/api/upload/token"))["token"]
+        payment = {"X-Upload-Token": token}
+    else:
+        payment = pay(path, 1 + turn % 2)
+    if sells_upload and case.method in ("GET", "HEAD"):
+        # Neither has a body: they show what was bought before.
+        succeed("POST", path, next(pictures), payment)
+    case.headers = payment
+
+
+# ---- The document and the answers ----
+
+@schemathesis.hook
+def before_load_schema(context, schema):
+    """A field that the document does not list is a failure, though clients have to live with new ones."""
+    codes.update((code["code"], code["status"]) for code in schema["x-error-codes"])
+    of_requests = {"DeleteRequest", "ImageToDelete", "FormUpload", "JsonUpload"}
+    for name, schema in schema["components"]["schemas"].items():
+        if name not in of_requests and "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    if case.method == case.operation.method.upper():
+        statuses[case.operation.label][response.status_code] += 1
+    if case.id in good and response.status_code >= 400:
+        refused.append(f"{case.operation.label}: {response.status_code} {response.content[:300]!r}")
+
+
+@schemathesis.hook
+def filter_failure(context, failure, case, response):
+    body = response.json() if response.content else {}
+    for index, (check, allowed, message, _) in enumerate(EXCLUSIONS):
+        # HEAD has no body that could hold a code.
+        fits = (body.get("error") in allowed and re.search(message, body.get("message", "")) if body
+                else response.status_code in {codes[code] for code in allowed})
+        if check in failure.checks and fits:
+            excluded[index] += 1
+            return False
+    return True
+
+
+@atexit.register
+def report():
+    with open(REPORT, "w") as file:
+        json.dump({"statuses": statuses, "excluded": excluded, "refused": refused, "never": NEVER,
+                   "exclusions": [[check, sorted(allowed), message, why] for check, allowed, message, why in EXCLUSIONS]}, file)
