@@ -12,7 +12,7 @@ use super::error::{ApiError, Code, Demand};
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
 use crate::app::Till;
-use crate::images::{Refusal, UploadError};
+use crate::images::{Metadata, Refusal, UploadError};
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
 use crate::networks::Network;
@@ -37,6 +37,8 @@ pub(super) struct Counter<'a> {
     pub(super) is_default: bool,
     /// The path and query of the URL that the offer names.
     pub(super) path: String,
+    /// What the query says of the metadata of an upload.
+    pub(super) metadata: Option<Metadata>,
     /// The payment that the request carries, if any.
     pub(super) header: Option<PaymentHeader>,
 }
@@ -52,13 +54,19 @@ pub(super) struct PaidRoute {
 
 impl PaidRoute {
     /// The route at `path`, which sells products of this kind.
-    fn at(till: &Till, kind: ProductKind, path: &str) -> Self {
+    fn at(till: &Till, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
         let url = till.shop.url(path);
         let image = match kind {
             ProductKind::Upload => "-F image=@image.png",
             ProductKind::Token | ProductKind::Renewal => "-X POST",
         };
-        let curl = format!("curl {image} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
+        // The URL is that of the offer, which has no `?metadata=`.
+        let metadata = match metadata {
+            None => "",
+            Some(Metadata::Remove) => " -F metadata=remove",
+            Some(Metadata::Keep) => " -F metadata=keep",
+        };
+        let curl = format!("curl {image}{metadata} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
         Self { url, curl }
     }
 
@@ -79,6 +87,7 @@ impl PaidRoute {
             till,
             ProductKind::Upload,
             &format!("/api/upload/{}", cheapest.name.as_str()),
+            None,
         ))
     }
 }
@@ -348,6 +357,7 @@ async fn open_counter<'a>(
         product,
         is_default: name.is_none(),
         path,
+        metadata: query::metadata(request)?,
         header,
     })
 }
@@ -449,7 +459,8 @@ impl Counter<'_> {
         message: String,
         network: Option<&'static Network>,
     ) -> Box<Demand> {
-        let PaidRoute { url, curl } = PaidRoute::at(self.till, self.product.kind, &self.path);
+        let PaidRoute { url, curl } =
+            PaidRoute::at(self.till, self.product.kind, &self.path, self.metadata);
         Box::new(Demand {
             challenge: self
                 .till

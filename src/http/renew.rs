@@ -59,6 +59,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         product,
         is_default: named.is_none(),
         path,
+        metadata: None,
         header,
     };
     let Some(header) = counter.header.take() else {

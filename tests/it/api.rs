@@ -263,6 +263,9 @@ async fn the_command_of_a_402_reads_the_payment_from_the_environment() {
         assert_eq!(curl.contains("-F image=@image.png"), image, "{curl}");
         assert!(curl.ends_with(&format!("'{}{path}'", app.base)), "{curl}");
     }
+    let body = app.post("/api/upload/year?metadata=keep").await.json();
+    let curl = body["action"]["curl"].as_str().unwrap();
+    assert!(curl.contains(" -F metadata=keep "), "{curl}");
 }
 
 #[tokio::test]
