@@ -210,7 +210,7 @@ impl Payments {
             log_index = transfer.log_index,
             block = receipt.block,
             amount = transfer.amount,
-            "found a transfer to us without a payment"
+            "found an orphan: a transfer to us without a payment"
         );
         Ok(())
     }

@@ -142,7 +142,7 @@ async fn a_user_renews_an_image() {
     let id = name.trim_end_matches(".png").to_owned();
     let free = user.expiry(&id).await;
     for (arguments, code, says) in [
-        (vec![link.as_str()], 2, "Name a tier with a price"),
+        (vec![link.as_str()], 2, "Send ?tier= with one of: year, permanent"),
         (
             vec![link.as_str(), "--tier", "year", "--max-price", "0.001"],
             4,
@@ -225,7 +225,7 @@ async fn a_user_whose_payment_was_lost_gets_the_goods_by_signing_again() {
         (Some(6), ""),
         "{refused:?}"
     );
-    assert!(refused.err.contains("that is not charged"), "{refused:?}");
+    assert!(refused.err.contains("is not charged"), "{refused:?}");
     let anew = user
         .run("upload", &[&arguments[..], &["--anew"]].concat())
         .await;
