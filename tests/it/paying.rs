@@ -142,7 +142,11 @@ async fn a_user_renews_an_image() {
     let id = name.trim_end_matches(".png").to_owned();
     let free = user.expiry(&id).await;
     for (arguments, code, says) in [
-        (vec![link.as_str()], 2, "Send ?tier= with one of: year, permanent"),
+        (
+            vec![link.as_str()],
+            2,
+            "Send ?tier= with one of: year, permanent",
+        ),
         (
             vec![link.as_str(), "--tier", "year", "--max-price", "0.001"],
             4,
