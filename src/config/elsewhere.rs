@@ -7,9 +7,9 @@ use super::{DatabaseUrl, values};
 /// The PostgreSQL database that a move goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// Its whole URL, password included.
+    /// The whole URL of the database, password included.
     pub url: DatabaseUrl,
-    /// Its host, port and name, for messages and stamps.
+    /// Host, port and name of the database, for messages and stamps.
     pub place: String,
 }
 

@@ -184,14 +184,14 @@ pub struct NetworkConfig {
 pub enum FacilitatorChoice {
     /// Any facilitator that speaks the protocol.
     Url {
-        /// Its address, without a trailing slash.
+        /// The URL of the facilitator, without a trailing slash.
         url: String,
         /// The bearer token that is sent with each request.
         bearer: Option<String>,
     },
     /// The facilitator of Coinbase.
     Coinbase {
-        /// Its address, without a trailing slash.
+        /// The URL of the facilitator, without a trailing slash.
         url: String,
         /// The API key that signs the requests.
         key: Arc<CdpKey>,
@@ -203,11 +203,11 @@ pub enum FacilitatorChoice {
 /// The facilitator and the chain of play money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxConfig {
-    /// The loopback address where its facilitator listens.
+    /// The loopback address where the facilitator listens.
     pub listen: SocketAddr,
-    /// The loopback address where its JSON-RPC endpoint listens.
+    /// The loopback address where the JSON-RPC endpoint listens.
     pub rpc_listen: SocketAddr,
-    /// The file of its state.
+    /// The file that holds the balances and transfers.
     pub database: PathBuf,
     /// A `pixtoll sandbox` in another process; `None`: this process starts one.
     pub separate: Option<SeparateSandbox>,
@@ -216,9 +216,9 @@ pub struct SandboxConfig {
 /// The loopback addresses of a sandbox in another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeparateSandbox {
-    /// Its facilitator, without a trailing slash.
+    /// The URL of the facilitator, without a trailing slash.
     pub facilitator_url: String,
-    /// Its chain, without a trailing slash; the same as [`NetworkConfig::rpc_url`].
+    /// The URL of the JSON-RPC endpoint, without a trailing slash; the same as [`NetworkConfig::rpc_url`].
     pub rpc_url: String,
 }
 

@@ -168,7 +168,7 @@ impl Servers {
     }
 }
 
-/// The routes of the public listener. The table in `api.rs` defines their methods.
+/// The routes of the public listener. The table in `api/routes.rs` defines their methods.
 fn public_routes(config: &mut web::ServiceConfig, site: Site) {
     let image_path = extract::path_of(&site.config.images.base_url);
     config

@@ -466,7 +466,7 @@ pub(super) struct OfferV1 {
 pub(super) struct IndexAnswer {
     /// The name of the software.
     pub(super) name: &'static str,
-    /// Its version.
+    /// The version of the software.
     pub(super) version: &'static str,
     /// The OpenAPI document.
     #[schemars(url)]

@@ -16,7 +16,7 @@ pub(super) type Bucket = [u8; 16];
 /// given back meanwhile.
 const BELIEVED_US: i64 = 1_000_000;
 
-/// Whose requests a rate counts together.
+/// The clients whose requests a rate counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The requests of one IPv4 address, or of one IPv6 /64.

@@ -502,7 +502,7 @@ impl Payments {
     }
 }
 
-/// Which payment's row a request is about.
+/// The ledger entry that a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
     /// The row of the payment in the request.

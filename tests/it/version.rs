@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn the_version_is_the_packages_with_the_commit_in_brackets_where_it_is_known() {
+fn the_version_names_the_package_and_its_commit_where_known() {
     let program = env!("CARGO_BIN_EXE_pixtoll");
     let output = Command::new(program).arg("--version").output().unwrap();
     assert!(output.status.success());

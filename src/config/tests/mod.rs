@@ -307,7 +307,7 @@ fn images_on_the_origin_of_a_public_api_are_refused() {
 }
 
 #[test]
-fn a_network_has_four_times_the_free_uploads_of_an_address_unless_it_is_set() {
+fn a_network_gets_four_times_the_free_uploads_of_an_address() {
     for (text, address, network) in [
         ("", 50, 200),
         ("free_per_address_per_hour = 7", 7, 28),

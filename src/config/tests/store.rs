@@ -106,7 +106,7 @@ fn encryption_checksums_bulk_deletes_and_the_deadline_are_settings() {
 }
 
 #[test]
-fn credentials_come_from_settings_from_amazons_variables_or_from_the_cloud() {
+fn credentials_come_from_settings_aws_variables_or_the_cloud() {
     let from = |variables: &[(&str, &str)]| {
         let region = [("AWS_REGION", "eu-west-1")];
         s3(examine_with(PLACE, false, &[variables, &region].concat())).credentials

@@ -126,7 +126,7 @@ pub enum FormatError {
     TooManyTotalPixels {
         /// Number of frames up to the one that exceeded the limit.
         frames: u32,
-        /// Pixels of these frames together.
+        /// The number of pixels of these frames together.
         pixels: u64,
         /// The limit, in pixels.
         limit: u64,

@@ -93,9 +93,9 @@ impl Decoded {
 /// A segment of an image: its marker and content, including the data of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::images::decode) struct Segment {
-    /// The second byte of its marker.
+    /// The second byte of the marker.
     pub code: u8,
-    /// Its place in the file.
+    /// The byte range of the segment in the file.
     pub range: Range<usize>,
 }
 

@@ -1,0 +1,217 @@
+//! Every public route, described once: the router takes its methods from this table, and the OpenAPI document, `GET /api`,
+//! docs/api.md and the suggestions for unknown paths are made from it.
+
+use actix_web::http::Method;
+
+use super::error::Code;
+
+mod routes;
+
+pub(super) use routes::{EVERYWHERE, IMAGE_PATH, ROUTES};
+
+/// A path and what may be done there.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The path, with `{names}` for the parts that vary.
+    pub(super) path: &'static str,
+    /// What the methods of the path do.
+    pub(super) operations: &'static [Operation],
+}
+
+/// What one or several methods of a path do.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// The methods that do the same, the usual one first.
+    pub(super) methods: &'static [&'static str],
+    /// The operation's id in the OpenAPI document.
+    pub(super) id: &'static str,
+    /// What the operation does, in one line.
+    pub(super) summary: &'static str,
+    /// What a client has to know beside that.
+    pub(super) description: &'static str,
+    /// Query parameters and headers. Those in the path follow from the path.
+    pub(super) parameters: &'static [Parameter],
+    /// The body of the request.
+    pub(super) body: Body,
+    /// The response to a request that succeeds.
+    pub(super) success: Success,
+    /// Whether it asks for a payment.
+    pub(super) price: Price,
+    /// The errors that it may return, beside those of every route.
+    pub(super) errors: &'static [&'static [Code]],
+}
+
+/// A parameter that is not in the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// `?metadata=remove|keep`.
+    Metadata,
+    /// `?images=N`.
+    Images,
+    /// `?tier=NAME`, for renewals.
+    Tier,
+    /// `PAYMENT-SIGNATURE`, `X-PAYMENT` and `Idempotency-Key`.
+    Payment,
+    /// `X-Upload-Token`.
+    UploadToken,
+    /// `X-Delete-Token`.
+    DeleteToken,
+    /// `Range`, `If-None-Match` and the other conditional headers.
+    Conditions,
+}
+
+/// The body of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// None is read.
+    None,
+    /// An image: a form, JSON, or its bytes. With PUT, its bytes.
+    Image,
+    /// The list of images to delete.
+    Delete,
+}
+
+/// The body of a response with status 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Success {
+    /// `UploadAnswer`.
+    Upload,
+    /// `TokenAnswer`.
+    Token,
+    /// `RenewalAnswer`.
+    Renewal,
+    /// `CheckAnswer`.
+    Check,
+    /// `TiersAnswer`.
+    Tiers,
+    /// `ImageAnswer`.
+    Image,
+    /// `DeletedAnswer`.
+    Deleted,
+    /// `ReceiptsAnswer`.
+    Receipts,
+    /// `KeysAnswer`.
+    Keys,
+    /// `IndexAnswer`.
+    Index,
+    /// Any other JSON document of this media type.
+    Document(&'static str),
+    /// Text of this media type.
+    Text(&'static str),
+    /// The bytes of an image.
+    Bytes,
+}
+
+/// What an operation costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Price {
+    /// Nothing.
+    Free,
+    /// The price of the default tier.
+    Default,
+    /// The price of the tier that the request names.
+    OfTier,
+}
+
+/// The methods that the table gives a path, for the router.
+pub(super) fn methods(path: &str) -> Vec<Method> {
+    let route = ROUTES.iter().find(|route| route.path == path);
+    let operations = route.map_or(&[][..], |route| route.operations);
+    operations
+        .iter()
+        .flat_map(|operation| operation.methods)
+        .filter_map(|method| Method::from_bytes(method.as_bytes()).ok())
+        .collect()
+}
+
+/// The routes whose paths are nearest to an unknown one, the best first, as `METHOD PATH`.
+pub(super) fn nearest(path: &str) -> Vec<String> {
+    const MOST: usize = 3;
+    const LONGEST: usize = 128;
+    let path: String = path.chars().take(LONGEST).collect();
+    let mut scored: Vec<(usize, &Route)> = ROUTES
+        .iter()
+        .map(|route| (distance(&path, route.path), route))
+        .collect();
+    scored.sort_by_key(|(distance, _)| *distance);
+    scored
+        .into_iter()
+        .take(MOST)
+        .map(|(_, route)| {
+            let method = route
+                .operations
+                .first()
+                .and_then(|operation| operation.methods.first());
+            format!("{} {}", method.unwrap_or(&"GET"), route.path)
+        })
+        .collect()
+}
+
+/// How far a path is from a route: edits, with the parts that vary counting as equal. A path that shares its last word with
+/// a route (`/upload` and `/api/upload`) is near.
+fn distance(path: &str, route: &str) -> usize {
+    let given: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let known: Vec<&str> = route.trim_matches('/').split('/').collect();
+    let filled: Vec<&str> = known
+        .iter()
+        .enumerate()
+        .map(|(index, part)| match given.get(index) {
+            Some(given) if part.starts_with('{') => *given,
+            _ => *part,
+        })
+        .collect();
+    let whole = strsim::damerau_levenshtein(&given.join("/"), &filled.join("/"));
+    let last = |parts: &[&str]| {
+        parts
+            .last()
+            .copied()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let word = strsim::damerau_levenshtein(&last(&given), &last(&known)) + 1;
+    whole.min(word + known.len().abs_diff(given.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_near_to_the_route_that_was_meant() {
+        for (path, expected) in [
+            ("/upload", "POST /api/upload"),
+            ("/api/uploads", "POST /api/upload"),
+            ("/v1/tiers", "GET /api/tiers"),
+            ("/api/image/k3v9Qw2mZr7T", "GET /api/images/{id}"),
+            (
+                "/api/images/k3v9Qw2mZr7T/renewal",
+                "POST /api/images/{id}/renew",
+            ),
+            ("/free", "POST /api/free"),
+            ("/openapi.yaml", "GET /openapi.json"),
+        ] {
+            assert_eq!(
+                nearest(path).first().map(String::as_str),
+                Some(expected),
+                "{path}"
+            );
+        }
+        assert_eq!(nearest(&"/x".repeat(10_000)).len(), 3);
+    }
+
+    #[test]
+    fn paths_and_operation_ids_are_unique() {
+        let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        let mut ids: Vec<&str> = ROUTES
+            .iter()
+            .flat_map(|route| route.operations)
+            .map(|it| it.id)
+            .collect();
+        for list in [&mut paths, &mut ids] {
+            let count = list.len();
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), count);
+        }
+    }
+}
