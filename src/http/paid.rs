@@ -446,8 +446,11 @@ impl Counter<'_> {
             ProductKind::Renewal => self.tier.describe_renewal(),
             ProductKind::Token | ProductKind::Upload => self.tier.describe_many(uses),
         };
-        let message =
-            format!("This costs {price} USDC: {bought}. Pay with x402 and repeat the request.");
+        let message = format!(
+            "This costs {price} USDC: {bought}. Sign one of the offers (x402) and repeat the same request with the \
+             payment; {} shows how.",
+            self.till.shop.url("/docs")
+        );
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
 
