@@ -28,9 +28,13 @@ const KILL_EVERY_SECONDS = 4;
 const HONEST = new Set([
   "503 busy false", "503 busy null",
   "503 facilitator_unavailable false", "503 facilitator_unavailable null",
+  "503 node_unavailable false", "503 node_unavailable null",
+  "503 sales_paused false", "503 sales_paused null",
+  "503 store_unavailable false", "503 store_unavailable null",
+  "503 database_unavailable false", "503 database_unavailable null",
   "503 settlement_pending null",
   "500 upload_failed false", "500 upload_failed null",
-  "409 payment_in_progress null", "409 payment_in_progress false",
+  "409 payment_in_progress null", "409 token_in_use false",
 ]);
 
 class Fleet {

@@ -62,7 +62,7 @@ export default async function goods(world) {
 async function upload(buyer, token, bytes) {
   for (;;) {
     const answer = await buyer.upload(token, bytes);
-    if (answer.json?.error !== "payment_in_progress") return answer;
+    if (answer.json?.error !== "token_in_use") return answer;
   }
 }
 
