@@ -169,6 +169,10 @@ fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
             "The id of an image, with or without the extension of its format.",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "examples": ["k3v9Qw2mZr7T.png"]}),
         ),
+        "page" => (
+            "The name of a document.",
+            json!({"type": "string", "enum": ["api.md", "configuration.md", "deploy.md", "images.md", "operations.md", "payments.md", "x402.md"]}),
+        ),
         _ => (
             "The name of a file.",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "examples": ["photo.png"]}),

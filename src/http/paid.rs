@@ -415,7 +415,10 @@ fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
         )),
         Some(uses) if uses > 1 && kind == ProductKind::Upload => refuse(format!(
             "images is {uses}, but a direct upload is for one image. Buy a token for several uploads: \
-             POST /api/upload/token?images={uses}."
+             POST {}?images={uses}.",
+            request
+                .path()
+                .replacen("/api/upload", "/api/upload/token", 1)
         )),
         Some(uses) => Ok(uses),
     }
@@ -447,8 +450,8 @@ impl Counter<'_> {
             ProductKind::Token | ProductKind::Upload => self.tier.describe_many(uses),
         };
         let message = format!(
-            "This costs {price} USDC: {bought}. Sign one of the offers (x402) and repeat the same request with the \
-             payment; {} shows how.",
+            "This costs {price} USDC: {bought}. Sign an offer of x402 (version 2: header PAYMENT-REQUIRED; version 1: this \
+             body) and repeat the same request with the payment in PAYMENT-SIGNATURE or X-PAYMENT. {} shows how.",
             self.till.shop.url("/docs")
         );
         ApiError::PaymentRequired(self.demand("Payment required", message, None))

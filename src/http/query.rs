@@ -29,9 +29,12 @@ pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiErro
         [] => "this route takes none".to_owned(),
         known => format!("this route takes only {}", known.join(", ")),
     };
-    let message = format!(
-        "The query parameter \"{name}\" is unknown, and {taken}. Send the request without it."
-    );
+    let instead = if name == TIER {
+        "Name the tier in the path, such as /api/upload/permanent; /api/tiers lists the tiers."
+    } else {
+        "Send the request without it."
+    };
+    let message = format!("The query parameter \"{name}\" is unknown, and {taken}. {instead}");
     Err(ApiError::Bad(Code::UnknownParameter, message))
 }
 

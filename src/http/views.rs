@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::metadata::Metadata as Outcome;
 
-/// An uploaded image, as its uploader sees it. The first five fields are those of img402, by name and meaning.
+/// An uploaded image, as its uploader sees it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UploadAnswer {

@@ -63,7 +63,7 @@ pub enum Refusal {
     #[error("{0}")]
     Incomplete(String),
     /// The file is larger than the tier accepts.
-    #[error("The image has {bytes} bytes{}, but tier {tier} accepts at most {limit} bytes. Send a smaller image.", if *.at_least { " or more" } else { "" })]
+    #[error("The {} {bytes} bytes, but tier {tier} accepts at most {limit} bytes. Send a smaller image.", if *.at_least { "request has at least" } else { "image has" })]
     TooLarge {
         /// Length of the file in bytes, as far as it was read.
         bytes: u64,
@@ -103,7 +103,7 @@ pub enum UploadError {
     BadToken,
     /// The upload token expired before it was used.
     #[error(
-        "This upload token expired at {at}. Send the same payment to POST /api/upload/token again: you receive a new token and are not charged again."
+        "This upload token expired at {at}. Repeat the request that bought it, at the same URL and with the same payment: you receive a new token and are not charged again."
     )]
     TokenExpired {
         /// When the token expired.
@@ -111,7 +111,7 @@ pub enum UploadError {
     },
     /// The token has no use left, and the bytes differ from those it was used for.
     #[error(
-        "This upload token was already used for another image. Send the same bytes again to get that image, or pay for a new token."
+        "All uploads of this token are used, and these bytes are none of its images. Send the bytes of one of its images to get that image again, or buy a new token: POST /api/upload/token."
     )]
     TokenUsed,
     /// Another upload holds the last use of the token.

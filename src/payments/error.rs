@@ -28,7 +28,7 @@ pub enum PayError {
     /// The ledger knows the payment, and the request has no proof that it comes from the payer or
     /// asks for another product.
     #[error(
-        "The server knows this payment, and the request does not prove that it comes from the payer, or asks for something else. Repeat the request that first carried the payment, at the same route, with its idempotency key or the ticket of its challenge."
+        "The server knows this payment, and the request does not prove that it comes from the payer, or asks for something else. Repeat the request that first carried the payment, at the same route, with its idempotency key or the ticket of its challenge. If it had neither, ask the operator."
     )]
     Known {
         /// Whether the payment moved money to us; `None`: unknown.

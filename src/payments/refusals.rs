@@ -76,10 +76,12 @@ pub(super) fn no_offer(header: &PaymentHeader, offered: &[Terms]) -> String {
     let Some(first) = offered.first() else {
         return "This route sells nothing now.".to_owned();
     };
-    let networks: Vec<&str> = offered
+    let mut networks: Vec<&str> = offered
         .iter()
         .map(|terms| terms.offer.network.caip2)
         .collect();
+    networks.sort_unstable();
+    networks.dedup();
     let same_network = offered
         .iter()
         .find(|terms| header.network == Some(terms.offer.network));

@@ -29,6 +29,7 @@ const HONEST = new Set([
   "503 busy false", "503 busy null",
   "503 facilitator_unavailable false", "503 facilitator_unavailable null",
   "503 node_unavailable false", "503 node_unavailable null",
+  "503 recovery_required false", "503 recovery_required null",
   "503 sales_paused false", "503 sales_paused null",
   "503 store_unavailable false", "503 store_unavailable null",
   "503 database_unavailable false", "503 database_unavailable null",

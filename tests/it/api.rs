@@ -18,7 +18,8 @@ fn paths() -> Vec<(String, Vec<String>)> {
             let real = path
                 .replace("{id}", "k3v9Qw2mZr7T")
                 .replace("{tier}", "year")
-                .replace("{file}", "photo.png");
+                .replace("{file}", "photo.png")
+                .replace("{page}", "x402.md");
             let methods = item.as_object().unwrap().keys();
             let methods = methods.filter(|name| *name != "parameters" && *name != "servers");
             (real, methods.map(|name| name.to_uppercase()).collect())
@@ -241,7 +242,8 @@ async fn a_file_that_is_too_large_is_refused_before_the_challenge() {
     let message = app.upload_free(free).await.field("message");
     assert!(
         message.ends_with(
-            "These tiers take it: year (up to 5 MiB, 0.01 USDC), permanent (up to 5 MiB, 1.00 USDC)."
+            "Or send it to a tier that takes it: year (POST /api/upload/year, up to 5 MiB, 0.01 USDC), \
+             permanent (POST /api/upload/permanent, up to 5 MiB, 1.00 USDC)."
         ),
         "{message}"
     );

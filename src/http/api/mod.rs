@@ -161,14 +161,17 @@ fn distance(path: &str, route: &str) -> usize {
         })
         .collect();
     let whole = strsim::damerau_levenshtein(&given.join("/"), &filled.join("/"));
-    let last = |parts: &[&str]| {
-        parts
-            .last()
-            .copied()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
+    // The last part that does not vary, such as `renew`.
+    let literal = |parts: &[&str]| {
+        let fixed = parts.iter().rev().find(|part| !part.starts_with('{'));
+        fixed.copied().unwrap_or_default().to_ascii_lowercase()
     };
-    let word = strsim::damerau_levenshtein(&last(&given), &last(&known)) + 1;
+    let known_word = literal(&known);
+    let words = given.iter().filter(|part| **part != "api");
+    let word = words
+        .map(|part| strsim::damerau_levenshtein(&part.to_ascii_lowercase(), &known_word) + 1)
+        .min()
+        .unwrap_or(usize::MAX / 2);
     whole.min(word + known.len().abs_diff(given.len()))
 }
 
@@ -189,6 +192,7 @@ mod tests {
             ),
             ("/free", "POST /api/free"),
             ("/openapi.yaml", "GET /openapi.json"),
+            ("/api/renew/k3v9Qw2mZr7T", "POST /api/images/{id}/renew"),
         ] {
             assert_eq!(
                 nearest(path).first().map(String::as_str),

@@ -400,6 +400,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
         )],
     },
     Route {
+        path: "/docs/{page}",
+        operations: &[document(
+            "getPage",
+            "Show another document, such as x402.md or images.md, as Markdown.",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
         path: "/llms.txt",
         operations: &[document(
             "getLlmsTxt",

@@ -20,8 +20,19 @@ use crate::tiers::TierTable;
 
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");
-/// docs/api.md describes a server at this address.
-const DOCS: &str = include_str!("../../../docs/api.md");
+/// The documents of the repository that the server shows, by their names. They describe a server at `DOCUMENTED_BASE`.
+const DOCS: [(&str, &str); 7] = [
+    ("api.md", include_str!("../../../docs/api.md")),
+    (
+        "configuration.md",
+        include_str!("../../../docs/configuration.md"),
+    ),
+    ("deploy.md", include_str!("../../../docs/deploy.md")),
+    ("images.md", include_str!("../../../docs/images.md")),
+    ("operations.md", include_str!("../../../docs/operations.md")),
+    ("payments.md", include_str!("../../../docs/payments.md")),
+    ("x402.md", include_str!("../../../docs/x402.md")),
+];
 const DOCUMENTED_BASE: &str = "http://127.0.0.1:4020";
 const SKILL_NAME: &str = "pixtoll-image-hosting";
 /// How long caches may keep these documents: prices may change.
@@ -59,6 +70,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource("/", overview))
         .service(resource("/docs", docs))
+        .service(resource("/docs/{page}", page))
         .service(resource("/llms.txt", llms))
         .service(resource("/SKILL.md", skill))
         .service(resource("/openapi.json", open_api))
@@ -114,8 +126,37 @@ async fn skill(site: Site, request: HttpRequest) -> HttpResponse {
 }
 
 async fn docs(site: Site, request: HttpRequest) -> HttpResponse {
-    let text = DOCS.replace(DOCUMENTED_BASE, &site.config.http.base_url);
-    markdown(&site, &request, text)
+    markdown(&site, &request, shown(&site, DOCS[0].1))
+}
+
+/// `GET /docs/{page}`: one of the documents.
+async fn page(
+    site: Site,
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let found = DOCS.iter().find(|(known, _)| *known == name.as_str());
+    let Some((_, text)) = found else {
+        let known = DOCS.map(|(known, _)| known).join(", ");
+        let message = format!("There is no document of this name. Ask for one of: {known}.");
+        return Err(ApiError::bad(Code::UnknownRoute, message));
+    };
+    Ok(markdown(&site, &request, shown(&site, text)))
+}
+
+/// A document as this server shows it: with the server's address, links to its own copies, and without the marks of
+/// generated parts.
+fn shown(site: &Site, text: &str) -> String {
+    let base = &site.config.http.base_url;
+    let text = text.replace(DOCUMENTED_BASE, base);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("<!--"))
+        .collect();
+    DOCS.iter()
+        .fold(lines.join("\n") + "\n", |text, (name, _)| {
+            text.replace(&format!("]({name}"), &format!("]({base}/docs/{name}"))
+        })
 }
 
 async fn open_api(site: Site, made: web::Data<MadeOnce>) -> HttpResponse {

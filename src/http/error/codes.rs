@@ -114,7 +114,7 @@ codes! {
         "The body is not the form, JSON or list that the route takes, or a field in it has an unknown value.";
     IncompleteBody "incomplete_body" 400 No [Retry]
         "The body broke off, or arrived too slowly.";
-    ConflictingCredentials "conflicting_credentials" 400 No [FixRequest]
+    ConflictingCredentials "conflicting_credentials" 400 Unknown [FixRequest]
         "The request carries two different payments, or an upload token and a payment.";
     BadPayment "bad_payment" 400 No [FixRequest]
         "The payment header cannot be read as an x402 payment.";
@@ -160,7 +160,7 @@ codes! {
         "Another upload holds the last use of the upload token.";
     PaymentInProgress "payment_in_progress" 409 Unknown [Wait]
         "Another request with the same payment is being processed.";
-    PaymentKnown "payment_known" 409 Varies [Retry]
+    PaymentKnown "payment_known" 409 Varies [Retry, FixRequest]
         "The payment is known, and the request does not prove that it comes from the payer, or uses another route.";
     PaymentCredited "payment_credited" 409 Yes [Pay]
         "The payment moved money, and the record of what it bought was lost. A new payment of the same wallet and amount is not charged.";

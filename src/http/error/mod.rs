@@ -223,8 +223,8 @@ impl ApiError {
                 }
             }
             Self::BadDeleteToken { id } => format!(
-                "The delete token of image {id} is missing or wrong, and nothing was deleted. Send the \
-                 deleteToken that the upload returned, in X-Delete-Token or beside the id."
+                "The delete token of image {id} is missing or wrong, so nothing was done. Send the deleteToken \
+                 that the upload returned, in the header X-Delete-Token; a list of images may hold it beside the id."
             ),
             Self::Delete(error) => error.to_string(),
             Self::Receipt(error) => error.to_string(),

@@ -54,15 +54,18 @@ fn tiers_for(table: &TierTable, bytes: u64, refused_by: &str) -> String {
         .filter(|tier| tier.max_bytes >= bytes && tier.name.as_str() != refused_by)
         .map(|tier| {
             let (name, size) = (&tier.name, SizeText(tier.max_bytes));
-            format!(
-                "{name} (up to {size}, {} USDC)",
-                tier.price.to_decimal_usd()
-            )
+            let (route, price) = if tier.is_free() {
+                ("/api/free".to_owned(), "free".to_owned())
+            } else {
+                let price = format!("{} USDC", tier.price.to_decimal_usd());
+                (format!("/api/upload/{name}"), price)
+            };
+            format!("{name} (POST {route}, up to {size}, {price})")
         })
         .collect();
     if takers.is_empty() {
         let largest = table.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
         return format!("No tier takes more than {}.", SizeText(largest));
     }
-    format!("These tiers take it: {}.", takers.join(", "))
+    format!("Or send it to a tier that takes it: {}.", takers.join(", "))
 }

@@ -188,6 +188,12 @@ fn of_payment(error: &PayError) -> Verdict {
     match error {
         PayError::Invalid { .. } => plain(Code::PaymentInvalid),
         PayError::Failed { .. } => plain(Code::PaymentFailed),
+        // The same request would receive the same response: its proof of ownership is missing.
+        PayError::Known {
+            charged: Some(true),
+        } => plain(Code::PaymentKnown)
+            .charged(Some(true))
+            .then(Action::FixRequest),
         PayError::Known { charged } => after(5, Code::PaymentKnown).charged(*charged),
         PayError::Credited => plain(Code::PaymentCredited),
         PayError::Resolved => plain(Code::PaymentResolved),
