@@ -129,7 +129,7 @@ pub(super) fn nearest(path: &str) -> Vec<String> {
     const MOST: usize = 3;
     const LONGEST: usize = 128;
     let path: String = path.chars().take(LONGEST).collect();
-    let mut scored: Vec<(usize, &Route)> = ROUTES
+    let mut scored: Vec<((usize, usize), &Route)> = ROUTES
         .iter()
         .map(|route| (distance(&path, route.path), route))
         .collect();
@@ -147,9 +147,9 @@ pub(super) fn nearest(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// How far a path is from a route: edits, with the parts that vary counting as equal. A path that shares its last word with
+/// How far a path is from a route, and the same without a look at single words, to break ties: edits, with the parts that vary counting as equal. A path that shares its last word with
 /// a route (`/upload` and `/api/upload`) is near.
-fn distance(path: &str, route: &str) -> usize {
+fn distance(path: &str, route: &str) -> (usize, usize) {
     let given: Vec<&str> = path.trim_matches('/').split('/').collect();
     let known: Vec<&str> = route.trim_matches('/').split('/').collect();
     let filled: Vec<&str> = known
@@ -172,7 +172,8 @@ fn distance(path: &str, route: &str) -> usize {
         .map(|part| strsim::damerau_levenshtein(&part.to_ascii_lowercase(), &known_word) + 1)
         .min()
         .unwrap_or(usize::MAX / 2);
-    whole.min(word + known.len().abs_diff(given.len()))
+    let by_word = word + known.len().abs_diff(given.len());
+    (whole.min(by_word), whole)
 }
 
 #[cfg(test)]
