@@ -11,7 +11,7 @@ use crate::http::error::Code::{
     PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable,
     RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, StorageFull,
     StoreUnavailable, TokenExpired, TokenInUse, TokenUsed, TooManyFrames, TooManyPixels,
-    UnknownParameter, UnknownTier, UnsupportedFormat, UploadFailed,
+    UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed,
 };
 use crate::receipts::KEYS_PATH;
 
@@ -401,11 +401,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/docs/{page}",
-        operations: &[document(
-            "getPage",
-            "Show another document, such as x402.md or images.md, as Markdown.",
-            Success::Text(MARKDOWN),
-        )],
+        operations: &[Operation {
+            errors: &[&[UnknownRoute]],
+            ..document(
+                "getPage",
+                "Show another document, such as x402.md or images.md, as Markdown.",
+                Success::Text(MARKDOWN),
+            )
+        }],
     },
     Route {
         path: "/llms.txt",
