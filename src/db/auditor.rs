@@ -264,7 +264,7 @@ pub struct Incoming {
     pub block: u64,
 }
 
-/// Which payment accounts for a transfer.
+/// The payment that accounts for a transfer, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimant {
     /// A payment that was settled by this transfer.

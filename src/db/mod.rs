@@ -162,7 +162,7 @@ pub enum DbError {
     NotDurable {
         /// The name of the setting.
         setting: &'static str,
-        /// Its value.
+        /// The value that the database has.
         value: String,
         /// The value that pixtoll needs.
         needed: &'static str,
