@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, web};
 
 use super::Site;
 use super::error::ApiError;
-use super::views::{ImageAnswer, MetadataAnswer, RenewalAnswer, UploadAnswer};
+use super::views::{ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, UploadAnswer};
 use crate::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::Renewal;
@@ -19,8 +19,19 @@ pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
 
 /// The response body for the uploader. Only this body holds the delete token.
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
-    let url = url(site, image);
+    let facts = facts(site, image);
     UploadAnswer {
+        delete_token: site.images.delete_token(&image.id),
+        markdown: format!("![]({})", facts.url),
+        metadata: MetadataAnswer::of(image.metadata),
+        facts,
+    }
+}
+
+/// What the answers to uploads and questions say first.
+fn facts(site: &Site, image: &Image) -> ImageFacts {
+    ImageFacts {
+        url: url(site, image),
         id: image.id.to_string(),
         content_type: image.format.content_type(),
         size_bytes: image.size_bytes,
@@ -29,10 +40,6 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
         height: image.height,
         sha256: image.sha256.clone(),
         tier: image.tier.clone(),
-        delete_token: site.images.delete_token(&image.id),
-        markdown: format!("![]({url})"),
-        metadata: MetadataAnswer::of(image.metadata),
-        url,
     }
 }
 
@@ -61,16 +68,8 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
         .await?
         .ok_or(ApiError::NotFound)?;
     Ok(HttpResponse::Ok().json(ImageAnswer {
-        url: url(&site, &image),
-        id: image.id.to_string(),
-        content_type: image.format.content_type(),
-        size_bytes: image.size_bytes,
-        expires_at: image.expires_at.map(|end| end.to_string()),
-        width: image.width,
-        height: image.height,
+        facts: facts(&site, &image),
         created_at: image.published_at.map(|start| start.to_string()),
-        sha256: image.sha256,
-        tier: image.tier,
     }))
 }
 

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::metadata::Metadata as Outcome;
 
-/// An uploaded image, as its uploader sees it.
+/// The facts about an image with which answers to uploads and questions begin.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct UploadAnswer {
+pub(super) struct ImageFacts {
     /// The public link of the image.
     #[schemars(url)]
     pub(super) url: String,
@@ -32,8 +32,16 @@ pub(super) struct UploadAnswer {
     /// The SHA-256 of the stored file, in hexadecimal digits.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) sha256: String,
-    /// The tier that the image was uploaded to.
+    /// The tier of the image.
     pub(super) tier: String,
+}
+
+/// An uploaded image, as its uploader sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UploadAnswer {
+    #[serde(flatten)]
+    pub(super) facts: ImageFacts,
     /// The secret that deletes the image and shows its receipts: 40 hexadecimal digits.
     #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub(super) delete_token: String,
@@ -77,28 +85,8 @@ impl MetadataAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageAnswer {
-    /// The public link of the image.
-    #[schemars(url)]
-    pub(super) url: String,
-    /// The id of the image.
-    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
-    pub(super) id: String,
-    /// The media type of the stored file.
-    pub(super) content_type: &'static str,
-    /// The size of the stored file in bytes.
-    pub(super) size_bytes: u64,
-    /// When the image is deleted. Null: when the service ends.
-    #[schemars(extend("format" = "date-time"))]
-    pub(super) expires_at: Option<String>,
-    /// The width that browsers show, in pixels.
-    pub(super) width: u32,
-    /// The height that browsers show, in pixels.
-    pub(super) height: u32,
-    /// The SHA-256 of the stored file, in hexadecimal digits.
-    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
-    pub(super) sha256: String,
-    /// The tier of the image.
-    pub(super) tier: String,
+    #[serde(flatten)]
+    pub(super) facts: ImageFacts,
     /// When the image became public.
     #[schemars(extend("format" = "date-time"))]
     pub(super) created_at: Option<String>,
