@@ -310,7 +310,11 @@ impl<'a> Walk<'a> {
             b"pHYs" => len == 9,
             _ => false,
         };
-        fits && !self.has_data
+        // Viewers ignore these behind a palette. The palette of a grey image is removed, and would
+        // no longer keep them from it.
+        let is_late =
+            self.has_palette && matches!(&chunk.kind, b"cICP" | b"mDCV" | b"mDCv" | b"sBIT");
+        fits && !self.has_data && !is_late
     }
 }
 

@@ -186,6 +186,23 @@ fn colour_chunks_behind_the_image_data_are_removed() {
 }
 
 #[test]
+fn colour_chunks_that_viewers_ignore_behind_a_palette_are_removed() {
+    let palette = || chunk(b"PLTE", &[0; 6]);
+    let space = || chunk(b"cICP", &[9, 16, 0, 1]);
+    let late = [space(), chunk(b"mDCV", &[0; 24]), chunk(b"sBIT", &[8; 3])];
+    for one in late {
+        assert_eq!(
+            cleaned(&png(&[palette(), one], &[])),
+            png(&[palette()], &[])
+        );
+    }
+    // The palette of a grey image goes as well, and the chunk must not count from then on.
+    let grey = |chunks: &[Vec<u8>]| png_of(&[ihdr(3, 2, [8, 0]), chunks.concat(), idat(), iend()]);
+    assert_eq!(cleaned(&grey(&[palette(), space()])), grey(&[]));
+    assert_eq!(cleaned(&grey(&[space(), palette()])), grey(&[space()]));
+}
+
+#[test]
 fn a_profile_that_inflates_to_more_than_4_mib_is_removed() {
     let mut large = sample();
     large.resize(5 << 20, 0);
