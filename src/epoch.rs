@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::db::{Db, epoch as rows};
-use crate::kill::kill_point;
 use crate::model::mark::{Age, Mark, judge};
-use crate::random::Randomness;
 use crate::store::Store;
+use crate::system::kill::kill_point;
+use crate::system::random::Randomness;
 
 /// How often the database advances to its next epoch.
 const EVERY: Duration = Duration::from_hours(1);

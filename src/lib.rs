@@ -7,41 +7,28 @@
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
 //! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →
-//! leaves ([`model`], [`tiers`], [`money`], [`x402`], [`clock`], …). `ARCHITECTURE.md` is the map,
+//! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
 
 pub mod app;
 pub mod chain;
 pub mod cli;
 pub mod client;
-pub mod clock;
-pub mod coinbase;
 pub mod config;
-mod date_header;
 pub mod db;
-pub mod disk;
 pub mod epoch;
 pub mod facilitator;
 pub mod http;
-pub mod ids;
 pub mod images;
-pub mod jws;
-pub mod kill;
+pub mod keys;
 pub mod limits;
-pub mod logs;
 pub mod model;
-pub mod money;
 pub mod moving;
-pub mod networks;
-pub mod pages;
 pub mod payments;
-pub mod random;
+pub mod pricing;
 pub mod receipts;
 pub mod retention;
 pub mod sandbox;
-pub mod secrets;
-pub mod signing;
 pub mod store;
-pub mod tiers;
-pub mod workers;
+pub mod system;
 pub mod x402;

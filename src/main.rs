@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pixtoll::cli::{Cli, run};
-use pixtoll::logs;
+use pixtoll::system::logs;
 
 #[tokio::main]
 async fn main() -> ExitCode {

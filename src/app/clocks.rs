@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::till::{open_rail, sandbox_rail};
-use crate::clock::Clock;
 use crate::config::{Config, FacilitatorChoice, StorePlace, is_on_this_machine};
 use crate::db::Db;
-use crate::networks::Network;
 use crate::payments::rails::{Rail, Rails};
-use crate::random::Randomness;
+use crate::pricing::networks::Network;
 use crate::retention::independent::{ClockPlace, ClockSource, IndependentClock};
 use crate::store::Store;
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 
 /// Returns the clocks of the configured services. A sandbox in this process has none.
 pub fn independent_clocks(

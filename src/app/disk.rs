@@ -10,7 +10,7 @@ use super::stamps;
 use crate::config::{Config, Connections, DatabaseUrl};
 use crate::db::{Db, deployment};
 use crate::moving::refuse_gone;
-use crate::networks;
+use crate::pricing::networks;
 
 /// Opens the database. For SQLite, the lock keeps a second server out, and ends with the process.
 pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Db, Option<File>)> {

@@ -8,11 +8,11 @@ use anyhow::{Context, bail};
 
 use super::disk::make_parent;
 use super::stamps;
-use crate::clock::Timestamp;
 use crate::config::{Config, SecretKeySource, parse_secret_keys};
 use crate::db::{Db, deployment, images};
-use crate::random::Randomness;
-use crate::secrets::Keyring;
+use crate::keys::secrets::Keyring;
+use crate::system::clock::Timestamp;
+use crate::system::random::Randomness;
 
 /// How long after a key was replaced replicas that weren't restarted may still use it.
 const STRAGGLERS: Duration = Duration::from_hours(24);

@@ -11,25 +11,25 @@ use futures_util::future::join_all;
 use super::disk::{check_stamp, make_parent};
 use super::stamps;
 use crate::chain::rpc::RpcChain;
-use crate::clock::Clock;
 use crate::config::{
     Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
 };
 use crate::db::{Db, deployment, payments as rows};
 use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
+use crate::keys::secrets::Keyring;
+use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
-use crate::networks::{self, Definition};
 use crate::payments::offers::SignedOffers;
 use crate::payments::orphans;
 use crate::payments::rails::{Rail, Rails};
 use crate::payments::shop::Shop;
 use crate::payments::{Payments, Ports, Settings};
-use crate::random::Randomness;
+use crate::pricing::networks::{self, Definition};
+use crate::pricing::tiers::Tiers;
 use crate::sandbox::{Listening, Location, Sandbox};
-use crate::secrets::Keyring;
-use crate::signing::SigningKeys;
-use crate::tiers::Tiers;
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 
 /// How long a facilitator may take to answer what it supports.
 const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,9 +5,9 @@
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
-use crate::clock::Timestamp;
 use crate::model::payment::{Payment, Transfer};
-use crate::networks::Network;
+use crate::pricing::networks::Network;
+use crate::system::clock::Timestamp;
 
 pub mod rpc;
 
@@ -246,7 +246,7 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks;
+    use crate::pricing::networks;
 
     fn query() -> Query {
         Query {

@@ -10,8 +10,8 @@ use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, Log, TransactionReq
 use alloy_sol_types::{SolCall, SolEvent};
 
 use super::{Block, Chain, ChainError, Evidence, Funds, NextTransfer, NonceLog, Query, Receipt};
-use crate::clock::Timestamp;
-use crate::networks::Network;
+use crate::pricing::networks::Network;
+use crate::system::clock::Timestamp;
 use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet, deployed_signature};
 
 /// The timeout of a call. After it, the node counts as not answering.

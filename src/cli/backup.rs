@@ -12,15 +12,15 @@ use super::reap::{open_new_store, open_store_beside};
 use crate::app::{
     find_secrets, lock_server, open_database_beside, read_secrets, register_networks, stamps,
 };
-use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl, SecretKeySource, load};
 use crate::db::{Db, deployment};
-use crate::disk::Disk;
 use crate::model::image::Image;
 use crate::moving::backup::{Backup, KEY};
 use crate::moving::objects::Sum;
 use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
 use crate::payments::ledger::check;
+use crate::system::clock::{Clock, SystemClock, Timestamp};
+use crate::system::disk::Disk;
 
 /// The exit code for a command that doesn't apply to this deployment.
 const USAGE: u8 = 2;

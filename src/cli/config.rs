@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::ledger::recover::warn;
 use crate::app::{open_database_beside, open_rail};
-use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, Config, Examined, Sources};
 use crate::moving::Gone;
 use crate::payments::rails::Rail;
-use crate::random::Randomness;
+use crate::system::clock::{Clock, SystemClock, Timestamp};
+use crate::system::random::Randomness;
 
 /// How long `--online` waits for the answer of a facilitator.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);

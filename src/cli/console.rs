@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
 use crate::client::{Failure, Notice, Price, Uploaded};
-use crate::money::AtomicAmount;
-use crate::tiers::TierName;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::tiers::TierName;
 
 /// The options of the paying commands: server, price limit, wallet and output format.
 #[derive(Debug, Args)]

@@ -10,14 +10,14 @@ use clap::Subcommand;
 use super::ServeArgs;
 use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
-use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, load};
 use crate::db::{Db, audit, auditor, credits, deployment, grants, images, payments as rows};
+use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentState};
-use crate::money::AtomicAmount;
-use crate::networks::{self, Network};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
-use crate::secrets::Keyring;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::{self, Network};
+use crate::system::clock::{Clock, SystemClock, Timestamp};
 
 pub(super) mod recover;
 

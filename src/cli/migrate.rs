@@ -9,14 +9,14 @@ use anyhow::{Context, bail};
 use super::ServeArgs;
 use super::progress::Progress;
 use crate::app::open_source;
-use crate::clock::SystemClock;
 use crate::config::{Connections, DatabaseUrl, Elsewhere, load, parse_elsewhere};
 use crate::db::Db;
 use crate::db::copying::Compared;
 use crate::db::moves::{self, Standing};
 use crate::moving::cancel;
 use crate::moving::database::{Move, Notice, Outcome};
-use crate::random::Randomness;
+use crate::system::clock::SystemClock;
+use crate::system::random::Randomness;
 
 /// The arguments of `pixtoll migrate`. It may run beside the server, which keeps serving images.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Sources, process_env};
-use crate::logs::LogFormat;
+use crate::system::logs::LogFormat;
 
 pub mod backup;
 pub mod config;
@@ -210,11 +210,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Upload(args) => {
             let mut out = std::io::stdout();
-            let randomness = crate::random::Randomness::system();
+            let randomness = crate::system::random::Randomness::system();
             let exit = upload::run(
                 &args,
                 &process_env(),
-                &crate::clock::SystemClock,
+                &crate::system::clock::SystemClock,
                 &randomness,
                 &mut out,
             )
@@ -225,8 +225,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let exit = renew::run(
                 &args,
                 &process_env(),
-                &crate::clock::SystemClock,
-                &crate::random::Randomness::system(),
+                &crate::system::clock::SystemClock,
+                &crate::system::random::Randomness::system(),
                 &mut std::io::stdout(),
             )
             .await;

@@ -9,12 +9,12 @@ use anyhow::{Context, bail};
 
 use super::ServeArgs;
 use crate::app::{independent_clocks, open_database_beside, open_rails_beside, reaper_lock};
-use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, StorePlace, load};
 use crate::db::Db;
-use crate::random::Randomness;
 use crate::retention::{End, LEASE, Reaped, Retention};
 use crate::store::Store;
+use crate::system::clock::{Clock, SystemClock, Timestamp};
+use crate::system::random::Randomness;
 
 /// The most images that a dry run lists.
 const NAMED: u32 = 20;

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use crate::keys::secrets::sha256_hex;
+use crate::pricing::tiers::LARGEST_MAX_BYTES;
 use crate::receipts::verify::{Finding, KeySet, check, read};
-use crate::secrets::sha256_hex;
-use crate::tiers::LARGEST_MAX_BYTES;
 
 /// The largest file of receipts or keys that is read.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;

@@ -8,10 +8,10 @@ use url::Url;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
 use crate::client::{Client, Done, Errand, Failure, Kept, Order, World};
-use crate::clock::Clock;
-use crate::ids::ImageId;
-use crate::random::Randomness;
-use crate::tiers::TierName;
+use crate::model::ids::ImageId;
+use crate::pricing::tiers::TierName;
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 
 const AFTER_HELP: &str = "\
 Anyone may renew an image; that gives no right to delete it. Wallet and exit codes are those of

@@ -9,9 +9,9 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::SystemClock;
-use crate::random::Randomness;
 use crate::sandbox::{Listening, Location, Sandbox};
+use crate::system::clock::SystemClock;
+use crate::system::random::Randomness;
 
 /// The arguments of `pixtoll sandbox`.
 #[derive(Debug, Clone, Args)]

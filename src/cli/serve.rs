@@ -10,11 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
 use crate::app::{App, World};
-use crate::clock::SystemClock;
 use crate::config::{Config, Sources, load};
-use crate::disk::Disk;
 use crate::http::Servers;
-use crate::random::Randomness;
+use crate::system::clock::SystemClock;
+use crate::system::disk::Disk;
+use crate::system::random::Randomness;
 
 /// Serves until SIGINT or SIGTERM, then lets the requests in flight finish.
 ///

@@ -9,12 +9,12 @@ use clap::Subcommand;
 use super::ServeArgs;
 use super::reap::{open_retention, open_store_beside};
 use crate::app::open_database_beside;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, load};
 use crate::db::Db;
 use crate::retention::ReapError;
 use crate::retention::audit::{Audit, Finding, audit, purge};
 use crate::store::Store;
+use crate::system::clock::{Clock, SystemClock};
 
 mod copy;
 

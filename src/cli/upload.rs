@@ -14,9 +14,9 @@ use futures_util::future::LocalBoxFuture;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
 use crate::client::{Client, Done, Errand, Failure, Image, Kept, Order, World};
-use crate::clock::Clock;
-use crate::random::Randomness;
-use crate::tiers::TierName;
+use crate::pricing::tiers::TierName;
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 
 mod many;
 

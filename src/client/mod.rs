@@ -33,12 +33,12 @@ use self::answer::{Answer, Reply};
 use self::pay::{PayError, Quote, SignedPayment, check_cap};
 use self::pending::{PendingError, PendingKey, PendingPayments};
 use self::wallet::{Wallet, WalletError, WalletSource};
-use crate::clock::Clock;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::token::UploadToken;
-use crate::money::AtomicAmount;
-use crate::random::Randomness;
-use crate::tiers::TierName;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::tiers::TierName;
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 use crate::x402::header::PAYMENT_SIGNATURE;
 
 /// How long one request is retried.

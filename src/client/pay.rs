@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::wallet::{Wallet, WalletError};
-use crate::clock::Timestamp;
-use crate::money::AtomicAmount;
-use crate::networks::{self, Network};
-use crate::random::Randomness;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::{self, Network};
+use crate::system::clock::Timestamp;
+use crate::system::random::Randomness;
 use crate::x402::evm::Authorization;
 use crate::x402::header;
 use crate::x402::wire::{self, Version};

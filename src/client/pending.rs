@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pay::SignedPayment;
 use super::wallet::write_new_private;
-use crate::secrets::sha256_hex;
+use crate::keys::secrets::sha256_hex;
 use crate::x402::header::MAX_HEADER_BYTES;
 
 /// The directory of pending payments. It is created when the first payment is saved.

@@ -9,9 +9,9 @@ use alloy_primitives::address;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::money::AtomicAmount;
-use crate::networks;
-use crate::random::Randomness;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks;
+use crate::system::random::Randomness;
 use crate::x402::challenge::{ChallengeTerms, Sale, challenge};
 use crate::x402::header::PAYMENT_REQUIRED;
 use crate::x402::wire::{Offer, Resource};

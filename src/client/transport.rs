@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
 use super::{Errand, Failure};
-use crate::tiers::TierName;
+use crate::pricing::tiers::TierName;
 
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ImageId;
+    use crate::model::ids::ImageId;
 
     fn address(server: &str, tier: &str) -> Result<String, Failure> {
         let server = Url::parse(server).unwrap();

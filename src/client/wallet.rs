@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 
-use crate::random::Randomness;
+use crate::system::random::Randomness;
 use crate::x402::evm::canonical_signature;
 
 /// The environment variable with the private key, in hex.

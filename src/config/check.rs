@@ -16,7 +16,7 @@ use super::{
     tiers,
 };
 use crate::images::format::PixelLimits;
-use crate::tiers::{Tier, TierTable};
+use crate::pricing::tiers::{Tier, TierTable};
 
 /// Room for a few of the largest images that the cache takes.
 const SMALLEST_CACHE: u64 = 4 << 20;

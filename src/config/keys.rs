@@ -17,12 +17,12 @@ use super::values::{
     NUMBER, ORIGIN, PRICE, RPC_URL, RPC_URLS, SCHEDULE, SECRET_KEYS, SIZE, SMALL, STORE, SWITCH,
     TEXT, TIER_NAME, TOKEN, V1_NAME, WALLET, WORDS,
 };
-use crate::money::AtomicAmount;
-use crate::networks::Network;
+use crate::keys::secrets::Keyring;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::Network;
+use crate::pricing::tiers::{Keep, TierName};
 use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
-use crate::secrets::Keyring;
-use crate::tiers::{Keep, TierName};
 
 /// The keys of each section, in the order of documents.
 pub(super) const SECTIONS: &[&[Info]] = &[

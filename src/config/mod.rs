@@ -35,10 +35,10 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
-use crate::coinbase::CdpKey;
-use crate::networks::Network;
-use crate::secrets::Keyring;
-use crate::tiers::TierTable;
+use crate::facilitator::coinbase::CdpKey;
+use crate::keys::secrets::Keyring;
+use crate::pricing::networks::Network;
+use crate::pricing::tiers::TierTable;
 
 pub(crate) use check::least_body_bytes;
 pub use elsewhere::{Elsewhere, parse_elsewhere};

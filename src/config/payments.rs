@@ -12,9 +12,9 @@ use super::values::RPC_URL;
 use super::{
     FacilitatorChoice, NetworkConfig, PaymentsConfig, SandboxConfig, SeparateSandbox, hosts,
 };
-use crate::coinbase::{self, CdpKey};
-use crate::networks::{self, BASE, BASE_SEPOLIA, BUILT_IN, Definition, Network};
-use crate::tiers::TierTable;
+use crate::facilitator::coinbase::{self, CdpKey};
+use crate::pricing::networks::{self, BASE, BASE_SEPOLIA, BUILT_IN, Definition, Network};
+use crate::pricing::tiers::TierTable;
 
 /// With more networks, a challenge would outgrow the headers that proxies take (docs/x402.md).
 const MOST_NETWORKS: usize = 4;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::secrets::{Keyring, SecretKey};
+use crate::keys::secrets::{Keyring, SecretKey};
 
 /// The reasons why a text is not a secret key. No message holds a part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

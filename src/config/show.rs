@@ -4,7 +4,7 @@ use toml::Value;
 
 use super::describe;
 use super::{Config, FacilitatorChoice, Mode, hosts};
-use crate::tiers::SizeText;
+use crate::pricing::tiers::SizeText;
 
 const ONE_DEPLOYMENT: &str = "# one pay_to belongs to one deployment: two ledgers on one address cannot tell their payments apart";
 

@@ -1,9 +1,9 @@
-//! `[[tiers]]` into a [`TierTable`]. The rules of the table are in [`crate::tiers`].
+//! `[[tiers]]` into a [`TierTable`]. The rules of the table are in [`crate::pricing::tiers`].
 
 use super::keys::TierKeys;
 use super::read::Reader;
-use crate::money::AtomicAmount;
-use crate::tiers::{Keep, Tier, TierTable, default_confirmations};
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::tiers::{Keep, Tier, TierTable, default_confirmations};
 
 /// The configured table, or the default one.
 pub(super) fn check(reader: &mut Reader<'_>) -> TierTable {

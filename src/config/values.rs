@@ -13,12 +13,12 @@ use super::describe::Kind;
 use super::payments::{Facilitator, RpcUrls, rpc_urls};
 use super::store::{Addressing, Encryption, Place, place};
 use super::{DatabaseUrl, hosts, parse_secret_keys};
-use crate::money::AtomicAmount;
-use crate::networks::{self, Network};
+use crate::keys::secrets::Keyring;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::{self, Network};
+use crate::pricing::tiers::{Keep, TierFault, TierName};
 use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
-use crate::secrets::Keyring;
-use crate::tiers::{Keep, TierFault, TierName};
 
 const fn kind<T>(
     name: &'static str,

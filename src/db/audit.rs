@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::rows::{PaymentRow, Unreadable, fetch_payments, payment_columns};
 use super::{Db, DbError, from_row, on_db};
-use crate::clock::Timestamp;
 use crate::model::payment::Payment;
+use crate::system::clock::Timestamp;
 
 /// A row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]

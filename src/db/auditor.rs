@@ -7,8 +7,8 @@ use super::renewals::{
 };
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
 use crate::model::payment::{Move, Payment, PaymentId, Transfer};
+use crate::system::clock::Timestamp;
 
 /// A payment whose transfer is due for a check.
 #[derive(Debug, Clone)]

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::rows::{ImageRow, image_columns};
 use super::{Db, DbError, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::system::clock::Timestamp;
 
 /// Writes the committed data into a new file, while others may write. The caller syncs the file.
 ///

@@ -19,7 +19,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row, Sqlite};
 
 use super::layout::{Column, Kind, Table};
 use super::{Db, DbError, moves};
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

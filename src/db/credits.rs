@@ -4,9 +4,9 @@
 use super::payments::{self, IdOwner, IdRow, Proof};
 use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, erasure, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::payment::{FORGOTTEN, Move, Payment, PaymentId, Transfer};
+use crate::system::clock::Timestamp;
 use alloy_primitives::{Address, B256};
 
 /// A transfer that is owed to its payer.

@@ -1,7 +1,7 @@
 //! Values that a database is stamped with when it is created: mode, networks, recipient, key.
 
 use super::{Db, DbError, in_tx, on_db};
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// Writes a value if there is none yet, and returns the value in force.
 ///

@@ -2,8 +2,8 @@
 //! of its transfer stay.
 
 use super::{Db, DbError, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
 use crate::model::payment::PaymentId;
+use crate::system::clock::Timestamp;
 
 /// A payment whose records can be erased.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use super::payments::{COUNT_USE, PUBLISH};
 use super::rows::{Field, GrantRow, grant_columns};
 use super::{Db, DbError, images, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Grant, PaymentId, PaymentState};
+use crate::system::clock::Timestamp;
 
 /// The outcome of reserving an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

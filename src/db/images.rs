@@ -5,11 +5,11 @@ use sqlx::query::Query;
 
 use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::metadata::Metadata;
 use crate::model::payment::PaymentId;
+use crate::system::clock::Timestamp;
 
 /// Writes the row of a pending image.
 ///

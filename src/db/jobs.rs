@@ -1,7 +1,7 @@
 //! Leases of background jobs, each of which one process runs at a time, and when each job last ran.
 
 use super::{Db, DbError, on_db};
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// Takes the lease of a job until `until`, if it is free or `holder` has it already. `false`:
 /// another process holds it.

@@ -2,8 +2,8 @@
 
 use super::rows::Field;
 use super::{Db, DbError, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::signing::PublicKey;
+use crate::keys::signing::PublicKey;
+use crate::system::clock::Timestamp;
 
 /// The public key of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::rows::signed;
 use super::{Db, DbError, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
+use crate::system::clock::Timestamp;
 
 /// A rate limit in the generic cell rate algorithm: `period / step` requests at once, then one each
 /// `step`.

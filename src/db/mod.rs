@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 
 use crate::config::Connections;
-use crate::disk::create_private;
+use crate::system::disk::create_private;
 
 pub mod audit;
 pub mod auditor;

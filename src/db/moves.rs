@@ -7,8 +7,8 @@ use sqlx::postgres::PgConnection;
 use super::copying::Value;
 use super::layout::Table;
 use super::{Db, DbError, deployment, from_row, images, in_tx, jobs, on_db, payments};
-use crate::clock::Timestamp;
 use crate::model::mark::stamps;
+use crate::system::clock::Timestamp;
 
 /// The state of a database with respect to moves.
 #[derive(Debug, Clone, PartialEq, Eq)]

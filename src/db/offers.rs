@@ -3,11 +3,11 @@
 
 use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, from_row, on_db};
-use crate::clock::Timestamp;
+use crate::keys::secrets::sha256_hex;
 use crate::model::payment::{Product, ProductKind, Terms};
-use crate::money::AtomicAmount;
-use crate::networks;
-use crate::secrets::sha256_hex;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks;
+use crate::system::clock::Timestamp;
 use crate::x402::wire::Offer;
 
 /// Records that an offer is made now.

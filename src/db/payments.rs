@@ -13,12 +13,12 @@ use super::renewals::{
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
 use super::{Db, DbError, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::payment::{
     Grant, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
 };
-use crate::tiers::LONGEST_KEEP;
+use crate::pricing::tiers::LONGEST_KEEP;
+use crate::system::clock::Timestamp;
 
 /// Columns that a change of state sets beside the state. Fields that are `None` keep their value.
 #[derive(Debug, Clone, Default)]

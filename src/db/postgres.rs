@@ -12,8 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{DbError, migrations};
-use crate::clock::Timestamp;
 use crate::config::Connections;
+use crate::system::clock::Timestamp;
 
 /// How long a statement waits for a row that another transaction has locked. All transactions of
 /// pixtoll are short.

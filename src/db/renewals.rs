@@ -4,9 +4,9 @@
 
 use super::rows::Field;
 use super::{Db, DbError, from_row, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::payment::{Move, PaymentId, PaymentState, Renewal};
+use crate::system::clock::Timestamp;
 
 /// Whether a renewal holds its image from this change of state on.
 pub(super) const fn begins_to_hold(step: Move) -> bool {

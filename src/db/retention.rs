@@ -5,9 +5,9 @@
 
 use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, from_row, in_tx, on_db};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
+use crate::system::clock::Timestamp;
 
 /// Claims expired images, oldest first, at most `most`.
 ///

@@ -7,14 +7,14 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::{DbError, from_row};
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
 use crate::model::metadata::Metadata;
 use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
-use crate::money::AtomicAmount;
-use crate::networks;
-use crate::tiers::Keep;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks;
+use crate::pricing::tiers::Keep;
+use crate::system::clock::Timestamp;
 use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 

@@ -4,7 +4,7 @@
 use sqlx::postgres::PgListener;
 
 use super::{Db, DbError, on_db};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 
 /// The PostgreSQL channel that the triggers notify.
 const CHANNEL: Sql = "pixtoll_withdrawn";

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
 use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
-use crate::clock::{Clock, Timestamp};
-use crate::coinbase::CdpKey;
-use crate::date_header::{cause_of, date_of};
-use crate::random::Randomness;
+use crate::facilitator::coinbase::CdpKey;
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::date_header::{cause_of, date_of};
+use crate::system::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 
 /// The largest answer that is read, in bytes. A larger one counts as none.
@@ -439,7 +439,7 @@ fn reason(text: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks::BASE_SEPOLIA;
+    use crate::pricing::networks::BASE_SEPOLIA;
 
     const HASH: &str = "0xcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
     const ZERO: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";

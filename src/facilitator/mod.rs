@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 mod breaker;
+pub mod coinbase;
 pub mod http;
 
 /// The outcome of a verify call.
@@ -62,7 +63,7 @@ pub struct Call<'a> {
     pub body: &'a str,
     /// The network of the offer. The network in the answer must be its CAIP-2 id or its version 1
     /// name.
-    pub network: &'static crate::networks::Network,
+    pub network: &'static crate::pricing::networks::Network,
     /// The payer's address.
     pub payer: Address,
 }
@@ -84,7 +85,7 @@ pub struct Kind {
 
 impl Kind {
     /// Whether this is the scheme `exact` on `network`.
-    pub fn is_exact_on(&self, network: &crate::networks::Network) -> bool {
+    pub fn is_exact_on(&self, network: &crate::pricing::networks::Network) -> bool {
         let named = self.network == network.caip2 || Some(self.network.as_str()) == network.v1_name;
         self.scheme == crate::x402::wire::SCHEME && named
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::images::format::foreign::{Foreign, recognise_place};
-use crate::pages::Buffer;
+use crate::system::pages::Buffer;
 
 /// The standard alphabet, with or without padding. Tools differ in the padding, and the image is
 /// checked after decoding.

@@ -15,8 +15,8 @@ use super::pace::is_too_slow;
 use super::{Site, form, limits, query};
 use crate::images::{Metadata, Refusal};
 use crate::limits::{Limited, Room};
-use crate::pages::Buffer;
-use crate::tiers::{FORM_OVERHEAD, longest_body};
+use crate::pricing::tiers::{FORM_OVERHEAD, longest_body};
+use crate::system::pages::Buffer;
 
 /// The size limit of an upload, and the tier that sets it.
 #[derive(Debug, Clone, Copy)]

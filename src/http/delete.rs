@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use super::error::{ApiError, Code};
 use super::views::{DeleteRequest, DeletedAnswer};
 use super::{Site, extract, images, query};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 
 /// The most images that one request may delete.
 const MOST: usize = 100;

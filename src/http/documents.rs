@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::http::openapi::{Deployment, document};
-    use crate::tiers::TierTable;
+    use crate::pricing::tiers::TierTable;
 
     /// Compares a document of the repository with what the code makes, or writes it when `UPDATE_DOCS` is set.
     fn compare(name: &str, made: &str) {

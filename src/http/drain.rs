@@ -25,7 +25,7 @@ use super::Site;
 use super::deadlines::Connection;
 use super::listener::BodyRequested;
 use super::pace::Paced;
-use crate::tiers::Tier;
+use crate::pricing::tiers::Tier;
 
 /// How long reading the rest of a body may take if its length is known.
 const REST_TIME: Duration = Duration::from_secs(10);

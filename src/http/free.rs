@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::{Site, images, limits, query};
 use crate::images::UploadError;
 use crate::limits::FreeAttempt;
-use crate::tiers::Tier;
+use crate::pricing::tiers::Tier;
 
 /// Stores an image in the free tier, and returns its link.
 pub(super) async fn upload(

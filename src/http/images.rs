@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, web};
 use super::Site;
 use super::error::ApiError;
 use super::views::{ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, UploadAnswer};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::Renewal;
 

@@ -5,7 +5,7 @@
 use actix_web::HttpRequest;
 use url::form_urlencoded::{Serializer, parse};
 
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Format;
 
 /// The query parameters that select a variant of an image. There are none yet. Such a parameter

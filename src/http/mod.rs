@@ -15,8 +15,8 @@ use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, guard, web
 use tracing::Instrument;
 
 use crate::app::App;
-use crate::logs;
 use crate::receipts::KEYS_PATH;
+use crate::system::logs;
 
 mod api;
 mod base64_body;

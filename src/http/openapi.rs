@@ -15,7 +15,7 @@ use super::views::{
     JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer, TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::model::image::Format;
-use crate::tiers::{Tier, TierTable};
+use crate::pricing::tiers::{Tier, TierTable};
 
 /// What the document says of one deployment.
 #[derive(Debug, Clone)]

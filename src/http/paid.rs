@@ -13,12 +13,12 @@ use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
 use crate::app::Till;
 use crate::images::{Metadata, Refusal, UploadError};
+use crate::keys::secrets::sha256_hex;
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
-use crate::networks::Network;
 use crate::payments::{Asked, Body, Evidence, Goods, PayError, Presentation, Sold};
-use crate::secrets::sha256_hex;
-use crate::tiers::{Tier, TierName, TierTable};
+use crate::pricing::networks::Network;
+use crate::pricing::tiers::{Tier, TierName, TierTable};
 use crate::x402::header::{PaymentHeader, encode};
 
 /// The most uploads that one payment buys.

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::views::{KeyView, KeysAnswer, ReceiptView, ReceiptsAnswer};
 use super::{Site, delete, extract};
 use crate::db::keys::KnownKey;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::receipts::NoReceipt;
 
 /// `GET /api/receipts/{id}`: the signed receipts of an image.

@@ -10,10 +10,10 @@ use super::error::{ApiError, Code};
 use super::paid::{Counter, refuse_behind, unless_used};
 use super::{Site, extract, limits, query};
 use crate::app::Till;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::payment::{Product, ProductKind};
 use crate::payments::{Asked, Bought};
-use crate::tiers::{Tier, TierName};
+use crate::pricing::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
 
 /// `POST` and `GET /api/images/{id}/renew`: sells a renewal.

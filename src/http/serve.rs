@@ -24,10 +24,10 @@ use super::conditions::{Outcome, Validators, evaluate};
 use super::error::ApiError;
 use super::extract;
 use super::link::{self, Link, Spelling};
-use crate::clock::Timestamp;
 use crate::images::hot::Served;
 use crate::model::image::Image;
 use crate::store::{Object, StoreError};
+use crate::system::clock::Timestamp;
 
 /// The longest time that a cache may keep an image.
 const ONE_YEAR_SECONDS: u64 = 365 * 24 * 3600;

@@ -4,8 +4,8 @@ use actix_web::HttpResponse;
 
 use super::Site;
 use super::views::{NetworkView, PaymentsView, PriceView, TierRoutes, TierView, TiersAnswer};
-use crate::money::DECIMALS;
-use crate::tiers::{Keep, Tier, TierTable};
+use crate::pricing::money::DECIMALS;
+use crate::pricing::tiers::{Keep, Tier, TierTable};
 
 /// `GET /api/tiers`: every tier with its price and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
@@ -14,7 +14,7 @@ pub(super) async fn table(site: Site) -> HttpResponse {
     let payments = site.till.as_ref().map(|till| {
         let networks = till.shop.networks();
         let first = networks.first();
-        let asset = |network: &crate::networks::Network| network.usdc.to_checksum(None);
+        let asset = |network: &crate::pricing::networks::Network| network.usdc.to_checksum(None);
         PaymentsView {
             asset: first.map(|network| asset(network)),
             network: first.map(|network| network.caip2),

@@ -13,11 +13,11 @@ use super::clean::Cleaned;
 use super::format::{FormatError, PixelLimits, format_of, probe};
 use super::pipeline::cleaned;
 use super::{Metadata, Refusal, UploadError, length};
+use crate::keys::secrets::sha256_hex;
 use crate::model::format::Format;
 use crate::model::metadata::{Kind, Metadata as Outcome};
-use crate::pages;
-use crate::secrets::sha256_hex;
-use crate::workers;
+use crate::system::pages;
+use crate::system::workers;
 
 /// The rules that an upload must keep.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@
 //! process died.
 
 use crate::db::{Db, images};
-use crate::ids::ImageId;
 use crate::images::UploadError;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
 use crate::store::Store;

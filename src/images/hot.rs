@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::{Images, UploadError};
 use crate::db::images;
 use crate::db::withdrawals::{self as rows, Listener};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::PaymentId;
 

@@ -3,7 +3,7 @@
 
 use super::{Images, UploadError};
 use crate::db::{DbError, images};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::ImageState;
 
 impl Images {

@@ -10,16 +10,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, images};
-use crate::disk::{Floor, Full, RoomLog};
-use crate::ids::ImageId;
-use crate::kill::kill_point;
+use crate::keys::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::PaymentId;
-use crate::random::Randomness;
-use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::store::{Object, Store, StoreError};
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::disk::{Floor, Full, RoomLog};
+use crate::system::kill::kill_point;
+use crate::system::random::Randomness;
 
 mod check;
 pub mod clean;

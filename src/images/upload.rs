@@ -9,18 +9,18 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Checked, Images, UploadError};
-use crate::clock::Timestamp;
 use crate::db::grants::{self, Reservation};
 use crate::db::images;
 use crate::db::limits::{self, Place};
-use crate::ids::ImageId;
-use crate::kill::kill_point;
-use crate::logs;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::{Grant, PaymentId, PaymentState};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
-use crate::tiers::{Keep, Tier};
+use crate::pricing::tiers::{Keep, Tier};
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
+use crate::system::logs;
 
 /// How long an upload may hold a use of a token, counted from the end of its checks. If a server
 /// dies, the next upload waits this long for the use; on SQLite the reservation ends with the

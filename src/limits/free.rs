@@ -12,10 +12,10 @@ use tracing::Instrument;
 
 use super::rates::{Rate, Whose};
 use super::{Counted, Counter, Limited, Limits, Taken};
-use crate::clock::Timestamp;
 use crate::config;
 use crate::db::limits::{Place, day_of, start_of};
 use crate::db::{Db, images};
+use crate::system::clock::Timestamp;
 
 /// How old the count from the database may be while only one server adds to it.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);

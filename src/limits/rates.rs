@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Limited;
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// How many addresses each rate remembers: about 10 MB in all.
 pub(super) const MAX_ADDRESSES: usize = 50_000;

@@ -16,11 +16,11 @@ use tracing::Instrument;
 use super::free::Allowance;
 use super::rates::{Bucket, Rate, micros};
 use super::{Counted, FreeUpload, Limited, Limits, Taken};
-use crate::clock::Timestamp;
 use crate::db::limits::{self as rows, Pace, Place, day_of};
 use crate::db::{Db, jobs};
-use crate::random::Randomness;
-use crate::secrets::{Domain, SecretKey};
+use crate::keys::secrets::{Domain, SecretKey};
+use crate::system::clock::Timestamp;
+use crate::system::random::Randomness;
 
 /// How long a request waits for the shared count. After that, the local count decides.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! Tests of the counts that one process keeps.
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::system::clock::ManualClock;
 
 const TWO_A_MINUTE: Rate = Rate {
     limit: 2,

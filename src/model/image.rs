@@ -2,8 +2,8 @@
 
 use super::metadata::Metadata;
 use super::payment::PaymentId;
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
+use crate::system::clock::Timestamp;
 
 pub use super::format::Format;
 

@@ -1,6 +1,7 @@
 //! The plain types of the domain. No I/O.
 
 pub mod format;
+pub mod ids;
 pub mod image;
 pub mod mark;
 pub mod metadata;

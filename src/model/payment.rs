@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
-use crate::networks::Network;
-use crate::tiers::Keep;
+use crate::model::ids::ImageId;
+use crate::pricing::networks::Network;
+use crate::pricing::tiers::Keep;
+use crate::system::clock::Timestamp;
 use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
@@ -263,7 +263,7 @@ impl PaymentId {
     /// The ledger id of the authorization with `nonce` by `payer`, for `network`'s token.
     pub fn of(network: &Network, payer: Address, nonce: B256) -> Self {
         let identity = format!("{}/{}/{payer}/{nonce}", network.caip2, network.usdc);
-        Self(crate::secrets::sha256_hex(identity.as_bytes()))
+        Self(crate::keys::secrets::sha256_hex(identity.as_bytes()))
     }
 
     /// Reads a ledger id. `None`: the text is not 64 lower-case hexadecimal digits.
@@ -394,7 +394,7 @@ pub struct Grant {
 /// SHA-256 of transaction, payer, recipient and amount, each as the database spells it, in
 /// hexadecimal.
 pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str) -> String {
-    crate::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
+    crate::keys::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
 }
 
 /// Why a credit was closed when the chain did not show its transfer any more. No money moved.

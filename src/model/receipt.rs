@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use crate::clock::Timestamp;
-use crate::ids::ImageId;
-use crate::money::AtomicAmount;
+use crate::model::ids::ImageId;
+use crate::pricing::money::AtomicAmount;
+use crate::system::clock::Timestamp;
 
 /// The `typ` header of receipts. Nothing else that the same key signs has this type.
 pub const RECEIPT_TYPE: &str = "pixtoll-receipt";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image::Image;
 use super::payment::PaymentId;
-use crate::tiers::Keep;
+use crate::pricing::tiers::Keep;
 
 const VERSION: u32 = 1;
 
@@ -98,9 +98,9 @@ impl Sidecar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::ids::ImageId;
+    use crate::model::ids::ImageId;
     use crate::model::image::{Format, ImageState};
+    use crate::system::clock::Timestamp;
 
     #[test]
     fn a_record_is_the_same_before_and_after_publication() {

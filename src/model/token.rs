@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::payment::PaymentId;
-use crate::secrets::{Domain, Keyring, SecretKey, sha256_hex};
+use crate::keys::secrets::{Domain, Keyring, SecretKey, sha256_hex};
 
 const DIGITS: usize = 40;
 

@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::objects::{Carried, NoRoom, Objects, Sum, forget_deleted, let_go};
-use crate::clock::{Clock, Timestamp};
 use crate::db::moves::{self, Standing};
 use crate::db::{Db, copies, epoch as rows};
-use crate::disk::{Disk, Floor};
 use crate::epoch;
-use crate::kill::kill_point;
 use crate::model::image::Image;
 use crate::model::mark::{Age, Mark};
 use crate::store::Store;
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::disk::{Disk, Floor};
+use crate::system::kill::kill_point;
 
 const VERSION: u32 = 1;
 /// The mode of the backup folder.

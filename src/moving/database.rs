@@ -4,13 +4,13 @@
 use anyhow::{Context, bail};
 
 use super::NOTICE;
-use crate::clock::Clock;
 use crate::db::copying::{self, Compared, Value};
 use crate::db::layout::{self, Table};
 use crate::db::moves::{self, Reception, Stamp};
 use crate::db::{Db, DbError};
-use crate::kill::kill_point;
-use crate::random::Randomness;
+use crate::system::clock::Clock;
+use crate::system::kill::kill_point;
+use crate::system::random::Randomness;
 
 /// How many rows are copied at a time, in memory and in one transaction.
 const PAGE: usize = 1000;

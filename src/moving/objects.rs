@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
 
-use crate::clock::Timestamp;
 use crate::db::{Db, copies, images, retention};
-use crate::disk::Floor;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
 use crate::store::{Store, StoreError};
+use crate::system::clock::Timestamp;
+use crate::system::disk::Floor;
 
 /// How many rows are read at a time.
 const PAGE: u32 = 500;

@@ -9,12 +9,12 @@ use super::backup::{Copy, IMAGES, Manifest};
 use super::files;
 use super::objects::{Carried, Objects, Sum};
 use super::survived;
-use crate::clock::Timestamp;
 use crate::db::{Db, copies, epoch as rows};
-use crate::kill::kill_point;
 use crate::model::image::Image;
 use crate::model::mark::Mark;
 use crate::store::Store;
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 
 /// A backup, and where it is restored to.
 #[derive(Debug)]

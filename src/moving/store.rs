@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::objects::{Carried, Objects, Sum, forget_deleted};
-use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, epoch as rows, retention};
 use crate::epoch;
-use crate::ids::ImageId;
-use crate::kill::kill_point;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
 use crate::store::{Listed, Store};
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::kill::kill_point;
 
 /// The note in a store that is being filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

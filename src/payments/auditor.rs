@@ -14,14 +14,14 @@ use tracing::Instrument;
 
 use super::Payments;
 use crate::chain::{Block, Evidence, Query, Verdict, judge};
-use crate::clock::Timestamp;
 use crate::db::auditor::{self as audits, Audited, Missing, Reversal};
 use crate::db::payments::{Patch, Unreadable};
 use crate::db::{DbError, grants};
-use crate::kill::kill_point;
-use crate::logs::{job_span, payment_span};
 use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
 use crate::model::token::UploadToken;
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
+use crate::system::logs::{job_span, payment_span};
 
 /// The pause between a settlement and the first look at its transfer.
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(15);

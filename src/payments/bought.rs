@@ -6,9 +6,9 @@ use url::Url;
 
 use super::shop::Shop;
 use super::{PayError, Payments, Presentation};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::payment::{Payment, Product, ProductKind, Terms};
-use crate::tiers::{Tier, TierName};
+use crate::pricing::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
 
 /// A product and the terms on which it was bought or offered.

@@ -14,15 +14,15 @@ use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{Query, Verdict, judge};
-use crate::clock::Timestamp;
 use crate::db::credits::{self as rows, Claim, Claimed, Credit, Lost};
 use crate::db::{grants, payments as payment_rows};
-use crate::kill::kill_point;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, ProductKind, Terms, Transfer, UNKNOWN_DIGEST,
     transition,
 };
 use crate::model::token::UploadToken;
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 use crate::x402::evm::{self, Authorization};
 use crate::x402::header::PaymentHeader;
 

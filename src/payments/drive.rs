@@ -12,15 +12,15 @@ use super::examine::WATCH_MARGIN;
 use super::settling::call;
 use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
-use crate::clock::{Clock, Timestamp};
 use crate::db::payments::{self as rows, Binding, IdOwner, Patch};
 use crate::db::{Db, DbError};
 use crate::facilitator::VerifyOutcome;
 use crate::images::Checked;
-use crate::kill::kill_point;
 use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, ProductKind, transition,
 };
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::kill::kill_point;
 
 /// The least time that must be left until `validBefore` for settle to be called: what a transfer
 /// needs.
@@ -353,7 +353,7 @@ impl Payments {
     async fn store_image(
         &self,
         row: &Payment,
-        image: &crate::ids::ImageId,
+        image: &crate::model::ids::ImageId,
         checked: &Checked,
     ) -> Result<bool, PayError> {
         kill_point!("image.store.before");

@@ -14,14 +14,14 @@ use super::refusals;
 use super::shop::Shop;
 use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
 use crate::chain::{Block, Query, Verdict, judge};
-use crate::clock::Timestamp;
 use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
-use crate::kill::kill_point;
 use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, transition,
     unix_seconds,
 };
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 use crate::x402::evm::{self, Authorization};
 use crate::x402::header::PaymentHeader;
 

@@ -3,9 +3,9 @@
 use super::{Goods, PayError, Payments, Sold};
 use crate::db::{grants, payments as rows, renewals};
 use crate::images::UploadError;
-use crate::kill::kill_point;
 use crate::model::payment::{Grant, Payment, ProductKind};
 use crate::model::token::UploadToken;
+use crate::system::kill::kill_point;
 use crate::x402::wire::Version;
 
 impl Payments {

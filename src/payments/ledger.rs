@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 
 use crate::chain::{Chain, Receipt};
-use crate::clock::Timestamp;
 use crate::db::audit::{self, Finding, TokenRow};
 use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, credits, erasure};
+use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
-use crate::networks::Network;
-use crate::secrets::Keyring;
+use crate::pricing::networks::Network;
+use crate::system::clock::Timestamp;
 
 /// The result of a check.
 #[derive(Debug, Default)]

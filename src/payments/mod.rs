@@ -17,20 +17,20 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError, erasure, payments as rows};
 use crate::images::{Checked, Images, Refusal};
+use crate::keys::secrets::Keyring;
+use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
-use crate::logs;
 use crate::model::image::Image;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, Product, Renewal, transition,
 };
 use crate::model::token::UploadToken;
-use crate::networks;
-use crate::random::Randomness;
-use crate::secrets::Keyring;
-use crate::signing::SigningKeys;
+use crate::pricing::networks;
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::logs;
+use crate::system::random::Randomness;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::shop::MAX_TIMEOUT_SECONDS;
-use crate::clock::Clock;
-use crate::signing::SigningKeys;
+use crate::keys::signing::SigningKeys;
+use crate::system::clock::Clock;
 use crate::x402::offer_receipt::{OfferPayload, signed_offer};
 use crate::x402::wire::Offer;
 
@@ -92,10 +92,10 @@ mod tests {
     use alloy_primitives::Address;
 
     use super::*;
-    use crate::clock::{ManualClock, Timestamp};
-    use crate::money::AtomicAmount;
-    use crate::networks::{BASE, BASE_SEPOLIA, Network};
-    use crate::secrets::SecretKey;
+    use crate::keys::secrets::SecretKey;
+    use crate::pricing::money::AtomicAmount;
+    use crate::pricing::networks::{BASE, BASE_SEPOLIA, Network};
+    use crate::system::clock::{ManualClock, Timestamp};
     use crate::x402::evm::recover;
 
     fn offers() -> (SignedOffers, ManualClock) {

@@ -10,12 +10,12 @@ use alloy_primitives::Address;
 use super::Payments;
 use super::rails::Rail;
 use crate::chain::Receipt;
-use crate::clock::Timestamp;
 use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::{credits, deployment, erasure, jobs};
-use crate::kill::kill_point;
 use crate::model::payment::transfer_hash;
-use crate::networks;
+use crate::pricing::networks;
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 
 /// The key under which the database stores the next block to search, followed by a dot, the CAIP-2
 /// id, another dot and the recipient.

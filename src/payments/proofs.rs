@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::clock::Timestamp;
 use crate::db::payments::Proof;
+use crate::keys::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::model::payment::PaymentId;
-use crate::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
+use crate::system::clock::Timestamp;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::Version;
 

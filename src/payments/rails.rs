@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::chain::Chain;
 use crate::facilitator::{Facilitator, Kind};
-use crate::networks::Network;
+use crate::pricing::networks::Network;
 use crate::x402::wire::Version;
 
 /// A network that payments are accepted on.

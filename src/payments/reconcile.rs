@@ -11,11 +11,11 @@ use tracing::Instrument;
 
 use super::examine::WATCH_MARGIN;
 use super::{PayError, Payments};
-use crate::clock::Timestamp;
 use crate::db::payments::{self as rows, Patch, Unreadable};
-use crate::kill::kill_point;
-use crate::logs::payment_span;
 use crate::model::payment::{Event, Payment, PaymentState};
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
+use crate::system::logs::payment_span;
 
 /// The number of rows that one run takes, and how many of them it works on at the same time.
 const BATCH: u32 = 100;

@@ -7,12 +7,12 @@ use alloy_primitives::{Address, B256};
 
 use super::ledger::ChainSide;
 use crate::chain::Receipt;
-use crate::clock::Timestamp;
 use crate::db::auditor::{self, Claimant, Incoming};
 use crate::db::credits::{self, Credit};
 use crate::db::{Db, erasure, payments as rows};
-use crate::kill::kill_point;
 use crate::model::payment::{PaymentId, transfer_hash};
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 
 /// The number of blocks that are searched before what was found is written.
 const SPAN: u64 = 20_000;

@@ -5,8 +5,8 @@ use alloy_primitives::{Address, B256, U256};
 use serde_json::Value;
 
 use crate::model::payment::Terms;
-use crate::money::DECIMALS;
-use crate::networks::Network;
+use crate::pricing::money::DECIMALS;
+use crate::pricing::networks::Network;
 use crate::x402::evm;
 use crate::x402::header::PaymentHeader;
 

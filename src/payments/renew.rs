@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::drive::Look;
 use super::{PayError, Payments};
-use crate::clock::Timestamp;
 use crate::db::{payments as rows, renewals};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, Terms};
-use crate::tiers::{Keep, LONGEST_KEEP, Tier};
+use crate::pricing::tiers::{Keep, LONGEST_KEEP, Tier};
+use crate::system::clock::Timestamp;
 
 /// Why an image can't be renewed, now or ever. Nothing was charged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,13 +8,13 @@ use tracing::Instrument;
 use super::Payments;
 use super::auditor::FIRST_LOOK;
 use super::drive::{FIRST_PAUSE, Lease, NO_RAIL};
-use crate::clock::Timestamp;
 use crate::db::DbError;
 use crate::db::payments::{self as rows, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::facilitator::{Call, SettleOutcome};
-use crate::kill::kill_point;
 use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
 use crate::model::token::UploadToken;
+use crate::system::clock::Timestamp;
+use crate::system::kill::kill_point;
 
 /// The timeout of a settle call. The request that made it waits only `payments.timeout`.
 const SETTLE_LIFE: Duration = Duration::from_secs(90);

@@ -9,13 +9,13 @@ use alloy_primitives::Address;
 use serde_json::{Value, json};
 
 use super::offers::SignedOffers;
-use crate::clock::Timestamp;
 use crate::db::{Db, DbError, offers};
 use crate::model::payment::{Product, ProductKind, Terms};
-use crate::money::AtomicAmount;
-use crate::networks::Network;
-use crate::random::Randomness;
-use crate::tiers::{Tier, TierTable, Tiers, default_confirmations};
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::Network;
+use crate::pricing::tiers::{Tier, TierTable, Tiers, default_confirmations};
+use crate::system::clock::Timestamp;
+use crate::system::random::Randomness;
 use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};

@@ -3,8 +3,8 @@
 
 use alloy_primitives::{B256, Bytes};
 
-use crate::clock::Timestamp;
 use crate::model::payment::{Payment, PaymentState, Product};
+use crate::system::clock::Timestamp;
 
 /// The parts of a request that decide how it is answered.
 #[derive(Debug, Clone)]
@@ -148,9 +148,9 @@ mod tests {
 
     use super::*;
     use crate::model::payment::{PaymentId, ProductKind, Terms};
-    use crate::money::AtomicAmount;
-    use crate::networks::BASE_SEPOLIA;
-    use crate::tiers::Keep;
+    use crate::pricing::money::AtomicAmount;
+    use crate::pricing::networks::BASE_SEPOLIA;
+    use crate::pricing::tiers::Keep;
     use crate::x402::evm::Authorization;
     use crate::x402::wire::{Offer, Version};
 

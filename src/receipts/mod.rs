@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
 use crate::db::keys::KnownKey;
 use crate::db::{Db, DbError, images, keys, payments, renewals};
-use crate::ids::ImageId;
+use crate::keys::signing::SigningKeys;
+use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, PaymentState};
 use crate::model::receipt::{RECEIPT_TYPE, Receipt, ReceiptKind};
-use crate::money::DECIMALS;
-use crate::signing::SigningKeys;
+use crate::pricing::money::DECIMALS;
+use crate::system::clock::Timestamp;
 
 pub mod verify;
 

@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
-use crate::jws::{ALGORITHM, Jws};
+use crate::keys::jws::{ALGORITHM, Jws};
+use crate::keys::signing::PublicKey;
 use crate::model::receipt::RECEIPT_TYPE;
-use crate::networks;
-use crate::signing::PublicKey;
+use crate::pricing::networks;
+use crate::system::clock::Timestamp;
 use crate::x402::evm::recover;
 use crate::x402::offer_receipt::{FORMAT, ReceiptPayload};
 
@@ -401,8 +401,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::secrets::SecretKey;
-    use crate::signing::SigningKeys;
+    use crate::keys::secrets::SecretKey;
+    use crate::keys::signing::SigningKeys;
 
     const CLAIMS: &str = r#"{"kind":"upload","settledAt":"2026-11-22T06:00:00.000Z"}"#;
 

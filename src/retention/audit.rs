@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::bail;
 use futures_util::StreamExt;
 
-use crate::clock::Timestamp;
 use crate::db::{Db, images, retention as rows};
 use crate::epoch;
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
 use crate::model::sidecar::Sidecar;
 use crate::store::{Listed, Store, StoreError};
+use crate::system::clock::Timestamp;
 
 /// How long an object without a row stays in quarantine.
 const QUARANTINE: Duration = Duration::from_hours(30 * 24);

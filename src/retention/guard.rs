@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::independent::{IndependentClock, Reading, Shown};
-use crate::clock::{Clock, Timestamp};
+use crate::system::clock::{Clock, Timestamp};
 
 /// A longer time since the last run needs confirmation, and so does a clock that gained more than
 /// this.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::chain::Chain;
-use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::facilitator::Facilitator;
-use crate::networks::Network;
+use crate::pricing::networks::Network;
 use crate::store::Store;
+use crate::system::clock::Timestamp;
 
 /// How long a clock may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::retention::{self as rows, Due, OwnersClaim};
 use crate::db::{Db, DbError, credits, erasure, jobs, payments, withdrawals};
 use crate::epoch;
-use crate::ids::ImageId;
 use crate::images::describe;
 use crate::images::hot::Hot;
-use crate::kill::kill_point;
+use crate::model::ids::ImageId;
 use crate::model::mark::Age;
 use crate::model::payment::transfer_hash;
-use crate::random::Randomness;
 use crate::store::{Store, StoreError};
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::kill::kill_point;
+use crate::system::random::Randomness;
 
 pub mod audit;
 mod guard;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// When a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,9 +24,9 @@ use alloy_primitives::{Address, B256, Bytes, Signature, U256, address};
 use tokio::runtime::Handle;
 
 use self::state::{Act, State};
-use crate::clock::Clock;
-use crate::networks::{self, Network};
-use crate::random::Randomness;
+use crate::pricing::networks::{self, Network};
+use crate::system::clock::Clock;
+use crate::system::random::Randomness;
 use crate::x402::evm::Authorization;
 
 /// The sender of the sandbox's transactions: "play money" in ASCII.
@@ -399,7 +399,7 @@ mod support {
     use alloy_signer_local::PrivateKeySigner;
 
     use super::*;
-    use crate::clock::{ManualClock, Timestamp};
+    use crate::system::clock::{ManualClock, Timestamp};
 
     /// The time at which the tests begin, in Unix seconds.
     pub(super) const START: u64 = 1_795_860_000;

@@ -13,9 +13,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::{Location, Refusal, SandboxError, Transfer};
-use crate::disk::create_private;
-use crate::networks::Network;
-use crate::random::Randomness;
+use crate::pricing::networks::Network;
+use crate::system::disk::create_private;
+use crate::system::random::Randomness;
 use crate::x402::evm::{Authorization, Token};
 
 /// The initial balance of every account in atomic units: 100 play USDC.

@@ -9,7 +9,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use super::keys::{IMAGES, QUARANTINE, key, sidecar_key};
 use super::{Object, Store, StoreError};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::keys::{file, sidecar_file};
 use super::{StoreError, local};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 
 /// The outcome of deleting several images.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use object_store::path::Path as Key;
 
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 
 /// The prefix of images.
 pub(super) const IMAGES: &str = "images";

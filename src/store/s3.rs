@@ -16,9 +16,9 @@ use url::Url;
 
 use super::keys::IMAGES;
 use super::{StoreError, Unfit, said};
-use crate::clock::Timestamp;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Store};
-use crate::date_header::{cause_of, date_of};
+use crate::system::clock::Timestamp;
+use crate::system::date_header::{cause_of, date_of};
 
 /// The timeout of an attempt to connect.
 const CONNECT: Duration = Duration::from_secs(3);

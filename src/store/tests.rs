@@ -5,8 +5,8 @@ use super::keys::file;
 use super::*;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Key};
 use crate::model::image::{Format, Image, ImageState};
-use crate::random::Randomness;
-use crate::tiers::Keep;
+use crate::pricing::tiers::Keep;
+use crate::system::random::Randomness;
 
 #[tokio::test]
 async fn drafts_of_a_stopped_writer_are_deleted_and_images_are_not() {

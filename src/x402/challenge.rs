@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::header;
 use super::offer_receipt::{OFFER_RECEIPT, offers_block};
 use super::wire::{Offer, Resource};
-use crate::random::Randomness;
+use crate::system::random::Randomness;
 
 /// What a challenge asks money for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,8 +214,8 @@ mod tests {
     use alloy_primitives::{Address, Bytes};
 
     use super::*;
-    use crate::money::AtomicAmount;
-    use crate::networks::BASE;
+    use crate::pricing::money::AtomicAmount;
+    use crate::pricing::networks::BASE;
     use crate::x402::offer_receipt::{OfferPayload, signed_offer};
 
     /// Builds a challenge with a host name of this length and offers on this many networks. Returns

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, b256, fixed_bytes};
 use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
 
-use crate::networks::Network;
+use crate::pricing::networks::Network;
 
 sol! {
     /// The message that a payer signs (EIP-3009).
@@ -140,7 +140,7 @@ mod tests {
     use alloy_sol_types::SolStruct;
 
     use super::*;
-    use crate::networks;
+    use crate::pricing::networks;
 
     // A test vector of the protocol's reference. Its key, 0x11 repeated 32 times, is a test key.
     fn vector() -> Authorization {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::evm::{self, Authorization, canonical_signature};
 use super::wire::{SCHEME, Version};
-use crate::networks::{self, Network};
+use crate::pricing::networks::{self, Network};
 
 /// The request header of a version 2 payment.
 pub const PAYMENT_SIGNATURE: &str = "PAYMENT-SIGNATURE";

@@ -185,8 +185,8 @@ mod tests {
     use alloy_primitives::{address, b256};
 
     use super::*;
-    use crate::money::AtomicAmount;
-    use crate::networks::BASE;
+    use crate::pricing::money::AtomicAmount;
+    use crate::pricing::networks::BASE;
 
     const URL: &str = "https://img.example.com/api/upload/token";
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::evm::Authorization;
-use crate::money::AtomicAmount;
-use crate::networks::Network;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::Network;
 
 /// The scheme of every offer: exactly the price, by EIP-3009.
 pub const SCHEME: &str = "exact";

@@ -49,7 +49,7 @@ fn libraries_stay_in_their_rooms() {
     only_in("actix_web::", &["http/", "sandbox/", "client/scripted.rs"]);
     only_in("use actix_http::", &["http/"]);
     only_in("use actix_service::", &["http/"]);
-    only_in("object_store::", &["store.rs", "store/"]);
+    only_in("object_store::", &["store/"]);
     only_in("alloy_provider::", &["chain/rpc.rs", "sandbox/"]);
     only_in("quick_cache::", &["images/hot.rs"]);
     only_in("std::env::", &["config/"]);

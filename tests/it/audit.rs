@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use alloy_primitives::{B256, U256};
-use pixtoll::clock::Clock;
 use pixtoll::db::auditor;
+use pixtoll::system::clock::Clock;
 
 use crate::hot::remembering;
 use crate::support::database::{execute, number, texts};

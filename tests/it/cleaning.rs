@@ -1,7 +1,7 @@
 //! Cleaning: the server stores the picture without metadata. These tests show which bytes limits
 //! and hashes refer to; `scripts/check-images` examines stored files with other programs.
 
-use pixtoll::secrets::sha256_hex;
+use pixtoll::keys::secrets::sha256_hex;
 use serde_json::json;
 
 use crate::support::{Answer, TestApp, expect, pictures};

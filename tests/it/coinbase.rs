@@ -14,12 +14,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Verifier as _;
 use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
-use pixtoll::clock::{Clock, ManualClock, Timestamp};
-use pixtoll::coinbase::CdpKey;
+use pixtoll::facilitator::coinbase::CdpKey;
 use pixtoll::facilitator::http::{Credentials, HttpFacilitator};
 use pixtoll::facilitator::{Call, Facilitator, SettleOutcome, VerifyOutcome};
-use pixtoll::networks;
-use pixtoll::random::Randomness;
+use pixtoll::pricing::networks;
+use pixtoll::system::clock::{Clock, ManualClock, Timestamp};
+use pixtoll::system::random::Randomness;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 

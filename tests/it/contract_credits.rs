@@ -5,7 +5,7 @@ use pixtoll::db::credits::{self, Claim, Claimed, Credit, Lost};
 use pixtoll::db::payments::Proof;
 use pixtoll::db::{Db, audit, epoch, erasure, payments};
 use pixtoll::model::payment::{Event, Payment, PaymentId, PaymentState, Transfer, UNKNOWN_DIGEST};
-use pixtoll::networks::BASE_SEPOLIA;
+use pixtoll::pricing::networks::BASE_SEPOLIA;
 
 use crate::contract_db::{NOBODY, NOW, at, load, on_both, payment, put, step};
 

@@ -6,22 +6,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use pixtoll::clock::Timestamp;
 use pixtoll::db::grants::{self, Reservation};
 use pixtoll::db::payments::{
     self, Binding, IdOwner, NewGrant, Patch, Proof, Settlement, SettlementRecord,
 };
 use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
-use pixtoll::ids::ImageId;
+use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::payment::{
     Event, Grant, LEASE, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Terms,
     Transfer, transition,
 };
-use pixtoll::money::AtomicAmount;
-use pixtoll::networks::BASE_SEPOLIA;
-use pixtoll::random::Randomness;
-use pixtoll::tiers::Keep;
+use pixtoll::pricing::money::AtomicAmount;
+use pixtoll::pricing::networks::BASE_SEPOLIA;
+use pixtoll::pricing::tiers::Keep;
+use pixtoll::system::clock::Timestamp;
+use pixtoll::system::random::Randomness;
 use pixtoll::x402::evm::Authorization;
 use pixtoll::x402::wire::{Offer, Version};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};

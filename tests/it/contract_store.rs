@@ -6,14 +6,14 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pixtoll::clock::Timestamp;
-use pixtoll::ids::ImageId;
+use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::mark::Mark;
 use pixtoll::model::sidecar::Sidecar;
-use pixtoll::random::Randomness;
+use pixtoll::pricing::tiers::Keep;
 use pixtoll::store::{Listed, Store};
-use pixtoll::tiers::Keep;
+use pixtoll::system::clock::Timestamp;
+use pixtoll::system::random::Randomness;
 
 use crate::support::store;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pixtoll::clock::Clock as _;
+use pixtoll::system::clock::Clock as _;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Payment, TestApp, pictures};

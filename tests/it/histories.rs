@@ -11,7 +11,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, U256};
 use pixtoll::chain::rpc::RpcChain;
 use pixtoll::db::{grants, images, payments as rows};
-use pixtoll::ids::ImageId;
+use pixtoll::model::ids::ImageId;
 use pixtoll::model::payment::PaymentState;
 use pixtoll::model::token::UploadToken;
 use pixtoll::payments::ledger::{ChainSide, Report, check};
@@ -190,7 +190,7 @@ impl Play {
         if self.payments.len() < 6 {
             let challenge = self.app.post(ROUTES[route]).await;
             let wallet = signing::wallet(wallet);
-            let now = pixtoll::clock::Clock::now(&self.app.clock);
+            let now = pixtoll::system::clock::Clock::now(&self.app.clock);
             let payment = Payment::answering(&challenge, ROUTES[route], &wallet, now);
             self.payments.push(payment);
         }
@@ -417,7 +417,7 @@ impl Play {
             pay_to: till.shop.pay_to(),
             first_block: 0,
         };
-        let now = pixtoll::clock::Clock::now(&self.app.clock);
+        let now = pixtoll::system::clock::Clock::now(&self.app.clock);
         check(self.app.db(), now, &[side]).await.unwrap()
     }
 
@@ -689,7 +689,7 @@ async fn a_request_waits_while_the_reconciler_drives_its_payment() {
     execute_sql(app.db(), "UPDATE payments SET state = 'released'").await;
     let id = payment.ledger_id();
     let row = rows::find(app.db(), &id).await.unwrap().unwrap();
-    let now = pixtoll::clock::Clock::now(&app.clock);
+    let now = pixtoll::system::clock::Clock::now(&app.clock);
     let lease = pixtoll::model::payment::LEASE;
     let looked_at = rows::claim(app.db(), &row, now, lease)
         .await

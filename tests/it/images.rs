@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pixtoll::ids::ImageId;
+use pixtoll::model::ids::ImageId;
 
 use crate::support::{Answer, TestApp, pictures};
 

@@ -7,8 +7,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_signer_local::PrivateKeySigner;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use pixtoll::clock::Clock;
-use pixtoll::networks;
+use pixtoll::pricing::networks;
+use pixtoll::system::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::support::signing::wallet;

@@ -332,7 +332,7 @@ async fn the_free_uploads_of_a_day_are_counted_in_the_database() {
     let again = pixtoll::limits::Limits::new(
         app.app.config.limits,
         std::sync::Arc::new(app.clock.clone()),
-        pixtoll::random::Randomness::seeded(3),
+        pixtoll::system::random::Randomness::seeded(3),
     );
     let again = std::sync::Arc::new(again);
     let last = again.take_free(app.db()).await.unwrap();

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use pixtoll::clock::{Clock, SystemClock};
+use pixtoll::system::clock::{Clock, SystemClock};
 use serde_json::Value;
 use tokio::sync::Notify;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use pixtoll::clock::Clock;
 use pixtoll::db::offers;
 use pixtoll::model::payment::{Product, ProductKind};
-use pixtoll::money::AtomicAmount;
+use pixtoll::pricing::money::AtomicAmount;
+use pixtoll::system::clock::Clock;
 use serde_json::json;
 
 use crate::support::database::texts;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use pixtoll::clock::{Clock, SystemClock};
 use pixtoll::db::{Db, layout, moves};
+use pixtoll::system::clock::{Clock, SystemClock};
 
 use crate::support::database::{execute, number, open, texts};
 use crate::support::process::{Deployment, Request, eventually};

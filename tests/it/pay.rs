@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use pixtoll::clock::{Clock, Timestamp};
 use pixtoll::db::{audit, images, offers};
 use pixtoll::model::payment::{Product, ProductKind, Terms};
-use pixtoll::money::AtomicAmount;
-use pixtoll::tiers::Keep;
+use pixtoll::pricing::money::AtomicAmount;
+use pixtoll::pricing::tiers::Keep;
+use pixtoll::system::clock::{Clock, Timestamp};
 use serde_json::json;
 
 use crate::support::database::execute;

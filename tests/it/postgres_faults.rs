@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pixtoll::clock::{Clock, Timestamp};
 use pixtoll::db::{Db, DbError, keys};
-use pixtoll::secrets::SecretKey;
-use pixtoll::signing::SigningKeys;
+use pixtoll::keys::secrets::SecretKey;
+use pixtoll::keys::signing::SigningKeys;
+use pixtoll::system::clock::{Clock, Timestamp};
 
 use crate::support::cluster::Cluster;
 use crate::support::database::{create_postgres, execute, number, open, postgres_server};

@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Verifier, VerifyingKey};
 use pixtoll::db::keys;
-use pixtoll::secrets::{SecretKey, sha256_hex};
-use pixtoll::signing::{PublicKey, SigningKeys};
+use pixtoll::keys::secrets::{SecretKey, sha256_hex};
+use pixtoll::keys::signing::{PublicKey, SigningKeys};
 use pixtoll::x402::offer_receipt::{OfferPayload, ReceiptPayload};
 use serde_json::{Value, json};
 
@@ -198,7 +198,7 @@ async fn a_settlement_has_the_same_signed_receipt_in_both_versions() {
             json!({
                 "version": 1, "network": "eip155:84532", "payer": wallet,
                 "resourceUrl": app.url("/api/upload/token/year"),
-                "issuedAt": pixtoll::clock::Clock::now(&app.clock).seconds(),
+                "issuedAt": pixtoll::system::clock::Clock::now(&app.clock).seconds(),
                 "transaction": settlement["transaction"],
             })
         );
@@ -238,7 +238,7 @@ async fn a_receipt_binds_payment_and_bytes_of_an_image() {
     let app = TestApp::spawn().await;
     let picture = pictures::png(8, 8);
     let (payment, bought) = app.buy_image("year", &picture).await;
-    let settled_at = pixtoll::clock::Clock::now(&app.clock);
+    let settled_at = pixtoll::system::clock::Clock::now(&app.clock);
     app.advance(Duration::from_hours(1));
     let answer = app.receipts(&bought).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -448,7 +448,7 @@ async fn the_public_keys_are_published_with_their_first_use() {
     );
     let keys = answer.json();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
-    let start = pixtoll::clock::Timestamp::from_seconds(crate::support::START);
+    let start = pixtoll::system::clock::Timestamp::from_seconds(crate::support::START);
     for key in keys["keys"].as_array().unwrap() {
         assert_eq!(key["firstUsedAt"], start.to_string());
         assert_eq!(key["retiredAt"], Value::Null);
@@ -470,7 +470,7 @@ async fn a_retired_key_stays_published_and_its_receipts_stay_valid() {
     let old_keys = app.published_keys().await;
     app.advance(Duration::from_hours(1));
     let next = SigningKeys::derive(&SecretKey::from_bytes([9; 32])).unwrap();
-    let now = pixtoll::clock::Clock::now(&app.clock);
+    let now = pixtoll::system::clock::Clock::now(&app.clock);
     keys::use_keys(app.db(), next.public(), now).await.unwrap();
 
     let published = app.published_keys().await;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_signer_local::PrivateKeySigner;
-use pixtoll::clock::Clock;
 use pixtoll::db::{Db, credits};
 use pixtoll::payments::ledger::ChainSide;
 use pixtoll::payments::recover::{Deed, Recovered, recover};
 use pixtoll::retention::ReapError;
+use pixtoll::system::clock::Clock;
 
 use crate::support::database::{execute, number};
 use crate::support::expect::{credited, known, no_node};

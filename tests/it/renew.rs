@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use pixtoll::clock::{Clock, Timestamp};
+use pixtoll::system::clock::{Clock, Timestamp};
 use serde_json::json;
 use tokio::sync::Notify;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pixtoll::db::Db;
 use pixtoll::db::withdrawals::{Listener, find_since};
-use pixtoll::ids::ImageId;
+use pixtoll::model::ids::ImageId;
 
 use crate::hot;
 use crate::support::database::{execute, number, texts};

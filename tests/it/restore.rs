@@ -6,10 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use pixtoll::db::Db;
-use pixtoll::disk::Disk;
 use pixtoll::moving::backup::Backup;
 use pixtoll::moving::objects::NoRoom;
 use pixtoll::store::Store;
+use pixtoll::system::disk::Disk;
 
 use crate::backup::{free, object, run};
 use crate::moving::database_in;

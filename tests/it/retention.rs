@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::poll;
 use pixtoll::app::{independent_clocks, reaper_lock};
-use pixtoll::clock::{Clock, SystemClock};
 use pixtoll::db::Db;
-use pixtoll::random::Randomness;
 use pixtoll::retention::{End, Reaped, Retention};
 use pixtoll::store::Store;
+use pixtoll::system::clock::{Clock, SystemClock};
+use pixtoll::system::random::Randomness;
 use serde_json::json;
 
 use crate::support::database::{execute, number, texts};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pixtoll::clock::Clock;
+use pixtoll::system::clock::Clock;
 use serde_json::json;
 
 use crate::support::proxy::{Fault, NodeFault};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pixtoll::app::{independent_clocks, reaper_lock};
-use pixtoll::clock::{Clock, SystemClock, Timestamp};
 use pixtoll::db::Db;
-use pixtoll::random::Randomness;
 use pixtoll::retention::{End, ReapError, Reaped, Retention};
 use pixtoll::store::Store;
+use pixtoll::system::clock::{Clock, SystemClock, Timestamp};
+use pixtoll::system::random::Randomness;
 
 use crate::support::bucket::{Bucket, Manners};
 use crate::support::database::{self, execute, texts};

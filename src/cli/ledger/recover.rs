@@ -9,7 +9,6 @@ use anyhow::bail;
 use super::{Stamped, stamped_chains};
 use crate::app::stamps;
 use crate::cli::reap::open_store_beside;
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::db::{Db, credits, deployment};
 use crate::epoch::{self, Epoch};
@@ -17,7 +16,8 @@ use crate::model::mark::Age;
 use crate::moving::survived;
 use crate::payments::ledger::ChainSide;
 use crate::payments::recover::{Deed, recover};
-use crate::random::Randomness;
+use crate::system::clock::{Clock, SystemClock};
+use crate::system::random::Randomness;
 
 /// Writes each payment that the chain shows and the ledger doesn't know as a credit, and opens paid routes again.
 /// With `dry_run` it only lists them.

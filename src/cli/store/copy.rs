@@ -11,12 +11,12 @@ use crate::cli::backup::{lost_line, print_sum};
 use crate::cli::ledger::recover::warn;
 use crate::cli::progress::Progress;
 use crate::cli::reap::open_new_store;
-use crate::clock::SystemClock;
 use crate::config::{Config, load};
 use crate::db::Db;
 use crate::moving::objects::Sum;
 use crate::moving::store::{Copied, Finding, StoreCopy};
 use crate::store::Store;
+use crate::system::clock::SystemClock;
 
 /// The arguments of `pixtoll store copy`.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use crate::cli::console::{Console, in_words};
 use crate::client::{Bundle, Client, Errand, Failure, Image, Order, Uploaded, World};
 use crate::images::format::PixelLimits;
 use crate::images::{self, Metadata};
-use crate::secrets::sha256_hex;
+use crate::keys::secrets::sha256_hex;
 
 /// The most uploads that a server sells on one payment.
 const MOST: usize = 100;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::client::scripted::{Scripted, Step, answers, asks, hangs_up, refuses, uploads};
-use crate::clock::{ManualClock, Timestamp};
+use crate::system::clock::{ManualClock, Timestamp};
 use crate::x402::header::{self, decode_payment};
 
 const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";

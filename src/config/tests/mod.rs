@@ -9,7 +9,7 @@ mod store;
 mod tiers;
 
 use super::*;
-use crate::networks::{self as known_networks};
+use crate::pricing::networks::{self as known_networks};
 use crate::retention::independent::ClockKind;
 use crate::retention::schedule::Schedule;
 

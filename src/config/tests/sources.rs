@@ -8,7 +8,7 @@ fn a_secret_key_comes_from_the_file_the_environment_or_a_file_of_its_own() {
         SecretKeySource::Given(keys) => keys.current().fingerprint(),
         SecretKeySource::FileUnderData(path) => panic!("{}", path.display()),
     };
-    let expected = crate::secrets::SecretKey::from_bytes([0xab; 32]).fingerprint();
+    let expected = crate::keys::secrets::SecretKey::from_bytes([0xab; 32]).fingerprint();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     std::fs::write(&path, format!("{KEY}\n")).unwrap();

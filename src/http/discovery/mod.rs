@@ -15,8 +15,8 @@ use super::error::{ApiError, Code};
 use super::openapi::{self, Deployment};
 use super::views::{IndexAnswer, RouteView};
 use super::{Site, resource};
-use crate::secrets::sha256_hex;
-use crate::tiers::TierTable;
+use crate::keys::secrets::sha256_hex;
+use crate::pricing::tiers::TierTable;
 
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");

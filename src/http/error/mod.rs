@@ -17,9 +17,9 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use super::extract;
 use super::paid::PaidRoute;
 use super::views::{ActionView, ErrorBody};
-use crate::ids::ImageId;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
+use crate::model::ids::ImageId;
 use crate::payments::PayError;
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
@@ -143,7 +143,7 @@ pub(super) struct Demand {
     /// A command that shows how to pay.
     pub(super) curl: String,
     /// The network of the payment, or the first one that is offered.
-    pub(super) network: Option<&'static crate::networks::Network>,
+    pub(super) network: Option<&'static crate::pricing::networks::Network>,
     /// Whether the money is worth nothing.
     pub(super) play_money: bool,
 }

@@ -6,7 +6,7 @@ use actix_web::middleware::Next;
 
 use super::super::Site;
 use super::{ApiError, PayError, Refusal, UploadError};
-use crate::tiers::{SizeText, TierTable};
+use crate::pricing::tiers::{SizeText, TierTable};
 
 /// Adds the tiers that take the image to an error about its size.
 pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(

@@ -3,9 +3,9 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use super::*;
 use crate::chain::{CANCELED, EXPIRED, NextTransfer, NonceLog, SPENT_ELSEWHERE};
 use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
-use crate::money::AtomicAmount;
-use crate::networks::BASE_SEPOLIA;
-use crate::tiers::Keep;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::BASE_SEPOLIA;
+use crate::pricing::tiers::Keep;
 use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::clock::ManualClock;
+use crate::system::clock::ManualClock;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_hours(1);

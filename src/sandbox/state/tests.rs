@@ -1,6 +1,6 @@
 use super::super::support::{START, open};
 use super::*;
-use crate::networks;
+use crate::pricing::networks;
 
 #[tokio::test]
 async fn every_commit_is_synced_to_disk() {

@@ -29,14 +29,14 @@ use std::time::Duration;
 
 use alloy_signer_local::PrivateKeySigner;
 use pixtoll::app::{App, World};
-use pixtoll::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use pixtoll::config::{Sources, load};
 use pixtoll::db::Db;
-use pixtoll::disk::Disk;
 use pixtoll::http::Servers;
 use pixtoll::payments::ledger::{ChainSide, Report, check};
-use pixtoll::random::Randomness;
 use pixtoll::sandbox::{Listening, Location, Sandbox, Transfer};
+use pixtoll::system::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use pixtoll::system::disk::Disk;
+use pixtoll::system::random::Randomness;
 use tokio::sync::oneshot;
 
 pub(crate) use answer::Answer;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, U256, keccak256};
 use alloy_signer_local::PrivateKeySigner;
-use pixtoll::clock::{Clock, SystemClock};
-use pixtoll::networks::BASE_SEPOLIA;
-use pixtoll::random::Randomness;
+use pixtoll::pricing::networks::BASE_SEPOLIA;
 use pixtoll::sandbox::{Location, Sandbox};
+use pixtoll::system::clock::{Clock, SystemClock};
+use pixtoll::system::random::Randomness;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};

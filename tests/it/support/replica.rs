@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pixtoll::app::{App, World};
 use pixtoll::http::Servers;
-use pixtoll::random::Randomness;
+use pixtoll::system::random::Randomness;
 use tokio::sync::oneshot;
 
 use super::{Answer, TestApp};

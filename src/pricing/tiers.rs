@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::money::AtomicAmount;
+use crate::pricing::money::AtomicAmount;
+use crate::system::clock::Timestamp;
 
 /// The largest `max_bytes` of a tier.
 pub const LARGEST_MAX_BYTES: u64 = 64 * MIB;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::random::Randomness;
+use crate::system::random::Randomness;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const LENGTH: usize = 12;

@@ -225,7 +225,7 @@ mod tests {
         );
         assert_eq!(lines[1]["count"], 1);
         assert_eq!(lines[1]["level"], "INFO");
-        assert_eq!(lines[1]["target"], "pixtoll::logs::tests");
+        assert_eq!(lines[1]["target"], "pixtoll::system::logs::tests");
         assert!(lines[1]["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 

@@ -14,8 +14,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::jws;
-use crate::secrets::{Domain, SecretKey};
+use crate::keys::jws;
+use crate::keys::secrets::{Domain, SecretKey};
 
 /// The two signing keys of a deployment. `Debug` shows only the ids of their public keys.
 pub struct SigningKeys {

@@ -14,12 +14,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::db::DbError;
 use crate::db::limits::{Counted as Shares, day_of};
-use crate::random::Randomness;
-use crate::secrets::{Domain, SecretKey};
+use crate::keys::secrets::{Domain, SecretKey};
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::random::Randomness;
 
 mod bodies;
 mod checks;

@@ -18,11 +18,11 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::clock::Timestamp;
 use crate::config::{S3Store, StorePlace};
-use crate::ids::ImageId;
+use crate::model::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
+use crate::system::clock::Timestamp;
 
 mod copying;
 mod deleted;

@@ -15,7 +15,7 @@ use p256::pkcs8::DecodePrivateKey as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::json;
 
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// The base URL of Coinbase's facilitator.
 pub const BASE_URL: &str = "https://api.cdp.coinbase.com/platform/v2/x402";

@@ -7,7 +7,7 @@
 /// Kills the process here if a test asks for it in the environment variable `FAILPOINTS`.
 macro_rules! kill_point {
     ($name:literal) => {
-        fail::fail_point!($name, |_| $crate::kill::die());
+        fail::fail_point!($name, |_| $crate::system::kill::die());
     };
 }
 

@@ -5,7 +5,7 @@ use std::error::Error;
 use reqwest::Response;
 use reqwest::header::DATE;
 
-use crate::clock::Timestamp;
+use crate::system::clock::Timestamp;
 
 /// The time at which the server wrote this response, by its own clock.
 ///

@@ -1,0 +1,6 @@
+//! What is sold and for how much: the price table, amounts of money, and the networks they are paid
+//! on. No I/O.
+
+pub mod money;
+pub mod networks;
+pub mod tiers;
