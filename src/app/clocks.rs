@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::till::{open_rail, sandbox_rail};
+use super::checkout::{open_access, sandbox_access};
 use crate::config::{Config, FacilitatorChoice, StorePlace, is_on_this_machine};
 use crate::db::Db;
-use crate::payments::rails::{Rail, Rails};
+use crate::payments::access::{NetworkAccess, Networks};
 use crate::pricing::networks::Network;
 use crate::retention::independent::{ClockPlace, ClockSource, IndependentClock};
 use crate::store::Store;
@@ -15,7 +15,7 @@ use crate::system::random::Randomness;
 /// Returns the clocks of the configured services. A sandbox in this process has none.
 pub fn independent_clocks(
     config: &Config,
-    rails: Option<&Rails>,
+    networks: Option<&Networks>,
     db: &Db,
     store: &Store,
 ) -> Vec<IndependentClock> {
@@ -24,12 +24,12 @@ pub fn independent_clocks(
         .sandbox
         .as_ref()
         .is_some_and(|sandbox| sandbox.separate.is_none());
-    for rail in rails.into_iter().flatten().filter(|_| !is_own_sandbox) {
+    for access in networks.into_iter().flatten().filter(|_| !is_own_sandbox) {
         // The place of the node doesn't matter: the time of a block is set by its producer.
-        let chain = ClockSource::Chain(rail.network, Arc::clone(&rail.chain));
+        let chain = ClockSource::Chain(access.network, Arc::clone(&access.chain));
         clocks.push((chain, ClockPlace::Elsewhere));
-        let facilitator = ClockSource::Facilitator(rail.network, Arc::clone(&rail.facilitator));
-        clocks.push((facilitator, facilitator_place(config, rail.network)));
+        let facilitator = ClockSource::Facilitator(access.network, Arc::clone(&access.facilitator));
+        clocks.push((facilitator, facilitator_place(config, access.network)));
     }
     if matches!(db, Db::Postgres(_)) {
         clocks.push((ClockSource::Database(db.clone()), ClockPlace::Unknown));
@@ -50,28 +50,28 @@ pub fn independent_clocks(
         .collect()
 }
 
-/// Builds the rails for a command beside a server. Sends no request.
+/// Opens the networks for a command beside a server. Sends no request.
 ///
 /// # Errors
 /// When no client can be built.
-pub fn open_rails_beside(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Rails> {
+pub fn open_rails_beside(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Networks> {
     let Some(payments) = &config.payments else {
-        return Ok(Rails::new(Vec::new()));
+        return Ok(Networks::new(Vec::new()));
     };
-    let rails: Vec<Rail> = match &config.sandbox {
+    let networks: Vec<NetworkAccess> = match &config.sandbox {
         Some(sandbox) => {
             let separate = sandbox.separate.as_ref();
-            let rail =
-                separate.map(|ends| sandbox_rail(&ends.facilitator_url, &ends.rpc_url, clock));
-            rail.into_iter().collect::<anyhow::Result<_>>()?
+            let access =
+                separate.map(|ends| sandbox_access(&ends.facilitator_url, &ends.rpc_url, clock));
+            access.into_iter().collect::<anyhow::Result<_>>()?
         }
         None => payments
             .networks
             .iter()
-            .map(|known| open_rail(known, clock, &Randomness::system()))
+            .map(|known| open_access(known, clock, &Randomness::system()))
             .collect::<anyhow::Result<_>>()?,
     };
-    Ok(Rails::new(rails))
+    Ok(Networks::new(networks))
 }
 
 fn facilitator_place(config: &Config, network: &Network) -> ClockPlace {

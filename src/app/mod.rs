@@ -18,7 +18,7 @@ use crate::keys::secrets::SecretKey;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::moving::{Moving, refuse_closed};
-use crate::payments::shop::RECORD_EVERY;
+use crate::payments::catalog::RECORD_EVERY;
 use crate::pricing::tiers::Tiers;
 use crate::receipts::Receipts;
 use crate::retention::Retention;
@@ -29,20 +29,20 @@ use crate::system::disk::{Disk, Floor};
 use crate::system::logs::job_span;
 use crate::system::random::Randomness;
 
+mod checkout;
 mod clocks;
 mod disk;
 mod reload;
 mod secrets;
-mod till;
 
+pub use checkout::{Checkout, open_access};
 pub use clocks::{independent_clocks, open_rails_beside};
 pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
 pub use secrets::{find_secrets, read_secrets};
-pub use till::{Till, open_rail};
 
+use checkout::{CheckoutParts, learn_supported, open_checkout, stamp_first_blocks};
 use disk::open_database;
 use secrets::open_secrets;
-use till::{Bench, learn_supported, open_till, stamp_first_blocks};
 
 /// The environment of a deployment: time, randomness and disk. Tests replace them.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ pub struct App {
     /// Signed receipts of payments.
     pub receipts: Arc<Receipts>,
     /// The part that takes payments; `None` while payments are disabled.
-    pub till: Option<Till>,
+    pub checkout: Option<Checkout>,
     _lock: Option<File>,
     _sandbox: Option<Listening>,
 }
@@ -144,7 +144,7 @@ impl App {
             &randomness,
         ));
         let tiers = Tiers::new(config.tiers.clone());
-        let bench = Bench {
+        let parts = CheckoutParts {
             db: &db,
             secrets,
             keys: receipts.keys(),
@@ -154,13 +154,13 @@ impl App {
             limits: &limits,
             tiers: &tiers,
         };
-        let (till, sandbox) = match &config.payments {
+        let (checkout, sandbox) = match &config.payments {
             None => None,
-            Some(payments) => Some(open_till(&config, payments, bench).await?),
+            Some(payments) => Some(open_checkout(&config, payments, parts).await?),
         }
         .unzip();
-        let rails = till.as_ref().map(|till| &till.rails);
-        let clocks = independent_clocks(&config, rails, &db, &store);
+        let networks = checkout.as_ref().map(|checkout| &checkout.networks);
+        let clocks = independent_clocks(&config, networks, &db, &store);
         Ok(Self {
             config,
             tiers,
@@ -173,7 +173,7 @@ impl App {
             limits,
             retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
-            till,
+            checkout,
             _lock: lock,
             _sandbox: sandbox.flatten(),
         })
@@ -225,22 +225,26 @@ impl App {
                 .watch_room_forever()
                 .instrument(job_span("free_space")),
         );
-        let Some(till) = &self.till else { return jobs };
-        let payments = Arc::clone(&till.payments);
+        let Some(checkout) = &self.checkout else {
+            return jobs;
+        };
+        let payments = Arc::clone(&checkout.payments);
         jobs.spawn(
             while_open()
                 .run_while_open(move || Arc::clone(&payments).reconcile_forever())
                 .instrument(job_span("reconciler")),
         );
-        let payments = Arc::clone(&till.payments);
+        let payments = Arc::clone(&checkout.payments);
         jobs.spawn(
             while_open()
                 .run_while_open(move || Arc::clone(&payments).audit_forever())
                 .instrument(job_span("auditor")),
         );
-        jobs.spawn(learn_supported(till.rails.clone()).instrument(job_span("facilitator_kinds")));
-        let (db, clock, till) = (self.db.clone(), Arc::clone(&self.clock), till.clone());
-        let record = move || record_forever(db.clone(), Arc::clone(&clock), till.clone());
+        jobs.spawn(
+            learn_supported(checkout.networks.clone()).instrument(job_span("facilitator_kinds")),
+        );
+        let (db, clock, checkout) = (self.db.clone(), Arc::clone(&self.clock), checkout.clone());
+        let record = move || record_forever(db.clone(), Arc::clone(&clock), checkout.clone());
         jobs.spawn(
             while_open()
                 .run_while_open(record)
@@ -251,7 +255,7 @@ impl App {
 }
 
 /// Records the current offers repeatedly, so that offers stay valid after a change of prices.
-async fn record_forever(db: Db, clock: Arc<dyn Clock>, till: Till) {
+async fn record_forever(db: Db, clock: Arc<dyn Clock>, checkout: Checkout) {
     loop {
         tokio::time::sleep(RECORD_EVERY).await;
         // Another replica may know a network that this one doesn't; its rows are in the same
@@ -259,10 +263,10 @@ async fn record_forever(db: Db, clock: Arc<dyn Clock>, till: Till) {
         if let Err(error) = register_networks(&db).await {
             tracing::warn!(%error, "the networks of this ledger could not be read");
         }
-        if let Err(error) = till.shop.record_offers(&db, clock.now()).await {
+        if let Err(error) = checkout.catalog.record_offers(&db, clock.now()).await {
             tracing::warn!(%error, "the current offers could not be recorded");
         }
-        stamp_first_blocks(&db, &till.rails, till.shop.pay_to()).await;
+        stamp_first_blocks(&db, &checkout.networks, checkout.catalog.pay_to()).await;
     }
 }
 

@@ -20,10 +20,12 @@ impl App {
             least <= room,
             "the tiers need limits.body_bytes of at least {least}, but it was {room} at start: restart the server to change it"
         );
-        match &self.till {
-            Some(till) => {
-                let shop = &till.shop;
-                shop.change_tiers(&self.db, tiers, self.clock.now()).await?;
+        match &self.checkout {
+            Some(checkout) => {
+                let catalog = &checkout.catalog;
+                catalog
+                    .change_tiers(&self.db, tiers, self.clock.now())
+                    .await?;
             }
             None => self.tiers.replace(tiers),
         }

@@ -183,7 +183,7 @@ pub struct Funds {
 
 /// A transfer to a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct IncomingTransfer {
     /// The hash of its transaction.
     pub transaction: B256,
     /// The index of its log in the block.
@@ -223,7 +223,7 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
 
     /// The nonce of the authorization that made this transfer. `None`: no authorization made it.
-    async fn nonce_of(&self, receipt: &Receipt) -> Result<Option<B256>, ChainError>;
+    async fn nonce_of(&self, receipt: &IncomingTransfer) -> Result<Option<B256>, ChainError>;
 
     /// Whether the contract wallet `account` accepts this signature of `digest` at the newest block
     /// (EIP-1271).
@@ -240,7 +240,7 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
         recipient: Address,
         first_block: u64,
         last_block: u64,
-    ) -> Result<Vec<Receipt>, ChainError>;
+    ) -> Result<Vec<IncomingTransfer>, ChainError>;
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use alloy_provider::{Provider, ProviderBuilder, RootProvider};
 use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, Log, TransactionRequest};
 use alloy_sol_types::{SolCall, SolEvent};
 
-use super::{Block, Chain, ChainError, Evidence, Funds, NextTransfer, NonceLog, Query, Receipt};
+use super::{
+    Block, Chain, ChainError, Evidence, Funds, IncomingTransfer, NextTransfer, NonceLog, Query,
+};
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
 use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet, deployed_signature};
@@ -211,7 +213,7 @@ impl Chain for RpcChain {
         })
     }
 
-    async fn nonce_of(&self, receipt: &Receipt) -> Result<Option<B256>, ChainError> {
+    async fn nonce_of(&self, receipt: &IncomingTransfer) -> Result<Option<B256>, ChainError> {
         let filter = Filter::new()
             .address(self.network.usdc)
             .event_signature(Token::AuthorizationUsed::SIGNATURE_HASH)
@@ -255,7 +257,7 @@ impl Chain for RpcChain {
         recipient: Address,
         first_block: u64,
         last_block: u64,
-    ) -> Result<Vec<Receipt>, ChainError> {
+    ) -> Result<Vec<IncomingTransfer>, ChainError> {
         let mut receipts = Vec::new();
         for (first, last) in spans(first_block, last_block) {
             let filter = Filter::new()
@@ -266,7 +268,7 @@ impl Chain for RpcChain {
                 .to_block(last);
             receipts.extend(self.logs(&filter).await?.iter().filter_map(|log| {
                 let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
-                Some(Receipt {
+                Some(IncomingTransfer {
                     transaction: log.transaction_hash?,
                     log_index: log.log_index?,
                     block: log.block_number?,

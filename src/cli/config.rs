@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ledger::recover::warn;
-use crate::app::{open_database_beside, open_rail};
+use crate::app::{open_access, open_database_beside};
 use crate::config::{self, Config, Examined, Sources};
 use crate::moving::Gone;
-use crate::payments::rails::Rail;
+use crate::payments::access::NetworkAccess;
 use crate::system::clock::{Clock, SystemClock, Timestamp};
 use crate::system::random::Randomness;
 
@@ -66,11 +66,11 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     for known in &payments.networks {
-        let rail = open_rail(known, &clock, &Randomness::system())?;
+        let access = open_access(known, &clock, &Randomness::system())?;
         let name = known.network.name();
         for (what, result) in [
-            ("facilitator", ask_facilitator(&rail).await),
-            ("chain", ask_chain(&rail, clock.now()).await),
+            ("facilitator", ask_facilitator(&access).await),
+            ("chain", ask_chain(&access, clock.now()).await),
         ] {
             match result {
                 Ok(answer) => writeln!(out, "online: {name}: {what}: {answer}")?,
@@ -99,29 +99,33 @@ async fn is_current(config: &Config, out: &mut impl Write) -> anyhow::Result<boo
     Ok(!is_stale?)
 }
 
-async fn ask_facilitator(rail: &Rail) -> Result<String, String> {
-    if rail.ask_supported(ONLINE_TIMEOUT).await? {
-        return Ok(format!("{} settles on it", rail.facilitator.name()));
+async fn ask_facilitator(access: &NetworkAccess) -> Result<String, String> {
+    if access.ask_supported(ONLINE_TIMEOUT).await? {
+        return Ok(format!("{} settles on it", access.facilitator.name()));
     }
     Err(format!(
         "{} answers, but doesn't support the scheme `exact` on this network",
-        rail.facilitator.name()
+        access.facilitator.name()
     ))
 }
 
-async fn ask_chain(rail: &Rail, now: Timestamp) -> Result<String, String> {
-    let id = rail
+async fn ask_chain(access: &NetworkAccess, now: Timestamp) -> Result<String, String> {
+    let id = access
         .chain
         .chain_id()
         .await
         .map_err(|error| error.to_string())?;
-    if id != rail.network.chain_id {
+    if id != access.network.chain_id {
         return Err(format!(
             "the node is on chain {id}, but should be on chain {}; set another rpc_url",
-            rail.network.chain_id
+            access.network.chain_id
         ));
     }
-    let head = rail.chain.head().await.map_err(|error| error.to_string())?;
+    let head = access
+        .chain
+        .head()
+        .await
+        .map_err(|error| error.to_string())?;
     let behind = now.since(head.time);
     if behind > LONGEST_BEHIND {
         return Err(format!(

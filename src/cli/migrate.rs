@@ -12,7 +12,7 @@ use crate::app::open_source;
 use crate::config::{Connections, DatabaseUrl, Elsewhere, load, parse_elsewhere};
 use crate::db::Db;
 use crate::db::copying::Compared;
-use crate::db::moves::{self, Standing};
+use crate::db::moves::{self, MoveState};
 use crate::moving::cancel;
 use crate::moving::database::{Move, Notice, Outcome};
 use crate::system::clock::SystemClock;
@@ -67,7 +67,7 @@ async fn give_up(source: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     }
     match moves::standing(source).await? {
-        Standing::Moved { to } => {
+        MoveState::Moved { to } => {
             bail!("the database has moved to {to} already, and a finished move can't be cancelled")
         }
         _ => bail!("the database is not being moved, so there is nothing to cancel"),
@@ -102,7 +102,7 @@ async fn go(
     match outcome {
         Ok(outcome) => report(&outcome, &to.place, out),
         Err(error) => {
-            if let Ok(Standing::Moving { .. }) = moves::standing(source).await {
+            if let Ok(MoveState::Moving { .. }) = moves::standing(source).await {
                 progress.say(
                     "The database takes no changes until the move ends. Run the same command again to continue, or \
                      cancel the move: pixtoll migrate --cancel",

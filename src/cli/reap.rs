@@ -58,8 +58,8 @@ pub async fn run(args: &ReapArgs, out: &mut impl Write) -> anyhow::Result<ExitCo
 pub(super) fn open_retention(config: &Config, db: Db, store: Store) -> anyhow::Result<Retention> {
     let randomness = Randomness::system();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let rails = open_rails_beside(config, &clock)?;
-    let clocks = independent_clocks(config, Some(&rails), &db, &store);
+    let networks = open_rails_beside(config, &clock)?;
+    let clocks = independent_clocks(config, Some(&networks), &db, &store);
     let retention = Retention::new(db, store, clock, &randomness, config.retention.records)
         .checked_by(clocks)
         .locked_by(reaper_lock(&config.database));

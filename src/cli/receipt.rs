@@ -10,7 +10,7 @@ use clap::Subcommand;
 
 use crate::keys::secrets::sha256_hex;
 use crate::pricing::tiers::LARGEST_MAX_BYTES;
-use crate::receipts::verify::{Finding, KeySet, check, read};
+use crate::receipts::verify::{Checked, KeySet, check, read};
 
 /// The largest file of receipts or keys that is read.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
@@ -90,7 +90,7 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
+fn print(finding: &Checked, out: &mut impl Write) -> std::io::Result<()> {
     let verdict = match (&finding.signed_by, finding.problems.as_slice()) {
         (Some(_), []) => "GOOD",
         (None, []) => "NOT CHECKED",

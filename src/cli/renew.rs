@@ -7,7 +7,7 @@ use clap::Args;
 use url::Url;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Errand, Failure, Kept, Order, World};
+use crate::client::{Client, Done, Failure, Kept, Order, Purpose, World};
 use crate::model::ids::ImageId;
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
@@ -97,7 +97,7 @@ async fn renew<'a>(
 ) -> Result<Option<(Client<'a>, Done)>, Failure> {
     let order = Order {
         server: args.pay.server.clone(),
-        errand: Errand::Renew {
+        purpose: Purpose::Renew {
             image: image.clone(),
             tier: args.tier.clone(),
         },

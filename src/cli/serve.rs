@@ -121,7 +121,7 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         let price = tier.price.to_decimal_usd();
         let sold = if tier.is_free() {
             "free".to_owned()
-        } else if app.till.is_some() {
+        } else if app.checkout.is_some() {
             format!("{price} USDC")
         } else {
             "off: payments are not configured".to_owned()
@@ -133,8 +133,8 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
             tier.describe()
         )?;
     }
-    if let Some(till) = &app.till {
-        let money = if till.shop.is_play_money() {
+    if let Some(checkout) = &app.checkout {
+        let money = if checkout.catalog.is_play_money() {
             "PLAY MONEY, worth nothing"
         } else {
             "USDC"
@@ -142,13 +142,14 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         writeln!(
             out,
             "  paid on {} to {} ({money})",
-            till.shop
+            checkout
+                .catalog
                 .networks()
                 .iter()
                 .map(|network| network.name())
                 .collect::<Vec<_>>()
                 .join(", "),
-            till.shop.pay_to()
+            checkout.catalog.pay_to()
         )?;
     }
     writeln!(out, "try: curl -F image=@photo.jpg {base}/api/free")?;

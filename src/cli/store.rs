@@ -12,7 +12,7 @@ use crate::app::open_database_beside;
 use crate::config::{Config, load};
 use crate::db::Db;
 use crate::retention::ReapError;
-use crate::retention::audit::{Audit, Finding, audit, purge};
+use crate::retention::audit::{Audit, Mismatch, audit, purge};
 use crate::store::Store;
 use crate::system::clock::{Clock, SystemClock};
 
@@ -66,8 +66,8 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     };
     let db = open_database_beside(&config.database).await?;
     let mut trouble = None;
-    let done = audit(&db, &store, SystemClock.now(), repair, |finding| {
-        if let Err(error) = print(&finding, out) {
+    let done = audit(&db, &store, SystemClock.now(), repair, |mismatch| {
+        if let Err(error) = print(&mismatch, out) {
             trouble = Some(error);
         }
     })
@@ -122,19 +122,19 @@ async fn empty_quarantine(
     Ok(())
 }
 
-fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
-    match finding {
-        Finding::NoObject { id } => writeln!(out, "LOST: image {id} is live and has no object"),
-        Finding::OtherSize { id, row, object } => writeln!(
+fn print(mismatch: &Mismatch, out: &mut impl Write) -> std::io::Result<()> {
+    match mismatch {
+        Mismatch::NoObject { id } => writeln!(out, "LOST: image {id} is live and has no object"),
+        Mismatch::OtherSize { id, row, object } => writeln!(
             out,
             "LOST: image {id} has {row} bytes in the database, but {object} in the store"
         ),
-        Finding::NotDescribed { id, repaired } => writeln!(
+        Mismatch::NotDescribed { id, repaired } => writeln!(
             out,
             "NO RECORD: object {id} has no record beside it, or an outdated one{}",
             if *repaired { "; written" } else { "" }
         ),
-        Finding::NoRow { id, repaired } => writeln!(
+        Mismatch::NoRow { id, repaired } => writeln!(
             out,
             "ROWLESS: object {id} has no row in the database{}",
             if *repaired {
@@ -143,11 +143,11 @@ fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
                 ""
             }
         ),
-        Finding::LeftOver { id, repaired } => writeln!(
+        Mismatch::LeftOver { id, repaired } => writeln!(
             out,
             "LEFT OVER: object {id} still exists, but its image is deleted{}",
             if *repaired { "; deleted" } else { "" }
         ),
-        Finding::Foreign { key } => writeln!(out, "FOREIGN: {key} was not written by pixtoll"),
+        Mismatch::Foreign { key } => writeln!(out, "FOREIGN: {key} was not written by pixtoll"),
     }
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use futures_util::future::LocalBoxFuture;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Errand, Failure, Image, Kept, Order, World};
+use crate::client::{Client, Done, Failure, Image, Kept, Order, Purpose, World};
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
 use crate::system::random::Randomness;
@@ -125,7 +125,7 @@ async fn upload_all(
     args.files.iter().try_for_each(|file| check(file))?;
     let order = Order {
         server: args.pay.server.clone(),
-        errand: Errand::Upload(args.tier.clone()),
+        purpose: Purpose::Upload(args.tier.clone()),
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
         kept: args.kept(),

@@ -30,7 +30,7 @@ use url::Url;
 
 pub use self::answer::Uploaded;
 use self::answer::{Answer, Reply};
-use self::pay::{PayError, Quote, SignedPayment, check_cap};
+use self::pay::{Quote, SignedPayment, Unpayable, check_cap};
 use self::pending::{PendingError, PendingKey, PendingPayments};
 use self::wallet::{Wallet, WalletError, WalletSource};
 use crate::model::ids::ImageId;
@@ -71,7 +71,7 @@ impl fmt::Debug for World<'_> {
 
 /// The operation that a client performs at a server.
 #[derive(Debug, Clone)]
-pub enum Errand {
+pub enum Purpose {
     /// Upload images, each with its own payment. The tier `free` needs none.
     Upload(TierName),
     /// Buy several uploads with one payment.
@@ -96,7 +96,7 @@ pub struct Order {
     /// The server's base URL.
     pub server: Url,
     /// The operation.
-    pub errand: Errand,
+    pub purpose: Purpose,
     /// The highest amount to pay.
     pub cap: AtomicAmount,
     /// The key file that the user named.
@@ -238,7 +238,7 @@ impl<'a> Client<'a> {
         env: &BTreeMap<String, String>,
         world: World<'a>,
     ) -> Result<Self, Failure> {
-        let endpoint = transport::endpoint(&order.server, &order.errand)?;
+        let endpoint = transport::endpoint(&order.server, &order.purpose)?;
         Ok(Self {
             http: transport::http(env)?,
             endpoint,
@@ -428,7 +428,7 @@ impl<'a> Client<'a> {
                 other => other,
             });
         };
-        let quote = pay::choose(reply.challenge.as_deref().ok_or(PayError::Unreadable)?)?;
+        let quote = pay::choose(reply.challenge.as_deref().ok_or(Unpayable::Unreadable)?)?;
         check_cap(quote.amount, self.order.cap, self.files())?;
         Ok(quote)
     }
@@ -573,17 +573,17 @@ impl<'a> Client<'a> {
             return Failure::Unavailable(format!("{} ({text})", self.order.server));
         };
         match reply.status {
-            404 => Failure::Usage(match &self.order.errand {
-                Errand::Upload(tier) | Errand::Tokens { tier, .. } => format!(
+            404 => Failure::Usage(match &self.order.purpose {
+                Purpose::Upload(tier) | Purpose::Tokens { tier, .. } => format!(
                     "{} doesn't sell the tier \"{tier}\": {text}",
                     self.order.server
                 ),
-                Errand::Renew { .. } if reply.code() == "unknown_tier" => text,
-                Errand::Renew { image, .. } => {
+                Purpose::Renew { .. } if reply.code() == "unknown_tier" => text,
+                Purpose::Renew { image, .. } => {
                     format!("{} has no image {image}: {text}", self.order.server)
                 }
             }),
-            400 | 409 if matches!(self.order.errand, Errand::Renew { .. }) => Failure::Usage(text),
+            400 | 409 if matches!(self.order.purpose, Purpose::Renew { .. }) => Failure::Usage(text),
             429 | 500..=599 => Failure::Unavailable(text),
             300..=399 => Failure::Unexpected(format!(
                 "{} redirects, and redirects are not followed: give the final URL with --server.",
@@ -600,23 +600,23 @@ impl<'a> Client<'a> {
 
     /// Whether the operation is free.
     pub fn is_free(&self) -> bool {
-        matches!(&self.order.errand, Errand::Upload(tier) if transport::is_free(tier))
+        matches!(&self.order.purpose, Purpose::Upload(tier) if transport::is_free(tier))
     }
 
     /// The number of files that one payment is for.
     fn files(&self) -> usize {
-        match self.order.errand {
-            Errand::Tokens { images, .. } => images,
-            Errand::Upload(_) | Errand::Renew { .. } => 1,
+        match self.order.purpose {
+            Purpose::Tokens { images, .. } => images,
+            Purpose::Upload(_) | Purpose::Renew { .. } => 1,
         }
     }
 
     /// What a payment is for, as words for a message.
     fn object(&self) -> &'static str {
-        match self.order.errand {
-            Errand::Upload(_) => "this file",
-            Errand::Tokens { .. } => "these files",
-            Errand::Renew { .. } => "more time for this image",
+        match self.order.purpose {
+            Purpose::Upload(_) => "this file",
+            Purpose::Tokens { .. } => "these files",
+            Purpose::Renew { .. } => "more time for this image",
         }
     }
 
@@ -632,9 +632,9 @@ impl<'a> Client<'a> {
     }
 
     fn key(&self, content: &[u8]) -> PendingKey {
-        let tier = match &self.order.errand {
-            Errand::Upload(tier) | Errand::Tokens { tier, .. } => tier.as_str(),
-            Errand::Renew { tier, .. } => tier.as_ref().map_or("", TierName::as_str),
+        let tier = match &self.order.purpose {
+            Purpose::Upload(tier) | Purpose::Tokens { tier, .. } => tier.as_str(),
+            Purpose::Renew { tier, .. } => tier.as_ref().map_or("", TierName::as_str),
         };
         PendingKey::of(self.endpoint.as_str(), tier, content)
     }
@@ -650,13 +650,13 @@ impl<'a> Client<'a> {
     }
 }
 
-impl From<PayError> for Failure {
-    fn from(error: PayError) -> Self {
+impl From<Unpayable> for Failure {
+    fn from(error: Unpayable) -> Self {
         match error {
-            PayError::Wallet(error) => error.into(),
-            PayError::Unreadable | PayError::NoUsableOffer { .. } | PayError::AboveCap { .. } => {
-                Self::NotPayable(error.to_string())
-            }
+            Unpayable::Wallet(error) => error.into(),
+            Unpayable::Unreadable
+            | Unpayable::NoUsableOffer { .. }
+            | Unpayable::AboveCap { .. } => Self::NotPayable(error.to_string()),
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct SignedPayment {
 
 /// Why a challenge isn't paid.
 #[derive(Debug, thiserror::Error)]
-pub enum PayError {
+pub enum Unpayable {
     /// No x402 challenge of version 2.
     #[error(
         "The server's price can't be read: its response holds no x402 challenge of version 2. Check that \
@@ -117,11 +117,11 @@ struct RawExtra {
 /// Chooses the first offer of a `PAYMENT-REQUIRED` header that this client can pay.
 ///
 /// # Errors
-/// [`PayError::Unreadable`] and [`PayError::NoUsableOffer`].
-pub fn choose(challenge: &[u8]) -> Result<Quote, PayError> {
-    let challenge: RawChallenge = header::decode(challenge).map_err(|_| PayError::Unreadable)?;
+/// [`Unpayable::Unreadable`] and [`Unpayable::NoUsableOffer`].
+pub fn choose(challenge: &[u8]) -> Result<Quote, Unpayable> {
+    let challenge: RawChallenge = header::decode(challenge).map_err(|_| Unpayable::Unreadable)?;
     if challenge.x402_version != u64::from(Version::V2.number()) {
-        return Err(PayError::Unreadable);
+        return Err(Unpayable::Unreadable);
     }
     let says_play = challenge
         .extensions
@@ -151,7 +151,7 @@ pub fn choose(challenge: &[u8]) -> Result<Quote, PayError> {
                 .iter()
                 .map(|network| network.name())
                 .collect();
-            PayError::NoUsableOffer {
+            Unpayable::NoUsableOffer {
                 known: known.join(" or "),
             }
         })
@@ -184,14 +184,14 @@ fn payable(offer: &RawOffer) -> Option<(&'static Network, AtomicAmount)> {
 /// Rejects an amount above the cap. Both are the totals for this many files; the error names the amounts per file.
 ///
 /// # Errors
-/// [`PayError::AboveCap`].
-pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount, files: usize) -> Result<(), PayError> {
+/// [`Unpayable::AboveCap`].
+pub fn check_cap(amount: AtomicAmount, cap: AtomicAmount, files: usize) -> Result<(), Unpayable> {
     if amount <= cap {
         return Ok(());
     }
     let files = u128::try_from(files).unwrap_or(u128::MAX).max(1);
     let each = |total: AtomicAmount| AtomicAmount::from_units(total.units().div_ceil(files));
-    Err(PayError::AboveCap {
+    Err(Unpayable::AboveCap {
         price: each(amount).to_decimal_usd(),
         cap: each(cap).to_decimal_usd(),
     })
@@ -202,13 +202,13 @@ impl Quote {
     /// server sent it.
     ///
     /// # Errors
-    /// [`PayError::Wallet`], and [`PayError::Unreadable`] when the challenge's extensions are malformed.
+    /// [`Unpayable::Wallet`], and [`Unpayable::Unreadable`] when the challenge's extensions are malformed.
     pub fn sign(
         &self,
         wallet: &Wallet,
         now: Timestamp,
         randomness: &Randomness,
-    ) -> Result<SignedPayment, PayError> {
+    ) -> Result<SignedPayment, Unpayable> {
         let until = now
             .seconds()
             .saturating_add(i64::try_from(self.timeout_seconds).unwrap_or(0));
@@ -233,19 +233,19 @@ impl Quote {
         if let (Value::Object(fields), false) = (&mut document, self.resource.is_null()) {
             fields.insert("resource".to_owned(), self.resource.clone());
         }
-        SignedPayment::parse(header::encode(&document)).ok_or(PayError::Unreadable)
+        SignedPayment::parse(header::encode(&document)).ok_or(Unpayable::Unreadable)
     }
 }
 
 /// Sets the idempotency key. It proves who sends the payment, because the signature becomes public on the chain, so it
 /// is sent whether or not the server asks for one.
-fn set_idempotency_key(extensions: &mut Map<String, Value>, id: String) -> Result<(), PayError> {
+fn set_idempotency_key(extensions: &mut Map<String, Value>, id: String) -> Result<(), Unpayable> {
     extensions
         .entry("payment-identifier")
         .or_insert_with(|| json!({"info": {}}))
         .get_mut("info")
         .and_then(Value::as_object_mut)
-        .ok_or(PayError::Unreadable)?
+        .ok_or(Unpayable::Unreadable)?
         .insert("id".to_owned(), Value::String(id));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
-use super::{Errand, Failure};
+use super::{Failure, Purpose};
 use crate::pricing::tiers::TierName;
 
 /// How long a connection may take to be established.
@@ -53,14 +53,14 @@ pub(super) async fn read(mut response: reqwest::Response) -> Answer {
 ///
 /// # Errors
 /// [`Failure::Usage`] for an unsuitable server URL or tier.
-pub(super) fn endpoint(server: &Url, errand: &Errand) -> Result<Url, Failure> {
-    let is_unpaid = matches!(errand, Errand::Upload(tier) if is_free(tier));
+pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> {
+    let is_unpaid = matches!(purpose, Purpose::Upload(tier) if is_free(tier));
     if !is_unpaid && server.scheme() == "http" && !is_loopback(server) {
         return Err(usage(
             "this URL is http, and payments are sent over https only, except to this machine. Use an https URL.",
         ));
     }
-    if let Errand::Upload(tier) | Errand::Tokens { tier, .. } = errand
+    if let Purpose::Upload(tier) | Purpose::Tokens { tier, .. } = purpose
         && tier.as_str() == "token"
     {
         return Err(Failure::Usage(
@@ -68,16 +68,16 @@ pub(super) fn endpoint(server: &Url, errand: &Errand) -> Result<Url, Failure> {
                 .to_owned(),
         ));
     }
-    match errand {
-        Errand::Upload(tier) if is_free(tier) => below(server, &["api", "free"]),
-        Errand::Upload(tier) => below(server, &["api", "upload", tier.as_str()]),
-        Errand::Tokens { tier, images } => {
+    match purpose {
+        Purpose::Upload(tier) if is_free(tier) => below(server, &["api", "free"]),
+        Purpose::Upload(tier) => below(server, &["api", "upload", tier.as_str()]),
+        Purpose::Tokens { tier, images } => {
             let mut url = below(server, &["api", "upload", "token", tier.as_str()])?;
             url.query_pairs_mut()
                 .append_pair("images", &images.to_string());
             Ok(url)
         }
-        Errand::Renew { image, tier } => {
+        Purpose::Renew { image, tier } => {
             let mut url = below(server, &["api", "images", image.as_str(), "renew"])?;
             if let Some(tier) = tier {
                 url.query_pairs_mut().append_pair("tier", tier.as_str());
@@ -158,8 +158,8 @@ mod tests {
 
     fn address(server: &str, tier: &str) -> Result<String, Failure> {
         let server = Url::parse(server).unwrap();
-        let errand = Errand::Upload(TierName::parse(tier).unwrap());
-        endpoint(&server, &errand).map(String::from)
+        let purpose = Purpose::Upload(TierName::parse(tier).unwrap());
+        endpoint(&server, &purpose).map(String::from)
     }
 
     #[test]
@@ -167,13 +167,13 @@ mod tests {
         let server = Url::parse("https://a.example/img").unwrap();
         let tier = TierName::parse("year").unwrap();
         let image = ImageId::parse("k3v9Qw2mZr7T").unwrap();
-        let renew = |tier| Errand::Renew {
+        let renew = |tier| Purpose::Renew {
             image: image.clone(),
             tier,
         };
-        for (errand, route) in [
+        for (purpose, route) in [
             (
-                Errand::Tokens {
+                Purpose::Tokens {
                     tier: tier.clone(),
                     images: 3,
                 },
@@ -182,10 +182,10 @@ mod tests {
             (renew(None), "images/k3v9Qw2mZr7T/renew"),
             (renew(Some(tier)), "images/k3v9Qw2mZr7T/renew?tier=year"),
         ] {
-            let url = endpoint(&server, &errand).unwrap();
+            let url = endpoint(&server, &purpose).unwrap();
             assert_eq!(url.as_str(), format!("https://a.example/img/api/{route}"));
             let clear = Url::parse("http://a.example").unwrap();
-            assert!(matches!(endpoint(&clear, &errand), Err(Failure::Usage(_))));
+            assert!(matches!(endpoint(&clear, &purpose), Err(Failure::Usage(_))));
         }
     }
 

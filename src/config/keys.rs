@@ -10,7 +10,7 @@ use super::DatabaseUrl;
 use super::describe::{Info, section};
 use super::payments::{Facilitator, RpcUrls};
 use super::read::Reader;
-use super::store::{Addressing, Encryption, Place};
+use super::store::{Addressing, Encryption, StoreLocation};
 use super::values::{
     ADDRESS, ADDRESSING, CLOCK, CONTACT, CONTRACT, COUNT, DATABASE, DURATION, ENCRYPTION,
     FACILITATOR, FACILITATOR_URL, HTTP_URL, IP_RANGE, KEEP, LOOPBACK, NETWORK, NETWORK_FACILITATOR,
@@ -90,7 +90,7 @@ section! {
     pub(super) ImageKeys: "images" {
         /// Where images are stored: a directory, or a bucket of any S3 API (`s3://bucket/prefix`).
         /// The bucket has to be private.
-        store: Place = STORE.or("data/images"),
+        store: StoreLocation = STORE.or("data/images"),
         /// Public address of the images. On a public host it needs another origin than
         /// `http.base_url`, since browsers would trust uploads like pages of the API.
         base_url: Option<String> = HTTP_URL.unset("`http.base_url` with `/i`"),

@@ -118,19 +118,19 @@ impl fmt::Display for Encryption {
 }
 
 /// A parsed `images.store`.
-pub(super) enum Place {
+pub(super) enum StoreLocation {
     Directory(PathBuf),
     Bucket { bucket: String, prefix: String },
 }
 
 /// A directory, or `s3://bucket/prefix`. Buckets have 3 to 63 lower-case letters, digits, dots and
 /// hyphens.
-pub(super) fn place(text: &str) -> Result<Place, String> {
+pub(super) fn place(text: &str) -> Result<StoreLocation, String> {
     let Some(rest) = text.strip_prefix("s3://") else {
         if text.contains("://") {
             return Err("is a URL, but neither a directory nor a bucket".to_owned());
         }
-        return Ok(Place::Directory(PathBuf::from(text)));
+        return Ok(StoreLocation::Directory(PathBuf::from(text)));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let is_name = |byte: u8| {
@@ -148,14 +148,14 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
         ));
     }
     let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-    Ok(Place::Bucket { bucket, prefix })
+    Ok(StoreLocation::Bucket { bucket, prefix })
 }
 
 /// The store, with the keys of its bucket.
-pub(super) fn check(reader: &mut Reader<'_>, place: Place) -> StorePlace {
+pub(super) fn check(reader: &mut Reader<'_>, place: StoreLocation) -> StorePlace {
     let (bucket, prefix) = match place {
-        Place::Directory(path) => return StorePlace::Directory(path),
-        Place::Bucket { bucket, prefix } => (bucket, prefix),
+        StoreLocation::Directory(path) => return StorePlace::Directory(path),
+        StoreLocation::Bucket { bucket, prefix } => (bucket, prefix),
     };
     let mut keys = S3Keys::read(reader);
     if let Some(url) = &keys.s3_endpoint {

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::describe::Kind;
 use super::payments::{Facilitator, RpcUrls, rpc_urls};
-use super::store::{Addressing, Encryption, Place, place};
+use super::store::{Addressing, Encryption, StoreLocation, place};
 use super::{DatabaseUrl, hosts, parse_secret_keys};
 use crate::keys::secrets::Keyring;
 use crate::pricing::money::AtomicAmount;
@@ -165,7 +165,7 @@ pub(super) const DATABASE: Kind<DatabaseUrl> = kind(
     "write sqlite:PATH, or postgres://user:password@host/database",
     database_url,
 );
-pub(super) const STORE: Kind<Place> = kind(
+pub(super) const STORE: Kind<StoreLocation> = kind(
     "directory or bucket",
     "write the path of a directory, or a bucket like s3://bucket/prefix",
     place,

@@ -9,13 +9,13 @@ use crate::system::clock::Timestamp;
 
 /// A row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct Violation {
     /// The key of the row.
     pub row_key: String,
     /// What is wrong with the row.
     pub detail: String,
 }
-from_row!(Finding: row_key, detail);
+from_row!(Violation: row_key, detail);
 
 /// A rule of the ledger, and the statement that finds the rows that break it. In the statement,
 /// `$1` is the time, in milliseconds, before which an open row must have been finished.
@@ -237,11 +237,14 @@ const RULES: &[Rule] = &[
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn find_broken(db: &Db, now: Timestamp) -> Result<Vec<(&'static str, Finding)>, DbError> {
+pub async fn find_broken(
+    db: &Db,
+    now: Timestamp,
+) -> Result<Vec<(&'static str, Violation)>, DbError> {
     let deadline = now.minus(STUCK_AFTER).millis();
     let mut broken = Vec::new();
     for rule in RULES {
-        let rows: Vec<Finding> = on_db!(db, |pool| {
+        let rows: Vec<Violation> = on_db!(db, |pool| {
             sqlx::query_as(rule.sql)
                 .bind(deadline)
                 .fetch_all(pool)

@@ -119,7 +119,7 @@ const CLOCKS_APART: Duration = Duration::from_mins(1);
 
 /// A reserved place among the free uploads of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FreeSlot {
     /// The id of the place, drawn by the server that takes it.
     pub id: String,
     /// The day of the place.
@@ -132,7 +132,7 @@ pub struct Place {
 /// [`DbError::Driver`].
 pub async fn take_place(
     db: &Db,
-    place: &Place,
+    place: &FreeSlot,
     limit: u64,
     until: Timestamp,
     now: Timestamp,
@@ -180,7 +180,7 @@ const TAKE_PLACE: &str = "INSERT INTO free_uploads (id, day, until_ms) VALUES ($
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn give_back(db: &Db, place: &Place) -> Result<(), DbError> {
+pub async fn give_back(db: &Db, place: &FreeSlot) -> Result<(), DbError> {
     on_db!(db, |pool| sqlx::query(GIVE_BACK)
         .bind(&place.id)
         .execute(pool)
@@ -198,7 +198,7 @@ const GIVE_BACK: &str = "DELETE FROM free_uploads WHERE id = $1";
 /// [`DbError::Driver`].
 pub async fn publish_in(
     db: &Db,
-    place: &Place,
+    place: &FreeSlot,
     image: &ImageId,
     now: Timestamp,
     expires: Option<Timestamp>,

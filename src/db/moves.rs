@@ -12,7 +12,7 @@ use crate::system::clock::Timestamp;
 
 /// The state of a database with respect to moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum MoveState {
     /// No move is under way: the deployment uses this database.
     Open,
     /// Its rows are being copied. It rejects every change.
@@ -87,11 +87,11 @@ impl Stamp {
 }
 
 /// Returns the state of the database. A schema without the table `moves` counts as
-/// [`Standing::Open`].
+/// [`MoveState::Open`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn standing(db: &Db) -> Result<Standing, DbError> {
+pub async fn standing(db: &Db) -> Result<MoveState, DbError> {
     let is_there: bool = match db {
         Db::Sqlite(pool) => {
             sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_master WHERE name = 'moves'")
@@ -105,18 +105,18 @@ pub async fn standing(db: &Db) -> Result<Standing, DbError> {
         }
     };
     if !is_there {
-        return Ok(Standing::Open);
+        return Ok(MoveState::Open);
     }
     if let Some(stamp) = find_to(db).await? {
         let to = stamp.place;
         return Ok(match stamp.state.as_str() {
-            MOVED => Standing::Moved { to },
-            _ => Standing::Moving { to },
+            MOVED => MoveState::Moved { to },
+            _ => MoveState::Moving { to },
         });
     }
     Ok(match find_from(db).await? {
-        Some(stamp) if !stamp.is_open() => Standing::Unfinished { from: stamp.place },
-        _ => Standing::Open,
+        Some(stamp) if !stamp.is_open() => MoveState::Unfinished { from: stamp.place },
+        _ => MoveState::Open,
     })
 }
 

@@ -376,7 +376,7 @@ const PAGE_LIVE: &str = concat!(
 
 /// The state of an image's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RowState {
     /// The image's state.
     pub state: ImageState,
     /// Whether its object was recorded to be gone.
@@ -387,7 +387,7 @@ pub struct Standing {
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn find_state(db: &Db, id: &ImageId) -> Result<Option<Standing>, DbError> {
+pub async fn find_state(db: &Db, id: &ImageId) -> Result<Option<RowState>, DbError> {
     let row: Option<(String, bool)> = on_db!(db, |pool| sqlx::query_as(FIND_STATE)
         .bind(id.as_str())
         .fetch_optional(pool)
@@ -400,7 +400,7 @@ pub async fn find_state(db: &Db, id: &ImageId) -> Result<Option<Standing>, DbErr
         row: id.as_str(),
     };
     let state = field.with("state", ImageState::parse(&state))?;
-    Ok(Some(Standing {
+    Ok(Some(RowState {
         state,
         is_marked_gone,
     }))

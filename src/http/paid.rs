@@ -11,12 +11,12 @@ use super::body::{BodyError, Limit, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
-use crate::app::Till;
+use crate::app::Checkout;
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
 use crate::model::payment::{Product, ProductKind};
 use crate::model::token::UploadToken;
-use crate::payments::{Asked, Body, Evidence, Goods, PayError, Presentation, Sold};
+use crate::payments::{Asked, Body, Goods, PayError, Presentation, RequestProofs, Sold};
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::{Tier, TierName, TierTable};
 use crate::x402::header::{PaymentHeader, encode};
@@ -25,9 +25,9 @@ use crate::x402::header::{PaymentHeader, encode};
 const MOST_USES: u32 = 100;
 
 /// What a request buys, and the payment that it carries.
-pub(super) struct Counter<'a> {
+pub(super) struct Purchase<'a> {
     /// The offers of this server and its payments.
-    pub(super) till: &'a Till,
+    pub(super) checkout: &'a Checkout,
     /// The tier from the price table. For a known payment it is the tier as it was when the payment
     /// bought it.
     pub(super) tier: Tier,
@@ -54,8 +54,8 @@ pub(super) struct PaidRoute {
 
 impl PaidRoute {
     /// The route at `path`, which sells products of this kind.
-    fn at(till: &Till, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
-        let url = till.shop.url(path);
+    fn at(checkout: &Checkout, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
+        let url = checkout.catalog.url(path);
         let image = match kind {
             ProductKind::Upload => "-F image=@image.png",
             ProductKind::Token | ProductKind::Renewal => "-X POST",
@@ -73,18 +73,18 @@ impl PaidRoute {
     /// The route of a direct upload to the cheapest tier with a price, or to the first one of
     /// several. `None`: nothing is sold now.
     pub(super) fn cheapest(site: &Site) -> Option<Self> {
-        let till = site.till.as_ref()?;
+        let checkout = site.checkout.as_ref()?;
         if refuse_behind(site).is_err()
             || site.images.has_room().is_err()
-            || till.payments.is_sale_stopped()
+            || checkout.payments.is_sale_stopped()
         {
             return None;
         }
-        let tiers = till.shop.tiers();
+        let tiers = checkout.catalog.tiers();
         let paid = tiers.iter().filter(|tier| !tier.is_free());
         let cheapest = paid.min_by_key(|tier| tier.price)?;
         Some(Self::at(
-            till,
+            checkout,
             ProductKind::Upload,
             &format!("/api/upload/{}", cheapest.name.as_str()),
             None,
@@ -115,12 +115,12 @@ async fn sell_token(
         tier,
         path: request.path(),
     };
-    let mut counter = open_counter(site, request, ProductKind::Token, route).await?;
-    let Some(header) = counter.header.take() else {
-        return Err(counter.ask(site));
+    let mut purchase = open_purchase(site, request, ProductKind::Token, route).await?;
+    let Some(header) = purchase.header.take() else {
+        return Err(purchase.ask(site));
     };
-    let presentation = counter.presentation(site, request, header, None)?;
-    counter.sell(site, request, presentation).await
+    let presentation = purchase.presentation(site, request, header, None)?;
+    purchase.sell(site, request, presentation).await
 }
 
 /// `POST`, `GET` and `PUT /api/upload[/{tier}]`: stores an image for an upload token or, without a
@@ -185,15 +185,15 @@ async fn sell_upload(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     refuse_behind(site)?;
-    let mut counter = open_counter(site, request, ProductKind::Upload, route).await?;
-    let Some(header) = counter.header.take() else {
+    let mut purchase = open_purchase(site, request, ProductKind::Upload, route).await?;
+    let Some(header) = purchase.header.take() else {
         // An upload that the tier can't take is refused before the client is asked to pay.
-        refuse_announced(request, counter.limit())?;
-        return Err(counter.ask(site));
+        refuse_announced(request, purchase.limit())?;
+        return Err(purchase.ask(site));
     };
-    let body = read_body(site, request, payload, &counter, &header).await?;
-    let presentation = counter.presentation(site, request, header, body)?;
-    counter.sell(site, request, presentation).await
+    let body = read_body(site, request, payload, &purchase, &header).await?;
+    let presentation = purchase.presentation(site, request, header, body)?;
+    purchase.sell(site, request, presentation).await
 }
 
 /// Stores an image for an upload token, and counts the failures of the client.
@@ -243,7 +243,7 @@ async fn take_for_token(
 /// Refuses to sell while the database is older than the image store. A ledger that has lost records
 /// would sell twice, and deny what it sold.
 pub(super) fn refuse_behind(site: &Site) -> Result<(), ApiError> {
-    if site.till.is_some() && !site.epoch.is_current() {
+    if site.checkout.is_some() && !site.epoch.is_current() {
         return Err(ApiError::Behind);
     }
     Ok(())
@@ -255,13 +255,13 @@ async fn read_body(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
-    counter: &Counter<'_>,
+    purchase: &Purchase<'_>,
     header: &PaymentHeader,
 ) -> Result<Option<Body>, ApiError> {
-    let mut limit = counter.limit();
+    let mut limit = purchase.limit();
     // The payment may have bought a larger upload than the tier allows today. Its client repeats
     // the request with the same bytes.
-    let bought = counter.till.payments.find_size(header).await;
+    let bought = purchase.checkout.payments.find_size(header).await;
     if let Some(bought) = bought.map_err(ApiError::Unsold)? {
         limit.max_bytes = limit.max_bytes.max(bought);
     }
@@ -293,16 +293,16 @@ async fn read_body(
 
 /// Reads the payment, and determines the tier and product: those of the route, or those of a known
 /// payment.
-async fn open_counter<'a>(
+async fn open_purchase<'a>(
     site: &'a Site,
     request: &HttpRequest,
     kind: ProductKind,
     route: Route<'_>,
-) -> Result<Counter<'a>, ApiError> {
+) -> Result<Purchase<'a>, ApiError> {
     let name = route.tier;
-    let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
+    let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
     let uses = uses(request, kind)?;
-    let tiers = till.shop.tiers();
+    let tiers = checkout.catalog.tiers();
     let tier = match name {
         Some(name) => tiers.find(name).filter(|tier| !tier.is_free()),
         None => tiers.default_paid(),
@@ -320,7 +320,7 @@ async fn open_counter<'a>(
     let (tier, product) = match (tier, &header) {
         (Some(tier), Some(header)) if name.is_none() => {
             let product = sold(kind, tier, uses);
-            let offered = till.payments.find_default(header, &product).await;
+            let offered = checkout.payments.find_default(header, &product).await;
             match offered.map_err(ApiError::Unsold)? {
                 Some(offered) => {
                     let tier = offered.tier().ok_or_else(|| unknown_tier(&tiers, name))?;
@@ -339,20 +339,22 @@ async fn open_counter<'a>(
                 tier: name,
                 uses,
                 target: None,
-                resource_url: &till.shop.url(&path),
+                resource_url: &checkout.catalog.url(&path),
             };
-            let bought = till.payments.find_bought(header, asked).await;
+            let bought = checkout.payments.find_bought(header, asked).await;
             let Some(bought) = bought.map_err(ApiError::Unsold)? else {
                 let client = extract::client_address(request, &site.config.http);
-                return Err(unless_used(till, header, client, unknown_tier(&tiers, name)).await);
+                return Err(
+                    unless_used(checkout, header, client, unknown_tier(&tiers, name)).await,
+                );
             };
             // The payment is known, and the recorded name of its tier is no valid name.
             let elsewhere = ApiError::Unsold(PayError::Known { charged: None });
             (bought.tier().ok_or(elsewhere)?, bought.product)
         }
     };
-    Ok(Counter {
-        till,
+    Ok(Purchase {
+        checkout,
         tier,
         product,
         is_default: name.is_none(),
@@ -374,12 +376,12 @@ fn unknown_tier(table: &TierTable, name: Option<&str>) -> ApiError {
 /// unless the chain shows that the payment's authorization is used. In that case the ledger may
 /// have lost the payment and what it bought, so the error must not say that no money moved.
 pub(super) async fn unless_used(
-    till: &Till,
+    checkout: &Checkout,
     header: &PaymentHeader,
     client: Option<IpAddr>,
     reason: ApiError,
 ) -> ApiError {
-    match till.payments.refuse_used(header, client).await {
+    match checkout.payments.refuse_used(header, client).await {
         Ok(()) => reason,
         Err(PayError::Limited(error)) => ApiError::Unasked(Box::new(ApiError::Limited(error))),
         Err(error) => ApiError::Unsold(error),
@@ -424,12 +426,12 @@ fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
     }
 }
 
-impl Counter<'_> {
+impl Purchase<'_> {
     /// The size limit of the upload.
     fn limit(&self) -> Limit<'_> {
         Limit {
             tier: &self.product.tier,
-            max_bytes: self.till.shop.largest(&self.tier),
+            max_bytes: self.checkout.catalog.largest(&self.tier),
         }
     }
 
@@ -439,7 +441,7 @@ impl Counter<'_> {
         if let Err(full) = site.images.has_room() {
             return full.into();
         }
-        if self.till.payments.is_sale_stopped() {
+        if self.checkout.payments.is_sale_stopped() {
             return ApiError::SaleStopped;
         }
         let uses = self.product.uses;
@@ -452,7 +454,7 @@ impl Counter<'_> {
         let message = format!(
             "This costs {price} USDC: {bought}. Sign an offer of x402 (version 2: header PAYMENT-REQUIRED; version 1: this \
              body) and repeat the same request with the payment in PAYMENT-SIGNATURE or X-PAYMENT. {} shows how.",
-            self.till.shop.url("/docs")
+            self.checkout.catalog.url("/docs")
         );
         ApiError::PaymentRequired(self.demand("Payment required", message, None))
     }
@@ -466,17 +468,19 @@ impl Counter<'_> {
         network: Option<&'static Network>,
     ) -> Box<Demand> {
         let PaidRoute { url, curl } =
-            PaidRoute::at(self.till, self.product.kind, &self.path, self.metadata);
+            PaidRoute::at(self.checkout, self.product.kind, &self.path, self.metadata);
         Box::new(Demand {
-            challenge: self
-                .till
-                .shop
-                .challenge(&self.product, &self.tier, &self.path, reason),
+            challenge: self.checkout.catalog.challenge(
+                &self.product,
+                &self.tier,
+                &self.path,
+                reason,
+            ),
             message,
             curl,
             url,
-            network: network.or_else(|| self.till.shop.networks().first().copied()),
-            play_money: self.till.shop.is_play_money(),
+            network: network.or_else(|| self.checkout.catalog.networks().first().copied()),
+            play_money: self.checkout.catalog.is_play_money(),
         })
     }
 
@@ -491,10 +495,10 @@ impl Counter<'_> {
         let key = extract::idempotency_key(request)?;
         let address = extract::own_address(request, &site.config.http);
         Ok(Presentation {
-            evidence: Evidence::of(&header, key.as_deref(), address),
+            evidence: RequestProofs::of(&header, key.as_deref(), address),
             product: self.product.clone(),
             is_default: self.is_default,
-            resource_url: self.till.shop.url(&self.path),
+            resource_url: self.checkout.catalog.url(&self.path),
             header,
             body,
             client: extract::client_address(request, &site.config.http),
@@ -510,7 +514,7 @@ impl Counter<'_> {
         presentation: Presentation,
     ) -> Result<HttpResponse, ApiError> {
         let (version, network) = (presentation.header.version, presentation.header.network);
-        match self.till.payments.present(presentation).await {
+        match self.checkout.payments.present(presentation).await {
             Ok(sold) => Ok(answer(site, request, sold)),
             Err(error) => {
                 let reason = match &error {

@@ -7,9 +7,9 @@ use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{ApiError, Code};
-use super::paid::{Counter, refuse_behind, unless_used};
+use super::paid::{Purchase, refuse_behind, unless_used};
 use super::{Site, extract, limits, query};
-use crate::app::Till;
+use crate::app::Checkout;
 use crate::model::ids::ImageId;
 use crate::model::payment::{Product, ProductKind};
 use crate::payments::{Asked, Bought};
@@ -29,7 +29,7 @@ pub(super) async fn renew(
 /// Sells the renewal. The caller completes an error by [`ApiError::of`].
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::TIER])?;
-    let till = site.till.as_ref().ok_or(ApiError::PaymentsOff)?;
+    let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
     refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or_else(|| {
         let message = "The path names no valid image id. Send the 12 letters and digits of the id, without an extension.";
@@ -43,7 +43,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),
         None => format!("/api/images/{id}/renew"),
     };
-    let url = till.shop.url(&path);
+    let url = checkout.catalog.url(&path);
     let asked = Asked {
         kind: ProductKind::Renewal,
         tier: named.as_ref().map(TierName::as_str),
@@ -52,9 +52,9 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         resource_url: &url,
     };
     let client = extract::client_address(request, &site.config.http);
-    let (tier, product) = open(site, till, header.as_ref(), client, asked, &id).await?;
-    let mut counter = Counter {
-        till,
+    let (tier, product) = open(site, checkout, header.as_ref(), client, asked, &id).await?;
+    let mut purchase = Purchase {
+        checkout,
         tier,
         product,
         is_default: named.is_none(),
@@ -62,27 +62,27 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         metadata: None,
         header,
     };
-    let Some(header) = counter.header.take() else {
-        let found = till.payments.find_renewable(&id, &counter.tier).await;
+    let Some(header) = purchase.header.take() else {
+        let found = checkout.payments.find_renewable(&id, &purchase.tier).await;
         found.map_err(ApiError::Unsold)?;
-        return Err(counter.ask(site));
+        return Err(purchase.ask(site));
     };
-    let presentation = counter.presentation(site, request, header, None)?;
-    counter.sell(site, request, presentation).await
+    let presentation = purchase.presentation(site, request, header, None)?;
+    purchase.sell(site, request, presentation).await
 }
 
 /// The tier and product of the renewal. The ledger is asked about the payment before the image is
 /// looked up (docs/payments.md, rule 8).
 async fn open(
     site: &Site,
-    till: &Till,
+    checkout: &Checkout,
     header: Option<&PaymentHeader>,
     client: Option<IpAddr>,
     asked: Asked<'_>,
     id: &ImageId,
 ) -> Result<(Tier, Product), ApiError> {
     if let Some(header) = header {
-        let known = till.payments.find_known(header, asked).await;
+        let known = checkout.payments.find_known(header, asked).await;
         if let Some(known) = known.map_err(ApiError::Unsold)? {
             return as_bought(known);
         }
@@ -90,12 +90,12 @@ async fn open(
     let image = site.images.find_public(id).await?;
     let Some(image) = image else {
         return Err(match header {
-            Some(header) => unless_used(till, header, client, ApiError::NotFound).await,
+            Some(header) => unless_used(checkout, header, client, ApiError::NotFound).await,
             None => ApiError::NotFound,
         });
     };
     let name = asked.tier.unwrap_or(&image.tier);
-    let tiers = till.shop.tiers();
+    let tiers = checkout.catalog.tiers();
     if let Some(tier) = tiers.find(name).filter(|tier| !tier.is_free()) {
         let product = Product {
             kind: asked.kind,
@@ -105,7 +105,7 @@ async fn open(
         };
         return Ok((tier.clone(), product));
     }
-    let no_such_tier = no_such_tier(till, id, name);
+    let no_such_tier = no_such_tier(checkout, id, name);
     let Some(header) = header else {
         return Err(no_such_tier);
     };
@@ -113,10 +113,10 @@ async fn open(
         tier: Some(name),
         ..asked
     };
-    let offered = till.payments.find_offered(asked).await;
+    let offered = checkout.payments.find_offered(asked).await;
     match offered.map_err(ApiError::Unsold)? {
         Some(offered) => as_bought(offered),
-        None => Err(unless_used(till, header, client, no_such_tier).await),
+        None => Err(unless_used(checkout, header, client, no_such_tier).await),
     }
 }
 
@@ -127,8 +127,8 @@ fn as_bought(bought: Bought) -> Result<(Tier, Product), ApiError> {
 }
 
 /// The error for a tier that can't renew an image.
-fn no_such_tier(till: &Till, id: &ImageId, name: &str) -> ApiError {
-    let tiers = till.shop.tiers();
+fn no_such_tier(checkout: &Checkout, id: &ImageId, name: &str) -> ApiError {
+    let tiers = checkout.catalog.tiers();
     let paid: Vec<&str> = tiers.paid().map(|tier| tier.name.as_str()).collect();
     let message = format!(
         "Image {id} cannot be renewed with the tier {name}, which is free or not sold any more. Send ?tier= with one \

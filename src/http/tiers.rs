@@ -11,8 +11,8 @@ use crate::pricing::tiers::{Keep, Tier, TierTable};
 pub(super) async fn table(site: Site) -> HttpResponse {
     let table = site.tiers.now();
     let tiers = table.iter().map(|tier| view(&site, &table, tier)).collect();
-    let payments = site.till.as_ref().map(|till| {
-        let networks = till.shop.networks();
+    let payments = site.checkout.as_ref().map(|checkout| {
+        let networks = checkout.catalog.networks();
         let first = networks.first();
         let asset = |network: &crate::pricing::networks::Network| network.usdc.to_checksum(None);
         PaymentsView {
@@ -25,8 +25,8 @@ pub(super) async fn table(site: Site) -> HttpResponse {
                     network: network.caip2,
                 })
                 .collect(),
-            pay_to: till.shop.pay_to().to_checksum(None),
-            play_money: till.shop.is_play_money(),
+            pay_to: checkout.catalog.pay_to().to_checksum(None),
+            play_money: checkout.catalog.is_play_money(),
         }
     });
     HttpResponse::Ok().json(TiersAnswer { payments, tiers })
@@ -49,7 +49,7 @@ pub(super) fn view(site: &Site, table: &TierTable, tier: &Tier) -> TierView {
     };
     TierView {
         accepted: None,
-        available: tier.is_free() || site.till.is_some(),
+        available: tier.is_free() || site.checkout.is_some(),
         default: table.default_paid() == Some(tier),
         keep_seconds: match tier.keep {
             Keep::For(duration) => Some(duration.as_secs()),

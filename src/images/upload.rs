@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::{Checked, Images, UploadError};
 use crate::db::grants::{self, Reservation};
 use crate::db::images;
-use crate::db::limits::{self, Place};
+use crate::db::limits::{self, FreeSlot};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::payment::{Grant, PaymentId, PaymentState};
@@ -40,7 +40,7 @@ impl Images {
         self: &Arc<Self>,
         tier: &Tier,
         checked: Checked,
-        place: Option<&Place>,
+        place: Option<&FreeSlot>,
     ) -> Result<Image, UploadError> {
         let (images, place) = (Arc::clone(self), place.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);

@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::rates::{Rate, Whose};
 use super::{Counted, Counter, Limited, Limits, Taken};
 use crate::config;
-use crate::db::limits::{Place, day_of, start_of};
+use crate::db::limits::{FreeSlot, day_of, start_of};
 use crate::db::{Db, images};
 use crate::system::clock::Timestamp;
 
@@ -145,7 +145,7 @@ pub struct FreeUpload {
     limits: Arc<Limits>,
     day: i64,
     is_spent: bool,
-    place: Option<Place>,
+    place: Option<FreeSlot>,
 }
 
 impl Limits {
@@ -218,7 +218,7 @@ impl Limits {
         Ok(self.free_upload(day, None))
     }
 
-    pub(super) fn free_upload(self: &Arc<Self>, day: i64, place: Option<Place>) -> FreeUpload {
+    pub(super) fn free_upload(self: &Arc<Self>, day: i64, place: Option<FreeSlot>) -> FreeUpload {
         FreeUpload {
             limits: Arc::clone(self),
             day,
@@ -240,7 +240,7 @@ impl FreeUpload {
     }
 
     /// The reserved place in which it is published, where replicas count together.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&FreeSlot> {
         self.place.as_ref()
     }
 }

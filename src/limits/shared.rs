@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::free::Allowance;
 use super::rates::{Bucket, Rate, micros};
 use super::{Counted, FreeUpload, Limited, Limits, Taken};
-use crate::db::limits::{self as rows, Pace, Place, day_of};
+use crate::db::limits::{self as rows, FreeSlot, Pace, day_of};
 use crate::db::{Db, jobs};
 use crate::keys::secrets::{Domain, SecretKey};
 use crate::system::clock::Timestamp;
@@ -139,14 +139,14 @@ impl Shared {
         allowance: Allowance,
         lease: Duration,
         now: Timestamp,
-    ) -> Result<Place, Limited> {
+    ) -> Result<FreeSlot, Limited> {
         let day = day_of(now);
         if locked(&self.full_until).is_some_and(|until| now < until) {
             return Err(allowance.refusal(now));
         }
         let turn = timeout(TURN, self.turns.acquire()).await;
         let _turn = turn.map_err(|_| Limited::Thronged)?;
-        let place = Place {
+        let place = FreeSlot {
             id: hex::encode(self.randomness.bytes::<16>()),
             day,
         };
@@ -160,7 +160,7 @@ impl Shared {
     }
 
     /// Gives a place back as soon as the database accepts it. Otherwise the place expires.
-    pub(super) fn give_back(&self, place: Place) {
+    pub(super) fn give_back(&self, place: FreeSlot) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };

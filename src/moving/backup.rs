@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::objects::{Carried, NoRoom, Objects, Sum, forget_deleted, let_go};
-use crate::db::moves::{self, Standing};
+use crate::db::moves::{self, MoveState};
 use crate::db::{Db, copies, epoch as rows};
 use crate::epoch;
 use crate::model::image::Image;
@@ -216,7 +216,7 @@ impl Backup<'_> {
     }
 
     async fn refuse_unfit(&self) -> anyhow::Result<Mark> {
-        if moves::standing(self.db).await? != Standing::Open {
+        if moves::standing(self.db).await? != MoveState::Open {
             bail!(
                 "the database is being moved. Finish the move first, or cancel it by pixtoll migrate --cancel"
             );

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::db::moves::{self, Standing};
+use crate::db::moves::{self, MoveState};
 use crate::db::{Db, DbError};
 
 pub mod backup;
@@ -142,9 +142,9 @@ pub enum Gone {
 /// [`Gone`], with what to do.
 pub async fn refuse_gone(db: &Db) -> anyhow::Result<()> {
     match moves::standing(db).await? {
-        Standing::Open | Standing::Moving { .. } => Ok(()),
-        Standing::Moved { to } => Err(Gone::Moved(to).into()),
-        Standing::Unfinished { from } => Err(Gone::Unfinished(from).into()),
+        MoveState::Open | MoveState::Moving { .. } => Ok(()),
+        MoveState::Moved { to } => Err(Gone::Moved(to).into()),
+        MoveState::Unfinished { from } => Err(Gone::Unfinished(from).into()),
     }
 }
 
@@ -156,7 +156,7 @@ pub async fn refuse_gone(db: &Db) -> anyhow::Result<()> {
 pub async fn refuse_closed(db: &Db) -> anyhow::Result<()> {
     refuse_gone(db).await?;
     match moves::standing(db).await? {
-        Standing::Moving { to } => Err(Gone::Moving(to).into()),
+        MoveState::Moving { to } => Err(Gone::Moving(to).into()),
         _ => Ok(()),
     }
 }

@@ -60,7 +60,7 @@ impl Copied {
 
 /// A problem that is reported to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding<'a> {
+pub enum Problem<'a> {
     /// The object of a live image is missing or damaged, with the reason.
     Lost(&'a Image, &'static str),
     /// An object without a row, which was not copied.
@@ -89,7 +89,7 @@ impl StoreCopy<'_> {
     pub async fn run(
         &self,
         tell: impl FnMut(&Sum, u64),
-        mut name: impl FnMut(Finding<'_>),
+        mut name: impl FnMut(Problem<'_>),
     ) -> anyhow::Result<Copied> {
         let began = self.clock.now();
         let note = self.open(began).await?;
@@ -110,7 +110,7 @@ impl StoreCopy<'_> {
                     known_before = known_before.min(image.created_at);
                 }
                 if let Carried::Lost(how) = carried {
-                    name(Finding::Lost(image, how));
+                    name(Problem::Lost(image, how));
                 }
             })
             .await?;
@@ -200,7 +200,7 @@ impl StoreCopy<'_> {
         Ok(copied)
     }
 
-    async fn name_rowless(&self, name: &mut impl FnMut(Finding<'_>)) -> anyhow::Result<u64> {
+    async fn name_rowless(&self, name: &mut impl FnMut(Problem<'_>)) -> anyhow::Result<u64> {
         let mut rowless = 0;
         let mut listed = self.from.list();
         while let Some(next) = listed.next().await {
@@ -208,7 +208,7 @@ impl StoreCopy<'_> {
                 && retention::find_state(self.db, &id).await?.is_none()
             {
                 rowless += 1;
-                name(Finding::Rowless(&id));
+                name(Problem::Rowless(&id));
             }
         }
         Ok(rowless)

@@ -7,9 +7,9 @@ use crate::model::payment::PaymentId;
 
 /// The ledger ids of the payments whose repeated settle call is under way.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Again(Arc<Mutex<HashSet<PaymentId>>>);
+pub(super) struct RepeatedSettles(Arc<Mutex<HashSet<PaymentId>>>);
 
-impl Again {
+impl RepeatedSettles {
     /// Marks the payment's call as under way. `None`: one already is.
     pub(super) fn begin(&self, id: &PaymentId) -> Option<InFlight> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,7 +23,7 @@ impl Again {
 /// A repeated settle call that is under way until this value is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    again: Again,
+    again: RepeatedSettles,
     id: PaymentId,
 }
 

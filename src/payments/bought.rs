@@ -4,7 +4,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::shop::Shop;
+use super::catalog::Catalog;
 use super::{PayError, Payments, Presentation};
 use crate::model::ids::ImageId;
 use crate::model::payment::{Payment, Product, ProductKind, Terms};
@@ -133,11 +133,11 @@ impl Payments {
                     .as_ref()
                     .is_none_or(|accepted| offer.is_accepted(accepted))
         };
-        if self.shop.terms(default).iter().any(pays) {
+        if self.catalog.terms(default).iter().any(pays) {
             return Ok(None);
         }
         let now = self.clock.now();
-        let recent = Shop::recent_defaults(&self.db, default.kind, default.uses, now).await?;
+        let recent = Catalog::recent_defaults(&self.db, default.kind, default.uses, now).await?;
         let paid = recent.into_iter().find(|(_, terms)| pays(terms));
         Ok(paid.map(|(tier, terms)| {
             let product = Product {
@@ -165,7 +165,7 @@ impl Payments {
             uses,
             target: asked.target.cloned(),
         };
-        let recent = Shop::recent_terms(&self.db, &product, self.clock.now()).await?;
+        let recent = Catalog::recent_terms(&self.db, &product, self.clock.now()).await?;
         Ok(recent
             .into_iter()
             .next()

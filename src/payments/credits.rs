@@ -12,7 +12,7 @@ use alloy_primitives::{Bytes, U256};
 
 use super::auditor::FIRST_LOOK;
 use super::examine::WATCH_MARGIN;
-use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
+use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
 use crate::chain::{Query, Verdict, judge};
 use crate::db::credits::{self as rows, Claim, Claimed, Credit, Lost};
 use crate::db::{grants, payments as payment_rows};
@@ -60,7 +60,7 @@ impl Payments {
     pub(super) async fn credited_by(
         &self,
         row: &Payment,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<Option<Payment>, PayError> {
         if row.reason.as_deref() != Some(CREDITED) {
             return Ok(None);
@@ -73,8 +73,8 @@ impl Payments {
         let credited = credited.ok_or(PayError::Known {
             charged: Some(true),
         })?;
-        visit.ledger_id = Some(id);
-        visit.whose = Whose::Credit;
+        progress.ledger_id = Some(id);
+        progress.whose = Whose::Credit;
         Ok(Some(credited))
     }
 
@@ -99,7 +99,7 @@ impl Payments {
         if evm::recover(&digest, &header.signature) == Some(payer) {
             return Ok(Some(credit));
         }
-        let chain = &self.rail_of(terms)?.chain;
+        let chain = &self.access_for(terms)?.chain;
         let is_signed = chain.is_signed(payer, digest, &header.signature).await;
         let is_signed = is_signed.map_err(|error| {
             tracing::warn!(%error, "the chain's node did not answer; the payment waits");
@@ -115,7 +115,7 @@ impl Payments {
         row: &Payment,
         mut credit: Credit,
         presentation: &Presentation,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<bool, PayError> {
         let _lease = self.lease(row);
         loop {
@@ -131,16 +131,16 @@ impl Payments {
                 Claimed::Done => {
                     tracing::info!(payment.ledger_id = %credit.id, claimed_by = %row.id, "a credit was claimed");
                     self.changed.notify_waiters();
-                    visit.ledger_id = Some(credit.id.clone());
-                    visit.whose = Whose::Credit;
-                    visit.drove = Some(credit.id.clone());
+                    progress.ledger_id = Some(credit.id.clone());
+                    progress.whose = Whose::Credit;
+                    progress.drove = Some(credit.id.clone());
                     self.publish_credited(&credit.id, presentation).await;
                     return Ok(true);
                 }
                 // Another driver took the payment over. Its row decides.
                 Claimed::Lost => return Ok(true),
                 Claimed::Taken(owner) => {
-                    self.give_way(row, owner, visit).await?;
+                    self.give_way(row, owner, progress).await?;
                     return Ok(true);
                 }
                 Claimed::Gone => {}
@@ -213,7 +213,7 @@ impl Payments {
             credited: &credited,
             settle,
             transfer,
-            facilitator: self.rail_of(&row.terms)?.facilitator.name(),
+            facilitator: self.access_for(&row.terms)?.facilitator.name(),
             token_hash: &token.hash(),
             token_expires: now.plus(self.settings.token_ttl),
             owed: is_upload.then_some(OWED_IMAGE),

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::examine::WATCH_MARGIN;
 use super::settling::call;
-use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
+use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
 use crate::db::payments::{self as rows, Binding, IdOwner, Patch};
 use crate::db::{Db, DbError};
@@ -34,7 +34,7 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The recorded reason when a payment's network is no longer configured, so that neither its
 /// facilitator nor its chain can be asked.
-pub(super) const NO_RAIL: &str = "the payment's network is no longer configured";
+pub(super) const NOT_CONFIGURED: &str = "the payment's network is no longer configured";
 
 /// A lease on a row. It is renewed in the background until this value is dropped.
 pub(super) struct Lease(AbortHandle);
@@ -97,7 +97,7 @@ impl Payments {
         self: &Arc<Self>,
         mut row: Payment,
         presentation: &Presentation,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         let lease = self.lease(&row);
         let checked = presentation
@@ -110,13 +110,13 @@ impl Payments {
             return Ok(());
         }
         kill_point!("verify.call.before");
-        let outcome = match self.rail(&row) {
-            Some(rail) => {
-                let verifying = rail.facilitator.verify(call(&row), self.settings.timeout);
+        let outcome = match self.access(&row) {
+            Some(access) => {
+                let verifying = access.facilitator.verify(call(&row), self.settings.timeout);
                 verifying.await
             }
             None => VerifyOutcome::NoAnswer {
-                why: NO_RAIL.to_owned(),
+                why: NOT_CONFIGURED.to_owned(),
             },
         };
         kill_point!("verify.call.after");
@@ -131,15 +131,15 @@ impl Payments {
                     Ok(())
                 }
             }
-            VerifyOutcome::Invalid { reason } => Ok(self.reject(&row, reason, visit).await?),
+            VerifyOutcome::Invalid { reason } => Ok(self.reject(&row, reason, progress).await?),
             VerifyOutcome::Valid { payer }
                 if payer.is_some_and(|payer| payer != row.authorization.from) =>
             {
                 Ok(self
-                    .reject(&row, "payer_mismatch".to_owned(), visit)
+                    .reject(&row, "payer_mismatch".to_owned(), progress)
                     .await?)
             }
-            VerifyOutcome::Valid { .. } => self.bind(row, presentation, visit).await,
+            VerifyOutcome::Valid { .. } => self.bind(row, presentation, progress).await,
         }
     }
 
@@ -170,7 +170,7 @@ impl Payments {
         &self,
         row: &Payment,
         reason: String,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), DbError> {
         let patch = Patch {
             reason: Some(reason),
@@ -183,7 +183,7 @@ impl Payments {
         self.advance(row, Event::VerifyRefused, &patch).await?;
         kill_point!("payment.rejected.after");
         // The chain must be asked again: an answer from before verify does not count.
-        visit.looked = false;
+        progress.looked = false;
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Payments {
         self: &Arc<Self>,
         row: Payment,
         presentation: &Presentation,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         let Some(step) = transition(row.state, Event::VerifyAccepted) else {
             return Ok(());
@@ -211,15 +211,15 @@ impl Payments {
         kill_point!("payment.verified.after");
         match binding {
             Binding::Bound => {
-                visit.drove = Some(row.id.clone());
+                progress.drove = Some(row.id.clone());
                 let row = Payment {
                     state: step.to(),
                     ..row
                 };
-                self.drive_verified(row, presentation, visit).await
+                self.drive_verified(row, presentation, progress).await
             }
             Binding::Lost => Ok(()),
-            Binding::Taken(owner) => self.give_way(&row, owner, visit).await,
+            Binding::Taken(owner) => self.give_way(&row, owner, progress).await,
         }
     }
 
@@ -229,7 +229,7 @@ impl Payments {
         &self,
         row: &Payment,
         owner: IdOwner,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         if !self
             .release(row, "another payment has this idempotency key")
@@ -242,8 +242,8 @@ impl Payments {
                 charged: Some(false),
             });
         }
-        visit.ledger_id = Some(owner.payment_id);
-        visit.whose = Whose::KeyOwner;
+        progress.ledger_id = Some(owner.payment_id);
+        progress.whose = Whose::KeyOwner;
         Ok(())
     }
 
@@ -269,7 +269,7 @@ impl Payments {
         row: Payment,
         presentation: &Presentation,
         proven: bool,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         if !proven && self.is_published(&row).await? {
             return match self.look_at(&row).await? {
@@ -285,24 +285,24 @@ impl Payments {
         let Some(mut row) = self.claim(&row, self.clock.now()).await? else {
             return Ok(());
         };
-        visit.ledger_id = Some(row.id.clone());
-        visit.drove = Some(row.id.clone());
+        progress.ledger_id = Some(row.id.clone());
+        progress.drove = Some(row.id.clone());
         if let (ProductKind::Upload, Some(Ok(checked))) = (row.product.kind, checked)
             && !self.stage(&mut row, checked).await?
         {
             return Ok(());
         }
-        self.drive_verified(row, presentation, visit).await
+        self.drive_verified(row, presentation, progress).await
     }
 
     /// Whether the chain shows the nonce as used. The signature is public then, so a request
     /// without proof may come from anybody.
     async fn is_published(&self, row: &Payment) -> Result<bool, PayError> {
         let authorization = &row.authorization;
-        let Some(rail) = self.rail(row) else {
+        let Some(access) = self.access(row) else {
             return Err(PayError::Pending);
         };
-        let funds = rail.chain.funds(authorization.from, authorization.nonce);
+        let funds = access.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Silent(Silent::Node)
@@ -315,7 +315,7 @@ impl Payments {
         self: &Arc<Self>,
         row: Payment,
         presentation: &Presentation,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         let lease = self.lease(&row);
         let checked = presentation
@@ -345,7 +345,7 @@ impl Payments {
         kill_point!("payment.settling.after");
         // If settle did not answer in time, this request has no time left to drive the payment
         // again.
-        visit.driven = !self.settle(row, lease).await;
+        progress.driven = !self.settle(row, lease).await;
         Ok(())
     }
 
@@ -427,9 +427,9 @@ impl Payments {
     /// What the chain shows about a payment; `None` when the node does not answer.
     pub(super) async fn evidence(&self, row: &Payment, query: &Query) -> Option<Evidence> {
         kill_point!("chain.evidence.before");
-        let evidence = match self.rail(row) {
-            Some(rail) => rail.chain.evidence(query).await,
-            None => Err(ChainError(NO_RAIL.to_owned())),
+        let evidence = match self.access(row) {
+            Some(access) => access.chain.evidence(query).await,
+            None => Err(ChainError(NOT_CONFIGURED.to_owned())),
         };
         kill_point!("chain.evidence.after");
         match evidence {
@@ -472,7 +472,7 @@ impl Payments {
     /// The chain shows the transfer, but it could not be recorded, or the commit's answer was lost.
     /// The client must not be told that nothing was charged.
     pub(super) async fn look_at(self: &Arc<Self>, row: &Payment) -> Result<Look, DbError> {
-        if self.rail(row).is_none() {
+        if self.access(row).is_none() {
             return Ok(Look::Open);
         }
         let transfer = match self.verdict(row).await {

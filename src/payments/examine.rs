@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 
+use super::access::NetworkAccess;
+use super::catalog::Catalog;
 use super::drive::Look;
-use super::rails::Rail;
 use super::refusals;
-use super::shop::Shop;
-use super::{PayError, Payments, Presentation, Silent, Visit, Whose};
+use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
 use crate::chain::{Block, Query, Verdict, judge};
 use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
@@ -51,14 +51,14 @@ impl Payments {
         self: &Arc<Self>,
         presentation: &Presentation,
         known: Option<Payment>,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<(), PayError> {
         // This comes before prices and windows: a second authorization under the same idempotency
         // key asks for what the first one bought, even if it is late or has another price. A 402
         // would lead its client to sign a third.
         if let Some(owner) = self.owner_of_key(presentation).await? {
-            visit.ledger_id = Some(owner);
-            visit.whose = Whose::KeyOwner;
+            progress.ledger_id = Some(owner);
+            progress.whose = Whose::KeyOwner;
             return Ok(());
         }
         if self.is_sale_stopped() {
@@ -85,7 +85,7 @@ impl Payments {
         else {
             return Ok(());
         };
-        let name = self.rail_of(&terms)?.facilitator.name();
+        let name = self.access_for(&terms)?.facilitator.name();
         let row = self.draft(presentation, terms, head, known.as_ref());
         kill_point!("payment.insert.before");
         let inserted = match &known {
@@ -99,7 +99,7 @@ impl Payments {
             },
         };
         kill_point!("payment.insert.after");
-        visit.ledger_id = Some(row.id.clone());
+        progress.ledger_id = Some(row.id.clone());
         if !inserted {
             // A copy of this request recorded the payment first. Its row decides.
             return Ok(());
@@ -108,17 +108,17 @@ impl Payments {
             self.images.discard(&image).await;
         }
         if let Some(credit) = credit
-            && self.redeem(&row, credit, presentation, visit).await?
+            && self.redeem(&row, credit, presentation, progress).await?
         {
             return Ok(());
         }
-        self.drive_received(row, presentation, visit).await
+        self.drive_received(row, presentation, progress).await
     }
 
     /// The facilitator and chain for these terms. An earlier offer may name a network that is no
     /// longer configured.
-    pub(super) fn rail_of(&self, terms: &Terms) -> Result<&Rail, PayError> {
-        self.rails
+    pub(super) fn access_for(&self, terms: &Terms) -> Result<&NetworkAccess, PayError> {
+        self.networks
             .find(terms.offer.network)
             .ok_or_else(|| PayError::Invalid {
                 reason: reasons::NO_MATCH.to_owned(),
@@ -153,13 +153,14 @@ impl Payments {
             );
             return refuse(reasons::RESOURCE, detail);
         }
-        let mut known = self.shop.terms(&presentation.product);
+        let mut known = self.catalog.terms(&presentation.product);
         let exact = |terms: &Terms| {
             fits(terms)
                 && terms.offer.amount.as_u256() == header.authorization.value
                 && terms.offer.pay_to == header.authorization.to
         };
-        let recent = Shop::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
+        let recent =
+            Catalog::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
         known.extend(recent);
         // A version 1 payment carries no offer, so the amount tells which one it accepts. Of
         // several with the same amount, the best for the payer counts, and of equal ones the
@@ -232,7 +233,7 @@ impl Payments {
         if evm::is_undeployed_wallets(&header.signature) {
             return Ok(());
         }
-        let is_contract = self.rail_of(terms)?.chain.is_contract(payer).await;
+        let is_contract = self.access_for(terms)?.chain.is_contract(payer).await;
         match is_contract {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -258,7 +259,7 @@ impl Payments {
         let authorization = &presentation.header.authorization;
         kill_point!("chain.funds.before");
         let funds = self
-            .rail_of(terms)?
+            .access_for(terms)?
             .chain
             .funds(authorization.from, authorization.nonce)
             .await;
@@ -324,16 +325,19 @@ impl Payments {
         client: Option<IpAddr>,
     ) -> Result<(), PayError> {
         let authorization = &header.authorization;
-        let Some(rail) = header.network.and_then(|network| self.rails.find(network)) else {
+        let Some(access) = header
+            .network
+            .and_then(|network| self.networks.find(network))
+        else {
             return Ok(());
         };
-        let digest = authorization.digest(rail.network);
+        let digest = authorization.digest(access.network);
         if evm::recover(&digest, &header.signature) != Some(authorization.from)
             && let Some(client) = client
         {
             self.limits.count_unproven(client).await?;
         }
-        let funds = rail.chain.funds(authorization.from, authorization.nonce);
+        let funds = access.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(%error, "the chain's node did not answer; the payment waits");
             PayError::Pending
@@ -364,8 +368,8 @@ impl Payments {
             first_block: first_block(terms, head),
             confirmations: 0,
         };
-        let rail = self.rail_of(terms).ok()?;
-        match judge(&query, &rail.chain.evidence(&query).await.ok()?) {
+        let access = self.access_for(terms).ok()?;
+        match judge(&query, &access.chain.evidence(&query).await.ok()?) {
             Verdict::Paid(_) => Some(true),
             Verdict::Void(_) => Some(false),
             Verdict::Unused | Verdict::Unclear => None,
@@ -386,9 +390,9 @@ impl Payments {
         let authorization = header.authorization.clone();
         let next_look = unix_seconds(authorization.valid_before).plus(WATCH_MARGIN);
         let asked_in = self
-            .rails
+            .networks
             .find(network)
-            .map_or(header.version, |rail| rail.version_for(header.version));
+            .map_or(header.version, |access| access.version_for(header.version));
         Payment {
             id: PaymentId::of(network, authorization.from, authorization.nonce),
             digest: authorization.digest(network),
@@ -397,7 +401,7 @@ impl Payments {
             attempt: known.map_or(1, |known| known.attempt + 1),
             lease_until: now.plus(LEASE),
             product: presentation.product.clone(),
-            request: self.shop.facilitator_request(
+            request: self.catalog.facilitator_request(
                 header,
                 asked_in,
                 &presentation.product,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256};
 
-use crate::chain::{Chain, Receipt};
-use crate::db::audit::{self, Finding, TokenRow};
+use crate::chain::{Chain, IncomingTransfer};
+use crate::db::audit::{self, TokenRow, Violation};
 use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, credits, erasure};
 use crate::keys::secrets::Keyring;
@@ -19,7 +19,7 @@ use crate::system::clock::Timestamp;
 #[derive(Debug, Default)]
 pub struct Report {
     /// Rows that break a rule, each with the rule's name.
-    pub broken: Vec<(&'static str, Finding)>,
+    pub broken: Vec<(&'static str, Violation)>,
     /// The number of rules that were checked.
     pub rules: usize,
     /// The number of settled payments.
@@ -50,9 +50,9 @@ pub struct ChainReport {
     /// The number of transfers that belong to payments whose records were erased.
     pub erased: usize,
     /// Transfers that the ledger holds as credits, which are owed to their payers.
-    pub credits: Vec<Receipt>,
+    pub credits: Vec<IncomingTransfer>,
     /// Transfers to us without a settled payment.
-    pub orphans: Vec<Receipt>,
+    pub orphans: Vec<IncomingTransfer>,
 }
 
 impl Report {
@@ -63,7 +63,7 @@ impl Report {
 }
 
 /// A rule's name and a row that breaks it.
-type Broken = (&'static str, Finding);
+type Broken = (&'static str, Violation);
 
 /// A chain to compare the ledger with.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +118,7 @@ fn sum<'a>(payments: impl Iterator<Item = &'a Payment>) -> U256 {
 }
 
 /// Finds a settled payment whose row differs from what its payer signed: somebody changed the row.
-fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
+fn find_unsigned(payment: &Payment) -> Option<(&'static str, Violation)> {
     let authorization = &payment.authorization;
     let id = PaymentId::of(payment.network(), authorization.from, authorization.nonce);
     let detail = if id != payment.id {
@@ -130,7 +130,7 @@ fn find_unsigned(payment: &Payment) -> Option<(&'static str, Finding)> {
     };
     Some((
         "a settled payment is what its payer signed",
-        Finding {
+        Violation {
             row_key: payment.id.to_string(),
             detail: detail.to_owned(),
         },
@@ -147,7 +147,7 @@ pub async fn find_foreign_tokens(
     db: &Db,
     keys: &Keyring,
     since: Timestamp,
-) -> Result<Vec<(&'static str, Finding)>, DbError> {
+) -> Result<Vec<(&'static str, Violation)>, DbError> {
     let mut broken = Vec::new();
     let mut last = String::new();
     loop {
@@ -163,7 +163,7 @@ pub async fn find_foreign_tokens(
             let detail = format!("token {} is not derived from the key", row.serial);
             (
                 "a token is derived from its payment",
-                Finding {
+                Violation {
                     row_key: row.payment_id,
                     detail,
                 },
@@ -200,7 +200,7 @@ async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, Db
                 Err(Unreadable { id, error }) => {
                     let (row_key, detail) = (id, error.to_string());
                     let says = "a payment is one that pixtoll wrote";
-                    broken.push((says, Finding { row_key, detail }));
+                    broken.push((says, Violation { row_key, detail }));
                 }
             }
         }
@@ -220,7 +220,7 @@ async fn compare(
     db: &Db,
     paid: &[&Payment],
     side: ChainSide<'_>,
-    broken: &mut Vec<(&'static str, Finding)>,
+    broken: &mut Vec<(&'static str, Violation)>,
 ) -> anyhow::Result<ChainReport> {
     let head = side.chain.head().await?;
     let mut recipients: Vec<Address> = paid
@@ -230,7 +230,7 @@ async fn compare(
     recipients.push(side.pay_to);
     recipients.sort_unstable();
     recipients.dedup();
-    let mut unclaimed: BTreeMap<(B256, u64), (Address, Receipt)> = BTreeMap::new();
+    let mut unclaimed: BTreeMap<(B256, u64), (Address, IncomingTransfer)> = BTreeMap::new();
     let mut received_sum = U256::ZERO;
     for recipient in recipients {
         for receipt in side
@@ -258,7 +258,7 @@ async fn compare(
             None if payment.state == PaymentState::Frozen => {}
             None => broken.push((
                 "every settled payment is a transfer on the chain",
-                Finding {
+                Violation {
                     row_key: payment.id.to_string(),
                     detail: "settled, and the chain shows no such transfer to its recipient"
                         .to_owned(),
@@ -287,7 +287,7 @@ impl ChainReport {
         &mut self,
         db: &Db,
         recipient: Address,
-        receipt: Receipt,
+        receipt: IncomingTransfer,
     ) -> Result<(), DbError> {
         let (transaction, payer) = (receipt.transaction.to_string(), receipt.from.to_string());
         let (pay_to, amount) = (recipient.to_string(), receipt.value.to_string());
@@ -306,7 +306,7 @@ impl ChainReport {
 
 /// Whether a receipt is the transfer of a payment. That of a frozen payment may be in another
 /// transaction by now, if the chain included it again.
-fn pays(payment: &Payment, recipient: Address, receipt: &Receipt) -> bool {
+fn pays(payment: &Payment, recipient: Address, receipt: &IncomingTransfer) -> bool {
     (payment.transaction == Some(receipt.transaction) || payment.state == PaymentState::Frozen)
         && payment.terms.offer.pay_to == recipient
         && payment.authorization.from == receipt.from

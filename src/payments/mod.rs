@@ -34,9 +34,11 @@ use crate::system::random::Randomness;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
+pub mod access;
 mod again;
 mod auditor;
 mod bought;
+pub mod catalog;
 mod credits;
 mod drive;
 mod error;
@@ -46,25 +48,23 @@ pub mod ledger;
 pub mod offers;
 pub mod orphans;
 mod proofs;
-pub mod rails;
 mod receipts;
 mod reconcile;
 pub mod recover;
 mod refusals;
 mod renew;
 mod settling;
-pub mod shop;
 mod standing;
 mod wait;
 
-use again::Again;
+use access::{NetworkAccess, Networks};
+use again::RepeatedSettles;
 pub use bought::{Asked, Bought};
+use catalog::Catalog;
 use drive::Look;
 pub use error::{PayError, Silent};
-pub use proofs::Evidence;
-use rails::{Rail, Rails};
+pub use proofs::RequestProofs;
 pub use renew::NotRenewable;
-use shop::Shop;
 use standing::{Presented, Standing};
 use wait::{WAIT, Waiters};
 
@@ -83,7 +83,7 @@ pub struct Presentation {
     /// The URL of the route, with the configured origin.
     pub resource_url: String,
     /// The proofs that the request comes from the payer.
-    pub evidence: Evidence,
+    pub evidence: RequestProofs,
     /// The uploaded image; `None` on routes that take none.
     pub body: Option<Body>,
     /// The client's address, for rate limits; `None` where it is unknown.
@@ -157,14 +157,14 @@ pub struct Payments {
     secrets: Keyring,
     keys: Arc<SigningKeys>,
     clock: Arc<dyn Clock>,
-    rails: Rails,
+    networks: Networks,
     images: Arc<Images>,
     limits: Arc<Limits>,
-    shop: Arc<Shop>,
+    catalog: Arc<Catalog>,
     settings: Settings,
     waiters: Waiters,
     changed: Notify,
-    again: Again,
+    again: RepeatedSettles,
     sale_stopped: AtomicBool,
     /// The random name under which this process holds the leases of background jobs.
     holder: String,
@@ -186,7 +186,7 @@ pub struct Ports {
     /// The source of random bytes.
     pub randomness: Randomness,
     /// The facilitator and the chain of each network.
-    pub rails: Rails,
+    pub networks: Networks,
     /// Stores the images that payments bought.
     pub images: Arc<Images>,
     /// The rate limits.
@@ -194,21 +194,21 @@ pub struct Ports {
 }
 
 impl Payments {
-    /// Creates the payments of a deployment, which sell what `shop` offers.
-    pub fn new(ports: Ports, shop: Arc<Shop>, settings: Settings) -> Self {
+    /// Creates the payments of a deployment, which sell what the catalog offers.
+    pub fn new(ports: Ports, catalog: Arc<Catalog>, settings: Settings) -> Self {
         Self {
             db: ports.db,
             secrets: ports.secrets,
             keys: ports.keys,
             clock: ports.clock,
-            rails: ports.rails,
+            networks: ports.networks,
             images: ports.images,
             limits: ports.limits,
-            shop,
+            catalog,
             settings,
             waiters: Waiters::default(),
             changed: Notify::new(),
-            again: Again::default(),
+            again: RepeatedSettles::default(),
             sale_stopped: AtomicBool::new(false),
             holder: hex::encode(ports.randomness.bytes::<8>()),
             next_orphans: AtomicI64::new(0),
@@ -236,14 +236,14 @@ impl Payments {
     }
 
     async fn run(self: &Arc<Self>, presentation: &Presentation) -> Result<Sold, PayError> {
-        let mut visit = Visit::new();
+        let mut progress = Progress::new();
         if let Some(network) = presentation.header.network {
             let authorization = &presentation.header.authorization;
             let own = PaymentId::of(network, authorization.from, authorization.nonce);
-            visit.name_in_logs(&own);
+            progress.name_in_logs(&own);
         }
         for _ in 0..MAX_ROUNDS {
-            if let Some(answer) = self.round(presentation, &mut visit).await? {
+            if let Some(answer) = self.round(presentation, &mut progress).await? {
                 return Ok(answer);
             }
         }
@@ -254,12 +254,12 @@ impl Payments {
     async fn round(
         self: &Arc<Self>,
         presentation: &Presentation,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        let Some(mut row) = self.find(presentation, visit).await? else {
+        let Some(mut row) = self.find(presentation, progress).await? else {
             self.refuse_erased(&presentation.header).await?;
             self.refuse_credited(&presentation.header).await?;
-            let begun = self.begin(presentation, None, visit).await;
+            let begun = self.begin(presentation, None, progress).await;
             return match begun {
                 Err(error) => {
                     self.refuse_lost(presentation, &error).await?;
@@ -268,16 +268,16 @@ impl Payments {
                 Ok(()) => Ok(None),
             };
         };
-        visit.name_in_logs(&row.id);
-        if let Some(credited) = self.credited_by(&row, visit).await? {
+        progress.name_in_logs(&row.id);
+        if let Some(credited) = self.credited_by(&row, progress).await? {
             row = credited;
-            visit.name_in_logs(&row.id);
+            progress.name_in_logs(&row.id);
         }
         // Where the row belongs to another payment, the request is judged by that row's
         // authorization.
-        let stands_for = visit.whose != Whose::Own;
+        let stands_for = progress.whose != Whose::Own;
         let proven =
-            visit.whose == Whose::KeyOwner || self.proves(&row, presentation, visit).await?;
+            progress.whose == Whose::KeyOwner || self.proves(&row, presentation, progress).await?;
         let own_digest = presentation.header.authorization.digest(row.network());
         let presented = Presented {
             digest: if stands_for { row.digest } else { own_digest },
@@ -289,7 +289,7 @@ impl Payments {
             product: bought::asked_of(&row, presentation),
             body_sha256: presentation.body_sha256(),
             proven,
-            driven: visit.driven,
+            driven: progress.driven,
             now: self.clock.now(),
         };
         match standing::standing(&row, &presented) {
@@ -301,21 +301,23 @@ impl Payments {
             // authorization.
             Standing::Attempt if stands_for => Err(PayError::InProgress),
             Standing::Attempt => {
-                let begun = self.begin(presentation, Some(row.clone()), visit).await;
-                self.unless_moved(begun, &row, visit).await
+                let begun = self.begin(presentation, Some(row.clone()), progress).await;
+                self.unless_moved(begun, &row, progress).await
             }
             Standing::Continue => {
-                let begun = self.go_on(row.clone(), presentation, proven, visit).await;
-                self.unless_moved(begun, &row, visit).await
+                let begun = self
+                    .go_on(row.clone(), presentation, proven, progress)
+                    .await;
+                self.unless_moved(begun, &row, progress).await
             }
             Standing::Drive => {
                 self.drive(&row).await?;
-                visit.driven = true;
+                progress.driven = true;
                 Ok(None)
             }
-            Standing::Wait => self.wait(&row, visit).await.map(|()| None),
-            Standing::Rejected => self.refuse_rejected(&row, visit).await,
-            Standing::Failed => match self.look_once(&row, visit).await? {
+            Standing::Wait => self.wait(&row, progress).await.map(|()| None),
+            Standing::Rejected => self.refuse_rejected(&row, progress).await,
+            Standing::Failed => match self.look_once(&row, progress).await? {
                 Look::Moved => Ok(None),
                 Look::Open => Err(PayError::Pending),
                 Look::Still => Err(PayError::Failed {
@@ -334,9 +336,9 @@ impl Payments {
     async fn find(
         &self,
         presentation: &Presentation,
-        visit: &Visit,
+        progress: &Progress,
     ) -> Result<Option<Payment>, PayError> {
-        if let Some(id) = &visit.ledger_id {
+        if let Some(id) = &progress.ledger_id {
             return Ok(rows::find(&self.db, id).await?);
         }
         Ok(self.find_row(&presentation.header).await?)
@@ -374,8 +376,8 @@ impl Payments {
     /// The facilitator and chain of a payment's network. `None` where the network is not
     /// configured. A server refuses to start then while such a payment is unresolved, so the
     /// payment is final, or another replica, which knows the network, sold it later.
-    fn rail(&self, row: &Payment) -> Option<&Rail> {
-        self.rails.find(row.network())
+    fn access(&self, row: &Payment) -> Option<&NetworkAccess> {
+        self.networks.find(row.network())
     }
 
     /// Whether the request proves to come from the payer, or has driven the payment itself.
@@ -383,9 +385,9 @@ impl Payments {
         &self,
         row: &Payment,
         presentation: &Presentation,
-        visit: &Visit,
+        progress: &Progress,
     ) -> Result<bool, PayError> {
-        if visit.drove.as_ref() == Some(&row.id) {
+        if progress.drove.as_ref() == Some(&row.id) {
             return Ok(true);
         }
         let bound = rows::load_proofs(&self.db, &row.id, self.clock.now()).await?;
@@ -398,7 +400,7 @@ impl Payments {
         self: &Arc<Self>,
         begun: Result<(), PayError>,
         row: &Payment,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
         let Err(error) = begun else {
             return Ok(None);
@@ -406,7 +408,7 @@ impl Payments {
         if !error.denies_a_charge() {
             return Err(error);
         }
-        match self.look_once(row, visit).await? {
+        match self.look_once(row, progress).await? {
             Look::Moved => Ok(None),
             Look::Open => Err(PayError::Pending),
             Look::Still => Err(error),
@@ -418,9 +420,9 @@ impl Payments {
     async fn refuse_rejected(
         self: &Arc<Self>,
         row: &Payment,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        match self.look_once(row, visit).await? {
+        match self.look_once(row, progress).await? {
             Look::Moved => Ok(None),
             Look::Open => Err(PayError::Known { charged: None }),
             Look::Still if says_nonce_used(row) && !self.is_void(row).await => {
@@ -438,21 +440,21 @@ impl Payments {
     async fn look_once(
         self: &Arc<Self>,
         row: &Payment,
-        visit: &mut Visit,
+        progress: &mut Progress,
     ) -> Result<Look, DbError> {
-        if visit.looked || row.next_look.is_none() {
+        if progress.looked || row.next_look.is_none() {
             return Ok(Look::Still);
         }
-        visit.looked = true;
+        progress.looked = true;
         self.look_at(row).await
     }
 
     /// Waits until a payment changes or the request's time is over.
-    async fn wait(&self, row: &Payment, visit: &mut Visit) -> Result<(), PayError> {
-        if visit.place.is_none() {
-            visit.place = Some(self.waiters.enter(&row.id).ok_or(PayError::InProgress)?);
+    async fn wait(&self, row: &Payment, progress: &mut Progress) -> Result<(), PayError> {
+        if progress.place.is_none() {
+            progress.place = Some(self.waiters.enter(&row.id).ok_or(PayError::InProgress)?);
         }
-        let left = visit.deadline.saturating_duration_since(Instant::now());
+        let left = progress.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(PayError::InProgress);
         }
@@ -515,7 +517,7 @@ enum Whose {
 
 /// What one request knows about its payment while it works on it.
 #[derive(Debug)]
-struct Visit {
+struct Progress {
     /// The ledger id of the payment that the request is about, once that is certain.
     ledger_id: Option<PaymentId>,
     /// The ledger id that log lines of this request carry.
@@ -530,7 +532,7 @@ struct Visit {
     place: Option<wait::Place>,
 }
 
-impl Visit {
+impl Progress {
     fn new() -> Self {
         Self {
             ledger_id: None,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use alloy_primitives::Address;
 
 use super::Payments;
-use super::rails::Rail;
-use crate::chain::Receipt;
+use super::access::NetworkAccess;
+use crate::chain::IncomingTransfer;
 use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::{credits, deployment, erasure, jobs};
 use crate::model::payment::transfer_hash;
@@ -33,7 +33,7 @@ const QUESTIONS: u32 = 50;
 /// How far the search for transfers to a recipient has come.
 struct Cursor<'a> {
     name: String,
-    rail: &'a Rail,
+    access: &'a NetworkAccess,
     recipient: Address,
     next_block: u64,
 }
@@ -101,7 +101,8 @@ impl Payments {
             let Some((network, recipient)) = name.rsplit_once('.') else {
                 continue;
             };
-            let Some(rail) = networks::find(network).and_then(|network| self.rails.find(network))
+            let Some(access) =
+                networks::find(network).and_then(|network| self.networks.find(network))
             else {
                 // The network is no longer configured.
                 continue;
@@ -110,7 +111,7 @@ impl Payments {
                 recipient: recipient.parse()?,
                 next_block: block.parse()?,
                 name: format!("{NEXT_BLOCK}.{name}"),
-                rail,
+                access,
             });
         }
         Ok(cursors)
@@ -118,7 +119,7 @@ impl Payments {
 
     /// Searches the safe blocks that were not searched yet, up to a limit. `false`: more are left.
     async fn search(&self, cursor: Cursor<'_>, named: &mut u64) -> anyhow::Result<bool> {
-        let safe = cursor.rail.chain.safe().await?.number;
+        let safe = cursor.access.chain.safe().await?.number;
         let (start, mut next, mut found) = (cursor.next_block, cursor.next_block, Found::default());
         let mut held_at = None;
         for _ in 0..QUESTIONS {
@@ -126,7 +127,7 @@ impl Payments {
                 break;
             }
             let last = safe.min(next.saturating_add(SPAN - 1));
-            let receipts = cursor.rail.chain.receipts(cursor.recipient, next, last);
+            let receipts = cursor.access.chain.receipts(cursor.recipient, next, last);
             let receipts = receipts.await?;
             // After losing the lease, this process would log what the other one has logged.
             if !self.keeps_turn().await? {
@@ -149,7 +150,7 @@ impl Payments {
             found.erased += of_span.erased;
         }
         tracing::info!(
-            network = cursor.rail.network.name(),
+            network = cursor.access.network.name(),
             first_block = start,
             next_block = next,
             orphans = found.orphans,
@@ -162,7 +163,7 @@ impl Payments {
     async fn first_undecided(
         &self,
         cursor: &Cursor<'_>,
-        receipts: &[Receipt],
+        receipts: &[IncomingTransfer],
     ) -> anyhow::Result<Option<u64>> {
         for receipt in receipts {
             let claimant = audits::find_claimant(&self.db, &incoming(cursor, receipt)).await?;
@@ -176,7 +177,7 @@ impl Payments {
     async fn account(
         &self,
         cursor: &Cursor<'_>,
-        receipt: &Receipt,
+        receipt: &IncomingTransfer,
         found: &mut Found,
     ) -> anyhow::Result<()> {
         let transfer = incoming(cursor, receipt);
@@ -205,7 +206,7 @@ impl Payments {
         }
         found.orphans += 1;
         tracing::warn!(
-            network = cursor.rail.network.name(),
+            network = cursor.access.network.name(),
             transaction = transfer.transaction,
             log_index = transfer.log_index,
             block = receipt.block,
@@ -216,9 +217,9 @@ impl Payments {
     }
 }
 
-fn incoming(cursor: &Cursor<'_>, receipt: &Receipt) -> Incoming {
+fn incoming(cursor: &Cursor<'_>, receipt: &IncomingTransfer) -> Incoming {
     Incoming {
-        network: cursor.rail.network.caip2,
+        network: cursor.access.network.caip2,
         transaction: receipt.transaction.to_string(),
         log_index: receipt.log_index,
         payer: receipt.from.to_string(),

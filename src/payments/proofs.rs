@@ -23,19 +23,19 @@ const TICKET_DIGITS: usize = 32;
 
 /// The proofs that a request carries. `Debug` hides them.
 #[derive(Clone, Default)]
-pub struct Evidence {
+pub struct RequestProofs {
     ticket: Option<String>,
     idempotency_keys: Vec<String>,
     address: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Evidence {
+impl std::fmt::Debug for RequestProofs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[proofs]")
     }
 }
 
-impl Evidence {
+impl RequestProofs {
     /// Collects the proofs in a payment header, an `Idempotency-Key` header and the client's
     /// address. The address counts for version 1 only, whose clients can't send another proof.
     pub fn of(

@@ -38,7 +38,7 @@ impl Payments {
             &row.transaction?.to_string(),
         );
         let signature = self.keys.sign_digest(&payload.digest())?;
-        let block = receipt_block(&payload, &signature, &self.shop.url(KEYS_PATH));
+        let block = receipt_block(&payload, &signature, &self.catalog.url(KEYS_PATH));
         Some(serde_json::json!({ OFFER_RECEIPT: block }))
     }
 }

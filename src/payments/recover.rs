@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use alloy_primitives::{Address, B256};
 
 use super::ledger::ChainSide;
-use crate::chain::Receipt;
+use crate::chain::IncomingTransfer;
 use crate::db::auditor::{self, Claimant, Incoming};
 use crate::db::credits::{self, Credit};
 use crate::db::{Db, erasure, payments as rows};
@@ -101,7 +101,7 @@ async fn is_known(
     db: &Db,
     side: &ChainSide<'_>,
     recipient: Address,
-    receipt: &Receipt,
+    receipt: &IncomingTransfer,
 ) -> anyhow::Result<bool> {
     let transfer = Incoming {
         network: side.network.caip2,
@@ -133,7 +133,7 @@ async fn decides_itself(db: &Db, id: &PaymentId) -> anyhow::Result<bool> {
 fn credit(
     side: &ChainSide<'_>,
     recipient: Address,
-    receipt: &Receipt,
+    receipt: &IncomingTransfer,
     nonce: B256,
     found: Timestamp,
 ) -> Credit {

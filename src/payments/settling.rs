@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::Payments;
 use super::auditor::FIRST_LOOK;
-use super::drive::{FIRST_PAUSE, Lease, NO_RAIL};
+use super::drive::{FIRST_PAUSE, Lease, NOT_CONFIGURED};
 use crate::db::DbError;
 use crate::db::payments::{self as rows, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::facilitator::{Call, SettleOutcome};
@@ -169,10 +169,10 @@ impl Payments {
     }
 
     async fn call_settle(&self, row: &Payment) -> SettleOutcome {
-        match self.rail(row) {
-            Some(rail) => rail.facilitator.settle(call(row), SETTLE_LIFE).await,
+        match self.access(row) {
+            Some(access) => access.facilitator.settle(call(row), SETTLE_LIFE).await,
             None => SettleOutcome::Unclear {
-                why: NO_RAIL.to_owned(),
+                why: NOT_CONFIGURED.to_owned(),
                 reverted: None,
                 transaction: None,
             },

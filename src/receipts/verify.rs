@@ -43,7 +43,7 @@ pub enum Paper {
 
 /// The result of checking one receipt.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Checked {
     /// What the receipt says, in a sentence.
     pub says: String,
     /// The id of the key that signed it. `None` when no keys were given, or none of them signed it.
@@ -178,7 +178,7 @@ fn shown(entry: Value) -> Option<Paper> {
 
 /// Checks a receipt: its signature with `keys`, its unsigned fields against the signed ones, and the SHA-256 of an
 /// image, where one is given, against the signed one.
-pub fn check(paper: &Paper, keys: Option<&KeySet>, image_sha256: Option<&str>) -> Finding {
+pub fn check(paper: &Paper, keys: Option<&KeySet>, image_sha256: Option<&str>) -> Checked {
     match paper {
         Paper::Own { jws, beside } => check_own(jws, beside, keys, image_sha256),
         Paper::X402 { receipt, beside } => check_x402(receipt, beside, keys, image_sha256),
@@ -190,9 +190,9 @@ fn check_own(
     beside: &Map<String, Value>,
     keys: Option<&KeySet>,
     image_sha256: Option<&str>,
-) -> Finding {
+) -> Checked {
     let Some(jws) = Jws::parse(text) else {
-        return Finding {
+        return Checked {
             says: "a receipt of pixtoll".to_owned(),
             signed_by: None,
             problems: vec![
@@ -229,7 +229,7 @@ fn check_own(
             None
         }
     });
-    Finding {
+    Checked {
         says: describe_own(&jws.claims),
         signed_by,
         problems,
@@ -277,7 +277,7 @@ fn check_x402(
     beside: &Map<String, Value>,
     keys: Option<&KeySet>,
     image_sha256: Option<&str>,
-) -> Finding {
+) -> Checked {
     let mut problems = Vec::new();
     let format = text_of(receipt, "format");
     if format != FORMAT {
@@ -300,7 +300,7 @@ fn check_x402(
             None => {}
         },
     }
-    Finding {
+    Checked {
         says: format!(
             "an x402 receipt: {} paid for {} on {} in transaction {}",
             text_of(&payload, "payer"),
@@ -418,7 +418,7 @@ mod tests {
         KeySet::parse(&json!({ "keys": list }).to_string()).unwrap()
     }
 
-    fn check_text(text: &str, keys: &KeySet) -> Finding {
+    fn check_text(text: &str, keys: &KeySet) -> Checked {
         let papers = read(text).unwrap();
         assert_eq!(papers.len(), 1);
         check(&papers[0], Some(keys), None)

@@ -22,7 +22,7 @@ const PAGE: u32 = 500;
 
 /// A mismatch between rows and objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum Mismatch {
     /// The object of a live image is missing.
     NoObject {
         /// The image.
@@ -88,7 +88,7 @@ pub async fn audit(
     store: &Store,
     now: Timestamp,
     repair: bool,
-    mut tell: impl FnMut(Finding),
+    mut tell: impl FnMut(Mismatch),
 ) -> anyhow::Result<Audit> {
     if repair {
         refuse_stranger(db, store).await?;
@@ -116,7 +116,7 @@ pub async fn audit(
     let mut objects = store.list();
     while let Some(listed) = objects.next().await {
         let finding = match listed? {
-            Listed::Foreign(key) => Some(Finding::Foreign { key }),
+            Listed::Foreign(key) => Some(Mismatch::Foreign { key }),
             Listed::Image(id) => {
                 audit.objects += 1;
                 auditor.look_at_object(id).await?
@@ -157,7 +157,7 @@ async fn refuse_stranger(db: &Db, store: &Store) -> anyhow::Result<()> {
     }
 }
 
-impl Finding {
+impl Mismatch {
     /// Whether the finding was repaired.
     fn is_mended(&self) -> bool {
         match self {
@@ -177,7 +177,7 @@ struct Auditor<'a> {
 }
 
 impl Auditor<'_> {
-    async fn look_at_row(&self, listed: Image) -> anyhow::Result<Option<Finding>> {
+    async fn look_at_row(&self, listed: Image) -> anyhow::Result<Option<Mismatch>> {
         let id = listed.id.clone();
         let object = self.store.size(&id).await?;
         let sidecar = Sidecar::of(&listed);
@@ -193,9 +193,9 @@ impl Auditor<'_> {
         }
         let row = image.size_bytes;
         match object {
-            None => return Ok(Some(Finding::NoObject { id })),
+            None => return Ok(Some(Mismatch::NoObject { id })),
             Some(object) if object != row => {
-                return Ok(Some(Finding::OtherSize { id, row, object }));
+                return Ok(Some(Mismatch::OtherSize { id, row, object }));
             }
             Some(_) => {}
         }
@@ -207,17 +207,17 @@ impl Auditor<'_> {
             self.store.describe(&id, &sidecar).await?;
         }
         let repaired = self.repair;
-        Ok(Some(Finding::NotDescribed { id, repaired }))
+        Ok(Some(Mismatch::NotDescribed { id, repaired }))
     }
 
     /// Compares an object, or a sidecar without an object, with its row.
-    async fn look_at_object(&self, id: ImageId) -> anyhow::Result<Option<Finding>> {
+    async fn look_at_object(&self, id: ImageId) -> anyhow::Result<Option<Mismatch>> {
         let repaired = self.repair;
         let Some(state) = rows::find_state(self.db, &id).await? else {
             if self.repair {
                 self.store.quarantine(&id, self.now).await?;
             }
-            return Ok(Some(Finding::NoRow { id, repaired }));
+            return Ok(Some(Mismatch::NoRow { id, repaired }));
         };
         let is_over = matches!(state.state, ImageState::Deleted | ImageState::Discarded);
         // The reaper deletes objects that aren't marked yet. A listing may also be older than the
@@ -228,6 +228,6 @@ impl Auditor<'_> {
         if self.repair {
             self.store.delete(&id).await?;
         }
-        Ok(Some(Finding::LeftOver { id, repaired }))
+        Ok(Some(Mismatch::LeftOver { id, repaired }))
     }
 }

@@ -51,11 +51,11 @@ const PING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    place: Place,
+    place: Backend,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Backend {
     /// A directory on this machine.
     Local(Arc<Path>),
     Memory,
@@ -167,7 +167,7 @@ impl Store {
         std::fs::create_dir_all(root)?;
         Ok(Self {
             objects: Arc::new(LocalFileSystem::new_with_prefix(root)?.with_fsync(true)),
-            place: Place::Local(Arc::from(root)),
+            place: Backend::Local(Arc::from(root)),
         })
     }
 
@@ -180,7 +180,7 @@ impl Store {
         let is_fit = AtomicBool::new(false);
         Ok(Self {
             objects,
-            place: Place::S3(Arc::new(Remote { bucket, is_fit })),
+            place: Backend::S3(Arc::new(Remote { bucket, is_fit })),
         })
     }
 
@@ -188,7 +188,7 @@ impl Store {
     pub fn in_memory() -> Self {
         Self {
             objects: Arc::new(InMemory::new()),
-            place: Place::Memory,
+            place: Backend::Memory,
         }
     }
 
@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// [`Unfit`].
     pub async fn check(&self, name: &str) -> Result<(), Unfit> {
-        let Place::S3(remote) = &self.place else {
+        let Backend::S3(remote) = &self.place else {
             return self.ping().await.map_err(Unfit::Unknown);
         };
         let bucket = &remote.bucket;
@@ -215,8 +215,8 @@ impl Store {
     /// Whether [`Store::check`] must succeed before anything can be stored.
     pub fn is_unchecked(&self) -> bool {
         match &self.place {
-            Place::S3(remote) => !remote.is_fit.load(Ordering::Relaxed),
-            Place::Local(_) | Place::Memory => false,
+            Backend::S3(remote) => !remote.is_fit.load(Ordering::Relaxed),
+            Backend::Local(_) | Backend::Memory => false,
         }
     }
 
@@ -248,7 +248,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn describe(&self, id: &ImageId, sidecar: &Sidecar) -> Result<(), StoreError> {
         let bytes = sidecar.to_bytes();
-        if let Place::Local(root) = &self.place {
+        if let Backend::Local(root) = &self.place {
             return Ok(local::write(sidecar_file(root, id), bytes).await?);
         }
         let place = sidecar_key(id);
@@ -263,8 +263,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn is_described(&self, id: &ImageId, sidecar: &Sidecar) -> Result<bool, StoreError> {
         let found = match &self.place {
-            Place::Local(root) => local::read(sidecar_file(root, id)).await?.map(Bytes::from),
-            Place::Memory | Place::S3(_) => self.read_small(&sidecar_key(id)).await?,
+            Backend::Local(root) => local::read(sidecar_file(root, id)).await?.map(Bytes::from),
+            Backend::Memory | Backend::S3(_) => self.read_small(&sidecar_key(id)).await?,
         };
         Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
@@ -293,7 +293,7 @@ impl Store {
 
     /// Deletes these images and their sidecars durably, in bulk. Missing objects count as deleted.
     pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
-        if let Place::Local(root) = &self.place {
+        if let Backend::Local(root) = &self.place {
             return delete_local(root, ids).await;
         }
         let mut deleted = Deleted::default();
@@ -309,7 +309,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn delete_drafts(&self, ids: &[ImageId]) -> Result<(), StoreError> {
-        let Place::Local(root) = &self.place else {
+        let Backend::Local(root) = &self.place else {
             return Ok(());
         };
         // Named as by object_store and `local`. A listing shows neither name.
@@ -486,20 +486,20 @@ impl Store {
     /// What the server answered instead, for the operator.
     pub async fn date(&self) -> Option<Result<Timestamp, String>> {
         match &self.place {
-            Place::S3(remote) => Some(remote.bucket.date().await),
-            Place::Local(_) | Place::Memory => None,
+            Backend::S3(remote) => Some(remote.bucket.date().await),
+            Backend::Local(_) | Backend::Memory => None,
         }
     }
 
     fn is_remote(&self) -> bool {
-        matches!(self.place, Place::S3(_))
+        matches!(self.place, Backend::S3(_))
     }
 
     /// How long a request may take, with all retries. A local store has no deadline.
     fn deadline(&self) -> Option<Duration> {
         match &self.place {
-            Place::S3(remote) => Some(remote.bucket.timeout()),
-            Place::Local(_) | Place::Memory => None,
+            Backend::S3(remote) => Some(remote.bucket.timeout()),
+            Backend::Local(_) | Backend::Memory => None,
         }
     }
 

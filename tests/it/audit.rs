@@ -600,7 +600,7 @@ async fn two_auditors_check_a_payment_once() {
     app.pay(&payment).await.token();
     let calls = app.node.calls("eth_getLogs");
     app.advance(A_LOOK);
-    let payments = &app.app.till.as_ref().unwrap().payments;
+    let payments = &app.app.checkout.as_ref().unwrap().payments;
     tokio::join!(payments.audit(), payments.audit(), payments.audit());
     // Two requests for logs are one check.
     assert_eq!(app.node.calls("eth_getLogs") - calls, 2);
@@ -616,8 +616,8 @@ async fn two_auditors_check_a_payment_once() {
 #[tokio::test]
 async fn transfers_without_a_payment_are_searched_once_an_hour() {
     let app = TestApp::spawn().await;
-    let payments = &app.app.till.as_ref().unwrap().payments;
-    let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
+    let payments = &app.app.checkout.as_ref().unwrap().payments;
+    let pay_to = app.app.checkout.as_ref().unwrap().catalog.pay_to();
     let cursor = format!(
         "SELECT value FROM deployment WHERE name = 'orphans_next_block.eip155:84532.{pay_to}'"
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pixtoll::db::limits::{
-    Counted, Pace, Place, count, forget_clear, give_back, take_place, uncount,
+    Counted, FreeSlot, Pace, count, forget_clear, give_back, take_place, uncount,
 };
 
 use crate::contract_db::{NOW, at, on_both};
@@ -109,8 +109,8 @@ async fn cleared_buckets_and_buckets_of_a_wrong_clock_are_erased() {
 async fn places_of_a_day_are_taken_once_and_freed_again() {
     on_both(async |db| {
         let day = pixtoll::db::limits::day_of(NOW);
-        let places: Vec<Place> = (0..16)
-            .map(|number| Place {
+        let places: Vec<FreeSlot> = (0..16)
+            .map(|number| FreeSlot {
                 id: format!("place {number}"),
                 day,
             })
@@ -131,7 +131,7 @@ async fn places_of_a_day_are_taken_once_and_freed_again() {
             .find(|(_, taken)| **taken)
             .unwrap()
             .0;
-        let again = Place {
+        let again = FreeSlot {
             id: "again".to_owned(),
             day,
         };
@@ -140,7 +140,7 @@ async fn places_of_a_day_are_taken_once_and_freed_again() {
         give_back(&db, mine).await.unwrap();
         assert!(take_place(&db, &again, 5, until, at(1)).await.unwrap());
         // Held for a minute longer than its holder may use it, since clocks differ.
-        let late = Place {
+        let late = FreeSlot {
             id: "late".to_owned(),
             day,
         };

@@ -408,13 +408,13 @@ impl Play {
 
     /// Runs `pixtoll ledger check` with a node that is right.
     async fn report(&self) -> Report {
-        let till = self.app.app.till.as_ref().unwrap();
-        let network = till.shop.networks()[0];
+        let checkout = self.app.app.checkout.as_ref().unwrap();
+        let network = checkout.catalog.networks()[0];
         let chain = RpcChain::new(network, self.app.honest_node()).unwrap();
         let side = ChainSide {
             network,
             chain: &chain,
-            pay_to: till.shop.pay_to(),
+            pay_to: checkout.catalog.pay_to(),
             first_block: 0,
         };
         let now = pixtoll::system::clock::Clock::now(&self.app.clock);

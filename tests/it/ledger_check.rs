@@ -544,7 +544,7 @@ async fn the_sum_is_compared_with_the_chain_and_orphans_are_listed() {
     );
     assert!(!good.contains("orphan"), "{good}");
     // Somebody sends money that buys nothing: it is listed, and breaks no rule.
-    let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
+    let pay_to = app.app.checkout.as_ref().unwrap().catalog.pay_to();
     let giver = signing::wallet(9).address();
     let gift = app
         .chain

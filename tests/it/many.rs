@@ -106,7 +106,7 @@ async fn concurrent_uploads_never_exceed_the_paid_number() {
 #[tokio::test]
 async fn an_expensive_total_waits_for_the_block() {
     let app = TestApp::spawn().await;
-    let shop = &app.app.till.as_ref().unwrap().shop;
+    let catalog = &app.app.checkout.as_ref().unwrap().catalog;
     for (uses, confirmations) in [(1, 0), (9, 0), (10, 1), (100, 1)] {
         let product = Product {
             kind: ProductKind::Token,
@@ -115,7 +115,7 @@ async fn an_expensive_total_waits_for_the_block() {
             target: None,
         };
         assert_eq!(
-            shop.terms(&product)[0].confirmations,
+            catalog.terms(&product)[0].confirmations,
             confirmations,
             "{uses}"
         );
@@ -229,8 +229,8 @@ async fn several_uploads_are_sold_at_a_recently_changed_price() {
         uses: 1,
         target: None,
     };
-    let shop = &app.app.till.as_ref().unwrap().shop;
-    let mut terms = shop.terms(&product).remove(0);
+    let catalog = &app.app.checkout.as_ref().unwrap().catalog;
+    let mut terms = catalog.terms(&product).remove(0);
     terms.offer.amount = AtomicAmount::from_units(4_000);
     offers::record(app.db(), &product, &terms, app.clock.now())
         .await

@@ -58,8 +58,8 @@ fn sold_by_the_year(app: &TestApp, kind: ProductKind) -> (Product, Terms) {
         uses: 1,
         target: None,
     };
-    let shop = &app.app.till.as_ref().unwrap().shop;
-    let terms = shop.terms(&product).remove(0);
+    let catalog = &app.app.checkout.as_ref().unwrap().catalog;
+    let terms = catalog.terms(&product).remove(0);
     (product, terms)
 }
 
@@ -100,7 +100,15 @@ async fn copies_in_both_x402_versions_are_one_payment() {
 #[tokio::test]
 async fn a_version_1_payment_is_wrapped_for_a_version_2_facilitator() {
     let app = TestApp::spawn().await;
-    let rail = app.app.till.as_ref().unwrap().rails.iter().next().unwrap();
+    let access = app
+        .app
+        .checkout
+        .as_ref()
+        .unwrap()
+        .networks
+        .iter()
+        .next()
+        .unwrap();
     let kind = |version: Option<u8>, network: &str| json!({"x402Version": version, "scheme": "exact", "network": network});
     let (new, old) = (kind(Some(2), "eip155:84532"), kind(Some(1), "base-sepolia"));
     let other = kind(Some(1), "base");
@@ -116,7 +124,7 @@ async fn a_version_1_payment_is_wrapped_for_a_version_2_facilitator() {
     for (kinds, version) in versions {
         let listed = Fault::Instead(200, json!({"kinds": kinds}).to_string());
         app.facilitator.next("supported", listed);
-        rail.ask_supported(Duration::from_secs(30)).await.unwrap();
+        access.ask_supported(Duration::from_secs(30)).await.unwrap();
         let payment = app.sign_for("year").await.as_v1();
         let bought = app.pay(&payment).await;
         assert!(bought.header("x-payment-response").is_some());

@@ -249,7 +249,7 @@ async fn a_receipt_binds_payment_and_bytes_of_an_image() {
     assert_eq!(receipts.len(), 1);
     let mut claims = receipts[0].clone();
     let jws = claims.as_object_mut().unwrap().remove("jws").unwrap();
-    let till = app.app.till.as_ref().unwrap();
+    let checkout = app.app.checkout.as_ref().unwrap();
     assert_eq!(
         claims,
         json!({
@@ -264,7 +264,7 @@ async fn a_receipt_binds_payment_and_bytes_of_an_image() {
             "asset": USDC,
             "network": "eip155:84532",
             "payer": payment.authorization.from.to_checksum(None),
-            "payTo": till.shop.pay_to().to_checksum(None),
+            "payTo": checkout.catalog.pay_to().to_checksum(None),
             "transaction": app.transfers().await[0].transaction.to_string(),
             "settledAt": settled_at.to_string(),
             "createdAt": settled_at.to_string(),
@@ -456,7 +456,7 @@ async fn the_public_keys_are_published_with_their_first_use() {
     }
     assert_ne!(
         address_of(&keys),
-        app.app.till.as_ref().unwrap().shop.pay_to()
+        app.app.checkout.as_ref().unwrap().catalog.pay_to()
     );
     let head = app.send("HEAD", "/.well-known/jwks.json", &NONE, "").await;
     assert_eq!((head.status, head.bytes.len()), (200, 0));

@@ -43,12 +43,12 @@ async fn restore(app: &TestApp) {
 
 /// Runs the ledger part of `pixtoll ledger recover`.
 async fn run(app: &TestApp, deed: Deed) -> (Recovered, Vec<B256>) {
-    let till = app.app.till.as_ref().unwrap();
-    let rail = till.rails.iter().next().unwrap();
+    let checkout = app.app.checkout.as_ref().unwrap();
+    let access = checkout.networks.iter().next().unwrap();
     let side = ChainSide {
-        network: rail.network,
-        chain: &*rail.chain,
-        pay_to: till.shop.pay_to(),
+        network: access.network,
+        chain: &*access.chain,
+        pay_to: checkout.catalog.pay_to(),
         first_block: 0,
     };
     let mut told = Vec::new();

@@ -34,8 +34,12 @@ impl TestApp {
         let clock = Arc::new(self.clock.clone());
         let randomness = Randomness::seeded(seed);
         let config = &self.app.config;
-        let rails = self.app.till.as_ref().map(|till| &till.rails);
-        let clocks = independent_clocks(config, rails, self.db(), &store);
+        let networks = self
+            .app
+            .checkout
+            .as_ref()
+            .map(|checkout| &checkout.networks);
+        let clocks = independent_clocks(config, networks, self.db(), &store);
         let reaper = Retention::new(self.db().clone(), store, clock, &randomness, YEAR);
         let reaper = reaper.locked_by(reaper_lock(&config.database));
         Arc::new(reaper.checked_by(clocks))

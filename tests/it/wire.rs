@@ -42,7 +42,7 @@ fn keys(object: &Value) -> Vec<&str> {
 }
 
 fn pay_to(app: &TestApp) -> String {
-    let pay_to = app.app.till.as_ref().unwrap().shop.pay_to();
+    let pay_to = app.app.checkout.as_ref().unwrap().catalog.pay_to();
     pay_to.to_checksum(None)
 }
 

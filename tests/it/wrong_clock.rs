@@ -29,8 +29,12 @@ impl TestApp {
     pub(crate) fn started_reaper(&self) -> Arc<Retention> {
         let config = &self.app.config;
         let store = Store::at(&config.images.store).unwrap();
-        let rails = self.app.till.as_ref().map(|till| &till.rails);
-        let clocks = independent_clocks(config, rails, self.db(), &store);
+        let networks = self
+            .app
+            .checkout
+            .as_ref()
+            .map(|checkout| &checkout.networks);
+        let clocks = independent_clocks(config, networks, self.db(), &store);
         let clock = Arc::new(self.clock.clone());
         let (db, records) = (self.db().clone(), config.retention.records);
         let reaper = Retention::new(db, store, clock, &Randomness::seeded(99), records);

@@ -14,7 +14,7 @@ use crate::cli::reap::open_new_store;
 use crate::config::{Config, load};
 use crate::db::Db;
 use crate::moving::objects::Sum;
-use crate::moving::store::{Copied, Finding, StoreCopy};
+use crate::moving::store::{Copied, Problem, StoreCopy};
 use crate::store::Store;
 use crate::system::clock::SystemClock;
 
@@ -58,7 +58,7 @@ async fn copy(db: &Db, from: &Store, to: &Store, out: &mut impl Write) -> anyhow
     let mut progress = Progress::new();
     let mut trouble = None;
     let told = |sum: &Sum, all| progress.step("copying objects", sum.images, all);
-    let name = |finding: Finding<'_>| {
+    let name = |finding: Problem<'_>| {
         let written = writeln!(out, "{}", line(finding));
         trouble = trouble.take().or(written.err());
     };
@@ -76,10 +76,10 @@ async fn copy(db: &Db, from: &Store, to: &Store, out: &mut impl Write) -> anyhow
     })
 }
 
-fn line(finding: Finding<'_>) -> String {
+fn line(finding: Problem<'_>) -> String {
     match finding {
-        Finding::Lost(image, how) => lost_line(image, how),
-        Finding::Rowless(id) => {
+        Problem::Lost(image, how) => lost_line(image, how),
+        Problem::Rowless(id) => {
             format!("ROWLESS: object {id} has no row in the database; not copied")
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{UploadArgs, read};
 use crate::cli::console::{Console, in_words};
-use crate::client::{Bundle, Client, Errand, Failure, Image, Order, Uploaded, World};
+use crate::client::{Bundle, Client, Failure, Image, Order, Purpose, Uploaded, World};
 use crate::images::format::PixelLimits;
 use crate::images::{self, Metadata};
 use crate::keys::secrets::sha256_hex;
@@ -194,7 +194,7 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
     let cap = args.pay.max_price.checked_mul(times);
     Ok(Order {
         server: args.pay.server.clone(),
-        errand: Errand::Tokens {
+        purpose: Purpose::Tokens {
             tier: args.tier.clone(),
             images,
         },

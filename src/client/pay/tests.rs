@@ -30,7 +30,7 @@ fn document() -> Value {
     header::decode(header.as_bytes()).unwrap()
 }
 
-fn quote(document: &Value) -> Result<Quote, PayError> {
+fn quote(document: &Value) -> Result<Quote, Unpayable> {
     choose(header::encode(document).as_bytes())
 }
 
@@ -115,7 +115,7 @@ fn an_offer_with_an_unknown_field_value_is_skipped() {
         asked["accepts"][0].pointer_mut(parent).unwrap()[key] = value.clone();
         let refused = quote(&asked);
         assert!(
-            matches!(refused, Err(PayError::NoUsableOffer { .. })),
+            matches!(refused, Err(Unpayable::NoUsableOffer { .. })),
             "{pointer} {value}"
         );
         asked["accepts"].as_array_mut().unwrap().push(good.clone());
@@ -131,11 +131,11 @@ fn an_offer_with_an_unknown_field_value_is_skipped() {
 #[test]
 fn a_header_without_a_challenge_is_unreadable() {
     for bytes in [b"".as_slice(), b"{}", b"e30=", &vec![b'A'; 20_000]] {
-        assert!(matches!(choose(bytes), Err(PayError::Unreadable)));
+        assert!(matches!(choose(bytes), Err(Unpayable::Unreadable)));
     }
     let mut old = document();
     old["x402Version"] = json!(1);
-    assert!(matches!(quote(&old), Err(PayError::Unreadable)));
+    assert!(matches!(quote(&old), Err(Unpayable::Unreadable)));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl MadeOnce {
                     base_url: &site.config.http.base_url,
                     images_url: &site.config.images.base_url,
                     tiers: &tiers,
-                    sells: site.till.is_some(),
+                    sells: site.checkout.is_some(),
                 });
                 let document = Bytes::from(document.to_string());
                 *made = Some((tiers, document.clone()));
@@ -177,7 +177,7 @@ async fn robots(site: Site) -> HttpResponse {
 
 async fn paid_routes(site: Site) -> HttpResponse {
     let tiers = site.tiers.now();
-    let resources = if site.till.is_some() {
+    let resources = if site.checkout.is_some() {
         paid_urls(&site.config.http.base_url, &tiers)
     } else {
         Vec::new()
@@ -272,7 +272,7 @@ fn paid_urls(base: &str, tiers: &TierTable) -> Vec<String> {
 /// A template with what this deployment says in the place of its `{{names}}`.
 fn fill(site: &Site, template: &str) -> String {
     let table = site.tiers.now();
-    let sells = site.till.as_ref();
+    let sells = site.checkout.as_ref();
     let cheapest = table
         .paid()
         .min_by_key(|tier| tier.price)
@@ -285,7 +285,7 @@ fn fill(site: &Site, template: &str) -> String {
         .collect();
     let money = match sells {
         None => "- This server sells nothing now: paid tiers are off.",
-        Some(till) if till.shop.is_play_money() => {
+        Some(checkout) if checkout.catalog.is_play_money() => {
             "- This server is a sandbox: its USDC is play money. Any fresh key works, and every wallet has 100 play USDC."
         }
         Some(_) => "- Payments are real USDC. A refused request is never charged.",

@@ -274,12 +274,18 @@ impl TestApp {
 
     /// Runs the reconciler once.
     pub(crate) async fn reconcile(&self) {
-        self.app.till.as_ref().unwrap().payments.reconcile().await;
+        self.app
+            .checkout
+            .as_ref()
+            .unwrap()
+            .payments
+            .reconcile()
+            .await;
     }
 
     /// Runs the auditor once, with a new block since its last run.
     pub(crate) async fn audit(&self) {
-        self.app.till.as_ref().unwrap().payments.audit().await;
+        self.app.checkout.as_ref().unwrap().payments.audit().await;
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -440,7 +446,7 @@ impl TestApp {
 
     /// The transfers to us that the chain shows.
     pub(crate) async fn transfers(&self) -> Vec<Transfer> {
-        let pay_to = self.app.till.as_ref().unwrap().shop.pay_to();
+        let pay_to = self.app.checkout.as_ref().unwrap().catalog.pay_to();
         self.chain.transfers_to(pay_to).await.unwrap()
     }
 
@@ -455,14 +461,14 @@ impl TestApp {
 
     /// Runs `pixtoll ledger check`, with the chain.
     pub(crate) async fn check_ledger(&self) -> Report {
-        let till = self.app.till.as_ref().unwrap();
-        let sides: Vec<ChainSide<'_>> = till
-            .rails
+        let checkout = self.app.checkout.as_ref().unwrap();
+        let sides: Vec<ChainSide<'_>> = checkout
+            .networks
             .iter()
-            .map(|rail| ChainSide {
-                network: rail.network,
-                chain: &*rail.chain,
-                pay_to: till.shop.pay_to(),
+            .map(|access| ChainSide {
+                network: access.network,
+                chain: &*access.chain,
+                pay_to: checkout.catalog.pay_to(),
                 first_block: 0,
             })
             .collect();
@@ -471,9 +477,9 @@ impl TestApp {
 
     /// The newest block, as the node shows it.
     pub(crate) async fn chain_head(&self) -> u64 {
-        let till = self.app.till.as_ref().unwrap();
-        let rail = till.rails.iter().next().unwrap();
-        rail.chain.head().await.unwrap().number
+        let checkout = self.app.checkout.as_ref().unwrap();
+        let access = checkout.networks.iter().next().unwrap();
+        access.chain.head().await.unwrap().number
     }
 
     /// The URL of the chain's node, without the proxy.

@@ -20,10 +20,10 @@ use crate::images::Images;
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
+use crate::payments::access::{NetworkAccess, Networks};
+use crate::payments::catalog::Catalog;
 use crate::payments::offers::SignedOffers;
 use crate::payments::orphans;
-use crate::payments::rails::{Rail, Rails};
-use crate::payments::shop::Shop;
 use crate::payments::{Payments, Ports, Settings};
 use crate::pricing::networks::{self, Definition};
 use crate::pricing::tiers::Tiers;
@@ -41,25 +41,25 @@ const LEARN_SLOWEST: Duration = Duration::from_mins(10);
 
 /// The part of the application that takes payments.
 #[derive(Debug, Clone)]
-pub struct Till {
+pub struct Checkout {
     /// Offers and challenges.
-    pub shop: Arc<Shop>,
+    pub catalog: Arc<Catalog>,
     /// Payments.
     pub payments: Arc<Payments>,
     /// The facilitator and the node of each network.
-    pub rails: Rails,
+    pub networks: Networks,
 }
 
 /// The services that verify, settle and read payments.
 struct Endpoints {
-    rails: Rails,
+    networks: Networks,
     pay_to: Address,
     /// The URL of a sandbox's chain.
     sandbox_rpc: Option<String>,
 }
 
-/// Everything that is needed to build the till.
-pub(super) struct Bench<'a> {
+/// The parts that take payments are built from these.
+pub(super) struct CheckoutParts<'a> {
     pub(super) db: &'a Db,
     pub(super) secrets: Keyring,
     pub(super) keys: &'a Arc<SigningKeys>,
@@ -71,19 +71,19 @@ pub(super) struct Bench<'a> {
 }
 
 /// Builds the part that takes payments, with a sandbox in this process where configured.
-pub(super) async fn open_till(
+pub(super) async fn open_checkout(
     config: &Config,
     payments: &PaymentsConfig,
-    bench: Bench<'_>,
-) -> anyhow::Result<(Till, Option<Listening>)> {
-    let db = bench.db;
+    parts: CheckoutParts<'_>,
+) -> anyhow::Result<(Checkout, Option<Listening>)> {
+    let db = parts.db;
     let mut sandbox = None;
     let ends = endpoints(
         config,
         payments,
         db,
-        bench.clock,
-        bench.randomness,
+        parts.clock,
+        parts.randomness,
         &mut sandbox,
     )
     .await?;
@@ -99,45 +99,45 @@ pub(super) async fn open_till(
         "another kind of money (sandbox, test or real)",
     )
     .await?;
-    stamp_networks(db, &ends.rails).await?;
-    refuse_open_elsewhere(db, &ends.rails).await?;
-    check_chain_ids(&ends.rails).await?;
+    stamp_networks(db, &ends.networks).await?;
+    refuse_open_elsewhere(db, &ends.networks).await?;
+    check_chain_ids(&ends.networks).await?;
     deployment::set(db, stamps::PAY_TO, &ends.pay_to.to_string()).await?;
     if let Some(url) = &ends.sandbox_rpc {
         deployment::set(db, stamps::SANDBOX_RPC, url).await?;
     }
-    stamp_first_blocks(db, &ends.rails, ends.pay_to).await;
-    let shop = Arc::new(Shop::new(
-        bench.tiers.clone(),
-        ends.rails.iter().map(|rail| rail.network).collect(),
+    stamp_first_blocks(db, &ends.networks, ends.pay_to).await;
+    let catalog = Arc::new(Catalog::new(
+        parts.tiers.clone(),
+        ends.networks.iter().map(|access| access.network).collect(),
         ends.pay_to,
         config.http.base_url.clone(),
         mode == "sandbox",
-        bench.randomness.clone(),
-        SignedOffers::new(Arc::clone(bench.keys), Arc::clone(bench.clock)),
+        parts.randomness.clone(),
+        SignedOffers::new(Arc::clone(parts.keys), Arc::clone(parts.clock)),
     ));
-    shop.record_offers(db, bench.clock.now()).await?;
+    catalog.record_offers(db, parts.clock.now()).await?;
     let ports = Ports {
         db: db.clone(),
-        secrets: bench.secrets,
-        keys: Arc::clone(bench.keys),
-        clock: Arc::clone(bench.clock),
-        randomness: bench.randomness.clone(),
-        rails: ends.rails.clone(),
-        images: Arc::clone(bench.images),
-        limits: Arc::clone(bench.limits),
+        secrets: parts.secrets,
+        keys: Arc::clone(parts.keys),
+        clock: Arc::clone(parts.clock),
+        randomness: parts.randomness.clone(),
+        networks: ends.networks.clone(),
+        images: Arc::clone(parts.images),
+        limits: Arc::clone(parts.limits),
     };
     let settings = Settings {
         timeout: payments.timeout,
         token_ttl: config.token_ttl,
     };
-    let payments = Arc::new(Payments::new(ports, Arc::clone(&shop), settings));
-    let till = Till {
-        shop,
+    let payments = Arc::new(Payments::new(ports, Arc::clone(&catalog), settings));
+    let checkout = Checkout {
+        catalog,
         payments,
-        rails: ends.rails,
+        networks: ends.networks,
     };
-    Ok((till, sandbox))
+    Ok((checkout, sandbox))
 }
 
 async fn endpoints(
@@ -151,13 +151,13 @@ async fn endpoints(
     if let Some(sandbox) = &config.sandbox {
         return sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await;
     }
-    let rails = payments
+    let networks = payments
         .networks
         .iter()
-        .map(|known| open_rail(known, clock, randomness))
+        .map(|known| open_access(known, clock, randomness))
         .collect::<anyhow::Result<_>>()?;
     Ok(Endpoints {
-        rails: Rails::new(rails),
+        networks: Networks::new(networks),
         pay_to: payments.pay_to.context("payments.pay_to is missing")?,
         sandbox_rpc: None,
     })
@@ -167,11 +167,11 @@ async fn endpoints(
 ///
 /// # Errors
 /// When no client can be built.
-pub fn open_rail(
+pub fn open_access(
     known: &NetworkConfig,
     clock: &Arc<dyn Clock>,
     randomness: &Randomness,
-) -> anyhow::Result<Rail> {
+) -> anyhow::Result<NetworkAccess> {
     let facilitator = match &known.facilitator {
         FacilitatorChoice::Url { url, bearer } => {
             let credentials = bearer
@@ -193,7 +193,7 @@ pub fn open_rail(
         .as_deref()
         .context("payments.rpc_url is missing")?;
     let chain = RpcChain::new(known.network, rpc_url)?;
-    Ok(Rail::new(
+    Ok(NetworkAccess::new(
         known.network,
         Arc::new(facilitator),
         Arc::new(chain),
@@ -225,39 +225,43 @@ async fn sandbox_endpoints(
         *listening = Some(ports);
         (urls.0, urls.1, chain.recipient())
     };
-    let rail = sandbox_rail(&facilitator_url, &rpc_url, clock)?;
+    let access = sandbox_access(&facilitator_url, &rpc_url, clock)?;
     Ok(Endpoints {
-        rails: Rails::new(vec![rail]),
+        networks: Networks::new(vec![access]),
         pay_to: payments.pay_to.unwrap_or(drawn),
         sandbox_rpc: Some(rpc_url),
     })
 }
 
 /// The one network of a sandbox at these URLs. Sends no request.
-pub(super) fn sandbox_rail(
+pub(super) fn sandbox_access(
     facilitator_url: &str,
     rpc_url: &str,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Rail> {
+) -> anyhow::Result<NetworkAccess> {
     let network = &networks::BASE_SEPOLIA;
     let clock = Arc::clone(clock);
     let facilitator = HttpFacilitator::new("sandbox", facilitator_url, Credentials::None, clock)?;
     let chain = RpcChain::new(network, rpc_url)?;
-    Ok(Rail::new(network, Arc::new(facilitator), Arc::new(chain)))
+    Ok(NetworkAccess::new(
+        network,
+        Arc::new(facilitator),
+        Arc::new(chain),
+    ))
 }
 
 /// Asks each facilitator what it supports, and in which version: repeatedly until it lists the
 /// network, then every hour, since the facilitator may be replaced. Challenges don't depend on the
 /// answers.
-pub(super) async fn learn_supported(rails: Rails) {
-    join_all(rails.iter().map(learn_from)).await;
+pub(super) async fn learn_supported(networks: Networks) {
+    join_all(networks.iter().map(learn_from)).await;
 }
 
-async fn learn_from(rail: &Rail) {
-    let (network, facilitator) = (rail.network.name(), rail.facilitator.name());
+async fn learn_from(access: &NetworkAccess) {
+    let (network, facilitator) = (access.network.name(), access.facilitator.name());
     let mut pause = LEARN_AGAIN;
     loop {
-        let listed = rail.ask_supported(SUPPORTED_TIMEOUT).await;
+        let listed = access.ask_supported(SUPPORTED_TIMEOUT).await;
         match &listed {
             Ok(true) => {}
             Ok(false) => tracing::warn!(
@@ -283,22 +287,22 @@ async fn learn_from(rail: &Rail) {
 }
 
 /// Stamps the database with the definitions of configured networks.
-async fn stamp_networks(db: &Db, rails: &Rails) -> anyhow::Result<()> {
-    for rail in rails {
-        if networks::BUILT_IN.contains(&rail.network) {
+async fn stamp_networks(db: &Db, networks: &Networks) -> anyhow::Result<()> {
+    for access in networks {
+        if networks::BUILT_IN.contains(&access.network) {
             continue;
         }
-        let name = format!("{}.{}", stamps::NETWORK, rail.network.caip2);
-        let definition = serde_json::to_string(&Definition::of(rail.network))?;
+        let name = format!("{}.{}", stamps::NETWORK, access.network.caip2);
+        let definition = serde_json::to_string(&Definition::of(access.network))?;
         check_stamp(db, &name, &definition, "another definition of this network").await?;
     }
     Ok(())
 }
 
 /// Rejects a configuration without a network that has open payments: they would stay open for ever.
-async fn refuse_open_elsewhere(db: &Db, rails: &Rails) -> anyhow::Result<()> {
+async fn refuse_open_elsewhere(db: &Db, networks: &Networks) -> anyhow::Result<()> {
     for caip2 in rows::open_networks(db).await? {
-        if !rails.iter().any(|rail| rail.network.caip2 == caip2) {
+        if !networks.iter().any(|access| access.network.caip2 == caip2) {
             bail!(
                 "payments on {caip2} are still open, and it is not in payments.networks: keep it there until \
                  they are finished, some minutes after the last sale"
@@ -310,13 +314,13 @@ async fn refuse_open_elsewhere(db: &Db, rails: &Rails) -> anyhow::Result<()> {
 
 /// Rejects a node of another chain, which would deny every payment. A node that doesn't answer is
 /// checked later.
-async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
-    for rail in rails {
-        match rail.chain.chain_id().await {
-            Ok(id) if id != rail.network.chain_id => bail!(
+async fn check_chain_ids(networks: &Networks) -> anyhow::Result<()> {
+    for access in networks {
+        match access.chain.chain_id().await {
+            Ok(id) if id != access.network.chain_id => bail!(
                 "payments.rpc_url of {} is a node of the chain {id}: set it to a node of {}",
-                rail.network.name(),
-                rail.network.caip2
+                access.network.name(),
+                access.network.caip2
             ),
             Ok(_) | Err(_) => {}
         }
@@ -327,9 +331,9 @@ async fn check_chain_ids(rails: &Rails) -> anyhow::Result<()> {
 /// Records the ledger's first block on each network, from which `pixtoll ledger check` adds up. It
 /// is recorded when the node first answers, which is before the first payment, since a payment
 /// needs the node too.
-pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) {
-    for rail in rails {
-        let caip2 = rail.network.caip2;
+pub(super) async fn stamp_first_blocks(db: &Db, networks: &Networks, pay_to: Address) {
+    for access in networks {
+        let caip2 = access.network.caip2;
         let name = format!("{}.{caip2}", stamps::FIRST_BLOCK);
         let found = match deployment::find(db, &name).await {
             Ok(found) => found,
@@ -340,10 +344,10 @@ pub(super) async fn stamp_first_blocks(db: &Db, rails: &Rails, pay_to: Address) 
         };
         let first_block = match found {
             Some(block) => block,
-            None => match rail.chain.head().await {
+            None => match access.chain.head().await {
                 Ok(head) => head.number.to_string(),
                 Err(error) => {
-                    tracing::warn!(%error, network = rail.network.name(),
+                    tracing::warn!(%error, network = access.network.name(),
                         "the chain's node does not answer; paid routes are closed until it does");
                     continue;
                 }

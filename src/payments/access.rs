@@ -11,7 +11,7 @@ use crate::x402::wire::Version;
 
 /// A network that payments are accepted on.
 #[derive(Debug, Clone)]
-pub struct Rail {
+pub struct NetworkAccess {
     /// The network.
     pub network: &'static Network,
     /// The facilitator that verifies and settles on it.
@@ -21,7 +21,7 @@ pub struct Rail {
     speaks_only_v2: Arc<AtomicBool>,
 }
 
-impl Rail {
+impl NetworkAccess {
     /// Creates a network with its facilitator and chain. Until [`Self::ask_supported`], the
     /// facilitator is assumed to support all protocol versions.
     pub fn new(
@@ -64,30 +64,30 @@ impl Rail {
 
 /// Every network that payments are accepted on, preferred first.
 #[derive(Debug, Clone)]
-pub struct Rails(Vec<Rail>);
+pub struct Networks(Vec<NetworkAccess>);
 
-impl Rails {
+impl Networks {
     /// Creates the list from networks, preferred first.
-    pub const fn new(rails: Vec<Rail>) -> Self {
-        Self(rails)
+    pub const fn new(networks: Vec<NetworkAccess>) -> Self {
+        Self(networks)
     }
 
     /// The facilitator and chain of `network`; `None` where it is not configured.
-    pub fn find(&self, network: &Network) -> Option<&Rail> {
+    pub fn find(&self, network: &Network) -> Option<&NetworkAccess> {
         self.0
             .iter()
-            .find(|rail| rail.network.chain_id == network.chain_id)
+            .find(|access| access.network.chain_id == network.chain_id)
     }
 
     /// Iterates over the networks, preferred first.
-    pub fn iter(&self) -> std::slice::Iter<'_, Rail> {
+    pub fn iter(&self) -> std::slice::Iter<'_, NetworkAccess> {
         self.0.iter()
     }
 }
 
-impl<'a> IntoIterator for &'a Rails {
-    type Item = &'a Rail;
-    type IntoIter = std::slice::Iter<'a, Rail>;
+impl<'a> IntoIterator for &'a Networks {
+    type Item = &'a NetworkAccess;
+    type IntoIter = std::slice::Iter<'a, NetworkAccess>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()

@@ -30,7 +30,7 @@ const HONOURED: Duration = Duration::from_secs(MAX_TIMEOUT_SECONDS).saturating_a
 
 /// The price table with the recipient of payments.
 #[derive(Debug)]
-pub struct Shop {
+pub struct Catalog {
     tiers: Tiers,
     networks: Vec<&'static Network>,
     pay_to: Address,
@@ -42,8 +42,8 @@ pub struct Shop {
     largest: RwLock<BTreeMap<String, u64>>,
 }
 
-impl Shop {
-    /// Creates a shop that sells by these prices. Payments go to `pay_to` on one of `networks`,
+impl Catalog {
+    /// Creates the catalog of these prices. Payments go to `pay_to` on one of `networks`,
     /// preferred first.
     pub fn new(
         tiers: Tiers,
