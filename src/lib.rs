@@ -5,13 +5,15 @@
 //! it. The server stores the image and returns a public link. It has no accounts and no cookies,
 //! and it keeps no client addresses.
 //!
-//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`payments`], [`images`],
+//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`payments`], [`images`],
 //! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
 
 pub mod app;
+pub mod catalog;
 pub mod chain;
+pub mod checkout;
 pub mod cli;
 pub mod client;
 pub mod config;

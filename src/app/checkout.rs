@@ -1,4 +1,4 @@
-//! Builds the part that takes payments: the facilitator and the node of each network, and the
+//! Builds the part that sells: the facilitator and the node of each network, and the
 //! stamps of a database that has sold something.
 
 use std::sync::Arc;
@@ -10,19 +10,20 @@ use futures_util::future::join_all;
 
 use super::disk::{check_stamp, make_parent};
 use super::stamps;
+use crate::catalog::{Catalog, SaleTerms, SignedOffers};
 use crate::chain::rpc::RpcChain;
+use crate::checkout::Checkout;
 use crate::config::{
     Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
 };
 use crate::db::{Db, deployment, payments as rows};
+use crate::epoch::Epoch;
 use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::payments::access::{NetworkAccess, Networks};
-use crate::payments::catalog::Catalog;
-use crate::payments::offers::SignedOffers;
 use crate::payments::orphans;
 use crate::payments::{Payments, Ports, Settings};
 use crate::pricing::networks::{self, Definition};
@@ -38,17 +39,6 @@ const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(30);
 const LEARN_EVERY: Duration = Duration::from_hours(1);
 const LEARN_AGAIN: Duration = Duration::from_mins(1);
 const LEARN_SLOWEST: Duration = Duration::from_mins(10);
-
-/// The part of the application that takes payments.
-#[derive(Debug, Clone)]
-pub struct Checkout {
-    /// Offers and challenges.
-    pub catalog: Arc<Catalog>,
-    /// Payments.
-    pub payments: Arc<Payments>,
-    /// The facilitator and the node of each network.
-    pub networks: Networks,
-}
 
 /// The services that verify, settle and read payments.
 struct Endpoints {
@@ -66,6 +56,7 @@ pub(super) struct CheckoutParts<'a> {
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) randomness: &'a Randomness,
     pub(super) images: &'a Arc<Images>,
+    pub(super) epoch: &'a Arc<Epoch>,
     pub(super) limits: &'a Arc<Limits>,
     pub(super) tiers: &'a Tiers,
 }
@@ -107,16 +98,18 @@ pub(super) async fn open_checkout(
         deployment::set(db, stamps::SANDBOX_RPC, url).await?;
     }
     stamp_first_blocks(db, &ends.networks, ends.pay_to).await;
-    let catalog = Arc::new(Catalog::new(
-        parts.tiers.clone(),
-        ends.networks.iter().map(|access| access.network).collect(),
-        ends.pay_to,
-        config.http.base_url.clone(),
-        mode == "sandbox",
-        parts.randomness.clone(),
-        SignedOffers::new(Arc::clone(parts.keys), Arc::clone(parts.clock)),
-    ));
-    catalog.record_offers(db, parts.clock.now()).await?;
+    let terms = SaleTerms {
+        tiers: parts.tiers.clone(),
+        networks: ends.networks.iter().map(|access| access.network).collect(),
+        pay_to: ends.pay_to,
+        base_url: config.http.base_url.clone(),
+        play_money: mode == "sandbox",
+        randomness: parts.randomness.clone(),
+    };
+    let signed = SignedOffers::new(Arc::clone(parts.keys), Arc::clone(parts.clock));
+    let catalog = Catalog::new(db.clone(), Arc::clone(parts.clock), terms, signed);
+    let catalog = Arc::new(catalog);
+    catalog.record_offers().await?;
     let ports = Ports {
         db: db.clone(),
         secrets: parts.secrets,
@@ -136,6 +129,8 @@ pub(super) async fn open_checkout(
         catalog,
         payments,
         networks: ends.networks,
+        images: Arc::clone(parts.images),
+        epoch: Arc::clone(parts.epoch),
     };
     Ok((checkout, sandbox))
 }

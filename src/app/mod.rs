@@ -9,6 +9,8 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::catalog::RECORD_EVERY;
+use crate::checkout::Checkout;
 use crate::config::{Config, StorePlace};
 use crate::db::{Db, payments as rows};
 use crate::epoch::Epoch;
@@ -18,7 +20,6 @@ use crate::keys::secrets::SecretKey;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::moving::{Moving, refuse_closed};
-use crate::payments::catalog::RECORD_EVERY;
 use crate::pricing::tiers::Tiers;
 use crate::receipts::Receipts;
 use crate::retention::Retention;
@@ -35,7 +36,7 @@ mod disk;
 mod reload;
 mod secrets;
 
-pub use checkout::{Checkout, open_access};
+pub use checkout::open_access;
 pub use clocks::{independent_clocks, open_rails_beside};
 pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
 pub use secrets::{find_secrets, read_secrets};
@@ -151,6 +152,7 @@ impl App {
             clock: &clock,
             randomness: &randomness,
             images: &images,
+            epoch: &epoch,
             limits: &limits,
             tiers: &tiers,
         };
@@ -243,8 +245,8 @@ impl App {
         jobs.spawn(
             learn_supported(checkout.networks.clone()).instrument(job_span("facilitator_kinds")),
         );
-        let (db, clock, checkout) = (self.db.clone(), Arc::clone(&self.clock), checkout.clone());
-        let record = move || record_forever(db.clone(), Arc::clone(&clock), checkout.clone());
+        let (db, checkout) = (self.db.clone(), checkout.clone());
+        let record = move || record_forever(db.clone(), checkout.clone());
         jobs.spawn(
             while_open()
                 .run_while_open(record)
@@ -255,7 +257,7 @@ impl App {
 }
 
 /// Records the current offers repeatedly, so that offers stay valid after a change of prices.
-async fn record_forever(db: Db, clock: Arc<dyn Clock>, checkout: Checkout) {
+async fn record_forever(db: Db, checkout: Checkout) {
     loop {
         tokio::time::sleep(RECORD_EVERY).await;
         // Another replica may know a network that this one doesn't; its rows are in the same
@@ -263,7 +265,7 @@ async fn record_forever(db: Db, clock: Arc<dyn Clock>, checkout: Checkout) {
         if let Err(error) = register_networks(&db).await {
             tracing::warn!(%error, "the networks of this ledger could not be read");
         }
-        if let Err(error) = checkout.catalog.record_offers(&db, clock.now()).await {
+        if let Err(error) = checkout.catalog.record_offers().await {
             tracing::warn!(%error, "the current offers could not be recorded");
         }
         stamp_first_blocks(&db, &checkout.networks, checkout.catalog.pay_to()).await;

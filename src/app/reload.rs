@@ -21,12 +21,7 @@ impl App {
             "the tiers need limits.body_bytes of at least {least}, but it was {room} at start: restart the server to change it"
         );
         match &self.checkout {
-            Some(checkout) => {
-                let catalog = &checkout.catalog;
-                catalog
-                    .change_tiers(&self.db, tiers, self.clock.now())
-                    .await?;
-            }
+            Some(checkout) => checkout.catalog.change_tiers(tiers).await?,
             None => self.tiers.replace(tiers),
         }
         self.limits.change_counts(fresh.limits);

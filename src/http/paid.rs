@@ -1,8 +1,6 @@
 //! The routes that sell. A request without a payment receives the price and the ways to pay (402).
 //! A request with a payment receives what it bought.
 
-use std::net::IpAddr;
-
 use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -11,14 +9,15 @@ use super::body::{BodyError, Limit, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
-use crate::app::Checkout;
+use crate::catalog::Catalog;
+use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
-use crate::model::payment::{Product, ProductKind};
+use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
-use crate::payments::{Asked, Body, Goods, PayError, Presentation, RequestProofs, Sold};
+use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
-use crate::pricing::tiers::{Tier, TierName, TierTable};
+use crate::pricing::tiers::TierName;
 use crate::x402::header::{PaymentHeader, encode};
 
 /// The most uploads that one payment buys.
@@ -26,21 +25,11 @@ const MOST_USES: u32 = 100;
 
 /// What a request buys, and the payment that it carries.
 pub(super) struct Purchase<'a> {
-    /// The offers of this server and its payments.
-    pub(super) checkout: &'a Checkout,
-    /// The tier from the price table. For a known payment it is the tier as it was when the payment
-    /// bought it.
-    pub(super) tier: Tier,
-    /// The kind, tier and number of what is sold, and the image of a renewal.
-    pub(super) product: Product,
-    /// Whether the route names no tier, so that the default tier is sold.
-    pub(super) is_default: bool,
-    /// The path and query of the URL that the offer names.
-    pub(super) path: String,
+    checkout: &'a Checkout,
+    quote: Quote,
     /// What the query says of the metadata of an upload.
-    pub(super) metadata: Option<Metadata>,
-    /// The payment that the request carries, if any.
-    pub(super) header: Option<PaymentHeader>,
+    metadata: Option<Metadata>,
+    header: Option<PaymentHeader>,
 }
 
 /// A route that sells, and how to pay there.
@@ -54,8 +43,8 @@ pub(super) struct PaidRoute {
 
 impl PaidRoute {
     /// The route at `path`, which sells products of this kind.
-    fn at(checkout: &Checkout, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
-        let url = checkout.catalog.url(path);
+    fn at(catalog: &Catalog, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
+        let url = catalog.url(path);
         let image = match kind {
             ProductKind::Upload => "-F image=@image.png",
             ProductKind::Token | ProductKind::Renewal => "-X POST",
@@ -74,17 +63,12 @@ impl PaidRoute {
     /// several. `None`: nothing is sold now.
     pub(super) fn cheapest(site: &Site) -> Option<Self> {
         let checkout = site.checkout.as_ref()?;
-        if refuse_behind(site).is_err()
-            || site.images.has_room().is_err()
-            || checkout.payments.is_sale_stopped()
-        {
-            return None;
-        }
+        checkout.is_open().ok()?;
         let tiers = checkout.catalog.tiers();
         let paid = tiers.iter().filter(|tier| !tier.is_free());
         let cheapest = paid.min_by_key(|tier| tier.price)?;
         Some(Self::at(
-            checkout,
+            &checkout.catalog,
             ProductKind::Upload,
             &format!("/api/upload/{}", cheapest.name.as_str()),
             None,
@@ -111,16 +95,13 @@ async fn sell_token(
 ) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::IMAGES])?;
     refuse_behind(site)?;
-    let route = Route {
-        tier,
-        path: request.path(),
+    let path = request.path();
+    let order = order(request, ProductKind::Token, Route { tier, path })?;
+    let mut purchase = Purchase::open(site, request, order).await?;
+    let Some(header) = purchase.take_payment() else {
+        return Err(purchase.ask());
     };
-    let mut purchase = open_purchase(site, request, ProductKind::Token, route).await?;
-    let Some(header) = purchase.header.take() else {
-        return Err(purchase.ask(site));
-    };
-    let presentation = purchase.presentation(site, request, header, None)?;
-    purchase.sell(site, request, presentation).await
+    purchase.sell(site, request, header, None).await
 }
 
 /// `POST`, `GET` and `PUT /api/upload[/{tier}]`: stores an image for an upload token or, without a
@@ -185,15 +166,16 @@ async fn sell_upload(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     refuse_behind(site)?;
-    let mut purchase = open_purchase(site, request, ProductKind::Upload, route).await?;
-    let Some(header) = purchase.header.take() else {
+    let order = order(request, ProductKind::Upload, route)?;
+    let mut purchase = Purchase::open(site, request, order).await?;
+    let Some(header) = purchase.take_payment() else {
         // An upload that the tier can't take is refused before the client is asked to pay.
-        refuse_announced(request, purchase.limit())?;
-        return Err(purchase.ask(site));
+        let most = purchase.size_limit(None).await?;
+        refuse_announced(request, purchase.limit(most))?;
+        return Err(purchase.ask());
     };
     let body = read_body(site, request, payload, &purchase, &header).await?;
-    let presentation = purchase.presentation(site, request, header, body)?;
-    purchase.sell(site, request, presentation).await
+    purchase.sell(site, request, header, body).await
 }
 
 /// Stores an image for an upload token, and counts the failures of the client.
@@ -240,13 +222,12 @@ async fn take_for_token(
     Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
 
-/// Refuses to sell while the database is older than the image store. A ledger that has lost records
-/// would sell twice, and deny what it sold.
+/// Refuses work on paid goods while the database is older than its store.
 pub(super) fn refuse_behind(site: &Site) -> Result<(), ApiError> {
-    if site.checkout.is_some() && !site.epoch.is_current() {
-        return Err(ApiError::Behind);
+    match &site.checkout {
+        Some(checkout) => Ok(checkout.refuse_behind()?),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads and checks the body of a paid upload. `None`: the request holds no image. A file that is
@@ -258,13 +239,9 @@ async fn read_body(
     purchase: &Purchase<'_>,
     header: &PaymentHeader,
 ) -> Result<Option<Body>, ApiError> {
-    let mut limit = purchase.limit();
     // The payment may have bought a larger upload than the tier allows today. Its client repeats
     // the request with the same bytes.
-    let bought = purchase.checkout.payments.find_size(header).await;
-    if let Some(bought) = bought.map_err(ApiError::Unsold)? {
-        limit.max_bytes = limit.max_bytes.max(bought);
-    }
+    let limit = purchase.limit(purchase.size_limit(Some(header)).await?);
     let arrived = match read_image(site, request, payload, limit).await {
         Ok(arrived) => arrived,
         Err(BodyError::Limited(limited)) => return Err(limits::refuse(request, limited)),
@@ -291,111 +268,24 @@ async fn read_body(
     }
 }
 
-/// Reads the payment, and determines the tier and product: those of the route, or those of a known
-/// payment.
-async fn open_purchase<'a>(
-    site: &'a Site,
+/// The order of an upload or token request.
+fn order<'a>(
     request: &HttpRequest,
     kind: ProductKind,
-    route: Route<'_>,
-) -> Result<Purchase<'a>, ApiError> {
-    let name = route.tier;
-    let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
+    route: Route<'a>,
+) -> Result<Order<'a>, ApiError> {
     let uses = uses(request, kind)?;
-    let tiers = checkout.catalog.tiers();
-    let tier = match name {
-        Some(name) => tiers.find(name).filter(|tier| !tier.is_free()),
-        None => tiers.default_paid(),
-    };
-    if tier.is_none() && !extract::has_payment(request) {
-        return Err(unknown_tier(&tiers, name));
-    }
-    limits::count_payment(site, request).await?;
-    let header = extract::payment(request)?;
-    // Each product has one URL, because clients repeat it in their payment.
     let path = match uses {
         1 => route.path.to_owned(),
         uses => format!("{}?images={uses}", route.path),
     };
-    let (tier, product) = match (tier, &header) {
-        (Some(tier), Some(header)) if name.is_none() => {
-            let product = sold(kind, tier, uses);
-            let offered = checkout.payments.find_default(header, &product).await;
-            match offered.map_err(ApiError::Unsold)? {
-                Some(offered) => {
-                    let tier = offered.tier().ok_or_else(|| unknown_tier(&tiers, name))?;
-                    (tier, offered.product)
-                }
-                None => (tier.clone(), product),
-            }
-        }
-        (Some(tier), _) => (tier.clone(), sold(kind, tier, uses)),
-        (None, None) => return Err(unknown_tier(&tiers, name)),
-        // The ledger is asked about the payment before the route's tier is refused
-        // (docs/payments.md, rule 8).
-        (None, Some(header)) => {
-            let asked = Asked {
-                kind,
-                tier: name,
-                uses,
-                target: None,
-                resource_url: &checkout.catalog.url(&path),
-            };
-            let bought = checkout.payments.find_bought(header, asked).await;
-            let Some(bought) = bought.map_err(ApiError::Unsold)? else {
-                let client = extract::client_address(request, &site.config.http);
-                return Err(
-                    unless_used(checkout, header, client, unknown_tier(&tiers, name)).await,
-                );
-            };
-            // The payment is known, and the recorded name of its tier is no valid name.
-            let elsewhere = ApiError::Unsold(PayError::Known { charged: None });
-            (bought.tier().ok_or(elsewhere)?, bought.product)
-        }
-    };
-    Ok(Purchase {
-        checkout,
-        tier,
-        product,
-        is_default: name.is_none(),
-        path,
-        metadata: query::metadata(request)?,
-        header,
-    })
-}
-
-/// The error for a tier that paid routes do not sell.
-fn unknown_tier(table: &TierTable, name: Option<&str>) -> ApiError {
-    ApiError::UnknownTier {
-        name: name.map(query::excerpt),
-        known: table.paid().map(|tier| tier.name.to_string()).collect(),
-    }
-}
-
-/// The error for a payment that the ledger doesn't know, on a route that sells nothing: `reason`,
-/// unless the chain shows that the payment's authorization is used. In that case the ledger may
-/// have lost the payment and what it bought, so the error must not say that no money moved.
-pub(super) async fn unless_used(
-    checkout: &Checkout,
-    header: &PaymentHeader,
-    client: Option<IpAddr>,
-    reason: ApiError,
-) -> ApiError {
-    match checkout.payments.refuse_used(header, client).await {
-        Ok(()) => reason,
-        Err(PayError::Limited(error)) => ApiError::Unasked(Box::new(ApiError::Limited(error))),
-        Err(error) => ApiError::Unsold(error),
-    }
-}
-
-/// The product of an upload or token request.
-fn sold(kind: ProductKind, tier: &Tier, uses: u32) -> Product {
-    Product {
+    Ok(Order {
         kind,
-        tier: tier.name.to_string(),
+        tier: route.tier,
         uses,
         target: None,
-    }
+        path,
+    })
 }
 
 /// The number of uploads to buy: `?images=N` on the token routes, otherwise one.
@@ -426,30 +316,55 @@ fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
     }
 }
 
-impl Purchase<'_> {
-    /// The size limit of the upload.
-    fn limit(&self) -> Limit<'_> {
+impl<'a> Purchase<'a> {
+    /// Reads the payment of a request, and gets a quote for its order.
+    pub(super) async fn open(
+        site: &'a Site,
+        request: &HttpRequest,
+        order: Order<'_>,
+    ) -> Result<Self, ApiError> {
+        let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
+        limits::count_payment(site, request).await?;
+        let header = extract::payment(request)?;
+        let client = extract::client_address(request, &site.config.http);
+        let quote = checkout.quote(order, header.as_ref(), client).await;
+        Ok(Self {
+            checkout,
+            quote: quote.map_err(|reason| refuse(checkout, reason))?,
+            metadata: query::metadata(request)?,
+            header,
+        })
+    }
+
+    /// Takes the payment out.
+    pub(super) fn take_payment(&mut self) -> Option<PaymentHeader> {
+        self.header.take()
+    }
+
+    async fn size_limit(&self, header: Option<&PaymentHeader>) -> Result<u64, ApiError> {
+        let limit = self.checkout.size_limit(&self.quote, header).await;
+        limit.map_err(|error| ApiError::Unsold(PayError::Database(error)))
+    }
+
+    fn limit(&self, max_bytes: u64) -> Limit<'_> {
         Limit {
-            tier: &self.product.tier,
-            max_bytes: self.checkout.catalog.largest(&self.tier),
+            tier: &self.quote.product.tier,
+            max_bytes,
         }
     }
 
     /// The 402 error with the price and the ways to pay. If the server couldn't serve a new payment
     /// now, the error says so instead.
-    pub(super) fn ask(&self, site: &Site) -> ApiError {
-        if let Err(full) = site.images.has_room() {
-            return full.into();
+    pub(super) fn ask(&self) -> ApiError {
+        if let Err(closed) = self.checkout.is_open() {
+            return closed.into();
         }
-        if self.checkout.payments.is_sale_stopped() {
-            return ApiError::SaleStopped;
-        }
-        let uses = self.product.uses;
-        let price = self.tier.price.checked_mul(u64::from(uses));
-        let price = price.unwrap_or(self.tier.price).to_decimal_usd();
-        let bought = match self.product.kind {
-            ProductKind::Renewal => self.tier.describe_renewal(),
-            ProductKind::Token | ProductKind::Upload => self.tier.describe_many(uses),
+        let (tier, product) = (&self.quote.tier, &self.quote.product);
+        let price = tier.price.checked_mul(u64::from(product.uses));
+        let price = price.unwrap_or(tier.price).to_decimal_usd();
+        let bought = match product.kind {
+            ProductKind::Renewal => tier.describe_renewal(),
+            ProductKind::Token | ProductKind::Upload => tier.describe_many(product.uses),
         };
         let message = format!(
             "This costs {price} USDC: {bought}. Sign an offer of x402 (version 2: header PAYMENT-REQUIRED; version 1: this \
@@ -467,41 +382,16 @@ impl Purchase<'_> {
         message: String,
         network: Option<&'static Network>,
     ) -> Box<Demand> {
-        let PaidRoute { url, curl } =
-            PaidRoute::at(self.checkout, self.product.kind, &self.path, self.metadata);
+        let catalog = &self.checkout.catalog;
+        let (kind, path) = (self.quote.product.kind, &self.quote.path);
+        let PaidRoute { url, curl } = PaidRoute::at(catalog, kind, path, self.metadata);
         Box::new(Demand {
-            challenge: self.checkout.catalog.challenge(
-                &self.product,
-                &self.tier,
-                &self.path,
-                reason,
-            ),
+            challenge: self.checkout.challenge(&self.quote, reason),
             message,
             curl,
             url,
-            network: network.or_else(|| self.checkout.catalog.networks().first().copied()),
-            play_money: self.checkout.catalog.is_play_money(),
-        })
-    }
-
-    /// The payment with everything of its request that is needed to judge it.
-    pub(super) fn presentation(
-        &self,
-        site: &Site,
-        request: &HttpRequest,
-        header: PaymentHeader,
-        body: Option<Body>,
-    ) -> Result<Presentation, ApiError> {
-        let key = extract::idempotency_key(request)?;
-        let address = extract::own_address(request, &site.config.http);
-        Ok(Presentation {
-            evidence: RequestProofs::of(&header, key.as_deref(), address),
-            product: self.product.clone(),
-            is_default: self.is_default,
-            resource_url: self.checkout.catalog.url(&self.path),
-            header,
-            body,
-            client: extract::client_address(request, &site.config.http),
+            network: network.or_else(|| catalog.networks().first().copied()),
+            play_money: catalog.is_play_money(),
         })
     }
 
@@ -511,26 +401,67 @@ impl Purchase<'_> {
         self,
         site: &Site,
         request: &HttpRequest,
-        presentation: Presentation,
+        header: PaymentHeader,
+        body: Option<Body>,
     ) -> Result<HttpResponse, ApiError> {
-        let (version, network) = (presentation.header.version, presentation.header.network);
-        match self.checkout.payments.present(presentation).await {
-            Ok(sold) => Ok(answer(site, request, sold)),
-            Err(error) => {
-                let reason = match &error {
-                    PayError::Invalid { reason, .. } | PayError::Failed { reason } => {
-                        reason.clone()
-                    }
-                    _ => String::new(),
-                };
-                let demand = self.demand(&reason, String::new(), network);
-                Err(ApiError::Pay {
-                    error,
-                    demand,
-                    version,
-                    settlement_headers: extract::settlement_headers(request, version).collect(),
-                })
-            }
+        let (version, network) = (header.version, header.network);
+        let key = extract::idempotency_key(request)?;
+        let address = extract::own_address(request, &site.config.http);
+        let carried = Carried {
+            proofs: RequestProofs::of(&header, key.as_deref(), address),
+            header,
+            body,
+            client: extract::client_address(request, &site.config.http),
+        };
+        let error = match self.checkout.buy(&self.quote, carried).await {
+            Ok(sold) => return Ok(answer(site, request, sold)),
+            Err(error) => error,
+        };
+        let reason = match &error {
+            PayError::Invalid { reason, .. } | PayError::Failed { reason } => reason.clone(),
+            _ => String::new(),
+        };
+        let demand = self.demand(&reason, String::new(), network);
+        Err(ApiError::Pay {
+            error,
+            demand,
+            version,
+            settlement_headers: extract::settlement_headers(request, version).collect(),
+        })
+    }
+}
+
+/// The error for an order without a quote.
+fn refuse(checkout: &Checkout, reason: NoQuote) -> ApiError {
+    let tiers = checkout.catalog.tiers();
+    let known = || tiers.paid().map(|tier| tier.name.to_string());
+    match reason {
+        NoQuote::UnknownTier { name } => ApiError::UnknownTier {
+            name: name.as_deref().map(query::excerpt),
+            known: known().collect(),
+        },
+        NoQuote::NotRenewing { image, tier } => {
+            let known: Vec<String> = known().collect();
+            let message = format!(
+                "Image {image} cannot be renewed with the tier {tier}, which is free or not sold any more. Send ?tier= \
+                 with one of: {}.",
+                known.join(", ")
+            );
+            ApiError::Bad(Code::UnknownTier, message)
+        }
+        NoQuote::NoImage => ApiError::NotFound,
+        NoQuote::Payment(error) => ApiError::Unsold(error),
+        NoQuote::Unasked(error) => ApiError::Unasked(Box::new(ApiError::Limited(error))),
+        NoQuote::Upload(error) => error.into(),
+    }
+}
+
+impl From<Closed> for ApiError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Behind => Self::Behind,
+            Closed::Paused => Self::SaleStopped,
+            Closed::NoRoom(full) => full.into(),
         }
     }
 }

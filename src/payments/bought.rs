@@ -4,8 +4,8 @@
 use serde_json::Value;
 use url::Url;
 
-use super::catalog::Catalog;
 use super::{PayError, Payments, Presentation};
+use crate::db::DbError;
 use crate::model::ids::ImageId;
 use crate::model::payment::{Payment, Product, ProductKind, Terms};
 use crate::pricing::tiers::{Tier, TierName};
@@ -49,22 +49,6 @@ impl Bought {
 }
 
 impl Payments {
-    /// Finds what a payment bought, or may still buy, at a route whose tier is not sold any more:
-    /// in the payment's row, or else in the offers that were made recently.
-    ///
-    /// # Errors
-    /// As [`Self::find_known`].
-    pub async fn find_bought(
-        &self,
-        header: &PaymentHeader,
-        asked: Asked<'_>,
-    ) -> Result<Option<Bought>, PayError> {
-        match self.find_known(header, asked).await? {
-            Some(bought) => Ok(Some(bought)),
-            None => self.find_offered(asked).await,
-        }
-    }
-
     /// Finds what a payment of the ledger bought, as far as this route sells it.
     ///
     /// # Errors
@@ -108,68 +92,10 @@ impl Payments {
     /// The size limit, in bytes, of the tier that a payment of the ledger bought.
     ///
     /// # Errors
-    /// [`PayError::Database`].
-    pub async fn find_size(&self, header: &PaymentHeader) -> Result<Option<u64>, PayError> {
+    /// [`DbError`].
+    pub async fn find_size(&self, header: &PaymentHeader) -> Result<Option<u64>, DbError> {
         let row = self.find_row(header).await?;
         Ok(row.map(|row| row.terms.max_bytes))
-    }
-
-    /// Finds what a new payment buys at a route that names no tier. `None`: the current default
-    /// tier. Otherwise the tier that was the default recently and whose offer the payment accepts.
-    ///
-    /// # Errors
-    /// [`PayError::Database`].
-    pub async fn find_default(
-        &self,
-        header: &PaymentHeader,
-        default: &Product,
-    ) -> Result<Option<Bought>, PayError> {
-        let pays = |terms: &Terms| {
-            let offer = &terms.offer;
-            header.network == Some(offer.network)
-                && header.authorization.value == offer.amount.as_u256()
-                && header
-                    .accepted
-                    .as_ref()
-                    .is_none_or(|accepted| offer.is_accepted(accepted))
-        };
-        if self.catalog.terms(default).iter().any(pays) {
-            return Ok(None);
-        }
-        let now = self.clock.now();
-        let recent = Catalog::recent_defaults(&self.db, default.kind, default.uses, now).await?;
-        let paid = recent.into_iter().find(|(_, terms)| pays(terms));
-        Ok(paid.map(|(tier, terms)| {
-            let product = Product {
-                tier,
-                ..default.clone()
-            };
-            Bought { product, terms }
-        }))
-    }
-
-    /// Finds what a recent offer of a tier may still buy.
-    ///
-    /// # Errors
-    /// [`PayError::Database`].
-    pub async fn find_offered(&self, asked: Asked<'_>) -> Result<Option<Bought>, PayError> {
-        let Asked { kind, uses, .. } = asked;
-        // Offers are also recorded under other names than tiers have. Only a valid tier name is
-        // looked up.
-        let Some(tier) = asked.tier.filter(|tier| TierName::parse(tier).is_ok()) else {
-            return Ok(None);
-        };
-        let product = Product {
-            kind,
-            tier: tier.to_owned(),
-            uses,
-            target: asked.target.cloned(),
-        };
-        let recent = Catalog::recent_terms(&self.db, &product, self.clock.now()).await?;
-        Ok(recent
-            .into_iter()
-            .next()
-            .map(|terms| Bought { product, terms }))
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use alloy_primitives::U256;
 
 use super::access::NetworkAccess;
-use super::catalog::Catalog;
 use super::drive::Look;
 use super::refusals;
 use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
@@ -159,8 +158,7 @@ impl Payments {
                 && terms.offer.amount.as_u256() == header.authorization.value
                 && terms.offer.pay_to == header.authorization.to
         };
-        let recent =
-            Catalog::recent_terms(&self.db, &presentation.product, self.clock.now()).await?;
+        let recent = self.catalog.recent_terms(&presentation.product).await?;
         known.extend(recent);
         // A version 1 payment carries no offer, so the amount tells which one it accepts. Of
         // several with the same amount, the best for the payer counts, and of equal ones the

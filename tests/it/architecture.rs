@@ -60,7 +60,15 @@ fn dependencies_point_one_way() {
     only_in("crate::http::", &["http/", "cli/"]);
     only_in("crate::cli::", &["cli/", "main.rs"]);
     only_in("crate::app", &["app/", "http/", "cli/"]);
-    only_in("crate::payments", &["app/", "http/", "cli/", "payments/"]);
+    only_in("crate::checkout", &["app/", "http/", "cli/", "checkout/"]);
+    only_in(
+        "crate::payments",
+        &["app/", "http/", "cli/", "checkout/", "payments/"],
+    );
+    only_in(
+        "crate::catalog",
+        &["app/", "http/", "checkout/", "payments/", "catalog/"],
+    );
     only_in("crate::sandbox", &["app/", "cli/", "sandbox/"]);
     only_in(
         "crate::facilitator",

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::catalog::MAX_TIMEOUT_SECONDS;
+use super::MAX_TIMEOUT_SECONDS;
 use crate::keys::signing::SigningKeys;
 use crate::system::clock::Clock;
 use crate::x402::offer_receipt::{OfferPayload, signed_offer};

@@ -8,17 +8,20 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use serde_json::{Value, json};
 
-use super::offers::SignedOffers;
 use crate::db::{Db, DbError, offers};
 use crate::model::payment::{Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::{Tier, TierTable, Tiers, default_confirmations};
-use crate::system::clock::Timestamp;
+use crate::system::clock::Clock;
 use crate::system::random::Randomness;
 use crate::x402::challenge::{Challenge, ChallengeTerms, Sale, bazaar, challenge};
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{Offer, Resource, SCHEME, Version, payload};
+
+mod signed;
+
+pub use signed::SignedOffers;
 
 /// The `maxTimeoutSeconds` of every offer: for how long clients sign, and for how long an offer is
 /// accepted after it was last made.
@@ -28,9 +31,11 @@ pub const RECORD_EVERY: Duration = Duration::from_secs(30);
 /// How long after it was last recorded an offer is accepted.
 const HONOURED: Duration = Duration::from_secs(MAX_TIMEOUT_SECONDS).saturating_add(RECORD_EVERY);
 
-/// The price table with the recipient of payments.
+/// The price table with the recipient of payments, and the offers that were made by it.
 #[derive(Debug)]
 pub struct Catalog {
+    db: Db,
+    clock: Arc<dyn Clock>,
     tiers: Tiers,
     networks: Vec<&'static Network>,
     pay_to: Address,
@@ -42,25 +47,35 @@ pub struct Catalog {
     largest: RwLock<BTreeMap<String, u64>>,
 }
 
+/// How a deployment sells.
+#[derive(Debug)]
+pub struct SaleTerms {
+    /// The price table.
+    pub tiers: Tiers,
+    /// The networks that payments are accepted on, preferred first.
+    pub networks: Vec<&'static Network>,
+    /// The recipient of payments.
+    pub pay_to: Address,
+    /// The origin of the URLs in offers.
+    pub base_url: String,
+    /// Whether payments are in play money.
+    pub play_money: bool,
+    /// The source of tickets.
+    pub randomness: Randomness,
+}
+
 impl Catalog {
-    /// Creates the catalog of these prices. Payments go to `pay_to` on one of `networks`,
-    /// preferred first.
-    pub fn new(
-        tiers: Tiers,
-        networks: Vec<&'static Network>,
-        pay_to: Address,
-        base_url: String,
-        play_money: bool,
-        randomness: Randomness,
-        signed: SignedOffers,
-    ) -> Self {
+    /// Creates the catalog of these prices. Offers are recorded in `db`.
+    pub fn new(db: Db, clock: Arc<dyn Clock>, terms: SaleTerms, signed: SignedOffers) -> Self {
         Self {
-            tiers,
-            networks,
-            pay_to,
-            base_url,
-            play_money,
-            randomness,
+            db,
+            clock,
+            tiers: terms.tiers,
+            networks: terms.networks,
+            pay_to: terms.pay_to,
+            base_url: terms.base_url,
+            play_money: terms.play_money,
+            randomness: terms.randomness,
             signed,
             largest: RwLock::default(),
         }
@@ -83,17 +98,12 @@ impl Catalog {
     ///
     /// # Errors
     /// [`DbError`]; the old table stays in use.
-    pub async fn change_tiers(
-        &self,
-        db: &Db,
-        tiers: TierTable,
-        now: Timestamp,
-    ) -> Result<(), DbError> {
-        self.record_offers(db, now).await?;
+    pub async fn change_tiers(&self, tiers: TierTable) -> Result<(), DbError> {
+        self.record_offers().await?;
         self.tiers.replace(tiers);
         // The new offers are recorded at once, so that the next change finds them. If that fails,
         // they are recorded with the next interval.
-        if let Err(error) = self.record_offers(db, now).await {
+        if let Err(error) = self.record_offers().await {
             tracing::warn!(%error, "the new offers could not be recorded; they are recorded with the next interval");
         }
         Ok(())
@@ -147,17 +157,13 @@ impl Catalog {
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn recent_terms(
-        db: &Db,
-        product: &Product,
-        now: Timestamp,
-    ) -> Result<Vec<Terms>, DbError> {
+    pub async fn recent_terms(&self, product: &Product) -> Result<Vec<Terms>, DbError> {
         // Only offers for one upload are recorded. The price of several is a multiple of it.
         let one = Product {
             uses: 1,
             ..product.clone()
         };
-        let recent = offers::find_recent(db, &one, now.minus(HONOURED)).await?;
+        let recent = offers::find_recent(&self.db, &one, self.clock.now().minus(HONOURED)).await?;
         let times = |terms: Terms| times(&terms, product.uses);
         Ok(recent.into_iter().filter_map(times).collect())
     }
@@ -167,12 +173,12 @@ impl Catalog {
     /// # Errors
     /// [`DbError`].
     pub async fn recent_defaults(
-        db: &Db,
+        &self,
         kind: ProductKind,
         uses: u32,
-        now: Timestamp,
     ) -> Result<Vec<(String, Terms)>, DbError> {
-        let recent = offers::find_recent_defaults(db, kind, now.minus(HONOURED)).await?;
+        let since = self.clock.now().minus(HONOURED);
+        let recent = offers::find_recent_defaults(&self.db, kind, since).await?;
         let times = |(tier, terms): (String, Terms)| Some((tier, times(&terms, uses)?));
         Ok(recent.into_iter().filter_map(times).collect())
     }
@@ -236,7 +242,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn record_offers(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+    pub async fn record_offers(&self) -> Result<(), DbError> {
+        let (db, now) = (&self.db, self.clock.now());
         let largest = offers::find_largest(db).await?;
         *self.largest.write().unwrap_or_else(PoisonError::into_inner) =
             largest.into_iter().collect();
