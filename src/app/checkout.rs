@@ -48,8 +48,8 @@ struct Endpoints {
     sandbox_rpc: Option<String>,
 }
 
-/// The parts that take payments are built from these.
-pub(super) struct CheckoutParts<'a> {
+/// What the checkout is built from.
+pub(super) struct CheckoutNeeds<'a> {
     pub(super) db: &'a Db,
     pub(super) secrets: Keyring,
     pub(super) keys: &'a Arc<SigningKeys>,
@@ -65,16 +65,16 @@ pub(super) struct CheckoutParts<'a> {
 pub(super) async fn open_checkout(
     config: &Config,
     payments: &PaymentsConfig,
-    parts: CheckoutParts<'_>,
+    needs: CheckoutNeeds<'_>,
 ) -> anyhow::Result<(Checkout, Option<Listening>)> {
-    let db = parts.db;
+    let db = needs.db;
     let mut sandbox = None;
     let ends = endpoints(
         config,
         payments,
         db,
-        parts.clock,
-        parts.randomness,
+        needs.clock,
+        needs.randomness,
         &mut sandbox,
     )
     .await?;
@@ -99,26 +99,26 @@ pub(super) async fn open_checkout(
     }
     stamp_first_blocks(db, &ends.networks, ends.pay_to).await;
     let terms = SaleTerms {
-        tiers: parts.tiers.clone(),
+        tiers: needs.tiers.clone(),
         networks: ends.networks.iter().map(|access| access.network).collect(),
         pay_to: ends.pay_to,
         base_url: config.http.base_url.clone(),
         play_money: mode == "sandbox",
-        randomness: parts.randomness.clone(),
+        randomness: needs.randomness.clone(),
     };
-    let signed = SignedOffers::new(Arc::clone(parts.keys), Arc::clone(parts.clock));
-    let catalog = Catalog::new(db.clone(), Arc::clone(parts.clock), terms, signed);
+    let signed = SignedOffers::new(Arc::clone(needs.keys), Arc::clone(needs.clock));
+    let catalog = Catalog::new(db.clone(), Arc::clone(needs.clock), terms, signed);
     let catalog = Arc::new(catalog);
     catalog.record_offers().await?;
     let ports = Ports {
         db: db.clone(),
-        secrets: parts.secrets,
-        keys: Arc::clone(parts.keys),
-        clock: Arc::clone(parts.clock),
-        randomness: parts.randomness.clone(),
+        secrets: needs.secrets,
+        keys: Arc::clone(needs.keys),
+        clock: Arc::clone(needs.clock),
+        randomness: needs.randomness.clone(),
         networks: ends.networks.clone(),
-        images: Arc::clone(parts.images),
-        limits: Arc::clone(parts.limits),
+        images: Arc::clone(needs.images),
+        limits: Arc::clone(needs.limits),
     };
     let settings = Settings {
         timeout: payments.timeout,
@@ -129,8 +129,8 @@ pub(super) async fn open_checkout(
         catalog,
         payments,
         networks: ends.networks,
-        images: Arc::clone(parts.images),
-        epoch: Arc::clone(parts.epoch),
+        images: Arc::clone(needs.images),
+        epoch: Arc::clone(needs.epoch),
     };
     Ok((checkout, sandbox))
 }

@@ -41,7 +41,7 @@ pub use clocks::{independent_clocks, open_rails_beside};
 pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
 pub use secrets::{find_secrets, read_secrets};
 
-use checkout::{CheckoutParts, learn_supported, open_checkout, stamp_first_blocks};
+use checkout::{CheckoutNeeds, learn_supported, open_checkout, stamp_first_blocks};
 use disk::open_database;
 use secrets::open_secrets;
 
@@ -145,7 +145,7 @@ impl App {
             &randomness,
         ));
         let tiers = Tiers::new(config.tiers.clone());
-        let parts = CheckoutParts {
+        let needs = CheckoutNeeds {
             db: &db,
             secrets,
             keys: receipts.keys(),
@@ -158,7 +158,7 @@ impl App {
         };
         let (checkout, sandbox) = match &config.payments {
             None => None,
-            Some(payments) => Some(open_checkout(&config, payments, parts).await?),
+            Some(payments) => Some(open_checkout(&config, payments, needs).await?),
         }
         .unzip();
         let networks = checkout.as_ref().map(|checkout| &checkout.networks);

@@ -204,7 +204,7 @@ fn limits(reader: &mut Reader<'_>, tiers: &TierTable) -> Limits {
 pub(crate) fn least_body_bytes(tiers: &TierTable) -> u64 {
     let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
     let largest = tiers.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
-    crate::limits::least_body_bytes(longest, largest)
+    crate::limits::memory::least_body_bytes(longest, largest)
 }
 
 /// The kind of money: of one kind on all networks, or it was reported.

@@ -21,7 +21,7 @@ use crate::keys::secrets::Keyring;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::{Keep, TierName};
-use crate::retention::independent::ClockKind;
+use crate::retention::clock_kind::ClockKind;
 use crate::retention::schedule::Schedule;
 
 /// The keys of each section, in the order of documents.

@@ -17,7 +17,7 @@ use crate::keys::secrets::Keyring;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
 use crate::pricing::tiers::{Keep, TierFault, TierName};
-use crate::retention::independent::ClockKind;
+use crate::retention::clock_kind::ClockKind;
 use crate::retention::schedule::Schedule;
 
 const fn kind<T>(

@@ -12,38 +12,12 @@ use futures_util::StreamExt;
 use super::base64_body::{self, JsonImageError};
 use super::error::ApiError;
 use super::pace::is_too_slow;
-use super::{Site, form, limits, query};
+use super::upload_limit::{Limit, bad, length, metadata_named};
+use super::{Site, form, query};
 use crate::images::{Metadata, Refusal};
 use crate::limits::{Limited, Room};
-use crate::pricing::tiers::{FORM_OVERHEAD, longest_body};
+use crate::pricing::tiers::FORM_OVERHEAD;
 use crate::system::pages::Buffer;
-
-/// The size limit of an upload, and the tier that sets it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limit<'a> {
-    /// The tier's name, for the error message.
-    pub(super) tier: &'a str,
-    /// The largest image, in bytes.
-    pub(super) max_bytes: u64,
-}
-
-impl Limit<'_> {
-    /// The longest JSON body that can hold an image within the limit, in bytes.
-    const fn body(&self) -> u64 {
-        longest_body(self.max_bytes)
-    }
-
-    /// The refusal of an image of `bytes` bytes, or of more bytes where `at_least` is set.
-    pub(super) fn refuse(&self, bytes: u64, at_least: bool) -> Refusal {
-        let (limit, tier) = (self.max_bytes, self.tier.to_owned());
-        Refusal::TooLarge {
-            bytes,
-            at_least,
-            limit,
-            tier,
-        }
-    }
-}
 
 /// Why a body yields no image.
 #[derive(Debug)]
@@ -72,7 +46,7 @@ impl BodyError {
     pub(super) fn of(self, request: &HttpRequest) -> ApiError {
         match self {
             Self::Refused(refusal) => refusal.into(),
-            Self::Limited(limited) => limits::refuse(request, limited),
+            Self::Limited(limited) => ApiError::Limited(limited).of(request),
         }
     }
 }
@@ -272,22 +246,7 @@ fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>)
     Ok((found.image, metadata))
 }
 
-/// Parses the value of a body's field `metadata`.
-pub(super) fn metadata_named(value: &str) -> Result<Metadata, Refusal> {
-    Metadata::parse(value).ok_or_else(|| Refusal::BadBody(query::no_such_metadata(value)))
-}
-
 /// The value of a header as text. `None`: it is absent or not ASCII.
 fn header(request: &HttpRequest, name: HeaderName) -> Option<&str> {
     request.headers().get(name)?.to_str().ok()
-}
-
-/// The length of `bytes` as a `u64`.
-pub(super) fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-/// The refusal of a body with this message.
-pub(super) fn bad(message: &str) -> Refusal {
-    Refusal::BadBody(message.to_owned())
 }

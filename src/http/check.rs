@@ -4,8 +4,9 @@
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::body::{Limit, read_image};
+use super::body::read_image;
 use super::error::ApiError;
+use super::upload_limit::Limit;
 use super::views::{CheckAnswer, MetadataAnswer, TierView};
 use super::{Site, limits, query, tiers};
 use crate::images::Checked;

@@ -10,10 +10,7 @@ use super::error::{ApiError, Code};
 use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::token::UploadToken;
-use crate::x402::header::{
-    PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, X_PAYMENT_RESPONSE,
-    decode_payment,
-};
+use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
 use crate::x402::wire::Version;
 
 /// The request header that carries an upload token.
@@ -62,31 +59,6 @@ pub(super) fn payment(request: &HttpRequest) -> Result<Option<PaymentHeader>, Ap
     }
     let is_second = second.version == Version::V2 || first.version == Version::V1;
     Ok(Some(if is_second { second } else { first }))
-}
-
-/// The response headers that describe the settlement of a payment. A client reads the header of its
-/// version of x402. A client that mixes the versions reads the counterpart of the request header
-/// that it sent, so it receives both.
-pub(super) fn settlement_headers(
-    request: &HttpRequest,
-    version: Version,
-) -> impl Iterator<Item = &'static str> {
-    let headers = request.headers();
-    let pairs = [
-        (Version::V2, PAYMENT_SIGNATURE, PAYMENT_RESPONSE),
-        (Version::V1, X_PAYMENT, X_PAYMENT_RESPONSE),
-    ];
-    pairs
-        .into_iter()
-        .filter_map(move |(spoken, sent, answered)| {
-            (spoken == version || headers.contains_key(sent)).then_some(answered)
-        })
-}
-
-/// Whether a request carries a payment header, readable or not.
-pub(super) fn has_payment(request: &HttpRequest) -> bool {
-    let headers = request.headers();
-    headers.contains_key(PAYMENT_SIGNATURE) || headers.contains_key(X_PAYMENT)
 }
 
 /// The upload token that a request carries, if any.

@@ -3,8 +3,8 @@
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use bytes::Bytes;
 
-use super::body::{Limit, bad, length, metadata_named};
 use super::payloads::{Payloads, Pieces};
+use super::upload_limit::{Limit, bad, length, metadata_named};
 use crate::images::format::FormatError;
 use crate::images::{Metadata, Refusal};
 

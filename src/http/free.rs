@@ -6,8 +6,9 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use tracing::Instrument;
 
-use super::body::{Limit, read_image};
+use super::body::read_image;
 use super::error::ApiError;
+use super::upload_limit::Limit;
 use super::{Site, images, limits, query};
 use crate::images::UploadError;
 use crate::limits::FreeAttempt;

@@ -10,10 +10,12 @@ use actix_web::middleware::Next;
 use tracing::Instrument;
 
 use super::Site;
-use super::body::{Limit, ReceivedImage};
+use super::body::ReceivedImage;
 use super::error::ApiError;
 use super::extract;
-use super::paid::PaidRoute;
+use super::paid_route::PaidRoute;
+use super::payment_headers::has_payment;
+use super::upload_limit::Limit;
 use crate::images::{Checked, Rules, UploadError, check};
 use crate::limits::{FreeAttempt, Limited};
 
@@ -70,7 +72,7 @@ pub(super) fn refuse_free(site: &Site, request: &HttpRequest, error: Limited) ->
         Limited::Busy | Limited::Crowded | Limited::Thronged | Limited::Database(_) => false,
     };
     if is_spent
-        && !extract::has_payment(request)
+        && !has_payment(request)
         && let Some(route) = PaidRoute::cheapest(site)
     {
         return ApiError::FreeSpent { error, route };

@@ -44,12 +44,15 @@ mod moving;
 mod openapi;
 mod pace;
 mod paid;
+mod paid_route;
 mod payloads;
+mod payment_headers;
 mod query;
 mod receipts;
 mod renew;
 mod serve;
 mod tiers;
+mod upload_limit;
 mod views;
 
 use error::ApiError;

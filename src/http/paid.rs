@@ -5,11 +5,13 @@ use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
-use super::body::{BodyError, Limit, read_image, refuse_announced};
+use super::body::{BodyError, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
+use super::paid_route::PaidRoute;
+use super::payment_headers::{has_payment, settlement_headers};
+use super::upload_limit::Limit;
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
-use crate::catalog::Catalog;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
@@ -30,50 +32,6 @@ pub(super) struct Purchase<'a> {
     /// What the query says of the metadata of an upload.
     metadata: Option<Metadata>,
     header: Option<PaymentHeader>,
-}
-
-/// A route that sells, and how to pay there.
-#[derive(Debug)]
-pub(super) struct PaidRoute {
-    /// The route's URL.
-    pub(super) url: String,
-    /// A curl command that pays there with the payment in `$PAYMENT`.
-    pub(super) curl: String,
-}
-
-impl PaidRoute {
-    /// The route at `path`, which sells products of this kind.
-    fn at(catalog: &Catalog, kind: ProductKind, path: &str, metadata: Option<Metadata>) -> Self {
-        let url = catalog.url(path);
-        let image = match kind {
-            ProductKind::Upload => "-F image=@image.png",
-            ProductKind::Token | ProductKind::Renewal => "-X POST",
-        };
-        // The URL is that of the offer, which has no `?metadata=`.
-        let metadata = match metadata {
-            None => "",
-            Some(Metadata::Remove) => " -F metadata=remove",
-            Some(Metadata::Keep) => " -F metadata=keep",
-        };
-        let curl = format!("curl {image}{metadata} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
-        Self { url, curl }
-    }
-
-    /// The route of a direct upload to the cheapest tier with a price, or to the first one of
-    /// several. `None`: nothing is sold now.
-    pub(super) fn cheapest(site: &Site) -> Option<Self> {
-        let checkout = site.checkout.as_ref()?;
-        checkout.is_open().ok()?;
-        let tiers = checkout.catalog.tiers();
-        let paid = tiers.iter().filter(|tier| !tier.is_free());
-        let cheapest = paid.min_by_key(|tier| tier.price)?;
-        Some(Self::at(
-            &checkout.catalog,
-            ProductKind::Upload,
-            &format!("/api/upload/{}", cheapest.name.as_str()),
-            None,
-        ))
-    }
 }
 
 /// `POST` and `GET /api/upload/token[/{tier}]`: sells an upload token.
@@ -204,7 +162,7 @@ async fn take_for_token(
 ) -> Result<HttpResponse, ApiError> {
     let arrived = site.clock.now();
     // The payment header is not read.
-    if extract::has_payment(request) {
+    if has_payment(request) {
         let message = "The request carries an upload token and a payment, and only one of them is allowed. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
@@ -426,7 +384,7 @@ impl<'a> Purchase<'a> {
             error,
             demand,
             version,
-            settlement_headers: extract::settlement_headers(request, version).collect(),
+            settlement_headers: settlement_headers(request, version).collect(),
         })
     }
 }
@@ -474,7 +432,7 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
         Goods::Image(image) => images::uploaded(site, image),
         Goods::Renewed { .. } | Goods::Token { .. } => HttpResponse::Ok(),
     };
-    for name in extract::settlement_headers(request, sold.version) {
+    for name in settlement_headers(request, sold.version) {
         response.insert_header((name, receipt.as_str()));
     }
     match sold.goods {

@@ -12,30 +12,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limited;
+use super::memory::{PART_OF_COPIES, UNIT_BYTES, units};
 use crate::images::clean::GROWTH;
-
-/// The unit of accounting, since a semaphore's permits are 32-bit.
-const UNIT_BYTES: u64 = 1024;
-/// The fraction of the memory that is reserved for copies: 1/4.
-const PART_OF_COPIES: u64 = 4;
 
 /// How many copies of one image may exist at the same time.
 const COPIES_OF_ONE: u64 = 2;
-
-/// The least memory, in bytes, that accepts bodies of `longest_body` bytes with images of at most
-/// `largest_image` bytes.
-pub const fn least(longest_body: u64, largest_image: u64) -> u64 {
-    let copies =
-        (units(largest_image.saturating_add(GROWTH as u64))).saturating_mul(PART_OF_COPIES);
-    // Three quarters are for the bodies.
-    let bodies = units(longest_body).div_ceil(PART_OF_COPIES - 1) * PART_OF_COPIES;
-    let most = if copies > bodies { copies } else { bodies };
-    most.saturating_mul(UNIT_BYTES)
-}
-
-const fn units(bytes: u64) -> u64 {
-    bytes.div_ceil(UNIT_BYTES)
-}
 
 /// The memory that is left for bodies and for copies.
 #[derive(Debug)]
@@ -158,6 +139,7 @@ impl AsRef<[u8]> for Filled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::memory::least_body_bytes;
 
     /// Four units for bodies, one for copies (of at most 1,020 bytes), and one that is too few for
     /// another copy.
@@ -223,7 +205,7 @@ mod tests {
     #[test]
     fn the_least_memory_accepts_the_longest_body_and_its_copy() {
         for (longest, largest) in [(7_000_000, 5 << 20), (100 << 20, 1), (1, 10 << 20), (1, 1)] {
-            let bodies = Bodies::new(least(longest, largest));
+            let bodies = Bodies::new(least_body_bytes(longest, largest));
             bodies.begin().grow(longest).unwrap();
             let copies = u64::from(bodies.most_copies) * UNIT_BYTES;
             assert!(copies >= largest + 4, "{copies}");

@@ -24,13 +24,14 @@ use crate::system::random::Randomness;
 mod bodies;
 mod checks;
 mod free;
+pub mod memory;
 mod rates;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 use bodies::Bodies;
-pub use bodies::{CopyRoom, Room, least as least_body_bytes};
+pub use bodies::{CopyRoom, Room};
 pub use checks::Check;
 use checks::Checks;
 use free::Uploads;

@@ -26,6 +26,7 @@ use crate::system::kill::kill_point;
 use crate::system::random::Randomness;
 
 pub mod audit;
+pub mod clock_kind;
 mod guard;
 pub mod independent;
 pub mod schedule;

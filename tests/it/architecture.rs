@@ -72,7 +72,7 @@ fn dependencies_point_one_way() {
     only_in("crate::sandbox", &["app/", "cli/", "sandbox/"]);
     only_in(
         "crate::facilitator",
-        &["app/", "payments/", "facilitator/", "retention/"],
+        &["app/", "config/", "payments/", "facilitator/", "retention/"],
     );
     only_in("crate::client", &["cli/", "client/"]);
 }

@@ -10,7 +10,7 @@ mod tiers;
 
 use super::*;
 use crate::pricing::networks::{self as known_networks};
-use crate::retention::independent::ClockKind;
+use crate::retention::clock_kind::ClockKind;
 use crate::retention::schedule::Schedule;
 
 const PAY_TO: &str = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A";

@@ -14,8 +14,8 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
-use super::extract;
-use super::paid::PaidRoute;
+use super::paid_route::PaidRoute;
+use super::payment_headers;
 use super::views::{ActionView, ErrorBody};
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
@@ -171,7 +171,7 @@ impl ApiError {
 
     /// This error, where the ledger was not asked about the payment that `request` may carry.
     pub(super) fn unless_paid(self, request: &HttpRequest) -> Self {
-        if extract::has_payment(request) {
+        if payment_headers::has_payment(request) {
             Self::Unasked(Box::new(self))
         } else {
             self

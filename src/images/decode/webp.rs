@@ -6,6 +6,7 @@
 
 mod bools;
 mod coding;
+mod lossless;
 mod prefix;
 mod vp8;
 mod vp8_tables;

@@ -1,7 +1,7 @@
 //! How an image of lossless WebP is coded: groups of prefix codes, and the group of each block.
 
+use super::lossless::{Broken, Kept, Lossless};
 use super::prefix::{Bits, Code, Tables, check};
-use super::vp8l::{Broken, Kept, Lossless};
 
 pub(super) const GREENS: u16 = 256;
 pub(super) const LENGTHS: u16 = 24;

@@ -4,7 +4,8 @@
 use super::super::deadline::Deadline;
 use super::super::{Fault, array};
 use super::coding::{Coding, GREENS, Group, LENGTHS, blocks};
-use super::prefix::{Bad, Bits};
+use super::lossless::{Broken, Kept, Lossless};
+use super::prefix::Bits;
 
 /// Reads a `VP8L` chunk.
 pub(super) fn decode(bytes: &[u8], deadline: &mut Deadline) -> Result<(), Fault> {
@@ -49,27 +50,6 @@ fn decode_image(
     reader.image(size).map_err(|broken| of_vp8l(&broken))
 }
 
-/// Why the bitstream can't be decoded.
-pub(super) enum Broken {
-    Header,
-    Short,
-    Transform,
-    Cache(u32),
-    Code,
-    TooManyCodes,
-    Reference { at: usize, of: usize },
-    Timeout,
-}
-
-impl From<Bad> for Broken {
-    fn from(bad: Bad) -> Self {
-        match bad {
-            Bad::Code => Self::Code,
-            Bad::TooMany => Self::TooManyCodes,
-        }
-    }
-}
-
 fn of_vp8l(broken: &Broken) -> Fault {
     let what = match broken {
         Broken::Header => "its header is invalid".to_owned(),
@@ -84,41 +64,6 @@ fn of_vp8l(broken: &Broken) -> Fault {
         Broken::Timeout => return Fault::Timeout,
     };
     Fault::Corrupt(format!("the lossless bitstream is broken: {what}"))
-}
-
-/// The pixels of an image that are used later, with the colour cache that they may come from.
-pub(super) struct Kept {
-    pub(super) pixels: Vec<u32>,
-    pub(super) cache: Vec<u32>,
-    pub(super) cache_bits: u32,
-}
-
-impl Kept {
-    fn push(&mut self, pixel: u32) {
-        self.pixels.push(pixel);
-        if self.cache_bits > 0 {
-            let index = pixel.wrapping_mul(0x1e35_a7bd) >> (32 - self.cache_bits);
-            if let Some(slot) = self.cache.get_mut(index as usize) {
-                *slot = pixel;
-            }
-        }
-    }
-
-    fn copy(&mut self, distance: usize, length: usize) {
-        for _ in 0..length {
-            let from = self.pixels.len().saturating_sub(distance);
-            self.push(self.pixels.get(from).copied().unwrap_or(0));
-        }
-    }
-
-    fn cached(&mut self, index: u16) {
-        self.push(self.cache.get(usize::from(index)).copied().unwrap_or(0));
-    }
-}
-
-pub(super) struct Lossless<'a, 'b> {
-    pub(super) bits: Bits<'a>,
-    pub(super) deadline: &'b mut Deadline,
 }
 
 impl Lossless<'_, '_> {

@@ -1,0 +1,55 @@
+//! How to pay at a route, for people who read the error.
+
+use super::Site;
+use crate::catalog::Catalog;
+use crate::images::Metadata;
+use crate::model::payment::ProductKind;
+
+/// A route that sells, and how to pay there.
+#[derive(Debug)]
+pub(super) struct PaidRoute {
+    /// The route's URL.
+    pub(super) url: String,
+    /// A curl command that pays there with the payment in `$PAYMENT`.
+    pub(super) curl: String,
+}
+
+impl PaidRoute {
+    /// The route at `path`, which sells products of this kind.
+    pub(super) fn at(
+        catalog: &Catalog,
+        kind: ProductKind,
+        path: &str,
+        metadata: Option<Metadata>,
+    ) -> Self {
+        let url = catalog.url(path);
+        let image = match kind {
+            ProductKind::Upload => "-F image=@image.png",
+            ProductKind::Token | ProductKind::Renewal => "-X POST",
+        };
+        // The URL is that of the offer, which has no `?metadata=`.
+        let metadata = match metadata {
+            None => "",
+            Some(Metadata::Remove) => " -F metadata=remove",
+            Some(Metadata::Keep) => " -F metadata=keep",
+        };
+        let curl = format!("curl {image}{metadata} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
+        Self { url, curl }
+    }
+
+    /// The route of a direct upload to the cheapest tier with a price, or to the first one of
+    /// several. `None`: nothing is sold now.
+    pub(super) fn cheapest(site: &Site) -> Option<Self> {
+        let checkout = site.checkout.as_ref()?;
+        checkout.is_open().ok()?;
+        let tiers = checkout.catalog.tiers();
+        let paid = tiers.iter().filter(|tier| !tier.is_free());
+        let cheapest = paid.min_by_key(|tier| tier.price)?;
+        Some(Self::at(
+            &checkout.catalog,
+            ProductKind::Upload,
+            &format!("/api/upload/{}", cheapest.name.as_str()),
+            None,
+        ))
+    }
+}
