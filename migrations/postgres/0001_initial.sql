@@ -146,31 +146,6 @@ CREATE TABLE erased_payments (
 );
 CREATE INDEX erased_payments_transfer ON erased_payments (transfer_hash) WHERE transfer_hash IS NOT NULL;
 
--- Transfers to the recipient that the chain shows and the ledger lost. Each is owed to its payer
--- once. `id` is the ledger id that the lost payment had; `claimed_by` is the ledger id of the
--- payment that the payer made to claim the credit.
-CREATE TABLE credits (
-    id               TEXT PRIMARY KEY NOT NULL,
-    network          TEXT NOT NULL,
-    payer            TEXT NOT NULL,
-    nonce            TEXT NOT NULL,
-    pay_to           TEXT NOT NULL,
-    amount           TEXT NOT NULL,
-    transaction_hash TEXT NOT NULL,
-    log_index        BIGINT NOT NULL,
-    block            BIGINT NOT NULL,
-    found_ms         BIGINT NOT NULL,
-    claimed_by       TEXT,
-    claimed_ms       BIGINT,
-    -- What the operator did instead, such as a refund.
-    resolution       TEXT,
-    resolved_ms      BIGINT
-);
-CREATE UNIQUE INDEX credits_claimed ON credits (claimed_by) WHERE claimed_by IS NOT NULL;
-CREATE INDEX credits_payer ON credits (payer, nonce);
-CREATE INDEX credits_open ON credits (payer, amount) WHERE claimed_by IS NULL AND resolved_ms IS NULL;
-CREATE INDEX credits_transaction ON credits (transaction_hash);
-
 -- Images. A pending image is reserved and not served. A live image is public until it expires.
 CREATE TABLE images (
     id                TEXT PRIMARY KEY NOT NULL,

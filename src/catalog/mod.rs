@@ -26,6 +26,8 @@ pub use signed::SignedOffers;
 /// The `maxTimeoutSeconds` of every offer: for how long clients sign, and for how long an offer is
 /// accepted after it was last made.
 pub const MAX_TIMEOUT_SECONDS: u64 = 300;
+/// The most uploads that one payment buys.
+pub const MOST_USES: u32 = 100;
 /// The interval at which a server records the offers that it makes.
 pub const RECORD_EVERY: Duration = Duration::from_secs(30);
 /// How long after it was last recorded an offer is accepted.
@@ -325,7 +327,7 @@ fn times(terms: &Terms, uses: u32) -> Option<Terms> {
 
 /// The confirmations that several uploads need, by the price of all of them (docs/payments.md, rule
 /// 13).
-fn confirmations(of_tier: u32, amount: AtomicAmount, uses: u32) -> u32 {
+pub fn confirmations(of_tier: u32, amount: AtomicAmount, uses: u32) -> u32 {
     if uses > 1 {
         of_tier.max(default_confirmations(amount))
     } else {

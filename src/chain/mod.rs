@@ -210,6 +210,9 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     /// The newest block.
     async fn head(&self) -> Result<Block, ChainError>;
 
+    /// The block at this height.
+    async fn block(&self, number: u64) -> Result<Block, ChainError>;
+
     /// The newest block that the node considers final enough not to be replaced (`safe`).
     async fn safe(&self) -> Result<Block, ChainError>;
 

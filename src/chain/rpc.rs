@@ -45,7 +45,7 @@ impl RpcChain {
         Ok(Self { network, provider })
     }
 
-    async fn block(&self, tag: BlockNumberOrTag) -> Result<Block, ChainError> {
+    async fn block_at(&self, tag: BlockNumberOrTag) -> Result<Block, ChainError> {
         let block = self
             .provider
             .get_block_by_number(tag)
@@ -176,11 +176,15 @@ impl Chain for RpcChain {
     }
 
     async fn head(&self) -> Result<Block, ChainError> {
-        self.block(BlockNumberOrTag::Latest).await
+        self.block_at(BlockNumberOrTag::Latest).await
+    }
+
+    async fn block(&self, number: u64) -> Result<Block, ChainError> {
+        self.block_at(BlockNumberOrTag::Number(number)).await
     }
 
     async fn safe(&self) -> Result<Block, ChainError> {
-        self.block(BlockNumberOrTag::Safe).await
+        self.block_at(BlockNumberOrTag::Safe).await
     }
 
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError> {

@@ -90,9 +90,7 @@ impl Exit {
             Failure::FileRefused(_) => Self::FileRefused,
             Failure::NotPayable(_) => Self::NotPayable,
             Failure::PaymentRefused(_) => Self::PaymentRefused,
-            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) | Failure::Lost(_) => {
-                Self::OutcomeUnknown
-            }
+            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) => Self::OutcomeUnknown,
             Failure::Unavailable(_) => Self::Unavailable,
         }
     }

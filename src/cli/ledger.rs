@@ -11,7 +11,7 @@ use super::ServeArgs;
 use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::config::{Config, load};
-use crate::db::{Db, audit, auditor, credits, deployment, grants, images, payments as rows};
+use crate::db::{Db, audit, auditor, deployment, grants, images, payments as rows};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentState};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
@@ -45,29 +45,23 @@ pub enum LedgerCommand {
         #[arg(long)]
         offline: bool,
     },
-    /// List payments that were settled but not delivered, and open credits
+    /// List payments that were settled but not delivered
     ///
-    /// A credit is a payment that the chain shows and that the ledger has lost. The payer uses it with
-    /// a new payment of the same amount, which is not charged. Settle other entries yourself, for
-    /// example by a refund, and note that with pixtoll ledger resolve. Changes nothing.
+    /// The payer receives what is owed by the same request with a proof, or by signing in with the
+    /// wallet (POST /api/claims). To settle an entry yourself, for example by a refund, note that with
+    /// pixtoll ledger resolve. Changes nothing.
     #[command(verbatim_doc_comment)]
     Owed,
     /// Recover payments from the chain after a restore, then open paid routes again
     ///
     /// Use it when paid uploads are paused because the database is older than its image store: after
     /// a restore from a backup, or after a failover that lost commits. Reads the chain from the
-    /// ledger's first block, and writes each payment that the ledger doesn't know as a credit for its
-    /// payer. It may be repeated: no payment is credited twice.
+    /// ledger's first block, and writes each payment that the ledger doesn't know as settled, with
+    /// goods that are owed. Its payer claims them by signing in with the wallet (POST /api/claims).
+    /// What was bought is told by the amount: the tier whose price it is. It may be repeated: no
+    /// payment is written twice.
     #[command(verbatim_doc_comment)]
-    Recover {
-        /// Only list the payments that would become credits; write nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// Read the chain from this block. Use it for a new database in place of a lost one. Where it
-        /// is earlier than the ledger's first block, it becomes the ledger's first block.
-        #[arg(long, value_name = "BLOCK")]
-        from_block: Option<u64>,
-    },
+    Recover(recover::RecoverArgs),
     /// After a backup: record in the image store that the database continues
     ///
     /// Run it after each backup of a PostgreSQL database. A server that later starts on that backup
@@ -86,7 +80,7 @@ pub enum LedgerCommand {
     /// is owed under this id.
     #[command(verbatim_doc_comment)]
     Resolve {
-        /// The ledger id of the payment or of the credit, as pixtoll ledger owed prints it.
+        /// The ledger id of the payment, as pixtoll ledger owed prints it.
         id: String,
         /// What was done, in your words; shown by pixtoll ledger show.
         #[arg(long)]
@@ -104,10 +98,7 @@ pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     let done = match args.command {
         LedgerCommand::Check { offline } => run_check(&config, &db, offline, out).await,
         LedgerCommand::Owed => list_owed(&db, out).await,
-        LedgerCommand::Recover {
-            dry_run,
-            from_block,
-        } => recover::run(&config, &db, dry_run, from_block, out).await,
+        LedgerCommand::Recover(args) => recover::run(&config, &db, &args, out).await,
         LedgerCommand::Mark => recover::mark(&config, &db, out).await,
         LedgerCommand::Show { what } => show(&db, &what, out).await,
         LedgerCommand::Resolve { id, note } => resolve(&db, &id, &note, out).await,
@@ -154,8 +145,7 @@ async fn run_check(
 /// The keys, and the time from which every token must be made by one of them. The time is the beginning, or now
 /// when an old key is missing from the settings. `None` when the settings don't hold the key of this database.
 async fn stamped_keys(config: &Config, db: &Db) -> anyhow::Result<Option<(Keyring, Timestamp)>> {
-    let stamped = deployment::find(db, stamps::KEY).await?.unwrap_or_default();
-    let Some(keys) = find_secrets(&config.secrets_key)?.filter(|keys| keys.has(&stamped)) else {
+    let Some(keys) = stamped_keyring(config, db).await? else {
         return Ok(None);
     };
     let old = deployment::list(db, stamps::OLD_KEY).await?;
@@ -166,6 +156,12 @@ async fn stamped_keys(config: &Config, db: &Db) -> anyhow::Result<Option<(Keyrin
         SystemClock.now()
     };
     Ok(Some((keys, since)))
+}
+
+/// The keys of this database; `None` when the settings don't hold them.
+async fn stamped_keyring(config: &Config, db: &Db) -> anyhow::Result<Option<Keyring>> {
+    let stamped = deployment::find(db, stamps::KEY).await?.unwrap_or_default();
+    Ok(find_secrets(&config.secrets_key)?.filter(|keys| keys.has(&stamped)))
 }
 
 /// A network on which the ledger takes money, with what is needed to read it. The database names it, so that the
@@ -266,13 +262,6 @@ fn print_chain(chain: &ChainReport, out: &mut impl Write) -> std::io::Result<()>
             chain.erased
         )?;
     }
-    for credit in &chain.credits {
-        writeln!(
-            out,
-            "credit: {} atomic units are owed to {} for transaction {}",
-            credit.value, credit.from, credit.transaction
-        )?;
-    }
     for orphan in &chain.orphans {
         writeln!(
             out,
@@ -300,7 +289,6 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     }
     writeln!(out, "{} payments are owed", owed.len())?;
     let frozen = auditor::count_frozen(db).await?;
-    recover::list_credits(db, out).await?;
     if frozen > 0 {
         writeln!(
             out,
@@ -427,7 +415,7 @@ async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow:
         bail!("--note is empty: say what was done, such as \"refunded in transaction 0x…\"");
     }
     let now = SystemClock.now();
-    if audit::resolve(db, id, note, now).await? || credits::resolve(db, id, note, now).await? {
+    if audit::resolve(db, id, note, now).await? {
         writeln!(out, "noted: {id}")?;
         return Ok(ExitCode::SUCCESS);
     }

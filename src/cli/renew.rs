@@ -7,7 +7,7 @@ use clap::Args;
 use url::Url;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Failure, Kept, Order, Purpose, World};
+use crate::client::{Client, Done, Failure, Order, Purpose, World};
 use crate::model::ids::ImageId;
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
@@ -103,7 +103,6 @@ async fn renew<'a>(
         },
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
-        kept: Kept::Presented,
     };
     let client = Client::new(order, env, world)?;
     if args.pay.dry_run {

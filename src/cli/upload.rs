@@ -13,7 +13,7 @@ use clap::Args;
 use futures_util::future::LocalBoxFuture;
 
 use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Failure, Image, Kept, Order, Purpose, World};
+use crate::client::{Client, Done, Failure, Image, Order, Purpose, World};
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
 use crate::system::random::Randomness;
@@ -60,19 +60,6 @@ pub struct UploadArgs {
     /// The options for server, payment and output.
     #[command(flatten)]
     pay: PayArgs,
-    /// Sign a new payment if the server lost what an earlier payment bought and does not charge the new one
-    #[arg(long)]
-    anew: bool,
-}
-
-impl UploadArgs {
-    const fn kept(&self) -> Kept {
-        if self.anew {
-            Kept::Replaced
-        } else {
-            Kept::Presented
-        }
-    }
 }
 
 /// Runs the command and returns its exit code. Links go to `out`, messages to standard error. `env` is the
@@ -128,7 +115,6 @@ async fn upload_all(
         purpose: Purpose::Upload(args.tier.clone()),
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
-        kept: args.kept(),
     };
     let client = Client::new(order, env, world)?;
     let mut bundles = Bundles::plan(args, env, world, &client).await?;

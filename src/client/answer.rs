@@ -111,15 +111,6 @@ impl Reply {
         row.get("maxBytes").and_then(Value::as_u64)
     }
 
-    /// Whether the server states that it lost what the payment bought, and accepts another payment without charging
-    /// it.
-    pub(super) fn says_lost(&self) -> bool {
-        let action = self.body.pointer("/action/type").and_then(Value::as_str);
-        self.code() == "payment_credited"
-            && self.body.get("charged") == Some(&Value::Bool(true))
-            && action == Some("pay")
-    }
-
     /// Whether the refusal is about the image: no other request with these bytes would succeed.
     pub(super) fn refuses_file(&self) -> bool {
         matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()

@@ -101,18 +101,6 @@ pub struct Order {
     pub cap: AtomicAmount,
     /// The key file that the user named.
     pub wallet: Option<PathBuf>,
-    /// What to do with a saved payment of an earlier run.
-    pub kept: Kept,
-}
-
-/// What to do with a payment that an earlier run signed and saved for the same operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// Send it again and sign no other.
-    Presented,
-    /// Send it again. If the server responds that it lost what the payment bought and that another payment of the
-    /// same amount is not charged, sign another one.
-    Replaced,
 }
 
 /// An image to upload.
@@ -157,9 +145,6 @@ pub enum Failure {
          the same payment and never pays twice."
     )]
     OutcomeUnknown(String),
-    /// The server lost what a payment bought, and asks for another payment that it does not charge.
-    #[error("{0}")]
-    Lost(String),
     /// A file of a bundle that is paid for was not uploaded.
     #[error(
         "{0} These files are paid for. Run the same command again: it uploads the missing files and never \
@@ -360,20 +345,7 @@ impl<'a> Client<'a> {
             was_sent,
             ..Request::default()
         };
-        let presented = self.present(&request, &payment, key, read, tell).await;
-        if !matches!(presented, Err(Failure::Lost(_))) || self.order.kept == Kept::Presented {
-            return presented;
-        }
-        // Signed before the first one is forgotten: a failure up to here keeps the record of the first one.
-        let another = self.sign(tell).await?;
-        pending.forget(key)?;
-        let another = pending.keep(key, another)?;
-        let request = Request {
-            image,
-            payment: Some(&another),
-            ..Request::default()
-        };
-        self.present(&request, &another, key, read, tell).await
+        self.present(&request, &payment, key, read, tell).await
     }
 
     /// The price of the operation. `content` is the image, or what [`Client::buy_uploads`] takes as `content`. Signs
@@ -471,9 +443,6 @@ impl<'a> Client<'a> {
             let is_final = reply.refuses_payer() || reply.refuses_file();
             if is_final && reply.says_not_charged() {
                 self.pending()?.forget(key)?;
-            }
-            if reply.says_lost() {
-                return Err(Failure::Lost(answer.explain()));
             }
         }
         if may_have_paid {

@@ -110,14 +110,6 @@ const RULES: &[Rule] = &[
               AND log_index IS NULL AND next_look_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "exactly the claimed credits are in the ledger as payments",
-        sql: "SELECT c.id AS row_key, CASE WHEN c.claimed_by IS NULL THEN 'open, and there is a payment' \
-              ELSE 'claimed, and there is no payment' END AS detail FROM credits c \
-              LEFT JOIN payments p ON p.id = c.id LEFT JOIN erased_payments e ON e.id = c.id \
-              WHERE e.id IS NULL AND (c.claimed_by IS NULL) = (p.id IS NOT NULL) AND $1 = $1 \
-              ORDER BY 1 LIMIT 100",
-    },
-    Rule {
         says: "a settled payment names its transaction",
         sql: "SELECT id AS row_key, 'settled without transaction, time or proof' AS detail FROM payments \
               WHERE state = 'settled' AND (transaction_hash IS NULL OR settled_ms IS NULL OR proven_by IS NULL) \

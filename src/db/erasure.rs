@@ -24,8 +24,8 @@ pub struct Erasable {
 from_row!(Erasable: id, state, transaction_hash, payer, pay_to, amount);
 
 /// Finds payments that can be erased: payments that bought nothing and ended before `before`, and
-/// payments whose images, bought or renewed, were all gone by then. A payment that claimed a credit
-/// stays as long as the credited payment. A payment with uploads left, or with goods owed, stays.
+/// payments whose images, bought or renewed, were all gone by then. A payment with
+/// uploads left, or with goods owed, stays.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -53,8 +53,7 @@ pub async fn find_erasable(
 const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM payments p WHERE p.state IN ('rejected', 'released', 'failed', 'reversed') AND p.next_look_ms IS NULL \
     AND p.changed_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
-    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) AND NOT EXISTS (SELECT 1 FROM credits c \
-    JOIN payments q ON q.id = c.id WHERE c.claimed_by = p.id) ORDER BY p.changed_ms LIMIT $2";
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.changed_ms LIMIT $2";
 
 // The image's row is erased after its renewals, which are found by it.
 const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
@@ -105,7 +104,6 @@ pub async fn erase_payment(
             ERASE_GRANT,
             ERASE_RENEWAL,
             ERASE_PAID_IMAGES,
-            ERASE_CREDIT,
             ERASE_PAYMENT,
         ] {
             sqlx::query(sql).bind(&payment.id).execute(&mut *tx).await?;
@@ -116,14 +114,12 @@ pub async fn erase_payment(
 
 const LOCK_PAYMENT: &str = "UPDATE payments SET attempt = attempt + 1 WHERE id = $1 AND state = $2 \
     AND lease_until_ms <= $3 AND next_look_ms IS NULL";
-pub(super) const REMEMBER: &str = "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
+const REMEMBER: &str = "INSERT INTO erased_payments (id, transfer_hash, erased_ms) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
 const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
 const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
 const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
-// Runs after the payment that claimed the credit was erased.
-const ERASE_CREDIT: &str = "DELETE FROM credits WHERE claimed_by = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
 /// Whether this payment's records were erased: `Some(true)` if it had paid us, `None` if it isn't
@@ -167,7 +163,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::ERASE_GRANT", ERASE_GRANT),
     ("erasure::ERASE_RENEWAL", ERASE_RENEWAL),
     ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
-    ("erasure::ERASE_CREDIT", ERASE_CREDIT),
     ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),
     ("erasure::FIND_ERASED", FIND_ERASED),
     ("erasure::FIND_ERASED_TRANSFER", FIND_ERASED_TRANSFER),

@@ -18,7 +18,6 @@ pub mod audit;
 pub mod auditor;
 pub mod copies;
 pub mod copying;
-pub mod credits;
 pub mod deployment;
 pub mod epoch;
 pub mod erasure;
@@ -33,6 +32,7 @@ pub mod moves;
 pub mod offers;
 pub mod payments;
 mod postgres;
+pub mod recovery;
 pub mod renewals;
 pub mod retention;
 mod rows;
@@ -328,7 +328,6 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         audit::STATEMENTS,
         auditor::STATEMENTS,
         copies::STATEMENTS,
-        credits::STATEMENTS,
         deployment::STATEMENTS,
         epoch::STATEMENTS,
         erasure::STATEMENTS,
@@ -341,6 +340,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         offers::STATEMENTS,
         payments::STATEMENTS,
         postgres::STATEMENTS,
+        recovery::STATEMENTS,
         renewals::STATEMENTS,
         retention::STATEMENTS,
         withdrawals::STATEMENTS,

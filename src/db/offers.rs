@@ -1,6 +1,8 @@
 //! Offers: prices and terms that were quoted. An offer stays valid for its timeout after a change
 //! of prices.
 
+use std::collections::BTreeMap;
+
 use super::rows::{Field, keep_millis, signed};
 use super::{Db, DbError, from_row, on_db};
 use crate::keys::secrets::sha256_hex;
@@ -106,6 +108,42 @@ const FIND_RECENT_DEFAULTS: &str = "SELECT id, tier, network, amount, pay_to, ma
     max_bytes, confirmations FROM offers WHERE kind = $1 AND tier LIKE '*%' AND uses = 1 \
     AND last_offered_ms >= $2 ORDER BY last_offered_ms DESC LIMIT 20";
 
+/// Finds the tiers, with their terms, of which one upload ever cost this amount on this network.
+/// Tiers are not listed twice: of several terms, the best ones for the payer count.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_by_amount(
+    db: &Db,
+    network: &str,
+    amount: AtomicAmount,
+) -> Result<Vec<(String, Terms)>, DbError> {
+    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+        sqlx::query_as(FIND_BY_AMOUNT)
+            .bind(network)
+            .bind(amount.to_string())
+            .fetch_all(pool)
+            .await
+    })?;
+    let mut best: BTreeMap<String, Terms> = BTreeMap::new();
+    for row in rows.into_iter().filter(OfferRow::is_of_known_network) {
+        let tier = row.tier.clone();
+        let terms = Terms::try_from(row)?;
+        let goods = |terms: &Terms| (terms.keep, terms.max_bytes);
+        if best
+            .get(&tier)
+            .is_none_or(|known| goods(known) < goods(&terms))
+        {
+            best.insert(tier, terms);
+        }
+    }
+    Ok(best.into_iter().collect())
+}
+
+const FIND_BY_AMOUNT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
+    confirmations FROM offers WHERE network = $1 AND amount = $2 AND kind = 'token' AND uses = 1 \
+    AND tier NOT LIKE '*%' ORDER BY last_offered_ms DESC";
+
 /// Finds the largest upload size that was ever offered for each tier.
 ///
 /// # Errors
@@ -199,5 +237,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("offers::RECORD", RECORD),
     ("offers::FIND_RECENT", FIND_RECENT),
     ("offers::FIND_RECENT_DEFAULTS", FIND_RECENT_DEFAULTS),
+    ("offers::FIND_BY_AMOUNT", FIND_BY_AMOUNT),
     ("offers::FIND_LARGEST", FIND_LARGEST),
 ];

@@ -440,10 +440,9 @@ pub async fn bind_verified(
 
 // A PostgreSQL statement that waits for a lock still reads the owner's state as it was when the
 // statement began. So a statement of its own waits for the lock first.
-pub(super) const LOCK_ID: &str =
-    "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
+const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
-pub(super) const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
+const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
     body_sha256, target) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
@@ -453,7 +452,7 @@ pub(super) const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payme
 const MOVE_VERIFIED: &str = "UPDATE payments SET state = $4, changed_ms = $5 \
     WHERE id = $1 AND state = $2 AND attempt = $3";
 
-pub(super) const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind, hash, expires_ms) \
+const ADD_PROOF: &str = "INSERT INTO payment_proofs (payment_id, kind, hash, expires_ms) \
     VALUES ($1, $2, $3, $4) ON CONFLICT (payment_id, kind, hash) DO UPDATE \
     SET expires_ms = excluded.expires_ms";
 
@@ -493,11 +492,11 @@ pub async fn find_id_owner(
     Ok((!bought_nothing).then_some(owner))
 }
 
-pub(super) const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
+const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
     WHERE payer = $1 AND id_hash = $2";
 
-pub(super) struct IdRow {
-    pub(super) payment_id: String,
+struct IdRow {
+    payment_id: String,
     kind: String,
     tier: String,
     uses: i64,
@@ -507,11 +506,7 @@ pub(super) struct IdRow {
 from_row!(IdRow: payment_id, kind, tier, uses, target, body_sha256);
 
 impl IdRow {
-    pub(super) fn owner(
-        &self,
-        product: &Product,
-        body_sha256: Option<&str>,
-    ) -> Result<IdOwner, DbError> {
+    fn owner(&self, product: &Product, body_sha256: Option<&str>) -> Result<IdOwner, DbError> {
         let corrupt = || DbError::Corrupt {
             table: "payment_ids",
             column: "payment_id",
@@ -843,7 +838,7 @@ struct SettledRow {
 }
 from_row!(SettledRow: image_id);
 
-pub(super) const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
+const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \
     reason = CASE WHEN $2 IN ('frozen', 'reversed') THEN NULL ELSE reason END, \
     next_look_ms = $10, looks = 0, missing_looks = 0, missing_since_ms = NULL, missing_block = NULL, \

@@ -307,8 +307,8 @@ pub async fn is_empty(db: &Db) -> Result<bool, DbError> {
         .await)?)
 }
 
-const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM images) AND NOT EXISTS (SELECT 1 FROM payments) \
-    AND NOT EXISTS (SELECT 1 FROM credits)";
+const IS_EMPTY: &str =
+    "SELECT NOT EXISTS (SELECT 1 FROM images) AND NOT EXISTS (SELECT 1 FROM payments)";
 
 /// Lists the expired images that expired first: their ids and expiry times.
 ///

@@ -12,6 +12,7 @@ use super::payment_headers::{has_payment, settlement_headers};
 use super::upload_limit::Limit;
 use super::views::TokenAnswer;
 use super::{Site, extract, images, limits, query};
+use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
@@ -21,9 +22,6 @@ use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierName;
 use crate::x402::header::{PaymentHeader, encode};
-
-/// The most uploads that one payment buys.
-const MOST_USES: u32 = 100;
 
 /// What a request buys, and the payment that it carries.
 pub(super) struct Purchase<'a> {

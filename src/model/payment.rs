@@ -339,8 +339,8 @@ impl Payment {
         self.terms.offer.network
     }
 
-    /// Whether only the transfer is known and not what was signed: the row of a credit.
-    pub fn is_credited(&self) -> bool {
+    /// Whether only the transfer is known, and not what was signed: recovery found it on the chain.
+    pub fn is_recovered(&self) -> bool {
         self.digest == UNKNOWN_DIGEST
     }
 
@@ -396,9 +396,6 @@ pub struct Grant {
 pub fn transfer_hash(transaction: &str, payer: &str, pay_to: &str, amount: &str) -> String {
     crate::keys::secrets::sha256_hex(format!("{transaction}/{payer}/{pay_to}/{amount}").as_bytes())
 }
-
-/// Why a credit was closed when the chain did not show its transfer any more. No money moved.
-pub const FORGOTTEN: &str = "the chain does not show the transfer any more, and never will";
 
 /// Stands for the digest of an authorization that is not known. No authorization has this digest.
 pub const UNKNOWN_DIGEST: B256 = B256::ZERO;

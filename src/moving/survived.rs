@@ -13,7 +13,7 @@ const PAGE: u32 = 500;
 const AT_ONCE: usize = 16;
 
 /// Extends the expiry of each live image to its sidecar's, if that is later; never shortens it.
-/// Otherwise the reaper would delete paid images before their payers could claim their credits.
+/// Otherwise the reaper would delete paid images before their payers could claim them.
 /// Returns the number of extended images. The tier stays, since no renewal in the ledger set
 /// another one.
 ///

@@ -85,7 +85,6 @@ impl Payments {
             }));
         }
         self.refuse_erased(header).await?;
-        self.refuse_credited(header).await?;
         Ok(None)
     }
 

@@ -34,11 +34,6 @@ pub enum PayError {
         /// Whether the payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
-    /// The payment moved money to us, and the ledger has lost what it bought.
-    #[error(
-        "This payment moved money, and the record of what it bought was lost. Send a new payment for a token or an upload: the same amount, network and wallet. The new payment is not charged. Other purchases are charged, and so are renewals."
-    )]
-    Credited,
     /// Another request is working on the same payment.
     #[error(
         "Another request with this payment is being processed. Repeat this request; do not pay again."

@@ -72,14 +72,8 @@ impl Payments {
         }
         self.images.ready().await?;
         self.check_signature(presentation, &terms).await?;
-        let credit = self.find_credit(presentation, &terms).await?;
-        let needs = match credit {
-            // A payment that claims a credit is not settled, so it needs no balance.
-            Some(_) => U256::ZERO,
-            None => presentation.header.authorization.value,
-        };
         let Some(head) = self
-            .check_funds(presentation, &terms, known.as_ref(), needs)
+            .check_funds(presentation, &terms, known.as_ref())
             .await?
         else {
             return Ok(());
@@ -105,11 +99,6 @@ impl Payments {
         }
         if let Some(image) = known.and_then(|known| known.image_id) {
             self.images.discard(&image).await;
-        }
-        if let Some(credit) = credit
-            && self.redeem(&row, credit, presentation, progress).await?
-        {
-            return Ok(());
         }
         self.drive_received(row, presentation, progress).await
     }
@@ -252,7 +241,6 @@ impl Payments {
         presentation: &Presentation,
         terms: &Terms,
         known: Option<&Payment>,
-        needs: U256,
     ) -> Result<Option<Block>, PayError> {
         let authorization = &presentation.header.authorization;
         kill_point!("chain.funds.before");
@@ -280,6 +268,7 @@ impl Payments {
                 charged: self.was_charged(presentation, terms, funds.head).await,
             });
         }
+        let needs = authorization.value;
         if funds.balance < needs {
             let network = terms.offer.network;
             let detail = refusals::no_funds(authorization.from, funds.balance, needs, network);

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use crate::chain::{Chain, IncomingTransfer};
 use crate::db::audit::{self, TokenRow, Violation};
 use crate::db::payments::Unreadable;
-use crate::db::{Db, DbError, credits, erasure};
+use crate::db::{Db, DbError, erasure};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
@@ -49,8 +49,6 @@ pub struct ChainReport {
     pub received_sum: U256,
     /// The number of transfers that belong to payments whose records were erased.
     pub erased: usize,
-    /// Transfers that the ledger holds as credits, which are owed to their payers.
-    pub credits: Vec<IncomingTransfer>,
     /// Transfers to us without a settled payment.
     pub orphans: Vec<IncomingTransfer>,
 }
@@ -123,7 +121,7 @@ fn find_unsigned(payment: &Payment) -> Option<(&'static str, Violation)> {
     let id = PaymentId::of(payment.network(), authorization.from, authorization.nonce);
     let detail = if id != payment.id {
         "its id is not that of network, payer and nonce"
-    } else if !payment.is_credited() && authorization.digest(payment.network()) != payment.digest {
+    } else if !payment.is_recovered() && authorization.digest(payment.network()) != payment.digest {
         "its amount, recipient, payer, nonce or window is not what was signed"
     } else {
         return None;
@@ -272,7 +270,6 @@ async fn compare(
         first_block: side.first_block,
         last_block: head.number,
         received_sum,
-        credits: Vec::new(),
         orphans: Vec::new(),
     };
     for (recipient, receipt) in unclaimed.into_values() {
@@ -292,11 +289,8 @@ impl ChainReport {
         let (transaction, payer) = (receipt.transaction.to_string(), receipt.from.to_string());
         let (pay_to, amount) = (recipient.to_string(), receipt.value.to_string());
         let hash = transfer_hash(&transaction, &payer, &pay_to, &amount);
-        let network = self.network.caip2;
         if erasure::is_erased_transfer(db, &hash).await? {
             self.erased += 1;
-        } else if credits::is_credit(db, network, &transaction, &payer, &amount).await? {
-            self.credits.push(receipt);
         } else {
             self.orphans.push(receipt);
         }

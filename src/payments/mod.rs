@@ -39,7 +39,6 @@ pub mod access;
 mod again;
 mod auditor;
 mod bought;
-mod credits;
 mod drive;
 mod error;
 mod examine;
@@ -255,9 +254,8 @@ impl Payments {
         presentation: &Presentation,
         progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        let Some(mut row) = self.find(presentation, progress).await? else {
+        let Some(row) = self.find(presentation, progress).await? else {
             self.refuse_erased(&presentation.header).await?;
-            self.refuse_credited(&presentation.header).await?;
             let begun = self.begin(presentation, None, progress).await;
             return match begun {
                 Err(error) => {
@@ -268,10 +266,6 @@ impl Payments {
             };
         };
         progress.name_in_logs(&row.id);
-        if let Some(credited) = self.credited_by(&row, progress).await? {
-            row = credited;
-            progress.name_in_logs(&row.id);
-        }
         // Where the row belongs to another payment, the request is judged by that row's
         // authorization.
         let stands_for = progress.whose != Whose::Own;
@@ -510,8 +504,6 @@ enum Whose {
     Own,
     /// The row of another payment, which was sent first under the same idempotency key.
     KeyOwner,
-    /// The row of a credit, which the payment in the request has claimed.
-    Credit,
 }
 
 /// What one request knows about its payment while it works on it.

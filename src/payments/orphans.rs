@@ -11,7 +11,7 @@ use super::Payments;
 use super::access::NetworkAccess;
 use crate::chain::IncomingTransfer;
 use crate::db::auditor::{self as audits, Claimant, Incoming};
-use crate::db::{credits, deployment, erasure, jobs};
+use crate::db::{deployment, erasure, jobs};
 use crate::model::payment::transfer_hash;
 use crate::pricing::networks;
 use crate::system::clock::Timestamp;
@@ -192,16 +192,6 @@ impl Payments {
         );
         if erasure::is_erased_transfer(&self.db, &hash).await? {
             found.erased += 1;
-            return Ok(());
-        }
-        let Incoming {
-            network,
-            transaction,
-            payer,
-            amount,
-            ..
-        } = &transfer;
-        if credits::is_credit(&self.db, network, transaction, payer, amount).await? {
             return Ok(());
         }
         found.orphans += 1;

@@ -110,7 +110,7 @@ fn other_digest(row: &Payment, now: Timestamp) -> Standing {
         S::Rejected | S::Released if row.is_unleased(now) => Standing::Attempt,
         S::Rejected | S::Released => Standing::Wait,
         // The ledger does not know which authorization was signed, only that the nonce paid us.
-        S::Settled if row.is_credited() => Standing::Known {
+        S::Settled if row.is_recovered() => Standing::Known {
             charged: Some(true),
         },
         S::Settled | S::Reversed => Standing::Known {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, credits, erasure, jobs, payments, withdrawals};
+use crate::db::{Db, DbError, erasure, jobs, payments, withdrawals};
 use crate::epoch;
 use crate::images::describe;
 use crate::images::hot::Hot;
@@ -61,7 +61,7 @@ pub struct Reaped {
     pub lapsed: u64,
     /// Rows of images that were erased.
     pub erased_images: u64,
-    /// Payments and closed credits that were erased.
+    /// Payments that were erased.
     pub erased_payments: u64,
     /// Images whose objects the store failed to delete. They stay due.
     pub failed: u64,
@@ -471,26 +471,8 @@ impl Retention {
             kill_point!("reap.erase.after");
             payments += u64::from(erased);
         }
-        payments += self.erase_credits(before).await?;
         reaped.erased_payments += payments;
         Ok(images + payments > 0)
-    }
-
-    /// Erases credits that were closed before `before`. Returns their number.
-    async fn erase_credits(&self, before: Timestamp) -> Result<u64, DbError> {
-        let closed = credits::list_closed(&self.db, before, PAYMENTS_BATCH).await?;
-        let mut erased = 0;
-        for credit in &closed {
-            let hash = transfer_hash(
-                &credit.transaction.to_string(),
-                &credit.payer.to_string(),
-                &credit.pay_to.to_string(),
-                &credit.amount,
-            );
-            let is_gone = credits::erase(&self.db, &credit.id, &hash, self.clock.now()).await?;
-            erased += u64::from(is_gone);
-        }
-        Ok(erased)
     }
 
     /// Deletes nothing while the store doesn't answer: the database can't be compared with it then.

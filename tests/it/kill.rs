@@ -52,7 +52,6 @@ const FLOWS: &[&[&str]] = &[
     ORPHANS,
     EPOCH,
     RECOVERED,
-    CREDITED,
     TOKEN_REPLACED,
     RENEWED,
     REAPED,
@@ -732,10 +731,10 @@ async fn a_server_killed_while_it_records_its_epoch_stays_current() {
     .await;
 }
 
-const RECOVERED: &[&str] = &["credit.insert.before", "credit.insert.after"];
+const RECOVERED: &[&str] = &["recover.insert.before", "recover.insert.after"];
 
 #[tokio::test]
-async fn transfers_found_on_the_chain_are_credited_once_despite_a_kill() {
+async fn transfers_found_on_the_chain_are_recovered_once_despite_a_kill() {
     at_each(RECOVERED, async |scene, point| {
         let payment = scene.loses_a_payment().await;
         let mut command = scene.deployment.command(&["ledger", "recover"]);
@@ -744,41 +743,10 @@ async fn transfers_found_on_the_chain_are_credited_once_despite_a_kill() {
         let ran = scene.deployment.run(&["ledger", "recover"]).await;
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         let owed = scene.deployment.run(&["ledger", "owed"]).await;
-        assert!(owed.out.contains("1 credits are open"), "{}", owed.out);
-        let server = scene.deployment.start().await;
-        let (_, request) = scene.deployment.sign("/api/upload/token/year", b"").await;
-        scene.deployment.last_word(&request).await.token();
-        server.kill().await;
-        scene.ends_with_a_token(&payment, &request, YEAR).await;
+        assert!(owed.out.contains("1 payments are owed"), "{}", owed.out);
+        scene.balances_after(&payment, &[YEAR]).await;
     })
     .await;
-}
-
-const CREDITED: &[&str] = &["credit.claim.before", "credit.claim.after"];
-
-#[tokio::test]
-async fn a_credit_is_given_once_despite_a_kill() {
-    for path in ["/api/upload/token/year", "/api/upload/year"] {
-        at_each(CREDITED, async |scene, point| {
-            let payment = scene.loses_a_payment().await;
-            let ran = scene.deployment.run(&["ledger", "recover"]).await;
-            assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-            let server = scene.deployment.start_to_die_at(point).await;
-            let picture = pictures::png(8, 8);
-            let (_, request) = scene.deployment.sign(path, &picture).await;
-            scene.repeats_until_death(server, &request).await;
-            if path == "/api/upload/year" && point == "credit.claim.before" {
-                let _server = scene.deployment.start().await;
-                let uploaded = scene.deployment.last_word(&request).await;
-                scene.serves(&uploaded, &picture).await;
-                scene.balances_after(&payment, &[YEAR]).await;
-            } else {
-                // An upload whose image wasn't published is owed as a token.
-                scene.ends_with_a_token(&payment, &request, YEAR).await;
-            }
-        })
-        .await;
-    }
 }
 
 const TOKEN_REPLACED: &[&str] = &[

@@ -333,24 +333,6 @@ fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
     ]
 }
 
-fn cases_of_credits(ledger: &Ledger) -> Vec<Case> {
-    let rule = "exactly the claimed credits are in the ledger as payments";
-    let credit = |id: &str, claimed_by: &str| {
-        format!(
-            "INSERT INTO credits (id, network, payer, nonce, pay_to, amount, transaction_hash, log_index, block, \
-             found_ms, claimed_by) VALUES ('{id}', 'n', 'p', 'o', 't', '1', 'x', 1, 1, 1, {claimed_by})"
-        )
-    };
-    let open = case(
-        rule,
-        &ledger.token,
-        "credits",
-        &credit(&ledger.token, "NULL"),
-    );
-    let claimed = case(rule, "lost", "credits", &credit("lost", "'another'"));
-    vec![open, claimed]
-}
-
 fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
     vec![
         of_image(
@@ -432,8 +414,7 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
 }
 
 /// The tables that cases change, in the order in which they can be filled.
-const TABLES: [&str; 8] = [
-    "credits",
+const TABLES: [&str; 7] = [
     "erased_payments",
     "payments",
     "payment_proofs",
@@ -497,7 +478,6 @@ async fn each_broken_rule_is_found_with_its_row() {
     cases.extend(cases_of_payments(&ledger));
     cases.extend(cases_of_retention(&ledger));
     cases.extend(cases_of_the_auditor(&ledger));
-    cases.extend(cases_of_credits(&ledger));
     cases.extend(odd_cases(&ledger).await);
     let mut tested = BTreeSet::new();
     for case in &cases {

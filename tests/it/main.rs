@@ -21,7 +21,6 @@ mod cleaning;
 mod coinbase;
 mod containers;
 mod contract_audit;
-mod contract_credits;
 mod contract_db;
 mod contract_limits;
 mod contract_store;

@@ -1,22 +1,24 @@
 //! A database that lost commits (docs/operations.md): the server notices and sells nothing,
-//! recovery finds the payments on the chain, and payers get their goods once, for a fresh
-//! signature.
+//! and recovery finds the payments on the chain. tests/it/claims.rs has what their payers receive.
 
 use std::path::Path;
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256};
 use alloy_signer_local::PrivateKeySigner;
-use pixtoll::db::{Db, credits};
+use pixtoll::db::{Db, audit, payments};
+use pixtoll::keys::secrets::SecretKey;
 use pixtoll::payments::ledger::ChainSide;
-use pixtoll::payments::recover::{Deed, Recovered, recover};
+use pixtoll::payments::recover::{Deed, Found, Otherwise, Prices, Recovered, recover};
+use pixtoll::pricing::money::AtomicAmount;
+use pixtoll::pricing::tiers::{Tier, TierName, TierTable};
 use pixtoll::retention::ReapError;
 use pixtoll::system::clock::Clock;
 
 use crate::support::database::{execute, number};
-use crate::support::expect::{credited, known, no_node};
+use crate::support::expect::known;
 use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
-use crate::support::{Answer, Payment, TestApp, pictures, signing};
+use crate::support::{Payment, TestApp, pictures, signing};
 
 /// Statements that lose everything sold and set the database's epoch back.
 const LOSE: [&str; 6] = [
@@ -42,7 +44,7 @@ async fn restore(app: &TestApp) {
 }
 
 /// Runs the ledger part of `pixtoll ledger recover`.
-async fn run(app: &TestApp, deed: Deed) -> (Recovered, Vec<B256>) {
+async fn run(app: &TestApp, deed: Deed<'_>, prices: Prices<'_>) -> (Recovered, Vec<Found>) {
     let checkout = app.app.checkout.as_ref().unwrap();
     let access = checkout.networks.iter().next().unwrap();
     let side = ChainSide {
@@ -52,19 +54,25 @@ async fn run(app: &TestApp, deed: Deed) -> (Recovered, Vec<B256>) {
         first_block: 0,
     };
     let mut told = Vec::new();
-    let recovered = recover(app.db(), &side, app.clock.now(), deed, |credit| {
-        told.push(credit.transaction);
-    })
-    .await
-    .unwrap();
+    let found = |found: Found| told.push(found);
+    let recovered = recover(app.db(), &side, prices, app.clock.now(), deed, found)
+        .await
+        .unwrap();
     (recovered, told)
 }
 
 /// Runs all of `pixtoll ledger recover`.
-async fn recovered(app: &TestApp) -> u64 {
-    let (recovered, _) = run(app, Deed::Write).await;
+pub(crate) async fn recovered(app: &TestApp) -> u64 {
+    let table = app.app.checkout.as_ref().unwrap().catalog.tiers();
+    let prices = Prices {
+        table: &table,
+        otherwise: None,
+    };
+    // The key of tests/it/support.
+    let key = SecretKey::from_bytes([0x42; 32]);
+    let (recovered, _) = run(app, Deed::Write(&key), prices).await;
     app.app.epoch.accept().await.unwrap();
-    recovered.credits
+    recovered.payments
 }
 
 /// A fresh payment by this wallet for the product of `path`.
@@ -72,11 +80,6 @@ async fn sign(app: &TestApp, path: &str, wallet: &PrivateKeySigner) -> Payment {
     let challenge = app.post(path).await;
     assert_eq!(challenge.status, 402, "{}", challenge.text());
     Payment::answering(&challenge, path, wallet, app.clock.now())
-}
-
-fn transaction_of(answer: &Answer) -> String {
-    let receipt = answer.document("payment-response");
-    receipt["transaction"].as_str().unwrap().to_owned()
 }
 
 fn closed(charged: Option<bool>) -> (u16, String, Option<bool>) {
@@ -87,7 +90,7 @@ const TOKEN: &str = "/api/upload/token/year";
 const UPLOAD: &str = "/api/upload/year";
 
 #[tokio::test]
-async fn lost_payments_are_noticed_recovered_and_credited_once() {
+async fn lost_payments_are_noticed_and_recovered_once() {
     let app = TestApp::spawn().await;
     let free = app.upload_free(pictures::png(5, 5)).await;
     back_up(&app).await;
@@ -136,74 +139,45 @@ async fn lost_payments_are_noticed_recovered_and_credited_once() {
 
     // Recovery reports the payments that the chain shows, and records them once.
     assert_eq!(app.check_ledger().await.chains[0].orphans.len(), 3);
-    assert_eq!(run(&app, Deed::List).await.1, paid);
-    assert_eq!(app.rows("credits").await, 0);
+    let table = TierTable::default();
+    let prices = Prices {
+        table: &table,
+        otherwise: None,
+    };
+    let (_, told) = run(&app, Deed::List, prices).await;
+    let told: Vec<B256> = told.iter().map(transaction_found).collect();
+    assert_eq!(told, paid);
+    assert_eq!(app.rows("payments").await, 0);
     assert_eq!(recovered(&app).await, 3);
     assert_eq!(recovered(&app).await, 0);
     let report = app.check_ledger().await;
     assert!(report.is_balanced(), "{:?}", report.broken);
-    let chain = &report.chains[0];
-    assert_eq!((chain.credits.len(), chain.orphans.len()), (3, 0));
-    assert_eq!(credits::list_open(app.db()).await.unwrap().len(), 3);
+    assert_eq!((report.settled, report.chains[0].orphans.len()), (3, 0));
+    let owed = audit::find_owed(app.db()).await.unwrap();
+    assert_eq!(owed.len(), 3);
+    assert!(owed.iter().all(|owed| owed.tier == "year"), "{owed:?}");
+    // The rows have the time of their blocks, as the chain's clock counts it.
+    for payment in lost {
+        let row = payments::find(app.db(), &payment.ledger_id())
+            .await
+            .unwrap();
+        let row = row.unwrap();
+        assert!(row.is_recovered());
+        assert_eq!(row.settled_at, Some(row.first_seen));
+        assert_eq!(row.first_seen.seconds(), app.chain_clock.now().seconds());
+    }
 
     // Data that anybody can read on the chain gets no goods, whoever sends it.
     for payment in lost {
         for copy in [payment.clone(), payment.copied_from_the_chain()] {
             let answer = app.pay(&copy).await;
-            assert_eq!(answer.verdict(), credited(), "{}", answer.text());
-            assert!(answer.text().contains("is not charged"));
+            assert_eq!(answer.verdict(), known(Some(true)), "{}", answer.text());
         }
     }
-    // The signature of another payer pays.
-    let stranger = sign(&app, TOKEN, &signing::wallet(9)).await;
-    app.pay(&stranger).await.token();
-    assert_eq!(app.transfers().await.len(), 4);
-    // A payment for something at another price pays too.
-    let dear = sign(&app, "/api/upload/token/permanent", &wallets[0]).await;
-    app.pay(&dear).await.token();
-    assert_eq!(app.transfers().await.len(), 5);
-
-    // The payers sign again, and get the goods of the old transaction. No money moves.
-    for (payment, wallet, transaction) in [
-        (&unused, &wallets[0], paid[0]),
-        (&used, &wallets[1], paid[1]),
-        (&direct, &wallets[2], paid[2]),
-    ] {
-        let fresh = sign(&app, &payment.path, wallet).await;
-        let picture = pictures::png(10, 10);
-        let answer = app.pay_with(&fresh, &picture).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(transaction_of(&answer), transaction.to_string());
-        let again = app.pay_with(&fresh, &picture).await;
-        assert_eq!(transaction_of(&again), transaction.to_string());
-        if payment.path == UPLOAD {
-            assert_eq!(again.field("id"), answer.field("id"));
-            assert_eq!(app.get(&answer.field("url")).await.bytes, picture);
-            let other = app.pay_with(&fresh, &pictures::png(11, 11)).await;
-            assert_eq!(
-                other.verdict(),
-                (409, "idempotency_conflict".to_owned(), Some(true))
-            );
-        } else {
-            assert_eq!(again.token(), answer.token());
-            let uploaded = app.upload_with(&answer.token(), picture).await;
-            assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-        }
-        let stranger = fresh.copied_from_the_chain();
-        assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
-        assert_eq!(app.pay(payment).await.verdict(), known(Some(true)));
-    }
-    assert_eq!(app.transfers().await.len(), 5);
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?}", report.broken);
-    let chain = &report.chains[0];
-    assert_eq!((chain.credits.len(), chain.orphans.len()), (0, 0));
-    assert_eq!(report.settled, 5);
-    // Only once.
-    assert_eq!(recovered(&app).await, 0);
+    // New payments are new purchases.
     let next = sign(&app, TOKEN, &wallets[0]).await;
     app.pay(&next).await.token();
-    assert_eq!(app.transfers().await.len(), 6);
+    assert_eq!(app.transfers().await.len(), 4);
     // The auditor checks the old transfers like any other, and finds them.
     app.advance(Duration::from_mins(5));
     app.audit().await;
@@ -211,224 +185,104 @@ async fn lost_payments_are_noticed_recovered_and_credited_once() {
     app.audit().await;
     let proven = "SELECT COUNT(*) FROM payments WHERE state = 'settled' AND proven_by = 'chain' \
                   AND next_look_ms IS NULL AND log_index IS NOT NULL";
-    assert_eq!(number(app.db(), proven).await, 6);
+    assert_eq!(number(app.db(), proven).await, 4);
 }
 
-/// An app that lost one payment of each of these wallets, and has recovered.
-async fn after_a_loss(wallets: &[PrivateKeySigner]) -> (TestApp, Vec<Payment>) {
+fn transaction_found(found: &Found) -> B256 {
+    match found {
+        Found::Payment(payment) => payment.transaction.unwrap(),
+        Found::Undecided { receipt, .. } => receipt.transaction,
+    }
+}
+
+#[tokio::test]
+async fn the_amount_tells_what_a_lost_payment_bought() {
     let app = TestApp::spawn().await;
-    back_up(&app).await;
-    let mut lost = Vec::new();
-    for wallet in wallets {
-        let payment = sign(&app, TOKEN, wallet).await;
+    let wallet = signing::wallet(1);
+    for path in [
+        "/api/upload/token/year?images=3",
+        "/api/upload/token/permanent",
+    ] {
+        let payment = sign(&app, path, &wallet).await;
         app.pay(&payment).await.token();
-        lost.push(payment);
     }
     restore(&app).await;
-    assert!(!app.app.epoch.is_current());
-    assert_eq!(recovered(&app).await, u64::try_from(wallets.len()).unwrap());
-    assert!(app.app.epoch.is_current());
-    (app, lost)
-}
-
-#[tokio::test]
-async fn copies_of_one_new_payment_get_one_credit() {
-    let (app, _) = after_a_loss(&[signing::wallet(1)]).await;
-    let fresh = app.sign_for("year").await.with_id("an-id-of-16-chars");
-    let copies = vec![fresh.clone(); 20];
-    let answers = app.pay_at_once(&copies, None).await;
-    let token = app.pay(&fresh).await.token();
-    for answer in answers {
-        match answer.status {
-            200 => assert_eq!(answer.token(), token),
-            _ => assert!(
-                ["payment_in_progress", "payment_known", "payment_credited"]
-                    .contains(&answer.error().as_str()),
-                "{}",
-                answer.text()
-            ),
+    let default = TierTable::default();
+    let of = |found: &Found| match found {
+        Found::Payment(payment) => {
+            let product = &payment.product;
+            format!("{} of {}", product.uses, product.tier)
         }
-    }
-    // The idempotency key was used: another signature with it is neither charged nor credited.
-    let second = app.sign_for("year").await.with_id("an-id-of-16-chars");
-    assert_eq!(app.pay(&second).await.token(), token);
-    assert_eq!(app.transfers().await.len(), 1);
-    assert_eq!(app.rows("grants").await, 1);
-    assert!(app.check_ledger().await.is_balanced());
-}
-
-#[tokio::test]
-async fn concurrent_new_payments_get_as_many_credits_as_were_lost() {
-    let wallet = signing::wallet(1);
-    let (app, _) = after_a_loss(&[wallet.clone(), wallet.clone()]).await;
-    let mut fresh = Vec::new();
-    for _ in 0..6 {
-        fresh.push(sign(&app, TOKEN, &wallet).await);
-    }
-    app.pay_at_once(&fresh, None).await;
-    let mut tokens = Vec::new();
-    for payment in &fresh {
-        tokens.push(app.pay(payment).await.token());
-    }
-    tokens.sort();
-    tokens.dedup();
-    assert_eq!(tokens.len(), 6);
-    assert_eq!(
-        app.transfers().await.len(),
-        6,
-        "two lost ones, and four new"
-    );
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?}", report.broken);
-    assert_eq!(report.settled, 6);
-}
-
-#[tokio::test]
-async fn a_payer_with_an_empty_wallet_gets_a_credit() {
-    let wallet = signing::wallet(1);
-    let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
-    let left = U256::from(100_000_000 - 10_000);
-    let elsewhere = Address::repeat_byte(8);
-    app.chain
-        .send(wallet.address(), elsewhere, left)
-        .await
-        .unwrap();
-    let fresh = sign(&app, TOKEN, &wallet).await;
-    app.pay(&fresh).await.token();
-    assert_eq!(app.transfers().await.len(), 1);
-    let next = sign(&app, TOKEN, &wallet).await;
-    assert_eq!(app.pay(&next).await.status, 402, "it has nothing left");
-}
-
-#[tokio::test]
-async fn a_signature_of_somebody_else_gets_no_credit() {
-    let wallet = signing::wallet(1);
-    let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
-    let mut forged = sign(&app, TOKEN, &wallet).await;
-    forged.sign_by(&signing::wallet(2));
-    assert_eq!(app.pay(&forged).await.status, 402);
-    // An observer of the new payment can't use its nonce without paying for it.
-    let mut other = sign(&app, TOKEN, &wallet).await;
-    other.authorization.nonce = forged.authorization.nonce;
-    other.sign_by(&wallet);
-    app.pay(&other).await.token();
-    assert_eq!(app.transfers().await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_credit_whose_transfer_left_the_chain_waits_without_a_charge() {
-    let wallet = signing::wallet(1);
-    let (app, lost) = after_a_loss(std::slice::from_ref(&wallet)).await;
-    let transaction = app.transfers().await[0].transaction;
-    assert!(app.chain.reorganise(transaction).await.unwrap());
-    let fresh = sign(&app, TOKEN, &wallet).await;
-    assert_eq!(app.pay(&fresh).await.verdict(), no_node());
-    let (signed, signature) = (&lost[0].authorization, &lost[0].signature);
-    app.chain.execute(signed, signature).await.unwrap();
-    app.pay(&fresh).await.token();
-    assert_eq!(app.transfers().await.len(), 1);
-    assert!(app.check_ledger().await.is_balanced());
-}
-
-#[tokio::test]
-async fn a_credit_that_can_never_be_claimed_does_not_hide_later_ones() {
-    let wallet = signing::wallet(1);
-    let (app, lost) = after_a_loss(&[wallet.clone(), wallet.clone()]).await;
-    let transaction = app.transfers().await[0].transaction;
-    assert!(app.chain.reorganise(transaction).await.unwrap());
-    // The later transfer is in another block now.
-    let (signed, signature) = (&lost[1].authorization, &lost[1].signature);
-    app.chain.execute(signed, signature).await.unwrap();
-    let early = sign(&app, TOKEN, &wallet).await;
-    assert_eq!(app.pay(&early).await.verdict(), no_node());
-    // No accepted authorization is valid for so long: it can't be sent any more.
-    app.advance(Duration::from_hours(25));
-    app.reconcile_until(&early, "rejected").await;
-    let [second, third] = [(); 2].map(async |()| {
-        let fresh = sign(&app, TOKEN, &wallet).await;
-        app.pay(&fresh).await.token()
-    });
-    assert_ne!(second.await, third.await);
-    assert_eq!(app.transfers().await.len(), 2, "a lost one, and a new one");
-    let open = credits::list_open(app.db()).await.unwrap();
-    assert_eq!(open, []);
-    let verdicts = [
-        app.pay(&lost[0]).await.verdict(),
-        app.pay(&lost[1]).await.verdict(),
-    ];
-    assert_eq!(verdicts, [known(Some(false)), known(Some(true))]);
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?}", report.broken);
-}
-
-#[tokio::test]
-async fn an_erased_credit_leaves_no_address() {
-    let wallets = [1, 2].map(signing::wallet);
-    let (app, lost) = after_a_loss(&wallets).await;
-    let refunded = lost[1].ledger_id().to_string();
-    let resolved = credits::resolve(app.db(), &refunded, "refunded", app.clock.now()).await;
-    assert!(resolved.unwrap());
-    let fresh = sign(&app, UPLOAD, &wallets[0]).await;
-    let uploaded = app.pay_with(&fresh, &pictures::png(8, 8)).await;
-    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    let reap = async || {
-        app.app.retention.accept_clock().await.unwrap();
-        app.app.retention.reap().await.unwrap()
+        Found::Undecided { tiers, .. } => format!("undecided {tiers:?}"),
     };
-    app.advance(Duration::from_hours(2));
-    app.reconcile().await;
-    app.audit().await;
-    assert_eq!(app.rows("credits").await, 2);
-    // The image is kept for a year, and then its records for another year.
-    for days in [366, 366] {
-        app.advance(Duration::from_hours(24 * days));
-        reap().await;
-        app.audit().await;
-    }
-    reap().await;
-    let left = [app.rows("credits").await, app.rows("payments").await];
-    assert_eq!(left, [0, 0]);
-    for payment in [&lost[0], &lost[1]] {
-        assert_eq!(app.pay(payment).await.verdict(), known(Some(true)));
-    }
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?} {:?}", report.broken, report);
-}
-
-#[tokio::test]
-async fn a_credit_that_the_operator_resolved_is_not_given() {
-    let wallet = signing::wallet(1);
-    let (app, lost) = after_a_loss(std::slice::from_ref(&wallet)).await;
-    let id = lost[0].ledger_id().to_string();
-    let resolve = async || credits::resolve(app.db(), &id, "refunded", app.clock.now()).await;
-    assert!(resolve().await.unwrap());
-    assert!(!resolve().await.unwrap());
-    let refused = app.pay(&lost[0]).await;
+    let listed = async |table: &TierTable, otherwise: Option<Otherwise<'_>>| -> Vec<String> {
+        let prices = Prices { table, otherwise };
+        let (_, told) = run(&app, Deed::List, prices).await;
+        told.iter().map(of).collect()
+    };
     assert_eq!(
-        refused.verdict(),
-        (409, "payment_resolved".to_owned(), Some(true))
+        listed(&default, None).await,
+        ["3 of year", "1 of permanent"]
     );
-    assert_eq!(refused.json()["action"]["type"], "contact");
-    let fresh = sign(&app, TOKEN, &wallet).await;
-    app.pay(&fresh).await.token();
-    assert_eq!(app.transfers().await.len(), 2);
-    assert!(app.check_ledger().await.is_balanced());
-}
 
-#[tokio::test]
-async fn a_payment_that_moves_money_after_its_credit_is_owed_its_own_goods() {
-    let wallet = signing::wallet(1);
-    let (app, _) = after_a_loss(std::slice::from_ref(&wallet)).await;
-    let fresh = sign(&app, TOKEN, &wallet).await;
-    let token = app.pay(&fresh).await.token();
-    // Only its payer could have sent it.
-    let (signed, signature) = (&fresh.authorization, &fresh.signature);
-    app.chain.execute(signed, signature).await.unwrap();
-    app.reconcile_until(&fresh, "settled").await;
-    assert_eq!(app.pay(&fresh).await.token(), token);
-    let owed = "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL";
-    assert_eq!(number(app.db(), owed).await, 1, "for a person to see");
-    assert!(app.check_ledger().await.is_balanced());
+    // Prices of another table: the recorded offers still tell the dear one, and nothing the other.
+    let tier = |name: &str, price: u128| {
+        let tier = default.find("year").unwrap().clone();
+        let (name, price) = (
+            TierName::parse(name).unwrap(),
+            AtomicAmount::from_units(price),
+        );
+        Tier {
+            name,
+            price,
+            ..tier
+        }
+    };
+    let other = TierTable::new(vec![tier("year", 20_000)], None).unwrap();
+    assert_eq!(
+        listed(&other, None).await,
+        ["undecided []", "1 of permanent"]
+    );
+    let year = other.find("year").unwrap();
+    let all = |transactions| {
+        Some(Otherwise {
+            tier: year,
+            transactions,
+        })
+    };
+    assert_eq!(
+        listed(&other, all(&[])).await,
+        ["1 of year", "1 of permanent"]
+    );
+    let elsewhere = [B256::repeat_byte(1)];
+    assert_eq!(listed(&other, all(&elsewhere)).await[0], "undecided []");
+    let dear = TierTable::new(vec![tier("year", 50_000)], None).unwrap();
+    let year = dear.find("year").unwrap();
+    let all = |transactions| {
+        Some(Otherwise {
+            tier: year,
+            transactions,
+        })
+    };
+    assert_eq!(
+        listed(&dear, all(&[])).await[0],
+        "undecided []",
+        "it paid less"
+    );
+    let transaction = [app.transfers().await[0].transaction];
+    assert_eq!(listed(&dear, all(&transaction)).await[0], "1 of year");
+
+    // Two tiers with one price.
+    let twins = vec![tier("year", 30_000), tier("twin", 30_000)];
+    let twins = TierTable::new(twins, Some(TierName::parse("year").unwrap())).unwrap();
+    let found = listed(&twins, None).await;
+    assert_eq!(found[0], "undecided [\"year\", \"twin\"]");
+    let twin = twins.find("twin").unwrap();
+    let otherwise = Some(Otherwise {
+        tier: twin,
+        transactions: &[],
+    });
+    assert_eq!(listed(&twins, otherwise).await[0], "1 of twin");
 }
 
 #[tokio::test]
@@ -507,20 +361,20 @@ async fn a_restored_backup_is_noticed_at_start_and_recovered_by_the_command() {
 
     let dry = deployment.run(&["ledger", "recover", "--dry-run"]).await;
     assert_eq!(dry.code, Some(0), "{}{}", dry.out, dry.err);
-    assert!(dry.out.contains("1 credits would be added"), "{}", dry.out);
+    assert!(dry.out.contains("1 payments would be added"), "{}", dry.out);
     let payer = first.authorization.from.to_string();
-    assert!(dry.out.contains(&format!("owed to {payer}")), "{}", dry.out);
+    assert!(dry.out.contains(&format!("by {payer}")), "{}", dry.out);
     for new in [1, 0] {
         let ran = deployment.run(&["ledger", "recover"]).await;
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         assert!(
-            ran.out.contains(&format!("added {new} credits")),
+            ran.out.contains(&format!("added {new} payments")),
             "{}",
             ran.out
         );
     }
     let owed = deployment.run(&["ledger", "owed"]).await;
-    assert!(owed.out.contains("1 credits are open"), "{}", owed.out);
+    assert!(owed.out.contains("1 payments are owed"), "{}", owed.out);
     // The running server notices.
     eventually("paid routes are open", async || {
         let challenge = deployment.answer(&Request::post(TOKEN)).await;
@@ -534,7 +388,7 @@ async fn a_restored_backup_is_noticed_at_start_and_recovered_by_the_command() {
         .last_word(&upload.with_image(&pictures::png(8, 8)))
         .await;
     assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    assert_eq!(sandbox.transfers_to(first.authorization.to).await.len(), 2);
+    assert_eq!(sandbox.transfers_to(first.authorization.to).await.len(), 3);
     deployment.check_ledger().await;
     let mark = deployment.run(&["ledger", "mark"]).await;
     assert_eq!(mark.code, Some(0), "{}{}", mark.out, mark.err);
@@ -559,7 +413,7 @@ async fn a_new_database_recovers_from_the_block_that_is_given() {
     let dry = ["ledger", "recover", "--dry-run", "--from-block", "0"];
     let ran = deployment.run(&dry).await;
     assert!(
-        ran.out.contains("1 credits would be added"),
+        ran.out.contains("1 payments would be added"),
         "{}{}",
         ran.out,
         ran.err
@@ -568,7 +422,7 @@ async fn a_new_database_recovers_from_the_block_that_is_given() {
         .run(&["ledger", "recover", "--from-block", "0"])
         .await;
     assert!(
-        ran.out.contains("added 1 credits"),
+        ran.out.contains("added 1 payments"),
         "{}{}",
         ran.out,
         ran.err
@@ -580,7 +434,7 @@ async fn a_new_database_recovers_from_the_block_that_is_given() {
     .await;
     let (fresh, request) = deployment.sign(TOKEN, b"").await;
     deployment.last_word(&request).await.token();
-    assert_eq!(sandbox.transfers_to(fresh.authorization.to).await.len(), 1);
+    assert_eq!(sandbox.transfers_to(fresh.authorization.to).await.len(), 2);
     deployment.check_ledger().await;
 }
 

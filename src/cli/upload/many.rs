@@ -204,7 +204,6 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
             ))
         })?,
         wallet: args.pay.wallet.clone(),
-        kept: args.kept(),
     })
 }
 

@@ -162,8 +162,6 @@ codes! {
         "Another request with the same payment is being processed.";
     PaymentKnown "payment_known" 409 Varies [Retry, FixRequest]
         "The payment is known, and the request does not prove that it comes from the payer, or uses another route.";
-    PaymentCredited "payment_credited" 409 Yes [Pay]
-        "The payment moved money, and the record of what it bought was lost. A new payment of the same wallet and amount is not charged.";
     PaymentResolved "payment_resolved" 409 Yes [Contact]
         "The operator has compensated the payer of this payment, by a refund or otherwise.";
     IdempotencyConflict "idempotency_conflict" 409 Varies [FixRequest]

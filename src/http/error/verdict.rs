@@ -195,7 +195,6 @@ fn of_payment(error: &PayError) -> Verdict {
             .charged(Some(true))
             .then(Action::FixRequest),
         PayError::Known { charged } => after(5, Code::PaymentKnown).charged(*charged),
-        PayError::Credited => plain(Code::PaymentCredited),
         PayError::Resolved => plain(Code::PaymentResolved),
         PayError::InProgress => after(1, Code::PaymentInProgress),
         PayError::Conflict { charged } => plain(Code::IdempotencyConflict).charged(*charged),

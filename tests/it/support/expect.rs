@@ -16,11 +16,6 @@ pub(crate) fn unavailable() -> Verdict {
     verdict(503, "facilitator_unavailable", Some(false))
 }
 
-/// The payment moved money and its goods were lost. The payer's next payment isn't charged.
-pub(crate) fn credited() -> Verdict {
-    verdict(409, "payment_credited", Some(true))
-}
-
 /// The network's node didn't answer, and nothing moved.
 pub(crate) fn no_node() -> Verdict {
     verdict(503, "node_unavailable", Some(false))
