@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rows::{PaymentRow, Unreadable, fetch_payments, payment_columns};
-use super::{Db, DbError, from_row, on_db};
+use super::{Db, DbError, from_row, read_db, write_db};
 use crate::model::payment::Payment;
 use crate::system::clock::Timestamp;
 
@@ -236,7 +236,7 @@ pub async fn find_broken(
     let deadline = now.minus(STUCK_AFTER).millis();
     let mut broken = Vec::new();
     for rule in RULES {
-        let rows: Vec<Violation> = on_db!(db, |pool| {
+        let rows: Vec<Violation> = read_db!(db, |pool| {
             sqlx::query_as(rule.sql)
                 .bind(deadline)
                 .fetch_all(pool)
@@ -294,7 +294,7 @@ from_row!(TokenRow: payment_id, serial, token_hash, token_expires_ms);
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn page_tokens(db: &Db, last_id: &str) -> Result<Vec<TokenRow>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(PAGE_TOKENS)
+    Ok(read_db!(db, |pool| sqlx::query_as(PAGE_TOKENS)
         .bind(last_id)
         .fetch_all(pool)
         .await)?)
@@ -326,7 +326,7 @@ from_row!(Owed: id, payer, tier, amount, owed, settled_ms);
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_owed(db: &Db) -> Result<Vec<Owed>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(FIND_OWED)
+    Ok(read_db!(db, |pool| sqlx::query_as(FIND_OWED)
         .fetch_all(pool)
         .await)?)
 }
@@ -358,7 +358,7 @@ from_row!(Detail: facilitator, proven_by, log_index, owed, resolution, changed_m
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn load_detail(db: &Db, id: &str) -> Result<Detail, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(LOAD_DETAIL)
+    Ok(read_db!(db, |pool| sqlx::query_as(LOAD_DETAIL)
         .bind(id)
         .fetch_one(pool)
         .await)?)
@@ -372,7 +372,7 @@ const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resol
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(RESOLVE)
             .bind(id)
             .bind(note)

@@ -6,7 +6,7 @@ use super::renewals::{
     UNUSE_OF_IMAGES,
 };
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
-use super::{Db, DbError, from_row, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::payment::{Move, Payment, PaymentId, Transfer};
 use crate::system::clock::Timestamp;
 
@@ -108,7 +108,7 @@ pub async fn note_seen(
     next_look: Option<Timestamp>,
     looks: u32,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(NOTE_SEEN)
             .bind(payment.id.as_str())
             .bind(payment.attempt)
@@ -139,7 +139,7 @@ pub async fn note_missing(
     missing: Missing,
     next_look: Timestamp,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(NOTE_MISSING)
             .bind(payment.id.as_str())
             .bind(payment.attempt)
@@ -280,7 +280,7 @@ pub enum Claimant {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_claimant(db: &Db, transfer: &Incoming) -> Result<Claimant, DbError> {
-    let (settled, open): (i64, i64) = on_db!(db, |pool| sqlx::query_as(FIND_CLAIMANT)
+    let (settled, open): (i64, i64) = read_db!(db, |pool| sqlx::query_as(FIND_CLAIMANT)
         .bind(transfer.network)
         .bind(&transfer.payer)
         .bind(&transfer.pay_to)
@@ -310,7 +310,7 @@ const FIND_CLAIMANT: &str = "SELECT \
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_missing_since(db: &Db, id: &PaymentId) -> Result<Option<i64>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND_MISSING_SINCE)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(FIND_MISSING_SINCE)
         .bind(id.as_str())
         .fetch_one(pool)
         .await)?)
@@ -323,7 +323,7 @@ const FIND_MISSING_SINCE: &str = "SELECT missing_since_ms FROM payments WHERE id
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn count_frozen(db: &Db) -> Result<i64, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(COUNT_FROZEN)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(COUNT_FROZEN)
         .fetch_one(pool)
         .await)?)
 }

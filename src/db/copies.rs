@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::rows::{ImageRow, image_columns};
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::system::clock::Timestamp;
@@ -13,7 +13,7 @@ use crate::system::clock::Timestamp;
 /// # Errors
 /// [`DbError`], also when the file exists already.
 pub async fn copy_into(db: &Db, file: &Path) -> Result<(), DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Err(DbError::Uncopied(
             "only a SQLite database can be copied into a file".to_owned(),
         ));
@@ -21,11 +21,7 @@ pub async fn copy_into(db: &Db, file: &Path) -> Result<(), DbError> {
     let file = file
         .to_str()
         .ok_or_else(|| DbError::Uncopied("the path of the copy is not valid UTF-8".to_owned()))?;
-    sqlx::query("VACUUM INTO $1")
-        .bind(file)
-        .execute(pool)
-        .await?;
-    Ok(())
+    sqlite.copy_into(file).await
 }
 
 /// Checks the file of a SQLite database by SQLite's own checks. Returns what is wrong; empty when
@@ -34,16 +30,16 @@ pub async fn copy_into(db: &Db, file: &Path) -> Result<(), DbError> {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_damage(db: &Db) -> Result<Vec<String>, DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Ok(Vec::new());
     };
     let mut damage: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
-        .fetch_all(pool)
+        .fetch_all(sqlite.readers())
         .await?;
     damage.retain(|line| line != "ok");
     let strays: Vec<String> =
         sqlx::query_scalar("SELECT \"table\" || ' ' || rowid FROM pragma_foreign_key_check()")
-            .fetch_all(pool)
+            .fetch_all(sqlite.readers())
             .await?;
     damage.extend(
         strays
@@ -59,7 +55,7 @@ pub async fn find_damage(db: &Db) -> Result<Vec<String>, DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn page_kept(db: &Db, last: &str, most: u32) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| sqlx::query_as(PAGE_KEPT)
+    let rows: Vec<ImageRow> = read_db!(db, |pool| sqlx::query_as(PAGE_KEPT)
         .bind(last)
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -78,7 +74,7 @@ const PAGE_KEPT: &str = concat!(
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn count_kept(db: &Db) -> Result<u64, DbError> {
-    let count: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_KEPT)
+    let count: i64 = read_db!(db, |pool| sqlx::query_scalar(COUNT_KEPT)
         .fetch_one(pool)
         .await)?;
     Ok(u64::try_from(count).unwrap_or(0))
@@ -97,7 +93,7 @@ pub async fn page_deleted(
     last: &str,
     most: u32,
 ) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| sqlx::query_as(PAGE_DELETED)
+    let rows: Vec<ImageRow> = read_db!(db, |pool| sqlx::query_as(PAGE_DELETED)
         .bind(since.millis())
         .bind(last)
         .bind(i64::from(most))
@@ -123,7 +119,7 @@ pub async fn page_renewed(
     last: &str,
     most: u32,
 ) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| sqlx::query_as(PAGE_RENEWED)
+    let rows: Vec<ImageRow> = read_db!(db, |pool| sqlx::query_as(PAGE_RENEWED)
         .bind(since.millis())
         .bind(last)
         .bind(i64::from(most))
@@ -150,7 +146,7 @@ pub async fn keep_longer(
     id: &ImageId,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
-    let moved = on_db!(db, |pool| sqlx::query(KEEP_LONGER)
+    let moved = write_db!(db, |pool| sqlx::query(KEEP_LONGER)
         .bind(id.as_str())
         .bind(expires.map(Timestamp::millis))
         .execute(pool)

@@ -78,7 +78,7 @@ fn of_postgres(row: &PgRow, table: &Table) -> Result<Values, DbError> {
 pub async fn count(db: &Db, table: &Table) -> Result<u64, DbError> {
     let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", table.name));
     let count: i64 = match db {
-        Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await?,
+        Db::Sqlite(sqlite) => sqlx::query_scalar(sql).fetch_one(sqlite.readers()).await?,
         Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await?,
     };
     Ok(u64::try_from(count).unwrap_or(0))
@@ -94,7 +94,7 @@ pub async fn page(
     after: Option<&[Value]>,
     most: usize,
 ) -> Result<Vec<Values>, DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Err(not_here("read"));
     };
     let sql = AssertSqlSafe(page_statement(table, after.is_some(), most));
@@ -102,7 +102,7 @@ pub async fn page(
     for value in after.unwrap_or_default() {
         query = bind_sqlite(query, value);
     }
-    let rows = query.fetch_all(pool).await?;
+    let rows = query.fetch_all(sqlite.readers()).await?;
     let rows: Vec<Values> = rows
         .iter()
         .map(|row| of_sqlite(row, table))
@@ -385,8 +385,8 @@ impl<'a> Side<'a> {
         let sql = format!("{} ORDER BY {}", select(table), order.join(", "));
         let sql = AssertSqlSafe(sql);
         let stream = match db {
-            Db::Sqlite(pool) => sqlx::query(sql)
-                .fetch(pool)
+            Db::Sqlite(sqlite) => sqlx::query(sql)
+                .fetch(sqlite.readers())
                 .map(|row| of_sqlite(&row?, table))
                 .boxed(),
             Db::Postgres(pool) => sqlx::query(sql)

@@ -1,6 +1,6 @@
 //! Values that a database is stamped with when it is created: mode, networks, recipient, key.
 
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::system::clock::Timestamp;
 
 /// Writes a value if there is none yet, and returns the value in force.
@@ -8,13 +8,13 @@ use crate::system::clock::Timestamp;
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn stamp(db: &Db, name: &str, value: &str) -> Result<String, DbError> {
-    on_db!(db, |pool| sqlx::query(STAMP)
+    write_db!(db, |pool| sqlx::query(STAMP)
         .bind(name)
         .bind(value)
         .execute(pool)
         .await
         .map(|_| ()))?;
-    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(FIND)
         .bind(name)
         .fetch_one(pool)
         .await)?)
@@ -25,7 +25,7 @@ pub async fn stamp(db: &Db, name: &str, value: &str) -> Result<String, DbError> 
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn set(db: &Db, name: &str, value: &str) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(SET)
+    write_db!(db, |pool| sqlx::query(SET)
         .bind(name)
         .bind(value)
         .execute(pool)
@@ -39,7 +39,7 @@ pub async fn set(db: &Db, name: &str, value: &str) -> Result<(), DbError> {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find(db: &Db, name: &str) -> Result<Option<String>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(FIND)
         .bind(name)
         .fetch_optional(pool)
         .await)?)
@@ -52,7 +52,7 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<String>, DbError> {
 /// [`DbError::Driver`].
 pub async fn list(db: &Db, prefix: &str) -> Result<Vec<(String, String)>, DbError> {
     let start = format!("{prefix}.");
-    let rows: Vec<(String, String)> = on_db!(db, |pool| sqlx::query_as(LIST)
+    let rows: Vec<(String, String)> = read_db!(db, |pool| sqlx::query_as(LIST)
         .bind(format!("{start}%"))
         .fetch_all(pool)
         .await)?;

@@ -1,6 +1,6 @@
 //! The database's own id and epoch. The store has a copy of both: see [`crate::epoch`].
 
-use super::{Db, DbError, deployment, on_db};
+use super::{Db, DbError, deployment, write_db};
 use crate::model::mark::{Mark, stamps};
 
 /// Loads the database's id and epoch. A database without an id takes `drawn`.
@@ -36,7 +36,7 @@ pub async fn find(db: &Db) -> Result<Option<Mark>, DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn advance(db: &Db) -> Result<u64, DbError> {
-    let epoch: String = on_db!(db, |pool| sqlx::query_scalar(ADVANCE)
+    let epoch: String = write_db!(db, |pool| sqlx::query_scalar(ADVANCE)
         .bind(stamps::EPOCH)
         .fetch_one(pool)
         .await)?;
@@ -51,7 +51,7 @@ const ADVANCE: &str = "UPDATE deployment SET value = CAST(CAST(value AS BIGINT) 
 /// # Errors
 /// [`DbError`].
 pub async fn raise(db: &Db, epoch: u64) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(RAISE)
+    write_db!(db, |pool| sqlx::query(RAISE)
         .bind(stamps::EPOCH)
         .bind(epoch.to_string())
         .execute(pool)

@@ -1,7 +1,7 @@
 //! Erasure of payment records after their retention time. A hash of the payment's identity and one
 //! of its transfer stay.
 
-use super::{Db, DbError, from_row, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, read_db};
 use crate::model::payment::PaymentId;
 use crate::system::clock::Timestamp;
 
@@ -40,7 +40,7 @@ pub async fn find_erasable(
         FIND_ERASABLE_RENEWALS,
         FIND_ERASABLE_PAID,
     ] {
-        let rows: Vec<Erasable> = on_db!(db, |pool| sqlx::query_as(sql)
+        let rows: Vec<Erasable> = read_db!(db, |pool| sqlx::query_as(sql)
             .bind(before.millis())
             .bind(i64::from(most))
             .fetch_all(pool)
@@ -128,7 +128,7 @@ const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_erased(db: &Db, id: &PaymentId) -> Result<Option<bool>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(FIND_ERASED)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(FIND_ERASED)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?)
@@ -141,7 +141,7 @@ const FIND_ERASED: &str = "SELECT transfer_hash IS NOT NULL FROM erased_payments
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn is_erased_transfer(db: &Db, hash: &str) -> Result<bool, DbError> {
-    let found: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(FIND_ERASED_TRANSFER)
+    let found: Option<i64> = read_db!(db, |pool| sqlx::query_scalar(FIND_ERASED_TRANSFER)
         .bind(hash)
         .fetch_optional(pool)
         .await)?;

@@ -2,7 +2,7 @@
 
 use super::payments::{COUNT_USE, PUBLISH};
 use super::rows::{Field, GrantRow, grant_columns};
-use super::{Db, DbError, images, in_tx, on_db};
+use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Grant, PaymentId, PaymentState};
@@ -26,7 +26,7 @@ pub enum Reservation {
 /// # Errors
 /// [`DbError`].
 pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Grant>, DbError> {
-    let row: Option<GrantRow> = on_db!(db, |pool| {
+    let row: Option<GrantRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND)
             .bind(id.as_str())
             .fetch_optional(pool)
@@ -46,7 +46,7 @@ const FIND: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn find_by_token_hash(db: &Db, hash: &str) -> Result<Option<Grant>, DbError> {
-    let row: Option<GrantRow> = on_db!(db, |pool| {
+    let row: Option<GrantRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_BY_TOKEN_HASH)
             .bind(hash)
             .fetch_optional(pool)
@@ -66,7 +66,7 @@ const FIND_BY_TOKEN_HASH: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn find_state(db: &Db, id: &PaymentId) -> Result<Option<PaymentState>, DbError> {
-    let state: Option<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_STATE)
+    let state: Option<String> = read_db!(db, |pool| sqlx::query_scalar(FIND_STATE)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;
@@ -91,7 +91,7 @@ pub async fn replace_token(
     token_hash: &str,
     expires: Timestamp,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(REPLACE_TOKEN)
             .bind(grant.payment_id.as_str())
             .bind(i64::from(grant.serial))

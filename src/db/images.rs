@@ -4,7 +4,7 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::rows::{Field, ImageRow, image_columns, signed};
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::metadata::Metadata;
@@ -20,7 +20,7 @@ pub async fn insert_pending(
     image: &Image,
     reserved_until: Option<Timestamp>,
 ) -> Result<(), DbError> {
-    on_db!(db, |pool| {
+    write_db!(db, |pool| {
         bind_insert(sqlx::query(INSERT), image, reserved_until)
             .execute(pool)
             .await
@@ -71,7 +71,7 @@ pub async fn publish_free(
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(PUBLISH_FREE)
             .bind(id.as_str())
             .bind(now.millis())
@@ -91,7 +91,7 @@ pub(super) const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', publish
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn discard(db: &Db, id: &ImageId) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(DISCARD)
             .bind(id.as_str())
             .execute(pool)
@@ -108,7 +108,7 @@ const DISCARD: &str = "UPDATE images SET state = 'discarded', reserved_until_ms 
 /// # Errors
 /// [`DbError`].
 pub async fn find(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
-    let row: Option<ImageRow> = on_db!(db, |pool| sqlx::query_as(FIND)
+    let row: Option<ImageRow> = read_db!(db, |pool| sqlx::query_as(FIND)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;
@@ -122,7 +122,7 @@ const FIND: &str = concat!("SELECT ", image_columns!(), " FROM images WHERE id =
 /// # Errors
 /// [`DbError`].
 pub async fn find_paid(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
-    let row: Option<ImageRow> = on_db!(db, |pool| sqlx::query_as(FIND_PAID)
+    let row: Option<ImageRow> = read_db!(db, |pool| sqlx::query_as(FIND_PAID)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;
@@ -142,7 +142,7 @@ const FIND_PAID: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn find_ever_published(db: &Db, id: &PaymentId) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| {
+    let rows: Vec<ImageRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_EVER_PUBLISHED)
             .bind(id.as_str())
             .fetch_all(pool)
@@ -162,7 +162,7 @@ const FIND_EVER_PUBLISHED: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn find_published_by_payment(db: &Db, id: &PaymentId) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| {
+    let rows: Vec<ImageRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_PUBLISHED)
             .bind(id.as_str())
             .fetch_all(pool)
@@ -183,7 +183,7 @@ const FIND_PUBLISHED: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn count_free_since(db: &Db, start: Timestamp) -> Result<u64, DbError> {
-    let count: i64 = on_db!(db, |pool| sqlx::query_scalar(COUNT_FREE)
+    let count: i64 = read_db!(db, |pool| sqlx::query_scalar(COUNT_FREE)
         .bind(start.millis())
         .fetch_one(pool)
         .await)?;
@@ -198,7 +198,7 @@ const COUNT_FREE: &str =
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn count_undescribed(db: &Db, id: &ImageId) -> Result<i64, DbError> {
-    let count: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(COUNT_UNDESCRIBED)
+    let count: Option<i64> = read_db!(db, |pool| sqlx::query_scalar(COUNT_UNDESCRIBED)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;
@@ -213,7 +213,7 @@ const COUNT_UNDESCRIBED: &str = "SELECT undescribed FROM images WHERE id = $1";
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn note_described(db: &Db, id: &ImageId, undescribed: i64) -> Result<bool, DbError> {
-    let noted = on_db!(db, |pool| sqlx::query(NOTE_DESCRIBED)
+    let noted = write_db!(db, |pool| sqlx::query(NOTE_DESCRIBED)
         .bind(id.as_str())
         .bind(undescribed)
         .execute(pool)
@@ -229,7 +229,7 @@ const NOTE_DESCRIBED: &str = "UPDATE images SET undescribed = 0 WHERE id = $1 AN
 /// # Errors
 /// [`DbError`].
 pub async fn find_undescribed(db: &Db, last: &str, count: u32) -> Result<Vec<ImageId>, DbError> {
-    let ids: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_UNDESCRIBED)
+    let ids: Vec<String> = read_db!(db, |pool| sqlx::query_scalar(FIND_UNDESCRIBED)
         .bind(last)
         .bind(i64::from(count))
         .fetch_all(pool)
@@ -254,7 +254,7 @@ const FIND_UNDESCRIBED: &str = "SELECT id FROM images WHERE undescribed > 0 AND 
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn count_kept_since_before(db: &Db, end: Timestamp) -> Result<(u64, u64), DbError> {
-    let (images, payments): (i64, i64) = on_db!(db, |pool| sqlx::query_as(COUNT_KEPT)
+    let (images, payments): (i64, i64) = read_db!(db, |pool| sqlx::query_as(COUNT_KEPT)
         .bind(end.millis())
         .fetch_one(pool)
         .await)?;
@@ -271,7 +271,7 @@ const COUNT_KEPT: &str = "SELECT (SELECT COUNT(*) FROM images WHERE state IN ('p
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn end_reservations(db: &Db) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(END_RESERVATIONS)
+    write_db!(db, |pool| sqlx::query(END_RESERVATIONS)
         .execute(pool)
         .await
         .map(|_| ()))?;

@@ -1,6 +1,6 @@
 //! Leases of background jobs, each of which one process runs at a time, and when each job last ran.
 
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, read_db, write_db};
 use crate::system::clock::Timestamp;
 
 /// Takes the lease of a job until `until`, if it is free or `holder` has it already. `false`:
@@ -15,7 +15,7 @@ pub async fn take_job(
     until: Timestamp,
     now: Timestamp,
 ) -> Result<bool, DbError> {
-    let taken = on_db!(db, |pool| sqlx::query(TAKE_JOB)
+    let taken = write_db!(db, |pool| sqlx::query(TAKE_JOB)
         .bind(name)
         .bind(holder)
         .bind(until.millis())
@@ -37,7 +37,7 @@ const TAKE_JOB: &str = "INSERT INTO jobs (name, holder, until_ms) VALUES ($1, $2
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn last_run(db: &Db, name: &str) -> Result<Option<Timestamp>, DbError> {
-    let ran: Option<Option<i64>> = on_db!(db, |pool| sqlx::query_scalar(LAST_RUN)
+    let ran: Option<Option<i64>> = read_db!(db, |pool| sqlx::query_scalar(LAST_RUN)
         .bind(name)
         .fetch_optional(pool)
         .await)?;
@@ -51,7 +51,7 @@ const LAST_RUN: &str = "SELECT ran_ms FROM jobs WHERE name = $1";
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn note_run(db: &Db, name: &str, ran: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(NOTE_RUN)
+    write_db!(db, |pool| sqlx::query(NOTE_RUN)
         .bind(name)
         .bind(ran.millis())
         .execute(pool)
@@ -70,7 +70,7 @@ const NOTE_RUN: &str = "INSERT INTO jobs (name, holder, until_ms, ran_ms) VALUES
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn return_job(db: &Db, name: &str, holder: &str) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(RETURN_JOB)
+    write_db!(db, |pool| sqlx::query(RETURN_JOB)
         .bind(name)
         .bind(holder)
         .execute(pool)
@@ -86,7 +86,7 @@ const RETURN_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND holde
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn release_job(db: &Db, name: &str) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(RELEASE_JOB)
+    write_db!(db, |pool| sqlx::query(RELEASE_JOB)
         .bind(name)
         .execute(pool)
         .await
@@ -102,7 +102,7 @@ const RELEASE_JOB: &str = "UPDATE jobs SET until_ms = 0 WHERE name = $1 AND unti
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn return_all_jobs(db: &Db) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(RETURN_ALL_JOBS)
+    write_db!(db, |pool| sqlx::query(RETURN_ALL_JOBS)
         .execute(pool)
         .await
         .map(|_| ()))?;

@@ -1,7 +1,7 @@
 //! The public keys of current and retired signing keys.
 
 use super::rows::Field;
-use super::{Db, DbError, from_row, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, read_db};
 use crate::keys::signing::PublicKey;
 use crate::system::clock::Timestamp;
 
@@ -53,7 +53,7 @@ const RETIRE_OTHERS: &str = "UPDATE signing_keys SET retired_ms = $3 \
 /// # Errors
 /// [`DbError`].
 pub async fn list(db: &Db) -> Result<Vec<KnownKey>, DbError> {
-    let rows: Vec<KeyRow> = on_db!(db, |pool| sqlx::query_as(LIST).fetch_all(pool).await)?;
+    let rows: Vec<KeyRow> = read_db!(db, |pool| sqlx::query_as(LIST).fetch_all(pool).await)?;
     rows.into_iter().map(KnownKey::try_from).collect()
 }
 

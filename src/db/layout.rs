@@ -70,11 +70,12 @@ impl Table {
 /// # Errors
 /// [`DbError`], also when a table has no primary key or a column of an unknown type.
 pub async fn read(db: &Db) -> Result<Vec<Table>, DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Err(DbError::Uncopied(
             "the order of tables can only be read from SQLite".to_owned(),
         ));
     };
+    let pool = sqlite.readers();
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name",
     )

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rows::signed;
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::system::clock::Timestamp;
 
@@ -35,7 +35,7 @@ pub enum Counted {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn count(db: &Db, pace: Pace, bucket: &str, now_us: i64) -> Result<Counted, DbError> {
-    let counted: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(COUNT)
+    let counted: Option<i64> = write_db!(db, |pool| sqlx::query_scalar(COUNT)
         .bind(pace.kind)
         .bind(bucket)
         .bind(now_us)
@@ -46,7 +46,7 @@ pub async fn count(db: &Db, pace: Pace, bucket: &str, now_us: i64) -> Result<Cou
     if let Some(clear) = counted {
         return Ok(Counted::Yes(clear));
     }
-    let clear: Option<i64> = on_db!(db, |pool| sqlx::query_scalar(FIND_CLEAR)
+    let clear: Option<i64> = read_db!(db, |pool| sqlx::query_scalar(FIND_CLEAR)
         .bind(pace.kind)
         .bind(bucket)
         .fetch_optional(pool)
@@ -72,7 +72,7 @@ const FIND_CLEAR: &str = "SELECT clear_us FROM rates WHERE kind = $1 AND bucket 
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn uncount(db: &Db, kind: &str, bucket: &str, refund_us: i64) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(UNCOUNT)
+    write_db!(db, |pool| sqlx::query(UNCOUNT)
         .bind(kind)
         .bind(bucket)
         .bind(refund_us)
@@ -90,7 +90,7 @@ const UNCOUNT: &str = "UPDATE rates SET clear_us = clear_us - CAST($3 AS BIGINT)
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn forget_clear(db: &Db, now_us: i64, longest_us: i64) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(FORGET_CLEAR)
+    write_db!(db, |pool| sqlx::query(FORGET_CLEAR)
         .bind(now_us)
         .bind(longest_us)
         .execute(pool)
@@ -181,7 +181,7 @@ const TAKE_PLACE: &str = "INSERT INTO free_uploads (id, day, until_ms) VALUES ($
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn give_back(db: &Db, place: &FreeSlot) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(GIVE_BACK)
+    write_db!(db, |pool| sqlx::query(GIVE_BACK)
         .bind(&place.id)
         .execute(pool)
         .await
@@ -244,7 +244,7 @@ const COUNT_PUBLISHED: &str = "UPDATE free_days SET published = published + 1 WH
 /// [`DbError::Driver`].
 pub async fn forget_days(db: &Db, day: i64, now: Timestamp) -> Result<(), DbError> {
     for (sql, bound) in [(FORGET_PLACES, now.millis()), (FORGET_DAYS, day)] {
-        on_db!(db, |pool| sqlx::query(sql)
+        write_db!(db, |pool| sqlx::query(sql)
             .bind(bound)
             .execute(pool)
             .await

@@ -4,15 +4,11 @@
 //! state names the expected state in its `WHERE`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use sqlx::postgres::PgPool;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
 
 use crate::config::Connections;
-use crate::system::disk::create_private;
 
 pub mod audit;
 pub mod auditor;
@@ -36,22 +32,48 @@ pub mod recovery;
 pub mod renewals;
 pub mod retention;
 mod rows;
+mod sqlite;
 pub mod withdrawals;
 
-/// Runs an expression on the pool of whichever database is used.
-macro_rules! on_db {
+/// Runs a query that reads, on a pool of whichever database is used. On SQLite its connections
+/// refuse to write.
+macro_rules! read_db {
     ($db:expr, |$pool:ident| $body:expr) => {
         match $db {
-            $crate::db::Db::Sqlite($pool) => $body,
+            $crate::db::Db::Sqlite(sqlite) => {
+                let $pool = sqlite.readers();
+                $body
+            }
             $crate::db::Db::Postgres($pool) => $body,
         }
     };
 }
 
-/// Runs a block inside a write transaction, and commits it. An error rolls back.
+/// Executes one statement that writes, and yields its result when it is committed. An error of the
+/// commit is an error of the statement.
+macro_rules! write_db {
+    ($db:expr, |$on:ident| $body:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite(sqlite) => match sqlite.begin_statement().await {
+                Ok(mut turn) => {
+                    let outcome = match turn.connection() {
+                        Ok($on) => $body,
+                        Err(error) => Err(error),
+                    };
+                    turn.end_statement(outcome).await
+                }
+                Err(error) => Err(error),
+            },
+            $crate::db::Db::Postgres($on) => ($body).map_err($crate::db::DbError::from),
+        }
+    };
+}
+
+/// Runs a block inside a write transaction, and commits it. An error, or a `return` from the block,
+/// rolls back: then the macro yields what the block returned.
 ///
-/// SQLite needs `BEGIN IMMEDIATE`: under load, a plain `BEGIN` that reads before it writes fails as
-/// locked instead of waiting.
+/// On SQLite the transaction may hold the blocks of other callers, each of which is rolled back by
+/// itself.
 ///
 /// PostgreSQL ends one of two transactions that wait for each other's rows. Ours lock rows in one
 /// order (payment, grant, image), except for statements on many rows. A transaction that PostgreSQL
@@ -60,12 +82,7 @@ macro_rules! on_db {
 macro_rules! in_tx {
     ($db:expr, |$tx:ident| $body:block) => {
         match $db {
-            $crate::db::Db::Sqlite(pool) => {
-                let mut $tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                let output = $body;
-                $tx.commit().await?;
-                output
-            }
+            $crate::db::Db::Sqlite(sqlite) => $crate::db::in_tx!(sqlite: sqlite, |$tx| $body),
             $crate::db::Db::Postgres(pool) => {
                 let mut tries = 1;
                 loop {
@@ -83,6 +100,18 @@ macro_rules! in_tx {
             }
         }
     };
+    (sqlite: $sqlite:expr, |$tx:ident| $body:block) => {{
+        let mut turn = $sqlite.begin().await?;
+        let mut is_done = false;
+        let outcome = async {
+            let $tx = turn.connection()?;
+            let output = $body;
+            is_done = true;
+            Ok::<_, $crate::db::DbError>(output)
+        };
+        let outcome = outcome.await;
+        turn.end(outcome, is_done).await?
+    }};
 }
 
 /// Implements `sqlx::FromRow` for a struct whose fields are named after columns, on both databases. A field after the
@@ -107,23 +136,20 @@ macro_rules! from_row {
 }
 
 pub use postgres::ServerClock;
-pub(crate) use {from_row, in_tx, on_db};
+pub use sqlite::Sqlite;
+pub(crate) use {from_row, in_tx, read_db, write_db};
 
 const NEWEST_MIGRATION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 
-/// How long a statement waits for SQLite's write lock, and a request for a free connection.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// SQLite connections: readers beside SQLite's one writer.
-const SQLITE_CONNECTIONS: u32 = 8;
 /// How often a transaction runs that PostgreSQL rolls back because of a deadlock or serialization
 /// failure.
 const TRIES: u32 = 4;
 
-/// A pool of connections to one of the two databases.
+/// The connections to one of the two databases.
 #[derive(Debug, Clone)]
 pub enum Db {
     /// One file, in WAL mode, synced to disk at every commit.
-    Sqlite(SqlitePool),
+    Sqlite(Sqlite),
     /// A PostgreSQL server.
     Postgres(PgPool),
 }
@@ -134,6 +160,10 @@ pub enum DbError {
     /// The driver failed: the statement may or may not have been executed.
     #[error("the database failed: {0}")]
     Driver(#[from] sqlx::Error),
+    /// The commit that held the statement failed, together with others: it may or may not have been
+    /// executed.
+    #[error("the database failed: {0}")]
+    Lost(Arc<sqlx::Error>),
     /// A migration failed, or the database is newer than this binary.
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -176,21 +206,7 @@ impl Db {
     /// # Errors
     /// When the file can't be opened, or its settings aren't durable.
     pub async fn open_sqlite(path: &Path) -> Result<Self, DbError> {
-        create_private(path).map_err(sqlx::Error::Io)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(SQLITE_CONNECTIONS)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options)
-            .await?;
-        assert_durable(&pool).await?;
-        Ok(Self::Sqlite(pool))
+        Ok(Self::Sqlite(Sqlite::open(path).await?))
     }
 
     /// Connects to a PostgreSQL server by its URL, with the default settings of a server.
@@ -213,11 +229,11 @@ impl Db {
     }
 
     /// Opens a separate connection to the same database, for queries that must not wait for others.
-    /// For SQLite it is the same pool, whose readers never wait for a commit.
+    /// For SQLite it is the same, since its readers never wait for a commit.
     #[must_use]
     pub fn aside(&self) -> Self {
         match self {
-            Self::Sqlite(pool) => Self::Sqlite(pool.clone()),
+            Self::Sqlite(sqlite) => Self::Sqlite(sqlite.clone()),
             Self::Postgres(pool) => {
                 let options = pool.connect_options().as_ref().clone();
                 let one = pool.options().clone().max_connections(1);
@@ -245,7 +261,10 @@ impl Db {
     /// [`DbError::Migrate`].
     pub async fn migrate(&self) -> Result<(), DbError> {
         match self {
-            Self::Sqlite(pool) => migrations::SQLITE.run(pool).await?,
+            Self::Sqlite(sqlite) => {
+                let mut turn = sqlite.begin_alone().await?;
+                migrations::SQLITE.run(turn.connection()?).await?;
+            }
             Self::Postgres(pool) => postgres::migrate(pool).await?,
         }
         Ok(())
@@ -261,7 +280,7 @@ impl Db {
             Self::Sqlite(_) => &migrations::SQLITE,
             Self::Postgres(_) => &migrations::POSTGRES,
         };
-        let newest: Option<i64> = on_db!(self, |pool| sqlx::query_scalar(NEWEST_MIGRATION)
+        let newest: Option<i64> = read_db!(self, |pool| sqlx::query_scalar(NEWEST_MIGRATION)
             .fetch_one(pool)
             .await)?;
         Ok(newest == migrator.iter().map(|migration| migration.version).max())
@@ -280,7 +299,7 @@ impl Db {
     /// # Errors
     /// [`DbError::Driver`] when it does not.
     pub async fn ping(&self) -> Result<(), DbError> {
-        on_db!(self, |pool| sqlx::query("SELECT 1")
+        read_db!(self, |pool| sqlx::query("SELECT 1")
             .execute(pool)
             .await
             .map(|_| ()))?;
@@ -289,7 +308,10 @@ impl Db {
 
     /// Closes all connections after their current statements.
     pub async fn close(&self) {
-        on_db!(self, |pool| pool.close().await);
+        match self {
+            Self::Sqlite(sqlite) => sqlite.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
     }
 }
 
@@ -302,22 +324,6 @@ impl DbError {
         };
         matches!(error.code().as_deref(), Some("40P01" | "40001"))
     }
-}
-
-/// A settled payment must survive a power cut (docs/payments.md, rule 9).
-async fn assert_durable(pool: &SqlitePool) -> Result<(), DbError> {
-    let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
-        .fetch_one(pool)
-        .await?;
-    // 2 is FULL, 3 is EXTRA.
-    if level < 2 {
-        return Err(DbError::NotDurable {
-            setting: "synchronous",
-            value: level.to_string(),
-            needed: "FULL",
-        });
-    }
-    Ok(())
 }
 
 /// Every SQL text of this folder with its name, so that a test can prepare each on both databases.

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 
 use super::copying::Value;
 use super::layout::Table;
-use super::{Db, DbError, deployment, from_row, images, in_tx, jobs, on_db, payments};
+use super::{Db, DbError, deployment, from_row, images, in_tx, jobs, payments, read_db, write_db};
 use crate::model::mark::stamps;
 use crate::system::clock::Timestamp;
 
@@ -93,9 +93,9 @@ impl Stamp {
 /// [`DbError::Driver`].
 pub async fn standing(db: &Db) -> Result<MoveState, DbError> {
     let is_there: bool = match db {
-        Db::Sqlite(pool) => {
+        Db::Sqlite(sqlite) => {
             sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_master WHERE name = 'moves'")
-                .fetch_one(pool)
+                .fetch_one(sqlite.readers())
                 .await?
         }
         Db::Postgres(pool) => {
@@ -149,7 +149,7 @@ pub async fn is_copy_of(db: &Db, copy: &Stamp) -> Result<bool, DbError> {
 }
 
 async fn find(db: &Db, side: &str) -> Result<Option<Stamp>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(FIND)
+    Ok(read_db!(db, |pool| sqlx::query_as(FIND)
         .bind(side)
         .fetch_optional(pool)
         .await)?)
@@ -170,7 +170,7 @@ pub async fn fence(
     (id, place): (&str, &str),
     now: Timestamp,
 ) -> Result<Stamp, DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Err(not_here());
     };
     let database_id = deployment::find(db, stamps::DATABASE).await?;
@@ -179,37 +179,36 @@ pub async fn fence(
             "no server has used this database yet, so there is nothing to move".to_owned(),
         )
     })?;
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    if let Some(stamp) = sqlx::query_as(FIND)
-        .bind(TO)
-        .fetch_optional(&mut *tx)
-        .await?
-    {
-        return Ok(stamp);
-    }
-    sqlx::query(WRITE)
-        .bind(TO)
-        .bind(id)
-        .bind(&database_id)
-        .bind(place)
-        .bind(MOVING)
-        .bind(now.millis())
-        .execute(&mut *tx)
-        .await?;
-    for table in tables {
-        for change in CHANGES {
-            let name = trigger(table, change);
-            let table = &table.name;
-            let sql = format!(
-                "CREATE TRIGGER {name} BEFORE {change} ON {table} BEGIN \
-                 SELECT RAISE(ABORT, 'this database is being moved by pixtoll migrate, and takes no changes'); END"
-            );
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+    Ok(in_tx!(sqlite: sqlite, |tx| {
+        if let Some(stamp) = sqlx::query_as(FIND)
+            .bind(TO)
+            .fetch_optional(&mut *tx)
+            .await?
+        {
+            return Ok(stamp);
         }
-    }
-    let stamp = sqlx::query_as(FIND).bind(TO).fetch_one(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(stamp)
+        sqlx::query(WRITE)
+            .bind(TO)
+            .bind(id)
+            .bind(&database_id)
+            .bind(place)
+            .bind(MOVING)
+            .bind(now.millis())
+            .execute(&mut *tx)
+            .await?;
+        for table in tables {
+            for change in CHANGES {
+                let name = trigger(table, change);
+                let table = &table.name;
+                let sql = format!(
+                    "CREATE TRIGGER {name} BEFORE {change} ON {table} BEGIN \
+                     SELECT RAISE(ABORT, 'this database is being moved by pixtoll migrate, and takes no changes'); END"
+                );
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+            }
+        }
+        sqlx::query_as(FIND).bind(TO).fetch_one(&mut *tx).await?
+    }))
 }
 
 const CHANGES: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
@@ -228,22 +227,22 @@ const WRITE: &str = "INSERT INTO moves (side, id, database_id, place, state, cha
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn lift(db: &Db, tables: &[Table]) -> Result<bool, DbError> {
-    let Db::Sqlite(pool) = db else {
+    let Db::Sqlite(sqlite) = db else {
         return Err(not_here());
     };
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let gone = sqlx::query(LIFT).execute(&mut *tx).await?;
-    if gone.rows_affected() == 0 {
-        return Ok(false);
-    }
-    for table in tables {
-        for change in CHANGES {
-            let sql = format!("DROP TRIGGER IF EXISTS {}", trigger(table, change));
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+    Ok(in_tx!(sqlite: sqlite, |tx| {
+        let gone = sqlx::query(LIFT).execute(&mut *tx).await?;
+        if gone.rows_affected() == 0 {
+            return Ok(false);
         }
-    }
-    tx.commit().await?;
-    Ok(true)
+        for table in tables {
+            for change in CHANGES {
+                let sql = format!("DROP TRIGGER IF EXISTS {}", trigger(table, change));
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+            }
+        }
+        true
+    }))
 }
 
 const LIFT: &str = "DELETE FROM moves WHERE side = 'to' AND state = 'moving'";
@@ -253,7 +252,7 @@ const LIFT: &str = "DELETE FROM moves WHERE side = 'to' AND state = 'moving'";
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn leave(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(LEAVE)
+    write_db!(db, |pool| sqlx::query(LEAVE)
         .bind(id)
         .bind(now.millis())
         .execute(pool)
@@ -390,7 +389,7 @@ pub async fn make_ready(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn open(db: &Db, id: &str, now: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(ADVANCE)
+    write_db!(db, |pool| sqlx::query(ADVANCE)
         .bind(id)
         .bind(READY)
         .bind(OPEN)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::rows::{Field, keep_millis, signed};
-use super::{Db, DbError, from_row, on_db};
+use super::{Db, DbError, from_row, read_db, write_db};
 use crate::keys::secrets::sha256_hex;
 use crate::model::payment::{Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
@@ -23,7 +23,7 @@ pub async fn record(
     now: Timestamp,
 ) -> Result<(), DbError> {
     let offer = &terms.offer;
-    on_db!(db, |pool| {
+    write_db!(db, |pool| {
         sqlx::query(RECORD)
             .bind(offer_id(product, terms))
             .bind(product.kind.as_str())
@@ -59,7 +59,7 @@ pub async fn find_recent(
     product: &Product,
     since: Timestamp,
 ) -> Result<Vec<Terms>, DbError> {
-    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+    let rows: Vec<OfferRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_RECENT)
             .bind(product.kind.as_str())
             .bind(&product.tier)
@@ -88,7 +88,7 @@ pub async fn find_recent_defaults(
     kind: ProductKind,
     since: Timestamp,
 ) -> Result<Vec<(String, Terms)>, DbError> {
-    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+    let rows: Vec<OfferRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_RECENT_DEFAULTS)
             .bind(kind.as_str())
             .bind(since.millis())
@@ -118,7 +118,7 @@ pub async fn find_by_amount(
     network: &str,
     amount: AtomicAmount,
 ) -> Result<Vec<(String, Terms)>, DbError> {
-    let rows: Vec<OfferRow> = on_db!(db, |pool| {
+    let rows: Vec<OfferRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_BY_AMOUNT)
             .bind(network)
             .bind(amount.to_string())
@@ -149,7 +149,7 @@ const FIND_BY_AMOUNT: &str = "SELECT id, tier, network, amount, pay_to, max_time
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn find_largest(db: &Db) -> Result<Vec<(String, u64)>, DbError> {
-    let rows: Vec<(String, i64)> = on_db!(db, |pool| sqlx::query_as(FIND_LARGEST)
+    let rows: Vec<(String, i64)> = read_db!(db, |pool| sqlx::query_as(FIND_LARGEST)
         .fetch_all(pool)
         .await)?;
     let counted = |(tier, bytes)| (tier, u64::try_from(bytes).unwrap_or(0));

@@ -12,7 +12,7 @@ use super::renewals::{
 };
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
-use super::{Db, DbError, from_row, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::payment::{
     Grant, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
@@ -97,7 +97,7 @@ pub struct NewGrant {
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn insert(db: &Db, payment: &Payment, facilitator: &str) -> Result<bool, DbError> {
-    let result = on_db!(db, |pool| {
+    let result = write_db!(db, |pool| {
         bind_insert(sqlx::query(INSERT), payment, facilitator)
             .execute(pool)
             .await
@@ -173,7 +173,7 @@ pub async fn restart(
 ) -> Result<bool, DbError> {
     let authorization = &payment.authorization;
     let offer = &payment.terms.offer;
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(RESTART)
             .bind(payment.id.as_str())
             .bind(step.from().as_str())
@@ -221,7 +221,7 @@ const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, d
 /// # Errors
 /// [`DbError`].
 pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Payment>, DbError> {
-    let row: Option<PaymentRow> = on_db!(db, |pool| {
+    let row: Option<PaymentRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND)
             .bind(id.as_str())
             .fetch_optional(pool)
@@ -245,7 +245,7 @@ pub async fn find_by_payer_and_nonce(
     payer: &str,
     nonce: &str,
 ) -> Result<Vec<Payment>, DbError> {
-    let rows: Vec<PaymentRow> = on_db!(db, |pool| {
+    let rows: Vec<PaymentRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_BY_PAYER_AND_NONCE)
             .bind(payer)
             .bind(nonce)
@@ -272,7 +272,7 @@ pub async fn claim(
     now: Timestamp,
     lease: Duration,
 ) -> Result<Option<Payment>, DbError> {
-    let row: Option<PaymentRow> = on_db!(db, |pool| {
+    let row: Option<PaymentRow> = write_db!(db, |pool| {
         sqlx::query_as(CLAIM)
             .bind(payment.id.as_str())
             .bind(payment.state.as_str())
@@ -301,7 +301,7 @@ pub async fn renew(
     attempt: i64,
     until: Timestamp,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(RENEW)
             .bind(id.as_str())
             .bind(attempt)
@@ -329,7 +329,7 @@ pub async fn hand_back(
     next_look: Option<Timestamp>,
     looks: u32,
 ) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(HAND_BACK)
             .bind(payment.id.as_str())
             .bind(payment.attempt)
@@ -352,7 +352,7 @@ const HAND_BACK: &str = "UPDATE payments SET lease_until_ms = 0, next_look_ms = 
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(END_ALL_LEASES)
+    write_db!(db, |pool| sqlx::query(END_ALL_LEASES)
         .execute(pool)
         .await
         .map(|_| ()))?;
@@ -468,7 +468,7 @@ pub async fn find_id_owner(
     product: &Product,
     body_sha256: Option<&str>,
 ) -> Result<Option<IdOwner>, DbError> {
-    let row: Option<IdRow> = on_db!(db, |pool| {
+    let row: Option<IdRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_ID)
             .bind(payer)
             .bind(id_hash)
@@ -532,7 +532,7 @@ pub async fn load_proofs(
     id: &PaymentId,
     now: Timestamp,
 ) -> Result<Vec<(String, String)>, DbError> {
-    Ok(on_db!(db, |pool| {
+    Ok(read_db!(db, |pool| {
         sqlx::query_as(LOAD_PROOFS)
             .bind(id.as_str())
             .bind(now.millis())
@@ -549,7 +549,7 @@ const LOAD_PROOFS: &str = "SELECT kind, hash FROM payment_proofs WHERE payment_i
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn forget_expired_proofs(db: &Db, now: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| {
+    write_db!(db, |pool| {
         sqlx::query(FORGET_PROOFS)
             .bind(now.millis())
             .execute(pool)
@@ -657,7 +657,7 @@ const DISCARD_IMAGE: &str = "UPDATE images SET state = 'discarded', reserved_unt
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn attach_image(db: &Db, payment: &Payment, image: &ImageId) -> Result<bool, DbError> {
-    let changed = on_db!(db, |pool| {
+    let changed = write_db!(db, |pool| {
         sqlx::query(ATTACH_IMAGE)
             .bind(payment.id.as_str())
             .bind(payment.state.as_str())
@@ -755,13 +755,11 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                         .await?;
                 }
             }
-            if granted == 0 {
-                // The transfer was reorganised away and is on the chain again. The grant of the
-                // first settlement still exists: its token is with the payer, or was withdrawn and
-                // can be requested again.
-                tx.commit().await?;
-                return Ok(Settlement::Done { published: false });
-            }
+            // Without a new grant, the transfer was reorganised away and is on the chain again. The
+            // grant of the first settlement still exists: its token is with the payer, or was
+            // withdrawn and can be requested again.
+            let is_first = granted == 1;
+            let target = target.filter(|_| is_first);
             if let Some(target) = target {
                 let renewed = sqlx::query(NOTE_RENEWAL)
                     .bind(payment.id.as_str())
@@ -788,7 +786,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             if let Some(image) = row
                 .image_id
                 .as_deref()
-                .filter(|_| is_image_stored(record.step))
+                .filter(|_| is_first && is_image_stored(record.step))
             {
                 let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
                 published = sqlx::query(PUBLISH)
@@ -805,7 +803,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                     .bind(payment.id.as_str())
                     .execute(&mut *tx)
                     .await?;
-            } else if payment.product.kind == ProductKind::Upload {
+            } else if is_first && payment.product.kind == ProductKind::Upload {
                 if let Some(image) = row.image_id {
                     sqlx::query(DISCARD_IMAGE)
                         .bind(image)
@@ -889,7 +887,7 @@ const FIND_DUE: &str = concat!(
 /// # Errors
 /// [`DbError`].
 pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(COUNT_UNKNOWN)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(COUNT_UNKNOWN)
         .bind(since.millis())
         .bind(i64::from(most))
         .fetch_one(pool)
@@ -905,7 +903,7 @@ const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
 /// # Errors
 /// [`DbError`].
 pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(OPEN_NETWORKS)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(OPEN_NETWORKS)
         .fetch_all(pool)
         .await)?)
 }
@@ -921,7 +919,7 @@ const OPEN_NETWORKS: &str = "SELECT DISTINCT network FROM (SELECT network FROM p
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn put_off(db: &Db, id: &str, next_look: Timestamp) -> Result<(), DbError> {
-    on_db!(db, |pool| sqlx::query(PUT_OFF)
+    write_db!(db, |pool| sqlx::query(PUT_OFF)
         .bind(id)
         .bind(next_look.millis())
         .execute(pool)
@@ -937,7 +935,7 @@ const PUT_OFF: &str = "UPDATE payments SET next_look_ms = $2 WHERE id = $1 AND n
 /// # Errors
 /// [`DbError`].
 pub async fn search(db: &Db, text: &str) -> Result<Vec<Payment>, DbError> {
-    let rows: Vec<PaymentRow> = on_db!(db, |pool| sqlx::query_as(SEARCH)
+    let rows: Vec<PaymentRow> = read_db!(db, |pool| sqlx::query_as(SEARCH)
         .bind(text)
         .fetch_all(pool)
         .await)?;
@@ -961,12 +959,12 @@ const SEARCH: &str = concat!(
 pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<bool, DbError> {
     let id = grant.payment_id.as_str();
     // Either this update or the operator's note comes first; the other one changes nothing.
-    on_db!(db, |pool| sqlx::query(CLEAR_OWED)
+    write_db!(db, |pool| sqlx::query(CLEAR_OWED)
         .bind(id)
         .execute(pool)
         .await
         .map(|_| ()))?;
-    let resolved: Option<(i64,)> = on_db!(db, |pool| sqlx::query_as(FIND_RESOLVED)
+    let resolved: Option<(i64,)> = read_db!(db, |pool| sqlx::query_as(FIND_RESOLVED)
         .bind(id)
         .fetch_optional(pool)
         .await)?;

@@ -3,7 +3,7 @@
 
 use super::payments::{self, NewGrant};
 use super::rows::{keep_millis, signed};
-use super::{Db, DbError, in_tx, on_db};
+use super::{Db, DbError, in_tx, read_db};
 use crate::model::payment::{Move, Payment, Transfer};
 use crate::system::clock::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::system::clock::Timestamp;
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn list_recipients(db: &Db, network: &str) -> Result<Vec<String>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(LIST_RECIPIENTS)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(LIST_RECIPIENTS)
         .bind(network)
         .fetch_all(pool)
         .await)?)

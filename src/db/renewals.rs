@@ -3,7 +3,7 @@
 //! data from before.
 
 use super::rows::Field;
-use super::{Db, DbError, from_row, on_db};
+use super::{Db, DbError, from_row, read_db};
 use crate::model::ids::ImageId;
 use crate::model::payment::{Move, PaymentId, PaymentState, Renewal};
 use crate::system::clock::Timestamp;
@@ -145,7 +145,7 @@ pub(super) const OWE_RENEWAL: &str = "UPDATE payments \
 /// # Errors
 /// [`DbError`].
 pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Renewal>, DbError> {
-    let row: Option<RenewalRow> = on_db!(db, |pool| sqlx::query_as(FIND)
+    let row: Option<RenewalRow> = read_db!(db, |pool| sqlx::query_as(FIND)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;
@@ -157,7 +157,7 @@ pub async fn find(db: &Db, id: &PaymentId) -> Result<Option<Renewal>, DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn list_of_image(db: &Db, id: &ImageId) -> Result<Vec<(PaymentId, Renewal)>, DbError> {
-    let rows: Vec<RenewalRow> = on_db!(db, |pool| sqlx::query_as(LIST_OF_IMAGE)
+    let rows: Vec<RenewalRow> = read_db!(db, |pool| sqlx::query_as(LIST_OF_IMAGE)
         .bind(id.as_str())
         .fetch_all(pool)
         .await)?;
@@ -184,7 +184,7 @@ const FIND: &str = "SELECT payment_id, image_id, from_ms, to_ms, from_tier, to_t
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn is_held(db: &Db, id: &ImageId) -> Result<bool, DbError> {
-    let held: Option<bool> = on_db!(db, |pool| sqlx::query_scalar(IS_HELD)
+    let held: Option<bool> = read_db!(db, |pool| sqlx::query_scalar(IS_HELD)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;

@@ -4,7 +4,7 @@
 //! serves it. After its object is gone, the row is marked. A claim is never undone.
 
 use super::rows::{Field, ImageRow, image_columns, signed};
-use super::{Db, DbError, from_row, in_tx, on_db};
+use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::system::clock::Timestamp;
@@ -15,7 +15,7 @@ use crate::system::clock::Timestamp;
 /// [`DbError`].
 pub async fn claim_expired(db: &Db, now: Timestamp, most: u32) -> Result<Vec<ImageId>, DbError> {
     let sql = db.pick(CLAIM_EXPIRED_SQLITE, CLAIM_EXPIRED_POSTGRES);
-    let rows: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(sql)
+    let rows: Vec<String> = write_db!(db, |pool| sqlx::query_scalar(sql)
         .bind(now.millis())
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -103,7 +103,7 @@ const FIND_CLAIMED: &str = "SELECT state, held_ms IS NOT NULL FROM images WHERE 
 /// # Errors
 /// [`DbError`].
 pub async fn find_unfinished(db: &Db, now: Timestamp, most: u32) -> Result<Vec<ImageId>, DbError> {
-    let rows: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_UNFINISHED)
+    let rows: Vec<String> = read_db!(db, |pool| sqlx::query_scalar(FIND_UNFINISHED)
         .bind(now.millis())
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -128,7 +128,7 @@ pub async fn discard_lapsed(
     most: u32,
 ) -> Result<u64, DbError> {
     let sql = db.pick(DISCARD_LAPSED_SQLITE, DISCARD_LAPSED_POSTGRES);
-    Ok(on_db!(db, |pool| sqlx::query(sql)
+    Ok(write_db!(db, |pool| sqlx::query(sql)
         .bind(before.millis())
         .bind(now.millis())
         .bind(i64::from(most))
@@ -161,7 +161,7 @@ pub async fn find_discarded(
     now: Timestamp,
     most: u32,
 ) -> Result<Vec<ImageId>, DbError> {
-    let rows: Vec<String> = on_db!(db, |pool| sqlx::query_scalar(FIND_DISCARDED)
+    let rows: Vec<String> = read_db!(db, |pool| sqlx::query_scalar(FIND_DISCARDED)
         .bind(before.millis())
         .bind(now.millis())
         .bind(i64::from(most))
@@ -201,7 +201,7 @@ pub async fn mark_gone(db: &Db, ids: &[ImageId], now: Timestamp) -> Result<u64, 
         return Ok(0);
     }
     let (list, count) = listed(ids);
-    Ok(on_db!(db, |pool| sqlx::query(MARK_GONE)
+    Ok(write_db!(db, |pool| sqlx::query(MARK_GONE)
         .bind(&list)
         .bind(count)
         .bind(now.millis())
@@ -226,7 +226,7 @@ pub async fn put_off(db: &Db, ids: &[ImageId], now: Timestamp) -> Result<(), DbE
         return Ok(());
     }
     let (list, count) = listed(ids);
-    on_db!(db, |pool| sqlx::query(PUT_OFF)
+    write_db!(db, |pool| sqlx::query(PUT_OFF)
         .bind(&list)
         .bind(count)
         .bind(now.millis())
@@ -274,7 +274,7 @@ pub async fn count_due(
     stale: Timestamp,
     erase: Timestamp,
 ) -> Result<Due, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(COUNT_DUE)
+    Ok(read_db!(db, |pool| sqlx::query_as(COUNT_DUE)
         .bind(now.millis())
         .bind(stale.millis())
         .bind(erase.millis())
@@ -302,7 +302,7 @@ const COUNT_DUE: &str = "SELECT \
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn is_empty(db: &Db) -> Result<bool, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_scalar(IS_EMPTY)
+    Ok(read_db!(db, |pool| sqlx::query_scalar(IS_EMPTY)
         .fetch_one(pool)
         .await)?)
 }
@@ -319,7 +319,7 @@ pub async fn find_expired(
     now: Timestamp,
     most: u32,
 ) -> Result<Vec<(String, i64)>, DbError> {
-    Ok(on_db!(db, |pool| sqlx::query_as(FIND_EXPIRED)
+    Ok(read_db!(db, |pool| sqlx::query_as(FIND_EXPIRED)
         .bind(now.millis())
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -337,7 +337,7 @@ const FIND_EXPIRED: &str = "SELECT id, expires_ms FROM images WHERE state = 'liv
 /// [`DbError::Driver`].
 pub async fn erase_images(db: &Db, before: Timestamp, most: u32) -> Result<u64, DbError> {
     let sql = db.pick(ERASE_IMAGES_SQLITE, ERASE_IMAGES_POSTGRES);
-    Ok(on_db!(db, |pool| sqlx::query(sql)
+    Ok(write_db!(db, |pool| sqlx::query(sql)
         .bind(before.millis())
         .bind(i64::from(most))
         .execute(pool)
@@ -360,7 +360,7 @@ batch!(
 /// # Errors
 /// [`DbError`].
 pub async fn page_live(db: &Db, last: &str, most: u32) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = on_db!(db, |pool| sqlx::query_as(PAGE_LIVE)
+    let rows: Vec<ImageRow> = read_db!(db, |pool| sqlx::query_as(PAGE_LIVE)
         .bind(last)
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -388,7 +388,7 @@ pub struct RowState {
 /// # Errors
 /// [`DbError`].
 pub async fn find_state(db: &Db, id: &ImageId) -> Result<Option<RowState>, DbError> {
-    let row: Option<(String, bool)> = on_db!(db, |pool| sqlx::query_as(FIND_STATE)
+    let row: Option<(String, bool)> = read_db!(db, |pool| sqlx::query_as(FIND_STATE)
         .bind(id.as_str())
         .fetch_optional(pool)
         .await)?;

@@ -37,7 +37,7 @@ macro_rules! fetch_payments {
     };
     ($db:expr, $row:ty as $read:ty, |$pool:ident| $query:expr) => {{
         use sqlx::{FromRow, Row};
-        let rows: Vec<(String, Result<$row, sqlx::Error>)> = on_db!($db, |$pool| {
+        let rows: Vec<(String, Result<$row, sqlx::Error>)> = read_db!($db, |$pool| {
             $query.fetch_all($pool).await.map(|rows| {
                 rows.iter()
                     .map(|row| {

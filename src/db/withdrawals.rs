@@ -3,7 +3,7 @@
 
 use sqlx::postgres::PgListener;
 
-use super::{Db, DbError, on_db};
+use super::{Db, DbError, read_db, write_db};
 use crate::model::ids::ImageId;
 
 /// The PostgreSQL channel that the triggers notify.
@@ -28,7 +28,7 @@ pub struct Withdrawals {
 /// [`DbError`].
 pub async fn find_since(db: &Db, horizon: Option<i64>) -> Result<Withdrawals, DbError> {
     let sql = db.pick(FIND_SINCE_SQLITE, FIND_SINCE_POSTGRES);
-    let rows: Vec<(i64, Option<String>)> = on_db!(db, |pool| sqlx::query_as(sql)
+    let rows: Vec<(i64, Option<String>)> = read_db!(db, |pool| sqlx::query_as(sql)
         .bind(horizon.unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await)?;
@@ -66,7 +66,7 @@ const FIND_SINCE_POSTGRES: Sql =
 /// [`DbError::Driver`].
 pub async fn forget_old(db: &Db) -> Result<(), DbError> {
     let sql = db.pick(FORGET_OLD_SQLITE, FORGET_OLD_POSTGRES);
-    on_db!(db, |pool| sqlx::query(sql).execute(pool).await.map(|_| ()))?;
+    write_db!(db, |pool| sqlx::query(sql).execute(pool).await.map(|_| ()))?;
     Ok(())
 }
 

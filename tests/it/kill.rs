@@ -1134,7 +1134,7 @@ impl Scene<'_> {
     /// Makes a payment an hour older.
     async fn age(&self, payment: &Payment) {
         let db = self.database().await;
-        let Db::Sqlite(pool) = &db else {
+        let Db::Sqlite(sqlite) = &db else {
             panic!("it is SQLite")
         };
         let hour = i64::try_from(Duration::from_hours(1).as_secs()).unwrap();
@@ -1143,7 +1143,7 @@ impl Scene<'_> {
              next_look_ms = 0 WHERE id = $2",
         );
         let id = payment.ledger_id();
-        let aged = aged.bind(hour).bind(id.as_str()).execute(pool).await;
+        let aged = sqlite.execute(aged.bind(hour).bind(id.as_str())).await;
         assert_eq!(aged.unwrap().rows_affected(), 1);
         db.close().await;
     }

@@ -451,9 +451,11 @@ async fn put_back(db: &Db) {
 async fn break_by(db: &Db, statements: &[String]) {
     let sql = sqlx::AssertSqlSafe(statements.join(";\n"));
     match db {
-        Db::Sqlite(pool) => {
+        Db::Sqlite(sqlite) => {
             // A separate connection, which does not return to the pool with its checks off.
-            let mut connection = pool.acquire().await.unwrap().detach();
+            let mut connection = sqlite.readers().acquire().await.unwrap().detach();
+            let write = sqlx::query("PRAGMA query_only = OFF");
+            write.execute(&mut connection).await.unwrap();
             sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
         }
         Db::Postgres(pool) => {

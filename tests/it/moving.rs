@@ -205,7 +205,7 @@ async fn a_fenced_database_rejects_changes_to_all_tables_but_moves() {
     db.migrate().await.unwrap();
     execute(&db, "INSERT INTO deployment VALUES ('database_id', 'aa')").await;
     fence(&db).await;
-    let Db::Sqlite(pool) = &db else {
+    let Db::Sqlite(sqlite) = &db else {
         panic!("it is SQLite")
     };
     for table in tables_of(&db).await {
@@ -214,7 +214,7 @@ async fn a_fenced_database_rejects_changes_to_all_tables_but_moves() {
         );
         assert_eq!(number(&db, &triggers).await, 3, "{table}");
         let insert = sqlx::AssertSqlSafe(format!("INSERT INTO {table} DEFAULT VALUES"));
-        let refused = sqlx::query(insert).execute(pool).await.unwrap_err();
+        let refused = sqlite.execute(sqlx::query(insert)).await.unwrap_err();
         assert!(
             refused.to_string().contains("is being moved"),
             "{table}: {refused}"
@@ -224,7 +224,7 @@ async fn a_fenced_database_rejects_changes_to_all_tables_but_moves() {
         "UPDATE deployment SET value = value",
         "DELETE FROM deployment",
     ] {
-        let refused = sqlx::query(change).execute(pool).await.unwrap_err();
+        let refused = sqlite.execute(sqlx::query(change)).await.unwrap_err();
         assert!(refused.to_string().contains("is being moved"), "{refused}");
     }
     db.close().await;

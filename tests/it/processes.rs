@@ -360,10 +360,10 @@ async fn refuses(deployment: &Deployment, why: &str) {
 async fn change(folder: &Path, statement: &'static str) {
     let file = folder.join("data/pixtoll.db");
     let db = database::open(&format!("sqlite:{}", file.display())).await;
-    let Db::Sqlite(pool) = &db else {
+    let Db::Sqlite(sqlite) = &db else {
         panic!("it is SQLite")
     };
-    let changed = sqlx::query(statement).execute(pool).await.unwrap();
+    let changed = sqlite.execute(sqlx::query(statement)).await.unwrap();
     assert_eq!(changed.rows_affected(), 1);
     db.close().await;
 }

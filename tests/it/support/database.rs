@@ -76,8 +76,8 @@ pub(crate) async fn create_postgres(server: &str) -> String {
 pub(crate) async fn execute(db: &Db, sql: &str) -> u64 {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
-        Db::Sqlite(pool) => sqlx::query(sql)
-            .execute(pool)
+        Db::Sqlite(sqlite) => sqlite
+            .execute(sqlx::query(sql))
             .await
             .unwrap()
             .rows_affected(),
@@ -93,7 +93,10 @@ pub(crate) async fn execute(db: &Db, sql: &str) -> u64 {
 pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
-        Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_all(pool).await.unwrap(),
+        Db::Sqlite(sqlite) => sqlx::query_scalar(sql)
+            .fetch_all(sqlite.readers())
+            .await
+            .unwrap(),
         Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await.unwrap(),
     }
 }
@@ -102,7 +105,10 @@ pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
 pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
     let sql = AssertSqlSafe(sql.to_owned());
     match db {
-        Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+        Db::Sqlite(sqlite) => sqlx::query_scalar(sql)
+            .fetch_one(sqlite.readers())
+            .await
+            .unwrap(),
         Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
     }
 }
