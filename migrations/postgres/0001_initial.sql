@@ -67,12 +67,16 @@ CREATE TABLE payments (
     -- has asked.
     next_look_ms        BIGINT,
     looks               BIGINT NOT NULL,
-    -- The auditor: the block of the transfer; and, when checks do not find it, how many, since when
-    -- and up to which block.
+    -- The auditor: the block of the transfer; when checks do not find it, how many, since when and
+    -- up to which block; and, once enough of them did not, why the operator has to decide.
     seen_block          BIGINT,
     missing_looks       BIGINT NOT NULL DEFAULT 0,
     missing_since_ms    BIGINT,
     missing_block       BIGINT,
+    missing_reason      TEXT,
+    -- When and why the operator voided a payment whose transfer is missing.
+    voided_ms           BIGINT,
+    void_note           TEXT,
     -- Why the operator has to act although the money is settled, and what the operator did.
     owed                TEXT,
     resolution          TEXT,
@@ -87,12 +91,13 @@ CREATE INDEX payments_target ON payments (target) WHERE target IS NOT NULL;
 CREATE INDEX payments_owed ON payments (settled_ms) WHERE owed IS NOT NULL;
 -- The next payments of the reconciler, and those of the auditor.
 CREATE INDEX payments_due ON payments (next_look_ms)
-    WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen');
+    WHERE next_look_ms IS NOT NULL AND state <> 'settled';
 CREATE INDEX payments_audits ON payments (next_look_ms)
-    WHERE next_look_ms IS NOT NULL AND state IN ('settled', 'frozen');
+    WHERE next_look_ms IS NOT NULL AND state = 'settled';
+CREATE INDEX payments_voided ON payments (voided_ms) WHERE voided_ms IS NOT NULL;
 -- Payments that bought nothing: their rows are deleted when retention.records has passed.
 CREATE INDEX payments_unpaid ON payments (changed_ms)
-    WHERE state IN ('rejected', 'released', 'failed', 'reversed') AND next_look_ms IS NULL;
+    WHERE state IN ('rejected', 'released', 'failed') AND next_look_ms IS NULL;
 
 -- Keyed hashes of the values that prove that a request comes from the payer (docs/payments.md, rule
 -- 4).
@@ -133,6 +138,8 @@ CREATE TABLE grants (
     keep_ms          BIGINT,
     max_bytes        BIGINT NOT NULL,
     created_ms       BIGINT NOT NULL,
+    -- When the operator voided the payment. From then on the grant buys nothing.
+    voided_ms        BIGINT,
     CHECK (used >= 0 AND used <= uses)
 );
 
@@ -171,8 +178,6 @@ CREATE TABLE images (
     renewing          BIGINT NOT NULL DEFAULT 0,
     -- When a review began that keeps the image from the reaper and from its owner.
     held_ms           BIGINT,
-    -- When the chain reversed the payment that bought this image.
-    taken_back_ms     BIGINT,
     -- When the reaper next tries to delete the object, how often that failed, and when the object
     -- was seen to be gone.
     reap_after_ms     BIGINT,
@@ -298,29 +303,13 @@ $$;
 
 -- An image that the reaper claims after its expiry is not noted: no server serves it from memory
 -- any more.
-CREATE TRIGGER images_withdrawn AFTER UPDATE OF state, expires_ms, taken_back_ms ON images FOR EACH ROW
+CREATE TRIGGER images_withdrawn AFTER UPDATE OF state, expires_ms ON images FOR EACH ROW
 WHEN (OLD.state = 'live' AND (
     (NEW.state <> 'live'
         AND (NEW.reap_after_ms IS NULL OR OLD.expires_ms IS NULL OR NEW.reap_after_ms < OLD.expires_ms))
     OR (NEW.expires_ms IS NOT NULL AND (OLD.expires_ms IS NULL OR NEW.expires_ms < OLD.expires_ms))
-    OR (NEW.taken_back_ms IS NOT NULL AND OLD.taken_back_ms IS NULL)
 ))
 EXECUTE FUNCTION note_withdrawal();
 
 CREATE TRIGGER images_erased AFTER DELETE ON images FOR EACH ROW WHEN (OLD.state = 'live')
 EXECUTE FUNCTION note_withdrawal();
-
--- The images of a payment that is frozen or reversed stop being public with it.
-CREATE FUNCTION note_withdrawals_of_payment() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO withdrawals (image_id, written, withdrawn_ms)
-    SELECT id, pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
-    FROM images WHERE payment_id = OLD.id AND state = 'live';
-    PERFORM pg_notify('pixtoll_withdrawn', id) FROM images WHERE payment_id = OLD.id AND state = 'live';
-    RETURN NULL;
-END
-$$;
-
-CREATE TRIGGER payments_withdrawn AFTER UPDATE OF state ON payments FOR EACH ROW
-WHEN (OLD.state = 'settled' AND NEW.state <> 'settled')
-EXECUTE FUNCTION note_withdrawals_of_payment();

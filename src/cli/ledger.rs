@@ -11,9 +11,10 @@ use super::ServeArgs;
 use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::config::{Config, load};
-use crate::db::{Db, audit, auditor, deployment, grants, images, payments as rows};
+use crate::db::auditor::{self, Voiding};
+use crate::db::{Db, audit, deployment, grants, images, payments as rows};
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentState};
+use crate::model::payment::{Payment, PaymentId};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
@@ -74,6 +75,21 @@ pub enum LedgerCommand {
         /// A payment's ledger id, a transaction hash, an image id or a payer's address.
         what: String,
     },
+    /// Void a settled payment whose transfer the chain does not show
+    ///
+    /// Use it for a payment that pixtoll ledger check names because its transfer is missing. Its token
+    /// stops working, its images are deleted, and time that it added to another image is taken back
+    /// unless the image was renewed again since. The payer is told that the operator voided the payment.
+    /// Exits with 1 when the transfer is not missing, or when an image of the payment is under review
+    /// or being renewed.
+    #[command(verbatim_doc_comment)]
+    Void {
+        /// The ledger id of the payment, as pixtoll ledger check prints it.
+        id: String,
+        /// Why, in your words; shown by pixtoll ledger show.
+        #[arg(long)]
+        note: String,
+    },
     /// Note how a payment that was owed was settled, such as by a refund
     ///
     /// The payment leaves the list of pixtoll ledger owed; no money moves. Exits with 1 when nothing
@@ -101,6 +117,7 @@ pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitC
         LedgerCommand::Recover(args) => recover::run(&config, &db, &args, out).await,
         LedgerCommand::Mark => recover::mark(&config, &db, out).await,
         LedgerCommand::Show { what } => show(&db, &what, out).await,
+        LedgerCommand::Void { id, note } => void(&db, &id, &note, out).await,
         LedgerCommand::Resolve { id, note } => resolve(&db, &id, &note, out).await,
     };
     db.close().await;
@@ -229,13 +246,8 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         report.rules,
         report.broken.len()
     )?;
-    if report.frozen + report.reversed > 0 {
-        writeln!(
-            out,
-            "{} payments for {} atomic units are frozen, because the chain does not show their transfers now; {} were \
-             reversed by the chain",
-            report.frozen, report.frozen_sum, report.reversed
-        )?;
+    if report.voided > 0 {
+        writeln!(out, "{} payments are void", report.voided)?;
     }
     if report.chains.is_empty() {
         writeln!(out, "no chain was asked")?;
@@ -288,14 +300,6 @@ async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         )?;
     }
     writeln!(out, "{} payments are owed", owed.len())?;
-    let frozen = auditor::count_frozen(db).await?;
-    if frozen > 0 {
-        writeln!(
-            out,
-            "{frozen} payments are frozen: what they bought is withheld until the chain shows their transfers again; see \
-             pixtoll ledger check"
-        )?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -364,12 +368,18 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
         let by = detail.proven_by.as_deref().unwrap_or("nothing yet");
         writeln!(out, "  transaction  {transaction}, proven by {by}")?;
     }
-    if payment.state == PaymentState::Frozen {
-        let why = why_withheld(db, payment).await?;
+    if let Some(missing) = &payment.missing {
+        let since = detail.missing_since_ms.map_or_else(
+            || "an unknown time".to_owned(),
+            |since| Timestamp::from_millis(since).to_string(),
+        );
         writeln!(
             out,
-            "  withheld     {why}; what it bought is withheld until that changes"
+            "  missing      the chain has not shown its transfer since {since} ({missing})"
         )?;
+    }
+    if let (Some(voided), Some(note)) = (payment.voided_at, &detail.void_note) {
+        writeln!(out, "  void         since {voided}: {note}")?;
     }
     if let Some(reason) = &payment.reason {
         writeln!(out, "  reason       {reason}")?;
@@ -383,14 +393,6 @@ async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::R
     show_goods(db, payment, out).await
 }
 
-async fn why_withheld(db: &Db, payment: &Payment) -> anyhow::Result<String> {
-    let since = auditor::find_missing_since(db, &payment.id).await?;
-    Ok(match since.map(Timestamp::from_millis) {
-        Some(since) => format!("the chain has not shown its transfer since {since}"),
-        None => "the chain shows another use of its authorization".to_owned(),
-    })
-}
-
 async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {
     if let Some(grant) = grants::find(db, &payment.id).await? {
         writeln!(
@@ -399,7 +401,7 @@ async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow:
             grant.used, grant.product.uses
         )?;
     }
-    for image in images::find_ever_published(db, &payment.id).await? {
+    for image in images::find_published_by_payment(db, &payment.id).await? {
         writeln!(
             out,
             "  image        {} ({})",
@@ -408,6 +410,51 @@ async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow:
         )?;
     }
     Ok(())
+}
+
+async fn void(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if note.trim().is_empty() {
+        bail!("--note is empty: say why, such as \"the transfer is gone since block 123\"");
+    }
+    let id = PaymentId::parse(id)
+        .with_context(|| format!("{id} is no ledger id: give its 64 hexadecimal digits"))?;
+    match auditor::void(db, &id, note, SystemClock.now()).await? {
+        Voiding::Done {
+            images,
+            renewal_undone,
+        } => {
+            writeln!(out, "void: {id}")?;
+            for image in images {
+                writeln!(
+                    out,
+                    "image {image} is not served any more; the reaper deletes it"
+                )?;
+            }
+            match renewal_undone {
+                None => {}
+                Some(true) => writeln!(out, "the time of its renewal is taken back")?,
+                Some(false) => writeln!(
+                    out,
+                    "the time of its renewal stays: the image was renewed again since, or is gone"
+                )?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Voiding::NotMissing => {
+            writeln!(
+                out,
+                "{id} is not void: its transfer is not missing, or it was voided before; see pixtoll ledger show {id}"
+            )?;
+            Ok(ExitCode::FAILURE)
+        }
+        Voiding::Busy(image) => {
+            writeln!(
+                out,
+                "{id} is not void: its image {image} is under review, or a renewal of it is being settled; try again then"
+            )?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {

@@ -35,11 +35,10 @@ const RULES: &[Rule] = &[
               WHERE p.state = 'settled' AND g.payment_id IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // The grant of a reversed payment stays, and is withheld.
         says: "every grant belongs to a settled payment",
         sql: "SELECT g.payment_id AS row_key, 'grant of a payment that is ' || COALESCE(p.state, 'missing') \
               AS detail FROM grants g LEFT JOIN payments p ON p.id = g.payment_id \
-              WHERE (p.id IS NULL OR p.state NOT IN ('settled', 'frozen', 'reversed')) AND $1 = $1 ORDER BY 1 LIMIT 100",
+              WHERE (p.id IS NULL OR p.state <> 'settled') AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a grant has no more uploads than it allows",
@@ -50,7 +49,7 @@ const RULES: &[Rule] = &[
         says: "a grant's use count matches its published images and its renewal",
         sql: "SELECT g.payment_id AS row_key, g.used || ' uses counted, ' || COUNT(i.id) || ' images published, ' \
               || COUNT(DISTINCT r.payment_id) || ' renewals' AS detail FROM grants g \
-              LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL AND i.taken_back_ms IS NULL \
+              LEFT JOIN images i ON i.payment_id = g.payment_id AND i.published_ms IS NOT NULL \
               LEFT JOIN renewals r ON r.payment_id = g.payment_id \
               WHERE $1 = $1 GROUP BY g.payment_id, g.used \
               HAVING g.used <> COUNT(i.id) + COUNT(DISTINCT r.payment_id) ORDER BY 1 LIMIT 100",
@@ -89,25 +88,33 @@ const RULES: &[Rule] = &[
               OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        // A frozen payment's goods are withheld when they are requested; its rows stay as they
-        // were.
-        says: "a reversed payment has no valid token and no public image",
-        sql: "SELECT p.id AS row_key, 'its token or an image is still there' AS detail FROM payments p \
-              WHERE p.state = 'reversed' AND (EXISTS (SELECT 1 FROM grants g WHERE g.payment_id = p.id \
-              AND (g.used > 0 OR g.token_expires_ms > 0)) OR EXISTS (SELECT 1 FROM images i \
-              WHERE i.payment_id = p.id AND i.state = 'live' AND (i.held_ms IS NULL OR i.taken_back_ms IS NULL))) \
-              AND $1 = $1 ORDER BY 1 LIMIT 100",
+        says: "the chain shows the transfer of a settled payment",
+        sql: "SELECT id AS row_key, missing_reason || ' (decide with pixtoll ledger void)' AS detail FROM payments \
+              WHERE missing_reason IS NOT NULL AND voided_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
-        says: "only published images are withdrawn",
-        sql: "SELECT id AS row_key, state || ', and taken back' AS detail FROM images \
-              WHERE taken_back_ms IS NOT NULL AND (published_ms IS NULL OR payment_id IS NULL \
-              OR (state = 'live' AND held_ms IS NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+        says: "a voided payment moved no money, or the operator made up for it",
+        sql: "SELECT id AS row_key, 'the chain shows its transfer: refund it, then run pixtoll ledger resolve' \
+              AS detail FROM payments WHERE voided_ms IS NOT NULL AND missing_reason IS NULL \
+              AND resolved_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "exactly settled payments are voided, each with a note and with its grant",
+        sql: "SELECT p.id AS row_key, p.state || ', void without note or grant, or only its grant is void' AS detail \
+              FROM payments p LEFT JOIN grants g ON g.payment_id = p.id \
+              WHERE ((p.voided_ms IS NOT NULL AND (p.state <> 'settled' OR p.void_note IS NULL OR g.voided_ms IS NULL)) \
+              OR (p.voided_ms IS NULL AND g.voided_ms IS NOT NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a voided payment has no public image",
+        sql: "SELECT p.id AS row_key, 'image ' || i.id || ' is still public' AS detail FROM payments p \
+              JOIN images i ON i.payment_id = p.id WHERE p.voided_ms IS NOT NULL AND i.state = 'live' \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a settled payment has its transfer's log, or a time to look for it",
         sql: "SELECT id AS row_key, 'nobody looks for its log' AS detail FROM payments WHERE state = 'settled' \
-              AND log_index IS NULL AND next_look_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
+              AND log_index IS NULL AND next_look_ms IS NULL AND voided_ms IS NULL AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a settled payment names its transaction",
@@ -125,21 +132,21 @@ const RULES: &[Rule] = &[
     Rule {
         says: "no payment is open beyond its deadline",
         sql: "SELECT id AS row_key, state || ' since long after its window closed' AS detail FROM payments \
-              WHERE (state IN ('received', 'verified', 'settling', 'unknown') \
-              AND CAST(valid_before AS BIGINT) * 1000 < $1) OR (state = 'frozen' AND changed_ms < $1) \
+              WHERE state IN ('received', 'verified', 'settling', 'unknown') \
+              AND CAST(valid_before AS BIGINT) * 1000 < $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "an open payment has a time for its next check",
         sql: "SELECT id AS row_key, state || ', and no time to look at it' AS detail FROM payments \
-              WHERE state IN ('received', 'verified', 'settling', 'unknown', 'frozen') AND next_look_ms IS NULL \
+              WHERE state IN ('received', 'verified', 'settling', 'unknown') AND next_look_ms IS NULL \
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "every state is one that pixtoll writes",
         sql: "SELECT id AS row_key, 'state ' || state AS detail FROM payments WHERE state NOT IN \
-              ('received', 'verified', 'rejected', 'released', 'settling', 'unknown', 'failed', 'settled', \
-              'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
+              ('received', 'verified', 'rejected', 'released', 'settling', 'unknown', 'failed', 'settled') \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "an idempotency key of a payer belongs to one payment",
@@ -168,7 +175,7 @@ const RULES: &[Rule] = &[
         says: "an image is held for each of its open renewals, and for no other",
         sql: "SELECT i.id AS row_key, i.renewing || ' renewals hold it, ' || COUNT(p.id) || ' are open' AS detail \
               FROM images i LEFT JOIN payments p ON p.target = i.id \
-              AND p.state IN ('settling', 'unknown', 'frozen') \
+              AND p.state IN ('settling', 'unknown') \
               WHERE (i.renewing <> 0 OR p.id IS NOT NULL) AND $1 = $1 GROUP BY i.id, i.renewing \
               HAVING i.renewing <> COUNT(p.id) ORDER BY 1 LIMIT 100",
     },
@@ -193,7 +200,7 @@ const RULES: &[Rule] = &[
     Rule {
         says: "goods are owed for settled payments only",
         sql: "SELECT id AS row_key, state || ', and owed' AS detail FROM payments WHERE owed IS NOT NULL \
-              AND state NOT IN ('settled', 'frozen', 'reversed') AND $1 = $1 ORDER BY 1 LIMIT 100",
+              AND state <> 'settled' AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         // A facilitator's word settles only payments whose intent to settle was recorded (rule 9),
@@ -348,10 +355,17 @@ pub struct Detail {
     pub owed: Option<String>,
     /// How the operator resolved it.
     pub resolution: Option<String>,
+    /// Since when, by block time, the auditor misses the transfer, in milliseconds since the Unix
+    /// epoch.
+    pub missing_since_ms: Option<i64>,
+    /// Why the operator voided the payment.
+    pub void_note: Option<String>,
     /// When the row last changed, in milliseconds since the Unix epoch.
     pub changed_ms: i64,
 }
-from_row!(Detail: facilitator, proven_by, log_index, owed, resolution, changed_ms);
+from_row!(Detail:
+    facilitator, proven_by, log_index, owed, resolution, missing_since_ms, void_note, changed_ms
+);
 
 /// Loads the further columns of a payment.
 ///
@@ -364,8 +378,8 @@ pub async fn load_detail(db: &Db, id: &str) -> Result<Detail, DbError> {
         .await)?)
 }
 
-const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resolution, changed_ms \
-    FROM payments WHERE id = $1";
+const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resolution, missing_since_ms, \
+    void_note, changed_ms FROM payments WHERE id = $1";
 
 /// Records how the operator resolved owed goods. `false`: nothing is owed for this payment.
 ///

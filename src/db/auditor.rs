@@ -1,13 +1,11 @@
-//! Queries of the auditor, which checks the transfers of settled and frozen payments. Every write
-//! is one conditional update on (id, state, attempt).
+//! Queries of the auditor, which checks the transfers of settled payments, and of `pixtoll ledger
+//! void`. Every write of the auditor is one conditional update on (id, state, attempt).
 
-use super::renewals::{
-    FORGET, FORGET_OF_IMAGES, LET_TARGET_GO, LOCK_TARGET, OWE_OF_IMAGES, PASS_TIER_ON,
-    UNUSE_OF_IMAGES,
-};
+use super::renewals::{LOCK_TARGET, TAKE_TIME_BACK};
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
-use crate::model::payment::{Move, Payment, PaymentId, Transfer};
+use crate::model::ids::ImageId;
+use crate::model::payment::{Payment, PaymentId, Transfer};
 use crate::system::clock::Timestamp;
 
 /// A payment whose transfer is due for a check.
@@ -70,7 +68,7 @@ impl TryFrom<AuditedRow> for Audited {
     }
 }
 
-/// Finds settled and frozen payments that are due for a check and that no process has leased. A row
+/// Finds settled payments that are due for a check and that no process has leased. A row
 /// that can't be read is returned as [`Unreadable`].
 ///
 /// # Errors
@@ -91,12 +89,13 @@ const FIND_DUE: &str = concat!(
     "SELECT ",
     payment_columns!(),
     ", seen_block, missing_looks, missing_since_ms, missing_block FROM payments \
-     WHERE next_look_ms <= $1 AND lease_until_ms <= $1 AND state IN ('settled', 'frozen') \
+     WHERE next_look_ms <= $1 AND lease_until_ms <= $1 AND state = 'settled' \
      ORDER BY next_look_ms LIMIT $2"
 );
 
-/// Records where the chain shows a payment's transfer, and replaces what was recorded before.
-/// `false`: the lease was lost.
+/// Records where the chain shows a payment's transfer, and replaces what was recorded before. The
+/// mark of a missing transfer goes. If the payment is void, its money is owed. `false`: the lease
+/// was lost.
 ///
 /// # Errors
 /// [`DbError::Driver`], also when the transfer already settled another payment.
@@ -127,9 +126,12 @@ pub async fn note_seen(
 
 const NOTE_SEEN: &str = "UPDATE payments SET transaction_hash = $4, log_index = $5, proven_by = 'chain', \
     seen_block = $6, next_look_ms = $7, looks = $8, missing_looks = 0, missing_since_ms = NULL, \
-    missing_block = NULL, lease_until_ms = 0 WHERE id = $1 AND attempt = $2 AND state = $3";
+    missing_block = NULL, missing_reason = NULL, lease_until_ms = 0, \
+    owed = CASE WHEN voided_ms IS NULL THEN owed ELSE 'the chain shows the transfer of this voided payment' END \
+    WHERE id = $1 AND attempt = $2 AND state = $3";
 
-/// Records that a check did not find a payment's transfer. `false`: the lease was lost.
+/// Records that a check did not find a payment's transfer. With a `reason` the payment is marked:
+/// the operator has to decide. `false`: the lease was lost.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -137,6 +139,7 @@ pub async fn note_missing(
     db: &Db,
     payment: &Payment,
     missing: Missing,
+    reason: Option<&str>,
     next_look: Timestamp,
 ) -> Result<bool, DbError> {
     let changed = write_db!(db, |pool| {
@@ -148,6 +151,7 @@ pub async fn note_missing(
             .bind(missing.since.millis())
             .bind(signed(missing.block))
             .bind(next_look.millis())
+            .bind(reason)
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -156,94 +160,108 @@ pub async fn note_missing(
 }
 
 const NOTE_MISSING: &str = "UPDATE payments SET missing_looks = $4, missing_since_ms = $5, \
-    missing_block = $6, next_look_ms = $7, looks = 0, lease_until_ms = 0 \
+    missing_block = $6, missing_reason = $8, next_look_ms = $7, looks = 0, lease_until_ms = 0 \
     WHERE id = $1 AND attempt = $2 AND state = $3";
 
-/// Everything that a reversal writes.
-#[derive(Debug)]
-pub struct Reversal<'a> {
-    /// The change of state, to `reversed`.
-    pub step: Move,
-    /// The payment, as its driver read it.
-    pub payment: &'a Payment,
-    /// Why the transfer will never pay us.
-    pub reason: &'a str,
-    /// The serial number of the payment's valid token.
-    pub serial: u32,
-    /// SHA-256, in hex, of the next token, which nobody has.
-    pub token_hash: &'a str,
-    /// When the reconciler checks whether the chain shows the transfer after all.
-    pub next_look: Timestamp,
-    /// The current time.
-    pub now: Timestamp,
+/// The outcome of voiding a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Voiding {
+    /// The payment is void.
+    Done {
+        /// The images that were withdrawn. Their links respond with 404 from now on, and the reaper
+        /// deletes them.
+        images: Vec<ImageId>,
+        /// Whether the time of a renewal was taken back; `None`: the payment was for no renewal, or
+        /// renewed nothing.
+        renewal_undone: Option<bool>,
+    },
+    /// The payment isn't settled, its transfer isn't missing, or it is void already.
+    NotMissing,
+    /// An image of the payment is under review, or a renewal of it is being settled.
+    Busy(ImageId),
 }
 
-/// Withdraws what a payment bought: row, token, renewal and images, in one transaction. Images
-/// under review stay, and are not served. `false`: the payment or its token changed, and nothing is
-/// written.
+/// Voids a settled payment whose transfer is missing: its grant buys nothing from now on, its images
+/// are withdrawn, and the time of its renewal is taken back unless the image changed since. All in
+/// one transaction.
 ///
 /// # Errors
-/// [`DbError::Driver`].
-pub async fn reverse(db: &Db, reversal: &Reversal<'_>) -> Result<bool, DbError> {
-    let id = reversal.payment.id.as_str();
-    let now = reversal.now.millis();
+/// [`DbError`].
+pub async fn void(db: &Db, id: &PaymentId, note: &str, now: Timestamp) -> Result<Voiding, DbError> {
+    let now = now.millis();
     Ok(in_tx!(db, |tx| {
-        let moved = sqlx::query(REVERSE)
-            .bind(id)
-            .bind(reversal.payment.attempt)
-            .bind(reversal.step.from().as_str())
-            .bind(reversal.step.to().as_str())
-            .bind(reversal.reason)
-            .bind(reversal.next_look.millis())
+        // Lock order: payment, grant, image. An upload that is being published has locked the
+        // grant.
+        let voided = sqlx::query(VOID_PAYMENT)
+            .bind(id.as_str())
             .bind(now)
+            .bind(note)
             .execute(&mut *tx)
             .await?
             .rows_affected();
-        // Before the images: an upload that is being published has locked the grant.
-        let token = sqlx::query(TAKE_TOKEN_BACK)
-            .bind(id)
-            .bind(i64::from(reversal.serial))
-            .bind(reversal.token_hash)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-        if (moved, token) != (1, 1) {
-            // Dropping the transaction rolls it back.
-            return Ok(false);
+        if voided == 0 {
+            return Ok(Voiding::NotMissing);
         }
-        if let Some(target) = &reversal.payment.product.target {
-            for sql in [LOCK_TARGET, LET_TARGET_GO] {
-                sqlx::query(sql)
-                    .bind(target.as_str())
-                    .execute(&mut *tx)
-                    .await?;
-            }
-            for sql in [PASS_TIER_ON, FORGET] {
-                sqlx::query(sql).bind(id).execute(&mut *tx).await?;
-            }
-        }
-        for sql in [OWE_OF_IMAGES, UNUSE_OF_IMAGES, FORGET_OF_IMAGES] {
-            sqlx::query(sql).bind(id).execute(&mut *tx).await?;
-        }
-        sqlx::query(TAKE_IMAGES_BACK)
-            .bind(id)
+        sqlx::query(VOID_GRANT)
+            .bind(id.as_str())
             .bind(now)
             .execute(&mut *tx)
             .await?;
-        true
+        let withdrawn: Vec<String> = sqlx::query_scalar(WITHDRAW_IMAGES)
+            .bind(id.as_str())
+            .bind(now)
+            .fetch_all(&mut *tx)
+            .await?;
+        let left: Option<String> = sqlx::query_scalar(FIND_LIVE)
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(left) = left {
+            // Dropping the transaction rolls it back.
+            return Ok(Voiding::Busy(image_id(&left)?));
+        }
+        let target: Option<String> = sqlx::query_scalar(FIND_RENEWED)
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let mut renewal_undone = None;
+        if let Some(target) = target {
+            sqlx::query(LOCK_TARGET)
+                .bind(target)
+                .execute(&mut *tx)
+                .await?;
+            let undone = sqlx::query(TAKE_TIME_BACK)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            renewal_undone = Some(undone == 1);
+        }
+        let images: Result<_, DbError> = withdrawn.iter().map(|id| image_id(id)).collect();
+        Voiding::Done {
+            images: images?,
+            renewal_undone,
+        }
     }))
 }
 
-const REVERSE: &str = "UPDATE payments SET state = $4, reason = $5, changed_ms = $7, next_look_ms = $6, \
-    looks = 0, owed = NULL, lease_until_ms = 0 WHERE id = $1 AND attempt = $2 AND state = $3";
+fn image_id(text: &str) -> Result<ImageId, DbError> {
+    let field = Field {
+        table: "images",
+        row: text,
+    };
+    field.with("id", ImageId::parse(text))
+}
 
-const TAKE_TOKEN_BACK: &str = "UPDATE grants SET used = 0, serial = serial + 1, token_hash = $3, \
-    token_expires_ms = 0 WHERE payment_id = $1 AND serial = $2";
-
-const TAKE_IMAGES_BACK: &str = "UPDATE images SET taken_back_ms = $2, \
-    reap_after_ms = CASE WHEN state = 'live' AND held_ms IS NULL THEN $2 ELSE reap_after_ms END, \
-    state = CASE WHEN state = 'live' AND held_ms IS NULL THEN 'deleting' ELSE state END \
-    WHERE payment_id = $1 AND published_ms IS NOT NULL AND taken_back_ms IS NULL";
+const VOID_PAYMENT: &str = "UPDATE payments SET voided_ms = $2, void_note = $3, owed = NULL, changed_ms = $2, \
+    next_look_ms = $2, looks = 0 WHERE id = $1 AND state = 'settled' AND missing_reason IS NOT NULL \
+    AND voided_ms IS NULL";
+const VOID_GRANT: &str = "UPDATE grants SET voided_ms = $2 WHERE payment_id = $1";
+const WITHDRAW_IMAGES: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $2 WHERE payment_id = $1 \
+    AND state = 'live' AND held_ms IS NULL AND renewing = 0 RETURNING id";
+const FIND_LIVE: &str =
+    "SELECT id FROM images WHERE payment_id = $1 AND state = 'live' ORDER BY id LIMIT 1";
+const FIND_RENEWED: &str = "SELECT image_id FROM renewals WHERE payment_id = $1";
 
 /// A transfer to us, in the ledger's spelling.
 #[derive(Debug, Clone)]
@@ -301,44 +319,19 @@ pub async fn find_claimant(db: &Db, transfer: &Incoming) -> Result<Claimant, DbE
 // nothing.
 const FIND_CLAIMANT: &str = "SELECT \
     (SELECT COUNT(*) FROM payments WHERE transaction_hash = $5 AND log_index = $6 AND network = $1 \
-    AND payer = $2 AND pay_to = $3 AND amount = $4 AND state IN ('settled', 'frozen')), \
+    AND payer = $2 AND pay_to = $3 AND amount = $4 AND state = 'settled'), \
     (SELECT COUNT(*) FROM payments WHERE payer = $2 AND network = $1 AND pay_to = $3 AND amount = $4 \
     AND first_block <= $7 AND next_look_ms IS NOT NULL)";
-
-/// Returns since when, by block time, the auditor misses a payment's transfer; in milliseconds.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn find_missing_since(db: &Db, id: &PaymentId) -> Result<Option<i64>, DbError> {
-    Ok(read_db!(db, |pool| sqlx::query_scalar(FIND_MISSING_SINCE)
-        .bind(id.as_str())
-        .fetch_one(pool)
-        .await)?)
-}
-
-const FIND_MISSING_SINCE: &str = "SELECT missing_since_ms FROM payments WHERE id = $1";
-
-/// Counts the frozen payments.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn count_frozen(db: &Db) -> Result<i64, DbError> {
-    Ok(read_db!(db, |pool| sqlx::query_scalar(COUNT_FROZEN)
-        .fetch_one(pool)
-        .await)?)
-}
-
-const COUNT_FROZEN: &str = "SELECT COUNT(*) FROM payments WHERE next_look_ms >= 0 AND state IN ('settled', 'frozen') AND state = 'frozen'";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("auditor::FIND_DUE", FIND_DUE),
     ("auditor::NOTE_SEEN", NOTE_SEEN),
     ("auditor::NOTE_MISSING", NOTE_MISSING),
-    ("auditor::REVERSE", REVERSE),
-    ("auditor::TAKE_TOKEN_BACK", TAKE_TOKEN_BACK),
-    ("auditor::TAKE_IMAGES_BACK", TAKE_IMAGES_BACK),
+    ("auditor::VOID_PAYMENT", VOID_PAYMENT),
+    ("auditor::VOID_GRANT", VOID_GRANT),
+    ("auditor::WITHDRAW_IMAGES", WITHDRAW_IMAGES),
+    ("auditor::FIND_LIVE", FIND_LIVE),
+    ("auditor::FIND_RENEWED", FIND_RENEWED),
     ("auditor::FIND_CLAIMANT", FIND_CLAIMANT),
-    ("auditor::FIND_MISSING_SINCE", FIND_MISSING_SINCE),
-    ("auditor::COUNT_FROZEN", COUNT_FROZEN),
 ];

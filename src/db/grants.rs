@@ -1,11 +1,11 @@
 //! Grants: what settled payments bought. A grant has an upload token and counts its uploads.
 
 use super::payments::{COUNT_USE, PUBLISH};
-use super::rows::{Field, GrantRow, grant_columns};
+use super::rows::{GrantRow, grant_columns};
 use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::payment::{Grant, PaymentId, PaymentState};
+use crate::model::payment::{Grant, PaymentId};
 use crate::system::clock::Timestamp;
 
 /// The outcome of reserving an upload.
@@ -61,27 +61,8 @@ const FIND_BY_TOKEN_HASH: &str = concat!(
     " FROM grants WHERE token_hash = $1"
 );
 
-/// Finds the state of a grant's payment.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn find_state(db: &Db, id: &PaymentId) -> Result<Option<PaymentState>, DbError> {
-    let state: Option<String> = read_db!(db, |pool| sqlx::query_scalar(FIND_STATE)
-        .bind(id.as_str())
-        .fetch_optional(pool)
-        .await)?;
-    let field = Field {
-        table: "payments",
-        row: id.as_str(),
-    };
-    state
-        .map(|state| field.with("state", PaymentState::parse(&state)))
-        .transpose()
-}
-
-const FIND_STATE: &str = "SELECT state FROM payments WHERE id = $1";
-
-/// Replaces a token that expired unused by the next one. `false`: another request did so first.
+/// Replaces a token that expired unused by the next one. `false`: another request did so first, or
+/// the payment is void.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -105,7 +86,7 @@ pub async fn replace_token(
 }
 
 const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, token_hash = $3, token_expires_ms = $4 \
-    WHERE payment_id = $1 AND serial = $2 AND used < uses";
+    WHERE payment_id = $1 AND serial = $2 AND used < uses AND voided_ms IS NULL";
 
 /// Holds one use of a grant for `image`, which is pending until `reserved_until`.
 ///
@@ -158,7 +139,7 @@ const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms 
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
 
 /// Publishes a reserved image and counts the use. `false`: the reservation expired and another
-/// upload took the use, the image is gone, or the payment is not settled any more.
+/// upload took the use, the image is gone, or the payment is void.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -201,7 +182,6 @@ const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::FIND", FIND),
     ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
-    ("grants::FIND_STATE", FIND_STATE),
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),

@@ -117,47 +117,7 @@ pub async fn find(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
 
 const FIND: &str = concat!("SELECT ", image_columns!(), " FROM images WHERE id = $1");
 
-/// Finds the image with this id, unless it was bought by a payment that is not settled.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn find_paid(db: &Db, id: &ImageId) -> Result<Option<Image>, DbError> {
-    let row: Option<ImageRow> = read_db!(db, |pool| sqlx::query_as(FIND_PAID)
-        .bind(id.as_str())
-        .fetch_optional(pool)
-        .await)?;
-    row.map(Image::try_from).transpose()
-}
-
-const FIND_PAID: &str = concat!(
-    "SELECT ",
-    image_columns!(),
-    " FROM images WHERE id = $1 AND taken_back_ms IS NULL AND (payment_id IS NULL OR EXISTS \
-     (SELECT 1 FROM payments p WHERE p.id = images.payment_id AND p.state = 'settled'))"
-);
-
-/// Finds every image that a payment ever published, newest first, including those of a reversed
-/// payment.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn find_ever_published(db: &Db, id: &PaymentId) -> Result<Vec<Image>, DbError> {
-    let rows: Vec<ImageRow> = read_db!(db, |pool| {
-        sqlx::query_as(FIND_EVER_PUBLISHED)
-            .bind(id.as_str())
-            .fetch_all(pool)
-            .await
-    })?;
-    rows.into_iter().map(Image::try_from).collect()
-}
-
-const FIND_EVER_PUBLISHED: &str = concat!(
-    "SELECT ",
-    image_columns!(),
-    " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
-);
-
-/// Finds the images that a payment published and that were not withdrawn, newest first.
+/// Finds the images that a payment published, in any state, newest first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -174,8 +134,7 @@ pub async fn find_published_by_payment(db: &Db, id: &PaymentId) -> Result<Vec<Im
 const FIND_PUBLISHED: &str = concat!(
     "SELECT ",
     image_columns!(),
-    " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL AND taken_back_ms IS NULL \
-     ORDER BY published_ms DESC, id"
+    " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
 );
 
 /// Counts the free images that were published since `start`, including deleted ones.
@@ -287,8 +246,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::PUBLISH_FREE", PUBLISH_FREE),
     ("images::DISCARD", DISCARD),
     ("images::FIND", FIND),
-    ("images::FIND_PAID", FIND_PAID),
-    ("images::FIND_EVER_PUBLISHED", FIND_EVER_PUBLISHED),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
     ("images::COUNT_FREE", COUNT_FREE),
     ("images::COUNT_KEPT", COUNT_KEPT),

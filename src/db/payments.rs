@@ -7,8 +7,8 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::renewals::{
-    GIVE_BACK, HOLD_ANYWAY, HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED,
-    OWE_RENEWAL, RENEW_TARGET, SHIFT_BACK, SHIFT_FORWARD, WITHHOLD, begins_to_hold, ends_to_hold,
+    HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET,
+    begins_to_hold, ends_to_hold,
 };
 pub use super::rows::Unreadable;
 use super::rows::{PaymentRow, fetch_payments, keep_millis, payment_columns, signed};
@@ -447,7 +447,7 @@ const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
     uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
     WHERE payment_ids.payment_id = excluded.payment_id OR EXISTS (SELECT 1 FROM payments p \
-    WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed', 'reversed'))";
+    WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed'))";
 
 const MOVE_VERIFIED: &str = "UPDATE payments SET state = $4, changed_ms = $5 \
     WHERE id = $1 AND state = $2 AND attempt = $3";
@@ -482,12 +482,7 @@ pub async fn find_id_owner(
         .map(|payment| payment.state);
     let bought_nothing = matches!(
         state,
-        None | Some(
-            PaymentState::Rejected
-                | PaymentState::Released
-                | PaymentState::Failed
-                | PaymentState::Reversed
-        )
+        None | Some(PaymentState::Rejected | PaymentState::Released | PaymentState::Failed)
     );
     Ok((!bought_nothing).then_some(owner))
 }
@@ -606,18 +601,7 @@ pub async fn advance(
                     .execute(&mut *tx)
                     .await?;
             }
-            if step.to() == PaymentState::Frozen {
-                sqlx::query(HOLD_ANYWAY)
-                    .bind(target)
-                    .execute(&mut *tx)
-                    .await?;
-                for sql in [SHIFT_FORWARD, WITHHOLD] {
-                    sqlx::query(sql)
-                        .bind(payment.id.as_str())
-                        .execute(&mut *tx)
-                        .await?;
-                }
-            } else if begins_to_hold(step) {
+            if begins_to_hold(step) {
                 let held = sqlx::query(HOLD_TARGET)
                     .bind(target)
                     .bind(now.millis())
@@ -722,7 +706,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = image {
-            let granted = sqlx::query(INSERT_GRANT)
+            sqlx::query(INSERT_GRANT)
                 .bind(payment.id.as_str())
                 .bind(payment.product.kind.as_str())
                 .bind(&payment.product.tier)
@@ -733,8 +717,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 .bind(signed(payment.terms.max_bytes))
                 .bind(now)
                 .execute(&mut *tx)
-                .await?
-                .rows_affected();
+                .await?;
             if let Some(target) = target {
                 sqlx::query(LOCK_TARGET)
                     .bind(target)
@@ -747,19 +730,6 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                         .await?;
                 }
             }
-            if target.is_some() && record.step.from() == PaymentState::Frozen {
-                for sql in [SHIFT_BACK, GIVE_BACK] {
-                    sqlx::query(sql)
-                        .bind(payment.id.as_str())
-                        .execute(&mut *tx)
-                        .await?;
-                }
-            }
-            // Without a new grant, the transfer was reorganised away and is on the chain again. The
-            // grant of the first settlement still exists: its token is with the payer, or was
-            // withdrawn and can be requested again.
-            let is_first = granted == 1;
-            let target = target.filter(|_| is_first);
             if let Some(target) = target {
                 let renewed = sqlx::query(NOTE_RENEWAL)
                     .bind(payment.id.as_str())
@@ -786,7 +756,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             if let Some(image) = row
                 .image_id
                 .as_deref()
-                .filter(|_| is_first && is_image_stored(record.step))
+                .filter(|_| is_image_stored(record.step))
             {
                 let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
                 published = sqlx::query(PUBLISH)
@@ -803,7 +773,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                     .bind(payment.id.as_str())
                     .execute(&mut *tx)
                     .await?;
-            } else if is_first && payment.product.kind == ProductKind::Upload {
+            } else if payment.product.kind == ProductKind::Upload {
                 if let Some(image) = row.image_id {
                     sqlx::query(DISCARD_IMAGE)
                         .bind(image)
@@ -838,16 +808,13 @@ from_row!(SettledRow: image_id);
 
 const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \
-    reason = CASE WHEN $2 IN ('frozen', 'reversed') THEN NULL ELSE reason END, \
-    next_look_ms = $10, looks = 0, missing_looks = 0, missing_since_ms = NULL, missing_block = NULL, \
-    lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 RETURNING image_id";
+    next_look_ms = $10, looks = 0, lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 RETURNING image_id";
 
 const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of this upload is gone') \
     WHERE id = $1";
 
 pub(super) const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
-    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9) \
-    ON CONFLICT (payment_id) DO NOTHING";
+    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9)";
 
 /// Publishes the pending image of a payment.
 pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \
@@ -855,12 +822,12 @@ pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms
 
 /// Counts one published upload on a grant.
 ///
-/// Does nothing while the payment is not in state `settled`.
+/// Does nothing if the payment is void.
 pub(super) const COUNT_USE: &str = "UPDATE grants SET used = used + 1 WHERE payment_id = $1 \
-    AND used < uses AND EXISTS (SELECT 1 FROM payments p WHERE p.id = $1 AND p.state = 'settled')";
+    AND used < uses AND voided_ms IS NULL";
 
-/// Finds rows that the reconciler has to look at, longest wait first. Settled and frozen rows are
-/// left to the auditor. A row that can't be read is returned as [`Unreadable`].
+/// Finds rows that the reconciler has to look at, longest wait first. Settled rows are left
+/// to the auditor. A row that can't be read is returned as [`Unreadable`].
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -878,7 +845,7 @@ const FIND_DUE: &str = concat!(
     "SELECT ",
     payment_columns!(),
     " FROM payments WHERE next_look_ms <= $1 AND lease_until_ms <= $1 \
-     AND state NOT IN ('settled', 'frozen') ORDER BY next_look_ms LIMIT $2"
+     AND state <> 'settled' ORDER BY next_look_ms LIMIT $2"
 );
 
 /// Counts payments that have been in state `unknown` since `since` or earlier, up to `most`.
@@ -895,7 +862,7 @@ pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, 
 }
 
 const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
-    WHERE next_look_ms IS NOT NULL AND state NOT IN ('settled', 'frozen') AND state = 'unknown' \
+    WHERE next_look_ms IS NOT NULL AND state <> 'settled' AND state = 'unknown' \
     AND reason IS NULL AND settle_called_ms <= $1 LIMIT $2) AS late";
 
 /// Lists the networks (CAIP-2 ids) with payments that are not in a final state.
@@ -910,8 +877,8 @@ pub async fn open_networks(db: &Db) -> Result<Vec<String>, DbError> {
 
 // Two halves, one for each index. The bound makes SQLite use the index.
 const OPEN_NETWORKS: &str = "SELECT DISTINCT network FROM (SELECT network FROM payments \
-    WHERE next_look_ms >= 0 AND state NOT IN ('settled', 'frozen') UNION ALL SELECT network FROM payments \
-    WHERE next_look_ms >= 0 AND state IN ('settled', 'frozen')) AS open ORDER BY 1";
+    WHERE next_look_ms >= 0 AND state <> 'settled' UNION ALL SELECT network FROM payments \
+    WHERE next_look_ms >= 0 AND state = 'settled') AS open ORDER BY 1";
 
 /// Postpones a row that can't be read, so that many of them don't delay others. Changes nothing
 /// else in the row.

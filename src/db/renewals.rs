@@ -18,13 +18,9 @@ pub(super) const fn ends_to_hold(step: Move) -> bool {
     holds(step.from()) && !holds(step.to())
 }
 
-/// States in which the transfer may be under way or may come back, so that the image must not be
-/// deleted.
+/// States in which the transfer may be under way, so that the image must not be deleted.
 const fn holds(state: PaymentState) -> bool {
-    matches!(
-        state,
-        PaymentState::Settling | PaymentState::Unknown | PaymentState::Frozen
-    )
+    matches!(state, PaymentState::Settling | PaymentState::Unknown)
 }
 
 /// Locks the image: an update that changes nothing locks the row on both databases.
@@ -37,12 +33,9 @@ pub(super) const HOLD_TARGET: &str = "UPDATE images SET renewing = renewing + 1 
     AND state = 'live' AND held_ms IS NULL AND expires_ms > $2 \
     AND ((CAST($3 AS BIGINT) IS NULL AND renewing = 0) OR expires_ms + CAST($3 AS BIGINT) + \
     (SELECT COALESCE(SUM(p.keep_ms), 0) FROM payments p WHERE p.target = $1 AND p.id <> $5 \
-    AND p.state IN ('settling', 'unknown', 'frozen')) <= $4) \
+    AND p.state IN ('settling', 'unknown')) <= $4) \
     AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.target = $1 AND p.id <> $5 AND p.keep_ms IS NULL \
-    AND p.state IN ('settling', 'unknown', 'frozen'))";
-
-/// Holds an image for a renewal that was granted already, in any state of the image.
-pub(super) const HOLD_ANYWAY: &str = "UPDATE images SET renewing = renewing + 1 WHERE id = $1";
+    AND p.state IN ('settling', 'unknown'))";
 
 pub(super) const LET_TARGET_GO: &str =
     "UPDATE images SET renewing = renewing - 1 WHERE id = $1 AND renewing > 0";
@@ -59,81 +52,12 @@ pub(super) const RENEW_TARGET: &str = "UPDATE images SET \
     tier = (SELECT r.to_tier FROM renewals r WHERE r.payment_id = $1), undescribed = undescribed + 1 \
     WHERE id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1)";
 
-macro_rules! shift_forever {
-    ($sign:literal) => {
-        concat!(
-            "UPDATE renewals SET from_ms = from_ms ",
-            $sign,
-            " (SELECT r.to_ms - CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END \
-             FROM renewals r WHERE r.payment_id = $1) WHERE to_ms IS NULL AND payment_id <> $1 \
-             AND image_id = (SELECT r.image_id FROM renewals r WHERE r.payment_id = $1) \
-             AND EXISTS (SELECT 1 FROM renewals r WHERE r.payment_id = $1 AND r.to_ms IS NOT NULL)"
-        )
-    };
-}
-
-// The tier is that of the last renewal whose payment is settled, or else the image's tier before
-// its first renewal.
-macro_rules! move_expiry {
-    ($forever:literal, $sign:literal, $back:literal) => {
-        concat!(
-            "UPDATE images SET expires_ms = CASE WHEN r.to_ms IS NULL THEN ",
-            $forever,
-            " ELSE images.expires_ms ",
-            $sign,
-            " r.to_ms ",
-            $back,
-            " CASE WHEN r.from_ms > r.renewed_ms THEN r.from_ms ELSE r.renewed_ms END END, \
-             tier = COALESCE((SELECT s.to_tier FROM renewals s JOIN payments p ON p.id = s.payment_id \
-             WHERE s.image_id = images.id AND p.state = 'settled' \
-             ORDER BY s.renewed_ms DESC, s.from_ms DESC LIMIT 1), (SELECT f.from_tier FROM renewals f \
-             WHERE f.image_id = images.id ORDER BY f.renewed_ms, f.from_ms LIMIT 1)), \
-             undescribed = images.undescribed + 1 \
-             FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id AND images.state = 'live'"
-        )
-    };
-}
-
-/// Withdraws the time that a renewal added, while the chain is checked again for its payment.
-pub(super) const WITHHOLD: &str = move_expiry!("r.from_ms", "-", "+");
-
-/// The reverse of [`WITHHOLD`].
-pub(super) const GIVE_BACK: &str = move_expiry!("NULL", "+", "-");
-
-/// A renewal for ever that came later starts earlier by the withheld time, or later again when it
-/// is given back. Otherwise withholding that renewal itself would give that time back.
-pub(super) const SHIFT_FORWARD: &str = shift_forever!("-");
-pub(super) const SHIFT_BACK: &str = shift_forever!("+");
-
-/// The renewal after a forgotten one takes over its record of the earlier tier.
-pub(super) const PASS_TIER_ON: &str = "UPDATE renewals SET from_tier = \
-    (SELECT r.from_tier FROM renewals r WHERE r.payment_id = $1) WHERE payment_id = \
-    (SELECT n.payment_id FROM renewals n JOIN renewals r ON r.image_id = n.image_id WHERE r.payment_id = $1 \
-    AND (n.renewed_ms > r.renewed_ms OR (n.renewed_ms = r.renewed_ms AND n.from_ms > r.from_ms)) \
-    ORDER BY n.renewed_ms, n.from_ms LIMIT 1)";
-
-/// Deletes the record of a withheld renewal whose payment was reversed.
-pub(super) const FORGET: &str = "DELETE FROM renewals WHERE payment_id = $1";
-
-macro_rules! renewals_of_images {
-    ($sql:literal) => {
-        concat!(
-            $sql,
-            " (SELECT r.payment_id FROM renewals r JOIN images i ON i.id = r.image_id WHERE i.payment_id = $1)"
-        )
-    };
-}
-
-/// Records that the renewals that others paid for images of a reversed payment are owed to those
-/// payers as uploads.
-pub(super) const OWE_OF_IMAGES: &str = renewals_of_images!(
-    "UPDATE payments SET owed = COALESCE(owed, 'the image of this renewal is gone, or kept for ever') \
-     WHERE state IN ('settled', 'frozen') AND id IN"
-);
-pub(super) const UNUSE_OF_IMAGES: &str =
-    renewals_of_images!("UPDATE grants SET used = 0 WHERE payment_id IN");
-pub(super) const FORGET_OF_IMAGES: &str =
-    renewals_of_images!("DELETE FROM renewals WHERE payment_id IN");
+/// Takes back the time and the tier of a renewal, if the image is live and nothing has moved its
+/// expiry since.
+pub(super) const TAKE_TIME_BACK: &str = "UPDATE images SET expires_ms = r.from_ms, tier = r.from_tier, \
+    undescribed = images.undescribed + 1 FROM renewals r WHERE r.payment_id = $1 AND images.id = r.image_id \
+    AND images.state = 'live' AND images.held_ms IS NULL AND images.renewing = 0 AND images.tier = r.to_tier \
+    AND (images.expires_ms = r.to_ms OR (images.expires_ms IS NULL AND r.to_ms IS NULL))";
 
 pub(super) const NOTHING_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1";
 
@@ -227,17 +151,8 @@ impl TryFrom<RenewalRow> for Renewal {
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("renewals::LOCK_TARGET", LOCK_TARGET),
     ("renewals::HOLD_TARGET", HOLD_TARGET),
-    ("renewals::HOLD_ANYWAY", HOLD_ANYWAY),
     ("renewals::LET_TARGET_GO", LET_TARGET_GO),
-    ("renewals::WITHHOLD", WITHHOLD),
-    ("renewals::GIVE_BACK", GIVE_BACK),
-    ("renewals::SHIFT_FORWARD", SHIFT_FORWARD),
-    ("renewals::SHIFT_BACK", SHIFT_BACK),
-    ("renewals::PASS_TIER_ON", PASS_TIER_ON),
-    ("renewals::FORGET", FORGET),
-    ("renewals::OWE_OF_IMAGES", OWE_OF_IMAGES),
-    ("renewals::UNUSE_OF_IMAGES", UNUSE_OF_IMAGES),
-    ("renewals::FORGET_OF_IMAGES", FORGET_OF_IMAGES),
+    ("renewals::TAKE_TIME_BACK", TAKE_TIME_BACK),
     ("renewals::NOTE_RENEWAL", NOTE_RENEWAL),
     ("renewals::RENEW_TARGET", RENEW_TARGET),
     ("renewals::NOTHING_OWED", NOTHING_OWED),

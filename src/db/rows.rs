@@ -24,7 +24,8 @@ macro_rules! payment_columns {
         "id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt, \
          lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
          confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms, \
-         first_block, transaction_hash, settled_ms, next_look_ms, looks"
+         first_block, transaction_hash, settled_ms, next_look_ms, looks, \
+         missing_reason, voided_ms"
     };
 }
 
@@ -60,7 +61,8 @@ macro_rules! fetch_payments {
 /// The columns of a grant.
 macro_rules! grant_columns {
     () => {
-        "payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes"
+        "payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes, \
+         voided_ms"
     };
 }
 
@@ -117,12 +119,14 @@ pub(super) struct PaymentRow {
     settled_ms: Option<i64>,
     next_look_ms: Option<i64>,
     looks: i64,
+    missing_reason: Option<String>,
+    voided_ms: Option<i64>,
 }
 from_row!(PaymentRow:
     id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt,
     lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms,
     max_bytes, confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms,
-    first_block, transaction_hash, settled_ms, next_look_ms, looks
+    first_block, transaction_hash, settled_ms, next_look_ms, looks, missing_reason, voided_ms
 );
 
 impl TryFrom<PaymentRow> for Payment {
@@ -186,6 +190,8 @@ impl TryFrom<PaymentRow> for Payment {
             settled_at: row.settled_ms.map(Timestamp::from_millis),
             next_look: row.next_look_ms.map(Timestamp::from_millis),
             looks: field.count("looks", row.looks)?,
+            missing: row.missing_reason,
+            voided_at: row.voided_ms.map(Timestamp::from_millis),
             request: row.request,
             body_sha256: row.body_sha256,
             reason: row.reason,
@@ -205,9 +211,11 @@ pub(super) struct GrantRow {
     token_expires_ms: i64,
     keep_ms: Option<i64>,
     max_bytes: i64,
+    voided_ms: Option<i64>,
 }
 from_row!(GrantRow:
-    payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes
+    payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes,
+    voided_ms
 );
 
 impl TryFrom<GrantRow> for Grant {
@@ -227,6 +235,7 @@ impl TryFrom<GrantRow> for Grant {
             token_expires: Timestamp::from_millis(row.token_expires_ms),
             keep: field.keep(row.keep_ms)?,
             max_bytes: field.count("max_bytes", row.max_bytes)?,
+            is_void: row.voided_ms.is_some(),
         })
     }
 }

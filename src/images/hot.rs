@@ -16,11 +16,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::time::{Instant, timeout};
 
 use super::{Images, UploadError};
-use crate::db::images;
 use crate::db::withdrawals::{self as rows, Listener};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::payment::PaymentId;
 
 /// How long a list of withdrawals from the database stays valid.
 const FRESH: Duration = Duration::from_secs(2);
@@ -244,28 +242,6 @@ impl Images {
         }
         let is_whole = u64::try_from(bytes.len()) == Ok(image.size_bytes);
         is_whole.then(|| bytes.freeze())
-    }
-
-    /// Removes from this server's cache the images that a payment published and the image that it
-    /// `renewed`. Other servers learn of it from the database.
-    pub async fn forget_goods(&self, payment: &PaymentId, renewed: Option<&ImageId>) {
-        if self.hot.images.is_none() {
-            return;
-        }
-        if let Some(id) = renewed {
-            self.hot.forget(id);
-        }
-        match images::find_ever_published(&self.db, payment).await {
-            Ok(published) => {
-                for image in published {
-                    self.hot.forget(&image.id);
-                }
-            }
-            // This server learns of it from the database, like the others.
-            Err(error) => {
-                tracing::debug!(payment.ledger_id = %payment, %error, "the images of a payment could not be looked up; the cache drops them at the next check");
-            }
-        }
     }
 
     /// Whether images are served from the cache now: it has a capacity, and the list of withdrawals

@@ -119,11 +119,14 @@ pub enum UploadError {
         "Another upload with this token is in progress, and a token can be used by one upload at a time. Repeat this request in a few seconds."
     )]
     TokenBusy,
-    /// The chain does not show the payment of the token at present, and may show it again.
+    /// The operator voided the payment of the token, because the chain does not show its transfer.
     #[error(
-        "The chain does not show the payment of this token at present. Repeat this request later; do not pay again."
+        "The operator voided the payment of this token, because the chain does not show its transfer. The token buys nothing any more. Ask the operator if the payment moved money."
     )]
-    Withheld,
+    Voided {
+        /// Whether the payment moved money to us, as far as the chain shows; `None`: unknown.
+        charged: Option<bool>,
+    },
     /// The database failed.
     #[error(
         "The image could not be recorded, because the database failed. Nothing was published. Send the same request again."
@@ -351,20 +354,9 @@ impl Images {
     /// [`UploadError::Database`].
     pub async fn find_public(&self, id: &ImageId) -> Result<Option<Image>, UploadError> {
         let now = self.clock.now();
-        Ok(images::find_paid(&self.db, id)
+        Ok(images::find(&self.db, id)
             .await?
             .filter(|image| image.is_public(now)))
-    }
-
-    /// Whether the image is hidden only because the chain does not show the payment of its upload.
-    ///
-    /// # Errors
-    /// [`UploadError::Database`].
-    pub async fn is_withheld(&self, id: &ImageId) -> Result<bool, UploadError> {
-        let now = self.clock.now();
-        let row = images::find(&self.db, id).await?;
-        let is_there = row.is_some_and(|image| image.is_public(now));
-        Ok(is_there && images::find_paid(&self.db, id).await?.is_none())
     }
 
     /// Rewrites the sidecar of an image after its expiry or its tier changed. If that fails, the

@@ -10,11 +10,11 @@ use tracing::Instrument;
 
 use super::{Checked, Images, UploadError};
 use crate::db::grants::{self, Reservation};
-use crate::db::images;
 use crate::db::limits::{self, FreeSlot};
+use crate::db::{images, payments};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
-use crate::model::payment::{Grant, PaymentId, PaymentState};
+use crate::model::payment::{Grant, PaymentId};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Keep, Tier};
@@ -86,7 +86,7 @@ impl Images {
     /// Finds the grant of an upload token, before the body is read.
     ///
     /// # Errors
-    /// [`UploadError::BadToken`], [`UploadError::Withheld`], and [`UploadError::TokenExpired`] for
+    /// [`UploadError::BadToken`], [`UploadError::Voided`], and [`UploadError::TokenExpired`] for
     /// a token that expired before `arrived` without having been used. A used token stays valid for
     /// the same bytes.
     pub async fn find_token(
@@ -107,21 +107,22 @@ impl Images {
             &grant.token_hash,
         )
         .ok_or(UploadError::BadToken)?;
-        self.refuse_withheld(&grant).await?;
+        self.refuse_void(&grant).await?;
         if grant.used == 0 {
             refuse_expired(&grant, arrived)?;
         }
         Ok(grant)
     }
 
-    /// Refuses the token of a payment that the chain does not show any more: for now if the payment
-    /// is frozen, else for good.
-    async fn refuse_withheld(&self, grant: &Grant) -> Result<(), UploadError> {
-        match grants::find_state(&self.db, &grant.payment_id).await? {
-            Some(PaymentState::Settled) => Ok(()),
-            Some(PaymentState::Frozen) => Err(UploadError::Withheld),
-            _ => Err(UploadError::BadToken),
+    /// Refuses the token of a payment that the operator voided.
+    async fn refuse_void(&self, grant: &Grant) -> Result<(), UploadError> {
+        if !grant.is_void {
+            return Ok(());
         }
+        let payment = payments::find(&self.db, &grant.payment_id).await?;
+        Err(UploadError::Voided {
+            charged: payment.and_then(|payment| payment.is_charged()),
+        })
     }
 
     /// Uploads an image against a grant. The same bytes again return the same image and cost no
@@ -190,10 +191,12 @@ impl Images {
             Err(error) => self.resolve_in_doubt(&image.id, error).await?,
         };
         if !published {
-            // The reservation lapsed and another upload took the use, or the payment is not settled
-            // any more.
+            // The reservation lapsed and another upload took the use, or the operator voided the
+            // payment.
             self.discard(&image.id).await;
-            self.refuse_withheld(grant).await?;
+            if let Some(grant) = grants::find(&self.db, &grant.payment_id).await? {
+                self.refuse_void(&grant).await?;
+            }
             return Err(UploadError::TokenUsed);
         }
         kill_point!("token.publish.after");

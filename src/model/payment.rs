@@ -34,16 +34,11 @@ pub enum PaymentState {
     Failed,
     /// The money moved to us.
     Settled,
-    /// The chain does not show the transfer any more. The goods are withheld until it decides
-    /// again.
-    Frozen,
-    /// The chain undid the transfer.
-    Reversed,
 }
 
 impl PaymentState {
     /// Every state.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 8] = [
         Self::Received,
         Self::Verified,
         Self::Rejected,
@@ -52,8 +47,6 @@ impl PaymentState {
         Self::Unknown,
         Self::Failed,
         Self::Settled,
-        Self::Frozen,
-        Self::Reversed,
     ];
 
     /// The state's name in the database and in `pixtoll ledger`.
@@ -67,8 +60,6 @@ impl PaymentState {
             Self::Unknown => "unknown",
             Self::Failed => "failed",
             Self::Settled => "settled",
-            Self::Frozen => "frozen",
-            Self::Reversed => "reversed",
         }
     }
 
@@ -103,13 +94,11 @@ pub enum Event {
     ChainPaid,
     /// The chain proves that this authorization can't pay us any more.
     ChainVoid,
-    /// The chain does not show a transfer any more that it has shown before.
-    ChainForgot,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::PresentedAgain,
         Self::VerifyAccepted,
         Self::VerifyRefused,
@@ -121,7 +110,6 @@ impl Event {
         Self::SettleUnclear,
         Self::ChainPaid,
         Self::ChainVoid,
-        Self::ChainForgot,
     ];
 }
 
@@ -169,13 +157,9 @@ pub const fn transition(state: PaymentState, event: Event) -> Option<Move> {
             | S::Released
             | S::Settling
             | S::Unknown
-            | S::Failed
-            | S::Frozen
-            | S::Reversed,
+            | S::Failed,
             E::ChainPaid,
         ) => S::Settled,
-        (S::Settled, E::ChainForgot) => S::Frozen,
-        (S::Frozen, E::ChainVoid) => S::Reversed,
         _ => return None,
     };
     Some(Move { from: state, to })
@@ -327,6 +311,12 @@ pub struct Payment {
     pub transaction: Option<B256>,
     /// When it became known that the money moved.
     pub settled_at: Option<Timestamp>,
+    /// Why the auditor marked a settled payment: the chain does not show its transfer. `None`: it
+    /// is not marked.
+    pub missing: Option<String>,
+    /// When the operator voided a settled payment whose transfer is missing (`pixtoll ledger
+    /// void`). From then on it buys nothing.
+    pub voided_at: Option<Timestamp>,
     /// When the reconciler or the auditor looks next; `None`: never again.
     pub next_look: Option<Timestamp>,
     /// How often the reconciler or the auditor looked.
@@ -342,6 +332,19 @@ impl Payment {
     /// Whether only the transfer is known, and not what was signed: recovery found it on the chain.
     pub fn is_recovered(&self) -> bool {
         self.digest == UNKNOWN_DIGEST
+    }
+
+    /// Whether a settled payment moved money to us, as far as the chain shows; `None`: the chain
+    /// doesn't show the transfer, and may still do so.
+    ///
+    /// A payment that is marked as missing counts as charged until the operator voids it: its goods
+    /// are delivered. The auditor stops looking at a voided payment once the chain has decided.
+    pub fn is_charged(&self) -> Option<bool> {
+        match (self.voided_at, &self.missing, self.next_look) {
+            (None, _, _) | (_, None, _) => Some(true),
+            (Some(_), Some(_), None) => Some(false),
+            (Some(_), Some(_), Some(_)) => None,
+        }
     }
 
     /// Whether no driver holds a lease at `now`.
@@ -388,6 +391,8 @@ pub struct Grant {
     pub keep: Keep,
     /// The largest image, in bytes.
     pub max_bytes: u64,
+    /// Whether the operator voided the payment, so that the grant buys nothing any more.
+    pub is_void: bool,
 }
 
 /// The hash by which the ledger recognizes a transfer after its payment's records were erased:

@@ -2,9 +2,9 @@
 //! (docs/payments.md, rule 13).
 //!
 //! It records the transaction that the chain shows, in place of the one that the facilitator named.
-//! If three looks over ten minutes of block time do not find the transfer, the payment is frozen:
-//! its goods are withheld until the chain decides again. [`decide`] is the pure function that
-//! decides what follows from a look.
+//! If three looks over ten minutes of block time do not find the transfer, the payment is marked and
+//! an error is logged: `pixtoll ledger check` names it, and the operator decides. [`decide`] is the
+//! pure function that decides what follows from a look.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,10 @@ use tracing::Instrument;
 
 use super::Payments;
 use crate::chain::{Block, Evidence, Query, Verdict, judge};
-use crate::db::auditor::{self as audits, Audited, Missing, Reversal};
-use crate::db::payments::{Patch, Unreadable};
-use crate::db::{DbError, grants};
-use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
-use crate::model::token::UploadToken;
-use crate::system::clock::Timestamp;
+use crate::db::DbError;
+use crate::db::auditor::{self as audits, Audited, Missing};
+use crate::db::payments::Unreadable;
+use crate::model::payment::{Payment, Transfer};
 use crate::system::kill::kill_point;
 use crate::system::logs::{job_span, payment_span};
 
@@ -34,15 +32,15 @@ const AT_ONCE: usize = 8;
 /// not find it.
 const LOOKS: u32 = 3;
 const MISSING_FOR: Duration = Duration::from_mins(10);
-/// The pause after a look that did not find the transfer, and between looks at a frozen payment.
+/// The pause after a look that did not find the transfer.
 const AFTER_MISS: Duration = Duration::from_secs(30);
 /// The pause after a look that decided nothing. It doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// The recorded reason for freezing a payment whose transfer is gone.
+/// Why a payment is marked if its transfer is gone.
 const GONE: &str = "transfer_missing";
 
-/// What the chain shows about a settled or frozen payment.
+/// What the chain shows about a settled payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     /// The transfer to us.
@@ -80,12 +78,10 @@ enum Step {
     },
     /// Record that the transfer was not found.
     Miss(Missing),
-    /// Freeze the payment: withhold its goods.
-    Freeze(&'static str),
-    /// Settle a frozen payment again: the chain shows its transfer.
-    Thaw(Transfer),
-    /// Reverse the payment: it will never pay us.
-    Reverse(&'static str),
+    /// Mark the payment with this reason: the operator has to decide.
+    Mark(Missing, &'static str),
+    /// End the audit of a voided payment: it will never pay us.
+    Close,
     /// Look again later: nothing new is known.
     Wait,
 }
@@ -115,33 +111,30 @@ fn find(query: &Query, evidence: &Evidence) -> Look {
 
 /// The step that follows from a look.
 fn decide(audited: &Audited, look: Look) -> Step {
-    match (audited.payment.state, look.finding) {
-        (
-            PaymentState::Settled,
-            Finding::Shown {
-                transfer,
-                block,
-                is_final,
-            },
-        ) => Step::Note {
+    let never = match look.finding {
+        Finding::Shown {
             transfer,
             block,
             is_final,
-        },
-        (PaymentState::Settled, Finding::Contradicted { reason, .. }) => Step::Freeze(reason),
-        (PaymentState::Settled, Finding::Missing { .. }) => miss(audited, look.head),
-        (PaymentState::Frozen, Finding::Shown { transfer, .. }) => Step::Thaw(transfer),
-        (
-            PaymentState::Frozen,
-            Finding::Contradicted {
-                reason,
-                is_final: true,
-            }
-            | Finding::Missing {
-                never: Some(reason),
-            },
-        ) => Step::Reverse(reason),
-        _ => Step::Wait,
+        } => {
+            return Step::Note {
+                transfer,
+                block,
+                is_final,
+            };
+        }
+        Finding::Nothing => return Step::Wait,
+        Finding::Contradicted { is_final, .. } => is_final,
+        Finding::Missing { never } => never.is_some(),
+    };
+    let payment = &audited.payment;
+    match (look.finding, &payment.missing) {
+        (_, Some(_)) if payment.voided_at.is_some() && never => Step::Close,
+        (_, Some(_)) => Step::Wait,
+        (Finding::Contradicted { reason, .. }, None) => {
+            Step::Mark(next_miss(audited, look.head), reason)
+        }
+        (_, None) => miss(audited, look.head),
     }
 }
 
@@ -161,18 +154,23 @@ fn miss(audited: &Audited, head: Block) -> Step {
     {
         return Step::Wait;
     }
+    let missing = next_miss(audited, head);
+    if missing.looks >= LOOKS && head.time >= missing.since.plus(MISSING_FOR) {
+        return Step::Mark(missing, GONE);
+    }
+    Step::Miss(missing)
+}
+
+/// One more look that did not find the transfer.
+fn next_miss(audited: &Audited, head: Block) -> Missing {
     let (looks, since) = audited
         .missing
         .map_or((0, head.time), |before| (before.looks, before.since));
-    let looks = looks.saturating_add(1);
-    if looks >= LOOKS && head.time >= since.plus(MISSING_FOR) {
-        return Step::Freeze(GONE);
-    }
-    Step::Miss(Missing {
-        looks,
+    Missing {
+        looks: looks.saturating_add(1),
         since,
         block: head.number,
-    })
+    }
 }
 
 impl Payments {
@@ -186,7 +184,7 @@ impl Payments {
         }
     }
 
-    /// Looks once at the transfer of every settled or frozen payment that is due. Errors are
+    /// Looks once at the transfer of every settled payment that is due. Errors are
     /// logged, and the rows are looked at again later.
     pub async fn audit(self: &Arc<Self>) {
         let now = self.clock.now();
@@ -242,16 +240,15 @@ impl Payments {
                 block,
                 is_final,
             } => self.note_seen(row, transfer, block, is_final).await,
-            Step::Miss(missing) => self.note_missing(row, missing).await,
-            Step::Freeze(reason) => self.freeze(row, reason).await,
-            Step::Thaw(transfer) => self.settle_row(row, Event::ChainPaid, transfer).await,
-            Step::Reverse(reason) => self.reverse(row, reason).await,
+            Step::Miss(missing) => self.note_missing(row, missing, None).await,
+            Step::Mark(missing, reason) => self.note_missing(row, missing, Some(reason)).await,
+            Step::Close => {
+                tracing::info!("a voided payment can't move money any more");
+                self.hand_back_until(row, None, row.looks).await?;
+                Ok(())
+            }
             Step::Wait => {
-                let pause = match row.state {
-                    PaymentState::Frozen => AFTER_MISS,
-                    _ => pause(row.looks),
-                };
-                let next = self.clock.now().plus(pause);
+                let next = self.clock.now().plus(pause(row.looks));
                 self.hand_back_until(row, Some(next), row.looks.saturating_add(1))
                     .await?;
                 Ok(())
@@ -270,6 +267,13 @@ impl Payments {
             tracing::warn!(said = ?row.transaction, shown = %transfer.transaction,
                 "the chain shows another transaction for a settled payment than the facilitator named");
         }
+        if row.voided_at.is_some() {
+            tracing::error!(transaction = %transfer.transaction,
+                "the chain shows the transfer of a voided payment: refund it, then run pixtoll ledger resolve");
+        } else if row.missing.is_some() {
+            tracing::warn!(transaction = %transfer.transaction,
+                "the chain shows the missing transfer of a settled payment again");
+        }
         let next = (!is_final).then(|| self.clock.now().plus(pause(row.looks)));
         let looks = row.looks.saturating_add(1);
         kill_point!("audit.seen.before");
@@ -278,78 +282,32 @@ impl Payments {
         Ok(())
     }
 
-    async fn note_missing(&self, row: &Payment, missing: Missing) -> Result<(), DbError> {
-        tracing::warn!(
-            looks = missing.looks,
-            block = missing.block,
-            "the chain does not show the transfer of a settled payment"
-        );
-        let next = self.clock.now().plus(AFTER_MISS);
-        kill_point!("audit.missing.before");
-        audits::note_missing(&self.db, row, missing, next).await?;
-        kill_point!("audit.missing.after");
-        Ok(())
-    }
-
-    /// Freezes a settled payment: its goods are withheld from now on.
-    async fn freeze(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
-        tracing::error!(
-            reason,
-            "a settled payment is frozen: its goods are withheld until the chain decides"
-        );
-        let patch = Patch {
-            reason: Some(reason.to_owned()),
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(self.clock.now().plus(AFTER_MISS)),
-            ..Patch::default()
-        };
-        kill_point!("payment.frozen.before");
-        self.advance(row, Event::ChainForgot, &patch).await?;
-        kill_point!("payment.frozen.after");
-        let renewed = row.product.target.as_ref();
-        self.images.forget_goods(&row.id, renewed).await;
-        if let Some(image) = &row.product.target {
-            self.images.describe(image).await;
-        }
-        Ok(())
-    }
-
-    /// Reverses a frozen payment: its goods are withdrawn, and its token stops working.
-    async fn reverse(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
-        let Some(step) = transition(row.state, Event::ChainVoid) else {
-            return Ok(());
-        };
-        // Settling creates the grant in the same transaction, so it exists.
-        let Some(grant) = grants::find(&self.db, &row.id).await? else {
-            return Ok(());
-        };
-        let token = UploadToken::derive(
-            self.secrets.current(),
-            &row.id,
-            grant.serial.saturating_add(1),
-        );
-        let now = self.clock.now();
-        let reversal = Reversal {
-            step,
-            payment: row,
-            reason,
-            serial: grant.serial,
-            token_hash: &token.hash(),
-            next_look: now.plus(PAUSE),
-            now,
-        };
-        kill_point!("payment.reversed.before");
-        let reversed = audits::reverse(&self.db, &reversal).await?;
-        kill_point!("payment.reversed.after");
-        if reversed {
+    /// Records a look that did not find the transfer. With a `reason` the payment is marked, and the
+    /// operator has to decide.
+    async fn note_missing(
+        &self,
+        row: &Payment,
+        missing: Missing,
+        reason: Option<&str>,
+    ) -> Result<(), DbError> {
+        if let Some(reason) = reason {
             tracing::error!(
                 reason,
-                "the chain undid the transfer of a payment; its goods are withdrawn"
+                looks = missing.looks,
+                block = missing.block,
+                "the chain does not show the transfer of a settled payment: decide with pixtoll ledger void"
             );
-            let renewed = row.product.target.as_ref();
-            self.images.forget_goods(&row.id, renewed).await;
-            self.changed.notify_waiters();
+        } else {
+            tracing::warn!(
+                looks = missing.looks,
+                block = missing.block,
+                "a look did not find the transfer of a settled payment"
+            );
         }
+        let next = self.clock.now().plus(AFTER_MISS);
+        kill_point!("audit.missing.before");
+        audits::note_missing(&self.db, row, missing, reason, next).await?;
+        kill_point!("audit.missing.after");
         Ok(())
     }
 }

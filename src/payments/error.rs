@@ -83,6 +83,15 @@ pub enum PayError {
         "The operator has compensated the payer for this payment, by a refund or otherwise. The payment buys nothing any more. Ask the operator if something is missing."
     )]
     Resolved,
+    /// The operator voided the payment, because the chain does not show its transfer.
+    #[error(
+        "The operator voided this payment, because the chain does not show its transfer. The payment buys nothing any more. {}",
+        after_void(*charged)
+    )]
+    Voided {
+        /// Whether the payment moved money to us, as far as the chain shows; `None`: unknown.
+        charged: Option<bool>,
+    },
     /// The upload was rejected. Nothing was charged.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -91,6 +100,15 @@ pub enum PayError {
         "The database did not answer, so the payment could not be recorded. Repeat the same request; do not pay again."
     )]
     Database(#[from] DbError),
+}
+
+/// What the payer of a voided payment should do.
+const fn after_void(charged: Option<bool>) -> &'static str {
+    match charged {
+        Some(true) => "It moved money after all: ask the operator for a refund.",
+        Some(false) => "It never moved money and can't any more. Send a new payment.",
+        None => "It may still move money: ask the operator, and do not pay again yet.",
+    }
 }
 
 /// An external service that did not answer.

@@ -405,6 +405,8 @@ impl Payments {
             settled_at: None,
             next_look: Some(next_look),
             looks: 0,
+            missing: None,
+            voided_at: None,
             terms,
             authorization,
         }

@@ -19,6 +19,13 @@ impl Payments {
             let grant = grants::find(&self.db, &row.id)
                 .await?
                 .ok_or(PayError::Pending)?;
+            if grant.is_void {
+                // The operator voided the payment since the row was read.
+                let fresh = rows::find(&self.db, &row.id).await?;
+                return Err(PayError::Voided {
+                    charged: fresh.and_then(|fresh| fresh.is_charged()),
+                });
+            }
             if grant.product.uses > 1 && grant.used >= grant.product.uses {
                 // Each upload returned its image. The token shows that no uploads are left.
                 return Ok(Sold {
@@ -38,16 +45,7 @@ impl Payments {
             }
             if let Some(renewal) = renewals::find(&self.db, &row.id).await? {
                 let image = self.images.find_public(&renewal.image_id).await;
-                let Some(image) = image.map_err(unread)? else {
-                    // The upload's own payment may be frozen.
-                    let id = &renewal.image_id;
-                    let is_withheld = self.images.is_withheld(id).await.map_err(unread)?;
-                    return Err(if is_withheld {
-                        PayError::Pending
-                    } else {
-                        PayError::Gone
-                    });
-                };
+                let image = image.map_err(unread)?.ok_or(PayError::Gone)?;
                 return Ok(Sold {
                     goods: Goods::Renewed { image, renewal },
                     receipt,

@@ -22,16 +22,12 @@ pub struct Report {
     pub broken: Vec<(&'static str, Violation)>,
     /// The number of rules that were checked.
     pub rules: usize,
-    /// The number of settled payments.
+    /// The number of settled payments that are not void.
     pub settled: usize,
-    /// The sum of settled payments, in atomic units.
+    /// Their sum, in atomic units.
     pub settled_sum: U256,
-    /// The number of frozen payments, whose goods are withheld until the chain decides.
-    pub frozen: usize,
-    /// The sum of frozen payments, in atomic units.
-    pub frozen_sum: U256,
-    /// The number of payments whose transfer the chain undid.
-    pub reversed: usize,
+    /// The number of payments that the operator voided.
+    pub voided: usize,
     /// What each chain moved to the recipients; empty when no chain was asked.
     pub chains: Vec<ChainReport>,
 }
@@ -88,11 +84,14 @@ pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::
         ..Report::default()
     };
     let paid = load_paid(db, &mut report.broken).await?;
-    report.reversed = in_state(&paid, PaymentState::Reversed).count();
-    report.frozen = in_state(&paid, PaymentState::Frozen).count();
-    report.frozen_sum = sum(in_state(&paid, PaymentState::Frozen));
-    report.settled = in_state(&paid, PaymentState::Settled).count();
-    report.settled_sum = sum(in_state(&paid, PaymentState::Settled));
+    let (voided, settled): (Vec<&Payment>, Vec<&Payment>) =
+        paid.iter().partition(|payment| payment.voided_at.is_some());
+    report.voided = voided.len();
+    report.settled = settled.len();
+    report.settled_sum = settled
+        .into_iter()
+        .map(value)
+        .fold(U256::ZERO, U256::saturating_add);
     report.broken.extend(paid.iter().filter_map(find_unsigned));
     for side in sides {
         let there: Vec<&Payment> = paid
@@ -103,16 +102,6 @@ pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::
         report.chains.push(chain);
     }
     Ok(report)
-}
-
-fn in_state(payments: &[Payment], state: PaymentState) -> impl Iterator<Item = &Payment> {
-    payments
-        .iter()
-        .filter(move |payment| payment.state == state)
-}
-
-fn sum<'a>(payments: impl Iterator<Item = &'a Payment>) -> U256 {
-    payments.map(value).fold(U256::ZERO, U256::saturating_add)
 }
 
 /// Finds a settled payment whose row differs from what its payer signed: somebody changed the row.
@@ -176,7 +165,7 @@ fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
         .is_some_and(|(id, serial)| UploadToken::find(keys, &id, serial, &row.token_hash).is_some())
 }
 
-/// Loads the payments that are or were settled. Rows that can't be read are added to `broken`.
+/// Loads the settled payments. Rows that can't be read are added to `broken`.
 async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
     let mut paid = Vec::new();
     let mut last = String::new();
@@ -191,7 +180,7 @@ async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, Db
         }
         for row in page {
             match row {
-                Ok(payment) if was_settled(payment.state) => paid.push(payment),
+                Ok(payment) if payment.state == PaymentState::Settled => paid.push(payment),
                 Ok(_) => {}
                 // A rule that already names this row says more.
                 Err(Unreadable { id, .. }) if broken.iter().any(|(_, row)| row.row_key == id) => {}
@@ -205,15 +194,8 @@ async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, Db
     }
 }
 
-const fn was_settled(state: PaymentState) -> bool {
-    matches!(
-        state,
-        PaymentState::Settled | PaymentState::Frozen | PaymentState::Reversed
-    )
-}
-
-/// Finds the transfer of each settled payment on the chain. Those left over are orphans. A frozen
-/// payment may have its transfer again.
+/// Finds the transfer of each settled payment on the chain. Those left over are orphans. A payment
+/// whose transfer is missing is named by a rule of its own, and may have its transfer again.
 async fn compare(
     db: &Db,
     paid: &[&Payment],
@@ -243,8 +225,9 @@ async fn compare(
             );
         }
     }
-    let of = |state| paid.iter().filter(move |payment| payment.state == state);
-    for payment in of(PaymentState::Settled).chain(of(PaymentState::Frozen)) {
+    let (missing, found): (Vec<&Payment>, Vec<&Payment>) =
+        paid.iter().partition(|payment| payment.missing.is_some());
+    for payment in found.into_iter().chain(missing) {
         let found = unclaimed
             .iter()
             .find(|(_, (recipient, receipt))| pays(payment, *recipient, receipt))
@@ -253,7 +236,7 @@ async fn compare(
             Some(key) => {
                 unclaimed.remove(&key);
             }
-            None if payment.state == PaymentState::Frozen => {}
+            None if payment.missing.is_some() => {}
             None => broken.push((
                 "every settled payment is a transfer on the chain",
                 Violation {
@@ -298,10 +281,10 @@ impl ChainReport {
     }
 }
 
-/// Whether a receipt is the transfer of a payment. That of a frozen payment may be in another
-/// transaction by now, if the chain included it again.
+/// Whether a receipt is the transfer of a payment. A missing transfer may be in another transaction
+/// by now, if the chain included it again.
 fn pays(payment: &Payment, recipient: Address, receipt: &IncomingTransfer) -> bool {
-    (payment.transaction == Some(receipt.transaction) || payment.state == PaymentState::Frozen)
+    (payment.transaction == Some(receipt.transaction) || payment.missing.is_some())
         && payment.terms.offer.pay_to == recipient
         && payment.authorization.from == receipt.from
         && value(payment) == receipt.value

@@ -256,14 +256,11 @@ impl Payments {
     ) -> Result<Option<Sold>, PayError> {
         let Some(row) = self.find(presentation, progress).await? else {
             self.refuse_erased(&presentation.header).await?;
-            let begun = self.begin(presentation, None, progress).await;
-            return match begun {
-                Err(error) => {
-                    self.refuse_lost(presentation, &error).await?;
-                    Err(error)
-                }
-                Ok(()) => Ok(None),
+            let Err(error) = self.begin(presentation, None, progress).await else {
+                return Ok(None);
             };
+            self.refuse_lost(presentation, &error).await?;
+            return Err(error);
         };
         progress.name_in_logs(&row.id);
         // Where the row belongs to another payment, the request is judged by that row's
@@ -317,6 +314,7 @@ impl Payments {
                     reason: reason_of(&row),
                 }),
             },
+            Standing::Voided { charged } => Err(PayError::Voided { charged }),
             Standing::Known { charged } => Err(PayError::Known { charged }),
             Standing::Conflict { charged } => Err(PayError::Conflict { charged }),
             Standing::Pending => Err(PayError::Pending),

@@ -121,12 +121,11 @@ impl Payments {
         match row.state {
             PaymentState::Settling | PaymentState::Unknown => self.drive(row).await,
             PaymentState::Received | PaymentState::Verified => self.close_window(row, now).await,
-            PaymentState::Rejected
-            | PaymentState::Released
-            | PaymentState::Failed
-            | PaymentState::Reversed => Ok(self.watch(row).await?),
+            PaymentState::Rejected | PaymentState::Released | PaymentState::Failed => {
+                Ok(self.watch(row).await?)
+            }
             // The auditor works on these; they are never due here.
-            PaymentState::Settled | PaymentState::Frozen => Ok(()),
+            PaymentState::Settled => Ok(()),
         }
     }
 

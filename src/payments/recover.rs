@@ -348,6 +348,8 @@ fn row(
         settled_at: Some(block.time),
         next_look: Some(now.plus(FIRST_LOOK)),
         looks: 0,
+        missing: None,
+        voided_at: None,
     }
 }
 

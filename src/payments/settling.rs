@@ -220,10 +220,7 @@ impl Payments {
                     token_hash: token.hash(),
                     token_expires: now.plus(self.settings.token_ttl),
                 },
-                owed: match fresh.state {
-                    PaymentState::Reversed => Some("the chain gave back what it had taken back"),
-                    _ => given_up.then_some("the money moved after the payment was given up"),
-                },
+                owed: given_up.then_some("the money moved after the payment was given up"),
                 next_look: Some(now.plus(FIRST_LOOK)),
                 now,
             };

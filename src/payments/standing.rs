@@ -40,6 +40,11 @@ pub(super) enum Standing {
     /// Respond with 402 `payment_failed` and the recorded reason, after asking the chain if it may
     /// still show a transfer.
     Failed,
+    /// Respond with 409 `payment_resolved`: the operator voided the payment.
+    Voided {
+        /// Whether the payment moved money to us; `None`: unknown.
+        charged: Option<bool>,
+    },
     /// Respond with 409 `payment_known`.
     Known {
         /// Whether the payment moved money to us; `None`: unknown.
@@ -74,18 +79,16 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
             Standing::Known { charged: None }
         }
         S::Settled if !same_product => Standing::Known {
-            charged: Some(true),
+            charged: row.is_charged(),
         },
         S::Verified if unleased => Standing::Continue,
         S::Verified => Standing::Wait,
-        S::Settling | S::Unknown | S::Frozen if !presented.proven => {
-            Standing::Known { charged: None }
-        }
+        S::Settling | S::Unknown if !presented.proven => Standing::Known { charged: None },
         S::Settled if !presented.proven => Standing::Known {
-            charged: Some(true),
+            charged: row.is_charged(),
         },
-        S::Reversed if !presented.proven => Standing::Known {
-            charged: Some(false),
+        S::Settled if row.voided_at.is_some() => Standing::Voided {
+            charged: row.is_charged(),
         },
         S::Settling | S::Unknown if other_body(row, presented) => {
             Standing::Conflict { charged: None }
@@ -96,9 +99,8 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
         S::Settling if unleased => Standing::Drive,
         S::Settling => Standing::Wait,
         S::Unknown if unleased && !presented.driven => Standing::Drive,
-        S::Unknown | S::Frozen => Standing::Pending,
+        S::Unknown => Standing::Pending,
         S::Settled => Standing::Deliver,
-        S::Reversed => Standing::Failed,
     }
 }
 
@@ -113,7 +115,9 @@ fn other_digest(row: &Payment, now: Timestamp) -> Standing {
         S::Settled if row.is_recovered() => Standing::Known {
             charged: Some(true),
         },
-        S::Settled | S::Reversed => Standing::Known {
+        // The nonce may have been used by this authorization instead.
+        S::Settled if row.missing.is_some() => Standing::Known { charged: None },
+        S::Settled => Standing::Known {
             charged: Some(false),
         },
         S::Failed if now >= row.valid_before() => Standing::Failed,
@@ -212,6 +216,8 @@ mod tests {
             settled_at: None,
             next_look: None,
             looks: 0,
+            missing: None,
+            voided_at: None,
         }
     }
 
@@ -239,13 +245,10 @@ mod tests {
     fn the_table_of_the_states_holds_with_proof_and_without() {
         use PaymentState as S;
         use Standing as T;
-        let (null, yes, no) = (
+        let (null, yes) = (
             T::Known { charged: None },
             T::Known {
                 charged: Some(true),
-            },
-            T::Known {
-                charged: Some(false),
             },
         );
         // State, whether leased; then the decision with proof and without.
@@ -264,8 +267,6 @@ mod tests {
             (S::Unknown, false, T::Drive, null),
             (S::Failed, false, T::Failed, null),
             (S::Settled, false, T::Deliver, yes),
-            (S::Frozen, false, T::Pending, null),
-            (S::Reversed, false, T::Failed, no),
         ];
         for (state, leased, with, without) in table {
             assert_eq!(meets(state, leased, |_| {}), with, "{state:?} with proof");
@@ -306,14 +307,7 @@ mod tests {
     fn another_digest_is_no_new_payment_while_the_first_may_move_money() {
         use PaymentState as S;
         let other = |presented: &mut Presented<'_>| presented.digest = B256::repeat_byte(9);
-        for state in [
-            S::Received,
-            S::Verified,
-            S::Settling,
-            S::Unknown,
-            S::Failed,
-            S::Frozen,
-        ] {
+        for state in [S::Received, S::Verified, S::Settling, S::Unknown, S::Failed] {
             assert_eq!(
                 meets(state, false, other),
                 Standing::Known { charged: None },

@@ -41,15 +41,12 @@ pub enum NoReceipt {
     /// The image was uploaded for free.
     #[error("This image was uploaded for free. Nothing was paid, so there is no receipt.")]
     Free,
-    /// The chain no longer shows the payment, so its outcome is open again.
+    /// The operator voided the payment.
     #[error(
-        "The chain does not show the payment of this image at the moment, so there is no receipt now. Repeat this \
-         request later; do not pay again."
+        "The operator voided the payment of this image, because the chain did not show its transfer, so there is no \
+         receipt."
     )]
-    Frozen,
-    /// The payment moved no money in the end.
-    #[error("The payment of this image was reversed and moved no money, so there is no receipt.")]
-    Unpaid,
+    Void,
     /// The database failed.
     #[error(
         "The receipt can't be created, because the database does not answer. Send the same request again later."
@@ -103,10 +100,10 @@ impl Receipts {
             .ok_or(NoReceipt::Unknown)?;
         let created_at = image.published_at.ok_or(NoReceipt::Unknown)?;
         let purchases = self.purchases(&image, created_at).await?;
-        let refusal = match purchases.first().map(|first| first.payment.state) {
-            None => NoReceipt::Free,
-            Some(PaymentState::Frozen) => NoReceipt::Frozen,
-            Some(_) => NoReceipt::Unpaid,
+        let refusal = if purchases.is_empty() {
+            NoReceipt::Free
+        } else {
+            NoReceipt::Void
         };
         let receipts: Vec<SignedReceipt> = purchases
             .into_iter()
@@ -167,14 +164,14 @@ impl Receipts {
         Ok(purchases)
     }
 
-    /// Builds the receipt of a purchase. `None` for a payment that isn't settled.
+    /// Builds the receipt of a purchase. `None` for a payment that isn't settled, or is void.
     fn receipt(&self, image: &Image, created_at: Timestamp, purchase: Purchase) -> Option<Receipt> {
         let Purchase {
             kind,
             payment,
             expires_at,
         } = purchase;
-        if payment.state != PaymentState::Settled {
+        if payment.state != PaymentState::Settled || payment.voided_at.is_some() {
             return None;
         }
         let offer = &payment.terms.offer;

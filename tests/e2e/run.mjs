@@ -2,7 +2,7 @@
 import "./crypto.mjs";
 import ledger from "./cases/ledger.mjs";
 import goods from "./cases/goods.mjs";
-import frozen from "./cases/frozen.mjs";
+import missing from "./cases/missing.mjs";
 import plain from "./cases/plain.mjs";
 import last from "./cases/last.mjs";
 import networks from "./cases/networks.mjs";
@@ -22,7 +22,7 @@ let broken = false;
 try {
   world = await World.start(program);
   // This case waits in real time, so it starts first and runs beside the others.
-  const aside = Promise.allSettled([frozen(world)]);
+  const aside = Promise.allSettled([missing(world)]);
   try {
     for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
   } finally {

@@ -1,16 +1,16 @@
 //! The auditor (docs/payments.md, rule 13): payments that were granted on a facilitator's word are
-//! checked by their transfer's log, the goods of a payment are withheld while its transfer is
-//! missing, and transfers that belong to no payment are reported.
+//! checked by their transfer's log, a payment whose transfer is missing is marked for the operator, and
+//! transfers that belong to no payment are reported.
 
 use std::time::Duration;
 
 use alloy_primitives::{B256, U256};
-use pixtoll::db::auditor;
+use pixtoll::db::auditor::{self, Voiding};
 use pixtoll::system::clock::Clock;
 
-use crate::hot::remembering;
+use crate::hot::{dies_soon, remembering};
 use crate::support::database::{execute, number, texts};
-use crate::support::expect::{failed, known, pending};
+use crate::support::expect::known;
 use crate::support::proxy::{Fault, NodeFault};
 use crate::support::{Answer, Payment, TestApp, pictures, signing};
 
@@ -72,30 +72,47 @@ async fn bought_image(app: &TestApp) -> (Payment, String, Answer) {
     (payment, token, uploaded)
 }
 
-fn withheld() -> (u16, String, Option<bool>) {
-    (503, "settlement_pending".to_owned(), None)
+/// What the payer of a voided payment receives.
+fn resolved(charged: Option<bool>) -> (u16, String, Option<bool>) {
+    (409, "payment_resolved".to_owned(), charged)
 }
 
-fn dead() -> (u16, String, Option<bool>) {
-    (401, "bad_token".to_owned(), Some(false))
+/// Why the payment is marked; "none" if it isn't.
+async fn mark_of(app: &TestApp, payment: &Payment) -> String {
+    let id = payment.ledger_id();
+    let sql = format!("SELECT COALESCE(missing_reason, 'none') FROM payments WHERE id = '{id}'");
+    texts(app.db(), &sql).await.remove(0)
 }
 
-/// Removes this payment's transfer and all later ones from the chain, and runs the auditor until
-/// the payment is frozen.
-async fn frozen(app: &TestApp, payment: &Payment) {
-    let forgotten = own_transaction(app, payment).await;
-    assert!(app.chain.reorganise(forgotten).await.unwrap());
-    for looks in 1..=2 {
+/// Runs the auditor until it has marked every payment whose transfer is missing. Ten minutes of the
+/// chain would also end the authorizations.
+async fn marks(app: &TestApp) {
+    for _ in 0..2 {
         look(app).await;
-        assert_eq!(app.state_of(payment).await.unwrap(), "settled", "{looks}");
     }
-    // Ten minutes of the chain would also end the authorization, and the transfer could not come
-    // back.
     let earlier =
         "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
     execute(app.db(), earlier).await;
     look(app).await;
-    assert_eq!(app.state_of(payment).await.unwrap(), "frozen");
+}
+
+/// Removes this payment's transfer and all later ones from the chain, and runs the auditor until it
+/// has marked the payment.
+async fn missed(app: &TestApp, payment: &Payment) {
+    let forgotten = own_transaction(app, payment).await;
+    assert!(app.chain.reorganise(forgotten).await.unwrap());
+    marks(app).await;
+    assert_eq!(mark_of(app, payment).await, "transfer_missing");
+}
+
+/// Whether `ledger check` names this payment as one whose transfer is missing, and nothing else.
+async fn is_named(app: &TestApp, payment: &Payment) -> bool {
+    let report = app.check_ledger().await;
+    let rule = "the chain shows the transfer of a settled payment";
+    let [(says, row)] = report.broken.as_slice() else {
+        panic!("{:?}", report.broken);
+    };
+    (*says, row.row_key.as_str()) == (rule, payment.ledger_id().as_str())
 }
 
 #[tokio::test]
@@ -188,60 +205,67 @@ async fn a_success_with_another_transactions_hash_is_corrected_from_the_log() {
 }
 
 #[tokio::test]
-async fn a_settlement_without_a_transfer_is_frozen_and_reversed() {
+async fn a_settlement_without_a_transfer_is_marked_after_ten_minutes_of_the_chain() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.facilitator
         .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x11))));
-    let token = app.pay(&payment).await.token();
-    // Only the chain's clock decides how long the transfer is missing, however many checks there
+    app.pay(&payment).await.token();
+    // Only the chain's clock decides how long the transfer is missing, however many looks there
     // are.
     for _ in 0..5 {
         look(&app).await;
-        assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
+        assert_eq!(mark_of(&app, &payment).await, "none");
     }
-    // 598 seconds of the chain after the first check, and 600.
+    // 598 seconds of the chain after the first look, and 600.
     app.chain_clock.advance(Duration::from_secs(588));
     look(&app).await;
+    assert_eq!(mark_of(&app, &payment).await, "none");
+    look(&app).await;
+    assert_eq!(mark_of(&app, &payment).await, "transfer_missing");
+    assert!(is_named(&app, &payment).await);
+    // Nothing is withheld: a person decides.
     assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
-    app.node.node(NodeFault {
-        safe_at: Some(0),
-        ..NodeFault::default()
-    });
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
+    let token = app.pay(&payment).await.token();
+    let stranger = payment.copied_from_the_chain();
+    assert_eq!(app.pay(&stranger).await.verdict(), known(Some(true)));
+    app.void(&payment).await;
     let upload = app.upload_with(&token, pictures::png(8, 8)).await;
-    assert_eq!(upload.verdict(), withheld());
-    assert!(upload.header("retry-after").is_some());
+    assert_eq!(upload.verdict(), resolved(None));
+    assert_eq!(app.pay(&payment).await.verdict(), resolved(None));
+    assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+    assert_eq!(upload.json()["action"]["type"], "contact");
+    // A safe block past the window ends it.
     look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
-    app.node.mend();
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
-    let upload = app.upload_with(&token, pictures::png(8, 8)).await;
-    assert_eq!(upload.verdict(), dead());
-    assert_eq!(app.pay(&payment).await.verdict(), failed());
-    assert!(app.check_ledger().await.is_balanced());
+    let again = app.pay(&payment).await;
+    assert_eq!(again.verdict(), resolved(Some(false)));
+    assert_eq!(again.json()["action"]["type"], "pay");
+    assert_eq!(app.pay(&stranger).await.verdict(), known(Some(false)));
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+    assert_eq!((report.settled, report.voided), (0, 1));
+    assert_eq!(report.settled_sum, U256::ZERO);
 }
 
 #[tokio::test]
-async fn a_settlement_whose_nonce_was_used_elsewhere_is_frozen_then_reversed() {
+async fn a_settlement_whose_nonce_was_used_elsewhere_is_marked_at_once() {
     let app = TestApp::spawn().await;
-    for cancelled in [true, false] {
+    for (cancelled, reason) in [
+        (true, "authorization_canceled"),
+        (false, "authorization_spent_elsewhere"),
+    ] {
         let payment = app.sign_for("year").await;
         let signed = &payment.authorization;
+        let transaction = B256::repeat_byte(0x12 + u8::from(cancelled));
+        app.facilitator
+            .next("settle", Fault::Instead(200, word(transaction)));
+        app.pay(&payment).await.token();
         if cancelled {
-            app.facilitator
-                .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x12))));
-            app.pay(&payment).await.token();
             app.chain.cancel(signed.from, signed.nonce).await.unwrap();
         } else {
             let mut other = payment.clone();
             other.authorization.to = alloy_primitives::Address::repeat_byte(5);
             other.sign_by(&app.wallet);
-            app.facilitator
-                .next("settle", Fault::Instead(200, word(B256::repeat_byte(0x13))));
-            app.pay(&payment).await.token();
             app.chain
                 .execute(&other.authorization, &other.signature)
                 .await
@@ -251,136 +275,146 @@ async fn a_settlement_whose_nonce_was_used_elsewhere_is_frozen_then_reversed() {
             safe_at: Some(0),
             ..NodeFault::default()
         });
-        for _ in 0..2 {
-            look(&app).await;
-            assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
-        }
+        look(&app).await;
+        assert_eq!(mark_of(&app, &payment).await, reason);
+        assert!(is_named(&app, &payment).await);
+        app.void(&payment).await;
+        look(&app).await;
+        assert_eq!(app.pay(&payment).await.verdict(), resolved(None));
         app.node.mend();
         look(&app).await;
-        assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
-        assert_eq!(app.pay(&payment).await.verdict(), failed());
-        assert_eq!(
-            app.pay(&payment.copied_from_the_chain()).await.verdict(),
-            known(Some(false))
-        );
+        assert_eq!(app.pay(&payment).await.verdict(), resolved(Some(false)));
+        let other = {
+            let mut other = payment.clone();
+            other.authorization.valid_before += U256::from(1);
+            other.sign_by(&app.wallet);
+            other
+        };
+        assert_eq!(app.pay(&other).await.verdict(), known(None));
     }
-    assert!(app.check_ledger().await.is_balanced());
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
 }
 
 #[tokio::test]
-async fn goods_are_withheld_while_the_transfer_is_missing_and_then_restored() {
-    let app = TestApp::spawn().await;
-    // From memory as well: an image that was served a moment ago isn't served any more.
-    let _watch = remembering(&app.app).await;
+async fn a_transfer_that_comes_back_clears_the_mark_and_the_goods_were_there_all_the_time() {
+    let app = TestApp::builder()
+        .set("payments.token_ttl", "7d")
+        .spawn()
+        .await;
     let (payment, _, uploaded) = bought_image(&app).await;
     let unused = app.sign_for("year").await;
     let token = app.pay(&unused).await.token();
-    let (link, id) = (uploaded.field("url"), uploaded.field("id"));
-    assert_eq!(app.get(&link).await.status, 200);
-    frozen(&app, &payment).await;
-    assert_eq!(app.state_of(&unused).await.unwrap(), "frozen");
-    let metadata = format!("/api/images/{id}");
-    // Nothing is decided while the node gives no answer, or an incomplete one.
-    for fault in [NodeFault::default(), down(), stale(&app).await] {
+    let link = uploaded.field("url");
+    missed(&app, &payment).await;
+    assert_eq!(mark_of(&app, &unused).await, "transfer_missing");
+    // The node gives no answer, or an incomplete one.
+    for fault in [down(), stale(&app).await] {
         app.node.node(fault);
-        look(&app).await;
-        assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
-        assert_eq!(app.get(&link).await.status, 404);
-        assert_eq!(app.get(&metadata).await.status, 404);
-        let upload = app.upload_with(&token, pictures::png(9, 9)).await;
-        assert_eq!(upload.verdict(), withheld());
-        assert_eq!(app.pay(&payment).await.verdict(), pending());
-        assert_eq!(app.pay(&unused).await.verdict(), pending());
-        let stranger = payment.copied_from_the_chain();
-        assert_eq!(app.pay(&stranger).await.verdict(), known(None));
+        look_late(&app).await;
+        assert_eq!(mark_of(&app, &payment).await, "transfer_missing");
+        assert_eq!(app.get(&link).await.bytes, pictures::png(8, 8));
+        assert_eq!(app.pay(&payment).await.field("url"), link);
     }
     app.node.mend();
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?}", report.broken);
-    assert_eq!((report.settled, report.frozen, report.reversed), (0, 2, 0));
-    assert_eq!(report.frozen_sum, U256::from(20_000));
     // The transfers are included again, in other blocks.
     for paid in [&payment, &unused] {
         let (signed, signature) = (&paid.authorization, &paid.signature);
         app.chain.execute(signed, signature).await.unwrap();
         assert!(app.check_ledger().await.chains[0].orphans.is_empty());
-        look(&app).await;
-        assert_eq!(app.state_of(paid).await.unwrap(), "settled");
-        let again = transaction(&app).await;
-        look(&app).await;
+        look_late(&app).await;
+        assert_eq!(mark_of(&app, paid).await, "none");
+        let again = own_transaction(&app, paid).await;
+        look_late(&app).await;
         assert_eq!(
             transfer_of(&app, paid).await,
             format!("{again} 1 chain done")
         );
     }
-    assert_eq!(app.get(&link).await.bytes, pictures::png(8, 8));
-    assert_eq!(app.get(&metadata).await.status, 200);
-    assert_eq!(app.pay(&payment).await.field("id"), id);
-    assert_eq!(reason_of(&app, &payment).await, "none");
-    // The token expired meanwhile; the payment still yields the next one without paying again.
-    let fresh = app.pay(&unused).await.token();
+    assert_eq!(app.pay(&unused).await.token(), token);
     assert_eq!(
-        app.upload_with(&fresh, pictures::png(9, 9)).await.status,
+        app.upload_with(&token, pictures::png(9, 9)).await.status,
         200
     );
     assert!(app.check_ledger().await.is_balanced());
 }
 
 #[tokio::test]
-async fn a_token_comes_back_as_the_same_token() {
-    let app = TestApp::builder()
-        .set("payments.token_ttl", "7d")
-        .spawn()
-        .await;
-    let payment = app.sign_for("year").await;
-    let token = app.pay(&payment).await.token();
-    frozen(&app, &payment).await;
-    app.chain
-        .execute(&payment.authorization, &payment.signature)
-        .await
-        .unwrap();
-    look(&app).await;
-    assert_eq!(app.pay(&payment).await.token(), token);
-    assert_eq!(
-        app.upload_with(&token, pictures::png(8, 8)).await.status,
-        200
-    );
-}
-
-#[tokio::test]
-async fn an_upload_whose_payment_is_frozen_meanwhile_publishes_nothing() {
+async fn the_goods_of_a_voided_payment_go_and_money_that_comes_later_is_owed() {
     let app = TestApp::spawn().await;
-    let payment = app.sign_for("year").await;
-    let token = app.pay(&payment).await.token();
-    let id = payment.ledger_id();
-    let grant = pixtoll::db::grants::find(app.db(), &id)
-        .await
-        .unwrap()
-        .unwrap();
-    let checked = checked(&app, pictures::png(8, 8)).await;
-    app.rewind(&payment, "state = 'frozen'").await;
-    let refused = app
-        .app
-        .images
-        .upload_granted(grant, app.clock.now(), checked)
-        .await;
-    assert!(
-        matches!(refused, Err(pixtoll::images::UploadError::Withheld)),
-        "{refused:?}"
+    // From memory as well: an image that was served a moment ago isn't served any more.
+    let _watch = remembering(&app.app).await;
+    let (payment, token, uploaded) = bought_image(&app).await;
+    let link = uploaded.field("url");
+    assert_eq!(app.get(&link).await.status, 200);
+    missed(&app, &payment).await;
+    assert_eq!(app.get(&link).await.status, 200, "a person decides");
+    app.void(&payment).await;
+    dies_soon(&app, &link).await;
+    for picture in [pictures::png(8, 8), pictures::png(9, 9)] {
+        let upload = app.upload_with(&token, picture).await;
+        assert_eq!(upload.verdict(), resolved(None));
+    }
+    app.app.retention.accept_clock().await.unwrap();
+    app.app.retention.reap().await.unwrap();
+    assert_eq!(
+        texts(app.db(), "SELECT state FROM images").await,
+        ["deleted"]
+    );
+    // The money moves after all.
+    let signed = &payment.authorization;
+    app.chain.execute(signed, &payment.signature).await.unwrap();
+    look(&app).await;
+    assert_eq!(app.pay(&payment).await.verdict(), resolved(Some(true)));
+    let report = app.check_ledger().await;
+    let [(says, _)] = report.broken.as_slice() else {
+        panic!("{:?}", report.broken);
+    };
+    assert_eq!(
+        *says,
+        "a voided payment moved no money, or the operator made up for it"
     );
     assert_eq!(
         number(
             app.db(),
-            "SELECT COUNT(*) FROM images WHERE state <> 'discarded'"
+            "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL"
         )
         .await,
-        0
+        1
     );
-    app.rewind(&payment, "state = 'settled'").await;
-    assert_eq!(
-        app.upload_with(&token, pictures::png(8, 8)).await.status,
-        200
+    let id = payment.ledger_id();
+    let now = app.clock.now();
+    assert!(
+        pixtoll::db::audit::resolve(app.db(), id.as_str(), "refunded", now)
+            .await
+            .unwrap()
     );
+    assert!(app.check_ledger().await.is_balanced());
+    assert_eq!(app.pay(&payment).await.verdict(), resolved(Some(true)));
+}
+
+#[tokio::test]
+async fn a_voided_direct_upload_is_gone_and_its_key_stays_taken() {
+    let app = TestApp::spawn().await;
+    let key = "one-purchase-of-mine";
+    let payment = app
+        .sign_at("/api/upload/year")
+        .await
+        .with_idempotency_key(key);
+    let uploaded = app.pay_with(&payment, &pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    missed(&app, &payment).await;
+    app.void(&payment).await;
+    assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
+    let again = app.pay_with(&payment, &pictures::png(8, 8)).await;
+    assert_eq!(again.verdict(), resolved(None));
+    let other = app
+        .sign_at("/api/upload/year")
+        .await
+        .with_idempotency_key(key);
+    let other = app.pay_with(&other, &pictures::png(8, 8)).await;
+    assert_eq!(other.status, 409, "{}", other.text());
+    assert_eq!(app.transfers().await.len(), 0, "one key, one charge");
 }
 
 async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
@@ -395,119 +429,43 @@ async fn checked(app: &TestApp, bytes: Vec<u8>) -> pixtoll::images::Checked {
 }
 
 #[tokio::test]
-async fn goods_of_a_reversed_payment_are_deleted_and_owed_if_it_pays_later() {
+async fn an_upload_whose_payment_is_voided_meanwhile_publishes_nothing() {
     let app = TestApp::spawn().await;
-    // From memory as well: an image that was served a moment ago isn't served any more.
-    let _watch = remembering(&app.app).await;
-    let (payment, old_token, uploaded) = bought_image(&app).await;
-    let (link, id) = (uploaded.field("url"), uploaded.field("id"));
-    assert_eq!(app.get(&link).await.status, 200);
-    // The block of the transfer is replaced by one in which the payer cancelled the authorization.
-    assert!(app.chain.reorganise(transaction(&app).await).await.unwrap());
-    let signed = &payment.authorization;
-    let cancel = app.chain.cancel(signed.from, signed.nonce).await.unwrap();
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
-    assert_eq!(reason_of(&app, &payment).await, "authorization_canceled");
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
-    let report = app.check_ledger().await;
-    assert!(report.is_balanced(), "{:?}", report.broken);
-    assert_eq!((report.settled, report.frozen, report.reversed), (0, 0, 1));
-    app.app.retention.reap().await.unwrap();
-    assert_eq!(
-        texts(app.db(), "SELECT state FROM images").await,
-        ["deleted"]
+    let payment = app.sign_for("year").await;
+    app.pay(&payment).await.token();
+    let id = payment.ledger_id();
+    let grant = pixtoll::db::grants::find(app.db(), &id)
+        .await
+        .unwrap()
+        .unwrap();
+    let checked = checked(&app, pictures::png(8, 8)).await;
+    app.rewind(&payment, "missing_reason = 'transfer_missing'")
+        .await;
+    app.void(&payment).await;
+    let refused = app
+        .app
+        .images
+        .upload_granted(grant, app.clock.now(), checked)
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(pixtoll::images::UploadError::Voided { charged: None })
+        ),
+        "{refused:?}"
     );
-    assert_eq!(app.get(&link).await.status, 404);
-    for _ in 0..2 {
-        assert_eq!(app.pay(&payment).await.verdict(), failed());
-    }
-    assert_eq!(
-        app.pay(&payment.copied_from_the_chain()).await.verdict(),
-        known(Some(false))
-    );
-    for picture in [pictures::png(8, 8), pictures::png(9, 9)] {
-        assert_eq!(app.upload_with(&old_token, picture).await.verdict(), dead());
-    }
-    // The chain is reorganised once more, and the money is ours.
-    assert!(app.chain.reorganise(cancel).await.unwrap());
-    app.chain.execute(signed, &payment.signature).await.unwrap();
-    app.reconcile_until(&payment, "settled").await;
     assert_eq!(
         number(
             app.db(),
-            "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL"
-        )
-        .await,
-        1
-    );
-    assert_eq!(
-        app.upload_with(&old_token, pictures::png(8, 8))
-            .await
-            .verdict(),
-        dead()
-    );
-    let token = app.pay(&payment).await.token();
-    assert_ne!(token, old_token);
-    assert_eq!(
-        number(
-            app.db(),
-            "SELECT COUNT(*) FROM payments WHERE owed IS NOT NULL"
+            "SELECT COUNT(*) FROM images WHERE state <> 'discarded'"
         )
         .await,
         0
     );
-    let fresh = app.upload_with(&token, pictures::png(8, 8)).await;
-    assert_eq!(fresh.status, 200, "{}", fresh.text());
-    assert_ne!(fresh.field("id"), id);
-    assert_eq!(app.get(&link).await.status, 404);
-    assert_eq!(app.pay(&payment).await.field("id"), fresh.field("id"));
-    assert!(app.check_ledger().await.is_balanced());
 }
 
 #[tokio::test]
-async fn a_reversed_direct_upload_is_deleted_and_its_key_can_buy_again() {
-    let app = TestApp::spawn().await;
-    let key = "one-purchase-of-mine";
-    let payment = app
-        .sign_at("/api/upload/year")
-        .await
-        .with_idempotency_key(key);
-    let uploaded = app.pay_with(&payment, &pictures::png(8, 8)).await;
-    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    frozen(&app, &payment).await;
-    assert_eq!(
-        app.pay_with(&payment, &pictures::png(8, 8)).await.verdict(),
-        pending()
-    );
-    close_windows(&app);
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
-    assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
-    assert_eq!(
-        app.pay_with(&payment, &pictures::png(8, 8)).await.verdict(),
-        failed()
-    );
-    // An idempotency key that bought nothing may be used again. Both clocks show the same time
-    // again.
-    app.clock.advance(Duration::from_secs(1));
-    app.chain_clock
-        .advance(app.clock.now().since(app.chain_clock.now()));
-    let again = app
-        .sign_at("/api/upload/year")
-        .await
-        .with_idempotency_key(key);
-    let uploaded = app.pay_with(&again, &pictures::png(8, 8)).await;
-    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    assert_eq!(
-        app.get(&uploaded.field("url")).await.bytes,
-        pictures::png(8, 8)
-    );
-}
-
-#[tokio::test]
-async fn a_node_that_fails_lags_or_stalls_freezes_nothing() {
+async fn a_node_that_fails_lags_or_stalls_marks_nothing() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     let token = app.pay(&payment).await.token();
@@ -585,12 +543,6 @@ async fn stale(app: &TestApp) -> NodeFault {
 
 async fn missing_looks(app: &TestApp) -> i64 {
     number(app.db(), "SELECT missing_looks FROM payments").await
-}
-
-async fn reason_of(app: &TestApp, payment: &Payment) -> String {
-    let id = payment.ledger_id();
-    let sql = format!("SELECT COALESCE(reason, 'none') FROM payments WHERE id = '{id}'");
-    texts(app.db(), &sql).await.remove(0)
 }
 
 #[tokio::test]
@@ -694,138 +646,54 @@ async fn delete(app: &TestApp, image: &Answer) -> u16 {
 }
 
 #[tokio::test]
-async fn the_time_of_a_renewal_is_withheld_and_given_back() {
+async fn the_time_of_a_voided_renewal_is_taken_back() {
     let app = TestApp::spawn().await;
     let (image, payment, answer) = renewed(&app).await;
     let long = [answer.field("expiresAt"), "year".to_owned()];
     let short = [image.field("expiresAt"), "free".to_owned()];
+    missed(&app, &payment).await;
     assert_eq!(standing_of(&app, &image).await, long);
-    frozen(&app, &payment).await;
+    let undone = Voiding::Done {
+        images: Vec::new(),
+        renewal_undone: Some(true),
+    };
+    assert_eq!(app.void(&payment).await, undone);
     assert_eq!(standing_of(&app, &image).await, short);
-    assert_eq!(app.pay(&payment).await.verdict(), pending());
-    assert_eq!(delete(&app, &image).await, 409, "it may come back");
-    let executed = app
-        .chain
-        .execute(&payment.authorization, &payment.signature);
-    executed.await.unwrap();
+    close_windows(&app);
     look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "settled");
-    assert_eq!(standing_of(&app, &image).await, long);
-    assert_eq!(app.pay(&payment).await.json(), answer.json());
+    assert_eq!(app.pay(&payment).await.verdict(), resolved(Some(false)));
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
     assert_eq!(delete(&app, &image).await, 200);
 }
 
 #[tokio::test]
-async fn a_reversed_renewal_loses_its_time_and_later_renewals_stay() {
-    let app = TestApp::spawn().await;
-    let (image, payment, answer) = renewed(&app).await;
-    let other = app
-        .sign_at(&format!("/api/images/{}/renew", image.field("id")))
-        .await;
-    // The first payment's transfer leaves the chain, and the second's stays.
-    let forgotten = own_transaction(&app, &payment).await;
-    assert!(app.chain.reorganise(forgotten).await.unwrap());
-    let later = app.pay(&other).await;
-    assert_eq!(later.status, 200, "{}", later.text());
-    assert_eq!(later.field("previousExpiresAt"), answer.field("expiresAt"));
-    for _ in 0..2 {
-        look(&app).await;
-    }
-    let earlier =
-        "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
-    execute(app.db(), earlier).await;
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "frozen");
-    close_windows(&app);
-    look(&app).await;
-    assert_eq!(app.state_of(&payment).await.unwrap(), "reversed");
-    assert_eq!(app.pay(&payment).await.verdict(), failed());
-    // A year less than both would have made, and the tier of the later renewal.
-    assert_eq!(
-        standing_of(&app, &image).await,
-        [answer.field("expiresAt"), "year".to_owned()]
-    );
-    assert_eq!(app.state_of(&other).await.unwrap(), "settled");
-    assert_eq!(delete(&app, &image).await, 200);
-}
-
-#[tokio::test]
-async fn a_strangers_renewal_of_an_image_with_a_reversed_payment_is_owed() {
-    let app = TestApp::spawn().await;
-    let (upload, _, image) = bought_image(&app).await;
-    let path = format!("/api/images/{}/renew", image.field("id"));
-    let challenge = app.post(&path).await;
-    let stranger = signing::wallet(4);
-    let payment = Payment::answering(&challenge, &path, &stranger, app.clock.now());
-    // The upload's transfer leaves the chain, and the renewal's stays.
-    let forgotten = own_transaction(&app, &upload).await;
-    assert!(app.chain.reorganise(forgotten).await.unwrap());
-    assert_eq!(app.pay(&payment).await.status, 200);
-    for _ in 0..2 {
-        look(&app).await;
-    }
-    let earlier =
-        "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 WHERE missing_looks > 0";
-    execute(app.db(), earlier).await;
-    look(&app).await;
-    assert_eq!(app.state_of(&upload).await.unwrap(), "frozen");
-    assert_eq!(
-        app.pay(&payment).await.verdict(),
-        pending(),
-        "it may come back"
-    );
-    close_windows(&app);
-    look(&app).await;
-    assert_eq!(app.state_of(&upload).await.unwrap(), "reversed");
-    let token = app.pay(&payment).await.token();
-    let instead = app.upload_with(&token, pictures::png(9, 9)).await;
-    assert_eq!(instead.status, 200, "{}", instead.text());
-    assert!(app.check_ledger().await.is_balanced());
-}
-
-#[tokio::test]
-async fn the_time_of_two_renewals_is_withheld_and_given_back_in_any_order() {
-    for forever in [false, true] {
-        for first_back in [0, 1] {
-            let app = TestApp::spawn().await;
-            let (image, one, _) = renewed(&app).await;
-            let tier = if forever { "permanent" } else { "year" };
-            let path = format!("/api/images/{}/renew?tier={tier}", image.field("id"));
-            let other = app.sign_at(&path).await;
-            app.pay(&other).await;
-            app.reconcile_until(&other, "settled").await;
-            let metadata = format!("/api/images/{}", image.field("id"));
-            let whole = app.get(&metadata).await.json();
-            let forgotten = own_transaction(&app, &one).await;
-            assert!(app.chain.reorganise(forgotten).await.unwrap());
-            let earlier = "UPDATE payments SET missing_since_ms = missing_since_ms - 600000 \
-                           WHERE missing_looks > 0";
-            for _ in 0..3 {
-                look(&app).await;
-                execute(app.db(), earlier).await;
-            }
-            for payment in [&one, &other] {
-                assert_eq!(app.state_of(payment).await.unwrap(), "frozen");
-            }
-            assert_eq!(
-                standing_of(&app, &image).await,
-                [image.field("expiresAt"), "free".to_owned()]
-            );
-            let payments = [&one, &other];
-            for payment in [payments[first_back], payments[1 - first_back]] {
-                let executed = app
-                    .chain
-                    .execute(&payment.authorization, &payment.signature);
-                executed.await.unwrap();
-                look(&app).await;
-                assert_eq!(app.state_of(payment).await.unwrap(), "settled");
-            }
-            assert_eq!(
-                app.get(&metadata).await.json(),
-                whole,
-                "{forever} {first_back}"
-            );
-            assert!(app.check_ledger().await.is_balanced());
-        }
+async fn the_time_of_a_voided_renewal_stays_if_the_image_was_renewed_again() {
+    for tier in ["year", "permanent"] {
+        let app = TestApp::spawn().await;
+        let (image, payment, _) = renewed(&app).await;
+        let path = format!("/api/images/{}/renew?tier={tier}", image.field("id"));
+        let other = app.sign_at(&path).await;
+        app.pay(&other).await;
+        app.reconcile_until(&other, "settled").await;
+        let metadata = format!("/api/images/{}", image.field("id"));
+        let whole = app.get(&metadata).await.json();
+        app.rewind(&payment, "missing_reason = 'transfer_missing'")
+            .await;
+        let stays = Voiding::Done {
+            images: Vec::new(),
+            renewal_undone: Some(false),
+        };
+        assert_eq!(app.void(&payment).await, stays);
+        assert_eq!(app.get(&metadata).await.json(), whole);
+        // The later one can still be taken back.
+        app.rewind(&other, "missing_reason = 'transfer_missing'")
+            .await;
+        let undone = Voiding::Done {
+            images: Vec::new(),
+            renewal_undone: Some(true),
+        };
+        assert_eq!(app.void(&other).await, undone);
+        assert_ne!(app.get(&metadata).await.json(), whole);
     }
 }

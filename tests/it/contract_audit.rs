@@ -1,18 +1,16 @@
 //! Guarantees of the database for the auditor, tested on both kinds of database.
 
 use alloy_primitives::{Address, B256, U256};
-use pixtoll::db::auditor::{self, Audited, Claimant, Incoming, Missing, Reversal};
+use pixtoll::db::auditor::{self, Audited, Claimant, Incoming, Missing, Voiding};
 use pixtoll::db::grants::{self, Reservation};
-use pixtoll::db::payments::{self, Patch, Settlement};
-use pixtoll::db::{Db, audit, images, retention};
+use pixtoll::db::{Db, audit, erasure, payments, retention};
 use pixtoll::model::image::ImageState;
-use pixtoll::model::payment::{Event, Payment, PaymentState, Transfer};
+use pixtoll::model::payment::{Payment, PaymentState, Transfer};
 
 use crate::contract_db::{
-    NOBODY, NOW, advance, at, grant_of, image_state, load, on_both, payment, put, settle, sold,
-    step, use_of,
+    NOBODY, NOW, at, grant_of, image_state, load, on_both, payment, put, sold, use_of,
 };
-use crate::support::database::execute;
+use crate::support::database::{execute, number};
 
 /// The numbers of the payments that are due.
 async fn due(db: &Db, seconds: u64, most: u32) -> Vec<u8> {
@@ -52,13 +50,13 @@ async fn the_auditor_and_the_reconciler_find_their_own_rows_oldest_first() {
             set_due(&db, &row, 100 - u64::from(number)).await;
             execute(&db, "UPDATE payments SET lease_until_ms = 0").await;
         }
-        // The settled payment is the eighth, the frozen one the ninth.
-        assert_eq!(due(&db, 90, 10).await, Vec::<u8>::new());
-        assert_eq!(due(&db, 91, 10).await, [9]);
-        assert_eq!(due(&db, 99, 10).await, [9, 8]);
-        assert_eq!(due(&db, 99, 1).await, [9]);
+        // The settled payment is the eighth.
+        assert_eq!(due(&db, 91, 10).await, Vec::<u8>::new());
+        assert_eq!(due(&db, 92, 10).await, [8]);
         let others = payments::find_due(&db, at(99), 100).await.unwrap();
-        assert_eq!(others.len(), PaymentState::ALL.len() - 2);
+        assert_eq!(others.len(), PaymentState::ALL.len() - 1);
+        let other = put(&db, &payment(9), PaymentState::Settled).await;
+        set_due(&db, &other, 91).await;
         let lease = at(200).millis();
         execute(
             &db,
@@ -67,11 +65,14 @@ async fn the_auditor_and_the_reconciler_find_their_own_rows_oldest_first() {
         .await;
         assert_eq!(due(&db, 199, 10).await, Vec::<u8>::new());
         assert_eq!(due(&db, 200, 10).await, [9, 8]);
-        assert_eq!(auditor::count_frozen(&db).await.unwrap(), 1);
+        assert_eq!(due(&db, 200, 1).await, [9]);
         // A row that can't be read doesn't hide others.
         execute(
             &db,
-            "UPDATE payments SET missing_since_ms = 1, missing_block = -1 WHERE state = 'frozen'",
+            &format!(
+                "UPDATE payments SET missing_since_ms = 1, missing_block = -1 WHERE id = '{}'",
+                other.id
+            ),
         )
         .await;
         let rows = auditor::find_due(&db, at(200), 10).await.unwrap();
@@ -101,12 +102,12 @@ async fn only_the_holder_of_the_lease_records_the_result_of_a_check() {
             ..row.clone()
         };
         let elsewhere = Payment {
-            state: PaymentState::Frozen,
+            state: PaymentState::Unknown,
             ..row.clone()
         };
         for wrong in [&stranger, &elsewhere] {
             assert!(
-                !auditor::note_missing(&db, wrong, missing, at(9))
+                !auditor::note_missing(&db, wrong, missing, Some("gone"), at(9))
                     .await
                     .unwrap()
             );
@@ -114,16 +115,13 @@ async fn only_the_holder_of_the_lease_records_the_result_of_a_check() {
             assert!(!noted.unwrap());
         }
         assert!(
-            auditor::note_missing(&db, &row, missing, at(9))
+            auditor::note_missing(&db, &row, missing, None, at(9))
                 .await
                 .unwrap()
         );
         let missed = audited(&db, &row).await;
         assert_eq!(missed.missing, Some(missing));
-        assert_eq!(
-            auditor::find_missing_since(&db, &row.id).await.unwrap(),
-            Some(at(3).millis())
-        );
+        assert_eq!(missed.payment.missing, None);
         assert_eq!(
             (missed.payment.next_look, missed.payment.lease_until),
             (Some(at(9)), NOBODY)
@@ -163,32 +161,37 @@ async fn only_the_holder_of_the_lease_records_the_result_of_a_check() {
     .await;
 }
 
-/// Reverses a frozen payment.
-pub(crate) async fn reverse(db: &Db, row: &Payment, serial: u32) -> bool {
-    let reversal = Reversal {
-        step: step(PaymentState::Frozen, Event::ChainVoid),
-        payment: row,
-        reason: "authorization_canceled",
-        serial,
-        token_hash: &format!("next of {}", row.id),
-        next_look: at(70),
-        now: at(60),
+/// Marks a settled payment as one whose transfer is missing.
+async fn mark(db: &Db, row: &Payment) {
+    let missing = Missing {
+        looks: 3,
+        since: at(3),
+        block: 17,
     };
-    auditor::reverse(db, &reversal).await.unwrap()
+    let marked = auditor::note_missing(db, row, missing, Some("transfer_missing"), at(9)).await;
+    assert!(marked.unwrap());
+    assert_eq!(
+        load(db, row).await.missing.as_deref(),
+        Some("transfer_missing")
+    );
+}
+
+async fn void(db: &Db, row: &Payment, seconds: u64) -> Voiding {
+    auditor::void(db, &row.id, "a test", at(seconds))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
-async fn a_reversal_changes_row_token_and_images_or_nothing() {
+async fn a_void_changes_row_grant_and_images_or_nothing() {
     on_both(async |db| {
         let grant = sold(&db, 1, 3).await;
         let row = payment(1);
         let mut uploads = Vec::new();
-        for number in 1..=4 {
+        for number in 1..=3 {
             let image = use_of(&grant, number, NOW);
-            if number <= 3 {
-                let held = grants::reserve(&db, &grant, &image, at(300)).await.unwrap();
-                assert_eq!(held, Reservation::Held);
-            }
+            let held = grants::reserve(&db, &grant, &image, at(300)).await.unwrap();
+            assert_eq!(held, Reservation::Held);
             uploads.push(image.id);
         }
         for id in &uploads[..2] {
@@ -196,136 +199,151 @@ async fn a_reversal_changes_row_token_and_images_or_nothing() {
             assert!(published.unwrap());
         }
         let (live, held, pending) = (&uploads[0], &uploads[1], &uploads[2]);
-        execute(
-            &db,
-            &format!("UPDATE images SET held_ms = 1 WHERE id = '{held}'"),
-        )
-        .await;
-        assert!(images::find_paid(&db, live).await.unwrap().is_some());
-
-        let settled = load(&db, &row).await;
-        assert!(!reverse(&db, &settled, 0).await, "it is not frozen");
-        let patch = Patch {
-            next_look: Some(at(30)),
-            ..Patch::default()
-        };
-        assert!(advance(&db, &settled, Event::ChainForgot, &patch).await);
-        let frozen = load(&db, &row).await;
         assert_eq!(
-            grants::find_state(&db, &row.id).await.unwrap(),
-            Some(PaymentState::Frozen)
+            void(&db, &row, 60).await,
+            Voiding::NotMissing,
+            "not missing"
         );
-        for id in [live, held] {
-            assert!(images::find_paid(&db, id).await.unwrap().is_none());
-            assert_eq!(image_state(&db, id).await, ImageState::Live);
+        mark(&db, &load(&db, &row).await).await;
+        for busy in ["held_ms = 1", "renewing = 1"] {
+            execute(
+                &db,
+                &format!("UPDATE images SET {busy} WHERE id = '{held}'"),
+            )
+            .await;
+            assert_eq!(void(&db, &row, 60).await, Voiding::Busy(held.clone()));
+            assert_eq!(load(&db, &row).await.voided_at, None);
+            assert!(!grant_of(&db, &row).await.unwrap().is_void);
+            assert_eq!(image_state(&db, live).await, ImageState::Live);
+            execute(&db, "UPDATE images SET held_ms = NULL, renewing = 0").await;
         }
-        let published = grants::publish(&db, &grant.payment_id, pending, at(6), None).await;
-        assert!(!published.unwrap(), "what is frozen publishes nothing");
-        assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
-        let stranger = Payment {
-            attempt: frozen.attempt + 1,
-            ..frozen.clone()
-        };
-        for (row, serial) in [(&stranger, 0), (&frozen, 1)] {
-            assert!(!reverse(&db, row, serial).await);
-            assert_eq!(load(&db, row).await.state, PaymentState::Frozen);
-            assert_eq!(grant_of(&db, row).await.unwrap().used, 2);
-        }
-
-        assert!(reverse(&db, &frozen, 0).await);
-        assert!(!reverse(&db, &frozen, 1).await, "once");
-        let reversed = load(&db, &row).await;
-        assert_eq!(reversed.state, PaymentState::Reversed);
-        assert_eq!(reversed.reason.as_deref(), Some("authorization_canceled"));
-        assert_eq!(
-            (reversed.next_look, reversed.lease_until),
-            (Some(at(70)), NOBODY)
-        );
-        let taken = grant_of(&db, &row).await.unwrap();
-        assert_eq!(
-            (taken.used, taken.serial, taken.token_expires),
-            (0, 1, NOBODY)
-        );
-        let by_token = grants::find_by_token_hash(&db, &format!("token of {}", row.id)).await;
-        assert_eq!(by_token.unwrap(), None);
-        assert_eq!(image_state(&db, live).await, ImageState::Deleting);
-        assert_eq!(image_state(&db, held).await, ImageState::Live);
-        assert_eq!(image_state(&db, pending).await, ImageState::Pending);
-        assert_eq!(
-            retention::find_unfinished(&db, at(60), 9).await.unwrap(),
-            std::slice::from_ref(live)
-        );
-        assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
-
-        // Settled once more, the payment has its uses again, and none of the images.
-        let done = Settlement::Done { published: false };
-        assert_eq!(settle(&db, &reversed).await, done);
-        assert_eq!(grant_of(&db, &row).await.unwrap(), taken);
+        // What a payment bought stays until a person decides.
         assert!(
-            images::find_published_by_payment(&db, &row.id)
+            grants::publish(&db, &grant.payment_id, pending, at(6), None)
                 .await
                 .unwrap()
-                .is_empty()
         );
+        let Voiding::Done {
+            mut images,
+            renewal_undone,
+        } = void(&db, &row, 60).await
+        else {
+            panic!("it can be voided");
+        };
+        images.sort();
+        uploads.sort();
+        assert_eq!((images, renewal_undone), (uploads.clone(), None));
+        assert_eq!(void(&db, &row, 61).await, Voiding::NotMissing, "once");
+        let voided = load(&db, &row).await;
+        assert_eq!(voided.state, PaymentState::Settled);
         assert_eq!(
-            images::find_ever_published(&db, &row.id)
-                .await
-                .unwrap()
-                .len(),
-            2
+            (voided.voided_at, voided.next_look),
+            (Some(at(60)), Some(at(60)))
         );
-        for id in [live, held] {
-            assert!(images::find_paid(&db, id).await.unwrap().is_none());
+        assert_eq!(voided.is_charged(), None);
+        let detail = audit::load_detail(&db, row.id.as_str()).await.unwrap();
+        assert_eq!(detail.void_note.as_deref(), Some("a test"));
+        for id in &uploads {
+            assert_eq!(image_state(&db, id).await, ImageState::Deleting);
         }
-        let again = use_of(&grant, 4, NOW);
-        let reserved = grants::reserve(&db, &taken, &again, at(900)).await.unwrap();
-        assert_eq!(reserved, Reservation::Held);
-        let published = grants::publish(&db, &row.id, &again.id, at(80), None).await;
-        assert!(published.unwrap());
-        assert_eq!(grant_of(&db, &row).await.unwrap().used, 1);
-        assert!(images::find_paid(&db, &again.id).await.unwrap().is_some());
+        let unfinished = retention::find_unfinished(&db, at(60), 9).await.unwrap();
+        assert_eq!(unfinished.len(), 3);
+        assert_eq!(
+            number(&db, "SELECT COUNT(*) FROM withdrawals").await,
+            3,
+            "no server serves them from memory"
+        );
         assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
     })
     .await;
 }
 
 #[tokio::test]
-async fn unfreezing_keeps_owed_goods_and_the_time_of_settlement() {
+async fn the_grant_of_a_voided_payment_buys_nothing() {
     on_both(async |db| {
-        let row = put(&db, &payment(1), PaymentState::Settled).await;
-        let missing = Missing {
-            looks: 2,
-            since: at(3),
-            block: 17,
-        };
+        let grant = sold(&db, 1, 2).await;
+        let row = payment(1);
+        let image = use_of(&grant, 1, NOW);
+        let held = grants::reserve(&db, &grant, &image, at(300)).await.unwrap();
+        assert_eq!(held, Reservation::Held);
+        mark(&db, &load(&db, &row).await).await;
+        void(&db, &row, 60).await;
+        let published = grants::publish(&db, &grant.payment_id, &image.id, at(61), None).await;
+        assert!(!published.unwrap(), "an upload that was under way");
+        let replaced = grants::replace_token(&db, &grant, "next", at(900)).await;
+        assert!(!replaced.unwrap());
+        let found = grants::find_by_token_hash(&db, &grant.token_hash).await;
+        let found = found.unwrap().unwrap();
+        assert!(found.is_void, "its token is known");
+        assert_eq!(found.used, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transfer_that_is_seen_again_clears_the_mark_and_is_owed_after_a_void() {
+    on_both(async |db| {
+        for (number, is_void) in [(1, false), (2, true)] {
+            let row = put(&db, &payment(number), PaymentState::Settled).await;
+            mark(&db, &row).await;
+            if is_void {
+                void(&db, &row, 60).await;
+            }
+            let transfer = Transfer {
+                log_index: Some(u64::from(number)),
+                ..TRANSFER
+            };
+            let row = load(&db, &row).await;
+            let noted = auditor::note_seen(&db, &row, transfer, 18, Some(at(90)), 1).await;
+            assert!(noted.unwrap());
+            let seen = load(&db, &row).await;
+            assert_eq!(
+                (seen.missing.as_deref(), seen.is_charged()),
+                (None, Some(true))
+            );
+            assert_eq!(seen.voided_at.is_some(), is_void);
+            let detail = audit::load_detail(&db, row.id.as_str()).await.unwrap();
+            let owed = "the chain shows the transfer of this voided payment";
+            assert_eq!(detail.owed.as_deref(), is_void.then_some(owed));
+            let broken = audit::find_broken(&db, NOW).await.unwrap();
+            assert_eq!(broken.len(), usize::from(is_void), "{broken:?}");
+        }
+        // The operator refunds it.
+        let id = payment(2).id;
         assert!(
-            auditor::note_missing(&db, &row, missing, at(9))
+            audit::resolve(&db, id.as_str(), "refunded", at(95))
                 .await
                 .unwrap()
         );
-        execute(&db, "UPDATE payments SET owed = 'a token', settled_ms = 5").await;
-        let patch = Patch {
-            reason: Some("transfer_missing".to_owned()),
-            ..Patch::default()
+        assert!(audit::find_broken(&db, NOW).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn records_of_a_voided_payment_are_erased_once_the_chain_has_decided() {
+    on_both(async |db| {
+        let row = put(&db, &payment(1), PaymentState::Settled).await;
+        mark(&db, &row).await;
+        void(&db, &row, 60).await;
+        let erasable = async |seconds| {
+            let found = erasure::find_erasable(&db, at(seconds), 9).await.unwrap();
+            found.first().map(|found| found.transaction_hash.clone())
         };
-        assert!(advance(&db, &row, Event::ChainForgot, &patch).await);
-        let frozen = load(&db, &row).await;
-        assert_eq!(frozen.reason.as_deref(), Some("transfer_missing"));
-        let record = payments::SettlementRecord {
-            next_look: Some(at(17)),
-            ..crate::contract_db::settlement(&frozen, Event::ChainPaid, Some(1))
-        };
-        let done = Settlement::Done { published: false };
-        assert_eq!(payments::settle(&db, &record).await.unwrap(), done);
-        let thawed = audited(&db, &row).await;
-        assert_eq!(thawed.missing, None);
-        assert_eq!(
-            (thawed.payment.reason, thawed.payment.next_look),
-            (None, Some(at(17)))
-        );
-        assert_eq!(thawed.payment.settled_at.unwrap().millis(), 5);
-        let detail = audit::load_detail(&db, row.id.as_str()).await.unwrap();
-        assert_eq!(detail.owed.as_deref(), Some("a token"));
+        assert_eq!(erasable(60).await, None, "the chain has not decided");
+        let row = load(&db, &row).await;
+        assert!(payments::hand_back(&db, &row, None, 0).await.unwrap());
+        assert_eq!(load(&db, &row).await.is_charged(), Some(false));
+        assert_eq!(erasable(59).await, None);
+        assert_eq!(erasable(60).await, Some(None), "no transfer is remembered");
+        // If the chain showed the transfer, the operator makes up for it first.
+        let noted = auditor::note_seen(&db, &row, TRANSFER, 18, None, 1).await;
+        assert!(noted.unwrap());
+        assert_eq!(erasable(60).await, None);
+        let id = row.id.as_str();
+        assert!(audit::resolve(&db, id, "refunded", at(95)).await.unwrap());
+        let transaction = TRANSFER.transaction.to_string();
+        assert_eq!(erasable(60).await, Some(Some(transaction)));
     })
     .await;
 }

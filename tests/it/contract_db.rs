@@ -26,7 +26,6 @@ use pixtoll::x402::evm::Authorization;
 use pixtoll::x402::wire::{Offer, Version};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
-use crate::contract_audit::reverse;
 use crate::support::database::{
     create_postgres, execute, number, open, postgres_server, sqlite_url, texts,
 };
@@ -109,6 +108,8 @@ pub(crate) fn payment(number: u8) -> Payment {
         settled_at: None,
         next_look: Some(at(360)),
         looks: 0,
+        missing: None,
+        voided_at: None,
         terms,
         authorization,
     }
@@ -227,8 +228,6 @@ pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Paym
             Event::SettleStarted,
             Event::SettleProven,
         ],
-        S::Frozen => &[Event::ChainPaid, Event::ChainForgot],
-        S::Reversed => &[Event::ChainPaid, Event::ChainForgot, Event::ChainVoid],
     };
     for event in path {
         match event {
@@ -238,14 +237,6 @@ pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Paym
                 let done = payments::settle(db, &record).await.unwrap();
                 assert!(matches!(done, Settlement::Done { .. }), "{done:?}");
             }
-            Event::ChainForgot => {
-                let changes = Patch {
-                    next_look: Some(at(360)),
-                    ..Patch::default()
-                };
-                assert!(advance(db, &row, *event, &changes).await);
-            }
-            Event::ChainVoid => assert!(reverse(db, &row, 0).await),
             _ => assert!(advance(db, &row, *event, &Patch::default()).await),
         }
         row = load(db, payment).await;
@@ -636,7 +627,7 @@ async fn an_idempotency_key_belongs_to_its_first_payment_unless_that_failed() {
                 first.id
             );
             execute(&db, &state_sql).await;
-            let free = matches!(state, S::Rejected | S::Released | S::Failed | S::Reversed);
+            let free = matches!(state, S::Rejected | S::Released | S::Failed);
             let payer = first.authorization.from.to_string();
             let owner = payments::find_id_owner(&db, &payer, &id, &first.product, None).await;
             assert_eq!(owner.unwrap().is_none(), free, "{state:?}");
@@ -775,8 +766,7 @@ async fn proof_of_transfer_settles_every_allowed_state_once() {
                 assert_eq!(transition(state, Event::ChainPaid), None);
                 continue;
             }
-            let before = grant_of(&db, &row).await;
-            let serial = u32::from(state == PaymentState::Reversed);
+            assert_eq!(grant_of(&db, &row).await, None, "{state:?}");
             let done = Settlement::Done { published: false };
             assert_eq!(settle(&db, &row).await, done, "{state:?}");
             assert_eq!(settle(&db, &row).await, Settlement::Moved, "{state:?}");
@@ -786,10 +776,7 @@ async fn proof_of_transfer_settles_every_allowed_state_once() {
             assert_eq!(settled.settled_at, Some(at(2)));
             assert_eq!((settled.next_look, settled.lease_until), (None, NOBODY));
             let grant = grant_of(&db, &row).await.unwrap();
-            // A transfer that is on the chain again is the same purchase: its grant stays as it
-            // was.
-            assert_eq!(before.unwrap_or_else(|| grant.clone()), grant, "{state:?}");
-            assert_eq!((grant.used, grant.serial), (0, serial));
+            assert_eq!((grant.used, grant.serial, grant.is_void), (0, 0, false));
             assert_eq!((grant.product, grant.keep), (row.product, row.terms.keep));
             assert_eq!(grant.max_bytes, row.terms.max_bytes);
             let detail = audit::load_detail(&db, row.id.as_str()).await.unwrap();
@@ -819,13 +806,6 @@ async fn a_settlement_publishes_the_pending_image_and_counts_the_use() {
             ..staged.clone()
         };
         assert_eq!(live, expected);
-        assert_eq!(grant_of(&db, &row).await.unwrap().used, 1);
-        assert!(audit::find_owed(&db).await.unwrap().is_empty());
-        // The transfer leaves the chain and comes back: nothing is published or owed twice.
-        let row = load(&db, &row).await;
-        assert!(advance(&db, &row, Event::ChainForgot, &Patch::default()).await);
-        let done = Settlement::Done { published: false };
-        assert_eq!(settle(&db, &load(&db, &row).await).await, done);
         assert_eq!(grant_of(&db, &row).await.unwrap().used, 1);
         assert!(audit::find_owed(&db).await.unwrap().is_empty());
     })

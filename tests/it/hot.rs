@@ -169,14 +169,6 @@ async fn withdrawals_by_other_processes_apply_within_two_seconds() {
             "UPDATE images SET expires_ms = 5",
             "UPDATE images SET expires_ms = 9000000000000",
         ),
-        (
-            "UPDATE images SET taken_back_ms = 5",
-            "UPDATE images SET taken_back_ms = NULL",
-        ),
-        (
-            "UPDATE payments SET state = 'frozen'",
-            "UPDATE payments SET state = 'settled'",
-        ),
     ] {
         let payment = app.sign_at("/api/upload/year").await;
         let image = app.pay_with(&payment, &pictures::png(4, 4)).await;

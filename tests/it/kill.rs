@@ -47,8 +47,6 @@ const FLOWS: &[&[&str]] = &[
     WINDOW_CLOSED,
     AUDITED,
     MISSED,
-    FROZEN,
-    REVERSED,
     ORPHANS,
     EPOCH,
     RECOVERED,
@@ -596,64 +594,28 @@ async fn a_missing_transfer_is_found_again_despite_a_kill() {
 
 /// A payment whose transfer was missed twice, ten minutes ago.
 const MISSED_TWICE: &str = "missing_looks = 2, missing_since_ms = 1000, missing_block = 0";
-const FROZEN: &[&str] = &["payment.frozen.before", "payment.frozen.after"];
 
 #[tokio::test]
-async fn a_frozen_payment_is_restored_despite_a_kill() {
-    at_each_alone(FROZEN, async |scene, point| {
+async fn a_payment_is_marked_and_cleared_despite_a_kill() {
+    at_each_alone(MISSED, async |scene, point| {
         let (payment, request) = scene.sells_and_stops().await;
         let chain = scene.forget(&payment).await;
         scene.is_looked_at(&payment, MISSED_TWICE).await;
         scene.deployment.dies_by_itself_at(point).await;
         let server = scene.deployment.start().await;
-        scene.until(&payment, "state = 'frozen'").await;
-        let withheld = scene.deployment.answer(&request).await;
-        let expected = (503, "settlement_pending".to_owned(), None);
-        assert_eq!(withheld.verdict(), expected);
+        scene
+            .until(&payment, "missing_reason = 'transfer_missing'")
+            .await;
         server.kill().await;
         let (signed, signature) = (&payment.authorization, &payment.signature);
         chain.execute(signed, signature).await.unwrap();
         scene.is_looked_at(&payment, "looks = 0").await;
         let server = scene.deployment.start().await;
-        scene.until(&payment, "state = 'settled'").await;
+        scene
+            .until(&payment, "log_index IS NOT NULL AND missing_reason IS NULL")
+            .await;
         server.kill().await;
         scene.ends_with_a_token(&payment, &request, YEAR).await;
-    })
-    .await;
-}
-
-const REVERSED: &[&str] = &["payment.reversed.before", "payment.reversed.after"];
-
-#[tokio::test]
-async fn a_reversal_is_complete_despite_a_kill() {
-    at_each_alone(REVERSED, async |scene, point| {
-        let server = scene.deployment.start().await;
-        let picture = pictures::png(8, 8);
-        let (payment, request) = scene.deployment.sign("/api/upload/year", &picture).await;
-        let uploaded = scene.deployment.last_word(&request).await;
-        let id = uploaded.field("id");
-        server.kill().await;
-        let chain = scene.forget(&payment).await;
-        let signed = &payment.authorization;
-        chain.cancel(signed.from, signed.nonce).await.unwrap();
-        scene
-            .is_looked_at(&payment, "state = 'frozen', changed_ms = settled_ms")
-            .await;
-        scene.deployment.dies_by_itself_at(point).await;
-        let server = scene.deployment.start().await;
-        scene.until(&payment, "state = 'reversed'").await;
-        let link = Request::get(&uploaded.field("url"));
-        assert_eq!(scene.deployment.answer(&link).await.status, 404);
-        eventually("the end of the image", async || {
-            scene.deployment.run(&["reap"]).await;
-            (scene.image_state(&id).await == ["deleted"]).then_some(())
-        })
-        .await;
-        assert!(!scene.object(&id).exists());
-        server.kill().await;
-        scene
-            .ends_unpaid(&payment, &request, "payment_failed")
-            .await;
     })
     .await;
 }

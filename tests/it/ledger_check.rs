@@ -278,58 +278,52 @@ fn cases_of_payments(ledger: &Ledger) -> Vec<Case> {
 }
 
 fn cases_of_the_auditor(ledger: &Ledger) -> Vec<Case> {
-    let reversed =
-        |rest: &str| format!("state = 'reversed', log_index = NULL, transaction_hash = NULL{rest}");
-    let (used, image) = (&ledger.used, &ledger.used_image);
-    let mut of_token = of_payment(
-        "a reversed payment has no valid token and no public image",
-        &ledger.token,
-        &reversed(""),
+    let (token, image) = (&ledger.token, &ledger.used_image);
+    let voided = "voided_ms = 1, void_note = 'gone'";
+    let grant = format!("UPDATE grants SET voided_ms = 1 WHERE payment_id = '{token}'");
+    let mut of_void = of_payment(
+        "a voided payment moved no money, or the operator made up for it",
+        token,
+        voided,
     );
-    of_token.sql.push(format!(
-        "UPDATE grants SET used = 0 WHERE payment_id = '{}'",
-        ledger.token
-    ));
+    of_void.sql.push(grant.clone());
     let mut of_image = of_payment(
-        "a reversed payment has no valid token and no public image",
-        used,
-        &reversed(""),
+        "a voided payment has no public image",
+        &ledger.used,
+        &format!("{voided}, missing_reason = 'transfer_missing'"),
     );
     of_image.sql.push(format!(
-        "UPDATE grants SET token_expires_ms = 0 WHERE payment_id = '{used}'"
+        "UPDATE grants SET voided_ms = 1 WHERE payment_id = '{}'",
+        ledger.used
     ));
-    let mut frozen = of_payment(
-        "no payment is open beyond its deadline",
-        &ledger.token,
-        "state = 'frozen', changed_ms = 1, next_look_ms = 1",
+    assert!(!image.is_empty());
+    let whole = "exactly settled payments are voided, each with a note and with its grant";
+    let mut without_note = of_payment(
+        whole,
+        token,
+        "voided_ms = 1, missing_reason = 'transfer_missing'",
     );
-    frozen.sql.push(format!(
-        "UPDATE payments SET log_index = 1 WHERE id = '{}'",
-        ledger.token
-    ));
+    without_note.sql.push(grant);
     vec![
-        of_token,
-        of_image,
-        frozen,
         of_payment(
-            "an open payment has a time for its next check",
-            &ledger.token,
-            "state = 'frozen', next_look_ms = NULL",
+            "the chain shows the transfer of a settled payment",
+            token,
+            "missing_reason = 'transfer_missing'",
         ),
+        of_void,
+        of_image,
+        without_note,
+        of_payment(
+            whole,
+            token,
+            &format!("{voided}, missing_reason = 'transfer_missing'"),
+        ),
+        of_grant(whole, token, "voided_ms = 1"),
         of_payment(
             "a settled payment has its transfer's log, or a time to look for it",
-            &ledger.token,
+            token,
             "next_look_ms = NULL",
         ),
-        Case {
-            rule: "only published images are withdrawn",
-            key: image.clone(),
-            table: "images",
-            sql: vec![
-                format!("UPDATE images SET taken_back_ms = 1 WHERE id = '{image}'"),
-                format!("UPDATE grants SET used = 0 WHERE payment_id = '{used}'"),
-            ],
-        },
     ]
 }
 
@@ -759,29 +753,46 @@ async fn tokens_are_not_checked_with_a_different_master_key() {
 }
 
 #[tokio::test]
-async fn withheld_goods_are_reported_and_break_no_rule() {
+async fn a_missing_transfer_is_named_until_the_operator_decides() {
     let app = TestApp::builder().today().spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
+    let id = payment.ledger_id().to_string();
+    let void = ["void", &id, "--note", "gone since block 1"];
+    let (code, text) = pixtoll(&app, &void).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("its transfer is not missing"), "{text}");
     let transaction = app.transfers().await[0].transaction;
     assert!(app.chain.reorganise(transaction).await.unwrap());
-    let freeze = "state = 'frozen', missing_since_ms = 1000, missing_block = 1, missing_looks = 3";
-    app.rewind(&payment, freeze).await;
+    let missing = "missing_reason = 'transfer_missing', missing_since_ms = 1000, missing_block = 1, \
+                   missing_looks = 3";
+    app.rewind(&payment, missing).await;
+    for args in [&["check"] as &[&str], &["check", "--offline"]] {
+        let (code, text) = pixtoll(&app, args).await;
+        assert_eq!(code, 1, "{text}");
+        let line = format!(
+            "BROKEN: the chain shows the transfer of a settled payment: {id}: transfer_missing"
+        );
+        assert!(text.contains(&line), "{text}");
+        assert!(text.contains("1 rows break a rule"), "{text}");
+    }
+    let (_, text) = pixtoll(&app, &["show", &id]).await;
+    let line = "missing      the chain has not shown its transfer since 1970-01-01T00:00:01";
+    assert!(text.contains(line), "{text}");
+    for wrong in [["void", "x", "--note", "n"], ["void", &id, "--note", " "]] {
+        assert_eq!(pixtoll(&app, &wrong).await.0, 1);
+    }
+    let (code, text) = pixtoll(&app, &void).await;
+    assert_eq!((code, text.contains("void: ")), (0, true), "{text}");
+    assert_eq!(pixtoll(&app, &void).await.0, 1, "once");
     let (code, text) = pixtoll(&app, &["check"]).await;
     assert_eq!(code, 0, "{text}");
     for line in [
         "0 payments settled for 0 atomic units",
-        "1 payments for 10000 atomic units are frozen, because the chain does not show their transfers now; 0 were reversed by the chain",
+        "1 payments are void",
     ] {
         assert!(text.contains(line), "no {line:?} in {text}");
     }
-    let (_, text) = pixtoll(&app, &["owed"]).await;
-    assert!(text.contains("1 payments are frozen"), "{text}");
-    let (_, text) = pixtoll(&app, &["show", &payment.ledger_id().to_string()]).await;
-    let withheld = "withheld     the chain has not shown its transfer since 1970-01-01T00:00:01";
-    assert!(text.contains(withheld), "{text}");
-    app.rewind(&payment, "missing_since_ms = NULL, missing_block = NULL")
-        .await;
-    let (_, text) = pixtoll(&app, &["show", &payment.ledger_id().to_string()]).await;
-    assert!(text.contains("another use of its authorization"), "{text}");
+    let (_, text) = pixtoll(&app, &["show", &id]).await;
+    assert!(text.contains("gone since block 1"), "{text}");
 }

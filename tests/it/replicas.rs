@@ -451,14 +451,15 @@ async fn a_withdrawn_image_is_not_served_by_others_two_seconds_later() {
         assert_eq!(app.get(&here).await.status, 404);
         hot::dies_soon(&app, &there).await;
     }
-    // The other server's auditor freezes a payment.
+    // The operator voids a payment.
     let payment = app.sign_at("/api/upload/year").await;
     let image = app.pay_with(&payment, &pictures::png(4, 4)).await;
     let [here, there] = hot_at_both(&app, &other, &image).await;
-    execute(&other.app.db, "UPDATE payments SET state = 'frozen'").await;
+    app.rewind(&payment, "missing_reason = 'transfer_missing'")
+        .await;
+    app.void(&payment).await;
     hot::dies_soon(&app, &here).await;
     hot::dies_soon(&app, &there).await;
-    execute(&other.app.db, "UPDATE payments SET state = 'settled'").await;
 }
 
 #[tokio::test]

@@ -341,10 +341,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::None,
             success: Success::Receipts,
             price: Price::Free,
-            errors: &[
-                LOOKUP,
-                &[InvalidHeader, BadDeleteToken, NoReceipt, SettlementPending],
-            ],
+            errors: &[LOOKUP, &[InvalidHeader, BadDeleteToken, NoReceipt]],
         }],
     },
     Route {

@@ -147,7 +147,7 @@ codes! {
     UnknownTier "unknown_tier" 404 No [FixRequest]
         "No tier of that name is sold by this route. The message lists those that are.";
     NoReceipt "no_receipt" 404 No [FixRequest]
-        "There is no receipt: the image was free, its records are erased, or its payment moved no money.";
+        "There is no receipt: the image was free, its records are erased, or its payment is void.";
     ImageGone "image_gone" 404 Yes [Pay]
         "The payment bought an image that has expired or was deleted since.";
     MethodNotAllowed "method_not_allowed" 405 No [FixRequest]
@@ -162,8 +162,8 @@ codes! {
         "Another request with the same payment is being processed.";
     PaymentKnown "payment_known" 409 Varies [Retry, FixRequest]
         "The payment is known, and the request does not prove that it comes from the payer, or uses another route.";
-    PaymentResolved "payment_resolved" 409 Yes [Contact]
-        "The operator has compensated the payer of this payment, by a refund or otherwise.";
+    PaymentResolved "payment_resolved" 409 Varies [Contact, Pay]
+        "The operator has compensated the payer of this payment, or voided it because the chain does not show its transfer.";
     IdempotencyConflict "idempotency_conflict" 409 Varies [FixRequest]
         "The payment or its idempotency key belongs to a request with other content.";
     NotRenewable "not_renewable" 409 No [FixRequest]

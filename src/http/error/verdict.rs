@@ -23,7 +23,7 @@ pub(super) struct Verdict {
     pub(super) seconds: Option<u32>,
 }
 
-/// The usual verdict of a code. `PaymentKnown` and `IdempotencyConflict` need [`Verdict::charged`].
+/// The usual verdict of a code. Codes whose charge varies need [`Verdict::charged`].
 const fn plain(code: Code) -> Verdict {
     let facts = code.facts();
     let action = match facts.actions {
@@ -101,13 +101,22 @@ fn of_upload(error: &UploadError) -> Verdict {
         UploadError::TokenExpired { .. } => plain(Code::TokenExpired),
         UploadError::TokenUsed => plain(Code::TokenUsed),
         UploadError::TokenBusy => after(1, Code::TokenInUse),
-        UploadError::Withheld => after(60, Code::SettlementPending),
+        UploadError::Voided { charged } => voided(*charged),
         UploadError::Full(_) => after(60, Code::StorageFull),
         UploadError::Unready(Unready::Database) => after(5, Code::DatabaseUnavailable),
         UploadError::Unready(Unready::Store) => after(5, Code::StoreUnavailable),
         UploadError::Database(_) => after(2, Code::DatabaseUnavailable),
         UploadError::Store(error) => of_store(error),
         UploadError::Interrupted => after(2, Code::UploadFailed),
+    }
+}
+
+/// The operator voided the payment. Only one that can't move money any more may be replaced.
+const fn voided(charged: Option<bool>) -> Verdict {
+    let verdict = plain(Code::PaymentResolved).charged(charged);
+    match charged {
+        Some(false) => verdict.then(Action::Pay),
+        _ => verdict,
     }
 }
 
@@ -148,8 +157,7 @@ fn of_delete(error: &DeleteError) -> Verdict {
 
 fn of_receipt(error: &NoReceipt) -> Verdict {
     match error {
-        NoReceipt::Unknown | NoReceipt::Free | NoReceipt::Unpaid => plain(Code::NoReceipt),
-        NoReceipt::Frozen => after(60, Code::SettlementPending).then(Action::Retry),
+        NoReceipt::Unknown | NoReceipt::Free | NoReceipt::Void => plain(Code::NoReceipt),
         NoReceipt::Database(_) => after(5, Code::DatabaseUnavailable),
     }
 }
@@ -195,7 +203,8 @@ fn of_payment(error: &PayError) -> Verdict {
             .charged(Some(true))
             .then(Action::FixRequest),
         PayError::Known { charged } => after(5, Code::PaymentKnown).charged(*charged),
-        PayError::Resolved => plain(Code::PaymentResolved),
+        PayError::Resolved => plain(Code::PaymentResolved).charged(Some(true)),
+        PayError::Voided { charged } => voided(*charged),
         PayError::InProgress => after(1, Code::PaymentInProgress),
         PayError::Conflict { charged } => plain(Code::IdempotencyConflict).charged(*charged),
         PayError::Pending => after(5, Code::SettlementPending),

@@ -28,10 +28,6 @@ const TABLE: &[(PaymentState, Event, PaymentState)] = {
         (S::Unknown, E::ChainPaid, S::Settled),
         (S::Unknown, E::ChainVoid, S::Failed),
         (S::Failed, E::ChainPaid, S::Settled),
-        (S::Settled, E::ChainForgot, S::Frozen),
-        (S::Frozen, E::ChainPaid, S::Settled),
-        (S::Frozen, E::ChainVoid, S::Reversed),
-        (S::Reversed, E::ChainPaid, S::Settled),
     ]
 };
 

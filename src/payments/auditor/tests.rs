@@ -1,11 +1,13 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::*;
-use crate::chain::{CANCELED, EXPIRED, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::chain::{CANCELED, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::model::payment::PaymentState;
 use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::BASE_SEPOLIA;
 use crate::pricing::tiers::Keep;
+use crate::system::clock::Timestamp;
 use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
@@ -14,7 +16,15 @@ const NOW: Timestamp = Timestamp::from_seconds(5000);
 /// The time of the newest block of [`evidence`], which serves as the present.
 const HEAD_TIME: Timestamp = Timestamp::from_seconds(4990);
 
-fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
+/// Whether a payment is marked, and whether the operator voided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Clear,
+    Missing,
+    Void,
+}
+
+fn audited(mark: Mark, missing: Option<Missing>) -> Audited {
     let amount = AtomicAmount::from_units(10_000);
     let offer = Offer {
         network: &BASE_SEPOLIA,
@@ -35,7 +45,7 @@ fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
         digest: B256::repeat_byte(4),
         signature: Bytes::from_static(b"signature"),
         authorization,
-        state,
+        state: PaymentState::Settled,
         attempt: 1,
         lease_until: NOW,
         product: Product {
@@ -61,6 +71,8 @@ fn audited(state: PaymentState, missing: Option<Missing>) -> Audited {
         settled_at: Some(SETTLED_AT),
         next_look: Some(NOW),
         looks: 0,
+        missing: (mark != Mark::Clear).then(|| GONE.to_owned()),
+        voided_at: (mark == Mark::Void).then_some(NOW),
     };
     Audited {
         payment,
@@ -119,18 +131,19 @@ const TRANSFER: Transfer = Transfer {
     log_index: Some(5),
 };
 
-/// What the node shows, then the step of a settled payment and that of a frozen one.
+/// What the node shows, then the step of a settled payment and that of a voided one.
 fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
     let note = |block, is_final| Step::Note {
         transfer: TRANSFER,
         block,
         is_final,
     };
-    let first_miss = Step::Miss(Missing {
+    let first = Missing {
         looks: 1,
         since: HEAD_TIME,
         block: 100,
-    });
+    };
+    let first_miss = Step::Miss(first);
     let mut in_time = evidence(false, vec![]);
     in_time.safe.time = Timestamp::from_seconds(1200);
     vec![
@@ -138,44 +151,44 @@ fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
             "the transfer, in a new block",
             evidence(true, vec![used(2, 91)]),
             note(91, false),
-            Step::Thaw(TRANSFER),
+            note(91, false),
         ),
         (
             "the transfer, in a safe block",
             evidence(true, vec![used(2, 90)]),
             note(90, true),
-            Step::Thaw(TRANSFER),
+            note(90, true),
         ),
         (
             "to another, in a new block",
             evidence(true, vec![used(3, 91)]),
-            Step::Freeze(SPENT_ELSEWHERE),
+            Step::Mark(first, SPENT_ELSEWHERE),
             Step::Wait,
         ),
         (
             "to another, in a safe block",
             evidence(true, vec![used(3, 90)]),
-            Step::Freeze(SPENT_ELSEWHERE),
-            Step::Reverse(SPENT_ELSEWHERE),
+            Step::Mark(first, SPENT_ELSEWHERE),
+            Step::Close,
         ),
         (
             "cancelled, in a new block",
             evidence(true, vec![NonceLog::Canceled { block: 91 }]),
-            Step::Freeze(CANCELED),
+            Step::Mark(first, CANCELED),
             Step::Wait,
         ),
         (
             "cancelled, in a safe block",
             evidence(true, vec![NonceLog::Canceled { block: 90 }]),
-            Step::Freeze(CANCELED),
-            Step::Reverse(CANCELED),
+            Step::Mark(first, CANCELED),
+            Step::Close,
         ),
         ("unused, and still valid", in_time, first_miss, Step::Wait),
         (
             "unused, and over",
             evidence(false, vec![]),
             first_miss,
-            Step::Reverse(EXPIRED),
+            Step::Close,
         ),
         (
             "used, without its log",
@@ -193,16 +206,17 @@ fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
 }
 
 #[test]
-fn each_finding_moves_a_settled_and_a_frozen_payment_as_the_table_says() {
-    use PaymentState::{Frozen, Reversed, Settled};
-    for (name, evidence, settled, frozen) in table() {
-        assert_eq!(step(&audited(Settled, None), &evidence), settled, "{name}");
-        assert_eq!(step(&audited(Frozen, None), &evidence), frozen, "{name}");
-        assert_eq!(
-            step(&audited(Reversed, None), &evidence),
-            Step::Wait,
-            "{name}"
-        );
+fn each_finding_is_recorded_as_the_table_says() {
+    for (name, evidence, settled, voided) in table() {
+        let got = |mark| step(&audited(mark, None), &evidence);
+        assert_eq!(got(Mark::Clear), settled, "{name}");
+        assert_eq!(got(Mark::Void), voided, "{name}");
+        // A marked payment waits for the operator, or for its transfer.
+        let marked = match settled {
+            Step::Note { .. } => settled,
+            _ => Step::Wait,
+        };
+        assert_eq!(got(Mark::Missing), marked, "{name}");
     }
 }
 
@@ -213,36 +227,25 @@ fn a_transfer_counts_as_gone_after_three_looks_over_ten_minutes() {
         since: HEAD_TIME.minus(Duration::from_secs(seconds_ago)),
         block,
     };
+    let after = |looks, seconds_ago| missing(looks, seconds_ago, 100);
     let gone = evidence(false, vec![]);
     for (before, expected) in [
-        (missing(2, 600, 99), Step::Freeze(GONE)),
-        (missing(7, 6000, 99), Step::Freeze(GONE)),
+        (missing(2, 600, 99), Step::Mark(after(3, 600), GONE)),
+        (missing(7, 6000, 99), Step::Mark(after(8, 6000), GONE)),
         // Too few looks, too short a time, no new block.
-        (
-            missing(1, 600, 99),
-            Step::Miss(Missing {
-                block: 100,
-                ..missing(2, 600, 99)
-            }),
-        ),
-        (
-            missing(2, 599, 99),
-            Step::Miss(Missing {
-                block: 100,
-                ..missing(3, 599, 99)
-            }),
-        ),
+        (missing(1, 600, 99), Step::Miss(after(2, 600))),
+        (missing(2, 599, 99), Step::Miss(after(3, 599))),
         (missing(2, 600, 100), Step::Wait),
         (missing(2, 600, 101), Step::Wait),
     ] {
-        let row = audited(PaymentState::Settled, Some(before));
+        let row = audited(Mark::Clear, Some(before));
         assert_eq!(step(&row, &gone), expected, "{before:?}");
     }
 }
 
 #[test]
 fn a_node_that_is_behind_the_settlement_counts_no_miss() {
-    let row = audited(PaymentState::Settled, None);
+    let row = audited(Mark::Clear, None);
     for (number, seconds, counts) in [(50, 1001, true), (49, 1001, false), (50, 1000, false)] {
         let mut gone = evidence(false, vec![]);
         gone.head = block(number, seconds);

@@ -444,6 +444,15 @@ impl TestApp {
         assert_eq!(changed, 1);
     }
 
+    /// Voids a payment whose transfer is marked as missing.
+    pub(crate) async fn void(&self, payment: &Payment) -> pixtoll::db::auditor::Voiding {
+        let id = payment.ledger_id();
+        let now = self.clock.now();
+        pixtoll::db::auditor::void(self.db(), &id, "a test", now)
+            .await
+            .unwrap()
+    }
+
     /// The transfers to us that the chain shows.
     pub(crate) async fn transfers(&self) -> Vec<Transfer> {
         let pay_to = self.app.checkout.as_ref().unwrap().catalog.pay_to();

@@ -1,5 +1,5 @@
-// A reorganisation removes the transfer of a settled payment, and what it bought is withheld until the chain decides. The
-// cases have their own server and their own chain, whose block times are set ahead, so that ten minutes of block time pass
+// A reorganisation removes the transfer of a settled payment: the auditor marks it, and the operator decides. The cases
+// have their own server and their own chain, whose block times are set ahead, so that ten minutes of block time pass
 // at once.
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
@@ -18,7 +18,7 @@ const STEP_SECONDS = 301;
 /// The auditor waits in real time: 15 s after a settlement, 30 s after a check that did not find the transfer.
 const PATIENCE_SECONDS = 240;
 
-export default async function frozen(main) {
+export default async function missing(main) {
   const ends = [];
   try {
     const chain = await Chain.start(await freePort());
@@ -63,21 +63,22 @@ pay_to = "${payTo}"`,
     await chain.control.mine({ blocks: 1 });
   };
 
-  /// Mines a block after each read of the chain, until the payment is in this state.
-  const becomes = async (state) => {
+  /// Mines a block after each read of the chain, until the payment is as `so` says.
+  const becomes = async (what, so) => {
     let looks = -1;
     const probe = async () => {
-      if ((await server.payment(buyer.address)).state === state) return true;
+      if (await so()) return true;
       if (node.calls.length !== looks) {
         looks = node.calls.length;
         await mine();
       }
       return false;
     };
-    await until(`the payment to be ${state}`, probe, PATIENCE_SECONDS);
+    await until(what, probe, PATIENCE_SECONDS);
   };
+  const isMarked = async () => (await server.payment(buyer.address)).missing !== undefined;
 
-  await world.case("a settled payment's block is replaced: its image is withheld", [], async () => {
+  await world.case("a settled payment's block is replaced: it is marked, and its image stays", [], async () => {
     buyer = await world.buyer(2, 0n, { server });
     await chain.mint(buyer.address, YEAR);
     const bought = await buyer.buy("/api/upload/token/year");
@@ -92,31 +93,36 @@ pay_to = "${payTo}"`,
     raw = await chain.reads.request({ method: "eth_getRawTransactionByHash", params: [transaction] });
     block = (await chain.reads.getTransaction({ hash: transaction })).blockNumber;
     await chain.replaceBlocks(1);
-    await becomes("frozen");
-    checkError(await buyer.repeat(), 503, "settlement_pending", null);
-    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", null);
-    checkError(await buyer.upload(token, bytes), 503, "settlement_pending", null);
-    same((await read(await fetch(link))).status, 404, "the status of the link");
-    await balances(0);
-  });
-
-  await world.case("the chain shows the transfer again: settled, with the same image", [], async () => {
-    const depth = Number((await chain.height()) - block) + 1;
-    await chain.control.request({ method: "anvil_reorg", params: [depth, [[raw, 0]]] });
-    await until("the payment to be settled", async () => (await server.payment(buyer.address)).state === "settled", PATIENCE_SECONDS);
+    await becomes("the payment to be marked", isMarked);
+    const { code, output } = await server.run(["ledger", "check"]);
+    same(code, 1, `the exit code of ledger check (${output})`);
     const again = await buyer.repeat();
     same([again.status, again.json?.url], [200, link], "what the payment returns");
+    await checkLink(link, bytes);
+  });
+
+  await world.case("the chain shows the transfer again: the mark goes", [], async () => {
+    const depth = Number((await chain.height()) - block) + 1;
+    await chain.control.request({ method: "anvil_reorg", params: [depth, [[raw, 0]]] });
+    await until("the mark to go", async () => !(await isMarked()), PATIENCE_SECONDS);
     await checkLink(link, bytes);
     await balances(1);
   });
 
-  await world.case("the transfer is gone for good: reversed, and the image is gone", [], async () => {
+  await world.case("the transfer is gone for good: voided, and the image is gone", [], async () => {
     const depth = Number((await chain.height()) - block) + 1;
     await chain.replaceBlocks(depth);
-    await becomes("reversed");
-    buyer.checkFailure(await buyer.repeat(), "authorization_expired");
-    checkError(await buyer.upload(token, bytes), 401, "bad_token", false);
+    await becomes("the payment to be marked", isMarked);
+    const { output } = await server.run(["ledger", "show", buyer.address]);
+    const id = output.match(/^payment ([0-9a-f]{64})$/m)[1];
+    const voided = await server.run(["ledger", "void", id, "--note", "gone"]);
+    same(voided.code, 0, `the exit code of ledger void (${voided.output})`);
     same((await read(await fetch(link))).status, 404, "the status of the link");
+    const charged = async () => (await buyer.repeat()).json?.charged === false;
+    await becomes("the chain to decide", charged);
+    checkError(await buyer.repeat(), 409, "payment_resolved", false);
+    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", false);
+    checkError(await buyer.upload(token, bytes), 409, "payment_resolved", false);
     same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
     await balances(0);
   });
