@@ -177,8 +177,7 @@ impl Payments {
         let Some(network) = header.network.filter(|_| !hashes.is_empty()) else {
             return Ok(None);
         };
-        let digest = header.authorization.digest(network);
-        if evm::recover(&digest, &header.signature) != Some(payer) {
+        if !header.is_signed {
             return Ok(None);
         }
         let own = PaymentId::of(network, payer, header.authorization.nonce);
@@ -210,10 +209,10 @@ impl Payments {
     ) -> Result<(), PayError> {
         let header = &presentation.header;
         let payer = header.authorization.from;
-        let digest = header.authorization.digest(terms.offer.network);
-        if evm::recover(&digest, &header.signature) == Some(payer) {
+        if header.is_signed && header.network == Some(terms.offer.network) {
             return Ok(());
         }
+        let digest = header.authorization.digest(terms.offer.network);
         if let Some(client) = presentation.client {
             self.limits.count_unproven(client).await?;
         }
@@ -318,8 +317,7 @@ impl Payments {
         else {
             return Ok(());
         };
-        let digest = authorization.digest(access.network);
-        if evm::recover(&digest, &header.signature) != Some(authorization.from)
+        if !header.is_signed
             && let Some(client) = client
         {
             self.limits.count_unproven(client).await?;
