@@ -1,6 +1,7 @@
 //! Erasure of payment records after their retention time. A hash of the payment's identity and one
 //! of its transfer stay.
 
+use super::rows::signed;
 use super::{Db, DbError, from_row, in_tx, read_db};
 use crate::model::payment::PaymentId;
 use crate::system::clock::Timestamp;
@@ -130,19 +131,25 @@ const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
-/// Whether this payment's records were erased: `Some(true)` if it had paid us, `None` if it isn't
-/// erased.
+/// Whether the records of one of these payments were erased: `Some(true)` if it had paid us, `None`
+/// if none is erased.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn find_erased(db: &Db, id: &PaymentId) -> Result<Option<bool>, DbError> {
+pub async fn find_erased(db: &Db, ids: &[PaymentId]) -> Result<Option<bool>, DbError> {
+    let list: String = ids.iter().map(PaymentId::as_str).collect();
     Ok(read_db!(db, |pool| sqlx::query_scalar(FIND_ERASED)
-        .bind(id.as_str())
+        .bind(&list)
+        .bind(signed(ids.len()))
         .fetch_optional(pool)
         .await)?)
 }
 
-const FIND_ERASED: &str = "SELECT transfer_hash IS NOT NULL FROM erased_payments WHERE id = $1";
+// The ids as one parameter: `$1` is their concatenation and `$2` their number. Arrays would need a
+// different SQL text for each database.
+const FIND_ERASED: &str = "WITH RECURSIVE places(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM places WHERE n + 1 < $2) \
+    SELECT transfer_hash IS NOT NULL FROM erased_payments \
+    WHERE id IN (SELECT substr($1, n * 64 + 1, 64) FROM places) LIMIT 1";
 
 /// Whether a transfer settled a payment whose records were erased.
 ///

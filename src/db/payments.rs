@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sqlx::Encode;
-use sqlx::query::Query;
+use sqlx::query::{Query, QueryAs};
 
 use super::renewals::{
     HOLD_TARGET, LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET,
@@ -557,37 +557,32 @@ pub async fn forget_expired_proofs(db: &Db, now: Timestamp) -> Result<(), DbErro
 const FORGET_PROOFS: &str =
     "DELETE FROM payment_proofs WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
 
-/// Changes the state of a row under its driver's attempt. `false`: another process took the row,
-/// its state changed, or the image to renew can't be held for it.
+/// Changes the state of a row under its driver's attempt, and returns the row. `None`: another
+/// process took the row, its state changed, or the image to renew can't be held for it.
 ///
 /// # Errors
-/// [`DbError::Driver`].
+/// [`DbError`].
 pub async fn advance(
     db: &Db,
     step: Move,
     payment: &Payment,
     patch: &Patch,
     now: Timestamp,
-) -> Result<bool, DbError> {
+) -> Result<Option<Payment>, DbError> {
     let target = payment.product.target.as_ref().map(ImageId::as_str);
-    Ok(in_tx!(db, |tx| {
-        let changed = sqlx::query(ADVANCE)
-            .bind(payment.id.as_str())
-            .bind(step.from().as_str())
-            .bind(payment.attempt)
-            .bind(step.to().as_str())
-            .bind(now.millis())
-            .bind(patch.reason.as_deref())
-            .bind(patch.lease_until.map(Timestamp::millis))
-            .bind(patch.next_look.map(Timestamp::millis))
-            .bind(patch.transaction.as_deref())
-            .bind(patch.body_sha256.as_deref())
-            .bind(patch.settle_called.map(Timestamp::millis))
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-        if changed == 0 {
-            return Ok(false);
+    if target.is_none() && patch.discard_image.is_none() {
+        let row: Option<PaymentRow> = write_db!(db, |on| {
+            bind_advance(sqlx::query_as(ADVANCE), step, payment, patch, now)
+                .fetch_optional(on)
+                .await
+        })?;
+        return row.map(Payment::try_from).transpose();
+    }
+    let row: Option<PaymentRow> = in_tx!(db, |tx| {
+        let advance = bind_advance(sqlx::query_as(ADVANCE), step, payment, patch, now);
+        let row: Option<PaymentRow> = advance.fetch_optional(&mut *tx).await?;
+        if row.is_none() {
+            return Ok(None);
         }
         // Lock order: payment, then image.
         if let Some(target) = target {
@@ -614,7 +609,7 @@ pub async fn advance(
                 if held == 0 {
                     // Dropping the transaction rolls it back: the payment's state doesn't change
                     // either.
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
         }
@@ -624,15 +619,47 @@ pub async fn advance(
                 .execute(&mut *tx)
                 .await?;
         }
-        true
-    }))
+        row
+    });
+    row.map(Payment::try_from).transpose()
 }
 
-const ADVANCE: &str = "UPDATE payments SET state = $4, changed_ms = $5, reason = COALESCE($6, reason), \
+fn bind_advance<'q, DB, O>(
+    query: QueryAs<'q, DB, O, DB::Arguments>,
+    step: Move,
+    payment: &'q Payment,
+    patch: &'q Patch,
+    now: Timestamp,
+) -> QueryAs<'q, DB, O, DB::Arguments>
+where
+    DB: sqlx::Database,
+    &'q str: Encode<'q, DB> + sqlx::Type<DB>,
+    i64: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<i64>: Encode<'q, DB> + sqlx::Type<DB>,
+    Option<&'q str>: Encode<'q, DB> + sqlx::Type<DB>,
+{
+    query
+        .bind(payment.id.as_str())
+        .bind(step.from().as_str())
+        .bind(payment.attempt)
+        .bind(step.to().as_str())
+        .bind(now.millis())
+        .bind(patch.reason.as_deref())
+        .bind(patch.lease_until.map(Timestamp::millis))
+        .bind(patch.next_look.map(Timestamp::millis))
+        .bind(patch.transaction.as_deref())
+        .bind(patch.body_sha256.as_deref())
+        .bind(patch.settle_called.map(Timestamp::millis))
+}
+
+const ADVANCE: &str = concat!(
+    "UPDATE payments SET state = $4, changed_ms = $5, reason = COALESCE($6, reason), \
     lease_until_ms = COALESCE($7, lease_until_ms), next_look_ms = COALESCE($8, next_look_ms), \
     transaction_hash = COALESCE($9, transaction_hash), body_sha256 = COALESCE($10, body_sha256), \
     settle_called_ms = COALESCE(settle_called_ms, $11) \
-    WHERE id = $1 AND state = $2 AND attempt = $3";
+    WHERE id = $1 AND state = $2 AND attempt = $3 RETURNING ",
+    payment_columns!()
+);
 
 const DISCARD_IMAGE: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
 
@@ -925,23 +952,33 @@ const SEARCH: &str = concat!(
 /// [`DbError::Driver`].
 pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<bool, DbError> {
     let id = grant.payment_id.as_str();
+    let (owed, resolved) = find_owed(db, id).await?;
+    if resolved || !owed {
+        return Ok(!resolved);
+    }
     // Either this update or the operator's note comes first; the other one changes nothing.
-    write_db!(db, |pool| sqlx::query(CLEAR_OWED)
+    write_db!(db, |on| sqlx::query(CLEAR_OWED)
         .bind(id)
-        .execute(pool)
+        .execute(on)
         .await
         .map(|_| ()))?;
-    let resolved: Option<(i64,)> = read_db!(db, |pool| sqlx::query_as(FIND_RESOLVED)
+    let (_, resolved) = find_owed(db, id).await?;
+    Ok(!resolved)
+}
+
+/// Whether goods of a payment are owed, and whether the operator resolved that.
+async fn find_owed(db: &Db, id: &str) -> Result<(bool, bool), DbError> {
+    let found: Option<(bool, bool)> = read_db!(db, |pool| sqlx::query_as(FIND_OWED)
         .bind(id)
         .fetch_optional(pool)
         .await)?;
-    Ok(resolved.is_none())
+    Ok(found.unwrap_or_default())
 }
 
 const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL \
     AND resolved_ms IS NULL";
-const FIND_RESOLVED: &str =
-    "SELECT resolved_ms FROM payments WHERE id = $1 AND resolved_ms IS NOT NULL";
+const FIND_OWED: &str =
+    "SELECT owed IS NOT NULL, resolved_ms IS NOT NULL FROM payments WHERE id = $1";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
@@ -974,5 +1011,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::SEARCH", SEARCH),
     ("payments::PUT_OFF", PUT_OFF),
     ("payments::CLEAR_OWED", CLEAR_OWED),
-    ("payments::FIND_RESOLVED", FIND_RESOLVED),
+    ("payments::FIND_OWED", FIND_OWED),
 ];

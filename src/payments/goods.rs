@@ -43,7 +43,11 @@ impl Payments {
                     version,
                 });
             }
-            if let Some(renewal) = renewals::find(&self.db, &row.id).await? {
+            let renewal = match &row.product.target {
+                Some(_) => renewals::find(&self.db, &row.id).await?,
+                None => None,
+            };
+            if let Some(renewal) = renewal {
                 let image = self.images.find_public(&renewal.image_id).await;
                 let image = image.map_err(unread)?.ok_or(PayError::Gone)?;
                 return Ok(Sold {

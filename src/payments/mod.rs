@@ -353,15 +353,16 @@ impl Payments {
     /// (docs/payments.md, rule 3).
     async fn refuse_erased(&self, header: &PaymentHeader) -> Result<(), PayError> {
         let authorization = &header.authorization;
-        for network in networks::all() {
-            let id = PaymentId::of(network, authorization.from, authorization.nonce);
-            if let Some(was_paid) = erasure::find_erased(&self.db, &id).await? {
-                return Err(PayError::Known {
-                    charged: Some(was_paid),
-                });
-            }
+        let ids: Vec<PaymentId> = networks::all()
+            .into_iter()
+            .map(|network| PaymentId::of(network, authorization.from, authorization.nonce))
+            .collect();
+        match erasure::find_erased(&self.db, &ids).await? {
+            Some(was_paid) => Err(PayError::Known {
+                charged: Some(was_paid),
+            }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The facilitator and chain of a payment's network. `None` where the network is not
@@ -466,17 +467,15 @@ impl Payments {
             return Ok(None);
         };
         let now = self.clock.now();
-        match rows::advance(&self.db, step, row, patch, now).await {
-            Ok(false) => return Ok(None),
-            Ok(true) => {}
+        let advanced = match rows::advance(&self.db, step, row, patch, now).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(advanced)) => advanced,
             Err(error) => {
                 let seen = rows::find(&self.db, &row.id).await?;
                 let ours = |seen: &Payment| seen.attempt == row.attempt && seen.state == step.to();
-                if !seen.is_some_and(|seen| ours(&seen)) {
-                    return Err(error);
-                }
+                seen.filter(ours).ok_or(error)?
             }
-        }
+        };
         tracing::info!(
             from = step.from().as_str(),
             to = step.to().as_str(),
@@ -491,7 +490,7 @@ impl Payments {
         if left_open && let Some(image) = &patch.discard_image {
             self.images.delete_object(image).await;
         }
-        rows::find(&self.db, &row.id).await
+        Ok(Some(advanced))
     }
 }
 

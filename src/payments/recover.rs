@@ -189,7 +189,10 @@ async fn is_known(
 /// Whether the ledger knows the payment, and finds its transfer itself.
 async fn decides_itself(db: &Db, id: &PaymentId) -> anyhow::Result<bool> {
     let row = rows::find(db, id).await?;
-    Ok(row.is_some() || erasure::find_erased(db, id).await?.is_some())
+    Ok(row.is_some()
+        || erasure::find_erased(db, std::slice::from_ref(id))
+            .await?
+            .is_some())
 }
 
 /// What the transfer bought, by its amount: one upload of the tier whose price it is, now or in a

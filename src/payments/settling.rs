@@ -188,8 +188,14 @@ impl Payments {
         event: Event,
         transfer: Transfer,
     ) -> Result<(), DbError> {
+        // The row as the caller read it, and later as it is now.
+        let mut known = transition(row.state, event).map(|_| row.clone());
         for _ in 0..SETTLE_TRIES {
-            let Some(fresh) = rows::find(&self.db, &row.id).await? else {
+            let read = match known.take() {
+                Some(row) => Some(row),
+                None => rows::find(&self.db, &row.id).await?,
+            };
+            let Some(fresh) = read else {
                 return Ok(());
             };
             if fresh.digest != row.digest {

@@ -159,6 +159,7 @@ pub(crate) async fn advance(db: &Db, row: &Payment, event: Event, patch: &Patch)
     payments::advance(db, step, row, patch, at(1))
         .await
         .unwrap()
+        .is_some()
 }
 
 async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>) -> Binding {
@@ -465,10 +466,15 @@ async fn a_change_of_state_needs_state_and_attempt_and_keeps_other_columns() {
     on_both(async |db| {
         let row = put(&db, &payment(1), PaymentState::Verified).await;
         let start = step(PaymentState::Verified, Event::SettleStarted);
+        // The row that is returned is the row as it is stored.
         let go = async |row: &Payment, patch: &Patch| {
-            payments::advance(&db, start, row, patch, at(3))
-                .await
-                .unwrap()
+            let moved = payments::advance(&db, start, row, patch, at(3)).await;
+            let moved = moved.unwrap();
+            if let Some(moved) = &moved {
+                let stored = load(&db, row).await;
+                assert_eq!(format!("{moved:?}"), format!("{stored:?}"));
+            }
+            moved.is_some()
         };
         let stale = Payment {
             attempt: 2,
@@ -496,6 +502,7 @@ async fn a_change_of_state_needs_state_and_attempt_and_keeps_other_columns() {
             payments::advance(&db, unclear, &settling, &again, at(4))
                 .await
                 .unwrap()
+                .is_some()
         );
         let unknown = load(&db, &row).await;
         assert_eq!(unknown.state, PaymentState::Unknown);
