@@ -875,8 +875,8 @@ const FIND_DUE: &str = concat!(
      AND state <> 'settled' ORDER BY next_look_ms LIMIT $2"
 );
 
-/// Counts payments that have been in state `unknown` since `since` or earlier, up to `most`.
-/// Payments whose transfer failed, as the facilitator reported, don't count.
+/// Counts the payers with a payment that has been in state `unknown` since `since` or earlier, up to
+/// `most`. Payments that the facilitator refused don't count, whatever its reason.
 ///
 /// # Errors
 /// [`DbError`].
@@ -888,9 +888,26 @@ pub async fn count_unknown(db: &Db, since: Timestamp, most: u32) -> Result<i64, 
         .await)?)
 }
 
-const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM payments \
+const COUNT_UNKNOWN: &str = "SELECT COUNT(*) FROM (SELECT DISTINCT payer FROM payments \
     WHERE next_look_ms IS NOT NULL AND state <> 'settled' AND state = 'unknown' \
     AND reason IS NULL AND settle_called_ms <= $1 LIMIT $2) AS late";
+
+/// Notes that the facilitator refused a payment whose outcome is unknown. The first reason stays.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn note_refusal(db: &Db, id: &PaymentId, reason: &str) -> Result<(), DbError> {
+    write_db!(db, |pool| sqlx::query(NOTE_REFUSAL)
+        .bind(id.as_str())
+        .bind(reason)
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const NOTE_REFUSAL: &str =
+    "UPDATE payments SET reason = $2 WHERE id = $1 AND state = 'unknown' AND reason IS NULL";
 
 /// Lists the networks (CAIP-2 ids) with payments that are not in a final state.
 ///
@@ -1007,6 +1024,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::COUNT_USE", COUNT_USE),
     ("payments::FIND_DUE", FIND_DUE),
     ("payments::COUNT_UNKNOWN", COUNT_UNKNOWN),
+    ("payments::NOTE_REFUSAL", NOTE_REFUSAL),
     ("payments::OPEN_NETWORKS", OPEN_NETWORKS),
     ("payments::SEARCH", SEARCH),
     ("payments::PUT_OFF", PUT_OFF),

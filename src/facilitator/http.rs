@@ -1,8 +1,9 @@
 //! The HTTP client for facilitators. It bounds time and size of answers, follows no redirects, and
 //! decides how answers are read.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
@@ -13,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
+use super::refusals::{self, Proves};
 use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
 use crate::facilitator::coinbase::CdpKey;
 use crate::system::clock::{Clock, Timestamp};
@@ -26,45 +28,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_CALLS: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reasons of a refused settle call that mean that no money moved, if the answer names no
-/// transaction (docs/x402.md, Refusals that moved nothing). Each is recognized with and without the
-/// scheme's prefix, since facilitators differ.
-const NOTHING_MOVED: &[&str] = &[
-    "insufficient_funds",
-    "invalid_exact_evm_insufficient_balance",
-    "invalid_exact_evm_signature",
-    "invalid_exact_evm_payload_signature",
-    "invalid_exact_evm_payload_authorization_valid_before",
-    "invalid_exact_evm_payload_authorization_valid_after",
-    "invalid_exact_evm_payload_authorization_value",
-    "invalid_exact_evm_payload_authorization_value_mismatch",
-    "invalid_exact_evm_payload_authorization_value_too_low",
-    "invalid_exact_evm_payload_recipient_mismatch",
-    "invalid_exact_evm_recipient_mismatch",
-    "invalid_exact_evm_network_mismatch",
-    "invalid_exact_evm_missing_eip712_domain",
-    "invalid_exact_evm_token_name_mismatch",
-    "invalid_exact_evm_token_version_mismatch",
-    "asset_not_deployed_contract",
-    "eip6492_factory_not_allowed",
-    "invalid_payload",
-    "invalid_payment_requirements",
-    "invalid_scheme",
-    "unsupported_scheme",
-    "invalid_network",
-    "invalid_x402_version",
-    "invalid_exact_evm_payload_from_address_kyt",
-    "invalid_exact_evm_payload_to_address_kyt",
-];
-/// Reasons of a refused settle call that mean that the transfer was sent and reverted on the chain.
-/// The outcome stays unknown until the chain confirms it (docs/x402.md, Refusals after a
-/// transaction).
-const REVERTED: &[&str] = &[
-    "invalid_exact_evm_transaction_failed",
-    "invalid_exact_evm_transfer_event_mismatch",
-    "invalid_transaction_state",
-    "settle_exact_failed_onchain",
-];
+/// How many codes that no source lists are reported in the log.
+const MOST_REPORTED: usize = 32;
 
 /// A facilitator with a base URL.
 #[derive(Debug)]
@@ -75,6 +40,7 @@ pub struct HttpFacilitator {
     client: reqwest::Client,
     calls: Semaphore,
     breaker: Breaker,
+    reported: Mutex<BTreeSet<String>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -138,6 +104,7 @@ impl HttpFacilitator {
             client,
             calls: Semaphore::new(MAX_CALLS),
             breaker: Breaker::default(),
+            reported: Mutex::default(),
             clock,
         })
     }
@@ -255,16 +222,21 @@ impl Facilitator for HttpFacilitator {
             }
             let left = timeout.saturating_sub(started.elapsed());
             match self.ask::<VerifyResponse>("verify", call.body, left).await {
-                // As with settle, a refusal with a 5xx status is a fault of the facilitator and no
-                // answer.
-                Ok((status, answer)) if answer.is_valid || status < 500 => {
+                Ok((status, answer)) => {
+                    // Whatever it says: a facilitator that speaks the protocol is not down.
                     self.breaker.note_answer();
-                    return read_verify(&answer);
+                    if answer.is_valid || status < 500 {
+                        return self.read_verify(&answer);
+                    }
+                    // As with settle, a refusal with a 5xx status is a fault of the facilitator and
+                    // no answer.
+                    why = format!("isValid is false, but the status is {status}");
                 }
-                Ok((status, _)) => why = format!("isValid is false, but the status is {status}"),
-                Err(NoAnswer(reason)) => why = reason,
+                Err(NoAnswer(reason)) => {
+                    why = reason;
+                    self.note_silence(&call, &why);
+                }
             }
-            self.note_silence(&why);
         }
         VerifyOutcome::NoAnswer { why }
     }
@@ -275,18 +247,17 @@ impl Facilitator for HttpFacilitator {
             .await
         {
             Ok((status, answer)) => {
-                if status < 500 {
-                    self.breaker.note_answer();
-                } else {
-                    self.note_silence(&format!("settle returned status {status}"));
+                self.breaker.note_answer();
+                if !answer.success {
+                    self.report("settle", &reason(answer.error_reason.as_deref()));
                 }
                 read_settle(status, &answer, &call)
             }
             Err(NoAnswer(why)) => {
-                self.note_silence(&why);
+                self.note_silence(&call, &why);
                 SettleOutcome::Unclear {
                     why,
-                    reverted: None,
+                    refusal: None,
                     transaction: None,
                 }
             }
@@ -329,12 +300,47 @@ enum Listed {
 }
 
 impl HttpFacilitator {
-    fn note_silence(&self, why: &str) {
-        if self.breaker.note_silence(self.clock.uptime()) {
+    /// Counts a call without an answer, unless the payment's signature is a contract's: a contract
+    /// can answer the server's node and the facilitator differently, so it could make the
+    /// facilitator fail at will.
+    fn note_silence(&self, call: &Call<'_>, why: &str) {
+        if call.is_signed_by_key && self.breaker.note_silence(self.clock.uptime()) {
             tracing::error!(
                 facilitator = self.name,
                 why,
                 "the facilitator is down: new payments are rejected without a charge, and it is called once a second"
+            );
+        }
+    }
+
+    fn read_verify(&self, answer: &VerifyResponse) -> VerifyOutcome {
+        if answer.is_valid {
+            let payer = answer
+                .payer
+                .as_deref()
+                .and_then(|payer| Address::from_str(payer).ok());
+            return VerifyOutcome::Valid { payer };
+        }
+        let reason = reason(answer.invalid_reason.as_deref());
+        self.report("verify", &reason);
+        VerifyOutcome::Invalid { reason }
+    }
+
+    /// Logs a code that no source lists, once, so that it can be added to the table.
+    fn report(&self, call: &str, code: &str) {
+        if code == UNSPECIFIED || refusals::is_known(code) {
+            return;
+        }
+        let is_new = {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            reported.len() < MOST_REPORTED && reported.insert(code.to_owned())
+        };
+        if is_new {
+            tracing::warn!(
+                facilitator = self.name,
+                call,
+                code,
+                "the facilitator refused a payment by a code that pixtoll does not know; please report the code and the facilitator to pixtoll's authors"
             );
         }
     }
@@ -366,22 +372,8 @@ impl HttpFacilitator {
     }
 }
 
-fn read_verify(answer: &VerifyResponse) -> VerifyOutcome {
-    if answer.is_valid {
-        let payer = answer
-            .payer
-            .as_deref()
-            .and_then(|payer| Address::from_str(payer).ok());
-        VerifyOutcome::Valid { payer }
-    } else {
-        VerifyOutcome::Invalid {
-            reason: reason(answer.invalid_reason.as_deref()),
-        }
-    }
-}
-
 /// Reads an answer to settle. Only an explicit success with a plausible transaction hash, or an
-/// explicit refusal for one of the listed reasons, is clear.
+/// explicit refusal by a code that proves that nothing moved, is clear.
 fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> SettleOutcome {
     let transaction = B256::from_str(&answer.transaction)
         .ok()
@@ -402,27 +394,32 @@ fn read_settle(status: u16, answer: &SettlementResponse, call: &Call<'_>) -> Set
             }
             _ => SettleOutcome::Unclear {
                 why: "success without a plausible transaction, network and payer".to_owned(),
-                reverted: None,
+                refusal: None,
                 transaction,
             },
         };
     }
-    let nothing_moved = NOTHING_MOVED.contains(&reason.as_str());
-    if nothing_moved && answer.transaction.is_empty() && status < 500 {
+    let proves = refusals::find(&reason).map_or(Proves::Unclear, |known| known.proves);
+    if proves == Proves::NothingMoved && answer.transaction.is_empty() && status < 500 {
         return SettleOutcome::Refused { reason };
     }
     SettleOutcome::Unclear {
         why: format!("success false, {reason}, status {status}"),
-        reverted: (REVERTED.contains(&reason.as_str()) && status < 500).then_some(reason),
+        refusal: (proves != Proves::Pending).then_some(reason),
         transaction,
     }
 }
 
+/// The reason of a refusal that names none.
+const UNSPECIFIED: &str = "unspecified";
+
 /// A facilitator's reason as it is logged, stored and returned: a short code, or a replacement for
-/// anything else.
+/// anything else. Some facilitators append a message to a code, after a colon.
 fn reason(text: Option<&str>) -> String {
+    let text = text.unwrap_or(UNSPECIFIED);
+    let head = text.split(':').next().unwrap_or(text).trim();
+    let text = if refusals::is_known(head) { head } else { text };
     let code: String = text
-        .unwrap_or("unspecified")
         .chars()
         .filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.'))
         .take(80)
@@ -430,7 +427,7 @@ fn reason(text: Option<&str>) -> String {
     // A word this long could be a key or a signature that the facilitator sent back.
     let opaque = code.split(['_', '-', '.']).any(|word| word.len() > 24);
     if code.is_empty() || opaque {
-        "unspecified".to_owned()
+        UNSPECIFIED.to_owned()
     } else {
         code
     }
@@ -451,6 +448,7 @@ mod tests {
             body: "",
             network: &BASE_SEPOLIA,
             payer: PAYER,
+            is_signed_by_key: true,
         };
         let Ok(answer) = serde_json::from_str(answer) else {
             return "unreadable";
@@ -574,6 +572,11 @@ mod tests {
     fn a_reason_is_a_short_code_or_nothing() {
         assert_eq!(reason(Some("insufficient_funds")), "insufficient_funds");
         assert_eq!(reason(None), "unspecified");
+        let with_message = "invalid_exact_evm_transaction_failed: execution reverted";
+        assert_eq!(
+            reason(Some(with_message)),
+            "invalid_exact_evm_transaction_failed"
+        );
         assert_eq!(reason(Some("<b>no</b> 'funds'")), "bnobfunds");
         assert_eq!(
             reason(Some(&format!("0x{}", "ab".repeat(65)))),

@@ -9,6 +9,7 @@ use crate::system::clock::Timestamp;
 mod breaker;
 pub mod coinbase;
 pub mod http;
+pub mod refusals;
 
 /// The outcome of a verify call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,7 @@ pub enum SettleOutcome {
         /// The hash of the transaction.
         transaction: B256,
     },
-    /// The facilitator refused for a reason that means that no money moved, and named no
-    /// transaction.
+    /// The facilitator refused by a code that proves that no money moved, and named no transaction.
     Refused {
         /// The facilitator's reason.
         reason: String,
@@ -48,9 +48,9 @@ pub enum SettleOutcome {
     Unclear {
         /// What happened, for the log.
         why: String,
-        /// The facilitator's reason, if it says that the transfer reverted on the chain. Only the
-        /// chain can confirm that. It may be the payer's doing alone.
-        reverted: Option<String>,
+        /// The facilitator's reason, if it refused: it says that it won't bring the money any more,
+        /// which only the chain can confirm. It may be the payer's doing alone.
+        refusal: Option<String>,
         /// The transaction that the answer named, if any.
         transaction: Option<B256>,
     },
@@ -66,6 +66,8 @@ pub struct Call<'a> {
     pub network: &'static crate::pricing::networks::Network,
     /// The payer's address.
     pub payer: Address,
+    /// Whether the payer's own key made the signature. Otherwise a contract wallet accepted it.
+    pub is_signed_by_key: bool,
 }
 
 /// A scheme and network that a facilitator supports.

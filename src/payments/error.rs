@@ -1,7 +1,8 @@
 //! Why a request with a payment receives no goods. The messages are sent to the client.
 
-use super::{NotRenewable, refusals};
+use super::NotRenewable;
 use crate::db::DbError;
+use crate::facilitator::refusals;
 use crate::images::UploadError;
 use crate::limits::Limited;
 
@@ -9,7 +10,7 @@ use crate::limits::Limited;
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
     /// The payment does not match the offer, or the facilitator rejected it. Nothing was charged.
-    #[error("The payment was not accepted ({reason}). {}", if detail.is_empty() { refusals::explain(reason) } else { detail })]
+    #[error("The payment was not accepted ({reason}). {}", if detail.is_empty() { refusals::meaning(reason) } else { detail })]
     Invalid {
         /// The reason, as the x402 protocol spells it.
         reason: String,
@@ -19,7 +20,7 @@ pub enum PayError {
     /// Settling was tried. It moved no money and never will.
     #[error(
         "The payment moved no money and never will ({reason}). {}",
-        refusals::explain(reason)
+        refusals::meaning(reason)
     )]
     Failed {
         /// The reason, as the x402 protocol spells it.

@@ -20,9 +20,9 @@ use crate::system::logs::payment_span;
 /// The number of rows that one run takes, and how many of them it works on at the same time.
 const BATCH: u32 = 100;
 const AT_ONCE: usize = 8;
-/// If the outcome of more payments than this is unknown for longer than [`UNKNOWN_TOO_LONG`], sales
-/// are paused. Payments that the facilitator reports as reverted on the chain don't count:
-/// otherwise one payer could stop all sales.
+/// If the outcome of payments of more payers than this is unknown for longer than
+/// [`UNKNOWN_TOO_LONG`], sales are paused. Payments that the facilitator refused don't count,
+/// whatever its reason: otherwise buyers could stop all sales by wallets that they empty in time.
 const MOST_UNKNOWN: u32 = 20;
 const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
 /// The pause before a row that could not be read is tried again.
@@ -70,7 +70,7 @@ impl Payments {
                 if self.sale_stopped.swap(stopped, Ordering::Relaxed) != stopped {
                     if stopped {
                         tracing::error!(
-                            "sales are paused: the outcome of more than {MOST_UNKNOWN} payments is unknown for two minutes"
+                            "sales are paused: payments of more than {MOST_UNKNOWN} payers are unknown for two minutes"
                         );
                     } else {
                         tracing::warn!("sales are resumed");

@@ -45,7 +45,7 @@ impl Payments {
             drop(lease);
             let late = SettleOutcome::Unclear {
                 why: "no answer yet".to_owned(),
-                reverted: None,
+                refusal: None,
                 transaction: None,
             };
             payments.record(&row, late).await;
@@ -77,17 +77,18 @@ impl Payments {
             SettleOutcome::Refused { reason } => self.refused(row, reason).await,
             SettleOutcome::Unclear {
                 why,
-                reverted,
+                refusal,
                 transaction,
-            } => self.unclear(row, &why, reverted, transaction).await,
+            } => self.unclear(row, &why, refusal, transaction).await,
         };
         if let Err(error) = result {
             tracing::error!(%error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
         }
     }
 
-    /// Records an outcome that arrived after the wait, or that of a repeated call: only a success
-    /// counts.
+    /// Records an outcome that arrived after the wait, or that of a repeated call. Only a success
+    /// changes the state. A refusal is noted: the payment then doesn't count among those that pause
+    /// sales.
     async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
         match outcome {
             SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
@@ -97,6 +98,16 @@ impl Payments {
                 };
                 if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
                     tracing::error!(%error, "a late success could not be recorded; the reconciler will ask the chain");
+                }
+            }
+            SettleOutcome::Refused { reason: refusal }
+            | SettleOutcome::Unclear {
+                refusal: Some(refusal),
+                ..
+            } => {
+                tracing::info!(refusal, "a late refusal of settle changes no state");
+                if let Err(error) = rows::note_refusal(&self.db, &row.id, &refusal).await {
+                    tracing::warn!(%error, "a late refusal could not be noted");
                 }
             }
             other => {
@@ -125,12 +136,12 @@ impl Payments {
         &self,
         row: &Payment,
         why: &str,
-        reverted: Option<String>,
+        refusal: Option<String>,
         transaction: Option<alloy_primitives::B256>,
     ) -> Result<(), DbError> {
         tracing::warn!(why, "the outcome of settle is unknown");
         let patch = Patch {
-            reason: reverted,
+            reason: refusal,
             lease_until: Some(Timestamp::from_millis(0)),
             next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
             transaction: transaction.map(|hash| hash.to_string()),
@@ -173,7 +184,7 @@ impl Payments {
             Some(access) => access.facilitator.settle(call(row), SETTLE_LIFE).await,
             None => SettleOutcome::Unclear {
                 why: NOT_CONFIGURED.to_owned(),
-                reverted: None,
+                refusal: None,
                 transaction: None,
             },
         }
@@ -253,6 +264,7 @@ pub(super) fn call(row: &Payment) -> Call<'_> {
         body: &row.request,
         network: row.network(),
         payer: row.authorization.from,
+        is_signed_by_key: row.is_signed_by_key(),
     }
 }
 

@@ -240,6 +240,7 @@ const fn call() -> Call<'static> {
         body: r#"{"x402Version":2}"#,
         network: &networks::BASE,
         payer: PAYER,
+        is_signed_by_key: true,
     }
 }
 

@@ -1001,15 +1001,16 @@ async fn a_cheap_transfer_never_settles_a_later_expensive_payment() {
     assert!(settled.is_balanced(), "{:?}", settled.broken);
 }
 
-/// More open outcomes than are allowed for two minutes.
-const TOO_MANY_OPEN: usize = 21;
+/// More payers with open outcomes than are allowed for two minutes.
+const TOO_MANY_OPEN: u8 = 21;
 
-/// Leaves many payments with an unknown outcome, by this settle response. The reconciler doesn't
-/// run, so they stay open.
+/// Leaves payments of many payers with an unknown outcome, by this settle response. The reconciler
+/// doesn't run, so they stay open.
 async fn leave_too_many_open(app: &TestApp, answer: Fault) {
     app.facilitator.always("settle", answer);
-    for _ in 0..TOO_MANY_OPEN {
-        let open = app.sign_for("year").await;
+    for number in 0..TOO_MANY_OPEN {
+        let payer = signing::wallet(100 + number);
+        let open = app.sign_by("/api/upload/token/year", &payer).await;
         assert_eq!(app.pay(&open).await.verdict(), pending());
     }
     app.facilitator.mend();

@@ -48,6 +48,7 @@ mod processes;
 mod real_pictures;
 mod receipts;
 mod recover;
+mod refusals;
 mod renew;
 #[cfg(feature = "test-postgres")]
 mod replicas;

@@ -334,9 +334,14 @@ impl TestApp {
 
     /// Signs a payment for the product of `path`, with the test's wallet.
     pub(crate) async fn sign_at(&self, path: &str) -> Payment {
+        self.sign_by(path, &self.wallet).await
+    }
+
+    /// Signs a payment for the product of `path`, with another wallet than the test's.
+    pub(crate) async fn sign_by(&self, path: &str, wallet: &PrivateKeySigner) -> Payment {
         let challenge = self.post(path).await;
         assert_eq!(challenge.status, 402, "{}", challenge.text());
-        Payment::answering(&challenge, path, &self.wallet, self.clock.now())
+        Payment::answering(&challenge, path, wallet, self.clock.now())
     }
 
     /// Sends a payment to the route it was signed for, without a body.

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{DATE, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::process::PATIENCE;
 
@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Late(Arc<Notify>),
     /// The call is delayed until the test allows it.
     Held(Arc<Notify>),
+    /// Each call is delayed until the test gives a permit. A refusal names this code instead.
+    Gated(Arc<Semaphore>, &'static str),
 }
 
 impl Fault {
@@ -59,6 +61,10 @@ pub(crate) struct NodeFault {
     pub(crate) safe_at: Option<u64>,
     /// Added to every block's time, in seconds.
     pub(crate) skew: i64,
+    /// Whether contract wallets accept every signature.
+    pub(crate) wallets_accept: bool,
+    /// It executes no code of a caller, as a call without a recipient asks it to.
+    pub(crate) only_calls_contracts: bool,
 }
 
 /// The instructions and the record of a proxy.
@@ -285,6 +291,15 @@ async fn handle(
             release.notified().await;
             answer(forward.carry_out(&path, &name, document, &node).await)
         }
+        Some(Fault::Gated(gate, code)) => {
+            gate.acquire().await.unwrap().forget();
+            let (status, text) = forward.carry_out(&path, &name, document, &node).await;
+            let mut reply: Value = serde_json::from_str(&text).unwrap();
+            if reply["success"] == false {
+                reply["errorReason"] = json!(code);
+            }
+            answer((status, reply.to_string()))
+        }
     }
 }
 
@@ -307,6 +322,15 @@ impl Forward {
                 200,
                 json!({"jsonrpc": "2.0", "id": document["id"], "result": []}).to_string(),
             );
+        }
+        if let Some(result) = asked_of_wallet(name, &document, node) {
+            let reply = json!({"jsonrpc": "2.0", "id": document["id"]});
+            let mut reply = reply.as_object().unwrap().clone();
+            match result {
+                Ok(result) => reply.insert("result".to_owned(), json!(result)),
+                Err(error) => reply.insert("error".to_owned(), error),
+            };
+            return (200, Value::Object(reply).to_string());
         }
         let response = self
             .client
@@ -331,6 +355,26 @@ impl Forward {
         reply["result"]["timestamp"] = json!(format!("{:#x}", time + node.skew));
         (status, reply.to_string())
     }
+}
+
+/// What the node answers to a question to a contract wallet, if a fault says so.
+fn asked_of_wallet(
+    name: &str,
+    document: &Value,
+    node: &NodeFault,
+) -> Option<Result<String, Value>> {
+    if name != "eth_call" {
+        return None;
+    }
+    let call = &document["params"][0];
+    let to_none = call["to"].is_null();
+    let input = call["input"].as_str().unwrap_or_default();
+    if to_none && node.only_calls_contracts {
+        let error = json!({"code": -32602, "message": "missing field `to`"});
+        return Some(Err(error));
+    }
+    (node.wallets_accept && (to_none || input.starts_with("0x1626ba7e")))
+        .then(|| Ok(format!("0x1626ba7e{}", "0".repeat(56))))
 }
 
 fn answer((status, text): (u16, String)) -> HttpResponse {
