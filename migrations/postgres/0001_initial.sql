@@ -87,6 +87,8 @@ CREATE UNIQUE INDEX payments_log ON payments (network, transaction_hash, log_ind
     WHERE log_index IS NOT NULL;
 CREATE INDEX payments_transfer ON payments (transaction_hash) WHERE transaction_hash IS NOT NULL;
 CREATE INDEX payments_payer_nonce ON payments (payer, nonce);
+-- What a payer has open, and what was settled last.
+CREATE INDEX payments_payer_settled ON payments (payer, settled_ms);
 CREATE INDEX payments_target ON payments (target) WHERE target IS NOT NULL;
 CREATE INDEX payments_owed ON payments (settled_ms) WHERE owed IS NOT NULL;
 -- The next payments of the reconciler, and those of the auditor.

@@ -219,9 +219,6 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     /// The payer's balance, and whether the nonce is used, at the newest block.
     async fn funds(&self, payer: Address, nonce: B256) -> Result<Funds, ChainError>;
 
-    /// Whether `account` has code at the newest block.
-    async fn is_contract(&self, account: Address) -> Result<bool, ChainError>;
-
     /// What the node shows about an authorization.
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
 
@@ -229,7 +226,8 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     async fn nonce_of(&self, receipt: &IncomingTransfer) -> Result<Option<B256>, ChainError>;
 
     /// Whether the contract wallet `account` accepts this signature of `digest` at the newest block
-    /// (EIP-1271).
+    /// (EIP-1271). A wallet that is not deployed yet is asked as if the deployment that its
+    /// signature carries had happened (ERC-6492). `false` as well for an account without code.
     async fn is_signed(
         &self,
         account: Address,

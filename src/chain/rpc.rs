@@ -14,12 +14,16 @@ use super::{
 };
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet, deployed_signature};
+use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet};
+use crate::x402::undeployed::Undeployed;
 
 /// The timeout of a call. After it, the node counts as not answering.
 const TIMEOUT: Duration = Duration::from_secs(8);
 /// The number of blocks in one query for logs, which nodes limit.
 const LOG_SPAN: u64 = 2_000;
+
+/// The error code of a call that the contract rejected. Some nodes only say so in the message.
+const REVERTED: i64 = 3;
 
 /// The JSON-RPC endpoint of a network.
 #[derive(Debug)]
@@ -166,11 +170,6 @@ impl RpcChain {
 
 #[async_trait::async_trait]
 impl Chain for RpcChain {
-    async fn is_contract(&self, account: Address) -> Result<bool, ChainError> {
-        let code = self.provider.get_code_at(account).await.map_err(failed)?;
-        Ok(!code.is_empty())
-    }
-
     async fn chain_id(&self) -> Result<u64, ChainError> {
         self.provider.get_chain_id().await.map_err(failed)
     }
@@ -242,16 +241,23 @@ impl Chain for RpcChain {
     ) -> Result<bool, ChainError> {
         let question = Wallet::isValidSignatureCall {
             hash: digest,
-            signature: deployed_signature(signature),
+            signature: signature.clone(),
         };
-        let request = TransactionRequest::default()
-            .with_to(account)
-            .with_input(Bytes::from(question.abi_encode()));
+        let request = match Undeployed::read(signature) {
+            Some(wallet) => TransactionRequest::default().with_input(wallet.check(account, digest)),
+            None => TransactionRequest::default()
+                .with_to(account)
+                .with_input(Bytes::from(question.abi_encode())),
+        };
         match self.provider.call(request).await {
             Ok(answer) => Ok(Wallet::isValidSignatureCall::abi_decode_returns(&answer)
                 .is_ok_and(|answer| answer == VALID_SIGNATURE)),
             // Some wallets reject a signature by reverting.
-            Err(RpcError::ErrorResp(refusal)) if refusal.message.contains("revert") => Ok(false),
+            Err(RpcError::ErrorResp(refusal))
+                if refusal.code == REVERTED || refusal.message.contains("revert") =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(failed(error)),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use alloy_primitives::{B256, U256};
 use sqlx::Encode;
 use sqlx::query::{Query, QueryAs};
 
@@ -17,6 +18,7 @@ use crate::model::ids::ImageId;
 use crate::model::payment::{
     Grant, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
 };
+use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::LONGEST_KEEP;
 use crate::system::clock::Timestamp;
 
@@ -59,6 +61,19 @@ pub enum Binding {
     Lost,
     /// The idempotency key belongs to another payment.
     Taken(IdOwner),
+    /// The payer's balance does not cover this payment beside these open ones.
+    Overdrawn(Vec<OpenPayment>),
+}
+
+/// A payment of a payer that may move money after the payer's balance was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPayment {
+    /// The nonce of its authorization.
+    pub nonce: B256,
+    /// Its amount.
+    pub amount: AtomicAmount,
+    /// Whether it was settled since the balance was read. Otherwise it is still open.
+    pub is_settled: bool,
 }
 
 /// The payment that owns a pair of payer and idempotency key.
@@ -362,26 +377,67 @@ pub async fn end_all_leases(db: &Db) -> Result<(), DbError> {
 pub(super) const END_ALL_LEASES: &str =
     "UPDATE payments SET lease_until_ms = 0 WHERE lease_until_ms > 0";
 
+/// What a payment is bound to when verify accepted it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bond<'a> {
+    /// The values that prove who sent the payment.
+    pub proofs: &'a [Proof],
+    /// The hashes of the idempotency keys, sorted, because they are locked one after the other.
+    pub id_hashes: &'a [String],
+    /// SHA-256 of the uploaded bytes; `None` without any.
+    pub body_sha256: Option<&'a str>,
+    /// The payer's balance on the chain, in atomic units.
+    pub balance: U256,
+    /// A time before the balance was read. Payments that were settled since may not be part of it
+    /// yet.
+    pub read_at: Timestamp,
+    /// Nonces of payments that had moved their money when the balance was read.
+    pub executed: &'a [B256],
+}
+
 /// Binds a payment that verify accepted: state, proofs and idempotency keys, in one transaction.
-/// `id_hashes` are sorted, because they are locked one after the other.
 ///
 /// An idempotency key of a rejected or failed payment is taken over: nothing was bought with it.
 ///
+/// The payer's balance must cover this payment and all others of the payer on the same network and
+/// token that may move money after it was read: those that are `verified`, `settling` or `unknown`, and
+/// those that were settled since. The payments of one payer are bound one after the other, on all
+/// replicas.
+///
 /// # Errors
 /// [`DbError`].
+#[expect(
+    clippy::too_many_lines,
+    reason = "one transaction, read from its beginning to its end"
+)]
 pub async fn bind_verified(
     db: &Db,
     step: Move,
     payment: &Payment,
-    proofs: &[Proof],
-    id_hashes: &[String],
-    body_sha256: Option<&str>,
+    bond: &Bond<'_>,
     now: Timestamp,
 ) -> Result<Binding, DbError> {
+    let Bond {
+        proofs,
+        id_hashes,
+        body_sha256,
+        balance,
+        read_at,
+        executed,
+    } = *bond;
     let payer = payment.authorization.from.to_string();
     let id = payment.id.as_str();
     let product = &payment.product;
+    let offer = &payment.terms.offer;
+    let asset = offer.network.usdc.to_string();
     Ok(in_tx!(db, |tx| {
+        // SQLite has one writer, so its transactions follow each other anyway.
+        if let Db::Postgres(_) = db {
+            sqlx::query(LOCK_PAYER_POSTGRES)
+                .bind(&payer)
+                .execute(&mut *tx)
+                .await?;
+        }
         for hash in id_hashes {
             sqlx::query(LOCK_ID)
                 .bind(&payer)
@@ -410,6 +466,25 @@ pub async fn bind_verified(
                 return Ok(Binding::Taken(owner.owner(product, body_sha256)?));
             }
         }
+        let open: Vec<OpenRow> = sqlx::query_as(FIND_OPEN)
+            .bind(&payer)
+            .bind(offer.network.caip2)
+            .bind(&asset)
+            .bind(id)
+            .bind(read_at.millis())
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut open = open
+            .iter()
+            .map(OpenRow::read)
+            .collect::<Result<Vec<_>, _>>()?;
+        open.retain(|open| !executed.contains(&open.nonce));
+        let needed = open.iter().fold(offer.amount.as_u256(), |sum, open| {
+            sum.saturating_add(open.amount.as_u256())
+        });
+        if balance < needed {
+            return Ok(Binding::Overdrawn(open));
+        }
         let changed = sqlx::query(MOVE_VERIFIED)
             .bind(id)
             .bind(step.from().as_str())
@@ -437,6 +512,39 @@ pub async fn bind_verified(
         }
     }))
 }
+
+struct OpenRow {
+    id: String,
+    nonce: String,
+    amount: String,
+    state: String,
+}
+from_row!(OpenRow: id, nonce, amount, state);
+
+impl OpenRow {
+    fn read(&self) -> Result<OpenPayment, DbError> {
+        let corrupt = |column| DbError::Corrupt {
+            table: "payments",
+            column,
+            row: self.id.clone(),
+        };
+        Ok(OpenPayment {
+            nonce: self.nonce.parse().map_err(|_| corrupt("nonce"))?,
+            amount: AtomicAmount::from_atomic(&self.amount).map_err(|_| corrupt("amount"))?,
+            is_settled: self.state == PaymentState::Settled.as_str(),
+        })
+    }
+}
+
+// Two payments of one payer that are bound at once must see each other. PostgreSQL has no row that
+// both would lock.
+const LOCK_PAYER_POSTGRES: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+
+const FIND_OPEN: &str = "SELECT id, nonce, amount, state FROM payments WHERE payer = $1 \
+    AND settled_ms IS NULL AND state IN ('verified', 'settling', 'unknown') \
+    AND network = $2 AND asset = $3 AND id <> $4 \
+    UNION ALL SELECT id, nonce, amount, state FROM payments WHERE payer = $1 \
+    AND settled_ms >= $5 AND state = 'settled' AND network = $2 AND asset = $3 AND id <> $4";
 
 // A PostgreSQL statement that waits for a lock still reads the owner's state as it was when the
 // statement began. So a statement of its own waits for the lock first.
@@ -1007,6 +1115,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::RENEW", RENEW),
     ("payments::HAND_BACK", HAND_BACK),
     ("payments::END_ALL_LEASES", END_ALL_LEASES),
+    ("payments::LOCK_PAYER_POSTGRES", LOCK_PAYER_POSTGRES),
+    ("payments::FIND_OPEN", FIND_OPEN),
     ("payments::LOCK_ID", LOCK_ID),
     ("payments::TAKE_ID", TAKE_ID),
     ("payments::MOVE_VERIFIED", MOVE_VERIFIED),

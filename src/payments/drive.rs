@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::{B256, U256};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use super::examine::WATCH_MARGIN;
+use super::examine::{PayerBalance, WATCH_MARGIN};
 use super::settling::call;
-use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
+use super::{PayError, Payments, Presentation, Progress, Silent, refusals};
 use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
-use crate::db::payments::{self as rows, Binding, IdOwner, Patch};
+use crate::db::payments::{self as rows, Binding, Bond, IdOwner, OpenPayment, Patch};
 use crate::db::{Db, DbError};
 use crate::facilitator::VerifyOutcome;
 use crate::images::Checked;
@@ -30,6 +31,8 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// The first pause before the chain is asked again about an unresolved payment. It doubles each
 /// time.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// How many open payments of a payer the chain is asked about when a new one is checked.
+const MOST_ASKED: usize = 2;
 /// The longest pause before the chain is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The recorded reason when a payment's network is no longer configured, so that neither its
@@ -97,6 +100,7 @@ impl Payments {
         self: &Arc<Self>,
         mut row: Payment,
         presentation: &Presentation,
+        balance: PayerBalance,
         progress: &mut Progress,
     ) -> Result<(), PayError> {
         let lease = self.lease(&row);
@@ -139,7 +143,7 @@ impl Payments {
                     .reject(&row, "payer_mismatch".to_owned(), progress)
                     .await?)
             }
-            VerifyOutcome::Valid { .. } => self.bind(row, presentation, progress).await,
+            VerifyOutcome::Valid { .. } => self.bind(row, presentation, balance, progress).await,
         }
     }
 
@@ -188,11 +192,13 @@ impl Payments {
     }
 
     /// Binds proofs and idempotency keys to a payment that verify accepted. If another payment owns
-    /// a key, this payment gives way to it.
+    /// a key, this payment gives way to it. If the payer's open payments leave too little of the
+    /// balance, it is refused.
     async fn bind(
         self: &Arc<Self>,
         row: Payment,
         presentation: &Presentation,
+        balance: PayerBalance,
         progress: &mut Progress,
     ) -> Result<(), PayError> {
         let Some(step) = transition(row.state, Event::VerifyAccepted) else {
@@ -205,9 +211,30 @@ impl Payments {
             .plus(self.settings.token_ttl);
         let proofs = presentation.evidence.proofs(&self.secrets, &row.id, until);
         let ids = presentation.evidence.key_hashes(&self.secrets);
-        let body = presentation.body_sha256();
+        let mut bond = Bond {
+            proofs: &proofs,
+            id_hashes: &ids,
+            body_sha256: presentation.body_sha256(),
+            balance: balance.units,
+            read_at: balance.read_at,
+            executed: &[],
+        };
         kill_point!("payment.verified.before");
-        let binding = rows::bind_verified(&self.db, step, &row, &proofs, &ids, body, now).await?;
+        let mut binding = rows::bind_verified(&self.db, step, &row, &bond, now).await?;
+        let executed;
+        if let Binding::Overdrawn(open) = &binding {
+            bond.read_at = self.clock.now();
+            let Some(asked) = self.find_executed(&row, open).await else {
+                return if self.hand_back_until(&row, row.next_look, row.looks).await? {
+                    Err(PayError::Silent(Silent::Node))
+                } else {
+                    Ok(())
+                };
+            };
+            (executed, bond.balance) = asked;
+            bond.executed = &executed;
+            binding = rows::bind_verified(&self.db, step, &row, &bond, now).await?;
+        }
         kill_point!("payment.verified.after");
         match binding {
             Binding::Bound => {
@@ -220,7 +247,60 @@ impl Payments {
             }
             Binding::Lost => Ok(()),
             Binding::Taken(owner) => self.give_way(&row, owner, progress).await,
+            Binding::Overdrawn(open) => self.refuse_overdrawn(&row, &open, bond.balance).await,
         }
+    }
+
+    /// Those of a payer's open payments that have moved their money by now, by their nonces, and the
+    /// balance after them. The chain is asked about [`MOST_ASKED`] that are not settled; the others
+    /// count as not executed. `None`: the node does not answer.
+    async fn find_executed(
+        &self,
+        row: &Payment,
+        open: &[OpenPayment],
+    ) -> Option<(Vec<B256>, U256)> {
+        let chain = &self.access(row)?.chain;
+        let authorization = &row.authorization;
+        let (settled, unsettled): (Vec<_>, Vec<_>) = open.iter().partition(|open| open.is_settled);
+        let mut executed: Vec<B256> = settled.iter().map(|open| open.nonce).collect();
+        let asked = unsettled.iter().take(MOST_ASKED).map(|open| open.nonce);
+        let mut balance = U256::ZERO;
+        // This payment's own nonce comes last, so that the balance is not older than the answers.
+        for nonce in asked.chain([authorization.nonce]) {
+            match chain.funds(authorization.from, nonce).await {
+                Ok(funds) => {
+                    balance = funds.balance;
+                    if funds.nonce_used && nonce != authorization.nonce {
+                        executed.push(nonce);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the chain's node did not answer; the payment waits");
+                    return None;
+                }
+            }
+        }
+        Some((executed, balance))
+    }
+
+    /// Refuses a payment that the payer's balance does not cover beside the payer's open payments.
+    async fn refuse_overdrawn(
+        &self,
+        row: &Payment,
+        open: &[OpenPayment],
+        balance: U256,
+    ) -> Result<(), PayError> {
+        let reason = super::examine::reasons::FUNDS;
+        if !self.release(row, reason).await? {
+            return Ok(());
+        }
+        let open = open.iter().fold(U256::ZERO, |sum, open| {
+            sum.saturating_add(open.amount.as_u256())
+        });
+        Err(PayError::Invalid {
+            reason: reason.to_owned(),
+            detail: refusals::overdrawn(row, balance, open),
+        })
     }
 
     /// Releases a payment whose idempotency key belongs to another one. If both buy the same, that
@@ -242,8 +322,7 @@ impl Payments {
                 charged: Some(false),
             });
         }
-        progress.ledger_id = Some(owner.payment_id);
-        progress.whose = Whose::KeyOwner;
+        progress.stand_for(owner.payment_id);
         Ok(())
     }
 

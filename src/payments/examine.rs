@@ -11,8 +11,8 @@ use alloy_primitives::U256;
 use super::access::NetworkAccess;
 use super::drive::Look;
 use super::refusals;
-use super::{PayError, Payments, Presentation, Progress, Silent, Whose};
-use crate::chain::{Block, Query, Verdict, judge};
+use super::{PayError, Payments, Presentation, Progress, Silent};
+use crate::chain::{Block, Funds, Query, Verdict, judge};
 use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{
@@ -43,6 +43,15 @@ pub(super) mod reasons {
     pub(crate) const FUNDS: &str = "insufficient_funds";
 }
 
+/// What a payer had on the chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PayerBalance {
+    /// The balance, in atomic units.
+    pub(super) units: U256,
+    /// A time before it was read.
+    pub(super) read_at: Timestamp,
+}
+
 impl Payments {
     /// Records a payment, or begins the next attempt of a known one, and drives it. The row holds
     /// the outcome.
@@ -56,8 +65,7 @@ impl Payments {
         // key asks for what the first one bought, even if it is late or has another price. A 402
         // would lead its client to sign a third.
         if let Some(owner) = self.owner_of_key(presentation).await? {
-            progress.ledger_id = Some(owner);
-            progress.whose = Whose::KeyOwner;
+            progress.stand_for(owner);
             return Ok(());
         }
         if self.is_sale_stopped() {
@@ -72,14 +80,26 @@ impl Payments {
         }
         self.images.ready().await?;
         self.check_signature(presentation, &terms).await?;
-        let Some(head) = self
-            .check_funds(presentation, &terms, known.as_ref())
+        let read_at = self.clock.now();
+        let Some(funds) = self
+            .check_nonce(presentation, &terms, known.as_ref())
             .await?
         else {
             return Ok(());
         };
+        let authorization = &presentation.header.authorization;
+        let needs = authorization.value;
+        if funds.balance < needs {
+            let (payer, network) = (authorization.from, terms.offer.network);
+            let detail = refusals::no_funds(payer, funds.balance, needs, network);
+            return refuse(reasons::FUNDS, detail);
+        }
+        let balance = PayerBalance {
+            units: funds.balance,
+            read_at,
+        };
         let name = self.access_for(&terms)?.facilitator.name();
-        let row = self.draft(presentation, terms, head, known.as_ref());
+        let row = self.draft(presentation, terms, funds.head, known.as_ref());
         kill_point!("payment.insert.before");
         let inserted = match &known {
             None => rows::insert(&self.db, &row, name).await?,
@@ -100,7 +120,8 @@ impl Payments {
         if let Some(image) = known.and_then(|known| known.image_id) {
             self.images.discard(&image).await;
         }
-        self.drive_received(row, presentation, progress).await
+        self.drive_received(row, presentation, balance, progress)
+            .await
     }
 
     /// The facilitator and chain for these terms. An earlier offer may name a network that is no
@@ -199,9 +220,8 @@ impl Payments {
     }
 
     /// Checks the signature. One that recovers to the payer is valid. Any other may belong to a
-    /// contract wallet, which only its contract can check: it is passed to the facilitator if the
-    /// payer has code or the signature is wrapped for a wallet that is not deployed yet
-    /// (docs/payments.md, rule 8).
+    /// contract wallet, deployed or not, which the chain's node asks. The facilitator receives no
+    /// payment whose signature was not accepted here (docs/payments.md, rule 8).
     async fn check_signature(
         &self,
         presentation: &Presentation,
@@ -216,11 +236,8 @@ impl Payments {
         if let Some(client) = presentation.client {
             self.limits.count_unproven(client).await?;
         }
-        if evm::is_undeployed_wallets(&header.signature) {
-            return Ok(());
-        }
-        let is_contract = self.access_for(terms)?.chain.is_contract(payer).await;
-        match is_contract {
+        let chain = &self.access_for(terms)?.chain;
+        match chain.is_signed(payer, digest, &header.signature).await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let detail = refusals::wrong_signature(header, &digest, terms.offer.network);
@@ -233,14 +250,14 @@ impl Payments {
         }
     }
 
-    /// Checks the payer's balance and the nonce on the chain. `None`: a row was created or changed
-    /// meanwhile.
-    async fn check_funds(
+    /// Checks that the nonce is unused on the chain, and reads the payer's balance. `None`: a row was
+    /// created or changed meanwhile.
+    async fn check_nonce(
         self: &Arc<Self>,
         presentation: &Presentation,
         terms: &Terms,
         known: Option<&Payment>,
-    ) -> Result<Option<Block>, PayError> {
+    ) -> Result<Option<Funds>, PayError> {
         let authorization = &presentation.header.authorization;
         kill_point!("chain.funds.before");
         let funds = self
@@ -267,13 +284,7 @@ impl Payments {
                 charged: self.was_charged(presentation, terms, funds.head).await,
             });
         }
-        let needs = authorization.value;
-        if funds.balance < needs {
-            let network = terms.offer.network;
-            let detail = refusals::no_funds(authorization.from, funds.balance, needs, network);
-            return refuse(reasons::FUNDS, detail);
-        }
-        Ok(Some(funds.head))
+        Ok(Some(funds))
     }
 
     /// Checks whether an unknown payment that came too late has moved money. Its row may have been

@@ -534,6 +534,13 @@ impl Progress {
         }
     }
 
+    /// Makes another payment, which was sent first under the same idempotency key, the answer to this
+    /// request.
+    fn stand_for(&mut self, owner: PaymentId) {
+        self.ledger_id = Some(owner);
+        self.whose = Whose::KeyOwner;
+    }
+
     /// Adds a payment's ledger id to the log lines of this request.
     fn name_in_logs(&mut self, ledger_id: &PaymentId) {
         if self.in_logs.as_ref() != Some(ledger_id) {

@@ -4,7 +4,7 @@
 use alloy_primitives::{Address, B256, U256};
 use serde_json::Value;
 
-use crate::model::payment::Terms;
+use crate::model::payment::{Payment, Terms};
 use crate::pricing::money::DECIMALS;
 use crate::pricing::networks::Network;
 use crate::x402::evm;
@@ -114,7 +114,7 @@ pub(super) fn wrong_signature(header: &PaymentHeader, digest: &B256, network: &N
         None => format!("The signature is not one that the key of the payer {payer} can make"),
     };
     format!(
-        "{recovered}, and the payer is no contract. Expected is EIP-712 typed data with the domain name \"{}\", version \"{}\", \
+        "{recovered}, and no contract wallet at the payer accepts it. Expected is EIP-712 typed data with the domain name \"{}\", version \"{}\", \
          chainId {}, verifyingContract {}, signed by the payer.",
         network.domain_name, network.domain_version, network.chain_id, network.usdc
     )
@@ -127,6 +127,20 @@ pub(super) fn no_funds(payer: Address, balance: U256, needs: U256, network: &Net
         amount(balance),
         network.name(),
         amount(needs)
+    )
+}
+
+/// Why a payment is refused whose payer has too little money beside what is being settled.
+pub(super) fn overdrawn(row: &Payment, balance: U256, open: U256) -> String {
+    let network = row.network();
+    format!(
+        "{} has {} on {}, other payments of {} are being settled, and the price is {}. \
+         Add USDC to this address on this network, or repeat this request when they are settled.",
+        row.authorization.from,
+        amount(balance),
+        network.name(),
+        amount(open),
+        amount(row.terms.offer.amount.as_u256()),
     )
 }
 

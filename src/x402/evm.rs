@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, b256, fixed_bytes};
-use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, fixed_bytes};
+use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 
 use crate::pricing::networks::Network;
 
@@ -96,24 +96,6 @@ pub fn canonical_signature(bytes: &Bytes) -> Bytes {
     }
 }
 
-/// The last 32 bytes of a signature by a wallet that is not deployed yet (ERC-6492).
-const UNDEPLOYED: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
-
-/// Whether this is the signature of a contract wallet that is not deployed yet (ERC-6492). Only the
-/// facilitator, which deploys the wallet, can check it.
-pub fn is_undeployed_wallets(signature: &Bytes) -> bool {
-    signature.ends_with(UNDEPLOYED.as_slice())
-}
-
-/// The signature that the wallet checks once it is deployed, without the part that deploys it
-/// (ERC-6492).
-pub fn deployed_signature(signature: &Bytes) -> Bytes {
-    let wrapped = signature.strip_suffix(UNDEPLOYED.as_slice());
-    wrapped
-        .and_then(|wrapped| <(Address, Bytes, Bytes)>::abi_decode_params(wrapped).ok())
-        .map_or_else(|| signature.clone(), |(_, _, inner)| inner)
-}
-
 /// The address whose key made `signature` over `digest`. `None`: it is not a plain wallet's
 /// signature.
 pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
@@ -136,7 +118,7 @@ fn plain_signature(bytes: &Bytes) -> Option<Signature> {
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::{address, hex, keccak256};
+    use alloy_primitives::{address, b256, hex, keccak256};
     use alloy_sol_types::SolStruct;
 
     use super::*;
@@ -221,21 +203,5 @@ mod tests {
             Token::Transfer::SIGNATURE_HASH,
             keccak256("Transfer(address,address,uint256)")
         );
-    }
-
-    #[test]
-    fn a_deployed_wallet_accepts_the_signature_inside_the_wrapper() {
-        let inner = Bytes::from_static(b"a wallet's own form");
-        let wrapped = (
-            Address::repeat_byte(1),
-            Bytes::from_static(b"deploy"),
-            inner.clone(),
-        );
-        let mut signature = wrapped.abi_encode_params();
-        signature.extend_from_slice(UNDEPLOYED.as_slice());
-        assert_eq!(deployed_signature(&signature.into()), inner);
-        assert_eq!(deployed_signature(&inner), inner);
-        let broken = Bytes::from([b"junk".as_slice(), UNDEPLOYED.as_slice()].concat());
-        assert_eq!(deployed_signature(&broken), broken);
     }
 }

@@ -2,6 +2,7 @@
 //! money.
 //!
 //! - [`evm`]: authorizations and their signatures
+//! - [`undeployed`]: signatures of wallets that are not deployed yet
 //! - [`wire`]: the JSON documents
 //! - [`header`]: the base64 headers, and the payments that they carry
 //! - [`challenge`]: the challenge of a 402 response
@@ -11,4 +12,5 @@ pub mod challenge;
 pub mod evm;
 pub mod header;
 pub mod offer_receipt;
+pub mod undeployed;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use pixtoll::db::grants::{self, Reservation};
 use pixtoll::db::payments::{
-    self, Binding, IdOwner, NewGrant, Patch, Proof, Settlement, SettlementRecord,
+    self, Binding, Bond, IdOwner, NewGrant, Patch, Proof, Settlement, SettlementRecord,
 };
 use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
 use pixtoll::model::ids::ImageId;
@@ -170,9 +170,25 @@ async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>)
         expires: None,
     }];
     let ids: Vec<String> = id_hash.map(str::to_owned).into_iter().collect();
-    payments::bind_verified(db, step, row, &proofs, &ids, body, at(1))
+    let bond = Bond {
+        body_sha256: body,
+        ..bond(&proofs, &ids)
+    };
+    payments::bind_verified(db, step, row, &bond, at(1))
         .await
         .unwrap()
+}
+
+/// Binds proofs and idempotency keys of a payer who has money for everything.
+fn bond<'a>(proofs: &'a [Proof], id_hashes: &'a [String]) -> Bond<'a> {
+    Bond {
+        proofs,
+        id_hashes,
+        body_sha256: None,
+        balance: U256::MAX,
+        read_at: at(1),
+        executed: &[],
+    }
 }
 
 pub(crate) fn settlement(
@@ -675,18 +691,89 @@ async fn a_payment_with_two_idempotency_keys_binds_both_or_neither() {
         let second = insert(&db, &payment(2)).await;
         let ids = both("a", "b");
         let bound =
-            payments::bind_verified(&db, verify(&second), &second, &[], &ids, None, NOW).await;
+            payments::bind_verified(&db, verify(&second), &second, &bond(&[], &ids), NOW).await;
         assert!(matches!(bound.unwrap(), Binding::Taken(owner) if owner.payment_id == first.id));
         let third = insert(&db, &payment(3)).await;
         let ids = both("a", "c");
         let bound =
-            payments::bind_verified(&db, verify(&third), &third, &[], &ids, None, NOW).await;
+            payments::bind_verified(&db, verify(&third), &third, &bond(&[], &ids), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         for (number, id) in [(4, "a"), (5, "c")] {
             let late = insert(&db, &payment(number)).await;
             let binding = bind(&db, &late, Some(id), None).await;
             assert!(matches!(binding, Binding::Taken(owner) if owner.payment_id == third.id));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
+    on_both(async |db| {
+        const RICH: usize = 3;
+        let mut rows = Vec::new();
+        for number in 1..=RACERS {
+            rows.push(insert(&db, &payment(u8::try_from(number).unwrap())).await);
+        }
+        let poor = Bond {
+            balance: U256::from(10_000 * RICH + 9_999),
+            ..bond(&[], &[])
+        };
+        let verify = step(rows[0].state, Event::VerifyAccepted);
+        let racing = rows
+            .iter()
+            .map(|row| payments::bind_verified(&db, verify, row, &poor, NOW));
+        let bindings = futures_util::future::join_all(racing).await;
+        let is_bound = |binding: &Result<Binding, DbError>| matches!(binding, Ok(Binding::Bound));
+        assert_eq!(bindings.iter().filter(|it| is_bound(it)).count(), RICH);
+        let open = bindings.iter().find_map(|binding| match binding {
+            Ok(Binding::Overdrawn(open)) => Some(open.clone()),
+            _ => None,
+        });
+        let open = open.unwrap();
+        assert_eq!(open.len(), RICH);
+        let late = insert(&db, &payment(200)).await;
+        // What the chain has executed is no longer part of the balance.
+        let nonces: Vec<B256> = open.iter().map(|open| open.nonce).collect();
+        let executed = Bond {
+            balance: U256::from(10_000),
+            executed: &nonces,
+            ..bond(&[], &[])
+        };
+        let bound = payments::bind_verified(&db, verify, &late, &executed, NOW).await;
+        assert_eq!(bound.unwrap(), Binding::Bound);
+        // Another payer, another network and another token are not counted.
+        let mut foreign = payment(201);
+        foreign.authorization.from = Address::repeat_byte(2);
+        let foreign = insert(&db, &foreign).await;
+        let one = Bond {
+            balance: U256::from(10_000),
+            ..bond(&[], &[])
+        };
+        let bound = payments::bind_verified(&db, verify, &foreign, &one, NOW).await;
+        assert_eq!(bound.unwrap(), Binding::Bound);
+        // What was given up, or settled before the balance was read, is not open.
+        for (state, settled) in [("settled", "1"), ("failed", "NULL"), ("released", "NULL")] {
+            let text = format!(
+                "UPDATE payments SET state = '{state}', settled_ms = {settled} WHERE state = 'verified'"
+            );
+            execute(&db, &text).await;
+            let next = insert(&db, &payment(202)).await;
+            let bound = payments::bind_verified(&db, verify, &next, &one, NOW).await;
+            assert_eq!(bound.unwrap(), Binding::Bound, "{state}");
+            execute(&db, "DELETE FROM payments WHERE state = 'verified'").await;
+        }
+        // What was settled since the balance was read may not be part of it yet.
+        let since = format!(
+            "UPDATE payments SET settled_ms = {} WHERE state = 'settled'",
+            one.read_at.millis()
+        );
+        assert!(execute(&db, &since).await > 0);
+        let last = insert(&db, &payment(203)).await;
+        let bound = payments::bind_verified(&db, verify, &last, &one, NOW).await;
+        assert!(
+            matches!(bound.unwrap(), Binding::Overdrawn(open) if open.iter().all(|open| open.is_settled))
+        );
     })
     .await;
 }
@@ -718,7 +805,7 @@ async fn a_proof_expires_on_time_and_is_then_erased() {
             proof("address", "a", Some(at(10))),
         ];
         let verify = step(row.state, Event::VerifyAccepted);
-        let bound = payments::bind_verified(&db, verify, &row, &proofs, &[], None, NOW).await;
+        let bound = payments::bind_verified(&db, verify, &row, &bond(&proofs, &[]), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         let kinds = async |now| {
             let proofs = payments::load_proofs(&db, &row.id, now).await.unwrap();
@@ -755,7 +842,7 @@ async fn a_proof_expires_on_time_and_is_then_erased() {
             proof("ticket", "t", None),
             proof("address", "a", Some(at(90))),
         ];
-        let bound = payments::bind_verified(&db, verify, &row, &later, &[], None, NOW).await;
+        let bound = payments::bind_verified(&db, verify, &row, &bond(&later, &[]), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         assert_eq!(kinds(at(89)).await, both);
     })

@@ -27,7 +27,6 @@ const SIGNATURE: &str = "invalid_exact_evm_payload_signature";
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
 type Spoil = fn(&mut Payment, &PrivateKeySigner);
-type SpoilAlone = fn(&mut Payment);
 type Headers = Vec<(&'static str, String)>;
 type Make = fn(&Payment) -> Headers;
 type Spelling = fn(&mut Value);
@@ -859,36 +858,6 @@ fn each_hex(document: &mut Value, change: impl Fn(&str) -> String) {
         let field = document.pointer_mut(pointer).unwrap();
         *field = json!(change(field.as_str().unwrap()));
     }
-}
-
-#[tokio::test]
-async fn only_possible_contract_signatures_reach_the_facilitator() {
-    let app = TestApp::spawn().await;
-    let wrapper = |payment: &mut Payment| {
-        // ERC-6492: any bytes, with its magic value at the end.
-        payment.signature = Bytes::from([vec![7; 96], [0x64, 0x92].repeat(16)].concat());
-    };
-    let stranger = |payment: &mut Payment| {
-        let mut raw = payment.signature.to_vec();
-        raw[5] ^= 1;
-        payment.signature = raw.into();
-    };
-    let cases: [(SpoilAlone, usize); 3] = [
-        (wrapper, 1),
-        (stranger, 0),
-        (|p| p.signature = Bytes::from(vec![7; 96]), 0),
-    ];
-    for (spoil, asked) in cases {
-        let mut payment = app.sign_for("year").await;
-        spoil(&mut payment);
-        let before = app.facilitator.calls("verify");
-        let answer = app.pay(&payment).await;
-        assert_eq!(answer.status, 402, "{}", answer.text());
-        assert_eq!(answer.charged(), Some(false));
-        assert_eq!(app.facilitator.calls("verify") - before, asked);
-        assert_eq!(app.facilitator.calls("settle"), 0);
-    }
-    assert!(app.transfers().await.is_empty());
 }
 
 #[tokio::test]

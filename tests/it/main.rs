@@ -17,6 +17,7 @@ mod architecture;
 mod audit;
 mod backup;
 mod buckets;
+mod buyers;
 mod cleaning;
 mod coinbase;
 mod containers;
