@@ -223,13 +223,6 @@ const RULES: &[Rule] = &[
               WHERE kind = 'upload' AND settle_called_ms IS NOT NULL AND body_sha256 IS NULL AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
-    Rule {
-        says: "an idempotency key is a proof of its payment",
-        sql: "SELECT i.id_hash AS row_key, 'no such proof of payment ' || i.payment_id AS detail \
-              FROM payment_ids i LEFT JOIN payment_proofs p ON p.payment_id = i.payment_id \
-              AND p.kind = 'id' AND p.hash = i.id_hash WHERE p.payment_id IS NULL AND $1 = $1 \
-              ORDER BY 1 LIMIT 100",
-    },
 ];
 
 /// Runs every rule, and returns the rows that break one, each with its rule.

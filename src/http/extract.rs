@@ -10,6 +10,7 @@ use super::error::{ApiError, Code};
 use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::token::UploadToken;
+use crate::payments::read_key_header;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
 use crate::x402::wire::Version;
 
@@ -76,24 +77,21 @@ pub(super) fn delete_token(request: &HttpRequest) -> Result<Option<String>, ApiE
     Ok(value.map(|value| String::from_utf8_lossy(value).trim().to_ascii_lowercase()))
 }
 
-/// The value of `Idempotency-Key`, if the request has one.
+/// The value of `Idempotency-Key`, if the request has one. It may be malformed.
 ///
 /// # Errors
-/// If the key has more than 128 bytes or is not UTF-8. A key of fewer than 16 bytes is no error,
-/// and has no effect.
-pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
-    let Some(value) = only(request.headers(), IDEMPOTENCY_KEY)? else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(value)
-        .ok()
-        .filter(|text| text.len() <= 128);
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| {
-        ApiError::Bad(
-            Code::InvalidHeader,
-            format!("{IDEMPOTENCY_KEY} is longer than 128 bytes or is not UTF-8. Send 16 to 128 ASCII characters."),
-        )
-    })
+/// If the header is repeated.
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<&[u8]>, ApiError> {
+    only(request.headers(), IDEMPOTENCY_KEY)
+}
+
+/// Checks the `Idempotency-Key` of a request without a payment, so that a client learns of a
+/// malformed one before it signs.
+pub(super) fn check_idempotency_key(request: &HttpRequest) -> Result<(), ApiError> {
+    if let Some(value) = idempotency_key(request)? {
+        read_key_header(value).map_err(|bad| ApiError::Unsold(bad.into()))?;
+    }
+    Ok(())
 }
 
 /// The client's address: that of the peer or, if the peer is a trusted proxy, the nearest address

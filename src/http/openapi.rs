@@ -288,8 +288,8 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             ),
             header_of(
                 "Idempotency-Key",
-                "16 to 128 characters of your choice. A repeated request with the same key is never charged twice.",
-                json!({"type": "string", "maxLength": 128}),
+                "1 to 255 visible ASCII characters of your choice, such as a UUID. A repeated request with the same key is never charged twice. A key of at least 16 characters also proves that the payment is yours.",
+                json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}),
             ),
         ],
         Parameter::UploadToken => vec![header_of(

@@ -282,6 +282,9 @@ impl<'a> Purchase<'a> {
         let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
         limits::count_payment(site, request).await?;
         let header = extract::payment(request)?;
+        if header.is_none() {
+            extract::check_idempotency_key(request)?;
+        }
         let client = extract::client_address(request, &site.config.http);
         let quote = checkout.quote(order, header.as_ref(), client).await;
         Ok(Self {
@@ -364,7 +367,7 @@ impl<'a> Purchase<'a> {
         let key = extract::idempotency_key(request)?;
         let address = extract::own_address(request, &site.config.http);
         let carried = Carried {
-            proofs: RequestProofs::of(&header, key.as_deref(), address),
+            proofs: RequestProofs::of(&header, key, address),
             header,
             body,
             client: extract::client_address(request, &site.config.http),

@@ -1,6 +1,6 @@
 //! Why a request with a payment receives no goods. The messages are sent to the client.
 
-use super::NotRenewable;
+use super::{BadKey, NotRenewable};
 use crate::db::DbError;
 use crate::facilitator::refusals;
 use crate::images::UploadError;
@@ -48,6 +48,9 @@ pub enum PayError {
         /// Whether this payment moved money to us; `None`: unknown.
         charged: Option<bool>,
     },
+    /// An idempotency key is malformed. Nothing was charged.
+    #[error("{0} Nothing was charged.")]
+    BadKey(#[from] BadKey),
     /// Settle was called, and it is unknown whether the money moved.
     #[error(
         "It is not known yet whether the payment moved money. Repeat the same request; do not pay again."
@@ -131,6 +134,7 @@ impl PayError {
             self,
             Self::Invalid { .. }
                 | Self::Conflict { .. }
+                | Self::BadKey(_)
                 | Self::Upload(_)
                 | Self::Limited(_)
                 | Self::NoImage

@@ -19,9 +19,10 @@ use crate::model::payment::{
     Event, LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, transition,
     unix_seconds,
 };
+use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
-use crate::x402::evm::{self, Authorization};
+use crate::x402::evm::Authorization;
 use crate::x402::header::PaymentHeader;
 
 /// The least time that must be left until `validBefore`: enough to verify and settle.
@@ -61,10 +62,11 @@ impl Payments {
         known: Option<Payment>,
         progress: &mut Progress,
     ) -> Result<(), PayError> {
+        presentation.evidence.check_keys()?;
         // This comes before prices and windows: a second authorization under the same idempotency
         // key asks for what the first one bought, even if it is late or has another price. A 402
         // would lead its client to sign a third.
-        if let Some(owner) = self.owner_of_key(presentation).await? {
+        if let Some(owner) = self.owner_of_secret_key(presentation).await? {
             progress.stand_for(owner);
             return Ok(());
         }
@@ -87,6 +89,11 @@ impl Payments {
         else {
             return Ok(());
         };
+        // This comes before the balance: the payer may have spent it on the first payment.
+        if let Some(owner) = self.owner_of_short_key(presentation, &terms).await? {
+            progress.stand_for(owner);
+            return Ok(());
+        }
         let authorization = &presentation.header.authorization;
         let needs = authorization.value;
         if funds.balance < needs {
@@ -186,23 +193,50 @@ impl Payments {
         )
     }
 
-    /// The other payment that was sent first under one of this request's idempotency keys. Only a
-    /// request with a valid signature of the payer is answered: a key alone unlocks nothing.
-    async fn owner_of_key(
+    /// The other payment that was sent first under one of this request's idempotency keys, if that
+    /// key is too long to be guessed. Only a request with a valid signature of the payer is
+    /// answered: a key alone unlocks nothing.
+    async fn owner_of_secret_key(
         &self,
         presentation: &Presentation,
     ) -> Result<Option<PaymentId>, PayError> {
         let header = &presentation.header;
-        let payer = header.authorization.from;
-        let hashes = presentation.evidence.key_hashes(&self.secrets);
+        let hashes = presentation.evidence.secret_key_hashes(&self.secrets);
         let Some(network) = header.network.filter(|_| !hashes.is_empty()) else {
             return Ok(None);
         };
         if !header.is_signed {
             return Ok(None);
         }
-        let own = PaymentId::of(network, payer, header.authorization.nonce);
-        let payer = payer.to_string();
+        self.owner_of_key(presentation, network, hashes).await
+    }
+
+    /// The other payment that was sent first under one of this request's idempotency keys, of any
+    /// length. Call it for a payment that the payer signed for this offer and that is not on the
+    /// chain: nobody else can have it. A signature that was published, for another purchase or
+    /// another seller, unlocks nothing with a key that was guessed.
+    async fn owner_of_short_key(
+        &self,
+        presentation: &Presentation,
+        terms: &Terms,
+    ) -> Result<Option<PaymentId>, PayError> {
+        if !presentation.evidence.has_short_key() {
+            return Ok(None);
+        }
+        let hashes = presentation.evidence.key_hashes(&self.secrets);
+        self.owner_of_key(presentation, terms.offer.network, hashes)
+            .await
+    }
+
+    async fn owner_of_key(
+        &self,
+        presentation: &Presentation,
+        network: &'static Network,
+        hashes: Vec<String>,
+    ) -> Result<Option<PaymentId>, PayError> {
+        let authorization = &presentation.header.authorization;
+        let own = PaymentId::of(network, authorization.from, authorization.nonce);
+        let payer = authorization.from.to_string();
         let (product, body) = (&presentation.product, presentation.body_sha256());
         for hash in hashes {
             let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;

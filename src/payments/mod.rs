@@ -61,7 +61,7 @@ pub use bought::{Asked, Bought};
 
 use drive::Look;
 pub use error::{PayError, Silent};
-pub use proofs::RequestProofs;
+pub use proofs::{BadKey, RequestProofs, read_key_header};
 pub use renew::NotRenewable;
 use standing::{Presented, Standing};
 use wait::{WAIT, Waiters};

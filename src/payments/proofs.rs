@@ -14,10 +14,11 @@ use crate::system::clock::Timestamp;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::Version;
 
-/// The shortest idempotency key that proves anything, in bytes. A shorter one is ignored.
-const MIN_KEY: usize = 16;
-/// The longest idempotency key that proves anything, in bytes. A longer one is ignored.
-const MAX_KEY: usize = 128;
+/// The shortest idempotency key that proves who sends a request, in characters. A shorter one could
+/// be guessed. It names one purchase all the same.
+const SHORTEST_PROOF: usize = 16;
+/// The longest idempotency key, in characters.
+const LONGEST_KEY: usize = 255;
 /// The length of a ticket: 128 bits in hexadecimal digits.
 const TICKET_DIGITS: usize = 32;
 
@@ -26,7 +27,60 @@ const TICKET_DIGITS: usize = 32;
 pub struct RequestProofs {
     ticket: Option<String>,
     idempotency_keys: Vec<String>,
+    bad_key: Option<BadKey>,
     address: Option<Vec<u8>>,
+}
+
+/// An idempotency key that is malformed, by the place where it was sent. The key itself is not
+/// repeated, because it may be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is empty, has more than {LONGEST_KEY} characters, or has a space or another character that is not visible ASCII. \
+     Send 1 to {LONGEST_KEY} visible ASCII characters, such as a UUID, or no key."
+)]
+pub struct BadKey(&'static str);
+
+/// Reads the value of an `Idempotency-Key` header. A value in double quotes, as structured fields
+/// write strings (RFC 9651), names the same key as the text between the quotes.
+///
+/// # Errors
+/// [`BadKey`].
+pub fn read_key_header(value: &[u8]) -> Result<String, BadKey> {
+    let bad = || BadKey("The header Idempotency-Key");
+    let text = std::str::from_utf8(value).map_err(|_| bad())?;
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let key = match quoted {
+        Some(inner) => unescape(inner).ok_or_else(bad)?,
+        None => text.to_owned(),
+    };
+    if is_key(&key) { Ok(key) } else { Err(bad()) }
+}
+
+/// Reads the id of the `payment-identifier` extension.
+fn read_key_id(id: &str) -> Result<String, BadKey> {
+    let key = is_key(id).then(|| id.to_owned());
+    key.ok_or(BadKey("The id of the payment-identifier extension"))
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The string between the quotes of a structured field. `None`: a quote or a backslash in it is not
+/// escaped.
+fn unescape(quoted: &str) -> Option<String> {
+    let mut text = String::with_capacity(quoted.len());
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\\' => letters.next().filter(|next| matches!(next, '"' | '\\'))?,
+            '"' => return None,
+            letter => letter,
+        });
+    }
+    Some(text)
 }
 
 impl std::fmt::Debug for RequestProofs {
@@ -40,26 +94,30 @@ impl RequestProofs {
     /// address. The address counts for version 1 only, whose clients can't send another proof.
     pub fn of(
         header: &PaymentHeader,
-        idempotency_key: Option<&str>,
+        idempotency_key: Option<&[u8]>,
         address: Option<IpAddr>,
     ) -> Self {
-        let is_long_enough = |key: &&str| (MIN_KEY..=MAX_KEY).contains(&key.len());
-        let from_extension = header.idempotency_key.as_deref().filter(|key| {
-            key.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-        });
+        let keys = [
+            header.idempotency_key.as_deref().map(read_key_id),
+            idempotency_key.map(read_key_header),
+        ];
+        let (keys, bad): (Vec<_>, Vec<_>) = keys.into_iter().flatten().partition(Result::is_ok);
         Self {
             ticket: header.ticket.clone().filter(|ticket| is_ticket(ticket)),
-            idempotency_keys: [from_extension, idempotency_key]
-                .into_iter()
-                .flatten()
-                .filter(is_long_enough)
-                .map(str::to_owned)
-                .collect(),
+            idempotency_keys: keys.into_iter().flatten().collect(),
+            bad_key: bad.into_iter().find_map(Result::err),
             address: address
                 .filter(|_| header.version == Version::V1)
                 .map(client_prefix),
         }
+    }
+
+    /// Checks that the request's idempotency keys are well-formed.
+    ///
+    /// # Errors
+    /// The first one that is not.
+    pub(super) fn check_keys(&self) -> Result<(), BadKey> {
+        self.bad_key.map_or(Ok(()), Err)
     }
 
     /// The hashes of the request's idempotency keys: under each, this payer is charged once. Both
@@ -67,17 +125,21 @@ impl RequestProofs {
     /// master key, since an idempotency key outlives a rotation. The hashes are sorted, so that two
     /// requests lock their rows in the same order.
     pub(super) fn key_hashes(&self, keys: &Keyring) -> Vec<String> {
-        let hash = |secret: &SecretKey, key: &String| {
-            secret.derive_hex(Domain::IdempotencyKey, &[key.as_bytes()])
-        };
-        let hashes: BTreeSet<String> = keys
-            .iter()
-            .flat_map(|secret| {
-                let keys = self.idempotency_keys.iter();
-                keys.map(move |key| hash(secret, key))
-            })
-            .collect();
-        hashes.into_iter().collect()
+        hashes(keys, &self.idempotency_keys.iter().collect::<Vec<_>>())
+    }
+
+    /// The hashes of those idempotency keys that are too long to be guessed.
+    pub(super) fn secret_key_hashes(&self, keys: &Keyring) -> Vec<String> {
+        hashes(keys, &self.secret_keys().collect::<Vec<_>>())
+    }
+
+    /// Whether one of the idempotency keys could be guessed.
+    pub(super) fn has_short_key(&self) -> bool {
+        self.idempotency_keys.iter().any(|key| !is_secret(key))
+    }
+
+    fn secret_keys(&self) -> impl Iterator<Item = &String> {
+        self.idempotency_keys.iter().filter(|key| is_secret(key))
     }
 
     /// The proofs that are bound to a payment when verify succeeds. The address counts until
@@ -103,7 +165,7 @@ impl RequestProofs {
             hash: key.derive_hex(Domain::Ticket, &[ticket.as_bytes()]),
             expires: None,
         });
-        let idempotency_keys = self.idempotency_keys.iter().map(|text| Proof {
+        let idempotency_keys = self.secret_keys().map(|text| Proof {
             kind: "id",
             hash: key.derive_hex(Domain::IdempotencyKey, &[text.as_bytes()]),
             expires: None,
@@ -140,6 +202,22 @@ impl RequestProofs {
     }
 }
 
+/// Whether an idempotency key is long enough to prove who sends it.
+fn is_secret(key: &str) -> bool {
+    key.len() >= SHORTEST_PROOF
+}
+
+fn hashes(keys: &Keyring, texts: &[&String]) -> Vec<String> {
+    let hash = |secret: &SecretKey, key: &String| {
+        secret.derive_hex(Domain::IdempotencyKey, &[key.as_bytes()])
+    };
+    let hashes: BTreeSet<String> = keys
+        .iter()
+        .flat_map(|secret| texts.iter().map(move |key| hash(secret, key)))
+        .collect();
+    hashes.into_iter().collect()
+}
+
 fn is_ticket(text: &str) -> bool {
     text.len() == TICKET_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -150,5 +228,50 @@ fn client_prefix(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().into_iter().take(8).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii_and_quotes_around_it_are_not_part_of_it() {
+        let longest = "k".repeat(255);
+        let quoted = format!("\"{longest}\"");
+        for (value, key) in [
+            ("order-1", "order-1"),
+            ("\"order-1\"", "order-1"),
+            ("!", "!"),
+            ("~/a?b=c#d", "~/a?b=c#d"),
+            (longest.as_str(), longest.as_str()),
+            (quoted.as_str(), longest.as_str()),
+            (r#""a\\b\"c""#, r#"a\b"c"#),
+            (r"a\b", r"a\b"),
+            ("\"order-1", "\"order-1"),
+            ("\"order-1\";v=1", "\"order-1\";v=1"),
+        ] {
+            assert_eq!(read_key_header(value.as_bytes()).as_deref(), Ok(key));
+        }
+        let too_long = "k".repeat(256);
+        for value in [
+            "",
+            "\"\"",
+            "order 1",
+            "\"order 1\"",
+            "order\t1",
+            "bestellung-\u{e4}",
+            "\u{7f}",
+            r#""a\b""#,
+            "\"a\"b\"",
+            &too_long,
+        ] {
+            assert!(read_key_header(value.as_bytes()).is_err(), "{value:?}");
+        }
+        assert!(read_key_header(&[0x6f, 0xff]).is_err());
+        assert!(read_key_id("order-1").is_ok());
+        for id in ["", "order 1", "\u{e9}", &too_long] {
+            assert!(read_key_id(id).is_err(), "{id:?}");
+        }
     }
 }

@@ -126,7 +126,7 @@ fn payment_identifier() -> Value {
         "info": {"required": false},
         "schema": {"type": "object", "required": ["required"], "properties": {
             "required": {"type": "boolean"},
-            "id": {"type": "string", "minLength": 16, "maxLength": 128, "pattern": "^[A-Za-z0-9_-]+$"},
+            "id": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         }},
     })
 }

@@ -72,6 +72,7 @@ pub struct PaymentHeader {
     /// Version 2: the ticket of the challenge.
     pub ticket: Option<String>,
     /// Version 2: the client's idempotency key, `info.id` of the `payment-identifier` extension.
+    /// Empty if it is no string.
     pub idempotency_key: Option<String>,
     /// Version 2: whether the client returned the `bazaar` extension.
     pub echoes_bazaar: bool,
@@ -169,7 +170,10 @@ pub fn decode_payment(header: &[u8]) -> Result<PaymentHeader, HeaderError> {
         is_signed,
         resource_url: string_at(raw.resource.as_ref(), "/url").map(str::to_owned),
         ticket: string_at(extensions, "/pixtoll/info/ticket").map(str::to_owned),
-        idempotency_key: string_at(extensions, "/payment-identifier/info/id").map(str::to_owned),
+        idempotency_key: extensions
+            .and_then(|known| known.pointer("/payment-identifier/info/id"))
+            .filter(|id| !id.is_null())
+            .map(|id| id.as_str().unwrap_or_default().to_owned()),
         echoes_bazaar: extensions.and_then(|known| known.get("bazaar")).is_some(),
         accepted: raw.accepted,
     })

@@ -440,16 +440,6 @@ const UNREADABLE: &[(&str, u16, &str, Make)] =
             }
             headers
         }),
-        (
-            "an Idempotency-Key without end",
-            400,
-            "invalid_header",
-            |p| {
-                let mut headers = v2(p.header());
-                headers.push(("Idempotency-Key", "k".repeat(129)));
-                headers
-            },
-        ),
     ];
 
 fn v2(header: String) -> Headers {
@@ -702,7 +692,7 @@ async fn every_spelling_of_a_payment_is_the_same_payment() {
         }),
     ];
     for (first, spell) in &spellings {
-        let order = format!("order-of-mine-{first}");
+        let order = format!("order-of-mine-{}", first.replace(' ', "-"));
         let payment = app.sign_for("year").await.with_idempotency_key(&order);
         let before = (app.transfers().await.len(), app.calls());
         let bought = app.send("POST", TOKEN, &spelt(&payment, *spell), "").await;

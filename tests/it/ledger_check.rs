@@ -398,12 +398,6 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
             "payment_ids",
             "UPDATE payment_ids SET payer = '0x00'",
         ),
-        case(
-            "an idempotency key is a proof of its payment",
-            &ids[0],
-            "payment_proofs",
-            "DELETE FROM payment_proofs WHERE kind = 'id'",
-        ),
     ]
 }
 

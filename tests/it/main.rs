@@ -29,6 +29,7 @@ mod edge;
 mod faults;
 mod histories;
 mod hot;
+mod idempotency;
 mod images;
 mod junk;
 mod kill;

@@ -412,16 +412,6 @@ async fn the_idempotency_key_of_a_failed_payment_can_be_used_again() {
 }
 
 #[tokio::test]
-async fn a_short_idempotency_key_is_ignored() {
-    let app = TestApp::spawn().await;
-    for _ in 0..2 {
-        let payment = app.sign_for("year").await.with_idempotency_key("short");
-        app.pay(&payment).await.token();
-    }
-    assert_eq!(app.transfers().await.len(), 2);
-}
-
-#[tokio::test]
 async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;

@@ -207,6 +207,7 @@ fn of_payment(error: &PayError) -> Verdict {
         PayError::Voided { charged } => voided(*charged),
         PayError::InProgress => after(1, Code::PaymentInProgress),
         PayError::Conflict { charged } => plain(Code::IdempotencyConflict).charged(*charged),
+        PayError::BadKey(_) => plain(Code::InvalidHeader),
         PayError::Pending => after(5, Code::SettlementPending),
         PayError::Silent(Silent::Facilitator) => after(5, Code::FacilitatorUnavailable),
         PayError::Silent(Silent::Node) => after(5, Code::NodeUnavailable),
