@@ -146,6 +146,14 @@ async fn endpoints(
     if let Some(sandbox) = &config.sandbox {
         return sandbox_endpoints(sandbox, payments, db, clock, randomness, listening).await;
     }
+    for known in &payments.networks {
+        if known.is_public_node() {
+            tracing::warn!(
+                network = known.network.name(),
+                "payments.rpc_url is not set: the built-in endpoint is public, refuses busy callers, and is not for production"
+            );
+        }
+    }
     let networks = payments
         .networks
         .iter()
@@ -183,11 +191,7 @@ pub fn open_access(
         }
         FacilitatorChoice::Sandbox => bail!("the sandbox has no client settings"),
     };
-    let rpc_url = known
-        .rpc_url
-        .as_deref()
-        .context("payments.rpc_url is missing")?;
-    let chain = RpcChain::new(known.network, rpc_url)?;
+    let chain = RpcChain::new(known.network, &known.rpc_urls())?;
     Ok(NetworkAccess::new(
         known.network,
         Arc::new(facilitator),
@@ -203,12 +207,12 @@ async fn sandbox_endpoints(
     randomness: &Randomness,
     listening: &mut Option<Listening>,
 ) -> anyhow::Result<Endpoints> {
-    let (facilitator_url, rpc_url, drawn) = if let Some(separate) = &sandbox.separate {
+    let (facilitator_url, rpc_urls, drawn) = if let Some(separate) = &sandbox.separate {
         let drawn = Address::from(randomness.bytes::<20>()).to_string();
         let drawn = deployment::stamp(db, stamps::SANDBOX_PAY_TO, &drawn).await?;
         (
             separate.facilitator_url.clone(),
-            separate.rpc_url.clone(),
+            separate.rpc_urls(),
             drawn.parse()?,
         )
     } else {
@@ -216,28 +220,28 @@ async fn sandbox_endpoints(
         let location = Location::File(sandbox.database.clone());
         let chain = Sandbox::open(location, Arc::clone(clock), randomness).await?;
         let ports = chain.listen(sandbox.listen, sandbox.rpc_listen)?;
-        let urls = (ports.facilitator_url.clone(), ports.rpc_url.clone());
+        let urls = (ports.facilitator_url.clone(), vec![ports.rpc_url.clone()]);
         *listening = Some(ports);
         (urls.0, urls.1, chain.recipient())
     };
-    let access = sandbox_access(&facilitator_url, &rpc_url, clock)?;
+    let access = sandbox_access(&facilitator_url, &rpc_urls, clock)?;
     Ok(Endpoints {
         networks: Networks::new(vec![access]),
         pay_to: payments.pay_to.unwrap_or(drawn),
-        sandbox_rpc: Some(rpc_url),
+        sandbox_rpc: rpc_urls.into_iter().next(),
     })
 }
 
 /// The one network of a sandbox at these URLs. Sends no request.
 pub(super) fn sandbox_access(
     facilitator_url: &str,
-    rpc_url: &str,
+    rpc_urls: &[String],
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<NetworkAccess> {
     let network = &networks::BASE_SEPOLIA;
     let clock = Arc::clone(clock);
     let facilitator = HttpFacilitator::new("sandbox", facilitator_url, Credentials::None, clock)?;
-    let chain = RpcChain::new(network, rpc_url)?;
+    let chain = RpcChain::new(network, rpc_urls)?;
     Ok(NetworkAccess::new(
         network,
         Arc::new(facilitator),

@@ -62,7 +62,7 @@ pub fn open_rails_beside(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Res
         Some(sandbox) => {
             let separate = sandbox.separate.as_ref();
             let access =
-                separate.map(|ends| sandbox_access(&ends.facilitator_url, &ends.rpc_url, clock));
+                separate.map(|ends| sandbox_access(&ends.facilitator_url, &ends.rpc_urls(), clock));
             access.into_iter().collect::<anyhow::Result<_>>()?
         }
         None => payments

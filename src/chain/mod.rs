@@ -1,7 +1,15 @@
 //! The interface to a chain: what a node shows about an authorization, and what that means.
 //!
 //! Reading ([`Chain`]) is separate from judging ([`judge`]), so that judging is a pure function
-//! that a table of cases tests.
+//! that a table of cases tests. Evidence is read in stages, until it decides:
+//!
+//! 1. the receipt of the transaction that the facilitator named, and the newest block;
+//! 2. whether the nonce is used;
+//! 3. the logs, if the nonce is used and no receipt proves by what;
+//! 4. a block that won't be replaced, if the window of an unused nonce has ended.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -9,7 +17,54 @@ use crate::model::payment::{Payment, Transfer};
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
 
+mod budget;
+mod node;
+pub mod probe;
+mod refusal;
 pub mod rpc;
+mod search;
+
+/// How urgent a reading is. A node that is slow, or limits its callers, answers the most urgent
+/// first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// A sale: a request that carries a new payment.
+    Sale,
+    /// A payment that the ledger knows, in a request or by the reconciler.
+    Known,
+    /// The auditor, and payments that were given up.
+    Audit,
+    /// The search for transfers without a payment, and commands.
+    Orphans,
+}
+
+/// For whom a chain is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// The urgency.
+    pub priority: Priority,
+    /// Until when reading is repeated while the node gives no answer. `None`: calls are repeated
+    /// twice, and no longer.
+    pub deadline: Option<Instant>,
+}
+
+impl Reading {
+    /// A reading that is not repeated for long.
+    pub const fn of(priority: Priority) -> Self {
+        Self {
+            priority,
+            deadline: None,
+        }
+    }
+
+    /// A reading that is repeated until `deadline`.
+    pub const fn until(priority: Priority, deadline: Instant) -> Self {
+        Self {
+            priority,
+            deadline: Some(deadline),
+        }
+    }
+}
 
 /// A block of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +96,11 @@ pub struct Query {
     pub first_block: u64,
     /// How many confirmations the transfer needs; 1 means that it is in a block.
     pub confirmations: u32,
+    /// The transaction that is said to have moved the money, if one is known. Its receipt decides
+    /// without a search for logs.
+    pub transaction: Option<B256>,
+    /// Whether it has to be known if the transfer's block is safe.
+    pub finality: bool,
 }
 
 impl Query {
@@ -56,6 +116,8 @@ impl Query {
             valid_before: payment.valid_before(),
             first_block: payment.first_block,
             confirmations: payment.terms.confirmations,
+            transaction: payment.transaction,
+            finality: payment.settled_at.is_some(),
         }
     }
 }
@@ -80,6 +142,15 @@ pub enum NonceLog {
     },
 }
 
+impl NonceLog {
+    /// The height of the log's block.
+    pub const fn block(&self) -> u64 {
+        match self {
+            Self::Canceled { block } | Self::Used { block, .. } => *block,
+        }
+    }
+}
+
 /// The transfer that directly follows an `AuthorizationUsed` log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextTransfer {
@@ -91,27 +162,45 @@ pub struct NextTransfer {
     pub log_index: u64,
 }
 
-/// What a node shows about an authorization.
+/// What a node shows about the transaction that a facilitator named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// No transaction is known.
+    Nothing,
+    /// The node does not show the transaction yet.
+    Missing,
+    /// The transaction failed, or does not use the nonce. This proves nothing about the nonce.
+    Unrelated,
+    /// The transaction uses the nonce: its log is in [`Evidence::logs`].
+    Uses,
+}
+
+/// What a node shows about an authorization. Only what decides is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// The newest block.
     pub head: Block,
-    /// The newest safe block.
-    pub safe: Block,
-    /// Whether the nonce is used at the safe block, which is named by its hash.
-    pub used_at_safe: bool,
-    /// Whether the nonce is used at the newest block.
-    pub used_at_head: bool,
-    /// The logs about the nonce.
+    /// What the receipt of the named transaction shows.
+    pub named: Named,
+    /// Whether the nonce is used at the newest block; `None`: not read, since the receipt decides.
+    pub used: Option<bool>,
+    /// The logs about the nonce, from the receipt or from a search.
     pub logs: Vec<NonceLog>,
+    /// The newest block that won't be replaced; `None`: not read.
+    pub safe: Option<Block>,
+    /// Whether the nonce is used at the safe block, which is named by its hash; `None`: not read.
+    pub used_at_safe: Option<bool>,
 }
 
 impl Evidence {
     /// The height of the block with the log about the nonce; `None`: the node shows no log.
     pub fn block(&self) -> Option<u64> {
-        self.logs.first().map(|log| match log {
-            NonceLog::Canceled { block } | NonceLog::Used { block, .. } => *block,
-        })
+        self.logs.first().map(NonceLog::block)
+    }
+
+    /// Whether the block of this height won't be replaced.
+    pub fn is_final(&self, block: u64) -> bool {
+        self.safe.is_some_and(|safe| block <= safe.number)
     }
 }
 
@@ -136,10 +225,16 @@ pub const SPENT_ELSEWHERE: &str = "authorization_spent_elsewhere";
 /// The reason of [`Verdict::Void`] when the window ended and the nonce is unused.
 pub const EXPIRED: &str = "authorization_expired";
 
-/// Judges what a node shows (docs/payments.md, rule 5). Local clocks don't matter.
+/// Judges what a node shows (docs/payments.md, rule 5). Local clocks don't matter. A node that
+/// contradicts itself has shown nothing.
 pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
+    let head = evidence.head.number;
+    if evidence.block().is_some_and(|block| block > head) {
+        return Verdict::Unclear;
+    }
     // A nonce is used or cancelled once, so there is at most one log.
     match evidence.logs.first() {
+        Some(_) if evidence.used == Some(false) => Verdict::Unclear,
         Some(NonceLog::Canceled { .. }) => Verdict::Void(CANCELED),
         Some(NonceLog::Used { next: None, .. }) => Verdict::Unclear,
         Some(NonceLog::Used {
@@ -153,7 +248,7 @@ pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
             next: Some(next),
         }) => {
             // Confirmations are head minus block plus one: a transfer in the newest block has one.
-            let depth = (evidence.head.number + 1).saturating_sub(*block);
+            let depth = head - block + 1;
             if depth < u64::from(query.confirmations) {
                 return Verdict::Unclear;
             }
@@ -162,18 +257,46 @@ pub fn judge(query: &Query, evidence: &Evidence) -> Verdict {
                 log_index: Some(next.log_index),
             })
         }
-        None if evidence.used_at_head || evidence.used_at_safe => Verdict::Unclear,
+        None if evidence.used != Some(false) || evidence.used_at_safe == Some(true) => {
+            Verdict::Unclear
+        }
         // The token accepts block times strictly before `validBefore`, so at that time the window
         // is over.
-        None if evidence.safe.time >= query.valid_before => Verdict::Void(EXPIRED),
+        None if evidence.used_at_safe == Some(false)
+            && evidence
+                .safe
+                .is_some_and(|safe| safe.time >= query.valid_before) =>
+        {
+            Verdict::Void(EXPIRED)
+        }
         None => Verdict::Unused,
+    }
+}
+
+/// Whether what a second node shows rules out the verdict on what the first one shows. A second node
+/// that is behind, or shows less, rules nothing out.
+pub fn contradicts(
+    (verdict, first): (Verdict, &Evidence),
+    (other, second): (Verdict, &Evidence),
+) -> bool {
+    match (verdict, other) {
+        (Verdict::Paid(one), Verdict::Paid(two)) => one.transaction != two.transaction,
+        (Verdict::Paid(_), Verdict::Void(_)) | (Verdict::Void(_), Verdict::Paid(_)) => true,
+        (Verdict::Void(one), Verdict::Void(two)) => one != two,
+        // The second node has the block of the log, and says that nothing happened.
+        (Verdict::Paid(_) | Verdict::Void(CANCELED | SPENT_ELSEWHERE), Verdict::Unused) => {
+            first.block() <= Some(second.head.number)
+        }
+        // The nonce is used, although it never can be.
+        (Verdict::Void(_), Verdict::Unclear) => first.logs.is_empty() && second.used == Some(true),
+        _ => false,
     }
 }
 
 /// What a payer has on the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Funds {
-    /// The newest block, at which the rest was read.
+    /// A block of the last second.
     pub head: Block,
     /// Whether the nonce is used.
     pub nonce_used: bool,
@@ -204,6 +327,9 @@ pub struct ChainError(pub String);
 /// Reads a chain through a node.
 #[async_trait::async_trait]
 pub trait Chain: Send + Sync + std::fmt::Debug {
+    /// The same chain, read for somebody else.
+    fn read_for(&self, reading: Reading) -> Arc<dyn Chain>;
+
     /// The EIP-155 id of the node's chain.
     async fn chain_id(&self) -> Result<u64, ChainError>;
 
@@ -213,7 +339,8 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
     /// The block at this height.
     async fn block(&self, number: u64) -> Result<Block, ChainError>;
 
-    /// The newest block that the node considers final enough not to be replaced (`safe`).
+    /// The newest block that won't be replaced: `safe`, or `finalized`, or a block far enough behind
+    /// the newest.
     async fn safe(&self) -> Result<Block, ChainError>;
 
     /// The payer's balance, and whether the nonce is used, at the newest block.
@@ -259,21 +386,48 @@ mod tests {
             valid_before: Timestamp::from_seconds(1000),
             first_block: 1,
             confirmations: 1,
+            transaction: None,
+            finality: false,
+        }
+    }
+
+    fn block(number: u64, seconds: i64) -> Block {
+        Block {
+            number,
+            hash: B256::repeat_byte(9),
+            time: Timestamp::from_seconds(seconds),
         }
     }
 
     fn evidence(safe_seconds: i64, used: bool, logs: Vec<NonceLog>) -> Evidence {
-        let block = |seconds| Block {
-            number: 10,
-            hash: B256::repeat_byte(9),
-            time: Timestamp::from_seconds(seconds),
-        };
         Evidence {
-            head: block(safe_seconds + 10),
-            safe: block(safe_seconds),
-            used_at_safe: used,
-            used_at_head: used,
+            head: block(10, safe_seconds + 10),
+            named: Named::Nothing,
+            used: Some(used),
             logs,
+            safe: Some(block(10, safe_seconds)),
+            used_at_safe: Some(used),
+        }
+    }
+
+    /// Evidence as a receipt gives it: nothing else is read.
+    fn receipt(head: u64, log: NonceLog) -> Evidence {
+        Evidence {
+            head: block(head, 10),
+            named: Named::Uses,
+            used: None,
+            logs: vec![log],
+            safe: None,
+            used_at_safe: None,
+        }
+    }
+
+    /// Evidence of an unused nonce within its window: no safe block is read.
+    fn unused() -> Evidence {
+        Evidence {
+            safe: None,
+            used_at_safe: None,
+            ..evidence(10, false, vec![])
         }
     }
 
@@ -363,13 +517,124 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_without_confirmations_accepts_the_newest_block() {
-        let query = Query {
-            confirmations: 0,
-            ..query()
+    fn evidence_of_one_stage_is_judged_as_the_rules_say() {
+        let paid = Verdict::Paid(Transfer {
+            transaction: B256::repeat_byte(7),
+            log_index: Some(5),
+        });
+        let unfollowed = NonceLog::Used {
+            transaction: B256::repeat_byte(7),
+            block: 9,
+            next: None,
         };
-        let verdict = judge(&query, &evidence(10, true, vec![used(3, 10_000, 11)]));
-        assert!(matches!(verdict, Verdict::Paid(_)));
+        let cases = [
+            ("by a receipt alone", receipt(10, used(3, 10_000, 10)), paid),
+            (
+                "by a receipt above the head",
+                receipt(9, used(3, 10_000, 10)),
+                Verdict::Unclear,
+            ),
+            (
+                "by a receipt of another transfer",
+                receipt(10, used(4, 10_000, 10)),
+                Verdict::Void(SPENT_ELSEWHERE),
+            ),
+            (
+                "by a receipt without the transfer",
+                receipt(10, unfollowed),
+                Verdict::Unclear,
+            ),
+            ("unused, no safe block", unused(), Verdict::Unused),
+            (
+                "a log of an unused nonce",
+                evidence(10, false, vec![used(3, 10_000, 9)]),
+                Verdict::Unclear,
+            ),
+            (
+                "a safe block that was read after a newer head",
+                Evidence {
+                    safe: Some(block(11, 5000)),
+                    ..evidence(5000, false, vec![])
+                },
+                Verdict::Void(EXPIRED),
+            ),
+            (
+                "used at the safe block, unused at the head",
+                Evidence {
+                    used_at_safe: Some(true),
+                    ..evidence(5000, false, vec![])
+                },
+                Verdict::Unclear,
+            ),
+            (
+                "nothing read about the nonce",
+                Evidence {
+                    used: None,
+                    ..evidence(5000, false, vec![])
+                },
+                Verdict::Unclear,
+            ),
+        ];
+        for (name, evidence, expected) in cases {
+            assert_eq!(judge(&query(), &evidence), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn confirmations_are_counted_from_the_newest_block() {
+        for (confirmations, head, is_paid) in [
+            (0, 9, false),
+            (0, 10, true),
+            (1, 10, true),
+            (2, 10, false),
+            (2, 11, true),
+            (60, 68, false),
+            (60, 69, true),
+        ] {
+            let query = Query {
+                confirmations,
+                ..query()
+            };
+            let verdict = judge(&query, &receipt(head, used(3, 10_000, 10)));
+            let name = format!("{confirmations} at {head}");
+            assert_eq!(matches!(verdict, Verdict::Paid(_)), is_paid, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_node_contradicts_only_what_it_could_have_seen() {
+        let paid = receipt(10, used(3, 10_000, 10));
+        let elsewhere = receipt(10, used(4, 10_000, 10));
+        let expired = evidence(5000, false, vec![]);
+        let behind = |mut evidence: Evidence, head: u64| {
+            evidence.head.number = head;
+            evidence.safe = None;
+            evidence.used_at_safe = None;
+            evidence
+        };
+        let missing = evidence(10, true, vec![]);
+        let table = [
+            ("the same", &paid, paid.clone(), false),
+            ("a node behind", &paid, behind(expired.clone(), 9), false),
+            (
+                "a node that has the block",
+                &paid,
+                behind(expired.clone(), 10),
+                true,
+            ),
+            ("a node without the logs", &paid, missing.clone(), false),
+            ("another transfer", &paid, elsewhere.clone(), true),
+            ("expired on both", &expired, expired.clone(), false),
+            ("expired, and open still", &expired, unused(), false),
+            ("expired, and paid", &expired, paid.clone(), true),
+            ("expired, and used", &expired, missing, true),
+        ];
+        for (name, first, second, expected) in table {
+            let query = query();
+            let one = (judge(&query, first), first);
+            let two = (judge(&query, &second), &second);
+            assert_eq!(contradicts(one, two), expected, "{name}");
+        }
     }
 
     #[test]
@@ -377,7 +642,7 @@ mod tests {
         let mut lagging = evidence(999, false, vec![]);
         lagging.head.time = Timestamp::from_seconds(9999);
         assert_eq!(judge(&query(), &lagging), Verdict::Unused);
-        lagging.used_at_head = true;
+        lagging.used = Some(true);
         assert_eq!(judge(&query(), &lagging), Verdict::Unclear);
     }
 }

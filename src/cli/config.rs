@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::ledger::recover::warn;
 use crate::app::{open_access, open_database_beside};
-use crate::config::{self, Config, Examined, Sources};
+use crate::chain::Chain;
+use crate::chain::probe::{Finding, Outcome, probe};
+use crate::chain::rpc::RpcChain;
+use crate::config::{self, Config, Examined, NetworkConfig, Sources};
 use crate::moving::Gone;
 use crate::payments::access::NetworkAccess;
 use crate::system::clock::{Clock, SystemClock, Timestamp};
@@ -14,8 +17,6 @@ use crate::system::random::Randomness;
 
 /// How long `--online` waits for the answer of a facilitator.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The greatest age of a node's newest block.
-const LONGEST_BEHIND: Duration = Duration::from_mins(2);
 
 /// Prints the settings in force (if there is no problem), the warnings and the problems. Returns
 /// whether the server may start.
@@ -49,8 +50,8 @@ pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
 }
 
 /// Asks facilitators and nodes, without paying: whether each facilitator accepts our credentials and
-/// supports the network, and whether each node shows the right chain and keeps up. Returns whether
-/// all is well.
+/// supports the network, and whether each node shows the right chain, keeps up and answers every kind
+/// of reading. Returns whether payments work.
 ///
 /// # Errors
 /// When the configuration has a problem, or the output can't be written.
@@ -68,18 +69,21 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
     for known in &payments.networks {
         let access = open_access(known, &clock, &Randomness::system())?;
         let name = known.network.name();
-        for (what, result) in [
-            ("facilitator", ask_facilitator(&access).await),
-            ("chain", ask_chain(&access, clock.now()).await),
-        ] {
-            match result {
-                Ok(answer) => writeln!(out, "online: {name}: {what}: {answer}")?,
-                Err(problem) => {
-                    all_fine = false;
-                    writeln!(out, "problem: {name}: {what}: {problem}")?;
-                }
+        match ask_facilitator(&access).await {
+            Ok(answer) => writeln!(out, "online: {name}: facilitator: {answer}")?,
+            Err(problem) => {
+                all_fine = false;
+                writeln!(out, "problem: {name}: facilitator: {problem}")?;
             }
         }
+        if known.is_public_node() {
+            writeln!(
+                out,
+                "warning: {name}: chain: payments.rpc_url is not set: the built-in endpoint is public, refuses busy \
+                 callers, and is not for production"
+            )?;
+        }
+        all_fine &= check_nodes(known, clock.now(), out).await?;
     }
     Ok(all_fine)
 }
@@ -109,32 +113,48 @@ async fn ask_facilitator(access: &NetworkAccess) -> Result<String, String> {
     ))
 }
 
-async fn ask_chain(access: &NetworkAccess, now: Timestamp) -> Result<String, String> {
-    let id = access
-        .chain
-        .chain_id()
-        .await
-        .map_err(|error| error.to_string())?;
-    if id != access.network.chain_id {
-        return Err(format!(
-            "the node is on chain {id}, but should be on chain {}; set another rpc_url",
-            access.network.chain_id
-        ));
+/// Tries every kind of reading at the nodes of a network. Returns whether payments work.
+async fn check_nodes(
+    known: &NetworkConfig,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let (name, mut all_fine) = (known.network.name(), true);
+    let urls = known.rpc_urls();
+    let mut is_reached = false;
+    for (index, url) in urls.iter().enumerate() {
+        let node = if index == 0 { "chain" } else { "second chain" };
+        let chain = RpcChain::new(known.network, &[url])?;
+        match chain.chain_id().await {
+            Ok(id) if id == known.network.chain_id => {}
+            Ok(id) => {
+                all_fine = false;
+                writeln!(
+                    out,
+                    "problem: {name}: {node}: the node is on chain {id}, but should be on chain {}; set another rpc_url",
+                    known.network.chain_id
+                )?;
+                continue;
+            }
+            Err(error) => {
+                all_fine = false;
+                writeln!(out, "problem: {name}: {node}: {error}")?;
+                continue;
+            }
+        }
+        is_reached = true;
+        for Finding { what, result } in probe(&chain, now).await.into_iter().flatten() {
+            match result {
+                Outcome::Well(text) => writeln!(out, "online: {name}: {node}: {what}: {text}")?,
+                Outcome::Costs(text) => writeln!(out, "warning: {name}: {node}: {what}: {text}")?,
+                Outcome::Fails(text) => {
+                    all_fine = false;
+                    writeln!(out, "problem: {name}: {node}: {what}: {text}")?;
+                }
+            }
+        }
     }
-    let head = access
-        .chain
-        .head()
-        .await
-        .map_err(|error| error.to_string())?;
-    let behind = now.since(head.time);
-    if behind > LONGEST_BEHIND {
-        return Err(format!(
-            "the node's newest block is {} seconds old, but at most {} are allowed; set another rpc_url",
-            behind.as_secs(),
-            LONGEST_BEHIND.as_secs()
-        ));
-    }
-    Ok(format!("the node answers, at block {}", head.number))
+    Ok(all_fine && is_reached)
 }
 
 #[cfg(test)]

@@ -208,21 +208,24 @@ async fn stamped_chains(config: &Config, db: &Db) -> anyhow::Result<Vec<Stamped>
                 .networks
                 .iter()
                 .find(|known| known.network == network);
-            known.and_then(|known| known.rpc_url.clone())
+            known.map(crate::config::NetworkConfig::rpc_urls)
         });
-        let url = sandbox_url
-            .clone()
-            .or(configured)
-            .or_else(|| network.default_rpc_url.map(str::to_owned));
-        let url = url.with_context(|| {
-            format!("payments.rpc_url has no node for {caip2}: set its URL, or use --offline with ledger check")
-        })?;
+        let urls = match (&sandbox_url, configured) {
+            (Some(url), _) => vec![url.as_str()],
+            (None, Some(urls)) if !urls.is_empty() => urls,
+            (None, _) => network.default_rpc_url.into_iter().collect(),
+        };
+        if urls.is_empty() {
+            bail!(
+                "payments.rpc_url has no node for {caip2}: set its URL, or use --offline with ledger check"
+            );
+        }
         let pay_to = deployment::find(db, stamps::PAY_TO)
             .await?
             .context("the database names no recipient (pay_to): start the server once with payments configured")?;
         chains.push(Stamped {
             network,
-            chain: RpcChain::new(network, &url)?,
+            chain: RpcChain::new(network, &urls)?,
             pay_to: pay_to.parse()?,
             first_block: first_block.parse()?,
         });

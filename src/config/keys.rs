@@ -169,7 +169,10 @@ section! {
         /// where the facilitator gives no final answer. For several networks: `network=URL` for each,
         /// separated by commas.
         rpc_url: Option<RpcUrls> =
-            RPC_URLS.unset("built in for `base` and `base-sepolia`").secret_url(),
+            RPC_URLS.unset("built in for `base` and `base-sepolia`, not for production").secret_url(),
+        /// A second JSON-RPC endpoint, of another provider, in the same form. It is asked while the first
+        /// one fails, and confirms what ends a payment.
+        second_rpc_url: Option<RpcUrls> = RPC_URLS.unset("none").secret_url(),
         /// How long the server waits for verify, and a request for settle.
         timeout: Duration = DURATION.or("15s").within("100ms", "90s"),
         /// How long an upload token stays valid.
@@ -276,6 +279,8 @@ section! {
         id: Option<String> = TEXT.required("\"eip155:43113\""),
         /// JSON-RPC endpoint of this network.
         rpc_url: Option<String> = RPC_URL.unset("`payments.rpc_url`"),
+        /// A second JSON-RPC endpoint of this network.
+        second_rpc_url: Option<String> = RPC_URL.unset("`payments.second_rpc_url`"),
         /// The facilitator that verifies and settles payments on this network.
         facilitator: Option<Facilitator> = NETWORK_FACILITATOR.unset("`payments.facilitator`"),
         /// Address of the facilitator of this network.

@@ -177,6 +177,21 @@ pub struct NetworkConfig {
     pub facilitator: FacilitatorChoice,
     /// Its JSON-RPC endpoint. `None` only with a sandbox in this process.
     pub rpc_url: Option<String>,
+    /// A second JSON-RPC endpoint, if there is one.
+    pub second_rpc_url: Option<String>,
+}
+
+impl NetworkConfig {
+    /// The JSON-RPC endpoints, the preferred one first.
+    pub fn rpc_urls(&self) -> Vec<&str> {
+        let urls = [&self.rpc_url, &self.second_rpc_url];
+        urls.into_iter().filter_map(Option::as_deref).collect()
+    }
+
+    /// Whether the only JSON-RPC endpoint is the one that is built in, which is public.
+    pub fn is_public_node(&self) -> bool {
+        self.second_rpc_url.is_none() && self.rpc_url.as_deref() == self.network.default_rpc_url
+    }
 }
 
 /// The facilitator that verifies and settles. `Debug` shows no secret.
@@ -220,6 +235,16 @@ pub struct SeparateSandbox {
     pub facilitator_url: String,
     /// The URL of the JSON-RPC endpoint, without a trailing slash; the same as [`NetworkConfig::rpc_url`].
     pub rpc_url: String,
+    /// A second one, if there is one; the same as [`NetworkConfig::second_rpc_url`].
+    pub second_rpc_url: Option<String>,
+}
+
+impl SeparateSandbox {
+    /// The JSON-RPC endpoints, the preferred one first.
+    pub fn rpc_urls(&self) -> Vec<String> {
+        let first = std::iter::once(self.rpc_url.clone());
+        first.chain(self.second_rpc_url.clone()).collect()
+    }
 }
 
 /// The source of the secret key.
@@ -389,6 +414,10 @@ impl fmt::Debug for NetworkConfig {
             .field("network", &self.network.name())
             .field("facilitator", &self.facilitator)
             .field("rpc_url", &self.rpc_url.as_deref().map(hosts::redacted))
+            .field(
+                "second_rpc_url",
+                &self.second_rpc_url.as_deref().map(hosts::redacted),
+            )
             .finish()
     }
 }

@@ -21,6 +21,7 @@ const MOST_NETWORKS: usize = 4;
 const FACILITATOR: &str = "payments.facilitator";
 const FACILITATOR_URL: &str = "payments.facilitator_url";
 const RPC: &str = "payments.rpc_url";
+const SECOND_RPC: &str = "payments.second_rpc_url";
 const NETWORKS: &str = "payments.networks";
 const PAY_TO: &str = "payments.pay_to";
 const CDP_ID: &str = "payments.cdp_key_id";
@@ -109,10 +110,15 @@ pub(super) fn check(
         return (Some(payments), Some(sandbox), token_ttl);
     }
     reader.hides(SandboxKeys::KEYS);
-    let is_one = matches!(said.keys.rpc_url.as_deref(), Some([(None, _)]));
-    refuse!(reader, RPC, is_one && said.networks.len() > 1,
-        "is one URL, but there are several networks" =>
-        "write name=URL for each, separated by commas, or rpc_url under [[networks]]");
+    for (key, urls) in [
+        (RPC, &said.keys.rpc_url),
+        (SECOND_RPC, &said.keys.second_rpc_url),
+    ] {
+        let is_one = matches!(urls.as_deref(), Some([(None, _)]));
+        refuse!(reader, key, is_one && said.networks.len() > 1,
+            "is one URL, but there are several networks" =>
+            "write name=URL for each, separated by commas, or rpc_url under [[networks]]");
+    }
     let mut entries = said.entries.iter();
     if facilitator.is_some() || entries.any(|entry| entry.keys.facilitator.is_some()) {
         return (by_networks(reader, facilitator, &said), None, token_ttl);
@@ -252,10 +258,12 @@ fn by_networks(
         let entry = said.entries.iter().find(|entry| entry.network == *network);
         let facilitator = choice(reader, default, said, network, entry);
         let rpc_url = rpc_url(reader, said, network, entry);
+        let second_rpc_url = second_rpc_url(reader, said, network, entry, rpc_url.as_deref());
         Some(NetworkConfig {
             network,
             facilitator: facilitator?,
             rpc_url: Some(rpc_url?),
+            second_rpc_url,
         })
     });
     let offers: Vec<Option<NetworkConfig>> = offers.collect();
@@ -337,14 +345,35 @@ fn rpc_url(
     entry: Option<&Entry>,
 ) -> Option<String> {
     let own = entry.and_then(|entry| entry.keys.rpc_url.clone());
-    let mut given = said.keys.rpc_url.iter().flatten();
-    let given = given.find(|(named, _)| named.is_none_or(|named| named == network));
-    let url = own.or_else(|| given.map(|(_, url)| url.clone()));
-    let url = url.or_else(|| network.default_rpc_url.map(str::to_owned));
+    let url = own.or_else(|| given(said.keys.rpc_url.as_ref(), network));
     let name = network.name();
+    let url = url.or_else(|| network.default_rpc_url.map(str::to_owned));
     refuse!(reader, RPC, url.is_none() && said.is_selling,
         "is missing, and {name} has none built in" =>
         "set it to a JSON-RPC endpoint of the network: the chain decides what is paid");
+    url
+}
+
+/// The endpoint that `payments` names for a network.
+fn given(urls: Option<&RpcUrls>, network: &Network) -> Option<String> {
+    let mut given = urls.into_iter().flatten();
+    let given = given.find(|(named, _)| named.is_none_or(|named| named == network));
+    given.map(|(_, url)| url.clone())
+}
+
+fn second_rpc_url(
+    reader: &mut Reader<'_>,
+    said: &Said,
+    network: &Network,
+    entry: Option<&Entry>,
+    first: Option<&str>,
+) -> Option<String> {
+    let own = entry.and_then(|entry| entry.keys.second_rpc_url.clone());
+    let url = own.or_else(|| given(said.keys.second_rpc_url.as_ref(), network));
+    let bare = |url: &str| url.trim_end_matches('/').to_owned();
+    let is_same = url.is_some() && url.as_deref().map(bare) == first.map(bare);
+    refuse!(reader, SECOND_RPC, is_same,
+        "is the same as `payments.rpc_url`" => "name an endpoint of another provider, or remove it");
     url
 }
 
@@ -375,14 +404,19 @@ fn by_sandbox(
             "remove it, or start with another file");
     }
     let facilitator_url = loopback(reader, FACILITATOR_URL, said.keys.facilitator_url);
-    let rpc_url = said.keys.rpc_url.and_then(|urls| urls.into_iter().next());
-    // A URL with the name of a network is not the sandbox's.
-    let rpc_url = rpc_url.map(|(named, url)| named.map_or(url, |_| String::new()));
-    let rpc_url = loopback(reader, RPC, rpc_url);
+    let mut node = |key: &str, urls: Option<RpcUrls>| {
+        let url = urls.and_then(|urls| urls.into_iter().next());
+        // A URL with the name of a network is not the sandbox's.
+        let url = url.map(|(named, url)| named.map_or(url, |_| String::new()));
+        loopback(reader, key, url)
+    };
+    let rpc_url = node(RPC, said.keys.rpc_url);
+    let second_rpc_url = node(SECOND_RPC, said.keys.second_rpc_url);
     let both = facilitator_url.zip(rpc_url);
     let separate = both.map(|(facilitator_url, rpc_url)| SeparateSandbox {
         facilitator_url,
         rpc_url,
+        second_rpc_url,
     });
     reader.shows(FACILITATOR, "sandbox");
     if separate.is_some() {
@@ -395,6 +429,9 @@ fn by_sandbox(
         network: &BASE_SEPOLIA,
         facilitator: FacilitatorChoice::Sandbox,
         rpc_url: separate.as_ref().map(|separate| separate.rpc_url.clone()),
+        second_rpc_url: separate
+            .as_ref()
+            .and_then(|separate| separate.second_rpc_url.clone()),
     };
     let payments = PaymentsConfig {
         networks: vec![network],

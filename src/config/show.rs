@@ -90,6 +90,8 @@ pub(super) fn networks(config: &Config) -> Vec<String> {
         lines.extend(secret);
         let node = known.rpc_url.as_deref().map(hosts::redacted);
         lines.extend(node.map(|url| format!("rpc_url = {}", quoted(&url))));
+        let second = known.second_rpc_url.as_deref().map(hosts::redacted);
+        lines.extend(second.map(|url| format!("second_rpc_url = {}", quoted(&url))));
     }
     lines
 }

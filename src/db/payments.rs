@@ -361,6 +361,24 @@ pub async fn hand_back(
 const HAND_BACK: &str = "UPDATE payments SET lease_until_ms = 0, next_look_ms = $4, looks = $5 \
     WHERE id = $1 AND attempt = $2 AND state = $3";
 
+/// Records the transaction that a facilitator named for a payment whose outcome is unknown. It says
+/// where to look, and decides nothing.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn note_transaction(db: &Db, id: &PaymentId, transaction: B256) -> Result<(), DbError> {
+    write_db!(db, |pool| sqlx::query(NOTE_TRANSACTION)
+        .bind(id.as_str())
+        .bind(transaction.to_string())
+        .execute(pool)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+const NOTE_TRANSACTION: &str = "UPDATE payments SET transaction_hash = $2 \
+    WHERE id = $1 AND state IN ('settling', 'unknown')";
+
 /// Ends every lease. Call it only for a database that no other process uses: the processes that
 /// held the leases are gone.
 ///
@@ -1114,6 +1132,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("payments::CLAIM", CLAIM),
     ("payments::RENEW", RENEW),
     ("payments::HAND_BACK", HAND_BACK),
+    ("payments::NOTE_TRANSACTION", NOTE_TRANSACTION),
     ("payments::END_ALL_LEASES", END_ALL_LEASES),
     ("payments::LOCK_PAYER_POSTGRES", LOCK_PAYER_POSTGRES),
     ("payments::FIND_OPEN", FIND_OPEN),

@@ -137,6 +137,7 @@ struct Counted {
     free_of_networks: Rates,
     payments: Rates,
     unproven: Rates,
+    refused_by_chain: Rates,
     misses: Rates,
     failures: Rates,
     uploads: Uploads,
@@ -206,6 +207,45 @@ impl Limits {
         let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.unproven;
         self.count(address, &[Counter { rate, of }]).await?;
         Ok(())
+    }
+
+    /// Counts a payment that was refused by what the node said, such as one of a payer without funds.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub async fn count_refused_by_chain(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = self.refused_by_chain();
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.refused_by_chain;
+        self.count(address, &[Counter { rate, of }]).await?;
+        Ok(())
+    }
+
+    fn refused_by_chain(&self) -> Rate {
+        Rate {
+            limit: self.settings().payments_per_address_per_minute.div_ceil(10),
+            period: Duration::from_mins(1),
+            what: "payments a minute without funds or after their time",
+            whose: Whose::Address,
+            shared_as: Some("refused_by_chain"),
+        }
+    }
+
+    /// Whether the node may be asked about another payment of this address. Nothing is counted.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn may_ask_chain(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = self.refused_by_chain();
+        if rate.limit == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let counted = self.counted(now);
+        let bucket = counted.bucket(address, Whose::Address);
+        match counted.refused_by_chain.excess(&bucket, &rate, now) {
+            wait if wait.is_zero() => Ok(()),
+            wait => Err(rate.refusal(wait)),
+        }
     }
 
     /// Counts a request for an image that doesn't exist. Each server counts for itself: asking the
@@ -390,6 +430,7 @@ impl Counted {
             free_of_networks: Rates::default(),
             payments: Rates::default(),
             unproven: Rates::default(),
+            refused_by_chain: Rates::default(),
             misses: Rates::default(),
             failures: Rates::default(),
             uploads: Uploads::default(),

@@ -89,7 +89,7 @@ enum Step {
 /// Reads what the evidence shows about a settled payment's transfer.
 fn find(query: &Query, evidence: &Evidence) -> Look {
     let block = evidence.block();
-    let is_final = block.is_some_and(|block| block <= evidence.safe.number);
+    let is_final = block.is_some_and(|block| evidence.is_final(block));
     let finding = match (judge(query, evidence), block) {
         (Verdict::Paid(transfer), Some(block)) => Finding::Shown {
             transfer,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, U256};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::examine::{PayerBalance, WATCH_MARGIN};
-use super::settling::call;
+use super::settling::{Waited, call};
 use super::{PayError, Payments, Presentation, Progress, Silent, refusals};
-use crate::chain::{ChainError, Evidence, Query, Verdict, judge};
+use crate::chain::{ChainError, Evidence, Named, Priority, Query, Reading, Verdict, judge};
 use crate::db::payments::{self as rows, Binding, Bond, IdOwner, OpenPayment, Patch};
 use crate::db::{Db, DbError};
 use crate::facilitator::VerifyOutcome;
@@ -33,6 +34,9 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How many open payments of a payer the chain is asked about when a new one is checked.
 const MOST_ASKED: usize = 2;
+/// The first pause before a request asks again for a transaction, and the longest. It doubles.
+const FIRST_POLL: Duration = Duration::from_millis(250);
+const LONGEST_POLL: Duration = Duration::from_secs(1);
 /// The longest pause before the chain is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The recorded reason when a payment's network is no longer configured, so that neither its
@@ -82,6 +86,11 @@ pub(super) enum Look {
     Open,
     /// No money came to us, or the node does not answer.
     Still,
+}
+
+/// Whether a verdict decides nothing. `None`: the node did not answer.
+pub(super) const fn is_open(verdict: Option<Verdict>) -> bool {
+    matches!(verdict, None | Some(Verdict::Unused | Verdict::Unclear))
 }
 
 impl Payments {
@@ -422,9 +431,9 @@ impl Payments {
             return self.give_up_renewal(&row).await;
         };
         kill_point!("payment.settling.after");
-        // If settle did not answer in time, this request has no time left to drive the payment
-        // again.
-        progress.driven = !self.settle(row, lease).await;
+        // If this request has waited for settle or the chain, it has no time left to drive the
+        // payment again.
+        progress.driven = self.settle(row, lease, progress.ends).await == Waited::ToTheEnd;
         Ok(())
     }
 
@@ -466,8 +475,13 @@ impl Payments {
     }
 
     /// Works on a payment whose outcome is unknown: asks the chain, and calls settle again while
-    /// the nonce is unused. Does nothing while another driver holds the lease.
-    pub(super) async fn drive(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
+    /// the nonce is unused. A request waits until `ends` for a transaction that the facilitator has
+    /// named. Does nothing while another driver holds the lease.
+    pub(super) async fn drive(
+        self: &Arc<Self>,
+        row: &Payment,
+        ends: Option<Instant>,
+    ) -> Result<(), PayError> {
         let now = self.clock.now();
         let Some(mut row) = self.claim(row, now).await? else {
             return Ok(());
@@ -487,8 +501,16 @@ impl Payments {
         }
         let mut verdict = self.verdict(&row).await;
         if verdict == Some(Verdict::Unused) && now.plus(LEAST_SETTLE_WINDOW) < row.valid_before() {
-            self.settle_again(&row).await?;
+            if let Some(named) = self.settle_again(&row).await? {
+                row.transaction = Some(named);
+            }
             verdict = self.verdict(&row).await;
+        }
+        if let Some(ends) = ends
+            && row.transaction.is_some()
+            && is_open(verdict)
+        {
+            verdict = self.follow(&row, ends).await;
         }
         self.apply(&row, verdict).await?;
         drop(lease);
@@ -503,11 +525,42 @@ impl Payments {
         Some(judge(&query, &evidence))
     }
 
+    /// Asks the chain about the transaction of a payment until it decides, the transaction turns out
+    /// to be another one, or the time is over. Returns the last verdict.
+    pub(super) async fn follow(&self, row: &Payment, ends: Instant) -> Option<Verdict> {
+        let query = Query::about(row);
+        let reading = Reading::until(Priority::Known, ends.into_std());
+        let mut pause = FIRST_POLL;
+        loop {
+            let evidence = self.evidence_for(row, &query, reading).await;
+            let verdict = evidence.as_ref().map(|shown| judge(&query, shown));
+            let is_other = evidence.is_some_and(|shown| shown.named == Named::Unrelated);
+            if !is_open(verdict) || is_other || Instant::now() + pause >= ends {
+                return verdict;
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_POLL);
+        }
+    }
+
     /// What the chain shows about a payment; `None` when the node does not answer.
     pub(super) async fn evidence(&self, row: &Payment, query: &Query) -> Option<Evidence> {
+        let priority = match row.state {
+            PaymentState::Settling | PaymentState::Unknown => Priority::Known,
+            _ => Priority::Audit,
+        };
+        self.evidence_for(row, query, Reading::of(priority)).await
+    }
+
+    async fn evidence_for(
+        &self,
+        row: &Payment,
+        query: &Query,
+        reading: Reading,
+    ) -> Option<Evidence> {
         kill_point!("chain.evidence.before");
         let evidence = match self.access(row) {
-            Some(access) => access.chain.evidence(query).await,
+            Some(access) => access.chain.read_for(reading).evidence(query).await,
             None => Err(ChainError(NOT_CONFIGURED.to_owned())),
         };
         kill_point!("chain.evidence.after");
@@ -521,7 +574,11 @@ impl Payments {
     }
 
     /// Records what the chain's verdict decides, if anything.
-    async fn apply(&self, row: &Payment, verdict: Option<Verdict>) -> Result<(), DbError> {
+    pub(super) async fn apply(
+        &self,
+        row: &Payment,
+        verdict: Option<Verdict>,
+    ) -> Result<(), DbError> {
         match verdict {
             Some(Verdict::Paid(transfer)) => self.settle_row(row, Event::ChainPaid, transfer).await,
             Some(Verdict::Void(reason)) => {

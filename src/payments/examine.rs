@@ -12,7 +12,7 @@ use super::access::NetworkAccess;
 use super::drive::Look;
 use super::refusals;
 use super::{PayError, Payments, Presentation, Progress, Silent};
-use crate::chain::{Block, Funds, Query, Verdict, judge};
+use crate::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
 use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{
@@ -81,10 +81,11 @@ impl Payments {
                 .await?;
         }
         self.images.ready().await?;
-        self.check_signature(presentation, &terms).await?;
+        let reading = Reading::until(Priority::Sale, progress.ends.into_std());
+        self.check_signature(presentation, &terms, reading).await?;
         let read_at = self.clock.now();
         let Some(funds) = self
-            .check_nonce(presentation, &terms, known.as_ref())
+            .check_nonce(presentation, &terms, known.as_ref(), reading)
             .await?
         else {
             return Ok(());
@@ -97,6 +98,9 @@ impl Payments {
         let authorization = &presentation.header.authorization;
         let needs = authorization.value;
         if funds.balance < needs {
+            if let Some(client) = presentation.client {
+                self.limits.count_refused_by_chain(client).await?;
+            }
             let (payer, network) = (authorization.from, terms.offer.network);
             let detail = refusals::no_funds(payer, funds.balance, needs, network);
             return refuse(reasons::FUNDS, detail);
@@ -260,6 +264,7 @@ impl Payments {
         &self,
         presentation: &Presentation,
         terms: &Terms,
+        reading: Reading,
     ) -> Result<(), PayError> {
         let header = &presentation.header;
         let payer = header.authorization.from;
@@ -270,7 +275,7 @@ impl Payments {
         if let Some(client) = presentation.client {
             self.limits.count_unproven(client).await?;
         }
-        let chain = &self.access_for(terms)?.chain;
+        let chain = self.access_for(terms)?.chain.read_for(reading);
         match chain.is_signed(payer, digest, &header.signature).await {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -291,12 +296,17 @@ impl Payments {
         presentation: &Presentation,
         terms: &Terms,
         known: Option<&Payment>,
+        reading: Reading,
     ) -> Result<Option<Funds>, PayError> {
         let authorization = &presentation.header.authorization;
+        if let Some(client) = presentation.client {
+            self.limits.may_ask_chain(client)?;
+        }
         kill_point!("chain.funds.before");
         let funds = self
             .access_for(terms)?
             .chain
+            .read_for(reading)
             .funds(authorization.from, authorization.nonce)
             .await;
         kill_point!("chain.funds.after");
@@ -367,6 +377,9 @@ impl Payments {
         {
             self.limits.count_unproven(client).await?;
         }
+        if let Some(client) = client {
+            self.limits.may_ask_chain(client)?;
+        }
         let funds = access.chain.funds(authorization.from, authorization.nonce);
         let funds = funds.await.map_err(|error| {
             tracing::warn!(%error, "the chain's node did not answer; the payment waits");
@@ -374,6 +387,9 @@ impl Payments {
         })?;
         if funds.nonce_used {
             return Err(PayError::Known { charged: None });
+        }
+        if let Some(client) = client {
+            self.limits.count_refused_by_chain(client).await?;
         }
         Ok(())
     }
@@ -397,6 +413,8 @@ impl Payments {
             valid_before: unix_seconds(authorization.valid_before),
             first_block: first_block(terms, head),
             confirmations: 0,
+            transaction: None,
+            finality: false,
         };
         let access = self.access_for(terms).ok()?;
         match judge(&query, &access.chain.evidence(&query).await.ok()?) {

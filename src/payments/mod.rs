@@ -234,7 +234,7 @@ impl Payments {
     }
 
     async fn run(self: &Arc<Self>, presentation: &Presentation) -> Result<Sold, PayError> {
-        let mut progress = Progress::new();
+        let mut progress = Progress::new(self.settings.timeout);
         if let Some(network) = presentation.header.network {
             let authorization = &presentation.header.authorization;
             let own = PaymentId::of(network, authorization.from, authorization.nonce);
@@ -301,7 +301,7 @@ impl Payments {
                 self.unless_moved(begun, &row, progress).await
             }
             Standing::Drive => {
-                self.drive(&row).await?;
+                self.drive(&row, Some(progress.ends)).await?;
                 progress.driven = true;
                 Ok(None)
             }
@@ -516,12 +516,16 @@ struct Progress {
     drove: Option<PaymentId>,
     driven: bool,
     looked: bool,
+    /// Until when this request waits for another one that works on the payment.
     deadline: Instant,
+    /// Until when this request waits for the chain.
+    ends: Instant,
     place: Option<wait::Place>,
 }
 
 impl Progress {
-    fn new() -> Self {
+    fn new(timeout: Duration) -> Self {
+        let now = Instant::now();
         Self {
             ledger_id: None,
             in_logs: None,
@@ -529,7 +533,8 @@ impl Progress {
             drove: None,
             driven: false,
             looked: false,
-            deadline: Instant::now() + WAIT,
+            deadline: now + WAIT,
+            ends: now + timeout,
             place: None,
         }
     }

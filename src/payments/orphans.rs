@@ -9,7 +9,7 @@ use alloy_primitives::Address;
 
 use super::Payments;
 use super::access::NetworkAccess;
-use crate::chain::IncomingTransfer;
+use crate::chain::{IncomingTransfer, Priority, Reading};
 use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::{deployment, erasure, jobs};
 use crate::model::payment::transfer_hash;
@@ -119,7 +119,9 @@ impl Payments {
 
     /// Searches the safe blocks that were not searched yet, up to a limit. `false`: more are left.
     async fn search(&self, cursor: Cursor<'_>, named: &mut u64) -> anyhow::Result<bool> {
-        let safe = cursor.access.chain.safe().await?.number;
+        let reading = Reading::of(Priority::Orphans);
+        let chain = cursor.access.chain.read_for(reading);
+        let safe = chain.safe().await?.number;
         let (start, mut next, mut found) = (cursor.next_block, cursor.next_block, Found::default());
         let mut held_at = None;
         for _ in 0..QUESTIONS {
@@ -127,7 +129,7 @@ impl Payments {
                 break;
             }
             let last = safe.min(next.saturating_add(SPAN - 1));
-            let receipts = cursor.access.chain.receipts(cursor.recipient, next, last);
+            let receipts = chain.receipts(cursor.recipient, next, last);
             let receipts = receipts.await?;
             // After losing the lease, this process would log what the other one has logged.
             if !self.keeps_turn().await? {

@@ -119,7 +119,7 @@ impl Payments {
         now: Timestamp,
     ) -> Result<(), PayError> {
         match row.state {
-            PaymentState::Settling | PaymentState::Unknown => self.drive(row).await,
+            PaymentState::Settling | PaymentState::Unknown => self.drive(row, None).await,
             PaymentState::Received | PaymentState::Verified => self.close_window(row, now).await,
             PaymentState::Rejected | PaymentState::Released | PaymentState::Failed => {
                 Ok(self.watch(row).await?)

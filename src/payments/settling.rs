@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::B256;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Payments;
 use super::auditor::FIRST_LOOK;
-use super::drive::{FIRST_PAUSE, Lease, NOT_CONFIGURED};
+use super::drive::{FIRST_PAUSE, Lease, NOT_CONFIGURED, is_open};
 use crate::db::DbError;
 use crate::db::payments::{self as rows, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::facilitator::{Call, SettleOutcome};
@@ -18,17 +20,33 @@ use crate::system::kill::kill_point;
 
 /// The timeout of a settle call. The request that made it waits only `payments.timeout`.
 const SETTLE_LIFE: Duration = Duration::from_secs(90);
+/// The least time for which the chain is asked for a transaction that settle named.
+const LEAST_FOLLOWED: Duration = Duration::from_secs(2);
 /// How often recording a proof is tried when other drivers change the row at the same time.
 const SETTLE_TRIES: u32 = 20;
 
+/// How long a request has waited for the outcome of a settle call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// Until settle answered.
+    ForSettle,
+    /// As long as it may, for settle or for the chain.
+    ToTheEnd,
+}
+
 impl Payments {
-    /// Calls settle in a task of its own and waits for `payments.timeout`. Returns whether settle
-    /// answered in time.
+    /// Calls settle in a task of its own and waits for `payments.timeout`. If settle names a
+    /// transaction that must be seen on the chain, this waits for it until `ends`.
     ///
     /// Without an answer, the row becomes `unknown` and the call goes on. A success that arrives
     /// later still settles the payment; a refusal that arrives later changes nothing
     /// (docs/payments.md, rule 5).
-    pub(super) async fn settle(self: &Arc<Self>, row: Payment, lease: Lease) -> bool {
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        row: Payment,
+        lease: Lease,
+        ends: Instant,
+    ) -> Waited {
         let payments = Arc::clone(self);
         let (decided, wait) = tokio::sync::oneshot::channel();
         let task = async move {
@@ -37,9 +55,9 @@ impl Payments {
             let in_time = tokio::time::timeout(payments.settings.timeout, &mut settling).await;
             if let Ok(outcome) = in_time {
                 kill_point!("settle.call.after");
-                payments.record(&row, outcome).await;
+                let waited = payments.conclude(&row, outcome, ends).await;
                 drop(lease);
-                tell(decided, true);
+                tell(decided, waited);
                 return;
             }
             drop(lease);
@@ -49,13 +67,54 @@ impl Payments {
                 transaction: None,
             };
             payments.record(&row, late).await;
-            tell(decided, false);
+            tell(decided, Waited::ToTheEnd);
             let outcome = settling.await;
             kill_point!("settle.late.after");
             payments.record_late(&row, outcome).await;
         };
         tokio::spawn(task.in_current_span());
-        wait.await.unwrap_or(false)
+        wait.await.unwrap_or(Waited::ToTheEnd)
+    }
+
+    /// Records the outcome of the first settle call. If the outcome names a transaction and decides
+    /// nothing by itself, the chain is asked for the transaction first.
+    async fn conclude(
+        self: &Arc<Self>,
+        row: &Payment,
+        outcome: SettleOutcome,
+        ends: Instant,
+    ) -> Waited {
+        let Some(named) = open_transaction(row, &outcome) else {
+            self.record(row, outcome).await;
+            return Waited::ForSettle;
+        };
+        let followed = Payment {
+            transaction: Some(named),
+            ..row.clone()
+        };
+        // Most transactions are in a block already.
+        let mut verdict = self.follow(&followed, Instant::now()).await;
+        if is_open(verdict) {
+            kill_point!("settle.named.before");
+            if let Err(error) = rows::note_transaction(&self.db, &row.id, named).await {
+                tracing::warn!(%error, "the transaction that settle named could not be recorded");
+            }
+            kill_point!("settle.named.after");
+            let least = Instant::now() + LEAST_FOLLOWED;
+            verdict = self.follow(&followed, ends.max(least)).await;
+        }
+        match self.apply(row, verdict).await {
+            Ok(()) if !is_open(verdict) => {}
+            Ok(()) => self.record(row, outcome).await,
+            Err(error) => {
+                tracing::error!(%error, "the chain's verdict could not be recorded; the reconciler will ask again");
+            }
+        }
+        if Instant::now() < ends {
+            Waited::ForSettle
+        } else {
+            Waited::ToTheEnd
+        }
     }
 
     /// Records the outcome of the first settle call. If that fails, the row stays for the reconciler.
@@ -88,8 +147,8 @@ impl Payments {
 
     /// Records an outcome that arrived after the wait, or that of a repeated call. Only a success
     /// changes the state. A refusal is noted: the payment then doesn't count among those that pause
-    /// sales.
-    async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) {
+    /// sales. Returns the transaction that the chain has to show.
+    async fn record_late(self: &Arc<Self>, row: &Payment, outcome: SettleOutcome) -> Option<B256> {
         match outcome {
             SettleOutcome::Success { transaction } if row.terms.confirmations == 0 => {
                 let transfer = Transfer {
@@ -99,6 +158,15 @@ impl Payments {
                 if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
                     tracing::error!(%error, "a late success could not be recorded; the reconciler will ask the chain");
                 }
+                None
+            }
+            // The chain decides, and this is where to look.
+            SettleOutcome::Success { transaction } => {
+                let noted = rows::note_transaction(&self.db, &row.id, transaction).await;
+                if let Err(error) = noted {
+                    tracing::warn!(%error, "the transaction that settle named could not be recorded");
+                }
+                Some(transaction)
             }
             SettleOutcome::Refused { reason: refusal }
             | SettleOutcome::Unclear {
@@ -109,9 +177,11 @@ impl Payments {
                 if let Err(error) = rows::note_refusal(&self.db, &row.id, &refusal).await {
                     tracing::warn!(%error, "a late refusal could not be noted");
                 }
+                None
             }
-            other => {
+            other @ SettleOutcome::Unclear { .. } => {
                 tracing::info!(outcome = ?other, "a late answer of settle changes nothing");
+                None
             }
         }
     }
@@ -137,7 +207,7 @@ impl Payments {
         row: &Payment,
         why: &str,
         refusal: Option<String>,
-        transaction: Option<alloy_primitives::B256>,
+        transaction: Option<B256>,
     ) -> Result<(), DbError> {
         tracing::warn!(why, "the outcome of settle is unknown");
         let patch = Patch {
@@ -154,11 +224,15 @@ impl Payments {
     }
 
     /// Calls settle again for a payment whose nonce is unused, and waits for `payments.timeout`.
-    pub(super) async fn settle_again(self: &Arc<Self>, row: &Payment) -> Result<(), DbError> {
+    /// Returns the transaction that the chain has to show, if settle named one.
+    pub(super) async fn settle_again(
+        self: &Arc<Self>,
+        row: &Payment,
+    ) -> Result<Option<B256>, DbError> {
         // Only one repeated settle call per payment runs at a time, so that calls that hang don't
         // pile up.
         let Some(in_flight) = self.again.begin(&row.id) else {
-            return Ok(());
+            return Ok(None);
         };
         let payments = Arc::clone(self);
         let again = row.clone();
@@ -166,17 +240,16 @@ impl Payments {
             kill_point!("settle.again.before");
             let outcome = payments.call_settle(&again).await;
             kill_point!("settle.again.after");
-            payments.record_late(&again, outcome).await;
+            let named = payments.record_late(&again, outcome).await;
             drop(in_flight);
+            named
         };
         let mut task = tokio::spawn(task.in_current_span());
-        if tokio::time::timeout(self.settings.timeout, &mut task)
-            .await
-            .is_err()
-        {
+        let Ok(answered) = tokio::time::timeout(self.settings.timeout, &mut task).await else {
             tracing::warn!("a repeated settle call has not answered yet");
-        }
-        Ok(())
+            return Ok(None);
+        };
+        Ok(answered.unwrap_or(None))
     }
 
     async fn call_settle(&self, row: &Payment) -> SettleOutcome {
@@ -258,6 +331,18 @@ impl Payments {
     }
 }
 
+/// The transaction that this outcome names and the chain has to show. `None`: the outcome decides by
+/// itself, or names none.
+fn open_transaction(row: &Payment, outcome: &SettleOutcome) -> Option<B256> {
+    match outcome {
+        SettleOutcome::Success { transaction } => {
+            (row.terms.confirmations > 0).then_some(*transaction)
+        }
+        SettleOutcome::Unclear { transaction, .. } => *transaction,
+        SettleOutcome::Refused { .. } => None,
+    }
+}
+
 /// The facilitator call for a payment.
 pub(super) fn call(row: &Payment) -> Call<'_> {
     Call {
@@ -269,8 +354,8 @@ pub(super) fn call(row: &Payment) -> Call<'_> {
 }
 
 /// Wakes the request that waits for settle, if it still does.
-fn tell(decided: tokio::sync::oneshot::Sender<bool>, in_time: bool) {
-    if decided.send(in_time).is_err() {
+fn tell(decided: tokio::sync::oneshot::Sender<Waited>, waited: Waited) {
+    if decided.send(waited).is_err() {
         tracing::debug!("the request that waited for settle has ended");
     }
 }

@@ -550,12 +550,11 @@ async fn two_auditors_check_a_payment_once() {
     let app = TestApp::spawn().await;
     let payment = app.sign_for("year").await;
     app.pay(&payment).await.token();
-    let calls = app.node.calls("eth_getLogs");
+    let calls = app.node.calls("eth_getTransactionReceipt");
     app.advance(A_LOOK);
     let payments = &app.app.checkout.as_ref().unwrap().payments;
     tokio::join!(payments.audit(), payments.audit(), payments.audit());
-    // Two requests for logs are one check.
-    assert_eq!(app.node.calls("eth_getLogs") - calls, 2);
+    assert_eq!(app.node.calls("eth_getTransactionReceipt") - calls, 1);
     assert_eq!(
         auditor::find_due(app.db(), app.clock.now(), 10)
             .await

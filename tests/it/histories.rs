@@ -410,7 +410,7 @@ impl Play {
     async fn report(&self) -> Report {
         let checkout = self.app.app.checkout.as_ref().unwrap();
         let network = checkout.catalog.networks()[0];
-        let chain = RpcChain::new(network, self.app.honest_node()).unwrap();
+        let chain = RpcChain::new(network, &[self.app.honest_node()]).unwrap();
         let side = ChainSide {
             network,
             chain: &chain,

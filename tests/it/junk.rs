@@ -467,7 +467,10 @@ async fn is_refused_for_free(app: &TestApp, name: &str, before: &Before, answer:
     if answer.status == 402 {
         calls[2] += match answer.document("payment-required")["error"].as_str() {
             Some(SIGNATURE) => 1,
-            Some(VALID_BEFORE) if ["expired", "seven seconds left"].contains(&name) => 3,
+            // The newest block may be known.
+            Some(VALID_BEFORE) if ["expired", "seven seconds left"].contains(&name) => {
+                (app.calls()[2] - calls[2]).clamp(2, 3)
+            }
             _ => 0,
         };
     }

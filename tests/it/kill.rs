@@ -30,6 +30,7 @@ const PERMANENT: u64 = 1_000_000;
 const FLOWS: &[&[&str]] = &[
     CHEAP_TOKEN,
     DEAR_TOKEN,
+    FOLLOWED,
     DIRECT_UPLOAD,
     TAKEN_OVER,
     UPLOAD_WITH_TOKEN,
@@ -120,21 +121,41 @@ async fn a_token_of_a_cheap_tier_is_sold_once() {
 const DEAR_TOKEN: &[&str] = &[
     "settle.call.before",
     "settle.call.after",
-    "payment.unknown.before",
-    "payment.unknown.after",
-    "lease.claim.before",
-    "lease.claim.after",
     "chain.evidence.before",
     "chain.evidence.after",
     "payment.settled.before",
     "payment.settled.after",
-    "lease.return.before",
-    "lease.return.after",
 ];
 
 #[tokio::test]
 async fn a_token_of_an_expensive_tier_is_sold_once() {
     at_each(DEAR_TOKEN, async |scene, point| {
+        let (payment, request) = scene
+            .dies_while_selling(point, "token/permanent", b"")
+            .await;
+        scene.ends_with_a_token(&payment, &request, PERMANENT).await;
+    })
+    .await;
+}
+
+const FOLLOWED: &[&str] = &[
+    "settle.named.before",
+    "settle.named.after",
+    "payment.unknown.before",
+    "payment.unknown.after",
+];
+
+#[tokio::test]
+async fn a_transaction_that_never_appears_is_waited_for_and_its_payment_sold_once() {
+    at_each(FOLLOWED, async |scene, point| {
+        let scene = scene.set("payments.timeout", "3s");
+        let named = serde_json::json!({
+            "success": true,
+            "transaction": format!("0x{}", "11".repeat(32)),
+            "network": "eip155:84532",
+        });
+        let named = Fault::Instead(200, named.to_string());
+        scene.facilitator.next("settle", named);
         let (payment, request) = scene
             .dies_while_selling(point, "token/permanent", b"")
             .await;

@@ -40,6 +40,7 @@ mod many;
 mod moving;
 #[cfg(feature = "test-postgres")]
 mod moving_postgres;
+mod nodes;
 mod pay;
 mod paying;
 #[cfg(feature = "test-postgres")]

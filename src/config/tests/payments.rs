@@ -25,6 +25,7 @@ fn a_recipient_and_a_facilitator_take_real_money_on_base() {
         network: &known_networks::BASE,
         facilitator: FacilitatorChoice::Url { url, bearer: None },
         rpc_url: Some("https://mainnet.base.org".to_owned()),
+        second_rpc_url: None,
     };
     assert_eq!(payments.networks, [base]);
     assert_eq!(payments.pay_to.unwrap().to_checksum(None), PAY_TO);
@@ -46,6 +47,8 @@ fn payments_that_could_not_be_taken_are_refused() {
         rpc_url = 'wss://rpc.example.com/HIDDEN'       | payments.rpc_url  | not an http
         rpc_url = 'HIDDEN'                             | payments.rpc_url  | not an http
         rpc_url = 'base=https://a,HIDDEN'              | payments.rpc_url  | name of a known network
+        second_rpc_url = 'wss://rpc.example.com/HIDDEN' | payments.second_rpc_url | not an http
+        second_rpc_url = 'https://mainnet.base.org'    | payments.second_rpc_url | is the same
         facilitator_token = 'HID DEN'                  | payments.facilitator_token | no header
         cdp_key_id = 'a'                               | payments.cdp_key_secret | is missing
         cdp_key_secret = 'HIDDEN'                      | payments.cdp_key_id | is missing
@@ -94,6 +97,7 @@ fn the_sandbox_needs_nothing_by_flag_or_by_key() {
             network: &known_networks::BASE_SEPOLIA,
             facilitator: FacilitatorChoice::Sandbox,
             rpc_url: None,
+            second_rpc_url: None,
         };
         assert_eq!((payments.networks, payments.pay_to), (vec![known], None));
         let sandbox = config.sandbox.unwrap();

@@ -1,7 +1,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::*;
-use crate::chain::{CANCELED, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::chain::{CANCELED, Named, NextTransfer, NonceLog, SPENT_ELSEWHERE};
 use crate::model::payment::PaymentState;
 use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
@@ -93,10 +93,11 @@ fn block(number: u64, seconds: i64) -> Block {
 fn evidence(is_used: bool, logs: Vec<NonceLog>) -> Evidence {
     Evidence {
         head: block(100, 4990),
-        safe: block(90, 4900),
-        used_at_safe: is_used,
-        used_at_head: is_used,
+        named: Named::Nothing,
+        used: Some(is_used),
         logs,
+        safe: Some(block(90, 4900)),
+        used_at_safe: Some(is_used),
     }
 }
 
@@ -145,7 +146,7 @@ fn table() -> Vec<(&'static str, Evidence, Step, Step)> {
     };
     let first_miss = Step::Miss(first);
     let mut in_time = evidence(false, vec![]);
-    in_time.safe.time = Timestamp::from_seconds(1200);
+    in_time.safe = Some(block(90, 1200));
     vec![
         (
             "the transfer, in a new block",
@@ -249,7 +250,7 @@ fn a_node_that_is_behind_the_settlement_counts_no_miss() {
     for (number, seconds, counts) in [(50, 1001, true), (49, 1001, false), (50, 1000, false)] {
         let mut gone = evidence(false, vec![]);
         gone.head = block(number, seconds);
-        gone.safe = block(40, 900);
+        gone.safe = Some(block(40, 900));
         assert_eq!(
             step(&row, &gone) != Step::Wait,
             counts,

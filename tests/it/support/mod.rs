@@ -65,6 +65,8 @@ pub(crate) struct TestApp {
     pub(crate) facilitator: Proxy,
     /// The proxy in front of the chain's node.
     pub(crate) node: Proxy,
+    /// The proxy in front of the same node that is configured as the second one.
+    pub(crate) second_node: Option<Proxy>,
     pub(crate) http: reqwest::Client,
     pub(crate) wallet: PrivateKeySigner,
     /// A large disk, until a test fills it.
@@ -81,6 +83,7 @@ pub(crate) struct Builder {
     env: BTreeMap<String, String>,
     is_free_only: bool,
     is_on_disk: bool,
+    has_second_node: bool,
     database: Option<TestDatabase>,
     reached_at: Option<String>,
     start: Option<Timestamp>,
@@ -120,6 +123,14 @@ impl Builder {
         }
     }
 
+    /// Configures a second node.
+    pub(crate) fn with_second_node(self) -> Self {
+        Self {
+            has_second_node: true,
+            ..self
+        }
+    }
+
     /// Starts the server.
     pub(crate) async fn spawn(mut self) -> TestApp {
         install_tls();
@@ -140,6 +151,12 @@ impl Builder {
         let listening = chain.listen(any, any).unwrap();
         let facilitator = Proxy::before(&listening.facilitator_url);
         let node = Proxy::before(&listening.rpc_url);
+        let second_node = self
+            .has_second_node
+            .then(|| Proxy::before(&listening.rpc_url));
+        if let Some(second) = &second_node {
+            self = self.set("payments.second_rpc_url", &second.url);
+        }
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
@@ -182,6 +199,7 @@ impl Builder {
             chain,
             facilitator,
             node,
+            second_node,
             http,
             wallet,
             disk,
@@ -494,6 +512,11 @@ impl TestApp {
         let checkout = self.app.checkout.as_ref().unwrap();
         let access = checkout.networks.iter().next().unwrap();
         access.chain.head().await.unwrap().number
+    }
+
+    /// The URL of the facilitator, without the proxy.
+    pub(crate) fn honest_facilitator(&self) -> &str {
+        &self.listening.facilitator_url
     }
 
     /// The URL of the chain's node, without the proxy.
