@@ -5,7 +5,7 @@
 //! it. The server stores the image and returns a public link. It has no accounts and no cookies,
 //! and it keeps no client addresses.
 //!
-//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`payments`], [`images`],
+//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`claims`], [`payments`], [`images`],
 //! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
@@ -14,6 +14,7 @@ pub mod app;
 pub mod catalog;
 pub mod chain;
 pub mod checkout;
+pub mod claims;
 pub mod cli;
 pub mod client;
 pub mod config;

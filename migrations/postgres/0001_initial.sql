@@ -155,6 +155,14 @@ CREATE TABLE erased_payments (
 );
 CREATE INDEX erased_payments_transfer ON erased_payments (transfer_hash) WHERE transfer_hash IS NOT NULL;
 
+-- The nonces of sign-in challenges that signed in, so that none signs in twice (docs/payments.md,
+-- Claims).
+CREATE TABLE used_nonces (
+    nonce      TEXT PRIMARY KEY NOT NULL,
+    expires_ms BIGINT NOT NULL
+);
+CREATE INDEX used_nonces_expiry ON used_nonces (expires_ms);
+
 -- Images. A pending image is reserved and not served. A live image is public until it expires.
 CREATE TABLE images (
     id                TEXT PRIMARY KEY NOT NULL,

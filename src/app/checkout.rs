@@ -13,6 +13,7 @@ use super::stamps;
 use crate::catalog::{Catalog, SaleTerms, SignedOffers};
 use crate::chain::rpc::RpcChain;
 use crate::checkout::Checkout;
+use crate::claims::{ClaimParts, Claims};
 use crate::config::{
     Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
 };
@@ -112,7 +113,7 @@ pub(super) async fn open_checkout(
     catalog.record_offers().await?;
     let ports = Ports {
         db: db.clone(),
-        secrets: needs.secrets,
+        secrets: needs.secrets.clone(),
         keys: Arc::clone(needs.keys),
         clock: Arc::clone(needs.clock),
         randomness: needs.randomness.clone(),
@@ -125,14 +126,34 @@ pub(super) async fn open_checkout(
         token_ttl: config.token_ttl,
     };
     let payments = Arc::new(Payments::new(ports, Arc::clone(&catalog), settings));
+    let claims = open_claims(config, &needs, &ends.networks, &payments)?;
     let checkout = Checkout {
         catalog,
         payments,
+        claims: Arc::new(claims),
         networks: ends.networks,
         images: Arc::clone(needs.images),
         epoch: Arc::clone(needs.epoch),
     };
     Ok((checkout, sandbox))
+}
+
+fn open_claims(
+    config: &Config,
+    needs: &CheckoutNeeds<'_>,
+    networks: &Networks,
+    payments: &Arc<Payments>,
+) -> anyhow::Result<Claims> {
+    let parts = ClaimParts {
+        db: needs.db.clone(),
+        secrets: needs.secrets.clone(),
+        clock: Arc::clone(needs.clock),
+        randomness: needs.randomness.clone(),
+        limits: Arc::clone(needs.limits),
+        networks: networks.clone(),
+        payments: Arc::clone(payments),
+    };
+    Claims::new(parts, &config.http.base_url)
 }
 
 async fn endpoints(

@@ -12,6 +12,7 @@ use crate::config::Connections;
 
 pub mod audit;
 pub mod auditor;
+pub mod claims;
 pub mod copies;
 pub mod copying;
 pub mod deployment;
@@ -333,6 +334,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
         audit::STATEMENTS,
         auditor::STATEMENTS,
+        claims::STATEMENTS,
         copies::STATEMENTS,
         deployment::STATEMENTS,
         epoch::STATEMENTS,

@@ -4,10 +4,11 @@ use super::api::ROUTES;
 use super::error::{Action, Charged, Code};
 
 /// All actions, in the order in which docs/api.md explains them.
-const ACTIONS: [Action; 6] = [
+const ACTIONS: [Action; 7] = [
     Action::Wait,
     Action::Retry,
     Action::Pay,
+    Action::Claim,
     Action::Resize,
     Action::FixRequest,
     Action::Contact,
@@ -21,6 +22,9 @@ const fn meaning(action: Action) -> &'static str {
             "Repeat the same request after `retryAfterSeconds`. Nothing has to change."
         }
         Action::Pay => "Pay. `url` and `curl`, where present, name the route.",
+        Action::Claim => {
+            "Sign in with the payer's wallet at `url`, `POST /api/claims`. It returns what the wallet paid for."
+        }
         Action::Resize => {
             "Send a smaller image: fewer bytes, pixels or frames, as the message says."
         }
@@ -34,6 +38,7 @@ const fn repeat(action: Action) -> &'static str {
     match action {
         Action::Wait | Action::Retry => "yes",
         Action::Pay => "no, pay first",
+        Action::Claim => "no, sign in first",
         Action::Resize | Action::FixRequest => "no, change it first",
         Action::Contact => "no",
     }

@@ -12,6 +12,7 @@ use crate::images::UploadError;
 use crate::model::token::UploadToken;
 use crate::payments::read_key_header;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
+use crate::x402::siwx::{MessageError, SIGN_IN_HEADER, SignedMessage};
 use crate::x402::wire::Version;
 
 /// The request header that carries an upload token.
@@ -92,6 +93,19 @@ pub(super) fn check_idempotency_key(request: &HttpRequest) -> Result<(), ApiErro
         read_key_header(value).map_err(|bad| ApiError::Unsold(bad.into()))?;
     }
     Ok(())
+}
+
+/// The signed message of a request to sign in, if it has one in its head.
+///
+/// # Errors
+/// If the header is repeated or unreadable.
+pub(super) fn sign_in(request: &HttpRequest) -> Result<Option<SignedMessage>, ApiError> {
+    let Some(value) = only(request.headers(), SIGN_IN_HEADER)? else {
+        return Ok(None);
+    };
+    let message = SignedMessage::decode(value);
+    let bad = |error: MessageError| ApiError::bad(Code::InvalidHeader, error.to_string());
+    message.map(Some).map_err(bad)
 }
 
 /// The client's address: that of the peer or, if the peer is a trusted proxy, the nearest address

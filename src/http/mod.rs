@@ -22,6 +22,7 @@ mod api;
 mod base64_body;
 mod body;
 mod check;
+mod claims;
 mod client_stream;
 mod conditions;
 mod cors;
@@ -206,6 +207,7 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(api_resource("/upload/{tier}", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/claims", claims::claim).wrap(from_fn(moving::changes)))
         .service(api_resource("/images", delete::many).wrap(from_fn(moving::changes)))
         .service(
             api_resource("/images/{id}", delete::read_or_delete)

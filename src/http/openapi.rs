@@ -11,8 +11,9 @@ use super::api::{
 };
 use super::error::{Action, Code};
 use super::views::{
-    CheckAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer, IndexAnswer,
-    JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer, TiersAnswer, TokenAnswer, UploadAnswer,
+    CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer,
+    IndexAnswer, JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer, SignedMessageBody,
+    TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::model::image::Format;
 use crate::pricing::tiers::{Tier, TierTable};
@@ -33,6 +34,7 @@ pub(super) struct Deployment<'a> {
 /// Codes of JSON answers and media types of images.
 const JSON: &str = "application/json";
 const ID: &str = "^[0-9A-Za-z]{12}$";
+const LEDGER_ID: &str = "^[0-9a-f]{64}$";
 const BASE64: &str = "^[A-Za-z0-9+/]+={0,2}$";
 const TOKEN: &str = "^[0-9a-fA-F]{40}$";
 /// The name of the security scheme of requests about one's own image.
@@ -250,6 +252,7 @@ const fn tag(operation: &Operation) -> &'static str {
         | Success::Deleted
         | Success::Receipts
         | Success::Bytes => "images",
+        Success::Claims => "payments",
         _ => "discovery",
     }
 }
@@ -292,6 +295,16 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
                 json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}),
             ),
         ],
+        Parameter::SignIn => vec![header_of(
+            "SIGN-IN-WITH-X",
+            "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. The body may hold the same JSON instead.",
+            json!({"type": "string", "pattern": BASE64}),
+        )],
+        Parameter::After => vec![query(
+            "after",
+            "`next` of the response before: the next page.",
+            json!({"type": "string", "pattern": LEDGER_ID}),
+        )],
         Parameter::UploadToken => vec![header_of(
             "X-Upload-Token",
             "An upload token: 40 hexadecimal digits.",
@@ -315,6 +328,7 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
 fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
     let content = match operation.body {
         Body::None => return None,
+        Body::SignIn => json!({JSON: {"schema": types.request::<SignedMessageBody>()}}),
         Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
         Body::Image if matches!(method, "GET" | "HEAD") => return None,
@@ -339,7 +353,7 @@ fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Optio
         }
     };
     // A request to a route that sells may come without a body: it asks for the price.
-    let required = operation.price == Price::Free && operation.body != Body::None;
+    let required = operation.price == Price::Free && operation.body != Body::SignIn;
     Some(json!({"required": required, "content": content}))
 }
 
@@ -411,6 +425,7 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Tiers => json_of(types.of::<TiersAnswer>()),
         Success::Image => json_of(types.of::<ImageAnswer>()),
         Success::Deleted => json_of(types.of::<DeletedAnswer>()),
+        Success::Claims => json_of(types.of::<ClaimsAnswer>()),
         Success::Receipts => json_of(types.of::<ReceiptsAnswer>()),
         Success::Index => json_of(types.of::<IndexAnswer>()),
         Success::Keys => {
@@ -511,7 +526,7 @@ fn error_response(status: u16, codes: &[Code], is_head: bool, types: &mut Types)
         headers.insert(
             "PAYMENT-REQUIRED".to_owned(),
             json!({
-                "description": "The offers, as base64 of JSON (x402 version 2).", "required": true, "schema": {"type": "string"},
+                "description": "The offers, or the challenge to sign in, as base64 of JSON (x402 version 2).", "required": true, "schema": {"type": "string"},
             }),
         );
     }

@@ -21,6 +21,7 @@ use crate::model::token::UploadToken;
 use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierName;
+use crate::system::clock::Timestamp;
 use crate::x402::header::{PaymentHeader, encode};
 
 /// What a request buys, and the payment that it carries.
@@ -446,12 +447,23 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
             expires_at,
             tier,
             uploads,
-        } => response.json(TokenAnswer {
-            expires_at: expires_at.to_string(),
-            tier,
-            token: token.reveal().to_owned(),
-            upload_url: format!("{}/api/upload", site.config.http.base_url),
-            uploads,
-        }),
+        } => response.json(token_answer(site, &token, expires_at, tier, uploads)),
+    }
+}
+
+/// The response body with an upload token.
+pub(super) fn token_answer(
+    site: &Site,
+    token: &UploadToken,
+    expires_at: Timestamp,
+    tier: String,
+    uploads: u32,
+) -> TokenAnswer {
+    TokenAnswer {
+        expires_at: expires_at.to_string(),
+        tier,
+        token: token.reveal().to_owned(),
+        upload_url: format!("{}/api/upload", site.config.http.base_url),
+        uploads,
     }
 }

@@ -12,6 +12,8 @@ use crate::images::Metadata;
 pub(super) const IMAGES: &str = "images";
 /// The parameter for the tier of a renewal.
 pub(super) const TIER: &str = "tier";
+/// The parameter that names the page of claims.
+pub(super) const AFTER: &str = "after";
 /// The parameter that says whether the server keeps an image's metadata.
 pub(super) const METADATA: &str = "metadata";
 /// How many characters of a sent name or value an error message repeats.

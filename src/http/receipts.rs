@@ -10,6 +10,7 @@ use super::{Site, delete, extract};
 use crate::db::keys::KnownKey;
 use crate::model::ids::ImageId;
 use crate::receipts::NoReceipt;
+use crate::x402::siwx::CLAIMS_PATH;
 
 /// `GET /api/receipts/{id}`: the signed receipts of an image.
 pub(super) async fn of_image(
@@ -35,6 +36,7 @@ pub(super) async fn of_image(
         .collect();
     Ok(HttpResponse::Ok().json(by_name(&ReceiptsAnswer {
         keys_url: site.receipts.keys_url(),
+        claims_url: format!("{}{CLAIMS_PATH}", site.config.http.base_url),
         receipts,
     })))
 }

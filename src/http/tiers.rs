@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 
 use super::Site;
 use super::views::{NetworkView, PaymentsView, PriceView, TierRoutes, TierView, TiersAnswer};
-use crate::pricing::money::DECIMALS;
+use crate::pricing::money::{AtomicAmount, DECIMALS};
 use crate::pricing::tiers::{Keep, Tier, TierTable};
 
 /// `GET /api/tiers`: every tier with its price and the routes that sell it.
@@ -57,12 +57,17 @@ pub(super) fn view(site: &Site, table: &TierTable, tier: &Tier) -> TierView {
         },
         max_bytes: tier.max_bytes,
         name: name.to_string(),
-        price: PriceView {
-            amount: tier.price.to_string(),
-            currency: "USDC",
-            decimals: DECIMALS,
-            usd: tier.price.to_decimal_usd(),
-        },
+        price: price(tier.price),
         routes,
+    }
+}
+
+/// A price as the API writes it.
+pub(super) fn price(amount: AtomicAmount) -> PriceView {
+    PriceView {
+        amount: amount.to_string(),
+        currency: "USDC",
+        decimals: DECIMALS,
+        usd: amount.to_decimal_usd(),
     }
 }

@@ -143,6 +143,47 @@ pub(super) struct TokenAnswer {
     pub(super) uploads: u32,
 }
 
+/// What a payer paid for and may not have received.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ClaimsAnswer {
+    /// The settled payments with uploads left, or with a live image of a direct upload, in the order of their ledger ids. At
+    /// most 100.
+    pub(super) payments: Vec<ClaimView>,
+    /// Where more payments follow: sign in again with `?after=` this value. Null: these are all.
+    pub(super) next: Option<String>,
+    /// How many further payments of this payer may have moved money, which is not known yet. Sign in again later.
+    pub(super) open: u64,
+}
+
+/// A settled payment and what it bought: `token` or `image`, the other one is null.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClaimView {
+    /// What was bought: an upload token, a direct upload or a renewal.
+    #[schemars(extend("enum" = ["token", "upload", "renewal"]))]
+    pub(super) bought: &'static str,
+    /// The image of a direct upload.
+    pub(super) image: Option<UploadAnswer>,
+    /// The name of the payment in the server's ledger, for questions to the operator.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub(super) ledger_id: String,
+    /// The network of the payment, as a CAIP-2 id.
+    pub(super) network: &'static str,
+    /// The nonce of the payment's authorization.
+    pub(super) nonce: String,
+    /// What was paid.
+    pub(super) price: PriceView,
+    /// When the transfer was proven.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) settled_at: Option<String>,
+    /// The tier that was bought.
+    pub(super) tier: String,
+    /// The upload token. It is the same as before while it is valid; an expired one is replaced.
+    pub(super) token: Option<TokenAnswer>,
+    /// The transaction that moved the money.
+    pub(super) transaction: String,
+}
+
 /// The price table.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct TiersAnswer {
@@ -316,6 +357,9 @@ pub(super) struct ReceiptsAnswer {
     /// Where the keys are that the receipts are signed with.
     #[schemars(url)]
     pub(super) keys_url: String,
+    /// Where payers claim what they paid for and did not receive: `POST /api/claims`.
+    #[schemars(url)]
+    pub(super) claims_url: String,
     /// One receipt for each payment that stands on the chain, the oldest first.
     pub(super) receipts: Vec<ReceiptView>,
 }
@@ -349,6 +393,50 @@ pub(super) struct KeyView {
     /// When the key was retired. Null: it is in use.
     #[schemars(extend("format" = "date-time"))]
     pub(super) retired_at: Option<String>,
+}
+
+/// A signed message of the x402 extension `sign-in-with-x`: `info` of the challenge, and who signed it.
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what x402/siwx.rs reads")]
+pub(super) struct SignedMessageBody {
+    /// `info.domain` of the challenge.
+    domain: String,
+    /// The wallet's address, with its checksum (EIP-55).
+    #[schemars(regex(pattern = "^0x[0-9a-fA-F]{40}$"))]
+    address: String,
+    /// `info.statement` of the challenge.
+    statement: Option<String>,
+    /// `info.uri` of the challenge.
+    #[schemars(url)]
+    uri: String,
+    /// `1`.
+    #[schemars(extend("const" = "1"))]
+    version: String,
+    /// One of the `supportedChains`, as a CAIP-2 id. It matters for contract wallets only.
+    chain_id: String,
+    /// `eip191`, also for contract wallets.
+    #[serde(rename = "type")]
+    #[schemars(extend("const" = "eip191"))]
+    kind: String,
+    /// `info.nonce` of the challenge.
+    nonce: String,
+    /// `info.issuedAt` of the challenge.
+    #[schemars(extend("format" = "date-time"))]
+    issued_at: String,
+    /// `info.expirationTime` of the challenge.
+    #[schemars(extend("format" = "date-time"))]
+    expiration_time: Option<String>,
+    /// From when on the message is valid.
+    #[schemars(extend("format" = "date-time"))]
+    not_before: Option<String>,
+    /// An id of the client's.
+    request_id: Option<String>,
+    /// `info.resources` of the challenge.
+    resources: Option<Vec<String>>,
+    /// The signature of the text by `personal_sign`: hexadecimal digits after `0x`.
+    #[schemars(regex(pattern = "^0x([0-9a-fA-F]{2})*$"))]
+    signature: String,
 }
 
 /// An image in a JSON body. `file` is another name for `image`.
@@ -390,6 +478,10 @@ pub(super) struct ErrorBody {
     pub(super) charged: Option<bool>,
     /// A stable code.
     pub(super) error: &'static str,
+    /// The challenge to sign in with a wallet (x402 extension `sign-in-with-x`), where `action.type` is `claim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub(super) extensions: Option<serde_json::Value>,
     /// What is wrong, what the limit is, and what to send instead.
     pub(super) message: String,
     /// True in a sandbox, whose money is worth nothing.
@@ -412,7 +504,7 @@ pub(super) struct ActionView {
     pub(super) retry_after_seconds: Option<u32>,
     /// The kind of step.
     #[serde(rename = "type")]
-    #[schemars(extend("enum" = ["wait", "retry", "pay", "resize", "fix_request", "contact"]))]
+    #[schemars(extend("enum" = ["wait", "retry", "pay", "claim", "resize", "fix_request", "contact"]))]
     pub(super) kind: &'static str,
     /// The route to go on at.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -77,6 +77,8 @@ pub enum Domain {
     DayOfRates,
     /// The fingerprint by which a database recognises its master key.
     Fingerprint,
+    /// The MAC of a nonce to sign in with.
+    SignIn,
     /// The secp256k1 key that signs x402 offers and receipts.
     X402Key,
     /// The Ed25519 key that signs pixtoll's own receipts.
@@ -94,6 +96,7 @@ impl Domain {
             Self::Bucket => b"pixtoll/bucket/1",
             Self::DayOfRates => b"pixtoll/day-of-rates/1",
             Self::Fingerprint => b"pixtoll/fingerprint/1",
+            Self::SignIn => b"pixtoll/sign-in/1",
             Self::X402Key => b"pixtoll/x402-key/1",
             Self::ReceiptKey => b"pixtoll/receipt-key/1",
         }

@@ -29,7 +29,7 @@ pub enum PayError {
     /// The ledger knows the payment, and the request has no proof that it comes from the payer or
     /// asks for another product.
     #[error(
-        "The server knows this payment, and the request does not prove that it comes from the payer, or asks for something else. Repeat the request that first carried the payment, at the same route, with its idempotency key or the ticket of its challenge. If it had neither, ask the operator."
+        "The server knows this payment, and the request does not prove that it comes from the payer, or asks for something else. Repeat the request that first carried the payment, at the same route, with its idempotency key or the ticket of its challenge. Without them, sign in with the payer's wallet at POST /api/claims, which returns what it paid for."
     )]
     Known {
         /// Whether the payment moved money to us; `None`: unknown.

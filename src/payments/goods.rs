@@ -1,12 +1,29 @@
 //! Returns the goods of a settled payment, as often as its payer asks.
 
+use alloy_primitives::Address;
+
 use super::{Goods, PayError, Payments, Sold};
-use crate::db::{grants, payments as rows, renewals};
+use crate::db::{claims, grants, payments as rows, renewals};
 use crate::images::UploadError;
-use crate::model::payment::{Grant, Payment, ProductKind};
+use crate::model::payment::{Grant, Payment, PaymentId, ProductKind};
 use crate::model::token::UploadToken;
+use crate::pricing::networks::Network;
 use crate::system::kill::kill_point;
 use crate::x402::wire::Version;
+
+/// The most payments whose goods one claim returns.
+const PAGE: u32 = 100;
+
+/// What a payer paid for and may not have received.
+#[derive(Debug)]
+pub struct Unreceived {
+    /// The payments with their goods, in the order of their ledger ids.
+    pub purchases: Vec<(Payment, Sold)>,
+    /// The ledger id after which the next page begins; `None`: this is the last one.
+    pub next: Option<PaymentId>,
+    /// The number of the payer's payments of which it is not known yet whether they moved money.
+    pub open: u64,
+}
 
 impl Payments {
     /// Returns the payment's token while it has uploads left, and then the image. A token for
@@ -88,6 +105,50 @@ impl Payments {
                 });
             }
         }
+    }
+
+    /// Returns what a payer paid for and may not have received, on this network or on all: the
+    /// goods of at most [`PAGE`] payments, in the order of their ledger ids, after `after`. The
+    /// caller has proof that the request comes from the payer.
+    ///
+    /// An upload that is left counts as not received, since nobody used it. So does the image of a
+    /// direct upload: the ledger doesn't know whether its response arrived.
+    ///
+    /// # Errors
+    /// [`PayError::Database`], or the store does not answer.
+    pub async fn unreceived(
+        &self,
+        payer: Address,
+        network: Option<&'static Network>,
+        after: Option<&PaymentId>,
+    ) -> Result<Unreceived, PayError> {
+        let (payer, network) = (payer.to_string(), network.map(|network| network.caip2));
+        let after = after.map_or("", PaymentId::as_str);
+        let found = claims::find_unreceived(&self.db, &payer, network, after, PAGE + 1).await?;
+        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let next = match found.get(page) {
+            None => None,
+            Some(_) => found.get(page - 1).map(|last| last.id.clone()),
+        };
+        let mut unreceived = Unreceived {
+            purchases: Vec::new(),
+            next,
+            open: claims::count_open(&self.db, &payer, network).await?,
+        };
+        for payment in found.into_iter().take(page) {
+            match self.deliver(&payment, payment.version).await {
+                Ok(sold) => unreceived.purchases.push((payment, sold)),
+                // Deleted, resolved or voided since the search.
+                Err(
+                    PayError::Gone
+                    | PayError::Resolved
+                    | PayError::Voided { .. }
+                    | PayError::Pending,
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unreceived)
     }
 
     /// Returns the valid token. If it expired unused, or the key that made it is gone, a new token

@@ -61,6 +61,7 @@ pub use bought::{Asked, Bought};
 
 use drive::Look;
 pub use error::{PayError, Silent};
+pub use goods::Unreceived;
 pub use proofs::{BadKey, RequestProofs, read_key_header};
 pub use renew::NotRenewable;
 use standing::{Presented, Standing};

@@ -2,11 +2,13 @@
 //! extension. Only responses with goods carry it, and these need proof.
 
 use alloy_primitives::B256;
+use serde_json::{Value, json};
 
 use super::{Payments, bought};
 use crate::model::payment::Payment;
 use crate::receipts::KEYS_PATH;
 use crate::x402::offer_receipt::{OFFER_RECEIPT, ReceiptPayload, receipt_block};
+use crate::x402::siwx::CLAIMS_PATH;
 use crate::x402::wire::{SettlementResponse, Version};
 
 impl Payments {
@@ -23,13 +25,24 @@ impl Payments {
                 .unwrap_or_default(),
             network: version.spell(network).to_owned(),
             payer: Some(row.authorization.from.to_checksum(None)),
-            extensions: self.signed_receipt(row),
+            extensions: Some(self.receipt_extensions(row)),
         }
+    }
+
+    /// The signed receipt, and where the payer claims what it does not receive.
+    fn receipt_extensions(&self, row: &Payment) -> Value {
+        let mut extensions =
+            json!({"pixtoll": {"info": {"claims": self.catalog.url(CLAIMS_PATH)}}});
+        if let (Some(block), Some(fields)) = (self.signed_receipt(row), extensions.as_object_mut())
+        {
+            fields.insert(OFFER_RECEIPT.to_owned(), block);
+        }
+        extensions
     }
 
     /// The signed receipt. It names the transaction, so that it can be checked against the chain;
     /// only the payer receives it. The resource is the URL that the payment was first sent to.
-    fn signed_receipt(&self, row: &Payment) -> Option<serde_json::Value> {
+    fn signed_receipt(&self, row: &Payment) -> Option<Value> {
         let payload = ReceiptPayload::new(
             row.network().caip2,
             &bought::resource_url(row)?,
@@ -38,7 +51,10 @@ impl Payments {
             &row.transaction?.to_string(),
         );
         let signature = self.keys.sign_digest(&payload.digest())?;
-        let block = receipt_block(&payload, &signature, &self.catalog.url(KEYS_PATH));
-        Some(serde_json::json!({ OFFER_RECEIPT: block }))
+        Some(receipt_block(
+            &payload,
+            &signature,
+            &self.catalog.url(KEYS_PATH),
+        ))
     }
 }

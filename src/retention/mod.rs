@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, erasure, jobs, payments, withdrawals};
+use crate::db::{Db, DbError, claims, erasure, jobs, payments, withdrawals};
 use crate::epoch;
 use crate::images::describe;
 use crate::images::hot::Hot;
@@ -356,6 +356,7 @@ impl Retention {
         let mut moment = self.believed_moment().await?;
         withdrawals::forget_old(&self.db).await?;
         payments::forget_expired_proofs(&self.db, moment.wall).await?;
+        claims::forget_nonces(&self.db, moment.wall).await?;
         let mut renewed = moment.wall;
         while self.batch(moment.wall, reaped).await? {
             moment = Moment::now(&*self.clock);

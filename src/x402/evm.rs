@@ -104,16 +104,39 @@ pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
         .ok()
 }
 
+/// Whose plain signature a signature is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainSignature {
+    /// The signature of this address's key.
+    By(Address),
+    /// It has its s in the upper half (EIP-2): anybody can make it from the usual form.
+    Malleable,
+    /// It is not a plain wallet's signature.
+    None,
+}
+
+/// The address whose key made `signature` over `digest`, in the one form that counts: 65 bytes with
+/// s in the lower half.
+pub fn plain_signer(digest: &B256, signature: &Bytes) -> PlainSignature {
+    match (recover(digest, signature), raw_signature(signature)) {
+        (Some(_), Some(raw)) if raw.normalize_s().is_some() => PlainSignature::Malleable,
+        (Some(signer), _) => PlainSignature::By(signer),
+        (None, _) => PlainSignature::None,
+    }
+}
+
 /// A plain wallet's signature of 65 bytes, with s in the lower half. `None` for anything else.
 fn plain_signature(bytes: &Bytes) -> Option<Signature> {
+    raw_signature(bytes).map(Signature::normalized_s)
+}
+
+fn raw_signature(bytes: &Bytes) -> Option<Signature> {
     let raw: &[u8; 65] = bytes.as_ref().try_into().ok()?;
     let [.., v] = raw;
     if !matches!(v, 0 | 1 | 27 | 28) {
         return None;
     }
-    Signature::from_raw_array(raw)
-        .ok()
-        .map(Signature::normalized_s)
+    Signature::from_raw_array(raw).ok()
 }
 
 #[cfg(test)]
@@ -182,6 +205,12 @@ mod tests {
             let form = Bytes::from(form.to_vec());
             assert_eq!(canonical_signature(&form), plain);
             assert_eq!(recover(&digest, &form), Some(vector().from));
+            let expected = if form.as_ref() == high_s {
+                PlainSignature::Malleable
+            } else {
+                PlainSignature::By(vector().from)
+            };
+            assert_eq!(plain_signer(&digest, &form), expected);
         }
         let foreign = Bytes::from(vec![1; 100]);
         assert_eq!(canonical_signature(&foreign), foreign);

@@ -7,10 +7,12 @@
 //! - [`header`]: the base64 headers, and the payments that they carry
 //! - [`challenge`]: the challenge of a 402 response
 //! - [`offer_receipt`]: signed offers and receipts
+//! - [`siwx`]: signing in with a wallet
 
 pub mod challenge;
 pub mod evm;
 pub mod header;
 pub mod offer_receipt;
+pub mod siwx;
 pub mod undeployed;
 pub mod wire;

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::support::process::{Deployment, Request, SandboxProcess, Server, eventually};
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::sign_in::{CLAIMS, only_token, request, sign_in};
 use crate::support::{Answer, Payment, database, pictures};
 
 /// Limits the servers that run at once, so that none is starved.
@@ -51,6 +52,7 @@ const FLOWS: &[&[&str]] = &[
     ORPHANS,
     EPOCH,
     RECOVERED,
+    CLAIMED,
     TOKEN_REPLACED,
     RENEWED,
     REAPED,
@@ -727,6 +729,37 @@ async fn transfers_found_on_the_chain_are_recovered_once_despite_a_kill() {
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         let owed = scene.deployment.run(&["ledger", "owed"]).await;
         assert!(owed.out.contains("1 payments are owed"), "{}", owed.out);
+        scene.balances_after(&payment, &[YEAR]).await;
+    })
+    .await;
+}
+
+const CLAIMED: &[&str] = &["claims.nonce.before", "claims.nonce.after"];
+
+#[tokio::test]
+async fn a_payer_claims_a_lost_payment_despite_a_kill() {
+    at_each(CLAIMED, async |scene, point| {
+        let payment = scene.loses_a_payment().await;
+        let ran = scene.deployment.run(&["ledger", "recover"]).await;
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        let (deployment, wallet) = (&scene.deployment, &scene.deployment.wallet);
+        let asks = Request::post(CLAIMS);
+        let server = deployment.start_to_die_at(point).await;
+        let message = sign_in(&deployment.answer(&asks).await, wallet);
+        scene.repeats_until_death(server, &request(&message)).await;
+
+        let _server = deployment.start().await;
+        // The same message signs in if its nonce was not recorded.
+        let again = deployment.answer(&request(&message)).await;
+        let expected = if point.ends_with("before") { 200 } else { 401 };
+        assert_eq!(again.status, expected, "{}", again.text());
+        let message = sign_in(&deployment.answer(&asks).await, wallet);
+        let claimed = deployment.answer(&request(&message)).await.json();
+        let (_, token) = only_token(claimed["payments"].as_array().unwrap());
+        let upload = Request::post("/api/upload").with("X-Upload-Token", &token);
+        let picture = pictures::png(8, 8);
+        let uploaded = deployment.answer(&upload.with_image(&picture)).await;
+        scene.serves(&uploaded, &picture).await;
         scene.balances_after(&payment, &[YEAR]).await;
     })
     .await;

@@ -31,12 +31,12 @@ const LOSE: [&str; 6] = [
 ];
 
 /// Advances the store's mark, as a backup does.
-async fn back_up(app: &TestApp) {
+pub(crate) async fn back_up(app: &TestApp) {
     app.app.epoch.advance().await.unwrap();
 }
 
 /// Restores the state before anything was sold.
-async fn restore(app: &TestApp) {
+pub(crate) async fn restore(app: &TestApp) {
     for sql in LOSE {
         execute(app.db(), sql).await;
     }
@@ -76,7 +76,7 @@ pub(crate) async fn recovered(app: &TestApp) -> u64 {
 }
 
 /// A fresh payment by this wallet for the product of `path`.
-async fn sign(app: &TestApp, path: &str, wallet: &PrivateKeySigner) -> Payment {
+pub(crate) async fn sign(app: &TestApp, path: &str, wallet: &PrivateKeySigner) -> Payment {
     let challenge = app.post(path).await;
     assert_eq!(challenge.status, 402, "{}", challenge.text());
     Payment::answering(&challenge, path, wallet, app.clock.now())
@@ -86,8 +86,8 @@ fn closed(charged: Option<bool>) -> (u16, String, Option<bool>) {
     (503, "recovery_required".to_owned(), charged)
 }
 
-const TOKEN: &str = "/api/upload/token/year";
-const UPLOAD: &str = "/api/upload/year";
+pub(crate) const TOKEN: &str = "/api/upload/token/year";
+pub(crate) const UPLOAD: &str = "/api/upload/year";
 
 #[tokio::test]
 async fn lost_payments_are_noticed_and_recovered_once() {

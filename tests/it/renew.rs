@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::support::database::{execute, texts};
 use crate::support::expect::{failed, known, pending};
 use crate::support::proxy::Fault;
+use crate::support::sign_in::only_token;
 use crate::support::{Answer, Payment, START, TestApp, pictures, signing};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -493,7 +494,12 @@ async fn a_renewal_of_an_image_removed_meanwhile_is_owed_as_an_upload() {
         app.pay(&payment.copied_from_the_chain()).await.verdict(),
         known(Some(true))
     );
+    // The wallet's signature proves it as well.
+    let claimed = app.claim(&app.wallet).await;
+    assert_eq!(claimed[0]["bought"], "renewal");
+    let (_, claimed) = only_token(&claimed);
     let token = app.pay(&payment).await.token();
+    assert_eq!(token, claimed);
     let instead = app.upload_with(&token, pictures::png(9, 9)).await;
     assert_eq!(instead.status, 200, "{}", instead.text());
     assert_eq!(instead.field("tier"), "year");

@@ -52,6 +52,10 @@ pub(super) enum Parameter {
     Tier,
     /// `PAYMENT-SIGNATURE`, `X-PAYMENT` and `Idempotency-Key`.
     Payment,
+    /// `?after=LEDGER_ID`.
+    After,
+    /// `SIGN-IN-WITH-X`.
+    SignIn,
     /// `X-Upload-Token`.
     UploadToken,
     /// `X-Delete-Token`.
@@ -69,6 +73,8 @@ pub(super) enum Body {
     Image,
     /// The list of images to delete.
     Delete,
+    /// A signed message, or none.
+    SignIn,
 }
 
 /// The body of a response with status 200.
@@ -88,6 +94,8 @@ pub(super) enum Success {
     Image,
     /// `DeletedAnswer`.
     Deleted,
+    /// `ClaimsAnswer`.
+    Claims,
     /// `ReceiptsAnswer`.
     Receipts,
     /// `KeysAnswer`.

@@ -9,13 +9,15 @@ use crate::http::error::Code::{
     InvalidParameter, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable, NotFound,
     NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired,
     PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited,
-    RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, StorageFull,
-    StoreUnavailable, TokenExpired, TokenInUse, TokenUsed, TooManyFrames, TooManyPixels,
-    UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed,
+    RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid,
+    SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse, TokenUsed,
+    TooManyFrames, TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat,
+    UploadFailed,
 };
 use crate::receipts::KEYS_PATH;
 
 const GET: &[&str] = &["GET", "HEAD"];
+const POST: &[&str] = &["POST"];
 const POST_PUT: &[&str] = &["POST", "PUT"];
 const PUT: &[&str] = &["PUT"];
 const DELETE: &[&str] = &["DELETE"];
@@ -327,6 +329,37 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 STORE,
                 LOOKUP,
                 &[NotRenewable, ImageHeld, RenewalInProgress],
+            ],
+        }],
+    },
+    Route {
+        path: "/api/claims",
+        operations: &[Operation {
+            methods: POST,
+            id: "claim",
+            summary: "Sign in with a wallet and receive what it paid for.",
+            description: "Without a signed message the response is 402 with a challenge of the x402 extension `sign-in-with-x`; \
+                nothing is for sale. Sign its text (ERC-4361) with `personal_sign` and send the message in `SIGN-IN-WITH-X` or as \
+                the body. The response holds every payment of the wallet with uploads left, and live images of direct uploads.",
+            parameters: &[Parameter::SignIn, Parameter::After],
+            body: Body::SignIn,
+            success: Success::Claims,
+            price: Price::Free,
+            errors: &[
+                QUERY,
+                &[
+                    SignInRequired,
+                    SignInInvalid,
+                    InvalidHeader,
+                    InvalidBody,
+                    PaymentsDisabled,
+                    RecoveryRequired,
+                    NodeUnavailable,
+                    DatabaseUnavailable,
+                    StoreUnavailable,
+                    RateLimited,
+                    Busy,
+                ],
             ],
         }],
     },

@@ -10,6 +10,8 @@ pub(in crate::http) enum Action {
     Retry,
     /// Pay, at the route that `url` names where it is there.
     Pay,
+    /// Sign in with the payer's wallet at the route that `url` names.
+    Claim,
     /// Send a smaller image.
     Resize,
     /// Change the request as the message says.
@@ -25,6 +27,7 @@ impl Action {
             Self::Wait => "wait",
             Self::Retry => "retry",
             Self::Pay => "pay",
+            Self::Claim => "claim",
             Self::Resize => "resize",
             Self::FixRequest => "fix_request",
             Self::Contact => "contact",
@@ -134,12 +137,16 @@ codes! {
         "The upload token is unknown.";
     BadDeleteToken "bad_delete_token" 401 No [FixRequest]
         "The delete token is missing, or belongs to another image.";
+    SignInInvalid "sign_in_invalid" 401 No [Claim]
+        "The signed message does not sign this wallet in: it is old, used, changed, or for another server. The body holds a new challenge.";
     PaymentRequired "payment_required" 402 No [Pay]
         "The route sells something and the request carries no payment. The body holds the offers.";
     PaymentInvalid "payment_invalid" 402 No [Pay]
         "The payment does not fit the offer, or the facilitator refused to verify it.";
     PaymentFailed "payment_failed" 402 No [Pay]
         "The payment was tried and moved no money. It never will.";
+    SignInRequired "sign_in_required" 402 No [Claim]
+        "The request holds no signed message. The body and `PAYMENT-REQUIRED` hold the challenge to sign; nothing is for sale.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted.";
     UnknownRoute "unknown_route" 404 No [FixRequest]
@@ -160,7 +167,7 @@ codes! {
         "Another upload holds the last use of the upload token.";
     PaymentInProgress "payment_in_progress" 409 Unknown [Wait]
         "Another request with the same payment is being processed.";
-    PaymentKnown "payment_known" 409 Varies [Retry, FixRequest]
+    PaymentKnown "payment_known" 409 Varies [Retry, Claim]
         "The payment is known, and the request does not prove that it comes from the payer, or uses another route.";
     PaymentResolved "payment_resolved" 409 Varies [Contact, Pay]
         "The operator has compensated the payer of this payment, or voided it because the chain does not show its transfer.";

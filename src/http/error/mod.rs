@@ -17,6 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use super::paid_route::PaidRoute;
 use super::payment_headers;
 use super::views::{ActionView, ErrorBody};
+use crate::claims::ClaimError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
 use crate::model::ids::ImageId;
@@ -25,6 +26,7 @@ use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{HeaderError, PAYMENT_REQUIRED, encode};
+use crate::x402::siwx::SignInChallenge;
 use crate::x402::wire::{SettlementResponse, Version};
 
 #[cfg(test)]
@@ -44,6 +46,10 @@ const MOVING: &str = "The server's database is being moved, which takes minutes.
     the same request later.";
 const MOVED: &str = "The server's database has moved, and another server will take over. Repeat the same request \
     later.";
+
+const SIGN_IN: &str = "Sign in with the wallet that paid: sign the text of ERC-4361 for extensions[\"sign-in-with-x\"] with \
+    personal_sign, and repeat the request with the signed message in SIGN-IN-WITH-X or as the body. It returns what \
+    the wallet paid for and did not receive, and costs nothing.";
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
@@ -118,6 +124,15 @@ pub(super) enum ApiError {
     Receipt(NoReceipt),
     /// The route sells something, and the request carries no payment.
     PaymentRequired(Box<Demand>),
+    /// The request to sign in holds no signed message.
+    SignInRequired(Box<SignInChallenge>),
+    /// A claim returned nothing.
+    Claim {
+        /// The reason.
+        error: Box<ClaimError>,
+        /// The next challenge.
+        challenge: Box<SignInChallenge>,
+    },
     /// A payment was presented, and bought nothing.
     Pay {
         /// The reason.
@@ -229,6 +244,8 @@ impl ApiError {
             Self::Delete(error) => error.to_string(),
             Self::Receipt(error) => error.to_string(),
             Self::PaymentRequired(demand) => demand.message.clone(),
+            Self::SignInRequired(_) => SIGN_IN.to_owned(),
+            Self::Claim { error, .. } => error.to_string(),
             Self::Pay { error, .. } => error.to_string(),
         }
     }
@@ -253,6 +270,12 @@ impl ApiError {
                 ..
             }
             | Self::Unsold(PayError::Database(cause)) => Some(cause),
+            Self::Claim { error, .. } => match &**error {
+                ClaimError::Database(cause) => Some(cause),
+                ClaimError::Limited(Limited::Database(cause)) => Some(cause),
+                ClaimError::Unread(cause) => Some(cause),
+                _ => None,
+            },
             Self::Delete(DeleteError::Database(cause)) => Some(cause),
             Self::Receipt(NoReceipt::Database(cause)) => Some(cause),
             Self::Delete(DeleteError::Store(cause)) => Some(cause),
@@ -296,8 +319,17 @@ impl ApiError {
         Some((answer, settlement_headers))
     }
 
-    /// The HTTP response. `hint` is one more sentence for the message.
-    fn respond(&self, hint: Option<&str>) -> HttpResponse {
+    /// The challenge to sign in.
+    fn sign_in(&self) -> Option<&SignInChallenge> {
+        match self {
+            Self::Unasked(error) => error.sign_in(),
+            Self::SignInRequired(challenge) | Self::Claim { challenge, .. } => Some(challenge),
+            _ => None,
+        }
+    }
+
+    /// The HTTP response. `hint` is one more sentence for the message, and `claims` the URL of the route to sign in at.
+    fn respond(&self, hint: Option<&str>, claims: Option<&str>) -> HttpResponse {
         let Verdict {
             code,
             charged,
@@ -329,14 +361,22 @@ impl ApiError {
         if let Some(demand) = demand {
             response.insert_header((PAYMENT_REQUIRED, demand.challenge.header.as_str()));
         }
+        let sign_in = self.sign_in();
+        if let Some(challenge) = sign_in.filter(|_| code == Code::SignInRequired) {
+            response.insert_header((PAYMENT_REQUIRED, challenge.header.as_str()));
+        }
         if let Some((answer, headers)) = self.settlement() {
             for name in headers {
                 response.insert_header((*name, encode(&answer)));
             }
         }
         let next = match (self, demand) {
-            (Self::FreeSpent { route, .. }, _) => Some((&route.url, &route.curl)),
-            (_, Some(demand)) => Some((&demand.url, &demand.curl)),
+            (Self::FreeSpent { route, .. }, _) => Some((route.url.clone(), route.curl.clone())),
+            (_, Some(demand)) => Some((demand.url.clone(), demand.curl.clone())),
+            (_, None) if action == Action::Claim => sign_in
+                .map(|challenge| challenge.uri.as_str())
+                .or(claims)
+                .map(|url| (url.to_owned(), sign_in_curl(url))),
             (_, None) => None,
         };
         let mut message = self.message();
@@ -347,18 +387,24 @@ impl ApiError {
         response.json(ErrorBody {
             accepts: demand.map(|demand| demand.challenge.accepts_v1.clone()),
             action: ActionView {
-                curl: next.map(|(_, curl)| curl.clone()),
+                curl: next.as_ref().map(|(_, curl)| curl.clone()),
                 retry_after_seconds: seconds,
                 kind: action.name(),
-                url: next.map(|(url, _)| url.clone()),
+                url: next.map(|(url, _)| url),
             },
             charged,
             error: code.facts().name,
+            extensions: sign_in.map(|challenge| challenge.extensions.clone()),
             message,
             play_money: demand.filter(|demand| demand.play_money).map(|_| true),
             x402_version: demand.map(|_| Version::V1.number()),
         })
     }
+}
+
+/// A command that signs in with the message in `$SIGN_IN`.
+fn sign_in_curl(url: &str) -> String {
+    format!("curl -X POST -H \"SIGN-IN-WITH-X: $SIGN_IN\" '{url}'")
 }
 
 fn unknown_route(nearest: &[String], openapi: &str) -> String {
@@ -397,7 +443,7 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         self.log();
-        self.respond(None)
+        self.respond(None, None)
     }
 }
 

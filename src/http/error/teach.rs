@@ -1,14 +1,15 @@
-//! What an error can say once the price table is at hand: which tiers take an image that is too large for one.
+//! What an error can say once the site is at hand: which tiers take an image that is too large for one, and where to claim
+//! what was paid for.
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 
 use super::super::Site;
-use super::{ApiError, PayError, Refusal, UploadError};
+use super::{Action, ApiError, PayError, Refusal, UploadError};
 use crate::pricing::tiers::{SizeText, TierTable};
 
-/// Adds the tiers that take the image to an error about its size.
+/// Adds the tiers that take the image to an error about its size, and the route for claims to an error that names it.
 pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -18,9 +19,13 @@ pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
     let error = error.and_then(actix_web::Error::as_error::<ApiError>);
     let site = response.request().app_data::<Site>();
     let taught = match (error, site) {
+        (Some(error), Some(site)) if error.verdict().action == Action::Claim => {
+            let checkout = site.checkout.as_ref();
+            checkout.map(|checkout| error.respond(None, Some(checkout.claims.uri())))
+        }
         (Some(error), Some(site)) => too_large(error).map(|(bytes, tier)| {
             let hint = tiers_for(&site.tiers.now(), bytes, tier);
-            error.respond(Some(&hint))
+            error.respond(Some(&hint), None)
         }),
         _ => None,
     };

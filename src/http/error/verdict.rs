@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ApiError;
 use super::codes::{Action, Charged, Code};
+use crate::claims::ClaimError;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, Unready, UploadError};
 use crate::limits::Limited;
@@ -90,6 +91,8 @@ impl ApiError {
             Self::Delete(error) => of_delete(error),
             Self::Receipt(error) => of_receipt(error),
             Self::PaymentRequired(_) => plain(Code::PaymentRequired),
+            Self::SignInRequired(_) => plain(Code::SignInRequired),
+            Self::Claim { error, .. } => of_claim(error),
         }
     }
 }
@@ -192,16 +195,28 @@ fn of_renewal(error: &NotRenewable) -> Verdict {
     }
 }
 
+/// A claim carries no payment, so nothing is charged.
+fn of_claim(error: &ClaimError) -> Verdict {
+    match error {
+        ClaimError::Refused(_) => plain(Code::SignInInvalid),
+        ClaimError::NoNode => after(5, Code::NodeUnavailable),
+        ClaimError::Limited(error) => of_limit(error),
+        ClaimError::Database(_) => after(2, Code::DatabaseUnavailable),
+        ClaimError::Unread(error) => of_payment(error).charged(Some(false)),
+    }
+}
+
 fn of_payment(error: &PayError) -> Verdict {
     match error {
         PayError::Invalid { .. } => plain(Code::PaymentInvalid),
         PayError::Failed { .. } => plain(Code::PaymentFailed),
-        // The same request would receive the same response: its proof of ownership is missing.
+        // The same request would receive the same response: its proof of ownership is missing. The
+        // wallet's signature is another one.
         PayError::Known {
             charged: Some(true),
         } => plain(Code::PaymentKnown)
             .charged(Some(true))
-            .then(Action::FixRequest),
+            .then(Action::Claim),
         PayError::Known { charged } => after(5, Code::PaymentKnown).charged(*charged),
         PayError::Resolved => plain(Code::PaymentResolved).charged(Some(true)),
         PayError::Voided { charged } => voided(*charged),

@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod replica;
+pub(crate) mod sign_in;
 pub(crate) mod signing;
 pub(crate) mod store;
 
