@@ -2,28 +2,33 @@
 //! that lost commits in a failover. It doesn't know the payments since, so it would sell twice and
 //! deny what it sold.
 //!
-//! The store holds a mark: the database's id and its epoch, written at start, every hour, and after
-//! a backup. The database advances to the next epoch before the mark is written, so a mark with a
-//! later epoch proves that commits are lost. Paid routes are then closed until
-//! `pixtoll ledger recover` has recorded the payments that the chain shows. Commits that were lost
-//! since the last mark can't be detected.
+//! The store holds a mark: the database's id and its epoch, written at start, every minute in which
+//! something was sold, every hour, and after a backup. The database advances to the next epoch before
+//! the mark is written, so a mark with a later epoch proves that commits are lost. So does an upload
+//! token or a delete token that this server made and its database doesn't know. Paid routes are then
+//! closed on every server until `pixtoll ledger recover` has recorded the payments that the chain
+//! shows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::db::{Db, epoch as rows};
-use crate::model::mark::{Age, Mark, judge};
+use crate::model::mark::{Age, LostCommit, Mark, judge};
 use crate::store::Store;
+use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
 use crate::system::random::Randomness;
 
-/// How often the database advances to its next epoch.
+/// How often the database advances to its next epoch while nothing is sold.
 const EVERY: Duration = Duration::from_hours(1);
-/// How often the mark is read while the database is current, and while it isn't.
+/// How often the mark is read while the database is current. The database advances at most this
+/// often, if something was sold.
 const LOOK: Duration = Duration::from_mins(1);
+/// How often the mark is read while the database isn't current, and how often another server's proof
+/// of a loss is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 const UNKNOWN: u8 = 0;
@@ -38,6 +43,8 @@ pub struct Epoch {
     /// The id for a database that has none yet.
     drawn: String,
     standing: AtomicU8,
+    /// Whether this process has sold something since it last advanced the database.
+    has_sold: AtomicBool,
 }
 
 impl Epoch {
@@ -49,6 +56,7 @@ impl Epoch {
             store,
             drawn: hex::encode(randomness.bytes::<16>()),
             standing: AtomicU8::new(UNKNOWN),
+            has_sold: AtomicBool::new(false),
         }
     }
 
@@ -61,6 +69,23 @@ impl Epoch {
     /// Whether the database is known to be older than its store, or another store's.
     pub fn is_behind(&self) -> bool {
         self.standing.load(Ordering::Relaxed) == BEHIND
+    }
+
+    /// Notes that something was sold, so that the mark is renewed within a minute.
+    pub fn note_sale(&self) {
+        self.has_sold.store(true, Ordering::Relaxed);
+    }
+
+    /// Pauses sales on every server: `lost` proves that the database lost commits. They resume when
+    /// the operator has run `pixtoll ledger recover`.
+    pub async fn note_lost(&self, lost: &LostCommit, now: Timestamp) {
+        tracing::error!(%lost, "the server made this, and its database doesn't know it");
+        kill_point!("epoch.lost.before");
+        if let Err(error) = rows::note_lost(&self.db, &lost.0, now).await {
+            tracing::error!(%error, "the proof of a lost commit could not be recorded");
+        }
+        kill_point!("epoch.lost.after");
+        self.note(Age::Behind);
     }
 
     /// Compares the database with its mark in the store. The last result stands while one of them
@@ -85,7 +110,14 @@ impl Epoch {
         if age != Age::Current {
             return Ok(());
         }
-        let own = self.write().await?;
+        let has_sold = self.has_sold.swap(false, Ordering::Relaxed);
+        let own = match self.write().await {
+            Ok(own) => own,
+            Err(error) => {
+                self.has_sold.fetch_or(has_sold, Ordering::Relaxed);
+                return Err(error);
+            }
+        };
         if noted.is_none() && own.epoch > 1 {
             tracing::warn!(
                 epoch = own.epoch,
@@ -95,34 +127,61 @@ impl Epoch {
         Ok(())
     }
 
-    /// Makes the database the current one of its store, whatever it lost. Call it after the
-    /// payments that the chain shows are recorded.
+    /// Makes the database the current one of its store, whatever it lost until `now`. Call it after
+    /// the payments that the chain shows are recorded. `token_ttl`: how long an upload token from
+    /// before then is valid.
     ///
     /// # Errors
     /// When the database or the store doesn't answer.
-    pub async fn accept(&self) -> anyhow::Result<()> {
+    pub async fn accept(&self, now: Timestamp, token_ttl: Duration) -> anyhow::Result<()> {
         let (_, noted) = self.compare().await?;
         if let Some(noted) = noted {
             rows::raise(&self.db, noted.epoch).await?;
         }
         self.write().await?;
+        kill_point!("epoch.accept.before");
+        rows::accept_lost(&self.db, now, now.plus(token_ttl)).await?;
+        kill_point!("epoch.accept.after");
         self.note(Age::Current);
         Ok(())
     }
 
-    /// Reads the mark repeatedly, and renews it every hour, until the future is dropped.
+    /// Keeps comparing the database with its mark, and renews the mark, until the future is dropped.
     pub async fn watch_forever(self: Arc<Self>) {
-        let mut renewed = Instant::now();
+        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         loop {
-            let pause = if self.is_current() { LOOK } else { LOOK_AGAIN };
-            tokio::time::sleep(pause).await;
-            if self.is_current() && renewed.elapsed() >= EVERY {
-                renewed = Instant::now();
-                if let Err(error) = self.advance().await {
-                    tracing::warn!(%error, "the store's mark of this database could not be renewed");
-                }
-            } else {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if !self.is_current() {
                 self.look().await;
+            } else if looked.elapsed() < LOOK {
+                self.look_for_loss().await;
+            } else if self.watch(renewed.elapsed() >= EVERY).await {
+                (renewed, looked) = (Instant::now(), Instant::now());
+            } else {
+                looked = Instant::now();
+            }
+        }
+    }
+
+    /// What a server does every minute: renews the mark if it `is_due` or something was sold, and
+    /// otherwise reads it. Returns whether it tried to renew the mark.
+    pub async fn watch(&self, is_due: bool) -> bool {
+        let renews = is_due || self.has_sold.load(Ordering::Relaxed);
+        if !renews {
+            self.look().await;
+        } else if let Err(error) = self.advance().await {
+            tracing::warn!(%error, "the store's mark of this database could not be renewed");
+        }
+        renews
+    }
+
+    /// Looks whether another server has proof of a lost commit.
+    async fn look_for_loss(&self) {
+        match rows::find_lost(&self.db).await {
+            Ok(None) => {}
+            Ok(Some(_)) => self.note(Age::Behind),
+            Err(error) => {
+                tracing::debug!(%error, "the database could not be asked for lost commits");
             }
         }
     }
@@ -131,7 +190,8 @@ impl Epoch {
     async fn compare(&self) -> anyhow::Result<(Age, Option<Mark>)> {
         let noted = self.store.find_mark().await?;
         let own = rows::load(&self.db, &self.drawn).await?;
-        Ok((judge(&own, noted.as_ref()), noted))
+        let has_lost = rows::find_lost(&self.db).await?.is_some();
+        Ok((judge(&own, noted.as_ref(), has_lost), noted))
     }
 
     async fn write(&self) -> anyhow::Result<Mark> {
@@ -192,5 +252,6 @@ pub async fn advance(db: &Db, store: &Store) -> anyhow::Result<()> {
 pub async fn age(db: &Db, store: &Store) -> anyhow::Result<Option<Age>> {
     let noted = store.find_mark().await?;
     let own = rows::find(db).await?;
-    Ok(own.map(|own| judge(&own, noted.as_ref())))
+    let has_lost = rows::find_lost(db).await?.is_some();
+    Ok(own.map(|own| judge(&own, noted.as_ref(), has_lost)))
 }

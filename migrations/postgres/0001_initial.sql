@@ -140,10 +140,13 @@ CREATE TABLE grants (
     keep_ms          BIGINT,
     max_bytes        BIGINT NOT NULL,
     created_ms       BIGINT NOT NULL,
+    -- The hash of the token before this one.
+    replaced_hash    TEXT,
     -- When the operator voided the payment. From then on the grant buys nothing.
     voided_ms        BIGINT,
     CHECK (used >= 0 AND used <= uses)
 );
+CREATE INDEX grants_replaced ON grants (replaced_hash) WHERE replaced_hash IS NOT NULL;
 
 -- What is left of a payment after its row was deleted: the hash of its identity, so that the
 -- payment never buys anything again, and the hash of its transfer, so that `pixtoll ledger check`
@@ -162,6 +165,21 @@ CREATE TABLE used_nonces (
     expires_ms BIGINT NOT NULL
 );
 CREATE INDEX used_nonces_expiry ON used_nonces (expires_ms);
+
+-- Transfers to the recipient that look like sales and belong to no payment. Each waits until a
+-- payment accounts for it or the operator accepts it.
+CREATE TABLE orphans (
+    network          TEXT NOT NULL,
+    transaction_hash TEXT NOT NULL,
+    log_index        BIGINT NOT NULL,
+    amount           TEXT NOT NULL,
+    found_ms         BIGINT NOT NULL,
+    accepted_ms      BIGINT,
+    note             TEXT,
+    PRIMARY KEY (network, transaction_hash, log_index)
+);
+CREATE INDEX orphans_open ON orphans (found_ms) WHERE accepted_ms IS NULL;
+CREATE INDEX orphans_transaction ON orphans (transaction_hash);
 
 -- Images. A pending image is reserved and not served. A live image is public until it expires.
 CREATE TABLE images (

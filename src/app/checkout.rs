@@ -120,6 +120,7 @@ pub(super) async fn open_checkout(
         networks: ends.networks.clone(),
         images: Arc::clone(needs.images),
         limits: Arc::clone(needs.limits),
+        epoch: Arc::clone(needs.epoch),
     };
     let settings = Settings {
         timeout: payments.timeout,

@@ -19,6 +19,7 @@ use crate::moving::backup::{Backup, KEY};
 use crate::moving::objects::Sum;
 use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
 use crate::payments::ledger::check;
+use crate::pricing::tiers::TierTable;
 use crate::system::clock::{Clock, SystemClock, Timestamp};
 use crate::system::disk::Disk;
 
@@ -165,7 +166,7 @@ fn verdict(broken: usize, lost: u64) -> ExitCode {
 /// Runs the checks of `pixtoll ledger check --offline` on a copy, prints what is broken and returns the
 /// number of those rows.
 async fn print_broken(db: &Db, now: Timestamp, out: &mut impl Write) -> anyhow::Result<usize> {
-    let report = check(db, now, &[]).await?;
+    let report = check(db, now, &[], &TierTable::default()).await?;
     for (rule, finding) in &report.broken {
         writeln!(
             out,

@@ -12,7 +12,7 @@ use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::chain::rpc::RpcChain;
 use crate::config::{Config, load};
 use crate::db::auditor::{self, Voiding};
-use crate::db::{Db, audit, deployment, grants, images, payments as rows};
+use crate::db::{Db, audit, deployment, grants, images, orphans, payments as rows};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId};
 use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
@@ -75,6 +75,20 @@ pub enum LedgerCommand {
         /// A payment's ledger id, a transaction hash, an image id or a payer's address.
         what: String,
     },
+    /// Accept a transfer that looks like a sale and belongs to no payment
+    ///
+    /// Use it for a transfer that pixtoll ledger check calls unexplained, when you know why the ledger
+    /// has no payment for it: the payer sent the authorization to the chain without buying anything.
+    /// pixtoll ledger check then takes it as an ordinary orphan. Exits with 1 when no such transfer
+    /// waits.
+    #[command(verbatim_doc_comment)]
+    Accept {
+        /// The hash of the transfer's transaction, as pixtoll ledger check prints it.
+        transaction: String,
+        /// Why, in your words.
+        #[arg(long)]
+        note: String,
+    },
     /// Void a settled payment whose transfer the chain does not show
     ///
     /// Use it for a payment that pixtoll ledger check names because its transfer is missing. Its token
@@ -117,6 +131,9 @@ pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitC
         LedgerCommand::Recover(args) => recover::run(&config, &db, &args, out).await,
         LedgerCommand::Mark => recover::mark(&config, &db, out).await,
         LedgerCommand::Show { what } => show(&db, &what, out).await,
+        LedgerCommand::Accept { transaction, note } => {
+            accept(&config, &db, &transaction, &note, out).await
+        }
         LedgerCommand::Void { id, note } => void(&db, &id, &note, out).await,
         LedgerCommand::Resolve { id, note } => resolve(&db, &id, &note, out).await,
     };
@@ -130,6 +147,25 @@ async fn run_check(
     offline: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
+    let mut report = load_report(config, db, offline).await?;
+    if let Some((keys, since)) = stamped_keys(config, db).await? {
+        report.rules += 1;
+        let foreign = find_foreign_tokens(db, &keys, since).await?;
+        report.broken.extend(foreign);
+    }
+    print_report(&report, out)?;
+    let is_stale = recover::warn(config, db, out).await?;
+    Ok(
+        if report.is_balanced() && report.is_explained() && !is_stale {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        },
+    )
+}
+
+/// Checks the rules and, unless `offline`, compares the ledger with every chain on which it takes money.
+async fn load_report(config: &Config, db: &Db, offline: bool) -> anyhow::Result<Report> {
     let stamped = if offline {
         Vec::new()
     } else {
@@ -144,19 +180,7 @@ async fn run_check(
             first_block: stamped.first_block,
         })
         .collect();
-    let mut report = check(db, SystemClock.now(), &sides).await?;
-    if let Some((keys, since)) = stamped_keys(config, db).await? {
-        report.rules += 1;
-        let foreign = find_foreign_tokens(db, &keys, since).await?;
-        report.broken.extend(foreign);
-    }
-    print_report(&report, out)?;
-    let is_stale = recover::warn(config, db, out).await?;
-    Ok(if report.is_balanced() && !is_stale {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    check(db, SystemClock.now(), &sides, &config.tiers).await
 }
 
 /// The keys, and the time from which every token must be made by one of them. The time is the beginning, or now
@@ -257,6 +281,15 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     }
     for chain in &report.chains {
         print_chain(chain, out)?;
+    }
+    for orphan in &report.unexplained {
+        let transaction = &orphan.transaction_hash;
+        writeln!(
+            out,
+            "UNEXPLAINED: {} atomic units in transaction {transaction} look like a sale that the ledger doesn't know: \
+             run pixtoll ledger recover, or, if it is none, pixtoll ledger accept {transaction} --note TEXT",
+            orphan.amount
+        )?;
     }
     Ok(())
 }
@@ -413,6 +446,42 @@ async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow:
         )?;
     }
     Ok(())
+}
+
+async fn accept(
+    config: &Config,
+    db: &Db,
+    transaction: &str,
+    note: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    if note.trim().is_empty() {
+        bail!("--note is empty: say why the transfer is no sale, such as \"a gift\"");
+    }
+    let transaction: B256 = transaction.parse().with_context(|| {
+        format!("{transaction} is no transaction hash: give 0x and 64 hexadecimal digits")
+    })?;
+    let transaction = transaction.to_string();
+    let now = SystemClock.now();
+    let mut accepted = orphans::accept(db, &transaction, note, now).await?;
+    if accepted == 0 {
+        // The server has not found it yet. Only the chain tells that there is such a transfer.
+        for orphan in load_report(config, db, false).await?.unexplained {
+            if orphan.transaction_hash == transaction {
+                orphans::note(db, &orphan, now).await?;
+            }
+        }
+        accepted = orphans::accept(db, &transaction, note, now).await?;
+    }
+    if accepted == 0 {
+        writeln!(
+            out,
+            "no transfer of transaction {transaction} waits for a decision; see pixtoll ledger check"
+        )?;
+        return Ok(ExitCode::FAILURE);
+    }
+    writeln!(out, "accepted: {transaction}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn void(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {

@@ -64,7 +64,7 @@ pub async fn list(db: &Db, prefix: &str) -> Result<Vec<(String, String)>, DbErro
 
 const STAMP: &str =
     "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
+pub(super) const SET: &str = "INSERT INTO deployment (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const FIND: &str = "SELECT value FROM deployment WHERE name = $1";
 const LIST: &str = "SELECT name, value FROM deployment WHERE name LIKE $1 ORDER BY name";
@@ -114,7 +114,7 @@ pub async fn rotate(db: &Db, rotation: &Rotation<'_>, now: Timestamp) -> Result<
 }
 
 const SWAP: &str = "UPDATE deployment SET value = $3 WHERE name = $1 AND value = $2";
-const REMOVE: &str = "DELETE FROM deployment WHERE name = $1";
+pub(super) const REMOVE: &str = "DELETE FROM deployment WHERE name = $1";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

@@ -26,7 +26,7 @@ from_row!(Erasable: id, state, transaction_hash, payer, pay_to, amount);
 
 /// Finds payments that can be erased: payments that bought nothing and ended before `before`, those
 /// that were voided before then, and payments whose images, bought or renewed, were all gone by
-/// then. A payment with uploads left, or with goods owed, stays.
+/// then. A payment with uploads left, with goods owed, or with a token that has not expired, stays.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -60,7 +60,8 @@ const FIND_ERASABLE_UNPAID: &str = "SELECT p.id, p.state, p.transaction_hash, p.
 // The hash of a transfer is kept only if the chain shows it.
 const FIND_ERASABLE_VOIDED: &str = "SELECT p.id, p.state, CASE WHEN p.missing_reason IS NULL \
     THEN p.transaction_hash END AS transaction_hash, p.payer, p.pay_to, p.amount FROM payments p \
-    WHERE p.voided_ms IS NOT NULL AND p.voided_ms <= $1 AND p.next_look_ms IS NULL \
+    JOIN grants g ON g.payment_id = p.id WHERE p.voided_ms IS NOT NULL AND p.voided_ms <= $1 \
+    AND g.token_expires_ms <= $1 AND p.next_look_ms IS NULL \
     AND (p.missing_reason IS NOT NULL OR p.resolved_ms IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM images i \
     WHERE i.payment_id = p.id AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.voided_ms LIMIT $2";
 
@@ -68,13 +69,14 @@ const FIND_ERASABLE_VOIDED: &str = "SELECT p.id, p.state, CASE WHEN p.missing_re
 const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN renewals r ON r.image_id = d.id JOIN payments p ON p.id = r.payment_id \
     JOIN grants g ON g.payment_id = p.id WHERE d.state = 'deleted' AND d.deleted_ms <= $1 \
-    AND p.state = 'settled' AND p.voided_ms IS NULL AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses LIMIT $2";
+    AND p.state = 'settled' AND p.voided_ms IS NULL AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
+    AND g.token_expires_ms <= $1 LIMIT $2";
 
 const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN payments p ON p.id = d.payment_id JOIN grants g ON g.payment_id = p.id \
     WHERE d.state = 'deleted' AND d.payment_id IS NOT NULL AND d.deleted_ms <= $1 \
     AND p.state = 'settled' AND p.voided_ms IS NULL AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
-    AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
+    AND g.token_expires_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1 \
     OR EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id))) LIMIT $2";
 

@@ -85,8 +85,23 @@ pub async fn replace_token(
     Ok(changed == 1)
 }
 
-const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, token_hash = $3, token_expires_ms = $4 \
+const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, replaced_hash = token_hash, token_hash = $3, \
+    token_expires_ms = $4 \
     WHERE payment_id = $1 AND serial = $2 AND used < uses AND voided_ms IS NULL";
+
+/// Whether this is the hash of a token that another one has replaced.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn was_replaced(db: &Db, hash: &str) -> Result<bool, DbError> {
+    let found: Option<String> = read_db!(db, |pool| sqlx::query_scalar(WAS_REPLACED)
+        .bind(hash)
+        .fetch_optional(pool)
+        .await)?;
+    Ok(found.is_some())
+}
+
+const WAS_REPLACED: &str = "SELECT payment_id FROM grants WHERE replaced_hash = $1";
 
 /// Holds one use of a grant for `image`, which is pending until `reserved_until`.
 ///
@@ -183,6 +198,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::FIND", FIND),
     ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
+    ("grants::WAS_REPLACED", WAS_REPLACED),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),
     ("grants::COUNT_SAME", COUNT_SAME),

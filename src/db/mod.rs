@@ -27,6 +27,7 @@ pub mod limits;
 mod migrations;
 pub mod moves;
 pub mod offers;
+pub mod orphans;
 pub mod payments;
 mod postgres;
 pub mod recovery;
@@ -346,6 +347,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         moves::STATEMENTS,
         limits::STATEMENTS,
         offers::STATEMENTS,
+        orphans::STATEMENTS,
         payments::STATEMENTS,
         postgres::STATEMENTS,
         recovery::STATEMENTS,

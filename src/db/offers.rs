@@ -144,6 +144,22 @@ const FIND_BY_AMOUNT: &str = "SELECT id, tier, network, amount, pay_to, max_time
     confirmations FROM offers WHERE network = $1 AND amount = $2 AND kind = 'token' AND uses = 1 \
     AND tier NOT LIKE '*%' ORDER BY last_offered_ms DESC";
 
+/// Whether anything was ever offered for this amount on this network.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn was_offered(db: &Db, network: &str, amount: AtomicAmount) -> Result<bool, DbError> {
+    let found: Option<i64> = read_db!(db, |pool| sqlx::query_scalar(WAS_OFFERED)
+        .bind(network)
+        .bind(amount.to_string())
+        .fetch_optional(pool)
+        .await)?;
+    Ok(found.is_some())
+}
+
+const WAS_OFFERED: &str =
+    "SELECT last_offered_ms FROM offers WHERE network = $1 AND amount = $2 LIMIT 1";
+
 /// Finds the largest upload size that was ever offered for each tier.
 ///
 /// # Errors
@@ -239,4 +255,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("offers::FIND_RECENT_DEFAULTS", FIND_RECENT_DEFAULTS),
     ("offers::FIND_BY_AMOUNT", FIND_BY_AMOUNT),
     ("offers::FIND_LARGEST", FIND_LARGEST),
+    ("offers::WAS_OFFERED", WAS_OFFERED),
 ];

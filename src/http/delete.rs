@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use super::error::{ApiError, Code};
 use super::views::{DeleteRequest, DeletedAnswer};
 use super::{Site, extract, images, query};
+use crate::images::UploadError;
 use crate::model::ids::ImageId;
 
 /// The most images that one request may delete.
@@ -60,6 +61,9 @@ async fn delete(
     if let Some((id, _)) = pairs.iter().find(|pair| !is_right(pair)) {
         return Err(ApiError::BadDeleteToken { id: id.clone() });
     }
+    for (id, token) in &pairs {
+        refuse_lost(site, id, token.as_deref()).await?;
+    }
     let ids: Vec<ImageId> = pairs.into_iter().map(|(id, _)| id).collect();
     site.retention.delete(ids.clone()).await?;
     let deleted = ids.iter().map(ToString::to_string).collect();
@@ -69,6 +73,22 @@ async fn delete(
 /// Whether `token` is the delete token of `id`. The image need not exist.
 pub(super) fn is_owners(site: &Site, id: &ImageId, token: Option<&str>) -> bool {
     site.images.is_delete_token(id, token.unwrap_or_default())
+}
+
+/// Pauses sales if the delete token proves that the database lost its image.
+pub(super) async fn refuse_lost(
+    site: &Site,
+    id: &ImageId,
+    token: Option<&str>,
+) -> Result<(), ApiError> {
+    let lost = site.images.find_lost(id, token.unwrap_or_default());
+    match lost.await? {
+        None => Ok(()),
+        Some(lost) => {
+            site.epoch.note_lost(&lost, site.clock.now()).await;
+            Err(UploadError::Lost(lost).into())
+        }
+    }
 }
 
 impl DeleteRequest {

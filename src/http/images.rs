@@ -21,7 +21,7 @@ pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
     let facts = facts(site, image);
     UploadAnswer {
-        delete_token: site.images.delete_token(&image.id),
+        delete_token: site.images.delete_token(image),
         markdown: format!("![]({})", facts.url),
         metadata: MetadataAnswer::of(image.metadata),
         facts,

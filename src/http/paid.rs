@@ -166,7 +166,11 @@ async fn take_for_token(
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
     refuse_behind(site)?;
-    let grant = site.images.find_token(&token, arrived).await?;
+    let found = site.images.find_token(&token, arrived).await;
+    if let Err(UploadError::Lost(lost)) = &found {
+        site.epoch.note_lost(lost, arrived).await;
+    }
+    let grant = found?;
     let limit = Limit {
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,

@@ -24,6 +24,7 @@ pub(super) async fn of_image(
     if !delete::is_owners(&site, &id, token.as_deref()) {
         return Err(ApiError::BadDeleteToken { id });
     }
+    delete::refuse_lost(&site, &id, token.as_deref()).await?;
     let receipts: Vec<ReceiptView> = site
         .receipts
         .of_image(&id)

@@ -11,10 +11,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::db::{Db, DbError, images};
-use crate::keys::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
+use crate::keys::secrets::Keyring;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
+use crate::model::mark::LostCommit;
 use crate::model::payment::PaymentId;
+use crate::model::token::DeleteToken;
 use crate::store::{Object, Store, StoreError};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::disk::{Floor, Full, RoomLog};
@@ -28,6 +30,7 @@ pub mod describe;
 pub mod format;
 pub mod hot;
 mod in_doubt;
+mod lost;
 mod pipeline;
 mod upload;
 
@@ -101,6 +104,16 @@ pub enum UploadError {
         "This upload token does not exist on this server. Get one from POST /api/upload/token."
     )]
     BadToken,
+    /// This server made the upload token or the delete token, and its database doesn't know it.
+    #[error(
+        "The server has lost its record of this token, and its operator has to recover it. Keep the token, and repeat this request later; do not pay again."
+    )]
+    Lost(LostCommit),
+    /// The database had lost the upload token, and the operator has recovered its payment.
+    #[error(
+        "The server had lost its record of this upload token, and has recovered the payment from the chain. Get what it bought by your wallet's signature: POST /api/claims."
+    )]
+    Recovered,
     /// The upload token expired before it was used.
     #[error(
         "This upload token expired at {at}. Repeat the request that bought it, at the same URL and with the same payment: you receive a new token and are not charged again."
@@ -394,24 +407,13 @@ impl Images {
     }
 
     /// The delete token of an image. It is derived from the secret key and is not stored.
-    pub fn delete_token(&self, id: &ImageId) -> String {
-        delete_token(self.secrets.current(), id)
+    pub fn delete_token(&self, image: &Image) -> String {
+        DeleteToken::derive(self.secrets.current(), &image.id, image.created_at)
     }
 
     /// Whether `text` is the delete token of `id`, under any key of the server. The image need not
     /// exist. Takes the same time for every text of the same length.
     pub fn is_delete_token(&self, id: &ImageId, text: &str) -> bool {
-        let mut is_right = false;
-        for key in self.secrets.iter() {
-            is_right |= equal_in_constant_time(&delete_token(key, id), text);
-        }
-        is_right
+        DeleteToken::find_time(&self.secrets, id, text).is_some()
     }
-}
-
-fn delete_token(key: &SecretKey, id: &ImageId) -> String {
-    key.derive_hex(Domain::DeleteToken, &[id.as_str().as_bytes()])
-        .chars()
-        .take(40)
-        .collect()
 }

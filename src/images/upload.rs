@@ -86,7 +86,8 @@ impl Images {
     /// Finds the grant of an upload token, before the body is read.
     ///
     /// # Errors
-    /// [`UploadError::BadToken`], [`UploadError::Voided`], and [`UploadError::TokenExpired`] for
+    /// [`UploadError::BadToken`], [`UploadError::Lost`], [`UploadError::Recovered`],
+    /// [`UploadError::Voided`], and [`UploadError::TokenExpired`] for
     /// a token that expired before `arrived` without having been used. A used token stays valid for
     /// the same bytes.
     pub async fn find_token(
@@ -94,9 +95,9 @@ impl Images {
         token: &UploadToken,
         arrived: Timestamp,
     ) -> Result<Grant, UploadError> {
-        let grant = grants::find_by_token_hash(&self.db, &token.hash())
-            .await?
-            .ok_or(UploadError::BadToken)?;
+        let Some(grant) = grants::find_by_token_hash(&self.db, &token.hash()).await? else {
+            return Err(self.unknown_token(token).await?);
+        };
         logs::record_payment(&grant.payment_id);
         // The database may still know tokens that were made with a key that the operator removed.
         // They are invalid.
@@ -104,6 +105,7 @@ impl Images {
             &self.secrets,
             &grant.payment_id,
             grant.serial,
+            grant.token_expires,
             &grant.token_hash,
         )
         .ok_or(UploadError::BadToken)?;

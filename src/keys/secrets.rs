@@ -61,9 +61,11 @@ impl Keyring {
 /// The purpose of a derived value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
-    /// The upload token of a payment and a serial number.
+    /// The upload token of a payment, a serial number and an expiry.
     UploadToken,
-    /// The delete token of an image.
+    /// The authentication code in an upload token.
+    UploadTokenCode,
+    /// The delete token of an image and the time at which it was created.
     DeleteToken,
     /// The hash of a challenge's ticket.
     Ticket,
@@ -89,6 +91,7 @@ impl Domain {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::UploadToken => b"pixtoll/upload-token/1",
+            Self::UploadTokenCode => b"pixtoll/upload-token-code/1",
             Self::DeleteToken => b"pixtoll/delete-token/1",
             Self::Ticket => b"pixtoll/ticket/1",
             Self::IdempotencyKey => b"pixtoll/payment-id/1",

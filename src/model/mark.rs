@@ -18,6 +18,24 @@ pub mod stamps {
     pub const DATABASE: &str = "database_id";
     /// The epoch.
     pub const EPOCH: &str = "epoch";
+    /// What proved that the database lost commits, and when that was seen. There is no such value
+    /// while nothing is known to be lost.
+    pub const LOST: &str = "lost_commit";
+    /// Images from before this time are no proof that commits are lost: the operator accepted what
+    /// was lost until then. In milliseconds since the Unix epoch.
+    pub const LOST_IMAGES: &str = "lost_images_until_ms";
+    /// The same for upload tokens that expire until this time.
+    pub const LOST_TOKENS: &str = "lost_tokens_until_ms";
+}
+
+/// Proof that a database lost commits: what this server gave away and its database doesn't know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostCommit(pub String);
+
+impl std::fmt::Display for LostCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Mark {
@@ -44,13 +62,15 @@ pub enum Age {
     Other,
 }
 
-/// Compares a database's own mark with the one in its store. Read the mark first: a database
+/// Compares a database's own mark with the one in its store. A database that is known to have lost
+/// commits is behind in any case. Read the mark first: a database
 /// increases its epoch before it writes the mark, so the own mark is never older than one that was
 /// read before it.
-pub fn judge(own: &Mark, noted: Option<&Mark>) -> Age {
+pub fn judge(own: &Mark, noted: Option<&Mark>, has_lost: bool) -> Age {
     match noted {
         Some(noted) if noted.database != own.database => Age::Other,
         Some(noted) if noted.epoch > own.epoch => Age::Behind,
+        _ if has_lost => Age::Behind,
         Some(_) | None => Age::Current,
     }
 }
@@ -77,7 +97,13 @@ mod tests {
             (Some(mark("b", 1)), Age::Other),
             (Some(mark("b", 9)), Age::Other),
         ] {
-            assert_eq!(judge(&own, noted.as_ref()), age, "{noted:?}");
+            assert_eq!(judge(&own, noted.as_ref(), false), age, "{noted:?}");
+            let lost = if age == Age::Current {
+                Age::Behind
+            } else {
+                age
+            };
+            assert_eq!(judge(&own, noted.as_ref(), true), lost, "{noted:?}");
         }
     }
 

@@ -8,6 +8,7 @@ use crate::images::UploadError;
 use crate::model::payment::{Grant, Payment, PaymentId, ProductKind};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
+use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
 use crate::x402::wire::Version;
 
@@ -49,9 +50,9 @@ impl Payments {
                     goods: Goods::Token {
                         // If the key that made the token is gone, every token of this grant is
                         // refused, so one of the current key does no harm.
-                        token: self
-                            .token_of(&grant)
-                            .unwrap_or_else(|| self.derive(&grant, grant.serial)),
+                        token: self.token_of(&grant).unwrap_or_else(|| {
+                            self.derive(&grant, grant.serial, grant.token_expires)
+                        }),
                         expires_at: grant.token_expires,
                         tier: grant.product.tier,
                         uploads: 0,
@@ -160,8 +161,8 @@ impl Payments {
         let (token, expires_at) = if let Some(token) = valid {
             (token, grant.token_expires)
         } else {
-            let next = self.derive(grant, grant.serial.saturating_add(1));
             let expires_at = now.plus(self.settings.token_ttl);
+            let next = self.derive(grant, grant.serial.saturating_add(1), expires_at);
             kill_point!("token.replace.before");
             let replaced = grants::replace_token(&self.db, grant, &next.hash(), expires_at).await?;
             kill_point!("token.replace.after");
@@ -186,12 +187,13 @@ impl Payments {
             &self.secrets,
             &grant.payment_id,
             grant.serial,
+            grant.token_expires,
             &grant.token_hash,
         )
     }
 
-    fn derive(&self, grant: &Grant, serial: u32) -> UploadToken {
-        UploadToken::derive(self.secrets.current(), &grant.payment_id, serial)
+    fn derive(&self, grant: &Grant, serial: u32, expires: Timestamp) -> UploadToken {
+        UploadToken::derive(self.secrets.current(), &grant.payment_id, serial, expires)
     }
 }
 

@@ -1,18 +1,22 @@
 //! `pixtoll ledger check`: whether the ledger is consistent, and whether it agrees with the chain
 //! (docs/payments.md, rule 14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, U256};
 
+use super::orphans::looks_like_sale;
 use crate::chain::{Chain, IncomingTransfer};
 use crate::db::audit::{self, TokenRow, Violation};
+use crate::db::auditor::{self, Claimant, Incoming};
+use crate::db::orphans::{self, Orphan};
 use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, erasure};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
+use crate::pricing::tiers::TierTable;
 use crate::system::clock::Timestamp;
 
 /// The result of a check.
@@ -30,6 +34,8 @@ pub struct Report {
     pub voided: usize,
     /// What each chain moved to the recipients; empty when no chain was asked.
     pub chains: Vec<ChainReport>,
+    /// Transfers that look like sales, belong to no payment, and that the operator didn't accept.
+    pub unexplained: BTreeSet<Orphan>,
 }
 
 /// The transfers on one chain, compared with the ledger.
@@ -47,12 +53,19 @@ pub struct ChainReport {
     pub erased: usize,
     /// Transfers to us without a settled payment.
     pub orphans: Vec<IncomingTransfer>,
+    /// Those of them that look like sales and that the operator didn't accept.
+    pub unexplained: Vec<Orphan>,
 }
 
 impl Report {
     /// Whether no row breaks a rule. Orphans break none, since anybody may send us money.
     pub fn is_balanced(&self) -> bool {
         self.broken.is_empty()
+    }
+
+    /// Whether no transfer that looks like a sale waits for the operator's decision.
+    pub fn is_explained(&self) -> bool {
+        self.unexplained.is_empty()
     }
 }
 
@@ -72,11 +85,17 @@ pub struct ChainSide<'a> {
     pub first_block: u64,
 }
 
-/// Checks every rule, and compares the ledger with each chain in `sides`.
+/// Checks every rule, and compares the ledger with each chain in `sides`. `tiers` has the current
+/// prices.
 ///
 /// # Errors
 /// The database or a chain does not answer.
-pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::Result<Report> {
+pub async fn check(
+    db: &Db,
+    now: Timestamp,
+    sides: &[ChainSide<'_>],
+    tiers: &TierTable,
+) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
         // The two additional rules are checked below, row by row.
@@ -98,9 +117,11 @@ pub async fn check(db: &Db, now: Timestamp, sides: &[ChainSide<'_>]) -> anyhow::
             .iter()
             .filter(|payment| payment.network() == side.network)
             .collect();
-        let chain = compare(db, &there, *side, &mut report.broken).await?;
+        let chain = compare(db, &there, side, tiers, &mut report.broken).await?;
+        report.unexplained.extend(chain.unexplained.iter().cloned());
         report.chains.push(chain);
     }
+    report.unexplained.extend(orphans::list_open(db).await?);
     Ok(report)
 }
 
@@ -162,7 +183,10 @@ pub async fn find_foreign_tokens(
 fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
     PaymentId::parse(&row.payment_id)
         .zip(u32::try_from(row.serial).ok())
-        .is_some_and(|(id, serial)| UploadToken::find(keys, &id, serial, &row.token_hash).is_some())
+        .is_some_and(|(id, serial)| {
+            let expires = Timestamp::from_millis(row.token_expires_ms);
+            UploadToken::find(keys, &id, serial, expires, &row.token_hash).is_some()
+        })
 }
 
 /// Loads the settled payments. Rows that can't be read are added to `broken`.
@@ -199,7 +223,8 @@ async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, Db
 async fn compare(
     db: &Db,
     paid: &[&Payment],
-    side: ChainSide<'_>,
+    side: &ChainSide<'_>,
+    tiers: &TierTable,
     broken: &mut Vec<(&'static str, Violation)>,
 ) -> anyhow::Result<ChainReport> {
     let head = side.chain.head().await?;
@@ -254,9 +279,10 @@ async fn compare(
         last_block: head.number,
         received_sum,
         orphans: Vec::new(),
+        unexplained: Vec::new(),
     };
     for (recipient, receipt) in unclaimed.into_values() {
-        report.account(db, recipient, receipt).await?;
+        report.account(db, side, tiers, recipient, receipt).await?;
     }
     Ok(report)
 }
@@ -266,19 +292,54 @@ impl ChainReport {
     async fn account(
         &mut self,
         db: &Db,
+        side: &ChainSide<'_>,
+        tiers: &TierTable,
         recipient: Address,
         receipt: IncomingTransfer,
-    ) -> Result<(), DbError> {
-        let (transaction, payer) = (receipt.transaction.to_string(), receipt.from.to_string());
-        let (pay_to, amount) = (recipient.to_string(), receipt.value.to_string());
-        let hash = transfer_hash(&transaction, &payer, &pay_to, &amount);
+    ) -> anyhow::Result<()> {
+        let transfer = Incoming {
+            network: side.network.caip2,
+            transaction: receipt.transaction.to_string(),
+            log_index: receipt.log_index,
+            payer: receipt.from.to_string(),
+            pay_to: recipient.to_string(),
+            amount: receipt.value.to_string(),
+            block: receipt.block,
+        };
+        let hash = transfer_hash(
+            &transfer.transaction,
+            &transfer.payer,
+            &transfer.pay_to,
+            &transfer.amount,
+        );
         if erasure::is_erased_transfer(db, &hash).await? {
             self.erased += 1;
-        } else {
-            self.orphans.push(receipt);
+            return Ok(());
         }
+        if is_unexplained(db, side, tiers, &transfer, &receipt).await? {
+            self.unexplained.push(Orphan::of(&transfer));
+        }
+        self.orphans.push(receipt);
         Ok(())
     }
+}
+
+/// Whether a transfer without a settled payment looks like a sale, can't belong to an open payment,
+/// and was not accepted.
+async fn is_unexplained(
+    db: &Db,
+    side: &ChainSide<'_>,
+    tiers: &TierTable,
+    transfer: &Incoming,
+    receipt: &IncomingTransfer,
+) -> anyhow::Result<bool> {
+    if auditor::find_claimant(db, transfer).await? != Claimant::Nobody {
+        return Ok(false);
+    }
+    if let Some(accepted) = orphans::is_accepted(db, &Orphan::of(transfer)).await? {
+        return Ok(!accepted);
+    }
+    looks_like_sale(db, side.chain, side.network, tiers, receipt).await
 }
 
 /// Whether a receipt is the transfer of a payment. A missing transfer may be in another transaction

@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use crate::catalog::Catalog;
 use crate::db::{Db, DbError, erasure, payments as rows};
+use crate::epoch::Epoch;
 use crate::images::{Checked, Images, Refusal};
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
@@ -159,6 +160,7 @@ pub struct Payments {
     networks: Networks,
     images: Arc<Images>,
     limits: Arc<Limits>,
+    epoch: Arc<Epoch>,
     catalog: Arc<Catalog>,
     settings: Settings,
     waiters: Waiters,
@@ -190,6 +192,8 @@ pub struct Ports {
     pub images: Arc<Images>,
     /// The rate limits.
     pub limits: Arc<Limits>,
+    /// Renews the store's mark after sales.
+    pub epoch: Arc<Epoch>,
 }
 
 impl Payments {
@@ -203,6 +207,7 @@ impl Payments {
             networks: ports.networks,
             images: ports.images,
             limits: ports.limits,
+            epoch: ports.epoch,
             catalog,
             settings,
             waiters: Waiters::default(),

@@ -1,5 +1,7 @@
 //! Orphans: transfers to us without a payment. `pixtoll ledger check` lists all of them, and a
-//! background job logs new ones once an hour.
+//! background job looks for new ones once an hour. Those that look like sales are recorded, and logged
+//! as errors until a payment accounts for them or the operator accepts them. They close nothing,
+//! since anybody can make one for the price of an upload.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,11 +11,15 @@ use alloy_primitives::Address;
 
 use super::Payments;
 use super::access::NetworkAccess;
-use crate::chain::{IncomingTransfer, Priority, Reading};
+use crate::catalog::MOST_USES;
+use crate::chain::{Chain, IncomingTransfer, Priority, Reading};
 use crate::db::auditor::{self as audits, Claimant, Incoming};
-use crate::db::{deployment, erasure, jobs};
+use crate::db::orphans::{self, Orphan};
+use crate::db::{Db, deployment, erasure, jobs, offers};
 use crate::model::payment::transfer_hash;
-use crate::pricing::networks;
+use crate::pricing::money::AtomicAmount;
+use crate::pricing::networks::{self, Network};
+use crate::pricing::tiers::TierTable;
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
 
@@ -82,11 +88,27 @@ impl Payments {
         for cursor in self.cursors().await? {
             through &= self.search(cursor, named).await?;
         }
+        self.report_unexplained().await?;
         if through {
             jobs::note_run(&self.db, JOB, now).await?;
         }
         jobs::return_job(&self.db, JOB, holder).await?;
         Ok(now.plus(if through { EVERY } else { SOON }))
+    }
+
+    /// Logs an error while transfers that look like sales wait for the operator's decision.
+    async fn report_unexplained(&self) -> anyhow::Result<()> {
+        orphans::forget_claimed(&self.db).await?;
+        let open = orphans::list_open(&self.db).await?;
+        if let Some(first) = open.first() {
+            tracing::error!(
+                count = open.len(),
+                transaction = first.transaction_hash,
+                "transfers look like sales that the ledger doesn't know: see pixtoll ledger check, and run pixtoll \
+                 ledger recover or pixtoll ledger accept"
+            );
+        }
+        Ok(())
     }
 
     /// Renews the job's lease. `false`: another process has it.
@@ -197,6 +219,25 @@ impl Payments {
             return Ok(());
         }
         found.orphans += 1;
+        let tiers = self.catalog.tiers();
+        let chain = &*cursor.access.chain;
+        if looks_like_sale(&self.db, chain, cursor.access.network, &tiers, receipt).await? {
+            kill_point!("orphans.insert.before");
+            let orphan = Orphan::of(&transfer);
+            let is_new = orphans::note(&self.db, &orphan, self.clock.now()).await?;
+            kill_point!("orphans.insert.after");
+            if is_new {
+                tracing::error!(
+                    network = cursor.access.network.name(),
+                    transaction = transfer.transaction,
+                    log_index = transfer.log_index,
+                    block = receipt.block,
+                    amount = transfer.amount,
+                    "found a transfer that looks like a sale, and the ledger doesn't know it"
+                );
+            }
+            return Ok(());
+        }
         tracing::warn!(
             network = cursor.access.network.name(),
             transaction = transfer.transaction,
@@ -207,6 +248,28 @@ impl Payments {
         );
         Ok(())
     }
+}
+
+/// Whether a transfer without a payment looks like a sale: an authorization made it, and its amount
+/// is the price of something, now or in a recorded offer.
+pub(super) async fn looks_like_sale(
+    db: &Db,
+    chain: &dyn Chain,
+    network: &Network,
+    tiers: &TierTable,
+    receipt: &IncomingTransfer,
+) -> anyhow::Result<bool> {
+    let Ok(amount) = AtomicAmount::from_atomic(&receipt.value.to_string()) else {
+        return Ok(false);
+    };
+    let is_price = (1..=MOST_USES).any(|uses| {
+        let mut paid = tiers.paid();
+        paid.any(|tier| tier.price.checked_mul(u64::from(uses)) == Some(amount))
+    });
+    if !is_price && !offers::was_offered(db, network.caip2, amount).await? {
+        return Ok(false);
+    }
+    Ok(chain.nonce_of(receipt).await?.is_some())
 }
 
 fn incoming(cursor: &Cursor<'_>, receipt: &IncomingTransfer) -> Incoming {

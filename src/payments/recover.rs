@@ -377,7 +377,7 @@ async fn write(
         },
         // Nobody has the first token. The payer's claim replaces it by one that is valid.
         grant: NewGrant {
-            token_hash: UploadToken::derive(key, &payment.id, 0).hash(),
+            token_hash: UploadToken::derive(key, &payment.id, 0, now).hash(),
             token_expires: now,
         },
         owed: LOST,

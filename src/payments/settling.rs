@@ -289,7 +289,8 @@ impl Payments {
                 return Ok(());
             };
             let now = self.clock.now();
-            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0);
+            let token_expires = now.plus(self.settings.token_ttl);
+            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0, token_expires);
             let given_up = matches!(
                 fresh.state,
                 PaymentState::Received
@@ -308,7 +309,7 @@ impl Payments {
                 },
                 grant: NewGrant {
                     token_hash: token.hash(),
-                    token_expires: now.plus(self.settings.token_ttl),
+                    token_expires,
                 },
                 owed: given_up.then_some("the money moved after the payment was given up"),
                 next_look: Some(now.plus(FIRST_LOOK)),
@@ -320,6 +321,7 @@ impl Payments {
             if settlement != Settlement::Moved {
                 tracing::info!(from = step.from().as_str(), by = record.proven_by,
                     transaction = %transfer.transaction, "a payment is settled");
+                self.epoch.note_sale();
                 self.changed.notify_waiters();
                 if let Some(image) = &fresh.product.target {
                     self.images.describe(image).await;

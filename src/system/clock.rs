@@ -155,6 +155,11 @@ impl ManualClock {
         self.uptime.fetch_add(millis(by), Ordering::SeqCst);
     }
 
+    /// Sets the wall clock back, but not the uptime.
+    pub fn set_back(&self, by: Duration) {
+        self.now.fetch_sub(millis(by), Ordering::SeqCst);
+    }
+
     /// Sets the wall clock forward, but not the uptime.
     pub fn jump(&self, by: Duration) {
         self.now.fetch_add(millis(by), Ordering::SeqCst);

@@ -418,7 +418,8 @@ impl Play {
             first_block: 0,
         };
         let now = pixtoll::system::clock::Clock::now(&self.app.clock);
-        check(self.app.db(), now, &[side]).await.unwrap()
+        let tiers = checkout.catalog.tiers();
+        check(self.app.db(), now, &[side], &tiers).await.unwrap()
     }
 
     async fn assert_balanced(&self) -> Result<(), TestCaseError> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use alloy_primitives::U256;
 use pixtoll::db::{Db, audit, statements};
 
 use crate::support::database::{execute, texts};
@@ -789,4 +790,101 @@ async fn a_missing_transfer_is_named_until_the_operator_decides() {
     }
     let (_, text) = pixtoll(&app, &["show", &id]).await;
     assert!(text.contains("gone since block 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_lost_commit_is_named_until_it_is_recovered() {
+    let app = TestApp::builder().today().spawn().await;
+    let payment = app.sign_for("year").await;
+    let token = app.pay(&payment).await.token();
+    crate::recover::lose_everything(app.db()).await;
+    let upload = app.upload_with(&token, pictures::png(8, 8)).await;
+    assert_eq!(upload.status, 503, "{}", upload.text());
+    let hash = pixtoll::model::token::UploadToken::parse(&token)
+        .unwrap()
+        .hash();
+    for args in [&["check"] as &[&str], &["check", "--offline"], &["mark"]] {
+        let (code, text) = pixtoll(&app, args).await;
+        assert_eq!(code, 1, "{text}");
+        let line = format!("STALE: the database does not know the upload token with hash {hash}");
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_orphan_that_looks_like_a_sale_waits_for_a_decision() {
+    let app = TestApp::builder().today().spawn().await;
+    let checkout = app.app.checkout.as_ref().unwrap();
+    let pay_to = checkout.catalog.pay_to();
+    // A payer sends the authorization to the chain without buying anything.
+    let sale = app.sign_for("year").await;
+    let (signed, signature) = (&sale.authorization, &sale.signature);
+    let transaction = app.chain.execute(signed, signature).await.unwrap();
+    // A price that nobody authorized, and an authorized amount that is no price.
+    let giver = signing::wallet(9).address();
+    let price = app.chain.send(giver, pay_to, U256::from(10_000));
+    price.await.unwrap();
+    let mut odd = app.sign_for("year").await;
+    odd.authorization.value = U256::from(10_001);
+    odd.sign_by(&app.wallet);
+    let executed = app.chain.execute(&odd.authorization, &odd.signature).await;
+    executed.unwrap();
+    let line = format!("UNEXPLAINED: 10000 atomic units in transaction {transaction}");
+    let (code, text) = pixtoll(&app, &["check"]).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&line), "{text}");
+    assert_eq!(text.matches("UNEXPLAINED").count(), 1, "{text}");
+    assert_eq!(text.matches("orphan: ").count(), 3, "{text}");
+    assert!(text.contains("0 rows break a rule"), "{text}");
+    // Without the chain, only what the server's own search has found is known.
+    assert_eq!(pixtoll(&app, &["check", "--offline"]).await.0, 0);
+    assert_eq!(checkout.payments.look_for_orphans().await, 3);
+    let (code, text) = pixtoll(&app, &["check", "--offline"]).await;
+    assert_eq!((code, text.contains(&line)), (1, true), "{text}");
+    // Nothing is closed: anybody can make one for the price of an upload.
+    app.pay(&app.sign_for("year").await).await.token();
+    let id = transaction.to_string();
+    for wrong in [
+        ["accept", &id, "--note", " "],
+        ["accept", "0x12", "--note", "n"],
+    ] {
+        assert_eq!(pixtoll(&app, &wrong).await.0, 1);
+    }
+    let accept = ["accept", &id, "--note", "sent by hand"];
+    let (code, text) = pixtoll(&app, &accept).await;
+    assert_eq!((code, text.contains("accepted: ")), (0, true), "{text}");
+    let (code, text) = pixtoll(&app, &accept).await;
+    assert_eq!(code, 1, "once: {text}");
+    for args in [&["check"] as &[&str], &["check", "--offline"]] {
+        let (code, text) = pixtoll(&app, args).await;
+        assert_eq!(code, 0, "{text}");
+    }
+    app.advance(std::time::Duration::from_hours(1));
+    assert_eq!(checkout.payments.look_for_orphans().await, 0, "known");
+}
+
+#[tokio::test]
+async fn an_orphan_that_the_search_has_not_found_yet_can_be_accepted_or_recovered() {
+    let app = TestApp::builder().today().spawn().await;
+    let [one, two] = [app.sign_for("year").await, app.sign_for("year").await];
+    let mut ids = Vec::new();
+    for payment in [&one, &two] {
+        let (signed, signature) = (&payment.authorization, &payment.signature);
+        let transaction = app.chain.execute(signed, signature).await.unwrap();
+        ids.push(transaction.to_string());
+    }
+    let accept = ["accept", &ids[0], "--note", "sent by hand"];
+    let (code, text) = pixtoll(&app, &accept).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = pixtoll(&app, &["check"]).await;
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(text.matches("UNEXPLAINED").count(), 1, "{text}");
+    // A payment that is open may account for a transfer of its payer and its price.
+    let open = app.sign_for("year").await;
+    app.facilitator
+        .always("verify", Fault::Instead(503, String::new()));
+    assert_eq!(app.pay(&open).await.status, 503);
+    app.rewind(&open, "first_block = 0").await;
+    let (code, text) = pixtoll(&app, &["check"]).await;
+    assert_eq!(code, 0, "{text}");
 }

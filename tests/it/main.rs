@@ -37,6 +37,7 @@ mod kill;
 mod ledger_check;
 mod limits;
 mod logs;
+mod lost;
 mod many;
 mod moving;
 #[cfg(feature = "test-postgres")]

@@ -71,7 +71,8 @@ pub(crate) async fn recovered(app: &TestApp) -> u64 {
     // The key of tests/it/support.
     let key = SecretKey::from_bytes([0x42; 32]);
     let (recovered, _) = run(app, Deed::Write(&key), prices).await;
-    app.app.epoch.accept().await.unwrap();
+    let ttl = app.app.config.token_ttl;
+    app.app.epoch.accept(app.clock.now(), ttl).await.unwrap();
     recovered.payments
 }
 

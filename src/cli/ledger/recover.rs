@@ -11,7 +11,7 @@ use super::{Stamped, stamped_chains, stamped_keyring};
 use crate::app::stamps;
 use crate::cli::reap::open_store_beside;
 use crate::config::Config;
-use crate::db::{Db, deployment};
+use crate::db::{Db, deployment, epoch as rows};
 use crate::epoch::{self, Epoch};
 use crate::model::mark::Age;
 use crate::moving::survived;
@@ -91,7 +91,9 @@ pub(super) async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     keep_longer(config, db, out).await?;
-    epoch(config, db)?.accept().await?;
+    epoch(config, db)?
+        .accept(SystemClock.now(), config.token_ttl)
+        .await?;
     writeln!(
         out,
         "added {} payments; paid routes are open. A payer receives what is owed by signing in with the wallet, at \
@@ -266,6 +268,14 @@ pub(in crate::cli) async fn warn(
     db: &Db,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
+    if let Some(lost) = rows::find_lost(db).await? {
+        writeln!(
+            out,
+            "STALE: the database does not know {lost}, so it lost commits. Paid routes are closed until you run pixtoll \
+             ledger recover"
+        )?;
+        return Ok(true);
+    }
     // The ledger may be read on a machine without the store.
     let Ok(store) = open_store_beside(&config.images.store) else {
         return Ok(false);

@@ -282,6 +282,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                         ImageHeld,
                         RenewalInProgress,
                         DeleteFailed,
+                        RecoveryRequired,
                     ],
                 ],
             },
@@ -306,6 +307,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 ImageHeld,
                 RenewalInProgress,
                 DeleteFailed,
+                RecoveryRequired,
                 DatabaseUnavailable,
                 StoreUnavailable,
             ]],
@@ -374,7 +376,10 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::None,
             success: Success::Receipts,
             price: Price::Free,
-            errors: &[LOOKUP, &[InvalidHeader, BadDeleteToken, NoReceipt]],
+            errors: &[
+                LOOKUP,
+                &[InvalidHeader, BadDeleteToken, NoReceipt, RecoveryRequired],
+            ],
         }],
     },
     Route {

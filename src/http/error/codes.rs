@@ -209,8 +209,8 @@ codes! {
         "The operator has configured no facilitator, so the server sells nothing.";
     SalesPaused "sales_paused" 503 No [Retry]
         "Too many earlier payments have an unknown outcome, so the server sells nothing until they are resolved.";
-    RecoveryRequired "recovery_required" 503 No [Retry]
-        "The database is older than the image store, so the server sells nothing until the operator has recovered its payment records.";
+    RecoveryRequired "recovery_required" 503 Varies [Retry]
+        "The database has lost records, so the server sells nothing until the operator has recovered its payments.";
     DatabaseUnavailable "database_unavailable" 503 No [Retry]
         "The database does not answer.";
     StoreUnavailable "store_unavailable" 503 No [Retry]

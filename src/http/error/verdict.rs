@@ -80,7 +80,7 @@ impl ApiError {
             Self::BadPayment(_) => plain(Code::BadPayment),
             Self::PaymentsOff => plain(Code::PaymentsDisabled),
             Self::SaleStopped => after(30, Code::SalesPaused),
-            Self::Behind => after(60, Code::RecoveryRequired),
+            Self::Behind => after(60, Code::RecoveryRequired).charged(Some(false)),
             Self::Moving | Self::Moved => after(5, Code::Maintenance),
             Self::Upload(error) => of_upload(error),
             Self::Unsold(error) | Self::Pay { error, .. } => of_payment(error),
@@ -101,6 +101,10 @@ fn of_upload(error: &UploadError) -> Verdict {
     match error {
         UploadError::Refused(refusal) => of_refusal(refusal),
         UploadError::BadToken => plain(Code::BadToken),
+        UploadError::Lost(_) => after(60, Code::RecoveryRequired),
+        UploadError::Recovered => plain(Code::PaymentKnown)
+            .charged(Some(true))
+            .then(Action::FixRequest),
         UploadError::TokenExpired { .. } => plain(Code::TokenExpired),
         UploadError::TokenUsed => plain(Code::TokenUsed),
         UploadError::TokenBusy => after(1, Code::TokenInUse),

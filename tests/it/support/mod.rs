@@ -34,6 +34,7 @@ use pixtoll::config::{Sources, load};
 use pixtoll::db::Db;
 use pixtoll::http::Servers;
 use pixtoll::payments::ledger::{ChainSide, Report, check};
+use pixtoll::pricing::tiers::TierTable;
 use pixtoll::sandbox::{Listening, Location, Sandbox, Transfer};
 use pixtoll::system::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use pixtoll::system::disk::Disk;
@@ -505,7 +506,10 @@ impl TestApp {
                 first_block: 0,
             })
             .collect();
-        check(self.db(), self.clock.now(), &sides).await.unwrap()
+        let tiers = checkout.catalog.tiers();
+        check(self.db(), self.clock.now(), &sides, &tiers)
+            .await
+            .unwrap()
     }
 
     /// The newest block, as the node shows it.
@@ -554,7 +558,8 @@ impl Drop for TestApp {
                 .unwrap();
             runtime.block_on(async move {
                 let db = database::open(&url).await;
-                let report = check(&db, now, &[]).await.unwrap();
+                let tiers = TierTable::default();
+                let report = check(&db, now, &[], &tiers).await.unwrap();
                 db.close().await;
                 report
             })
