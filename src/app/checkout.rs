@@ -25,7 +25,7 @@ use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::payments::access::{NetworkAccess, Networks};
-use crate::payments::orphans;
+use crate::payments::recovery::orphans;
 use crate::payments::{Payments, Ports, Settings};
 use crate::pricing::networks::{self, Definition};
 use crate::pricing::tiers::Tiers;
@@ -99,18 +99,8 @@ pub(super) async fn open_checkout(
         deployment::set(db, stamps::SANDBOX_RPC, url).await?;
     }
     stamp_first_blocks(db, &ends.networks, ends.pay_to).await;
-    let terms = SaleTerms {
-        tiers: needs.tiers.clone(),
-        networks: ends.networks.iter().map(|access| access.network).collect(),
-        pay_to: ends.pay_to,
-        base_url: config.http.base_url.clone(),
-        play_money: mode == "sandbox",
-        randomness: needs.randomness.clone(),
-    };
-    let signed = SignedOffers::new(Arc::clone(needs.keys), Arc::clone(needs.clock));
-    let catalog = Catalog::new(db.clone(), Arc::clone(needs.clock), terms, signed);
-    let catalog = Arc::new(catalog);
-    catalog.record_offers().await?;
+    let play_money = mode == "sandbox";
+    let catalog = open_catalog(config, &needs, &ends, play_money).await?;
     let ports = Ports {
         db: db.clone(),
         secrets: needs.secrets.clone(),
@@ -155,6 +145,28 @@ fn open_claims(
         payments: Arc::clone(payments),
     };
     Claims::new(parts, &config.http.base_url)
+}
+
+/// The catalog, with its current offers on record.
+async fn open_catalog(
+    config: &Config,
+    needs: &CheckoutNeeds<'_>,
+    ends: &Endpoints,
+    play_money: bool,
+) -> anyhow::Result<Arc<Catalog>> {
+    let terms = SaleTerms {
+        tiers: needs.tiers.clone(),
+        networks: ends.networks.iter().map(|access| access.network).collect(),
+        pay_to: ends.pay_to,
+        base_url: config.http.base_url.clone(),
+        play_money,
+        randomness: needs.randomness.clone(),
+    };
+    let signed = SignedOffers::new(Arc::clone(needs.keys), Arc::clone(needs.clock));
+    let catalog = Catalog::new(needs.db.clone(), Arc::clone(needs.clock), terms, signed);
+    let catalog = Arc::new(catalog);
+    catalog.record_offers().await?;
+    Ok(catalog)
 }
 
 async fn endpoints(

@@ -18,7 +18,7 @@ use crate::model::image::Image;
 use crate::moving::backup::{Backup, KEY};
 use crate::moving::objects::Sum;
 use crate::moving::restore::{Opened, Restore, Restored, place_key, refuse_taken};
-use crate::payments::ledger::check;
+use crate::payments::recovery::check::check;
 use crate::pricing::tiers::TierTable;
 use crate::system::clock::{Clock, SystemClock, Timestamp};
 use crate::system::disk::Disk;

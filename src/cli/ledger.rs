@@ -15,7 +15,9 @@ use crate::db::auditor::{self, Voiding};
 use crate::db::{Db, audit, deployment, grants, images, orphans, payments as rows};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId};
-use crate::payments::ledger::{ChainReport, ChainSide, Report, check, find_foreign_tokens};
+use crate::payments::recovery::check::{
+    ChainReport, ChainSide, Report, check, find_foreign_tokens,
+};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
 use crate::system::clock::{Clock, SystemClock, Timestamp};

@@ -1,356 +1,548 @@
-//! `pixtoll ledger check`: whether the ledger is consistent, and whether it agrees with the chain
-//! (docs/payments.md, rule 14).
+//! The one writer of the ledger of payments. Each move of a payment is a method that is named after
+//! what happened; only the transition table decides whether the payment moves.
+//!
+//! A move is committed before the call that follows it leaves the process (docs/payments.md, rule
+//! 9), and it happens only under the attempt number of the payment's driver (rule 10).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::B256;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
 
-use super::orphans::looks_like_sale;
-use crate::chain::{Chain, IncomingTransfer};
-use crate::db::audit::{self, TokenRow, Violation};
-use crate::db::auditor::{self, Claimant, Incoming};
-use crate::db::orphans::{self, Orphan};
-use crate::db::payments::Unreadable;
+use crate::chain::Verdict;
+use crate::db::auditor::{self as audits, Missing};
+use crate::db::payments::{
+    self as rows, Binding, Bond, NewGrant, Patch, Settlement, SettlementRecord, Unreadable,
+};
 use crate::db::{Db, DbError, erasure};
+use crate::epoch::Epoch;
+use crate::images::Images;
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
+use crate::model::ids::ImageId;
+use crate::model::payment::{
+    Event, Grant, LEASE, Payment, PaymentId, PaymentState, Transfer, transition,
+};
 use crate::model::token::UploadToken;
-use crate::pricing::networks::Network;
-use crate::pricing::tiers::TierTable;
-use crate::system::clock::Timestamp;
+use crate::pricing::networks;
+use crate::system::clock::{Clock, Timestamp};
+use crate::system::kill::kill_point;
+use crate::x402::header::PaymentHeader;
 
-/// The result of a check.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Rows that break a rule, each with the rule's name.
-    pub broken: Vec<(&'static str, Violation)>,
-    /// The number of rules that were checked.
-    pub rules: usize,
-    /// The number of settled payments that are not void.
-    pub settled: usize,
-    /// Their sum, in atomic units.
-    pub settled_sum: U256,
-    /// The number of payments that the operator voided.
-    pub voided: usize,
-    /// What each chain moved to the recipients; empty when no chain was asked.
-    pub chains: Vec<ChainReport>,
-    /// Transfers that look like sales, belong to no payment, and that the operator didn't accept.
-    pub unexplained: BTreeSet<Orphan>,
-}
+/// The interval at which a lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_millis(1500);
+/// The first pause before the chain is asked again about an unresolved payment. It doubles each
+/// time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// The pause between a settlement and the auditor's first look at its transfer.
+pub(super) const FIRST_AUDIT: Duration = Duration::from_secs(15);
+/// The pause before a row that could not be read is tried again.
+const UNREADABLE_AGAIN: Duration = Duration::from_mins(5);
+/// How often recording a proof is tried when other drivers change the row at the same time.
+const SETTLE_TRIES: u32 = 20;
 
-/// The transfers on one chain, compared with the ledger.
+/// The ledger of payments.
 #[derive(Debug)]
-pub struct ChainReport {
-    /// The network of the chain.
-    pub network: &'static Network,
-    /// The first block that was read.
-    pub first_block: u64,
-    /// The last block that was read.
-    pub last_block: u64,
-    /// The sum of transfers to the recipients, in atomic units.
-    pub received_sum: U256,
-    /// The number of transfers that belong to payments whose records were erased.
-    pub erased: usize,
-    /// Transfers to us without a settled payment.
-    pub orphans: Vec<IncomingTransfer>,
-    /// Those of them that look like sales and that the operator didn't accept.
-    pub unexplained: Vec<Orphan>,
+pub(super) struct Ledger {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    secrets: Keyring,
+    images: Arc<Images>,
+    epoch: Arc<Epoch>,
+    /// How long an upload token is valid.
+    token_ttl: Duration,
+    changed: Notify,
 }
 
-impl Report {
-    /// Whether no row breaks a rule. Orphans break none, since anybody may send us money.
-    pub fn is_balanced(&self) -> bool {
-        self.broken.is_empty()
-    }
+/// A lease on a payment. It is renewed in the background until this value is dropped.
+pub(super) struct Lease(AbortHandle);
 
-    /// Whether no transfer that looks like a sale waits for the operator's decision.
-    pub fn is_explained(&self) -> bool {
-        self.unexplained.is_empty()
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
-/// A rule's name and a row that breaks it.
-type Broken = (&'static str, Violation);
-
-/// A chain to compare the ledger with.
-#[derive(Debug, Clone, Copy)]
-pub struct ChainSide<'a> {
-    /// The network of the chain.
-    pub network: &'static Network,
-    /// Reads the chain.
-    pub chain: &'a dyn Chain,
-    /// The configured recipient.
-    pub pay_to: Address,
-    /// The newest block when the ledger first saw the chain. Earlier transfers are not compared.
-    pub first_block: u64,
-}
-
-/// Checks every rule, and compares the ledger with each chain in `sides`. `tiers` has the current
-/// prices.
-///
-/// # Errors
-/// The database or a chain does not answer.
-pub async fn check(
-    db: &Db,
-    now: Timestamp,
-    sides: &[ChainSide<'_>],
-    tiers: &TierTable,
-) -> anyhow::Result<Report> {
-    let mut report = Report {
-        broken: audit::find_broken(db, now).await?,
-        // The two additional rules are checked below, row by row.
-        rules: audit::rule_count() + 2,
-        ..Report::default()
-    };
-    let paid = load_paid(db, &mut report.broken).await?;
-    let (voided, settled): (Vec<&Payment>, Vec<&Payment>) =
-        paid.iter().partition(|payment| payment.voided_at.is_some());
-    report.voided = voided.len();
-    report.settled = settled.len();
-    report.settled_sum = settled
-        .into_iter()
-        .map(value)
-        .fold(U256::ZERO, U256::saturating_add);
-    report.broken.extend(paid.iter().filter_map(find_unsigned));
-    for side in sides {
-        let there: Vec<&Payment> = paid
-            .iter()
-            .filter(|payment| payment.network() == side.network)
-            .collect();
-        let chain = compare(db, &there, side, tiers, &mut report.broken).await?;
-        report.unexplained.extend(chain.unexplained.iter().cloned());
-        report.chains.push(chain);
-    }
-    report.unexplained.extend(orphans::list_open(db).await?);
-    Ok(report)
-}
-
-/// Finds a settled payment whose row differs from what its payer signed: somebody changed the row.
-fn find_unsigned(payment: &Payment) -> Option<(&'static str, Violation)> {
-    let authorization = &payment.authorization;
-    let id = PaymentId::of(payment.network(), authorization.from, authorization.nonce);
-    let detail = if id != payment.id {
-        "its id is not that of network, payer and nonce"
-    } else if !payment.is_recovered() && authorization.digest(payment.network()) != payment.digest {
-        "its amount, recipient, payer, nonce or window is not what was signed"
-    } else {
-        return None;
-    };
-    Some((
-        "a settled payment is what its payer signed",
-        Violation {
-            row_key: payment.id.to_string(),
-            detail: detail.to_owned(),
-        },
-    ))
-}
-
-/// Finds grants whose token these keys do not derive. Their payers can't be given the token, and
-/// somebody else may have it. Tokens that expired before `since` are left out, since their key may
-/// have been removed.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn find_foreign_tokens(
-    db: &Db,
-    keys: &Keyring,
-    since: Timestamp,
-) -> Result<Vec<(&'static str, Violation)>, DbError> {
-    let mut broken = Vec::new();
-    let mut last = String::new();
-    loop {
-        let page = audit::page_tokens(db, &last).await?;
-        let Some(end) = page.last() else {
-            return Ok(broken);
-        };
-        end.payment_id.clone_into(&mut last);
-        let foreign = page
-            .into_iter()
-            .filter(|row| row.token_expires_ms > since.millis() && !is_own(row, keys));
-        broken.extend(foreign.map(|row| {
-            let detail = format!("token {} is not derived from the key", row.serial);
-            (
-                "a token is derived from its payment",
-                Violation {
-                    row_key: row.payment_id,
-                    detail,
-                },
-            )
-        }));
-    }
-}
-
-fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
-    PaymentId::parse(&row.payment_id)
-        .zip(u32::try_from(row.serial).ok())
-        .is_some_and(|(id, serial)| {
-            let expires = Timestamp::from_millis(row.token_expires_ms);
-            UploadToken::find(keys, &id, serial, expires, &row.token_hash).is_some()
-        })
-}
-
-/// Loads the settled payments. Rows that can't be read are added to `broken`.
-async fn load_paid(db: &Db, broken: &mut Vec<Broken>) -> Result<Vec<Payment>, DbError> {
-    let mut paid = Vec::new();
-    let mut last = String::new();
-    loop {
-        let page = audit::page_payments(db, &last).await?;
-        let Some(end) = page.last() else {
-            return Ok(paid);
-        };
-        match end {
-            Ok(payment) => payment.id.as_str().clone_into(&mut last),
-            Err(unreadable) => unreadable.id.clone_into(&mut last),
+/// Reading.
+impl Ledger {
+    pub(super) fn new(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        secrets: Keyring,
+        images: Arc<Images>,
+        epoch: Arc<Epoch>,
+        token_ttl: Duration,
+    ) -> Self {
+        Self {
+            db,
+            clock,
+            secrets,
+            images,
+            epoch,
+            token_ttl,
+            changed: Notify::new(),
         }
-        for row in page {
-            match row {
-                Ok(payment) if payment.state == PaymentState::Settled => paid.push(payment),
-                Ok(_) => {}
-                // A rule that already names this row says more.
-                Err(Unreadable { id, .. }) if broken.iter().any(|(_, row)| row.row_key == id) => {}
-                Err(Unreadable { id, error }) => {
-                    let (row_key, detail) = (id, error.to_string());
-                    let says = "a payment is one that pixtoll wrote";
-                    broken.push((says, Violation { row_key, detail }));
+    }
+
+    pub(super) async fn find(&self, id: &PaymentId) -> Result<Option<Payment>, DbError> {
+        rows::find(&self.db, id).await
+    }
+
+    /// Finds the payment of a header by payer and nonce, preferably on the network that the header
+    /// names. A payment whose nonce is known under another token or network counts as known: a
+    /// damaged copy of an unresolved payment must not lead the client to pay again.
+    pub(super) async fn find_presented(
+        &self,
+        header: &PaymentHeader,
+    ) -> Result<Option<Payment>, DbError> {
+        let payer = header.authorization.from.to_string();
+        let nonce = header.authorization.nonce.to_string();
+        let known = rows::find_by_payer_and_nonce(&self.db, &payer, &nonce).await?;
+        let named = header.network;
+        let exact = known
+            .iter()
+            .position(|row| Some(row.network()) == named)
+            .unwrap_or(0);
+        Ok(known.into_iter().nth(exact))
+    }
+
+    /// Whether the records of this payment were erased, on any network, and if so, whether it had
+    /// moved money.
+    pub(super) async fn find_erased(
+        &self,
+        header: &PaymentHeader,
+    ) -> Result<Option<bool>, DbError> {
+        let authorization = &header.authorization;
+        let ids: Vec<PaymentId> = networks::all()
+            .into_iter()
+            .map(|network| PaymentId::of(network, authorization.from, authorization.nonce))
+            .collect();
+        erasure::find_erased(&self.db, &ids).await
+    }
+
+    /// The proofs that are bound to a payment and still count: kind and hash.
+    pub(super) async fn load_proofs(
+        &self,
+        id: &PaymentId,
+    ) -> Result<Vec<(String, String)>, DbError> {
+        rows::load_proofs(&self.db, id, self.clock.now()).await
+    }
+
+    /// Waits until this process changes some payment.
+    pub(super) fn changed(&self) -> &Notify {
+        &self.changed
+    }
+}
+
+/// Leases.
+impl Ledger {
+    /// Takes the lease of a payment without a driver. `None`: another driver has it, or the payment
+    /// changed.
+    pub(super) async fn claim(&self, row: &Payment) -> Result<Option<Payment>, DbError> {
+        kill_point!("lease.claim.before");
+        let claimed = rows::claim(&self.db, row, self.clock.now(), LEASE).await?;
+        kill_point!("lease.claim.after");
+        Ok(claimed)
+    }
+
+    /// Keeps the lease of a payment that this driver has taken.
+    pub(super) fn keep(&self, row: &Payment) -> Lease {
+        let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
+        let (id, attempt) = (row.id.clone(), row.attempt);
+        let renewals = async move {
+            loop {
+                tokio::time::sleep(RENEW_EVERY).await;
+                kill_point!("lease.renew.before");
+                let renewed = rows::renew(&db, &id, attempt, clock.now().plus(LEASE)).await;
+                kill_point!("lease.renew.after");
+                match renewed {
+                    Ok(true) => {}
+                    // Another driver took the lease over and decides now. Our next conditional
+                    // update will fail and show it.
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "a lease could not be renewed");
+                    }
                 }
             }
-        }
-    }
-}
-
-/// Finds the transfer of each settled payment on the chain. Those left over are orphans. A payment
-/// whose transfer is missing is named by a rule of its own, and may have its transfer again.
-async fn compare(
-    db: &Db,
-    paid: &[&Payment],
-    side: &ChainSide<'_>,
-    tiers: &TierTable,
-    broken: &mut Vec<(&'static str, Violation)>,
-) -> anyhow::Result<ChainReport> {
-    let head = side.chain.head().await?;
-    let mut recipients: Vec<Address> = paid
-        .iter()
-        .map(|payment| payment.terms.offer.pay_to)
-        .collect();
-    recipients.push(side.pay_to);
-    recipients.sort_unstable();
-    recipients.dedup();
-    let mut unclaimed: BTreeMap<(B256, u64), (Address, IncomingTransfer)> = BTreeMap::new();
-    let mut received_sum = U256::ZERO;
-    for recipient in recipients {
-        for receipt in side
-            .chain
-            .receipts(recipient, side.first_block, head.number)
-            .await?
-        {
-            received_sum = received_sum.saturating_add(receipt.value);
-            unclaimed.insert(
-                (receipt.transaction, receipt.log_index),
-                (recipient, receipt),
-            );
-        }
-    }
-    let (missing, found): (Vec<&Payment>, Vec<&Payment>) =
-        paid.iter().partition(|payment| payment.missing.is_some());
-    for payment in found.into_iter().chain(missing) {
-        let found = unclaimed
-            .iter()
-            .find(|(_, (recipient, receipt))| pays(payment, *recipient, receipt))
-            .map(|(key, _)| *key);
-        match found {
-            Some(key) => {
-                unclaimed.remove(&key);
-            }
-            None if payment.missing.is_some() => {}
-            None => broken.push((
-                "every settled payment is a transfer on the chain",
-                Violation {
-                    row_key: payment.id.to_string(),
-                    detail: "settled, and the chain shows no such transfer to its recipient"
-                        .to_owned(),
-                },
-            )),
-        }
-    }
-    let mut report = ChainReport {
-        network: side.network,
-        erased: 0,
-        first_block: side.first_block,
-        last_block: head.number,
-        received_sum,
-        orphans: Vec::new(),
-        unexplained: Vec::new(),
-    };
-    for (recipient, receipt) in unclaimed.into_values() {
-        report.account(db, side, tiers, recipient, receipt).await?;
-    }
-    Ok(report)
-}
-
-impl ChainReport {
-    /// Finds out to what a transfer without a settled payment belongs.
-    async fn account(
-        &mut self,
-        db: &Db,
-        side: &ChainSide<'_>,
-        tiers: &TierTable,
-        recipient: Address,
-        receipt: IncomingTransfer,
-    ) -> anyhow::Result<()> {
-        let transfer = Incoming {
-            network: side.network.caip2,
-            transaction: receipt.transaction.to_string(),
-            log_index: receipt.log_index,
-            payer: receipt.from.to_string(),
-            pay_to: recipient.to_string(),
-            amount: receipt.value.to_string(),
-            block: receipt.block,
         };
-        let hash = transfer_hash(
-            &transfer.transaction,
-            &transfer.payer,
-            &transfer.pay_to,
-            &transfer.amount,
-        );
-        if erasure::is_erased_transfer(db, &hash).await? {
-            self.erased += 1;
-            return Ok(());
+        Lease(tokio::spawn(renewals.in_current_span()).abort_handle())
+    }
+
+    /// Returns a lease. The next look is due after a pause that doubles up to [`LONGEST_PAUSE`].
+    pub(super) async fn hand_back(&self, row: &Payment) -> Result<(), DbError> {
+        let looks = row.looks.saturating_add(1);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << looks.min(10))
+            .min(LONGEST_PAUSE);
+        self.hand_back_until(row, Some(self.clock.now().plus(pause)), looks)
+            .await?;
+        Ok(())
+    }
+
+    /// Returns a lease and records when the next look is due. `false`: the lease was lost.
+    pub(super) async fn hand_back_until(
+        &self,
+        row: &Payment,
+        next_look: Option<Timestamp>,
+        looks: u32,
+    ) -> Result<bool, DbError> {
+        kill_point!("lease.return.before");
+        let ours = rows::hand_back(&self.db, row, next_look, looks).await?;
+        kill_point!("lease.return.after");
+        Ok(ours)
+    }
+
+    /// Logs a row that can't be read or written, and postpones it so that it does not delay others.
+    /// An operator has to look at it.
+    pub(super) async fn put_off(&self, unreadable: &Unreadable) {
+        let Unreadable { id, error } = unreadable;
+        tracing::error!(%error, "a payment can't be read or written; run pixtoll ledger check");
+        let again = self.clock.now().plus(UNREADABLE_AGAIN);
+        if let Err(error) = rows::put_off(&self.db, id, again).await {
+            tracing::warn!(%error, "a payment that failed could not be postponed");
         }
-        if is_unexplained(db, side, tiers, &transfer, &receipt).await? {
-            self.unexplained.push(Orphan::of(&transfer));
+    }
+}
+
+/// Moves before settle is called.
+impl Ledger {
+    /// Writes a new payment, or the next attempt of a known one. `false`: a copy of the request was
+    /// first.
+    pub(super) async fn admit(
+        &self,
+        row: &Payment,
+        known: Option<&Payment>,
+        facilitator: &str,
+    ) -> Result<bool, DbError> {
+        kill_point!("payment.insert.before");
+        let admitted = match known {
+            None => rows::insert(&self.db, row, facilitator).await?,
+            Some(known) => match transition(known.state, Event::PresentedAgain) {
+                Some(step) => {
+                    let (before, now) = (known.attempt, self.clock.now());
+                    rows::restart(&self.db, step, before, row, facilitator, now).await?
+                }
+                None => false,
+            },
+        };
+        kill_point!("payment.insert.after");
+        Ok(admitted)
+    }
+
+    /// Attaches the pending image of an upload. `false`: the lease was lost.
+    pub(super) async fn attach(&self, row: &Payment, image: &ImageId) -> Result<bool, DbError> {
+        let attached = rows::attach_image(&self.db, row, image).await?;
+        kill_point!("image.attach.after");
+        Ok(attached)
+    }
+
+    /// The facilitator accepted the payment at verify: binds its proofs and idempotency keys.
+    pub(super) async fn verified(
+        &self,
+        row: &Payment,
+        bond: &Bond<'_>,
+    ) -> Result<Binding, DbError> {
+        let Some(step) = transition(row.state, Event::VerifyAccepted) else {
+            return Ok(Binding::Lost);
+        };
+        kill_point!("payment.verified.before");
+        let binding = rows::bind_verified(&self.db, step, row, bond, self.clock.now()).await?;
+        kill_point!("payment.verified.after");
+        Ok(binding)
+    }
+
+    /// The facilitator refused the payment at verify.
+    pub(super) async fn rejected(&self, row: &Payment, reason: String) -> Result<(), DbError> {
+        kill_point!("payment.rejected.before");
+        let patch = self.ended(row, reason);
+        self.advance(row, Event::VerifyRefused, &patch).await?;
+        kill_point!("payment.rejected.after");
+        Ok(())
+    }
+
+    /// The payment is given up before settle was called. `false`: another driver took it over, and
+    /// the row decides.
+    pub(super) async fn released(&self, row: &Payment, reason: &str) -> Result<bool, DbError> {
+        kill_point!("payment.released.before");
+        let patch = self.ended(row, reason.to_owned());
+        let released = self.advance(row, Event::GivenUp, &patch).await?.is_some();
+        kill_point!("payment.released.after");
+        Ok(released)
+    }
+
+    /// The window of a payment closed before settle was called.
+    pub(super) async fn window_closed(&self, row: &Payment, reason: &str) -> Result<(), DbError> {
+        kill_point!("payment.closed.before");
+        let patch = Patch {
+            next_look: Some(self.clock.now()),
+            ..self.ended(row, reason.to_owned())
+        };
+        self.advance(row, Event::WindowClosed, &patch).await?;
+        kill_point!("payment.closed.after");
+        Ok(())
+    }
+
+    /// Settle is about to be called, for these bytes of an upload. `None`: another driver took the
+    /// payment over, or the image to renew can't be held.
+    pub(super) async fn settling(
+        &self,
+        row: &Payment,
+        body_sha256: Option<&str>,
+    ) -> Result<Option<Payment>, DbError> {
+        let now = self.clock.now();
+        let patch = Patch {
+            settle_called: Some(now),
+            body_sha256: body_sha256.map(str::to_owned),
+            next_look: Some(now.plus(FIRST_PAUSE)),
+            lease_until: Some(now.plus(LEASE)),
+            ..Patch::default()
+        };
+        kill_point!("payment.settling.before");
+        let settling = self.advance(row, Event::SettleStarted, &patch).await?;
+        kill_point!("payment.settling.after");
+        Ok(settling)
+    }
+}
+
+/// Moves after settle was called.
+impl Ledger {
+    /// The process that called settle has stopped, and its call with it.
+    pub(super) async fn abandoned(&self, row: &Payment) -> Result<Option<Payment>, DbError> {
+        kill_point!("payment.abandoned.before");
+        let patch = Patch::default();
+        let moved = self.advance(row, Event::SettleUnclear, &patch).await?;
+        kill_point!("payment.abandoned.after");
+        Ok(moved)
+    }
+
+    /// The first settle call was refused, and no money moved.
+    pub(super) async fn refused(&self, row: &Payment, reason: String) -> Result<(), DbError> {
+        kill_point!("payment.failed.before");
+        let patch = self.ended(row, reason);
+        self.advance(row, Event::SettleRefused, &patch).await?;
+        kill_point!("payment.failed.after");
+        Ok(())
+    }
+
+    /// Settle brought no answer that decides. The lease ends, so that the reconciler asks the chain.
+    pub(super) async fn unclear(
+        &self,
+        row: &Payment,
+        why: &str,
+        refusal: Option<String>,
+        transaction: Option<B256>,
+    ) -> Result<(), DbError> {
+        tracing::warn!(why, "the outcome of settle is unknown");
+        let patch = Patch {
+            reason: refusal,
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            transaction: transaction.map(|hash| hash.to_string()),
+            ..Patch::default()
+        };
+        kill_point!("payment.unknown.before");
+        self.advance(row, Event::SettleUnclear, &patch).await?;
+        kill_point!("payment.unknown.after");
+        Ok(())
+    }
+
+    /// Notes the transaction that settle named, which the chain has to show.
+    pub(super) async fn named(&self, id: &PaymentId, transaction: B256) {
+        if let Err(error) = rows::note_transaction(&self.db, id, transaction).await {
+            tracing::warn!(%error, "the transaction that settle named could not be recorded");
         }
-        self.orphans.push(receipt);
+    }
+
+    /// Notes a refusal that came too late to change the state: the payment then doesn't count among
+    /// those that pause sales.
+    pub(super) async fn refused_late(&self, id: &PaymentId, refusal: &str) {
+        tracing::info!(refusal, "a late refusal of settle changes no state");
+        if let Err(error) = rows::note_refusal(&self.db, id, refusal).await {
+            tracing::warn!(%error, "a late refusal could not be noted");
+        }
+    }
+
+    /// Records what the chain's verdict decides, if anything.
+    pub(super) async fn judged(
+        &self,
+        row: &Payment,
+        verdict: Option<Verdict>,
+    ) -> Result<(), DbError> {
+        match verdict {
+            Some(Verdict::Paid(transfer)) => self.settled(row, Event::ChainPaid, transfer).await,
+            Some(Verdict::Void(reason)) => {
+                let patch = Patch {
+                    next_look: None,
+                    ..self.ended(row, reason.to_owned())
+                };
+                kill_point!("payment.void.before");
+                self.advance(row, Event::ChainVoid, &patch).await?;
+                kill_point!("payment.void.after");
+                Ok(())
+            }
+            Some(Verdict::Unused | Verdict::Unclear) | None => Ok(()),
+        }
+    }
+
+    /// The money moved: records the proof and grants the goods, whatever state the row is in. The
+    /// proof belongs to the authorization in `row`: if another authorization with the same nonce has
+    /// replaced it, nothing is recorded.
+    pub(super) async fn settled(
+        &self,
+        row: &Payment,
+        event: Event,
+        transfer: Transfer,
+    ) -> Result<(), DbError> {
+        // The row as the caller read it, and later as it is now.
+        let mut known = transition(row.state, event).map(|_| row.clone());
+        for _ in 0..SETTLE_TRIES {
+            let read = match known.take() {
+                Some(row) => Some(row),
+                None => self.find(&row.id).await?,
+            };
+            let Some(fresh) = read.filter(|fresh| fresh.digest == row.digest) else {
+                return Ok(());
+            };
+            let Some(step) = transition(fresh.state, event) else {
+                return Ok(());
+            };
+            let now = self.clock.now();
+            let token_expires = now.plus(self.token_ttl);
+            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0, token_expires);
+            let given_up = matches!(
+                fresh.state,
+                PaymentState::Received
+                    | PaymentState::Rejected
+                    | PaymentState::Released
+                    | PaymentState::Failed
+            );
+            let record = SettlementRecord {
+                step,
+                payment: &fresh,
+                transfer,
+                proven_by: if event == Event::ChainPaid {
+                    "chain"
+                } else {
+                    "facilitator"
+                },
+                grant: NewGrant {
+                    token_hash: token.hash(),
+                    token_expires,
+                },
+                owed: given_up.then_some("the money moved after the payment was given up"),
+                next_look: Some(now.plus(FIRST_AUDIT)),
+                now,
+            };
+            kill_point!("payment.settled.before");
+            let settlement = rows::settle(&self.db, &record).await?;
+            kill_point!("payment.settled.after");
+            if settlement != Settlement::Moved {
+                tracing::info!(from = step.from().as_str(), by = record.proven_by,
+                    transaction = %transfer.transaction, "a payment is settled");
+                self.epoch.note_sale();
+                self.changed.notify_waiters();
+                if let Some(image) = &fresh.product.target {
+                    self.images.describe(image).await;
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The goods of a settled payment are about to be returned, so they are no longer owed. `false`:
+    /// the operator has made up for them otherwise.
+    pub(super) async fn delivered(&self, grant: &Grant) -> Result<bool, DbError> {
+        kill_point!("owed.clear.before");
+        let is_due = rows::clear_owed(&self.db, grant).await?;
+        kill_point!("owed.clear.after");
+        Ok(is_due)
+    }
+
+    /// The auditor saw the transfer of a settled payment in `block`.
+    pub(super) async fn seen(
+        &self,
+        row: &Payment,
+        transfer: Transfer,
+        block: u64,
+        next_look: Option<Timestamp>,
+    ) -> Result<(), DbError> {
+        let looks = row.looks.saturating_add(1);
+        kill_point!("audit.seen.before");
+        audits::note_seen(&self.db, row, transfer, block, next_look, looks).await?;
+        kill_point!("audit.seen.after");
+        Ok(())
+    }
+
+    /// The auditor did not find the transfer of a settled payment. With a `reason` the payment is
+    /// marked, and the operator has to decide.
+    pub(super) async fn missed(
+        &self,
+        row: &Payment,
+        missing: Missing,
+        reason: Option<&str>,
+        next_look: Timestamp,
+    ) -> Result<(), DbError> {
+        kill_point!("audit.missing.before");
+        audits::note_missing(&self.db, row, missing, reason, next_look).await?;
+        kill_point!("audit.missing.after");
         Ok(())
     }
 }
 
-/// Whether a transfer without a settled payment looks like a sale, can't belong to an open payment,
-/// and was not accepted.
-async fn is_unexplained(
-    db: &Db,
-    side: &ChainSide<'_>,
-    tiers: &TierTable,
-    transfer: &Incoming,
-    receipt: &IncomingTransfer,
-) -> anyhow::Result<bool> {
-    if auditor::find_claimant(db, transfer).await? != Claimant::Nobody {
-        return Ok(false);
+impl Ledger {
+    /// What every payment that is over has: a reason, no lease, no image, and another look at the
+    /// chain soon.
+    fn ended(&self, row: &Payment, reason: String) -> Patch {
+        Patch {
+            reason: Some(reason),
+            lease_until: Some(Timestamp::from_millis(0)),
+            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
+            discard_image: row.image_id.clone(),
+            ..Patch::default()
+        }
     }
-    if let Some(accepted) = orphans::is_accepted(db, &Orphan::of(transfer)).await? {
-        return Ok(!accepted);
+
+    /// Moves a payment to its next state, under the attempt number of its driver. If the answer to
+    /// the commit is lost, the row is read back. `None`: the payment was taken over, or the
+    /// transition does not exist.
+    async fn advance(
+        &self,
+        row: &Payment,
+        event: Event,
+        patch: &Patch,
+    ) -> Result<Option<Payment>, DbError> {
+        let Some(step) = transition(row.state, event) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let advanced = match rows::advance(&self.db, step, row, patch, now).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(advanced)) => advanced,
+            Err(error) => {
+                let seen = self.find(&row.id).await?;
+                let ours = |seen: &Payment| seen.attempt == row.attempt && seen.state == step.to();
+                seen.filter(ours).ok_or(error)?
+            }
+        };
+        tracing::info!(
+            from = step.from().as_str(),
+            to = step.to().as_str(),
+            attempt = row.attempt,
+            "a payment changed its state"
+        );
+        self.changed.notify_waiters();
+        let left_open = matches!(
+            step.to(),
+            PaymentState::Failed | PaymentState::Rejected | PaymentState::Released
+        );
+        if left_open && let Some(image) = &patch.discard_image {
+            self.images.delete_object(image).await;
+        }
+        Ok(Some(advanced))
     }
-    looks_like_sale(db, side.chain, side.network, tiers, receipt).await
-}
-
-/// Whether a receipt is the transfer of a payment. A missing transfer may be in another transaction
-/// by now, if the chain included it again.
-fn pays(payment: &Payment, recipient: Address, receipt: &IncomingTransfer) -> bool {
-    (payment.transaction == Some(receipt.transaction) || payment.missing.is_some())
-        && payment.terms.offer.pay_to == recipient
-        && payment.authorization.from == receipt.from
-        && value(payment) == receipt.value
-}
-
-fn value(payment: &Payment) -> U256 {
-    payment.terms.offer.amount.as_u256()
 }

@@ -1,35 +1,29 @@
 //! Payments: from the request that carries a payment to what it bought.
 //!
-//! A payment is looked up, checked, recorded, verified, settled, and answered with its goods, in
-//! this order. Every step is recorded before the call that follows it (docs/payments.md, rule 9).
-//!
-//! [`Payments::present`] does all of it. `standing` decides what to do about a payment that the
-//! ledger knows, `examine` checks a new one, and `drive` calls the facilitator and the chain.
-//! `reconcile` and `auditor` do the same in the background. This module contains no HTTP and no
-//! SQL.
+//! [`Payments::present`] is the whole way, and this folder reads in its order: `decide` (what a
+//! payment receives that the ledger knows), `admit`, `verify`, `store`, `settle`, `deliver`. Every
+//! step is written by `ledger` before the call that follows it leaves the process
+//! (docs/payments.md, rule 9), `reading` asks the chain, and `recovery` takes over where no request
+//! works on a payment. This folder contains no HTTP and no SQL.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::catalog::Catalog;
-use crate::db::{Db, DbError, erasure, payments as rows};
+use crate::db::{Db, DbError};
 use crate::epoch::Epoch;
 use crate::images::{Checked, Images, Refusal};
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::model::image::Image;
-use crate::model::payment::{
-    Event, Payment, PaymentId, PaymentState, Product, Renewal, transition,
-};
+use crate::model::payment::{Payment, PaymentId, Product, Renewal};
 use crate::model::token::UploadToken;
-use crate::pricing::networks;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::logs;
 use crate::system::random::Randomness;
@@ -37,35 +31,34 @@ use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
 pub mod access;
-mod again;
-mod auditor;
-mod bought;
-mod drive;
+mod admit;
+mod decide;
+mod deliver;
 mod error;
-mod examine;
-mod goods;
-pub mod ledger;
-pub mod orphans;
+mod known;
+mod ledger;
 mod proofs;
+mod reading;
 mod receipts;
-mod reconcile;
-pub mod recover;
+pub mod recovery;
 mod refusals;
 mod renew;
-mod settling;
-mod standing;
+mod repeated;
+mod settle;
+mod store;
+mod verify;
 mod wait;
 
-use access::{NetworkAccess, Networks};
-use again::RepeatedSettles;
-pub use bought::{Asked, Bought};
-
-use drive::Look;
+use access::Networks;
+use decide::{Decision, Presented, decide};
+pub use deliver::Unreceived;
 pub use error::{PayError, Silent};
-pub use goods::Unreceived;
+pub use known::{Asked, Bought};
+use ledger::{Lease, Ledger};
 pub use proofs::{BadKey, RequestProofs, read_key_header};
+use recovery::Money;
 pub use renew::NotRenewable;
-use standing::{Presented, Standing};
+use repeated::RepeatedSettles;
 use wait::{WAIT, Waiters};
 
 /// How often one request looks at the row again after it changed something, before it gives up.
@@ -157,14 +150,13 @@ pub struct Payments {
     secrets: Keyring,
     keys: Arc<SigningKeys>,
     clock: Arc<dyn Clock>,
+    ledger: Ledger,
     networks: Networks,
     images: Arc<Images>,
     limits: Arc<Limits>,
-    epoch: Arc<Epoch>,
     catalog: Arc<Catalog>,
     settings: Settings,
     waiters: Waiters,
-    changed: Notify,
     again: RepeatedSettles,
     sale_stopped: AtomicBool,
     /// The random name under which this process holds the leases of background jobs.
@@ -199,19 +191,26 @@ pub struct Ports {
 impl Payments {
     /// Creates the payments of a deployment, which sell what the catalog offers.
     pub fn new(ports: Ports, catalog: Arc<Catalog>, settings: Settings) -> Self {
+        let ledger = Ledger::new(
+            ports.db.clone(),
+            Arc::clone(&ports.clock),
+            ports.secrets.clone(),
+            Arc::clone(&ports.images),
+            ports.epoch,
+            settings.token_ttl,
+        );
         Self {
             db: ports.db,
             secrets: ports.secrets,
             keys: ports.keys,
             clock: ports.clock,
+            ledger,
             networks: ports.networks,
             images: ports.images,
             limits: ports.limits,
-            epoch: ports.epoch,
             catalog,
             settings,
             waiters: Waiters::default(),
-            changed: Notify::new(),
             again: RepeatedSettles::default(),
             sale_stopped: AtomicBool::new(false),
             holder: hex::encode(ports.randomness.bytes::<8>()),
@@ -260,122 +259,152 @@ impl Payments {
         presentation: &Presentation,
         progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        let Some(row) = self.find(presentation, progress).await? else {
-            self.refuse_erased(&presentation.header).await?;
-            let Err(error) = self.begin(presentation, None, progress).await else {
+        let header = &presentation.header;
+        let found = match &progress.ledger_id {
+            Some(id) => self.ledger.find(id).await?,
+            None => self.ledger.find_presented(header).await?,
+        };
+        let Some(row) = found else {
+            self.refuse_erased(header).await?;
+            let Err(error) = self.attempt(presentation, None, progress).await else {
                 return Ok(None);
             };
             self.refuse_lost(presentation, &error).await?;
             return Err(error);
         };
         progress.name_in_logs(&row.id);
+        let is_proven =
+            progress.stands_for_owner || self.proves(&row, presentation, progress).await?;
         // Where the row belongs to another payment, the request is judged by that row's
         // authorization.
-        let stands_for = progress.whose != Whose::Own;
-        let proven =
-            progress.whose == Whose::KeyOwner || self.proves(&row, presentation, progress).await?;
-        let own_digest = presentation.header.authorization.digest(row.network());
+        let (digest, signature) = if progress.stands_for_owner {
+            (row.digest, &row.signature)
+        } else {
+            (
+                header.authorization.digest(row.network()),
+                &header.signature,
+            )
+        };
         let presented = Presented {
-            digest: if stands_for { row.digest } else { own_digest },
-            signature: if stands_for {
-                &row.signature
-            } else {
-                &presentation.header.signature
-            },
-            product: bought::asked_of(&row, presentation),
+            digest,
+            signature,
+            product: known::asked_of(&row, presentation),
             body_sha256: presentation.body_sha256(),
-            proven,
-            driven: progress.driven,
+            proven: is_proven,
+            driven: progress.is_driven,
             now: self.clock.now(),
         };
-        match standing::standing(&row, &presented) {
-            Standing::Deliver => self
-                .deliver(&row, presentation.header.version)
-                .await
-                .map(Some),
+        match decide(&row, &presented) {
+            Decision::Deliver => self.deliver(&row, header.version).await.map(Some),
             // The owner of an idempotency key is not attempted again with another payment's
             // authorization.
-            Standing::Attempt if stands_for => Err(PayError::InProgress),
-            Standing::Attempt => {
-                let begun = self.begin(presentation, Some(row.clone()), progress).await;
-                self.unless_moved(begun, &row, progress).await
-            }
-            Standing::Continue => {
-                let begun = self
-                    .go_on(row.clone(), presentation, proven, progress)
+            Decision::Attempt if progress.stands_for_owner => Err(PayError::InProgress),
+            Decision::Attempt => {
+                let attempted = self
+                    .attempt(presentation, Some(row.clone()), progress)
                     .await;
-                self.unless_moved(begun, &row, progress).await
+                self.unless_moved(attempted, &row, progress).await
             }
-            Standing::Drive => {
-                self.drive(&row, Some(progress.ends)).await?;
-                progress.driven = true;
+            Decision::Continue => {
+                let continued = self.go_on(&row, presentation, is_proven, progress).await;
+                self.unless_moved(continued, &row, progress).await
+            }
+            Decision::Drive => {
+                self.resolve(&row, Some(progress.ends)).await?;
+                progress.is_driven = true;
                 Ok(None)
             }
-            Standing::Wait => self.wait(&row, progress).await.map(|()| None),
-            Standing::Rejected => self.refuse_rejected(&row, progress).await,
-            Standing::Failed => match self.look_once(&row, progress).await? {
-                Look::Moved => Ok(None),
-                Look::Open => Err(PayError::Pending),
-                Look::Still => Err(PayError::Failed {
+            Decision::Wait => self.wait(&row, progress).await.map(|()| None),
+            Decision::Rejected => self.refuse_rejected(&row, progress).await,
+            Decision::Failed => match self.ask_chain_once(&row, progress).await? {
+                Money::Moved => Ok(None),
+                Money::Open => Err(PayError::Pending),
+                Money::Still => Err(PayError::Failed {
                     reason: reason_of(&row),
                 }),
             },
-            Standing::Voided { charged } => Err(PayError::Voided { charged }),
-            Standing::Known { charged } => Err(PayError::Known { charged }),
-            Standing::Conflict { charged } => Err(PayError::Conflict { charged }),
-            Standing::Pending => Err(PayError::Pending),
+            Decision::Voided { charged } => Err(PayError::Voided { charged }),
+            Decision::Known { charged } => Err(PayError::Known { charged }),
+            Decision::Conflict { charged } => Err(PayError::Conflict { charged }),
+            Decision::Pending => Err(PayError::Pending),
         }
     }
 
-    /// Finds the row that this request is about. A payment whose nonce is known under another token
-    /// or network counts as known: a damaged copy of an unresolved payment must not lead the client
-    /// to pay again.
-    async fn find(
-        &self,
+    /// The way of a new payment, or of the next attempt of a known one. The row holds the outcome.
+    async fn attempt(
+        self: &Arc<Self>,
         presentation: &Presentation,
-        progress: &Progress,
-    ) -> Result<Option<Payment>, PayError> {
-        if let Some(id) = &progress.ledger_id {
-            return Ok(rows::find(&self.db, id).await?);
+        known: Option<Payment>,
+        progress: &mut Progress,
+    ) -> Result<(), PayError> {
+        let admitted = self.admit(presentation, known, progress).await?;
+        let Some((mut row, balance)) = admitted else {
+            return Ok(());
+        };
+        let lease = self.ledger.keep(&row);
+        if !self.stage(&mut row, presentation).await? {
+            return Ok(());
         }
-        Ok(self.find_row(&presentation.header).await?)
+        let verified = self.verify(row, lease, presentation, balance, progress);
+        let Some((row, lease)) = verified.await? else {
+            return Ok(());
+        };
+        self.store_and_settle(&row, lease, presentation, progress)
+            .await
     }
 
-    /// Finds a payment of the ledger by payer and nonce, preferably on the network that the header
-    /// names.
-    async fn find_row(&self, header: &PaymentHeader) -> Result<Option<Payment>, DbError> {
-        let payer = header.authorization.from.to_string();
-        let nonce = header.authorization.nonce.to_string();
-        let known = rows::find_by_payer_and_nonce(&self.db, &payer, &nonce).await?;
-        let named = header.network;
-        let exact = known
-            .iter()
-            .position(|row| Some(row.network()) == named)
-            .unwrap_or(0);
-        Ok(known.into_iter().nth(exact))
+    /// Continues a verified payment whose driver has stopped.
+    async fn go_on(
+        self: &Arc<Self>,
+        row: &Payment,
+        presentation: &Presentation,
+        is_proven: bool,
+        progress: &mut Progress,
+    ) -> Result<(), PayError> {
+        if !is_proven && self.networks.is_published(row).await? {
+            return match self.ask_chain(row).await? {
+                Money::Moved => Ok(()),
+                Money::Open | Money::Still => Err(PayError::Known { charged: None }),
+            };
+        }
+        // The size limit is the one that was bought, not that of the tier today.
+        admit::check_body(presentation, &row.product, &row.terms)?;
+        let Some(mut row) = self.ledger.claim(row).await? else {
+            return Ok(());
+        };
+        progress.ledger_id = Some(row.id.clone());
+        progress.drove = Some(row.id.clone());
+        let lease = self.ledger.keep(&row);
+        if !self.stage(&mut row, presentation).await? {
+            return Ok(());
+        }
+        self.store_and_settle(&row, lease, presentation, progress)
+            .await
     }
 
-    /// Rejects a payment whose records were erased, on every network: it never buys anything again
-    /// (docs/payments.md, rule 3).
+    /// The second half of the way: nothing moves money before the image is stored.
+    async fn store_and_settle(
+        self: &Arc<Self>,
+        row: &Payment,
+        lease: Lease,
+        presentation: &Presentation,
+        progress: &mut Progress,
+    ) -> Result<(), PayError> {
+        if !self.store(row, presentation).await? {
+            return Ok(());
+        }
+        self.settle(row, lease, presentation, progress).await
+    }
+
+    /// Rejects a payment whose records were erased: it never buys anything again (docs/payments.md,
+    /// rule 3).
     async fn refuse_erased(&self, header: &PaymentHeader) -> Result<(), PayError> {
-        let authorization = &header.authorization;
-        let ids: Vec<PaymentId> = networks::all()
-            .into_iter()
-            .map(|network| PaymentId::of(network, authorization.from, authorization.nonce))
-            .collect();
-        match erasure::find_erased(&self.db, &ids).await? {
+        match self.ledger.find_erased(header).await? {
             Some(was_paid) => Err(PayError::Known {
                 charged: Some(was_paid),
             }),
             None => Ok(()),
         }
-    }
-
-    /// The facilitator and chain of a payment's network. `None` where the network is not
-    /// configured. A server refuses to start then while such a payment is unresolved, so the
-    /// payment is final, or another replica, which knows the network, sold it later.
-    fn access(&self, row: &Payment) -> Option<&NetworkAccess> {
-        self.networks.find(row.network())
     }
 
     /// Whether the request proves to come from the payer, or has driven the payment itself.
@@ -388,45 +417,45 @@ impl Payments {
         if progress.drove.as_ref() == Some(&row.id) {
             return Ok(true);
         }
-        let bound = rows::load_proofs(&self.db, &row.id, self.clock.now()).await?;
+        let bound = self.ledger.load_proofs(&row.id).await?;
         Ok(presentation.evidence.proves(&self.secrets, &row.id, &bound))
     }
 
     /// Turns the outcome of work on a known payment into the next step. An error that says that
     /// nothing was charged is returned only after the chain was asked.
     async fn unless_moved(
-        self: &Arc<Self>,
-        begun: Result<(), PayError>,
+        &self,
+        outcome: Result<(), PayError>,
         row: &Payment,
         progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        let Err(error) = begun else {
+        let Err(error) = outcome else {
             return Ok(None);
         };
         if !error.denies_a_charge() {
             return Err(error);
         }
-        match self.look_once(row, progress).await? {
-            Look::Moved => Ok(None),
-            Look::Open => Err(PayError::Pending),
-            Look::Still => Err(error),
+        match self.ask_chain_once(row, progress).await? {
+            Money::Moved => Ok(None),
+            Money::Open => Err(PayError::Pending),
+            Money::Still => Err(error),
         }
     }
 
     /// Rejects a payment again that verify rejected. If its nonce is used by now, the money may
     /// have moved.
     async fn refuse_rejected(
-        self: &Arc<Self>,
+        &self,
         row: &Payment,
         progress: &mut Progress,
     ) -> Result<Option<Sold>, PayError> {
-        match self.look_once(row, progress).await? {
-            Look::Moved => Ok(None),
-            Look::Open => Err(PayError::Known { charged: None }),
-            Look::Still if says_nonce_used(row) && !self.is_void(row).await => {
+        match self.ask_chain_once(row, progress).await? {
+            Money::Moved => Ok(None),
+            Money::Open => Err(PayError::Known { charged: None }),
+            Money::Still if says_nonce_used(row) && !self.networks.is_void(row).await => {
                 Err(PayError::Known { charged: None })
             }
-            Look::Still => Err(PayError::Invalid {
+            Money::Still => Err(PayError::Invalid {
                 reason: reason_of(row),
                 detail: String::new(),
             }),
@@ -435,16 +464,16 @@ impl Payments {
 
     /// Asks the chain once per request whether the money moved after all, before a known payment is
     /// rejected.
-    async fn look_once(
-        self: &Arc<Self>,
+    async fn ask_chain_once(
+        &self,
         row: &Payment,
         progress: &mut Progress,
-    ) -> Result<Look, DbError> {
-        if progress.looked || row.next_look.is_none() {
-            return Ok(Look::Still);
+    ) -> Result<Money, DbError> {
+        if progress.has_asked_chain || row.next_look.is_none() {
+            return Ok(Money::Still);
         }
-        progress.looked = true;
-        self.look_at(row).await
+        progress.has_asked_chain = true;
+        self.ask_chain(row).await
     }
 
     /// Waits until a payment changes or the request's time is over.
@@ -456,57 +485,9 @@ impl Payments {
         if left.is_zero() {
             return Err(PayError::InProgress);
         }
-        wait::for_change(&self.changed, left).await;
+        wait::for_change(self.ledger.changed(), left).await;
         Ok(())
     }
-
-    /// Moves a row to its next state, under the attempt number of its driver. If the answer to the
-    /// commit is lost, the row is read back. `None`: the row was taken over or the transition does
-    /// not exist.
-    async fn advance(
-        &self,
-        row: &Payment,
-        event: Event,
-        patch: &rows::Patch,
-    ) -> Result<Option<Payment>, DbError> {
-        let Some(step) = transition(row.state, event) else {
-            return Ok(None);
-        };
-        let now = self.clock.now();
-        let advanced = match rows::advance(&self.db, step, row, patch, now).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(advanced)) => advanced,
-            Err(error) => {
-                let seen = rows::find(&self.db, &row.id).await?;
-                let ours = |seen: &Payment| seen.attempt == row.attempt && seen.state == step.to();
-                seen.filter(ours).ok_or(error)?
-            }
-        };
-        tracing::info!(
-            from = step.from().as_str(),
-            to = step.to().as_str(),
-            attempt = row.attempt,
-            "a payment changed its state"
-        );
-        self.changed.notify_waiters();
-        let left_open = matches!(
-            step.to(),
-            PaymentState::Failed | PaymentState::Rejected | PaymentState::Released
-        );
-        if left_open && let Some(image) = &patch.discard_image {
-            self.images.delete_object(image).await;
-        }
-        Ok(Some(advanced))
-    }
-}
-
-/// The ledger entry that a request is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// The row of the payment in the request.
-    Own,
-    /// The row of another payment, which was sent first under the same idempotency key.
-    KeyOwner,
 }
 
 /// What one request knows about its payment while it works on it.
@@ -516,12 +497,14 @@ struct Progress {
     ledger_id: Option<PaymentId>,
     /// The ledger id that log lines of this request carry.
     in_logs: Option<PaymentId>,
-    whose: Whose,
+    /// Whether that is another payment, which was sent first under the same idempotency key.
+    stands_for_owner: bool,
     /// The ledger id of the payment that this request has driven, which proves that the request
     /// comes from its payer.
     drove: Option<PaymentId>,
-    driven: bool,
-    looked: bool,
+    /// Whether this request has driven the payment as far as it can.
+    is_driven: bool,
+    has_asked_chain: bool,
     /// Until when this request waits for another one that works on the payment.
     deadline: Instant,
     /// Until when this request waits for the chain.
@@ -535,10 +518,10 @@ impl Progress {
         Self {
             ledger_id: None,
             in_logs: None,
-            whose: Whose::Own,
+            stands_for_owner: false,
             drove: None,
-            driven: false,
-            looked: false,
+            is_driven: false,
+            has_asked_chain: false,
             deadline: now + WAIT,
             ends: now + timeout,
             place: None,
@@ -549,7 +532,7 @@ impl Progress {
     /// request.
     fn stand_for(&mut self, owner: PaymentId) {
         self.ledger_id = Some(owner);
-        self.whose = Whose::KeyOwner;
+        self.stands_for_owner = true;
     }
 
     /// Adds a payment's ledger id to the log lines of this request.

@@ -4,7 +4,7 @@
 use alloy_primitives::B256;
 use serde_json::{Value, json};
 
-use super::{Payments, bought};
+use super::{Payments, known};
 use crate::model::payment::Payment;
 use crate::receipts::KEYS_PATH;
 use crate::x402::offer_receipt::{OFFER_RECEIPT, ReceiptPayload, receipt_block};
@@ -45,7 +45,7 @@ impl Payments {
     fn signed_receipt(&self, row: &Payment) -> Option<Value> {
         let payload = ReceiptPayload::new(
             row.network().caip2,
-            &bought::resource_url(row)?,
+            &known::resource_url(row)?,
             &row.authorization.from.to_checksum(None),
             u64::try_from(row.settled_at?.seconds()).ok()?,
             &row.transaction?.to_string(),

@@ -1,10 +1,8 @@
 //! Renewals: which images can be renewed, and why others can't.
 
-use std::sync::Arc;
-
-use super::drive::Look;
+use super::recovery::Money;
 use super::{PayError, Payments};
-use crate::db::{payments as rows, renewals};
+use crate::db::renewals;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, Terms};
@@ -114,25 +112,29 @@ impl Payments {
 
     /// Releases a verified renewal that could not start to settle because of its image. If another
     /// driver took the payment over, its row decides.
-    pub(super) async fn give_up_renewal(self: &Arc<Self>, row: &Payment) -> Result<(), PayError> {
+    pub(super) async fn give_up_renewal(&self, row: &Payment) -> Result<(), PayError> {
         let Some(image) = &row.product.target else {
             return Ok(());
         };
-        let seen = rows::find(&self.db, &row.id).await?;
+        let seen = self.ledger.find(&row.id).await?;
         let is_ours = seen.is_some_and(|it| it.state == row.state && it.attempt == row.attempt);
         // Somebody else may have submitted the transfer meanwhile, and then it counts.
         if !is_ours {
             return Ok(());
         }
-        match self.look_at(row).await? {
-            Look::Moved => return Ok(()),
-            Look::Open => {
-                self.hand_back(row).await?;
+        match self.ask_chain(row).await? {
+            Money::Moved => return Ok(()),
+            Money::Open => {
+                self.ledger.hand_back(row).await?;
                 return Err(PayError::Pending);
             }
-            Look::Still => {}
+            Money::Still => {}
         }
-        if !self.release(row, "its image can't be renewed").await? {
+        if !self
+            .ledger
+            .released(row, "its image can't be renewed")
+            .await?
+        {
             return Ok(());
         }
         self.check_renewal(image, &row.product.tier, &row.terms)

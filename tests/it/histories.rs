@@ -14,7 +14,7 @@ use pixtoll::db::{grants, images, payments as rows};
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::payment::PaymentState;
 use pixtoll::model::token::UploadToken;
-use pixtoll::payments::ledger::{ChainSide, Report, check};
+use pixtoll::payments::recovery::check::{ChainSide, Report, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 

@@ -15,8 +15,8 @@ use crate::db::{Db, deployment, epoch as rows};
 use crate::epoch::{self, Epoch};
 use crate::model::mark::Age;
 use crate::moving::survived;
-use crate::payments::ledger::ChainSide;
-use crate::payments::recover::{Deed, Found, Otherwise, Prices, Recovered, recover};
+use crate::payments::recovery::check::ChainSide;
+use crate::payments::recovery::recover::{Deed, Found, Otherwise, Prices, Recovered, recover};
 use crate::system::clock::{Clock, SystemClock};
 use crate::system::random::Randomness;
 

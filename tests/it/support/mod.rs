@@ -33,7 +33,7 @@ use pixtoll::app::{App, World};
 use pixtoll::config::{Sources, load};
 use pixtoll::db::Db;
 use pixtoll::http::Servers;
-use pixtoll::payments::ledger::{ChainSide, Report, check};
+use pixtoll::payments::recovery::check::{ChainSide, Report, check};
 use pixtoll::pricing::tiers::TierTable;
 use pixtoll::sandbox::{Listening, Location, Sandbox, Transfer};
 use pixtoll::system::clock::{Clock, ManualClock, SystemClock, Timestamp};

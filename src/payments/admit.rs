@@ -3,21 +3,20 @@
 //! (docs/payments.md, rules 2, 7 and 8).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
 
 use super::access::NetworkAccess;
-use super::drive::Look;
+use super::reading::silent_node;
+use super::recovery::Money;
 use super::refusals;
-use super::{PayError, Payments, Presentation, Progress, Silent};
+use super::{PayError, Payments, Presentation, Progress};
 use crate::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
 use crate::db::payments as rows;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{
-    Event, LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, transition,
-    unix_seconds,
+    LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, unix_seconds,
 };
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
@@ -54,21 +53,21 @@ pub(super) struct PayerBalance {
 }
 
 impl Payments {
-    /// Records a payment, or begins the next attempt of a known one, and drives it. The row holds
-    /// the outcome.
-    pub(super) async fn begin(
-        self: &Arc<Self>,
+    /// Checks a payment and writes it to the ledger, as a new one or as the next attempt of a known
+    /// one. `None`: another row decides.
+    pub(super) async fn admit(
+        &self,
         presentation: &Presentation,
         known: Option<Payment>,
         progress: &mut Progress,
-    ) -> Result<(), PayError> {
+    ) -> Result<Option<(Payment, PayerBalance)>, PayError> {
         presentation.evidence.check_keys()?;
         // This comes before prices and windows: a second authorization under the same idempotency
         // key asks for what the first one bought, even if it is late or has another price. A 402
         // would lead its client to sign a third.
         if let Some(owner) = self.owner_of_secret_key(presentation).await? {
             progress.stand_for(owner);
-            return Ok(());
+            return Ok(None);
         }
         if self.is_sale_stopped() {
             return Err(PayError::Paused);
@@ -88,12 +87,12 @@ impl Payments {
             .check_nonce(presentation, &terms, known.as_ref(), reading)
             .await?
         else {
-            return Ok(());
+            return Ok(None);
         };
         // This comes before the balance: the payer may have spent it on the first payment.
         if let Some(owner) = self.owner_of_short_key(presentation, &terms).await? {
             progress.stand_for(owner);
-            return Ok(());
+            return Ok(None);
         }
         let authorization = &presentation.header.authorization;
         let needs = authorization.value;
@@ -111,28 +110,16 @@ impl Payments {
         };
         let name = self.access_for(&terms)?.facilitator.name();
         let row = self.draft(presentation, terms, funds.head, known.as_ref());
-        kill_point!("payment.insert.before");
-        let inserted = match &known {
-            None => rows::insert(&self.db, &row, name).await?,
-            Some(known) => match transition(known.state, Event::PresentedAgain) {
-                Some(step) => {
-                    let now = self.clock.now();
-                    rows::restart(&self.db, step, known.attempt, &row, name, now).await?
-                }
-                None => false,
-            },
-        };
-        kill_point!("payment.insert.after");
+        let admitted = self.ledger.admit(&row, known.as_ref(), name).await?;
         progress.ledger_id = Some(row.id.clone());
-        if !inserted {
+        if !admitted {
             // A copy of this request recorded the payment first. Its row decides.
-            return Ok(());
+            return Ok(None);
         }
         if let Some(image) = known.and_then(|known| known.image_id) {
             self.images.discard(&image).await;
         }
-        self.drive_received(row, presentation, balance, progress)
-            .await
+        Ok(Some((row, balance)))
     }
 
     /// The facilitator and chain for these terms. An earlier offer may name a network that is no
@@ -282,17 +269,14 @@ impl Payments {
                 let detail = refusals::wrong_signature(header, &digest, terms.offer.network);
                 refuse(reasons::SIGNATURE, detail)
             }
-            Err(error) => {
-                tracing::warn!(%error, "the chain's node did not answer; the payment waits");
-                Err(PayError::Silent(Silent::Node))
-            }
+            Err(error) => Err(silent_node(&error)),
         }
     }
 
     /// Checks that the nonce is unused on the chain, and reads the payer's balance. `None`: a row was
     /// created or changed meanwhile.
     async fn check_nonce(
-        self: &Arc<Self>,
+        &self,
         presentation: &Presentation,
         terms: &Terms,
         known: Option<&Payment>,
@@ -310,18 +294,21 @@ impl Payments {
             .funds(authorization.from, authorization.nonce)
             .await;
         kill_point!("chain.funds.after");
-        let funds = funds.map_err(|error| {
-            tracing::warn!(%error, "the chain's node did not answer; the payment waits");
-            PayError::Silent(Silent::Node)
-        })?;
+        let funds = funds.map_err(|error| silent_node(&error))?;
         if funds.nonce_used {
             if let Some(known) = known
-                && self.look_at(known).await? == Look::Moved
+                && self.ask_chain(known).await? == Money::Moved
             {
                 return Ok(None);
             }
             // A copy of this request may have been recorded and settled since the ledger was read.
-            if known.is_none() && self.find_row(&presentation.header).await?.is_some() {
+            if known.is_none()
+                && self
+                    .ledger
+                    .find_presented(&presentation.header)
+                    .await?
+                    .is_some()
+            {
                 return Ok(None);
             }
             return Err(PayError::Known {

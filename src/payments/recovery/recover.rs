@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
-use super::auditor::FIRST_LOOK;
-use super::ledger::ChainSide;
+use super::check::ChainSide;
 use crate::catalog::{MAX_TIMEOUT_SECONDS, MOST_USES, confirmations};
 use crate::chain::{Block, IncomingTransfer};
 use crate::db::auditor::{self, Claimant, Incoming};
@@ -23,6 +22,7 @@ use crate::model::payment::{
     transfer_hash, transition,
 };
 use crate::model::token::UploadToken;
+use crate::payments::ledger::FIRST_AUDIT;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::{Tier, TierTable};
 use crate::system::clock::Timestamp;
@@ -349,7 +349,7 @@ fn row(
         first_block: receipt.block.saturating_sub(LOG_MARGIN),
         transaction: Some(receipt.transaction),
         settled_at: Some(block.time),
-        next_look: Some(now.plus(FIRST_LOOK)),
+        next_look: Some(now.plus(FIRST_AUDIT)),
         looks: 0,
         missing: None,
         voided_at: None,
@@ -381,7 +381,7 @@ async fn write(
             token_expires: now,
         },
         owed: LOST,
-        next_look: now.plus(FIRST_LOOK),
+        next_look: now.plus(FIRST_AUDIT),
         now,
     };
     kill_point!("recover.insert.before");

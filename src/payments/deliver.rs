@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 
 use super::{Goods, PayError, Payments, Sold};
-use crate::db::{claims, grants, payments as rows, renewals};
+use crate::db::{claims, grants, renewals};
 use crate::images::UploadError;
 use crate::model::payment::{Grant, Payment, PaymentId, ProductKind};
 use crate::model::token::UploadToken;
@@ -39,7 +39,7 @@ impl Payments {
                 .ok_or(PayError::Pending)?;
             if grant.is_void {
                 // The operator voided the payment since the row was read.
-                let fresh = rows::find(&self.db, &row.id).await?;
+                let fresh = self.ledger.find(&row.id).await?;
                 return Err(PayError::Voided {
                     charged: fresh.and_then(|fresh| fresh.is_charged()),
                 });
@@ -93,10 +93,7 @@ impl Payments {
                 });
             }
             if let Some(goods) = self.token(&grant).await? {
-                kill_point!("owed.clear.before");
-                let is_due = rows::clear_owed(&self.db, &grant).await?;
-                kill_point!("owed.clear.after");
-                if !is_due {
+                if !self.ledger.delivered(&grant).await? {
                     return Err(PayError::Resolved);
                 }
                 return Ok(Sold {

@@ -9,12 +9,11 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tracing::Instrument;
 
-use super::examine::WATCH_MARGIN;
-use super::{PayError, Payments};
-use crate::db::payments::{self as rows, Patch, Unreadable};
-use crate::model::payment::{Event, Payment, PaymentState};
+use crate::db::payments as rows;
+use crate::model::payment::{Payment, PaymentState};
+use crate::payments::admit::{WATCH_MARGIN, reasons};
+use crate::payments::{PayError, Payments};
 use crate::system::clock::Timestamp;
-use crate::system::kill::kill_point;
 use crate::system::logs::payment_span;
 
 /// The number of rows that one run takes, and how many of them it works on at the same time.
@@ -25,8 +24,6 @@ const AT_ONCE: usize = 8;
 /// whatever its reason: otherwise buyers could stop all sales by wallets that they empty in time.
 const MOST_UNKNOWN: u32 = 20;
 const UNKNOWN_TOO_LONG: Duration = Duration::from_mins(2);
-/// The pause before a row that could not be read is tried again.
-const UNREADABLE_AGAIN: Duration = Duration::from_mins(5);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -54,7 +51,7 @@ impl Payments {
                 }
                 Err(unreadable) => {
                     let span = payment_span(&unreadable.id);
-                    self.put_off(&unreadable, now).instrument(span).await;
+                    self.ledger.put_off(&unreadable).instrument(span).await;
                 }
             })
             .await;
@@ -102,16 +99,6 @@ impl Payments {
         tokio::join!(reconcile, judge);
     }
 
-    /// Logs a row that can't be read or written, and postpones it so that it does not delay others.
-    /// An operator has to look at it.
-    pub(super) async fn put_off(&self, unreadable: &Unreadable, now: Timestamp) {
-        let Unreadable { id, error } = unreadable;
-        tracing::error!(%error, "a payment can't be read or written; run pixtoll ledger check");
-        if let Err(error) = rows::put_off(&self.db, id, now.plus(UNREADABLE_AGAIN)).await {
-            tracing::warn!(%error, "a payment that failed could not be postponed");
-        }
-    }
-
     /// Works on one payment by its state.
     async fn reconcile_one(
         self: &Arc<Self>,
@@ -119,7 +106,7 @@ impl Payments {
         now: Timestamp,
     ) -> Result<(), PayError> {
         match row.state {
-            PaymentState::Settling | PaymentState::Unknown => self.drive(row, None).await,
+            PaymentState::Settling | PaymentState::Unknown => self.resolve(row, None).await,
             PaymentState::Received | PaymentState::Verified => self.close_window(row, now).await,
             PaymentState::Rejected | PaymentState::Released | PaymentState::Failed => {
                 Ok(self.watch(row).await?)
@@ -131,24 +118,19 @@ impl Payments {
 
     /// Closes a payment that was not settled in its window. From then on it is watched.
     async fn close_window(self: &Arc<Self>, row: &Payment, now: Timestamp) -> Result<(), PayError> {
-        let Some(row) = self.claim(row, now).await? else {
+        let Some(row) = self.ledger.claim(row).await? else {
             return Ok(());
         };
         let end = row.valid_before().plus(WATCH_MARGIN);
         if now < end {
-            self.hand_back_until(&row, Some(end), row.looks).await?;
+            self.ledger
+                .hand_back_until(&row, Some(end), row.looks)
+                .await?;
             return Ok(());
         }
-        let patch = Patch {
-            reason: Some(super::examine::reasons::VALID_BEFORE.to_owned()),
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(now),
-            discard_image: row.image_id.clone(),
-            ..Patch::default()
-        };
-        kill_point!("payment.closed.before");
-        self.advance(&row, Event::WindowClosed, &patch).await?;
-        kill_point!("payment.closed.after");
+        self.ledger
+            .window_closed(&row, reasons::VALID_BEFORE)
+            .await?;
         Ok(())
     }
 }

@@ -12,17 +12,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::Instrument;
 
-use super::Payments;
 use crate::chain::{Block, Evidence, Query, Verdict, judge};
 use crate::db::DbError;
 use crate::db::auditor::{self as audits, Audited, Missing};
 use crate::db::payments::Unreadable;
 use crate::model::payment::{Payment, Transfer};
-use crate::system::kill::kill_point;
+use crate::payments::Payments;
 use crate::system::logs::{job_span, payment_span};
 
-/// The pause between a settlement and the first look at its transfer.
-pub(super) const FIRST_LOOK: Duration = Duration::from_secs(15);
 /// The pause between two runs.
 const EVERY: Duration = Duration::from_secs(1);
 /// The number of payments that one run takes, and how many of them it looks up at the same time.
@@ -211,7 +208,7 @@ impl Payments {
                         Err(unreadable) => Err(unreadable),
                     };
                     if let Err(failed) = done {
-                        self.put_off(&failed, now).await;
+                        self.ledger.put_off(&failed).await;
                     }
                 };
                 work.instrument(span).await;
@@ -222,14 +219,14 @@ impl Payments {
     async fn audit_one(self: &Arc<Self>, mut audited: Audited) -> Result<(), DbError> {
         // The claim succeeds only under the attempt that was read, so what was read of the row is
         // still true.
-        let Some(row) = self.claim(&audited.payment, self.clock.now()).await? else {
+        let Some(row) = self.ledger.claim(&audited.payment).await? else {
             return Ok(());
         };
         audited.payment = row;
         let row = &audited.payment;
-        let lease = self.lease(row);
+        let lease = self.ledger.keep(row);
         let query = Query::about(row);
-        let step = match self.evidence(row, &query).await {
+        let step = match self.networks.evidence(row, &query).await {
             Some(evidence) => decide(&audited, find(&query, &evidence)),
             None => Step::Wait,
         };
@@ -244,12 +241,13 @@ impl Payments {
             Step::Mark(missing, reason) => self.note_missing(row, missing, Some(reason)).await,
             Step::Close => {
                 tracing::info!("a voided payment can't move money any more");
-                self.hand_back_until(row, None, row.looks).await?;
+                self.ledger.hand_back_until(row, None, row.looks).await?;
                 Ok(())
             }
             Step::Wait => {
                 let next = self.clock.now().plus(pause(row.looks));
-                self.hand_back_until(row, Some(next), row.looks.saturating_add(1))
+                self.ledger
+                    .hand_back_until(row, Some(next), row.looks.saturating_add(1))
                     .await?;
                 Ok(())
             }
@@ -275,11 +273,7 @@ impl Payments {
                 "the chain shows the missing transfer of a settled payment again");
         }
         let next = (!is_final).then(|| self.clock.now().plus(pause(row.looks)));
-        let looks = row.looks.saturating_add(1);
-        kill_point!("audit.seen.before");
-        audits::note_seen(&self.db, row, transfer, block, next, looks).await?;
-        kill_point!("audit.seen.after");
-        Ok(())
+        self.ledger.seen(row, transfer, block, next).await
     }
 
     /// Records a look that did not find the transfer. With a `reason` the payment is marked, and the
@@ -305,10 +299,7 @@ impl Payments {
             );
         }
         let next = self.clock.now().plus(AFTER_MISS);
-        kill_point!("audit.missing.before");
-        audits::note_missing(&self.db, row, missing, reason, next).await?;
-        kill_point!("audit.missing.after");
-        Ok(())
+        self.ledger.missed(row, missing, reason, next).await
     }
 }
 

@@ -59,7 +59,7 @@ impl Payments {
         asked: Asked<'_>,
     ) -> Result<Option<Bought>, PayError> {
         let Asked { kind, uses, .. } = asked;
-        if let Some(row) = self.find_row(header).await? {
+        if let Some(row) = self.ledger.find_presented(header).await? {
             let is_here = match asked.tier {
                 Some(tier) => row.product.tier == tier,
                 None => is_bought_at(&row, asked.resource_url),
@@ -93,7 +93,7 @@ impl Payments {
     /// # Errors
     /// [`DbError`].
     pub async fn find_size(&self, header: &PaymentHeader) -> Result<Option<u64>, DbError> {
-        let row = self.find_row(header).await?;
+        let row = self.ledger.find_presented(header).await?;
         Ok(row.map(|row| row.terms.max_bytes))
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Presented<'a> {
 
 /// What to do about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Decision {
     /// Check the payment again and run it as the next attempt.
     Attempt,
     /// Settle it: it is verified and has no driver.
@@ -60,7 +60,7 @@ pub(super) enum Standing {
 }
 
 /// Looks the request up in the table of states.
-pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
+pub(super) fn decide(row: &Payment, presented: &Presented<'_>) -> Decision {
     use PaymentState as S;
     let unleased = row.is_unleased(presented.now);
     if presented.digest != row.digest {
@@ -68,70 +68,70 @@ pub(super) fn standing(row: &Payment, presented: &Presented<'_>) -> Standing {
     }
     let same_product = *presented.product == row.product;
     match row.state {
-        S::Received if unleased => Standing::Attempt,
-        S::Received => Standing::Wait,
-        S::Rejected if same_product && *presented.signature == row.signature => Standing::Rejected,
-        S::Rejected | S::Released if unleased => Standing::Attempt,
+        S::Received if unleased => Decision::Attempt,
+        S::Received => Decision::Wait,
+        S::Rejected if same_product && *presented.signature == row.signature => Decision::Rejected,
+        S::Rejected | S::Released if unleased => Decision::Attempt,
         // The reconciler is asking the chain about the payment.
-        S::Rejected | S::Released => Standing::Wait,
+        S::Rejected | S::Released => Decision::Wait,
         S::Failed => failed(row, presented),
         S::Verified | S::Settling | S::Unknown if !same_product => {
-            Standing::Known { charged: None }
+            Decision::Known { charged: None }
         }
-        S::Settled if !same_product => Standing::Known {
+        S::Settled if !same_product => Decision::Known {
             charged: row.is_charged(),
         },
-        S::Verified if unleased => Standing::Continue,
-        S::Verified => Standing::Wait,
-        S::Settling | S::Unknown if !presented.proven => Standing::Known { charged: None },
-        S::Settled if !presented.proven => Standing::Known {
+        S::Verified if unleased => Decision::Continue,
+        S::Verified => Decision::Wait,
+        S::Settling | S::Unknown if !presented.proven => Decision::Known { charged: None },
+        S::Settled if !presented.proven => Decision::Known {
             charged: row.is_charged(),
         },
-        S::Settled if row.voided_at.is_some() => Standing::Voided {
+        S::Settled if row.voided_at.is_some() => Decision::Voided {
             charged: row.is_charged(),
         },
         S::Settling | S::Unknown if other_body(row, presented) => {
-            Standing::Conflict { charged: None }
+            Decision::Conflict { charged: None }
         }
-        S::Settled if other_body(row, presented) => Standing::Conflict {
+        S::Settled if other_body(row, presented) => Decision::Conflict {
             charged: Some(true),
         },
-        S::Settling if unleased => Standing::Drive,
-        S::Settling => Standing::Wait,
-        S::Unknown if unleased && !presented.driven => Standing::Drive,
-        S::Unknown => Standing::Pending,
-        S::Settled => Standing::Deliver,
+        S::Settling if unleased => Decision::Drive,
+        S::Settling => Decision::Wait,
+        S::Unknown if unleased && !presented.driven => Decision::Drive,
+        S::Unknown => Decision::Pending,
+        S::Settled => Decision::Deliver,
     }
 }
 
 /// The request has another authorization with the same nonce. At most one of the two can ever move
 /// money.
-fn other_digest(row: &Payment, now: Timestamp) -> Standing {
+fn other_digest(row: &Payment, now: Timestamp) -> Decision {
     use PaymentState as S;
     match row.state {
-        S::Rejected | S::Released if row.is_unleased(now) => Standing::Attempt,
-        S::Rejected | S::Released => Standing::Wait,
+        S::Rejected | S::Released if row.is_unleased(now) => Decision::Attempt,
+        S::Rejected | S::Released => Decision::Wait,
         // The ledger does not know which authorization was signed, only that the nonce paid us.
-        S::Settled if row.is_recovered() => Standing::Known {
+        S::Settled if row.is_recovered() => Decision::Known {
             charged: Some(true),
         },
         // The nonce may have been used by this authorization instead.
-        S::Settled if row.missing.is_some() => Standing::Known { charged: None },
-        S::Settled => Standing::Known {
+        S::Settled if row.missing.is_some() => Decision::Known { charged: None },
+        S::Settled => Decision::Known {
             charged: Some(false),
         },
-        S::Failed if now >= row.valid_before() => Standing::Failed,
-        _ => Standing::Known { charged: None },
+        S::Failed if now >= row.valid_before() => Decision::Failed,
+        _ => Decision::Known { charged: None },
     }
 }
 
 /// A request for a failed payment. Without proof, it learns of the failure only after the window has
 /// ended.
-fn failed(row: &Payment, presented: &Presented<'_>) -> Standing {
+fn failed(row: &Payment, presented: &Presented<'_>) -> Decision {
     if presented.proven || presented.now >= row.valid_before() {
-        Standing::Failed
+        Decision::Failed
     } else {
-        Standing::Known { charged: None }
+        Decision::Known { charged: None }
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         state: PaymentState,
         leased: bool,
         change: impl FnOnce(&mut Presented<'_>),
-    ) -> Standing {
+    ) -> Decision {
         let (row, product) = (row(state, leased), product("year"));
         let mut presented = Presented {
             digest: row.digest,
@@ -238,13 +238,13 @@ mod tests {
             now: NOW,
         };
         change(&mut presented);
-        standing(&row, &presented)
+        decide(&row, &presented)
     }
 
     #[test]
     fn the_table_of_the_states_holds_with_proof_and_without() {
+        use Decision as T;
         use PaymentState as S;
-        use Standing as T;
         let (null, yes) = (
             T::Known { charged: None },
             T::Known {
@@ -296,8 +296,8 @@ mod tests {
                 now: NOW,
             };
             assert_eq!(
-                standing(&row, &presented),
-                Standing::Known { charged },
+                decide(&row, &presented),
+                Decision::Known { charged },
                 "{state:?}"
             );
         }
@@ -310,21 +310,21 @@ mod tests {
         for state in [S::Received, S::Verified, S::Settling, S::Unknown, S::Failed] {
             assert_eq!(
                 meets(state, false, other),
-                Standing::Known { charged: None },
+                Decision::Known { charged: None },
                 "{state:?}"
             );
         }
         assert_eq!(
             meets(S::Settled, false, other),
-            Standing::Known {
+            Decision::Known {
                 charged: Some(false)
             }
         );
-        assert_eq!(meets(S::Rejected, false, other), Standing::Attempt);
-        assert_eq!(meets(S::Released, false, other), Standing::Attempt);
+        assert_eq!(meets(S::Rejected, false, other), Decision::Attempt);
+        assert_eq!(meets(S::Released, false, other), Decision::Attempt);
         // While the reconciler asks the chain, no attempt can begin.
-        assert_eq!(meets(S::Rejected, true, other), Standing::Wait);
-        assert_eq!(meets(S::Released, true, other), Standing::Wait);
+        assert_eq!(meets(S::Rejected, true, other), Decision::Wait);
+        assert_eq!(meets(S::Released, true, other), Decision::Wait);
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
             presented.proven = false;
             presented.now = Timestamp::from_seconds(VALID_BEFORE);
         };
-        assert_eq!(meets(PaymentState::Failed, false, late), Standing::Failed);
+        assert_eq!(meets(PaymentState::Failed, false, late), Decision::Failed);
     }
 
     #[test]
@@ -344,18 +344,18 @@ mod tests {
         };
         assert_eq!(
             meets(S::Settled, false, with(Some("other"))),
-            Standing::Conflict {
+            Decision::Conflict {
                 charged: Some(true)
             }
         );
         assert_eq!(
             meets(S::Unknown, false, with(Some("other"))),
-            Standing::Conflict { charged: None }
+            Decision::Conflict { charged: None }
         );
-        assert_eq!(meets(S::Settled, false, with(None)), Standing::Deliver);
+        assert_eq!(meets(S::Settled, false, with(None)), Decision::Deliver);
         assert_eq!(
             meets(S::Verified, false, with(Some("other"))),
-            Standing::Continue
+            Decision::Continue
         );
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let driven = |presented: &mut Presented<'_>| presented.driven = true;
         assert_eq!(
             meets(PaymentState::Unknown, false, driven),
-            Standing::Pending
+            Decision::Pending
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Calls settle, records its outcome, and settles rows when there is proof that the money moved.
+//! Calls settle and records its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,28 @@ use alloy_primitives::B256;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::Payments;
-use super::auditor::FIRST_LOOK;
-use super::drive::{FIRST_PAUSE, Lease, NOT_CONFIGURED, is_open};
+use super::admit::reasons;
+use super::ledger::Lease;
+use super::reading::{NOT_CONFIGURED, is_open};
+use super::recovery::Money;
+use super::{PayError, Payments, Presentation, Progress};
 use crate::db::DbError;
-use crate::db::payments::{self as rows, NewGrant, Patch, Settlement, SettlementRecord};
 use crate::facilitator::{Call, SettleOutcome};
-use crate::model::payment::{Event, Payment, PaymentState, Transfer, transition};
-use crate::model::token::UploadToken;
-use crate::system::clock::Timestamp;
+use crate::model::payment::{Event, Payment, Transfer};
 use crate::system::kill::kill_point;
+
+/// The least time that must be left until `validBefore` for settle to be called: what a transfer
+/// needs.
+pub(super) const LEAST_SETTLE_WINDOW: Duration = Duration::from_secs(6);
 
 /// The timeout of a settle call. The request that made it waits only `payments.timeout`.
 const SETTLE_LIFE: Duration = Duration::from_secs(90);
 /// The least time for which the chain is asked for a transaction that settle named.
 const LEAST_FOLLOWED: Duration = Duration::from_secs(2);
-/// How often recording a proof is tried when other drivers change the row at the same time.
-const SETTLE_TRIES: u32 = 20;
 
 /// How long a request has waited for the outcome of a settle call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waited {
+enum Waited {
     /// Until settle answered.
     ForSettle,
     /// As long as it may, for settle or for the chain.
@@ -35,18 +36,56 @@ pub(super) enum Waited {
 }
 
 impl Payments {
+    /// Settles a payment in state `verified`: commits the intent, and calls the facilitator. The row
+    /// holds the outcome.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        row: &Payment,
+        lease: Lease,
+        presentation: &Presentation,
+        progress: &mut Progress,
+    ) -> Result<(), PayError> {
+        let is_late = self.clock.now().plus(LEAST_SETTLE_WINDOW) >= row.valid_before();
+        if is_late {
+            return self.give_up_late(row).await;
+        }
+        let body = presentation.body_sha256();
+        let Some(settling) = self.ledger.settling(row, body).await? else {
+            return self.give_up_renewal(row).await;
+        };
+        // If this request has waited for settle or the chain, it has no time left to drive the
+        // payment again.
+        let waited = self.call_and_wait(settling, lease, progress.ends).await;
+        progress.is_driven = waited == Waited::ToTheEnd;
+        Ok(())
+    }
+
+    /// Releases a verified payment whose window is about to end, unless the chain shows that
+    /// somebody submitted it in time (docs/payments.md, rule 6).
+    async fn give_up_late(&self, row: &Payment) -> Result<(), PayError> {
+        let reason = reasons::VALID_BEFORE;
+        match self.ask_chain(row).await? {
+            Money::Moved => Ok(()),
+            Money::Open => {
+                self.ledger.hand_back(row).await?;
+                Err(PayError::Pending)
+            }
+            Money::Still if self.ledger.released(row, reason).await? => Err(PayError::Invalid {
+                reason: reason.to_owned(),
+                detail: "The authorization ends before it could be settled. Sign another one."
+                    .to_owned(),
+            }),
+            Money::Still => Ok(()),
+        }
+    }
+
     /// Calls settle in a task of its own and waits for `payments.timeout`. If settle names a
     /// transaction that must be seen on the chain, this waits for it until `ends`.
     ///
     /// Without an answer, the row becomes `unknown` and the call goes on. A success that arrives
     /// later still settles the payment; a refusal that arrives later changes nothing
     /// (docs/payments.md, rule 5).
-    pub(super) async fn settle(
-        self: &Arc<Self>,
-        row: Payment,
-        lease: Lease,
-        ends: Instant,
-    ) -> Waited {
+    async fn call_and_wait(self: &Arc<Self>, row: Payment, lease: Lease, ends: Instant) -> Waited {
         let payments = Arc::clone(self);
         let (decided, wait) = tokio::sync::oneshot::channel();
         let task = async move {
@@ -93,17 +132,15 @@ impl Payments {
             ..row.clone()
         };
         // Most transactions are in a block already.
-        let mut verdict = self.follow(&followed, Instant::now()).await;
+        let mut verdict = self.networks.follow(&followed, Instant::now()).await;
         if is_open(verdict) {
             kill_point!("settle.named.before");
-            if let Err(error) = rows::note_transaction(&self.db, &row.id, named).await {
-                tracing::warn!(%error, "the transaction that settle named could not be recorded");
-            }
+            self.ledger.named(&row.id, named).await;
             kill_point!("settle.named.after");
             let least = Instant::now() + LEAST_FOLLOWED;
-            verdict = self.follow(&followed, ends.max(least)).await;
+            verdict = self.networks.follow(&followed, ends.max(least)).await;
         }
-        match self.apply(row, verdict).await {
+        match self.ledger.judged(row, verdict).await {
             Ok(()) if !is_open(verdict) => {}
             Ok(()) => self.record(row, outcome).await,
             Err(error) => {
@@ -125,20 +162,23 @@ impl Payments {
                     transaction,
                     log_index: None,
                 };
-                self.settle_row(row, Event::SettleProven, transfer).await
+                self.ledger
+                    .settled(row, Event::SettleProven, transfer)
+                    .await
             }
             SettleOutcome::Success { transaction } => {
                 // A tier that asks for confirmations needs the transfer's log on the chain, not the
                 // facilitator's word.
-                self.unclear(row, "waiting for the chain", None, Some(transaction))
+                self.ledger
+                    .unclear(row, "waiting for the chain", None, Some(transaction))
                     .await
             }
-            SettleOutcome::Refused { reason } => self.refused(row, reason).await,
+            SettleOutcome::Refused { reason } => self.ledger.refused(row, reason).await,
             SettleOutcome::Unclear {
                 why,
                 refusal,
                 transaction,
-            } => self.unclear(row, &why, refusal, transaction).await,
+            } => self.ledger.unclear(row, &why, refusal, transaction).await,
         };
         if let Err(error) = result {
             tracing::error!(%error, "the outcome of settle could not be recorded; the reconciler will ask the chain");
@@ -155,17 +195,19 @@ impl Payments {
                     transaction,
                     log_index: None,
                 };
-                if let Err(error) = self.settle_row(row, Event::SettleProven, transfer).await {
+                if let Err(error) = self
+                    .ledger
+                    .settled(row, Event::SettleProven, transfer)
+                    .await
+                {
                     tracing::error!(%error, "a late success could not be recorded; the reconciler will ask the chain");
                 }
                 None
             }
             // The chain decides, and this is where to look.
             SettleOutcome::Success { transaction } => {
-                let noted = rows::note_transaction(&self.db, &row.id, transaction).await;
-                if let Err(error) = noted {
-                    tracing::warn!(%error, "the transaction that settle named could not be recorded");
-                }
+                tracing::info!(%transaction, "a late answer of settle names a transaction");
+                self.ledger.named(&row.id, transaction).await;
                 Some(transaction)
             }
             SettleOutcome::Refused { reason: refusal }
@@ -173,10 +215,7 @@ impl Payments {
                 refusal: Some(refusal),
                 ..
             } => {
-                tracing::info!(refusal, "a late refusal of settle changes no state");
-                if let Err(error) = rows::note_refusal(&self.db, &row.id, &refusal).await {
-                    tracing::warn!(%error, "a late refusal could not be noted");
-                }
+                self.ledger.refused_late(&row.id, &refusal).await;
                 None
             }
             other @ SettleOutcome::Unclear { .. } => {
@@ -184,43 +223,6 @@ impl Payments {
                 None
             }
         }
-    }
-
-    /// Moves a payment to `failed`: no money moved.
-    async fn refused(&self, row: &Payment, reason: String) -> Result<(), DbError> {
-        let patch = Patch {
-            reason: Some(reason),
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
-            discard_image: row.image_id.clone(),
-            ..Patch::default()
-        };
-        kill_point!("payment.failed.before");
-        self.advance(row, Event::SettleRefused, &patch).await?;
-        kill_point!("payment.failed.after");
-        Ok(())
-    }
-
-    /// Moves a payment to `unknown` and ends its lease, so that the reconciler asks the chain.
-    async fn unclear(
-        &self,
-        row: &Payment,
-        why: &str,
-        refusal: Option<String>,
-        transaction: Option<B256>,
-    ) -> Result<(), DbError> {
-        tracing::warn!(why, "the outcome of settle is unknown");
-        let patch = Patch {
-            reason: refusal,
-            lease_until: Some(Timestamp::from_millis(0)),
-            next_look: Some(self.clock.now().plus(FIRST_PAUSE)),
-            transaction: transaction.map(|hash| hash.to_string()),
-            ..Patch::default()
-        };
-        kill_point!("payment.unknown.before");
-        self.advance(row, Event::SettleUnclear, &patch).await?;
-        kill_point!("payment.unknown.after");
-        Ok(())
     }
 
     /// Calls settle again for a payment whose nonce is unused, and waits for `payments.timeout`.
@@ -253,83 +255,14 @@ impl Payments {
     }
 
     async fn call_settle(&self, row: &Payment) -> SettleOutcome {
-        match self.access(row) {
-            Some(access) => access.facilitator.settle(call(row), SETTLE_LIFE).await,
+        match self.networks.of(row) {
+            Some(access) => access.facilitator.settle(row.call(), SETTLE_LIFE).await,
             None => SettleOutcome::Unclear {
                 why: NOT_CONFIGURED.to_owned(),
                 refusal: None,
                 transaction: None,
             },
         }
-    }
-
-    /// Records proof that the money moved, whatever state the row is in. The proof belongs to the
-    /// authorization in `row`: if another authorization with the same nonce has replaced it,
-    /// nothing is recorded.
-    pub(super) async fn settle_row(
-        &self,
-        row: &Payment,
-        event: Event,
-        transfer: Transfer,
-    ) -> Result<(), DbError> {
-        // The row as the caller read it, and later as it is now.
-        let mut known = transition(row.state, event).map(|_| row.clone());
-        for _ in 0..SETTLE_TRIES {
-            let read = match known.take() {
-                Some(row) => Some(row),
-                None => rows::find(&self.db, &row.id).await?,
-            };
-            let Some(fresh) = read else {
-                return Ok(());
-            };
-            if fresh.digest != row.digest {
-                return Ok(());
-            }
-            let Some(step) = transition(fresh.state, event) else {
-                return Ok(());
-            };
-            let now = self.clock.now();
-            let token_expires = now.plus(self.settings.token_ttl);
-            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0, token_expires);
-            let given_up = matches!(
-                fresh.state,
-                PaymentState::Received
-                    | PaymentState::Rejected
-                    | PaymentState::Released
-                    | PaymentState::Failed
-            );
-            let record = SettlementRecord {
-                step,
-                payment: &fresh,
-                transfer,
-                proven_by: if event == Event::ChainPaid {
-                    "chain"
-                } else {
-                    "facilitator"
-                },
-                grant: NewGrant {
-                    token_hash: token.hash(),
-                    token_expires,
-                },
-                owed: given_up.then_some("the money moved after the payment was given up"),
-                next_look: Some(now.plus(FIRST_LOOK)),
-                now,
-            };
-            kill_point!("payment.settled.before");
-            let settlement = rows::settle(&self.db, &record).await?;
-            kill_point!("payment.settled.after");
-            if settlement != Settlement::Moved {
-                tracing::info!(from = step.from().as_str(), by = record.proven_by,
-                    transaction = %transfer.transaction, "a payment is settled");
-                self.epoch.note_sale();
-                self.changed.notify_waiters();
-                if let Some(image) = &fresh.product.target {
-                    self.images.describe(image).await;
-                }
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 }
 
@@ -345,19 +278,21 @@ fn open_transaction(row: &Payment, outcome: &SettleOutcome) -> Option<B256> {
     }
 }
 
-/// The facilitator call for a payment.
-pub(super) fn call(row: &Payment) -> Call<'_> {
-    Call {
-        body: &row.request,
-        network: row.network(),
-        payer: row.authorization.from,
-        is_signed_by_key: row.is_signed_by_key(),
-    }
-}
-
 /// Wakes the request that waits for settle, if it still does.
 fn tell(decided: tokio::sync::oneshot::Sender<Waited>, waited: Waited) {
     if decided.send(waited).is_err() {
         tracing::debug!("the request that waited for settle has ended");
+    }
+}
+
+impl Payment {
+    /// The facilitator call for this payment.
+    pub(super) fn call(&self) -> Call<'_> {
+        Call {
+            body: &self.request,
+            network: self.network(),
+            payer: self.authorization.from,
+            is_signed_by_key: self.is_signed_by_key(),
+        }
     }
 }
