@@ -303,10 +303,67 @@ async fn find_logs(
         }
         let receipt: Option<TransactionReceipt> =
             node.read(bounds, Call::receipt(transaction)).await?;
-        let found = receipt.and_then(|receipt| log_in(network, query, &receipt));
+        let found = match receipt {
+            Some(receipt) => log_in(network, query, &receipt),
+            // Some nodes show logs before they show receipts.
+            None => followed(network, node, bounds, query, &log).await?,
+        };
         return Ok(found.into_iter().collect());
     }
     Ok(Vec::new())
+}
+
+/// A log of the nonce's use, with the transfer that follows it by the logs of its block. `None`: the
+/// log is not about this nonce.
+async fn followed(
+    network: &'static Network,
+    node: &Node,
+    bounds: Bounds,
+    query: &Query,
+    log: &Log,
+) -> Result<Option<NonceLog>, Failure> {
+    let (Some(transaction), Some(block), Some(index), Some(_)) = (
+        log.transaction_hash,
+        log.block_number,
+        log.log_index,
+        used_in(query, log),
+    ) else {
+        return Ok(None);
+    };
+    let event = Token::Transfer::SIGNATURE_HASH;
+    let search = Search {
+        contract: network.usdc,
+        topics: json!([event, query.payer.into_word()]),
+        first: block,
+        last: block,
+        order: Order::OldestFirst,
+    };
+    let transfers = node.search(bounds, &search, true).await?;
+    let transfers = transfers.iter();
+    let mut transfers = transfers.filter(|log| log.transaction_hash == Some(transaction));
+    Ok(Some(NonceLog::Used {
+        transaction,
+        block,
+        next: transfers.find_map(|log| transfer_at(query, log, index.checked_add(1)?)),
+    }))
+}
+
+/// The index of a log by which a transfer used the nonce.
+fn used_in(query: &Query, log: &Log) -> Option<u64> {
+    let used = Token::AuthorizationUsed::decode_log(&log.inner).ok()?;
+    let is_ours = used.authorizer == query.payer && used.nonce == query.nonce;
+    log.log_index.filter(|_| is_ours)
+}
+
+/// The payer's transfer in a log of this index.
+fn transfer_at(query: &Query, log: &Log, index: u64) -> Option<NextTransfer> {
+    let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
+    let is_it = log.log_index == Some(index) && transfer.from == query.payer;
+    is_it.then_some(NextTransfer {
+        to: transfer.to,
+        value: transfer.value,
+        log_index: index,
+    })
 }
 
 /// The block of a log by which the payer cancelled the authorization.
@@ -325,26 +382,14 @@ fn log_in(network: &Network, query: &Query, receipt: &TransactionReceipt) -> Opt
     let of_token = receipt.logs.iter();
     let of_token = of_token.filter(|log| log.address() == network.usdc && !log.removed);
     let logs: Vec<&Log> = of_token.collect();
-    let used = logs.iter().find_map(|log| {
-        let used = Token::AuthorizationUsed::decode_log(&log.inner).ok()?;
-        let is_ours = used.authorizer == query.payer && used.nonce == query.nonce;
-        log.log_index.filter(|_| is_ours)
-    });
+    let used = logs.iter().find_map(|log| used_in(query, log));
     let Some(index) = used else {
         let canceled = logs.iter().find_map(|log| canceled_in(query, log))?;
         return (canceled == block).then_some(NonceLog::Canceled { block });
     };
     // USDC emits the two logs in this order, with nothing in between.
     let follows = index.checked_add(1)?;
-    let next = logs.iter().find_map(|log| {
-        let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
-        let is_next = log.log_index == Some(follows) && transfer.from == query.payer;
-        is_next.then_some(NextTransfer {
-            to: transfer.to,
-            value: transfer.value,
-            log_index: follows,
-        })
-    });
+    let next = logs.iter().find_map(|log| transfer_at(query, log, follows));
     Some(NonceLog::Used {
         transaction: receipt.transaction_hash,
         block,

@@ -132,13 +132,17 @@ async fn a_node_that_is_seconds_behind_sells_everything() {
 #[tokio::test]
 async fn receipts_that_appear_late_are_waited_for() {
     let app = TestApp::spawn().await;
-    app.node.node(NodeFault {
-        receipts_after: Some(Duration::from_secs(2)),
-        without_logs: false,
-        ..NodeFault::default()
-    });
-    assert_eq!(sell(&app, "permanent", 4, 4).await, [""; 0]);
-    assert_eq!(app.facilitator.calls("settle"), 4);
+    // The logs may be late as well, or appear before the receipts.
+    for (without_logs, seconds) in [(true, 2), (false, 600)] {
+        app.node.node(NodeFault {
+            receipts_after: Some(Duration::from_secs(seconds)),
+            log_blocks: without_logs.then_some((0, Refusal::Rpc(-32000, "try again later"))),
+            ..NodeFault::default()
+        });
+        let settled = app.facilitator.calls("settle");
+        assert_eq!(sell(&app, "permanent", 4, 4).await, [""; 0]);
+        assert_eq!(app.facilitator.calls("settle") - settled, 4);
+    }
 }
 
 /// How nodes refuse calls now and then.
