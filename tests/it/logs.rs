@@ -380,7 +380,7 @@ async fn goes_wrong(client: &mut Client, token: &str) {
         (
             "/api/upload/token",
             vec![
-                ("Idempotency-Key", format!("{KEY}{}", "x".repeat(200))),
+                ("Idempotency-Key", format!("{KEY}{}", "x".repeat(300))),
                 ("PAYMENT-SIGNATURE", header.clone()),
             ],
         ),
