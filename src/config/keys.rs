@@ -233,7 +233,7 @@ section! {
         /// How many refused files count as one free upload, for address and network.
         free_refusals_per_upload: u64 = NUMBER.or("10").within("1", "1000").live(),
         /// Payments and challenges of one address in a minute. Payments of contract wallets have a
-        /// tenth of it, refused uploads with a token half.
+        /// tenth of it, and so have payments that the chain refuses; refused uploads with a token half.
         payments_per_address_per_minute: u64 = COUNT.or("120").live(),
         /// How long the server waits for a whole request body, and for a client that doesn't read its
         /// response. After a sixth of this time, a body has to arrive at 4 KiB a second; a pause may

@@ -854,6 +854,35 @@ fn each_hex(document: &mut Value, change: impl Fn(&str) -> String) {
 }
 
 #[tokio::test]
+async fn payments_without_funds_have_a_tenth_of_the_rate_limit() {
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "120")
+        .spawn()
+        .await;
+    let poor = wallet(66);
+    app.chain.drain(poor.address()).await.unwrap();
+    let unfunded = async || {
+        let challenge = app.post(TOKEN).await;
+        let payment = Payment::answering(&challenge, TOKEN, &poor, app.clock.now());
+        app.pay(&payment).await
+    };
+    for _ in 0..12 {
+        assert_eq!(unfunded().await.status, 402);
+    }
+    unfunded().await;
+    let calls = app.node.all_calls();
+    let limited = (429, "rate_limited".to_owned(), Some(false));
+    for _ in 0..3 {
+        let answer = unfunded().await;
+        assert_eq!(answer.verdict(), limited);
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(app.node.all_calls(), calls, "no call to the node");
+    app.advance(Duration::from_mins(1));
+    app.pay(&app.sign_for("year").await).await.token();
+}
+
+#[tokio::test]
 async fn unproven_payments_have_a_tenth_of_the_rate_limit() {
     let app = TestApp::builder()
         .set("limits.payments_per_address_per_minute", "120")
