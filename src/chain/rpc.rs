@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::node::{Bounds, Call, Node, by_hash, jittered, read, read_block};
 use super::refusal::{Failure, Kind};
-use super::search::{Order, Search, any_of};
+use super::search::{Order, Search, any_of, spans};
 use super::{
     Block, Chain, ChainError, Evidence, Funds, IncomingTransfer, Named, NextTransfer, NonceLog,
     Priority, Query, Reading, Verdict, contradicts, judge,
@@ -531,19 +531,21 @@ impl Chain for RpcChain {
         last_block: u64,
     ) -> Result<Vec<IncomingTransfer>, ChainError> {
         let event = Token::Transfer::SIGNATURE_HASH;
-        let search = Search {
-            contract: self.network.usdc,
-            topics: json!([event, null, recipient.into_word()]),
-            first: first_block,
-            last: last_block,
-            order: Order::OldestFirst,
-        };
-        let logs = self
-            .read(|node, bounds| {
+        let mut logs = Vec::new();
+        for (first, last) in spans(first_block, last_block) {
+            let search = Search {
+                contract: self.network.usdc,
+                topics: json!([event, null, recipient.into_word()]),
+                first,
+                last,
+                order: Order::OldestFirst,
+            };
+            let found = self.read(|node, bounds| {
                 let search = search.clone();
                 Box::pin(async move { node.search(bounds, &search, true).await })
-            })
-            .await?;
+            });
+            logs.extend(found.await?);
+        }
         let receipts = logs.iter().filter_map(|log| {
             let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
             Some(IncomingTransfer {

@@ -131,6 +131,7 @@ impl Node {
     ) -> Result<Vec<Log>, Failure> {
         let mut found = Vec::new();
         let mut blocks = self.search.most_blocks();
+        let mut refused = None;
         let mut rest = Some(Rest {
             first: search.first,
             last: search.last,
@@ -143,6 +144,10 @@ impl Node {
             match self.logs(bounds, search, range).await {
                 Ok(logs) => {
                     found.extend(logs);
+                    // Only a range that the node answers shows that a larger one was the reason.
+                    if let Some(blocks) = refused.take() {
+                        self.search.note_blocks(blocks);
+                    }
                     if !all && !found.is_empty() {
                         return Ok(found);
                     }
@@ -154,9 +159,7 @@ impl Node {
                         return Err(failure);
                     }
                     blocks = asked / 2;
-                    if failure.kind == Kind::Refused {
-                        self.search.note_blocks(blocks);
-                    }
+                    refused = (failure.kind == Kind::Refused).then_some(blocks);
                 }
             }
         }
@@ -227,6 +230,18 @@ impl Node {
     }
 }
 
+/// Splits blocks `first..=last` into spans, each of which is searched by itself: a search has a limit
+/// of time and queries.
+pub(super) fn spans(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let start = next.filter(|start| *start <= last)?;
+        let end = last.min(start.saturating_add(MOST_BLOCKS - 1));
+        next = end.checked_add(1);
+        Some((start, end))
+    })
+}
+
 /// A topic that matches one of these.
 pub(super) fn any_of(topics: &[B256]) -> Value {
     json!(topics)
@@ -257,6 +272,17 @@ mod tests {
         assert_eq!(ranges(3, 3, NewestFirst, 0), [(3, 3)]);
         let last = u64::MAX;
         assert_eq!(ranges(last - 1, last, OldestFirst, 1).len(), 2);
+    }
+
+    #[test]
+    fn spans_cover_every_block_once() {
+        assert_eq!(spans(5, 4).count(), 0);
+        assert_eq!(spans(5, 5).collect::<Vec<_>>(), [(5, 5)]);
+        assert_eq!(
+            spans(10, 4_009).collect::<Vec<_>>(),
+            [(10, 2009), (2010, 4009)]
+        );
+        assert_eq!(spans(u64::MAX, u64::MAX).count(), 1);
     }
 
     #[test]
