@@ -165,7 +165,8 @@ async fn take_for_token(
         let message = "The request carries an upload token and a payment, and only one of them is allowed. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
-    refuse_behind(site)?;
+    // The token may be one that the database lost.
+    refuse_behind(site).map_err(|error| ApiError::Unasked(Box::new(error)))?;
     let found = site.images.find_token(&token, arrived).await;
     if let Err(UploadError::Lost(lost)) = &found {
         site.epoch.note_lost(lost, arrived).await;

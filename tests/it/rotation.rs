@@ -1,6 +1,10 @@
 //! Replacement of `secrets.key`: secrets of the old key stay valid while it is listed after the new
 //! one.
 
+use pixtoll::keys::secrets::SecretKey;
+use pixtoll::model::token::UploadToken;
+use pixtoll::system::clock::Clock;
+
 use crate::support::process::{Deployment, Request, SandboxProcess};
 use crate::support::{Payment, database, pictures};
 
@@ -38,7 +42,7 @@ async fn secrets_of_an_old_key_are_valid_while_it_is_listed() {
     let [free, other] = [old.answer(&free).await, old.answer(&free).await];
     let by_ticket = old.sign(TOKEN, b"").await.0;
     let by_id = old.sign(TOKEN, b"").await.0.copied_from_the_chain();
-    let by_id = by_id.with_idempotency_key("an order of mine 0001");
+    let by_id = by_id.with_idempotency_key("an-order-of-mine-0001");
     let mut tokens = Vec::new();
     for payment in [&by_ticket, &by_id] {
         tokens.push(old.answer(&presenting(payment)).await.token());
@@ -54,7 +58,7 @@ async fn secrets_of_an_old_key_are_valid_while_it_is_listed() {
     // The idempotency key was charged, whichever key hashed it: another authorization with it moves
     // nothing.
     let again = both.sign(TOKEN, b"").await.0;
-    let again = again.with_idempotency_key("an order of mine 0001");
+    let again = again.with_idempotency_key("an-order-of-mine-0001");
     assert_eq!(both.last_word(&presenting(&again)).await.token(), tokens[1]);
     let moved = sandbox.transfers_to(again.authorization.to).await;
     assert_eq!(moved, [10_000, 10_000]);
@@ -108,14 +112,22 @@ async fn secrets_of_an_old_key_are_valid_while_it_is_listed() {
 async fn a_token_of_a_removed_key_is_replaced_for_its_payer() {
     let app = crate::support::TestApp::spawn().await;
     let payment = app.sign_for("year").await;
-    let lost = app.pay(&payment).await.token();
+    let own = app.pay(&payment).await.token();
     // As if another replica had made it by a key that this one doesn't have.
-    let foreign = "ab".repeat(32);
-    let sql = format!("UPDATE grants SET token_hash = '{foreign}'");
+    let key = SecretKey::from_bytes([9; 32]);
+    let expires = app.clock.now().plus(app.app.config.token_ttl);
+    let foreign = UploadToken::derive(&key, &payment.ledger_id(), 0, expires);
+    let sql = format!("UPDATE grants SET token_hash = '{}'", foreign.hash());
     assert_eq!(database::execute(app.db(), &sql).await, 1);
     let fresh = app.pay(&payment).await.token();
-    assert_ne!(fresh, lost);
-    let refused = app.upload_with(&lost, pictures::png(5, 5)).await;
+    assert_ne!(fresh, own);
+    let refused = app.upload_with(foreign.reveal(), pictures::png(5, 5)).await;
+    assert_eq!(refused.status, 401, "{}", refused.text());
+    // On the replica that has the key, a token that was replaced is no proof of a lost commit.
+    let hash = UploadToken::parse(&own).unwrap().hash();
+    let sql = format!("UPDATE grants SET replaced_hash = '{hash}'");
+    assert_eq!(database::execute(app.db(), &sql).await, 1);
+    let refused = app.upload_with(&own, pictures::png(5, 5)).await;
     assert_eq!(refused.status, 401, "{}", refused.text());
     let answer = app.upload_with(&fresh, pictures::png(5, 5)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -104,7 +104,7 @@ fn of_upload(error: &UploadError) -> Verdict {
         UploadError::Lost(_) => after(60, Code::RecoveryRequired),
         UploadError::Recovered => plain(Code::PaymentKnown)
             .charged(Some(true))
-            .then(Action::FixRequest),
+            .then(Action::Claim),
         UploadError::TokenExpired { .. } => plain(Code::TokenExpired),
         UploadError::TokenUsed => plain(Code::TokenUsed),
         UploadError::TokenBusy => after(1, Code::TokenInUse),
