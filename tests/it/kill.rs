@@ -50,7 +50,9 @@ const FLOWS: &[&[&str]] = &[
     AUDITED,
     MISSED,
     ORPHANS,
+    UNEXPLAINED,
     EPOCH,
+    LOST,
     RECOVERED,
     CLAIMED,
     TOKEN_REPLACED,
@@ -696,6 +698,38 @@ async fn an_orphan_transfer_is_reported_despite_a_kill() {
     .await;
 }
 
+const UNEXPLAINED: &[&str] = &["orphans.insert.before", "orphans.insert.after"];
+
+#[tokio::test]
+async fn an_orphan_that_looks_like_a_sale_waits_for_a_decision_despite_a_kill() {
+    at_each_alone(UNEXPLAINED, async |scene, point| {
+        let server = scene.deployment.start().await;
+        let (payment, _) = scene.deployment.sign("/api/upload/token/year", b"").await;
+        server.kill().await;
+        let chain = scene.sandbox.chain().await;
+        let (signed, signature) = (&payment.authorization, &payment.signature);
+        let transaction = chain.execute(signed, signature).await.unwrap().to_string();
+        scene
+            .change("UPDATE jobs SET ran_ms = 1 WHERE name = 'orphans'")
+            .await;
+        scene.deployment.dies_by_itself_at(point).await;
+        let _server = scene.deployment.start().await;
+        let offline = ["ledger", "check", "--offline"];
+        eventually("the decision", async || {
+            let checked = scene.deployment.run(&offline).await;
+            let named = checked.out.contains("UNEXPLAINED") && checked.out.contains(&transaction);
+            (named && checked.code == Some(1)).then_some(())
+        })
+        .await;
+        let accept = ["ledger", "accept", &transaction, "--note", "a test"];
+        let accepted = scene.deployment.run(&accept).await;
+        assert_eq!(accepted.code, Some(0), "{}{}", accepted.out, accepted.err);
+        let checked = scene.deployment.run(&["ledger", "check"]).await;
+        assert_eq!(checked.code, Some(0), "{}{}", checked.out, checked.err);
+    })
+    .await;
+}
+
 const EPOCH: &[&str] = &[
     "epoch.advance.before",
     "epoch.advance.after",
@@ -716,7 +750,54 @@ async fn a_server_killed_while_it_records_its_epoch_stays_current() {
     .await;
 }
 
-const RECOVERED: &[&str] = &["recover.insert.before", "recover.insert.after"];
+const LOST: &[&str] = &["epoch.lost.before", "epoch.lost.after"];
+
+#[tokio::test]
+async fn a_lost_commit_pauses_sales_despite_a_kill() {
+    at_each(LOST, async |scene, point| {
+        let deployment = &scene.deployment;
+        let server = deployment.start().await;
+        let (payment, request) = deployment.sign("/api/upload/token/year", b"").await;
+        let token = deployment.last_word(&request).await.token();
+        server.kill().await;
+        let db = scene.database().await;
+        crate::recover::lose_everything(&db).await;
+        db.close().await;
+        let upload = Request::post("/api/upload").with("X-Upload-Token", &token);
+        let upload = upload.with_image(&pictures::png(8, 8));
+        let server = deployment.start_to_die_at(point).await;
+        scene.repeats_until_death(server, &upload).await;
+
+        let server = deployment.start().await;
+        let refused = deployment.answer(&upload).await;
+        let expected = (503, "recovery_required".to_owned(), None);
+        assert_eq!(refused.verdict(), expected);
+        let sale = Request::post("/api/upload/token/year");
+        assert_eq!(deployment.answer(&sale).await.status, 503);
+        let checked = deployment.run(&["ledger", "check"]).await;
+        assert_eq!(checked.code, Some(1), "{}", checked.out);
+        assert!(checked.out.contains("STALE: "), "{}", checked.out);
+        let ran = deployment.run(&["ledger", "recover"]).await;
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        // The running server notices it.
+        eventually("sales go on", async || {
+            (deployment.answer(&sale).await.status == 402).then_some(())
+        })
+        .await;
+        let known = (409, "payment_known".to_owned(), Some(true));
+        assert_eq!(deployment.answer(&upload).await.verdict(), known);
+        server.kill().await;
+        scene.balances_after(&payment, &[YEAR]).await;
+    })
+    .await;
+}
+
+const RECOVERED: &[&str] = &[
+    "recover.insert.before",
+    "recover.insert.after",
+    "epoch.accept.before",
+    "epoch.accept.after",
+];
 
 #[tokio::test]
 async fn transfers_found_on_the_chain_are_recovered_once_despite_a_kill() {
@@ -874,6 +955,8 @@ async fn a_payment_is_erased_completely_or_not_at_all() {
         server.kill().await;
         std::fs::remove_file(scene.object(&uploaded.field("id"))).unwrap();
         let past = "UPDATE images SET state = 'deleted', expires_ms = 1000, deleted_ms = 1000";
+        scene.change(past).await;
+        let past = "UPDATE grants SET token_expires_ms = 1000";
         scene.change(past).await;
 
         scene.deployment.dies_by_itself_at(point).await;

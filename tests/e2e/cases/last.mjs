@@ -10,10 +10,15 @@ export default async function last(world) {
       const buyer = await world.buyer(version, YEAR);
       buyer.withholds = true;
       await buyer.buy("/api/upload/token");
-      await chain.submit(buyer.signed.authorization, buyer.signed.signature);
+      const hash = await chain.submit(buyer.signed.authorization, buyer.signed.signature);
       world.orphaned += YEAR;
       checkError(await buyer.repeat(), 409, "payment_known", true);
       same([proxy.count("verify", buyer), proxy.count("settle", buyer)], [0, 0], "calls of the facilitator");
+      // It looks like a sale, so ledger check fails until the operator accepts it.
+      const { code, output } = await server.run(["ledger", "check"]);
+      same([code, output.includes(`UNEXPLAINED: ${YEAR} atomic units in transaction ${hash}`)], [1, true], `ledger check\n${output}`);
+      const accepted = await server.run(["ledger", "accept", hash, "--note", "submitted by hand"]);
+      same(accepted.code, 0, `the exit code of ledger accept (${accepted.output})`);
     });
   }
   await world.case("an authorization expires by block time, not by the server's clock", [], async () => {
