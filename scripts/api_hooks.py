@@ -8,7 +8,7 @@ sys.dont_write_bytecode = True
 import atexit, base64, collections, http.client, itertools, json, os, re, struct, urllib.parse, zlib
 import schemathesis
 from schemathesis.core import NOT_SET
-from harness import sign
+from harness import sign, sign_in
 
 # Failures that are none: the check, the codes of the answers, what their messages say, and why. Nothing else is excluded.
 EXCLUSIONS = [
@@ -30,6 +30,12 @@ EXCLUSIONS = [
      "schemathesis makes form fields whose names have control characters, which the heads of their parts can't hold"),
     ("positive_data_acceptance", {"precondition_failed", "range_not_satisfiable"}, "",
      "whether a condition or a range holds depends on the image"),
+    ("positive_data_acceptance", {"sign_in_required", "sign_in_invalid"}, "",
+     "OpenAPI can't say that a message is signed, nor that one is needed: a request without one asks for the challenge"),
+    ("positive_data_acceptance", {"invalid_header"}, "signed message",
+     "a random string fits the schema of SIGN-IN-WITH-X and is no message"),
+    ("negative_data_rejection", {"sign_in_required"}, "",
+     "a request without a message is answered with the challenge, also where its body is an empty object"),
     ("negative_data_rejection", {"payment_required"}, "",
      "a request without a payment is answered with 402 before its body and its idempotency key are looked at"),
 ]
@@ -125,6 +131,8 @@ def before_call(context, case, kwargs):
 
 def succeed_with(case, turn):
     body = case.operation.definition.raw.get("requestBody")
+    if case.operation.path == "/api/claims":
+        return put_sign_in(case, turn)
     if case.operation.path.endswith("/renew"):
         case.path_parameters["id"] = upload("year")["id"]
     elif case.operation.path == "/api/images/{id}":
@@ -179,13 +187,28 @@ def put_payment(case, turn):
     case.headers = payment
 
 
+def put_sign_in(case, turn):
+    """A signed message of a wallet that has a token, in the header or as the body."""
+    wallet = next(wallets)
+    status, headers, body = ask("POST", "/api/upload/token")
+    payment = sign(json.loads(base64.b64decode(headers["payment-required"])), wallet)
+    succeed("POST", "/api/upload/token", headers={"PAYMENT-SIGNATURE": payment})
+    status, _, body = ask("POST", "/api/claims")
+    message = sign_in(json.loads(body)["extensions"]["sign-in-with-x"], wallet)
+    if turn % 2:
+        case.media_type, case.body = JSON, message
+        case.headers = {}
+    else:
+        case.headers = {"SIGN-IN-WITH-X": base64.b64encode(json.dumps(message).encode()).decode()}
+
+
 # ---- The document and the answers ----
 
 @schemathesis.hook
 def before_load_schema(context, schema):
     """A field that the document does not list is a failure, though clients have to live with new ones."""
     codes.update((code["code"], code["status"]) for code in schema["x-error-codes"])
-    of_requests = {"DeleteRequest", "ImageToDelete", "FormUpload", "JsonUpload"}
+    of_requests = {"DeleteRequest", "ImageToDelete", "FormUpload", "JsonUpload", "SignedMessageBody"}
     for name, schema in schema["components"]["schemas"].items():
         if name not in of_requests and "properties" in schema:
             schema.setdefault("additionalProperties", False)

@@ -2,7 +2,7 @@
 """
 import base64, json, os, pathlib, re, shutil, subprocess, sys, time, zlib, struct
 import http.client
-from harness import Answer, free_ports, sign
+from harness import Answer, free_ports, sign, sign_in
 
 RAW = {"Content-Type": "image/png"}
 WALLET = 0x51
@@ -145,6 +145,12 @@ payments_per_address_per_minute = 0
             time.sleep(0.2)
         document = json.loads(base64.b64decode(challenge.headers["payment-required"]))
         return {"PAYMENT-SIGNATURE": sign(document, WALLET)}
+
+    def claim(self):
+        """What the wallet paid for and did not receive, by signing in with it."""
+        challenge = self.ask("POST", "/api/claims").json()["extensions"]["sign-in-with-x"]
+        message = json.dumps(sign_in(challenge, WALLET)).encode()
+        return self.ask("POST", "/api/claims", headers={"SIGN-IN-WITH-X": base64.b64encode(message).decode()})
 
 
 def path_of(image):

@@ -210,6 +210,25 @@ def signature(key, digest):
     return "0x" + (r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + odd])).hex()
 
 
+def checksummed(address):
+    """The address with its checksum (EIP-55)."""
+    digits = address[2:]
+    marks = keccak(digits.encode()).hex()
+    return "0x" + "".join(digit.upper() if int(mark, 16) > 7 else digit for digit, mark in zip(digits, marks))
+
+
+def sign_in(extension, key):
+    """The message that a sign-in challenge asks for (x402's sign-in-with-x), signed by personal_sign."""
+    info, chain, wallet = extension["info"], extension["supportedChains"][0], checksummed(address(key))
+    text = "\n".join([
+        f"{info['domain']} wants you to sign in with your Ethereum account:", wallet, "", info["statement"], "",
+        f"URI: {info['uri']}", f"Version: {info['version']}", f"Chain ID: {chain['chainId'].rpartition(':')[2]}",
+        f"Nonce: {info['nonce']}", f"Issued At: {info['issuedAt']}", f"Expiration Time: {info['expirationTime']}",
+        "Resources:", *(f"- {resource}" for resource in info["resources"])]).encode()
+    digest = keccak(b"\x19Ethereum Signed Message:\n" + str(len(text)).encode() + text)
+    return info | chain | {"address": wallet, "signature": signature(key, digest)}
+
+
 def sign(document, key):
     """The x402 version 2 header that pays the first offer of a challenge (EIP-3009, signed by EIP-712)."""
     offer = document["accepts"][0]
