@@ -1,9 +1,12 @@
-// A database restored from a backup: payments since then are found on the chain, and their payers get what they paid for.
-// The case has its own server. One buyer is a contract wallet, whose new signature only the chain can verify.
+// A database restored from a backup: payments since then are found on the chain, and their payers claim what they paid for
+// by signing in with the npm client of `@x402/extensions`. The case has its own server. One buyer is a contract wallet,
+// whose signature only the chain can verify, and one has a client of version 1.
 import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { createSIWxClientExtension } from "@x402/extensions/sign-in-with-x";
+import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { checkError } from "../buyers.mjs";
+import { checkError, read } from "../buyers.mjs";
 import { check, same, until } from "../check.mjs";
 import { picture } from "../pictures.mjs";
 import { freePort } from "../processes.mjs";
@@ -39,13 +42,17 @@ async function loseAndRecover(world, server, payTo) {
   await server.start();
 
   const owner = privateKeyToAccount(generatePrivateKey());
-  const payers = [{ account: owner }, { account: owner, wallet: await chain.deployWallet(owner) }];
+  const payers = [
+    [2, { account: owner }],
+    [2, { account: owner, wallet: await chain.deployWallet(owner) }],
+    [1, {}],
+  ];
   const lost = [];
-  for (const payer of payers) {
-    const buyer = await world.buyer(2, YEAR, { server, ...payer });
+  for (const [version, payer] of payers) {
+    const buyer = await world.buyer(version, YEAR, { server, ...payer });
     const answer = await buyer.buy("/api/upload/token/year");
     same(answer.status, 200, `the status (${answer.bytes})`);
-    lost.push({ payer, buyer, transaction: buyer.receipt(answer).transaction });
+    lost.push({ buyer, transaction: buyer.receipt(answer).transaction });
   }
   await server.stop();
   copyDatabase(backup, data);
@@ -54,20 +61,44 @@ async function loseAndRecover(world, server, payTo) {
   for (const { buyer } of lost) checkError(await buyer.repeat(), 503, "recovery_required", null);
   const stale = await server.run(["ledger", "check"]);
   check(stale.code === 1 && stale.output.includes("STALE"), `ledger check doesn't report the older database:\n${stale.output}`);
-  for (const found of [2, 0]) {
+  for (const found of [3, 0]) {
     const { code, output } = await server.run(["ledger", "recover"]);
     same([code, output.match(/^added (\d+) payments/m)?.[1]], [0, String(found)], `the payments (${output})`);
   }
   await until("paid routes to be open", async () => (await lost[0].buyer.repeat()).status === 409);
   for (const { buyer } of lost) {
     checkError(await buyer.repeat(), 409, "payment_known", true);
-    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", true);
+    if (buyer.version === 2) checkError(await buyer.repeatWithoutProof(), 409, "payment_known", true);
   }
   same((await server.check()).orphans, [], "the orphans");
 
+  const stranger = await claim(server, privateKeyToAccount(generatePrivateKey()));
+  same([stranger.status, stranger.json.payments], [200, []], `what a stranger claims (${stranger.bytes})`);
+  for (const { buyer, transaction } of lost) {
+    const sent = [];
+    const claimed = await claim(server, buyer.account, sent);
+    same(claimed.status, 200, `the status (${claimed.bytes})`);
+    const [payment] = claimed.json.payments;
+    same([claimed.json.payments.length, payment.transaction], [1, transaction], "the transaction of the claimed payment");
+    same((await buyer.upload(payment.token.token, picture())).status, 200, "the status of the upload");
+    // The signed message signs in once.
+    checkError(await read(await fetch(sent.at(-1))), 401, "sign_in_invalid", false);
+    same((await claim(server, buyer.account)).json.payments, [], "what is left to claim");
+  }
   const report = await server.check();
-  same([report.payments, report.settled, report.received], [2, 2n * YEAR, 2n * YEAR], "the ledger");
-  same(await chain.balance(payTo), 2n * YEAR, "the recipient's balance");
+  same([report.payments, report.settled, report.received], [3, 3n * YEAR, 3n * YEAR], "the ledger");
+  same(await chain.balance(payTo), 3n * YEAR, "the recipient's balance");
+}
+
+/// Signs in by the client's own extension, which answers the challenge. `sent` receives the requests.
+async function claim(server, account, sent = []) {
+  const client = new x402Client().registerExtension(createSIWxClientExtension({ signers: [account] }));
+  const record = (input, init) => {
+    const request = new Request(input, init);
+    sent.push(request.clone());
+    return fetch(request);
+  };
+  return read(await wrapFetchWithPayment(record, client)(`${server.url}/api/claims`, { method: "POST" }));
 }
 
 /// Replaces the files of a database by others. No server may have it open.
