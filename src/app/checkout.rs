@@ -117,11 +117,10 @@ pub(super) async fn open_checkout(
         token_ttl: config.token_ttl,
     };
     let payments = Arc::new(Payments::new(ports, Arc::clone(&catalog), settings));
-    let claims = open_claims(config, &needs, &ends.networks, &payments)?;
     let checkout = Checkout {
+        claims: Arc::new(open_claims(config, &needs, &ends.networks, &payments)?),
         catalog,
         payments,
-        claims: Arc::new(claims),
         networks: ends.networks,
         images: Arc::clone(needs.images),
         epoch: Arc::clone(needs.epoch),

@@ -90,7 +90,9 @@ impl Exit {
             Failure::FileRefused(_) => Self::FileRefused,
             Failure::NotPayable(_) => Self::NotPayable,
             Failure::PaymentRefused(_) => Self::PaymentRefused,
-            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) => Self::OutcomeUnknown,
+            Failure::OutcomeUnknown(_) | Failure::Unfinished(_) | Failure::Unproven { .. } => {
+                Self::OutcomeUnknown
+            }
             Failure::Unavailable(_) => Self::Unavailable,
         }
     }

@@ -11,6 +11,7 @@ use crate::config::{Sources, process_env};
 use crate::system::logs::LogFormat;
 
 pub mod backup;
+pub mod claim;
 pub mod config;
 mod console;
 pub mod health;
@@ -92,6 +93,11 @@ pub enum Command {
     /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
     #[command(verbatim_doc_comment)]
     Renew(renew::RenewArgs),
+    /// Sign in with a wallet, and print what it paid for and did not receive
+    ///
+    /// Pays nothing. Prints upload tokens with uploads left, and links of paid images.
+    #[command(verbatim_doc_comment)]
+    Claim(claim::ClaimArgs),
     /// Check, search and repair the ledger of payments
     ///
     /// These commands read the server's settings and database, and may run beside the server.
@@ -219,6 +225,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 &mut out,
             )
             .await;
+            Ok(exit.into())
+        }
+        Command::Claim(args) => {
+            let exit = claim::run(&args, &process_env(), &mut std::io::stdout()).await;
             Ok(exit.into())
         }
         Command::Renew(args) => {

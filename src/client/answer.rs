@@ -111,6 +111,19 @@ impl Reply {
         row.get("maxBytes").and_then(Value::as_u64)
     }
 
+    /// A value in the body, by its JSON pointer (RFC 6901).
+    pub(super) fn get(&self, pointer: &str) -> Option<&Value> {
+        self.body.pointer(pointer)
+    }
+
+    /// Whether the payment moved money, and the payer is asked to sign in for what it bought.
+    pub(super) fn asks_to_claim(&self) -> bool {
+        let action = self.body.pointer("/action/type").and_then(Value::as_str);
+        self.code() == "payment_known"
+            && self.body.get("charged") == Some(&Value::Bool(true))
+            && action == Some("claim")
+    }
+
     /// Whether the refusal is about the image: no other request with these bytes would succeed.
     pub(super) fn refuses_file(&self) -> bool {
         matches!(self.status, 400 | 403 | 413 | 415 | 422 | 451) && !self.refuses_payer()

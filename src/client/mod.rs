@@ -11,6 +11,7 @@
 //! [`pay`] chooses an offer and signs, [`wallet`] holds the key. The commands in `cli` parse and print.
 
 mod answer;
+pub mod claim;
 pub mod pay;
 pub mod pending;
 #[cfg(test)]
@@ -145,6 +146,14 @@ pub enum Failure {
          the same payment and never pays twice."
     )]
     OutcomeUnknown(String),
+    /// The payment moved money, and only the wallet's signature proves that it is the user's.
+    #[error("{text} Run pixtoll claim: it signs in with the wallet and prints what it paid for.")]
+    Unproven {
+        /// The nonce of the payment's authorization.
+        nonce: String,
+        /// The server's message.
+        text: String,
+    },
     /// A file of a bundle that is paid for was not uploaded.
     #[error(
         "{0} These files are paid for. Run the same command again: it uploads the missing files and never \
@@ -256,7 +265,17 @@ impl<'a> Client<'a> {
             };
         }
         let key = self.key(&image.bytes);
-        let uploaded = self.buy(Some(image), &key, Reply::uploaded, tell).await?;
+        let bought = self.buy(Some(image), &key, Reply::uploaded, tell).await;
+        let uploaded = match bought {
+            Err(Failure::Unproven { nonce, text }) => {
+                let claimed = self.claim(&nonce, tell).await?;
+                let (token, _) = claimed.ok_or(Failure::Unproven { nonce, text })?;
+                let uploaded = self.upload_with(&token, image, tell).await?;
+                uploaded
+                    .ok_or_else(|| Failure::Unfinished("The claimed token expired.".to_owned()))?
+            }
+            bought => bought?,
+        };
         Ok(Done {
             uploaded,
             key: Some(key),
@@ -284,7 +303,14 @@ impl<'a> Client<'a> {
         tell: &mut dyn FnMut(Notice),
     ) -> Result<Bundle, Failure> {
         let key = self.key(content);
-        let (token, left) = self.buy(None, &key, Reply::bought, tell).await?;
+        let bought = self.buy(None, &key, Reply::bought, tell).await;
+        let (token, left) = match bought {
+            Err(Failure::Unproven { nonce, text }) => {
+                let claimed = self.claim(&nonce, tell).await?;
+                claimed.ok_or(Failure::Unproven { nonce, text })?
+            }
+            bought => bought?,
+        };
         Ok(Bundle { token, left, key })
     }
 
@@ -346,6 +372,21 @@ impl<'a> Client<'a> {
             ..Request::default()
         };
         self.present(&request, &payment, key, read, tell).await
+    }
+
+    /// Signs in with the wallet, and returns the token of the payment with this nonce, with the number of uploads left.
+    /// `None`: the payment has none.
+    async fn claim(
+        &self,
+        nonce: &str,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<Option<(UploadToken, u64)>, Failure> {
+        tell(Notice::Step("signing in for what was paid for".to_owned()));
+        let wallet = self.wallets.find()?.ok_or(WalletError::Missing)?;
+        let claims = claim::collect(&self.http, &self.order.server, &wallet).await?;
+        let mut payments = claims.payments.into_iter();
+        let found = payments.find(|payment| payment.nonce.eq_ignore_ascii_case(nonce));
+        Ok(found.and_then(|payment| Some((payment.token?, payment.uploads))))
     }
 
     /// The price of the operation. `content` is the image, or what [`Client::buy_uploads`] takes as `content`. Signs
@@ -439,6 +480,11 @@ impl<'a> Client<'a> {
         if let Answer::Reply(reply) = &answer {
             if let Some(bought) = read(reply) {
                 return Ok(bought);
+            }
+            if reply.asks_to_claim() {
+                let text = reply.explain();
+                let nonce = payment.nonce().unwrap_or_default();
+                return Err(Failure::Unproven { nonce, text });
             }
             let is_final = reply.refuses_payer() || reply.refuses_file();
             if is_final && reply.says_not_charged() {

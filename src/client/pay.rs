@@ -263,6 +263,12 @@ impl SignedPayment {
         })
     }
 
+    /// The nonce of the authorization, as the server spells it.
+    pub fn nonce(&self) -> Option<String> {
+        let read = header::decode_payment(self.header.as_bytes()).ok()?;
+        Some(read.authorization.nonce.to_string())
+    }
+
     /// The value of the `PAYMENT-SIGNATURE` header.
     pub fn header(&self) -> &str {
         &self.header

@@ -87,6 +87,19 @@ pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> 
     }
 }
 
+/// The URL at which a wallet signs in. A signed message is never sent over a network without TLS.
+///
+/// # Errors
+/// [`Failure::Usage`] for an unsuitable server URL.
+pub(super) fn claims(server: &Url) -> Result<Url, Failure> {
+    if server.scheme() == "http" && !is_loopback(server) {
+        return Err(usage(
+            "this URL is http, and signed messages are sent over https only, except to this machine. Use an https URL.",
+        ));
+    }
+    below(server, &["api", "claims"])
+}
+
 /// A failure about `--server`. Its message doesn't repeat the URL, which may hold a password.
 fn usage(text: &str) -> Failure {
     Failure::Usage(format!("--server: {text}"))

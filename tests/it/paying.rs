@@ -189,7 +189,7 @@ async fn a_user_renews_an_image() {
 }
 
 #[tokio::test]
-async fn a_user_whose_payment_was_lost_does_not_pay_again() {
+async fn a_user_whose_payment_was_lost_gets_the_goods_by_the_same_command() {
     let user = User::new().await;
     let database = user.deployment.folder().join("data/pixtoll.db");
     let backup = user.deployment.folder().join("backup.db");
@@ -221,14 +221,18 @@ async fn a_user_whose_payment_was_lost_does_not_pay_again() {
     let recovered = user.deployment.run(&["ledger", "recover"]).await;
     assert_eq!(recovered.code, Some(0), "{recovered:?}");
 
+    // The same command signs in with the wallet, and uploads with the token that is owed.
     let _server = user.deployment.start().await;
+    let claimed = user.run("claim", &[]).await;
+    assert_eq!(claimed.code, Some(0), "{claimed:?}");
+    assert!(claimed.out.contains("1 left for tier year"), "{claimed:?}");
     let arguments = ["--tier", "year", "a.png"];
-    let refused = user.run("upload", &arguments).await;
-    assert_eq!(
-        (refused.code, refused.out.as_str()),
-        (Some(6), ""),
-        "{refused:?}"
-    );
+    let uploaded = user.run("upload", &arguments).await;
+    assert_eq!(uploaded.code, Some(0), "{uploaded:?}");
+    assert_eq!(user.served(uploaded.out.trim()).await, pictures::png(8, 8));
+    let nothing = user.run("claim", &["--json"]).await;
+    assert_eq!((nothing.code, &*nothing.out), (Some(0), ""), "{nothing:?}");
+    assert!(nothing.err.contains("Nothing is left"), "{nothing:?}");
     assert_eq!(user.moved().await, [U256::from(10_000)]);
     user.deployment.check_ledger().await;
 }

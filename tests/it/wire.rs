@@ -485,7 +485,7 @@ async fn a_receipt_names_the_network_as_its_version_does() {
         let transaction = app.transfers().await.pop().unwrap().transaction.to_string();
         let mut receipt = answer.document(ours);
         let extensions = receipt.as_object_mut().unwrap().remove("extensions");
-        assert_eq!(keys(&extensions.unwrap()), ["offer-receipt"]);
+        assert_eq!(keys(&extensions.unwrap()), ["offer-receipt", "pixtoll"]);
         assert_eq!(
             receipt,
             json!({"success": true, "transaction": transaction, "network": network,
