@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::support::expect::{invalid, no_node, paused, pending, unavailable};
-use crate::support::proxy::{Fault, NodeFault};
+use crate::support::proxy::{Fault, NodeFault, Wallets};
 use crate::support::signing::wallet;
 use crate::support::{Payment, TestApp};
 
@@ -301,7 +301,7 @@ async fn a_signature_that_no_wallet_accepts_never_reaches_the_facilitator() {
 async fn contract_wallets_can_not_make_the_facilitator_count_as_down() {
     let app = unlimited().await;
     app.node.node(NodeFault {
-        wallets_accept: true,
+        wallets: Wallets::AcceptAll,
         ..NodeFault::default()
     });
     // The wallet accepts the signature at the server's node, and fails at the facilitator.
@@ -328,7 +328,7 @@ async fn contract_wallets_can_not_make_the_facilitator_count_as_down() {
 async fn a_signature_that_the_node_can_not_check_is_not_sent() {
     let app = unlimited().await;
     app.node.node(NodeFault {
-        only_calls_contracts: true,
+        wallets: Wallets::OnlyDeployed,
         ..NodeFault::default()
     });
     let payment = Payment {

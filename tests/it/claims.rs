@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::recover::{TOKEN, UPLOAD, back_up, recovered, restore, sign};
 use crate::support::expect::known;
 use crate::support::process::{Deployment, Request, SandboxProcess};
-use crate::support::proxy::{Fault, NodeFault};
+use crate::support::proxy::{Fault, NodeFault, Wallets};
 use crate::support::sign_in::{
     CLAIMS, answering, only_token, request, sign_by, sign_in, with_high_s,
 };
@@ -457,7 +457,11 @@ async fn too_many_requests_to_sign_in_are_refused() {
 /// Whether the contracts of wallets accept signatures.
 fn wallets(accept: bool) -> NodeFault {
     NodeFault {
-        wallets_accept: accept,
+        wallets: if accept {
+            Wallets::AcceptAll
+        } else {
+            Wallets::Asked
+        },
         ..NodeFault::default()
     }
 }

@@ -107,10 +107,20 @@ pub(crate) struct NodeFault {
     pub(crate) safe_at: Option<u64>,
     /// Added to every block's time, in seconds.
     pub(crate) skew: i64,
-    /// Whether contract wallets accept every signature.
-    pub(crate) wallets_accept: bool,
+    /// What it answers about signatures of contract wallets.
+    pub(crate) wallets: Wallets,
+}
+
+/// What a node answers about signatures of contract wallets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wallets {
+    /// What the chain's contracts say.
+    #[default]
+    Asked,
+    /// Every wallet accepts every signature.
+    AcceptAll,
     /// It executes no code of a caller, as a call without a recipient asks it to.
-    pub(crate) only_calls_contracts: bool,
+    OnlyDeployed,
 }
 
 /// The instructions and the record of a proxy.
@@ -605,11 +615,11 @@ fn asked_of_wallet(
     let call = &document["params"][0];
     let to_none = call["to"].is_null();
     let input = call["input"].as_str().unwrap_or_default();
-    if to_none && node.only_calls_contracts {
+    if to_none && node.wallets == Wallets::OnlyDeployed {
         let error = json!({"code": -32602, "message": "missing field `to`"});
         return Some(Err(error));
     }
-    (node.wallets_accept && (to_none || input.starts_with("0x1626ba7e")))
+    (node.wallets == Wallets::AcceptAll && (to_none || input.starts_with("0x1626ba7e")))
         .then(|| Ok(format!("0x1626ba7e{}", "0".repeat(56))))
 }
 
