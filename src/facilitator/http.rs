@@ -304,7 +304,7 @@ impl HttpFacilitator {
     /// can answer the server's node and the facilitator differently, so it could make the
     /// facilitator fail at will.
     fn note_silence(&self, call: &Call<'_>, why: &str) {
-        if call.is_signed_by_key && self.breaker.note_silence(self.clock.uptime()) {
+        if call.is_signed_by_key() && self.breaker.note_silence(self.clock.uptime()) {
             tracing::error!(
                 facilitator = self.name,
                 why,
@@ -435,6 +435,8 @@ fn reason(text: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::Bytes;
+
     use super::*;
     use crate::pricing::networks::BASE_SEPOLIA;
 
@@ -448,7 +450,8 @@ mod tests {
             body: "",
             network: &BASE_SEPOLIA,
             payer: PAYER,
-            is_signed_by_key: true,
+            digest: B256::ZERO,
+            signature: &Bytes::new(),
         };
         let Ok(answer) = serde_json::from_str(answer) else {
             return "unreadable";

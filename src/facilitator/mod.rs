@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 
 use crate::system::clock::Timestamp;
+use crate::x402::evm;
 
 mod breaker;
 pub mod coinbase;
@@ -66,8 +67,17 @@ pub struct Call<'a> {
     pub network: &'static crate::pricing::networks::Network,
     /// The payer's address.
     pub payer: Address,
+    /// The digest that the payer signed.
+    pub digest: B256,
+    /// The signature.
+    pub signature: &'a Bytes,
+}
+
+impl Call<'_> {
     /// Whether the payer's own key made the signature. Otherwise a contract wallet accepted it.
-    pub is_signed_by_key: bool,
+    fn is_signed_by_key(&self) -> bool {
+        evm::recover(&self.digest, self.signature) == Some(self.payer)
+    }
 }
 
 /// A scheme and network that a facilitator supports.

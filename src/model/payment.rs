@@ -12,7 +12,7 @@ use crate::model::ids::ImageId;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::Keep;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::{self, Authorization};
+use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
 /// The state of a payment.
@@ -350,11 +350,6 @@ impl Payment {
     /// Whether no driver holds a lease at `now`.
     pub fn is_unleased(&self, now: Timestamp) -> bool {
         self.lease_until <= now
-    }
-
-    /// Whether the payer's own key made the signature. Otherwise a contract wallet accepted it.
-    pub fn is_signed_by_key(&self) -> bool {
-        evm::recover(&self.digest, &self.signature) == Some(self.authorization.from)
     }
 
     /// The time from which the token rejects the authorization.

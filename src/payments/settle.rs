@@ -292,7 +292,8 @@ impl Payment {
             body: &self.request,
             network: self.network(),
             payer: self.authorization.from,
-            is_signed_by_key: self.is_signed_by_key(),
+            digest: self.digest,
+            signature: &self.signature,
         }
     }
 }

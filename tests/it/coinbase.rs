@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes, address, b256, bytes};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Verifier as _;
@@ -28,7 +28,15 @@ use crate::support::install_tls;
 const ID: &str = "organizations/an-org/apiKeys/a-key";
 const NOW: i64 = 1_800_000_000;
 const WAIT: Duration = Duration::from_secs(20);
-const PAYER: Address = Address::repeat_byte(0x11);
+/// The payer, digest and signature of the vectors in docs/x402.md.
+const PAYER: Address = address!("19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A");
+const DIGEST: B256 = b256!("fc29cec4ee27035b083e7e6b7ba9a5b338f30a79f0993b06a84cd4d4dc576f0b");
+static SIGNATURE: Bytes = bytes!(
+    "a4b76e4b27263a8abffb65bf4686da3543b5554bc295966a8fced0b0d4bf3ab4"
+    "005a19dae284e85a8d668319f5d8f232d1009538cf3839e17327a089fb3f07951b"
+);
+/// A signature that only a contract wallet can judge.
+static CONTRACTS_SIGNATURE: Bytes = bytes!("07070707");
 const HASH: B256 = B256::repeat_byte(0xcd);
 
 /// The public keys of these tests: RFC 8032, section 7.1, test 1, and the number one.
@@ -235,12 +243,13 @@ async fn answer(request: HttpRequest, cdp: web::Data<Cdp>) -> HttpResponse {
     }
 }
 
-const fn call() -> Call<'static> {
+fn call() -> Call<'static> {
     Call {
         body: r#"{"x402Version":2}"#,
         network: &networks::BASE,
         payer: PAYER,
-        is_signed_by_key: true,
+        digest: DIGEST,
+        signature: &SIGNATURE,
     }
 }
 
@@ -399,6 +408,107 @@ async fn a_facilitator_that_is_down_is_asked_once_a_second_except_by_settle() {
         assert_eq!(verdict, VerifyOutcome::Valid { payer: None });
     }
     assert_eq!(cdp.all_fine(), 13, "one answer, and it is up again");
+}
+
+/// A contract can answer the server's node and the facilitator differently, and x402-rs answers what
+/// a contract rejects with 500.
+#[tokio::test]
+async fn only_silence_about_payments_that_a_key_signed_makes_a_facilitator_count_as_down() {
+    let (cdp, client) = Cdp::start(Key::Ed25519);
+    let of_contract = Call {
+        signature: &CONTRACTS_SIGNATURE,
+        ..call()
+    };
+    let refusal = json!({"isValid": false, "invalidReason": "unexpected_error", "payer": ""});
+    for _ in 0..10 {
+        cdp.next([0, 1].map(|_| Next::Says(500, "execution reverted".to_owned())));
+        let verdict = client.verify(of_contract, WAIT).await;
+        assert!(matches!(verdict, VerifyOutcome::NoAnswer { .. }));
+        cdp.next([Next::Says(500, String::new())]);
+        client.settle(of_contract, WAIT).await;
+        // A facilitator that answers in the form of the protocol is not down, whatever its status.
+        cdp.next([0, 1].map(|_| says(500, &refusal)));
+        let verdict = client.verify(call(), WAIT).await;
+        assert!(matches!(verdict, VerifyOutcome::NoAnswer { .. }));
+    }
+    assert_eq!(cdp.all_fine(), 50);
+    cdp.next([says(200, &json!({"isValid": true}))]);
+    let verdict = client.verify(call(), WAIT).await;
+    assert_eq!(verdict, VerifyOutcome::Valid { payer: None });
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_published_is_reported_once_and_a_few_at_most() {
+    let (cdp, client) = Cdp::start(Key::Ed25519);
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let refused = |code: &str| {
+        says(
+            400,
+            &json!({"success": false, "isValid": false, "errorReason": code, "invalidReason": code}),
+        )
+    };
+    let secret = format!("0x{}", "ab".repeat(32));
+    for code in [
+        "the_moon_is_full",
+        "the_moon_is_full",
+        "kyt_risk_detected",
+        "permit2_invalid_nonce",
+        "nonce_already_used",
+        &secret,
+        "",
+    ] {
+        cdp.next([refused(code), refused(code)]);
+        client.verify(call(), WAIT).await;
+        client.settle(call(), WAIT).await;
+    }
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["WARN", "the_moon_is_full", "coinbase", "please report"] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
+    for number in 0..100 {
+        cdp.next([refused(&format!("code_{number}"))]);
+        client.settle(call(), WAIT).await;
+    }
+    drop(guard);
+    assert_eq!(log.lines().len(), 32);
+}
+
+/// The lines of a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let reports = text.lines().filter(|line| line.contains("please report"));
+        reports.map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }
 
 #[tokio::test]
