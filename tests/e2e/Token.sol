@@ -199,3 +199,36 @@ contract Wallet {
         return good ? IERC1271.isValidSignature.selector : bytes4(0xffffffff);
     }
 }
+
+/// Deploys contract wallets, each at an address that is known before (CREATE2).
+contract Factory {
+    function deploy(address owner) external returns (address) {
+        return address(new Wallet{salt: bytes32(0)}(owner));
+    }
+
+    function predict(address owner) external view returns (address) {
+        bytes32 code = keccak256(abi.encodePacked(type(Wallet).creationCode, abi.encode(owner)));
+        bytes32 hash = keccak256(abi.encodePacked(bytes1(0xff), address(this), bytes32(0), code));
+        return address(uint160(uint256(hash)));
+    }
+}
+
+/// The part of Multicall3 that the facilitator uses to try a deployment and a transfer in one call.
+contract Multicall {
+    struct Call {
+        address target;
+        bytes callData;
+    }
+
+    struct Result {
+        bool success;
+        bytes returnData;
+    }
+
+    function tryAggregate(bool, Call[] calldata calls) external payable returns (Result[] memory results) {
+        results = new Result[](calls.length);
+        for (uint256 i = 0; i < calls.length; i++) {
+            (results[i].success, results[i].returnData) = calls[i].target.call(calls[i].callData);
+        }
+    }
+}

@@ -12,13 +12,17 @@ const NETWORKS = { 1: "base-sepolia", 2: "eip155:84532" };
 
 /// A payer with a new key, and its client.
 export class Buyer {
-  /// `wallet` is a contract that pays, with `account` as its owner. `server` is another server than the world's.
+  /// `wallet` is a contract that pays, with `account` as its owner. `wrap` changes its signatures. `server` is another server than the world's.
   /// `network` is the network pattern for the client (version 2).
-  constructor(world, version, { wallet, account, server, network = "eip155:*" } = {}) {
+  constructor(world, version, { wallet, account, wrap, server, network = "eip155:*" } = {}) {
     Object.assign(this, { world, version, server: server ?? world.server });
     this.key = generatePrivateKey();
     this.account = account ?? privateKeyToAccount(this.key);
     if (wallet) this.account = { ...this.account, address: wallet };
+    if (wrap) {
+      const { signTypedData } = this.account;
+      this.account.signTypedData = async (data) => wrap(await signTypedData(data));
+    }
     this.address = this.account.address;
     /// All requests that were sent, with their bodies.
     this.sent = [];

@@ -1,7 +1,10 @@
 // The chain: anvil with the chain id of Base Sepolia and our token at the address of its USDC.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
-import { createPublicClient, createTestClient, createWalletClient, defineChain, getAddress, http, parseAbiItem, parseSignature } from "viem";
+import {
+  createPublicClient, createTestClient, createWalletClient, defineChain, encodeFunctionData, getAddress, http, parseAbiItem,
+  parseSignature,
+} from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { check, until } from "./check.mjs";
 import { start } from "./processes.mjs";
@@ -9,6 +12,9 @@ import { start } from "./processes.mjs";
 const require = createRequire(import.meta.url);
 
 export const USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+/// The factory of contract wallets, and the contract for many calls, at the address that it has on every network.
+export const FACTORY = "0x00000000000000000000000000000000000fac70";
+const MULTICALL = "0xcA11bde05977b3631167028862bE2a173976CA11";
 export const DOMAIN = { name: "USDC", version: "2", chainId: 84532, verifyingContract: USDC };
 export const TYPES = {
   TransferWithAuthorization: [
@@ -89,10 +95,13 @@ export class Chain {
       check(chain.process.code === undefined, `anvil ended:\n${chain.process.output}`);
       return chain.reads.getChainId().catch(() => undefined);
     });
-    const { Token, Wallet } = compile();
+    const { Token, Wallet, Factory, Multicall } = compile();
     chain.abi = Token.abi;
     chain.walletContract = Wallet;
+    chain.factoryContract = Factory;
     await chain.control.setCode({ address: USDC, bytecode: Token.code });
+    await chain.control.setCode({ address: FACTORY, bytecode: Factory.code });
+    await chain.control.setCode({ address: MULTICALL, bytecode: Multicall.code });
     // The account that pays for the test's own transactions: mints, transfers, and authorizations submitted by others.
     chain.stranger = await chain.funded();
     // Older blocks have no token, so that the server must not read them.
@@ -172,6 +181,18 @@ export class Chain {
     const receipt = await this.reads.waitForTransactionReceipt({ hash, timeout: 60_000 });
     check(receipt.contractAddress, "the wallet was not deployed");
     return getAddress(receipt.contractAddress);
+  }
+
+  /// A contract wallet of `owner` that is not deployed: its address, and the call of the factory that deploys it.
+  async undeployedWallet(owner) {
+    const { abi } = this.factoryContract;
+    const args = [owner.address];
+    const address = await this.reads.readContract({ address: FACTORY, abi, functionName: "predict", args });
+    return { address: getAddress(address), factory: FACTORY, data: encodeFunctionData({ abi, functionName: "deploy", args }) };
+  }
+
+  async isDeployed(address) {
+    return Boolean(await this.reads.getCode({ address }));
   }
 
   /// Replaces the newest blocks by empty ones. The transaction `kept`, if given, is moved to the newest block.

@@ -7,7 +7,7 @@ import { nonceManager, privateKeyToAccount } from "viem/accounts";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
-import { chainOf } from "./chain.mjs";
+import { chainOf, FACTORY } from "./chain.mjs";
 
 const [url, key] = [process.env.E2E_RPC_URL, process.env.E2E_FACILITATOR_KEY];
 const id = Number(process.env.E2E_CHAIN_ID);
@@ -17,7 +17,9 @@ const account = privateKeyToAccount(key, process.env.E2E_MANY_AT_ONCE ? { nonceM
 const options = { account, chain: chainOf(url, id), transport: http(url), pollingInterval: 50, cacheTime: 0 };
 const client = createWalletClient(options).extend(publicActions);
 const signer = toFacilitatorEvmSigner({ ...client, address: account.address });
-const facilitator = registerExactEvmScheme(new x402Facilitator(), { signer, networks: `eip155:${id}` });
+const facilitator = registerExactEvmScheme(new x402Facilitator(), {
+  signer, networks: `eip155:${id}`, eip6492AllowedFactories: [FACTORY],
+});
 
 async function answer(request) {
   const chunks = [];
