@@ -59,10 +59,10 @@ impl SignedOffers {
         let signed: Vec<Value> = offers
             .iter()
             .enumerate()
-            .filter_map(|(index, offer)| {
+            .map(|(index, offer)| {
                 let payload = OfferPayload::new(offer, resource_url, valid_until);
-                let signature = self.keys.sign_digest(&payload.digest())?;
-                Some(signed_offer(&payload, &signature, index))
+                let signature = self.keys.sign_digest(&payload.digest());
+                signed_offer(&payload, &signature, index)
             })
             .collect();
         self.keep(name, valid_until, &signed);

@@ -6,11 +6,10 @@
 use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_signer::SignerSync as _;
-use alloy_signer_local::PrivateKeySigner;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use secp256k1::{Message, SECP256K1, SecretKey as Secp256k1Key};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +18,7 @@ use crate::keys::secrets::{Domain, SecretKey};
 
 /// The two signing keys of a deployment. `Debug` shows only the ids of their public keys.
 pub struct SigningKeys {
-    x402: PrivateKeySigner,
+    x402: Secp256k1Key,
     receipts: Ed25519KeyPair,
     public: [PublicKey; 2],
 }
@@ -44,14 +43,15 @@ impl SigningKeys {
     /// # Errors
     /// [`Unusable`].
     pub fn derive(secret: &SecretKey) -> Result<Self, Unusable> {
-        let scalar = B256::from(secret.derive(Domain::X402Key, &[]));
+        let scalar = secret.derive(Domain::X402Key, &[]);
         let seed = secret.derive(Domain::ReceiptKey, &[]);
-        let x402 = PrivateKeySigner::from_bytes(&scalar).map_err(|_| Unusable)?;
+        let x402 = Secp256k1Key::from_byte_array(scalar).map_err(|_| Unusable)?;
+        let [_, coordinates @ ..] = x402.public_key(SECP256K1).serialize_uncompressed();
         let receipts = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Unusable)?;
         let verifies = receipts.public_key().as_ref().try_into();
         let public = [
             PublicKey::Ed25519(verifies.map_err(|_| Unusable)?),
-            PublicKey::Secp256k1(x402.public_key().0),
+            PublicKey::Secp256k1(coordinates),
         ];
         Ok(Self {
             x402,
@@ -65,11 +65,13 @@ impl SigningKeys {
         &self.public
     }
 
-    /// Signs an EIP-712 digest like a plain wallet: 65 bytes, the same for the same digest. `None` only when the
-    /// library fails.
-    pub fn sign_digest(&self, digest: &B256) -> Option<Bytes> {
-        let signature = self.x402.sign_hash_sync(digest).ok()?;
-        Some(Bytes::copy_from_slice(&signature.as_bytes()))
+    /// Signs an EIP-712 digest like a plain wallet: 65 bytes, the same for the same digest.
+    pub fn sign_digest(&self, digest: &B256) -> Bytes {
+        let message = Message::from_digest(digest.0);
+        let signature = SECP256K1.sign_ecdsa_recoverable(message, &self.x402);
+        let (id, signature) = signature.serialize_compact();
+        let v = 27 + u8::from(i32::from(id) & 1 == 1);
+        signature.into_iter().chain([v]).collect()
     }
 
     /// Signs `claims` as a compact JWS of this type. The result is the same for the same claims.
@@ -186,6 +188,8 @@ mod tests {
     use alloy_primitives::{address, hex};
 
     use super::*;
+    use alloy_signer::SignerSync as _;
+    use alloy_signer_local::PrivateKeySigner;
 
     #[test]
     fn the_id_of_a_key_is_its_thumbprint_by_rfc_7638() {
@@ -226,6 +230,20 @@ mod tests {
             "385b6b1b8ead809ca67454d9683fcf2ba03456d6fe2c4abe2b07f0fbdbb2f1c1"
         );
         assert_eq!(key, PublicKey::Secp256k1(point));
+    }
+
+    #[test]
+    fn a_digest_is_signed_as_by_any_other_wallet() {
+        let secret = SecretKey::from_bytes([7; 32]);
+        let keys = SigningKeys::derive(&secret).unwrap();
+        let scalar = B256::from(secret.derive(Domain::X402Key, &[]));
+        let wallet = PrivateKeySigner::from_bytes(&scalar).unwrap();
+        // Beyond the order of the curve, which no digest reaches, the libraries differ.
+        for byte in 0..=254 {
+            let digest = B256::repeat_byte(byte);
+            let same = wallet.sign_hash_sync(&digest).unwrap();
+            assert_eq!(keys.sign_digest(&digest)[..], same.as_bytes(), "{byte}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, fixed_bytes};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use secp256k1::Message;
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 
 use crate::pricing::networks::Network;
 
@@ -98,10 +100,17 @@ pub fn canonical_signature(bytes: &Bytes) -> Bytes {
 
 /// The address whose key made `signature` over `digest`. `None`: it is not a plain wallet's
 /// signature.
+///
+/// This is the library of Bitcoin Core, which takes a fifth of the time of `k256`. Nothing else in a
+/// request with a payment takes as long.
 pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
-    plain_signature(signature)?
-        .recover_address_from_prehash(digest)
-        .ok()
+    let signature = plain_signature(signature)?;
+    let [r_and_s @ .., _] = signature.as_bytes();
+    let id = RecoveryId::from_u8_masked(u8::from(signature.v()));
+    let signature = RecoverableSignature::from_compact(&r_and_s, id).ok()?;
+    let key = signature.recover(Message::from_digest(digest.0)).ok()?;
+    let [_, point @ ..] = key.serialize_uncompressed();
+    Some(Address::from_raw_public_key(&point))
 }
 
 /// Whose plain signature a signature is.
@@ -186,6 +195,27 @@ mod tests {
             vector().digest(networks::find("eip155:8453").unwrap()),
             b256!("fc29cec4ee27035b083e7e6b7ba9a5b338f30a79f0993b06a84cd4d4dc576f0b")
         );
+    }
+
+    #[test]
+    fn a_signer_is_recovered_as_by_another_library() {
+        // Half of them are no signatures of any key, or have an invalid number in them.
+        for byte in 0..=255_u8 {
+            for v in [27, 28] {
+                let digest = B256::repeat_byte(byte.wrapping_mul(7));
+                let mut bytes = SEPOLIA_SIGNATURE;
+                bytes[31 - usize::from(byte % 32)] ^= byte;
+                bytes[32 + usize::from(byte % 32)] ^= byte.wrapping_mul(3);
+                if byte % 16 == 1 {
+                    bytes[..32].fill(0);
+                }
+                bytes[64] = v;
+                let signature = Bytes::from(bytes.to_vec());
+                let other = plain_signature(&signature)
+                    .and_then(|same| same.recover_address_from_prehash(&digest).ok());
+                assert_eq!(recover(&digest, &signature), other, "{byte}");
+            }
+        }
     }
 
     #[test]
