@@ -3,9 +3,9 @@
 use alloy_primitives::Address;
 
 use super::{Goods, PayError, Payments, Sold};
-use crate::db::{claims, grants, renewals};
+use crate::db::{DbError, claims, grants, renewals};
 use crate::images::UploadError;
-use crate::model::payment::{Grant, Payment, PaymentId, ProductKind};
+use crate::model::payment::{Grant, Payment, PaymentId, ProductKind, Renewal};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
@@ -61,11 +61,7 @@ impl Payments {
                     version,
                 });
             }
-            let renewal = match &row.product.target {
-                Some(_) => renewals::find(&self.db, &row.id).await?,
-                None => None,
-            };
-            if let Some(renewal) = renewal {
+            if let Some(renewal) = self.renewal_of(row).await? {
                 let image = self.images.find_public(&renewal.image_id).await;
                 let image = image.map_err(unread)?.ok_or(PayError::Gone)?;
                 return Ok(Sold {
@@ -147,6 +143,14 @@ impl Payments {
             }
         }
         Ok(unreceived)
+    }
+
+    /// The renewal that a payment bought, if it was for one.
+    async fn renewal_of(&self, row: &Payment) -> Result<Option<Renewal>, DbError> {
+        match &row.product.target {
+            Some(_) => renewals::find(&self.db, &row.id).await,
+            None => Ok(None),
+        }
     }
 
     /// Returns the valid token. If it expired unused, or the key that made it is gone, a new token
