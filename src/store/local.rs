@@ -1,5 +1,5 @@
-//! File operations that `object_store` lacks: sidecars, and deletes that survive a power cut. The
-//! delete of `object_store` syncs nothing, and a row must not say that an image is gone if the file
+//! File operations that `object_store` lacks: an image and its sidecar together, and deletes that
+//! survive a power cut. `object_store` would sync their folder for each. Its delete syncs nothing, and a row must not say that an image is gone if the file
 //! may come back.
 
 use std::collections::BTreeSet;
@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
@@ -44,32 +45,78 @@ pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<
     Ok(outcomes.into_iter().flatten().collect())
 }
 
-/// Writes a small file, whole or not at all. It is durable when it returns.
+/// A file to write.
+pub(super) struct New {
+    /// Its path.
+    pub(super) file: PathBuf,
+    /// What its draft is called, after the name of the file. No key ends like this, and the next
+    /// writer reuses the draft of a stopped one.
+    pub(super) draft: &'static str,
+    pub(super) bytes: Bytes,
+}
+
+/// Writes files in one folder, each whole or not at all. They are durable when it returns.
 ///
 /// # Errors
-/// When it can't be written. An older file is unchanged then.
-pub(super) async fn write(file: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
+/// When they can't be written. Each older file is unchanged then, or replaced as a whole.
+pub(super) async fn write(files: Vec<New>) -> io::Result<()> {
     spawn_blocking(move || {
         // Two writers would use the same draft.
-        let _turn = turn(&file);
-        let folder = file.parent().unwrap_or(Path::new("."));
-        let mut name = file.as_os_str().to_owned();
-        // No key ends like this, and the next writer reuses the draft of a stopped one.
-        name.push("#0");
-        let draft = PathBuf::from(name);
+        let _turn = files.last().map(|last| turn(&last.file));
+        let written = write_drafts(&files).and_then(|()| publish(&files));
+        if written.is_err() {
+            for new in &files {
+                // The draft is deleted with the image otherwise.
+                if let Err(error) = delete_one(&new.draft()) {
+                    tracing::warn!(%error, "an unfinished file was not deleted");
+                }
+            }
+        }
+        written
+    })
+    .await?
+}
+
+/// Writes the drafts, durably.
+fn write_drafts(files: &[New]) -> io::Result<()> {
+    let mut drafts = Vec::with_capacity(files.len());
+    for new in files {
+        let draft = new.draft();
         let mut opened = match File::create(&draft) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_folders(folder)?;
+                create_folders(new.folder())?;
                 File::create(&draft)?
             }
             opened => opened?,
         };
-        opened.write_all(&bytes)?;
-        opened.sync_data()?;
-        rename(&draft, &file)?;
-        File::open(folder)?.sync_all()
-    })
-    .await?
+        opened.write_all(&new.bytes)?;
+        drafts.push(opened);
+    }
+    // After all are written, so that the disk works on all at the first sync.
+    drafts.iter().try_for_each(File::sync_data)
+}
+
+/// Gives the drafts their names, durably.
+fn publish(files: &[New]) -> io::Result<()> {
+    for new in files {
+        rename(new.draft(), &new.file)?;
+    }
+    match files.first() {
+        Some(new) => File::open(new.folder())?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+impl New {
+    fn draft(&self) -> PathBuf {
+        let mut name = self.file.as_os_str().to_owned();
+        name.push(self.draft);
+        PathBuf::from(name)
+    }
+
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
 }
 
 /// Waits until no other task of this process writes this file, until the guard is dropped.

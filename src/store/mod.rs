@@ -38,7 +38,7 @@ pub use keys::Listed;
 pub use object::Object;
 
 use deleted::delete_local;
-use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, key, sidecar_file, sidecar_key};
+use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, file, key, sidecar_file, sidecar_key};
 
 /// Images in one delete request, each with its sidecar: S3 takes 1,000 keys.
 const IMAGES_A_DELETE: usize = 500;
@@ -46,6 +46,11 @@ const IMAGES_A_DELETE: usize = 500;
 const DELETE_FACTOR: u32 = 3;
 /// How long a network store may take to answer a ping.
 const PING: Duration = Duration::from_secs(2);
+
+/// The ends of the names of drafts in a local store. Listings of `object_store` show neither, and
+/// its own drafts of images end like these.
+const IMAGE_DRAFT: &str = "#1";
+const SIDECAR_DRAFT: &str = "#0";
 
 /// An image store: a local directory, a bucket, or memory.
 #[derive(Debug, Clone)]
@@ -234,6 +239,15 @@ impl Store {
             let why = "it has not answered since the server started".to_owned();
             return Err(StoreError::Unchecked(why));
         }
+        if let Backend::Local(root) = &self.place {
+            let image = local::New {
+                file: file(root, id),
+                draft: IMAGE_DRAFT,
+                bytes,
+            };
+            let files = vec![image, sidecar_of(root, id, sidecar)];
+            return Ok(local::write(files).await?);
+        }
         let place = key(id);
         let put = self.objects.put(&place, PutPayload::from_bytes(bytes));
         // Both at the same time, so that they share the waiting time.
@@ -247,12 +261,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn describe(&self, id: &ImageId, sidecar: &Sidecar) -> Result<(), StoreError> {
-        let bytes = sidecar.to_bytes();
         if let Backend::Local(root) = &self.place {
-            return Ok(local::write(sidecar_file(root, id), bytes).await?);
+            return Ok(local::write(vec![sidecar_of(root, id, sidecar)]).await?);
         }
         let place = sidecar_key(id);
-        let put = self.objects.put(&place, PutPayload::from(bytes));
+        let put = self
+            .objects
+            .put(&place, PutPayload::from(sidecar.to_bytes()));
         self.within(put).await?;
         Ok(())
     }
@@ -312,8 +327,10 @@ impl Store {
         let Backend::Local(root) = &self.place else {
             return Ok(());
         };
-        // Named as by object_store and `local`. A listing shows neither name.
-        let drafts = |id: &ImageId| ["#1", ".json#0"].map(|end| format!("{}{end}", key(id)));
+        let drafts = |id: &ImageId| {
+            let sidecar = format!("{SIDECAR}{SIDECAR_DRAFT}");
+            [IMAGE_DRAFT, &sidecar].map(|end| format!("{}{end}", key(id)))
+        };
         let files = ids.iter().flat_map(drafts).map(|name| root.join(name));
         let outcomes = local::delete(root, files.collect()).await?;
         Ok(outcomes
@@ -535,5 +552,14 @@ impl Store {
     async fn read_small(&self, place: &Key) -> Result<Option<Bytes>, StoreError> {
         self.found(async { self.objects.get(place).await?.bytes().await })
             .await
+    }
+}
+
+/// The sidecar of an image, to be written into a local store.
+fn sidecar_of(root: &Path, id: &ImageId, sidecar: &Sidecar) -> local::New {
+    local::New {
+        file: sidecar_file(root, id),
+        draft: SIDECAR_DRAFT,
+        bytes: Bytes::from(sidecar.to_bytes()),
     }
 }
