@@ -22,7 +22,8 @@ CREATE TABLE offers (
     last_offered_ms     BIGINT NOT NULL
 );
 
--- The ledger: one row for each authorization. (network, asset, payer, nonce) identifies it.
+-- The ledger: one row for each authorization. (payer, nonce, network, asset) identifies it; payments
+-- are looked up by the first two.
 CREATE TABLE payments (
     id                  TEXT PRIMARY KEY NOT NULL,
     network             TEXT NOT NULL,
@@ -81,12 +82,11 @@ CREATE TABLE payments (
     owed                TEXT,
     resolution          TEXT,
     resolved_ms         BIGINT,
-    UNIQUE (network, asset, payer, nonce)
+    UNIQUE (payer, nonce, network, asset)
 );
 CREATE UNIQUE INDEX payments_log ON payments (network, transaction_hash, log_index)
     WHERE log_index IS NOT NULL;
 CREATE INDEX payments_transfer ON payments (transaction_hash) WHERE transaction_hash IS NOT NULL;
-CREATE INDEX payments_payer_nonce ON payments (payer, nonce);
 -- What a payer has open, and what was settled last.
 CREATE INDEX payments_payer_settled ON payments (payer, settled_ms);
 CREATE INDEX payments_target ON payments (target) WHERE target IS NOT NULL;
