@@ -28,6 +28,9 @@ const READERS: u32 = 8;
 /// How many prepared statements each connection keeps: more than this folder has.
 const STATEMENTS_KEPT: usize = 512;
 
+/// The pages that the writer keeps in memory: at most 16 MiB, as a negative number of KiB.
+const WRITER_CACHE: &str = "-16384";
+
 /// A SQLite database. Cloning it clones a handle.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
@@ -48,8 +51,9 @@ impl Sqlite {
             .foreign_keys(true)
             .statement_cache_capacity(STATEMENTS_KEPT)
             .busy_timeout(BUSY_TIMEOUT);
-        // The writer comes first: it sets the journal mode.
-        let writer = Writer::open(options.clone()).await?;
+        // The writer comes first: it sets the journal mode. What it has read stays valid, while each
+        // commit makes the readers read again.
+        let writer = Writer::open(options.clone().pragma("cache_size", WRITER_CACHE)).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)

@@ -224,6 +224,9 @@ impl Turn {
         outcome: Result<T, sqlx::Error>,
     ) -> Result<T, DbError> {
         if self.is_alone {
+            if matches!(outcome, Err(sqlx::Error::WorkerCrashed)) {
+                self.lane.connection = None;
+            }
             return Ok(outcome?);
         }
         match outcome {
@@ -286,7 +289,9 @@ impl Lane {
         self.connect(options).await?;
         let mut connection = self.connection.take().ok_or(sqlx::Error::WorkerCrashed)?;
         let begun = run(&mut connection, BEGIN).await;
-        self.connection = Some(connection);
+        if !matches!(begun, Err(sqlx::Error::WorkerCrashed)) {
+            self.connection = Some(connection);
+        }
         begun?;
         self.batch = Some(Batch::default());
         Ok(())
