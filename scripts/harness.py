@@ -3,7 +3,7 @@
 Nothing here shares code with the server. The payer's signature (keccak, secp256k1 and EIP-712) is implemented in forty
 lines, which are slow and for play money only.
 """
-import base64, http.client, json, os, secrets, socket, sqlite3, subprocess, sys, time
+import base64, http.client, json, os, random, secrets, shutil, socket, sqlite3, struct, subprocess, sys, time, zlib
 
 FREE_LIMITS = """
 [limits]
@@ -19,6 +19,24 @@ def free_ports(count):
     for listener in sockets:
         listener.close()
     return ports
+
+
+def noise_png(size):
+    """A PNG of random pixels, of about this many bytes."""
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    noise = random.Random(1)
+    side = round((size / 3) ** 0.5)
+    rows = b"".join(b"\0" + noise.randbytes(side * 3) for _ in range(side))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def wrk():
+    """The load generator, which is installed where it is missing."""
+    if not shutil.which("wrk"):
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "wrk"], check=True,
+                       stdout=sys.stderr, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    return "wrk"
 
 
 class Answer:
