@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use pixtoll::db::Db;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -504,6 +505,36 @@ async fn images_without_metadata_are_served_byte_for_byte() {
         // Without `assert_eq!`, which would print megabytes of difference.
         let same = served.bytes == std::fs::read(file).unwrap();
         assert!(same, "{} came back otherwise", file.display());
+    }
+    deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_has_kept_every_sale_that_it_answered_among_many() {
+    let (_sandbox, _facilitator, deployment) = with_proxy().await;
+    let server = deployment.start().await;
+    let mut requests = Vec::new();
+    for _ in 0..16 {
+        let (_, request) = deployment.sign("/api/upload/token/year", b"").await;
+        requests.push(request);
+    }
+    let send = async |request| (request, deployment.send(request).await);
+    let mut answers: FuturesUnordered<_> = requests.iter().map(send).collect();
+    let mut sold = Vec::new();
+    while sold.len() < 4 {
+        let (request, answer) = answers.next().await.unwrap();
+        sold.push((request, answer.unwrap().token()));
+    }
+    server.kill().await;
+    while let Some((request, answer)) = answers.next().await {
+        sold.extend(answer.map(|answer| (request, answer.token())));
+    }
+    let _server = deployment.start().await;
+    for (request, token) in sold {
+        assert_eq!(deployment.last_word(request).await.token(), token);
+    }
+    for request in &requests {
+        deployment.last_word(request).await.token();
     }
     deployment.check_ledger().await;
 }
