@@ -194,14 +194,14 @@ async fn send_junk(app: &TestApp, sent: &AtomicUsize) {
     loop {
         let path = "/api/upload/token/year";
         let mut payment = Payment::answering(&challenge, path, &poor, app.clock.now());
-        if sent.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             payment.sign_by(&signing::wallet(67));
         }
         let mut request = stranger.post(app.url(path));
         for (name, value) in payment.headers() {
             request = request.header(name, value);
         }
-        let send = async {
+        let one = async {
             let answer = Answer::of(request.send().await.unwrap()).await;
             assert!(
                 matches!(answer.status, 402 | 429 | 503),
@@ -209,7 +209,7 @@ async fn send_junk(app: &TestApp, sent: &AtomicUsize) {
                 answer.text()
             );
         };
-        tokio::join!(send, tokio::time::sleep(Duration::from_millis(166)));
+        tokio::join!(one, tokio::time::sleep(Duration::from_millis(166)));
     }
 }
 

@@ -208,10 +208,10 @@ impl Proxy {
                 .build()
                 .unwrap(),
         });
-        let served = web::Data::from(Arc::clone(&forward));
+        let shared = web::Data::from(Arc::clone(&forward));
         let server = HttpServer::new(move || {
             App::new()
-                .app_data(served.clone())
+                .app_data(shared.clone())
                 .app_data(web::PayloadConfig::new(1 << 20))
                 .default_service(web::to(dated))
         })
@@ -480,7 +480,7 @@ impl Forward {
         let behind = node.behind?;
         let mut script = self.script.lock().unwrap();
         script.draws += 1;
-        (!node.is_balanced || script.draws % 2 == 0).then(|| script.shown(behind))
+        (!node.is_balanced || script.draws.is_multiple_of(2)).then(|| script.shown(behind))
     }
 
     /// Changes a call to what the node sees of it, or refuses it.
