@@ -6,20 +6,19 @@
 //! and it keeps no client addresses.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`claims`], [`payments`], [`images`],
-//! [`retention`], [`epoch`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`chain`]) →
+//! [`retention`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`evm`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
 
 pub mod app;
 pub mod catalog;
-pub mod chain;
 pub mod checkout;
 pub mod claims;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod db;
-pub mod epoch;
+pub mod evm;
 pub mod facilitator;
 pub mod http;
 pub mod images;

@@ -11,19 +11,19 @@ use futures_util::future::join_all;
 use super::disk::{check_stamp, make_parent};
 use super::stamps;
 use crate::catalog::{Catalog, SaleTerms, SignedOffers};
-use crate::chain::rpc::RpcChain;
 use crate::checkout::Checkout;
 use crate::claims::{ClaimParts, Claims};
 use crate::config::{
     Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
 };
 use crate::db::{Db, deployment, payments as rows};
-use crate::epoch::Epoch;
+use crate::evm::chain::rpc::RpcChain;
 use crate::facilitator::http::{Credentials, HttpFacilitator};
 use crate::images::Images;
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
+use crate::moving::epoch::Epoch;
 use crate::payments::access::{NetworkAccess, Networks};
 use crate::payments::recovery::orphans;
 use crate::payments::{Payments, Ports, Settings};

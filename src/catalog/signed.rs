@@ -92,11 +92,11 @@ mod tests {
     use alloy_primitives::Address;
 
     use super::*;
+    use crate::evm::exact::recover;
     use crate::keys::secrets::SecretKey;
     use crate::pricing::money::AtomicAmount;
     use crate::pricing::networks::{BASE, BASE_SEPOLIA, Network};
     use crate::system::clock::{ManualClock, Timestamp};
-    use crate::x402::evm::recover;
 
     fn offers() -> (SignedOffers, ManualClock) {
         let clock = ManualClock::at(Timestamp::from_seconds(1_800_000_059));

@@ -9,6 +9,7 @@ use alloy_primitives::Address;
 use url::Url;
 
 use crate::db::{Db, DbError, claims as rows};
+use crate::evm::exact::{self, PlainSignature};
 use crate::keys::secrets::Keyring;
 use crate::limits::{Limited, Limits};
 use crate::model::payment::PaymentId;
@@ -18,7 +19,6 @@ use crate::pricing::networks::Network;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;
 use crate::system::random::Randomness;
-use crate::x402::evm::{self, PlainSignature};
 use crate::x402::siwx::{CLAIMS_PATH, ChallengeInfo, SignInChallenge, SignedMessage, VERSION};
 
 mod nonce;
@@ -295,7 +295,7 @@ impl Claims {
             return refused(SignInError::MalformedSignature);
         };
         let hash = message.hash();
-        match evm::plain_signer(&hash, &signature) {
+        match exact::plain_signer(&hash, &signature) {
             PlainSignature::By(signer) if signer == wallet => {
                 return Ok(SignedIn {
                     wallet,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::ledger::recover::warn;
 use crate::app::{open_access, open_database_beside};
-use crate::chain::Chain;
-use crate::chain::probe::{Finding, Outcome, probe};
-use crate::chain::rpc::RpcChain;
 use crate::config::{self, Config, Examined, NetworkConfig, Sources};
+use crate::evm::chain::Chain;
+use crate::evm::chain::probe::{Finding, Outcome, probe};
+use crate::evm::chain::rpc::RpcChain;
 use crate::moving::Gone;
 use crate::payments::access::NetworkAccess;
 use crate::system::clock::{Clock, SystemClock, Timestamp};

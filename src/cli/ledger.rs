@@ -9,10 +9,10 @@ use clap::Subcommand;
 
 use super::ServeArgs;
 use crate::app::{find_secrets, open_database_beside, stamps};
-use crate::chain::rpc::RpcChain;
 use crate::config::{Config, load};
 use crate::db::auditor::{self, Voiding};
 use crate::db::{Db, audit, deployment, grants, images, orphans, payments as rows};
+use crate::evm::chain::rpc::RpcChain;
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId};
 use crate::payments::recovery::check::{

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::wallet::{Wallet, WalletError};
+use crate::evm::exact::Authorization;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
 use crate::system::clock::Timestamp;
 use crate::system::random::Randomness;
-use crate::x402::evm::Authorization;
 use crate::x402::header;
 use crate::x402::wire::{self, Version};
 

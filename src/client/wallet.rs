@@ -12,8 +12,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 
+use crate::evm::exact::canonical_signature;
 use crate::system::random::Randomness;
-use crate::x402::evm::canonical_signature;
 
 /// The environment variable with the private key, in hex.
 pub const KEY_VARIABLE: &str = "PIXTOLL_WALLET_KEY";

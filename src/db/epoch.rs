@@ -1,5 +1,5 @@
 //! The database's own id and epoch, of which the store has a copy, and what proved that commits are
-//! lost. See [`crate::epoch`].
+//! lost. See [`crate::moving::epoch`].
 
 use super::{Db, DbError, deployment, in_tx, write_db};
 use crate::model::mark::{Mark, stamps};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::{DbError, from_row};
+use crate::evm::exact::Authorization;
 use crate::model::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
 use crate::model::metadata::Metadata;
@@ -15,7 +16,6 @@ use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks;
 use crate::pricing::tiers::Keep;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
 /// The columns of a payment, in the order in which statements name them.

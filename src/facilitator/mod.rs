@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 
+use crate::evm::exact;
 use crate::system::clock::Timestamp;
-use crate::x402::evm;
 
 mod breaker;
 pub mod coinbase;
@@ -76,7 +76,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// Whether the payer's own key made the signature. Otherwise a contract wallet accepted it.
     fn is_signed_by_key(&self) -> bool {
-        evm::recover(&self.digest, self.signature) == Some(self.payer)
+        exact::recover(&self.digest, self.signature) == Some(self.payer)
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 
+use crate::evm::exact::Authorization;
 use crate::model::ids::ImageId;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::Keep;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
 /// The state of a payment.

@@ -16,6 +16,7 @@ use crate::db::{Db, DbError};
 
 pub mod backup;
 pub mod database;
+pub mod epoch;
 mod files;
 pub mod objects;
 pub mod restore;

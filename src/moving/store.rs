@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::objects::{Carried, Objects, Sum, forget_deleted};
 use crate::db::{Db, epoch as rows, retention};
-use crate::epoch;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
+use crate::moving::epoch;
 use crate::store::{Listed, Store};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::chain::Chain;
+use crate::evm::chain::Chain;
 use crate::facilitator::{Facilitator, Kind};
 use crate::pricing::networks::Network;
 use crate::x402::wire::Version;

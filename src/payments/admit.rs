@@ -12,8 +12,9 @@ use super::reading::silent_node;
 use super::recovery::Money;
 use super::refusals;
 use super::{PayError, Payments, Presentation, Progress};
-use crate::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
 use crate::db::payments as rows;
+use crate::evm::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
+use crate::evm::exact::Authorization;
 use crate::images::{Refusal, UploadError};
 use crate::model::payment::{
     LEASE, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, unix_seconds,
@@ -21,7 +22,6 @@ use crate::model::payment::{
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
-use crate::x402::evm::Authorization;
 use crate::x402::header::PaymentHeader;
 
 /// The least time that must be left until `validBefore`: enough to verify and settle.

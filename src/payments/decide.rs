@@ -151,11 +151,11 @@ mod tests {
     use alloy_primitives::{Address, U256};
 
     use super::*;
+    use crate::evm::exact::Authorization;
     use crate::model::payment::{PaymentId, ProductKind, Terms};
     use crate::pricing::money::AtomicAmount;
     use crate::pricing::networks::BASE_SEPOLIA;
     use crate::pricing::tiers::Keep;
-    use crate::x402::evm::Authorization;
     use crate::x402::wire::{Offer, Version};
 
     const NOW: Timestamp = Timestamp::from_seconds(1000);

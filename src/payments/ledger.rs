@@ -12,13 +12,12 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::chain::Verdict;
 use crate::db::auditor::{self as audits, Missing};
 use crate::db::payments::{
     self as rows, Binding, Bond, NewGrant, Patch, Settlement, SettlementRecord, Unreadable,
 };
 use crate::db::{Db, DbError, erasure};
-use crate::epoch::Epoch;
+use crate::evm::chain::Verdict;
 use crate::images::Images;
 use crate::keys::secrets::Keyring;
 use crate::model::ids::ImageId;
@@ -26,6 +25,7 @@ use crate::model::payment::{
     Event, Grant, LEASE, Payment, PaymentId, PaymentState, Transfer, transition,
 };
 use crate::model::token::UploadToken;
+use crate::moving::epoch::Epoch;
 use crate::pricing::networks;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;

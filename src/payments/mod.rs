@@ -16,7 +16,6 @@ use tracing::Instrument;
 
 use crate::catalog::Catalog;
 use crate::db::{Db, DbError};
-use crate::epoch::Epoch;
 use crate::images::{Checked, Images, Refusal};
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
@@ -24,6 +23,7 @@ use crate::limits::Limits;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, PaymentId, Product, Renewal};
 use crate::model::token::UploadToken;
+use crate::moving::epoch::Epoch;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::logs;
 use crate::system::random::Randomness;

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::access::{NetworkAccess, Networks};
 use super::{PayError, Silent};
-use crate::chain::{ChainError, Evidence, Named, Priority, Query, Reading, Verdict, judge};
 use crate::db::payments::OpenPayment;
+use crate::evm::chain::{ChainError, Evidence, Named, Priority, Query, Reading, Verdict, judge};
 use crate::model::payment::{Payment, PaymentState};
 use crate::system::kill::kill_point;
 

@@ -4,10 +4,10 @@
 use alloy_primitives::{Address, B256, U256};
 use serde_json::Value;
 
+use crate::evm::exact;
 use crate::model::payment::{Payment, Terms};
 use crate::pricing::money::DECIMALS;
 use crate::pricing::networks::Network;
-use crate::x402::evm;
 use crate::x402::header::PaymentHeader;
 
 /// The longest value of a client's that a sentence repeats, in characters.
@@ -109,7 +109,7 @@ fn shown(value: &Value) -> String {
 /// Why a signature is refused: the address that it recovers to, and the domain that had to be signed.
 pub(super) fn wrong_signature(header: &PaymentHeader, digest: &B256, network: &Network) -> String {
     let payer = header.authorization.from;
-    let recovered = match evm::recover(digest, &header.signature) {
+    let recovered = match exact::recover(digest, &header.signature) {
         Some(address) => format!("The signature recovers to {address}, not to the payer {payer}"),
         None => format!("The signature is not one that the key of the payer {payer} can make"),
     };

@@ -4,12 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use crate::evm::exact::recover;
 use crate::keys::jws::{ALGORITHM, Jws};
 use crate::keys::signing::PublicKey;
 use crate::model::receipt::RECEIPT_TYPE;
 use crate::pricing::networks;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::recover;
 use crate::x402::offer_receipt::{FORMAT, ReceiptPayload};
 
 /// The published keys of a server, as saved from its `/.well-known/jwks.json`.

@@ -7,11 +7,11 @@ use anyhow::bail;
 use futures_util::StreamExt;
 
 use crate::db::{Db, images, retention as rows};
-use crate::epoch;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
 use crate::model::sidecar::Sidecar;
+use crate::moving::epoch;
 use crate::store::{Listed, Store, StoreError};
 use crate::system::clock::Timestamp;
 

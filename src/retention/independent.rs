@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::clock_kind::ClockKind;
-use crate::chain::Chain;
 use crate::db::Db;
+use crate::evm::chain::Chain;
 use crate::facilitator::Facilitator;
 use crate::pricing::networks::Network;
 use crate::store::Store;

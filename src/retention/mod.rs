@@ -14,12 +14,12 @@ use tracing::Instrument;
 
 use crate::db::retention::{self as rows, Due, OwnersClaim};
 use crate::db::{Db, DbError, claims, erasure, jobs, payments, withdrawals};
-use crate::epoch;
 use crate::images::describe;
 use crate::images::hot::Hot;
 use crate::model::ids::ImageId;
 use crate::model::mark::Age;
 use crate::model::payment::transfer_hash;
+use crate::moving::epoch;
 use crate::store::{Store, StoreError};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Refusal, SUBMITTER, Sandbox};
-use crate::x402::evm::Authorization;
+use crate::evm::exact::Authorization;
 
 /// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 256 * 1024;

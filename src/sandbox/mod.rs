@@ -24,10 +24,10 @@ use alloy_primitives::{Address, B256, Bytes, Signature, U256, address};
 use tokio::runtime::Handle;
 
 use self::state::{Act, State};
+use crate::evm::exact::Authorization;
 use crate::pricing::networks::{self, Network};
 use crate::system::clock::Clock;
 use crate::system::random::Randomness;
-use crate::x402::evm::Authorization;
 
 /// The sender of the sandbox's transactions: "play money" in ASCII.
 const SUBMITTER: Address = address!("00000000000000000000706c6179206d6f6e6579");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::state::{Block, LogFilter, Mined, TokenLog};
 use super::{Sandbox, SandboxError};
-use crate::x402::evm::Token;
-use crate::x402::undeployed;
+use crate::evm::exact::Token;
+use crate::evm::undeployed;
 
 /// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;

@@ -13,10 +13,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::{Location, Refusal, SandboxError, Transfer};
+use crate::evm::exact::{Authorization, Token};
 use crate::pricing::networks::Network;
 use crate::system::disk::create_private;
 use crate::system::random::Randomness;
-use crate::x402::evm::{Authorization, Token};
 
 /// The initial balance of every account in atomic units: 100 play USDC.
 const BIRTH_GIFT: u64 = 100_000_000;

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::evm::{self, Authorization, canonical_signature};
 use super::wire::{SCHEME, Version};
+use crate::evm::exact::{self, Authorization, canonical_signature};
 use crate::pricing::networks::{self, Network};
 
 /// The request header of a version 2 payment.
@@ -193,7 +193,7 @@ fn signature(
     let Some(network) = network else {
         return Ok((canonical, false));
     };
-    let signer = evm::recover(&authorization.digest(network), &canonical);
+    let signer = exact::recover(&authorization.digest(network), &canonical);
     let is_signed = signer == Some(authorization.from);
     Ok((if is_signed { canonical } else { bytes }, is_signed))
 }

@@ -1,8 +1,6 @@
 //! The x402 protocol on the wire, versions 1 and 2 (docs/x402.md). No I/O, and no decisions about
 //! money.
 //!
-//! - [`evm`]: authorizations and their signatures
-//! - [`undeployed`]: signatures of wallets that are not deployed yet
 //! - [`wire`]: the JSON documents
 //! - [`header`]: the base64 headers, and the payments that they carry
 //! - [`challenge`]: the challenge of a 402 response
@@ -10,9 +8,7 @@
 //! - [`siwx`]: signing in with a wallet
 
 pub mod challenge;
-pub mod evm;
 pub mod header;
 pub mod offer_receipt;
 pub mod siwx;
-pub mod undeployed;
 pub mod wire;

@@ -294,7 +294,7 @@ mod tests {
     use alloy_primitives::{address, hex};
 
     use super::*;
-    use crate::x402::evm;
+    use crate::evm::exact;
 
     fn message() -> SignedMessage {
         SignedMessage {
@@ -398,6 +398,6 @@ mod tests {
         let signature = wallet.sign_message_sync(signed.text().as_bytes()).unwrap();
         signed.signature = format!("0x{}", hex::encode(signature.as_bytes()));
         let bytes = signed.signature().unwrap();
-        assert_eq!(evm::recover(&signed.hash(), &bytes), signed.wallet());
+        assert_eq!(exact::recover(&signed.hash(), &bytes), signed.wallet());
     }
 }

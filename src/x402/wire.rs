@@ -6,7 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::evm::Authorization;
+use crate::evm::exact::Authorization;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::Network;
 

@@ -51,7 +51,7 @@ fn libraries_stay_in_their_rooms() {
     only_in("use actix_service::", &["http/"]);
     only_in("object_store::", &["store/"]);
     only_in("alloy_provider::", &["sandbox/rpc/tests.rs"]);
-    only_in("alloy_json_rpc::", &["chain/"]);
+    only_in("alloy_json_rpc::", &["evm/chain/"]);
     only_in("quick_cache::", &["images/hot.rs"]);
     only_in("std::env::", &["config/"]);
 }

@@ -11,6 +11,7 @@ use pixtoll::db::payments::{
     self, Binding, Bond, IdOwner, NewGrant, Patch, Proof, Settlement, SettlementRecord,
 };
 use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
+use pixtoll::evm::exact::Authorization;
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::payment::{
@@ -22,7 +23,6 @@ use pixtoll::pricing::networks::BASE_SEPOLIA;
 use pixtoll::pricing::tiers::Keep;
 use pixtoll::system::clock::Timestamp;
 use pixtoll::system::random::Randomness;
-use pixtoll::x402::evm::Authorization;
 use pixtoll::x402::wire::{Offer, Version};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U256};
-use pixtoll::chain::rpc::RpcChain;
 use pixtoll::db::{grants, images, payments as rows};
+use pixtoll::evm::chain::rpc::RpcChain;
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::payment::PaymentState;
 use pixtoll::model::token::UploadToken;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use pixtoll::db::epoch as rows;
-use pixtoll::epoch::{self, Epoch};
 use pixtoll::keys::secrets::SecretKey;
 use pixtoll::model::mark::Age;
 use pixtoll::model::token::UploadToken;
+use pixtoll::moving::epoch::{self, Epoch};
 use pixtoll::store::Store;
 use pixtoll::system::clock::Clock;
 use pixtoll::system::random::Randomness;

@@ -2,8 +2,8 @@ use alloy_primitives::address;
 
 use super::*;
 use crate::client::wallet::WalletSource;
+use crate::evm::exact::recover;
 use crate::x402::challenge::{ChallengeTerms, Sale, challenge};
-use crate::x402::evm::recover;
 use crate::x402::header::decode_payment;
 use crate::x402::wire::{Offer, Resource};
 

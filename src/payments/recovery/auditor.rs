@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::Instrument;
 
-use crate::chain::{Block, Evidence, Query, Verdict, judge};
 use crate::db::DbError;
 use crate::db::auditor::{self as audits, Audited, Missing};
 use crate::db::payments::Unreadable;
+use crate::evm::chain::{Block, Evidence, Query, Verdict, judge};
 use crate::model::payment::{Payment, Transfer};
 use crate::payments::Payments;
 use crate::system::logs::{job_span, payment_span};

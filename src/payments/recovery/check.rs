@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::{Address, B256, U256};
 
 use super::orphans::looks_like_sale;
-use crate::chain::{Chain, IncomingTransfer};
 use crate::db::audit::{self, TokenRow, Violation};
 use crate::db::auditor::{self, Claimant, Incoming};
 use crate::db::orphans::{self, Orphan};
 use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, erasure};
+use crate::evm::chain::{Chain, IncomingTransfer};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
 use crate::model::token::UploadToken;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use alloy_primitives::Address;
 
 use crate::catalog::MOST_USES;
-use crate::chain::{Chain, IncomingTransfer, Priority, Reading};
 use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::orphans::{self, Orphan};
 use crate::db::{Db, deployment, erasure, jobs, offers};
+use crate::evm::chain::{Chain, IncomingTransfer, Priority, Reading};
 use crate::model::payment::transfer_hash;
 use crate::payments::Payments;
 use crate::payments::access::NetworkAccess;

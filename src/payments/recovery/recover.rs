@@ -11,11 +11,12 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::check::ChainSide;
 use crate::catalog::{MAX_TIMEOUT_SECONDS, MOST_USES, confirmations};
-use crate::chain::{Block, IncomingTransfer};
 use crate::db::auditor::{self, Claimant, Incoming};
 use crate::db::payments::NewGrant;
 use crate::db::recovery::{self, Recovery};
 use crate::db::{Db, erasure, offers, payments as rows};
+use crate::evm::chain::{Block, IncomingTransfer};
+use crate::evm::exact::Authorization;
 use crate::keys::secrets::SecretKey;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, Transfer, UNKNOWN_DIGEST,
@@ -27,7 +28,6 @@ use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::{Tier, TierTable};
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
-use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
 /// The number of blocks that are searched before what was found is written.

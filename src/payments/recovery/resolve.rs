@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::chain::Verdict;
 use crate::db::DbError;
+use crate::evm::chain::Verdict;
 use crate::model::payment::{Event, Payment, PaymentState};
 use crate::payments::admit::WATCH_MARGIN;
 use crate::payments::reading::is_open;

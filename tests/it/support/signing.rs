@@ -5,11 +5,11 @@ use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pixtoll::evm::exact::Authorization;
 use pixtoll::model::payment::PaymentId;
 use pixtoll::pricing::networks::{self, Network};
 use pixtoll::system::clock::Timestamp;
 use pixtoll::system::random::Randomness;
-use pixtoll::x402::evm::Authorization;
 use serde_json::{Value, json};
 
 use super::Answer;

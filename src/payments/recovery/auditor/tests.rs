@@ -1,14 +1,14 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::*;
-use crate::chain::{CANCELED, Named, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::evm::chain::{CANCELED, Named, NextTransfer, NonceLog, SPENT_ELSEWHERE};
+use crate::evm::exact::Authorization;
 use crate::model::payment::PaymentState;
 use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::BASE_SEPOLIA;
 use crate::pricing::tiers::Keep;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::Authorization;
 use crate::x402::wire::{Offer, Version};
 
 const SETTLED_AT: Timestamp = Timestamp::from_seconds(1000);

@@ -18,9 +18,9 @@ use super::{
     Block, Chain, ChainError, Evidence, Funds, IncomingTransfer, Named, NextTransfer, NonceLog,
     Priority, Query, Reading, Verdict, contradicts, judge,
 };
+use crate::evm::exact::{Token, VALID_SIGNATURE, Wallet};
+use crate::evm::undeployed::Undeployed;
 use crate::pricing::networks::Network;
-use crate::x402::evm::{Token, VALID_SIGNATURE, Wallet};
-use crate::x402::undeployed::Undeployed;
 
 /// How long a reading may take at least, however near its deadline is.
 const SHORTEST: Duration = Duration::from_secs(2);

@@ -12,9 +12,9 @@ use super::refusal::Failure;
 use super::rpc::RpcChain;
 use super::search::{Order, Search};
 use super::{Block, Priority};
+use crate::evm::exact::Token;
 use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
-use crate::x402::evm::Token;
 
 /// How long all readings of one endpoint may take.
 const LONGEST: Duration = Duration::from_mins(1);

@@ -9,7 +9,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256, b256};
 use alloy_sol_types::{SolCall, SolValue};
 
-use super::evm::Wallet;
+use super::exact::Wallet;
 
 /// The last 32 bytes of a wrapped signature.
 const MARK: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
@@ -85,7 +85,7 @@ impl Undeployed {
         })
     }
 
-    /// The input of an `eth_call` without a recipient that returns [`super::evm::VALID_SIGNATURE`] if
+    /// The input of an `eth_call` without a recipient that returns [`super::exact::VALID_SIGNATURE`] if
     /// `wallet` accepts the signature of `digest`.
     pub fn check(&self, wallet: Address, digest: B256) -> Bytes {
         let question = Wallet::isValidSignatureCall {
