@@ -9,6 +9,7 @@ use alloy_primitives::Address;
 use url::Url;
 
 use crate::db::{Db, DbError, claims as rows};
+use crate::evm::chain::{Priority, Reading};
 use crate::evm::exact::{self, PlainSignature};
 use crate::keys::secrets::Keyring;
 use crate::limits::{Limited, Limits};
@@ -314,7 +315,9 @@ impl Claims {
         let Some(access) = access else {
             return refused(SignInError::Signature);
         };
-        match access.chain.is_signed(wallet, hash, &signature).await {
+        // Sales come first.
+        let chain = access.chain.read_for(Reading::of(Priority::Known));
+        match chain.is_signed(wallet, hash, &signature).await {
             Ok(true) => Ok(SignedIn {
                 wallet,
                 network: Some(access.network),
