@@ -139,6 +139,8 @@ impl Epoch {
             rows::raise(&self.db, noted.epoch).await?;
         }
         self.write().await?;
+        // Tokens name their times in seconds, rounded up.
+        let now = Timestamp::from_seconds(now.seconds().saturating_add(1));
         kill_point!("epoch.accept.before");
         rows::accept_lost(&self.db, now, now.plus(token_ttl)).await?;
         kill_point!("epoch.accept.after");
