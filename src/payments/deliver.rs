@@ -102,7 +102,7 @@ impl Payments {
     }
 
     /// Returns what a payer paid for and may not have received, on this network or on all: the
-    /// goods of at most [`PAGE`] payments, in the order of their ledger ids, after `after`. The
+    /// goods of at most 100 payments, in the order of their ledger ids, after `after`. The
     /// caller has proof that the request comes from the payer.
     ///
     /// An upload that is left counts as not received, since nobody used it. So does the image of a
