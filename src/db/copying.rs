@@ -10,32 +10,15 @@ use std::fmt::Write as _;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Postgres, Row, Sqlite};
 
-use super::layout::{Column, Kind, Table};
+use super::layout::{Column, Kind, Table, Value};
 use super::{Db, DbError, moves};
 use crate::system::clock::Timestamp;
-
-/// A value of a column.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// SQL `NULL`.
-    Null,
-    /// A boolean.
-    Boolean(bool),
-    /// A signed 64-bit integer.
-    Integer(i64),
-    /// Text.
-    Text(String),
-    /// A byte string.
-    Bytes(Vec<u8>),
-}
 
 /// A row, in the order of its table's columns.
 type Values = Vec<Value>;

@@ -4,7 +4,25 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Db, DbError};
+
+/// A value of a column.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// SQL `NULL`.
+    Null,
+    /// A boolean.
+    Boolean(bool),
+    /// A signed 64-bit integer.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// A byte string.
+    Bytes(Vec<u8>),
+}
 
 /// Tables that belong to their database and are never copied. Withdrawals are numbered by the
 /// database's own transactions, and matter for seconds only.

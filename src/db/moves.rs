@@ -4,8 +4,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::copying::Value;
-use super::layout::Table;
+use super::layout::{Table, Value};
 use super::{Db, DbError, deployment, from_row, images, in_tx, jobs, payments, read_db, write_db};
 use crate::model::mark::stamps;
 use crate::system::clock::Timestamp;

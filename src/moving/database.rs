@@ -4,7 +4,8 @@
 use anyhow::{Context, bail};
 
 use super::NOTICE;
-use crate::db::copying::{self, Compared, Value};
+use crate::db::copying::{self, Compared};
+use crate::db::layout::Value;
 use crate::db::layout::{self, Table};
 use crate::db::moves::{self, Reception, Stamp};
 use crate::db::{Db, DbError};

@@ -18,6 +18,7 @@ use crate::pricing::networks::Network;
 use crate::system::clock::Timestamp;
 
 mod budget;
+mod memory;
 mod node;
 pub mod probe;
 mod refusal;

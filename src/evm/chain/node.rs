@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::budget::Budget;
+use super::memory::Memory;
 use super::refusal::{self, Failure, Kind};
 use super::{Block, Priority};
 use crate::system::clock::Timestamp;
@@ -153,7 +154,7 @@ pub(super) struct Node {
     batches_failed: AtomicU32,
     failing_since: Mutex<Option<Instant>>,
     kept_head: Mutex<Option<(Instant, Block)>>,
-    pub(super) search: super::search::Memory,
+    pub(super) search: Memory,
 }
 
 /// The fields of a block that are read.
@@ -193,7 +194,7 @@ impl Node {
             batches_failed: AtomicU32::new(0),
             failing_since: Mutex::new(None),
             kept_head: Mutex::new(None),
-            search: super::search::Memory::default(),
+            search: Memory::default(),
         })
     }
 

@@ -1,73 +1,23 @@
 //! Searches for logs, in ranges that are halved while the node refuses them, and the safe block of
 //! nodes that know no `safe` tag.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use alloy_primitives::{Address, B256};
 use alloy_rpc_types_eth::Log;
 use serde_json::{Value, json};
 
 use super::Block;
+use super::memory::{MOST_BLOCKS, TAGS};
 use super::node::{Bounds, Call, Node};
 use super::refusal::{Failure, Kind};
 
-/// The most blocks in one query for logs.
-const MOST_BLOCKS: u64 = 2_000;
 /// The most queries of one search.
 const MOST_QUERIES: u32 = 1_000;
-/// How long a range that the node refused is remembered before a range of twice its size is tried.
-const RANGE_REMEMBERED: Duration = Duration::from_mins(1);
-/// How long it is remembered that a node does not know a tag.
-const TAG_REMEMBERED: Duration = Duration::from_mins(10);
 /// How far behind the newest block a block counts as safe where a node knows neither `safe` nor
 /// `finalized`: ten minutes on Base, and twice the deepest reorganisation of a large chain with blocks
 /// of two seconds (157 blocks, Polygon, 2023).
 pub(super) const SAFE_DEPTH: u64 = 300;
-
-/// What a node has refused.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// The most blocks of a query that it answered, and when that became known.
-    blocks: Mutex<Option<(u64, Instant)>>,
-    /// The first of the tags that it knows, and when that became known.
-    tag: Mutex<Option<(usize, Instant)>>,
-}
-
-/// The tags of blocks that won't be replaced, the best first.
-const TAGS: [&str; 2] = ["safe", "finalized"];
-
-impl Memory {
-    fn most_blocks(&self) -> u64 {
-        let mut known = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((blocks, at)) = known.as_mut() else {
-            return MOST_BLOCKS;
-        };
-        if at.elapsed() >= RANGE_REMEMBERED {
-            *blocks = blocks.saturating_mul(2).min(MOST_BLOCKS);
-            *at = Instant::now();
-        }
-        *blocks
-    }
-
-    fn note_blocks(&self, blocks: u64) {
-        let mut known = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((blocks, Instant::now()));
-    }
-
-    /// The tag to ask for; `None`: the node knows none.
-    fn tag(&self) -> Option<(usize, &'static str)> {
-        let known = self.tag.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.filter(|(_, at)| at.elapsed() < TAG_REMEMBERED);
-        let index = known.map_or(0, |(index, _)| index);
-        TAGS.get(index).map(|tag| (index, *tag))
-    }
-
-    fn note_unknown_tag(&self, index: usize) {
-        let mut known = self.tag.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((index + 1, Instant::now()));
-    }
-}
 
 /// A search for logs of one contract.
 #[derive(Debug, Clone)]
@@ -283,18 +233,5 @@ mod tests {
             [(10, 2009), (2010, 4009)]
         );
         assert_eq!(spans(u64::MAX, u64::MAX).count(), 1);
-    }
-
-    #[test]
-    fn what_a_node_refused_is_remembered() {
-        let memory = Memory::default();
-        assert_eq!(memory.most_blocks(), MOST_BLOCKS);
-        memory.note_blocks(7);
-        assert_eq!(memory.most_blocks(), 7);
-        assert_eq!(memory.tag(), Some((0, "safe")));
-        memory.note_unknown_tag(0);
-        assert_eq!(memory.tag(), Some((1, "finalized")));
-        memory.note_unknown_tag(1);
-        assert_eq!(memory.tag(), None);
     }
 }
