@@ -1,9 +1,9 @@
-// A reorganisation removes the transfer of a settled payment: the auditor marks it, and the operator decides. The cases
-// have their own server and their own chain, whose block times are set ahead, so that ten minutes of block time pass
-// at once.
+// A reorganisation removes the transfer of a settled payment: the auditor marks it until the chain shows it again. What
+// `pixtoll ledger void` does is tested in tests/it/audit.rs. The cases have their own server and their own chain, whose
+// block times are set ahead, so that ten minutes of block time pass at once.
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { checkError, checkLink, read } from "../buyers.mjs";
+import { checkLink } from "../buyers.mjs";
 import { Chain } from "../chain.mjs";
 import { same, until } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -107,23 +107,5 @@ pay_to = "${payTo}"`,
     await until("the mark to go", async () => !(await isMarked()), PATIENCE_SECONDS);
     await checkLink(link, bytes);
     await balances(1);
-  });
-
-  await world.case("the transfer is gone for good: voided, and the image is gone", [], async () => {
-    const depth = Number((await chain.height()) - block) + 1;
-    await chain.replaceBlocks(depth);
-    await becomes("the payment to be marked", isMarked);
-    const { output } = await server.run(["ledger", "show", buyer.address]);
-    const id = output.match(/^payment ([0-9a-f]{64})$/m)[1];
-    const voided = await server.run(["ledger", "void", id, "--note", "gone"]);
-    same(voided.code, 0, `the exit code of ledger void (${voided.output})`);
-    same((await read(await fetch(link))).status, 404, "the status of the link");
-    const charged = async () => (await buyer.repeat()).json?.charged === false;
-    await becomes("the chain to decide", charged);
-    checkError(await buyer.repeat(), 409, "payment_resolved", false);
-    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", false);
-    checkError(await buyer.upload(token, bytes), 409, "payment_resolved", false);
-    same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
-    await balances(0);
   });
 }
