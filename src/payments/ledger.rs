@@ -470,8 +470,8 @@ impl Ledger {
         transfer: Transfer,
         block: u64,
         next_look: Option<Timestamp>,
-        looks: u32,
     ) -> Result<(), DbError> {
+        let looks = row.looks.saturating_add(1);
         kill_point!("audit.seen.before");
         audits::note_seen(&self.db, row, transfer, block, next_look, looks).await?;
         kill_point!("audit.seen.after");

@@ -272,14 +272,8 @@ impl Payments {
             tracing::warn!(transaction = %transfer.transaction,
                 "the chain shows the missing transfer of a settled payment again");
         }
-        // The chain has just replaced blocks, and may do so again.
-        let looks = if row.missing.is_some() {
-            0
-        } else {
-            row.looks.saturating_add(1)
-        };
-        let next = (!is_final).then(|| self.clock.now().plus(pause(looks.saturating_sub(1))));
-        self.ledger.seen(row, transfer, block, next, looks).await
+        let next = (!is_final).then(|| self.clock.now().plus(pause(row.looks)));
+        self.ledger.seen(row, transfer, block, next).await
     }
 
     /// Records a look that did not find the transfer. With a `reason` the payment is marked, and the
