@@ -150,7 +150,7 @@ impl SignInError {
     }
 }
 
-/// Who signed in, and where.
+/// The wallet that signed in, and the networks on which its signature counts.
 #[derive(Debug, Clone, Copy)]
 struct SignedIn {
     wallet: Address,

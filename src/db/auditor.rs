@@ -5,7 +5,7 @@ use super::renewals::{LOCK_TARGET, TAKE_TIME_BACK};
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
-use crate::model::payment::{Payment, PaymentId, Transfer};
+use crate::model::payment::{Payment, PaymentId, Transfer, transfer_hash};
 use crate::system::clock::Timestamp;
 
 /// A payment whose transfer is due for a check.
@@ -280,6 +280,13 @@ pub struct Incoming {
     pub amount: String,
     /// The height of the block.
     pub block: u64,
+}
+
+impl Incoming {
+    /// The hash that stays of a transfer when the records of its payment are erased.
+    pub fn hash(&self) -> String {
+        transfer_hash(&self.transaction, &self.payer, &self.pay_to, &self.amount)
+    }
 }
 
 /// The payment that accounts for a transfer, if there is one.

@@ -70,7 +70,7 @@ pub enum Binding {
 pub struct OpenPayment {
     /// The nonce of its authorization.
     pub nonce: B256,
-    /// Its amount.
+    /// The amount of the authorization, in atomic units.
     pub amount: AtomicAmount,
     /// Whether it was settled since the balance was read. Otherwise it is still open.
     pub is_settled: bool,

@@ -113,7 +113,7 @@ pub fn recover(digest: &B256, signature: &Bytes) -> Option<Address> {
     Some(Address::from_raw_public_key(&point))
 }
 
-/// Whose plain signature a signature is.
+/// What a signature is, if it is read as one that a key made (not a contract wallet).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainSignature {
     /// The signature of this address's key.

@@ -44,7 +44,7 @@ pub struct Refusal {
     pub code: &'static str,
     /// What it proves about the money, if the first settle call is refused by it.
     pub proves: Proves,
-    /// Where it is published.
+    /// The publication that lists the code.
     pub source: Source,
     /// What it means for the payer and what the payer can do, as one or more sentences.
     pub meaning: &'static str,

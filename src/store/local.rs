@@ -47,7 +47,7 @@ pub(super) async fn delete(root: &Arc<Path>, files: Vec<PathBuf>) -> io::Result<
 
 /// A file to write.
 pub(super) struct New {
-    /// Its path.
+    /// The path of the file.
     pub(super) file: PathBuf,
     /// What its draft is called, after the name of the file. No key ends like this, and the next
     /// writer reuses the draft of a stopped one.

@@ -13,7 +13,7 @@ use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, erasure};
 use crate::evm::chain::{Chain, IncomingTransfer};
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentId, PaymentState, transfer_hash};
+use crate::model::payment::{Payment, PaymentId, PaymentState};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierTable;
@@ -297,22 +297,8 @@ impl ChainReport {
         recipient: Address,
         receipt: IncomingTransfer,
     ) -> anyhow::Result<()> {
-        let transfer = Incoming {
-            network: side.network.caip2,
-            transaction: receipt.transaction.to_string(),
-            log_index: receipt.log_index,
-            payer: receipt.from.to_string(),
-            pay_to: recipient.to_string(),
-            amount: receipt.value.to_string(),
-            block: receipt.block,
-        };
-        let hash = transfer_hash(
-            &transfer.transaction,
-            &transfer.payer,
-            &transfer.pay_to,
-            &transfer.amount,
-        );
-        if erasure::is_erased_transfer(db, &hash).await? {
+        let transfer = super::incoming(side.network, recipient, &receipt);
+        if erasure::is_erased_transfer(db, &transfer.hash()).await? {
             self.erased += 1;
             return Ok(());
         }

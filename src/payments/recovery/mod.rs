@@ -9,4 +9,22 @@ mod reconcile;
 pub mod recover;
 mod resolve;
 
+use alloy_primitives::Address;
+
+use crate::db::auditor::Incoming;
+use crate::evm::chain::IncomingTransfer;
+use crate::pricing::networks::Network;
 pub(super) use resolve::Money;
+
+/// A transfer to `recipient` in the ledger's spelling.
+fn incoming(network: &Network, recipient: Address, transfer: &IncomingTransfer) -> Incoming {
+    Incoming {
+        network: network.caip2,
+        transaction: transfer.transaction.to_string(),
+        log_index: transfer.log_index,
+        payer: transfer.from.to_string(),
+        pay_to: recipient.to_string(),
+        amount: transfer.value.to_string(),
+        block: transfer.block,
+    }
+}

@@ -14,7 +14,6 @@ use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::orphans::{self, Orphan};
 use crate::db::{Db, deployment, erasure, jobs, offers};
 use crate::evm::chain::{Chain, IncomingTransfer, Priority, Reading};
-use crate::model::payment::transfer_hash;
 use crate::payments::Payments;
 use crate::payments::access::NetworkAccess;
 use crate::pricing::money::AtomicAmount;
@@ -42,6 +41,12 @@ struct Cursor<'a> {
     access: &'a NetworkAccess,
     recipient: Address,
     next_block: u64,
+}
+
+impl Cursor<'_> {
+    fn incoming(&self, transfer: &IncomingTransfer) -> Incoming {
+        super::incoming(self.access.network, self.recipient, transfer)
+    }
 }
 
 /// The result of one search for one recipient.
@@ -190,7 +195,7 @@ impl Payments {
         receipts: &[IncomingTransfer],
     ) -> anyhow::Result<Option<u64>> {
         for receipt in receipts {
-            let claimant = audits::find_claimant(&self.db, &incoming(cursor, receipt)).await?;
+            let claimant = audits::find_claimant(&self.db, &cursor.incoming(receipt)).await?;
             if claimant == Claimant::Open {
                 return Ok(Some(receipt.block));
             }
@@ -204,17 +209,11 @@ impl Payments {
         receipt: &IncomingTransfer,
         found: &mut Found,
     ) -> anyhow::Result<()> {
-        let transfer = incoming(cursor, receipt);
+        let transfer = cursor.incoming(receipt);
         if audits::find_claimant(&self.db, &transfer).await? != Claimant::Nobody {
             return Ok(());
         }
-        let hash = transfer_hash(
-            &transfer.transaction,
-            &transfer.payer,
-            &transfer.pay_to,
-            &transfer.amount,
-        );
-        if erasure::is_erased_transfer(&self.db, &hash).await? {
+        if erasure::is_erased_transfer(&self.db, &transfer.hash()).await? {
             found.erased += 1;
             return Ok(());
         }
@@ -270,16 +269,4 @@ pub(super) async fn looks_like_sale(
         return Ok(false);
     }
     Ok(chain.nonce_of(receipt).await?.is_some())
-}
-
-fn incoming(cursor: &Cursor<'_>, receipt: &IncomingTransfer) -> Incoming {
-    Incoming {
-        network: cursor.access.network.caip2,
-        transaction: receipt.transaction.to_string(),
-        log_index: receipt.log_index,
-        payer: receipt.from.to_string(),
-        pay_to: cursor.recipient.to_string(),
-        amount: receipt.value.to_string(),
-        block: receipt.block,
-    }
 }

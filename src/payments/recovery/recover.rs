@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::check::ChainSide;
 use crate::catalog::{MAX_TIMEOUT_SECONDS, MOST_USES, confirmations};
-use crate::db::auditor::{self, Claimant, Incoming};
+use crate::db::auditor::{self, Claimant};
 use crate::db::payments::NewGrant;
 use crate::db::recovery::{self, Recovery};
 use crate::db::{Db, erasure, offers, payments as rows};
@@ -20,7 +20,7 @@ use crate::evm::exact::Authorization;
 use crate::keys::secrets::SecretKey;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, Transfer, UNKNOWN_DIGEST,
-    transfer_hash, transition,
+    transition,
 };
 use crate::model::token::UploadToken;
 use crate::payments::ledger::FIRST_AUDIT;
@@ -165,25 +165,11 @@ async fn is_known(
     recipient: Address,
     receipt: &IncomingTransfer,
 ) -> anyhow::Result<bool> {
-    let transfer = Incoming {
-        network: side.network.caip2,
-        transaction: receipt.transaction.to_string(),
-        log_index: receipt.log_index,
-        payer: receipt.from.to_string(),
-        pay_to: recipient.to_string(),
-        amount: receipt.value.to_string(),
-        block: receipt.block,
-    };
+    let transfer = super::incoming(side.network, recipient, receipt);
     if auditor::find_claimant(db, &transfer).await? == Claimant::Payment {
         return Ok(true);
     }
-    let hash = transfer_hash(
-        &transfer.transaction,
-        &transfer.payer,
-        &transfer.pay_to,
-        &transfer.amount,
-    );
-    Ok(erasure::is_erased_transfer(db, &hash).await?)
+    Ok(erasure::is_erased_transfer(db, &transfer.hash()).await?)
 }
 
 /// Whether the ledger knows the payment, and finds its transfer itself.
