@@ -1,9 +1,9 @@
-// A reorganisation removes the transfer of a settled payment: the auditor marks it until the chain shows it again. What
-// `pixtoll ledger void` does is tested in tests/it/audit.rs. The cases have their own server and their own chain, whose
-// block times are set ahead, so that ten minutes of block time pass at once.
+// A reorganisation removes the transfer of a settled payment: the auditor marks it, and the operator decides. The cases
+// have their own server and their own chain, whose block times are set ahead, so that ten minutes of block time pass at
+// once. anvil's safe block is one behind its newest: a payment is audited no more once another block follows its own.
 import { join } from "node:path";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { checkLink } from "../buyers.mjs";
+import { checkError, checkLink } from "../buyers.mjs";
 import { Chain } from "../chain.mjs";
 import { same, until } from "../check.mjs";
 import { picture } from "../pictures.mjs";
@@ -78,7 +78,8 @@ pay_to = "${payTo}"`,
   };
   const isMarked = async () => (await server.payment(buyer.address)).missing !== undefined;
 
-  await world.case("a settled payment's block is replaced: it is marked, and its image stays", [], async () => {
+  /// Buys a token and uploads an image with it. Nothing else is in the newest block.
+  const buy = async () => {
     buyer = await world.buyer(2, 0n, { server });
     await chain.mint(buyer.address, YEAR);
     const bought = await buyer.buy("/api/upload/token/year");
@@ -88,6 +89,11 @@ pay_to = "${payTo}"`,
     same(uploaded.status, 200, `the status of the upload (${uploaded.bytes})`);
     link = uploaded.json.url;
     await checkLink(link, bytes);
+    return bought;
+  };
+
+  await world.case("a settled payment's block is replaced: it is marked, and its image stays", [], async () => {
+    const bought = await buy();
     await balances(1);
     const { transaction } = buyer.receipt(bought);
     raw = await chain.reads.request({ method: "eth_getRawTransactionByHash", params: [transaction] });
@@ -106,6 +112,24 @@ pay_to = "${payTo}"`,
     await chain.control.request({ method: "anvil_reorg", params: [depth, [[raw, 0]]] });
     await until("the mark to go", async () => !(await isMarked()), PATIENCE_SECONDS);
     await checkLink(link, bytes);
+    await balances(1);
+  });
+  await world.case("the transfer is gone for good: voided, and the image is gone", [], async () => {
+    await buy();
+    await chain.replaceBlocks(1);
+    await becomes("the payment to be marked", isMarked);
+    const { output } = await server.run(["ledger", "show", buyer.address]);
+    const id = output.match(/^payment ([0-9a-f]{64})$/m)[1];
+    const voided = await server.run(["ledger", "void", id, "--note", "gone"]);
+    same(voided.code, 0, `the exit code of ledger void (${voided.output})`);
+    // The server reads once a second what other processes have withdrawn.
+    await until("the image to go", async () => (await fetch(link)).status === 404, 5);
+    const charged = async () => (await buyer.repeat()).json?.charged === false;
+    await becomes("the chain to decide", charged);
+    checkError(await buyer.repeat(), 409, "payment_resolved", false);
+    checkError(await buyer.repeatWithoutProof(), 409, "payment_known", false);
+    checkError(await buyer.upload(token, bytes), 409, "payment_resolved", false);
+    same(await chain.balance(buyer.address), YEAR, "the buyer's balance");
     await balances(1);
   });
 }
