@@ -1,7 +1,7 @@
 //! Grants: what settled payments bought. A grant has an upload token and counts its uploads.
 
-use super::payments::{COUNT_USE, PUBLISH};
 use super::rows::{GrantRow, grant_columns};
+use super::settlements::{COUNT_USE, PUBLISH};
 use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;

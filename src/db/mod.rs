@@ -30,10 +30,12 @@ pub mod offers;
 pub mod orphans;
 pub mod payments;
 mod postgres;
+pub mod proofs;
 pub mod recovery;
 pub mod renewals;
 pub mod retention;
 mod rows;
+pub mod settlements;
 mod sqlite;
 pub mod withdrawals;
 
@@ -350,9 +352,11 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         orphans::STATEMENTS,
         payments::STATEMENTS,
         postgres::STATEMENTS,
+        proofs::STATEMENTS,
         recovery::STATEMENTS,
         renewals::STATEMENTS,
         retention::STATEMENTS,
+        settlements::STATEMENTS,
         withdrawals::STATEMENTS,
     ];
     modules

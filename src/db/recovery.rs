@@ -1,8 +1,9 @@
 //! Payments that recovery found on the chain and the ledger lacks. Each is written as settled, with
 //! goods that are owed.
 
-use super::payments::{self, NewGrant};
+use super::payments;
 use super::rows::{keep_millis, signed};
+use super::settlements::{INSERT_GRANT, NewGrant};
 use super::{Db, DbError, in_tx, read_db};
 use crate::model::payment::{Move, Payment, Transfer};
 use crate::system::clock::Timestamp;
@@ -71,7 +72,7 @@ pub async fn insert(db: &Db, recovery: &Recovery<'_>) -> Result<bool, DbError> {
             .bind(recovery.next_look.millis())
             .execute(&mut *tx)
             .await?;
-        sqlx::query(payments::INSERT_GRANT)
+        sqlx::query(INSERT_GRANT)
             .bind(id)
             .bind(product.kind.as_str())
             .bind(&product.tier)

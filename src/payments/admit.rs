@@ -12,7 +12,7 @@ use super::reading::silent_node;
 use super::recovery::Money;
 use super::refusals;
 use super::{PayError, Payments, Presentation, Progress};
-use crate::db::payments as rows;
+use crate::db::proofs;
 use crate::evm::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
 use crate::evm::exact::Authorization;
 use crate::images::{Refusal, UploadError};
@@ -230,7 +230,7 @@ impl Payments {
         let payer = authorization.from.to_string();
         let (product, body) = (&presentation.product, presentation.body_sha256());
         for hash in hashes {
-            let owner = rows::find_id_owner(&self.db, &payer, &hash, product, body).await?;
+            let owner = proofs::find_id_owner(&self.db, &payer, &hash, product, body).await?;
             match owner.filter(|owner| owner.payment_id != own) {
                 Some(owner) if owner.same_purchase => return Ok(Some(owner.payment_id)),
                 Some(_) => {

@@ -13,9 +13,9 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use crate::db::auditor::{self as audits, Missing};
-use crate::db::payments::{
-    self as rows, Binding, Bond, NewGrant, Patch, Settlement, SettlementRecord, Unreadable,
-};
+use crate::db::payments::{self as rows, Patch, Unreadable};
+use crate::db::proofs::{self, Binding, Bond};
+use crate::db::settlements::{self, NewGrant, Settlement, SettlementRecord};
 use crate::db::{Db, DbError, erasure};
 use crate::evm::chain::Verdict;
 use crate::images::Images;
@@ -128,7 +128,7 @@ impl Ledger {
         &self,
         id: &PaymentId,
     ) -> Result<Vec<(String, String)>, DbError> {
-        rows::load_proofs(&self.db, id, self.clock.now()).await
+        proofs::load_proofs(&self.db, id, self.clock.now()).await
     }
 
     /// Waits until this process changes some payment.
@@ -250,7 +250,7 @@ impl Ledger {
             return Ok(Binding::Lost);
         };
         kill_point!("payment.verified.before");
-        let binding = rows::bind_verified(&self.db, step, row, bond, self.clock.now()).await?;
+        let binding = proofs::bind_verified(&self.db, step, row, bond, self.clock.now()).await?;
         kill_point!("payment.verified.after");
         Ok(binding)
     }
@@ -438,7 +438,7 @@ impl Ledger {
                 now,
             };
             kill_point!("payment.settled.before");
-            let settlement = rows::settle(&self.db, &record).await?;
+            let settlement = settlements::settle(&self.db, &record).await?;
             kill_point!("payment.settled.after");
             if settlement != Settlement::Moved {
                 tracing::info!(from = step.from().as_str(), by = record.proven_by,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::db::payments::Proof;
+use crate::db::proofs::Proof;
 use crate::keys::secrets::{Domain, Keyring, SecretKey, equal_in_constant_time};
 use crate::model::payment::PaymentId;
 use crate::system::clock::Timestamp;

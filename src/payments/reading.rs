@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::access::{NetworkAccess, Networks};
 use super::{PayError, Silent};
-use crate::db::payments::OpenPayment;
+use crate::db::proofs::OpenPayment;
 use crate::evm::chain::{ChainError, Evidence, Named, Priority, Query, Reading, Verdict, judge};
 use crate::model::payment::{Payment, PaymentState};
 use crate::system::kill::kill_point;

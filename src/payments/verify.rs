@@ -6,7 +6,7 @@ use super::admit::{PayerBalance, WATCH_MARGIN, reasons};
 use super::ledger::Lease;
 use super::reading::NOT_CONFIGURED;
 use super::{PayError, Payments, Presentation, Progress, Silent, refusals};
-use crate::db::payments::{Binding, Bond, IdOwner, OpenPayment};
+use crate::db::proofs::{Binding, Bond, IdOwner, OpenPayment};
 use crate::facilitator::VerifyOutcome;
 use crate::model::payment::{Payment, PaymentState};
 use crate::system::kill::kill_point;

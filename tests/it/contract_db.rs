@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use pixtoll::db::grants::{self, Reservation};
-use pixtoll::db::payments::{
-    self, Binding, Bond, IdOwner, NewGrant, Patch, Proof, Settlement, SettlementRecord,
-};
+use pixtoll::db::payments::{self, Patch};
+use pixtoll::db::proofs::{self, Binding, Bond, IdOwner, Proof};
+use pixtoll::db::settlements::{self, NewGrant, Settlement, SettlementRecord};
 use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
 use pixtoll::evm::exact::Authorization;
 use pixtoll::model::ids::ImageId;
@@ -174,7 +174,7 @@ async fn bind(db: &Db, row: &Payment, id_hash: Option<&str>, body: Option<&str>)
         body_sha256: body,
         ..bond(&proofs, &ids)
     };
-    payments::bind_verified(db, step, row, &bond, at(1))
+    proofs::bind_verified(db, step, row, &bond, at(1))
         .await
         .unwrap()
 }
@@ -217,7 +217,7 @@ pub(crate) fn settlement(
 
 pub(crate) async fn settle(db: &Db, row: &Payment) -> Settlement {
     let record = settlement(row, Event::ChainPaid, Some(1));
-    payments::settle(db, &record).await.unwrap()
+    settlements::settle(db, &record).await.unwrap()
 }
 
 /// Takes a payment to a state by the changes of state that lead there.
@@ -251,7 +251,7 @@ pub(crate) async fn put(db: &Db, payment: &Payment, state: PaymentState) -> Paym
             Event::VerifyAccepted => assert_eq!(bind(db, &row, None, None).await, Binding::Bound),
             Event::SettleProven | Event::ChainPaid => {
                 let record = settlement(&row, *event, Some(1));
-                let done = payments::settle(db, &record).await.unwrap();
+                let done = settlements::settle(db, &record).await.unwrap();
                 assert!(matches!(done, Settlement::Done { .. }), "{done:?}");
             }
             _ => assert!(advance(db, &row, *event, &Patch::default()).await),
@@ -612,7 +612,7 @@ async fn binding_changes_the_state_and_stores_proofs_and_idempotency_key() {
         );
         assert_eq!(load(&db, &row).await.state, PaymentState::Verified);
         let owner = async |product: &Product, body: Option<&str>| {
-            payments::find_id_owner(&db, &payer, "one", product, body)
+            proofs::find_id_owner(&db, &payer, "one", product, body)
                 .await
                 .unwrap()
         };
@@ -628,7 +628,7 @@ async fn binding_changes_the_state_and_stores_proofs_and_idempotency_key() {
         let other = product(ProductKind::Upload);
         assert_eq!(owner(&other, Some("body")).await, same(false));
         for (payer, id) in [("0x00", "one"), (payer.as_str(), "two")] {
-            let found = payments::find_id_owner(&db, payer, id, &row.product, None).await;
+            let found = proofs::find_id_owner(&db, payer, id, &row.product, None).await;
             assert_eq!(found.unwrap(), None);
         }
     })
@@ -652,7 +652,7 @@ async fn an_idempotency_key_belongs_to_its_first_payment_unless_that_failed() {
             execute(&db, &state_sql).await;
             let free = matches!(state, S::Rejected | S::Released | S::Failed);
             let payer = first.authorization.from.to_string();
-            let owner = payments::find_id_owner(&db, &payer, &id, &first.product, None).await;
+            let owner = proofs::find_id_owner(&db, &payer, &id, &first.product, None).await;
             assert_eq!(owner.unwrap().is_none(), free, "{state:?}");
             next += 1;
             let second = insert(&db, &payment(next)).await;
@@ -665,7 +665,7 @@ async fn an_idempotency_key_belongs_to_its_first_payment_unless_that_failed() {
             assert_eq!(binding, expected, "{state:?}");
             let second = load(&db, &second).await;
             assert_eq!(second.state == S::Verified, free, "{state:?}");
-            let bound = payments::load_proofs(&db, &second.id, NOW).await.unwrap();
+            let bound = proofs::load_proofs(&db, &second.id, NOW).await.unwrap();
             assert_eq!(
                 bound.is_empty(),
                 !free,
@@ -691,12 +691,11 @@ async fn a_payment_with_two_idempotency_keys_binds_both_or_neither() {
         let second = insert(&db, &payment(2)).await;
         let ids = both("a", "b");
         let bound =
-            payments::bind_verified(&db, verify(&second), &second, &bond(&[], &ids), NOW).await;
+            proofs::bind_verified(&db, verify(&second), &second, &bond(&[], &ids), NOW).await;
         assert!(matches!(bound.unwrap(), Binding::Taken(owner) if owner.payment_id == first.id));
         let third = insert(&db, &payment(3)).await;
         let ids = both("a", "c");
-        let bound =
-            payments::bind_verified(&db, verify(&third), &third, &bond(&[], &ids), NOW).await;
+        let bound = proofs::bind_verified(&db, verify(&third), &third, &bond(&[], &ids), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         for (number, id) in [(4, "a"), (5, "c")] {
             let late = insert(&db, &payment(number)).await;
@@ -722,7 +721,7 @@ async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
         let verify = step(rows[0].state, Event::VerifyAccepted);
         let racing = rows
             .iter()
-            .map(|row| payments::bind_verified(&db, verify, row, &poor, NOW));
+            .map(|row| proofs::bind_verified(&db, verify, row, &poor, NOW));
         let bindings = futures_util::future::join_all(racing).await;
         let is_bound = |binding: &Result<Binding, DbError>| matches!(binding, Ok(Binding::Bound));
         assert_eq!(bindings.iter().filter(|it| is_bound(it)).count(), RICH);
@@ -740,7 +739,7 @@ async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
             executed: &nonces,
             ..bond(&[], &[])
         };
-        let bound = payments::bind_verified(&db, verify, &late, &executed, NOW).await;
+        let bound = proofs::bind_verified(&db, verify, &late, &executed, NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         // Another payer, another network and another token are not counted.
         let mut foreign = payment(201);
@@ -750,7 +749,7 @@ async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
             balance: U256::from(10_000),
             ..bond(&[], &[])
         };
-        let bound = payments::bind_verified(&db, verify, &foreign, &one, NOW).await;
+        let bound = proofs::bind_verified(&db, verify, &foreign, &one, NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         // What was given up, or settled before the balance was read, is not open.
         for (state, settled) in [("settled", "1"), ("failed", "NULL"), ("released", "NULL")] {
@@ -759,7 +758,7 @@ async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
             );
             execute(&db, &text).await;
             let next = insert(&db, &payment(202)).await;
-            let bound = payments::bind_verified(&db, verify, &next, &one, NOW).await;
+            let bound = proofs::bind_verified(&db, verify, &next, &one, NOW).await;
             assert_eq!(bound.unwrap(), Binding::Bound, "{state}");
             execute(&db, "DELETE FROM payments WHERE state = 'verified'").await;
         }
@@ -770,7 +769,7 @@ async fn a_balance_covers_what_a_payer_has_open_and_no_more() {
         );
         assert!(execute(&db, &since).await > 0);
         let last = insert(&db, &payment(203)).await;
-        let bound = payments::bind_verified(&db, verify, &last, &one, NOW).await;
+        let bound = proofs::bind_verified(&db, verify, &last, &one, NOW).await;
         assert!(
             matches!(bound.unwrap(), Binding::Overdrawn(open) if open.iter().all(|open| open.is_settled))
         );
@@ -805,10 +804,10 @@ async fn a_proof_expires_on_time_and_is_then_erased() {
             proof("address", "a", Some(at(10))),
         ];
         let verify = step(row.state, Event::VerifyAccepted);
-        let bound = payments::bind_verified(&db, verify, &row, &bond(&proofs, &[]), NOW).await;
+        let bound = proofs::bind_verified(&db, verify, &row, &bond(&proofs, &[]), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         let kinds = async |now| {
-            let proofs = payments::load_proofs(&db, &row.id, now).await.unwrap();
+            let proofs = proofs::load_proofs(&db, &row.id, now).await.unwrap();
             proofs
                 .into_iter()
                 .map(|proof| proof.0)
@@ -818,9 +817,9 @@ async fn a_proof_expires_on_time_and_is_then_erased() {
         let ticket = BTreeSet::from(["ticket".to_owned()]);
         assert_eq!(kinds(at(9)).await, both);
         assert_eq!(kinds(at(10)).await, ticket);
-        payments::forget_expired_proofs(&db, at(9)).await.unwrap();
+        proofs::forget_expired_proofs(&db, at(9)).await.unwrap();
         assert_eq!(number(&db, "SELECT COUNT(*) FROM payment_proofs").await, 2);
-        payments::forget_expired_proofs(&db, at(10)).await.unwrap();
+        proofs::forget_expired_proofs(&db, at(10)).await.unwrap();
         assert_eq!(number(&db, "SELECT COUNT(*) FROM payment_proofs").await, 1);
         assert_eq!(kinds(NOW).await, ticket);
         // The next attempt binds the same proof again, with a later end.
@@ -842,7 +841,7 @@ async fn a_proof_expires_on_time_and_is_then_erased() {
             proof("ticket", "t", None),
             proof("address", "a", Some(at(90))),
         ];
-        let bound = payments::bind_verified(&db, verify, &row, &bond(&later, &[]), NOW).await;
+        let bound = proofs::bind_verified(&db, verify, &row, &bond(&later, &[]), NOW).await;
         assert_eq!(bound.unwrap(), Binding::Bound);
         assert_eq!(kinds(at(89)).await, both);
     })
@@ -955,7 +954,7 @@ async fn a_transfer_settles_one_payment_only() {
             },
             ..settlement(&second, Event::ChainPaid, None)
         };
-        assert!(payments::settle(&db, &same_log).await.is_err());
+        assert!(settlements::settle(&db, &same_log).await.is_err());
         assert_eq!(load(&db, &second).await.state, PaymentState::Unknown);
         assert!(grant_of(&db, &second).await.is_none(), "all or nothing");
         let next_log = SettlementRecord {
@@ -966,7 +965,7 @@ async fn a_transfer_settles_one_payment_only() {
             ..settlement(&second, Event::ChainPaid, None)
         };
         let done = Settlement::Done { published: false };
-        assert_eq!(payments::settle(&db, &next_log).await.unwrap(), done);
+        assert_eq!(settlements::settle(&db, &next_log).await.unwrap(), done);
     })
     .await;
 }
@@ -1296,7 +1295,7 @@ async fn owed_goods_are_listed_oldest_first_until_they_are_resolved_once() {
                 now: at(seconds),
                 ..settlement(&row, Event::ChainPaid, Some(1))
             };
-            payments::settle(&db, &record).await.unwrap();
+            settlements::settle(&db, &record).await.unwrap();
         }
         let owed = audit::find_owed(&db).await.unwrap();
         let ids: Vec<&str> = owed.iter().map(|row| row.id.as_str()).collect();
