@@ -5,7 +5,7 @@
 //! it. The server stores the image and returns a public link. It has no accounts and no cookies,
 //! and it keeps no client addresses.
 //!
-//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`claims`], [`payments`], [`images`],
+//! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`signin`], [`payments`], [`images`],
 //! [`retention`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`evm`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
@@ -13,7 +13,6 @@
 pub mod app;
 pub mod catalog;
 pub mod checkout;
-pub mod claims;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -31,6 +30,7 @@ pub mod pricing;
 pub mod receipts;
 pub mod retention;
 pub mod sandbox;
+pub mod signin;
 pub mod store;
 pub mod system;
 pub mod x402;

@@ -12,7 +12,6 @@ use super::disk::{check_stamp, make_parent};
 use super::stamps;
 use crate::catalog::{Catalog, SaleTerms, SignedOffers};
 use crate::checkout::Checkout;
-use crate::claims::{ClaimParts, Claims};
 use crate::config::{
     Config, FacilitatorChoice, Mode, NetworkConfig, PaymentsConfig, SandboxConfig,
 };
@@ -118,7 +117,6 @@ pub(super) async fn open_checkout(
     };
     let payments = Arc::new(Payments::new(ports, Arc::clone(&catalog), settings));
     let checkout = Checkout {
-        claims: Arc::new(open_claims(config, &needs, &ends.networks, &payments)?),
         catalog,
         payments,
         networks: ends.networks,
@@ -126,24 +124,6 @@ pub(super) async fn open_checkout(
         epoch: Arc::clone(needs.epoch),
     };
     Ok((checkout, sandbox))
-}
-
-fn open_claims(
-    config: &Config,
-    needs: &CheckoutNeeds<'_>,
-    networks: &Networks,
-    payments: &Arc<Payments>,
-) -> anyhow::Result<Claims> {
-    let parts = ClaimParts {
-        db: needs.db.clone(),
-        secrets: needs.secrets.clone(),
-        clock: Arc::clone(needs.clock),
-        randomness: needs.randomness.clone(),
-        limits: Arc::clone(needs.limits),
-        networks: networks.clone(),
-        payments: Arc::clone(payments),
-    };
-    Claims::new(parts, &config.http.base_url)
 }
 
 /// The catalog, with its current offers on record.

@@ -20,10 +20,12 @@ use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::moving::epoch::Epoch;
 use crate::moving::{Moving, refuse_closed};
+use crate::payments::access::Networks;
 use crate::pricing::tiers::Tiers;
 use crate::receipts::Receipts;
 use crate::retention::Retention;
 use crate::sandbox::Listening;
+use crate::signin::{SignIn, SignInParts, WalletChain};
 use crate::store::{Store, Unfit};
 use crate::system::clock::Clock;
 use crate::system::disk::{Disk, Floor};
@@ -103,6 +105,8 @@ pub struct App {
     pub retention: Arc<Retention>,
     /// Signed receipts of payments.
     pub receipts: Arc<Receipts>,
+    /// Signs wallets in.
+    pub sign_in: Arc<SignIn>,
     /// The part that takes payments; `None` while payments are disabled.
     pub checkout: Option<Checkout>,
     _lock: Option<File>,
@@ -147,7 +151,7 @@ impl App {
         let tiers = Tiers::new(config.tiers.clone());
         let needs = CheckoutNeeds {
             db: &db,
-            secrets,
+            secrets: secrets.clone(),
             keys: receipts.keys(),
             clock: &clock,
             randomness: &randomness,
@@ -162,6 +166,15 @@ impl App {
         }
         .unzip();
         let networks = checkout.as_ref().map(|checkout| &checkout.networks);
+        let parts = SignInParts {
+            db: db.clone(),
+            secrets,
+            clock: Arc::clone(&clock),
+            randomness: randomness.clone(),
+            limits: Arc::clone(&limits),
+            chains: wallet_chains(networks),
+        };
+        let sign_in = SignIn::new(parts, &config.http.base_url)?;
         let clocks = independent_clocks(&config, networks, &db, &store);
         Ok(Self {
             config,
@@ -175,6 +188,7 @@ impl App {
             limits,
             retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
+            sign_in: Arc::new(sign_in),
             checkout,
             _lock: lock,
             _sandbox: sandbox.flatten(),
@@ -290,6 +304,17 @@ async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
     crate::db::images::end_reservations(db).await?;
     crate::db::jobs::return_all_jobs(db).await?;
     Ok(())
+}
+
+/// The networks on which contract wallets sign in: those that payments are taken on.
+fn wallet_chains(networks: Option<&Networks>) -> Vec<WalletChain> {
+    let networks = networks.into_iter().flatten();
+    networks
+        .map(|access| WalletChain {
+            network: access.network,
+            chain: Arc::clone(&access.chain),
+        })
+        .collect()
 }
 
 fn retain_in(

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::claims::Claims;
 use crate::db::DbError;
 use crate::images::{Images, UploadError};
 use crate::limits::Limited;
@@ -29,8 +28,6 @@ pub struct Checkout {
     pub payments: Arc<Payments>,
     /// The facilitator and the node of each network.
     pub networks: Networks,
-    /// Claims of payers who sign in.
-    pub claims: Arc<Claims>,
     /// The images that payments buy.
     pub images: Arc<Images>,
     /// Whether the database is as new as its store.

@@ -1,42 +1,8 @@
-//! Claims: the nonces that signed in, and the settled payments of a payer whose goods it may not
-//! have received.
+//! Claims: the settled payments of a payer whose goods it may not have received.
 
 use super::rows::{PaymentRow, payment_columns};
-use super::{Db, DbError, read_db, write_db};
+use super::{Db, DbError, read_db};
 use crate::model::payment::Payment;
-use crate::system::clock::Timestamp;
-
-/// Records that a nonce signed in. `false`: it did before.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn use_nonce(db: &Db, nonce: &str, until: Timestamp) -> Result<bool, DbError> {
-    let inserted = write_db!(db, |on| sqlx::query(USE_NONCE)
-        .bind(nonce)
-        .bind(until.millis())
-        .execute(on)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(inserted == 1)
-}
-
-const USE_NONCE: &str =
-    "INSERT INTO used_nonces (nonce, expires_ms) VALUES ($1, $2) ON CONFLICT (nonce) DO NOTHING";
-
-/// Erases nonces that no server accepts any more.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn forget_nonces(db: &Db, now: Timestamp) -> Result<(), DbError> {
-    write_db!(db, |on| sqlx::query(FORGET_NONCES)
-        .bind(now.millis())
-        .execute(on)
-        .await
-        .map(|_| ()))?;
-    Ok(())
-}
-
-const FORGET_NONCES: &str = "DELETE FROM used_nonces WHERE expires_ms <= $1";
 
 /// Finds settled payments of this payer with ids after `after`, in order of id: those with uploads
 /// left, and direct uploads whose image is public. Payments that the operator resolved or voided
@@ -89,8 +55,6 @@ const COUNT_OPEN: &str = "SELECT COUNT(*) FROM payments WHERE payer = $1 AND ($2
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
-    ("claims::USE_NONCE", USE_NONCE),
-    ("claims::FORGET_NONCES", FORGET_NONCES),
     ("claims::FIND_UNRECEIVED", FIND_UNRECEIVED),
     ("claims::COUNT_OPEN", COUNT_OPEN),
 ];

@@ -36,6 +36,7 @@ pub mod renewals;
 pub mod retention;
 mod rows;
 pub mod settlements;
+pub mod signin;
 mod sqlite;
 pub mod withdrawals;
 
@@ -357,6 +358,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         renewals::STATEMENTS,
         retention::STATEMENTS,
         settlements::STATEMENTS,
+        signin::STATEMENTS,
         withdrawals::STATEMENTS,
     ];
     modules

@@ -9,14 +9,22 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 
 use super::error::{ApiError, Code};
+use super::sign_in::Door;
 use super::views::{ClaimView, ClaimsAnswer};
-use super::{Site, extract, images, limits, paid, query, tiers};
+use super::{Site, extract, images, paid, query, sign_in, tiers};
 use crate::model::payment::{Payment, PaymentId};
 use crate::payments::{Goods, Sold, Unreceived};
-use crate::x402::siwx::{MAX_MESSAGE_BYTES, SignedMessage};
+use crate::x402::siwx::{CLAIMS_PATH, MAX_MESSAGE_BYTES, SignedMessage};
 
 /// The time limit for the body that holds a signed message.
 const READ_TIME: Duration = Duration::from_secs(10);
+
+/// The route at which payers sign in.
+const DOOR: Door<'_> = Door {
+    path: CLAIMS_PATH,
+    statement: "Receive what this wallet paid for and did not receive. Signing in costs nothing.",
+    instead: "The signed message may also be the body.",
+};
 
 /// `POST /api/claims`.
 pub(super) async fn claim(
@@ -24,11 +32,11 @@ pub(super) async fn claim(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let claimed = sign_in(&site, &request, payload).await;
+    let claimed = receive(&site, &request, payload).await;
     claimed.map_err(|error| error.of(&request))
 }
 
-async fn sign_in(
+async fn receive(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
@@ -36,19 +44,18 @@ async fn sign_in(
     query::check(request, &[query::AFTER])?;
     let after = after(request)?;
     let checkout = site.checkout.as_ref().ok_or(ApiError::PaymentsOff)?;
-    // A ledger that has lost records knows neither every payment nor every nonce.
-    checkout.refuse_behind()?;
-    limits::count_payment(site, request).await?;
-    let claims = &checkout.claims;
-    let Some(message) = read_message(request, payload).await? else {
-        return Err(ApiError::SignInRequired(Box::new(claims.challenge())));
-    };
-    let client = extract::client_address(request, &site.config.http);
-    let unreceived = claims.claim(&message, after.as_ref(), client).await;
-    let unreceived = unreceived.map_err(|error| ApiError::Claim {
-        error: Box::new(error),
-        challenge: Box::new(claims.challenge()),
-    })?;
+    sign_in::may_try(site, request).await?;
+    let message = read_message(request, payload).await?;
+    let payer = sign_in::verify(site, request, message, &DOOR).await?;
+    let unreceived = checkout
+        .payments
+        .unreceived(payer.wallet, payer.network, after.as_ref())
+        .await
+        .map_err(ApiError::Unclaimed)?;
+    tracing::info!(
+        payments = unreceived.purchases.len(),
+        "a payer signed in and received what it had paid for"
+    );
     Ok(HttpResponse::Ok().json(answer(site, unreceived)))
 }
 

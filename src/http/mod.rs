@@ -52,6 +52,7 @@ mod query;
 mod receipts;
 mod renew;
 mod serve;
+mod sign_in;
 mod tiers;
 mod upload_limit;
 mod views;

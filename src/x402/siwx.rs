@@ -51,6 +51,8 @@ pub struct SignInChallenge {
     pub extensions: Value,
     /// The URL of the route to sign in at.
     pub uri: String,
+    /// What signing in does, for people.
+    pub statement: String,
 }
 
 impl ChallengeInfo<'_> {
@@ -75,13 +77,14 @@ impl ChallengeInfo<'_> {
             mime_type: "application/json".to_owned(),
         };
         let document = json!({
-            "x402Version": 2, "error": "Sign in with the wallet that paid. Nothing is for sale here.",
+            "x402Version": 2, "error": "Sign in with your wallet. Nothing is for sale here.",
             "resource": resource, "accepts": [], "extensions": extensions,
         });
         SignInChallenge {
             header: header::encode(&document),
             extensions,
             uri: self.uri.to_owned(),
+            statement: self.statement.to_owned(),
         }
     }
 }

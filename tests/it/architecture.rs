@@ -64,13 +64,13 @@ fn dependencies_point_one_way() {
     only_in("crate::checkout", &["app/", "http/", "cli/", "checkout/"]);
     only_in(
         "crate::payments",
-        &["app/", "http/", "cli/", "checkout/", "claims/", "payments/"],
+        &["app/", "http/", "cli/", "checkout/", "payments/"],
     );
     only_in(
         "crate::catalog",
         &["app/", "http/", "checkout/", "payments/", "catalog/"],
     );
-    only_in("crate::claims", &["app/", "http/", "checkout/", "claims/"]);
+    only_in("crate::signin", &["app/", "http/", "signin/"]);
     only_in("crate::sandbox", &["app/", "cli/", "sandbox/"]);
     only_in(
         "crate::facilitator",

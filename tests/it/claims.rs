@@ -258,6 +258,13 @@ const CHANGES: &[Change] = &[
     ("invalid_siwx_message", true, |message, _| {
         message.statement = Some("a\nURI: b".to_owned());
     }),
+    // What the wallet showed is not what signing in does here.
+    ("invalid_siwx_message", true, |message, _| {
+        message.statement = Some("Delete this image.".to_owned());
+    }),
+    ("invalid_siwx_message", true, |message, _| {
+        message.statement = None;
+    }),
     ("invalid_siwx_issued_at_in_future", true, |message, app| {
         message.issued_at = at(app, 60);
     }),
@@ -292,12 +299,6 @@ const CHANGES: &[Change] = &[
     }),
     ("invalid_siwx_signature", false, |message, _| {
         message.signature.truncate(130);
-    }),
-    ("invalid_siwx_signature", false, |message, _| {
-        message.statement = Some("Pay".to_owned());
-    }),
-    ("invalid_siwx_signature", false, |message, _| {
-        message.statement = None;
     }),
     ("invalid_siwx_signature", false, |message, _| {
         message.resources = None;

@@ -815,7 +815,7 @@ async fn transfers_found_on_the_chain_are_recovered_once_despite_a_kill() {
     .await;
 }
 
-const CLAIMED: &[&str] = &["claims.nonce.before", "claims.nonce.after"];
+const CLAIMED: &[&str] = &["signin.nonce.before", "signin.nonce.after"];
 
 #[tokio::test]
 async fn a_payer_claims_a_lost_payment_despite_a_kill() {

@@ -7,23 +7,23 @@ mod codes;
 mod teach;
 mod verdict;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::paid_route::PaidRoute;
 use super::payment_headers;
 use super::views::{ActionView, ErrorBody};
-use crate::claims::ClaimError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
 use crate::model::ids::ImageId;
 use crate::payments::PayError;
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
+use crate::signin::SignInError;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{HeaderError, PAYMENT_REQUIRED, encode};
 use crate::x402::siwx::SignInChallenge;
@@ -47,9 +47,10 @@ const MOVING: &str = "The server's database is being moved, which takes minutes.
 const MOVED: &str = "The server's database has moved, and another server will take over. Repeat the same request \
     later.";
 
-const SIGN_IN: &str = "Sign in with the wallet that paid: sign the text of ERC-4361 for extensions[\"sign-in-with-x\"] with \
-    personal_sign, and repeat the request with the signed message in SIGN-IN-WITH-X or as the body. It returns what \
-    the wallet paid for and did not receive, and costs nothing.";
+const SIGN_IN: &str = "Sign in with your wallet: sign the text of ERC-4361 for extensions[\"sign-in-with-x\"] with \
+    personal_sign, and repeat the request with the signed message in the header SIGN-IN-WITH-X. Signing in costs nothing.";
+const UNCLAIMED: &str =
+    "What was paid for could not be read now. Ask for a new challenge, and sign in again.";
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
@@ -125,14 +126,16 @@ pub(super) enum ApiError {
     /// The route sells something, and the request carries no payment.
     PaymentRequired(Box<Demand>),
     /// The request to sign in holds no signed message.
-    SignInRequired(Box<SignInChallenge>),
-    /// A claim returned nothing.
-    Claim {
+    SignInRequired(Box<SignInDemand>),
+    /// The wallet is not signed in.
+    SignIn {
         /// The reason.
-        error: Box<ClaimError>,
+        error: Box<SignInError>,
         /// The next challenge.
-        challenge: Box<SignInChallenge>,
+        demand: Box<SignInDemand>,
     },
+    /// A payer signed in, and what it paid for could not be read.
+    Unclaimed(PayError),
     /// A payment was presented, and bought nothing.
     Pay {
         /// The reason.
@@ -161,6 +164,17 @@ pub(super) struct Demand {
     pub(super) network: Option<&'static crate::pricing::networks::Network>,
     /// Whether the money is worth nothing.
     pub(super) play_money: bool,
+}
+
+/// What a route asks a wallet to sign.
+#[derive(Debug)]
+pub(super) struct SignInDemand {
+    /// The challenge.
+    pub(super) challenge: SignInChallenge,
+    /// The method of the request to repeat.
+    pub(super) method: Method,
+    /// What the client may send in place of a signed message, as a sentence. Empty: nothing.
+    pub(super) instead: &'static str,
 }
 
 impl ApiError {
@@ -244,8 +258,16 @@ impl ApiError {
             Self::Delete(error) => error.to_string(),
             Self::Receipt(error) => error.to_string(),
             Self::PaymentRequired(demand) => demand.message.clone(),
-            Self::SignInRequired(_) => SIGN_IN.to_owned(),
-            Self::Claim { error, .. } => error.to_string(),
+            Self::SignInRequired(demand) => {
+                let SignInDemand {
+                    challenge, instead, ..
+                } = &**demand;
+                format!("{} {SIGN_IN} {instead}", challenge.statement)
+                    .trim_end()
+                    .to_owned()
+            }
+            Self::SignIn { error, .. } => error.to_string(),
+            Self::Unclaimed(_) => UNCLAIMED.to_owned(),
             Self::Pay { error, .. } => error.to_string(),
         }
     }
@@ -270,12 +292,12 @@ impl ApiError {
                 ..
             }
             | Self::Unsold(PayError::Database(cause)) => Some(cause),
-            Self::Claim { error, .. } => match &**error {
-                ClaimError::Database(cause) => Some(cause),
-                ClaimError::Limited(Limited::Database(cause)) => Some(cause),
-                ClaimError::Unread(cause) => Some(cause),
+            Self::SignIn { error, .. } => match &**error {
+                SignInError::Database(cause) => Some(cause),
+                SignInError::Limited(Limited::Database(cause)) => Some(cause),
                 _ => None,
             },
+            Self::Unclaimed(cause) => Some(cause),
             Self::Delete(DeleteError::Database(cause)) => Some(cause),
             Self::Receipt(NoReceipt::Database(cause)) => Some(cause),
             Self::Delete(DeleteError::Store(cause)) => Some(cause),
@@ -320,10 +342,10 @@ impl ApiError {
     }
 
     /// The challenge to sign in.
-    fn sign_in(&self) -> Option<&SignInChallenge> {
+    fn sign_in(&self) -> Option<&SignInDemand> {
         match self {
             Self::Unasked(error) => error.sign_in(),
-            Self::SignInRequired(challenge) | Self::Claim { challenge, .. } => Some(challenge),
+            Self::SignInRequired(demand) | Self::SignIn { demand, .. } => Some(demand),
             _ => None,
         }
     }
@@ -362,8 +384,8 @@ impl ApiError {
             response.insert_header((PAYMENT_REQUIRED, demand.challenge.header.as_str()));
         }
         let sign_in = self.sign_in();
-        if let Some(challenge) = sign_in.filter(|_| code == Code::SignInRequired) {
-            response.insert_header((PAYMENT_REQUIRED, challenge.header.as_str()));
+        if let Some(demand) = sign_in.filter(|_| code == Code::SignInRequired) {
+            response.insert_header((PAYMENT_REQUIRED, demand.challenge.header.as_str()));
         }
         if let Some((answer, headers)) = self.settlement() {
             for name in headers {
@@ -374,9 +396,9 @@ impl ApiError {
             (Self::FreeSpent { route, .. }, _) => Some((route.url.clone(), route.curl.clone())),
             (_, Some(demand)) => Some((demand.url.clone(), demand.curl.clone())),
             (_, None) if action == Action::Claim => sign_in
-                .map(|challenge| challenge.uri.as_str())
-                .or(claims)
-                .map(|url| (url.to_owned(), sign_in_curl(url))),
+                .map(|demand| (demand.challenge.uri.as_str(), &demand.method))
+                .or(claims.map(|url| (url, &Method::POST)))
+                .map(|(url, method)| (url.to_owned(), sign_in_curl(method, url))),
             (_, None) => None,
         };
         let mut message = self.message();
@@ -394,7 +416,7 @@ impl ApiError {
             },
             charged,
             error: code.facts().name,
-            extensions: sign_in.map(|challenge| challenge.extensions.clone()),
+            extensions: sign_in.map(|demand| demand.challenge.extensions.clone()),
             message,
             play_money: demand.filter(|demand| demand.play_money).map(|_| true),
             x402_version: demand.map(|_| Version::V1.number()),
@@ -403,8 +425,13 @@ impl ApiError {
 }
 
 /// A command that signs in with the message in `$SIGN_IN`.
-fn sign_in_curl(url: &str) -> String {
-    format!("curl -X POST -H \"SIGN-IN-WITH-X: $SIGN_IN\" '{url}'")
+fn sign_in_curl(method: &Method, url: &str) -> String {
+    let method = match *method {
+        Method::GET => String::new(),
+        Method::HEAD => "-I ".to_owned(),
+        ref other => format!("-X {other} "),
+    };
+    format!("curl {method}-H \"SIGN-IN-WITH-X: $SIGN_IN\" '{url}'")
 }
 
 fn unknown_route(nearest: &[String], openapi: &str) -> String {

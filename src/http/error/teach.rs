@@ -8,6 +8,7 @@ use actix_web::middleware::Next;
 use super::super::Site;
 use super::{Action, ApiError, PayError, Refusal, UploadError};
 use crate::pricing::tiers::{SizeText, TierTable};
+use crate::x402::siwx::CLAIMS_PATH;
 
 /// Adds the tiers that take the image to an error about its size, and the route for claims to an error that names it.
 pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
@@ -20,8 +21,8 @@ pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
     let site = response.request().app_data::<Site>();
     let taught = match (error, site) {
         (Some(error), Some(site)) if error.verdict().action == Action::Claim => {
-            let checkout = site.checkout.as_ref();
-            checkout.map(|checkout| error.respond(None, Some(checkout.claims.uri())))
+            let claims = format!("{}{CLAIMS_PATH}", site.config.http.base_url);
+            Some(error.respond(None, Some(&claims)))
         }
         (Some(error), Some(site)) => too_large(error).map(|(bytes, tier)| {
             let hint = tiers_for(&site.tiers.now(), bytes, tier);

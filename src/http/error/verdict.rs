@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::ApiError;
 use super::codes::{Action, Charged, Code};
-use crate::claims::ClaimError;
 use crate::images::format::FormatError;
 use crate::images::{Refusal, Unready, UploadError};
 use crate::limits::Limited;
 use crate::payments::{NotRenewable, PayError, Silent};
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
+use crate::signin::SignInError;
 use crate::store::StoreError;
 
 /// What the response says beside its message.
@@ -92,7 +92,8 @@ impl ApiError {
             Self::Receipt(error) => of_receipt(error),
             Self::PaymentRequired(_) => plain(Code::PaymentRequired),
             Self::SignInRequired(_) => plain(Code::SignInRequired),
-            Self::Claim { error, .. } => of_claim(error),
+            Self::SignIn { error, .. } => of_sign_in(error),
+            Self::Unclaimed(error) => of_payment(error).charged(Some(false)),
         }
     }
 }
@@ -199,14 +200,13 @@ fn of_renewal(error: &NotRenewable) -> Verdict {
     }
 }
 
-/// A claim carries no payment, so nothing is charged.
-fn of_claim(error: &ClaimError) -> Verdict {
+/// A request to sign in carries no payment, so nothing is charged.
+fn of_sign_in(error: &SignInError) -> Verdict {
     match error {
-        ClaimError::Refused(_) => plain(Code::SignInInvalid),
-        ClaimError::NoNode => after(5, Code::NodeUnavailable),
-        ClaimError::Limited(error) => of_limit(error),
-        ClaimError::Database(_) => after(2, Code::DatabaseUnavailable),
-        ClaimError::Unread(error) => of_payment(error).charged(Some(false)),
+        SignInError::Refused(_) => plain(Code::SignInInvalid),
+        SignInError::NoNode => after(5, Code::NodeUnavailable),
+        SignInError::Limited(error) => of_limit(error),
+        SignInError::Database(_) => after(2, Code::DatabaseUnavailable),
     }
 }
 

@@ -1,6 +1,9 @@
-//! Claims: a payer signs in with its wallet (sign-in-with-x) and receives what it paid for and did
-//! not receive (docs/payments.md, Claims). The signature is the last proof: it needs neither ticket
-//! nor idempotency key, and works for payments that only the chain remembered.
+//! Sign-in with a wallet (x402 extension sign-in-with-x). A route asks the wallet to sign a
+//! challenge that names the server, the route and what signing in does there. Each challenge signs
+//! in once, on every server of the deployment.
+//!
+//! A plain wallet needs no chain, so it also signs in at a server that takes no payments. The
+//! signature of a contract wallet is checked by its contract, through the network's node.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,44 +11,36 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use url::Url;
 
-use crate::db::{Db, DbError, claims as rows};
-use crate::evm::chain::{Priority, Reading};
+use crate::db::{Db, DbError, signin as rows};
+use crate::evm::chain::{Chain, Priority, Reading};
 use crate::evm::exact::{self, PlainSignature};
 use crate::keys::secrets::Keyring;
 use crate::limits::{Limited, Limits};
-use crate::model::payment::PaymentId;
-use crate::payments::access::Networks;
-use crate::payments::{PayError, Payments, Unreceived};
-use crate::pricing::networks::Network;
+use crate::pricing::networks::{self, Network};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;
 use crate::system::random::Randomness;
-use crate::x402::siwx::{CLAIMS_PATH, ChallengeInfo, SignInChallenge, SignedMessage, VERSION};
+use crate::x402::siwx::{ChallengeInfo, SignInChallenge, SignedMessage, VERSION};
 
 mod nonce;
 
-/// What signing in does, as the wallet shows it.
-const STATEMENT: &str =
-    "Receive what this wallet paid for and did not receive. Signing in costs nothing.";
-
-/// Signs payers in, and returns what they did not receive.
+/// Signs wallets in.
 #[derive(Debug)]
-pub struct Claims {
+pub struct SignIn {
     db: Db,
     secrets: Keyring,
     clock: Arc<dyn Clock>,
     randomness: Randomness,
     limits: Arc<Limits>,
-    networks: Networks,
-    payments: Arc<Payments>,
+    chains: Vec<WalletChain>,
+    base_url: String,
     domain: String,
-    uri: String,
 }
 
-/// The parts of the server that claims use.
+/// The parts of the server that signing in uses.
 #[derive(Debug)]
-pub struct ClaimParts {
-    /// The database.
+pub struct SignInParts {
+    /// The database, which remembers the nonces that signed in.
     pub db: Db,
     /// The master keys, from which nonces are made.
     pub secrets: Keyring,
@@ -55,46 +50,53 @@ pub struct ClaimParts {
     pub randomness: Randomness,
     /// The rate limits.
     pub limits: Arc<Limits>,
-    /// The networks, on which contract wallets sign.
-    pub networks: Networks,
-    /// The payments.
-    pub payments: Arc<Payments>,
+    /// The networks on which contract wallets sign in. Empty: only plain wallets sign in, with the
+    /// id of any known network.
+    pub chains: Vec<WalletChain>,
 }
 
-/// Why a claim returned nothing. Nothing is lost by it: the payer signs in again.
+/// A network on which contract wallets sign in.
+#[derive(Debug, Clone)]
+pub struct WalletChain {
+    /// The network.
+    pub network: &'static Network,
+    /// Reads its chain.
+    pub chain: Arc<dyn Chain>,
+}
+
+/// Why a wallet is not signed in.
 #[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// The message is not one that this server asked this wallet to sign.
+pub enum SignInError {
+    /// The message is not one that this server asked this wallet to sign here.
     #[error(
-        "The sign-in was not accepted ({}). {} Nothing was lost: POST {CLAIMS_PATH} without a signature returns a new challenge to sign.",
+        "The sign-in was not accepted ({}). {} Nothing was lost: the same request without the signed message returns a new challenge to sign.",
         .0.reason(),
         .0
     )]
-    Refused(SignInError),
-    /// A contract wallet signed, and the network's node did not answer.
+    Refused(MessageFault),
+    /// A contract wallet signed, and the network's node did not answer. The message still signs in.
     #[error(
         "The network's node did not answer, so the contract wallet's signature could not be checked. Repeat the same request."
     )]
     NoNode,
-    /// The client is over a rate limit.
+    /// The client is over a rate limit. The message still signs in.
     #[error(transparent)]
     Limited(#[from] Limited),
     /// The database did not answer.
     #[error("The database did not answer. Ask for a new challenge, and sign in again.")]
     Database(#[from] DbError),
-    /// The goods could not be read.
-    #[error("What was paid for could not be read now. Ask for a new challenge, and sign in again.")]
-    Unread(PayError),
 }
 
 /// What is wrong with a signed message, and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
-pub enum SignInError {
+pub enum MessageFault {
     #[error("domain is not {0}, the host of this server.")]
     Domain(String),
     #[error("uri is not {0}, the URL of this route.")]
     Uri(String),
+    #[error("statement is not \"{0}\", which says what signing in does here.")]
+    Statement(String),
     #[error("version is not \"{VERSION}\".")]
     Version,
     #[error("chainId and type are not one of: {0}.")]
@@ -131,13 +133,15 @@ pub enum SignInError {
     Signature,
 }
 
-impl SignInError {
+impl MessageFault {
     /// The reason, as the x402 extension spells it.
     const fn reason(&self) -> &'static str {
         match self {
             Self::Domain(_) => "invalid_siwx_domain_mismatch",
             Self::Uri(_) => "invalid_siwx_uri_mismatch",
-            Self::Version | Self::ControlCharacter | Self::Address => "invalid_siwx_message",
+            Self::Version | Self::Statement(_) | Self::ControlCharacter | Self::Address => {
+                "invalid_siwx_message"
+            }
             Self::Chain(_) => "invalid_siwx_unsupported_chain",
             Self::Nonce | Self::Used => "invalid_siwx_nonce",
             Self::IssuedAt(_) => "invalid_siwx_issued_at",
@@ -151,20 +155,22 @@ impl SignInError {
 }
 
 /// The wallet that signed in, and the networks on which its signature counts.
-#[derive(Debug, Clone, Copy)]
-struct SignedIn {
-    wallet: Address,
-    /// The only network on which the signature proves something. `None`: all, since the key of a
-    /// plain wallet is the same everywhere.
-    network: Option<&'static Network>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedIn {
+    /// The wallet.
+    pub wallet: Address,
+    /// The only network on which the signature proves something: the address of a contract wallet
+    /// may belong to somebody else on another chain. `None`: all networks, since the key of a plain
+    /// wallet is the same everywhere.
+    pub network: Option<&'static Network>,
 }
 
-impl Claims {
-    /// Creates the claims of the server with this origin.
+impl SignIn {
+    /// Creates the sign-in of the server with this origin.
     ///
     /// # Errors
     /// `base_url` is not the URL of a host.
-    pub fn new(parts: ClaimParts, base_url: &str) -> anyhow::Result<Self> {
+    pub fn new(parts: SignInParts, base_url: &str) -> anyhow::Result<Self> {
         let origin = Url::parse(base_url)?;
         let host = origin
             .host_str()
@@ -179,121 +185,127 @@ impl Claims {
             clock: parts.clock,
             randomness: parts.randomness,
             limits: parts.limits,
-            networks: parts.networks,
-            payments: parts.payments,
+            chains: parts.chains,
+            base_url: base_url.to_owned(),
             domain,
-            uri: format!("{base_url}{CLAIMS_PATH}"),
         })
     }
 
-    /// The URL of the route to sign in at.
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-
-    /// Makes a challenge. It is valid for five minutes, on every server of the deployment.
-    pub fn challenge(&self) -> SignInChallenge {
+    /// Makes a challenge to sign in at the route with this path, such as `/api/claims`. `statement`
+    /// says what signing in does there, as the wallet shows it. The challenge is valid for five
+    /// minutes, on every server of the deployment.
+    pub fn challenge(&self, path: &str, statement: &str) -> SignInChallenge {
         let now = self.clock.now();
-        let networks: Vec<&'static Network> =
-            self.networks.iter().map(|access| access.network).collect();
         let info = ChallengeInfo {
             domain: &self.domain,
-            uri: &self.uri,
-            statement: STATEMENT,
+            uri: &self.uri(path),
+            statement,
             nonce: &nonce::make(self.secrets.current(), now, &self.randomness),
             issued_at: now,
             expires_at: now.plus(nonce::LIFETIME),
         };
-        info.challenge(&networks)
+        info.challenge(&self.networks())
     }
 
-    /// Returns what the signer of `message` paid for and did not receive: at most 100 payments,
-    /// those whose ledger ids come after `after`. The message signs in once.
+    /// Signs the signer of `message` in at the route with this path and statement. The message
+    /// signs in once. Only the contract of a contract wallet needs the network, and `client`, the
+    /// address whose limit that counts against.
     ///
     /// # Errors
-    /// [`ClaimError`].
-    pub async fn claim(
+    /// [`SignInError`].
+    pub async fn verify(
         &self,
         message: &SignedMessage,
-        after: Option<&PaymentId>,
+        path: &str,
+        statement: &str,
         client: Option<IpAddr>,
-    ) -> Result<Unreceived, ClaimError> {
-        let wallet = self.check(message).map_err(ClaimError::Refused)?;
-        let signed_in = self.verify(message, wallet, client).await?;
-        kill_point!("claims.nonce.before");
+    ) -> Result<SignedIn, SignInError> {
+        let wallet = self
+            .check(message, path, statement)
+            .map_err(SignInError::Refused)?;
+        let signed_in = self.check_signature(message, wallet, client).await?;
+        kill_point!("signin.nonce.before");
         // The row is needed for as long as any server counts the nonce as valid.
         let until = self
             .clock
             .now()
             .plus(nonce::LIFETIME + 2 * nonce::CLOCK_SKEW);
         let is_first = rows::use_nonce(&self.db, &message.nonce, until).await?;
-        kill_point!("claims.nonce.after");
-        if !is_first {
-            return Err(ClaimError::Refused(SignInError::Used));
+        kill_point!("signin.nonce.after");
+        if is_first {
+            Ok(signed_in)
+        } else {
+            Err(SignInError::Refused(MessageFault::Used))
         }
-        let unreceived = self
-            .payments
-            .unreceived(signed_in.wallet, signed_in.network, after)
-            .await
-            .map_err(|error| match error {
-                PayError::Database(error) => ClaimError::Database(error),
-                other => ClaimError::Unread(other),
-            })?;
-        tracing::info!(
-            payments = unreceived.purchases.len(),
-            "a payer signed in and received what it had paid for"
-        );
-        Ok(unreceived)
+    }
+
+    /// The URL of the route with this path.
+    fn uri(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url)
+    }
+
+    /// The networks that a message may name.
+    fn networks(&self) -> Vec<&'static Network> {
+        if self.chains.is_empty() {
+            networks::all()
+        } else {
+            self.chains.iter().map(|chain| chain.network).collect()
+        }
     }
 
     /// Checks every field but the signature. Returns the wallet that the message names.
-    fn check(&self, message: &SignedMessage) -> Result<Address, SignInError> {
+    fn check(
+        &self,
+        message: &SignedMessage,
+        path: &str,
+        statement: &str,
+    ) -> Result<Address, MessageFault> {
         if message.domain != self.domain {
-            return Err(SignInError::Domain(self.domain.clone()));
+            return Err(MessageFault::Domain(self.domain.clone()));
         }
-        if message.uri != self.uri {
-            return Err(SignInError::Uri(self.uri.clone()));
+        let uri = self.uri(path);
+        if message.uri != uri {
+            return Err(MessageFault::Uri(uri));
         }
         if message.version != VERSION {
-            return Err(SignInError::Version);
+            return Err(MessageFault::Version);
         }
-        if !message.is_eip191() || self.network_of(message).is_none() {
-            let known: Vec<String> = self
-                .networks
+        let networks = self.networks();
+        let is_known = |named| networks.contains(&named);
+        if !message.is_eip191() || !message.network().is_some_and(is_known) {
+            let known: Vec<String> = networks
                 .iter()
-                .map(|access| format!("{} with eip191", access.network.caip2))
+                .map(|network| format!("{} with eip191", network.caip2))
                 .collect();
-            return Err(SignInError::Chain(known.join(", ")));
+            return Err(MessageFault::Chain(known.join(", ")));
         }
         if !message.fits_lines() {
-            return Err(SignInError::ControlCharacter);
+            return Err(MessageFault::ControlCharacter);
         }
-        let wallet = message.wallet().ok_or(SignInError::Address)?;
+        // One path may take several methods, so the path alone doesn't say what the wallet allowed.
+        if message.statement.as_deref() != Some(statement) {
+            return Err(MessageFault::Statement(statement.to_owned()));
+        }
+        let wallet = message.wallet().ok_or(MessageFault::Address)?;
         let now = self.clock.now();
         check_times(message, now)?;
         if !nonce::is_valid(&self.secrets, &message.nonce, now) {
-            return Err(SignInError::Nonce);
+            return Err(MessageFault::Nonce);
         }
         Ok(wallet)
     }
 
-    /// The configured network that a message names.
-    fn network_of(&self, message: &SignedMessage) -> Option<&'static Network> {
-        let network = message.network()?;
-        self.networks.find(network).map(|access| access.network)
-    }
-
     /// Checks the signature: of a plain wallet here, of a contract wallet by its contract
     /// (EIP-1271), which a request may ask for within the limit of unproven requests.
-    async fn verify(
+    async fn check_signature(
         &self,
         message: &SignedMessage,
         wallet: Address,
         client: Option<IpAddr>,
-    ) -> Result<SignedIn, ClaimError> {
-        let refused = |error| Err(ClaimError::Refused(error));
+    ) -> Result<SignedIn, SignInError> {
+        let refused = |error| Err(SignInError::Refused(error));
         let Some(signature) = message.signature() else {
-            return refused(SignInError::MalformedSignature);
+            return refused(MessageFault::MalformedSignature);
         };
         let hash = message.hash();
         match exact::plain_signer(&hash, &signature) {
@@ -303,29 +315,28 @@ impl Claims {
                     network: None,
                 });
             }
-            PlainSignature::Malleable => return refused(SignInError::Malleable),
+            PlainSignature::Malleable => return refused(MessageFault::Malleable),
             PlainSignature::By(_) | PlainSignature::None => {}
         }
         if let Some(client) = client {
             self.limits.count_unproven(client).await?;
         }
-        let access = message
-            .network()
-            .and_then(|network| self.networks.find(network));
-        let Some(access) = access else {
-            return refused(SignInError::Signature);
+        let mut chains = self.chains.iter();
+        let named = chains.find(|chain| Some(chain.network) == message.network());
+        let Some(WalletChain { network, chain }) = named else {
+            return refused(MessageFault::Signature);
         };
         // Sales come first.
-        let chain = access.chain.read_for(Reading::of(Priority::Known));
+        let chain = chain.read_for(Reading::of(Priority::Known));
         match chain.is_signed(wallet, hash, &signature).await {
             Ok(true) => Ok(SignedIn {
                 wallet,
-                network: Some(access.network),
+                network: Some(network),
             }),
-            Ok(false) => refused(SignInError::Signature),
+            Ok(false) => refused(MessageFault::Signature),
             Err(error) => {
                 tracing::warn!(%error, "the chain's node did not answer; a contract wallet could not sign in");
-                Err(ClaimError::NoNode)
+                Err(SignInError::NoNode)
             }
         }
     }
@@ -333,25 +344,25 @@ impl Claims {
 
 /// Checks the times of a message. The clock of the server that made the challenge may be ahead by
 /// [`nonce::CLOCK_SKEW`].
-fn check_times(message: &SignedMessage, now: Timestamp) -> Result<(), SignInError> {
+fn check_times(message: &SignedMessage, now: Timestamp) -> Result<(), MessageFault> {
     let latest = now.plus(nonce::CLOCK_SKEW);
-    let issued = Timestamp::parse(&message.issued_at).ok_or(SignInError::IssuedAt(now))?;
+    let issued = Timestamp::parse(&message.issued_at).ok_or(MessageFault::IssuedAt(now))?;
     if issued > latest {
-        return Err(SignInError::Future(now));
+        return Err(MessageFault::Future(now));
     }
     if now >= issued.plus(nonce::LIFETIME) {
-        return Err(SignInError::IssuedAt(now));
+        return Err(MessageFault::IssuedAt(now));
     }
     if let Some(end) = &message.expiration_time {
-        let end = Timestamp::parse(end).ok_or(SignInError::Expired(now))?;
+        let end = Timestamp::parse(end).ok_or(MessageFault::Expired(now))?;
         if now >= end {
-            return Err(SignInError::Expired(now));
+            return Err(MessageFault::Expired(now));
         }
     }
     if let Some(start) = &message.not_before {
-        let start = Timestamp::parse(start).ok_or(SignInError::NotYet(now))?;
+        let start = Timestamp::parse(start).ok_or(MessageFault::NotYet(now))?;
         if start > latest {
-            return Err(SignInError::NotYet(now));
+            return Err(MessageFault::NotYet(now));
         }
     }
     Ok(())

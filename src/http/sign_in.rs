@@ -1,0 +1,92 @@
+//! Asks the wallet of a request to sign in, and checks the signed message that it sends. Every route
+//! that serves a wallet calls [`sign_in`].
+
+use actix_web::HttpRequest;
+
+use super::error::{ApiError, SignInDemand};
+use super::{Site, extract, limits};
+use crate::signin::SignedIn;
+use crate::x402::siwx::SignedMessage;
+
+/// A route at which wallets sign in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Door<'a> {
+    /// The path, with the id of the image or other object that the request is about, and without
+    /// the query.
+    pub(super) path: &'a str,
+    /// What signing in does there, as the wallet shows it. The methods of one path have different
+    /// statements.
+    pub(super) statement: &'a str,
+    /// What the client may send in place of a signed message, as a sentence. Empty: nothing.
+    pub(super) instead: &'static str,
+}
+
+/// Signs the wallet of a request in at the route with this path. `statement` says what signing in
+/// does there. See [`sign_in_at`].
+///
+/// # Errors
+/// The challenge to sign, or what is wrong with the message.
+pub(super) async fn sign_in(
+    site: &Site,
+    request: &HttpRequest,
+    path: &str,
+    statement: &str,
+) -> Result<SignedIn, ApiError> {
+    let door = Door {
+        path,
+        statement,
+        instead: "",
+    };
+    sign_in_at(site, request, &door).await
+}
+
+/// Signs the wallet of a request in, by the message in its header `SIGN-IN-WITH-X`. The message
+/// signs in once: a request that fails after this needs a new one.
+///
+/// # Errors
+/// The challenge to sign, or what is wrong with the message.
+pub(super) async fn sign_in_at(
+    site: &Site,
+    request: &HttpRequest,
+    door: &Door<'_>,
+) -> Result<SignedIn, ApiError> {
+    may_try(site, request).await?;
+    let message = extract::sign_in(request)?;
+    verify(site, request, message, door).await
+}
+
+/// Counts a request to sign in, with or without a signed message. A database that has lost commits
+/// knows neither every nonce nor every payment, so nobody signs in to it.
+pub(super) async fn may_try(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    if !site.epoch.is_current() {
+        return Err(ApiError::Behind);
+    }
+    limits::count_payment(site, request).await
+}
+
+/// Checks a signed message. Without one, the error holds the challenge.
+pub(super) async fn verify(
+    site: &Site,
+    request: &HttpRequest,
+    message: Option<SignedMessage>,
+    door: &Door<'_>,
+) -> Result<SignedIn, ApiError> {
+    let demand = || {
+        Box::new(SignInDemand {
+            challenge: site.sign_in.challenge(door.path, door.statement),
+            method: request.method().clone(),
+            instead: door.instead,
+        })
+    };
+    let Some(message) = message else {
+        return Err(ApiError::SignInRequired(demand()));
+    };
+    let client = extract::client_address(request, &site.config.http);
+    let verified = site
+        .sign_in
+        .verify(&message, door.path, door.statement, client);
+    verified.await.map_err(|error| ApiError::SignIn {
+        error: Box::new(error),
+        demand: demand(),
+    })
+}
