@@ -11,7 +11,7 @@ use crate::model::metadata::Metadata;
 use crate::model::payment::PaymentId;
 use crate::system::clock::Timestamp;
 
-/// Writes the row of a pending image.
+/// Writes the row of a pending image. The payer owns a paid image whose owner is not given.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -30,8 +30,10 @@ pub async fn insert_pending(
 }
 
 pub(super) const INSERT: &str = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, \
-    upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata) \
-    VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata, owner, owner_network) \
+    VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+    COALESCE($13, (SELECT payer FROM payments WHERE id = $9)), \
+    COALESCE($14, (SELECT network FROM payments WHERE id = $9)))";
 
 pub(super) fn bind_insert<'q, DB>(
     query: Query<'q, DB, DB::Arguments>,
@@ -59,6 +61,8 @@ where
         .bind(reserved_until.map(Timestamp::millis))
         .bind(image.created_at.millis())
         .bind(image.metadata.map(Metadata::to_text))
+        .bind(image.owner.as_ref().map(|owner| owner.wallet.to_string()))
+        .bind(image.owner.as_ref().and_then(|owner| owner.network.as_deref()))
 }
 
 /// Publishes a pending free image. `false`: it was not pending.

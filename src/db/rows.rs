@@ -11,6 +11,7 @@ use crate::evm::exact::Authorization;
 use crate::model::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
 use crate::model::metadata::Metadata;
+use crate::model::owner::Owner;
 use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks;
@@ -70,7 +71,7 @@ macro_rules! grant_columns {
 macro_rules! image_columns {
     () => {
         "id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id, \
-         created_ms, published_ms, expires_ms"
+         owner, owner_network, created_ms, published_ms, expires_ms"
     };
 }
 
@@ -253,13 +254,15 @@ pub(super) struct ImageRow {
     upload_sha256: String,
     tier: String,
     payment_id: Option<String>,
+    owner: Option<String>,
+    owner_network: Option<String>,
     created_ms: i64,
     published_ms: Option<i64>,
     expires_ms: Option<i64>,
 }
 from_row!(ImageRow:
     id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id,
-    created_ms, published_ms, expires_ms
+    owner, owner_network, created_ms, published_ms, expires_ms
 );
 
 impl TryFrom<ImageRow> for Image {
@@ -287,6 +290,13 @@ impl TryFrom<ImageRow> for Image {
                 .as_deref()
                 .map(|id| field.with("payment_id", PaymentId::parse(id)))
                 .transpose()?,
+            owner: match &row.owner {
+                None => None,
+                Some(wallet) => Some(Owner {
+                    wallet: field.parse("owner", wallet)?,
+                    network: row.owner_network.clone(),
+                }),
+            },
             created_at: Timestamp::from_millis(row.created_ms),
             published_at: row.published_ms.map(Timestamp::from_millis),
             expires_at: row.expires_ms.map(Timestamp::from_millis),

@@ -288,6 +288,7 @@ impl Images {
             upload_sha256: checked.upload_sha256().to_owned(),
             tier: tier.to_owned(),
             payment_id,
+            owner: None,
             created_at: now,
             published_at: None,
             expires_at: None,

@@ -1,6 +1,7 @@
 //! An image and its states.
 
 use super::metadata::Metadata;
+use super::owner::Owner;
 use super::payment::PaymentId;
 use crate::model::ids::ImageId;
 use crate::system::clock::Timestamp;
@@ -74,6 +75,9 @@ pub struct Image {
     pub tier: String,
     /// The ledger id of the payment that bought the upload; `None` for a free one.
     pub payment_id: Option<PaymentId>,
+    /// The wallet that owns the image. The database fills it in from the payment when the row of a
+    /// paid image is inserted, so it is `None` before that; `None` for an anonymous free upload.
+    pub owner: Option<Owner>,
     /// When the uploaded bytes were checked.
     pub created_at: Timestamp,
     /// When the image became public; `None` before that.

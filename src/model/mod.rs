@@ -5,6 +5,7 @@ pub mod ids;
 pub mod image;
 pub mod mark;
 pub mod metadata;
+pub mod owner;
 pub mod payment;
 pub mod receipt;
 pub mod sidecar;

@@ -1,12 +1,13 @@
 //! The record that is stored beside an image's object, from which its row can be restored if the
-//! database is lost. It holds no secrets and nothing about the uploader; delete tokens are derived
-//! from the master key.
+//! database is lost. It holds no secrets, and of the uploader at most its wallet; delete tokens are
+//! derived from the master key.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::image::Image;
+use super::owner::Owner;
 use super::payment::PaymentId;
 use crate::pricing::tiers::Keep;
 
@@ -28,6 +29,13 @@ pub struct Sidecar {
     /// The ledger id of the image's payment, which can also be computed from the authorization on
     /// the chain.
     payment_id: Option<String>,
+    /// The wallet that owns an image without a payment. The payer owns an image with one, and is
+    /// read from the payment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    /// The network on which the owner may be a contract, as a CAIP-2 id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner_network: Option<String>,
     created_at: String,
     /// How long the image is kept after its publication, in milliseconds; null: for ever.
     keep_ms: Option<u64>,
@@ -36,6 +44,10 @@ pub struct Sidecar {
 impl Sidecar {
     /// The record of an image that is not published yet and will be kept for `keep`.
     pub fn new(image: &Image, keep: Keep) -> Self {
+        let owner = image
+            .owner
+            .as_ref()
+            .filter(|_| image.payment_id.is_none());
         Self {
             version: VERSION,
             id: image.id.to_string(),
@@ -51,6 +63,8 @@ impl Sidecar {
                 .as_ref()
                 .map(PaymentId::as_str)
                 .map(str::to_owned),
+            owner: owner.map(|owner| owner.wallet.to_checksum(None)),
+            owner_network: owner.and_then(|Owner { network, .. }| network.clone()),
             created_at: image.created_at.to_string(),
             keep_ms: match keep {
                 Keep::For(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -97,6 +111,8 @@ impl Sidecar {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::Address;
+
     use super::*;
     use crate::model::ids::ImageId;
     use crate::model::image::{Format, ImageState};
@@ -118,6 +134,7 @@ mod tests {
             upload_sha256: "cd".repeat(32),
             tier: "free".to_owned(),
             payment_id: None,
+            owner: None,
             created_at: start,
             published_at: None,
             expires_at: None,
@@ -144,6 +161,28 @@ mod tests {
             )
         );
         assert_eq!(Sidecar::parse(b"{}"), None);
+        let owned = Image {
+            owner: Some(Owner {
+                wallet: Address::repeat_byte(0x11),
+                network: Some("eip155:8453".to_owned()),
+            }),
+            ..live.clone()
+        };
+        let text = String::from_utf8(Sidecar::of(&owned).to_bytes()).unwrap();
+        let owner = "\"owner\":\"0x1111111111111111111111111111111111111111\",\"ownerNetwork\":\"eip155:8453\"";
+        assert!(text.contains(owner), "{text}");
+        // The payment says who owns a paid image, so that its record is the same before the
+        // database has filled the owner in.
+        let paid = Image {
+            payment_id: PaymentId::parse(&"ab".repeat(32)),
+            ..owned
+        };
+        let draft = Image {
+            owner: None,
+            ..paid.clone()
+        };
+        assert!(paid.payment_id.is_some());
+        assert_eq!(Sidecar::of(&paid), Sidecar::of(&draft));
 
         assert_eq!(before.keep_of(&live), Some(keep));
         let forever = Sidecar::new(&live, Keep::Forever);

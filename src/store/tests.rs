@@ -95,6 +95,7 @@ fn sidecar(id: &ImageId) -> Sidecar {
         upload_sha256: String::new(),
         tier: "free".to_owned(),
         payment_id: None,
+        owner: None,
         created_at: Timestamp::from_seconds(0),
         published_at: None,
         expires_at: None,

@@ -37,6 +37,7 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         upload_sha256: String::new(),
         tier: "free".to_owned(),
         payment_id: None,
+        owner: None,
         created_at: Timestamp::from_seconds(0),
         published_at: None,
         expires_at: None,

@@ -135,6 +135,7 @@ pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
         upload_sha256: format!("{number:064x}"),
         tier: "year".to_owned(),
         payment_id: payment.map(|payment| payment.id.clone()),
+        owner: None,
         created_at: NOW,
         published_at: None,
         expires_at: None,
@@ -1000,6 +1001,7 @@ pub(crate) async fn sold(db: &Db, number: u8, uses: u32) -> Grant {
 pub(crate) fn use_of(grant: &Grant, number: u64, created_at: Timestamp) -> Image {
     Image {
         payment_id: Some(grant.payment_id.clone()),
+        owner: None,
         created_at,
         ..image(number, None)
     }
