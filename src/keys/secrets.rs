@@ -81,6 +81,8 @@ pub enum Domain {
     Fingerprint,
     /// The MAC of a nonce to sign in with.
     SignIn,
+    /// The MAC of a cursor in a list of a wallet.
+    Cursor,
     /// The secp256k1 key that signs x402 offers and receipts.
     X402Key,
     /// The Ed25519 key that signs pixtoll's own receipts.
@@ -100,6 +102,7 @@ impl Domain {
             Self::DayOfRates => b"pixtoll/day-of-rates/1",
             Self::Fingerprint => b"pixtoll/fingerprint/1",
             Self::SignIn => b"pixtoll/sign-in/1",
+            Self::Cursor => b"pixtoll/cursor/1",
             Self::X402Key => b"pixtoll/x402-key/1",
             Self::ReceiptKey => b"pixtoll/receipt-key/1",
         }

@@ -22,7 +22,10 @@ use crate::system::kill::kill_point;
 use crate::system::random::Randomness;
 use crate::x402::siwx::{ChallengeInfo, SignInChallenge, SignedMessage, VERSION};
 
+mod cursor;
 mod nonce;
+
+pub use cursor::Cursor;
 
 /// Signs wallets in.
 #[derive(Debug)]
@@ -237,6 +240,16 @@ impl SignIn {
         } else {
             Err(SignInError::Refused(MessageFault::Used))
         }
+    }
+
+    /// The text of a cursor in the list at this path.
+    pub fn write_cursor(&self, path: &str, cursor: &Cursor) -> String {
+        cursor.write(self.secrets.current(), path)
+    }
+
+    /// Reads a cursor in the list at this path. `None`: this deployment did not make it.
+    pub fn read_cursor(&self, path: &str, text: &str) -> Option<Cursor> {
+        Cursor::read(&self.secrets, path, text)
     }
 
     /// The URL of the route with this path.
