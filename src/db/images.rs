@@ -62,7 +62,12 @@ where
         .bind(image.created_at.millis())
         .bind(image.metadata.map(Metadata::to_text))
         .bind(image.owner.as_ref().map(|owner| owner.wallet.to_string()))
-        .bind(image.owner.as_ref().and_then(|owner| owner.network.as_deref()))
+        .bind(
+            image
+                .owner
+                .as_ref()
+                .and_then(|owner| owner.network.as_deref()),
+        )
 }
 
 /// Publishes a pending free image. `false`: it was not pending.
@@ -139,6 +144,43 @@ const FIND_PUBLISHED: &str = concat!(
     "SELECT ",
     image_columns!(),
     " FROM images WHERE payment_id = $1 AND published_ms IS NOT NULL ORDER BY published_ms DESC, id"
+);
+
+/// Finds the public images of a wallet, newest first: at most `most`, those before the image that
+/// was created at `before.0` and has the id `before.1`. `network`: the only network, as a CAIP-2 id,
+/// on which the wallet proved its address; `None`: all.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_owned(
+    db: &Db,
+    wallet: &str,
+    network: Option<&str>,
+    before: (Timestamp, &str),
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Image>, DbError> {
+    let rows: Vec<ImageRow> = read_db!(db, |pool| {
+        sqlx::query_as(FIND_OWNED)
+            .bind(wallet)
+            .bind(network.unwrap_or_default())
+            .bind(before.0.millis())
+            .bind(before.1)
+            .bind(now.millis())
+            .bind(i64::from(most))
+            .fetch_all(pool)
+            .await
+    })?;
+    rows.into_iter().map(Image::try_from).collect()
+}
+
+const FIND_OWNED: &str = concat!(
+    "SELECT ",
+    image_columns!(),
+    " FROM images WHERE owner = $1 AND ($2 = '' OR owner_network = $2) \
+     AND created_ms <= $3 AND (created_ms < $3 OR id < $4) \
+     AND state = 'live' AND (expires_ms IS NULL OR expires_ms > $5) \
+     ORDER BY created_ms DESC, id DESC LIMIT $6"
 );
 
 /// Counts the free images that were published since `start`, including deleted ones.
@@ -251,6 +293,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::DISCARD", DISCARD),
     ("images::FIND", FIND),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
+    ("images::FIND_OWNED", FIND_OWNED),
     ("images::COUNT_FREE", COUNT_FREE),
     ("images::COUNT_KEPT", COUNT_KEPT),
     ("images::COUNT_UNDESCRIBED", COUNT_UNDESCRIBED),

@@ -31,10 +31,13 @@ pub mod format;
 pub mod hot;
 mod in_doubt;
 mod lost;
+mod owned;
 mod pipeline;
 mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
+pub use owned::{MOST_OWNED, OwnedPage, OwnedPosition};
+
 use format::FormatError;
 use hot::Hot;
 

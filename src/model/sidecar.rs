@@ -44,10 +44,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// The record of an image that is not published yet and will be kept for `keep`.
     pub fn new(image: &Image, keep: Keep) -> Self {
-        let owner = image
-            .owner
-            .as_ref()
-            .filter(|_| image.payment_id.is_none());
+        let owner = image.owner.as_ref().filter(|_| image.payment_id.is_none());
         Self {
             version: VERSION,
             id: image.id.to_string(),

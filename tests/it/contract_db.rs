@@ -14,6 +14,7 @@ use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
 use pixtoll::evm::exact::Authorization;
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
+use pixtoll::model::owner::Owner;
 use pixtoll::model::payment::{
     Event, Grant, LEASE, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Terms,
     Transfer, transition,
@@ -897,11 +898,88 @@ async fn a_settlement_publishes_the_pending_image_and_counts_the_use() {
             state: ImageState::Live,
             published_at: Some(at(2)),
             expires_at: row.terms.keep.end(at(2)),
+            owner: Some(Owner {
+                wallet: row.authorization.from,
+                network: Some(row.network().caip2.to_owned()),
+            }),
             ..staged.clone()
         };
         assert_eq!(live, expected);
         assert_eq!(grant_of(&db, &row).await.unwrap().used, 1);
         assert!(audit::find_owed(&db).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_image_belongs_to_its_payer_or_to_the_owner_that_is_given() {
+    on_both(async |db| {
+        let row = put(&db, &payment(1), PaymentState::Settled).await;
+        let payer = Owner {
+            wallet: row.authorization.from,
+            network: Some(row.network().caip2.to_owned()),
+        };
+        let given = Owner {
+            wallet: Address::repeat_byte(0xaa),
+            network: None,
+        };
+        for (number, payment, owner, expected) in [
+            (1, Some(&row), None, Some(payer)),
+            (2, None, Some(given.clone()), Some(given)),
+            (3, None, None, None),
+        ] {
+            let image = Image {
+                owner,
+                ..image(number, payment)
+            };
+            images::insert_pending(&db, &image, None).await.unwrap();
+            let stored = images::find(&db, &image.id).await.unwrap().unwrap();
+            assert_eq!(stored.owner, expected, "{number}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wallets_list_is_read_by_its_index() {
+    on_both(async |db| {
+        let (_, sql) = statements()
+            .into_iter()
+            .find(|(name, _)| *name == "images::FIND_OWNED")
+            .unwrap();
+        let values = ["'0x1'", "''", "1", "'x'", "1", "10"];
+        let mut sql = sql.to_owned();
+        for (number, value) in (1..).zip(values) {
+            sql = sql.replace(&format!("${number}"), value);
+        }
+        let plan = match &db {
+            Db::Sqlite(sqlite) => {
+                let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+                let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+                    .fetch_all(sqlite.readers())
+                    .await
+                    .unwrap();
+                let lines: Vec<String> = rows.into_iter().map(|row| row.3).collect();
+                lines.join("\n")
+            }
+            // PostgreSQL reads an empty table in any order; it may use the index in any case.
+            Db::Postgres(pool) => {
+                let mut connection = pool.acquire().await.unwrap();
+                for off in ["seqscan", "bitmapscan", "sort"] {
+                    let off = AssertSqlSafe(format!("SET enable_{off} = off"));
+                    sqlx::query(off).execute(&mut *connection).await.unwrap();
+                }
+                let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
+                let lines: Vec<String> = sqlx::query_scalar(explain)
+                    .fetch_all(&mut *connection)
+                    .await
+                    .unwrap();
+                lines.join("\n")
+            }
+        };
+        assert!(plan.contains("images_owner"), "{plan}");
+        assert!(!plan.to_lowercase().contains("sort"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     })
     .await;
 }
