@@ -1,5 +1,5 @@
-//! Deletes one or many images, by the delete tokens that their uploads returned. The server reports
-//! success only after the objects are deleted, and reports it again if the request is repeated.
+//! Deletes one or many images, by the delete tokens that their uploads returned or by the sign-in of
+//! the wallet that owns them. The server reports success only after the objects are deleted, and reports it again if the request is repeated.
 
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 
 use super::error::{ApiError, Code};
+use super::sign_in::{self, Door};
 use super::views::{DeleteRequest, DeletedAnswer};
-use super::{Site, extract, images, query};
+use super::{Site, extract, images, list, query};
 use crate::images::UploadError;
 use crate::model::ids::ImageId;
+use crate::x402::siwx::SIGN_IN_HEADER;
 
 /// The most images that one request may delete.
 const MOST: usize = 100;
@@ -22,6 +24,13 @@ const MOST: usize = 100;
 const LONGEST_BODY: usize = 256 * 1024;
 /// The time limit for the body that holds the list.
 const READ_TIME: Duration = Duration::from_secs(10);
+
+/// The route at which a wallet deletes several images.
+const DOOR: Door<'_> = Door {
+    path: "/api/images",
+    statement: "Delete images of this wallet. Signing in costs nothing.",
+    instead: "Or send the deleteToken of each image.",
+};
 
 /// `GET`, `HEAD` and `DELETE` of `/api/images/{id}`: returns an image's metadata, or deletes the
 /// image.
@@ -34,40 +43,105 @@ pub(super) async fn read_or_delete(
         return images::metadata(site, id).await;
     }
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
-    let token = extract::delete_token(&request)?;
-    delete(&site, vec![(id, token)]).await
+    if let Some(token) = extract::delete_token(&request)? {
+        return delete(&site, vec![(id, token)], Vec::new()).await;
+    }
+    let door = Door {
+        path: &format!("/api/images/{id}"),
+        statement: "Delete this image. Signing in costs nothing.",
+        instead: sign_in::OR_DELETE_TOKEN,
+    };
+    let owned = owned_by_signer(&site, &request, vec![id], &door).await?;
+    delete(&site, Vec::new(), owned).await
 }
 
-/// `DELETE /api/images`: deletes the images of a list.
-pub(super) async fn many(
+/// `GET`, `HEAD` and `DELETE` of `/api/images`: lists the images of a wallet, or deletes the images
+/// of a list.
+pub(super) async fn list_or_delete(
     site: Site,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    if request.method() != Method::DELETE {
+        return list::own(&site, &request).await;
+    }
     let read = tokio::time::timeout(READ_TIME, read_list(payload)).await;
     let list = read.map_err(|_| bad("The list took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection, or a shorter list."))??;
     let token = extract::delete_token(&request)?;
-    delete(&site, list.pairs(token.as_deref())?).await
-}
-
-/// Deletes the images if every delete token is right. Otherwise nothing is deleted.
-async fn delete(
-    site: &Site,
-    pairs: Vec<(ImageId, Option<String>)>,
-) -> Result<HttpResponse, ApiError> {
-    // The tokens are checked without looking up the images: a token is right or wrong for any id.
-    // So the response doesn't reveal whether an image exists.
-    let is_right = |(id, token): &&(ImageId, Option<String>)| is_owners(site, id, token.as_deref());
-    if let Some((id, _)) = pairs.iter().find(|pair| !is_right(pair)) {
+    let pairs = list.pairs(token.as_deref())?;
+    let has_token = pairs.iter().any(|(_, token)| token.is_some());
+    let mut by_token = Vec::new();
+    let mut by_wallet = Vec::new();
+    for (id, token) in pairs {
+        match token {
+            Some(token) => by_token.push((id, token)),
+            None => by_wallet.push(id),
+        }
+    }
+    // A list in which some tokens were forgotten is wrong by itself, unless its sender signed in.
+    let is_signed = request.headers().contains_key(SIGN_IN_HEADER);
+    if let Some(id) = by_wallet.first().filter(|_| has_token && !is_signed) {
         return Err(ApiError::BadDeleteToken { id: id.clone() });
     }
-    for (id, token) in &pairs {
-        refuse_lost(site, id, token.as_deref()).await?;
+    refuse_wrong_token(&site, &by_token)?;
+    let owned = if by_wallet.is_empty() {
+        Vec::new()
+    } else {
+        owned_by_signer(&site, &request, by_wallet, &DOOR).await?
+    };
+    delete(&site, by_token, owned).await
+}
+
+/// Returns the images again if the wallet that signs in owns each of them.
+async fn owned_by_signer(
+    site: &Site,
+    request: &HttpRequest,
+    ids: Vec<ImageId>,
+    door: &Door<'_>,
+) -> Result<Vec<ImageId>, ApiError> {
+    let signed_in = sign_in::sign_in_at(site, request, door).await?;
+    let network = signed_in.network.map(|network| network.caip2);
+    let foreign = site
+        .images
+        .find_foreign(&ids, signed_in.wallet, network)
+        .await?;
+    match foreign {
+        Some(id) => Err(ApiError::NotOwner { id }),
+        None => Ok(ids),
     }
-    let ids: Vec<ImageId> = pairs.into_iter().map(|(id, _)| id).collect();
+}
+
+/// Deletes the images with their delete tokens, if every token is right, and images that their
+/// owner's wallet signed in for. Otherwise nothing is deleted.
+async fn delete(
+    site: &Site,
+    by_token: Vec<(ImageId, String)>,
+    owned: Vec<ImageId>,
+) -> Result<HttpResponse, ApiError> {
+    refuse_wrong_token(site, &by_token)?;
+    for (id, token) in &by_token {
+        refuse_lost(site, id, Some(token)).await?;
+    }
+    let ids: Vec<ImageId> = by_token
+        .into_iter()
+        .map(|(id, _)| id)
+        .chain(owned)
+        .collect();
     site.retention.delete(ids.clone()).await?;
     let deleted = ids.iter().map(ToString::to_string).collect();
     Ok(HttpResponse::Ok().json(DeletedAnswer { deleted }))
+}
+
+/// Refuses a list with a wrong delete token. The tokens are checked without looking up the images: a
+/// token is right or wrong for any id. So the response doesn't reveal whether an image exists.
+fn refuse_wrong_token(site: &Site, pairs: &[(ImageId, String)]) -> Result<(), ApiError> {
+    let wrong = pairs
+        .iter()
+        .find(|(id, token)| !is_owners(site, id, Some(token)));
+    match wrong {
+        Some((id, _)) => Err(ApiError::BadDeleteToken { id: id.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Whether `token` is the delete token of `id`. The image need not exist.

@@ -23,7 +23,7 @@ const fn meaning(action: Action) -> &'static str {
         }
         Action::Pay => "Pay. `url` and `curl`, where present, name the route.",
         Action::Claim => {
-            "Sign in with the payer's wallet at `url`, `POST /api/claims`. It returns what the wallet paid for."
+            "Sign in with a wallet at `url`. Where an error is about a payment, that is `POST /api/claims`, which returns what the payer's wallet paid for."
         }
         Action::Resize => {
             "Send a smaller image: fewer bytes, pixels or frames, as the message says."

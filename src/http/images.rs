@@ -67,10 +67,15 @@ pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpRe
         .find_public(&id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(ImageAnswer {
-        facts: facts(&site, &image),
+    Ok(HttpResponse::Ok().json(facts_answer(&site, &image)))
+}
+
+/// The facts about a public image.
+pub(super) fn facts_answer(site: &Site, image: &Image) -> ImageAnswer {
+    ImageAnswer {
+        facts: facts(site, image),
         created_at: image.published_at.map(|start| start.to_string()),
-    }))
+    }
 }
 
 /// The canonical link of the image.

@@ -40,6 +40,7 @@ mod health;
 mod images;
 mod limits;
 mod link;
+mod list;
 mod listener;
 mod moving;
 mod openapi;
@@ -209,7 +210,7 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
         .service(api_resource("/claims", claims::claim).wrap(from_fn(moving::changes)))
-        .service(api_resource("/images", delete::many).wrap(from_fn(moving::changes)))
+        .service(api_resource("/images", delete::list_or_delete).wrap(from_fn(moving::changes)))
         .service(
             api_resource("/images/{id}", delete::read_or_delete)
                 .wrap(from_fn(limits::misses))

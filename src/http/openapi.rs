@@ -12,9 +12,10 @@ use super::api::{
 use super::error::{Action, Code};
 use super::views::{
     CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer,
-    IndexAnswer, JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer, SignedMessageBody,
-    TiersAnswer, TokenAnswer, UploadAnswer,
+    ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer,
+    SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
 };
+use crate::images::MOST_OWNED;
 use crate::model::image::Format;
 use crate::pricing::tiers::{Tier, TierTable};
 
@@ -234,7 +235,8 @@ fn describe(
     described
 }
 
-/// Whether `X-Delete-Token` is the only place for the delete token. A body may hold it too.
+/// Whether `X-Delete-Token` is the only place for the delete token. A body may hold it too. A sign-in
+/// does as well, and is described as a header.
 fn needs_delete_token(operation: &Operation) -> bool {
     operation.parameters.contains(&Parameter::DeleteToken) && operation.body == Body::None
 }
@@ -249,6 +251,7 @@ const fn tag(operation: &Operation) -> &'static str {
         Success::Upload | Success::Token | Success::Check => "uploads",
         Success::Renewal
         | Success::Image
+        | Success::Images
         | Success::Deleted
         | Success::Receipts
         | Success::Bytes => "images",
@@ -300,6 +303,23 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. The body may hold the same JSON instead.",
             json!({"type": "string", "pattern": BASE64}),
         )],
+        Parameter::Wallet => vec![header_of(
+            "SIGN-IN-WITH-X",
+            "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. The same request without it returns the challenge to sign.",
+            json!({"type": "string", "pattern": BASE64}),
+        )],
+        Parameter::Page => vec![
+            query(
+                "limit",
+                "The most images on a page.",
+                json!({"type": "integer", "minimum": 1, "maximum": MOST_OWNED, "default": 50}),
+            ),
+            query(
+                "after",
+                "`next` of the response before: the next page. It needs no new sign-in within 10 minutes of the last one.",
+                json!({"type": "string", "minLength": 1, "maxLength": 1024}),
+            ),
+        ],
         Parameter::After => vec![query(
             "after",
             "`next` of the response before: the next page.",
@@ -424,6 +444,7 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Check => json_of(types.of::<CheckAnswer>()),
         Success::Tiers => json_of(types.of::<TiersAnswer>()),
         Success::Image => json_of(types.of::<ImageAnswer>()),
+        Success::Images => json_of(types.of::<ImagesAnswer>()),
         Success::Deleted => json_of(types.of::<DeletedAnswer>()),
         Success::Claims => json_of(types.of::<ClaimsAnswer>()),
         Success::Receipts => json_of(types.of::<ReceiptsAnswer>()),

@@ -12,7 +12,9 @@ use crate::images::Metadata;
 pub(super) const IMAGES: &str = "images";
 /// The parameter for the tier of a renewal.
 pub(super) const TIER: &str = "tier";
-/// The parameter that names the page of claims.
+/// The parameter for the length of a page.
+pub(super) const LIMIT: &str = "limit";
+/// The parameter that names the page of a list.
 pub(super) const AFTER: &str = "after";
 /// The parameter that says whether the server keeps an image's metadata.
 pub(super) const METADATA: &str = "metadata";

@@ -1,15 +1,16 @@
-//! Receipts of an image, for the holder of its delete token, and the public keys that verify them.
+//! Receipts of an image, for the holder of its delete token or a wallet that paid, and the public keys that verify them.
 
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::sign_in::Door;
 use super::views::{KeyView, KeysAnswer, ReceiptView, ReceiptsAnswer};
-use super::{Site, delete, extract};
+use super::{Site, delete, extract, sign_in};
 use crate::db::keys::KnownKey;
 use crate::model::ids::ImageId;
-use crate::receipts::NoReceipt;
+use crate::receipts::{NoReceipt, Reader};
 use crate::x402::siwx::CLAIMS_PATH;
 
 /// `GET /api/receipts/{id}`: the signed receipts of an image.
@@ -19,15 +20,28 @@ pub(super) async fn of_image(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
-    let token = extract::delete_token(&request)?;
-    // As for DELETE: without the token the response doesn't even reveal whether the image exists.
-    if !delete::is_owners(&site, &id, token.as_deref()) {
-        return Err(ApiError::BadDeleteToken { id });
-    }
-    delete::refuse_lost(&site, &id, token.as_deref()).await?;
+    let reader = if let Some(token) = extract::delete_token(&request)? {
+        // As for DELETE: with a wrong token the response doesn't even reveal whether the image exists.
+        if !delete::is_owners(&site, &id, Some(&token)) {
+            return Err(ApiError::BadDeleteToken { id });
+        }
+        delete::refuse_lost(&site, &id, Some(&token)).await?;
+        Reader::Holder
+    } else {
+        let door = Door {
+            path: &format!("/api/receipts/{id}"),
+            statement: "Show what was paid for this image. Signing in costs nothing.",
+            instead: sign_in::OR_DELETE_TOKEN,
+        };
+        let signed_in = sign_in::sign_in_at(&site, &request, &door).await?;
+        Reader::Wallet {
+            wallet: signed_in.wallet,
+            network: signed_in.network.map(|network| network.caip2),
+        }
+    };
     let receipts: Vec<ReceiptView> = site
         .receipts
-        .of_image(&id)
+        .of_image(&id, reader)
         .await?
         .into_iter()
         .map(|signed| ReceiptView {

@@ -3,10 +3,15 @@
 
 use actix_web::HttpRequest;
 
-use super::error::{ApiError, SignInDemand};
-use super::{Site, extract, limits};
-use crate::signin::SignedIn;
+use super::error::{ApiError, Code, SignInDemand};
+use super::{Site, extract, limits, query};
+use crate::moving::Service;
+use crate::signin::{Cursor, SignedIn};
 use crate::x402::siwx::SignedMessage;
+
+/// What a client may send in place of a signed message where a delete token does as well.
+pub(super) const OR_DELETE_TOKEN: &str =
+    "Or send the deleteToken that the upload returned, in the header X-Delete-Token.";
 
 /// A route at which wallets sign in.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +63,10 @@ pub(super) async fn sign_in_at(
 /// Counts a request to sign in, with or without a signed message. A database that has lost commits
 /// knows neither every nonce nor every payment, so nobody signs in to it.
 pub(super) async fn may_try(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
+    // The nonce of the message is recorded, which a database that is being moved doesn't take.
+    if site.moving.service() != Service::Full {
+        return Err(ApiError::Moving);
+    }
     if !site.epoch.is_current() {
         return Err(ApiError::Behind);
     }
@@ -89,4 +98,45 @@ pub(super) async fn verify(
         error: Box::new(error),
         demand: demand(),
     })
+}
+
+/// The page of a wallet's list that a request asks for. The first page needs a sign-in. A page after
+/// it needs none, within 10 minutes of the last sign-in; later, the cursor goes on with another one.
+///
+/// # Errors
+/// The challenge to sign, what is wrong with the message, or with `?after=`.
+pub(super) async fn page(
+    site: &Site,
+    request: &HttpRequest,
+    door: &Door<'_>,
+) -> Result<Cursor, ApiError> {
+    const INSTEAD: &str =
+        "Send ?after= once, with `next` of the response before, or sign in without it.";
+    let bad = |what: &str| {
+        let message = format!("after {what}. {INSTEAD}");
+        ApiError::bad(Code::InvalidParameter, message)
+    };
+    let cursor = match query::single(request, query::AFTER, INSTEAD)? {
+        None => None,
+        Some(text) => {
+            let cursor = site.sign_in.read_cursor(door.path, &text);
+            Some(cursor.ok_or_else(|| bad("is not a cursor that this server made for this list"))?)
+        }
+    };
+    may_try(site, request).await?;
+    let (now, message) = (site.clock.now(), extract::sign_in(request)?);
+    match cursor {
+        Some(cursor) if message.is_none() && now < cursor.until => Ok(cursor),
+        cursor => {
+            let signed_in = verify(site, request, message, door).await?;
+            let first = Cursor::first(signed_in, now);
+            match cursor {
+                None => Ok(first),
+                Some(cursor) if cursor.signed_in.wallet == signed_in.wallet => {
+                    Ok(first.at(cursor.position))
+                }
+                Some(_) => Err(bad("belongs to the list of another wallet")),
+            }
+        }
+    }
 }

@@ -92,6 +92,16 @@ pub(super) struct ImageAnswer {
     pub(super) created_at: Option<String>,
 }
 
+/// The images of a wallet.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ImagesAnswer {
+    /// The images, newest first.
+    pub(super) images: Vec<ImageAnswer>,
+    /// Where more images follow: send the request again with `?after=` this value. It needs no new sign-in within 10 minutes
+    /// of the last one. Null: these are all.
+    pub(super) next: Option<String>,
+}
+
 /// A renewed image. It states what this payment did, whatever later renewals did. Anybody may renew an image, so there is no
 /// delete token.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -319,7 +329,8 @@ pub(super) struct DeletedAnswer {
 }
 
 /// Up to 100 images to delete, in one of two forms: `images`, as uploads returned them, or `ids` with `deleteTokens` in the
-/// same order. The token of a single id may be in the header `X-Delete-Token`.
+/// same order. The token of a single id may be in the header `X-Delete-Token`. An entry without a token needs a sign-in with
+/// the wallet that owns the image.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("anyOf" = [

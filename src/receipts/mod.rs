@@ -1,10 +1,12 @@
-//! Receipts: a signed statement of what was paid for an image, for the holder of its delete token, and the public keys
-//! by which anybody can check it.
+//! Receipts: a signed statement of what was paid for an image, for the holder of its delete token or
+//! the wallet that paid, and the public keys by which anybody can check it.
 //!
 //! A receipt is built from the ledger's rows for each request, and is the same each time. It isn't stored. It exists
 //! as long as those rows do (`retention.records`).
 
 use std::sync::Arc;
+
+use alloy_primitives::Address;
 
 use crate::db::keys::KnownKey;
 use crate::db::{Db, DbError, images, keys, payments, renewals};
@@ -47,6 +49,11 @@ pub enum NoReceipt {
          receipt."
     )]
     Void,
+    /// The wallet that asks paid nothing for this image.
+    #[error(
+        "The wallet that signed in paid nothing for this image, so it sees no receipt of it. Sign in with the wallet that paid, or send the image's delete token in X-Delete-Token."
+    )]
+    Foreign,
     /// The database failed.
     #[error(
         "The receipt can't be created, because the database does not answer. Send the same request again later."
@@ -62,11 +69,49 @@ pub struct Receipts {
     issuer: String,
 }
 
+/// Who asks for receipts. The caller has proof of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Reader<'a> {
+    /// The holder of the delete token, who sees every receipt.
+    Holder,
+    /// A wallet. The owner of the image sees every receipt; another payer sees its own.
+    Wallet {
+        /// The wallet.
+        wallet: Address,
+        /// The only network, as a CAIP-2 id, on which it proved its address; `None`: all.
+        network: Option<&'a str>,
+    },
+}
+
 /// A payment and what it bought for an image.
 struct Purchase {
     kind: ReceiptKind,
     payment: Payment,
     expires_at: Option<Timestamp>,
+}
+
+impl Reader<'_> {
+    /// Whether the reader may see everything about this image.
+    fn owns(self, image: &Image) -> bool {
+        match self {
+            Self::Holder => true,
+            Self::Wallet { wallet, network } => {
+                let owner = image.owner.as_ref();
+                owner.is_some_and(|owner| owner.is(wallet, network))
+            }
+        }
+    }
+
+    /// Whether the reader made this payment.
+    fn paid(self, payment: &Payment) -> bool {
+        match self {
+            Self::Holder => true,
+            Self::Wallet { wallet, network } => {
+                let on = payment.network().caip2;
+                payment.authorization.from == wallet && network.is_none_or(|it| it == on)
+            }
+        }
+    }
 }
 
 impl Receipts {
@@ -89,17 +134,29 @@ impl Receipts {
         })
     }
 
-    /// The receipts of an image: one for each settled payment, the oldest first. The caller must have checked the
-    /// delete token.
+    /// The receipts of an image that `reader` may see: one for each settled payment, the oldest first.
     ///
     /// # Errors
     /// [`NoReceipt`].
-    pub async fn of_image(&self, id: &ImageId) -> Result<Vec<SignedReceipt>, NoReceipt> {
-        let image = images::find(&self.db, id)
-            .await?
-            .ok_or(NoReceipt::Unknown)?;
-        let created_at = image.published_at.ok_or(NoReceipt::Unknown)?;
-        let purchases = self.purchases(&image, created_at).await?;
+    pub async fn of_image(
+        &self,
+        id: &ImageId,
+        reader: Reader<'_>,
+    ) -> Result<Vec<SignedReceipt>, NoReceipt> {
+        // A wallet doesn't learn whether an image exists for which it paid nothing.
+        let unknown = || match reader {
+            Reader::Holder => NoReceipt::Unknown,
+            Reader::Wallet { .. } => NoReceipt::Foreign,
+        };
+        let image = images::find(&self.db, id).await?.ok_or_else(unknown)?;
+        let created_at = image.published_at.ok_or_else(unknown)?;
+        let mut purchases = self.purchases(&image, created_at).await?;
+        if !reader.owns(&image) {
+            purchases.retain(|purchase| reader.paid(&purchase.payment));
+            if purchases.is_empty() {
+                return Err(NoReceipt::Foreign);
+            }
+        }
         let refusal = if purchases.is_empty() {
             NoReceipt::Free
         } else {

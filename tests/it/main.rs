@@ -71,5 +71,6 @@ mod support;
 mod tiers;
 mod uploads;
 mod version;
+mod wallet;
 mod wire;
 mod wrong_clock;

@@ -464,8 +464,11 @@ async fn an_owner_deletes_by_token_as_often_as_they_like() {
         assert_eq!(app.delete("neverexisted", wrong).await.verdict(), refused);
     }
     let path = format!("/api/images/{id}");
+    // Without a token, the wallet that paid may sign in.
     let without = app.send("DELETE", &path, &NO_HEADERS, "").await;
-    assert_eq!(without.verdict(), refused);
+    let sign_in = (402, "sign_in_required".to_owned(), Some(false));
+    assert_eq!(without.verdict(), sign_in);
+    assert!(without.text().contains("X-Delete-Token"));
     assert_eq!(app.get(&uploaded.field("url")).await.status, 200);
     assert_eq!(app.delete("not-an-id", &token).await.status, 404);
 

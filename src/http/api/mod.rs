@@ -54,8 +54,12 @@ pub(super) enum Parameter {
     Payment,
     /// `?after=LEDGER_ID`.
     After,
-    /// `SIGN-IN-WITH-X`.
+    /// `?limit=N` and `?after=CURSOR`.
+    Page,
+    /// `SIGN-IN-WITH-X`, or the body, for claims.
     SignIn,
+    /// `SIGN-IN-WITH-X`, beside other credentials or as the only one.
+    Wallet,
     /// `X-Upload-Token`.
     UploadToken,
     /// `X-Delete-Token`.
@@ -92,6 +96,8 @@ pub(super) enum Success {
     Tiers,
     /// `ImageAnswer`.
     Image,
+    /// `ImagesAnswer`.
+    Images,
     /// `DeletedAnswer`.
     Deleted,
     /// `ClaimsAnswer`.

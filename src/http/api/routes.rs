@@ -7,12 +7,12 @@ use crate::http::error::Code::{
     DatabaseUnavailable, DeleteFailed, EmptyFile, FacilitatorUnavailable, FileTooLarge,
     IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
     InvalidParameter, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable, NotFound,
-    NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired,
-    PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited,
-    RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid,
-    SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse, TokenUsed,
-    TooManyFrames, TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat,
-    UploadFailed,
+    NotOwner, NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown,
+    PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable,
+    RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending,
+    SignInInvalid, SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse,
+    TokenUsed, TooManyFrames, TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier,
+    UnsupportedFormat, UploadFailed,
 };
 use crate::receipts::KEYS_PATH;
 
@@ -75,6 +75,16 @@ const PAY: &[Code] = &[
     UnknownTier,
 ];
 const TOKEN: &[Code] = &[BadToken, TokenUsed, TokenInUse, TokenExpired];
+const SIGN_IN: &[Code] = &[
+    SignInRequired,
+    SignInInvalid,
+    InvalidHeader,
+    RecoveryRequired,
+    NodeUnavailable,
+    DatabaseUnavailable,
+    RateLimited,
+    Busy,
+];
 const LOOKUP: &[Code] = &[NotFound, RateLimited, DatabaseUnavailable, StoreUnavailable];
 
 const IMAGE_BODY: &str = "Send the image as a multipart form (field `image`, else `file`, else the only file), as JSON \
@@ -268,21 +278,21 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 methods: DELETE,
                 id: "deleteImage",
                 summary: "Delete an image.",
-                description: "Send the `deleteToken` of the upload. The response comes after the file is gone, and is the same \
-                    however often the request is repeated.",
-                parameters: &[Parameter::DeleteToken],
+                description: "Send the `deleteToken` of the upload, or sign in with the wallet that paid for it. The response \
+                    comes after the file is gone, and is the same however often the request is repeated.",
+                parameters: &[Parameter::DeleteToken, Parameter::Wallet],
                 body: Body::None,
                 success: Success::Deleted,
                 price: Price::Free,
                 errors: &[
                     LOOKUP,
+                    SIGN_IN,
                     &[
-                        InvalidHeader,
                         BadDeleteToken,
+                        NotOwner,
                         ImageHeld,
                         RenewalInProgress,
                         DeleteFailed,
-                        RecoveryRequired,
                     ],
                 ],
             },
@@ -290,28 +300,45 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/images",
-        operations: &[Operation {
-            methods: DELETE,
-            id: "deleteImages",
-            summary: "Delete up to 100 images.",
-            description: "With one wrong token nothing is deleted.",
-            parameters: &[Parameter::DeleteToken],
-            body: Body::Delete,
-            success: Success::Deleted,
-            price: Price::Free,
-            errors: &[&[
-                InvalidHeader,
-                InvalidBody,
-                IncompleteBody,
-                BadDeleteToken,
-                ImageHeld,
-                RenewalInProgress,
-                DeleteFailed,
-                RecoveryRequired,
-                DatabaseUnavailable,
-                StoreUnavailable,
-            ]],
-        }],
+        operations: &[
+            Operation {
+                methods: GET,
+                id: "listImages",
+                summary: "List the images of a wallet, newest first.",
+                description: "Sign in with the wallet. Without a signed message the response is 402 with a challenge of the x402 \
+                    extension `sign-in-with-x`; nothing is for sale. The list holds the images that the wallet paid for and that \
+                    are served now. One sign-in is enough for all pages.",
+                parameters: &[Parameter::Wallet, Parameter::Page],
+                body: Body::None,
+                success: Success::Images,
+                price: Price::Free,
+                errors: &[QUERY, SIGN_IN],
+            },
+            Operation {
+                methods: DELETE,
+                id: "deleteImages",
+                summary: "Delete up to 100 images.",
+                description: "Send the delete token of each image, or sign in with the wallet that paid for them. With one wrong \
+                    token, or one image of another wallet, nothing is deleted.",
+                parameters: &[Parameter::DeleteToken, Parameter::Wallet],
+                body: Body::Delete,
+                success: Success::Deleted,
+                price: Price::Free,
+                errors: &[
+                    SIGN_IN,
+                    &[
+                        InvalidBody,
+                        IncompleteBody,
+                        BadDeleteToken,
+                        NotOwner,
+                        ImageHeld,
+                        RenewalInProgress,
+                        DeleteFailed,
+                        StoreUnavailable,
+                    ],
+                ],
+            },
+        ],
     },
     Route {
         path: "/api/images/{id}/renew",
@@ -349,19 +376,8 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             price: Price::Free,
             errors: &[
                 QUERY,
-                &[
-                    SignInRequired,
-                    SignInInvalid,
-                    InvalidHeader,
-                    InvalidBody,
-                    PaymentsDisabled,
-                    RecoveryRequired,
-                    NodeUnavailable,
-                    DatabaseUnavailable,
-                    StoreUnavailable,
-                    RateLimited,
-                    Busy,
-                ],
+                SIGN_IN,
+                &[InvalidBody, PaymentsDisabled, StoreUnavailable],
             ],
         }],
     },
@@ -371,15 +387,13 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             methods: GET,
             id: "getReceipts",
             summary: "Show the signed receipts of an image.",
-            description: "Send the `deleteToken` of the upload.",
-            parameters: &[Parameter::DeleteToken],
+            description: "Send the `deleteToken` of the upload, or sign in with the wallet that paid. A wallet that only renewed the \
+                image sees its own receipts.",
+            parameters: &[Parameter::DeleteToken, Parameter::Wallet],
             body: Body::None,
             success: Success::Receipts,
             price: Price::Free,
-            errors: &[
-                LOOKUP,
-                &[InvalidHeader, BadDeleteToken, NoReceipt, RecoveryRequired],
-            ],
+            errors: &[LOOKUP, SIGN_IN, &[BadDeleteToken, NotOwner, NoReceipt]],
         }],
     },
     Route {

@@ -10,7 +10,7 @@ pub(in crate::http) enum Action {
     Retry,
     /// Pay, at the route that `url` names where it is there.
     Pay,
-    /// Sign in with the payer's wallet at the route that `url` names.
+    /// Sign in with the wallet at the route that `url` names.
     Claim,
     /// Send a smaller image.
     Resize,
@@ -146,7 +146,9 @@ codes! {
     PaymentFailed "payment_failed" 402 No [Pay]
         "The payment was tried and moved no money. It never will.";
     SignInRequired "sign_in_required" 402 No [Claim]
-        "The request holds no signed message. The body and `PAYMENT-REQUIRED` hold the challenge to sign; nothing is for sale.";
+        "The request holds no signed message, and no other credential. The body and `PAYMENT-REQUIRED` hold the challenge to sign; nothing is for sale.";
+    NotOwner "not_owner" 403 No [FixRequest]
+        "The wallet that signed in does not own the image, or paid nothing for it. Nothing was done.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted.";
     UnknownRoute "unknown_route" 404 No [FixRequest]

@@ -119,6 +119,11 @@ pub(super) enum ApiError {
         /// The image that the request named.
         id: ImageId,
     },
+    /// The wallet that signed in does not own an image of the request.
+    NotOwner {
+        /// The image.
+        id: ImageId,
+    },
     /// Images could not be deleted.
     Delete(DeleteError),
     /// There is no receipt.
@@ -254,6 +259,10 @@ impl ApiError {
             Self::BadDeleteToken { id } => format!(
                 "The delete token of image {id} is missing or wrong, so nothing was done. Send the deleteToken \
                  that the upload returned, in the header X-Delete-Token; a list of images may hold it beside the id."
+            ),
+            Self::NotOwner { id } => format!(
+                "The wallet that signed in does not own image {id}, so nothing was done. Sign in with the wallet \
+                 that paid for it, or send the image's delete token in X-Delete-Token."
             ),
             Self::Delete(error) => error.to_string(),
             Self::Receipt(error) => error.to_string(),

@@ -88,6 +88,7 @@ impl ApiError {
             Self::FreeSpent { error, .. } => of_limit(error).then(Action::Pay),
             Self::Unasked(error) => error.verdict().charged(None),
             Self::BadDeleteToken { .. } => plain(Code::BadDeleteToken),
+            Self::NotOwner { .. } => plain(Code::NotOwner),
             Self::Delete(error) => of_delete(error),
             Self::Receipt(error) => of_receipt(error),
             Self::PaymentRequired(_) => plain(Code::PaymentRequired),
@@ -166,6 +167,7 @@ fn of_delete(error: &DeleteError) -> Verdict {
 fn of_receipt(error: &NoReceipt) -> Verdict {
     match error {
         NoReceipt::Unknown | NoReceipt::Free | NoReceipt::Void => plain(Code::NoReceipt),
+        NoReceipt::Foreign => plain(Code::NotOwner),
         NoReceipt::Database(_) => after(5, Code::DatabaseUnavailable),
     }
 }

@@ -72,6 +72,48 @@ pub(crate) fn request(message: &SignedMessage) -> Request {
 }
 
 impl TestApp {
+    /// A new message of this wallet for the route at which this request is answered, signed.
+    pub(crate) async fn message_for(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        wallet: &PrivateKeySigner,
+    ) -> SignedMessage {
+        let json = [("content-type", "application/json")];
+        sign_in(
+            &self.send(method, path, &json, body.to_owned()).await,
+            wallet,
+        )
+    }
+
+    /// Sends a request with a signed message.
+    pub(crate) async fn signed(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        message: &SignedMessage,
+    ) -> Answer {
+        let headers = [
+            ("SIGN-IN-WITH-X", message.encode()),
+            ("content-type", "application/json".to_owned()),
+        ];
+        self.send(method, path, &headers, body.to_owned()).await
+    }
+
+    /// Sends a request, and again with what its challenge asks this wallet to sign.
+    pub(crate) async fn as_wallet(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        wallet: &PrivateKeySigner,
+    ) -> Answer {
+        let message = self.message_for(method, path, body, wallet).await;
+        self.signed(method, path, body, &message).await
+    }
+
     /// A new message of this wallet, signed.
     pub(crate) async fn sign_in(&self, wallet: &PrivateKeySigner) -> SignedMessage {
         sign_in(&self.post(CLAIMS).await, wallet)
