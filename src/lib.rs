@@ -23,6 +23,7 @@ pub mod http;
 pub mod images;
 pub mod keys;
 pub mod limits;
+pub mod links;
 pub mod model;
 pub mod moving;
 pub mod payments;

@@ -18,6 +18,7 @@ use crate::images::hot::Hot;
 use crate::keys::secrets::SecretKey;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
+use crate::links::Links;
 use crate::moving::epoch::Epoch;
 use crate::moving::{Moving, refuse_closed};
 use crate::payments::access::Networks;
@@ -101,6 +102,8 @@ pub struct App {
     pub moving: Arc<Moving>,
     /// Rate limits and quotas.
     pub limits: Arc<Limits>,
+    /// Upload links.
+    pub links: Arc<Links>,
     /// The reaper and owners' deletes.
     pub retention: Arc<Retention>,
     /// Signed receipts of payments.
@@ -148,6 +151,13 @@ impl App {
             &clock,
             &randomness,
         ));
+        let links = Arc::new(Links::new(
+            db.clone(),
+            secrets.clone(),
+            Arc::clone(&clock),
+            randomness.clone(),
+            Arc::clone(&images),
+        ));
         let tiers = Tiers::new(config.tiers.clone());
         let needs = CheckoutNeeds {
             db: &db,
@@ -186,6 +196,7 @@ impl App {
             images,
             epoch,
             limits,
+            links,
             retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
             sign_in: Arc::new(sign_in),

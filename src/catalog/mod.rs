@@ -212,19 +212,26 @@ impl Catalog {
             ProductKind::Token => "Upload token",
             ProductKind::Upload => "Upload",
             ProductKind::Renewal => "Renewal",
+            ProductKind::Link => "Upload link",
         };
         let bought = match product.kind {
             ProductKind::Renewal => tier.describe_renewal(),
             _ => tier.describe_many(product.uses),
         };
+        let valid = match product.days {
+            None => String::new(),
+            Some(1) => ", valid 1 day".to_owned(),
+            Some(days) => format!(", valid {days} days"),
+        };
         Resource {
             url: self.url(path),
-            description: format!("{what}: {bought}{money}"),
+            description: format!("{what}: {bought}{valid}{money}"),
             mime_type: "application/json".to_owned(),
         }
     }
 
-    /// Every product that is sold now. Renewals are listed without an image.
+    /// Every product that is sold now. Renewals are listed without an image, and links without a
+    /// time, which doesn't change their price.
     pub fn products(&self) -> Vec<Product> {
         let kinds = ProductKind::ALL;
         self.tiers()
@@ -235,6 +242,7 @@ impl Catalog {
                     tier: tier.name.to_string(),
                     uses: 1,
                     target: None,
+                    days: None,
                 })
             })
             .collect()
@@ -340,6 +348,7 @@ const fn sale(kind: ProductKind) -> Sale {
         ProductKind::Token => Sale::Token,
         ProductKind::Upload => Sale::Upload,
         ProductKind::Renewal => Sale::Renewal,
+        ProductKind::Link => Sale::Link,
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Checkout {
 /// What a client asks to buy.
 #[derive(Debug)]
 pub struct Order<'a> {
-    /// A token, a direct upload or a renewal.
+    /// A token, a direct upload, a renewal or an upload link.
     pub kind: ProductKind,
     /// The tier by name. `None`: the default tier, and for a renewal that of the image.
     pub tier: Option<&'a str>,
@@ -45,6 +45,8 @@ pub struct Order<'a> {
     pub uses: u32,
     /// The image to renew; `None` for other products.
     pub target: Option<&'a ImageId>,
+    /// For how many days the upload link is valid; `None` for other products.
+    pub days: Option<u32>,
     /// Path and query of the URL that the offer names. Each product has one, because clients repeat
     /// it in their payment.
     pub path: String,

@@ -140,6 +140,7 @@ impl Checkout {
             tier: tier.to_owned(),
             uses: asked.uses,
             target: asked.target.cloned(),
+            days: asked.days,
         };
         let recent = self.catalog.recent_terms(&product).await.map_err(unread)?;
         Ok(recent
@@ -216,6 +217,7 @@ fn asked<'a>(order: &Order<'a>, tier: Option<&'a str>, url: &'a str) -> Asked<'a
         tier,
         uses: order.uses,
         target: order.target,
+        days: order.days,
         resource_url: url,
     }
 }
@@ -226,6 +228,7 @@ fn product(order: &Order<'_>, tier: &Tier) -> Product {
         tier: tier.name.to_string(),
         uses: order.uses,
         target: order.target.cloned(),
+        days: order.days,
     }
 }
 

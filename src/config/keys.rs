@@ -36,6 +36,7 @@ pub(super) const SECTIONS: &[&[Info]] = &[
     Retention::KEYS,
     SecretKeys::KEYS,
     Limits::KEYS,
+    Links::KEYS,
     Operator::KEYS,
 ];
 
@@ -242,6 +243,15 @@ section! {
         /// Memory for all request bodies until their images are stored. A quarter of it holds cleaned
         /// copies. Requests over this limit receive 503 `busy`. The default grows with the tiers.
         body_bytes: u64 = SIZE.or("256 MiB"),
+    }
+}
+
+section! {
+    /// Upload links.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Links: "links" {
+        /// For how many days an upload link may be bought or made at most.
+        max_days: u32 = SMALL.or("90").within("1", "3650"),
     }
 }
 

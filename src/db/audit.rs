@@ -82,10 +82,11 @@ const RULES: &[Rule] = &[
     },
     Rule {
         says: "a grant has the terms of its payment",
-        sql: "SELECT g.payment_id AS row_key, 'kind, tier, uses, size or time differ' AS detail FROM grants g \
+        sql: "SELECT g.payment_id AS row_key, 'kind, tier, uses, size, time or days differ' AS detail FROM grants g \
               JOIN payments p ON p.id = g.payment_id WHERE (g.kind <> p.kind OR g.tier <> p.tier \
               OR g.uses <> p.uses OR g.max_bytes <> p.max_bytes \
-              OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+              OR COALESCE(g.keep_ms, -1) <> COALESCE(p.keep_ms, -1) \
+              OR COALESCE(g.days, -1) <> COALESCE(p.days, -1)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "the chain shows the transfer of a settled payment",
@@ -183,6 +184,11 @@ const RULES: &[Rule] = &[
         says: "exactly the payments for renewals name an image to renew",
         sql: "SELECT id AS row_key, kind || ' of ' || COALESCE('image ' || target, 'no image') AS detail \
               FROM payments WHERE (kind = 'renewal') <> (target IS NOT NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "exactly the payments for links say for how many days",
+        sql: "SELECT id AS row_key, kind || ' for ' || COALESCE(days || ' days', 'no time') AS detail \
+              FROM payments WHERE (kind = 'link') <> (days IS NOT NULL) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "the image of a payment was made by that payment",
@@ -286,8 +292,10 @@ pub struct TokenRow {
     pub token_hash: String,
     /// When that token expires, in milliseconds since the Unix epoch.
     pub token_expires_ms: i64,
+    /// For how many days the link of the payment is valid; `None`: it has a token.
+    pub days: Option<i64>,
 }
-from_row!(TokenRow: payment_id, serial, token_hash, token_expires_ms);
+from_row!(TokenRow: payment_id, serial, token_hash, token_expires_ms, days);
 
 /// Returns tokens after `last_id`, in order of their payments' ids: a page of at most 500.
 ///
@@ -300,7 +308,7 @@ pub async fn page_tokens(db: &Db, last_id: &str) -> Result<Vec<TokenRow>, DbErro
         .await)?)
 }
 
-const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash, token_expires_ms FROM grants \
+const PAGE_TOKENS: &str = "SELECT payment_id, serial, token_hash, token_expires_ms, days FROM grants \
     WHERE payment_id > $1 ORDER BY payment_id LIMIT 500";
 
 /// A settled payment whose goods are owed.

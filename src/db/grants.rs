@@ -19,6 +19,8 @@ pub enum Reservation {
     UsedUp,
     /// The same bytes are already published on this grant.
     Same,
+    /// The upload link was revoked or replaced since the grant was read.
+    Revoked,
 }
 
 /// Finds the grant of a payment.
@@ -86,8 +88,34 @@ pub async fn replace_token(
 }
 
 const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, replaced_hash = token_hash, token_hash = $3, \
-    token_expires_ms = $4 \
+    token_expires_ms = $4, revoked_ms = NULL \
     WHERE payment_id = $1 AND serial = $2 AND used < uses AND voided_ms IS NULL";
+
+/// Revokes the upload link with this serial number. `false`: it is revoked already, another one
+/// has replaced it, or the payment did not buy a link.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn revoke_link(
+    db: &Db,
+    id: &PaymentId,
+    serial: u32,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let changed = write_db!(db, |pool| {
+        sqlx::query(REVOKE_LINK)
+            .bind(id.as_str())
+            .bind(i64::from(serial))
+            .bind(now.millis())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const REVOKE_LINK: &str = "UPDATE grants SET revoked_ms = $3 \
+    WHERE payment_id = $1 AND serial = $2 AND kind = 'link' AND revoked_ms IS NULL";
 
 /// Whether this is the hash of a token that another one has replaced.
 ///
@@ -119,9 +147,10 @@ pub async fn reserve(
         // An update that changes nothing locks the row on both databases. Only PostgreSQL has FOR
         // UPDATE.
         sqlx::query(LOCK).bind(id).execute(&mut *tx).await?;
-        let (left, held): (i64, i64) = sqlx::query_as(COUNT)
+        let (left, held, is_valid): (i64, i64, bool) = sqlx::query_as(COUNT)
             .bind(id)
             .bind(now)
+            .bind(i64::from(grant.serial))
             .fetch_one(&mut *tx)
             .await?;
         // A repeated request that overtakes the first one must not cost another use.
@@ -133,6 +162,8 @@ pub async fn reserve(
             .await?;
         if live > 0 {
             Reservation::Same
+        } else if !is_valid {
+            Reservation::Revoked
         } else if left <= 0 {
             Reservation::UsedUp
         } else if pending > 0 || held >= left {
@@ -147,8 +178,10 @@ pub async fn reserve(
 }
 
 const LOCK: &str = "UPDATE grants SET used = used WHERE payment_id = $1";
+// A link that was revoked takes no upload from then on, even if it was found before.
 const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE images.payment_id = $1 \
-    AND state = 'pending' AND reserved_until_ms > $2) FROM grants WHERE payment_id = $1";
+    AND state = 'pending' AND reserved_until_ms > $2), \
+    kind <> 'link' OR (revoked_ms IS NULL AND serial = $3) FROM grants WHERE payment_id = $1";
 const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $2) \
     THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
@@ -198,6 +231,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::FIND", FIND),
     ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
+    ("grants::REVOKE_LINK", REVOKE_LINK),
     ("grants::WAS_REPLACED", WAS_REPLACED),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),

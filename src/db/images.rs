@@ -4,7 +4,7 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::rows::{Field, ImageRow, image_columns, signed};
-use super::{Db, DbError, read_db, write_db};
+use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::metadata::Metadata;
@@ -70,16 +70,40 @@ where
         )
 }
 
-/// Publishes a pending free image. `false`: it was not pending.
+/// Publishes a pending free image, and counts a use of the free link that took it. `false`: the
+/// image was not pending, or the link takes no upload any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn publish_free(
     db: &Db,
+    link: Option<&str>,
     id: &ImageId,
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
+    if let Some(link) = link {
+        return Ok(in_tx!(db, |tx| {
+            let counted = sqlx::query(super::free_links::COUNT_USE)
+                .bind(link)
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            let published = sqlx::query(PUBLISH_FREE)
+                .bind(id.as_str())
+                .bind(now.millis())
+                .bind(expires.map(Timestamp::millis))
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            if (counted, published) != (1, 1) {
+                // Both or neither: dropping the transaction rolls it back.
+                return Ok(false);
+            }
+            true
+        }));
+    }
     let changed = write_db!(db, |pool| {
         sqlx::query(PUBLISH_FREE)
             .bind(id.as_str())

@@ -191,20 +191,22 @@ pub async fn give_back(db: &Db, place: &FreeSlot) -> Result<(), DbError> {
 
 const GIVE_BACK: &str = "DELETE FROM free_uploads WHERE id = $1";
 
-/// Publishes a pending free image and uses up its place. `false`: the image isn't pending, or the
-/// time of the place has passed.
+/// Publishes a pending free image, uses up its place, and counts a use of the free link that took
+/// it. `false`: the image isn't pending, the time of the place has passed, or the link takes no
+/// upload any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn publish_in(
     db: &Db,
     place: &FreeSlot,
+    link: Option<&str>,
     image: &ImageId,
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
-        // Lock order: the day first, as in [`take_place`].
+        // Lock order: the day first, as in [`take_place`], then the link.
         sqlx::query(LOCK_DAY)
             .bind(place.day)
             .execute(&mut *tx)
@@ -215,6 +217,17 @@ pub async fn publish_in(
             .execute(&mut *tx)
             .await?
             .rows_affected();
+        if let Some(link) = link {
+            let counted = sqlx::query(super::free_links::COUNT_USE)
+                .bind(link)
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            if counted != 1 {
+                return Ok(false);
+            }
+        }
         let published = sqlx::query(super::images::PUBLISH_FREE)
             .bind(image.as_str())
             .bind(now.millis())

@@ -28,6 +28,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../../migrations/sqlite/0002_owner.sql"),
         postgres: include_str!("../../migrations/postgres/0002_owner.sql"),
     },
+    Step {
+        version: 3,
+        name: "upload_links",
+        sqlite: include_str!("../../migrations/sqlite/0003_upload_links.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_upload_links.sql"),
+    },
 ];
 
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(|step| step.sqlite));

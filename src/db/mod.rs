@@ -18,6 +18,7 @@ pub mod copying;
 pub mod deployment;
 pub mod epoch;
 pub mod erasure;
+pub mod free_links;
 pub mod grants;
 pub mod images;
 pub mod jobs;
@@ -343,6 +344,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         deployment::STATEMENTS,
         epoch::STATEMENTS,
         erasure::STATEMENTS,
+        free_links::STATEMENTS,
         grants::STATEMENTS,
         images::STATEMENTS,
         jobs::STATEMENTS,

@@ -130,6 +130,7 @@ pub async fn bind_verified(
                 .bind(i64::from(product.uses))
                 .bind(body_sha256)
                 .bind(product.target.as_ref().map(ImageId::as_str))
+                .bind(product.days.map(i64::from))
                 .execute(&mut *tx)
                 .await?;
             let owner: IdRow = sqlx::query_as(FIND_ID)
@@ -228,9 +229,10 @@ const FIND_OPEN: &str = "SELECT id, nonce, amount, state FROM payments WHERE pay
 const LOCK_ID: &str = "UPDATE payment_ids SET kind = kind WHERE payer = $1 AND id_hash = $2";
 
 const TAKE_ID: &str = "INSERT INTO payment_ids (payer, id_hash, payment_id, kind, tier, uses, \
-    body_sha256, target) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (payer, id_hash) DO UPDATE \
+    body_sha256, target, days) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (payer, id_hash) DO UPDATE \
     SET payment_id = excluded.payment_id, kind = excluded.kind, tier = excluded.tier, \
-    uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target \
+    uses = excluded.uses, body_sha256 = excluded.body_sha256, target = excluded.target, \
+    days = excluded.days \
     WHERE payment_ids.payment_id = excluded.payment_id OR EXISTS (SELECT 1 FROM payments p \
     WHERE p.id = payment_ids.payment_id AND p.state IN ('rejected', 'released', 'failed'))";
 
@@ -272,7 +274,7 @@ pub async fn find_id_owner(
     Ok((!bought_nothing).then_some(owner))
 }
 
-const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, body_sha256 FROM payment_ids \
+const FIND_ID: &str = "SELECT payment_id, kind, tier, uses, target, days, body_sha256 FROM payment_ids \
     WHERE payer = $1 AND id_hash = $2";
 
 struct IdRow {
@@ -281,9 +283,10 @@ struct IdRow {
     tier: String,
     uses: i64,
     target: Option<String>,
+    days: Option<i64>,
     body_sha256: Option<String>,
 }
-from_row!(IdRow: payment_id, kind, tier, uses, target, body_sha256);
+from_row!(IdRow: payment_id, kind, tier, uses, target, days, body_sha256);
 
 impl IdRow {
     fn owner(&self, product: &Product, body_sha256: Option<&str>) -> Result<IdOwner, DbError> {
@@ -298,6 +301,7 @@ impl IdRow {
                 && self.tier == product.tier
                 && self.uses == i64::from(product.uses)
                 && self.target.as_deref() == product.target.as_ref().map(ImageId::as_str)
+                && self.days == product.days.map(i64::from)
                 && self.body_sha256.as_deref() == body_sha256,
         })
     }

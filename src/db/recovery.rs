@@ -82,6 +82,7 @@ pub async fn insert(db: &Db, recovery: &Recovery<'_>) -> Result<bool, DbError> {
             .bind(keep_millis(payment.terms.keep))
             .bind(signed(payment.terms.max_bytes))
             .bind(recovery.now.millis())
+            .bind(product.days.map(i64::from))
             .execute(&mut *tx)
             .await?;
         true

@@ -26,7 +26,7 @@ macro_rules! payment_columns {
          lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
          confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms, \
          first_block, transaction_hash, settled_ms, next_look_ms, looks, \
-         missing_reason, voided_ms"
+         missing_reason, voided_ms, days"
     };
 }
 
@@ -63,7 +63,7 @@ macro_rules! fetch_payments {
 macro_rules! grant_columns {
     () => {
         "payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes, \
-         voided_ms"
+         voided_ms, days, created_ms, revoked_ms"
     };
 }
 
@@ -122,12 +122,14 @@ pub(super) struct PaymentRow {
     looks: i64,
     missing_reason: Option<String>,
     voided_ms: Option<i64>,
+    days: Option<i64>,
 }
 from_row!(PaymentRow:
     id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt,
     lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms,
     max_bytes, confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms,
-    first_block, transaction_hash, settled_ms, next_look_ms, looks, missing_reason, voided_ms
+    first_block, transaction_hash, settled_ms, next_look_ms, looks, missing_reason, voided_ms,
+    days
 );
 
 impl TryFrom<PaymentRow> for Payment {
@@ -161,7 +163,7 @@ impl TryFrom<PaymentRow> for Payment {
                     .as_deref()
                     .map(|id| field.with("target", ImageId::parse(id)))
                     .transpose()?,
-                ..field.product(&row.kind, &row.tier, row.uses)?
+                ..field.product(&row.kind, &row.tier, row.uses, row.days)?
             },
             terms: Terms {
                 offer: Offer {
@@ -213,10 +215,13 @@ pub(super) struct GrantRow {
     keep_ms: Option<i64>,
     max_bytes: i64,
     voided_ms: Option<i64>,
+    days: Option<i64>,
+    created_ms: i64,
+    revoked_ms: Option<i64>,
 }
 from_row!(GrantRow:
     payment_id, kind, tier, uses, used, serial, token_hash, token_expires_ms, keep_ms, max_bytes,
-    voided_ms
+    voided_ms, days, created_ms, revoked_ms
 );
 
 impl TryFrom<GrantRow> for Grant {
@@ -229,11 +234,13 @@ impl TryFrom<GrantRow> for Grant {
         };
         Ok(Self {
             payment_id: field.with("payment_id", PaymentId::parse(&row.payment_id))?,
-            product: field.product(&row.kind, &row.tier, row.uses)?,
+            product: field.product(&row.kind, &row.tier, row.uses, row.days)?,
             used: field.count("used", row.used)?,
             serial: field.count("serial", row.serial)?,
             token_hash: row.token_hash,
             token_expires: Timestamp::from_millis(row.token_expires_ms),
+            created_at: Timestamp::from_millis(row.created_ms),
+            revoked_at: row.revoked_ms.map(Timestamp::from_millis),
             keep: field.keep(row.keep_ms)?,
             max_bytes: field.count("max_bytes", row.max_bytes)?,
             is_void: row.voided_ms.is_some(),
@@ -343,12 +350,19 @@ impl Field<'_> {
         }
     }
 
-    pub(super) fn product(&self, kind: &str, tier: &str, uses: i64) -> Result<Product, DbError> {
+    pub(super) fn product(
+        &self,
+        kind: &str,
+        tier: &str,
+        uses: i64,
+        days: Option<i64>,
+    ) -> Result<Product, DbError> {
         Ok(Product {
             kind: self.with("kind", ProductKind::parse(kind))?,
             tier: tier.to_owned(),
             uses: self.count("uses", uses)?,
             target: None,
+            days: days.map(|days| self.count("days", days)).transpose()?,
         })
     }
 }

@@ -91,6 +91,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 .bind(keep_millis(payment.terms.keep))
                 .bind(signed(payment.terms.max_bytes))
                 .bind(now)
+                .bind(payment.product.days.map(i64::from))
                 .execute(&mut *tx)
                 .await?;
             if let Some(target) = target {
@@ -189,7 +190,7 @@ const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of
     WHERE id = $1";
 
 pub(super) const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
-    token_expires_ms, keep_ms, max_bytes, created_ms) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9)";
+    token_expires_ms, keep_ms, max_bytes, created_ms, days) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9, $10)";
 
 /// Publishes the pending image of a payment.
 pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use super::error::{ApiError, Code};
 use super::sign_in::Door;
 use super::views::{ClaimView, ClaimsAnswer};
-use super::{Site, extract, images, paid, query, sign_in, tiers};
+use super::{Site, extract, images, links, paid, query, sign_in, tiers};
 use crate::model::payment::{Payment, PaymentId};
 use crate::payments::{Goods, Sold, Unreceived};
 use crate::x402::siwx::{CLAIMS_PATH, MAX_MESSAGE_BYTES, SignedMessage};
@@ -126,9 +126,14 @@ fn answer(site: &Site, unreceived: Unreceived) -> ClaimsAnswer {
 }
 
 fn view(site: &Site, payment: &Payment, sold: Sold) -> ClaimView {
+    let mut link = None;
     let (token, image) = match sold.goods {
         Goods::Image(image) => (None, Some(images::upload_answer(site, &image))),
         Goods::Renewed { .. } => (None, None),
+        Goods::Link(bought) => {
+            link = Some(links::answer(site, &bought));
+            (None, None)
+        }
         Goods::Token {
             token,
             expires_at,
@@ -142,6 +147,7 @@ fn view(site: &Site, payment: &Payment, sold: Sold) -> ClaimView {
     ClaimView {
         bought: payment.product.kind.as_str(),
         image,
+        link,
         ledger_id: payment.id.to_string(),
         network: payment.network().caip2,
         nonce: payment.authorization.nonce.to_string(),

@@ -12,6 +12,8 @@ use super::upload_limit::Limit;
 use super::{Site, images, limits, query};
 use crate::images::UploadError;
 use crate::limits::FreeAttempt;
+use crate::model::image::Image;
+use crate::model::link::FreeLink;
 use crate::pricing::tiers::Tier;
 
 /// Stores an image in the free tier, and returns its link.
@@ -32,22 +34,24 @@ pub(super) async fn upload(
     })?;
     let attempt = limits::count_free(&site, &request).await;
     let mut attempt = attempt.map_err(|error| limits::refuse_free(&site, &request, error))?;
-    let uploaded = take(&site, &request, payload, tier, &mut attempt).await;
+    let uploaded = take(&site, &request, payload, tier, None, &mut attempt).await;
     if let Some(attempt) = attempt {
         attempt.give_back().await;
     }
-    uploaded
+    let image = uploaded?;
+    Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
 }
 
-/// Reads, checks and publishes the image. Publishing takes `attempt`, so that the attempt stays
-/// counted.
-async fn take(
+/// Reads, checks and publishes the image, for the free upload link that takes it or for none.
+/// Publishing takes `attempt`, so that the attempt stays counted.
+pub(super) async fn take(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     tier: &Tier,
+    link: Option<FreeLink>,
     attempt: &mut Option<FreeAttempt>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Image, ApiError> {
     let limit = Limit {
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
@@ -62,7 +66,9 @@ async fn take(
     // The task goes on if the client disconnects: the image is published, and counts as a free
     // upload of the day.
     let upload = async move {
-        let image = stored.upload_free(&tier, checked, place.place()).await?;
+        let image = stored
+            .upload_free(&tier, checked, place.place(), link.as_ref())
+            .await?;
         place.spend();
         if let Some(counted) = counted {
             counted.keep();
@@ -70,6 +76,5 @@ async fn take(
         Ok::<_, UploadError>(image)
     };
     let upload = tokio::spawn(upload.in_current_span());
-    let image = upload.await.map_err(|_| UploadError::Interrupted)??;
-    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+    Ok(upload.await.map_err(|_| UploadError::Interrupted)??)
 }

@@ -31,6 +31,21 @@ pub(super) async fn count_free(
     }
 }
 
+/// Counts the free uploads of a free link. `None`: the client's address is unknown.
+pub(super) async fn count_free_uploads(
+    site: &Site,
+    request: &HttpRequest,
+    uploads: u32,
+) -> Result<Option<FreeAttempt>, Limited> {
+    match extract::client_address(request, &site.config.http) {
+        None => Ok(None),
+        Some(address) => {
+            let counted = site.limits.count_free_uploads(address, u64::from(uploads));
+            counted.await.map(Some)
+        }
+    }
+}
+
 /// Counts a request to a paid route, with or without a payment.
 pub(super) async fn count_payment(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
     let Some(address) = extract::client_address(request, &site.config.http) else {

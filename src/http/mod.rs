@@ -40,6 +40,8 @@ mod health;
 mod images;
 mod limits;
 mod link;
+mod link_page;
+mod links;
 mod list;
 mod listener;
 mod moving;
@@ -181,6 +183,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
         .app_data(site)
         .service(api_scope())
         .service(resource(KEYS_PATH, receipts::keys))
+        .service(link_scope())
         .configure(discovery::routes)
         // Registered last: an image origin without a path prefix takes every path that is left.
         .service(
@@ -209,6 +212,7 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(api_resource("/upload/{tier}", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/links", links::sell).wrap(from_fn(moving::changes)))
         .service(api_resource("/claims", claims::claim).wrap(from_fn(moving::changes)))
         .service(api_resource("/images", delete::list_or_delete).wrap(from_fn(moving::changes)))
         .service(
@@ -223,6 +227,22 @@ fn api_scope() -> impl HttpServiceFactory {
                 .wrap(from_fn(moving::changes)),
         )
         .service(api_resource("/tiers", tiers::table))
+        .default_service(web::to(not_found))
+}
+
+/// The routes of upload links. Their paths are secret: no cache keeps a response, no page learns the
+/// address from which it was linked to, and no search engine lists it.
+fn link_scope() -> impl HttpServiceFactory {
+    let headers = DefaultHeaders::new()
+        .add((header::CACHE_CONTROL, "no-store"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add(("X-Robots-Tag", "noindex, nofollow"));
+    web::scope("/u")
+        .wrap(headers)
+        .wrap(from_fn(error::name_tiers))
+        .service(resource_at("/{secret}", "/u/{secret}", links::at).wrap(from_fn(moving::changes)))
+        .service(named("/{secret}/{file}", links::at).wrap(from_fn(moving::changes)))
         .default_service(web::to(not_found))
 }
 

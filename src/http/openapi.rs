@@ -12,7 +12,7 @@ use super::api::{
 use super::error::{Action, Code};
 use super::views::{
     CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer,
-    ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer, ReceiptsAnswer, RenewalAnswer,
+    ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer, LinkAnswer, ReceiptsAnswer, RenewalAnswer,
     SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::images::MOST_OWNED;
@@ -164,6 +164,10 @@ fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
             "The id of an image.",
             json!({"type": "string", "pattern": ID, "examples": ["k3v9Qw2mZr7T"]}),
         ),
+        "secret" => (
+            "The secret of an upload link, as its URL has it: 40 hexadecimal digits.",
+            json!({"type": "string", "pattern": TOKEN}),
+        ),
         "tier" => (
             "The name of a tier with a price.",
             json!({"type": "string", "enum": paid_names(of)}),
@@ -186,6 +190,10 @@ fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
 
 fn paid_names(of: &Deployment<'_>) -> Vec<String> {
     of.tiers.paid().map(|tier| tier.name.to_string()).collect()
+}
+
+fn all_names(of: &Deployment<'_>) -> Vec<String> {
+    of.tiers.iter().map(|tier| tier.name.to_string()).collect()
 }
 
 fn describe(
@@ -248,7 +256,11 @@ fn capitalised(method: &str) -> String {
 
 const fn tag(operation: &Operation) -> &'static str {
     match operation.success {
-        Success::Upload | Success::Token | Success::Check => "uploads",
+        Success::Upload
+        | Success::Token
+        | Success::Link { .. }
+        | Success::LinkUpload
+        | Success::Check => "uploads",
         Success::Renewal
         | Success::Image
         | Success::Images
@@ -273,7 +285,7 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
         )],
         Parameter::Images => vec![query(
             "images",
-            "How many uploads the token is for. The price is multiplied by it.",
+            "How many uploads the token or link is for. The price is multiplied by it.",
             json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
         )],
         Parameter::Tier => vec![query(
@@ -281,6 +293,19 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "The tier whose time is bought. The default is the tier of the image.",
             json!({"type": "string", "enum": paid_names(of)}),
         )],
+        Parameter::Link => vec![
+            query(
+                "days",
+                "For how many days the link is valid: at most as many as the operator allows. The price does not depend on it.",
+                json!({"type": "integer", "minimum": 1, "default": 30}),
+            ),
+            query(
+                "tier",
+                "The tier that the link uploads to: `free` for a link without a payment. The default is the tier that \
+                 `POST /api/upload` sells.",
+                json!({"type": "string", "enum": all_names(of)}),
+            ),
+        ],
         Parameter::Payment => vec![
             header_of(
                 "PAYMENT-SIGNATURE",
@@ -441,6 +466,9 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Upload => json_of(types.of::<UploadAnswer>()),
         Success::Token => json_of(types.of::<TokenAnswer>()),
         Success::Renewal => json_of(types.of::<RenewalAnswer>()),
+        Success::Link { in_forms: false } => json_of(types.of::<LinkAnswer>()),
+        Success::Link { in_forms: true } => Some(in_forms(types.of::<LinkAnswer>())),
+        Success::LinkUpload => Some(in_forms(types.of::<UploadAnswer>())),
         Success::Check => json_of(types.of::<CheckAnswer>()),
         Success::Tiers => json_of(types.of::<TiersAnswer>()),
         Success::Image => json_of(types.of::<ImageAnswer>()),
@@ -458,7 +486,7 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
     };
     let mut response = with_content("Success.", content.filter(|_| !is_head));
     let mut headers = Map::new();
-    if operation.success == Success::Upload {
+    if matches!(operation.success, Success::Upload | Success::LinkUpload) {
         headers.insert(
             "Location".to_owned(),
             json!({"description": "The link of the image.", "required": true, "schema": {"type": "string", "format": "uri"}}),
@@ -481,6 +509,15 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         }
     }
     response
+}
+
+/// Content in the form that `Accept` names.
+fn in_forms(schema: Value) -> Value {
+    json!({
+        "text/plain": {"schema": {"type": "string"}},
+        JSON: {"schema": schema},
+        "text/html": {"schema": {"type": "string"}},
+    })
 }
 
 /// What the response is good for at other operations.

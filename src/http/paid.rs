@@ -11,12 +11,13 @@ use super::paid_route::PaidRoute;
 use super::payment_headers::{has_payment, settlement_headers};
 use super::upload_limit::Limit;
 use super::views::TokenAnswer;
-use super::{Site, extract, images, limits, query};
+use super::{Site, extract, images, limits, links, query};
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
-use crate::model::payment::ProductKind;
+use crate::model::image::Image;
+use crate::model::payment::{Grant, ProductKind};
 use crate::model::token::UploadToken;
 use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
@@ -171,7 +172,18 @@ async fn take_for_token(
     if let Err(UploadError::Lost(lost)) = &found {
         site.epoch.note_lost(lost, arrived).await;
     }
-    let grant = found?;
+    let image = take_granted(site, request, payload, found?, arrived).await?;
+    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+}
+
+/// Reads, checks and stores an image that a grant pays for.
+pub(super) async fn take_granted(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    grant: Grant,
+    arrived: Timestamp,
+) -> Result<Image, ApiError> {
     let limit = Limit {
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,
@@ -180,8 +192,7 @@ async fn take_for_token(
     let body = read_image(site, request, payload, limit).await;
     let body = body.map_err(|error| error.of(request))?;
     let checked = limits::checked(site, request, body, limit).await??;
-    let image = site.images.upload_granted(grant, arrived, checked).await?;
-    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+    Ok(site.images.upload_granted(grant, arrived, checked).await?)
 }
 
 /// Refuses work on paid goods while the database is older than its store.
@@ -246,12 +257,13 @@ fn order<'a>(
         tier: route.tier,
         uses,
         target: None,
+        days: None,
         path,
     })
 }
 
-/// The number of uploads to buy: `?images=N` on the token routes, otherwise one.
-fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
+/// The number of uploads to buy: `?images=N` where tokens and links are sold, otherwise one.
+pub(super) fn uses(request: &HttpRequest, kind: ProductKind) -> Result<u32, ApiError> {
     let refuse = |message: String| Err(ApiError::Bad(Code::InvalidParameter, message));
     let instead = "Send ?images=N once, with the number of uploads to buy.";
     let Some(text) = query::single(request, query::IMAGES, instead)? else {
@@ -329,7 +341,9 @@ impl<'a> Purchase<'a> {
         let price = price.unwrap_or(tier.price).to_decimal_usd();
         let bought = match product.kind {
             ProductKind::Renewal => tier.describe_renewal(),
-            ProductKind::Token | ProductKind::Upload => tier.describe_many(product.uses),
+            ProductKind::Token | ProductKind::Upload | ProductKind::Link => {
+                tier.describe_many(product.uses)
+            }
         };
         let message = format!(
             "This costs {price} USDC: {bought}. Sign an offer of x402 (version 2: header PAYMENT-REQUIRED; version 1: this \
@@ -437,7 +451,7 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
     let receipt = encode(&sold.receipt);
     let mut response: HttpResponseBuilder = match &sold.goods {
         Goods::Image(image) => images::uploaded(site, image),
-        Goods::Renewed { .. } | Goods::Token { .. } => HttpResponse::Ok(),
+        Goods::Renewed { .. } | Goods::Token { .. } | Goods::Link(_) => HttpResponse::Ok(),
     };
     for name in settlement_headers(request, sold.version) {
         response.insert_header((name, receipt.as_str()));
@@ -453,6 +467,7 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
             tier,
             uploads,
         } => response.json(token_answer(site, &token, expires_at, tier, uploads)),
+        Goods::Link(link) => response.json(links::answer(site, &link)),
     }
 }
 

@@ -25,7 +25,7 @@ impl PaidRoute {
         let url = catalog.url(path);
         let image = match kind {
             ProductKind::Upload => "-F image=@image.png",
-            ProductKind::Token | ProductKind::Renewal => "-X POST",
+            ProductKind::Token | ProductKind::Renewal | ProductKind::Link => "-X POST",
         };
         // The URL is that of the offer, which has no `?metadata=`.
         let metadata = match metadata {

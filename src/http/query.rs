@@ -10,7 +10,9 @@ use crate::images::Metadata;
 
 /// The parameter for the number of uploads that a token is for.
 pub(super) const IMAGES: &str = "images";
-/// The parameter for the tier of a renewal.
+/// The parameter for the number of days that a link is valid.
+pub(super) const DAYS: &str = "days";
+/// The parameter for the tier of a renewal or of a link.
 pub(super) const TIER: &str = "tier";
 /// The parameter for the length of a page.
 pub(super) const LIMIT: &str = "limit";

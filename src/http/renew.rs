@@ -40,6 +40,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         tier: named.as_ref().map(TierName::as_str),
         uses: 1,
         target: Some(&id),
+        days: None,
         path,
     };
     let mut purchase = Purchase::open(site, request, order).await?;
@@ -50,7 +51,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
 }
 
 /// The value of `?tier=`, if it was sent.
-fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
+pub(super) fn named_tier(request: &HttpRequest) -> Result<Option<TierName>, ApiError> {
     let instead = "Send ?tier=NAME once, with the name of a tier: see GET /api/tiers.";
     let Some(text) = query::single(request, query::TIER, instead)? else {
         return Ok(None);

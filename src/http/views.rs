@@ -153,6 +153,35 @@ pub(super) struct TokenAnswer {
     pub(super) uploads: u32,
 }
 
+/// An upload link: a URL that takes images until it ends.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LinkAnswer {
+    /// The name of the link, for `DELETE /api/links/{id}`. It is no secret.
+    #[schemars(regex(pattern = "^([0-9a-f]{32}|[0-9a-f]{64})$"))]
+    pub(super) id: String,
+    /// The link. Whoever has it may upload. Null: the server's key that made it was removed.
+    #[schemars(extend("format" = "uri"))]
+    pub(super) url: Option<String>,
+    /// The tier of images that it uploads.
+    pub(super) tier: String,
+    /// How many uploads the link takes in all.
+    pub(super) uploads: u32,
+    /// How many uploads were published.
+    pub(super) used: u32,
+    /// When the link ends.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) expires_at: String,
+    /// When the link was made.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) created_at: String,
+    /// When the link was revoked. Null: it is not revoked.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) revoked_at: Option<String>,
+    /// A command that uploads an image.
+    pub(super) curl: Option<String>,
+}
+
 /// What a payer paid for and may not have received.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ClaimsAnswer {
@@ -165,15 +194,18 @@ pub(super) struct ClaimsAnswer {
     pub(super) open: u64,
 }
 
-/// A settled payment and what it bought: `token` or `image`, the other one is null.
+/// A settled payment and what it bought: `token`, `link` or `image`, the others are null.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClaimView {
-    /// What was bought: an upload token, a direct upload or a renewal.
-    #[schemars(extend("enum" = ["token", "upload", "renewal"]))]
+    /// What was bought: an upload token, a direct upload, a renewal or an upload link.
+    #[schemars(extend("enum" = ["token", "upload", "renewal", "link"]))]
     pub(super) bought: &'static str,
     /// The image of a direct upload.
     pub(super) image: Option<UploadAnswer>,
+    /// The upload link. It is the same as before while it takes uploads; one that ended or was
+    /// revoked is replaced.
+    pub(super) link: Option<LinkAnswer>,
     /// The name of the payment in the server's ledger, for questions to the operator.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub(super) ledger_id: String,

@@ -8,6 +8,7 @@ use crate::db::{DbError, epoch, grants, images};
 use crate::model::ids::ImageId;
 use crate::model::mark::LostCommit;
 use crate::model::token::{DeleteToken, UploadToken};
+use crate::system::clock::Timestamp;
 
 /// How far the clocks of two servers may differ. A token whose expiry is so near may have been
 /// replaced by a server whose clock is ahead.
@@ -19,6 +20,9 @@ const RECORDED: Duration = Duration::from_hours(23);
 impl Images {
     /// What an upload token means that the database does not know.
     pub(super) async fn unknown_token(&self, token: &UploadToken) -> Result<UploadError, DbError> {
+        if let Some(created) = token.find_creation(&self.secrets) {
+            return self.unknown_link(token, created).await;
+        }
         let Some(expires) = token.find_expiry(&self.secrets) else {
             return Ok(UploadError::BadToken);
         };
@@ -36,6 +40,30 @@ impl Images {
             return Ok(UploadError::BadToken);
         }
         let what = format!("the upload token with hash {hash}, valid until {expires}");
+        Ok(UploadError::Lost(LostCommit(what)))
+    }
+
+    /// What the secret of an upload link means that the database does not know. It was made at
+    /// `created`.
+    async fn unknown_link(
+        &self,
+        secret: &UploadToken,
+        created: Timestamp,
+    ) -> Result<UploadError, DbError> {
+        let hash = secret.hash();
+        if grants::was_replaced(&self.db, &hash).await? {
+            return Ok(UploadError::LinkRevoked);
+        }
+        let now = self.clock.now();
+        // The records of an older link may be erased, or it was replaced more than once.
+        let is_recent = created > now.minus(RECORDED) && created <= now.plus(CLOCKS);
+        if !is_recent {
+            return Ok(UploadError::LinkUnknown);
+        }
+        if epoch::is_image_accepted(&self.db, created).await? {
+            return Ok(UploadError::Recovered);
+        }
+        let what = format!("the upload link with hash {hash}, made at {created}");
         Ok(UploadError::Lost(LostCommit(what)))
     }
 

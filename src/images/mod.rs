@@ -130,9 +130,35 @@ pub enum UploadError {
         "All uploads of this token are used, and these bytes are none of its images. Send the bytes of one of its images to get that image again, or buy a new token: POST /api/upload/token."
     )]
     TokenUsed,
-    /// Another upload holds the last use of the token.
+    /// No upload link has this secret.
     #[error(
-        "Another upload with this token is in progress, and a token can be used by one upload at a time. Repeat this request in a few seconds."
+        "There is no upload link with this URL: a part of the URL is missing or wrong. Copy the whole URL, or get another link from POST /api/links."
+    )]
+    LinkUnknown,
+    /// The upload link has ended.
+    #[error(
+        "This upload link ended at {at}. Ask its owner for another one, or get one from POST /api/links. The owner keeps what was paid and not used: POST /api/claims returns a new link for it."
+    )]
+    LinkExpired {
+        /// When the link ended.
+        at: Timestamp,
+    },
+    /// Every upload of the link is used, and the bytes differ from those it was used for.
+    #[error(
+        "All {uses} uploads of this upload link are used. Ask its owner for another one, or get one from POST /api/links."
+    )]
+    LinkUsed {
+        /// The number of uploads that the link took.
+        uses: u32,
+    },
+    /// The owner revoked the upload link, or a new one has replaced it.
+    #[error(
+        "The owner of this upload link has revoked it. Ask the owner for another one, or get one from POST /api/links."
+    )]
+    LinkRevoked,
+    /// Another upload holds the last use of the token or link.
+    #[error(
+        "Another upload with this token or link is in progress and holds its last use. Repeat this request in a few seconds."
     )]
     TokenBusy,
     /// The operator voided the payment of the token, because the chain does not show its transfer.

@@ -11,10 +11,11 @@ use tracing::Instrument;
 use super::{Checked, Images, UploadError};
 use crate::db::grants::{self, Reservation};
 use crate::db::limits::{self, FreeSlot};
-use crate::db::{images, payments};
+use crate::db::{free_links, images, payments};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
-use crate::model::payment::{Grant, PaymentId};
+use crate::model::link::FreeLink;
+use crate::model::payment::{Grant, PaymentId, ProductKind};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Keep, Tier};
@@ -32,7 +33,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 impl Images {
     /// Stores and publishes an image in a tier without a price. `place` is its reserved place in
-    /// the daily count of free uploads, if that is limited.
+    /// the daily count of free uploads, if that is limited. `link` is the free link that takes the
+    /// image: publishing it counts a use of the link.
     ///
     /// # Errors
     /// [`UploadError`]; then nothing is public.
@@ -41,8 +43,9 @@ impl Images {
         tier: &Tier,
         checked: Checked,
         place: Option<&FreeSlot>,
+        link: Option<&FreeLink>,
     ) -> Result<Image, UploadError> {
-        let (images, place) = (Arc::clone(self), place.cloned());
+        let (images, place, link) = (Arc::clone(self), place.cloned(), link.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // A separate task: if the client disconnects, the upload still completes or is discarded as
         // a whole.
@@ -59,12 +62,13 @@ impl Images {
             let expires = keep.end(now);
             kill_point!("free.publish.before");
             let (db, id) = (&images.db, &image.id);
+            let on = link.as_ref().map(|link| link.id.as_str());
             let published = match &place {
                 Some(place) => {
                     let _turn = images.free_turns.acquire().await;
-                    limits::publish_in(db, place, id, now, expires).await
+                    limits::publish_in(db, place, on, id, now, expires).await
                 }
-                None => images::publish_free(db, id, now, expires).await,
+                None => images::publish_free(db, on, id, now, expires).await,
             };
             kill_point!("free.publish.after");
             let published = match published {
@@ -72,8 +76,11 @@ impl Images {
                 Err(error) => images.resolve_in_doubt(&image.id, error).await?,
             };
             if !published {
-                // The upload took longer than the place in the daily count was reserved.
                 images.discard(&image.id).await;
+                if let Some(link) = &link {
+                    images.find_free_link(&link.secret_hash, now).await?;
+                }
+                // The upload took longer than the place in the daily count was reserved.
                 return Err(UploadError::Interrupted);
             }
             Ok(public(image, now, expires))
@@ -83,13 +90,42 @@ impl Images {
             .map_err(|_| UploadError::Interrupted)?
     }
 
+    /// Finds the free upload link whose secret has this hash, if it takes uploads at `now`.
+    ///
+    /// # Errors
+    /// [`UploadError::LinkUnknown`], [`UploadError::LinkRevoked`], [`UploadError::LinkExpired`],
+    /// [`UploadError::LinkUsed`] and [`UploadError::Database`].
+    pub async fn find_free_link(
+        &self,
+        secret_hash: &str,
+        now: Timestamp,
+    ) -> Result<FreeLink, UploadError> {
+        let link = free_links::find_by_hash(&self.db, secret_hash).await?;
+        // The database may still know links that were made with a key that the operator removed.
+        let link = link.filter(|link| link.link(&self.secrets).secret.is_some());
+        let link = link.ok_or(UploadError::LinkUnknown)?;
+        if link.revoked_at.is_some() {
+            return Err(UploadError::LinkRevoked);
+        }
+        if now >= link.expires_at {
+            return Err(UploadError::LinkExpired {
+                at: link.expires_at,
+            });
+        }
+        if link.used >= link.uses {
+            return Err(UploadError::LinkUsed { uses: link.uses });
+        }
+        Ok(link)
+    }
+
     /// Finds the grant of an upload token, before the body is read.
     ///
     /// # Errors
     /// [`UploadError::BadToken`], [`UploadError::Lost`], [`UploadError::Recovered`],
     /// [`UploadError::Voided`], and [`UploadError::TokenExpired`] for
     /// a token that expired before `arrived` without having been used. A used token stays valid for
-    /// the same bytes.
+    /// the same bytes. The secret of an upload link is such a token; one that was revoked or has
+    /// ended is refused.
     pub async fn find_token(
         &self,
         token: &UploadToken,
@@ -101,16 +137,17 @@ impl Images {
         logs::record_payment(&grant.payment_id);
         // The database may still know tokens that were made with a key that the operator removed.
         // They are invalid.
-        UploadToken::find(
-            &self.secrets,
-            &grant.payment_id,
-            grant.serial,
-            grant.token_expires,
-            &grant.token_hash,
-        )
-        .ok_or(UploadError::BadToken)?;
+        let is_link = grant.product.kind == ProductKind::Link;
+        UploadToken::of_grant(&self.secrets, &grant).ok_or(if is_link {
+            UploadError::LinkUnknown
+        } else {
+            UploadError::BadToken
+        })?;
         self.refuse_void(&grant).await?;
-        if grant.used == 0 {
+        if grant.revoked_at.is_some() {
+            return Err(UploadError::LinkRevoked);
+        }
+        if grant.used == 0 || is_link {
             refuse_expired(&grant, arrived)?;
         }
         Ok(grant)
@@ -175,9 +212,10 @@ impl Images {
                 Reservation::Held => break image,
                 Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
                 Reservation::Busy => return Err(UploadError::TokenBusy),
+                Reservation::Revoked => return Err(UploadError::LinkRevoked),
                 Reservation::UsedUp | Reservation::Same => {
                     let same = self.find_same(&grant.payment_id, &checked).await?;
-                    return same.ok_or(UploadError::TokenUsed);
+                    return same.ok_or(used_up(grant));
                 }
             }
         };
@@ -199,7 +237,7 @@ impl Images {
             if let Some(grant) = grants::find(&self.db, &grant.payment_id).await? {
                 self.refuse_void(&grant).await?;
             }
-            return Err(UploadError::TokenUsed);
+            return Err(used_up(grant));
         }
         kill_point!("token.publish.after");
         Ok(public(image, now, expires))
@@ -297,12 +335,24 @@ impl Images {
 }
 
 fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {
-    if arrived >= grant.token_expires {
-        return Err(UploadError::TokenExpired {
-            at: grant.token_expires,
-        });
+    let at = grant.token_expires;
+    match grant.product.kind {
+        _ if arrived < at => Ok(()),
+        ProductKind::Link => Err(UploadError::LinkExpired { at }),
+        ProductKind::Token | ProductKind::Upload | ProductKind::Renewal => {
+            Err(UploadError::TokenExpired { at })
+        }
     }
-    Ok(())
+}
+
+/// The error of an upload for which the grant has no use left.
+fn used_up(grant: &Grant) -> UploadError {
+    match grant.product.kind {
+        ProductKind::Link => UploadError::LinkUsed {
+            uses: grant.product.uses,
+        },
+        ProductKind::Token | ProductKind::Upload | ProductKind::Renewal => UploadError::TokenUsed,
+    }
 }
 
 fn public(image: Image, now: Timestamp, expires: Option<Timestamp>) -> Image {

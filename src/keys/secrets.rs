@@ -65,6 +65,12 @@ pub enum Domain {
     UploadToken,
     /// The authentication code in an upload token.
     UploadTokenCode,
+    /// The secret of an upload link: a payment, a serial number and the time of its creation.
+    UploadLink,
+    /// The authentication code in the secret of an upload link.
+    UploadLinkCode,
+    /// The secret of a free upload link.
+    FreeLink,
     /// The delete token of an image and the time at which it was created.
     DeleteToken,
     /// The hash of a challenge's ticket.
@@ -94,6 +100,9 @@ impl Domain {
         match self {
             Self::UploadToken => b"pixtoll/upload-token/1",
             Self::UploadTokenCode => b"pixtoll/upload-token-code/1",
+            Self::UploadLink => b"pixtoll/upload-link/1",
+            Self::UploadLinkCode => b"pixtoll/upload-link-code/1",
+            Self::FreeLink => b"pixtoll/free-link/1",
             Self::DeleteToken => b"pixtoll/delete-token/1",
             Self::Ticket => b"pixtoll/ticket/1",
             Self::IdempotencyKey => b"pixtoll/payment-id/1",

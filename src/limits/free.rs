@@ -154,9 +154,34 @@ impl Limits {
     /// # Errors
     /// [`Limited::Rate`]; nothing is counted then.
     pub async fn count_free(self: &Arc<Self>, address: IpAddr) -> Result<FreeAttempt, Limited> {
+        self.count_free_uploads(address, 1).await
+    }
+
+    /// The most free uploads that one address may take at once. `None`: there is no limit.
+    pub fn most_free_at_once(&self) -> Option<u64> {
+        let settings = self.settings();
+        [
+            settings.free_per_address_per_hour,
+            settings.free_per_network_per_hour,
+        ]
+        .into_iter()
+        .filter(|limit| *limit > 0)
+        .min()
+    }
+
+    /// Counts several free uploads at once, as many as a free upload link takes.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`]; nothing is counted then.
+    pub async fn count_free_uploads(
+        self: &Arc<Self>,
+        address: IpAddr,
+        uploads: u64,
+    ) -> Result<FreeAttempt, Limited> {
         let settings = self.settings();
         let of_address = Rate {
             limit: settings.free_per_address_per_hour,
+            units: uploads,
             period: Duration::from_hours(1),
             what: "free uploads an hour",
             whose: Whose::Address,

@@ -180,6 +180,7 @@ impl Limits {
     pub async fn count_payment(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: self.settings().payments_per_address_per_minute,
+            units: 1,
             period: Duration::from_mins(1),
             what: "payments and challenges a minute",
             whose: Whose::Address,
@@ -199,6 +200,7 @@ impl Limits {
     pub async fn count_unproven(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: self.settings().payments_per_address_per_minute.div_ceil(10),
+            units: 1,
             period: Duration::from_mins(1),
             what: "payments a minute by contract wallets or with invalid signatures",
             whose: Whose::Address,
@@ -223,6 +225,7 @@ impl Limits {
     fn refused_by_chain(&self) -> Rate {
         Rate {
             limit: self.settings().payments_per_address_per_minute.div_ceil(10),
+            units: 1,
             period: Duration::from_mins(1),
             what: "payments a minute without funds or after their time",
             whose: Whose::Address,
@@ -256,6 +259,7 @@ impl Limits {
     pub fn count_miss(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = Rate {
             limit: MISSES_PER_MINUTE,
+            units: 1,
             period: Duration::from_mins(1),
             what: "requests a minute for images that don't exist",
             whose: Whose::Address,
@@ -296,6 +300,7 @@ impl Limits {
         let payments = self.settings().payments_per_address_per_minute;
         (payments > 0).then_some(Rate {
             limit: payments.div_ceil(2),
+            units: 1,
             period: Duration::from_mins(1),
             what: "failed uploads with a token a minute",
             whose: Whose::Address,

@@ -37,6 +37,8 @@ impl std::fmt::Display for Whose {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate {
     pub(super) limit: u64,
+    /// How many requests the counted one stands for: at most `limit`.
+    pub(super) units: u64,
     pub(super) period: Duration,
     pub(super) what: &'static str,
     pub(super) whose: Whose,
@@ -50,7 +52,8 @@ impl Rate {
     }
 
     pub(super) fn step_us(&self) -> i64 {
-        self.period_us() / i64::try_from(self.limit).unwrap_or(i64::MAX).max(1)
+        let of_one = self.period_us() / i64::try_from(self.limit).unwrap_or(i64::MAX).max(1);
+        of_one.saturating_mul(i64::try_from(self.units).unwrap_or(i64::MAX))
     }
 
     /// How long after `now` the next request is accepted, if nothing is counted any more at

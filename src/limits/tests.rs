@@ -5,6 +5,7 @@ use crate::system::clock::ManualClock;
 
 const TWO_A_MINUTE: Rate = Rate {
     limit: 2,
+    units: 1,
     period: Duration::from_mins(1),
     what: "",
     whose: Whose::Address,
@@ -100,6 +101,7 @@ fn a_million_addresses_stay_in_bounded_memory_and_keep_the_highest_counts() {
     let mut rates = Rates::default();
     let rate = Rate {
         limit: 50,
+        units: 1,
         period: Duration::from_hours(1),
         what: "",
         whose: Whose::Address,

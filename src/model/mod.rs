@@ -3,6 +3,7 @@
 pub mod format;
 pub mod ids;
 pub mod image;
+pub mod link;
 pub mod mark;
 pub mod metadata;
 pub mod owner;

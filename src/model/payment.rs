@@ -174,6 +174,8 @@ pub enum ProductKind {
     Upload,
     /// The renewal of a public image.
     Renewal,
+    /// An upload link: a URL that takes uploads for some days.
+    Link,
 }
 
 impl ProductKind {
@@ -183,11 +185,12 @@ impl ProductKind {
             Self::Token => "token",
             Self::Upload => "upload",
             Self::Renewal => "renewal",
+            Self::Link => "link",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Token, Self::Upload, Self::Renewal];
+    pub const ALL: [Self; 4] = [Self::Token, Self::Upload, Self::Renewal, Self::Link];
 
     /// Reads a name that [`ProductKind::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
@@ -206,6 +209,21 @@ pub struct Product {
     pub uses: u32,
     /// The image to renew; `None` for other products.
     pub target: Option<ImageId>,
+    /// For how many days an upload link is valid; `None` for other products.
+    pub days: Option<u32>,
+}
+
+impl Product {
+    /// How long an upload link is valid; `None` for other products.
+    pub fn link_life(&self) -> Option<Duration> {
+        self.days.map(life_of_link)
+    }
+}
+
+/// How long an upload link for so many days is valid.
+pub const fn life_of_link(days: u32) -> Duration {
+    const DAY: u64 = 24 * 60 * 60;
+    Duration::from_secs(days as u64 * DAY)
 }
 
 /// A renewal that was paid, as the ledger stores it.
@@ -385,8 +403,12 @@ pub struct Grant {
     pub serial: u32,
     /// The hash of the token, see [`UploadToken::hash`](crate::model::token::UploadToken::hash).
     pub token_hash: String,
-    /// When the token expires.
+    /// When the token expires. The token of an upload link is the secret in its URL.
     pub token_expires: Timestamp,
+    /// When the payment settled.
+    pub created_at: Timestamp,
+    /// When the owner revoked the upload link; `None`: it is not revoked.
+    pub revoked_at: Option<Timestamp>,
     /// How long an image is kept.
     pub keep: Keep,
     /// The largest image, in bytes.

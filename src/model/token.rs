@@ -6,11 +6,12 @@
 //! commits).
 
 use std::fmt;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
 use super::ids::ImageId;
-use super::payment::PaymentId;
+use super::payment::{Grant, PaymentId};
 use crate::keys::secrets::{Domain, Keyring, SecretKey, sha256_hex};
 use crate::system::clock::Timestamp;
 
@@ -37,7 +38,7 @@ impl UploadToken {
         let expiry = seconds(expires);
         let parts: [&[u8]; 3] = [payment.as_str().as_bytes(), &serial.to_be_bytes(), &expiry];
         let value = first::<8>(&key.derive(Domain::UploadToken, &parts));
-        let code = code(key, &expiry, &value);
+        let code = code(key, Domain::UploadTokenCode, &expiry, &value);
         Self(hex::encode([&expiry[..], &value, &code].concat()))
     }
 
@@ -55,6 +56,52 @@ impl UploadToken {
             .find(|token| token.hash() == hash)
     }
 
+    /// Derives the secret of an upload link with this serial number that was created at this time.
+    ///
+    /// It holds its creation and not its expiry. A link is valid for weeks, so an expiry would not
+    /// tell whether the link is younger than a recovery of lost commits.
+    pub fn derive_link(
+        key: &SecretKey,
+        payment: &PaymentId,
+        serial: u32,
+        created: Timestamp,
+    ) -> Self {
+        let created = seconds(created);
+        let parts: [&[u8]; 3] = [payment.as_str().as_bytes(), &serial.to_be_bytes(), &created];
+        let value = first::<8>(&key.derive(Domain::UploadLink, &parts));
+        let code = code(key, Domain::UploadLinkCode, &created, &value);
+        Self(hex::encode([&created[..], &value, &code].concat()))
+    }
+
+    /// Derives the secret of the free upload link with this id.
+    pub fn derive_free(key: &SecretKey, id: &str) -> Self {
+        let secret = key.derive(Domain::FreeLink, &[id.as_bytes()]);
+        Self(hex::encode(first::<BYTES>(&secret)))
+    }
+
+    /// Derives what a payment grants with this serial number and this expiry: the secret of a link
+    /// that is valid for `link_life`, or without one a token.
+    pub fn grant(
+        key: &SecretKey,
+        payment: &PaymentId,
+        link_life: Option<Duration>,
+        serial: u32,
+        expires: Timestamp,
+    ) -> Self {
+        match link_life {
+            Some(life) => Self::derive_link(key, payment, serial, expires.minus(life)),
+            None => Self::derive(key, payment, serial, expires),
+        }
+    }
+
+    /// The valid token of a grant; `None`: the key that made it was removed.
+    pub fn of_grant(keys: &Keyring, grant: &Grant) -> Option<Self> {
+        let (id, life) = (&grant.payment_id, grant.product.link_life());
+        keys.iter()
+            .map(|key| Self::grant(key, id, life, grant.serial, grant.token_expires))
+            .find(|token| token.hash() == grant.token_hash)
+    }
+
     /// Reads a token, in lower or upper case. `None`: the text is not 40 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         decode(text).map(|bytes| Self(hex::encode(bytes)))
@@ -63,14 +110,25 @@ impl UploadToken {
     /// When the token expires, to the second, if one of `keys` made it. `None`: none did. Takes the
     /// same time for every token.
     pub fn find_expiry(&self, keys: &Keyring) -> Option<Timestamp> {
+        self.find_stamp(keys, Domain::UploadTokenCode)
+    }
+
+    /// When the upload link with this secret was created, to the second, if one of `keys` made it.
+    /// `None`: none did. Takes the same time for every secret.
+    pub fn find_creation(&self, keys: &Keyring) -> Option<Timestamp> {
+        self.find_stamp(keys, Domain::UploadLinkCode)
+    }
+
+    /// The time in the token, if one of `keys` made it with a code of this domain.
+    fn find_stamp(&self, keys: &Keyring, domain: Domain) -> Option<Timestamp> {
         let bytes = decode(&self.0)?;
-        let (expiry, rest) = bytes.split_at(4);
+        let (stamp, rest) = bytes.split_at(4);
         let (value, given) = rest.split_at(8);
         let mut is_right = subtle::Choice::from(0);
         for key in keys.iter() {
-            is_right |= code(key, expiry, value).ct_eq(given);
+            is_right |= code(key, domain, stamp, value).ct_eq(given);
         }
-        bool::from(is_right).then(|| timestamp(expiry))
+        bool::from(is_right).then(|| timestamp(stamp))
     }
 
     /// The SHA-256 hash of the token, which the database stores.
@@ -84,8 +142,8 @@ impl UploadToken {
     }
 }
 
-fn code(key: &SecretKey, expiry: &[u8], value: &[u8]) -> [u8; 8] {
-    first(&key.derive(Domain::UploadTokenCode, &[expiry, value]))
+fn code(key: &SecretKey, domain: Domain, stamp: &[u8], value: &[u8]) -> [u8; 8] {
+    first(&key.derive(domain, &[stamp, value]))
 }
 
 /// Makes and checks delete tokens: 40 hexadecimal digits that delete an image and show its

@@ -167,6 +167,7 @@ mod tests {
             tier: tier.to_owned(),
             uses: 1,
             target: None,
+            days: None,
         }
     }
 

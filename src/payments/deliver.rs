@@ -5,6 +5,7 @@ use alloy_primitives::Address;
 use super::{Goods, PayError, Payments, Sold};
 use crate::db::{DbError, claims, grants, renewals};
 use crate::images::UploadError;
+use crate::model::link::Link;
 use crate::model::payment::{Grant, Payment, PaymentId, ProductKind, Renewal};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
@@ -29,7 +30,8 @@ pub struct Unreceived {
 impl Payments {
     /// Returns the payment's token while it has uploads left, and then the image. A token for
     /// several uploads is returned even without uploads left. If the goods were lost, the payer
-    /// receives a new token on the payment's terms.
+    /// receives a new token on the payment's terms. A link is returned as it is; if it ended or was
+    /// revoked with uploads left, a new one of the same duration replaces it.
     pub(super) async fn deliver(&self, row: &Payment, version: Version) -> Result<Sold, PayError> {
         let receipt = self.receipt(row, version);
         loop {
@@ -43,6 +45,24 @@ impl Payments {
                 return Err(PayError::Voided {
                     charged: fresh.and_then(|fresh| fresh.is_charged()),
                 });
+            }
+            let is_link = grant.product.kind == ProductKind::Link;
+            if is_link && (grant.used >= grant.product.uses || self.is_open_link(&grant)) {
+                // A link whose uploads are all used is shown as it is, even if it has ended.
+                let goods = Link::of_grant(&self.secrets, &grant).map(Goods::Link);
+                let goods = goods.ok_or(PayError::Pending)?;
+                if !self.ledger.delivered(&grant).await? {
+                    return Err(PayError::Resolved);
+                }
+                return Ok(Sold {
+                    goods,
+                    receipt,
+                    version,
+                });
+            }
+            if is_link {
+                self.replace_token(&grant).await?;
+                continue;
             }
             if grant.product.uses > 1 && grant.used >= grant.product.uses {
                 // Each upload returned its image. The token shows that no uploads are left.
@@ -159,18 +179,12 @@ impl Payments {
     async fn token(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
         let now = self.clock.now();
         let valid = self.token_of(grant).filter(|_| grant.token_expires > now);
-        let (token, expires_at) = if let Some(token) = valid {
-            (token, grant.token_expires)
-        } else {
-            let expires_at = now.plus(self.settings.token_ttl);
-            let next = self.derive(grant, grant.serial.saturating_add(1), expires_at);
-            kill_point!("token.replace.before");
-            let replaced = grants::replace_token(&self.db, grant, &next.hash(), expires_at).await?;
-            kill_point!("token.replace.after");
-            if !replaced {
-                return Ok(None);
-            }
-            (next, expires_at)
+        let (token, expires_at) = match valid {
+            Some(token) => (token, grant.token_expires),
+            None => match self.replace_token(grant).await? {
+                Some(next) => next,
+                None => return Ok(None),
+            },
         };
         Ok(Some(Goods::Token {
             token,
@@ -182,19 +196,39 @@ impl Payments {
 }
 
 impl Payments {
+    /// Replaces the token of a grant, or the secret of its link, by the next one. `None`: the grant
+    /// changed meanwhile.
+    async fn replace_token(
+        &self,
+        grant: &Grant,
+    ) -> Result<Option<(UploadToken, Timestamp)>, DbError> {
+        let life = grant.product.link_life();
+        let expires_at = self
+            .clock
+            .now()
+            .plus(life.unwrap_or(self.settings.token_ttl));
+        let next = self.derive(grant, grant.serial.saturating_add(1), expires_at);
+        kill_point!("token.replace.before");
+        let replaced = grants::replace_token(&self.db, grant, &next.hash(), expires_at).await?;
+        kill_point!("token.replace.after");
+        Ok(replaced.then_some((next, expires_at)))
+    }
+
+    /// Whether a grant's link still takes uploads, as far as its time and its key decide.
+    fn is_open_link(&self, grant: &Grant) -> bool {
+        grant.revoked_at.is_none()
+            && grant.token_expires > self.clock.now()
+            && self.token_of(grant).is_some()
+    }
+
     /// The token of a grant; `None` if the key that made it is gone.
     fn token_of(&self, grant: &Grant) -> Option<UploadToken> {
-        UploadToken::find(
-            &self.secrets,
-            &grant.payment_id,
-            grant.serial,
-            grant.token_expires,
-            &grant.token_hash,
-        )
+        UploadToken::of_grant(&self.secrets, grant)
     }
 
     fn derive(&self, grant: &Grant, serial: u32, expires: Timestamp) -> UploadToken {
-        UploadToken::derive(self.secrets.current(), &grant.payment_id, serial, expires)
+        let (key, life) = (self.secrets.current(), grant.product.link_life());
+        UploadToken::grant(key, &grant.payment_id, life, serial, expires)
     }
 }
 

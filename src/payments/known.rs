@@ -23,7 +23,7 @@ pub struct Bought {
 /// What a request to a route asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Whether the route sells a token, a direct upload or a renewal.
+    /// Whether the route sells a token, a direct upload, a renewal or an upload link.
     pub kind: ProductKind,
     /// The tier that the route names; `None`: it sells the default tier.
     pub tier: Option<&'a str>,
@@ -31,6 +31,8 @@ pub struct Asked<'a> {
     pub uses: u32,
     /// The image to renew; `None` for other products.
     pub target: Option<&'a ImageId>,
+    /// For how many days the upload link is valid; `None` for other products.
+    pub days: Option<u32>,
     /// The URL of the route, with the configured origin.
     pub resource_url: &'a str,
 }
@@ -66,7 +68,8 @@ impl Payments {
             };
             let is_same = row.product.kind == kind
                 && row.product.uses == uses
-                && row.product.target.as_ref() == asked.target;
+                && row.product.target.as_ref() == asked.target
+                && row.product.days == asked.days;
             // A payment for another product is known here too. The answer then says what became of
             // its money.
             let product = if is_here && is_same {
@@ -77,6 +80,7 @@ impl Payments {
                     tier: asked.tier.unwrap_or(&row.product.tier).to_owned(),
                     uses,
                     target: asked.target.cloned(),
+                    days: asked.days,
                 }
             };
             return Ok(Some(Bought {
@@ -107,6 +111,7 @@ pub(super) fn asked_of<'a>(row: &'a Payment, presentation: &'a Presentation) -> 
         && row.product.kind == asked.kind
         && row.product.uses == asked.uses
         && row.product.target == asked.target
+        && row.product.days == asked.days
         && row.product.tier != asked.tier
         && is_bought_at(row, &presentation.resource_url);
     if is_same { &row.product } else { asked }

@@ -411,8 +411,10 @@ impl Ledger {
                 return Ok(());
             };
             let now = self.clock.now();
-            let token_expires = now.plus(self.token_ttl);
-            let token = UploadToken::derive(self.secrets.current(), &fresh.id, 0, token_expires);
+            let life = fresh.product.link_life();
+            let token_expires = now.plus(life.unwrap_or(self.token_ttl));
+            let key = self.secrets.current();
+            let token = UploadToken::grant(key, &fresh.id, life, 0, token_expires);
             let given_up = matches!(
                 fresh.state,
                 PaymentState::Received

@@ -21,6 +21,7 @@ use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::model::image::Image;
+use crate::model::link::Link;
 use crate::model::payment::{Payment, PaymentId, Product, Renewal};
 use crate::model::token::UploadToken;
 use crate::moving::epoch::Epoch;
@@ -123,6 +124,8 @@ pub enum Goods {
         /// The number of uploads left.
         uploads: u32,
     },
+    /// An upload link.
+    Link(Link),
     /// A published image.
     Image(Image),
     /// A renewed image.

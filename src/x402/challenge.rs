@@ -17,6 +17,8 @@ pub enum Sale {
     Upload,
     /// The renewal of an image.
     Renewal,
+    /// An upload link.
+    Link,
 }
 
 /// The contents of a challenge.
@@ -135,7 +137,7 @@ fn payment_identifier() -> Value {
 /// the facilitator.
 pub fn bazaar(sale: Sale, tier: &str) -> Value {
     let (example, properties, required) = match sale {
-        Sale::Token | Sale::Renewal => (json!({}), json!({}), json!([])),
+        Sale::Token | Sale::Renewal | Sale::Link => (json!({}), json!({}), json!([])),
         Sale::Upload => (
             json!({"image": "iVBORw0KGgo="}),
             json!({"image": {"type": "string", "description": "base64 of a PNG, JPEG, GIF or WebP file"}}),
@@ -177,7 +179,7 @@ pub fn bazaar(sale: Sale, tier: &str) -> Value {
 
 fn output_schema(sale: Sale, tier: &str) -> Value {
     let fields = match sale {
-        Sale::Token | Sale::Renewal => json!({}),
+        Sale::Token | Sale::Renewal | Sale::Link => json!({}),
         Sale::Upload => json!({"image": {
             "type": "string", "required": true,
             "description": "base64 of a PNG, JPEG, GIF or WebP file",
@@ -205,6 +207,10 @@ fn output_example(sale: Sale, tier: &str) -> Value {
         Sale::Renewal => json!({
             "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T", "tier": tier,
             "expiresAt": "2028-11-28T10:00:00.000Z", "previousExpiresAt": "2027-11-28T10:00:00.000Z",
+        }),
+        Sale::Link => json!({
+            "url": "https://example.com/u/40 hex digits", "tier": tier, "uploads": 1, "used": 0,
+            "expiresAt": "2026-12-28T10:00:00.000Z",
         }),
     }
 }
@@ -260,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_challenge_has_as_many_signed_offers_as_fit() {
-        for sale in [Sale::Token, Sale::Upload] {
+        for sale in [Sale::Token, Sale::Upload, Sale::Link] {
             for (host, networks, signed) in [
                 (4, 1, 1),
                 (30, 1, 1),

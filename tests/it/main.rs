@@ -36,6 +36,7 @@ mod junk;
 mod kill;
 mod ledger_check;
 mod limits;
+mod links;
 mod logs;
 mod lost;
 mod many;

@@ -113,6 +113,7 @@ async fn an_expensive_total_waits_for_the_block() {
             tier: "year".to_owned(),
             uses,
             target: None,
+            days: None,
         };
         assert_eq!(
             catalog.terms(&product)[0].confirmations,
@@ -228,6 +229,7 @@ async fn several_uploads_are_sold_at_a_recently_changed_price() {
         tier: "year".to_owned(),
         uses: 1,
         target: None,
+        days: None,
     };
     let catalog = &app.app.checkout.as_ref().unwrap().catalog;
     let mut terms = catalog.terms(&product).remove(0);

@@ -57,6 +57,7 @@ fn sold_by_the_year(app: &TestApp, kind: ProductKind) -> (Product, Terms) {
         tier: "year".to_owned(),
         uses: 1,
         target: None,
+        days: None,
     };
     let catalog = &app.app.checkout.as_ref().unwrap().catalog;
     let terms = catalog.terms(&product).remove(0);

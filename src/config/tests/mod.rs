@@ -501,6 +501,9 @@ free_refusals_per_upload = 10
 payments_per_address_per_minute = 120
 body_timeout = "1m"
 body_bytes = "256 MiB"
+
+[links]
+max_days = 90
 "#
     );
     let year = r#"

@@ -50,6 +50,8 @@ pub(super) enum Parameter {
     Images,
     /// `?tier=NAME`, for renewals.
     Tier,
+    /// `?days=D` and `?tier=NAME`, for links.
+    Link,
     /// `PAYMENT-SIGNATURE`, `X-PAYMENT` and `Idempotency-Key`.
     Payment,
     /// `?after=LEDGER_ID`.
@@ -90,6 +92,13 @@ pub(super) enum Success {
     Token,
     /// `RenewalAnswer`.
     Renewal,
+    /// `LinkAnswer`, as JSON only or also as text and as a page.
+    Link {
+        /// Whether `Accept` chooses the form.
+        in_forms: bool,
+    },
+    /// `UploadAnswer` as JSON, or the link of the image as text or in a page.
+    LinkUpload,
     /// `CheckAnswer`.
     Check,
     /// `TiersAnswer`.

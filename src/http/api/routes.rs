@@ -6,13 +6,14 @@ use crate::http::error::Code::{
     BadDeleteToken, BadPayment, BadToken, Busy, ConflictingCredentials, CorruptImage, DailyLimit,
     DatabaseUnavailable, DeleteFailed, EmptyFile, FacilitatorUnavailable, FileTooLarge,
     IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
-    InvalidParameter, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable, NotFound,
-    NotOwner, NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown,
-    PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable,
-    RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending,
-    SignInInvalid, SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse,
-    TokenUsed, TooManyFrames, TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier,
-    UnsupportedFormat, UploadFailed,
+    InvalidParameter, LinkExpired, LinkRevoked, LinkUnknown, LinkUsed, Maintenance,
+    MetadataNotKept, NoFile, NoReceipt, NodeUnavailable, NotFound, NotOwner, NotRenewable,
+    PaymentFailed, PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired,
+    PaymentResolved, PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited,
+    RecoveryRequired, RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid,
+    SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse, TokenUsed,
+    TooManyFrames, TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat,
+    UploadFailed,
 };
 use crate::receipts::KEYS_PATH;
 
@@ -20,6 +21,7 @@ const GET: &[&str] = &["GET", "HEAD"];
 const POST: &[&str] = &["POST"];
 const POST_PUT: &[&str] = &["POST", "PUT"];
 const PUT: &[&str] = &["PUT"];
+const PUT_POST: &[&str] = &["PUT", "POST"];
 const DELETE: &[&str] = &["DELETE"];
 const SELL: &[&str] = &["POST", "GET", "HEAD"];
 const SELL_UPLOAD: &[&str] = &["POST", "PUT", "GET", "HEAD"];
@@ -84,6 +86,15 @@ const SIGN_IN: &[Code] = &[
     DatabaseUnavailable,
     RateLimited,
     Busy,
+];
+const LINK: &[Code] = &[
+    LinkUnknown,
+    LinkExpired,
+    LinkRevoked,
+    PaymentKnown,
+    PaymentResolved,
+    RecoveryRequired,
+    RateLimited,
 ];
 const LOOKUP: &[Code] = &[NotFound, RateLimited, DatabaseUnavailable, StoreUnavailable];
 
@@ -258,6 +269,99 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             success: Success::Upload,
             price: Price::OfTier,
             errors: &[QUERY, PAY, IMAGE, STORE],
+        }],
+    },
+    Route {
+        path: "/api/links",
+        operations: &[Operation {
+            methods: POST,
+            id: "buyLink",
+            summary: "Buy an upload link: a URL that takes images until it ends.",
+            description: "Hand the link to an agent, a script or a phone: it uploads with any HTTP client, and needs no wallet. The \
+                same payment presented again returns the same link. `tier=free` makes a link without a payment, from the free \
+                uploads of the client's address.",
+            parameters: &[Parameter::Images, Parameter::Link, Parameter::Payment],
+            body: Body::None,
+            success: Success::Link { in_forms: false },
+            price: Price::Default,
+            errors: &[QUERY, PAY, STORE, &[DailyLimit]],
+        }],
+    },
+    Route {
+        path: "/u/{secret}",
+        operations: &[
+            Operation {
+                methods: GET,
+                id: "showLink",
+                summary: "Show what is left of an upload link.",
+                description: "A page with a form for browsers, JSON with `Accept: application/json`, and otherwise text.",
+                parameters: &[],
+                body: Body::None,
+                success: Success::Link { in_forms: true },
+                price: Price::Free,
+                errors: &[QUERY, LINK, &[DatabaseUnavailable]],
+            },
+            Operation {
+                methods: PUT_POST,
+                id: "uploadByLink",
+                summary: "Upload an image with an upload link.",
+                description: "The response is the link of the image as text, or JSON with `Accept: application/json`. The same bytes \
+                    again return the same image of a paid link. An upload that fails costs no use.",
+                parameters: &[Parameter::Metadata],
+                body: Body::Image,
+                success: Success::LinkUpload,
+                price: Price::Free,
+                errors: &[
+                    QUERY,
+                    LINK,
+                    IMAGE,
+                    STORE,
+                    &[
+                        LinkUsed,
+                        TokenInUse,
+                        ConflictingCredentials,
+                        DailyLimit,
+                        UnknownTier,
+                    ],
+                ],
+            },
+            Operation {
+                methods: DELETE,
+                id: "revokeLink",
+                summary: "Revoke an upload link.",
+                description: "Uploads that are left still belong to the payer: `POST /api/claims` returns a new link for them.",
+                parameters: &[],
+                body: Body::None,
+                success: Success::Link { in_forms: true },
+                price: Price::Free,
+                errors: &[QUERY, LINK, &[DatabaseUnavailable]],
+            },
+        ],
+    },
+    Route {
+        path: "/u/{secret}/{file}",
+        operations: &[Operation {
+            methods: PUT,
+            id: "uploadByLinkNamed",
+            summary: "Upload an image with an upload link, with a file name in the path.",
+            description: FILE_NAME,
+            parameters: &[Parameter::Metadata],
+            body: Body::Image,
+            success: Success::LinkUpload,
+            price: Price::Free,
+            errors: &[
+                QUERY,
+                LINK,
+                IMAGE,
+                STORE,
+                &[
+                    LinkUsed,
+                    TokenInUse,
+                    ConflictingCredentials,
+                    DailyLimit,
+                    UnknownTier,
+                ],
+            ],
         }],
     },
     Route {

@@ -170,7 +170,7 @@ async fn open_api(site: Site, made: web::Data<MadeOnce>) -> HttpResponse {
 async fn robots(site: Site) -> HttpResponse {
     let base = &site.config.http.base_url;
     let text = format!(
-        "User-agent: *\nAllow: /\nDisallow: /api/images/\nDisallow: /api/receipts/\n\n# For agents: {base}/llms.txt\n"
+        "User-agent: *\nAllow: /\nDisallow: /api/images/\nDisallow: /api/receipts/\nDisallow: /u/\n\n# For agents: {base}/llms.txt\n"
     );
     plain(&site, text)
 }

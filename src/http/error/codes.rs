@@ -151,6 +151,8 @@ codes! {
         "The wallet that signed in does not own the image, or paid nothing for it. Nothing was done.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted.";
+    LinkUnknown "link_unknown" 404 No [Pay]
+        "No upload link has this URL. `action.url` sells another one.";
     UnknownRoute "unknown_route" 404 No [FixRequest]
         "The path is not a route of the API. The message names the nearest routes.";
     UnknownTier "unknown_tier" 404 No [FixRequest]
@@ -166,7 +168,9 @@ codes! {
     TokenUsed "token_used" 409 No [Pay]
         "The upload token has no use left, and these bytes are not an image that it uploaded.";
     TokenInUse "token_in_use" 409 No [Wait]
-        "Another upload holds the last use of the upload token.";
+        "Another upload holds the last use of the upload token or link.";
+    LinkUsed "link_used" 409 No [Pay]
+        "Every upload of the link is used, and these bytes are not an image that it uploaded.";
     PaymentInProgress "payment_in_progress" 409 Unknown [Wait]
         "Another request with the same payment is being processed.";
     PaymentKnown "payment_known" 409 Varies [Retry, Claim]
@@ -183,6 +187,10 @@ codes! {
         "A payment that renews the image is being processed.";
     TokenExpired "token_expired" 410 No [FixRequest]
         "The upload token expired. Its payment returns a fresh token without a second charge.";
+    LinkExpired "link_expired" 410 No [Pay]
+        "The upload link has ended. What was paid and not used still belongs to the payer: `POST /api/claims` returns a new link.";
+    LinkRevoked "link_revoked" 410 No [Pay]
+        "The upload link was revoked by its owner, or a new one has replaced it.";
     PreconditionFailed "precondition_failed" 412 No [FixRequest]
         "`If-Match` or `If-Unmodified-Since` names another version of the image.";
     FileTooLarge "file_too_large" 413 No [Resize]

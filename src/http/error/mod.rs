@@ -101,6 +101,13 @@ pub(super) enum ApiError {
     Moved,
     /// The upload is refused, and no payment was presented.
     Upload(UploadError),
+    /// The upload link takes no upload any more.
+    Link {
+        /// Why not.
+        error: UploadError,
+        /// A route that sells another link now.
+        route: PaidRoute,
+    },
     /// The route sells nothing to this request, and asks for no payment.
     Unsold(PayError),
     /// The client is over a limit, or the server at its capacity.
@@ -212,6 +219,12 @@ impl ApiError {
         }
     }
 
+    /// The status and the message, for a page. The cause is logged.
+    pub(super) fn explain(&self) -> (StatusCode, String) {
+        self.log();
+        (self.status_code(), self.message())
+    }
+
     fn message(&self) -> String {
         match self {
             Self::NotFound => {
@@ -241,7 +254,7 @@ impl ApiError {
             Self::Behind => BEHIND.to_owned(),
             Self::Moving => MOVING.to_owned(),
             Self::Moved => MOVED.to_owned(),
-            Self::Upload(error) => error.to_string(),
+            Self::Upload(error) | Self::Link { error, .. } => error.to_string(),
             Self::Unsold(error) => error.to_string(),
             Self::Limited(error) => error.to_string(),
             Self::FreeSpent { error, .. } => {
@@ -402,7 +415,9 @@ impl ApiError {
             }
         }
         let next = match (self, demand) {
-            (Self::FreeSpent { route, .. }, _) => Some((route.url.clone(), route.curl.clone())),
+            (Self::FreeSpent { route, .. } | Self::Link { route, .. }, _) => {
+                Some((route.url.clone(), route.curl.clone()))
+            }
             (_, Some(demand)) => Some((demand.url.clone(), demand.curl.clone())),
             (_, None) if action == Action::Claim => sign_in
                 .map(|demand| (demand.challenge.uri.as_str(), &demand.method))

@@ -13,7 +13,7 @@ use crate::db::payments::Unreadable;
 use crate::db::{Db, DbError, erasure};
 use crate::evm::chain::{Chain, IncomingTransfer};
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentId, PaymentState};
+use crate::model::payment::{Payment, PaymentId, PaymentState, life_of_link};
 use crate::model::token::UploadToken;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierTable;
@@ -185,7 +185,11 @@ fn is_own(row: &TokenRow, keys: &Keyring) -> bool {
         .zip(u32::try_from(row.serial).ok())
         .is_some_and(|(id, serial)| {
             let expires = Timestamp::from_millis(row.token_expires_ms);
-            UploadToken::find(keys, &id, serial, expires, &row.token_hash).is_some()
+            let days = row.days.and_then(|days| u32::try_from(days).ok());
+            let life = days.map(life_of_link);
+            keys.iter()
+                .map(|key| UploadToken::grant(key, &id, life, serial, expires))
+                .any(|token| token.hash() == row.token_hash)
         })
 }
 

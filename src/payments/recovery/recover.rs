@@ -286,6 +286,7 @@ fn tokens(tier: &str, uses: u32) -> Product {
         tier: tier.to_owned(),
         uses,
         target: None,
+        days: None,
     }
 }
 

@@ -292,6 +292,11 @@ impl TestApp {
         self.chain_clock.advance(by);
     }
 
+    /// The server's time after this much more time, as the API writes it.
+    pub(crate) fn clock_text(&self, after: Duration) -> String {
+        self.clock.now().plus(after).to_string()
+    }
+
     /// Runs the reconciler once.
     pub(crate) async fn reconcile(&self) {
         self.app

@@ -53,6 +53,7 @@ fn audited(mark: Mark, missing: Option<Missing>) -> Audited {
             tier: "year".to_owned(),
             uses: 1,
             target: None,
+            days: None,
         },
         terms: Terms {
             offer,

@@ -1,0 +1,20 @@
+-- Upload links that were paid for are grants of kind `link`. `days` is for how long one is valid.
+ALTER TABLE payments ADD COLUMN days BIGINT;
+ALTER TABLE payment_ids ADD COLUMN days BIGINT;
+ALTER TABLE grants ADD COLUMN days BIGINT;
+-- When the owner revoked the link. A new link of the same payment clears it.
+ALTER TABLE grants ADD COLUMN revoked_ms BIGINT;
+
+-- Upload links of the free tier. `used` of their `uses` uploads are published.
+CREATE TABLE free_links (
+    id          TEXT PRIMARY KEY NOT NULL,
+    secret_hash TEXT NOT NULL UNIQUE,
+    tier        TEXT NOT NULL,
+    uses        BIGINT NOT NULL,
+    used        BIGINT NOT NULL,
+    created_ms  BIGINT NOT NULL,
+    expires_ms  BIGINT NOT NULL,
+    revoked_ms  BIGINT,
+    CHECK (used >= 0 AND used <= uses)
+);
+CREATE INDEX free_links_expiry ON free_links (expires_ms);

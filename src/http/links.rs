@@ -1,0 +1,318 @@
+//! Upload links: `POST /api/links` sells one, and whoever has its URL uploads with it by any HTTP
+//! client. The secret in the URL is the only credential, so no log line holds a path.
+
+use actix_web::http::Method;
+use actix_web::http::header::{ACCEPT, HeaderMap};
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::error::{ApiError, Code};
+use super::paid::{self, Purchase, refuse_behind};
+use super::paid_route::PaidRoute;
+use super::payment_headers::has_payment;
+use super::views::LinkAnswer;
+use super::{Site, free, images, limits, link_page, query, renew};
+use crate::checkout::Order;
+use crate::images::UploadError;
+use crate::links::OpenLink;
+use crate::model::image::Image;
+use crate::model::link::Link;
+use crate::model::payment::ProductKind;
+use crate::model::token::UploadToken;
+use crate::pricing::tiers::{Tier, TierName};
+
+/// For how many days a link is valid if the request names no number, unless `links.max_days` is
+/// less.
+const DEFAULT_DAYS: u32 = 30;
+
+/// `POST /api/links`: sells an upload link, or makes one of the free tier.
+pub(super) async fn sell(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let sold = sell_link(&site, &request).await;
+    sold.map_err(|error| error.of(&request))
+}
+
+/// Sells the link. The caller completes an error by [`ApiError::of`].
+async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[query::IMAGES, query::DAYS, query::TIER])?;
+    let uses = paid::uses(request, ProductKind::Link)?;
+    let days = days(site, request)?;
+    let named = renew::named_tier(request)?;
+    let tiers = site.tiers.now();
+    let is_free = match &named {
+        Some(name) => tiers.find(name.as_str()).is_some_and(Tier::is_free),
+        None => site.checkout.is_none() || tiers.default_paid().is_none(),
+    };
+    // A payment may have bought a link of a tier that is free today.
+    if let Some(tier) = tiers.free().filter(|_| is_free && !has_payment(request)) {
+        return make_free(site, request, tier, uses, days).await;
+    }
+    refuse_behind(site)?;
+    let order = Order {
+        kind: ProductKind::Link,
+        tier: named.as_ref().map(TierName::as_str),
+        uses,
+        target: None,
+        days: Some(days),
+        path: path(uses, days, named.as_ref()),
+    };
+    let mut purchase = Purchase::open(site, request, order).await?;
+    match purchase.take_payment() {
+        Some(header) => purchase.sell(site, request, header, None).await,
+        None => Err(purchase.ask()),
+    }
+}
+
+/// The one URL of a product, since clients repeat it in their payment.
+fn path(uses: u32, days: u32, tier: Option<&TierName>) -> String {
+    let tier = tier.map_or_else(String::new, |tier| format!("&tier={}", tier.as_str()));
+    format!("/api/links?images={uses}&days={days}{tier}")
+}
+
+/// The value of `?days=`, or the default.
+fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
+    let most = site.config.links.max_days;
+    let instead = "Send ?days=D once, with the number of days for which the link is valid.";
+    let Some(text) = query::single(request, query::DAYS, instead)? else {
+        return Ok(DEFAULT_DAYS.min(most));
+    };
+    let days = Some(text.as_ref())
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0'))
+        .and_then(|text| text.parse().ok())
+        .filter(|days| (1..=most).contains(days));
+    days.ok_or_else(|| {
+        let message = format!(
+            "days is \"{}\", but a link is valid for 1 to {most} days. Send a whole number from 1 to {most}, such as \
+             ?days={}.",
+            query::excerpt(&text),
+            DEFAULT_DAYS.min(most)
+        );
+        ApiError::Bad(Code::InvalidParameter, message)
+    })
+}
+
+/// Makes a link of the free tier. It takes all of its uploads from the free uploads of the client's
+/// address at once, so that links are no way around that limit.
+async fn make_free(
+    site: &Site,
+    request: &HttpRequest,
+    tier: &Tier,
+    uses: u32,
+    days: u32,
+) -> Result<HttpResponse, ApiError> {
+    if let Some(most) = site
+        .limits
+        .most_free_at_once()
+        .filter(|most| u64::from(uses) > *most)
+    {
+        let message = format!(
+            "images is {uses}, but a free link takes at most {most} uploads: as many as one address has in an hour. Send \
+             ?images= with a number up to {most}, or name a tier with a price."
+        );
+        return Err(ApiError::Bad(Code::InvalidParameter, message));
+    }
+    let attempt = limits::count_free_uploads(site, request, uses).await;
+    let attempt = attempt.map_err(|error| limits::refuse_free(site, request, error))?;
+    let link = site.links.make_free(tier, uses, days).await;
+    let link = link.map_err(|error| ApiError::Upload(error.into()))?;
+    if let Some(attempt) = attempt {
+        attempt.keep();
+    }
+    Ok(HttpResponse::Ok().json(answer(site, &link)))
+}
+
+/// The response body that describes a link to its owner.
+pub(super) fn answer(site: &Site, link: &Link) -> LinkAnswer {
+    let secret = link.secret.as_ref();
+    let url = secret.map(|secret| url(site, secret));
+    LinkAnswer {
+        id: link.id.as_str().to_owned(),
+        curl: url.as_deref().map(curl),
+        url,
+        tier: link.tier.clone(),
+        uploads: link.uses,
+        used: link.used,
+        expires_at: link.expires_at.to_string(),
+        created_at: link.created_at.to_string(),
+        revoked_at: link.revoked_at.map(|at| at.to_string()),
+    }
+}
+
+fn url(site: &Site, secret: &UploadToken) -> String {
+    format!("{}/u/{}", site.config.http.base_url, secret.reveal())
+}
+
+/// A command that uploads with the link.
+pub(super) fn curl(url: &str) -> String {
+    format!("curl -T image.png {url}")
+}
+
+/// The form of a response, as the client asked for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Plain text, for curl and scripts.
+    Text,
+    /// JSON.
+    Json,
+    /// A page, for browsers.
+    Page,
+}
+
+impl Form {
+    /// The form that `Accept` names first.
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let mut types = accept.unwrap_or_default().split(',').map(|named| {
+            let essence = named.split(';').next().unwrap_or_default();
+            essence.trim().to_ascii_lowercase()
+        });
+        let named = types.find_map(|named| match named.as_str() {
+            "application/json" => Some(Self::Json),
+            "text/html" => Some(Self::Page),
+            "text/plain" => Some(Self::Text),
+            _ => None,
+        });
+        named.unwrap_or(Self::Text)
+    }
+}
+
+/// All methods of `/u/{secret}`: shows the link, uploads with it, or revokes it.
+pub(super) async fn at(
+    site: Site,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let form = Form::of(request.headers());
+    // A wrong secret is limited as refused uploads with a token are.
+    limits::may_fail(&site, &request)?;
+    let answered = match request.method() {
+        &Method::POST | &Method::PUT => upload(&site, &request, payload, form).await,
+        &Method::DELETE => revoke(&site, &request, form).await,
+        _ => show(&site, &request, form).await,
+    };
+    let Err(error) = answered else {
+        return answered;
+    };
+    limits::count_failure(&site, &request, &error);
+    let error = with_way_to_buy(&site, error).of(&request);
+    match form {
+        Form::Page => Ok(link_page::of_error(&error)),
+        Form::Text | Form::Json => Err(error),
+    }
+}
+
+/// The secret in the path.
+fn secret(request: &HttpRequest) -> Result<UploadToken, UploadError> {
+    let named = request.match_info().get("secret");
+    named
+        .and_then(UploadToken::parse)
+        .ok_or(UploadError::LinkUnknown)
+}
+
+/// An error of a link that takes no upload, with the route that sells another one.
+fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
+    let sells = site
+        .checkout
+        .as_ref()
+        .filter(|checkout| checkout.is_open().is_ok() && !checkout.catalog.products().is_empty());
+    match (error, sells) {
+        (
+            ApiError::Upload(
+                error @ (UploadError::LinkUnknown
+                | UploadError::LinkExpired { .. }
+                | UploadError::LinkUsed { .. }
+                | UploadError::LinkRevoked),
+            ),
+            Some(checkout),
+        ) => {
+            let path = path(1, DEFAULT_DAYS.min(site.config.links.max_days), None);
+            let route = PaidRoute::at(&checkout.catalog, ProductKind::Link, &path, None);
+            ApiError::Link { error, route }
+        }
+        (error, _) => error,
+    }
+}
+
+async fn show(site: &Site, request: &HttpRequest, form: Form) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[])?;
+    let link = find(site, site.links.find(&secret(request)?).await).await?;
+    Ok(describe(site, &link, form))
+}
+
+async fn revoke(site: &Site, request: &HttpRequest, form: Form) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[])?;
+    let link = find(site, site.links.revoke(&secret(request)?).await).await?;
+    Ok(describe(site, &link, form))
+}
+
+/// What was found, after a proof that the database lost commits is recorded.
+async fn find<T>(site: &Site, found: Result<T, UploadError>) -> Result<T, ApiError> {
+    if let Err(UploadError::Lost(lost)) = &found {
+        site.epoch.note_lost(lost, site.clock.now()).await;
+    }
+    Ok(found?)
+}
+
+/// The response that says what is left of a link.
+fn describe(site: &Site, link: &Link, form: Form) -> HttpResponse {
+    let (now, answer) = (site.clock.now(), answer(site, link));
+    match form {
+        Form::Json => HttpResponse::Ok().json(answer),
+        Form::Page => link_page::of_link(link, now, answer.url.as_deref()),
+        Form::Text => {
+            let curl = answer.curl.unwrap_or_default();
+            let text = format!("{}\n{curl}\n", link_page::sentence(link, now));
+            plain(HttpResponse::Ok(), text)
+        }
+    }
+}
+
+fn plain(mut response: actix_web::HttpResponseBuilder, text: String) -> HttpResponse {
+    response
+        .content_type("text/plain; charset=utf-8")
+        .body(text)
+}
+
+/// Stores the image in the body, and returns its link.
+async fn upload(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    form: Form,
+) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[query::METADATA])?;
+    query::metadata(request)?;
+    if has_payment(request) {
+        let message = "The request carries a payment, but an upload link is paid already. Send the request without the payment, which was not used now.";
+        return Err(ApiError::bad(Code::ConflictingCredentials, message));
+    }
+    let image = take(site, request, payload).await?;
+    let answer = images::upload_answer(site, &image);
+    let mut response = images::uploaded(site, &image);
+    Ok(match form {
+        Form::Json => response.json(answer),
+        Form::Page => {
+            let again = url(site, &secret(request)?);
+            link_page::of_upload(response, &answer, &again)
+        }
+        Form::Text => plain(response, format!("{}\n", answer.facts.url)),
+    })
+}
+
+async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Image, ApiError> {
+    let arrived = site.clock.now();
+    let secret = secret(request)?;
+    match find(site, site.links.find_open(&secret, arrived).await).await? {
+        OpenLink::Paid(grant) => {
+            refuse_behind(site)?;
+            paid::take_granted(site, request, payload, grant, arrived).await
+        }
+        OpenLink::Free(link) => {
+            let tiers = site.tiers.now();
+            let tier = tiers.free().ok_or(ApiError::UnknownTier {
+                name: None,
+                known: Vec::new(),
+            })?;
+            free::take(site, request, payload, tier, Some(link), &mut None).await
+        }
+    }
+}

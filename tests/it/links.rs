@@ -1,0 +1,582 @@
+//! Upload links: `POST /api/links` sells them, and `/u/{secret}` takes uploads without a wallet.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use alloy_primitives::U256;
+use pixtoll::model::token::UploadToken;
+use serde_json::Value;
+
+use crate::recover::lose_everything;
+use crate::support::expect::{invalid, known};
+use crate::support::{Answer, TestApp, client_from, pictures};
+
+const TWO: &str = "/api/links?images=2&days=7&tier=year";
+const DAY: Duration = Duration::from_hours(24);
+
+/// Buys a link at this route, and returns the response.
+async fn buy(app: &TestApp, path: &str) -> Value {
+    let payment = app.sign_at(path).await;
+    let bought = app.pay(&payment).await;
+    assert_eq!(bought.status, 200, "{}", bought.text());
+    bought.json()
+}
+
+/// The path of a link, as the server's own address has it.
+fn path_of(link: &Value) -> String {
+    let url = link["url"].as_str().unwrap();
+    format!("/u/{}", url.rsplit_once("/u/").unwrap().1)
+}
+
+async fn put(app: &TestApp, path: &str, bytes: Vec<u8>) -> Answer {
+    app.send("PUT", path, &[("accept", "*/*")], bytes).await
+}
+
+async fn put_for_json(app: &TestApp, path: &str, bytes: Vec<u8>) -> Answer {
+    let headers = [("accept", "application/json")];
+    app.send("PUT", path, &headers, bytes).await
+}
+
+/// What the link says of itself.
+async fn shown(app: &TestApp, path: &str) -> Value {
+    let headers = [("accept", "application/json")];
+    app.send("GET", path, &headers, "").await.json()
+}
+
+fn refusal(answer: &Answer) -> (u16, String, String) {
+    let json = answer.json();
+    let action = json["action"]["type"].as_str().unwrap().to_owned();
+    (answer.status, answer.error(), action)
+}
+
+fn refused(status: u16, code: &str) -> (u16, String, String) {
+    (status, code.to_owned(), "pay".to_owned())
+}
+
+#[tokio::test]
+async fn a_link_costs_n_prices_and_takes_n_images_by_put() {
+    let app = TestApp::spawn().await;
+    let challenge = app.post(TWO).await;
+    let offer = challenge.document("payment-required");
+    assert_eq!(offer["accepts"][0]["amount"], "20000");
+    assert_eq!(offer["resource"]["url"], app.url(TWO));
+    let words = "Upload link: 2 images up to 5 MiB each, kept 365 days, valid 7 days (play money)";
+    assert_eq!(offer["resource"]["description"], words);
+    let payment = app.sign_at(TWO).await;
+    let bought = app.pay(&payment).await;
+    let link = bought.json();
+    let expected = app.clock_text(7 * DAY);
+    assert_eq!(
+        (
+            &link["tier"],
+            &link["uploads"],
+            &link["used"],
+            &link["revokedAt"]
+        ),
+        (&"year".into(), &2.into(), &0.into(), &Value::Null)
+    );
+    assert_eq!(link["expiresAt"], expected);
+    assert_eq!(link["createdAt"], app.clock_text(Duration::ZERO));
+    assert_eq!(link["id"], payment.ledger_id().as_str());
+    let url = link["url"].as_str().unwrap();
+    assert_eq!(link["curl"], format!("curl -T image.png {url}"));
+    let path = path_of(&link);
+    let first = put(&app, &path, pictures::png(8, 8)).await;
+    assert_eq!(
+        first.header("content-type").unwrap(),
+        "text/plain; charset=utf-8"
+    );
+    let text = first.text();
+    let image = text.strip_suffix('\n').unwrap();
+    assert_eq!(first.header("location").unwrap(), image);
+    assert_eq!(app.get(image).await.status, 200);
+    // A client that repeats an upload receives the same image.
+    assert_eq!(put(&app, &path, pictures::png(8, 8)).await.text(), text);
+    assert_eq!(shown(&app, &path).await["used"], 1);
+    let junk = put(&app, &path, b"no image".to_vec()).await;
+    assert_eq!(
+        (junk.status, junk.error()),
+        (415, "unsupported_format".to_owned())
+    );
+    assert_eq!(shown(&app, &path).await["used"], 1);
+    let named = format!("{path}/a%20photo.png?metadata=keep");
+    let second = put_for_json(&app, &named, pictures::png(8, 9)).await;
+    assert_eq!(second.field("metadata"), "kept");
+    assert_eq!(second.field("deleteToken").len(), 40);
+    let more = put(&app, &path, pictures::png(8, 10)).await;
+    assert_eq!(refusal(&more), refused(409, "link_used"));
+    assert!(
+        more.json()["action"]["url"]
+            .as_str()
+            .unwrap()
+            .contains("/api/links?images=1&days=30")
+    );
+    assert_eq!(app.pay(&payment).await.json()["used"], 2);
+    let sums: Vec<U256> = app.transfers().await.iter().map(|it| it.value).collect();
+    assert_eq!(sums, [U256::from(20_000)]);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn fifty_parallel_uploads_use_a_paid_and_a_free_link_exactly() {
+    let app = TestApp::spawn().await;
+    let paid = buy(&app, "/api/links?images=5&days=1&tier=year").await;
+    let free = app
+        .post("/api/links?images=5&days=1&tier=free")
+        .await
+        .json();
+    for link in [paid, free] {
+        let path = path_of(&link);
+        let mut published = BTreeSet::new();
+        // An upload that finds every use held by others is repeated, as its response says.
+        for round in 0..20 {
+            let uploads = (0..50).map(|number| {
+                let picture = pictures::png_seeded(9, 9, 50 * round + number);
+                put_for_json(&app, &path, picture)
+            });
+            for answer in futures_util::future::join_all(uploads).await {
+                match answer.status {
+                    200 => {
+                        published.insert(answer.field("id"));
+                    }
+                    409 => assert!(
+                        ["link_used", "token_in_use"].contains(&answer.error().as_str()),
+                        "{}",
+                        answer.text()
+                    ),
+                    503 => assert_eq!(answer.error(), "busy"),
+                    _ => panic!("{}", answer.text()),
+                }
+            }
+            if published.len() >= 5 {
+                break;
+            }
+        }
+        assert_eq!(published.len(), 5);
+        assert_eq!(shown(&app, &path).await["used"], 5);
+        let more = put(&app, &path, pictures::png(20, 20)).await;
+        assert_eq!(refusal(&more), refused(409, "link_used"));
+    }
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+}
+
+#[tokio::test]
+async fn an_ended_or_revoked_link_takes_nothing_and_its_payer_gets_a_new_one() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at(TWO).await;
+    let first = path_of(&app.pay(&payment).await.json());
+    assert_eq!(put(&app, &first, pictures::png(8, 8)).await.status, 200);
+    app.advance(7 * DAY);
+    let late = put(&app, &first, pictures::png(8, 9)).await;
+    assert_eq!(refusal(&late), refused(410, "link_expired"));
+    // A page says so to a person.
+    let page = app
+        .send("GET", &first, &[("accept", "text/html")], "")
+        .await;
+    assert!(
+        page.text().contains("This upload link ended"),
+        "{}",
+        page.text()
+    );
+    let again = app.pay(&payment).await.json();
+    let second = path_of(&again);
+    assert_ne!(second, first);
+    assert_eq!((&again["used"], &again["uploads"]), (&1.into(), &2.into()));
+    assert_eq!(again["expiresAt"], app.clock_text(7 * DAY));
+    let replaced = put(&app, &first, pictures::png(8, 9)).await;
+    assert_eq!(refusal(&replaced), refused(410, "link_revoked"));
+    assert_eq!(app.pay(&payment).await.json()["url"], again["url"]);
+
+    let revoked = app
+        .send("DELETE", &second, &[("accept", "application/json")], "")
+        .await;
+    assert_eq!(revoked.json()["revokedAt"], app.clock_text(Duration::ZERO));
+    let again = app
+        .send("DELETE", &second, &[("accept", "application/json")], "")
+        .await;
+    assert_eq!(again.json()["revokedAt"], revoked.json()["revokedAt"]);
+    let refused_upload = put(&app, &second, pictures::png(8, 9)).await;
+    assert_eq!(refusal(&refused_upload), refused(410, "link_revoked"));
+    // What was paid and not used still belongs to the payer.
+    let claimed = app.claim(&app.wallet).await;
+    let [claim] = claimed.as_slice() else {
+        panic!("{claimed:?}");
+    };
+    assert_eq!(claim["bought"], "link");
+    let third = path_of(&claim["link"]);
+    assert_ne!(third, second);
+    assert_eq!(put(&app, &third, pictures::png(8, 9)).await.status, 200);
+    let used = put(&app, &third, pictures::png(8, 10)).await;
+    assert_eq!(refusal(&used), refused(409, "link_used"));
+    assert!(app.claim(&app.wallet).await.is_empty());
+    assert_eq!(app.transfers().await.len(), 1);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_link_that_is_revoked_during_an_upload_does_not_publish_it() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&buy(&app, TWO).await);
+    let (sender, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let picture = pictures::png(8, 8);
+    let (head, rest) = picture.split_at(20);
+    let stream = futures_util::stream::unfold(body, async |mut body| {
+        body.recv().await.map(|chunk| (chunk, body))
+    });
+    let upload = app.send(
+        "PUT",
+        &path,
+        &[("accept", "application/json")],
+        reqwest::Body::wrap_stream(stream),
+    );
+    let revoke = async {
+        sender.send(Ok(head.to_vec())).await.unwrap();
+        let revoked = app.send("DELETE", &path, &[("accept", "*/*")], "").await;
+        assert!(revoked.text().contains("was revoked"), "{}", revoked.text());
+        sender.send(Ok(rest.to_vec())).await.unwrap();
+        drop(sender);
+    };
+    let (answer, ()) = tokio::join!(upload, revoke);
+    assert_eq!(refusal(&answer), refused(410, "link_revoked"));
+    assert_eq!(app.rows("images").await, 0);
+}
+
+#[tokio::test]
+async fn a_payment_for_one_link_buys_no_other_product() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at(TWO).await;
+    let others = [
+        "/api/links?images=2&days=8&tier=year",
+        "/api/links?images=1&days=7&tier=year",
+        "/api/upload/token/year?images=2",
+    ];
+    for other in others {
+        assert_eq!(
+            app.pay_at(other, &payment).await.verdict(),
+            invalid(),
+            "{other}"
+        );
+    }
+    assert!(app.transfers().await.is_empty());
+    let link = app.pay(&payment).await.json();
+    for other in others {
+        let answer = app.pay_at(other, &payment).await;
+        assert_eq!(answer.verdict(), known(Some(true)), "{other}");
+    }
+    // The signature is on the chain: it is no proof of being the payer.
+    let stranger = app.pay(&payment.copied_from_the_chain()).await;
+    assert_eq!(stranger.verdict(), known(Some(true)));
+    assert_eq!(app.pay(&payment).await.json(), link);
+    // Under the same idempotency key, a link for other days is another product.
+    let key = "an-idempotency-key-of-this-link";
+    let keyed = app.sign_at(TWO).await.with_idempotency_key(key);
+    assert_eq!(app.pay(&keyed).await.status, 200);
+    let other = app.sign_at(others[0]).await.with_idempotency_key(key);
+    assert_eq!(app.pay(&other).await.error(), "idempotency_conflict");
+}
+
+#[tokio::test]
+async fn links_are_bought_within_their_bounds() {
+    let app = TestApp::builder().set("links.max_days", "10").spawn().await;
+    for (query, code) in [
+        ("images=0", "invalid_parameter"),
+        ("images=101", "invalid_parameter"),
+        ("days=0", "invalid_parameter"),
+        ("days=11", "invalid_parameter"),
+        ("days=1.5", "invalid_parameter"),
+        ("days=07", "invalid_parameter"),
+        ("days=1&days=1", "invalid_parameter"),
+        ("tier=Year", "invalid_parameter"),
+        ("tier=none", "unknown_tier"),
+        ("name=x", "unknown_parameter"),
+    ] {
+        let answer = app.post(&format!("/api/links?{query}")).await;
+        assert_eq!(answer.error(), code, "{query}");
+    }
+    for (query, path) in [
+        ("", "/api/links?images=1&days=10"),
+        ("?days=10&images=100", "/api/links?images=100&days=10"),
+        (
+            "?tier=permanent",
+            "/api/links?images=1&days=10&tier=permanent",
+        ),
+    ] {
+        let challenge = app.post(&format!("/api/links{query}")).await;
+        let resource = &challenge.document("payment-required")["resource"];
+        assert_eq!(resource["url"], app.url(path));
+        // The challenge of something that is sold offers no sign-in.
+        assert!(!challenge.text().contains("sign-in-with-x"));
+    }
+    let unnamed = buy(&app, "/api/links?images=1&days=10").await;
+    assert_eq!(unnamed["tier"], "year");
+}
+
+#[tokio::test]
+async fn a_free_link_takes_its_uploads_from_the_addresss_hour_at_once() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "10")
+        .set("limits.free_per_network_per_hour", "40")
+        .spawn()
+        .await;
+    let too_many = app.post("/api/links?images=11&tier=free").await;
+    assert_eq!(too_many.error(), "invalid_parameter");
+    let link = app
+        .post("/api/links?images=6&days=2&tier=free")
+        .await
+        .json();
+    assert_eq!(
+        (&link["tier"], &link["uploads"]),
+        (&"free".into(), &6.into())
+    );
+    let over = app.post("/api/links?images=5&days=2&tier=free").await;
+    assert_eq!(
+        (over.status, over.error()),
+        (429, "rate_limited".to_owned())
+    );
+    let rest = app.post("/api/links?images=4&days=2&tier=free").await;
+    assert_eq!(rest.status, 200);
+    assert_eq!(app.upload_free(pictures::png(8, 8)).await.status, 429);
+    // Its uploads cost the address that uses it nothing more.
+    let path = path_of(&link);
+    for side in 1..=6 {
+        let image = put_for_json(&app, &path, pictures::png(8, side)).await;
+        assert_eq!(
+            (image.status, image.field("tier")),
+            (200, "free".to_owned())
+        );
+    }
+    let more = put(&app, &path, pictures::png(8, 7)).await;
+    assert_eq!(refusal(&more), refused(409, "link_used"));
+    let rest = path_of(&rest.json());
+    app.advance(2 * DAY);
+    let late = put(&app, &rest, pictures::png(8, 7)).await;
+    assert_eq!(refusal(&late), refused(410, "link_expired"));
+    // Its record is kept as long as those of images.
+    app.advance(366 * DAY);
+    app.app.retention.reap().await.unwrap();
+    assert_eq!(app.rows("free_links").await, 0);
+    assert_eq!(
+        refusal(&put(&app, &rest, pictures::png(8, 7)).await),
+        refused(404, "link_unknown")
+    );
+}
+
+#[tokio::test]
+async fn the_uploads_of_free_links_count_as_free_uploads_of_the_day() {
+    let app = TestApp::builder()
+        .without_facilitator()
+        .set("limits.free_per_day", "2")
+        .set("limits.free_before_noon_percent", "100")
+        .spawn()
+        .await;
+    // Nothing is sold, so a link without a tier is free.
+    let link = app.post("/api/links?images=3").await.json();
+    assert_eq!(link["tier"], "free");
+    let path = path_of(&link);
+    for side in [1, 2] {
+        assert_eq!(put(&app, &path, pictures::png(8, side)).await.status, 200);
+    }
+    let over = put(&app, &path, pictures::png(8, 3)).await;
+    assert_eq!((over.status, over.error()), (429, "daily_limit".to_owned()));
+    assert_eq!(shown(&app, &path).await["used"], 2);
+    let revoked = app
+        .send("DELETE", &path, &[("accept", "application/json")], "")
+        .await;
+    assert_eq!(revoked.json()["used"], 2);
+    let gone = put(&app, &path, pictures::png(8, 3)).await;
+    // Nothing is sold here, so the error names no route that sells.
+    assert_eq!(gone.error(), "link_revoked");
+    assert_eq!(gone.json()["action"].get("url"), None);
+}
+
+#[tokio::test]
+async fn wrong_links_are_unknown_and_limited_by_address() {
+    let app = TestApp::builder()
+        .set("limits.payments_per_address_per_minute", "20")
+        .spawn()
+        .await;
+    let link = buy(&app, TWO).await;
+    let path = path_of(&link);
+    let own = path.strip_prefix("/u/").unwrap();
+    let other = if own.ends_with('0') { "1" } else { "0" };
+    let forged = format!("/u/{}{other}", &own[..39]);
+    let token = app.sign_for("year").await;
+    let token = app.pay(&token).await.token();
+    let wrong = [
+        forged,
+        format!("/u/{token}"),
+        format!("/u/{}", "0".repeat(40)),
+        "/u/short".to_owned(),
+        format!("{path}0"),
+    ];
+    let stranger = client_from("127.0.0.7");
+    for (number, method) in ["GET", "PUT", "POST", "DELETE"].into_iter().enumerate() {
+        let wrong = &wrong[number];
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = stranger
+            .request(method, app.url(wrong))
+            .body(pictures::png(8, 8));
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(refusal(&answer), refused(404, "link_unknown"), "{wrong}");
+    }
+    let mut refusals = 0;
+    for _ in 0..10 {
+        let request = stranger.get(app.url(&wrong[4]));
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        refusals += usize::from(answer.status == 429);
+    }
+    assert_eq!(refusals, 4);
+    // Others are not affected.
+    assert_eq!(put(&app, &path, pictures::png(8, 8)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_link_that_the_database_lost_pauses_sales_until_its_payment_is_recovered() {
+    let app = TestApp::on_disk().await;
+    let path = path_of(&buy(&app, TWO).await);
+    lose_everything(app.db()).await;
+    let upload = put(&app, &path, pictures::png(8, 8)).await;
+    assert_eq!(
+        (upload.status, upload.error()),
+        (503, "recovery_required".to_owned())
+    );
+    let secret = UploadToken::parse(path.strip_prefix("/u/").unwrap()).unwrap();
+    let noted = pixtoll::db::epoch::find_lost(app.db())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        noted.contains(&secret.hash()) && !noted.contains(secret.reveal()),
+        "{noted}"
+    );
+    assert_eq!(app.post(TWO).await.error(), "recovery_required");
+    let (now, ttl) = (
+        pixtoll::system::clock::Clock::now(&app.clock),
+        app.app.config.token_ttl,
+    );
+    app.app.epoch.accept(now, ttl).await.unwrap();
+    assert_eq!(app.post(TWO).await.status, 402);
+    let upload = put(&app, &path, pictures::png(8, 8)).await;
+    assert_eq!(upload.verdict(), known(Some(true)));
+    // A link that is sold later is lost anew.
+    app.advance(Duration::from_mins(2));
+    let path = path_of(&buy(&app, TWO).await);
+    lose_everything(app.db()).await;
+    assert_eq!(
+        put(&app, &path, pictures::png(8, 8)).await.error(),
+        "recovery_required"
+    );
+    // The records of an old link may be erased, so it proves nothing.
+    app.app
+        .epoch
+        .accept(pixtoll::system::clock::Clock::now(&app.clock), ttl)
+        .await
+        .unwrap();
+    app.advance(2 * DAY);
+    let old = put(&app, &path, pictures::png(8, 8)).await;
+    assert_eq!(refusal(&old), refused(404, "link_unknown"));
+}
+
+#[tokio::test]
+async fn a_link_opens_as_a_page_that_uploads_without_script() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&buy(&app, TWO).await);
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    let page = app.send("GET", &path, &browser, "").await;
+    assert_eq!(
+        page.header("content-type").unwrap(),
+        "text/html; charset=utf-8"
+    );
+    let text = page.text();
+    assert!(
+        text.contains("2 of 2 uploads are left, in tier year, until"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("curl -T image.png {}{path}", app.base)),
+        "{text}"
+    );
+    assert!(!text.contains("<script"));
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-robots-tag", "noindex, nofollow"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(page.header(name).as_deref(), Some(value));
+    }
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    let form = [
+        ("accept", "text/html"),
+        ("content-type", "multipart/form-data; boundary=XX"),
+    ];
+    let body = |bytes: &[u8]| {
+        let head =
+            b"--XX\r\nContent-Disposition: form-data; name=\"image\"; filename=\"<b>.png\"\r\n\r\n";
+        [&head[..], bytes, b"\r\n--XX--\r\n"].concat()
+    };
+    let uploaded = app
+        .send("POST", &path, &form, body(&pictures::png(8, 8)))
+        .await;
+    let link = uploaded.header("location");
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let link = link.unwrap_or_else(|| panic!("{}", uploaded.text()));
+    assert!(
+        uploaded.text().contains(&format!("href=\"{link}\"")),
+        "{}",
+        uploaded.text()
+    );
+    let junk = app.send("POST", &path, &form, body(b"<script>")).await;
+    assert_eq!(junk.status, 415);
+    assert!(junk.text().starts_with("<!doctype html>") && !junk.text().contains("<script"));
+    let text = app
+        .send("GET", &path, &[("accept", "*/*")], "")
+        .await
+        .text();
+    assert!(text.starts_with("1 of 2 uploads are left"), "{text}");
+    let head = app.send("HEAD", &path, &[("accept", "*/*")], "").await;
+    assert_eq!((head.status, head.bytes.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn curl_uploads_with_a_link_and_nothing_else() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&buy(&app, TWO).await);
+    let file = app.folder().join("shot.png");
+    std::fs::write(&file, pictures::png(8, 8)).unwrap();
+    for url in [app.url(&path), format!("{}/", app.url(&path))] {
+        let file = file.clone();
+        let run = move || {
+            Command::new("curl")
+                .arg("-sST")
+                .arg(&file)
+                .arg(&url)
+                .output()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let link = text.strip_suffix('\n').unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(app.get(link).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_link_takes_no_payment() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&buy(&app, TWO).await);
+    let payment = app.sign_at("/api/upload/year").await;
+    let answer = app.pay_at(&path, &payment).await;
+    assert_eq!(
+        answer.verdict(),
+        (400, "conflicting_credentials".to_owned(), None)
+    );
+    let unknown = app.post(&format!("{path}?images=2")).await;
+    assert_eq!(unknown.error(), "unknown_parameter");
+    assert_eq!(app.transfers().await.len(), 1);
+}
