@@ -6,10 +6,11 @@
 //! and it keeps no client addresses.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`signin`], [`payments`], [`images`],
-//! [`retention`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`evm`]) →
+//! [`links`], [`apikeys`], [`retention`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`evm`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
 
+pub mod apikeys;
 pub mod app;
 pub mod catalog;
 pub mod checkout;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::apikeys::ApiKeys;
 use crate::catalog::RECORD_EVERY;
 use crate::checkout::Checkout;
 use crate::config::{Config, StorePlace};
@@ -104,6 +105,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Upload links.
     pub links: Arc<Links>,
+    /// API keys.
+    pub api_keys: Arc<ApiKeys>,
     /// The reaper and owners' deletes.
     pub retention: Arc<Retention>,
     /// Signed receipts of payments.
@@ -158,6 +161,12 @@ impl App {
             randomness.clone(),
             Arc::clone(&images),
         ));
+        let api_keys = Arc::new(ApiKeys::new(
+            db.clone(),
+            Arc::clone(&clock),
+            randomness.clone(),
+            Arc::clone(&images),
+        ));
         let tiers = Tiers::new(config.tiers.clone());
         let needs = CheckoutNeeds {
             db: &db,
@@ -197,6 +206,7 @@ impl App {
             epoch,
             limits,
             links,
+            api_keys,
             retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
             sign_in: Arc::new(sign_in),

@@ -11,9 +11,9 @@ use super::describe::find;
 use super::keys::{DatabaseKeys, ImageKeys, SecretKeys};
 use super::read::{Given, Reader, refuse};
 use super::{
-    Config, Connections, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Links, Mode,
-    Operator, PaymentsConfig, Report, Retention, SandboxConfig, SecretKeySource, hosts, payments,
-    store, tiers,
+    ApiKeys, Config, Connections, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Links,
+    Mode, Operator, PaymentsConfig, Report, Retention, SandboxConfig, SecretKeySource, hosts,
+    payments, store, tiers,
 };
 use crate::images::format::PixelLimits;
 use crate::pricing::tiers::{Tier, TierTable};
@@ -35,6 +35,7 @@ pub(super) fn check(given: &Given, sandbox: bool, report: &mut Report) -> Config
     Config {
         limits: limits(reader, &tiers),
         links: Links::read(reader),
+        keys: ApiKeys::read(reader),
         retention: retention(reader),
         operator: Operator::read(reader),
         mode: payments.as_ref().map(mode),

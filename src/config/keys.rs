@@ -37,6 +37,7 @@ pub(super) const SECTIONS: &[&[Info]] = &[
     SecretKeys::KEYS,
     Limits::KEYS,
     Links::KEYS,
+    ApiKeys::KEYS,
     Operator::KEYS,
 ];
 
@@ -252,6 +253,17 @@ section! {
     pub Links: "links" {
         /// For how many days an upload link may be bought or made at most.
         max_days: u32 = SMALL.or("90").within("1", "3650"),
+    }
+}
+
+section! {
+    /// API keys of wallets.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub ApiKeys: "keys" {
+        /// Uploads that an API key may make in a UTC day at most. A wallet may ask for fewer.
+        uploads_per_day: u64 = NUMBER.or("100").within("1", "1000000"),
+        /// API keys of one wallet at most, without revoked ones.
+        per_wallet: u32 = SMALL.or("10").within("1", "1000"),
     }
 }
 

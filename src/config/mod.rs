@@ -43,7 +43,7 @@ use crate::pricing::tiers::TierTable;
 pub(crate) use check::least_body_bytes;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use hosts::is_on_this_machine;
-pub use keys::{Connections, Http, Limits, Links, Operator, Retention};
+pub use keys::{ApiKeys, Connections, Http, Limits, Links, Operator, Retention};
 pub use read::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
@@ -122,6 +122,8 @@ pub struct Config {
     pub limits: Limits,
     /// Upload links.
     pub links: Links,
+    /// API keys of wallets.
+    pub keys: ApiKeys,
     /// When expired images are deleted, and how long their records are kept.
     pub retention: Retention,
     /// The kind of money; `None` where paid tiers are off.

@@ -58,9 +58,11 @@ pub async fn revoke(db: &Db, id: &str, now: Timestamp) -> Result<bool, DbError> 
 
 const REVOKE: &str = "UPDATE free_links SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL";
 
-/// Counts one published upload on a free link that takes uploads. Changes no row otherwise.
+/// Counts one published upload on a free link that takes uploads. Changes no row otherwise. It is
+/// bound as [`super::uses`] binds it; day and bytes say nothing here.
 pub(super) const COUNT_USE: &str = "UPDATE free_links SET used = used + 1 WHERE id = $1 \
-    AND used < uses AND revoked_ms IS NULL AND expires_ms > $2";
+    AND CAST($2 AS BIGINT) = $2 AND CAST($3 AS BIGINT) = $3 \
+    AND used < uses AND revoked_ms IS NULL AND expires_ms > $4";
 
 /// Erases the free links that ended before `before`.
 ///

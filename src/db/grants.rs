@@ -2,6 +2,7 @@
 
 use super::rows::{GrantRow, grant_columns};
 use super::settlements::{COUNT_USE, PUBLISH};
+use super::uses::{Through, count_use};
 use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -198,6 +199,22 @@ pub async fn publish(
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
+    publish_through(db, id, None, image, now, expires).await
+}
+
+/// Does the same as [`publish`], and counts the image with its size in bytes on what took it.
+/// `false` also if that takes no upload any more.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn publish_through(
+    db: &Db,
+    id: &PaymentId,
+    through: Option<(&Through, u64)>,
+    image: &ImageId,
+    now: Timestamp,
+    expires: Option<Timestamp>,
+) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
         let counted = sqlx::query(COUNT_USE)
             .bind(id.as_str())
@@ -214,6 +231,11 @@ pub async fn publish(
             .rows_affected();
         if (counted, published) != (1, 1) {
             // Both or neither: dropping the transaction rolls it back.
+            return Ok(false);
+        }
+        if let Some((through, bytes)) = through
+            && !count_use!(tx, through.count(bytes, now))
+        {
             return Ok(false);
         }
         sqlx::query(CLEAR_OWED)

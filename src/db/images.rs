@@ -4,6 +4,7 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::rows::{Field, ImageRow, image_columns, signed};
+use super::uses::{Through, count_use};
 use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -70,26 +71,22 @@ where
         )
 }
 
-/// Publishes a pending free image, and counts a use of the free link that took it. `false`: the
-/// image was not pending, or the link takes no upload any more.
+/// Publishes a pending free image, and counts a use of the free link or API key that took it.
+/// `false`: the image was not pending, or the link or key takes no upload any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn publish_free(
     db: &Db,
-    link: Option<&str>,
-    id: &ImageId,
+    through: Option<&Through>,
+    image: &Image,
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
-    if let Some(link) = link {
+    let id = &image.id;
+    if let Some(through) = through {
         return Ok(in_tx!(db, |tx| {
-            let counted = sqlx::query(super::free_links::COUNT_USE)
-                .bind(link)
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
+            let is_counted = count_use!(tx, through.count(image.size_bytes, now));
             let published = sqlx::query(PUBLISH_FREE)
                 .bind(id.as_str())
                 .bind(now.millis())
@@ -97,7 +94,7 @@ pub async fn publish_free(
                 .execute(&mut *tx)
                 .await?
                 .rows_affected();
-            if (counted, published) != (1, 1) {
+            if (is_counted, published) != (true, 1) {
                 // Both or neither: dropping the transaction rolls it back.
                 return Ok(false);
             }

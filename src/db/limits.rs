@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::rows::signed;
+use super::uses::{Through, count_use};
 use super::{Db, DbError, in_tx, read_db, write_db};
-use crate::model::ids::ImageId;
+use crate::model::image::Image;
 use crate::system::clock::Timestamp;
 
 /// A rate limit in the generic cell rate algorithm: `period / step` requests at once, then one each
@@ -191,22 +192,22 @@ pub async fn give_back(db: &Db, place: &FreeSlot) -> Result<(), DbError> {
 
 const GIVE_BACK: &str = "DELETE FROM free_uploads WHERE id = $1";
 
-/// Publishes a pending free image, uses up its place, and counts a use of the free link that took
-/// it. `false`: the image isn't pending, the time of the place has passed, or the link takes no
-/// upload any more.
+/// Publishes a pending free image, uses up its place, and counts a use of the free link or API key
+/// that took it. `false`: the image isn't pending, the time of the place has passed, or the link or
+/// key takes no upload any more.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn publish_in(
     db: &Db,
     place: &FreeSlot,
-    link: Option<&str>,
-    image: &ImageId,
+    through: Option<&Through>,
+    image: &Image,
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
-        // Lock order: the day first, as in [`take_place`], then the link.
+        // Lock order: the day first, as in [`take_place`], then the link or key.
         sqlx::query(LOCK_DAY)
             .bind(place.day)
             .execute(&mut *tx)
@@ -217,19 +218,13 @@ pub async fn publish_in(
             .execute(&mut *tx)
             .await?
             .rows_affected();
-        if let Some(link) = link {
-            let counted = sqlx::query(super::free_links::COUNT_USE)
-                .bind(link)
-                .bind(now.millis())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            if counted != 1 {
-                return Ok(false);
-            }
+        if let Some(through) = through
+            && !count_use!(tx, through.count(image.size_bytes, now))
+        {
+            return Ok(false);
         }
         let published = sqlx::query(super::images::PUBLISH_FREE)
-            .bind(image.as_str())
+            .bind(image.id.as_str())
             .bind(now.millis())
             .bind(expires.map(Timestamp::millis))
             .execute(&mut *tx)

@@ -34,6 +34,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../../migrations/sqlite/0003_upload_links.sql"),
         postgres: include_str!("../../migrations/postgres/0003_upload_links.sql"),
     },
+    Step {
+        version: 4,
+        name: "api_keys",
+        sqlite: include_str!("../../migrations/sqlite/0004_api_keys.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_api_keys.sql"),
+    },
 ];
 
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(|step| step.sqlite));

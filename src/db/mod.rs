@@ -10,6 +10,7 @@ use sqlx::postgres::PgPool;
 
 use crate::config::Connections;
 
+pub mod api_keys;
 pub mod audit;
 pub mod auditor;
 pub mod claims;
@@ -39,6 +40,7 @@ mod rows;
 pub mod settlements;
 pub mod signin;
 mod sqlite;
+pub mod uses;
 pub mod withdrawals;
 
 /// Runs a query that reads, on a pool of whichever database is used. On SQLite its connections
@@ -337,6 +339,7 @@ impl DbError {
 #[doc(hidden)]
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
+        api_keys::STATEMENTS,
         audit::STATEMENTS,
         auditor::STATEMENTS,
         claims::STATEMENTS,

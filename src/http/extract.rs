@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::error::{ApiError, Code};
 use crate::config::Http;
 use crate::images::UploadError;
+use crate::model::api_key::KeySecret;
 use crate::model::token::UploadToken;
 use crate::payments::read_key_header;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
@@ -17,6 +18,8 @@ use crate::x402::wire::Version;
 
 /// The request header that carries an upload token.
 const UPLOAD_TOKEN: &str = "X-Upload-Token";
+/// The request header that carries an API key.
+const AUTHORIZATION: &str = "Authorization";
 /// The request header that carries a delete token.
 const DELETE_TOKEN: &str = "X-Delete-Token";
 /// The request header that carries an idempotency key.
@@ -70,6 +73,24 @@ pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>,
     };
     let token = std::str::from_utf8(value).ok().and_then(UploadToken::parse);
     token.map(Some).ok_or_else(|| UploadError::BadToken.into())
+}
+
+/// The API key that a request carries as a bearer token, if any. Another `Authorization` is not
+/// read: it may be for a proxy.
+pub(super) fn api_key(request: &HttpRequest) -> Result<Option<KeySecret>, ApiError> {
+    let Some(value) = only(request.headers(), AUTHORIZATION)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let Some((scheme, key)) = text.split_once(' ') else {
+        return Ok(None);
+    };
+    let key = key.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || !key.starts_with(KeySecret::PREFIX) {
+        return Ok(None);
+    }
+    let key = KeySecret::parse(key);
+    key.map(Some).ok_or_else(|| UploadError::KeyUnknown.into())
 }
 
 /// The value of `X-Delete-Token` in lower case, if the request has one.

@@ -10,10 +10,10 @@ use super::body::read_image;
 use super::error::ApiError;
 use super::upload_limit::Limit;
 use super::{Site, images, limits, query};
+use crate::db::uses::Through;
 use crate::images::UploadError;
 use crate::limits::FreeAttempt;
 use crate::model::image::Image;
-use crate::model::link::FreeLink;
 use crate::pricing::tiers::Tier;
 
 /// Stores an image in the free tier, and returns its link.
@@ -42,14 +42,15 @@ pub(super) async fn upload(
     Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
 }
 
-/// Reads, checks and publishes the image, for the free upload link that takes it or for none.
+/// Reads, checks and publishes the image, for the free upload link or the API key that takes it, or
+/// for none.
 /// Publishing takes `attempt`, so that the attempt stays counted.
 pub(super) async fn take(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     tier: &Tier,
-    link: Option<FreeLink>,
+    through: Option<Through>,
     attempt: &mut Option<FreeAttempt>,
 ) -> Result<Image, ApiError> {
     let limit = Limit {
@@ -67,7 +68,7 @@ pub(super) async fn take(
     // upload of the day.
     let upload = async move {
         let image = stored
-            .upload_free(&tier, checked, place.place(), link.as_ref())
+            .upload_free(&tier, checked, place.place(), through.as_ref())
             .await?;
         place.spend();
         if let Some(counted) = counted {

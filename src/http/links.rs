@@ -6,15 +6,17 @@ use actix_web::http::header::{ACCEPT, HeaderMap};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::error::{ApiError, Code};
+use super::error::{ApiError, Code, Demand};
 use super::paid::{self, Purchase, refuse_behind};
 use super::paid_route::PaidRoute;
 use super::payment_headers::has_payment;
 use super::views::LinkAnswer;
-use super::{Site, free, images, limits, link_page, query, renew};
+use super::{Site, api_keys, free, images, limits, link_page, query, renew};
 use crate::checkout::Order;
+use crate::db::uses::Through;
 use crate::images::UploadError;
 use crate::links::OpenLink;
+use crate::model::api_key::KeySecret;
 use crate::model::image::Image;
 use crate::model::link::Link;
 use crate::model::payment::ProductKind;
@@ -59,6 +61,34 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
     match purchase.take_payment() {
         Some(header) => purchase.sell(site, request, header, None).await,
         None => Err(purchase.ask()),
+    }
+}
+
+/// The 402 error for an API key whose wallet has no upload left in this tier: it sells a link.
+pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName) -> ApiError {
+    let days = DEFAULT_DAYS.min(site.config.links.max_days);
+    let order = Order {
+        kind: ProductKind::Link,
+        tier: Some(tier.as_str()),
+        uses: 1,
+        target: None,
+        days: Some(days),
+        path: path(1, days, Some(tier)),
+    };
+    let purchase = match Purchase::open(site, request, order).await {
+        Ok(purchase) => purchase,
+        Err(error) => return error,
+    };
+    match purchase.ask() {
+        ApiError::PaymentRequired(demand) => {
+            let message = format!(
+                "The wallet of this API key has no upload left in tier {}. Buy an upload link of that tier with the same \
+                 wallet, at action.url; more uploads by ?images=N. Then repeat this request, without a payment.",
+                tier.as_str()
+            );
+            ApiError::PaymentRequired(Box::new(Demand { message, ..*demand }))
+        }
+        error => error,
     }
 }
 
@@ -182,6 +212,15 @@ pub(super) async fn at(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let form = Form::of(request.headers());
+    if let Some(key) = request.match_info().get("secret")
+        && key.starts_with(KeySecret::PREFIX)
+    {
+        let answered = upload_by_key(&site, &request, payload, key, form).await;
+        return match (answered, form) {
+            (Err(error), Form::Page) => Ok(link_page::of_error(&error)),
+            (answered, _) => answered,
+        };
+    }
     // A wrong secret is limited as refused uploads with a token are.
     limits::may_fail(&site, &request)?;
     let answered = match request.method() {
@@ -286,16 +325,47 @@ async fn upload(
         return Err(ApiError::bad(Code::ConflictingCredentials, message));
     }
     let image = take(site, request, payload).await?;
-    let answer = images::upload_answer(site, &image);
-    let mut response = images::uploaded(site, &image);
-    Ok(match form {
+    let again = url(site, &secret(request)?);
+    Ok(uploaded(site, &image, form, &again))
+}
+
+/// Stores an image by the API key that stands in the place of the link's secret.
+async fn upload_by_key(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    key: &str,
+    form: Form,
+) -> Result<HttpResponse, ApiError> {
+    if !matches!(*request.method(), Method::POST | Method::PUT) {
+        return Err(ApiError::WrongMethod {
+            allowed: "PUT, POST".to_owned(),
+        });
+    }
+    query::check(request, &[query::METADATA, query::TIER])?;
+    query::metadata(request)?;
+    let tier = renew::named_tier(request)?;
+    let Some(secret) = KeySecret::parse(key) else {
+        limits::may_fail(site, request)?;
+        let error = ApiError::from(UploadError::KeyUnknown);
+        limits::count_failure(site, request, &error);
+        return Err(error.of(request));
+    };
+    let tier = tier.as_ref().map(TierName::as_str);
+    let image = api_keys::upload(site, request, payload, &secret, tier).await?;
+    let again = format!("{}/u/{key}", site.config.http.base_url);
+    Ok(uploaded(site, &image, form, &again))
+}
+
+/// The response to an upload. `again` is the URL that takes the next one.
+fn uploaded(site: &Site, image: &Image, form: Form, again: &str) -> HttpResponse {
+    let answer = images::upload_answer(site, image);
+    let mut response = images::uploaded(site, image);
+    match form {
         Form::Json => response.json(answer),
-        Form::Page => {
-            let again = url(site, &secret(request)?);
-            link_page::of_upload(response, &answer, &again)
-        }
+        Form::Page => link_page::of_upload(response, &answer, again),
         Form::Text => plain(response, format!("{}\n", answer.facts.url)),
-    })
+    }
 }
 
 async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Image, ApiError> {
@@ -312,7 +382,15 @@ async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Im
                 name: None,
                 known: Vec::new(),
             })?;
-            free::take(site, request, payload, tier, Some(link), &mut None).await
+            free::take(
+                site,
+                request,
+                payload,
+                tier,
+                Some(Through::Link(link)),
+                &mut None,
+            )
+            .await
         }
     }
 }

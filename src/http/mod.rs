@@ -19,6 +19,7 @@ use crate::receipts::KEYS_PATH;
 use crate::system::logs;
 
 mod api;
+mod api_keys;
 mod base64_body;
 mod body;
 mod check;
@@ -213,6 +214,12 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
         .service(api_resource("/links", links::sell).wrap(from_fn(moving::changes)))
+        .service(api_resource("/keys", api_keys::collection).wrap(from_fn(moving::changes)))
+        .service(api_resource("/keys/{id}", api_keys::revoke).wrap(from_fn(moving::changes)))
+        .service(
+            api_resource("/keys/{id}/suspend", api_keys::suspend).wrap(from_fn(moving::changes)),
+        )
+        .service(api_resource("/keys/{id}/resume", api_keys::resume).wrap(from_fn(moving::changes)))
         .service(api_resource("/claims", claims::claim).wrap(from_fn(moving::changes)))
         .service(api_resource("/images", delete::list_or_delete).wrap(from_fn(moving::changes)))
         .service(

@@ -11,9 +11,10 @@ use super::api::{
 };
 use super::error::{Action, Code};
 use super::views::{
-    CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer, ErrorBody, FormUpload, ImageAnswer,
-    ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer, LinkAnswer, ReceiptsAnswer, RenewalAnswer,
-    SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
+    ApiKeyAnswer, ApiKeysAnswer, CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer,
+    ErrorBody, FormUpload, ImageAnswer, ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer,
+    LinkAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer, SignedMessageBody, TiersAnswer,
+    TokenAnswer, UploadAnswer,
 };
 use crate::images::MOST_OWNED;
 use crate::model::image::Format;
@@ -37,7 +38,11 @@ const JSON: &str = "application/json";
 const ID: &str = "^[0-9A-Za-z]{12}$";
 const LEDGER_ID: &str = "^[0-9a-f]{64}$";
 const BASE64: &str = "^[A-Za-z0-9+/]+={0,2}$";
+const KEY_ID: &str = "^[0-9a-f]{16}$";
+const SECRET: &str = "^([0-9a-fA-F]{40}|pixtoll_[0-9A-Za-z]{40})$";
 const TOKEN: &str = "^[0-9a-fA-F]{40}$";
+/// The name of the security scheme of uploads by API key.
+const API_KEY: &str = "apiKey";
 /// The name of the security scheme of requests about one's own image.
 const DELETE_TOKEN: &str = "deleteToken";
 
@@ -72,6 +77,10 @@ pub(super) fn document(of: &Deployment<'_>) -> Value {
                 (DELETE_TOKEN): {
                     "type": "apiKey", "in": "header", "name": "X-Delete-Token",
                     "description": "The `deleteToken` that the upload returned.",
+                },
+                (API_KEY): {
+                    "type": "http", "scheme": "bearer",
+                    "description": "An API key of a wallet, from `POST /api/keys`: it begins with `pixtoll_`.",
                 },
             },
         },
@@ -160,13 +169,17 @@ fn names_in(path: &str) -> impl Iterator<Item = &str> {
 
 fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
     let (description, schema) = match name {
+        "id" if route.path.starts_with("/api/keys/") => (
+            "The id of an API key.",
+            json!({"type": "string", "pattern": KEY_ID}),
+        ),
         "id" => (
             "The id of an image.",
             json!({"type": "string", "pattern": ID, "examples": ["k3v9Qw2mZr7T"]}),
         ),
         "secret" => (
-            "The secret of an upload link, as its URL has it: 40 hexadecimal digits.",
-            json!({"type": "string", "pattern": TOKEN}),
+            "The secret of an upload link, as its URL has it: 40 hexadecimal digits. An API key in its place uploads in the name of its wallet.",
+            json!({"type": "string", "pattern": SECRET}),
         ),
         "tier" => (
             "The name of a tier with a price.",
@@ -214,7 +227,7 @@ fn describe(
         .filter(|it| match it {
             Parameter::DeleteToken => !needs_delete_token(operation),
             // GET and HEAD upload nothing.
-            Parameter::UploadToken => matches!(method, "POST" | "PUT"),
+            Parameter::UploadToken | Parameter::ApiKey => matches!(method, "POST" | "PUT"),
             _ => true,
         })
         .flat_map(|it| parameter(of, *it))
@@ -229,6 +242,10 @@ fn describe(
     if let Some(fields) = described.as_object_mut() {
         if needs_delete_token(operation) {
             fields.insert("security".to_owned(), json!([{(DELETE_TOKEN): []}]));
+        }
+        if operation.parameters.contains(&Parameter::ApiKey) && matches!(method, "POST" | "PUT") {
+            // None is required: a payment or an upload token stands in its place.
+            fields.insert("security".to_owned(), json!([{}, {(API_KEY): []}]));
         }
         if !operation.description.is_empty() {
             fields.insert("description".to_owned(), json!(operation.description));
@@ -268,6 +285,7 @@ const fn tag(operation: &Operation) -> &'static str {
         | Success::Receipts
         | Success::Bytes => "images",
         Success::Claims => "payments",
+        Success::ApiKey | Success::ApiKeys => "keys",
         _ => "discovery",
     }
 }
@@ -355,6 +373,11 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "An upload token: 40 hexadecimal digits.",
             json!({"type": "string", "pattern": TOKEN}),
         )],
+        Parameter::ApiKey => vec![query(
+            "tier",
+            "With an API key only: the tier whose uploads the key's wallet bought. Without it the image goes to the free tier.",
+            json!({"type": "string", "enum": all_names(of)}),
+        )],
         Parameter::DeleteToken => vec![header(
             "X-Delete-Token",
             "The `deleteToken` that the upload returned. It is for the ids that come without one.",
@@ -373,6 +396,7 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
 fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
     let content = match operation.body {
         Body::None => return None,
+        Body::ApiKey => json!({JSON: {"schema": types.request::<NewKeyRequest>()}}),
         Body::SignIn => json!({JSON: {"schema": types.request::<SignedMessageBody>()}}),
         Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
@@ -398,7 +422,8 @@ fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Optio
         }
     };
     // A request to a route that sells may come without a body: it asks for the price.
-    let required = operation.price == Price::Free && operation.body != Body::SignIn;
+    let required =
+        operation.price == Price::Free && !matches!(operation.body, Body::SignIn | Body::ApiKey);
     Some(json!({"required": required, "content": content}))
 }
 
@@ -466,6 +491,8 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Upload => json_of(types.of::<UploadAnswer>()),
         Success::Token => json_of(types.of::<TokenAnswer>()),
         Success::Renewal => json_of(types.of::<RenewalAnswer>()),
+        Success::ApiKey => json_of(types.of::<ApiKeyAnswer>()),
+        Success::ApiKeys => json_of(types.of::<ApiKeysAnswer>()),
         Success::Link { in_forms: false } => json_of(types.of::<LinkAnswer>()),
         Success::Link { in_forms: true } => Some(in_forms(types.of::<LinkAnswer>())),
         Success::LinkUpload => Some(in_forms(types.of::<UploadAnswer>())),

@@ -11,11 +11,12 @@ use super::paid_route::PaidRoute;
 use super::payment_headers::{has_payment, settlement_headers};
 use super::upload_limit::Limit;
 use super::views::TokenAnswer;
-use super::{Site, extract, images, limits, links, query};
+use super::{Site, api_keys, extract, images, limits, links, query, renew};
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
+use crate::model::api_key::KeySecret;
 use crate::model::image::Image;
 use crate::model::payment::{Grant, ProductKind};
 use crate::model::token::UploadToken;
@@ -70,9 +71,16 @@ pub(super) async fn upload(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let route = Route::of(&request);
-    query::check(&request, &[query::METADATA, query::IMAGES])
-        .map_err(|error| error.of(&request))?;
+    let key = extract::api_key(&request).map_err(|error| error.of(&request))?;
+    let known = match &key {
+        None => &[query::METADATA, query::IMAGES][..],
+        Some(_) => &[query::METADATA, query::TIER],
+    };
+    query::check(&request, known).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
+    if let Some(key) = key {
+        return upload_by_key(&site, &request, payload, &key, route).await;
+    }
     if let Some(token) = extract::upload_token(&request)? {
         if route.tier.is_some() {
             let message = "The path names a tier, but an upload token already has its tier. Send the image with the token to POST /api/upload.";
@@ -82,6 +90,24 @@ pub(super) async fn upload(
     }
     let sold = sell_upload(&site, &request, route, payload).await;
     sold.map_err(|error| error.of(&request))
+}
+
+/// Stores an image by an API key. The tier may stand in the path or in the query.
+async fn upload_by_key(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+    key: &KeySecret,
+    route: Route<'_>,
+) -> Result<HttpResponse, ApiError> {
+    if extract::upload_token(request)?.is_some() {
+        let message = "The request carries an API key and an upload token, and only one of them is allowed. Send one of them.";
+        return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
+    }
+    let named = renew::named_tier(request).map_err(|error| error.of(request))?;
+    let tier = route.tier.or(named.as_ref().map(TierName::as_str));
+    let image = api_keys::upload(site, request, payload, key, tier).await?;
+    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
 }
 
 /// What the path of an upload or token request names.

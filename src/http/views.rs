@@ -182,6 +182,79 @@ pub(super) struct LinkAnswer {
     pub(super) curl: Option<String>,
 }
 
+/// An API key of a wallet.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApiKeyAnswer {
+    /// The name of the key in routes. It is no secret.
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub(super) id: String,
+    /// The secret, for `Authorization: Bearer …`. It is shown once, when the key is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^pixtoll_[0-9A-Za-z]{40}$"))]
+    pub(super) key: Option<String>,
+    /// The wallet in whose name the key uploads (EIP-55).
+    pub(super) wallet: String,
+    /// What the wallet calls the key.
+    pub(super) name: Option<String>,
+    /// When the key was made.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) created_at: String,
+    /// Since when the key is suspended. Null: it is not.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) suspended_at: Option<String>,
+    /// When the key was revoked. Null: it is not.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) revoked_at: Option<String>,
+    /// What the key may do.
+    pub(super) limits: KeyLimits,
+    /// What the key did.
+    pub(super) usage: KeyUsage,
+}
+
+/// The limits of an API key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyLimits {
+    /// How many uploads the key may make in a UTC day.
+    pub(super) uploads_per_day: u64,
+}
+
+/// The usage of an API key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyUsage {
+    /// How many uploads the key made today (UTC).
+    pub(super) uploads_today: u64,
+    /// How many uploads the key made in all.
+    pub(super) uploads: u64,
+    /// The sum of the sizes of their stored files, in bytes.
+    pub(super) bytes: u64,
+    /// When the key last uploaded. Null: never.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) last_used_at: Option<String>,
+}
+
+/// The API keys of a wallet.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ApiKeysAnswer {
+    /// The keys, newest first, also revoked ones. At most 1000.
+    pub(super) keys: Vec<ApiKeyAnswer>,
+}
+
+/// An API key to make.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NewKeyRequest {
+    /// What you call the key: 1 to 64 characters.
+    #[schemars(length(min = 1, max = 64))]
+    pub(super) name: Option<String>,
+    /// How many uploads the key may make in a UTC day: at most, and by default, as many as the
+    /// operator allows.
+    #[schemars(range(min = 1))]
+    pub(super) uploads_per_day: Option<u64>,
+}
+
 /// What a payer paid for and may not have received.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ClaimsAnswer {

@@ -156,6 +156,32 @@ pub enum UploadError {
         "The owner of this upload link has revoked it. Ask the owner for another one, or get one from POST /api/links."
     )]
     LinkRevoked,
+    /// No API key has this secret.
+    #[error(
+        "This API key does not exist on this server: a part of it is missing or wrong. Send the whole key, or make one at POST /api/keys."
+    )]
+    KeyUnknown,
+    /// The wallet suspended the API key.
+    #[error(
+        "This API key is suspended. Its wallet resumes it at POST /api/keys/{id}/resume, or send another key."
+    )]
+    KeySuspended {
+        /// The id of the key.
+        id: String,
+    },
+    /// The wallet revoked the API key.
+    #[error("This API key was revoked. Make another one at POST /api/keys.")]
+    KeyRevoked,
+    /// The API key made all of its uploads of the day.
+    #[error(
+        "This API key has made all of its {limit} uploads of today. Try again after 00:00 UTC, or send another key."
+    )]
+    KeySpent {
+        /// How many uploads the key may make in a day.
+        limit: u64,
+        /// How long until tomorrow.
+        wait: Duration,
+    },
     /// Another upload holds the last use of the token or link.
     #[error(
         "Another upload with this token or link is in progress and holds its last use. Repeat this request in a few seconds."

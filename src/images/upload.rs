@@ -11,7 +11,9 @@ use tracing::Instrument;
 use super::{Checked, Images, UploadError};
 use crate::db::grants::{self, Reservation};
 use crate::db::limits::{self, FreeSlot};
-use crate::db::{free_links, images, payments};
+use crate::db::uses::Through;
+use crate::db::{api_keys, free_links, images, payments};
+use crate::model::api_key::ApiKey;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::link::FreeLink;
@@ -33,8 +35,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 impl Images {
     /// Stores and publishes an image in a tier without a price. `place` is its reserved place in
-    /// the daily count of free uploads, if that is limited. `link` is the free link that takes the
-    /// image: publishing it counts a use of the link.
+    /// the daily count of free uploads, if that is limited. `through` is the free link or the API
+    /// key that takes the image: publishing it counts a use there.
     ///
     /// # Errors
     /// [`UploadError`]; then nothing is public.
@@ -43,15 +45,22 @@ impl Images {
         tier: &Tier,
         checked: Checked,
         place: Option<&FreeSlot>,
-        link: Option<&FreeLink>,
+        through: Option<&Through>,
     ) -> Result<Image, UploadError> {
-        let (images, place, link) = (Arc::clone(self), place.cloned(), link.cloned());
+        let (images, place, through) = (Arc::clone(self), place.cloned(), through.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // A separate task: if the client disconnects, the upload still completes or is discarded as
         // a whole.
         let upload = async move {
             let now = images.clock.now();
-            let image = images.draft(&checked, &name, None, now);
+            let owner = match &through {
+                Some(Through::Key(key)) => Some(key.owner()),
+                Some(Through::Link(_)) | None => None,
+            };
+            let image = Image {
+                owner,
+                ..images.draft(&checked, &name, None, now)
+            };
             kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
             kill_point!("free.stage.after");
@@ -61,14 +70,13 @@ impl Images {
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
-            let (db, id) = (&images.db, &image.id);
-            let on = link.as_ref().map(|link| link.id.as_str());
+            let (db, on) = (&images.db, through.as_ref());
             let published = match &place {
                 Some(place) => {
                     let _turn = images.free_turns.acquire().await;
-                    limits::publish_in(db, place, on, id, now, expires).await
+                    limits::publish_in(db, place, on, &image, now, expires).await
                 }
-                None => images::publish_free(db, on, id, now, expires).await,
+                None => images::publish_free(db, on, &image, now, expires).await,
             };
             kill_point!("free.publish.after");
             let published = match published {
@@ -77,9 +85,7 @@ impl Images {
             };
             if !published {
                 images.discard(&image.id).await;
-                if let Some(link) = &link {
-                    images.find_free_link(&link.secret_hash, now).await?;
-                }
+                images.refuse_closed(through.as_ref(), now).await?;
                 // The upload took longer than the place in the daily count was reserved.
                 return Err(UploadError::Interrupted);
             }
@@ -88,6 +94,49 @@ impl Images {
         tokio::spawn(upload.in_current_span())
             .await
             .map_err(|_| UploadError::Interrupted)?
+    }
+
+    /// Refuses an upload by a free link or an API key that takes no upload any more.
+    async fn refuse_closed(
+        &self,
+        through: Option<&Through>,
+        now: Timestamp,
+    ) -> Result<(), UploadError> {
+        match through {
+            None => Ok(()),
+            Some(Through::Link(link)) => {
+                self.find_free_link(&link.secret_hash, now).await?;
+                Ok(())
+            }
+            Some(Through::Key(key)) => {
+                self.find_key(&key.secret_hash, now).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds the API key whose secret has this hash, if it takes uploads at `now`.
+    ///
+    /// # Errors
+    /// [`UploadError::KeyUnknown`], [`UploadError::KeyRevoked`], [`UploadError::KeySuspended`],
+    /// [`UploadError::KeySpent`] and [`UploadError::Database`].
+    pub async fn find_key(&self, secret_hash: &str, now: Timestamp) -> Result<ApiKey, UploadError> {
+        let key = api_keys::find_by_hash(&self.db, secret_hash).await?;
+        let key = key.ok_or(UploadError::KeyUnknown)?;
+        if key.revoked_at.is_some() {
+            return Err(UploadError::KeyRevoked);
+        }
+        if key.suspended_at.is_some() {
+            return Err(UploadError::KeySuspended { id: key.id });
+        }
+        let day = limits::day_of(now);
+        if key.uploads_on(day) >= key.uploads_per_day {
+            return Err(UploadError::KeySpent {
+                limit: key.uploads_per_day,
+                wait: limits::start_of(day.saturating_add(1)).since(now),
+            });
+        }
+        Ok(key)
     }
 
     /// Finds the free upload link whose secret has this hash, if it takes uploads at `now`.
@@ -180,43 +229,52 @@ impl Images {
         }
         refuse_expired(&grant, arrived)?;
         let images = Arc::clone(self);
-        let upload = async move { images.reserve_and_publish(&grant, checked).await };
+        let upload = async move { images.reserve_and_publish(&[grant], checked, None).await };
         tokio::spawn(upload.in_current_span())
             .await
             .map_err(|_| UploadError::Interrupted)?
     }
 
-    async fn reserve_and_publish(
-        &self,
-        grant: &Grant,
+    /// Uploads an image by an API key, against the first of these grants of its wallet that has a
+    /// use free. The same bytes again return the same image and cost no further use.
+    ///
+    /// # Errors
+    /// [`UploadError`]; then no use was consumed. [`UploadError::TokenUsed`]: no grant has a use
+    /// left.
+    pub async fn upload_by_key(
+        self: &Arc<Self>,
+        key: ApiKey,
+        grants: Vec<Grant>,
         checked: Checked,
     ) -> Result<Image, UploadError> {
+        for grant in grants.iter().filter(|grant| grant.used > 0) {
+            if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
+                return Ok(image);
+            }
+        }
+        let images = Arc::clone(self);
+        let through = Some(Through::Key(key));
+        let upload = async move { images.reserve_and_publish(&grants, checked, through).await };
+        tokio::spawn(upload.in_current_span())
+            .await
+            .map_err(|_| UploadError::Interrupted)?
+    }
+
+    /// Holds a use of the first grant that has one free, and publishes the image.
+    async fn reserve_and_publish(
+        &self,
+        grants: &[Grant],
+        checked: Checked,
+        through: Option<Through>,
+    ) -> Result<Image, UploadError> {
         let deadline = Instant::now() + WAIT_FOR_OTHER;
-        let image = loop {
-            let now = self.clock.now();
-            let image = self.draft(
-                &checked,
-                &grant.product.tier,
-                Some(grant.payment_id.clone()),
-                now,
-            );
-            kill_point!("token.reserve.before");
-            let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
-            let reserved = match reserved {
-                Ok(reserved) => reserved,
-                // The reservation may exist after all, and must not block the token until it
-                // lapses.
-                Err(error) => return self.resolve_in_doubt(&image.id, error).await.map(|_| image),
-            };
-            match reserved {
-                Reservation::Held => break image,
-                Reservation::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-                Reservation::Busy => return Err(UploadError::TokenBusy),
-                Reservation::Revoked => return Err(UploadError::LinkRevoked),
-                Reservation::UsedUp | Reservation::Same => {
-                    let same = self.find_same(&grant.payment_id, &checked).await?;
-                    return same.ok_or(used_up(grant));
-                }
+        let (grant, image) = loop {
+            match self.reserve(grants, &checked).await? {
+                Reserved::Held(grant, image) => break (grant, *image),
+                Reserved::Published(image) => return Ok(*image),
+                Reserved::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Reserved::Busy => return Err(UploadError::TokenBusy),
+                Reserved::Refused(error) => return Err(error),
             }
         };
         kill_point!("token.reserve.after");
@@ -225,22 +283,68 @@ impl Images {
         kill_point!("token.publish.before");
         let now = self.clock.now();
         let expires = grant.keep.end(now);
-        let published = grants::publish(&self.db, &grant.payment_id, &image.id, now, expires).await;
+        let (id, on) = (&grant.payment_id, through.as_ref());
+        let counted = on.map(|through| (through, image.size_bytes));
+        let published =
+            grants::publish_through(&self.db, id, counted, &image.id, now, expires).await;
         let published = match published {
             Ok(published) => published,
             Err(error) => self.resolve_in_doubt(&image.id, error).await?,
         };
         if !published {
-            // The reservation lapsed and another upload took the use, or the operator voided the
-            // payment.
+            // The reservation lapsed and another upload took the use, the operator voided the
+            // payment, or the API key takes no upload any more.
             self.discard(&image.id).await;
-            if let Some(grant) = grants::find(&self.db, &grant.payment_id).await? {
+            self.refuse_closed(on, now).await?;
+            if let Some(grant) = grants::find(&self.db, id).await? {
                 self.refuse_void(&grant).await?;
             }
             return Err(used_up(grant));
         }
         kill_point!("token.publish.after");
         Ok(public(image, now, expires))
+    }
+
+    /// Tries to hold a use of each grant in turn.
+    async fn reserve<'a>(
+        &self,
+        grants: &'a [Grant],
+        checked: &Checked,
+    ) -> Result<Reserved<'a>, UploadError> {
+        let mut is_busy = false;
+        let mut refused = UploadError::TokenUsed;
+        for grant in grants {
+            let now = self.clock.now();
+            let (tier, id) = (&grant.product.tier, &grant.payment_id);
+            let image = self.draft(checked, tier, Some(id.clone()), now);
+            kill_point!("token.reserve.before");
+            let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
+            let reserved = match reserved {
+                Ok(reserved) => reserved,
+                // The reservation may exist after all, and must not block the token until it
+                // lapses.
+                Err(error) => {
+                    self.resolve_in_doubt(&image.id, error).await?;
+                    return Ok(Reserved::Published(Box::new(image)));
+                }
+            };
+            match reserved {
+                Reservation::Held => return Ok(Reserved::Held(grant, Box::new(image))),
+                Reservation::Busy => is_busy = true,
+                Reservation::Revoked => refused = UploadError::LinkRevoked,
+                Reservation::UsedUp | Reservation::Same => {
+                    if let Some(same) = self.find_same(id, checked).await? {
+                        return Ok(Reserved::Published(Box::new(same)));
+                    }
+                    refused = used_up(grant);
+                }
+            }
+        }
+        Ok(if is_busy {
+            Reserved::Busy
+        } else {
+            Reserved::Refused(refused)
+        })
     }
 
     /// Inserts the pending row of an image that `payment_id` is going to publish.
@@ -332,6 +436,18 @@ impl Images {
             expires_at: None,
         }
     }
+}
+
+/// The outcome of trying to hold a use of one of several grants.
+enum Reserved<'a> {
+    /// The grant, a use of which is held, and the pending image.
+    Held(&'a Grant, Box<Image>),
+    /// The same bytes are published already.
+    Published(Box<Image>),
+    /// Other uploads hold every use that is left.
+    Busy,
+    /// No grant takes the image.
+    Refused(UploadError),
 }
 
 fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {

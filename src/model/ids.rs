@@ -7,6 +7,25 @@ use crate::system::random::Randomness;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const LENGTH: usize = 12;
 
+/// Draws `length` random characters of base 62.
+pub(super) fn draw_base62(randomness: &Randomness, length: usize) -> String {
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        for byte in randomness.bytes::<16>() {
+            // 248 is the largest multiple of 62 in a byte: larger values would favour some
+            // characters.
+            if byte < 248 && text.len() < length {
+                text.extend(
+                    ALPHABET
+                        .get(usize::from(byte % 62))
+                        .map(|&letter| char::from(letter)),
+                );
+            }
+        }
+    }
+    text
+}
+
 /// The public id of an image: 12 characters of base 62, which is 71 random bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageId(String);
@@ -17,21 +36,7 @@ impl ImageId {
 
     /// Draws a new id.
     pub fn draw(randomness: &Randomness) -> Self {
-        let mut id = String::with_capacity(LENGTH);
-        while id.len() < LENGTH {
-            for byte in randomness.bytes::<16>() {
-                // 248 is the largest multiple of 62 in a byte: larger values would favour some
-                // characters.
-                if byte < 248 && id.len() < LENGTH {
-                    id.extend(
-                        ALPHABET
-                            .get(usize::from(byte % 62))
-                            .map(|&letter| char::from(letter)),
-                    );
-                }
-            }
-        }
-        Self(id)
+        Self(draw_base62(randomness, LENGTH))
     }
 
     /// Parses an id. `None`: `text` doesn't have the form of one.

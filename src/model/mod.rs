@@ -1,5 +1,6 @@
 //! The plain types of the domain. No I/O.
 
+pub mod api_key;
 pub mod format;
 pub mod ids;
 pub mod image;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, erasure, free_links, jobs, proofs, signin, withdrawals};
+use crate::db::{Db, DbError, api_keys, erasure, free_links, jobs, proofs, signin, withdrawals};
 use crate::images::describe;
 use crate::images::hot::Hot;
 use crate::model::ids::ImageId;
@@ -358,6 +358,7 @@ impl Retention {
         proofs::forget_expired_proofs(&self.db, moment.wall).await?;
         signin::forget_nonces(&self.db, moment.wall).await?;
         free_links::forget_ended(&self.db, moment.wall.minus(self.records)).await?;
+        api_keys::forget_revoked(&self.db, moment.wall.minus(self.records)).await?;
         let mut renewed = moment.wall;
         while self.batch(moment.wall, reaped).await? {
             moment = Moment::now(&*self.clock);

@@ -33,6 +33,7 @@ mod hot;
 mod idempotency;
 mod images;
 mod junk;
+mod keys;
 mod kill;
 mod ledger_check;
 mod limits;

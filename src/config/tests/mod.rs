@@ -504,6 +504,10 @@ body_bytes = "256 MiB"
 
 [links]
 max_days = 90
+
+[keys]
+uploads_per_day = 100
+per_wallet = 10
 "#
     );
     let year = r#"

@@ -64,6 +64,8 @@ pub(super) enum Parameter {
     Wallet,
     /// `X-Upload-Token`.
     UploadToken,
+    /// `Authorization: Bearer` with an API key, and `?tier=`.
+    ApiKey,
     /// `X-Delete-Token`.
     DeleteToken,
     /// `Range`, `If-None-Match` and the other conditional headers.
@@ -81,6 +83,8 @@ pub(super) enum Body {
     Delete,
     /// A signed message, or none.
     SignIn,
+    /// The API key to make, or none.
+    ApiKey,
 }
 
 /// The body of a response with status 200.
@@ -99,6 +103,10 @@ pub(super) enum Success {
     },
     /// `UploadAnswer` as JSON, or the link of the image as text or in a page.
     LinkUpload,
+    /// `ApiKeyAnswer`.
+    ApiKey,
+    /// `ApiKeysAnswer`.
+    ApiKeys,
     /// `CheckAnswer`.
     Check,
     /// `TiersAnswer`.

@@ -135,6 +135,10 @@ codes! {
         "`metadata=keep` was asked for, and the file can only be stored after a repair.";
     BadToken "bad_token" 401 No [Pay]
         "The upload token is unknown.";
+    KeyUnknown "key_unknown" 401 No [FixRequest]
+        "No API key has this secret.";
+    KeyRevoked "key_revoked" 401 No [FixRequest]
+        "The wallet of the API key revoked it.";
     BadDeleteToken "bad_delete_token" 401 No [FixRequest]
         "The delete token is missing, or belongs to another image.";
     SignInInvalid "sign_in_invalid" 401 No [Claim]
@@ -149,6 +153,8 @@ codes! {
         "The request holds no signed message, and no other credential. The body and `PAYMENT-REQUIRED` hold the challenge to sign; nothing is for sale.";
     NotOwner "not_owner" 403 No [FixRequest]
         "The wallet that signed in does not own the image, or paid nothing for it. Nothing was done.";
+    KeySuspended "key_suspended" 403 No [FixRequest]
+        "The wallet of the API key suspended it.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted.";
     LinkUnknown "link_unknown" 404 No [Pay]
@@ -169,6 +175,8 @@ codes! {
         "The upload token has no use left, and these bytes are not an image that it uploaded.";
     TokenInUse "token_in_use" 409 No [Wait]
         "Another upload holds the last use of the upload token or link.";
+    TooManyKeys "too_many_keys" 409 No [FixRequest]
+        "The wallet has as many API keys as it may have. Revoke one first.";
     LinkUsed "link_used" 409 No [Pay]
         "Every upload of the link is used, and these bytes are not an image that it uploaded.";
     PaymentInProgress "payment_in_progress" 409 Unknown [Wait]
@@ -203,6 +211,8 @@ codes! {
         "Too many requests came from the client's address or network.";
     DailyLimit "daily_limit" 429 No [Wait, Pay]
         "The free uploads of the service are used up for this day or half day.";
+    KeyLimit "key_limit" 429 No [Wait]
+        "The API key made all of its uploads of the day.";
     HeadersTooLarge "headers_too_large" 431 Unknown [FixRequest]
         "The head of the request has more than 96 fields or 128 KiB.";
     UploadFailed "upload_failed" 500 No [Retry]
