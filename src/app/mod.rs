@@ -16,7 +16,7 @@ use crate::config::{Config, StorePlace};
 use crate::db::{Db, payments as rows};
 use crate::images::Images;
 use crate::images::hot::Hot;
-use crate::keys::secrets::SecretKey;
+use crate::keys::secrets::{Keyring, SecretKey};
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::links::Links;
@@ -147,26 +147,8 @@ impl App {
             randomness.clone(),
         );
         let images = Arc::new(images.kept_in(hot));
-        let limits = Arc::new(count_in(
-            &db,
-            secrets.current(),
-            &config,
-            &clock,
-            &randomness,
-        ));
-        let links = Arc::new(Links::new(
-            db.clone(),
-            secrets.clone(),
-            Arc::clone(&clock),
-            randomness.clone(),
-            Arc::clone(&images),
-        ));
-        let api_keys = Arc::new(ApiKeys::new(
-            db.clone(),
-            Arc::clone(&clock),
-            randomness.clone(),
-            Arc::clone(&images),
-        ));
+        let limits = count_in(&db, secrets.current(), &config, &clock, &randomness);
+        let limits = Arc::new(limits);
         let tiers = Tiers::new(config.tiers.clone());
         let needs = CheckoutNeeds {
             db: &db,
@@ -185,14 +167,8 @@ impl App {
         }
         .unzip();
         let networks = checkout.as_ref().map(|checkout| &checkout.networks);
-        let parts = SignInParts {
-            db: db.clone(),
-            secrets,
-            clock: Arc::clone(&clock),
-            randomness: randomness.clone(),
-            limits: Arc::clone(&limits),
-            chains: wallet_chains(networks),
-        };
+        let parts = sign_in_parts(&db, secrets, &clock, &randomness, &limits, networks);
+        let (links, api_keys) = credentials_in(&parts, &images);
         let sign_in = SignIn::new(parts, &config.http.base_url)?;
         let clocks = independent_clocks(&config, networks, &db, &store);
         Ok(Self {
@@ -205,8 +181,8 @@ impl App {
             images,
             epoch,
             limits,
-            links,
-            api_keys,
+            links: Arc::new(links),
+            api_keys: Arc::new(api_keys),
             retention: Arc::new(retention.checked_by(clocks)),
             receipts: Arc::new(receipts),
             sign_in: Arc::new(sign_in),
@@ -348,6 +324,42 @@ fn retain_in(
     let (clock, records) = (Arc::clone(clock), config.retention.records);
     Retention::new(db.clone(), store.clone(), clock, randomness, records)
         .locked_by(reaper_lock(&config.database))
+}
+
+fn sign_in_parts(
+    db: &Db,
+    secrets: Keyring,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    limits: &Arc<Limits>,
+    networks: Option<&Networks>,
+) -> SignInParts {
+    SignInParts {
+        db: db.clone(),
+        secrets,
+        clock: Arc::clone(clock),
+        randomness: randomness.clone(),
+        limits: Arc::clone(limits),
+        chains: wallet_chains(networks),
+    }
+}
+
+/// The credentials that upload in the place of a payment.
+fn credentials_in(parts: &SignInParts, images: &Arc<Images>) -> (Links, ApiKeys) {
+    let links = Links::new(
+        parts.db.clone(),
+        parts.secrets.clone(),
+        Arc::clone(&parts.clock),
+        parts.randomness.clone(),
+        Arc::clone(images),
+    );
+    let api_keys = ApiKeys::new(
+        parts.db.clone(),
+        Arc::clone(&parts.clock),
+        parts.randomness.clone(),
+        Arc::clone(images),
+    );
+    (links, api_keys)
 }
 
 fn floor(config: &Config, disk: Disk) -> Floor {

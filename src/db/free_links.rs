@@ -79,14 +79,15 @@ pub async fn forget_ended(db: &Db, before: Timestamp) -> Result<(), DbError> {
 
 const FORGET_ENDED: &str = "DELETE FROM free_links WHERE expires_ms < $1";
 
-/// Finds the links that a wallet paid for, newest first: at most `most`, after the link that was
-/// bought at `after` and has that ledger id.
+/// Finds the links that a wallet paid for on this network or on all, newest first: at most `most`,
+/// after the link that was bought at `after` and has that ledger id.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_paid(
     db: &Db,
     payer: &str,
+    network: Option<&str>,
     after: Option<(Timestamp, &str)>,
     most: u32,
 ) -> Result<Vec<Grant>, DbError> {
@@ -96,6 +97,7 @@ pub async fn find_paid(
         .bind(created.millis())
         .bind(id)
         .bind(i64::from(most))
+        .bind(network.unwrap_or_default())
         .fetch_all(pool)
         .await)?;
     rows.into_iter().map(Grant::try_from).collect()
@@ -105,7 +107,7 @@ const FIND_PAID: &str = concat!(
     "SELECT ",
     grant_columns!(),
     " FROM grants WHERE kind = 'link' AND voided_ms IS NULL \
-     AND payment_id IN (SELECT id FROM payments WHERE payer = $1) \
+     AND payment_id IN (SELECT id FROM payments WHERE payer = $1 AND ($5 = '' OR network = $5)) \
      AND (created_ms < $2 OR (created_ms = $2 AND payment_id > $3)) \
      ORDER BY created_ms DESC, payment_id LIMIT $4"
 );

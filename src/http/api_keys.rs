@@ -251,25 +251,23 @@ async fn take(
     }
     let key = site.api_keys.find_open(secret, site.clock.now()).await?;
     let tiers = site.tiers.now();
-    match tier.filter(|name| !tiers.find(name).is_some_and(Tier::is_free)) {
-        Some(tier) => take_bought(site, request, payload, key, tier).await,
-        None => {
-            let tier = tiers.free().ok_or(ApiError::UnknownTier {
-                name: None,
-                known: tiers.paid().map(|tier| tier.name.to_string()).collect(),
-            })?;
-            // The limits of free uploads hold beside the key's own, since anybody can make wallets
-            // and keys.
-            let attempt = limits::count_free(site, request).await;
-            let mut attempt = attempt.map_err(|error| limits::refuse_free(site, request, error))?;
-            let through = Some(Through::Key(key));
-            let taken = free::take(site, request, payload, tier, through, &mut attempt).await;
-            if let Some(attempt) = attempt {
-                attempt.give_back().await;
-            }
-            taken
-        }
+    if let Some(tier) = tier.filter(|name| !tiers.find(name).is_some_and(Tier::is_free)) {
+        return take_bought(site, request, payload, key, tier).await;
     }
+    let tier = tiers.free().ok_or(ApiError::UnknownTier {
+        name: None,
+        known: tiers.paid().map(|tier| tier.name.to_string()).collect(),
+    })?;
+    // The limits of free uploads hold beside the key's own, since anybody can make wallets
+    // and keys.
+    let attempt = limits::count_free(site, request).await;
+    let mut attempt = attempt.map_err(|error| limits::refuse_free(site, request, error))?;
+    let through = Some(Through::Key(key));
+    let taken = free::take(site, request, payload, tier, through, &mut attempt).await;
+    if let Some(attempt) = attempt {
+        attempt.give_back().await;
+    }
+    taken
 }
 
 /// Stores an image against a token or link of this tier that the key's wallet bought.

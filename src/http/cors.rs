@@ -15,7 +15,8 @@ use actix_web::middleware::Next;
 /// The methods of all routes, for the response to a preflight.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 /// The allowed request headers, for the response to a preflight that names none.
-const HEADERS: &str = "payment-signature, x-payment, x-upload-token, x-delete-token, idempotency-key, content-type, \
+const HEADERS: &str = "authorization, payment-signature, x-payment, x-upload-token, x-delete-token, \
+                       idempotency-key, content-type, \
                        accept, access-control-expose-headers";
 /// The response headers that a page may read.
 const EXPOSED: &str =

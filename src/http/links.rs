@@ -3,22 +3,23 @@
 
 use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, HeaderMap};
-use actix_web::web::Payload;
+use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{ApiError, Code, Demand};
 use super::paid::{self, Purchase, refuse_behind};
 use super::paid_route::PaidRoute;
 use super::payment_headers::has_payment;
-use super::views::LinkAnswer;
-use super::{Site, api_keys, free, images, limits, link_page, query, renew};
+use super::sign_in::{self, Door};
+use super::views::{LinkAnswer, LinksAnswer};
+use super::{Site, api_keys, free, images, limits, link_page, list, query, renew};
 use crate::checkout::Order;
 use crate::db::uses::Through;
 use crate::images::UploadError;
 use crate::links::OpenLink;
 use crate::model::api_key::KeySecret;
 use crate::model::image::Image;
-use crate::model::link::Link;
+use crate::model::link::{Link, LinkId};
 use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Tier, TierName};
@@ -27,10 +28,70 @@ use crate::pricing::tiers::{Tier, TierName};
 /// less.
 const DEFAULT_DAYS: u32 = 30;
 
-/// `POST /api/links`: sells an upload link, or makes one of the free tier.
-pub(super) async fn sell(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let sold = sell_link(&site, &request).await;
-    sold.map_err(|error| error.of(&request))
+/// `POST /api/links` sells an upload link, or makes one of the free tier. `GET` lists those that a
+/// wallet bought.
+pub(super) async fn sell_or_list(
+    site: Site,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let answered = if *request.method() == Method::POST {
+        sell_link(&site, &request).await
+    } else {
+        list_own(&site, &request).await
+    };
+    answered.map_err(|error| error.of(&request))
+}
+
+/// The route at which a wallet lists its links.
+const LIST: Door<'_> = Door {
+    path: "/api/links",
+    statement: "List the upload links of this wallet. Signing in costs nothing.",
+    instead: "",
+};
+/// What signing in at a link's own route does.
+const REVOKE: &str = "Revoke this upload link. Signing in costs nothing.";
+
+async fn list_own(site: &Site, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    query::check(request, &[query::LIMIT, query::AFTER])?;
+    let limit = list::limit(request)?;
+    let cursor = sign_in::page(site, request, &LIST).await?;
+    let (wallet, network) = (cursor.signed_in.wallet, cursor.signed_in.network);
+    let network = network.map(|network| network.caip2);
+    let page = site
+        .links
+        .owned(wallet, network, &cursor.position, limit)
+        .await;
+    let page = page.map_err(|error| ApiError::Upload(error.into()))?;
+    let next = page
+        .next
+        .map(|next| site.sign_in.write_cursor(LIST.path, &cursor.at(next)));
+    let links = page.links.iter().map(|link| answer(site, link)).collect();
+    Ok(HttpResponse::Ok().json(LinksAnswer { links, next }))
+}
+
+/// `DELETE /api/links/{id}`: revokes a link of the wallet that signs in.
+pub(super) async fn revoke_own(
+    site: Site,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    query::check(&request, &[])?;
+    let Some(LinkId::Paid(payment)) = LinkId::parse(&id) else {
+        let message = "The path names no valid id of a link that was bought: 64 hexadecimal digits, as GET /api/links lists them. Send DELETE to the link itself instead: /u/{secret}.";
+        return Err(ApiError::bad(Code::InvalidParameter, message));
+    };
+    let path = format!("{}/{}", LIST.path, payment.as_str());
+    let signed_in = sign_in::sign_in(&site, &request, &path, REVOKE).await?;
+    let (wallet, network) = (signed_in.wallet, signed_in.network);
+    let network = network.map(|network| network.caip2);
+    let revoked = site.links.revoke_owned(wallet, network, &payment).await;
+    let link = revoked.map_err(|error| ApiError::Upload(error.into()))?;
+    let link = link.ok_or_else(|| {
+        let message =
+            "This wallet bought no upload link with this id. GET /api/links lists its links.";
+        ApiError::bad(Code::NotFound, message)
+    })?;
+    Ok(HttpResponse::Ok().json(answer(&site, &link)))
 }
 
 /// Sells the link. The caller completes an error by [`ApiError::of`].

@@ -42,8 +42,8 @@ pub(super) async fn own(site: &Site, request: &HttpRequest) -> Result<HttpRespon
     }))
 }
 
-/// The length of a page.
-fn limit(request: &HttpRequest) -> Result<u32, ApiError> {
+/// The length of a page, from `?limit=`.
+pub(super) fn limit(request: &HttpRequest) -> Result<u32, ApiError> {
     let instead =
         format!("Send a whole number from 1 to {MOST_OWNED} once, or leave it out for {USUAL}.");
     let Some(text) = query::single(request, query::LIMIT, &instead)? else {

@@ -213,7 +213,8 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(api_resource("/upload/{tier}", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
-        .service(api_resource("/links", links::sell).wrap(from_fn(moving::changes)))
+        .service(api_resource("/links", links::sell_or_list).wrap(from_fn(moving::changes)))
+        .service(api_resource("/links/{id}", links::revoke_own).wrap(from_fn(moving::changes)))
         .service(api_resource("/keys", api_keys::collection).wrap(from_fn(moving::changes)))
         .service(api_resource("/keys/{id}", api_keys::revoke).wrap(from_fn(moving::changes)))
         .service(

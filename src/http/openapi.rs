@@ -13,8 +13,8 @@ use super::error::{Action, Code};
 use super::views::{
     ApiKeyAnswer, ApiKeysAnswer, CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer,
     ErrorBody, FormUpload, ImageAnswer, ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer,
-    LinkAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer, SignedMessageBody, TiersAnswer,
-    TokenAnswer, UploadAnswer,
+    LinkAnswer, LinksAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer, SignedMessageBody,
+    TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::images::MOST_OWNED;
 use crate::model::image::Format;
@@ -169,6 +169,10 @@ fn names_in(path: &str) -> impl Iterator<Item = &str> {
 
 fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
     let (description, schema) = match name {
+        "id" if route.path.starts_with("/api/links/") => (
+            "The id of an upload link that was bought.",
+            json!({"type": "string", "pattern": LEDGER_ID}),
+        ),
         "id" if route.path.starts_with("/api/keys/") => (
             "The id of an API key.",
             json!({"type": "string", "pattern": KEY_ID}),
@@ -277,6 +281,7 @@ const fn tag(operation: &Operation) -> &'static str {
         | Success::Token
         | Success::Link { .. }
         | Success::LinkUpload
+        | Success::Links
         | Success::Check => "uploads",
         Success::Renewal
         | Success::Image
@@ -291,92 +296,62 @@ const fn tag(operation: &Operation) -> &'static str {
 }
 
 fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
-    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
-    let header_of = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "description": description, "schema": schema});
     let header =
-        |name: &str, description: &str| header_of(name, description, json!({"type": "string"}));
+        |name: &str, description: &str| header_of(name, description, &json!({"type": "string"}));
     match parameter {
         Parameter::Metadata => vec![query(
             "metadata",
             "`remove` stores the image without metadata; `keep` stores the file as it is.",
-            json!({"type": "string", "enum": ["remove", "keep"]}),
+            &json!({"type": "string", "enum": ["remove", "keep"]}),
         )],
         Parameter::Images => vec![query(
             "images",
             "How many uploads the token or link is for. The price is multiplied by it.",
-            json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
+            &json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
         )],
         Parameter::Tier => vec![query(
             "tier",
             "The tier whose time is bought. The default is the tier of the image.",
-            json!({"type": "string", "enum": paid_names(of)}),
+            &json!({"type": "string", "enum": paid_names(of)}),
         )],
-        Parameter::Link => vec![
-            query(
-                "days",
-                "For how many days the link is valid: at most as many as the operator allows. The price does not depend on it.",
-                json!({"type": "integer", "minimum": 1, "default": 30}),
-            ),
-            query(
-                "tier",
-                "The tier that the link uploads to: `free` for a link without a payment. The default is the tier that \
-                 `POST /api/upload` sells.",
-                json!({"type": "string", "enum": all_names(of)}),
-            ),
-        ],
-        Parameter::Payment => vec![
-            header_of(
-                "PAYMENT-SIGNATURE",
-                "A signed payment of x402 version 2: base64 of JSON.",
-                json!({"type": "string", "pattern": BASE64}),
-            ),
-            header_of(
-                "X-PAYMENT",
-                "A signed payment of x402 version 1: base64 of JSON.",
-                json!({"type": "string", "pattern": BASE64}),
-            ),
-            header_of(
-                "Idempotency-Key",
-                "1 to 255 visible ASCII characters of your choice, such as a UUID. A repeated request with the same key is never charged twice. A key of at least 16 characters also proves that the payment is yours.",
-                json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}),
-            ),
-        ],
+        Parameter::Link => link_parameters(of),
+        Parameter::Payment => payment_parameters(),
         Parameter::SignIn => vec![header_of(
             "SIGN-IN-WITH-X",
             "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. The body may hold the same JSON instead.",
-            json!({"type": "string", "pattern": BASE64}),
+            &json!({"type": "string", "pattern": BASE64}),
         )],
         Parameter::Wallet => vec![header_of(
             "SIGN-IN-WITH-X",
             "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. The same request without it returns the challenge to sign.",
-            json!({"type": "string", "pattern": BASE64}),
+            &json!({"type": "string", "pattern": BASE64}),
         )],
         Parameter::Page => vec![
             query(
                 "limit",
                 "The most images on a page.",
-                json!({"type": "integer", "minimum": 1, "maximum": MOST_OWNED, "default": 50}),
+                &json!({"type": "integer", "minimum": 1, "maximum": MOST_OWNED, "default": 50}),
             ),
             query(
                 "after",
                 "`next` of the response before: the next page. It needs no new sign-in within 10 minutes of the last one.",
-                json!({"type": "string", "minLength": 1, "maxLength": 1024}),
+                &json!({"type": "string", "minLength": 1, "maxLength": 1024}),
             ),
         ],
         Parameter::After => vec![query(
             "after",
             "`next` of the response before: the next page.",
-            json!({"type": "string", "pattern": LEDGER_ID}),
+            &json!({"type": "string", "pattern": LEDGER_ID}),
         )],
         Parameter::UploadToken => vec![header_of(
             "X-Upload-Token",
             "An upload token: 40 hexadecimal digits.",
-            json!({"type": "string", "pattern": TOKEN}),
+            &json!({"type": "string", "pattern": TOKEN}),
         )],
         Parameter::ApiKey => vec![query(
             "tier",
             "With an API key only: the tier whose uploads the key's wallet bought. Without it the image goes to the free tier.",
-            json!({"type": "string", "enum": all_names(of)}),
+            &json!({"type": "string", "enum": all_names(of)}),
         )],
         Parameter::DeleteToken => vec![header(
             "X-Delete-Token",
@@ -391,6 +366,52 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             header("If-Unmodified-Since", "A date."),
         ],
     }
+}
+
+/// A query parameter.
+fn query(name: &str, description: &str, schema: &Value) -> Value {
+    json!({"name": name, "in": "query", "description": description, "schema": schema})
+}
+
+/// A header.
+fn header_of(name: &str, description: &str, schema: &Value) -> Value {
+    json!({"name": name, "in": "header", "description": description, "schema": schema})
+}
+
+fn link_parameters(of: &Deployment<'_>) -> Vec<Value> {
+    vec![
+        query(
+            "days",
+            "For how many days the link is valid: at most as many as the operator allows. The price does not depend on it.",
+            &json!({"type": "integer", "minimum": 1, "default": 30}),
+        ),
+        query(
+            "tier",
+            "The tier that the link uploads to: `free` for a link without a payment. The default is the tier that \
+                 `POST /api/upload` sells.",
+            &json!({"type": "string", "enum": all_names(of)}),
+        ),
+    ]
+}
+
+fn payment_parameters() -> Vec<Value> {
+    vec![
+        header_of(
+            "PAYMENT-SIGNATURE",
+            "A signed payment of x402 version 2: base64 of JSON.",
+            &json!({"type": "string", "pattern": BASE64}),
+        ),
+        header_of(
+            "X-PAYMENT",
+            "A signed payment of x402 version 1: base64 of JSON.",
+            &json!({"type": "string", "pattern": BASE64}),
+        ),
+        header_of(
+            "Idempotency-Key",
+            "1 to 255 visible ASCII characters of your choice, such as a UUID. A repeated request with the same key is never charged twice. A key of at least 16 characters also proves that the payment is yours.",
+            &json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}),
+        ),
+    ]
 }
 
 fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
@@ -493,9 +514,10 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Renewal => json_of(types.of::<RenewalAnswer>()),
         Success::ApiKey => json_of(types.of::<ApiKeyAnswer>()),
         Success::ApiKeys => json_of(types.of::<ApiKeysAnswer>()),
+        Success::Links => json_of(types.of::<LinksAnswer>()),
         Success::Link { in_forms: false } => json_of(types.of::<LinkAnswer>()),
-        Success::Link { in_forms: true } => Some(in_forms(types.of::<LinkAnswer>())),
-        Success::LinkUpload => Some(in_forms(types.of::<UploadAnswer>())),
+        Success::Link { in_forms: true } => Some(in_forms(&types.of::<LinkAnswer>())),
+        Success::LinkUpload => Some(in_forms(&types.of::<UploadAnswer>())),
         Success::Check => json_of(types.of::<CheckAnswer>()),
         Success::Tiers => json_of(types.of::<TiersAnswer>()),
         Success::Image => json_of(types.of::<ImageAnswer>()),
@@ -539,7 +561,7 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
 }
 
 /// Content in the form that `Accept` names.
-fn in_forms(schema: Value) -> Value {
+fn in_forms(schema: &Value) -> Value {
     json!({
         "text/plain": {"schema": {"type": "string"}},
         JSON: {"schema": schema},

@@ -182,6 +182,16 @@ pub(super) struct LinkAnswer {
     pub(super) curl: Option<String>,
 }
 
+/// The upload links of a wallet.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LinksAnswer {
+    /// The links, newest first.
+    pub(super) links: Vec<LinkAnswer>,
+    /// Where more links follow: send `?after=` this value. It needs no other sign-in for 10 minutes.
+    /// Null: these are all.
+    pub(super) next: Option<String>,
+}
+
 /// An API key of a wallet.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::db::{Db, DbError, free_links, grants};
+use alloy_primitives::Address;
+
+use crate::db::{Db, DbError, free_links, grants, payments};
 use crate::images::{Images, UploadError};
 use crate::keys::secrets::Keyring;
 use crate::model::link::{FreeLink, Link, LinkId};
-use crate::model::payment::{Grant, ProductKind, life_of_link};
+use crate::model::payment::{Grant, PaymentId, ProductKind, life_of_link};
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::Tier;
 use crate::system::clock::{Clock, Timestamp};
@@ -20,6 +22,15 @@ pub enum OpenLink {
     Paid(Grant),
     /// It uploads to the free tier.
     Free(FreeLink),
+}
+
+/// A page of the links of a wallet.
+#[derive(Debug)]
+pub struct OwnedLinks {
+    /// The links, newest first.
+    pub links: Vec<Link>,
+    /// The position of the next page; `None`: there is none.
+    pub next: Option<String>,
 }
 
 /// The upload links of a deployment.
@@ -95,6 +106,67 @@ impl Links {
             Err(error) => Err(error),
             Ok(_) => Err(UploadError::LinkUnknown),
         }
+    }
+
+    /// Lists the links that a wallet bought on this network (a CAIP-2 id) or on all, newest first: at
+    /// most `most`, from this position on.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn owned(
+        &self,
+        wallet: Address,
+        network: Option<&str>,
+        position: &str,
+        most: u32,
+    ) -> Result<OwnedLinks, DbError> {
+        let after = position.split_once('.').and_then(|(created, id)| {
+            let created = created.parse().ok()?;
+            Some((Timestamp::from_millis(created), id))
+        });
+        let wallet = wallet.to_string();
+        let more = most.saturating_add(1);
+        let mut grants = free_links::find_paid(&self.db, &wallet, network, after, more).await?;
+        let count = usize::try_from(most).unwrap_or(usize::MAX);
+        let is_last = grants.len() <= count;
+        grants.truncate(count);
+        let next = grants
+            .last()
+            .filter(|_| !is_last)
+            .map(|last| format!("{}.{}", last.created_at.millis(), last.payment_id.as_str()));
+        let links = grants.iter();
+        Ok(OwnedLinks {
+            links: links
+                .filter_map(|grant| Link::of_grant(&self.secrets, grant))
+                .collect(),
+            next,
+        })
+    }
+
+    /// Revokes the link that a wallet bought with this payment, and returns it. `network`: the only
+    /// network on which the wallet proved its address, as a CAIP-2 id. `None`: the wallet bought no
+    /// link with it.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn revoke_owned(
+        &self,
+        wallet: Address,
+        network: Option<&str>,
+        payment: &PaymentId,
+    ) -> Result<Option<Link>, DbError> {
+        let row = payments::find(&self.db, payment).await?;
+        let is_payer = row.is_some_and(|row| {
+            row.authorization.from == wallet
+                && network.is_none_or(|network| network == row.network().caip2)
+        });
+        let find = async || grants::find(&self.db, payment).await;
+        let Some(grant) = find().await?.filter(|grant| is_payer && !grant.is_void) else {
+            return Ok(None);
+        };
+        grants::revoke_link(&self.db, payment, grant.serial, self.clock.now()).await?;
+        let grant = find().await?;
+        Ok(grant.and_then(|grant| Link::of_grant(&self.secrets, &grant)))
     }
 
     /// Makes a link for this many uploads to the free tier, valid for this many days.

@@ -46,37 +46,20 @@ impl Payments {
                     charged: fresh.and_then(|fresh| fresh.is_charged()),
                 });
             }
-            let is_link = grant.product.kind == ProductKind::Link;
-            if is_link && (grant.used >= grant.product.uses || self.is_open_link(&grant)) {
-                // A link whose uploads are all used is shown as it is, even if it has ended.
-                let goods = Link::of_grant(&self.secrets, &grant).map(Goods::Link);
-                let goods = goods.ok_or(PayError::Pending)?;
-                if !self.ledger.delivered(&grant).await? {
-                    return Err(PayError::Resolved);
-                }
+            if grant.product.kind == ProductKind::Link {
+                let Some(goods) = self.link(&grant).await? else {
+                    continue;
+                };
                 return Ok(Sold {
                     goods,
                     receipt,
                     version,
                 });
             }
-            if is_link {
-                self.replace_token(&grant).await?;
-                continue;
-            }
             if grant.product.uses > 1 && grant.used >= grant.product.uses {
                 // Each upload returned its image. The token shows that no uploads are left.
                 return Ok(Sold {
-                    goods: Goods::Token {
-                        // If the key that made the token is gone, every token of this grant is
-                        // refused, so one of the current key does no harm.
-                        token: self.token_of(&grant).unwrap_or_else(|| {
-                            self.derive(&grant, grant.serial, grant.token_expires)
-                        }),
-                        expires_at: grant.token_expires,
-                        tier: grant.product.tier,
-                        uploads: 0,
-                    },
+                    goods: self.used_up(grant),
                     receipt,
                     version,
                 });
@@ -119,6 +102,34 @@ impl Payments {
                 });
             }
         }
+    }
+
+    /// The token of a grant without uploads left.
+    fn used_up(&self, grant: Grant) -> Goods {
+        Goods::Token {
+            // If the key that made the token is gone, every token of this grant is refused, so one of
+            // the current key does no harm.
+            token: self
+                .token_of(&grant)
+                .unwrap_or_else(|| self.derive(&grant, grant.serial, grant.token_expires)),
+            expires_at: grant.token_expires,
+            tier: grant.product.tier,
+            uploads: 0,
+        }
+    }
+
+    /// Returns the link of a grant while it takes uploads, or once all of them are used. Otherwise
+    /// the next one replaces it. `None`: the grant changed; look at it again.
+    async fn link(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
+        if grant.used < grant.product.uses && !self.is_open_link(grant) {
+            self.replace_token(grant).await?;
+            return Ok(None);
+        }
+        let link = Link::of_grant(&self.secrets, grant).ok_or(PayError::Pending)?;
+        if !self.ledger.delivered(grant).await? {
+            return Err(PayError::Resolved);
+        }
+        Ok(Some(Goods::Link(link)))
     }
 
     /// Returns what a payer paid for and may not have received, on this network or on all: the

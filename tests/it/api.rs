@@ -146,7 +146,7 @@ async fn every_listed_paid_route_answers_402() {
     let app = TestApp::spawn().await;
     let listed = app.get("/.well-known/x402").await.json();
     let resources = listed["resources"].as_array().unwrap();
-    assert_eq!(resources.len(), 6);
+    assert_eq!(resources.len(), 7);
     for url in resources {
         assert_eq!(app.post(url.as_str().unwrap()).await.status, 402, "{url}");
     }

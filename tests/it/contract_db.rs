@@ -1883,7 +1883,7 @@ async fn both_databases_have_the_same_tables_columns_and_indexes() {
         // Running the migrations again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
-        assert_eq!(found.0.len(), 18, "{:?}", found.0.keys());
+        assert_eq!(found.0.len(), 20, "{:?}", found.0.keys());
         seen.lock().unwrap().push(found);
     })
     .await;

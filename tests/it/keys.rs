@@ -11,29 +11,8 @@ use crate::support::{Answer, TestApp, client_from, pictures};
 
 const KEYS: &str = "/api/keys";
 
-/// A request that this wallet signs in for.
-async fn signed(
-    app: &TestApp,
-    method: &str,
-    path: &str,
-    by: &PrivateKeySigner,
-    body: &str,
-) -> Answer {
-    let challenge = app
-        .send(method, path, &[("accept", "*/*")], body.to_owned())
-        .await;
-    let message = sign_in(&challenge, by).encode();
-    app.send(
-        method,
-        path,
-        &[("SIGN-IN-WITH-X", message)],
-        body.to_owned(),
-    )
-    .await
-}
-
 async fn make(app: &TestApp, by: &PrivateKeySigner, body: &str) -> Value {
-    let made = signed(app, "POST", KEYS, by, body).await;
+    let made = app.as_wallet("POST", KEYS, body, by).await;
     assert_eq!(made.status, 200, "{}", made.text());
     made.json()
 }
@@ -52,7 +31,7 @@ fn text(value: &Value) -> String {
 }
 
 async fn only_key(app: &TestApp, by: &PrivateKeySigner) -> Value {
-    let listed = signed(app, "GET", KEYS, by, "").await.json();
+    let listed = app.as_wallet("GET", KEYS, "", by).await.json();
     let keys = listed["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 1, "{keys:?}");
     keys[0].clone()
@@ -97,7 +76,7 @@ async fn a_key_uploads_to_the_free_tier_in_the_name_of_its_wallet() {
     );
     assert!(usage["bytes"].as_u64().unwrap() > 0);
     assert_eq!(usage["lastUsedAt"], app.clock_text(Duration::ZERO));
-    let stranger = signed(&app, "GET", KEYS, &wallet(4), "").await.json();
+    let stranger = app.as_wallet("GET", KEYS, "", &wallet(4)).await.json();
     assert_eq!(stranger["keys"], json!([]));
 }
 
@@ -256,7 +235,8 @@ async fn a_suspended_or_revoked_key_refuses_at_once() {
     let (id, key) = (text(&made["id"]), text(&made["key"]));
     let path = format!("/api/keys/{id}");
     let picture = || pictures::png(8, 8);
-    let suspended = signed(&app, "POST", &format!("{path}/suspend"), &owner, "")
+    let suspended = app
+        .as_wallet("POST", &format!("{path}/suspend"), "", &owner)
         .await
         .json();
     assert_eq!(suspended["suspendedAt"], app.clock_text(Duration::ZERO));
@@ -266,11 +246,13 @@ async fn a_suspended_or_revoked_key_refuses_at_once() {
         (403, "key_suspended".to_owned(), Some(false))
     );
     app.advance(Duration::from_mins(1));
-    let again = signed(&app, "POST", &format!("{path}/suspend"), &owner, "")
+    let again = app
+        .as_wallet("POST", &format!("{path}/suspend"), "", &owner)
         .await
         .json();
     assert_eq!(again["suspendedAt"], suspended["suspendedAt"]);
-    let resumed = signed(&app, "POST", &format!("{path}/resume"), &owner, "")
+    let resumed = app
+        .as_wallet("POST", &format!("{path}/resume"), "", &owner)
         .await
         .json();
     assert_eq!(resumed["suspendedAt"], Value::Null);
@@ -279,7 +261,7 @@ async fn a_suspended_or_revoked_key_refuses_at_once() {
         200
     );
     // Another wallet can't change it, and a message for one change makes no other.
-    let stranger = signed(&app, "DELETE", &path, &wallet(4), "").await;
+    let stranger = app.as_wallet("DELETE", &path, "", &wallet(4)).await;
     assert_eq!(
         stranger.verdict(),
         (404, "not_found".to_owned(), Some(false))
@@ -290,14 +272,15 @@ async fn a_suspended_or_revoked_key_refuses_at_once() {
         .send("DELETE", &path, &[("SIGN-IN-WITH-X", message)], "")
         .await;
     assert_eq!(misused.error(), "sign_in_invalid");
-    let revoked = signed(&app, "DELETE", &path, &owner, "").await.json();
+    let revoked = app.as_wallet("DELETE", &path, "", &owner).await.json();
     assert_eq!(revoked["revokedAt"], app.clock_text(Duration::ZERO));
     let refused = upload(&app, &key, "/api/upload", picture()).await;
     assert_eq!(
         refused.verdict(),
         (401, "key_revoked".to_owned(), Some(false))
     );
-    let resumed = signed(&app, "POST", &format!("{path}/resume"), &owner, "")
+    let resumed = app
+        .as_wallet("POST", &format!("{path}/resume"), "", &owner)
         .await
         .json();
     assert_eq!(resumed["revokedAt"], revoked["revokedAt"]);
@@ -327,7 +310,7 @@ async fn a_key_that_is_revoked_during_an_upload_does_not_publish_it() {
     let revoke = async {
         sender.send(Ok(head.to_vec())).await.unwrap();
         let path = format!("/api/keys/{}", text(&made["id"]));
-        assert_eq!(signed(&app, "DELETE", &path, &owner, "").await.status, 200);
+        assert_eq!(app.as_wallet("DELETE", &path, "", &owner).await.status, 200);
         sender.send(Ok(rest.to_vec())).await.unwrap();
         drop(sender);
     };
@@ -367,14 +350,14 @@ async fn a_wallet_has_as_many_keys_as_the_operator_allows() {
     let first = make(&app, &owner, &name).await;
     assert_eq!(first["limits"]["uploadsPerDay"], 5);
     make(&app, &owner, r#"{"uploadsPerDay": 5}"#).await;
-    let over = signed(&app, "POST", KEYS, &owner, "").await;
+    let over = app.as_wallet("POST", KEYS, "", &owner).await;
     assert_eq!(
         over.verdict(),
         (409, "too_many_keys".to_owned(), Some(false))
     );
     make(&app, &wallet(4), "").await;
     let path = format!("/api/keys/{}", text(&first["id"]));
-    assert_eq!(signed(&app, "DELETE", &path, &owner, "").await.status, 200);
+    assert_eq!(app.as_wallet("DELETE", &path, "", &owner).await.status, 200);
     make(&app, &owner, "").await;
 }
 

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::recover::lose_everything;
 use crate::support::expect::{invalid, known};
+use crate::support::sign_in::sign_in;
+use crate::support::signing::wallet;
 use crate::support::{Answer, TestApp, client_from, pictures};
 
 const TWO: &str = "/api/links?images=2&days=7&tier=year";
@@ -564,6 +566,75 @@ async fn curl_uploads_with_a_link_and_nothing_else() {
         let link = text.strip_suffix('\n').unwrap_or_else(|| panic!("{text}"));
         assert_eq!(app.get(link).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_wallet_lists_and_revokes_its_links_by_sign_in() {
+    let app = TestApp::spawn().await;
+    let first = buy(&app, TWO).await;
+    app.advance(Duration::from_secs(1));
+    let second = buy(&app, TWO).await;
+    let third = buy(&app, "/api/links?images=1&days=1").await;
+    let other = app.sign_by(TWO, &wallet(9)).await;
+    assert_eq!(app.pay(&other).await.status, 200);
+    assert_eq!(
+        put(&app, &path_of(&first), pictures::png(8, 8))
+            .await
+            .status,
+        200
+    );
+    let page = app
+        .as_wallet("GET", "/api/links?limit=2", "", &app.wallet)
+        .await
+        .json();
+    let mut found = page["links"].as_array().unwrap().clone();
+    assert_eq!(found.len(), 2);
+    // The rest of the list needs no other sign-in.
+    let next = page["next"].as_str().unwrap();
+    let rest = app.get(&format!("/api/links?after={next}")).await.json();
+    assert_eq!(rest["next"], Value::Null);
+    found.extend(rest["links"].as_array().unwrap().clone());
+    let mut used = first.clone();
+    used["used"] = 1.into();
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[2], used);
+    for link in [&second, &third] {
+        assert!(found[..2].contains(link), "{found:?}");
+    }
+
+    let own = format!("/api/links/{}", second["id"].as_str().unwrap());
+    let stranger = app.as_wallet("DELETE", &own, "", &wallet(9)).await;
+    assert_eq!(
+        stranger.verdict(),
+        (404, "not_found".to_owned(), Some(false))
+    );
+    // A message for the list, or for another link, revokes nothing.
+    let elsewhere = format!("/api/links/{}", first["id"].as_str().unwrap());
+    for other in ["/api/links", &elsewhere] {
+        let method = if other == "/api/links" {
+            "GET"
+        } else {
+            "DELETE"
+        };
+        let challenge = app.send(method, other, &[("accept", "*/*")], "").await;
+        let message = sign_in(&challenge, &app.wallet).encode();
+        let answer = app
+            .send("DELETE", &own, &[("SIGN-IN-WITH-X", message)], "")
+            .await;
+        assert_eq!(answer.error(), "sign_in_invalid", "{other}");
+    }
+    assert_eq!(
+        shown(&app, &path_of(&second)).await["revokedAt"],
+        Value::Null
+    );
+    let revoked = app.as_wallet("DELETE", &own, "", &app.wallet).await.json();
+    assert_eq!(revoked["revokedAt"], app.clock_text(Duration::ZERO));
+    let late = put(&app, &path_of(&second), pictures::png(8, 9)).await;
+    assert_eq!(refusal(&late), refused(410, "link_revoked"));
+    let wrong = app
+        .send("DELETE", "/api/links/0", &[("accept", "*/*")], "")
+        .await;
+    assert_eq!(wrong.error(), "invalid_parameter");
 }
 
 #[tokio::test]

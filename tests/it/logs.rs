@@ -239,9 +239,11 @@ impl Client {
         let response = request.body(body).send().await.unwrap();
         let answer = Answer::of(response).await;
         let said: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
-        for field in ["token", "deleteToken"] {
-            if let Some(secret) = said[field].as_str() {
-                self.learn(field, secret);
+        for field in ["token", "deleteToken", "url", "key"] {
+            // Links of images are public, and those that upload are secrets.
+            let is_public = |text: &str| field == "url" && !text.contains("/u/");
+            if let Some(secret) = said[field].as_str().filter(|text| !is_public(text)) {
+                self.learn(field, secret.rsplit('/').next().unwrap_or_default());
             }
         }
         answer
@@ -284,6 +286,7 @@ async fn logs_no_secret(format: &str) {
     let mut client = Client::of(&program);
     let (payment, token) = buys_and_uploads(&mut client).await;
     goes_wrong(&mut client, &token).await;
+    uploads_by_link_and_key(&mut client).await;
     is_copied_from_the_chain(&mut client, &payment).await;
     let own_port = raw_request(&program.base);
     client.learn("the client's address", own_port);
@@ -403,6 +406,50 @@ async fn goes_wrong(client: &mut Client, token: &str) {
             assert!(client.post(&path, &[], vec![]).await.status >= 400);
         }
     }
+}
+
+/// Upload links and API keys, used rightly and wrongly: their secrets stand in paths and headers.
+async fn uploads_by_link_and_key(client: &mut Client) {
+    let payment = client.sign("/api/links?images=1&days=1", 6).await;
+    let bought = client.post(&payment.path, &payment.headers(), vec![]).await;
+    let link = bought.field("url");
+    let free = client.post("/api/links?tier=free", &[], vec![]).await;
+    let challenge = client.post("/api/keys", &[], vec![]).await;
+    let message = crate::support::sign_in::sign_in(&challenge, &wallet(6));
+    client.learn("the signed message", message.encode());
+    let headers = [("SIGN-IN-WITH-X", message.encode())];
+    let key = client
+        .post("/api/keys", &headers, vec![])
+        .await
+        .field("key");
+    let by_key = format!("{}/u/{key}", client.base);
+    for url in [link, free.field("url"), by_key] {
+        let path = url.strip_prefix(&client.base).unwrap().to_owned();
+        for body in [
+            pictures::png(7, 7),
+            b"no image".to_vec(),
+            pictures::png(7, 9),
+        ] {
+            client.post(&path, &[], body).await;
+        }
+        for path in [
+            format!("{path}0"),
+            format!("{path}/a/b"),
+            format!("{path}?a=b"),
+        ] {
+            assert!(client.post(&path, &[], pictures::png(7, 8)).await.status >= 400);
+        }
+    }
+    let bearer = [("Authorization", format!("Bearer {key}"))];
+    let image = client
+        .post("/api/upload", &bearer, pictures::png(5, 5))
+        .await;
+    assert_eq!(image.status, 200, "{}", image.text());
+    let ended = [("Authorization", format!("Bearer {key}0"))];
+    let refused = client
+        .post("/api/upload", &ended, pictures::png(5, 5))
+        .await;
+    assert_eq!(refused.error(), "key_unknown");
 }
 
 async fn is_copied_from_the_chain(client: &mut Client, payment: &Payment) {

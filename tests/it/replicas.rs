@@ -1,6 +1,7 @@
 //! Several servers of one deployment in one process, with one PostgreSQL database: they share
 //! counts, rejections and withdrawals.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -219,7 +220,7 @@ async fn a_place_that_a_killed_server_held_is_freed_after_its_timeout() {
     let late = app
         .app
         .images
-        .upload_free(tier, checked, slow.place())
+        .upload_free(tier, checked, slow.place(), None)
         .await;
     assert!(late.is_err());
     drop(slow);
@@ -531,4 +532,121 @@ async fn withdrawals_are_notified_at_commit_and_found_in_any_order() {
         (after.images == Some(Vec::new())).then_some(())
     })
     .await;
+}
+
+/// Puts an image to a path of one of the servers, and asks for JSON.
+async fn put_at(app: &TestApp, base: &str, path: &str, bytes: Vec<u8>) -> Answer {
+    let headers = [("accept", "application/json")];
+    app.send("PUT", &format!("{base}{path}"), &headers, bytes)
+        .await
+}
+
+#[tokio::test]
+async fn three_servers_publish_exactly_the_uploads_of_a_link() {
+    let (app, replicas) = three_with("limits.free_per_day", "0").await;
+    let bases = bases(&app, &replicas);
+    let paid = app.sign_at("/api/links?images=7&days=1&tier=year").await;
+    let paid = app.pay(&paid).await.field("url");
+    let free = app
+        .post("/api/links?images=7&days=1&tier=free")
+        .await
+        .field("url");
+    for url in [paid, free] {
+        let path = url.strip_prefix(&app.base).unwrap();
+        let mut published = BTreeSet::new();
+        for round in 0..20 {
+            let uploads = (0..50).map(async |number| {
+                let base = bases[usize::try_from(number).unwrap() % bases.len()];
+                let picture = pictures::png_seeded(9, 9, 50 * round + number);
+                put_at(&app, base, path, picture).await
+            });
+            for answer in join_all(uploads).await {
+                match answer.status {
+                    200 => {
+                        published.insert(answer.field("id"));
+                    }
+                    409 => {
+                        let code = answer.error();
+                        assert!(["link_used", "token_in_use"].contains(&&*code), "{code}");
+                    }
+                    _ => assert_eq!(answer.status, 503, "{}", answer.text()),
+                }
+            }
+            if published.len() >= 7 {
+                break;
+            }
+        }
+        assert_eq!(published.len(), 7);
+        for base in &bases {
+            let more = put_at(&app, base, path, pictures::png(20, 20)).await;
+            assert_eq!(more.error(), "link_used");
+        }
+    }
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn a_revoked_link_and_a_revoked_key_are_refused_by_every_server_at_once() {
+    let (app, replicas) = three_with("limits.free_per_day", "0").await;
+    let bases = bases(&app, &replicas);
+    let payment = app.sign_at("/api/links?images=9&days=1&tier=year").await;
+    let url = app.pay(&payment).await.field("url");
+    let link = url.strip_prefix(&app.base).unwrap();
+    let made = app
+        .as_wallet("POST", "/api/keys", "", &app.wallet)
+        .await
+        .json();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    let key = format!("/u/{}", text("key"));
+    let own = format!("/api/keys/{}", text("id"));
+    for (number, base) in bases.iter().enumerate() {
+        let side = u32::try_from(number).unwrap() + 1;
+        for path in [link, &*key] {
+            let image = put_at(&app, base, path, pictures::png(8, side)).await;
+            assert_eq!(image.status, 200, "{}", image.text());
+        }
+    }
+    let expect = async |path: &str, code: &str| {
+        for base in &bases {
+            let answer = put_at(&app, base, path, pictures::png(9, 9)).await;
+            assert_eq!(answer.error(), code, "{base}");
+        }
+    };
+    let suspend = format!("{own}/suspend");
+    let answer = app.as_wallet("POST", &suspend, "", &app.wallet).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    expect(&key, "key_suspended").await;
+    let answer = app.as_wallet("DELETE", &own, "", &app.wallet).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    expect(&key, "key_revoked").await;
+    let other = format!("{}{link}", replicas[1].base);
+    let answer = app.send("DELETE", &other, &[("accept", "*/*")], "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    expect(link, "link_revoked").await;
+}
+
+#[tokio::test]
+async fn three_servers_make_no_more_uploads_by_a_key_than_its_limit() {
+    let (app, replicas) = three_with("limits.free_per_day", "0").await;
+    let bases = bases(&app, &replicas);
+    let body = r#"{"uploadsPerDay": 5}"#;
+    let made = app
+        .as_wallet("POST", "/api/keys", body, &app.wallet)
+        .await
+        .json();
+    let path = format!("/u/{}", made["key"].as_str().unwrap());
+    let mut published = 0;
+    for round in 0..3 {
+        let uploads = (0..30).map(async |number| {
+            let base = bases[usize::try_from(number).unwrap() % bases.len()];
+            let picture = pictures::png_seeded(9, 9, 30 * round + number);
+            put_at(&app, base, &path, picture).await
+        });
+        let answers = join_all(uploads).await;
+        published += count(&answers, 200);
+        for answer in answers.iter().filter(|answer| answer.status == 429) {
+            assert_eq!(answer.error(), "key_limit");
+        }
+    }
+    assert_eq!(published, 5);
 }

@@ -96,6 +96,8 @@ pub(super) enum Success {
     Token,
     /// `RenewalAnswer`.
     Renewal,
+    /// `LinksAnswer`.
+    Links,
     /// `LinkAnswer`, as JSON only or also as text and as a page.
     Link {
         /// Whether `Accept` chooses the form.
