@@ -14,7 +14,7 @@ use crate::db::auditor::{self, Voiding};
 use crate::db::{Db, audit, deployment, grants, images, orphans, payments as rows};
 use crate::evm::chain::rpc::RpcChain;
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentId};
+use crate::model::payment::{Payment, PaymentId, ProductKind};
 use crate::payments::recovery::check::{
     ChainReport, ChainSide, Report, check, find_foreign_tokens,
 };
@@ -438,6 +438,13 @@ async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow:
             "  grant        {} of {} uploads used",
             grant.used, grant.product.uses
         )?;
+        if grant.product.kind == ProductKind::Link {
+            let ends = grant.token_expires;
+            match grant.revoked_at {
+                Some(at) => writeln!(out, "  link         ends {ends}, revoked {at}")?,
+                None => writeln!(out, "  link         ends {ends}")?,
+            }
+        }
     }
     for image in images::find_published_by_payment(db, &payment.id).await? {
         writeln!(

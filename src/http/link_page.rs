@@ -100,18 +100,28 @@ fn is_open(link: &Link, now: Timestamp) -> bool {
 pub(super) fn sentence(link: &Link, now: Timestamp) -> String {
     let (left, uses) = (link.left(), link.uses);
     if let Some(at) = link.revoked_at {
-        return format!("This upload link was revoked at {at}.");
+        return format!("This upload link was revoked at {}.", when(at));
     }
     if now >= link.expires_at {
-        return format!("This upload link ended at {}.", link.expires_at);
+        return format!("This upload link ended at {}.", when(link.expires_at));
     }
     if left == 0 {
         return format!("All {uses} uploads of this link are used.");
     }
     format!(
         "{left} of {uses} uploads are left, in tier {}, until {}.",
-        link.tier, link.expires_at
+        link.tier,
+        when(link.expires_at)
     )
+}
+
+/// A time for people, to the minute: `2026-12-28 10:00 UTC`.
+fn when(at: Timestamp) -> String {
+    let text = at.to_string();
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        _ => text,
+    }
 }
 
 /// A page that nobody caches or indexes, and that passes its address to nobody.
@@ -148,6 +158,12 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_to_the_minute() {
+        let at = Timestamp::from_seconds(1_800_000_000);
+        assert_eq!(when(at), "2027-01-15 08:00 UTC");
+    }
 
     #[test]
     fn text_in_a_page_is_escaped() {

@@ -348,11 +348,8 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "An upload token: 40 hexadecimal digits.",
             &json!({"type": "string", "pattern": TOKEN}),
         )],
-        Parameter::ApiKey => vec![query(
-            "tier",
-            "With an API key only: the tier whose uploads the key's wallet bought. Without it the image goes to the free tier.",
-            &json!({"type": "string", "enum": all_names(of)}),
-        )],
+        // The security scheme describes it. OpenAPI can't say that `?tier=` needs it.
+        Parameter::ApiKey => Vec::new(),
         Parameter::DeleteToken => vec![header(
             "X-Delete-Token",
             "The `deleteToken` that the upload returned. It is for the ids that come without one.",

@@ -64,7 +64,7 @@ pub(super) enum Parameter {
     Wallet,
     /// `X-Upload-Token`.
     UploadToken,
-    /// `Authorization: Bearer` with an API key, and `?tier=`.
+    /// `Authorization: Bearer` with an API key.
     ApiKey,
     /// `X-Delete-Token`.
     DeleteToken,
