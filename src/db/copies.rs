@@ -160,6 +160,24 @@ const KEEP_LONGER: &str = "UPDATE images SET expires_ms = CAST($2 AS BIGINT), \
     undescribed = undescribed + 1 WHERE id = $1 AND state = 'live' \
     AND (expires_ms < CAST($2 AS BIGINT) OR (expires_ms IS NOT NULL AND CAST($2 AS BIGINT) IS NULL))";
 
+/// Raises the serial of an image's signed links to `serial`. `false`: it is as high already, or the
+/// image is not live.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn keep_links_ended(db: &Db, id: &ImageId, serial: u32) -> Result<bool, DbError> {
+    let raised = write_db!(db, |pool| sqlx::query(KEEP_LINKS_ENDED)
+        .bind(id.as_str())
+        .bind(i64::from(serial))
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(raised > 0)
+}
+
+const KEEP_LINKS_ENDED: &str =
+    "UPDATE images SET link_serial = $2 WHERE id = $1 AND state = 'live' AND link_serial < $2";
+
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("copies::PAGE_KEPT", PAGE_KEPT),
@@ -167,4 +185,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("copies::PAGE_DELETED", PAGE_DELETED),
     ("copies::PAGE_RENEWED", PAGE_RENEWED),
     ("copies::KEEP_LONGER", KEEP_LONGER),
+    ("copies::KEEP_LINKS_ENDED", KEEP_LINKS_ENDED),
 ];

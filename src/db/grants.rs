@@ -18,7 +18,7 @@ pub enum Reservation {
     Busy,
     /// Every use is published.
     UsedUp,
-    /// The same bytes are already published on this grant.
+    /// The same bytes are already published on this grant, for the same eyes.
     Same,
     /// The upload link was revoked or replaced since the grant was read.
     Revoked,
@@ -154,11 +154,14 @@ pub async fn reserve(
             .bind(i64::from(grant.serial))
             .fetch_one(&mut *tx)
             .await?;
-        // A repeated request that overtakes the first one must not cost another use.
+        // A repeated request that overtakes the first one must not cost another use. The same
+        // bytes for other eyes are another upload.
         let (live, pending): (i64, i64) = sqlx::query_as(COUNT_SAME)
             .bind(id)
             .bind(now)
             .bind(&image.upload_sha256)
+            .bind(image.visibility.as_str())
+            .bind(image.visibility.viewer().map(|wallet| wallet.to_string()))
             .fetch_one(&mut *tx)
             .await?;
         if live > 0 {
@@ -185,7 +188,8 @@ const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE imag
     kind <> 'link' OR (revoked_ms IS NULL AND serial = $3) FROM grants WHERE payment_id = $1";
 const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $2) \
     THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
-    FROM images WHERE payment_id = $1 AND upload_sha256 = $3";
+    FROM images WHERE payment_id = $1 AND upload_sha256 = $3 AND visibility = $4 \
+    AND COALESCE(viewer, '') = COALESCE(CAST($5 AS TEXT), '')";
 
 /// Publishes a reserved image and counts the use. `false`: the reservation expired and another
 /// upload took the use, the image is gone, or the payment is void.

@@ -31,10 +31,11 @@ pub async fn insert_pending(
 }
 
 pub(super) const INSERT: &str = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, \
-    upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata, owner, owner_network) \
+    upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata, owner, owner_network, \
+    visibility, viewer) \
     VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
     COALESCE($13, (SELECT payer FROM payments WHERE id = $9)), \
-    COALESCE($14, (SELECT network FROM payments WHERE id = $9)))";
+    COALESCE($14, (SELECT network FROM payments WHERE id = $9)), $15, $16)";
 
 pub(super) fn bind_insert<'q, DB>(
     query: Query<'q, DB, DB::Arguments>,
@@ -69,6 +70,8 @@ where
                 .as_ref()
                 .and_then(|owner| owner.network.as_deref()),
         )
+        .bind(image.visibility.as_str())
+        .bind(image.visibility.viewer().map(|wallet| wallet.to_string()))
 }
 
 /// Publishes a pending free image, and counts a use of the free link or API key that took it.
@@ -115,6 +118,25 @@ pub async fn publish_free(
 
 pub(super) const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, \
     reserved_until_ms = NULL WHERE id = $1 AND state = 'pending' AND payment_id IS NULL";
+
+/// Ends every signed link of a live private image. `false`: there is no such image at `now`.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn rotate_links(db: &Db, id: &ImageId, now: Timestamp) -> Result<bool, DbError> {
+    let changed = write_db!(db, |pool| {
+        sqlx::query(ROTATE_LINKS)
+            .bind(id.as_str())
+            .bind(now.millis())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+    })?;
+    Ok(changed == 1)
+}
+
+const ROTATE_LINKS: &str = "UPDATE images SET link_serial = link_serial + 1, undescribed = undescribed + 1 \
+    WHERE id = $1 AND state = 'live' AND visibility = 'private' AND (expires_ms IS NULL OR expires_ms > $2)";
 
 /// Gives up a pending image. `false`: it was not pending.
 ///
@@ -311,6 +333,7 @@ pub(super) const END_RESERVATIONS: &str =
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::INSERT", INSERT),
     ("images::PUBLISH_FREE", PUBLISH_FREE),
+    ("images::ROTATE_LINKS", ROTATE_LINKS),
     ("images::DISCARD", DISCARD),
     ("images::FIND", FIND),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),

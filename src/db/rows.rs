@@ -13,6 +13,7 @@ use crate::model::image::{Format, Image, ImageState};
 use crate::model::metadata::Metadata;
 use crate::model::owner::Owner;
 use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
+use crate::model::visibility::Visibility;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks;
 use crate::pricing::tiers::Keep;
@@ -71,7 +72,7 @@ macro_rules! grant_columns {
 macro_rules! image_columns {
     () => {
         "id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id, \
-         owner, owner_network, created_ms, published_ms, expires_ms"
+         owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial"
     };
 }
 
@@ -266,10 +267,13 @@ pub(super) struct ImageRow {
     created_ms: i64,
     published_ms: Option<i64>,
     expires_ms: Option<i64>,
+    visibility: String,
+    viewer: Option<String>,
+    link_serial: i64,
 }
 from_row!(ImageRow:
     id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id,
-    owner, owner_network, created_ms, published_ms, expires_ms
+    owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial
 );
 
 impl TryFrom<ImageRow> for Image {
@@ -307,6 +311,8 @@ impl TryFrom<ImageRow> for Image {
             created_at: Timestamp::from_millis(row.created_ms),
             published_at: row.published_ms.map(Timestamp::from_millis),
             expires_at: row.expires_ms.map(Timestamp::from_millis),
+            visibility: field.visibility(&row.visibility, row.viewer.as_deref())?,
+            link_serial: field.count("link_serial", row.link_serial)?,
             sha256: row.sha256,
             upload_sha256: row.upload_sha256,
             tier: row.tier,
@@ -348,6 +354,13 @@ impl Field<'_> {
                 self.count("keep_ms", millis)?,
             ))),
         }
+    }
+
+    fn visibility(&self, name: &str, viewer: Option<&str>) -> Result<Visibility, DbError> {
+        let viewer = viewer
+            .map(|wallet| self.parse("viewer", wallet))
+            .transpose()?;
+        self.with("visibility", Visibility::parse(name, viewer))
     }
 
     pub(super) fn product(

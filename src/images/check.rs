@@ -16,6 +16,7 @@ use super::{Metadata, Refusal, UploadError, length};
 use crate::keys::secrets::sha256_hex;
 use crate::model::format::Format;
 use crate::model::metadata::{Kind, Metadata as Outcome};
+use crate::model::visibility::Visibility;
 use crate::system::pages;
 use crate::system::workers;
 
@@ -40,6 +41,7 @@ pub struct Checked {
     sha256: String,
     upload_bytes: u64,
     upload_sha256: String,
+    visibility: Visibility,
 }
 
 /// An image as viewers show it.
@@ -67,6 +69,22 @@ impl Checked {
             stored: hold(self.stored),
             ..self
         }
+    }
+
+    /// Sets who may see the image. Without it, the image is public.
+    #[must_use]
+    pub fn seen_by(self, visibility: Visibility) -> Self {
+        Self { visibility, ..self }
+    }
+
+    /// Who may see the image.
+    pub const fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
+    /// The hash that a payment is bound to: that of the uploaded bytes and of who may see them.
+    pub fn bound_sha256(&self) -> String {
+        self.visibility.bind(&self.upload_sha256)
     }
 
     /// The bytes to store.
@@ -139,6 +157,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
             sha256,
             upload_bytes,
             upload_sha256,
+            visibility: Visibility::Public,
         })
     })
     .await

@@ -1,7 +1,7 @@
 //! Keeps the sidecar of each stored image up to date. The sidecar is the record beside the object
 //! from which the image's row can be restored.
 //!
-//! It is rewritten when the expiry or the tier changes: at once, or later if that failed or the
+//! It is rewritten when the expiry, the tier or the serial of signed links changes: at once, or later if that failed or the
 //! process died.
 
 use crate::db::{Db, images};

@@ -4,7 +4,7 @@
 //! The server serves from the cache only while it knows which images were withdrawn. It asks the
 //! database once a second. After two seconds without an answer, every request reads the database,
 //! as without a cache. PostgreSQL also notifies the server of each withdrawal at once. The expiry
-//! of an image is checked on every request.
+//! of an image is checked on every request. Private images are not cached.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ const OVERHEAD: u64 = 1024;
 /// The smallest shard of the cache, so that each holds several of the largest images.
 const SMALLEST_SHARD: u64 = 8 << 20;
 
-/// A public image, with its bytes if they are cached.
+/// An image that is served, with its bytes if they are cached.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The row of the image.
@@ -153,8 +153,9 @@ impl Hot {
 }
 
 impl Images {
-    /// Finds the image with this id if it is public now, in the cache if possible. If another
-    /// request is loading the image, this one waits for it, at most two seconds.
+    /// Finds the image with this id if it is served now, in the cache if possible. If another
+    /// request is loading the image, this one waits for it, at most two seconds. The caller decides
+    /// who may see a private image.
     ///
     /// # Errors
     /// [`UploadError::Database`].
@@ -169,9 +170,12 @@ impl Images {
             self.hot.forget(id);
         }
         // Checked before waiting, so that requests for an unknown id do not wait for each other.
-        let Some(image) = self.find_public(id).await? else {
+        let Some(image) = self.find_live(id).await? else {
             return Ok(None);
         };
+        // Whether the request may see a private image depends on the row, which is read each time:
+        // the owner may end its links at any moment.
+        let known = known.filter(|_| !image.visibility.is_private());
         let Some(known) = known else {
             return Ok(Some(Served::from_row(image)));
         };

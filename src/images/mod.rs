@@ -33,6 +33,7 @@ mod in_doubt;
 mod lost;
 mod owned;
 mod pipeline;
+pub mod private;
 mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
@@ -416,18 +417,29 @@ impl Images {
         }
     }
 
-    /// Finds the image with this id if it is public now.
+    /// Finds the image with this id if it is served to everybody now.
     ///
     /// # Errors
     /// [`UploadError::Database`].
     pub async fn find_public(&self, id: &ImageId) -> Result<Option<Image>, UploadError> {
         let now = self.clock.now();
-        Ok(images::find(&self.db, id)
-            .await?
-            .filter(|image| image.is_public(now)))
+        let live = self.find_live(id).await?;
+        Ok(live.filter(|image| image.is_public(now)))
     }
 
-    /// Rewrites the sidecar of an image after its expiry or its tier changed. If that fails, the
+    /// Finds the image with this id if it is served now, public or private. The caller decides who
+    /// may see a private one.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn find_live(&self, id: &ImageId) -> Result<Option<Image>, UploadError> {
+        let now = self.clock.now();
+        Ok(images::find(&self.db, id)
+            .await?
+            .filter(|image| image.is_live(now)))
+    }
+
+    /// Rewrites the sidecar of an image after its expiry, its tier or the serial of its links changed. If that fails, the
     /// reaper retries it.
     pub async fn describe(&self, id: &ImageId) {
         kill_point!("image.describe.before");

@@ -39,7 +39,7 @@ impl Images {
     /// key that takes the image: publishing it counts a use there.
     ///
     /// # Errors
-    /// [`UploadError`]; then nothing is public.
+    /// [`UploadError`]; then nothing is published.
     pub async fn upload_free(
         self: &Arc<Self>,
         tier: &Tier,
@@ -89,7 +89,7 @@ impl Images {
                 // The upload took longer than the place in the daily count was reserved.
                 return Err(UploadError::Interrupted);
             }
-            Ok(public(image, now, expires))
+            Ok(live(image, now, expires))
         };
         tokio::spawn(upload.in_current_span())
             .await
@@ -302,7 +302,7 @@ impl Images {
             return Err(used_up(grant));
         }
         kill_point!("token.publish.after");
-        Ok(public(image, now, expires))
+        Ok(live(image, now, expires))
     }
 
     /// Tries to hold a use of each grant in turn.
@@ -362,8 +362,8 @@ impl Images {
         Ok(image.id)
     }
 
-    /// Stores the bytes of a staged image durably under its final key. The image stays private
-    /// until it is published.
+    /// Stores the bytes of a staged image durably under its final key. The image is not
+    /// served until it is published.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -389,9 +389,11 @@ impl Images {
     ) -> Result<Option<Image>, UploadError> {
         let now = self.clock.now();
         let published = images::find_published_by_payment(&self.db, payment).await?;
-        Ok(published
-            .into_iter()
-            .find(|image| image.upload_sha256 == checked.upload_sha256() && image.is_public(now)))
+        Ok(published.into_iter().find(|image| {
+            image.upload_sha256 == checked.upload_sha256()
+                && image.visibility == checked.visibility()
+                && image.is_live(now)
+        }))
     }
 
     async fn put_or_discard(
@@ -434,6 +436,8 @@ impl Images {
             created_at: now,
             published_at: None,
             expires_at: None,
+            visibility: checked.visibility(),
+            link_serial: 0,
         }
     }
 }
@@ -471,7 +475,7 @@ fn used_up(grant: &Grant) -> UploadError {
     }
 }
 
-fn public(image: Image, now: Timestamp, expires: Option<Timestamp>) -> Image {
+fn live(image: Image, now: Timestamp, expires: Option<Timestamp>) -> Image {
     Image {
         state: ImageState::Live,
         published_at: Some(now),

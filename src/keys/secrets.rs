@@ -89,6 +89,8 @@ pub enum Domain {
     SignIn,
     /// The MAC of a cursor in a list of a wallet.
     Cursor,
+    /// The signature of a link to a private image.
+    ImageLink,
     /// The secp256k1 key that signs x402 offers and receipts.
     X402Key,
     /// The Ed25519 key that signs pixtoll's own receipts.
@@ -112,6 +114,7 @@ impl Domain {
             Self::Fingerprint => b"pixtoll/fingerprint/1",
             Self::SignIn => b"pixtoll/sign-in/1",
             Self::Cursor => b"pixtoll/cursor/1",
+            Self::ImageLink => b"pixtoll/image-link/1",
             Self::X402Key => b"pixtoll/x402-key/1",
             Self::ReceiptKey => b"pixtoll/receipt-key/1",
         }

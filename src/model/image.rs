@@ -3,6 +3,7 @@
 use super::metadata::Metadata;
 use super::owner::Owner;
 use super::payment::PaymentId;
+use super::visibility::Visibility;
 use crate::model::ids::ImageId;
 use crate::system::clock::Timestamp;
 
@@ -80,16 +81,26 @@ pub struct Image {
     pub owner: Option<Owner>,
     /// When the uploaded bytes were checked.
     pub created_at: Timestamp,
-    /// When the image became public; `None` before that.
+    /// When the image was published; `None` before that.
     pub published_at: Option<Timestamp>,
     /// When the image stops being served; `None`: never.
     pub expires_at: Option<Timestamp>,
+    /// Who may see the image.
+    pub visibility: Visibility,
+    /// How often the owner ended all signed links of the image. Links of earlier serials show
+    /// nothing.
+    pub link_serial: u32,
 }
 
 impl Image {
-    /// Whether the image is served at `now`.
-    pub fn is_public(&self, now: Timestamp) -> bool {
+    /// Whether the image is served at `now`: to everybody, or by signed links.
+    pub fn is_live(&self, now: Timestamp) -> bool {
         self.state == ImageState::Live && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether the image is served to everybody at `now`.
+    pub fn is_public(&self, now: Timestamp) -> bool {
+        self.is_live(now) && !self.visibility.is_private()
     }
 
     /// The last part of the image's link: id and extension.

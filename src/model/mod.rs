@@ -11,4 +11,6 @@ pub mod owner;
 pub mod payment;
 pub mod receipt;
 pub mod sidecar;
+pub mod signed_link;
 pub mod token;
+pub mod visibility;

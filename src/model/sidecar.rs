@@ -1,6 +1,6 @@
 //! The record that is stored beside an image's object, from which its row can be restored if the
-//! database is lost. It holds no secrets, and of the uploader at most its wallet; delete tokens are
-//! derived from the master key.
+//! database is lost. It holds no secrets, and of the uploader at most its wallet; delete tokens and
+//! signed links are derived from the master key.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::image::Image;
 use super::owner::Owner;
 use super::payment::PaymentId;
+use super::visibility::Visibility;
 use crate::pricing::tiers::Keep;
 
 const VERSION: u32 = 1;
@@ -39,6 +40,23 @@ pub struct Sidecar {
     created_at: String,
     /// How long the image is kept after its publication, in milliseconds; null: for ever.
     keep_ms: Option<u64>,
+    /// `private`; absent for public images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    visibility: Option<String>,
+    /// The wallet that may make signed links; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    viewer: Option<String>,
+    /// How often the signed links were ended; absent if never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    link_serial: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Sidecar {
@@ -67,6 +85,12 @@ impl Sidecar {
                 Keep::For(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
                 Keep::Forever => None,
             },
+            visibility: image
+                .visibility
+                .is_private()
+                .then(|| Visibility::PRIVATE.to_owned()),
+            viewer: image.visibility.viewer().map(|wallet| wallet.to_string()),
+            link_serial: image.link_serial,
         }
     }
 
@@ -83,14 +107,23 @@ impl Sidecar {
     /// How long, by this record, `image` is kept after its publication. `None`: the record belongs
     /// to another image.
     pub fn keep_of(&self, image: &Image) -> Option<Keep> {
-        let is_its = self.version == VERSION
-            && self.id == image.id.as_str()
-            && self.sha256 == image.sha256
-            && self.created_at == image.created_at.to_string();
-        is_its.then(|| match self.keep_ms {
+        self.is_of(image).then(|| match self.keep_ms {
             Some(time) => Keep::For(Duration::from_millis(time)),
             None => Keep::Forever,
         })
+    }
+
+    /// How often, by this record, the signed links of `image` were ended. `None`: the record belongs
+    /// to another image.
+    pub fn link_serial_of(&self, image: &Image) -> Option<u32> {
+        self.is_of(image).then_some(self.link_serial)
+    }
+
+    fn is_of(&self, image: &Image) -> bool {
+        self.version == VERSION
+            && self.id == image.id.as_str()
+            && self.sha256 == image.sha256
+            && self.created_at == image.created_at.to_string()
     }
 
     /// The record as it is stored: one line of JSON.
@@ -115,11 +148,8 @@ mod tests {
     use crate::model::image::{Format, ImageState};
     use crate::system::clock::Timestamp;
 
-    #[test]
-    fn a_record_is_the_same_before_and_after_publication() {
-        let start = Timestamp::from_seconds(1_800_000_000);
-        let keep = Keep::For(Duration::from_hours(24));
-        let draft = Image {
+    fn draft() -> Image {
+        Image {
             id: ImageId::parse("k3v9Qw2mZr7T").unwrap(),
             state: ImageState::Pending,
             format: Format::Png,
@@ -132,10 +162,19 @@ mod tests {
             tier: "free".to_owned(),
             payment_id: None,
             owner: None,
-            created_at: start,
+            created_at: Timestamp::from_seconds(1_800_000_000),
             published_at: None,
             expires_at: None,
-        };
+            visibility: Visibility::Public,
+            link_serial: 0,
+        }
+    }
+
+    #[test]
+    fn a_record_is_the_same_before_and_after_publication() {
+        let keep = Keep::For(Duration::from_hours(24));
+        let draft = draft();
+        let start = draft.created_at;
         let before = Sidecar::new(&draft, keep);
         let published = start.plus(Duration::from_secs(3));
         let live = Image {
@@ -189,5 +228,29 @@ mod tests {
             ..live
         };
         assert_eq!(before.keep_of(&other), None);
+    }
+
+    #[test]
+    fn the_record_of_a_private_image_holds_its_viewer_and_the_serial_of_its_links() {
+        let viewer = Address::repeat_byte(0xab);
+        let image = Image {
+            visibility: Visibility::Private {
+                viewer: Some(viewer),
+            },
+            link_serial: 2,
+            ..draft()
+        };
+        let record = Sidecar::of(&image);
+        let text = String::from_utf8(record.to_bytes()).unwrap();
+        let end =
+            format!(",\"visibility\":\"private\",\"viewer\":\"{viewer}\",\"linkSerial\":2}}\n");
+        assert!(text.ends_with(&end), "{text}");
+        assert_eq!(Sidecar::parse(text.as_bytes()), Some(record.clone()));
+        assert_eq!(record.link_serial_of(&image), Some(2));
+        let other = Image {
+            sha256: "ef".repeat(32),
+            ..image
+        };
+        assert_eq!(record.link_serial_of(&other), None);
     }
 }

@@ -1,5 +1,6 @@
-//! Restores expiry times from a store that survived its database. The sidecar of an image has its
-//! expiry, including renewals that were paid after the backup.
+//! Restores expiry times and ended links from a store that survived its database. The sidecar of an
+//! image has its expiry, including renewals that were paid after the backup, and the serial of its
+//! signed links, including ends that the owner made after the backup.
 
 use futures_util::stream::{self, StreamExt};
 
@@ -13,7 +14,8 @@ const PAGE: u32 = 500;
 const AT_ONCE: usize = 16;
 
 /// Extends the expiry of each live image to its sidecar's, if that is later; never shortens it.
-/// Otherwise the reaper would delete paid images before their payers could claim them.
+/// Otherwise the reaper would delete paid images before their payers could claim them. Signed links
+/// that were ended stay ended.
 /// Returns the number of extended images. The tier stays, since no renewal in the ledger set
 /// another one.
 ///
@@ -41,7 +43,13 @@ async fn keep_one_longer(db: &Db, store: &Store, image: &Image) -> anyhow::Resul
         return Ok(false);
     };
     let record = store.find_sidecar(&image.id).await?;
-    let Some(keep) = record.and_then(|record| record.keep_of(image)) else {
+    let Some(record) = record else {
+        return Ok(false);
+    };
+    if let Some(serial) = record.link_serial_of(image) {
+        copies::keep_links_ended(db, &image.id, serial).await?;
+    }
+    let Some(keep) = record.keep_of(image) else {
         return Ok(false);
     };
     Ok(copies::keep_longer(db, &image.id, keep.end(published)).await?)

@@ -65,7 +65,7 @@ impl Payments {
                 });
             }
             if let Some(renewal) = self.renewal_of(row).await? {
-                let image = self.images.find_public(&renewal.image_id).await;
+                let image = self.images.find_live(&renewal.image_id).await;
                 let image = image.map_err(unread)?.ok_or(PayError::Gone)?;
                 return Ok(Sold {
                     goods: Goods::Renewed { image, renewal },
@@ -82,7 +82,7 @@ impl Payments {
                     .await
                     .map_err(unread)?
                     .ok_or(PayError::Gone)?;
-                if !image.is_public(self.clock.now()) {
+                if !image.is_live(self.clock.now()) {
                     return Err(PayError::Gone);
                 }
                 return Ok(Sold {

@@ -78,7 +78,7 @@ impl Payments {
         keep: Keep,
         limit: u64,
     ) -> Result<Image, PayError> {
-        let image = self.images.find_public(id).await?;
+        let image = self.images.find_live(id).await?;
         let image = image.ok_or(PayError::NoImage)?;
         let Some(old) = image.expires_at else {
             return Err(NotRenewable::Permanent(image.id).into());
@@ -95,7 +95,7 @@ impl Payments {
             }
             .into());
         }
-        // The image is public, so it has not expired yet.
+        // The image is live, so it has not expired yet.
         let longest = self.clock.now().plus(LONGEST_KEEP);
         if let Some(until) = keep.end(old)
             && until > longest

@@ -188,7 +188,7 @@ impl Auditor<'_> {
         let Some(image) = images::find(self.db, &id).await? else {
             return Ok(None);
         };
-        if !image.is_public(self.now) {
+        if !image.is_live(self.now) {
             return Ok(None);
         }
         let row = image.size_bytes;

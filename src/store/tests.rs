@@ -5,6 +5,7 @@ use super::keys::file;
 use super::*;
 use crate::config::{Addressing, Encryption, S3Credentials, S3Key};
 use crate::model::image::{Format, Image, ImageState};
+use crate::model::visibility::Visibility;
 use crate::pricing::tiers::Keep;
 use crate::system::random::Randomness;
 
@@ -99,6 +100,8 @@ fn sidecar(id: &ImageId) -> Sidecar {
         created_at: Timestamp::from_seconds(0),
         published_at: None,
         expires_at: None,
+        visibility: Visibility::Public,
+        link_serial: 0,
     };
     Sidecar::new(&image, Keep::Forever)
 }

@@ -9,6 +9,7 @@ use pixtoll::config::{Sources, load};
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::sidecar::Sidecar;
+use pixtoll::model::visibility::Visibility;
 use pixtoll::pricing::tiers::Keep;
 use pixtoll::store::{Store, StoreError, Unfit};
 use pixtoll::system::clock::{SystemClock, Timestamp};
@@ -41,6 +42,8 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         created_at: Timestamp::from_seconds(0),
         published_at: None,
         expires_at: None,
+        visibility: Visibility::Public,
+        link_serial: 0,
     };
     let sidecar = Sidecar::new(&image, Keep::Forever);
     store

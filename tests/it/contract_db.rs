@@ -19,6 +19,7 @@ use pixtoll::model::payment::{
     Event, Grant, LEASE, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Terms,
     Transfer, transition,
 };
+use pixtoll::model::visibility::Visibility;
 use pixtoll::pricing::money::AtomicAmount;
 use pixtoll::pricing::networks::BASE_SEPOLIA;
 use pixtoll::pricing::tiers::Keep;
@@ -141,6 +142,8 @@ pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
         created_at: NOW,
         published_at: None,
         expires_at: None,
+        visibility: Visibility::Public,
+        link_serial: 0,
     }
 }
 

@@ -10,6 +10,7 @@ use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::mark::Mark;
 use pixtoll::model::sidecar::Sidecar;
+use pixtoll::model::visibility::Visibility;
 use pixtoll::pricing::tiers::Keep;
 use pixtoll::store::{Listed, Store};
 use pixtoll::system::clock::Timestamp;
@@ -56,6 +57,8 @@ fn sidecar(id: &ImageId, tier: &str) -> Sidecar {
         created_at: Timestamp::from_seconds(0),
         published_at: None,
         expires_at: None,
+        visibility: Visibility::Public,
+        link_serial: 0,
     };
     Sidecar::new(&image, Keep::Forever)
 }
