@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::db::DbError;
+use crate::images::private::Access;
 use crate::images::{Images, UploadError};
 use crate::limits::Limited;
 use crate::model::ids::ImageId;
@@ -47,6 +48,8 @@ pub struct Order<'a> {
     pub target: Option<&'a ImageId>,
     /// For how many days the upload link is valid; `None` for other products.
     pub days: Option<u32>,
+    /// The right to see the image to renew. A private image is renewed only for those who see it.
+    pub access: Access,
     /// Path and query of the URL that the offer names. Each product has one, because clients repeat
     /// it in their payment.
     pub path: String,

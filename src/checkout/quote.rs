@@ -89,7 +89,7 @@ impl Checkout {
                 return as_bought(known, || NoQuote::NoImage);
             }
         }
-        let image = self.images.find_public(id).await;
+        let image = self.images.find_visible(id, &order.access).await;
         let image = image.map_err(NoQuote::Upload)?.ok_or(NoQuote::NoImage)?;
         let name = order.tier.unwrap_or(&image.tier);
         let tiers = self.catalog.tiers();

@@ -116,6 +116,8 @@ fn images(reader: &mut Reader<'_>, http: &Http) -> Images {
         store: store::check(reader, keys.store),
         base_url,
         clean: keys.clean,
+        private: keys.private,
+        link_ttl: keys.link_ttl,
         min_free: keys.min_free,
         cache_bytes: bytes,
         limits: PixelLimits {

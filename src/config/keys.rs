@@ -99,6 +99,11 @@ section! {
         /// Whether metadata is removed from an image before it is stored. A request overrides this
         /// with its parameter `metadata`.
         clean: bool = SWITCH.or("true"),
+        /// Whether uploads may be private, which means that only signed links show the image. Images
+        /// that are private already stay private if this is switched off.
+        private: bool = SWITCH.or("true"),
+        /// How long a signed link to a private image lasts if the request for it does not say.
+        link_ttl: Duration = DURATION.or("7d").within("1m", "365d"),
         /// With less free space on the disk of an image directory, uploads and purchases receive
         /// 507, and `/readyz` fails.
         min_free: u64 = SIZE.or("1 GiB"),

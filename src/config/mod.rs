@@ -152,6 +152,10 @@ pub struct Images {
     pub base_url: String,
     /// Whether metadata is removed before an image is stored.
     pub clean: bool,
+    /// Whether uploads may be private.
+    pub private: bool,
+    /// The default life of a signed link.
+    pub link_ttl: Duration,
     /// Free bytes on the disk below which uploads and purchases are refused.
     pub min_free: u64,
     /// Most bytes of the image cache; 0: no cache.

@@ -28,7 +28,7 @@ const PIECE: usize = 4096;
 
 /// The UTF-8 byte order mark, which programs on Windows write before JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The longest accepted value of the field `metadata`, in bytes of JSON text.
+/// The longest accepted value of the fields beside the image, in bytes of JSON text.
 const LONGEST_VALUE: usize = 256;
 /// The longest string that is examined as a URL or a path, in bytes of JSON text.
 const LONGEST_REFERENCE: usize = 2048;
@@ -53,6 +53,10 @@ pub(super) struct Decoded {
     pub(super) image: Bytes,
     /// The string in the field `metadata`, if the body has one.
     pub(super) metadata: Option<String>,
+    /// The string in the field `visibility`, if the body has one.
+    pub(super) visibility: Option<String>,
+    /// The string in the field `viewer`, if the body has one.
+    pub(super) viewer: Option<String>,
 }
 
 /// The fields of the body that are read. Other fields are ignored.
@@ -64,6 +68,10 @@ struct Fields<'a> {
     file: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    visibility: Option<&'a RawValue>,
+    #[serde(borrow)]
+    viewer: Option<&'a RawValue>,
     // Fields that clients of other services send instead of the image.
     #[serde(borrow)]
     url: Option<&'a RawValue>,
@@ -83,26 +91,50 @@ pub(super) fn decode(mut body: Buffer) -> Result<Decoded, JsonImageError> {
     } else {
         0
     };
-    let (Range { start, end }, metadata) = find_strings(body.get(skipped..).unwrap_or_default())?;
+    let Found {
+        digits: Range { start, end },
+        metadata,
+        visibility,
+        viewer,
+    } = find_strings(body.get(skipped..).unwrap_or_default())?;
     let (start, end) = (start + skipped, end + skipped);
     let written = decode_in_place(&mut body, start, end).ok_or(JsonImageError::NotBase64)?;
     body.truncate(written);
     let image = body.freeze();
-    Ok(Decoded { image, metadata })
+    Ok(Decoded {
+        image,
+        metadata,
+        visibility,
+        viewer,
+    })
 }
 
-/// Returns the range of the base64 digits in `body`, still with JSON's escapes, and the value of
-/// the field `metadata`.
-fn find_strings(body: &[u8]) -> Result<(Range<usize>, Option<String>), JsonImageError> {
-    let fields: Fields<'_> =
-        serde_json::from_slice(body).map_err(|_| JsonImageError::WrongShape)?;
-    let metadata = fields.metadata.map(|value| match value.get().len() {
+/// The strings of a body.
+struct Found {
+    /// The range of the base64 digits in the body, still with JSON's escapes.
+    digits: Range<usize>,
+    metadata: Option<String>,
+    visibility: Option<String>,
+    viewer: Option<String>,
+}
+
+/// The string in a field beside the image. A field that is null counts as absent.
+fn short(field: Option<&RawValue>) -> Result<Option<String>, JsonImageError> {
+    let value = field.map(|value| match value.get().len() {
         0..=LONGEST_VALUE => {
             serde_json::from_str(value.get()).map_err(|_| JsonImageError::WrongShape)
         }
         _ => Err(JsonImageError::WrongShape),
     });
-    let metadata = metadata.transpose()?.flatten();
+    Ok(value.transpose()?.flatten())
+}
+
+/// Finds the strings in `body`.
+fn find_strings(body: &[u8]) -> Result<Found, JsonImageError> {
+    let fields: Fields<'_> =
+        serde_json::from_slice(body).map_err(|_| JsonImageError::WrongShape)?;
+    let metadata = short(fields.metadata)?;
+    let (visibility, viewer) = (short(fields.visibility)?, short(fields.viewer)?);
     // A field that is null counts as absent.
     let Some(value) = fields.image.or(fields.file) else {
         let url = fields.url.or(fields.image_url).or(fields.camel_url);
@@ -130,7 +162,12 @@ fn find_strings(body: &[u8]) -> Result<(Range<usize>, Option<String>), JsonImage
     } else if let Some(foreign) = recognise_reference(digits) {
         return Err(JsonImageError::Reference(foreign));
     }
-    Ok((place + skipped..place + text.len() - 1, metadata))
+    Ok(Found {
+        digits: place + skipped..place + text.len() - 1,
+        metadata,
+        visibility,
+        viewer,
+    })
 }
 
 /// Recognises a URL or path in place of the base64 digits. A text that starts with a slash is an
@@ -256,6 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn the_fields_about_who_may_see_the_image_are_returned_with_it() {
+        let body = r#"{"image": "AAAA", "visibility": "private", "viewer": "0x1"}"#;
+        let found = decode(buffer(body)).unwrap();
+        assert_eq!(found.visibility.as_deref(), Some("private"));
+        assert_eq!(found.viewer.as_deref(), Some("0x1"));
+        let found = decode(buffer(r#"{"image": "AAAA", "viewer": null}"#)).unwrap();
+        assert_eq!((found.visibility, found.viewer), (None, None));
+    }
+
+    #[test]
     fn each_malformed_body_has_its_own_error() {
         use JsonImageError::{Missing, NotBase64, Reference, WrongShape};
         for (body, error) in [
@@ -284,6 +331,8 @@ mod tests {
             (r#"{"file": "/home/me/photo"}"#, Reference(Foreign::Path)),
             (r#"{"file": "C:\\me\\photo.bmp"}"#, Reference(Foreign::Path)),
             (r#"{"image": "AAAA", "metadata": 5}"#, WrongShape),
+            (r#"{"image": "AAAA", "visibility": true}"#, WrongShape),
+            (r#"{"image": "AAAA", "viewer": ["0x1"]}"#, WrongShape),
             (r#"{"image": "A"}"#, NotBase64),
             (r#"{"image": "AA-_"}"#, NotBase64),
             (r#"{"image": "AA\\A"}"#, NotBase64),

@@ -12,10 +12,11 @@ use futures_util::StreamExt;
 use super::base64_body::{self, JsonImageError};
 use super::error::ApiError;
 use super::pace::is_too_slow;
-use super::upload_limit::{Limit, bad, length, metadata_named};
+use super::upload_limit::{Limit, Said, bad, length, metadata_named};
 use super::{Site, form, query};
 use crate::images::{Metadata, Refusal};
 use crate::limits::{Limited, Room};
+use crate::model::visibility::Visibility;
 use crate::pricing::tiers::FORM_OVERHEAD;
 use crate::system::pages::Buffer;
 
@@ -58,6 +59,8 @@ pub(super) struct ReceivedImage {
     pub(super) bytes: Bytes,
     /// What the server does with the image's metadata.
     pub(super) metadata: Metadata,
+    /// Who may see the image.
+    pub(super) visibility: Visibility,
     /// The share of the memory for request bodies that these bytes take.
     pub(super) room: Room,
 }
@@ -65,7 +68,8 @@ pub(super) struct ReceivedImage {
 /// Reads the image from a body in any accepted form: multipart, JSON or raw bytes.
 ///
 /// # Errors
-/// [`BodyError`], also where the query and the body name two values of `metadata`.
+/// [`BodyError`], also where the query and the body name two values of `metadata`, or say
+/// differently who may see the image.
 pub(super) async fn read_image(
     site: &Site,
     request: &HttpRequest,
@@ -78,10 +82,12 @@ pub(super) async fn read_image(
         let message = "The body has a Content-Encoding, and this server accepts none. Send the image without it: image formats are compressed already.";
         return Err(bad(message).into());
     }
-    let named = query::metadata(request).map_err(|error| match error {
+    let refused = |error| match error {
         ApiError::Bad(_, message) => Refusal::BadBody(message),
         _ => Refusal::NoFile,
-    })?;
+    };
+    let named = query::metadata(request).map_err(refused)?;
+    let visible = query::visibility(site, request).map_err(refused)?;
     let kind = Kind::of(header(request, CONTENT_TYPE).unwrap_or(""))?;
     let mut incoming = Incoming {
         payload,
@@ -94,24 +100,33 @@ pub(super) async fn read_image(
     let (bytes, said) = match kind {
         Kind::Form { boundary } => {
             let form = form::read(body.freeze(), &boundary, limit).await?;
-            (form.image, form.metadata)
+            (form.image, form.said)
         }
         Kind::Json => read_json(body, limit)?,
         Kind::Unnamed if body.is_empty() => return Err(Refusal::NoFile.into()),
-        Kind::Image | Kind::Unnamed => (body.freeze(), None),
+        Kind::Image | Kind::Unnamed => (body.freeze(), Said::default()),
     };
-    if named.is_some() && said.is_some() && named != said {
+    if named.is_some() && said.metadata.is_some() && named != said.metadata {
         let message = "The query and the body name two values of metadata, and only one is allowed. Send it in the query or in the body.";
         return Err(bad(message).into());
     }
-    let metadata = named.or(said).unwrap_or(if site.config.images.clean {
-        Metadata::Remove
-    } else {
-        Metadata::Keep
-    });
+    let seen = query::named_visibility(site, said.visibility.as_deref(), said.viewer.as_deref());
+    let seen = seen.map_err(Refusal::BadBody)?;
+    if visible.is_some() && seen.is_some() && visible != seen {
+        let message = "The query and the body say differently who may see the image. Send visibility and viewer in the query or in the body.";
+        return Err(bad(message).into());
+    }
+    let metadata = named
+        .or(said.metadata)
+        .unwrap_or(if site.config.images.clean {
+            Metadata::Remove
+        } else {
+            Metadata::Keep
+        });
     Ok(ReceivedImage {
         bytes,
         metadata,
+        visibility: visible.or(seen).unwrap_or_default(),
         room: incoming.room,
     })
 }
@@ -223,8 +238,8 @@ impl Incoming<'_> {
     }
 }
 
-/// Decodes a JSON body into the image and the value of the field `metadata`.
-fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>), Refusal> {
+/// Decodes a JSON body into the image and the other fields.
+fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Said), Refusal> {
     if body.is_empty() {
         return Err(Refusal::NoFile);
     }
@@ -243,7 +258,12 @@ fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Option<Metadata>)
     if sent > limit.max_bytes {
         return Err(limit.refuse(sent, false));
     }
-    Ok((found.image, metadata))
+    let said = Said {
+        metadata,
+        visibility: found.visibility,
+        viewer: found.viewer,
+    };
+    Ok((found.image, said))
 }
 
 /// The value of a header as text. `None`: it is absent or not ASCII.

@@ -18,8 +18,10 @@ pub(super) async fn check(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    query::check(&request, &[query::METADATA]).map_err(|error| error.of(&request))?;
+    let known = [query::METADATA, query::VISIBILITY, query::VIEWER];
+    query::check(&request, &known).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
+    query::visibility(&site, &request).map_err(|error| error.of(&request))?;
     let table = site.tiers.now();
     let largest = table.iter().max_by_key(|tier| tier.max_bytes);
     let largest = largest.ok_or_else(|| ApiError::UnknownTier {

@@ -40,7 +40,7 @@ pub(super) async fn read_or_delete(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     if request.method() != Method::DELETE {
-        return images::metadata(site, id).await;
+        return images::metadata(site, &request, id).await;
     }
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
     if let Some(token) = extract::delete_token(&request)? {

@@ -4,15 +4,15 @@ use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use bytes::Bytes;
 
 use super::payloads::{Payloads, Pieces};
-use super::upload_limit::{Limit, bad, length, metadata_named};
+use super::upload_limit::{Limit, Said, bad, length, metadata_named};
+use crate::images::Refusal;
 use crate::images::format::FormatError;
-use crate::images::{Metadata, Refusal};
 
 /// The most parts that a form may have.
 const MAX_PARTS: usize = 64;
 /// The longest accepted boundary, in bytes. RFC 2046 allows 70 characters.
 const LONGEST_BOUNDARY: usize = 256;
-/// How many bytes of the field `metadata` are read.
+/// How many bytes of a field that is not a file are read.
 const LONGEST_VALUE: usize = 64;
 
 /// The boundary in a `Content-Type` of `multipart/form-data`. `None`: it is missing, empty or too
@@ -42,8 +42,8 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
 pub(super) struct Form {
     /// The image.
     pub(super) image: Bytes,
-    /// The value of its field `metadata`, if it has one.
-    pub(super) metadata: Option<Metadata>,
+    /// What its other fields say of the upload.
+    pub(super) said: Said,
 }
 
 /// Finds the image of a form in memory: the field `image`, else `file`, else the only other part
@@ -60,9 +60,9 @@ pub(super) async fn read(body: Bytes, boundary: &str, limit: Limit<'_>) -> Resul
     let mut found = Found::default();
     for _ in 0..=MAX_PARTS {
         let Some(field) = form.next_field().await.map_err(|_| malformed())? else {
-            let metadata = found.metadata;
+            let said = std::mem::take(&mut found.said);
             let image = found.choose()?;
-            return Ok(Form { image, metadata });
+            return Ok(Form { image, said });
         };
         let slot = Slot::of(&field);
         let bytes = payloads.next(field).await.ok_or_else(malformed)?;
@@ -88,6 +88,10 @@ enum Slot {
     Other,
     /// The field `metadata`.
     Metadata,
+    /// The field `visibility`.
+    Visibility,
+    /// The field `viewer`.
+    Viewer,
 }
 
 impl Slot {
@@ -108,12 +112,14 @@ impl Slot {
             Some("image") => Some(Self::Image),
             Some("file") => Some(Self::File),
             Some("metadata") if !names_a_file => Some(Self::Metadata),
+            Some("visibility") if !names_a_file => Some(Self::Visibility),
+            Some("viewer") if !names_a_file => Some(Self::Viewer),
             _ => (names_a_file || is_image).then_some(Self::Other),
         }
     }
 }
 
-/// The parts of a form that may hold the image, and its metadata field.
+/// The parts of a form that may hold the image, and its other fields.
 #[derive(Default)]
 struct Found {
     image: Option<Bytes>,
@@ -121,7 +127,7 @@ struct Found {
     other: Option<Bytes>,
     /// Whether a part that may hold the image was empty.
     is_empty: bool,
-    metadata: Option<Metadata>,
+    said: Said,
 }
 
 impl Found {
@@ -132,19 +138,13 @@ impl Found {
             Slot::File => &mut self.file,
             Slot::Other => &mut self.other,
             Slot::Metadata => {
-                let value = bytes.get(..LONGEST_VALUE).unwrap_or(&bytes);
-                let named = metadata_named(String::from_utf8_lossy(value).trim())?;
-                if self
-                    .metadata
-                    .replace(named)
-                    .is_some_and(|first| first != named)
-                {
-                    return Err(bad(
-                        "The form has the field metadata twice, with two values. Send one value.",
-                    ));
-                }
-                return Ok(());
+                let named = metadata_named(&value_of(&bytes))?;
+                return once("metadata", &mut self.said.metadata, named);
             }
+            Slot::Visibility => {
+                return once("visibility", &mut self.said.visibility, value_of(&bytes));
+            }
+            Slot::Viewer => return once("viewer", &mut self.said.viewer, value_of(&bytes)),
         };
         if bytes.is_empty() {
             self.is_empty = true;
@@ -164,6 +164,25 @@ impl Found {
         } else {
             Refusal::NoFile
         })
+    }
+}
+
+/// The value of a field that is not a file.
+fn value_of(bytes: &[u8]) -> String {
+    let value = bytes.get(..LONGEST_VALUE).unwrap_or(bytes);
+    String::from_utf8_lossy(value).trim().to_owned()
+}
+
+/// Stores the value of a field, and refuses a second value that differs.
+fn once<T: PartialEq>(name: &str, place: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    match place {
+        Some(first) if *first != value => Err(bad(&format!(
+            "The form has the field {name} twice, with two values. Send one value."
+        ))),
+        _ => {
+            *place = Some(value);
+            Ok(())
+        }
     }
 }
 

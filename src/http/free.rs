@@ -22,8 +22,10 @@ pub(super) async fn upload(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    query::check(&request, &[query::METADATA]).map_err(|error| error.of(&request))?;
+    let known = [query::METADATA, query::VISIBILITY, query::VIEWER];
+    query::check(&request, &known).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
+    query::visibility(&site, &request).map_err(|error| error.of(&request))?;
     let tiers = site.tiers.now();
     let tier = tiers.free().ok_or_else(|| {
         let error = ApiError::UnknownTier {

@@ -1,25 +1,57 @@
 //! The responses that describe an image: to an upload, to a renewal, and with its public metadata.
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
-use super::Site;
 use super::error::ApiError;
 use super::views::{ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, UploadAnswer};
+use super::{Site, delete, extract, query};
+use crate::images::private::Access;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::Renewal;
+use crate::model::signed_link::SignedLink;
 
 /// A `200` response with the image's link in `Location`.
 pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response.insert_header((LOCATION, url(site, image)));
+    response.insert_header((LOCATION, owners_url(site, image)));
     response
+}
+
+/// The link of an image for its owner: of a private image, one that lasts for `images.link_ttl`.
+pub(super) fn owners_url(site: &Site, image: &Image) -> String {
+    url(site, image, owners_link(site, image))
+}
+
+fn owners_link(site: &Site, image: &Image) -> Option<SignedLink> {
+    let is_private = image.visibility.is_private();
+    is_private.then(|| site.images.sign_link(image, site.config.images.link_ttl))
+}
+
+/// What a request shows of its right to see the image with this id.
+pub(super) fn access(site: &Site, request: &HttpRequest, id: &ImageId) -> Result<Access, ApiError> {
+    let token = extract::delete_token(request)?;
+    Ok(Access {
+        link: query::signed_link(request),
+        is_owner: delete::is_owners(site, id, token.as_deref()),
+    })
+}
+
+/// The link of an image for whoever has shown `access`. A signed link is returned as it came: only
+/// the owner receives a new one. Without either, the link of a private image shows nothing.
+fn link_for(site: &Site, image: &Image, access: &Access) -> Option<SignedLink> {
+    if access.is_owner {
+        return owners_link(site, image);
+    }
+    access
+        .link
+        .filter(|link| image.visibility.is_private() && site.images.is_shown(image, *link))
 }
 
 /// The response body for the uploader. Only this body holds the delete token.
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
-    let facts = facts(site, image);
+    let facts = facts(site, image, owners_link(site, image));
     UploadAnswer {
         delete_token: site.images.delete_token(image),
         markdown: format!("![]({})", facts.url),
@@ -29,9 +61,9 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
 }
 
 /// What the answers to uploads and questions say first.
-fn facts(site: &Site, image: &Image) -> ImageFacts {
+fn facts(site: &Site, image: &Image, link: Option<SignedLink>) -> ImageFacts {
     ImageFacts {
-        url: url(site, image),
+        url: url(site, image, link),
         id: image.id.to_string(),
         content_type: image.format.content_type(),
         size_bytes: image.size_bytes,
@@ -40,13 +72,23 @@ fn facts(site: &Site, image: &Image) -> ImageFacts {
         height: image.height,
         sha256: image.sha256.clone(),
         tier: image.tier.clone(),
+        visibility: image.visibility.as_str(),
+        link_expires_at: link.map(|link| link.expires().to_string()),
     }
 }
 
 /// The response body for the payer of a renewal.
-pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> RenewalAnswer {
+pub(super) fn renewal_answer(
+    site: &Site,
+    image: &Image,
+    renewal: &Renewal,
+    access: &Access,
+) -> RenewalAnswer {
+    let link = link_for(site, image, access);
     RenewalAnswer {
-        url: url(site, image),
+        visibility: image.visibility.as_str(),
+        link_expires_at: link.map(|link| link.expires().to_string()),
+        url: url(site, image, link),
         id: image.id.to_string(),
         content_type: image.format.content_type(),
         size_bytes: image.size_bytes,
@@ -59,26 +101,38 @@ pub(super) fn renewal_answer(site: &Site, image: &Image, renewal: &Renewal) -> R
     }
 }
 
-/// `GET /api/images/{id}`: the public metadata of an image.
-pub(super) async fn metadata(site: Site, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+/// `GET /api/images/{id}`: the facts about an image. Those of a private image are shown to whoever
+/// may see it.
+pub(super) async fn metadata(
+    site: Site,
+    request: &HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
-    let image = site
-        .images
-        .find_public(&id)
-        .await?
-        .ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(facts_answer(&site, &image)))
+    let access = access(&site, request, &id)?;
+    let image = site.images.find_visible(&id, &access).await?;
+    let image = image.ok_or(ApiError::NotFound)?;
+    let link = link_for(&site, &image, &access);
+    Ok(HttpResponse::Ok().json(described(&site, &image, link)))
 }
 
-/// The facts about a public image.
+/// The facts about an image, for its owner.
 pub(super) fn facts_answer(site: &Site, image: &Image) -> ImageAnswer {
+    described(site, image, owners_link(site, image))
+}
+
+fn described(site: &Site, image: &Image, link: Option<SignedLink>) -> ImageAnswer {
     ImageAnswer {
-        facts: facts(site, image),
+        facts: facts(site, image, link),
         created_at: image.published_at.map(|start| start.to_string()),
     }
 }
 
-/// The canonical link of the image.
-fn url(site: &Site, image: &Image) -> String {
-    format!("{}/{}", site.config.images.base_url, image.file_name())
+/// The canonical link of the image, with a signature if it has one.
+pub(super) fn url(site: &Site, image: &Image, link: Option<SignedLink>) -> String {
+    let plain = format!("{}/{}", site.config.images.base_url, image.file_name());
+    match link {
+        None => plain,
+        Some(link) => format!("{plain}?{}", link.query()),
+    }
 }

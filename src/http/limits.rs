@@ -121,6 +121,7 @@ pub(super) async fn checked(
         let ReceivedImage {
             bytes,
             metadata,
+            visibility,
             room,
         } = arrived;
         let rules = Rules {
@@ -135,7 +136,7 @@ pub(super) async fn checked(
         // body, or a copy of its image alone.
         let held = checked.map(|checked| {
             let is_copy = checked.is_copy();
-            checked.held_by(|stored| {
+            checked.seen_by(visibility).held_by(|stored| {
                 let room = if is_copy {
                     room.lowered(length_of(&stored))
                 } else {

@@ -7,13 +7,14 @@ use url::form_urlencoded::{Serializer, parse};
 
 use crate::model::ids::ImageId;
 use crate::model::image::Format;
+use crate::model::signed_link::SignedLink;
 
 /// The query parameters that select a variant of an image. There are none yet. Such a parameter
 /// stays in the target of a redirect, and the variant checks its value.
 const PARAMETERS: &[&str] = &[];
 /// Characters that chat programs, Markdown and sentences leave at the end of a link. None of them
 /// can be part of a link.
-const TRAILING: &str = ")]}>.,:;!?\"'`*_~|\\<([{»”’›…。，、）】」』〉》";
+pub(super) const TRAILING: &str = ")]}>.,:;!?\"'`*_~|\\<([{»”’›…。，、）】」』〉》";
 
 /// The parsed path of a link.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,10 +87,13 @@ impl Link {
     }
 }
 
-/// The canonical form of `query`: without parameters that select nothing. `None`: `query` is absent
-/// or already canonical.
-pub(super) fn canonical_query(query: Option<&str>) -> Option<String> {
-    kept_parameters(query?, PARAMETERS)
+/// The canonical form of `query`: without parameters that select nothing. That of a private image
+/// is its signature alone. `None`: `query` is absent or already canonical.
+pub(super) fn canonical_query(query: Option<&str>, signed: Option<SignedLink>) -> Option<String> {
+    match signed {
+        None => kept_parameters(query?, PARAMETERS),
+        Some(signed) => Some(signed.query()).filter(|canonical| query != Some(canonical)),
+    }
 }
 
 /// The parameters of `query` that are in `known`. `None`: it has no others and is not empty.
@@ -192,7 +196,26 @@ mod tests {
                 "{query}"
             );
         }
-        assert_eq!(canonical_query(None), None);
-        assert_eq!(canonical_query(Some("w=10")).as_deref(), Some(""));
+        assert_eq!(canonical_query(None, None), None);
+        assert_eq!(canonical_query(Some("w=10"), None).as_deref(), Some(""));
+        // A signature selects nothing of a public image.
+        let query = "exp=1&sig=0123456789abcdef0123456789abcdef";
+        assert_eq!(canonical_query(Some(query), None).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn the_query_of_a_private_image_is_its_signature_alone() {
+        let sig = "0123456789abcdef0123456789abcdef";
+        let signed = SignedLink::parse("1", sig);
+        let canonical = format!("exp=1&sig={sig}");
+        assert_eq!(canonical_query(Some(&canonical), signed), None);
+        for other in [
+            format!("sig={sig}&exp=1"),
+            format!("{canonical}&fbclid=x"),
+            format!("exp=%31&sig={sig}"),
+        ] {
+            let found = canonical_query(Some(&other), signed);
+            assert_eq!(found.as_deref(), Some(&*canonical), "{other}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{ApiError, Code, Demand};
 use super::paid::{self, Purchase, refuse_behind};
-use super::paid_route::PaidRoute;
+use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::has_payment;
 use super::sign_in::{self, Door};
 use super::views::{LinkAnswer, LinksAnswer};
@@ -16,6 +16,7 @@ use super::{Site, api_keys, free, images, limits, link_page, list, query, renew}
 use crate::checkout::Order;
 use crate::db::uses::Through;
 use crate::images::UploadError;
+use crate::images::private::Access;
 use crate::links::OpenLink;
 use crate::model::api_key::KeySecret;
 use crate::model::image::Image;
@@ -116,6 +117,7 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
         uses,
         target: None,
         days: Some(days),
+        access: Access::default(),
         path: path(uses, days, named.as_ref()),
     };
     let mut purchase = Purchase::open(site, request, order).await?;
@@ -325,7 +327,12 @@ fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
             Some(checkout),
         ) => {
             let path = path(1, DEFAULT_DAYS.min(site.config.links.max_days), None);
-            let route = PaidRoute::at(&checkout.catalog, ProductKind::Link, &path, None);
+            let route = PaidRoute::at(
+                &checkout.catalog,
+                ProductKind::Link,
+                &path,
+                Fields::default(),
+            );
             ApiError::Link { error, route }
         }
         (error, _) => error,
@@ -379,8 +386,10 @@ async fn upload(
     payload: Payload,
     form: Form,
 ) -> Result<HttpResponse, ApiError> {
-    query::check(request, &[query::METADATA])?;
+    let known = [query::METADATA, query::VISIBILITY, query::VIEWER];
+    query::check(request, &known)?;
     query::metadata(request)?;
+    query::visibility(site, request)?;
     if has_payment(request) {
         let message = "The request carries a payment, but an upload link is paid already. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message));

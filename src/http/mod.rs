@@ -57,6 +57,7 @@ mod receipts;
 mod renew;
 mod serve;
 mod sign_in;
+mod signed_links;
 mod tiers;
 mod upload_limit;
 mod views;
@@ -231,6 +232,11 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(api_resource("/receipts/{id}", receipts::of_image).wrap(from_fn(limits::misses)))
         .service(
             api_resource("/images/{id}/renew", renew::renew)
+                .wrap(from_fn(limits::misses))
+                .wrap(from_fn(moving::changes)),
+        )
+        .service(
+            api_resource("/images/{id}/links", signed_links::sign_or_end)
                 .wrap(from_fn(limits::misses))
                 .wrap(from_fn(moving::changes)),
         )

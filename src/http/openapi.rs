@@ -13,8 +13,8 @@ use super::error::{Action, Code};
 use super::views::{
     ApiKeyAnswer, ApiKeysAnswer, CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer,
     ErrorBody, FormUpload, ImageAnswer, ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer,
-    LinkAnswer, LinksAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer, SignedMessageBody,
-    TiersAnswer, TokenAnswer, UploadAnswer,
+    LinkAnswer, LinksAnswer, LinksEndedAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer,
+    SignedLinkAnswer, SignedLinkRequest, SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::images::MOST_OWNED;
 use crate::model::image::Format;
@@ -40,6 +40,7 @@ const LEDGER_ID: &str = "^[0-9a-f]{64}$";
 const BASE64: &str = "^[A-Za-z0-9+/]+={0,2}$";
 const KEY_ID: &str = "^[0-9a-f]{16}$";
 const SECRET: &str = "^([0-9a-fA-F]{40}|pixtoll_[0-9A-Za-z]{40})$";
+const ADDRESS: &str = "^0x[0-9a-fA-F]{40}$";
 const TOKEN: &str = "^[0-9a-fA-F]{40}$";
 /// The name of the security scheme of uploads by API key.
 const API_KEY: &str = "apiKey";
@@ -61,7 +62,7 @@ pub(super) fn document(of: &Deployment<'_>) -> Value {
             "title": "pixtoll",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "An image host where the payment is the login.",
-            "description": "Upload an image and get a public link. Free uploads need nothing. Paid uploads answer 402 Payment Required \
+            "description": "Upload an image and get a link. Free uploads need nothing. Paid uploads answer 402 Payment Required \
                 with x402 offers (USDC); a request that carries a signed payment returns the goods. There are no accounts.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -287,6 +288,8 @@ const fn tag(operation: &Operation) -> &'static str {
         | Success::Image
         | Success::Images
         | Success::Deleted
+        | Success::SignedLink
+        | Success::LinksEnded
         | Success::Receipts
         | Success::Bytes => "images",
         Success::Claims => "payments",
@@ -304,6 +307,8 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "`remove` stores the image without metadata; `keep` stores the file as it is.",
             &json!({"type": "string", "enum": ["remove", "keep"]}),
         )],
+        Parameter::Visibility => visibility_parameters(),
+        Parameter::Signature => signature_parameters(),
         Parameter::Images => vec![query(
             "images",
             "How many uploads the token or link is for. The price is multiplied by it.",
@@ -354,6 +359,10 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "X-Delete-Token",
             "The `deleteToken` that the upload returned. It is for the ids that come without one.",
         )],
+        Parameter::AnyDeleteToken => vec![header(
+            "X-Delete-Token",
+            "The `deleteToken` that the upload returned, where a request about a private image shows its right in no other way.",
+        )],
         Parameter::Conditions => vec![
             header("Range", "A single range of bytes."),
             header("If-Range", "An ETag or a date."),
@@ -373,6 +382,36 @@ fn query(name: &str, description: &str, schema: &Value) -> Value {
 /// A header.
 fn header_of(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "description": description, "schema": schema})
+}
+
+fn visibility_parameters() -> Vec<Value> {
+    vec![
+        query(
+            "visibility",
+            "`public`, which is the default, shows the image to everybody who has its link; `private` only to whoever has a signed link.",
+            &json!({"type": "string", "enum": ["public", "private"]}),
+        ),
+        query(
+            "viewer",
+            "The wallet that may make signed links to a private image beside its owner.",
+            &json!({"type": "string", "pattern": ADDRESS}),
+        ),
+    ]
+}
+
+fn signature_parameters() -> Vec<Value> {
+    vec![
+        query(
+            "exp",
+            "The end of a signed link to a private image, in seconds since 1970.",
+            &json!({"type": "string", "pattern": "^[0-9]{1,10}$"}),
+        ),
+        query(
+            "sig",
+            "The signature of a signed link to a private image.",
+            &json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+        ),
+    ]
 }
 
 fn link_parameters(of: &Deployment<'_>) -> Vec<Value> {
@@ -415,6 +454,7 @@ fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Optio
     let content = match operation.body {
         Body::None => return None,
         Body::ApiKey => json!({JSON: {"schema": types.request::<NewKeyRequest>()}}),
+        Body::SignedLink => json!({JSON: {"schema": types.request::<SignedLinkRequest>()}}),
         Body::SignIn => json!({JSON: {"schema": types.request::<SignedMessageBody>()}}),
         Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
@@ -440,8 +480,11 @@ fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Optio
         }
     };
     // A request to a route that sells may come without a body: it asks for the price.
-    let required =
-        operation.price == Price::Free && !matches!(operation.body, Body::SignIn | Body::ApiKey);
+    let required = operation.price == Price::Free
+        && !matches!(
+            operation.body,
+            Body::SignIn | Body::ApiKey | Body::SignedLink
+        );
     Some(json!({"required": required, "content": content}))
 }
 
@@ -520,6 +563,8 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Image => json_of(types.of::<ImageAnswer>()),
         Success::Images => json_of(types.of::<ImagesAnswer>()),
         Success::Deleted => json_of(types.of::<DeletedAnswer>()),
+        Success::SignedLink => json_of(types.of::<SignedLinkAnswer>()),
+        Success::LinksEnded => json_of(types.of::<LinksEndedAnswer>()),
         Success::Claims => json_of(types.of::<ClaimsAnswer>()),
         Success::Receipts => json_of(types.of::<ReceiptsAnswer>()),
         Success::Index => json_of(types.of::<IndexAnswer>()),

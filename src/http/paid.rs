@@ -7,19 +7,21 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::body::{BodyError, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
-use super::paid_route::PaidRoute;
+use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::{has_payment, settlement_headers};
 use super::upload_limit::Limit;
 use super::views::TokenAnswer;
 use super::{Site, api_keys, extract, images, limits, links, query, renew};
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
+use crate::images::private::Access;
 use crate::images::{Metadata, Refusal, UploadError};
 use crate::keys::secrets::sha256_hex;
 use crate::model::api_key::KeySecret;
 use crate::model::image::Image;
 use crate::model::payment::{Grant, ProductKind};
 use crate::model::token::UploadToken;
+use crate::model::visibility::Visibility;
 use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierName;
@@ -32,6 +34,10 @@ pub(super) struct Purchase<'a> {
     quote: Quote,
     /// What the query says of the metadata of an upload.
     metadata: Option<Metadata>,
+    /// What the query says of who may see an upload.
+    visibility: Option<Visibility>,
+    /// The right to see the image that is renewed.
+    access: Access,
     header: Option<PaymentHeader>,
 }
 
@@ -72,12 +78,15 @@ pub(super) async fn upload(
 ) -> Result<HttpResponse, ApiError> {
     let route = Route::of(&request);
     let key = extract::api_key(&request).map_err(|error| error.of(&request))?;
-    let known = match &key {
-        None => &[query::METADATA, query::IMAGES][..],
-        Some(_) => &[query::METADATA, query::TIER],
+    let last = if key.is_some() {
+        query::TIER
+    } else {
+        query::IMAGES
     };
-    query::check(&request, known).map_err(|error| error.of(&request))?;
+    let known = [query::METADATA, query::VISIBILITY, query::VIEWER, last];
+    query::check(&request, &known).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
+    query::visibility(&site, &request).map_err(|error| error.of(&request))?;
     if let Some(key) = key {
         return upload_by_key(&site, &request, payload, &key, route).await;
     }
@@ -253,14 +262,14 @@ async fn read_body(
             }));
         }
     };
-    let bytes = arrived.bytes.clone();
+    let (bytes, visibility) = (arrived.bytes.clone(), arrived.visibility);
     match limits::checked(site, request, arrived, limit).await? {
         Ok(checked) => Ok(Some(Body {
-            sha256: checked.upload_sha256().to_owned(),
+            sha256: checked.bound_sha256(),
             checked: Ok(checked),
         })),
         Err(UploadError::Refused(refusal)) => Ok(Some(Body {
-            sha256: sha256_hex(&bytes),
+            sha256: visibility.bind(&sha256_hex(&bytes)),
             checked: Err(refusal),
         })),
         Err(error) => Err(ApiError::Upload(error)),
@@ -284,6 +293,7 @@ fn order<'a>(
         uses,
         target: None,
         days: None,
+        access: Access::default(),
         path,
     })
 }
@@ -330,11 +340,14 @@ impl<'a> Purchase<'a> {
             extract::check_idempotency_key(request)?;
         }
         let client = extract::client_address(request, &site.config.http);
+        let access = order.access;
         let quote = checkout.quote(order, header.as_ref(), client).await;
         Ok(Self {
             checkout,
             quote: quote.map_err(|reason| refuse(checkout, reason))?,
             metadata: query::metadata(request)?,
+            visibility: query::visibility(site, request)?,
+            access,
             header,
         })
     }
@@ -347,6 +360,14 @@ impl<'a> Purchase<'a> {
     async fn size_limit(&self, header: Option<&PaymentHeader>) -> Result<u64, ApiError> {
         let limit = self.checkout.size_limit(&self.quote, header).await;
         limit.map_err(|error| ApiError::Unsold(PayError::Database(error)))
+    }
+
+    /// What the query says of an upload.
+    const fn fields(&self) -> Fields {
+        Fields {
+            metadata: self.metadata,
+            visibility: self.visibility,
+        }
     }
 
     fn limit(&self, max_bytes: u64) -> Limit<'_> {
@@ -389,7 +410,7 @@ impl<'a> Purchase<'a> {
     ) -> Box<Demand> {
         let catalog = &self.checkout.catalog;
         let (kind, path) = (self.quote.product.kind, &self.quote.path);
-        let PaidRoute { url, curl } = PaidRoute::at(catalog, kind, path, self.metadata);
+        let PaidRoute { url, curl } = PaidRoute::at(catalog, kind, path, self.fields());
         Box::new(Demand {
             challenge: self.checkout.challenge(&self.quote, reason),
             message,
@@ -410,6 +431,7 @@ impl<'a> Purchase<'a> {
         body: Option<Body>,
     ) -> Result<HttpResponse, ApiError> {
         let (version, network) = (header.version, header.network);
+        let access = self.access;
         let key = extract::idempotency_key(request)?;
         let address = extract::own_address(request, &site.config.http);
         let carried = Carried {
@@ -419,7 +441,7 @@ impl<'a> Purchase<'a> {
             client: extract::client_address(request, &site.config.http),
         };
         let error = match self.checkout.buy(&self.quote, carried).await {
-            Ok(sold) => return Ok(answer(site, request, sold)),
+            Ok(sold) => return Ok(answer(site, request, sold, &access)),
             Err(error) => error,
         };
         let reason = match &error {
@@ -473,7 +495,7 @@ impl From<Closed> for ApiError {
 
 /// The response with what the payment bought. The receipt of the settlement is in the headers that
 /// the client reads.
-fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
+fn answer(site: &Site, request: &HttpRequest, sold: Sold, access: &Access) -> HttpResponse {
     let receipt = encode(&sold.receipt);
     let mut response: HttpResponseBuilder = match &sold.goods {
         Goods::Image(image) => images::uploaded(site, image),
@@ -485,7 +507,7 @@ fn answer(site: &Site, request: &HttpRequest, sold: Sold) -> HttpResponse {
     match sold.goods {
         Goods::Image(image) => response.json(images::upload_answer(site, &image)),
         Goods::Renewed { image, renewal } => {
-            response.json(images::renewal_answer(site, &image, &renewal))
+            response.json(images::renewal_answer(site, &image, &renewal, access))
         }
         Goods::Token {
             token,

@@ -4,6 +4,38 @@ use super::Site;
 use crate::catalog::Catalog;
 use crate::images::Metadata;
 use crate::model::payment::ProductKind;
+use crate::model::visibility::Visibility;
+
+/// What the query of a request says of the upload that it buys.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fields {
+    /// What becomes of the image's metadata.
+    pub(super) metadata: Option<Metadata>,
+    /// Who may see the image.
+    pub(super) visibility: Option<Visibility>,
+}
+
+impl Fields {
+    /// The same as form fields of curl. The URL is that of the offer, which has no query of this
+    /// kind.
+    fn curl(self) -> String {
+        let mut fields = String::new();
+        match self.metadata {
+            None => {}
+            Some(Metadata::Remove) => fields.push_str(" -F metadata=remove"),
+            Some(Metadata::Keep) => fields.push_str(" -F metadata=keep"),
+        }
+        if let Some(visibility) = self.visibility {
+            fields.push_str(" -F visibility=");
+            fields.push_str(visibility.as_str());
+            if let Some(viewer) = visibility.viewer() {
+                fields.push_str(" -F viewer=");
+                fields.push_str(&viewer.to_string());
+            }
+        }
+        fields
+    }
+}
 
 /// A route that sells, and how to pay there.
 #[derive(Debug)]
@@ -16,24 +48,14 @@ pub(super) struct PaidRoute {
 
 impl PaidRoute {
     /// The route at `path`, which sells products of this kind.
-    pub(super) fn at(
-        catalog: &Catalog,
-        kind: ProductKind,
-        path: &str,
-        metadata: Option<Metadata>,
-    ) -> Self {
+    pub(super) fn at(catalog: &Catalog, kind: ProductKind, path: &str, fields: Fields) -> Self {
         let url = catalog.url(path);
         let image = match kind {
             ProductKind::Upload => "-F image=@image.png",
             ProductKind::Token | ProductKind::Renewal | ProductKind::Link => "-X POST",
         };
-        // The URL is that of the offer, which has no `?metadata=`.
-        let metadata = match metadata {
-            None => "",
-            Some(Metadata::Remove) => " -F metadata=remove",
-            Some(Metadata::Keep) => " -F metadata=keep",
-        };
-        let curl = format!("curl {image}{metadata} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
+        let fields = fields.curl();
+        let curl = format!("curl {image}{fields} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
         Self { url, curl }
     }
 
@@ -49,7 +71,7 @@ impl PaidRoute {
             &checkout.catalog,
             ProductKind::Upload,
             &format!("/api/upload/{}", cheapest.name.as_str()),
-            None,
+            Fields::default(),
         ))
     }
 }

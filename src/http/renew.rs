@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{ApiError, Code};
 use super::paid::{Purchase, refuse_behind};
-use super::{Site, query};
+use super::{Site, images, query};
 use crate::checkout::Order;
 use crate::model::ids::ImageId;
 use crate::model::payment::ProductKind;
@@ -24,7 +24,7 @@ pub(super) async fn renew(
 
 /// Sells the renewal. The caller completes an error by [`ApiError::of`].
 async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpResponse, ApiError> {
-    query::check(request, &[query::TIER])?;
+    query::check(request, &[query::TIER, query::EXP, query::SIG])?;
     refuse_behind(site)?;
     let id = ImageId::parse(id).ok_or_else(|| {
         let message = "The path names no valid image id. Send the 12 letters and digits of the id, without an extension.";
@@ -41,6 +41,7 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         uses: 1,
         target: Some(&id),
         days: None,
+        access: images::access(site, request, &id)?,
         path,
     };
     let mut purchase = Purchase::open(site, request, order).await?;

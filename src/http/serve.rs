@@ -22,10 +22,12 @@ use futures_util::stream::{self, Stream, StreamExt};
 use super::Site;
 use super::conditions::{Outcome, Validators, evaluate};
 use super::error::ApiError;
-use super::extract;
 use super::link::{self, Link, Spelling};
+use super::{extract, images, query};
 use crate::images::hot::Served;
+use crate::images::private::end_of;
 use crate::model::image::Image;
+use crate::model::signed_link::SignedLink;
 use crate::store::{Object, StoreError};
 use crate::system::clock::Timestamp;
 
@@ -55,33 +57,32 @@ const REDIRECT_SECONDS: u64 = 60;
 const MISS: &str = "public, max-age=60";
 
 /// `GET` and `HEAD` of `/{id}` and `/{id}.{ext}`: serves an image or a part of it, or redirects to
-/// its canonical link.
+/// its canonical link. A private image without a valid signature is an unknown one.
 pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let link = Link::of(&request).ok_or_else(|| no_link(&site, &request))?;
     let found = site.images.find_served(&link.id).await;
     let found = found.map_err(ApiError::Unreadable)?;
     let Served { image, bytes } = found.ok_or(ApiError::NotFound)?;
-    let query = link::canonical_query(request.uri().query());
+    let signed = if image.visibility.is_private() {
+        Some(shown_by(&site, &request, &image).ok_or(ApiError::NotFound)?)
+    } else {
+        None
+    };
+    let query = link::canonical_query(request.uri().query(), signed);
     match link.spelling(image.format) {
         Spelling::OtherFormat => return Err(ApiError::NotFound),
         Spelling::Canonical if query.is_none() => {}
         Spelling::Canonical | Spelling::Redirect => {
-            return Ok(redirect(&site, &request, &image, query));
+            return Ok(redirect(&site, &request, &image, signed, query));
         }
     }
-    let validators = Validators {
-        etag: EntityTag::new_strong(image.sha256.clone()),
-        modified: image
-            .published_at
-            .and_then(|at| u64::try_from(at.seconds()).ok()),
-        length: image.size_bytes,
-    };
+    let validators = validators_of(&image);
     let part = match evaluate(&request, &validators) {
         Outcome::Whole => None,
         Outcome::Part(range) => Some(range),
         Outcome::NotModified => {
             let mut response = HttpResponse::build(StatusCode::NOT_MODIFIED);
-            caching(&mut response, &image, &validators, site.clock.now());
+            caching(&mut response, &image, signed, &validators, site.clock.now());
             return Ok(response.finish());
         }
         Outcome::PreconditionFailed => return Err(ApiError::AnotherImage),
@@ -95,7 +96,7 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
         // that GET sends.
         let nothing = stream::empty::<Result<Bytes, actix_web::Error>>();
         let mut response = HttpResponse::Ok();
-        describe(&mut response, &image, &validators, site.clock.now());
+        describe(&mut response, &image, signed, &validators, site.clock.now());
         return Ok(response.body(SizedStream::new(image.size_bytes, nothing)));
     }
     let wanted = part.clone().unwrap_or(0..image.size_bytes);
@@ -109,18 +110,14 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
         (first, Some(object))
     };
     let now = site.clock.now();
-    // The image may have expired while its bytes were loaded.
-    if !image.is_public(now) {
+    // The image or the link may have ended while the bytes were loaded.
+    if !image.is_live(now) || signed.is_some_and(|signed| now >= signed.expires()) {
         return Err(ApiError::NotFound);
     }
     let mut response = HttpResponse::Ok();
-    describe(&mut response, &image, &validators, now);
+    describe(&mut response, &image, signed, &validators, now);
     if part.is_some() {
-        let (last, whole) = (wanted.end.saturating_sub(1), image.size_bytes);
-        let place = format!("bytes {}-{last}/{whole}", wanted.start);
-        response
-            .status(StatusCode::PARTIAL_CONTENT)
-            .insert_header((CONTENT_RANGE, place));
+        as_part(&mut response, &image, &wanted);
     }
     match rest {
         Some(object) if u64::try_from(first.len()) != Ok(length) => {
@@ -128,6 +125,30 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
         }
         _ => Ok(response.body(first)),
     }
+}
+
+/// The signature of the request, if it shows this private image now.
+fn shown_by(site: &Site, request: &HttpRequest, image: &Image) -> Option<SignedLink> {
+    query::signed_link(request).filter(|signed| site.images.is_shown(image, *signed))
+}
+
+fn validators_of(image: &Image) -> Validators {
+    Validators {
+        etag: EntityTag::new_strong(image.sha256.clone()),
+        modified: image
+            .published_at
+            .and_then(|at| u64::try_from(at.seconds()).ok()),
+        length: image.size_bytes,
+    }
+}
+
+/// Makes the response one of the range `part` alone.
+fn as_part(response: &mut HttpResponseBuilder, image: &Image, part: &Range<u64>) {
+    let (last, whole) = (part.end.saturating_sub(1), image.size_bytes);
+    let place = format!("bytes {}-{last}/{whole}", part.start);
+    response
+        .status(StatusCode::PARTIAL_CONTENT)
+        .insert_header((CONTENT_RANGE, place));
 }
 
 /// The response to every other path of the image origin.
@@ -162,9 +183,9 @@ fn pieces(
     object: Object,
 ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
     let rest = stream::try_unfold(object, move |mut object| {
-        let is_public = image.is_public(site.clock.now());
+        let is_live = image.is_live(site.clock.now());
         async move {
-            if !is_public {
+            if !is_live {
                 return Err(ApiError::NotFound.into());
             }
             let piece = object.next().await.map_err(unreadable)?;
@@ -192,27 +213,37 @@ pub(super) async fn harden(
     Ok(response)
 }
 
-/// Redirects to the canonical link of an image. No cache may keep the redirect after the image
-/// expires.
+/// Redirects to the canonical link of an image. No cache may keep the redirect after the image or
+/// the link ends.
 fn redirect(
     site: &Site,
     request: &HttpRequest,
     image: &Image,
+    signed: Option<SignedLink>,
     query: Option<String>,
 ) -> HttpResponse {
     let query = query.or_else(|| request.uri().query().map(str::to_owned));
     let query = query.filter(|query| !query.is_empty());
-    let mut link = format!("{}/{}", site.config.images.base_url, image.file_name());
+    let mut link = images::url(site, image, None);
     if let Some(query) = query {
         link = format!("{link}?{query}");
     }
-    let left = image.expires_at.map_or(REDIRECT_SECONDS, |end| {
+    let left = end_of(image, signed).map_or(REDIRECT_SECONDS, |end| {
         end.since(site.clock.now()).as_secs().min(REDIRECT_SECONDS)
     });
+    let caches = caches_for(signed);
     HttpResponse::PermanentRedirect()
         .insert_header((LOCATION, link))
-        .insert_header((CACHE_CONTROL, format!("public, max-age={left}")))
+        .insert_header((CACHE_CONTROL, format!("{caches}, max-age={left}")))
         .finish()
+}
+
+/// The caches that may keep a response: all, or for a private image only that of the client.
+const fn caches_for(signed: Option<SignedLink>) -> &'static str {
+    match signed {
+        None => "public",
+        Some(_) => "private",
+    }
 }
 
 /// Opens the range `part` of the image's object.
@@ -239,10 +270,11 @@ fn unreadable(error: StoreError) -> ApiError {
 fn describe(
     response: &mut HttpResponseBuilder,
     image: &Image,
+    signed: Option<SignedLink>,
     validators: &Validators,
     now: Timestamp,
 ) {
-    caching(response, image, validators, now);
+    caching(response, image, signed, validators, now);
     response
         .insert_header((CONTENT_TYPE, image.format.content_type()))
         .insert_header((ACCEPT_RANGES, "bytes"));
@@ -254,26 +286,30 @@ fn describe(
 }
 
 /// Adds the caching headers. No cache may keep the image after it expires, or for longer than a
-/// year.
+/// year. Only the client's own cache may keep a private image, and not after the end of its link.
 fn caching(
     response: &mut HttpResponseBuilder,
     image: &Image,
+    signed: Option<SignedLink>,
     validators: &Validators,
     now: Timestamp,
 ) {
     // Rounded down to seconds, so that no cache keeps the image after it expires.
-    let left = image
-        .expires_at
-        .map_or(ONE_YEAR_SECONDS, |end| end.since(now).as_secs());
+    let left = end_of(image, signed).map_or(ONE_YEAR_SECONDS, |end| end.since(now).as_secs());
     let left = left.min(ONE_YEAR_SECONDS);
-    let immutable = if left > ONE_DAY_SECONDS {
+    let caches = caches_for(signed);
+    // Clients ask again about private images, since their owner may have ended the link.
+    let immutable = if left > ONE_DAY_SECONDS && signed.is_none() {
         ", immutable"
     } else {
         ""
     };
     let expires = now.plus(std::time::Duration::from_secs(left));
     response
-        .insert_header((CACHE_CONTROL, format!("public, max-age={left}{immutable}")))
+        .insert_header((
+            CACHE_CONTROL,
+            format!("{caches}, max-age={left}{immutable}"),
+        ))
         .insert_header((EXPIRES, expires.http_date()))
         .insert_header((ETAG, validators.etag.to_string()));
     if let Some(published) = image.published_at {

@@ -36,6 +36,17 @@ pub(super) fn metadata_named(value: &str) -> Result<Metadata, Refusal> {
     Metadata::parse(value).ok_or_else(|| Refusal::BadBody(query::no_such_metadata(value)))
 }
 
+/// What a body says of the upload beside the image.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The value of its field `metadata`.
+    pub(super) metadata: Option<Metadata>,
+    /// The value of its field `visibility`, as it was sent.
+    pub(super) visibility: Option<String>,
+    /// The value of its field `viewer`, as it was sent.
+    pub(super) viewer: Option<String>,
+}
+
 /// The length of `bytes` as a `u64`.
 pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)

@@ -12,7 +12,7 @@ use crate::model::metadata::Metadata as Outcome;
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageFacts {
-    /// The public link of the image.
+    /// The link of the image. That of a private image is signed: `?exp=<unix seconds>&sig=<digits>`.
     #[schemars(url)]
     pub(super) url: String,
     /// The id of the image: 12 letters and digits.
@@ -34,6 +34,13 @@ pub(super) struct ImageFacts {
     pub(super) sha256: String,
     /// The tier of the image.
     pub(super) tier: String,
+    /// `public`: everybody who has the link sees the image. `private`: only signed links show it.
+    #[schemars(extend("enum" = ["public", "private"]))]
+    pub(super) visibility: &'static str,
+    /// When the link in `url` ends. Private images only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) link_expires_at: Option<String>,
 }
 
 /// An uploaded image, as its uploader sees it.
@@ -81,13 +88,13 @@ impl MetadataAnswer {
     }
 }
 
-/// The public facts about an image.
+/// The facts about an image.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageAnswer {
     #[serde(flatten)]
     pub(super) facts: ImageFacts,
-    /// When the image became public.
+    /// When the image was published.
     #[schemars(extend("format" = "date-time"))]
     pub(super) created_at: Option<String>,
 }
@@ -102,12 +109,12 @@ pub(super) struct ImagesAnswer {
     pub(super) next: Option<String>,
 }
 
-/// A renewed image. It states what this payment did, whatever later renewals did. Anybody may renew an image, so there is no
-/// delete token.
+/// A renewed image. It states what this payment did, whatever later renewals did. Anybody who sees an image may renew it, so
+/// there is no delete token.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RenewalAnswer {
-    /// The public link of the image.
+    /// The link of the image. That of a private image is signed anew for its owner; others receive the link that they sent.
     #[schemars(url)]
     pub(super) url: String,
     /// The id of the image.
@@ -132,6 +139,47 @@ pub(super) struct RenewalAnswer {
     pub(super) sha256: String,
     /// The tier of the image after this renewal.
     pub(super) tier: String,
+    /// `public`: everybody who has the link sees the image. `private`: only signed links show it.
+    #[schemars(extend("enum" = ["public", "private"]))]
+    pub(super) visibility: &'static str,
+    /// When the link in `url` ends. Private images only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) link_expires_at: Option<String>,
+}
+
+/// A request for a signed link to a private image.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SignedLinkRequest {
+    /// How long the link lasts, in seconds: up to a year, and never longer than the image. The default is the operator's,
+    /// usually 7 days.
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub(super) expires_in_seconds: Option<u64>,
+}
+
+/// A signed link to a private image.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SignedLinkAnswer {
+    /// The link. Whoever has it sees the image until it ends.
+    #[schemars(url)]
+    pub(super) url: String,
+    /// When the link ends.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) expires_at: String,
+}
+
+/// The signed links of a private image were ended.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LinksEndedAnswer {
+    /// The id of the image.
+    #[schemars(regex(pattern = "^[0-9A-Za-z]{12}$"))]
+    pub(super) id: String,
+    /// From when on no earlier link shows the image.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) links_ended_at: String,
 }
 
 /// An upload token that was bought.
@@ -575,6 +623,12 @@ pub(super) struct JsonUpload {
     /// What becomes of metadata. The default is the operator's, usually `remove`.
     #[schemars(extend("enum" = ["remove", "keep"]))]
     metadata: Option<String>,
+    /// `public`, which is the default, or `private`: only signed links show the image.
+    #[schemars(extend("enum" = ["public", "private"]))]
+    visibility: Option<String>,
+    /// The wallet that may make signed links to a private image beside its owner.
+    #[schemars(regex(pattern = "^0x[0-9a-fA-F]{40}$"))]
+    viewer: Option<String>,
 }
 
 /// An image in a multipart form. The image is the field `image`, else `file`, else the only part that is a file.
@@ -587,6 +641,12 @@ pub(super) struct FormUpload {
     /// What becomes of metadata. The default is the operator's, usually `remove`.
     #[schemars(extend("enum" = ["remove", "keep"]))]
     metadata: Option<String>,
+    /// `public`, which is the default, or `private`: only signed links show the image.
+    #[schemars(extend("enum" = ["public", "private"]))]
+    visibility: Option<String>,
+    /// The wallet that may make signed links to a private image beside its owner.
+    #[schemars(regex(pattern = "^0x[0-9a-fA-F]{40}$"))]
+    viewer: Option<String>,
 }
 
 /// An error. A 402 also holds the offers, as version 1 of x402 defines them; version 2 is in the header `PAYMENT-REQUIRED`.

@@ -10,7 +10,7 @@ use pixtoll::db::grants::{self, Reservation};
 use pixtoll::db::payments::{self, Patch};
 use pixtoll::db::proofs::{self, Binding, Bond, IdOwner, Proof};
 use pixtoll::db::settlements::{self, NewGrant, Settlement, SettlementRecord};
-use pixtoll::db::{Db, DbError, audit, deployment, images, offers, statements};
+use pixtoll::db::{Db, DbError, audit, copies, deployment, images, offers, statements};
 use pixtoll::evm::exact::Authorization;
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
@@ -1132,6 +1132,80 @@ async fn uses_of_a_grant_are_reserved_published_and_used_up() {
 }
 
 #[tokio::test]
+async fn the_same_bytes_take_another_use_only_for_other_eyes() {
+    on_both(async |db| {
+        let grant = sold(&db, 1, 5).await;
+        let viewer = Visibility::Private {
+            viewer: Some(Address::repeat_byte(9)),
+        };
+        let private = Visibility::Private { viewer: None };
+        let all = [Visibility::Public, private, viewer];
+        let reserve = async |number, visibility| {
+            let image = Image {
+                visibility,
+                upload_sha256: "cd".repeat(32),
+                ..use_of(&grant, number, NOW)
+            };
+            let until = NOW.plus(Duration::from_secs(300));
+            let reserved = grants::reserve(&db, &grant, &image, until).await.unwrap();
+            (image.id, reserved)
+        };
+        for (number, visibility) in (1..).zip(all) {
+            let (id, reserved) = reserve(number, visibility).await;
+            assert_eq!(reserved, Reservation::Held, "{visibility:?}");
+            let stored = images::find(&db, &id).await.unwrap().unwrap();
+            assert_eq!((stored.visibility, stored.link_serial), (visibility, 0));
+            assert_eq!(reserve(number + 10, visibility).await.1, Reservation::Busy);
+            let end = Some(at(9999));
+            assert!(
+                grants::publish(&db, &grant.payment_id, &id, at(5), end)
+                    .await
+                    .unwrap()
+            );
+            assert_eq!(reserve(number + 10, visibility).await.1, Reservation::Same);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn links_of_live_private_images_are_ended_and_stay_ended() {
+    on_both(async |db| {
+        let private = Visibility::Private { viewer: None };
+        let publish = async |number, visibility| {
+            let image = Image {
+                visibility,
+                ..image(number, None)
+            };
+            images::insert_pending(&db, &image, None).await.unwrap();
+            assert!(!images::rotate_links(&db, &image.id, NOW).await.unwrap());
+            let end = Some(at(60));
+            assert!(
+                images::publish_free(&db, &image.id, NOW, end)
+                    .await
+                    .unwrap()
+            );
+            image.id
+        };
+        let serial = async |id: &ImageId| images::find(&db, id).await.unwrap().unwrap().link_serial;
+        let public = publish(1, Visibility::Public).await;
+        assert!(!images::rotate_links(&db, &public, NOW).await.unwrap());
+        let id = publish(2, private).await;
+        for round in 1..3 {
+            assert!(images::rotate_links(&db, &id, at(59)).await.unwrap());
+            assert_eq!(serial(&id).await, round);
+        }
+        assert_eq!(images::count_undescribed(&db, &id).await.unwrap(), 2);
+        assert!(!images::rotate_links(&db, &id, at(60)).await.unwrap());
+        for (found, is_raised, now) in [(1, false, 2), (2, false, 2), (7, true, 7)] {
+            let raised = copies::keep_links_ended(&db, &id, found).await.unwrap();
+            assert_eq!((raised, serial(&id).await), (is_raised, now));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn publishing_counts_the_use_and_shows_the_image_or_does_neither() {
     on_both(async |db| {
         let (grant, other) = (sold(&db, 1, 1).await, sold(&db, 2, 1).await);
@@ -1796,6 +1870,9 @@ async fn a_value_that_does_not_parse_names_its_table_column_and_row() {
             ("size_bytes", "-1"),
             ("width", "-1"),
             ("height", "4294967296"),
+            ("visibility", "'secret'"),
+            ("viewer", "'0x12'"),
+            ("link_serial", "-1"),
         ];
         for bad in bad_image {
             assert_corrupt(&db, "images", bad, picture.id.as_str(), async || {

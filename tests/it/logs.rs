@@ -285,6 +285,7 @@ async fn logs_no_secret(format: &str) {
     let program = Program::start(folder.path(), format);
     let mut client = Client::of(&program);
     let (payment, token) = buys_and_uploads(&mut client).await;
+    hands_out_links(&mut client).await;
     goes_wrong(&mut client, &token).await;
     uploads_by_link_and_key(&mut client).await;
     is_copied_from_the_chain(&mut client, &payment).await;
@@ -345,6 +346,46 @@ async fn buys_and_uploads(client: &mut Client) -> (Payment, String) {
         .await;
     assert_eq!(other.error(), "idempotency_conflict");
     (payment, token)
+}
+
+/// A private image, whose signed links are shown, altered, refused and ended.
+async fn hands_out_links(client: &mut Client) {
+    let kind = [("content-type", "image/png".to_owned())];
+    let picture = pictures::png(7, 5);
+    let path = "/api/free?visibility=private";
+    let image = client.post(path, &kind, picture).await;
+    assert_eq!(image.status, 200, "{}", image.text());
+    let (id, token) = (image.field("id"), image.field("deleteToken"));
+    let owner = [("X-Delete-Token", token)];
+    let links = format!("/api/images/{id}/links");
+    let body = br#"{"expiresInSeconds": 3600}"#.to_vec();
+    let link = client.post(&links, &owner, body).await;
+    assert_eq!(link.status, 200, "{}", link.text());
+    let http = client.http.clone();
+    let get = async |url: String| http.get(url).send().await.unwrap().status().as_u16();
+    let urls = [image.field("url"), link.field("url")];
+    for url in &urls {
+        let query = url.split_once('?').unwrap().1;
+        let facts = format!("{}/api/images/{id}?{query}", client.base);
+        for (url, status) in [
+            (url.clone(), 200),
+            (facts, 200),
+            (format!("{url}&fbclid=x"), 308),
+            (url.replace(&id, "zzzzzzzzzzzz"), 404),
+            (url.replace("exp=", "exp=1"), 404),
+            (format!("{}/no/such/route?{query}", client.base), 404),
+        ] {
+            assert_eq!(get(url.clone()).await, status, "{url}");
+        }
+    }
+    let ended = client.http.delete(format!("{}{links}", client.base));
+    let ended = ended.header("X-Delete-Token", &owner[0].1).send().await;
+    assert_eq!(ended.unwrap().status(), 200);
+    for url in urls {
+        assert_eq!(get(url.clone()).await, 404);
+        let signature = url.rsplit_once("sig=").unwrap().1;
+        client.learn("the signature of a link", signature);
+    }
 }
 
 /// Every kind of refusal, with the secrets where they belong and where they don't.

@@ -51,6 +51,7 @@ mod paying;
 mod postgres;
 #[cfg(feature = "test-postgres")]
 mod postgres_faults;
+mod private;
 mod processes;
 mod real_pictures;
 mod receipts;

@@ -434,6 +434,39 @@ async fn delete_at(app: &TestApp, base: &str, image: &Answer) {
     assert_eq!(deleted.status, 200, "{}", deleted.text());
 }
 
+#[tokio::test]
+async fn a_signed_link_counts_on_every_server_and_ends_on_all_at_once() {
+    let app = TestApp::on_disk().await;
+    let other = app.replica(1).await;
+    let _watches = (
+        hot::remembering(&app.app).await,
+        hot::remembering(&other.app).await,
+    );
+    for is_deleted in [false, true] {
+        let path = format!("{}/api/free?visibility=private", other.base);
+        let image = app.upload_at(&path, pictures::png(4, 4)).await;
+        let (id, token) = (image.field("id"), image.field("deleteToken"));
+        let links = format!("{}/api/images/{id}/links", app.base);
+        let headers = [("X-Delete-Token", &*token)];
+        let here = app.send("POST", &links, &headers, "").await.field("url");
+        let there = here.replace(&app.base, &other.base);
+        for url in [&here, &there, &image.field("url")] {
+            for _ in 0..2 {
+                assert_eq!(app.get(url).await.status, 200, "{url}");
+            }
+        }
+        if is_deleted {
+            delete_at(&app, &app.base, &image).await;
+        } else {
+            assert_eq!(app.send("DELETE", &links, &headers, "").await.status, 200);
+        }
+        // Not only soon: no server keeps a private image in memory.
+        for url in [&there, &here, &image.field("url")] {
+            assert_eq!(app.get(url).await.status, 404, "{url}");
+        }
+    }
+}
+
 const LISTENING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' \
     AND datname = current_database()";
 

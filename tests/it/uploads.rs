@@ -16,7 +16,7 @@ const FREE_LIMIT: usize = 1 << 20;
 const YEAR_LIMIT: usize = 5 << 20;
 const FREE_LIFE: Duration = Duration::from_hours(7 * 24);
 const INSTANT: Duration = Duration::from_millis(1);
-const ANSWER_FIELDS: [&str; 13] = [
+const ANSWER_FIELDS: [&str; 14] = [
     "url",
     "id",
     "contentType",
@@ -26,6 +26,7 @@ const ANSWER_FIELDS: [&str; 13] = [
     "height",
     "sha256",
     "tier",
+    "visibility",
     "deleteToken",
     "markdown",
     "metadata",

@@ -46,6 +46,10 @@ pub(super) struct Operation {
 pub(super) enum Parameter {
     /// `?metadata=remove|keep`.
     Metadata,
+    /// `?visibility=public|private` and `?viewer=ADDRESS`.
+    Visibility,
+    /// `?exp=` and `?sig=` of a signed link.
+    Signature,
     /// `?images=N`.
     Images,
     /// `?tier=NAME`, for renewals.
@@ -68,6 +72,8 @@ pub(super) enum Parameter {
     ApiKey,
     /// `X-Delete-Token`.
     DeleteToken,
+    /// `X-Delete-Token`, where the route works without it.
+    AnyDeleteToken,
     /// `Range`, `If-None-Match` and the other conditional headers.
     Conditions,
 }
@@ -85,6 +91,8 @@ pub(super) enum Body {
     SignIn,
     /// The API key to make, or none.
     ApiKey,
+    /// How long a signed link is to last, or none.
+    SignedLink,
 }
 
 /// The body of a response with status 200.
@@ -119,6 +127,10 @@ pub(super) enum Success {
     Images,
     /// `DeletedAnswer`.
     Deleted,
+    /// `SignedLinkAnswer`.
+    SignedLink,
+    /// `LinksEndedAnswer`.
+    LinksEnded,
     /// `ClaimsAnswer`.
     Claims,
     /// `ReceiptsAnswer`.

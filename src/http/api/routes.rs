@@ -8,7 +8,7 @@ use crate::http::error::Code::{
     IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
     InvalidParameter, KeyLimit, KeyRevoked, KeySuspended, KeyUnknown, LinkExpired, LinkRevoked,
     LinkUnknown, LinkUsed, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable,
-    NotFound, NotOwner, NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid,
+    NotFound, NotOwner, NotPrivate, NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid,
     PaymentKnown, PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed,
     RangeNotSatisfiable, RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused,
     SettlementPending, SignInInvalid, SignInRequired, StorageFull, StoreUnavailable, TokenExpired,
@@ -111,6 +111,7 @@ const LINK_UPLOAD: &[Code] = &[
     PaymentsDisabled,
     SalesPaused,
 ];
+const LINKS: &[Code] = &[UnknownParameter, BadDeleteToken, NotPrivate];
 const LOOKUP: &[Code] = &[NotFound, RateLimited, DatabaseUnavailable, StoreUnavailable];
 
 const IMAGE_BODY: &str = "Send the image as a multipart form (field `image`, else `file`, else the only file), as JSON \
@@ -160,7 +161,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "uploadFree",
             summary: "Upload an image for free.",
             description: IMAGE_BODY,
-            parameters: &[Parameter::Metadata],
+            parameters: &[Parameter::Metadata, Parameter::Visibility],
             body: Body::Image,
             success: Success::Upload,
             price: Price::Free,
@@ -174,7 +175,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "uploadFreeNamed",
             summary: "Upload an image for free, with a file name in the path.",
             description: FILE_NAME,
-            parameters: &[Parameter::Metadata],
+            parameters: &[Parameter::Metadata, Parameter::Visibility],
             body: Body::Image,
             success: Success::Upload,
             price: Price::Free,
@@ -189,7 +190,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             summary: "Check an image without storing or charging anything.",
             description: "Answers what an upload would store, which tiers take it and at which price. Bytes that no tier takes \
                 receive the error that their upload would. A check counts like a free upload of its address.",
-            parameters: &[Parameter::Metadata],
+            parameters: &[Parameter::Metadata, Parameter::Visibility],
             body: Body::Image,
             success: Success::Check,
             price: Price::Free,
@@ -203,7 +204,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "checkNamed",
             summary: "Check an image, with a file name in the path.",
             description: FILE_NAME,
-            parameters: &[Parameter::Metadata],
+            parameters: &[Parameter::Metadata, Parameter::Visibility],
             body: Body::Image,
             success: Success::Check,
             price: Price::Free,
@@ -249,6 +250,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 tier or, with `?tier=`, what its wallet bought. Without them the request costs the price of the default tier. The image is checked before anything is charged.",
             parameters: &[
                 Parameter::Metadata,
+                Parameter::Visibility,
                 Parameter::UploadToken,
                 Parameter::ApiKey,
                 Parameter::Payment,
@@ -266,7 +268,12 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "uploadToTier",
             summary: "Upload an image to a tier and pay in the same request.",
             description: PAID,
-            parameters: &[Parameter::Metadata, Parameter::ApiKey, Parameter::Payment],
+            parameters: &[
+                Parameter::Metadata,
+                Parameter::Visibility,
+                Parameter::ApiKey,
+                Parameter::Payment,
+            ],
             body: Body::Image,
             success: Success::Upload,
             price: Price::OfTier,
@@ -280,7 +287,12 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "uploadToTierNamed",
             summary: "Upload an image to a tier, with a file name in the path.",
             description: FILE_NAME,
-            parameters: &[Parameter::Metadata, Parameter::ApiKey, Parameter::Payment],
+            parameters: &[
+                Parameter::Metadata,
+                Parameter::Visibility,
+                Parameter::ApiKey,
+                Parameter::Payment,
+            ],
             body: Body::Image,
             success: Success::Upload,
             price: Price::OfTier,
@@ -350,7 +362,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 summary: "Upload an image with an upload link.",
                 description: "The response is the link of the image as text, or JSON with `Accept: application/json`. The same bytes \
                     again return the same image of a paid link. An upload that fails costs no use.",
-                parameters: &[Parameter::Metadata],
+                parameters: &[Parameter::Metadata, Parameter::Visibility],
                 body: Body::Image,
                 success: Success::LinkUpload,
                 price: Price::Free,
@@ -376,7 +388,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "uploadByLinkNamed",
             summary: "Upload an image with an upload link, with a file name in the path.",
             description: FILE_NAME,
-            parameters: &[Parameter::Metadata],
+            parameters: &[Parameter::Metadata, Parameter::Visibility],
             body: Body::Image,
             success: Success::LinkUpload,
             price: Price::Free,
@@ -458,13 +470,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             Operation {
                 methods: GET,
                 id: "getImage",
-                summary: "Show the public facts about an image.",
-                description: "",
-                parameters: &[],
+                summary: "Show the facts about an image.",
+                description: "Those of a private image are shown with `exp` and `sig` of a signed link, or with the \
+                    `deleteToken` of the upload. Without them it is an unknown image.",
+                parameters: &[Parameter::Signature, Parameter::AnyDeleteToken],
                 body: Body::None,
                 success: Success::Image,
                 price: Price::Free,
-                errors: &[LOOKUP],
+                errors: &[LOOKUP, &[InvalidHeader]],
             },
             Operation {
                 methods: DELETE,
@@ -539,8 +552,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             id: "renew",
             summary: "Buy more time for an image.",
             description: "Adds the time of the image's tier, or of `?tier=`, which then is the tier of the image. Anybody may pay. \
-                An image is kept at most ten years ahead.",
-            parameters: &[Parameter::Tier, Parameter::Payment],
+                An image is kept at most ten years ahead. A private image stays private; it is renewed with `exp` and `sig` of a \
+                signed link, or with the `deleteToken`.",
+            parameters: &[
+                Parameter::Tier,
+                Parameter::Signature,
+                Parameter::AnyDeleteToken,
+                Parameter::Payment,
+            ],
             body: Body::None,
             success: Success::Renewal,
             price: Price::OfTier,
@@ -552,6 +571,36 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 &[NotRenewable, ImageHeld, RenewalInProgress],
             ],
         }],
+    },
+    Route {
+        path: "/api/images/{id}/links",
+        operations: &[
+            Operation {
+                methods: POST,
+                id: "signLink",
+                summary: "Sign a link to a private image.",
+                description: "Whoever has the link sees the image until the link ends. It ends with the image at the latest, and \
+                    after a year. Send the `deleteToken` of the upload, or sign in with the wallet that owns the image or that \
+                    the upload named as `viewer`: without either the response is a challenge to sign.",
+                parameters: &[Parameter::AnyDeleteToken, Parameter::Wallet],
+                body: Body::SignedLink,
+                success: Success::SignedLink,
+                price: Price::Free,
+                errors: &[LINKS, SIGN_IN, LOOKUP, &[InvalidBody]],
+            },
+            Operation {
+                methods: DELETE,
+                id: "endLinks",
+                summary: "End every signed link of a private image.",
+                description: "Links that were made before show nothing from now on. New ones can be made. Send the `deleteToken` \
+                    of the upload, or sign in with the wallet that owns the image.",
+                parameters: &[Parameter::AnyDeleteToken, Parameter::Wallet],
+                body: Body::None,
+                success: Success::LinksEnded,
+                price: Price::Free,
+                errors: &[LINKS, SIGN_IN, LOOKUP],
+            },
+        ],
     },
     Route {
         path: "/api/claims",
@@ -596,8 +645,9 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             summary: "Show an image.",
             description: "`file` is the id of the image, with or without the extension of its format. Caching, ranges and \
                 conditional requests work as RFC 9110 and RFC 9111 define them. The server redirects (308) links with an unknown \
-                query, an extension in capitals or punctuation glued to the end.",
-            parameters: &[Parameter::Conditions],
+                query, an extension in capitals or punctuation glued to the end. A private image is shown by `exp` and `sig` of a \
+                signed link alone; without them it is an unknown image, and no shared cache keeps it.",
+            parameters: &[Parameter::Signature, Parameter::Conditions],
             body: Body::None,
             success: Success::Bytes,
             price: Price::Free,

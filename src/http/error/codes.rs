@@ -156,7 +156,7 @@ codes! {
     KeySuspended "key_suspended" 403 No [FixRequest]
         "The wallet of the API key suspended it.";
     NotFound "not_found" 404 No [FixRequest]
-        "There is no such image: it never existed, has expired or was deleted.";
+        "There is no such image: it never existed, has expired or was deleted, or it is private and the link is not validly signed.";
     LinkUnknown "link_unknown" 404 No [Pay]
         "No upload link has this URL. `action.url` sells another one.";
     UnknownRoute "unknown_route" 404 No [FixRequest]
@@ -187,6 +187,8 @@ codes! {
         "The operator has compensated the payer of this payment, or voided it because the chain does not show its transfer.";
     IdempotencyConflict "idempotency_conflict" 409 Varies [FixRequest]
         "The payment or its idempotency key belongs to a request with other content.";
+    NotPrivate "not_private" 409 No [FixRequest]
+        "Signed links are for private images, and this image is public.";
     NotRenewable "not_renewable" 409 No [FixRequest]
         "The image cannot be renewed on these terms: it is permanent, too large for the tier, or already kept long enough.";
     ImageHeld "image_held" 409 No [Contact]

@@ -228,7 +228,9 @@ impl ApiError {
     fn message(&self) -> String {
         match self {
             Self::NotFound => {
-                "There is no such image: it never existed, has expired or was deleted.".to_owned()
+                "There is no such image: it never existed, has expired or was deleted, or it is private and the link is not \
+                    validly signed."
+                    .to_owned()
             }
             Self::UnknownRoute { nearest, openapi } => unknown_route(nearest, openapi),
             Self::UnknownTier { name, known } => unknown_tier(name.as_deref(), known),
