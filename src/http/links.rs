@@ -136,6 +136,7 @@ pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName)
         uses: 1,
         target: None,
         days: Some(days),
+        access: Access::default(),
         path: path(1, days, Some(tier)),
     };
     let purchase = match Purchase::open(site, request, order).await {
@@ -412,8 +413,15 @@ async fn upload_by_key(
             allowed: "PUT, POST".to_owned(),
         });
     }
-    query::check(request, &[query::METADATA, query::TIER])?;
+    let known = [
+        query::METADATA,
+        query::VISIBILITY,
+        query::VIEWER,
+        query::TIER,
+    ];
+    query::check(request, &known)?;
     query::metadata(request)?;
+    query::visibility(site, request)?;
     let tier = renew::named_tier(request)?;
     let Some(secret) = KeySecret::parse(key) else {
         limits::may_fail(site, request)?;

@@ -54,7 +54,10 @@ impl PaidRoute {
             ProductKind::Upload => "-F image=@image.png",
             ProductKind::Token | ProductKind::Renewal | ProductKind::Link => "-X POST",
         };
-        let fields = fields.curl();
+        let fields = match kind {
+            ProductKind::Upload => fields.curl(),
+            ProductKind::Token | ProductKind::Link | ProductKind::Renewal => String::new(),
+        };
         let curl = format!("curl {image}{fields} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
         Self { url, curl }
     }

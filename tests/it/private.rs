@@ -840,3 +840,26 @@ async fn an_upload_link_takes_private_images() {
     assert_eq!(app.get(url).await.status, 200);
     assert_eq!(app.get(plain).await.status, 404);
 }
+
+#[tokio::test]
+async fn an_api_key_uploads_private_images_whose_links_its_wallet_ends() {
+    let app = TestApp::spawn().await;
+    let owner = wallet(5);
+    let challenge = app.post("/api/keys").await;
+    let message = sign_in(&challenge, &owner).encode();
+    let headers = [("SIGN-IN-WITH-X", message)];
+    let key = app
+        .send("POST", "/api/keys", &headers, "")
+        .await
+        .field("key");
+    let headers = [("Authorization", format!("Bearer {key}"))];
+    let path = "/api/upload?visibility=private";
+    let image = app.send("POST", path, &headers, pictures::png(4, 4)).await;
+    assert_eq!(image.status, 200, "{}", image.text());
+    let url = image.field("url");
+    assert_eq!(app.get(&url).await.status, 200);
+    assert_eq!(app.get(parts(&url).0).await.status, 404);
+    let ended = app.links_by("DELETE", &image.field("id"), &owner).await;
+    assert_eq!(ended.status, 200, "{}", ended.text());
+    assert_eq!(app.get(&url).await.status, 404);
+}
