@@ -62,6 +62,12 @@ const RULES: &[Rule] = &[
               AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
+        says: "a paid image belongs to its payer",
+        sql: "SELECT i.id AS row_key, 'owned by ' || COALESCE(i.owner, 'nobody') AS detail FROM images i \
+              JOIN payments p ON p.id = i.payment_id WHERE (COALESCE(i.owner, '') <> p.payer \
+              OR COALESCE(i.owner_network, '') <> p.network) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
         says: "exactly the images that are or were public have a publication time",
         sql: "SELECT id AS row_key, state || CASE WHEN published_ms IS NULL THEN ', never published' \
               ELSE ', published' END AS detail FROM images \

@@ -187,7 +187,21 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
         of_image(
             "every paid image names exactly one grant",
             &ledger.free_image,
-            &format!("payment_id = '{}'", ledger.rejected),
+            &format!(
+                "payment_id = '{0}', owner = (SELECT payer FROM payments WHERE id = '{0}'), \
+                 owner_network = (SELECT network FROM payments WHERE id = '{0}')",
+                ledger.rejected
+            ),
+        ),
+        of_image(
+            "a paid image belongs to its payer",
+            &ledger.used_image,
+            "owner = '0x0000000000000000000000000000000000000000'",
+        ),
+        of_image(
+            "a paid image belongs to its payer",
+            &ledger.used_image,
+            "owner_network = NULL",
         ),
         of_image(
             "exactly the images that are or were public have a publication time",

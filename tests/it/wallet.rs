@@ -529,6 +529,10 @@ async fn a_contract_wallet_owns_on_its_own_network_alone() {
         not_signed_in()
     );
     assert!(app.is_served(&ids_of[2]).await);
+    // As the ledger has it, which is checked at the end.
+    let payers = "UPDATE images SET owner = (SELECT payer FROM payments WHERE payments.id = payment_id), \
+        owner_network = (SELECT network FROM payments WHERE payments.id = payment_id)";
+    execute(app.db(), payers).await;
 }
 
 #[tokio::test]
