@@ -109,6 +109,13 @@ async fn a_server_changes_nothing_while_its_database_is_moved() {
         busy(Some(false))
     );
 
+    // A sign-in records its nonce.
+    let receipts = format!("/api/receipts/{id}");
+    for path in ["/api/images", &receipts] {
+        let challenge = deployment.answer(&Request::get(path)).await;
+        assert_eq!(challenge.verdict(), busy(Some(false)), "{path}");
+    }
+
     for path in [
         uploaded.field("url"),
         format!("/api/images/{id}"),
