@@ -1,5 +1,6 @@
 // The end-to-end test. `scripts/e2e PIXTOLL` installs its packages and starts it.
 import "./crypto.mjs";
+import account from "./cases/account.mjs";
 import ledger from "./cases/ledger.mjs";
 import goods from "./cases/goods.mjs";
 import missing from "./cases/missing.mjs";
@@ -24,7 +25,7 @@ try {
   // This case waits in real time, so it starts first and runs beside the others.
   const aside = Promise.allSettled([missing(world)]);
   try {
-    for (const cases of [token, plain, goods, receipts, wallet, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
+    for (const cases of [token, plain, goods, receipts, wallet, account, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
   } finally {
     for (const { reason } of await aside) if (reason) throw reason;
   }
