@@ -16,7 +16,7 @@ use actix_web::middleware::Next;
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 /// The allowed request headers, for the response to a preflight that names none.
 const HEADERS: &str = "authorization, payment-signature, x-payment, x-upload-token, x-delete-token, \
-                       idempotency-key, content-type, \
+                       sign-in-with-x, idempotency-key, content-type, \
                        accept, access-control-expose-headers";
 /// The response headers that a page may read.
 const EXPOSED: &str =
