@@ -44,8 +44,9 @@ const ADDRESS: &str = "^0x[0-9a-fA-F]{40}$";
 const TOKEN: &str = "^[0-9a-fA-F]{40}$";
 /// The name of the security scheme of uploads by API key.
 const API_KEY: &str = "apiKey";
-/// The name of the security scheme of requests about one's own image.
+/// The names of the security schemes of requests about one's own image.
 const DELETE_TOKEN: &str = "deleteToken";
+const SIGN_IN: &str = "signIn";
 
 /// The document.
 pub(super) fn document(of: &Deployment<'_>) -> Value {
@@ -82,6 +83,11 @@ pub(super) fn document(of: &Deployment<'_>) -> Value {
                 (API_KEY): {
                     "type": "http", "scheme": "bearer",
                     "description": "An API key of a wallet, from `POST /api/keys`: it begins with `pixtoll_`.",
+                },
+                (SIGN_IN): {
+                    "type": "apiKey", "in": "header", "name": "SIGN-IN-WITH-X",
+                    "description": "A signed message of the x402 extension `sign-in-with-x`: base64 of JSON. It signs in once. The same \
+                        request without a credential returns the challenge to sign.",
                 },
             },
         },
@@ -196,7 +202,7 @@ fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
         ),
         "page" => (
             "The name of a document.",
-            json!({"type": "string", "enum": ["api.md", "configuration.md", "deploy.md", "images.md", "operations.md", "payments.md", "x402.md"]}),
+            json!({"type": "string", "enum": ["api.md", "configuration.md", "deploy.md", "images.md", "operations.md", "payments.md", "wallet.md", "x402.md"]}),
         ),
         _ => (
             "The name of a file.",
@@ -230,7 +236,7 @@ fn describe(
         .parameters
         .iter()
         .filter(|it| match it {
-            Parameter::DeleteToken => !needs_delete_token(operation),
+            Parameter::DeleteToken | Parameter::Wallet => !is_owners(operation),
             // GET and HEAD upload nothing.
             Parameter::UploadToken | Parameter::ApiKey => matches!(method, "POST" | "PUT"),
             _ => true,
@@ -245,8 +251,9 @@ fn describe(
         "responses": responses(operation, method, types),
     });
     if let Some(fields) = described.as_object_mut() {
-        if needs_delete_token(operation) {
-            fields.insert("security".to_owned(), json!([{(DELETE_TOKEN): []}]));
+        if is_owners(operation) {
+            let either = json!([{(DELETE_TOKEN): []}, {(SIGN_IN): []}]);
+            fields.insert("security".to_owned(), either);
         }
         if operation.parameters.contains(&Parameter::ApiKey) && matches!(method, "POST" | "PUT") {
             // None is required: a payment or an upload token stands in its place.
@@ -265,9 +272,9 @@ fn describe(
     described
 }
 
-/// Whether `X-Delete-Token` is the only place for the delete token. A body may hold it too. A sign-in
-/// does as well, and is described as a header.
-fn needs_delete_token(operation: &Operation) -> bool {
+/// Whether the operation is for the owner of an image, whose delete token or sign-in is in a header.
+/// A body may hold delete tokens too.
+fn is_owners(operation: &Operation) -> bool {
     operation.parameters.contains(&Parameter::DeleteToken) && operation.body == Body::None
 }
 

@@ -21,7 +21,7 @@ use crate::pricing::tiers::TierTable;
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");
 /// The documents of the repository that the server shows, by their names. They describe a server at `DOCUMENTED_BASE`.
-const DOCS: [(&str, &str); 7] = [
+const DOCS: [(&str, &str); 8] = [
     ("api.md", include_str!("../../../docs/api.md")),
     (
         "configuration.md",
@@ -31,6 +31,7 @@ const DOCS: [(&str, &str); 7] = [
     ("images.md", include_str!("../../../docs/images.md")),
     ("operations.md", include_str!("../../../docs/operations.md")),
     ("payments.md", include_str!("../../../docs/payments.md")),
+    ("wallet.md", include_str!("../../../docs/wallet.md")),
     ("x402.md", include_str!("../../../docs/x402.md")),
 ];
 const DOCUMENTED_BASE: &str = "http://127.0.0.1:4020";
