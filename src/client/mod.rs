@@ -12,6 +12,8 @@
 
 mod answer;
 pub mod claim;
+pub mod clipboard;
+pub mod fetch;
 pub mod pay;
 pub mod pending;
 #[cfg(test)]

@@ -9,6 +9,8 @@ use super::answer::{Answer, MAX_ANSWER_BYTES, Reply};
 use super::{Failure, Purpose};
 use crate::pricing::tiers::TierName;
 
+/// The variables that name the proxy for https.
+const HTTPS_PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -17,6 +19,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Usage`] when the proxy of the environment is invalid.
 pub(super) fn http(env: &BTreeMap<String, String>) -> Result<reqwest::Client, Failure> {
+    builder(env)?
+        .build()
+        .map_err(|error| Failure::Unexpected(error.to_string()))
+}
+
+/// The settings of every HTTP client here: no redirects, and the proxy of the environment for https.
+///
+/// # Errors
+/// [`Failure::Usage`] when that proxy is invalid.
+pub(super) fn builder(env: &BTreeMap<String, String>) -> Result<reqwest::ClientBuilder, Failure> {
     let mut http = reqwest::Client::builder()
         .user_agent(concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -25,8 +37,7 @@ pub(super) fn http(env: &BTreeMap<String, String>) -> Result<reqwest::Client, Fa
     if let Some(proxy) = proxy(env)? {
         http = http.proxy(proxy);
     }
-    http.build()
-        .map_err(|error| Failure::Unexpected(error.to_string()))
+    Ok(http)
 }
 
 /// Reads a response. [`Answer::Lost`] when it breaks off or exceeds [`MAX_ANSWER_BYTES`], because an incomplete
@@ -142,15 +153,22 @@ fn is_loopback(server: &Url) -> bool {
     }
 }
 
+/// Whether the environment names a proxy for https.
+pub(super) fn has_proxy(env: &BTreeMap<String, String>) -> bool {
+    set(env, HTTPS_PROXY).is_some()
+}
+
+/// The first of these variables that is set and not empty.
+fn set<'e>(env: &'e BTreeMap<String, String>, names: [&str; 2]) -> Option<&'e String> {
+    names
+        .iter()
+        .find_map(|name| env.get(*name))
+        .filter(|value| !value.is_empty())
+}
+
 /// The proxy of the environment, for https only: TLS hides the payment from it.
 fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failure> {
-    let set = |names: [&str; 2]| {
-        names
-            .iter()
-            .find_map(|name| env.get(*name))
-            .filter(|value| !value.is_empty())
-    };
-    let Some(address) = set(["HTTPS_PROXY", "https_proxy"]) else {
+    let Some(address) = set(env, HTTPS_PROXY) else {
         return Ok(None);
     };
     let proxy = reqwest::Proxy::https(address)
@@ -160,7 +178,8 @@ fn proxy(env: &BTreeMap<String, String>) -> Result<Option<reqwest::Proxy>, Failu
                     .to_owned(),
             )
         })?;
-    let except = set(["NO_PROXY", "no_proxy"]).and_then(|list| reqwest::NoProxy::from_string(list));
+    let except =
+        set(env, ["NO_PROXY", "no_proxy"]).and_then(|list| reqwest::NoProxy::from_string(list));
     Ok(Some(proxy.no_proxy(except)))
 }
 
