@@ -232,7 +232,7 @@ impl Answer {
 }
 
 /// Removes control characters from a server's text, which could move the cursor or rewrite a line.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control())
         .take(MAX_MESSAGE_CHARS)

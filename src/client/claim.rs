@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::header::ACCEPT;
 use serde_json::Value;
 use url::Url;
 
-use super::answer::{Answer, Reply};
+use super::answer::Reply;
 use super::wallet::{Wallet, WalletSource};
-use super::{ATTEMPT_TIMEOUT, Failure, transport};
+use super::{ATTEMPT_TIMEOUT, Failure, account, transport};
 use crate::model::token::UploadToken;
-use crate::x402::siwx::{SIGN_IN_HEADER, SIGN_IN_WITH_X, SignedMessage};
+use crate::x402::siwx::SIGN_IN_HEADER;
 
 /// The most pages that are read.
 const MAX_PAGES: usize = 1_000;
@@ -30,7 +30,7 @@ pub struct Claimed {
     pub json: String,
     /// What the payment bought, in words, without a secret.
     pub words: String,
-    /// The image's link, where the payment bought an image.
+    /// The image's link, where the payment bought an image, or the upload link that it bought.
     pub link: Option<Url>,
 }
 
@@ -86,13 +86,23 @@ pub(super) async fn collect(
     server: &Url,
     wallet: &Wallet,
 ) -> Result<Claims, Failure> {
-    let endpoint = transport::claims(server)?;
+    let endpoint = transport::signed(server, &["api", "claims"])?;
     let mut claims = Claims::default();
     let mut page = endpoint.clone();
     for _ in 0..MAX_PAGES {
-        let challenge = ask(http, &page, None).await?;
-        let message = answer(&challenge, &endpoint, wallet)?;
-        let reply = ask(http, &page, Some(&message)).await?;
+        let ask = || {
+            http.post(page.clone())
+                .timeout(ATTEMPT_TIMEOUT)
+                .header(ACCEPT, "application/json")
+        };
+        let challenge = account::receive(ask(), server).await?;
+        if !account::asks_to_sign_in(&challenge) {
+            return Err(failure(&challenge));
+        }
+        let message = account::answer(&challenge, &page, wallet)?;
+        let message = account::sensitive(&message.encode())?;
+        let signed = ask().header(SIGN_IN_HEADER, message);
+        let reply = account::receive(signed, server).await?;
         if reply.status != 200 {
             return Err(failure(&reply));
         }
@@ -103,78 +113,6 @@ pub(super) async fn collect(
         page.query_pairs_mut().append_pair("after", &next);
     }
     Ok(claims)
-}
-
-async fn ask(
-    http: &reqwest::Client,
-    url: &Url,
-    message: Option<&SignedMessage>,
-) -> Result<Reply, Failure> {
-    let mut request = http
-        .post(url.clone())
-        .timeout(ATTEMPT_TIMEOUT)
-        .header(ACCEPT, "application/json");
-    if let Some(message) = message {
-        let mut value = HeaderValue::from_str(&message.encode())
-            .map_err(|error| Failure::Unexpected(error.to_string()))?;
-        value.set_sensitive(true);
-        request = request.header(SIGN_IN_HEADER, value);
-    }
-    let unreached = |text: String| Failure::Unavailable(format!("{url} ({text})"));
-    let response = request.send().await;
-    let response = response.map_err(|error| unreached(error.without_url().to_string()))?;
-    match transport::read(response).await {
-        Answer::Reply(reply) => Ok(reply),
-        lost => Err(unreached(lost.explain())),
-    }
-}
-
-/// The signed answer to a challenge. A challenge for another server is not signed: its answer would sign the wallet in
-/// there.
-fn answer(challenge: &Reply, endpoint: &Url, wallet: &Wallet) -> Result<SignedMessage, Failure> {
-    let unreadable = || {
-        Failure::Unexpected(
-            "The server's response holds no challenge to sign in with: check that --server names a pixtoll server."
-                .to_owned(),
-        )
-    };
-    if challenge.status != 402 {
-        return Err(failure(challenge));
-    }
-    let extension = challenge
-        .get(&format!("/extensions/{SIGN_IN_WITH_X}"))
-        .ok_or_else(unreadable)?;
-    let chain = extension
-        .pointer("/supportedChains/0")
-        .ok_or_else(unreadable)?;
-    let mut document = extension.get("info").cloned().ok_or_else(unreadable)?;
-    let fields = document.as_object_mut().ok_or_else(unreadable)?;
-    for name in ["chainId", "type"] {
-        let value = chain.get(name).cloned().unwrap_or_default();
-        fields.insert(name.to_owned(), value);
-    }
-    let address = wallet.address().to_checksum(None);
-    fields.insert("address".to_owned(), address.into());
-    fields.insert("signature".to_owned(), "".into());
-    let mut message: SignedMessage = serde_json::from_value(document).map_err(|_| unreadable())?;
-    let host = endpoint.host_str().unwrap_or_default();
-    let domain = match endpoint.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    if message.domain != domain || message.uri != endpoint.as_str() || !message.fits_lines() {
-        return Err(Failure::Usage(format!(
-            "--server: the server asks to sign in at {}, which is another URL. If you trust it, name that server.",
-            message
-                .uri
-                .chars()
-                .filter(|char| !char.is_control())
-                .take(200)
-                .collect::<String>()
-        )));
-    }
-    message.signature = wallet.sign(&message.hash())?.to_string();
-    Ok(message)
 }
 
 /// The failure for an answer that claims nothing.
@@ -194,7 +132,9 @@ impl Claimed {
     fn read(payment: &Value) -> Option<Self> {
         let text = |pointer: &str| payment.pointer(pointer).and_then(Value::as_str);
         let token = text("/token/token").and_then(UploadToken::parse);
-        let link = text("/image/url").and_then(|url| Url::parse(url).ok());
+        // An image's link, or an upload link.
+        let url = text("/image/url").or_else(|| text("/link/url"));
+        let link = url.and_then(|url| Url::parse(url).ok());
         let uploads = payment.pointer("/token/uploads").and_then(Value::as_u64);
         let uploads = uploads.unwrap_or_default();
         let plain = |pointer: &str| -> String {
@@ -208,6 +148,17 @@ impl Claimed {
                 plain("/token/expiresAt"),
                 plain("/transaction"),
             ),
+            (None, Some(_)) if text("/link/url").is_some() => {
+                let count = |name| payment.pointer(name).and_then(Value::as_u64);
+                let uploads = count("/link/uploads").unwrap_or_default();
+                format!(
+                    "upload link with {} left for tier {}, until {}, paid by {}",
+                    uploads.saturating_sub(count("/link/used").unwrap_or_default()),
+                    plain("/link/tier"),
+                    plain("/link/expiresAt"),
+                    plain("/transaction"),
+                )
+            }
             (None, Some(_)) => format!("paid by {}", plain("/transaction")),
             (None, None) => return None,
         };

@@ -10,9 +10,11 @@
 //!
 //! [`pay`] chooses an offer and signs, [`wallet`] holds the key. The commands in `cli` parse and print.
 
+pub mod account;
 mod answer;
 pub mod claim;
 pub mod clipboard;
+pub mod facts;
 pub mod fetch;
 pub mod pay;
 pub mod pending;

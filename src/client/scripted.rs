@@ -8,12 +8,15 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use alloy_primitives::address;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks;
+use crate::system::clock::Timestamp;
 use crate::system::random::Randomness;
 use crate::x402::challenge::{ChallengeTerms, Sale, challenge};
 use crate::x402::header::PAYMENT_REQUIRED;
+use crate::x402::siwx::ChallengeInfo;
 use crate::x402::wire::{Offer, Resource};
 
 /// One response.
@@ -28,7 +31,12 @@ pub(crate) struct Step {
 /// One request that the server received.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
+    /// The header `SIGN-IN-WITH-X`.
+    pub(crate) sign_in: Option<String>,
+    pub(crate) delete_token: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) payment: Option<String>,
     pub(crate) body: Bytes,
@@ -98,6 +106,23 @@ pub(crate) fn asks(units: u128, play_money: bool) -> Step {
         PAYMENT_REQUIRED,
         challenge(&terms, &Randomness::seeded(3)).header,
     )
+}
+
+/// The challenge to sign in at this URL.
+pub(crate) fn challenges(url: &str) -> Step {
+    let url = Url::parse(url).unwrap();
+    let domain = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let info = ChallengeInfo {
+        domain: &domain,
+        uri: url.as_str(),
+        statement: "Sign in.",
+        nonce: "0123456789abcdef0123456789abcdef",
+        issued_at: Timestamp::from_seconds(1_800_000_000),
+        expires_at: Timestamp::from_seconds(1_800_000_300),
+    };
+    let challenge = info.challenge(&[networks::find("base-sepolia").unwrap()]);
+    let body = json!({"error": "sign_in_required", "message": "Sign in.", "extensions": challenge.extensions});
+    answers(402, &body).with(PAYMENT_REQUIRED, challenge.header)
 }
 
 /// A response that breaks off in the middle of its body.
@@ -201,7 +226,11 @@ async fn serve(
     } else {
         let mut script = script.lock().unwrap();
         script.seen.push(Seen {
+            method: request.method().to_string(),
             path: request.path().to_owned(),
+            query: request.query_string().to_owned(),
+            sign_in: header("SIGN-IN-WITH-X"),
+            delete_token: header("X-Delete-Token"),
             content_type: header("Content-Type"),
             payment: header("PAYMENT-SIGNATURE"),
             body,

@@ -66,7 +66,7 @@ pub(super) async fn read(mut response: reqwest::Response) -> Answer {
 /// [`Failure::Usage`] for an unsuitable server URL or tier.
 pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> {
     let is_unpaid = matches!(purpose, Purpose::Upload(tier) if is_free(tier));
-    if !is_unpaid && server.scheme() == "http" && !is_loopback(server) {
+    if !is_unpaid && is_open(server) {
         return Err(usage(
             "this URL is http, and payments are sent over https only, except to this machine. Use an https URL.",
         ));
@@ -98,17 +98,44 @@ pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> 
     }
 }
 
-/// The URL at which a wallet signs in. A signed message is never sent over a network without TLS.
+/// The URL of a route at which a wallet may sign in or a delete token is sent. Neither is ever sent over a network
+/// without TLS.
 ///
 /// # Errors
 /// [`Failure::Usage`] for an unsuitable server URL.
-pub(super) fn claims(server: &Url) -> Result<Url, Failure> {
-    if server.scheme() == "http" && !is_loopback(server) {
+pub(super) fn signed(server: &Url, route: &[&str]) -> Result<Url, Failure> {
+    if is_open(server) {
         return Err(usage(
-            "this URL is http, and signed messages are sent over https only, except to this machine. Use an https URL.",
+            "this URL is http, and signed messages and tokens are sent over https only, except to this machine. Use an https URL.",
         ));
     }
-    below(server, &["api", "claims"])
+    below(server, route)
+}
+
+/// An upload link, whose path is a secret. It is never sent over a network without TLS.
+///
+/// # Errors
+/// [`Failure::Usage`] for an unsuitable URL. The message doesn't repeat it.
+pub(super) fn secret(link: &Url) -> Result<Url, Failure> {
+    let is_web = matches!(link.scheme(), "http" | "https") && link.host().is_some();
+    if !is_web || !link.username().is_empty() || link.password().is_some() {
+        return Err(Failure::Usage(
+            "This is not an upload link. Give one such as https://img.example.com/u/SECRET."
+                .to_owned(),
+        ));
+    }
+    if is_open(link) {
+        return Err(Failure::Usage(
+            "This upload link is http, and it is a secret that is sent over https only, except to this machine. Use the              https link."
+                .to_owned(),
+        ));
+    }
+    Ok(link.clone())
+}
+
+/// Whether what is sent to this URL can be read on a network.
+fn is_open(url: &Url) -> bool {
+    url.scheme() == "http" && !is_loopback(url)
 }
 
 /// A failure about `--server`. Its message doesn't repeat the URL, which may hold a password.
