@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
+use crate::model::ids::ImageId;
 use crate::model::token::UploadToken;
 use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
 
 /// The largest response body that is read.
 pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// The longest delete token that is kept.
+const MAX_DELETE_TOKEN_BYTES: usize = 200;
 /// The most characters of a server's message that are shown.
 const MAX_MESSAGE_CHARS: usize = 600;
 
@@ -41,6 +44,16 @@ pub struct Uploaded {
     pub url: Url,
     /// The server's JSON in one line.
     pub json: String,
+}
+
+impl Uploaded {
+    /// The id of an uploaded image and its delete token. `None`: the response holds none, such as that to a renewal.
+    pub fn delete_token(&self) -> Option<(ImageId, String)> {
+        let body: Value = serde_json::from_str(&self.json).ok()?;
+        let text = |name| body.get(name).and_then(Value::as_str);
+        let token = text("deleteToken").filter(|token| token.len() <= MAX_DELETE_TOKEN_BYTES)?;
+        Some((ImageId::parse(text("id")?)?, token.to_owned()))
+    }
 }
 
 impl Reply {

@@ -16,6 +16,7 @@ pub mod claim;
 pub mod clipboard;
 pub mod facts;
 pub mod fetch;
+pub mod kept;
 pub mod pay;
 pub mod pending;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -85,6 +87,15 @@ pub enum Purpose {
         tier: TierName,
         /// The number of uploads.
         images: usize,
+    },
+    /// Issue an upload link: a URL that takes uploads until it ends. The tier `free` needs no payment.
+    Link {
+        /// The tier of all its uploads.
+        tier: TierName,
+        /// The number of uploads.
+        images: usize,
+        /// For how many days it takes uploads.
+        days: u32,
     },
     /// Buy more time for an image.
     Renew {
@@ -206,6 +217,23 @@ pub struct Client<'a> {
     wallets: WalletSource,
     pending: Option<PendingPayments>,
     world: World<'a>,
+    /// Parameters of each upload, beside those of its route.
+    extra: Vec<(&'static str, String)>,
+    /// The query of a private image's signed link, which proves that the image may be renewed.
+    proof: Vec<(String, String)>,
+}
+
+/// Who sees an uploaded image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody who has the link.
+    #[default]
+    Public,
+    /// Whoever has a signed link of the owner or of this wallet.
+    Private {
+        /// The wallet that may make signed links, beside the owner.
+        viewer: Option<Address>,
+    },
 }
 
 impl fmt::Debug for Client<'_> {
@@ -244,7 +272,32 @@ impl<'a> Client<'a> {
             pending: wallet::data_dir(env).map(|dir| PendingPayments::below(&dir)),
             order,
             world,
+            extra: Vec::new(),
+            proof: Vec::new(),
         })
+    }
+
+    /// The same client, for uploads with this audience.
+    #[must_use]
+    pub fn shown_to(mut self, audience: &Audience) -> Self {
+        if let Audience::Private { viewer } = audience {
+            self.extra.push(("visibility", "private".to_owned()));
+            self.extra
+                .extend(viewer.map(|wallet| ("viewer", wallet.to_checksum(None))));
+        }
+        self
+    }
+
+    /// The same client, for the renewal of the private image that this signed link shows. The parameters of the link
+    /// don't change which saved payment is found: another link of the same image continues with the same payment.
+    #[must_use]
+    pub fn proven_by(mut self, link: &Url) -> Self {
+        let pairs = link.query_pairs();
+        let proof = pairs.filter(|(name, _)| matches!(name.as_ref(), "exp" | "sig"));
+        self.proof = proof
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        self
     }
 
     /// Uploads `image`, and pays for it where the tier has a price.
@@ -288,6 +341,31 @@ impl<'a> Client<'a> {
 
     /// Buys more time for the image of the order.
     pub async fn renew(&self, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
+        let key = self.key(b"");
+        let uploaded = self.buy(None, &key, Reply::uploaded, tell).await?;
+        Ok(Done {
+            uploaded,
+            key: Some(key),
+        })
+    }
+
+    /// Issues the upload link of the order, and pays for it where the tier has a price. [`Done::uploaded`] holds the link
+    /// in place of an image.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn issue_link(&self, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
+        if self.is_free() {
+            tell(Notice::Step("issuing the link".to_owned()));
+            let (answer, _) = self.send(&Request::default(), tell).await;
+            return match answer.reply().and_then(Reply::uploaded) {
+                Some(uploaded) => Ok(Done {
+                    uploaded,
+                    key: None,
+                }),
+                None => Err(self.refusal(&answer)),
+            };
+        }
         let key = self.key(b"");
         let uploaded = self.buy(None, &key, Reply::uploaded, tell).await?;
         Ok(Done {
@@ -551,9 +629,10 @@ impl<'a> Client<'a> {
             Some(_) => transport::below(&self.order.server, &["api", "upload"]).ok(),
             None => Some(self.endpoint.clone()),
         };
-        let Some(endpoint) = endpoint else {
+        let Some(mut endpoint) = endpoint else {
             return Answer::Unreached;
         };
+        self.add_parameters(&mut endpoint, request);
         let mut builder = self
             .http
             .post(endpoint)
@@ -585,6 +664,18 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Adds the parameters of an upload, or those that prove access to a private image.
+    fn add_parameters(&self, endpoint: &mut Url, request: &Request<'_>) {
+        let is_upload = request.token.is_some() || matches!(self.order.purpose, Purpose::Upload(_));
+        let extra: &[_] = if is_upload { &self.extra } else { &[] };
+        for (name, value) in extra {
+            endpoint.query_pairs_mut().append_pair(name, value);
+        }
+        for (name, value) in &self.proof {
+            endpoint.query_pairs_mut().append_pair(name, value);
+        }
+    }
+
     /// The failure for an answer when no payment is in doubt.
     fn refusal(&self, answer: &Answer) -> Failure {
         let text = answer.explain();
@@ -593,7 +684,7 @@ impl<'a> Client<'a> {
         };
         match reply.status {
             404 => Failure::Usage(match &self.order.purpose {
-                Purpose::Upload(tier) | Purpose::Tokens { tier, .. } => format!(
+                Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } => format!(
                     "{} doesn't sell the tier \"{tier}\": {text}",
                     self.order.server
                 ),
@@ -602,7 +693,7 @@ impl<'a> Client<'a> {
                     format!("{} has no image {image}: {text}", self.order.server)
                 }
             }),
-            400 | 409 if matches!(self.order.purpose, Purpose::Renew { .. }) => Failure::Usage(text),
+            400 | 409 if matches!(self.order.purpose, Purpose::Renew { .. } | Purpose::Link { .. }) => Failure::Usage(text),
             429 | 500..=599 => Failure::Unavailable(text),
             300..=399 => Failure::Unexpected(format!(
                 "{} redirects, and redirects are not followed: give the final URL with --server.",
@@ -619,13 +710,13 @@ impl<'a> Client<'a> {
 
     /// Whether the operation is free.
     pub fn is_free(&self) -> bool {
-        matches!(&self.order.purpose, Purpose::Upload(tier) if transport::is_free(tier))
+        matches!(&self.order.purpose, Purpose::Upload(tier) | Purpose::Link { tier, .. } if transport::is_free(tier))
     }
 
     /// The number of files that one payment is for.
     fn files(&self) -> usize {
         match self.order.purpose {
-            Purpose::Tokens { images, .. } => images,
+            Purpose::Tokens { images, .. } | Purpose::Link { images, .. } => images,
             Purpose::Upload(_) | Purpose::Renew { .. } => 1,
         }
     }
@@ -635,6 +726,7 @@ impl<'a> Client<'a> {
         match self.order.purpose {
             Purpose::Upload(_) => "this file",
             Purpose::Tokens { .. } => "these files",
+            Purpose::Link { .. } => "this upload link",
             Purpose::Renew { .. } => "more time for this image",
         }
     }
@@ -652,10 +744,19 @@ impl<'a> Client<'a> {
 
     fn key(&self, content: &[u8]) -> PendingKey {
         let tier = match &self.order.purpose {
-            Purpose::Upload(tier) | Purpose::Tokens { tier, .. } => tier.as_str(),
+            Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } => {
+                tier.as_str()
+            }
             Purpose::Renew { tier, .. } => tier.as_ref().map_or("", TierName::as_str),
         };
-        PendingKey::of(self.endpoint.as_str(), tier, content)
+        // A payment is bound to the parameters of its upload, so other parameters are another payment.
+        let mut endpoint = self.endpoint.clone();
+        if matches!(self.order.purpose, Purpose::Upload(_)) {
+            for (name, value) in &self.extra {
+                endpoint.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        PendingKey::of(endpoint.as_str(), tier, content)
     }
 
     fn pending(&self) -> Result<&PendingPayments, Failure> {

@@ -71,7 +71,8 @@ pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> 
             "this URL is http, and payments are sent over https only, except to this machine. Use an https URL.",
         ));
     }
-    if let Purpose::Upload(tier) | Purpose::Tokens { tier, .. } = purpose
+    if let Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } =
+        purpose
         && tier.as_str() == "token"
     {
         return Err(Failure::Usage(
@@ -86,6 +87,14 @@ pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> 
             let mut url = below(server, &["api", "upload", "token", tier.as_str()])?;
             url.query_pairs_mut()
                 .append_pair("images", &images.to_string());
+            Ok(url)
+        }
+        Purpose::Link { tier, images, days } => {
+            let mut url = below(server, &["api", "links"])?;
+            url.query_pairs_mut()
+                .append_pair("images", &images.to_string())
+                .append_pair("days", &days.to_string())
+                .append_pair("tier", tier.as_str());
             Ok(url)
         }
         Purpose::Renew { image, tier } => {
@@ -237,6 +246,14 @@ mod tests {
                     images: 3,
                 },
                 "upload/token/year?images=3",
+            ),
+            (
+                Purpose::Link {
+                    tier: tier.clone(),
+                    images: 10,
+                    days: 30,
+                },
+                "links?images=10&days=30&tier=year",
             ),
             (renew(None), "images/k3v9Qw2mZr7T/renew"),
             (renew(Some(tier)), "images/k3v9Qw2mZr7T/renew?tier=year"),

@@ -16,9 +16,10 @@ pub(super) const PREFIX: &str = "PIXTOLL_";
 /// The sections that are lists of tables. Only the file can set them.
 const TABLES: [&str; 2] = ["tiers", "networks"];
 /// Variables of the command line and of the client, which are no settings of the server.
-const OF_COMMANDS: [&str; 4] = [
+const OF_COMMANDS: [&str; 5] = [
     "PIXTOLL_LOG",
     "PIXTOLL_LOG_FORMAT",
+    "PIXTOLL_SERVER",
     "PIXTOLL_WALLET",
     "PIXTOLL_WALLET_KEY",
 ];

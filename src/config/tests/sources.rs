@@ -95,6 +95,7 @@ fn unknown_variables_are_warned_of_with_the_nearest() {
         ("PIXTOLL_HTTP__LISTN", "x"),
         ("HTTP__LISTEN", "x"),
         ("HOME", "x"),
+        ("PIXTOLL_SERVER", "x"),
         ("PIXTOLL_WALLET", "x"),
         ("PIXTOLL_LOG_FORMAT", "x"),
     ];
