@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use clap::Args;
-use url::Url;
 
-use super::console::Exit;
+use super::console::{Exit, OwnerArgs};
 use crate::client::Failure;
 use crate::client::claim::{Claimed, Claims, claim};
 
@@ -20,22 +18,16 @@ is used. The wallet is found as by pixtoll upload; the exit codes are the same."
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct ClaimArgs {
-    /// The server's base URL, as its links name it
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4020")]
-    server: Url,
-    /// A file with the private key of the paying account, in hex
-    #[arg(long, value_name = "FILE")]
-    wallet: Option<PathBuf>,
-    /// Print the server's JSON, one payment per line; it holds tokens and delete tokens
-    #[arg(long)]
-    json: bool,
+    /// The options for server, wallet and output. The JSON holds tokens and delete tokens.
+    #[command(flatten)]
+    owner: OwnerArgs,
 }
 
 /// Runs the command and returns its exit code. `env` names the wallet, the home directory and a proxy for https.
 pub async fn run(args: &ClaimArgs, env: &BTreeMap<String, String>, out: &mut dyn Write) -> Exit {
-    let claimed = claim(&args.server, args.wallet.as_deref(), env).await;
+    let claimed = claim(&args.owner.server, args.owner.wallet.as_deref(), env).await;
     let printed = claimed.and_then(|claims| {
-        print(&claims, args.json, out, &mut io::stderr()).map_err(|error| {
+        print(&claims, args.owner.json, out, &mut io::stderr()).map_err(|error| {
             Failure::Unexpected(format!(
                 "The payments could not be written to standard output: {error}. Nothing is lost: run the command again."
             ))

@@ -1,5 +1,6 @@
-//! What the paying commands share: their options, their output and their exit codes.
+//! What the client's commands share: their options, their output and their exit codes.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,15 +10,47 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
+use crate::client::clipboard::Clipboard;
 use crate::client::{Failure, Notice, Price, Uploaded};
+use crate::model::ids::ImageId;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::TierName;
 
-/// The options of the paying commands: server, price limit, wallet and output format.
+/// The variable with the URL of the server, for all commands of a client.
+const SERVER_VARIABLE: &str = "PIXTOLL_SERVER";
+/// The server of `pixtoll serve --sandbox`.
+const SANDBOX_SERVER: &str = "http://127.0.0.1:4020";
+
+/// The exit codes of the commands that sign in and don't pay.
+pub(super) const OWNER_HELP: &str = "\
+The wallet is the first of: --wallet FILE, PIXTOLL_WALLET_KEY (the key in hex), PIXTOLL_WALLET (a
+file), ~/.local/share/pixtoll/wallet.key. It signs in and pays nothing.
+
+Exit codes:
+  0  done
+  1  unexpected error
+  2  an option or the wallet is wrong, or the server refuses: it is unknown or not yours
+  7  the server can't be reached or is busy";
+
+/// The options of the commands that act for a wallet's owner and pay nothing.
+#[derive(Debug, Args)]
+pub(super) struct OwnerArgs {
+    /// The server's base URL, as its links name it
+    #[arg(long, value_name = "URL", default_value = SANDBOX_SERVER, env = SERVER_VARIABLE, hide_env_values = true)]
+    pub(super) server: Url,
+    /// A file with the private key of the account, in hex
+    #[arg(long, value_name = "FILE")]
+    pub(super) wallet: Option<PathBuf>,
+    /// Print JSON, one object per line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The options of the paying commands: server, price limit and wallet.
 #[derive(Debug, Args)]
 pub(super) struct PayArgs {
     /// The server's base URL
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4020")]
+    #[arg(long, value_name = "URL", default_value = SANDBOX_SERVER, env = SERVER_VARIABLE, hide_env_values = true)]
     pub(super) server: Url,
     /// The highest price to pay for one image, in USD; a higher price is not paid
     #[arg(long, value_name = "USD", default_value = "0.05", value_parser = usd)]
@@ -28,9 +61,27 @@ pub(super) struct PayArgs {
     /// Print what would be paid, without paying or uploading
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// The output options of the commands that print links of images.
+#[derive(Debug, Args)]
+pub(super) struct FormatArgs {
     /// The output format for each image
     #[arg(long, value_enum, default_value_t = Format::Url)]
-    pub(super) format: Format,
+    format: Format,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Copy what is printed into the desktop's clipboard as well
+    #[arg(long)]
+    pub(super) copy: bool,
+}
+
+impl FormatArgs {
+    /// The output format.
+    pub(super) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 /// The output formats, one line per image.
@@ -49,7 +100,7 @@ pub(super) enum Format {
 /// The result of a paying command. The exit codes are part of its interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All files are uploaded, or all images renewed.
+    /// The command did all that it was asked to do.
     Uploaded,
     /// An unexpected error.
     Unexpected,
@@ -104,6 +155,43 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What is copied into the clipboard when a command ends: the lines that it printed.
+#[derive(Debug, Default)]
+pub(super) struct Copied(Vec<String>);
+
+impl Copied {
+    /// Checks before anything is paid that the lines can be copied, where the user wants that.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`].
+    pub(super) fn check(wanted: bool, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+        if wanted {
+            Clipboard::find(env)?.check_copy()?;
+        }
+        Ok(())
+    }
+
+    /// Notes a line that was printed.
+    pub(super) fn add(&mut self, line: &str) {
+        self.0.push(line.to_owned());
+    }
+
+    /// Copies the lines, where the user wants that and there are any.
+    ///
+    /// # Errors
+    /// [`Failure::Unexpected`]. Everything else is done.
+    pub(super) async fn copy(
+        &self,
+        wanted: bool,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        if !wanted || self.0.is_empty() {
+            return Ok(());
+        }
+        Clipboard::find(env)?.copy(&self.0.join("\n")).await
+    }
+}
+
 /// The output of a command: links go to `out`, everything else to `err`, where the spinner is drawn as well.
 pub(super) struct Console<'c> {
     pub(super) out: &'c mut dyn Write,
@@ -147,6 +235,59 @@ pub(super) fn line(uploaded: &Uploaded, format: Format) -> String {
             )
         }
         Format::Json => uploaded.json.clone(),
+    }
+}
+
+/// An image on the command line: its id, and the link that named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) id: ImageId,
+    /// The link, which may be the signed link of a private image. `None` where only the id was given.
+    pub(super) link: Option<Url>,
+}
+
+/// Parses an image id, or a link whose last path segment is the id, with or without an extension.
+pub(super) fn image(text: &str) -> Result<Named, String> {
+    let link = Url::parse(text).ok();
+    let path = link.as_ref().map_or(text, Url::path);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let id = name.split('.').next().unwrap_or_default();
+    match ImageId::parse(id) {
+        Some(id) => Ok(Named { id, link }),
+        None => Err(
+            "an image id has 12 letters and digits: give one, or a link such as https://i.example.com/k3v9Qw2mZr7T.png"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Writes a line of a command's result.
+///
+/// # Errors
+/// [`Failure::Unexpected`] when standard output can't be written, such as a closed pipe.
+pub(super) fn print(out: &mut dyn Write, line: &str) -> Result<(), Failure> {
+    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    written.map_err(|error| {
+        Failure::Unexpected(format!(
+            "The result could not be written to standard output: {error}. Run the command again."
+        ))
+    })
+}
+
+/// Writes a message to standard error.
+pub(super) fn tell(line: &str) {
+    // Nobody reads standard error where it can't be written.
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// Reports a failure, and returns the exit code.
+pub(super) fn exit(result: Result<(), Failure>) -> Exit {
+    match result {
+        Ok(()) => Exit::Uploaded,
+        Err(failure) => {
+            tell(&failure.to_string());
+            Exit::of(&failure)
+        }
     }
 }
 
@@ -197,6 +338,34 @@ impl Console<'_> {
         match notice {
             Notice::Step(text) => self.bar.set_message(text),
             Notice::Fact(text) => self.say(&text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_given_by_its_id_or_any_of_its_links() {
+        for text in [
+            "k3v9Qw2mZr7T",
+            "k3v9Qw2mZr7T.png",
+            "https://i.example.com/k3v9Qw2mZr7T.png",
+            "http://127.0.0.1:4020/i/k3v9Qw2mZr7T",
+            "https://example.com/view/k3v9Qw2mZr7T?x=1#y",
+        ] {
+            let named = image(text).unwrap();
+            assert_eq!(named.id.as_str(), "k3v9Qw2mZr7T", "{text}");
+            assert_eq!(named.link.is_some(), text.contains("://"), "{text}");
+        }
+        for text in [
+            "",
+            "k3v9Qw2mZr7",
+            "https://i.example.com/",
+            "../k3v9Qw2mZr7T!",
+        ] {
+            assert!(image(text).is_err(), "{text}");
         }
     }
 }

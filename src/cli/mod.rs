@@ -8,14 +8,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Sources, process_env};
+use crate::system::clock::SystemClock;
 use crate::system::logs::LogFormat;
+use crate::system::random::Randomness;
 
 pub mod backup;
 pub mod claim;
 pub mod config;
 mod console;
+pub mod delete;
 pub mod health;
+pub mod info;
+pub mod key;
 pub mod ledger;
+pub mod link;
+pub mod list;
+pub mod manual;
 pub mod migrate;
 mod progress;
 pub mod reap;
@@ -23,6 +31,7 @@ pub mod receipt;
 pub mod renew;
 pub mod sandbox;
 pub mod serve;
+pub mod share;
 pub mod store;
 pub mod upload;
 
@@ -37,6 +46,8 @@ Examples:
   pixtoll serve --sandbox                  run a server with play money on this machine
   pixtoll upload photo.jpg                 upload for free and print the link
   pixtoll upload --tier year photo.jpg     pay with USDC, then upload
+  pixtoll upload -                         upload what a pipe delivers
+  pixtoll list                             list what this wallet uploaded
 
 Run pixtoll COMMAND --help for the options and exit codes of a command. Every command exits with 0 on
 success; unless its help says otherwise, 1 means that it failed and 2 that the command line is wrong.";
@@ -82,22 +93,9 @@ pub enum Command {
     /// when it can't start, for example because of an invalid setting or a port that is in use.
     #[command(verbatim_doc_comment)]
     Serve(ServeArgs),
-    /// Upload images to a pixtoll server and print their links
-    ///
-    /// Prints one line per image on standard output and everything else on standard error. The
-    /// tier free costs nothing. For any other tier the command pays the server's price in USDC.
-    #[command(verbatim_doc_comment)]
-    Upload(upload::UploadArgs),
-    /// Pay to keep images longer
-    ///
-    /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
-    #[command(verbatim_doc_comment)]
-    Renew(renew::RenewArgs),
-    /// Sign in with a wallet, and print what it paid for and did not receive
-    ///
-    /// Pays nothing. Prints upload tokens with uploads left, and links of paid images.
-    #[command(verbatim_doc_comment)]
-    Claim(claim::ClaimArgs),
+    /// A command of a client.
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Check, search and repair the ledger of payments
     ///
     /// These commands read the server's settings and database, and may run beside the server.
@@ -136,7 +134,7 @@ pub enum Command {
     /// These commands read the server's settings, and may run beside the server.
     #[command(verbatim_doc_comment)]
     Store(store::StoreArgs),
-    /// Check receipts offline.
+    /// Fetch the receipts of an image, or check receipts offline.
     Receipt(receipt::ReceiptArgs),
     /// Check the settings.
     Config(ConfigArgs),
@@ -153,6 +151,72 @@ pub enum Command {
     /// SIGINT (Ctrl-C) or SIGTERM.
     #[command(verbatim_doc_comment)]
     Sandbox(sandbox::SandboxArgs),
+    /// Print the completions of a shell
+    ///
+    /// For bash: pixtoll completions bash >~/.local/share/bash-completion/completions/pixtoll
+    /// For zsh, into a folder of $fpath: pixtoll completions zsh >FOLDER/_pixtoll
+    /// For fish: pixtoll completions fish >~/.config/fish/completions/pixtoll.fish
+    #[command(verbatim_doc_comment)]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page
+    ///
+    /// With --dir it writes a page for each command: pixtoll man --dir ~/.local/share/man/man1
+    #[command(verbatim_doc_comment)]
+    Man(manual::ManArgs),
+}
+
+/// The commands of a client, which know a server over HTTP only.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Upload images to a pixtoll server and print their links
+    ///
+    /// Prints one line per image on standard output and everything else on standard error. The
+    /// tier free costs nothing. For any other tier the command pays the server's price in USDC.
+    #[command(verbatim_doc_comment)]
+    Upload(upload::UploadArgs),
+    /// Pay to keep images longer
+    ///
+    /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
+    #[command(verbatim_doc_comment)]
+    Renew(renew::RenewArgs),
+    /// List the images that a wallet uploaded, the newest first
+    ///
+    /// Signs in with the wallet and pays nothing. Prints one image per line, its link first.
+    #[command(verbatim_doc_comment)]
+    List(list::ListArgs),
+    /// Show the facts about images
+    ///
+    /// Needs no wallet. A private image is named by its signed link.
+    #[command(verbatim_doc_comment)]
+    Info(info::InfoArgs),
+    /// Delete images
+    ///
+    /// An image that pixtoll upload uploaded from here is deleted by its delete token, which was kept
+    /// in ~/.local/share/pixtoll/uploads; any other image as the wallet that paid for it. Images of
+    /// the wallet are deleted together, at most 100 a request: if one of them isn't the wallet's,
+    /// none of that request is deleted.
+    #[command(verbatim_doc_comment)]
+    Delete(delete::DeleteArgs),
+    /// Make a link of a private image that ends, or end all its links
+    ///
+    /// The owner may do both; the wallet that the upload named as viewer may make links.
+    #[command(verbatim_doc_comment)]
+    Share(share::ShareArgs),
+    /// Buy, list, show and revoke upload links
+    ///
+    /// An upload link is paid once, and takes uploads by anybody who has it: curl -T image.png LINK.
+    #[command(verbatim_doc_comment)]
+    Link(link::LinkArgs),
+    /// Create, list, suspend, resume and revoke API keys
+    ///
+    /// An API key uploads on behalf of a wallet, within limits of its own.
+    #[command(verbatim_doc_comment)]
+    Key(key::KeyArgs),
+    /// Sign in with a wallet, and print what it paid for and did not receive
+    ///
+    /// Pays nothing. Prints upload tokens with uploads left, and links of paid images.
+    #[command(verbatim_doc_comment)]
+    Claim(claim::ClaimArgs),
 }
 
 /// The options that every command with settings takes. The environment is read as well.
@@ -214,41 +278,16 @@ pub fn run(cli: Cli) -> Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>> 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
-        Command::Upload(args) => {
-            let mut out = std::io::stdout();
-            let randomness = crate::system::random::Randomness::system();
-            let exit = upload::run(
-                &args,
-                &process_env(),
-                &crate::system::clock::SystemClock,
-                &randomness,
-                &mut out,
-            )
-            .await;
-            Ok(exit.into())
-        }
-        Command::Claim(args) => {
-            let exit = claim::run(&args, &process_env(), &mut std::io::stdout()).await;
-            Ok(exit.into())
-        }
-        Command::Renew(args) => {
-            let exit = renew::run(
-                &args,
-                &process_env(),
-                &crate::system::clock::SystemClock,
-                &crate::system::random::Randomness::system(),
-                &mut std::io::stdout(),
-            )
-            .await;
-            Ok(exit.into())
-        }
+        Command::Client(command) => Ok(run_client(&command).await.into()),
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
         Command::Backup(args) => backup::back_up(&args, &mut std::io::stdout()).await,
         Command::Restore(args) => backup::restore(&args, &mut std::io::stdout()).await,
         Command::Migrate(args) => migrate::run(&args, &mut std::io::stdout()).await,
         Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
-        Command::Receipt(args) => receipt::run(&args, &mut std::io::stdout()),
+        Command::Receipt(args) => receipt::run(&args, &process_env(), &mut std::io::stdout()).await,
+        Command::Completions(args) => manual::completions(&args, &mut std::io::stdout()),
+        Command::Man(args) => manual::man(&args, &mut std::io::stdout()),
         Command::Config(ConfigArgs {
             command: ConfigCommand::Check(args),
         }) => {
@@ -266,5 +305,21 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Health(args) => health::run(&args, &mut std::io::stdout()).await,
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn run_client(command: &ClientCommand) -> console::Exit {
+    let (env, out) = (&process_env(), &mut std::io::stdout());
+    let (clock, randomness) = (&SystemClock, &Randomness::system());
+    match command {
+        ClientCommand::Upload(args) => upload::run(args, env, clock, randomness, out).await,
+        ClientCommand::Renew(args) => renew::run(args, env, clock, randomness, out).await,
+        ClientCommand::Link(args) => link::run(args, env, clock, randomness, out).await,
+        ClientCommand::List(args) => list::run(args, env, out).await,
+        ClientCommand::Info(args) => info::run(args, env, out).await,
+        ClientCommand::Delete(args) => delete::run(args, env, out).await,
+        ClientCommand::Share(args) => share::run(args, env, out).await,
+        ClientCommand::Key(args) => key::run(args, env, out).await,
+        ClientCommand::Claim(args) => claim::run(args, env, out).await,
     }
 }

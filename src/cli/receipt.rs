@@ -1,5 +1,6 @@
-//! `pixtoll receipt`: checks receipts offline.
+//! `pixtoll receipt`: fetches the receipts of an image, and checks receipts offline.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use super::console::{Named, OWNER_HELP, OwnerArgs, exit, image, print as print_line};
+use crate::client::Failure;
+use crate::client::account::Account;
+use crate::client::kept::KeptTokens;
 use crate::keys::secrets::sha256_hex;
 use crate::pricing::tiers::LARGEST_MAX_BYTES;
 use crate::receipts::verify::{Checked, KeySet, check, read};
@@ -15,7 +20,7 @@ use crate::receipts::verify::{Checked, KeySet, check, read};
 /// The largest file of receipts or keys that is read.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
-/// The arguments of `pixtoll receipt`, which needs no server and no settings.
+/// The arguments of `pixtoll receipt`.
 #[derive(Debug, clap::Args)]
 pub struct ReceiptArgs {
     /// The subcommand.
@@ -26,6 +31,12 @@ pub struct ReceiptArgs {
 /// The subcommands of `pixtoll receipt`.
 #[derive(Debug, Subcommand)]
 pub enum ReceiptCommand {
+    /// Fetch the signed receipts of an image, as its payer or by its delete token
+    ///
+    /// Prints what was paid for the image. With --json it prints the document that pixtoll receipt
+    /// verify checks.
+    #[command(verbatim_doc_comment, after_help = OWNER_HELP)]
+    Get(GetArgs),
     /// Verify the signatures of receipts with the server's published keys
     ///
     /// Prints GOOD, BAD or NOT CHECKED for each receipt, what the receipt says, and every problem.
@@ -33,6 +44,20 @@ pub enum ReceiptCommand {
     /// the signed ones; with 1 otherwise.
     #[command(verbatim_doc_comment)]
     Verify(VerifyArgs),
+}
+
+/// The arguments of `pixtoll receipt get`.
+#[derive(Debug, clap::Args)]
+pub struct GetArgs {
+    /// The image, by id or by link
+    #[arg(value_name = "IMAGE", value_parser = image)]
+    image: Named,
+    /// The delete token that the upload returned
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The options for server, wallet and output.
+    #[command(flatten)]
+    owner: OwnerArgs,
 }
 
 /// The arguments of `pixtoll receipt verify`.
@@ -51,13 +76,55 @@ pub struct VerifyArgs {
     pub image: Option<PathBuf>,
 }
 
-/// Runs a subcommand and returns its exit code.
+/// Runs a subcommand and returns its exit code. `env` names the wallet, the home directory and a proxy for https.
 ///
 /// # Errors
 /// When a file can't be read, is too large, or holds no receipt or no keys.
-pub fn run(args: &ReceiptArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let ReceiptCommand::Verify(args) = &args.command;
-    verify(args, out)
+pub async fn run(
+    args: &ReceiptArgs,
+    env: &BTreeMap<String, String>,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        ReceiptCommand::Get(args) => Ok(exit(get(args, env, out).await).into()),
+        ReceiptCommand::Verify(args) => verify(args, out),
+    }
+}
+
+async fn get(
+    args: &GetArgs,
+    env: &BTreeMap<String, String>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    let stored = match KeptTokens::find(&args.owner.server, env) {
+        Some(kept) => kept.token(&args.image.id)?,
+        None => None,
+    };
+    let token = args.token.clone().or(stored);
+    let receipts = account.receipts(&args.image.id, token.as_deref()).await?;
+    if args.owner.json {
+        return print_line(out, &receipts.json());
+    }
+    for at in 0..receipts.count("/receipts") {
+        let text = |name: &str| {
+            let text = receipts.text(&format!("/receipts/{at}/{name}"));
+            text.unwrap_or_else(|| "?".to_owned())
+        };
+        let line = format!(
+            "{}  {} atomic units of {} on {}  tier {}  paid {}  by {}  in {}",
+            text("kind"),
+            text("amount"),
+            text("asset"),
+            text("network"),
+            text("tier"),
+            text("settledAt"),
+            text("payer"),
+            text("transaction"),
+        );
+        print_line(out, &line)?;
+    }
+    Ok(())
 }
 
 fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {

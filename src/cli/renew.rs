@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clap::Args;
-use url::Url;
 
-use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
+use super::console::{
+    Console, Copied, Exit, FormatArgs, Named, PayArgs, image, in_words, line, spinner, tier,
+};
 use crate::client::{Client, Done, Failure, Order, Purpose, World};
-use crate::model::ids::ImageId;
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
 use crate::system::random::Randomness;
@@ -24,13 +24,16 @@ command again, and it sends the same payment. After a success, the same command 
 pub struct RenewArgs {
     /// The images to renew, by id or by link
     #[arg(required = true, value_name = "IMAGE", value_parser = image)]
-    images: Vec<ImageId>,
+    images: Vec<Named>,
     /// Move the images to this tier, and pay its price for its time; by default each image keeps its tier
     #[arg(long, value_parser = tier)]
     tier: Option<TierName>,
     /// The options for server, payment and output.
     #[command(flatten)]
     pay: PayArgs,
+    /// The output options.
+    #[command(flatten)]
+    output: FormatArgs,
 }
 
 /// Runs the command; its parameters are those of [`super::upload::run`].
@@ -62,12 +65,17 @@ async fn run_in(
 ) -> Exit {
     let mut exit = Exit::Uploaded;
     let mut done = Vec::new();
+    let mut copied = Copied::default();
+    if let Err(failure) = Copied::check(args.output.copy, env) {
+        console.say(&failure.to_string());
+        return Exit::of(&failure);
+    }
     for image in &args.images {
-        console.bar.set_prefix(image.to_string());
-        match renew(args, image, env, world, console).await {
+        console.bar.set_prefix(image.id.to_string());
+        match renew(args, image, env, world, console, &mut copied).await {
             Ok(renewed) => done.extend(renewed),
             Err(failure) => {
-                console.say(&format!("{image}: {failure}"));
+                console.say(&format!("{}: {failure}", image.id));
                 exit = Exit::of(&failure);
                 // After a failure no other payment is made: the outcome of this one may be unknown.
                 break;
@@ -83,6 +91,10 @@ async fn run_in(
             }
         }
     }
+    if let Err(failure) = copied.copy(args.output.copy, env).await {
+        console.say(&failure.to_string());
+        exit = Exit::of(&failure);
+    }
     console.bar.finish_and_clear();
     exit
 }
@@ -90,72 +102,39 @@ async fn run_in(
 /// Renews one image and prints its link; `None` on a dry run.
 async fn renew<'a>(
     args: &RenewArgs,
-    image: &ImageId,
+    image: &Named,
     env: &BTreeMap<String, String>,
     world: World<'a>,
     console: &mut Console<'_>,
+    copied: &mut Copied,
 ) -> Result<Option<(Client<'a>, Done)>, Failure> {
     let order = Order {
         server: args.pay.server.clone(),
         purpose: Purpose::Renew {
-            image: image.clone(),
+            image: image.id.clone(),
             tier: args.tier.clone(),
         },
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
     };
-    let client = Client::new(order, env, world)?;
+    let mut client = Client::new(order, env, world)?;
+    if let Some(link) = &image.link {
+        client = client.proven_by(link);
+    }
     if args.pay.dry_run {
         let price = client
             .price(b"", &mut |notice| console.tell(notice))
             .await?;
-        console.say(&format!("{image}: {}", in_words(&price)));
+        console.say(&format!("{}: {}", image.id, in_words(&price)));
         return Ok(None);
     }
     let done = client.renew(&mut |notice| console.tell(notice)).await?;
-    console
-        .link(&line(&done.uploaded, args.pay.format))
-        .map_err(|error| {
-            Failure::Unexpected(format!(
-                "The image is renewed, but its link could not be written to standard output: {error}."
-            ))
-        })?;
+    let line = line(&done.uploaded, args.output.format());
+    copied.add(&line);
+    console.link(&line).map_err(|error| {
+        Failure::Unexpected(format!(
+            "The image is renewed, but its link could not be written to standard output: {error}."
+        ))
+    })?;
     Ok(Some((client, done)))
-}
-
-/// Parses an image id, or a link whose last path segment is the id, with or without an extension.
-fn image(text: &str) -> Result<ImageId, String> {
-    let path = Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.path().to_owned());
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let id = name.split('.').next().unwrap_or_default();
-    ImageId::parse(id).ok_or_else(|| {
-        "an image id has 12 letters and digits: give one, or a link such as https://i.example.com/k3v9Qw2mZr7T.png"
-            .to_owned()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_given_by_its_id_or_any_of_its_links() {
-        for text in [
-            "k3v9Qw2mZr7T",
-            "k3v9Qw2mZr7T.png",
-            "https://i.example.com/k3v9Qw2mZr7T.png",
-            "http://127.0.0.1:4020/i/k3v9Qw2mZr7T",
-            "https://example.com/view/k3v9Qw2mZr7T?x=1#y",
-        ] {
-            assert_eq!(image(text).unwrap().as_str(), "k3v9Qw2mZr7T", "{text}");
-        }
-        for text in [
-            "",
-            "k3v9Qw2mZr7",
-            "https://i.example.com/",
-            "../k3v9Qw2mZr7T!",
-        ] {
-            assert!(image(text).is_err(), "{text}");
-        }
-    }
 }

@@ -4,26 +4,25 @@
 //! error. The module `client` decides what to pay and when.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
-use bytes::Bytes;
+use alloy_primitives::Address;
 use clap::Args;
 use futures_util::future::LocalBoxFuture;
 
-use super::console::{Console, Exit, PayArgs, in_words, line, spinner, tier};
-use crate::client::{Client, Done, Failure, Image, Order, Purpose, World};
+use super::console::{Console, Copied, Exit, FormatArgs, PayArgs, in_words, line, spinner, tier};
+use crate::client::kept::KeptTokens;
+use crate::client::{Audience, Client, Done, Failure, Image, Order, Purpose, Uploaded, World};
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
 use crate::system::random::Randomness;
 
 mod many;
+mod sources;
 
 use many::{Bundles, Stop};
-
-/// The largest file that is read; no server accepts a larger image.
-const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+use sources::Item;
 
 const AFTER_HELP: &str = "\
 Payment:
@@ -35,6 +34,10 @@ Payment:
   ~/.local/share/pixtoll/pending before it sends it. Running the same command again sends the same
   payment, so one upload is never paid twice.
   Several files share one payment, up to 100 files each.
+
+Delete tokens:
+  The delete token of each image is kept in ~/.local/share/pixtoll/uploads, readable by you only, so
+  that pixtoll delete needs no wallet.
 
 Exit codes:
   0  all files are uploaded
@@ -51,15 +54,39 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct UploadArgs {
-    /// The images to upload: PNG, JPEG, GIF or WebP
-    #[arg(required = true, value_name = "FILE")]
+    /// The images to upload: PNG, JPEG, GIF or WebP; - for standard input, or an http or https address
+    #[arg(required_unless_present = "clipboard", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Upload the image in the desktop's clipboard
+    #[arg(long)]
+    clipboard: bool,
     /// The tier, which sets price, size limit and time; the server lists its tiers at /api/tiers
     #[arg(long, default_value = "free", value_parser = tier)]
     tier: TierName,
-    /// The options for server, payment and output.
+    /// Store private images, which only signed links show; the printed link is one and ends
+    #[arg(long)]
+    private: bool,
+    /// The wallet that may make signed links of the private images as well
+    #[arg(long, value_name = "ADDRESS", requires = "private", value_parser = wallet_address)]
+    viewer: Option<Address>,
+    /// The options for server and payment.
     #[command(flatten)]
     pay: PayArgs,
+    /// The output options.
+    #[command(flatten)]
+    output: FormatArgs,
+}
+
+impl UploadArgs {
+    /// Who sees the images.
+    fn audience(&self) -> Audience {
+        match self.private {
+            true => Audience::Private {
+                viewer: self.viewer,
+            },
+            false => Audience::Public,
+        }
+    }
 }
 
 /// Runs the command and returns its exit code. Links go to `out`, messages to standard error. `env` is the
@@ -108,28 +135,34 @@ async fn upload_all(
     world: World<'_>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
-    // All names are checked before anything is paid.
-    args.files.iter().try_for_each(|file| check(file))?;
+    Copied::check(args.output.copy, env)?;
     let order = Order {
         server: args.pay.server.clone(),
         purpose: Purpose::Upload(args.tier.clone()),
         cap: args.pay.max_price,
         wallet: args.pay.wallet.clone(),
     };
-    let client = Client::new(order, env, world)?;
-    let mut bundles = Bundles::plan(args, env, world, &client).await?;
+    let client = Client::new(order, env, world)?.shown_to(&args.audience());
+    // Everything is checked, read and fetched before anything is paid.
+    let items = sources::collect(args, &client, env).await?;
+    let mut bundles = Bundles::plan(args, &items, env, world, &client).await?;
+    let mut run = Run {
+        args,
+        kept: KeptTokens::find(&args.pay.server, env),
+        copied: Copied::default(),
+        done: Vec::new(),
+    };
     let mut exit = Exit::Uploaded;
     let mut is_unfinished = false;
-    let mut done = Vec::new();
-    for (index, file) in args.files.iter().enumerate() {
-        console.bar.set_prefix(format!(
-            "[{}/{}] {}",
-            index + 1,
-            args.files.len(),
-            file.display()
-        ));
-        match upload_one(&client, &mut bundles, args, index, console).await {
-            Ok(upload) => done.extend(upload),
+    for (index, item) in items.iter().enumerate() {
+        console
+            .bar
+            .set_prefix(format!("[{}/{}] {}", index + 1, items.len(), item.name));
+        match run
+            .upload(&client, &mut bundles, index, item, console)
+            .await
+        {
+            Ok(()) => {}
             Err(stop) => {
                 // After a refused file the next one is tried. After any other failure the run stops: no other
                 // payment is made while the outcome of this one is unknown.
@@ -137,11 +170,11 @@ async fn upload_all(
                     Stop::GoOn(failure) => (failure, true),
                     Stop::Here(failure) => (failure, false),
                 };
-                console.say(&format!("{}: {failure}", file.display()));
+                console.say(&format!("{}: {failure}", item.name));
                 is_unfinished |= matches!(failure, Failure::Unfinished(_));
                 exit = Exit::of(&failure);
                 if !goes_on {
-                    let left = args.files.len() - index - 1;
+                    let left = items.len() - index - 1;
                     if left > 0 {
                         console.say(&format!("Stopped here; files not tried: {left}."));
                     }
@@ -156,52 +189,82 @@ async fn upload_all(
     }
     // Only when all files are done. After a stop, the same command gets the links of the earlier files with the
     // payments that were made for them.
-    done.iter().try_for_each(|upload| client.conclude(upload))?;
+    let mut done = run.done.iter();
+    done.try_for_each(|upload| client.conclude(upload))?;
     bundles.end()?;
+    run.copied.copy(args.output.copy, env).await?;
     Ok(exit)
 }
 
-/// Uploads a file and prints its link. `None` on a dry run, and when the file shares its payment with others.
-async fn upload_one(
-    client: &Client<'_>,
-    bundles: &mut Bundles<'_>,
-    args: &UploadArgs,
-    index: usize,
-    console: &mut Console<'_>,
-) -> Result<Option<Done>, Stop> {
-    let Some(file) = args.files.get(index) else {
-        return Ok(None);
-    };
-    let image = Image {
-        bytes: read(file)?,
-        content_type: content_type(file),
-    };
-    if args.pay.dry_run {
-        if !bundles.price(index, console).await? {
-            let price = client
-                .price(&image.bytes, &mut |notice| console.tell(notice))
-                .await?;
-            console.say(&format!("{}: {}", file.display(), in_words(&price)));
+/// What a run has done so far.
+struct Run<'r> {
+    args: &'r UploadArgs,
+    kept: Option<KeptTokens>,
+    copied: Copied,
+    /// The uploads with a payment of their own.
+    done: Vec<Done>,
+}
+
+impl Run<'_> {
+    /// Uploads an image and prints its link, or its price on a dry run.
+    async fn upload(
+        &mut self,
+        client: &Client<'_>,
+        bundles: &mut Bundles<'_>,
+        index: usize,
+        item: &Item,
+        console: &mut Console<'_>,
+    ) -> Result<(), Stop> {
+        let image = Image {
+            bytes: item.read()?,
+            content_type: item.content_type(),
+        };
+        if self.args.pay.dry_run {
+            if !bundles.price(index, console).await? {
+                let price = client
+                    .price(&image.bytes, &mut |notice| console.tell(notice))
+                    .await?;
+                console.say(&format!("{}: {}", item.name, in_words(&price)));
+            }
+            return Ok(());
         }
-        return Ok(None);
-    }
-    let together = bundles.upload(index, &image, console).await;
-    let (uploaded, done) = if let Some(uploaded) = together {
-        (uploaded?, None)
-    } else {
+        let together = bundles.upload(index, &image, console).await;
+        if let Some(uploaded) = together {
+            return self.report(&uploaded?, console);
+        }
         let done = client
             .upload(&image, &mut |notice| console.tell(notice))
             .await?;
-        (done.uploaded.clone(), Some(done))
-    };
-    console
-        .link(&line(&uploaded, args.pay.format))
-        .map_err(|error| {
+        self.report(&done.uploaded, console)?;
+        self.done.push(done);
+        Ok(())
+    }
+
+    /// Prints the link of an uploaded image, and keeps its delete token.
+    fn report(&mut self, uploaded: &Uploaded, console: &mut Console<'_>) -> Result<(), Stop> {
+        let line = line(uploaded, self.args.output.format());
+        console.link(&line).map_err(|error| {
             Failure::Unexpected(format!(
                 "The file is uploaded, but its link could not be written to standard output: {error}."
             ))
         })?;
-    Ok(done)
+        self.copied.add(&line);
+        if let (Some(kept), Some((image, token))) = (&self.kept, uploaded.delete_token())
+            && let Err(failure) = kept.keep(&image, &token)
+        {
+            // The image is uploaded and its link is printed, so the run has not failed.
+            console.say(&failure.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Parses the address of a wallet on the command line.
+fn wallet_address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|_| {
+        "a wallet's address has 40 hexadecimal digits after 0x: give one such as 0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+            .to_owned()
+    })
 }
 
 impl From<Failure> for Stop {
@@ -210,60 +273,6 @@ impl From<Failure> for Stop {
             Failure::FileRefused(_) => Self::GoOn(failure),
             _ => Self::Here(failure),
         }
-    }
-}
-
-/// Checks that a file exists, is no directory and is not too large.
-fn check(file: &Path) -> Result<(), Failure> {
-    let metadata = file.metadata().map_err(|error| unreadable(file, &error))?;
-    if metadata.is_dir() {
-        return Err(Failure::Usage(format!(
-            "{} is a directory; name the image files in it.",
-            file.display()
-        )));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        Err(too_large(file))
-    } else {
-        Ok(())
-    }
-}
-
-/// Reads a file of at most [`MAX_FILE_BYTES`].
-fn read(file: &Path) -> Result<Bytes, Failure> {
-    let mut bytes = Vec::new();
-    let read =
-        File::open(file).and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| unreadable(file, &error))?;
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    if size > MAX_FILE_BYTES {
-        Err(too_large(file))
-    } else {
-        Ok(bytes.into())
-    }
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> Failure {
-    Failure::Usage(format!("{} can't be read: {error}.", file.display()))
-}
-
-fn too_large(file: &Path) -> Failure {
-    Failure::Usage(format!(
-        "{} is larger than 64 MiB, the most that any server accepts. Make the image smaller.",
-        file.display()
-    ))
-}
-
-/// The content type that a file's extension suggests. The server detects the format from the bytes; it only requires
-/// a type of the form `image/…`.
-fn content_type(file: &Path) -> &'static str {
-    let extension = file.extension().map(std::ffi::OsStr::to_ascii_lowercase);
-    match extension.as_ref().and_then(|text| text.to_str()) {
-        Some("png") => "image/png",
-        Some("jpg" | "jpeg") => "image/jpeg",
-        Some("gif") => "image/gif",
-        Some("webp") => "image/webp",
-        _ => "image/unknown",
     }
 }
 

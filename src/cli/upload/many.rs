@@ -2,9 +2,9 @@
 //! or no images are left out of the shared payment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use super::{UploadArgs, read};
+use super::UploadArgs;
+use super::sources::Item;
 use crate::cli::console::{Console, in_words};
 use crate::client::{Bundle, Client, Failure, Image, Order, Purpose, Uploaded, World};
 use crate::images::format::PixelLimits;
@@ -45,15 +45,16 @@ impl<'a> Bundles<'a> {
     /// [`MOST`] each. A free tier, a single file or a server without a price table gives no bundles.
     pub(super) async fn plan(
         args: &UploadArgs,
+        items: &[Item],
         env: &BTreeMap<String, String>,
         world: World<'a>,
         single: &Client<'_>,
     ) -> Result<Self, Failure> {
         let mut this = Self {
-            plan: vec![None; args.files.len()],
+            plan: vec![None; items.len()],
             bundles: Vec::new(),
         };
-        if args.files.len() < 2 || single.is_free() {
+        if items.len() < 2 || single.is_free() {
             return Ok(this);
         }
         let Some(limit) = single.max_bytes(&args.tier).await else {
@@ -62,8 +63,8 @@ impl<'a> Bundles<'a> {
         // Files with the same bytes are one upload.
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
-        for (index, file) in args.files.iter().enumerate() {
-            if let Some(hash) = hash_of_image(file, limit)? {
+        for (index, item) in items.iter().enumerate() {
+            if let Some(hash) = hash_of_image(item, limit)? {
                 let known = hashes.iter().position(|known| *known == hash);
                 places.push((index, known.unwrap_or(hashes.len())));
                 if known.is_none() {
@@ -82,7 +83,7 @@ impl<'a> Bundles<'a> {
             }
             let order = order(args, together.len())?;
             this.bundles.push(Wanted {
-                client: Client::new(order, env, world)?,
+                client: Client::new(order, env, world)?.shown_to(&args.audience()),
                 content: together.concat().into_bytes(),
                 files: together.len(),
                 bought: None,
@@ -208,8 +209,8 @@ fn order(args: &UploadArgs, images: usize) -> Result<Order, Failure> {
 }
 
 /// The SHA-256 of a file that is an image of at most `limit` bytes; `None` for any other file.
-fn hash_of_image(file: &Path, limit: u64) -> Result<Option<String>, Failure> {
-    let bytes = read(file)?;
+fn hash_of_image(item: &Item, limit: u64) -> Result<Option<String>, Failure> {
+    let bytes = item.read()?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);
     // The server's limits on pixels are unknown here.
     let limits = PixelLimits {

@@ -771,3 +771,164 @@ async fn the_payment_of_an_unfinished_bundle_is_kept_for_the_next_run() {
     assert_eq!(user.server.payments().len(), 1);
     assert!(user.pending().is_empty());
 }
+
+const VIEWER: &str = "0x2222222222222222222222222222222222222222";
+
+#[tokio::test]
+async fn an_address_is_fetched_and_uploaded_like_a_file() {
+    let user = User::new([answers(200, &json!("picture")), uploads("a")]);
+    let run = user.run(&format!("{}/x.png?key=k", user.server.url)).await;
+    assert_eq!(
+        (run.exit, run.out.as_str()),
+        (Exit::Uploaded, "https://i.example.com/a.png\n")
+    );
+    let seen = user.server.seen();
+    assert_eq!((&*seen[0].method, &*seen[0].path), ("GET", "/x.png"));
+    assert_eq!((&*seen[1].method, &*seen[1].path), ("POST", "/api/free"));
+    assert_eq!(seen[1].body, "\"picture\"");
+    assert_eq!(seen[1].content_type.as_deref(), Some("image/unknown"));
+}
+
+#[tokio::test]
+async fn an_address_beyond_the_limit_of_the_tier_is_refused_before_paying() {
+    let user = User::new([answers(200, &json!("x".repeat(4999)))]);
+    user.server.lists(table());
+    let run = user
+        .run(&format!("{}/x.png a.png --tier year", user.server.url))
+        .await;
+    assert_eq!((run.exit, run.out.as_str()), (Exit::Usage, ""));
+    let expected = "larger than 5000 bytes, the limit of the tier year";
+    assert!(run.err.contains(expected), "{}", run.err);
+    assert_eq!(user.server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn standard_input_is_named_once() {
+    let user = User::new([]);
+    let run = user.run("- a.png -").await;
+    assert_eq!(run.exit, Exit::Usage);
+    assert!(run.err.contains("named twice"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_private_upload_says_so_in_each_of_its_requests() {
+    let options = format!("a.png --tier year --private --viewer {VIEWER}");
+    let query = format!("visibility=private&viewer={VIEWER}");
+    let user = User::new([asks(10_000, false), uploads("a"), uploads("b")]);
+    assert_eq!(user.run(&options).await.exit, Exit::Uploaded);
+    assert_eq!(user.run("a.png --private").await.exit, Exit::Uploaded);
+    let seen = user.server.seen();
+    let queries: Vec<&str> = seen.iter().map(|seen| seen.query.as_str()).collect();
+    assert_eq!(queries, [&*query, &*query, "visibility=private"]);
+    let alone = ["upload", "a.png", "--viewer", VIEWER];
+    assert!(Command::try_parse_from(alone).is_err());
+    let bad = ["upload", "a.png", "--private", "--viewer", "0x22"];
+    assert!(Command::try_parse_from(bad).is_err());
+}
+
+#[tokio::test]
+async fn a_private_upload_never_continues_with_the_payment_of_a_public_one() {
+    let unclear = || refuses(402, "payment_failed", None);
+    let user = User::new([
+        asks(10_000, false),
+        unclear(),
+        asks(10_000, false),
+        unclear(),
+    ]);
+    for options in ["a.png --tier year", "a.png --tier year --private"] {
+        assert_eq!(user.run(options).await.exit, Exit::OutcomeUnknown);
+    }
+    assert_eq!(user.server.payments().len(), 2);
+    assert_eq!(user.pending().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_bought_as_ever_and_its_uploads_are_private() {
+    let user = User::new([
+        asks(20_000, false),
+        sells("a", 2),
+        uploads("one"),
+        uploads("two"),
+    ]);
+    images(&user);
+    let run = user.run("a.png b.jpg --tier year --private").await;
+    assert_eq!(run.exit, Exit::Uploaded, "{}", run.err);
+    let seen = user.server.seen();
+    let queries: Vec<&str> = seen.iter().map(|seen| seen.query.as_str()).collect();
+    let private = "visibility=private";
+    assert_eq!(queries, ["images=2", "images=2", private, private]);
+}
+
+#[tokio::test]
+async fn delete_tokens_are_kept_privately() {
+    let body = json!({"url": "https://i.example.com/a.png", "id": "k3v9Qw2mZr7T", "deleteToken": "secret-token"});
+    let user = User::new([answers(200, &body), answers(200, &body)]);
+    let run = user.run("a.png").await;
+    assert_eq!((run.exit, run.err.as_str()), (Exit::Uploaded, ""));
+    let dir = user.home.path().join(".local/share/pixtoll/uploads");
+    let [file] = &dir.read_dir().unwrap().collect::<Vec<_>>()[..] else {
+        panic!("one token is kept")
+    };
+    let file = file.as_ref().unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = std::fs::read_to_string(file.path()).unwrap();
+    assert_eq!(kept, "secret-token");
+    // A folder that can't be written fails no upload.
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::write(&dir, "in the way").unwrap();
+    let run = user.run("a.png").await;
+    assert_eq!(run.exit, Exit::Uploaded);
+    assert!(run.err.contains("can't be used"), "{}", run.err);
+    assert!(!run.err.contains("secret-token"), "{}", run.err);
+}
+
+/// Gives the user a desktop whose clipboard is a file in the home directory.
+fn desktop(user: &mut User) -> PathBuf {
+    let folder = user.home.path().join("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let xclip = folder.join("xclip");
+    let script = "#!/bin/sh\ncase \"$*\" in\n*TARGETS) echo image/png ;;\n*-in) cat >\"$HOME/board\" ;;\n\
+                  *) cat \"$HOME/board\" ;;\nesac\n";
+    std::fs::write(&xclip, script).unwrap();
+    std::fs::set_permissions(&xclip, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    user.env.insert("PATH".to_owned(), path);
+    user.env.insert("DISPLAY".to_owned(), ":0".to_owned());
+    user.home.path().join("board")
+}
+
+#[tokio::test]
+async fn the_clipboard_is_uploaded_and_receives_the_links() {
+    let mut user = User::new([uploads("one"), uploads("two")]);
+    let board = desktop(&mut user);
+    std::fs::write(&board, "copied picture").unwrap();
+    let run = user.run("a.png --clipboard --copy").await;
+    assert_eq!(run.exit, Exit::Uploaded, "{}", run.err);
+    let seen = user.server.seen();
+    assert_eq!(seen[0].body, "bytes of a.png");
+    assert_eq!(seen[1].body, "copied picture");
+    let copied = std::fs::read_to_string(&board).unwrap();
+    assert_eq!(format!("{copied}\n"), run.out);
+}
+
+#[tokio::test]
+async fn without_a_desktop_nothing_is_uploaded() {
+    let user = User::new([]);
+    for options in ["a.png --copy", "--clipboard"] {
+        let run = user.run(options).await;
+        assert_eq!((run.exit, run.out.as_str()), (Exit::Usage, ""), "{options}");
+        assert!(run.err.contains("DISPLAY"), "{}", run.err);
+    }
+    assert!(user.server.seen().is_empty());
+    assert!(Command::try_parse_from(["upload"]).is_err());
+}
+
+#[tokio::test]
+async fn json_is_a_format() {
+    let user = User::new([uploads("a"), uploads("a")]);
+    let long = user.run("a.png --format json").await;
+    let short = user.run("a.png --json").await;
+    assert_eq!(long.out, short.out);
+    let both = ["upload", "a.png", "--json", "--format", "url"];
+    assert!(Command::try_parse_from(both).is_err());
+}

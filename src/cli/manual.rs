@@ -1,0 +1,56 @@
+//! `pixtoll completions` and `pixtoll man`: the command line, for shells and for readers of manual pages.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// The arguments of `pixtoll completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// The arguments of `pixtoll man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into this folder, such as ~/.local/share/man/man1
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+/// Prints the completions of a shell.
+///
+/// # Errors
+/// When standard output can't be written.
+pub fn completions(args: &CompletionsArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    let mut command = super::Cli::command();
+    clap_complete::generate(args.shell, &mut command, "pixtoll", &mut script);
+    out.write_all(&script).context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the manual page of the program, or writes the pages of all commands into a folder.
+///
+/// # Errors
+/// When the output or the folder can't be written.
+pub fn man(args: &ManArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let command = super::Cli::command();
+    match &args.dir {
+        Some(folder) => {
+            std::fs::create_dir_all(folder)
+                .and_then(|()| clap_mangen::generate_to(command, folder))
+                .with_context(|| format!("{} can't be written", folder.display()))?;
+        }
+        None => clap_mangen::Man::new(command)
+            .render(out)
+            .context("standard output")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
