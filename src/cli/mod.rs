@@ -323,3 +323,56 @@ async fn run_client(command: &ClientCommand) -> console::Exit {
         ClientCommand::Claim(args) => claim::run(args, env, out).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The commands without subcommands, by their names in full.
+    fn leaves(command: &clap::Command, before: &str) -> Vec<(String, clap::Command)> {
+        let name = format!("{before} {}", command.get_name());
+        let mut inner = command.get_subcommands().peekable();
+        if inner.peek().is_none() {
+            return vec![(name, command.clone())];
+        }
+        inner.flat_map(|command| leaves(command, &name)).collect()
+    }
+
+    fn client() -> Vec<(String, clap::Command)> {
+        let command = ClientCommand::augment_subcommands(clap::Command::new("pixtoll"));
+        let mut all = leaves(&command, "");
+        all.extend(
+            leaves(&Cli::command(), "")
+                .into_iter()
+                .filter(|(name, _)| name.ends_with("receipt get")),
+        );
+        all
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_client_command_prints_json_and_is_documented() {
+        let document = include_str!("../../docs/cli.md");
+        let commands = client();
+        assert!(commands.len() >= 16, "{}", commands.len());
+        for (name, command) in commands {
+            let json = command.get_arguments().find(|it| it.get_id() == "json");
+            assert!(json.is_some(), "{name}");
+            assert!(document.contains(&format!("`{}", name.trim())), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_document_has_the_exit_codes_of_the_help() {
+        let document = include_str!("../../docs/cli.md");
+        for code in 0..=7 {
+            assert!(document.contains(&format!("\n| {code} |")), "{code}");
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod buckets;
 mod buyers;
 mod claims;
 mod cleaning;
+mod client;
 mod coinbase;
 mod containers;
 mod contract_audit;

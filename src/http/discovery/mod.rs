@@ -21,8 +21,9 @@ use crate::pricing::tiers::TierTable;
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");
 /// The documents of the repository that the server shows, by their names. They describe a server at `DOCUMENTED_BASE`.
-const DOCS: [(&str, &str); 8] = [
+const DOCS: [(&str, &str); 9] = [
     ("api.md", include_str!("../../../docs/api.md")),
+    ("cli.md", include_str!("../../../docs/cli.md")),
     (
         "configuration.md",
         include_str!("../../../docs/configuration.md"),

@@ -1,0 +1,300 @@
+//! The commands of a client, as a user runs them: what is uploaded, what a wallet owns, and exit codes.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::pictures;
+use crate::support::process::{Deployment, Ran, Request};
+
+/// A user with an empty home directory and two wallets, and a server that accepts play money.
+struct User {
+    deployment: Deployment,
+}
+
+impl User {
+    fn new() -> Self {
+        let user = Self {
+            deployment: Deployment::alone(),
+        };
+        for (name, digit) in [("mine.key", "1"), ("other.key", "2")] {
+            user.write(name, digit.repeat(64).as_bytes());
+        }
+        user
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.deployment.folder().join(name), bytes).unwrap();
+    }
+
+    /// Runs `pixtoll …`, with these bytes on its standard input.
+    async fn pipe(&self, arguments: &str, input: &[u8]) -> Ran {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let mut command = self.deployment.bare(&words);
+        command
+            .env("HOME", self.deployment.folder())
+            .env("PIXTOLL_SERVER", &self.deployment.base)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that reads nothing closes its end.
+        drop(stdin.write_all(input).await);
+        drop(stdin);
+        Ran::of(child.wait_with_output().await.unwrap())
+    }
+
+    async fn run(&self, arguments: &str) -> Ran {
+        self.pipe(arguments, b"").await
+    }
+
+    /// Runs a command that succeeds, and returns the only line that it prints.
+    async fn line(&self, arguments: &str) -> String {
+        let ran = self.run(arguments).await;
+        assert_eq!(ran.code, Some(0), "{arguments}: {ran:?}");
+        assert_eq!(ran.out.lines().count(), 1, "{arguments}: {ran:?}");
+        ran.out.trim_end().to_owned()
+    }
+
+    /// Runs a command that fails with this exit code, and returns its message.
+    async fn fails(&self, code: i32, arguments: &str) -> String {
+        let ran = self.run(arguments).await;
+        assert_eq!(
+            (ran.code, &*ran.out),
+            (Some(code), ""),
+            "{arguments}: {ran:?}"
+        );
+        assert!(!ran.err.trim().is_empty(), "{arguments}");
+        ran.err
+    }
+
+    async fn json(&self, arguments: &str) -> Value {
+        let line = self.line(&format!("{arguments} --json")).await;
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn status(&self, link: &str) -> u16 {
+        self.deployment.answer(&Request::get(link)).await.status
+    }
+
+    /// Uploads with an upload link, as `curl -T` does.
+    async fn put(&self, link: &str, width: u32) -> u16 {
+        let image = pictures::png(width, 8);
+        let request = Request::post(link).with_image(&image);
+        self.deployment.answer(&request).await.status
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_and_an_address_are_uploaded() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    let picture = pictures::png(9, 8);
+    let piped = user.pipe("upload -", &picture).await;
+    assert_eq!(piped.code, Some(0), "{piped:?}");
+    let first = piped.out.trim_end();
+    let again = user.line(&format!("upload {first}")).await;
+    assert_ne!(again, first);
+    for link in [first, &again] {
+        let served = user.deployment.answer(&Request::get(link)).await;
+        assert_eq!((served.status, served.bytes), (200, picture.clone()));
+    }
+    let empty = user.fails(2, "upload -").await;
+    assert!(empty.contains("Standard input is empty"), "{empty}");
+    let large = user.pipe("upload -", &vec![0; 1024 * 1024 + 1]).await;
+    assert_eq!(large.code, Some(2));
+    let expected = "larger than 1048576 bytes, the limit of the tier free";
+    assert!(large.err.contains(expected), "{large:?}");
+    let no_image = user.pipe("upload -", b"no image").await;
+    assert_eq!(no_image.code, Some(3), "{no_image:?}");
+    let gone = format!("upload {}/i/neverexisted.png", user.deployment.base);
+    let gone = user.fails(2, &gone).await;
+    assert!(gone.contains("has status 404"), "{gone}");
+    let closed = user.fails(7, "upload http://127.0.0.1:9/a.png").await;
+    assert!(closed.contains("no connection"), "{closed}");
+}
+
+#[tokio::test]
+async fn an_upload_from_here_is_shown_and_deleted_without_a_wallet() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(8, 8));
+    let link = user.line("upload a.png").await;
+    let shown = user.run(&format!("info {link}")).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    for fact in [&link, "tier      free", "image/png", "8×8", "until 20"] {
+        assert!(shown.out.contains(fact), "{fact}: {shown:?}");
+    }
+    let json = user.json(&format!("info {link}")).await;
+    assert_eq!(json["url"], link.as_str());
+    let id = json["id"].as_str().unwrap();
+    let deleted = user.line(&format!("delete {link}")).await;
+    assert_eq!(deleted, format!("{id}  deleted"));
+    assert_eq!(user.status(&link).await, 404);
+    user.fails(2, &format!("info {id}")).await;
+    // The token is forgotten, and there is no wallet.
+    let again = user.fails(2, &format!("delete {id}")).await;
+    assert!(again.contains("--wallet FILE"), "{again}");
+
+    // Elsewhere the delete token is given.
+    let json = user.json("upload a.png").await;
+    let (id, token) = (
+        json["id"].as_str().unwrap(),
+        json["deleteToken"].as_str().unwrap(),
+    );
+    let kept = user
+        .deployment
+        .folder()
+        .join(".local/share/pixtoll/uploads");
+    std::fs::remove_dir_all(kept).unwrap();
+    user.fails(2, &format!("delete {id} --token {}", "0".repeat(40)))
+        .await;
+    user.fails(2, &format!("delete {id} {id} --token {token}"))
+        .await;
+    let deleted = user.json(&format!("delete {id} --token {token}")).await;
+    assert_eq!(deleted["deleted"], id);
+}
+
+#[tokio::test]
+async fn receipts_are_fetched_and_verified() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(8, 8));
+    let wallet = "--wallet mine.key";
+    let link = user
+        .line(&format!("upload a.png --tier year {wallet}"))
+        .await;
+    let shown = user.line(&format!("receipt get {link}")).await;
+    assert!(
+        shown.starts_with("upload  10000 atomic units of 0x"),
+        "{shown}"
+    );
+    assert!(shown.contains("tier year"), "{shown}");
+    let document = user.json(&format!("receipt get {link}")).await;
+    user.write("receipt.json", document.to_string().as_bytes());
+    let keys = user
+        .deployment
+        .answer(&Request::get("/.well-known/jwks.json"));
+    user.write("keys.json", &keys.await.bytes);
+    let verified = user
+        .line("receipt verify receipt.json --keys keys.json")
+        .await;
+    assert!(verified.starts_with("GOOD"), "{verified}");
+    let free = user.line("upload a.png").await;
+    user.fails(2, &format!("receipt get {free}")).await;
+}
+
+#[tokio::test]
+async fn an_upload_link_is_bought_shown_used_and_revoked() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    let create = "link create --images 2 --days 7 --tier year --wallet mine.key";
+    let dear = user.fails(4, &format!("{create} --max-price 0.009")).await;
+    assert!(dear.contains("--max-price 0.01."), "{dear}");
+    let dry = user.run(&format!("{create} --dry-run")).await;
+    assert_eq!((dry.code, &*dry.out), (Some(0), ""), "{dry:?}");
+    assert!(dry.err.contains("would pay 0.02 USDC"), "{dry:?}");
+    let link = user.line(create).await;
+    assert_eq!(user.put(&link, 8).await, 200);
+    let shown = user.line(&format!("link show {link}")).await;
+    assert!(shown.contains("year  1 of 2 uploads used"), "{shown}");
+    let json = user.json(&format!("link show {link}")).await;
+    assert_eq!((&json["used"], &json["uploads"]), (&1.into(), &2.into()));
+    // The same command buys another link, since the first one arrived.
+    let other = user.line(&create.replace("create", "buy")).await;
+    assert_ne!(other, link);
+    let revoked = user.line(&format!("link revoke {link}")).await;
+    assert_eq!(revoked, format!("{link}  revoked"));
+    assert_eq!(user.put(&link, 9).await, 410);
+    assert_eq!(user.put(&other, 9).await, 200);
+    let free = user.line("link create --images 1").await;
+    assert_eq!(user.put(&free, 8).await, 200);
+    let wrong = format!("{}/u/{}", user.deployment.base, "0".repeat(40));
+    let unknown = user.fails(2, &format!("link show {wrong}")).await;
+    assert!(!unknown.contains(&"0".repeat(40)), "{unknown}");
+    user.fails(2, "link create --images 101 --tier year --wallet mine.key")
+        .await;
+    user.fails(2, "link create --images 1 --tier never --wallet mine.key")
+        .await;
+    user.deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_no_wrong_option() {
+    let user = User::new();
+    for arguments in [
+        "list --wallet mine.key",
+        "info k3v9Qw2mZr7T",
+        "delete k3v9Qw2mZr7T --token t",
+        "receipt get k3v9Qw2mZr7T --token t",
+        "share k3v9Qw2mZr7T --token t",
+        "link list --wallet mine.key",
+        "key list --wallet mine.key",
+        "key revoke k1 --wallet mine.key",
+        "claim --wallet mine.key",
+    ] {
+        let said = user.fails(7, arguments).await;
+        assert!(said.contains(&user.deployment.base), "{arguments}: {said}");
+    }
+    let secret = format!("{}/u/secret", user.deployment.base);
+    for command in ["show", "revoke"] {
+        let said = user.fails(7, &format!("link {command} {secret}")).await;
+        assert!(!said.contains("secret"), "{said}");
+    }
+    for arguments in [
+        "info nonsense",
+        "list --limit 0",
+        "share k3v9Qw2mZr7T --for ever",
+        "key revoke pixtoll_0123456789012345678901234567890123456789",
+        "link create --images 0",
+        "list --server http://img.example.com --wallet mine.key",
+    ] {
+        user.fails(2, arguments).await;
+    }
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_name_every_command() {
+    let user = User::new();
+    let commands = [
+        "upload", "renew", "list", "info", "delete", "share", "link", "key", "claim", "receipt",
+    ];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = user.run(&format!("completions {shell}")).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        for command in commands {
+            assert!(ran.out.contains(command), "{shell}: {command}");
+        }
+    }
+    let script = user.run("completions bash").await.out;
+    user.write("complete.bash", script.as_bytes());
+    // bash itself completes the name of a command.
+    let ask = "source ./complete.bash; COMP_WORDS=(pixtoll lis); COMP_CWORD=1; _pixtoll pixtoll lis pixtoll; \
+               echo ${COMPREPLY[@]}";
+    let asked = tokio::process::Command::new("bash")
+        .args(["-c", ask])
+        .current_dir(user.deployment.folder())
+        .output();
+    assert_eq!(Ran::of(asked.await.unwrap()).out, "list\n");
+
+    let page = user.run("man").await;
+    assert!(page.out.contains(".TH pixtoll 1"), "{page:?}");
+    let ran = user.run("man --dir pages/man1").await;
+    assert_eq!((ran.code, &*ran.out), (Some(0), ""), "{ran:?}");
+    for command in commands {
+        let path = format!("pages/man1/pixtoll-{command}.1");
+        assert!(user.deployment.folder().join(&path).exists(), "{path}");
+        assert!(page.out.contains(command), "{command}");
+    }
+    let nested = user
+        .deployment
+        .folder()
+        .join("pages/man1/pixtoll-link-create.1");
+    let nested = std::fs::read_to_string(nested).unwrap();
+    assert!(nested.contains("Exit codes") || nested.contains("exit codes"));
+    user.write("file", b"");
+    let ran = user.run("man --dir file/x").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+}
