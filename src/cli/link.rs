@@ -159,9 +159,9 @@ async fn create(
     let done = client
         .issue_link(&mut |notice| console.tell(notice))
         .await?;
-    let link = done.uploaded.url.as_str();
-    let line = if args.json { &done.uploaded.json } else { link };
-    console.link(line).map_err(|error| {
+    let url = done.uploaded.url.as_str();
+    let printed = if args.json { &done.uploaded.json } else { url };
+    console.link(printed).map_err(|error| {
         Failure::Unexpected(format!(
             "The link is issued, but could not be written to standard output: {error}. Run the same command again: it \
              prints the link that is paid for."
@@ -169,7 +169,7 @@ async fn create(
     })?;
     client.conclude(&done)?;
     let mut copied = Copied::default();
-    copied.add(link);
+    copied.add(url);
     copied.copy(args.copy, env).await
 }
 

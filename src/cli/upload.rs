@@ -80,11 +80,12 @@ pub struct UploadArgs {
 impl UploadArgs {
     /// Who sees the images.
     fn audience(&self) -> Audience {
-        match self.private {
-            true => Audience::Private {
+        if self.private {
+            Audience::Private {
                 viewer: self.viewer,
-            },
-            false => Audience::Public,
+            }
+        } else {
+            Audience::Public
         }
     }
 }

@@ -110,7 +110,7 @@ impl<'e> Clipboard<'e> {
     pub fn check_copy(&self) -> Result<(), Failure> {
         let (program, _) = self.copier();
         let path = self.env.get("PATH").map(String::as_str).unwrap_or_default();
-        let mut folders = std::env::split_paths(path);
+        let mut folders = path.split(':').map(Path::new);
         if folders.any(|folder| folder.join(program).is_file()) {
             Ok(())
         } else {
@@ -217,7 +217,7 @@ fn best(types: &[u8]) -> Option<&'static str> {
         .find(|kind| types.lines().any(|line| line.trim() == *kind))
 }
 
-/// The bytes of an image as AppleScript prints it: `«data PNGf…»` with hexadecimal digits.
+/// The bytes of an image as `osascript` prints it: `«data PNGf…»` with hexadecimal digits.
 fn decode_apple(text: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let digits = text.strip_prefix("«data PNGf")?.strip_suffix('»')?;

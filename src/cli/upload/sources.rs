@@ -62,9 +62,10 @@ pub(super) async fn collect(
             check(path)?;
         }
     }
-    let clipboard = match args.clipboard {
-        true => Some(Clipboard::find(env)?),
-        false => None,
+    let clipboard = if args.clipboard {
+        Some(Clipboard::find(env)?)
+    } else {
+        None
     };
     let are_files = sources.iter().all(|it| matches!(it, Source::Path(_)));
     let limit = if are_files && clipboard.is_none() {
