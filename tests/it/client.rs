@@ -158,6 +158,73 @@ async fn an_upload_from_here_is_shown_and_deleted_without_a_wallet() {
 }
 
 #[tokio::test]
+async fn a_wallet_lists_and_deletes_its_images() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    let mut links = Vec::new();
+    for (width, name) in (8..).zip(["a.png", "b.png", "c.png"]) {
+        user.write(name, &pictures::png(width, 8));
+        let upload = format!("upload {name} --tier year --wallet mine.key");
+        links.push(user.line(&upload).await);
+    }
+    let free = user.line("upload a.png").await;
+    let all = user.run("list --wallet mine.key").await;
+    assert_eq!((all.code, &*all.err), (Some(0), ""), "{all:?}");
+    let first = |text: &str| -> Vec<String> {
+        let words = text.lines().map(|line| line.split(' ').next());
+        words.map(|word| word.unwrap().to_owned()).collect()
+    };
+    let newest: Vec<String> = links.iter().rev().cloned().collect();
+    assert_eq!(first(&all.out), newest);
+    assert!(all.out.contains("  year  image/png  10×8  "), "{all:?}");
+    let page = user.run("list --wallet mine.key --limit 2").await;
+    assert_eq!(first(&page.out), newest[..2]);
+    let cursor = page.err.trim_end().rsplit(' ').next().unwrap();
+    // The cursor signs in as well, so no wallet is named.
+    let rest = user.line(&format!("list --after {cursor}")).await;
+    assert_eq!(first(&rest), newest[2..]);
+    let json = user.run("list --wallet mine.key --all --json").await;
+    let urls = json.out.lines().map(|line| {
+        let image: Value = serde_json::from_str(line).unwrap();
+        image["url"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(urls.collect::<Vec<_>>(), newest);
+    let nothing = user.run("list --wallet other.key").await;
+    assert_eq!((nothing.code, &*nothing.out), (Some(0), ""), "{nothing:?}");
+    assert!(nothing.err.contains("no images"), "{nothing:?}");
+
+    // As on another machine: no delete token is kept.
+    let kept = user
+        .deployment
+        .folder()
+        .join(".local/share/pixtoll/uploads");
+    std::fs::remove_dir_all(kept).unwrap();
+    let foreign = format!("delete {} --wallet other.key", links[0]);
+    user.fails(2, &foreign).await;
+    let mixed = format!("delete {} {free} --wallet mine.key", links[0]);
+    user.fails(2, &mixed).await;
+    for link in links.iter().chain([&free]) {
+        assert_eq!(user.status(link).await, 200, "{link}");
+    }
+    let both = format!("delete {} {} --wallet mine.key", links[0], links[1]);
+    let deleted = user.run(&both).await;
+    assert_eq!(
+        (deleted.code, deleted.out.lines().count()),
+        (Some(0), 2),
+        "{deleted:?}"
+    );
+    let one = format!("receipt get {} --wallet mine.key", links[2]);
+    assert!(user.line(&one).await.starts_with("upload  "));
+    user.fails(2, &one.replace("mine", "other")).await;
+    let last = format!("delete {} --wallet mine.key", links[2]);
+    user.line(&last).await;
+    for link in &links {
+        assert_eq!(user.status(link).await, 404, "{link}");
+    }
+    assert_eq!(user.status(&free).await, 200);
+}
+
+#[tokio::test]
 async fn receipts_are_fetched_and_verified() {
     let user = User::new();
     let _server = user.deployment.start().await;
@@ -174,14 +241,13 @@ async fn receipts_are_fetched_and_verified() {
     assert!(shown.contains("tier year"), "{shown}");
     let document = user.json(&format!("receipt get {link}")).await;
     user.write("receipt.json", document.to_string().as_bytes());
-    let keys = user
-        .deployment
-        .answer(&Request::get("/.well-known/jwks.json"));
-    user.write("keys.json", &keys.await.bytes);
-    let verified = user
-        .line("receipt verify receipt.json --keys keys.json")
-        .await;
-    assert!(verified.starts_with("GOOD"), "{verified}");
+    let keys = Request::get("/.well-known/jwks.json");
+    let keys = user.deployment.answer(&keys).await;
+    user.write("keys.json", &keys.bytes);
+    let verify = "receipt verify receipt.json --keys keys.json";
+    let verified = user.run(verify).await;
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(verified.out.starts_with("GOOD"), "{verified:?}");
     let free = user.line("upload a.png").await;
     user.fails(2, &format!("receipt get {free}")).await;
 }
