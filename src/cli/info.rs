@@ -11,12 +11,13 @@ use super::list::{end, size};
 use crate::client::Failure;
 use crate::client::account::Account;
 use crate::client::facts::Facts;
+use crate::client::kept::KeptTokens;
 
 /// Show the facts about images
 #[derive(Debug, Args)]
 #[command(after_help = OWNER_HELP)]
 pub struct InfoArgs {
-    /// The images, by id or by link; a private image by its signed link
+    /// The images, by id or by link; a private image of somebody else by its signed link
     #[arg(required = true, value_name = "IMAGE", value_parser = image)]
     images: Vec<Named>,
     /// The options for server, wallet and output.
@@ -35,9 +36,16 @@ async fn info(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    let kept = KeptTokens::find(&args.owner.server, env);
     for named in &args.images {
         let proof = named.link.as_ref().and_then(proof);
-        let facts = account.image(&named.id, proof.as_deref()).await?;
+        let token = match &kept {
+            Some(kept) if proof.is_none() => kept.token(&named.id)?,
+            _ => None,
+        };
+        let facts = account
+            .image(&named.id, proof.as_deref(), token.as_deref())
+            .await?;
         if args.owner.json {
             print(out, &facts.json())?;
         } else {

@@ -186,7 +186,7 @@ pub enum ClientCommand {
     List(list::ListArgs),
     /// Show the facts about images
     ///
-    /// Needs no wallet. A private image is named by its signed link.
+    /// Needs no wallet. A private image is named by its signed link, or was uploaded from here.
     #[command(verbatim_doc_comment)]
     Info(info::InfoArgs),
     /// Delete images

@@ -110,14 +110,20 @@ impl Account {
         Page::read(&reply, "keys").ok_or_else(unreadable)
     }
 
-    /// The facts about an image. `proof` is the query of a private image's signed link.
+    /// The facts about an image. `proof` is the query of a private image's signed link; its delete token does as well.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn image(&self, image: &ImageId, proof: Option<&str>) -> Result<Facts, Failure> {
+    pub async fn image(
+        &self,
+        image: &ImageId,
+        proof: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Facts, Failure> {
         let mut url = self.url(&["api", "images", image.as_str()])?;
         url.set_query(proof);
-        self.facts(Call::new(Method::GET, url)).await
+        self.facts(Call::new(Method::GET, url).with_token(token))
+            .await
     }
 
     /// The signed receipts of an image, for the holder of its delete token or for its payer.
