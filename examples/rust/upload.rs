@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let http = reqwest::Client::builder()
         // A redirect would take the payment somewhere else.
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(120))
+        .timeout(Duration::from_mins(2))
         .build()?;
     let server =
         std::env::var("PIXTOLL_SERVER").unwrap_or_else(|_| "http://127.0.0.1:4020".to_owned());
