@@ -275,6 +275,23 @@ async fn an_upload_link_is_bought_shown_used_and_revoked() {
     assert_eq!(revoked, format!("{link}  revoked"));
     assert_eq!(user.put(&link, 9).await, 410);
     assert_eq!(user.put(&other, 9).await, 200);
+    // The wallet finds both again, and revokes by the id.
+    let list = user.run("link list --wallet mine.key").await;
+    let lines: Vec<&str> = list.out.lines().collect();
+    assert_eq!((list.code, lines.len()), (Some(0), 2), "{list:?}");
+    assert!(
+        lines[0].contains(&other) && lines[1].contains(&link),
+        "{list:?}"
+    );
+    assert!(lines[1].contains("  revoked 20"), "{list:?}");
+    let id = lines[0].split(' ').next().unwrap();
+    let nobody = user.run("link list --wallet other.key").await;
+    assert_eq!((nobody.code, &*nobody.out), (Some(0), ""), "{nobody:?}");
+    user.fails(2, &format!("link revoke {id} --wallet other.key"))
+        .await;
+    user.line(&format!("link revoke {id} --wallet mine.key"))
+        .await;
+    assert_eq!(user.put(&other, 10).await, 410);
     let free = user.line("link create --images 1").await;
     assert_eq!(user.put(&free, 8).await, 200);
     let wrong = format!("{}/u/{}", user.deployment.base, "0".repeat(40));
@@ -285,6 +302,64 @@ async fn an_upload_link_is_bought_shown_used_and_revoked() {
     user.fails(2, "link create --images 1 --tier never --wallet mine.key")
         .await;
     user.deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn api_keys_are_made_listed_suspended_and_revoked() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    let made = user
+        .run("key create --name laptop --uploads-per-day 2 --wallet mine.key")
+        .await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let key = made.out.trim_end().to_owned();
+    assert!(
+        key.starts_with("pixtoll_") && !made.err.contains(&key),
+        "{made:?}"
+    );
+    let upload = async |width: u32| {
+        let request = Request::post("/api/upload").with_image(&pictures::png(width, 8));
+        let request = request.with("authorization", &format!("Bearer {key}"));
+        user.deployment.answer(&request).await.status
+    };
+    assert_eq!(upload(8).await, 200);
+    let listed = user.line("key list --wallet mine.key").await;
+    for fact in ["  laptop  in use  ", "1 of 2 uploads today", "1 uploads, "] {
+        assert!(listed.contains(fact), "{fact}: {listed}");
+    }
+    assert!(!listed.contains(&key), "{listed}");
+    // What a key uploads is the wallet's.
+    assert_eq!(
+        user.run("list --wallet mine.key").await.out.lines().count(),
+        1
+    );
+    let id = listed.split(' ').next().unwrap();
+    user.fails(2, &format!("key suspend {id} --wallet other.key"))
+        .await;
+    let suspended = user
+        .line(&format!("key suspend {id} --wallet mine.key"))
+        .await;
+    assert_eq!(suspended, format!("{id}  suspended"));
+    assert_eq!(upload(9).await, 403);
+    user.line(&format!("key resume {id} --wallet mine.key"))
+        .await;
+    assert_eq!(upload(9).await, 200);
+    assert_eq!(upload(10).await, 429);
+    let revoked = user
+        .json(&format!("key revoke {id} --wallet mine.key"))
+        .await;
+    assert_eq!(revoked["revoked"], id);
+    assert_eq!(upload(11).await, 401);
+    let json = user.json("key list --wallet mine.key").await;
+    assert!(
+        json["revokedAt"].is_string() && json.get("key").is_none(),
+        "{json}"
+    );
+    let none = user.run("key list --wallet other.key").await;
+    assert!(
+        none.out.is_empty() && none.err.contains("no API keys"),
+        "{none:?}"
+    );
 }
 
 #[tokio::test]
