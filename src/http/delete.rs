@@ -15,6 +15,7 @@ use super::views::{DeleteRequest, DeletedAnswer};
 use super::{Site, extract, images, list, query};
 use crate::images::UploadError;
 use crate::model::ids::ImageId;
+use crate::signin::SignedIn;
 use crate::x402::siwx::SIGN_IN_HEADER;
 
 /// The most images that one request may delete.
@@ -46,13 +47,18 @@ pub(super) async fn read_or_delete(
     if let Some(token) = extract::delete_token(&request)? {
         return delete(&site, vec![(id, token)], Vec::new()).await;
     }
-    let door = Door {
-        path: &format!("/api/images/{id}"),
+    let path = format!("/api/images/{id}");
+    let owned = owned_by_signer(&site, &request, vec![id], &door(&path)).await?;
+    delete(&site, Vec::new(), owned).await
+}
+
+/// The route at which a wallet deletes the image of this path.
+pub(super) const fn door(path: &str) -> Door<'_> {
+    Door {
+        path,
         statement: "Delete this image. Signing in costs nothing.",
         instead: sign_in::OR_DELETE_TOKEN,
-    };
-    let owned = owned_by_signer(&site, &request, vec![id], &door).await?;
-    delete(&site, Vec::new(), owned).await
+    }
 }
 
 /// `GET`, `HEAD` and `DELETE` of `/api/images`: lists the images of a wallet, or deletes the images
@@ -100,6 +106,15 @@ async fn owned_by_signer(
     door: &Door<'_>,
 ) -> Result<Vec<ImageId>, ApiError> {
     let signed_in = sign_in::sign_in_at(site, request, door).await?;
+    owned_by(site, signed_in, ids).await
+}
+
+/// Returns the images again if the wallet that signed in owns each of them.
+pub(super) async fn owned_by(
+    site: &Site,
+    signed_in: SignedIn,
+    ids: Vec<ImageId>,
+) -> Result<Vec<ImageId>, ApiError> {
     let network = signed_in.network.map(|network| network.caip2);
     let foreign = site
         .images
@@ -111,13 +126,22 @@ async fn owned_by_signer(
     }
 }
 
-/// Deletes the images with their delete tokens, if every token is right, and images that their
-/// owner's wallet signed in for. Otherwise nothing is deleted.
+/// The response to a request that deletes these images.
 async fn delete(
     site: &Site,
     by_token: Vec<(ImageId, String)>,
     owned: Vec<ImageId>,
 ) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(deleted(site, by_token, owned).await?))
+}
+
+/// Deletes the images with their delete tokens, if every token is right, and images that their
+/// owner's wallet signed in for. Otherwise nothing is deleted.
+pub(super) async fn deleted(
+    site: &Site,
+    by_token: Vec<(ImageId, String)>,
+    owned: Vec<ImageId>,
+) -> Result<DeletedAnswer, ApiError> {
     refuse_wrong_token(site, &by_token)?;
     for (id, token) in &by_token {
         refuse_lost(site, id, Some(token)).await?;
@@ -129,7 +153,7 @@ async fn delete(
         .collect();
     site.retention.delete(ids.clone()).await?;
     let deleted = ids.iter().map(ToString::to_string).collect();
-    Ok(HttpResponse::Ok().json(DeletedAnswer { deleted }))
+    Ok(DeletedAnswer { deleted })
 }
 
 /// Refuses a list with a wrong delete token. The tokens are checked without looking up the images: a

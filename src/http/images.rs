@@ -110,10 +110,19 @@ pub(super) async fn metadata(
 ) -> Result<HttpResponse, ApiError> {
     let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
     let access = access(&site, request, &id)?;
-    let image = site.images.find_visible(&id, &access).await?;
+    Ok(HttpResponse::Ok().json(facts_of(&site, &id, &access).await?))
+}
+
+/// The facts about the image with this id, for a client with this access.
+pub(super) async fn facts_of(
+    site: &Site,
+    id: &ImageId,
+    access: &Access,
+) -> Result<ImageAnswer, ApiError> {
+    let image = site.images.find_visible(id, access).await?;
     let image = image.ok_or(ApiError::NotFound)?;
-    let link = link_for(&site, &image, &access);
-    Ok(HttpResponse::Ok().json(described(&site, &image, link)))
+    let link = link_for(site, &image, access);
+    Ok(described(site, &image, link))
 }
 
 /// The facts about an image, for its owner.

@@ -1,6 +1,8 @@
 //! Applies the limits of `crate::limits` to requests. A request over a limit receives an error that
 //! says when to repeat it.
 
+use std::net::IpAddr;
+
 use actix_web::HttpRequest;
 use actix_web::ResponseError;
 use actix_web::body::{EitherBody, MessageBody};
@@ -34,10 +36,10 @@ pub(super) async fn count_free(
 /// Counts the free uploads of a free link. `None`: the client's address is unknown.
 pub(super) async fn count_free_uploads(
     site: &Site,
-    request: &HttpRequest,
+    client: Option<IpAddr>,
     uploads: u32,
 ) -> Result<Option<FreeAttempt>, Limited> {
-    match extract::client_address(request, &site.config.http) {
+    match client {
         None => Ok(None),
         Some(address) => {
             let counted = site.limits.count_free_uploads(address, u64::from(uploads));
@@ -82,17 +84,22 @@ pub(super) fn refuse(request: &HttpRequest, error: Limited) -> ApiError {
 /// take the image now, the error names the cheapest such tier. A client that sent a payment is not
 /// asked for another one.
 pub(super) fn refuse_free(site: &Site, request: &HttpRequest, error: Limited) -> ApiError {
+    if has_payment(request) {
+        return refuse(request, error);
+    }
+    refuse_unpaid(site, error)
+}
+
+/// The same for a client that sent no payment.
+pub(super) fn refuse_unpaid(site: &Site, error: Limited) -> ApiError {
     let is_spent = match &error {
         Limited::Rate { .. } | Limited::Day { .. } | Limited::HalfDay { .. } => true,
         Limited::Busy | Limited::Crowded | Limited::Thronged | Limited::Database(_) => false,
     };
-    if is_spent
-        && !has_payment(request)
-        && let Some(route) = PaidRoute::cheapest(site)
-    {
-        return ApiError::FreeSpent { error, route };
+    match PaidRoute::cheapest(site).filter(|_| is_spent) {
+        Some(route) => ApiError::FreeSpent { error, route },
+        None => ApiError::Limited(error),
     }
-    refuse(request, error)
 }
 
 /// Checks the image when a place for it is free. `Ok(Err(_))`: the image was checked and is

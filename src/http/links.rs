@@ -1,6 +1,8 @@
 //! Upload links: `POST /api/links` sells one, and whoever has its URL uploads with it by any HTTP
 //! client. The secret in the URL is the only credential, so no log line holds a path.
 
+use std::net::IpAddr;
+
 use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, HeaderMap};
 use actix_web::web::{self, Payload};
@@ -12,7 +14,7 @@ use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::has_payment;
 use super::sign_in::{self, Door};
 use super::views::{LinkAnswer, LinksAnswer};
-use super::{Site, api_keys, free, images, limits, link_page, list, query, renew};
+use super::{Site, api_keys, extract, free, images, limits, link_page, list, query, renew};
 use crate::checkout::Order;
 use crate::db::uses::Through;
 use crate::images::UploadError;
@@ -23,7 +25,7 @@ use crate::model::image::Image;
 use crate::model::link::{Link, LinkId};
 use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
-use crate::pricing::tiers::{Tier, TierName};
+use crate::pricing::tiers::{Tier, TierName, TierTable};
 
 /// For how many days a link is valid if the request names no number, unless `links.max_days` is
 /// less.
@@ -101,25 +103,16 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
     let uses = paid::uses(request, ProductKind::Link)?;
     let days = days(site, request)?;
     let named = renew::named_tier(request)?;
-    let tiers = site.tiers.now();
-    let is_free = match &named {
-        Some(name) => tiers.find(name.as_str()).is_some_and(Tier::is_free),
-        None => site.checkout.is_none() || tiers.default_paid().is_none(),
-    };
     // A payment may have bought a link of a tier that is free today.
-    if let Some(tier) = tiers.free().filter(|_| is_free && !has_payment(request)) {
-        return make_free(site, request, tier, uses, days).await;
+    let tiers = site.tiers.now();
+    let free = free_tier(site, &tiers, named.as_ref());
+    if let Some(tier) = free.filter(|_| !has_payment(request)) {
+        let client = extract::client_address(request, &site.config.http);
+        let link = make_free(site, client, tier, uses, days).await?;
+        return Ok(HttpResponse::Ok().json(answer(site, &link)));
     }
     refuse_behind(site)?;
-    let order = Order {
-        kind: ProductKind::Link,
-        tier: named.as_ref().map(TierName::as_str),
-        uses,
-        target: None,
-        days: Some(days),
-        access: Access::default(),
-        path: path(uses, days, named.as_ref()),
-    };
+    let order = order(uses, days, named.as_ref());
     let mut purchase = Purchase::open(site, request, order).await?;
     match purchase.take_payment() {
         Some(header) => purchase.sell(site, request, header, None).await,
@@ -129,16 +122,7 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
 
 /// The 402 error for an API key whose wallet has no upload left in this tier: it sells a link.
 pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName) -> ApiError {
-    let days = DEFAULT_DAYS.min(site.config.links.max_days);
-    let order = Order {
-        kind: ProductKind::Link,
-        tier: Some(tier.as_str()),
-        uses: 1,
-        target: None,
-        days: Some(days),
-        access: Access::default(),
-        path: path(1, days, Some(tier)),
-    };
+    let order = order(1, default_days(site), Some(tier));
     let purchase = match Purchase::open(site, request, order).await {
         Ok(purchase) => purchase,
         Err(error) => return error,
@@ -156,6 +140,37 @@ pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName)
     }
 }
 
+/// The tier of a link that costs nothing: the free one, where it is named or nothing else is sold.
+pub(super) fn free_tier<'a>(
+    site: &Site,
+    tiers: &'a TierTable,
+    named: Option<&TierName>,
+) -> Option<&'a Tier> {
+    let is_free = match named {
+        Some(name) => tiers.find(name.as_str()).is_some_and(Tier::is_free),
+        None => site.checkout.is_none() || tiers.default_paid().is_none(),
+    };
+    tiers.free().filter(|_| is_free)
+}
+
+/// The order of a link. `tier` is the tier that the client named.
+pub(super) fn order(uses: u32, days: u32, tier: Option<&TierName>) -> Order<'_> {
+    Order {
+        kind: ProductKind::Link,
+        tier: tier.map(TierName::as_str),
+        uses,
+        target: None,
+        days: Some(days),
+        access: Access::default(),
+        path: path(uses, days, tier),
+    }
+}
+
+/// For how many days a link is valid if its client names no number.
+pub(super) fn default_days(site: &Site) -> u32 {
+    DEFAULT_DAYS.min(site.config.links.max_days)
+}
+
 /// The one URL of a product, since clients repeat it in their payment.
 fn path(uses: u32, days: u32, tier: Option<&TierName>) -> String {
     let tier = tier.map_or_else(String::new, |tier| format!("&tier={}", tier.as_str()));
@@ -167,7 +182,7 @@ fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
     let most = site.config.links.max_days;
     let instead = "Send ?days=D once, with the number of days for which the link is valid.";
     let Some(text) = query::single(request, query::DAYS, instead)? else {
-        return Ok(DEFAULT_DAYS.min(most));
+        return Ok(default_days(site));
     };
     let days = Some(text.as_ref())
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0'))
@@ -178,7 +193,7 @@ fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
             "days is \"{}\", but a link is valid for 1 to {most} days. Send a whole number from 1 to {most}, such as \
              ?days={}.",
             query::excerpt(&text),
-            DEFAULT_DAYS.min(most)
+            default_days(site)
         );
         ApiError::Bad(Code::InvalidParameter, message)
     })
@@ -186,13 +201,13 @@ fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
 
 /// Makes a link of the free tier. It takes all of its uploads from the free uploads of the client's
 /// address at once, so that links are no way around that limit.
-async fn make_free(
+pub(super) async fn make_free(
     site: &Site,
-    request: &HttpRequest,
+    client: Option<IpAddr>,
     tier: &Tier,
     uses: u32,
     days: u32,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Link, ApiError> {
     if let Some(most) = site
         .limits
         .most_free_at_once()
@@ -204,14 +219,14 @@ async fn make_free(
         );
         return Err(ApiError::Bad(Code::InvalidParameter, message));
     }
-    let attempt = limits::count_free_uploads(site, request, uses).await;
-    let attempt = attempt.map_err(|error| limits::refuse_free(site, request, error))?;
+    let attempt = limits::count_free_uploads(site, client, uses).await;
+    let attempt = attempt.map_err(|error| limits::refuse_unpaid(site, error))?;
     let link = site.links.make_free(tier, uses, days).await;
     let link = link.map_err(|error| ApiError::Upload(error.into()))?;
     if let Some(attempt) = attempt {
         attempt.keep();
     }
-    Ok(HttpResponse::Ok().json(answer(site, &link)))
+    Ok(link)
 }
 
 /// The response body that describes a link to its owner.
@@ -327,7 +342,7 @@ fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
             ),
             Some(checkout),
         ) => {
-            let path = path(1, DEFAULT_DAYS.min(site.config.links.max_days), None);
+            let path = path(1, default_days(site), None);
             let route = PaidRoute::at(
                 &checkout.catalog,
                 ProductKind::Link,

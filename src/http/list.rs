@@ -7,12 +7,13 @@ use super::sign_in::{self, Door};
 use super::views::ImagesAnswer;
 use super::{Site, images, query};
 use crate::images::{MOST_OWNED, OwnedPosition};
+use crate::signin::Cursor;
 
 /// The length of a page where the request names none.
-const USUAL: u32 = 50;
+pub(super) const USUAL: u32 = 50;
 
 /// The route at which a wallet lists its images.
-const DOOR: Door<'_> = Door {
+pub(super) const DOOR: Door<'_> = Door {
     path: "/api/images",
     statement: "List the images of this wallet. Signing in costs nothing.",
     instead: "",
@@ -23,6 +24,15 @@ pub(super) async fn own(site: &Site, request: &HttpRequest) -> Result<HttpRespon
     query::check(request, &[query::LIMIT, query::AFTER])?;
     let limit = limit(request)?;
     let cursor = sign_in::page(site, request, &DOOR).await?;
+    Ok(HttpResponse::Ok().json(page(site, cursor, limit).await?))
+}
+
+/// The page of a wallet's list at this cursor.
+pub(super) async fn page(
+    site: &Site,
+    cursor: Cursor,
+    limit: u32,
+) -> Result<ImagesAnswer, ApiError> {
     let (wallet, network) = (cursor.signed_in.wallet, cursor.signed_in.network);
     let after = OwnedPosition::parse(&cursor.position);
     let page = site
@@ -34,12 +44,12 @@ pub(super) async fn own(site: &Site, request: &HttpRequest) -> Result<HttpRespon
             .write_cursor(DOOR.path, &cursor.at(next.to_string()))
     });
     let images = page.images.iter();
-    Ok(HttpResponse::Ok().json(ImagesAnswer {
+    Ok(ImagesAnswer {
         images: images
             .map(|image| images::facts_answer(site, image))
             .collect(),
         next,
-    }))
+    })
 }
 
 /// The length of a page, from `?limit=`.

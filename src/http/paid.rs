@@ -1,6 +1,8 @@
 //! The routes that sell. A request without a payment receives the price and the ways to pay (402).
 //! A request with a payment receives what it bought.
 
+use std::net::IpAddr;
+
 use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -340,13 +342,28 @@ impl<'a> Purchase<'a> {
             extract::check_idempotency_key(request)?;
         }
         let client = extract::client_address(request, &site.config.http);
+        let purchase = Self::quoted(checkout, order, header, client).await?;
+        Ok(Self {
+            metadata: query::metadata(request)?,
+            visibility: query::visibility(site, request)?,
+            ..purchase
+        })
+    }
+
+    /// Gets a quote for the order of a client that carries this payment. The caller has counted the request.
+    pub(super) async fn quoted(
+        checkout: &'a Checkout,
+        order: Order<'_>,
+        header: Option<PaymentHeader>,
+        client: Option<IpAddr>,
+    ) -> Result<Self, ApiError> {
         let access = order.access;
         let quote = checkout.quote(order, header.as_ref(), client).await;
         Ok(Self {
             checkout,
             quote: quote.map_err(|reason| refuse(checkout, reason))?,
-            metadata: query::metadata(request)?,
-            visibility: query::visibility(site, request)?,
+            metadata: None,
+            visibility: None,
             access,
             header,
         })
@@ -430,7 +447,7 @@ impl<'a> Purchase<'a> {
         header: PaymentHeader,
         body: Option<Body>,
     ) -> Result<HttpResponse, ApiError> {
-        let (version, network) = (header.version, header.network);
+        let version = header.version;
         let access = self.access;
         let key = extract::idempotency_key(request)?;
         let address = extract::own_address(request, &site.config.http);
@@ -440,8 +457,19 @@ impl<'a> Purchase<'a> {
             body,
             client: extract::client_address(request, &site.config.http),
         };
+        let sold = self.exchange(carried).await;
+        sold.map(|sold| answer(site, request, sold, &access))
+            .map_err(|error| error.settled_in(settlement_headers(request, version).collect()))
+    }
+
+    /// Exchanges the payment for what it bought.
+    ///
+    /// # Errors
+    /// [`ApiError::Pay`] with a new challenge. It names no headers for the settlement.
+    pub(super) async fn exchange(self, carried: Carried) -> Result<Sold, ApiError> {
+        let (version, network) = (carried.header.version, carried.header.network);
         let error = match self.checkout.buy(&self.quote, carried).await {
-            Ok(sold) => return Ok(answer(site, request, sold, &access)),
+            Ok(sold) => return Ok(sold),
             Err(error) => error,
         };
         let reason = match &error {
@@ -453,8 +481,21 @@ impl<'a> Purchase<'a> {
             error,
             demand,
             version,
-            settlement_headers: settlement_headers(request, version).collect(),
+            settlement_headers: Vec::new(),
         })
+    }
+}
+
+impl ApiError {
+    /// This error, with the response headers that describe a settlement to the client.
+    fn settled_in(mut self, headers: Vec<&'static str>) -> Self {
+        if let Self::Pay {
+            settlement_headers, ..
+        } = &mut self
+        {
+            *settlement_headers = headers;
+        }
+        self
     }
 }
 

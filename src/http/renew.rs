@@ -8,6 +8,7 @@ use super::error::{ApiError, Code};
 use super::paid::{Purchase, refuse_behind};
 use super::{Site, images, query};
 use crate::checkout::Order;
+use crate::images::private::Access;
 use crate::model::ids::ImageId;
 use crate::model::payment::ProductKind;
 use crate::pricing::tiers::TierName;
@@ -31,23 +32,29 @@ async fn sell(site: &Site, request: &HttpRequest, id: &str) -> Result<HttpRespon
         ApiError::bad(Code::InvalidParameter, message)
     })?;
     let named = named_tier(request)?;
-    let path = match &named {
-        Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),
-        None => format!("/api/images/{id}/renew"),
-    };
-    let order = Order {
-        kind: ProductKind::Renewal,
-        tier: named.as_ref().map(TierName::as_str),
-        uses: 1,
-        target: Some(&id),
-        days: None,
-        access: images::access(site, request, &id)?,
-        path,
-    };
+    let access = images::access(site, request, &id)?;
+    let order = order(&id, named.as_ref(), access);
     let mut purchase = Purchase::open(site, request, order).await?;
     match purchase.take_payment() {
         Some(header) => purchase.sell(site, request, header, None).await,
         None => Err(purchase.ask()),
+    }
+}
+
+/// The order of a renewal, by a client with this access to the image. `tier` is the tier that the
+/// client named.
+pub(super) fn order<'a>(id: &'a ImageId, tier: Option<&'a TierName>, access: Access) -> Order<'a> {
+    Order {
+        kind: ProductKind::Renewal,
+        tier: tier.map(TierName::as_str),
+        uses: 1,
+        target: Some(id),
+        days: None,
+        access,
+        path: match tier {
+            Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),
+            None => format!("/api/images/{id}/renew"),
+        },
     }
 }
 

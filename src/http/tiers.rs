@@ -9,8 +9,13 @@ use crate::pricing::tiers::{Keep, Tier, TierTable};
 
 /// `GET /api/tiers`: every tier with its price and the routes that sell it.
 pub(super) async fn table(site: Site) -> HttpResponse {
+    HttpResponse::Ok().json(answer(&site))
+}
+
+/// The price table.
+pub(super) fn answer(site: &Site) -> TiersAnswer {
     let table = site.tiers.now();
-    let tiers = table.iter().map(|tier| view(&site, &table, tier)).collect();
+    let tiers = table.iter().map(|tier| view(site, &table, tier)).collect();
     let payments = site.checkout.as_ref().map(|checkout| {
         let networks = checkout.catalog.networks();
         let first = networks.first();
@@ -29,7 +34,7 @@ pub(super) async fn table(site: Site) -> HttpResponse {
             play_money: checkout.catalog.is_play_money(),
         }
     });
-    HttpResponse::Ok().json(TiersAnswer { payments, tiers })
+    TiersAnswer { payments, tiers }
 }
 
 /// A tier as the price table shows it.

@@ -45,6 +45,15 @@ impl ImageId {
         valid.then(|| Self(text.to_owned()))
     }
 
+    /// Parses an id, or a link whose last path segment is the id, with or without an extension. `None`: `text` holds no
+    /// id there.
+    pub fn in_link(text: &str) -> Option<Self> {
+        let path =
+            url::Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.path().to_owned());
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Self::parse(name.split('.').next().unwrap_or_default())
+    }
+
     /// The characters of the id.
     pub fn as_str(&self) -> &str {
         &self.0

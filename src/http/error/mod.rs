@@ -199,6 +199,11 @@ impl ApiError {
     /// response says `charged: null`. The ledger was asked before a payment is told that nothing is sold, and an unreadable
     /// payment moved no money.
     pub(super) fn of(self, request: &HttpRequest) -> Self {
+        self.beside(payment_headers::has_payment(request))
+    }
+
+    /// This error as the response to a request that carries a payment, or carries none.
+    pub(super) fn beside(self, has_payment: bool) -> Self {
         match self {
             Self::NotFound
             | Self::UnknownTier { .. }
@@ -206,7 +211,8 @@ impl ApiError {
             | Self::Pay { .. }
             | Self::Unsold(_)
             | Self::Unasked(_) => self,
-            other => other.unless_paid(request),
+            other if has_payment => Self::Unasked(Box::new(other)),
+            other => other,
         }
     }
 
@@ -297,7 +303,7 @@ impl ApiError {
     }
 
     /// Logs the cause, where somebody should act on it.
-    fn log(&self) {
+    pub(super) fn log(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
             Self::Unasked(error) => return error.log(),
             Self::Limited(Limited::Database(cause)) => Some(cause),
@@ -376,12 +382,7 @@ impl ApiError {
 
     /// The HTTP response. `hint` is one more sentence for the message, and `claims` the URL of the route to sign in at.
     fn respond(&self, hint: Option<&str>, claims: Option<&str>) -> HttpResponse {
-        let Verdict {
-            code,
-            charged,
-            action,
-            seconds,
-        } = self.verdict();
+        let Verdict { code, seconds, .. } = self.verdict();
         let status = StatusCode::from_u16(code.facts().status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::build(status);
@@ -416,6 +417,18 @@ impl ApiError {
                 response.insert_header((*name, encode(&answer)));
             }
         }
+        response.json(self.body(hint, claims))
+    }
+
+    /// The body of the response, as JSON. The parameters are those of [`ApiError::respond`].
+    fn body(&self, hint: Option<&str>, claims: Option<&str>) -> ErrorBody {
+        let Verdict {
+            code,
+            charged,
+            action,
+            seconds,
+        } = self.verdict();
+        let (demand, sign_in) = (self.demand(), self.sign_in());
         let next = match (self, demand) {
             (Self::FreeSpent { route, .. } | Self::Link { route, .. }, _) => {
                 Some((route.url.clone(), route.curl.clone()))
@@ -432,7 +445,7 @@ impl ApiError {
             message.push(' ');
             message.push_str(hint);
         }
-        response.json(ErrorBody {
+        ErrorBody {
             accepts: demand.map(|demand| demand.challenge.accepts_v1.clone()),
             action: ActionView {
                 curl: next.as_ref().map(|(_, curl)| curl.clone()),
@@ -446,7 +459,17 @@ impl ApiError {
             message,
             play_money: demand.filter(|demand| demand.play_money).map(|_| true),
             x402_version: demand.map(|_| Version::V1.number()),
-        })
+        }
+    }
+
+    /// The challenge of version 2 that the error carries, as it stands in `PAYMENT-REQUIRED`.
+    pub(super) fn challenge(&self) -> Option<&str> {
+        self.demand().map(|demand| demand.challenge.header.as_str())
+    }
+
+    /// What a failed settlement is told in `PAYMENT-RESPONSE`.
+    pub(super) fn failed_settlement(&self) -> Option<SettlementResponse> {
+        self.settlement().map(|(answer, _)| answer)
     }
 }
 

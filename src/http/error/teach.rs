@@ -6,6 +6,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 
 use super::super::Site;
+use super::super::views::ErrorBody;
 use super::{Action, ApiError, PayError, Refusal, UploadError};
 use crate::pricing::tiers::{SizeText, TierTable};
 use crate::x402::siwx::CLAIMS_PATH;
@@ -20,20 +21,47 @@ pub(in crate::http) async fn name_tiers<B: MessageBody + 'static>(
     let error = error.and_then(actix_web::Error::as_error::<ApiError>);
     let site = response.request().app_data::<Site>();
     let taught = match (error, site) {
-        (Some(error), Some(site)) if error.verdict().action == Action::Claim => {
-            let claims = format!("{}{CLAIMS_PATH}", site.config.http.base_url);
-            Some(error.respond(None, Some(&claims)))
-        }
-        (Some(error), Some(site)) => too_large(error).map(|(bytes, tier)| {
-            let hint = tiers_for(&site.tiers.now(), bytes, tier);
-            error.respond(Some(&hint), None)
-        }),
+        (Some(error), Some(site)) => error
+            .taught(site)
+            .map(|Taught { hint, claims }| error.respond(hint.as_deref(), claims.as_deref())),
         _ => None,
     };
     Ok(match taught {
         Some(answer) => response.into_response(answer).map_into_right_body(),
         None => response.map_into_left_body(),
     })
+}
+
+/// What the site adds to an error.
+#[derive(Debug, Default)]
+struct Taught {
+    /// One more sentence for the message.
+    hint: Option<String>,
+    /// The URL of the route to sign in at.
+    claims: Option<String>,
+}
+
+impl ApiError {
+    /// What the site can add to this error. `None`: nothing.
+    fn taught(&self, site: &Site) -> Option<Taught> {
+        if self.verdict().action == Action::Claim {
+            return Some(Taught {
+                claims: Some(format!("{}{CLAIMS_PATH}", site.config.http.base_url)),
+                ..Taught::default()
+            });
+        }
+        let (bytes, tier) = too_large(self)?;
+        Some(Taught {
+            hint: Some(tiers_for(&site.tiers.now(), bytes, tier)),
+            ..Taught::default()
+        })
+    }
+
+    /// The body of the error, with what the site adds to it, for answers without a status.
+    pub(in crate::http) fn taught_body(&self, site: &Site) -> ErrorBody {
+        let Taught { hint, claims } = self.taught(site).unwrap_or_default();
+        self.body(hint.as_deref(), claims.as_deref())
+    }
 }
 
 /// The size that was refused, at least, and the tier that refused it.
