@@ -25,6 +25,7 @@ pub mod images;
 pub mod keys;
 pub mod limits;
 pub mod links;
+pub mod mcp;
 pub mod model;
 pub mod moving;
 pub mod payments;

@@ -11,7 +11,7 @@ use super::describe::find;
 use super::keys::{DatabaseKeys, ImageKeys, SecretKeys};
 use super::read::{Given, Reader, refuse};
 use super::{
-    ApiKeys, Config, Connections, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Links,
+    ApiKeys, Config, Connections, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Links, Mcp,
     Mode, Operator, PaymentsConfig, Report, Retention, SandboxConfig, SecretKeySource, hosts,
     payments, store, tiers,
 };
@@ -37,6 +37,7 @@ pub(super) fn check(given: &Given, sandbox: bool, report: &mut Report) -> Config
         links: Links::read(reader),
         keys: ApiKeys::read(reader),
         retention: retention(reader),
+        mcp: Mcp::read(reader),
         operator: Operator::read(reader),
         mode: payments.as_ref().map(mode),
         lines: std::mem::take(&mut reader.lines),

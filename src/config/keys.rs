@@ -38,6 +38,7 @@ pub(super) const SECTIONS: &[&[Info]] = &[
     Limits::KEYS,
     Links::KEYS,
     ApiKeys::KEYS,
+    Mcp::KEYS,
     Operator::KEYS,
 ];
 
@@ -269,6 +270,16 @@ section! {
         uploads_per_day: u64 = NUMBER.or("100").within("1", "1000000"),
         /// API keys of one wallet at most, without revoked ones.
         per_wallet: u32 = SMALL.or("10").within("1", "1000"),
+    }
+}
+
+section! {
+    /// The MCP endpoint, `POST /mcp`.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub Mcp: "mcp" {
+        /// Further origins whose pages may call `/mcp` from a browser. Pages of `http.base_url` may
+        /// always, and programs that are no browsers need no permission.
+        origins: Vec<String> = ORIGIN.or("").list(),
     }
 }
 

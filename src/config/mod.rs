@@ -43,7 +43,7 @@ use crate::pricing::tiers::TierTable;
 pub(crate) use check::least_body_bytes;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use hosts::is_on_this_machine;
-pub use keys::{ApiKeys, Connections, Http, Limits, Links, Operator, Retention};
+pub use keys::{ApiKeys, Connections, Http, Limits, Links, Mcp, Operator, Retention};
 pub use read::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
@@ -128,6 +128,8 @@ pub struct Config {
     pub retention: Retention,
     /// The kind of money; `None` where paid tiers are off.
     pub mode: Option<Mode>,
+    /// The MCP endpoint.
+    pub mcp: Mcp,
     /// The operator of the service.
     pub operator: Operator,
     /// The keys in force as lines of TOML without secrets, by key.

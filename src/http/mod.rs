@@ -45,6 +45,7 @@ mod link_page;
 mod links;
 mod list;
 mod listener;
+mod mcp;
 mod moving;
 mod openapi;
 mod pace;
@@ -185,6 +186,7 @@ fn public_routes(config: &mut web::ServiceConfig, site: Site) {
         .app_data(site)
         .service(api_scope())
         .service(resource(KEYS_PATH, receipts::keys))
+        .service(resource(mcp::PATH, mcp::call).wrap(from_fn(error::name_tiers)))
         .service(link_scope())
         .configure(discovery::routes)
         // Registered last: an image origin without a path prefix takes every path that is left.

@@ -463,6 +463,7 @@ fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Optio
         Body::ApiKey => json!({JSON: {"schema": types.request::<NewKeyRequest>()}}),
         Body::SignedLink => json!({JSON: {"schema": types.request::<SignedLinkRequest>()}}),
         Body::SignIn => json!({JSON: {"schema": types.request::<SignedMessageBody>()}}),
+        Body::Rpc => json!({JSON: {"schema": rpc_message()}}),
         Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
         Body::Image if matches!(method, "GET" | "HEAD") => return None,
@@ -532,7 +533,67 @@ fn responses(operation: &Operation, method: &str, types: &mut Types) -> Value {
             error_response(status, &codes, is_head, types),
         );
     }
+    if operation.body == Body::Rpc {
+        describe_rpc(&mut responses);
+    }
     Value::Object(responses)
+}
+
+/// The form of a JSON-RPC message. The protocol itself is described by its own specification.
+fn rpc_message() -> Value {
+    json!({
+        "type": "object",
+        "required": ["jsonrpc", "method"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "id": {"type": ["string", "integer"]},
+            "method": {"type": "string", "examples": ["tools/list"]},
+            "params": {"type": "object"},
+        },
+    })
+}
+
+/// Adds the responses of the protocol to those of the API.
+fn describe_rpc(responses: &mut Map<String, Value>) {
+    let text = || json!({"text/plain": {"schema": {"type": "string"}}});
+    let mut either = responses
+        .get("400")
+        .and_then(|it| it.get("content"))
+        .cloned();
+    if let Some(content) = either.as_mut().and_then(Value::as_object_mut) {
+        let ours = content
+            .remove(JSON)
+            .and_then(|mut it| it.get_mut("schema").map(Value::take));
+        let rpc = json!({"type": "object", "required": ["jsonrpc", "error"]});
+        content.insert(
+            JSON.to_owned(),
+            json!({"schema": {"anyOf": [ours, rpc.clone()]}}),
+        );
+        content.insert(
+            "text/plain".to_owned(),
+            json!({"schema": {"type": "string"}}),
+        );
+        let unknown = json!({JSON: {"schema": rpc}});
+        responses.insert(
+            "404".to_owned(),
+            with_content("The method is unknown.", Some(unknown)),
+        );
+    }
+    let bad = "The request, a header or its version is refused, by this API or by the protocol.";
+    responses.insert("400".to_owned(), with_content(bad, either));
+    responses.insert(
+        "202".to_owned(),
+        json!({"description": "The notification was received."}),
+    );
+    for (status, description) in [
+        (
+            "406",
+            "Accept has to name application/json and text/event-stream.",
+        ),
+        ("415", "The body has to be application/json."),
+    ] {
+        responses.insert(status.to_owned(), with_content(description, Some(text())));
+    }
 }
 
 fn with_content(description: &str, content: Option<Value>) -> Value {

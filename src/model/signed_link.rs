@@ -51,6 +51,16 @@ impl SignedLink {
         is_canonical.then_some(Self { expires, signature })
     }
 
+    /// Reads the query of a signed link. `None`: the text is no link with both parameters.
+    pub fn in_link(text: &str) -> Option<Self> {
+        let url = url::Url::parse(text).ok()?;
+        let one = |name: &str| {
+            let mut values = url.query_pairs().filter(|(known, _)| known == name);
+            values.next().map(|(_, value)| value)
+        };
+        Self::parse(&one("exp")?, &one("sig")?)
+    }
+
     /// Whether one of `keys` signed this link for `image` under this serial. It may have ended.
     /// Takes the same time for every signature.
     pub fn is_signed(&self, keys: &Keyring, image: &ImageId, serial: u32) -> bool {

@@ -47,6 +47,8 @@ pub fn start(level: Level, format: LogFormat) {
         .with_default(LevelFilter::WARN.min(level.into()))
         // It logs each connection that doesn't speak HTTP as an error. No operator can act on that.
         .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
+        // It logs what clients of `/mcp` send, and warns of their mistakes.
+        .with_target("rmcp", LevelFilter::OFF)
         .with_target("pixtoll", level);
     let lines = match format {
         LogFormat::Text => layer()

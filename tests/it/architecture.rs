@@ -52,6 +52,7 @@ fn libraries_stay_in_their_rooms() {
     only_in("object_store::", &["store/"]);
     only_in("alloy_provider::", &["sandbox/rpc/tests.rs"]);
     only_in("alloy_json_rpc::", &["evm/chain/"]);
+    only_in("rmcp::", &["mcp/", "http/mcp/", "cli/mcp/"]);
     only_in("quick_cache::", &["images/hot.rs"]);
     only_in("std::env::", &["config/"]);
 }
@@ -77,4 +78,5 @@ fn dependencies_point_one_way() {
         &["app/", "config/", "payments/", "facilitator/", "retention/"],
     );
     only_in("crate::client", &["cli/", "client/"]);
+    only_in("crate::mcp", &["http/mcp/", "cli/mcp/", "mcp/"]);
 }

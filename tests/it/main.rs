@@ -42,6 +42,7 @@ mod links;
 mod logs;
 mod lost;
 mod many;
+mod mcp;
 mod moving;
 #[cfg(feature = "test-postgres")]
 mod moving_postgres;

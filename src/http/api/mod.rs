@@ -93,6 +93,8 @@ pub(super) enum Body {
     ApiKey,
     /// How long a signed link is to last, or none.
     SignedLink,
+    /// A JSON-RPC message of the Model Context Protocol.
+    Rpc,
 }
 
 /// The body of a response with status 200.

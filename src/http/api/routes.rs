@@ -8,12 +8,12 @@ use crate::http::error::Code::{
     IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
     InvalidParameter, KeyLimit, KeyRevoked, KeySuspended, KeyUnknown, LinkExpired, LinkRevoked,
     LinkUnknown, LinkUsed, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable,
-    NotFound, NotOwner, NotPrivate, NotRenewable, PaymentFailed, PaymentInProgress, PaymentInvalid,
-    PaymentKnown, PaymentRequired, PaymentResolved, PaymentsDisabled, PreconditionFailed,
-    RangeNotSatisfiable, RateLimited, RecoveryRequired, RenewalInProgress, SalesPaused,
-    SettlementPending, SignInInvalid, SignInRequired, StorageFull, StoreUnavailable, TokenExpired,
-    TokenInUse, TokenUsed, TooManyFrames, TooManyKeys, TooManyPixels, UnknownParameter,
-    UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed,
+    NotFound, NotOwner, NotPrivate, NotRenewable, OriginNotAllowed, PaymentFailed,
+    PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired, PaymentResolved,
+    PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited, RecoveryRequired,
+    RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid, SignInRequired, StorageFull,
+    StoreUnavailable, TokenExpired, TokenInUse, TokenUsed, TooManyFrames, TooManyKeys,
+    TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed,
 };
 use crate::receipts::KEYS_PATH;
 
@@ -663,6 +663,26 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 "Show the keys that receipts and offers are signed with.",
                 Success::Keys,
             )
+        }],
+    },
+    Route {
+        path: "/mcp",
+        operations: &[Operation {
+            methods: POST,
+            id: "mcp",
+            summary: "Call a tool by the Model Context Protocol.",
+            description: "One JSON-RPC message, without sessions, in the revisions 2026-07-28, 2025-11-25 and 2025-06-18. Tools \
+                take no bytes of images. Paid tools speak x402 over MCP. docs/mcp.md describes them.",
+            parameters: &[],
+            body: Body::Rpc,
+            success: Success::Document("application/json"),
+            price: Price::Free,
+            errors: &[&[
+                UnknownParameter,
+                InvalidHeader,
+                InvalidBody,
+                OriginNotAllowed,
+            ]],
         }],
     },
     Route {

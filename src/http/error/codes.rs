@@ -115,6 +115,10 @@ codes! {
         "A header is malformed, or came more than once.";
     InvalidBody "invalid_body" 400 No [FixRequest]
         "The body is not the form, JSON or list that the route takes, or a field in it has an unknown value.";
+    InvalidArguments "invalid_arguments" 400 No [FixRequest]
+        "The arguments of an MCP tool are not those that its schema describes.";
+    OriginNotAllowed "origin_not_allowed" 403 No [FixRequest]
+        "A page of another origin called `/mcp`.";
     IncompleteBody "incomplete_body" 400 No [Retry]
         "The body broke off, or arrived too slowly.";
     ConflictingCredentials "conflicting_credentials" 400 Unknown [FixRequest]

@@ -33,7 +33,10 @@ pub(crate) fn check(path: &str, status: u16, body: &[u8]) {
     let documented = of_path
         .filter_map(|operation| operation.get("responses")?.get(status.to_string()))
         .any(|response| {
-            let schema = response.pointer("/content/application~1json/schema/allOf/1");
+            let body = "/content/application~1json/schema";
+            let schema = response
+                .pointer(&format!("{body}/allOf/1"))
+                .or_else(|| response.pointer(&format!("{body}/anyOf/0/allOf/1")));
             let codes = schema.and_then(|schema| schema["properties"]["error"]["enum"].as_array());
             codes.is_some_and(|codes| codes.iter().any(|listed| listed == code))
         });

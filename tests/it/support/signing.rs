@@ -50,7 +50,16 @@ impl Payment {
         wallet: &PrivateKeySigner,
         now: Timestamp,
     ) -> Self {
-        let document = challenge.document("payment-required");
+        Self::accepting(&challenge.document("payment-required"), path, wallet, now)
+    }
+
+    /// Accepts the first offer of a challenge of version 2, however it was sent.
+    pub(crate) fn accepting(
+        document: &Value,
+        path: &str,
+        wallet: &PrivateKeySigner,
+        now: Timestamp,
+    ) -> Self {
         let offer = document["accepts"][0].clone();
         let network = networks::find(offer["network"].as_str().unwrap()).unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<U256>().unwrap();
