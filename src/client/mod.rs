@@ -12,6 +12,7 @@
 
 pub mod account;
 mod answer;
+pub mod budget;
 pub mod claim;
 pub mod clipboard;
 pub mod facts;
@@ -19,6 +20,7 @@ pub mod fetch;
 pub mod kept;
 pub mod pay;
 pub mod pending;
+pub mod questions;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod transport;
@@ -37,6 +39,7 @@ use url::Url;
 
 pub use self::answer::Uploaded;
 use self::answer::{Answer, Reply};
+use self::budget::Budget;
 use self::pay::{Quote, SignedPayment, Unpayable, check_cap};
 use self::pending::{PendingError, PendingKey, PendingPayments};
 use self::wallet::{Wallet, WalletError, WalletSource};
@@ -221,6 +224,26 @@ pub struct Client<'a> {
     extra: Vec<(&'static str, String)>,
     /// The query of a private image's signed link, which proves that the image may be renewed.
     proof: Vec<(String, String)>,
+    /// The limit on the payments of a day, if there is one.
+    budget: Option<&'a Budget>,
+}
+
+/// A saved payment that is kept although it has bought something: until it is forgotten, the same operation gets the
+/// same goods for it.
+#[derive(Debug)]
+pub struct HeldPayment {
+    pending: PendingPayments,
+    key: PendingKey,
+}
+
+impl HeldPayment {
+    /// Deletes the saved payment. After this the same operation makes a new one.
+    ///
+    /// # Errors
+    /// [`Failure::Unexpected`] if the file can't be removed.
+    pub fn forget(&self) -> Result<(), Failure> {
+        Ok(self.pending.forget(&self.key)?)
+    }
 }
 
 /// Who sees an uploaded image.
@@ -274,7 +297,17 @@ impl<'a> Client<'a> {
             world,
             extra: Vec::new(),
             proof: Vec::new(),
+            budget: None,
         })
+    }
+
+    /// The same client, which also keeps its payments within this limit of a day.
+    #[must_use]
+    pub fn within(self, budget: &'a Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
+        }
     }
 
     /// The same client, for uploads with this audience.
@@ -436,16 +469,17 @@ impl<'a> Client<'a> {
         tell: &mut dyn FnMut(Notice),
     ) -> Result<T, Failure> {
         let pending = self.pending()?;
-        let (payment, was_sent) = match pending.find(key)? {
-            Some(payment) => {
-                self.check_pending(&payment)?;
-                tell(Notice::Fact(format!(
-                    "An earlier run signed a payment for {}; the same payment is sent again.",
-                    self.object()
-                )));
-                (payment, true)
-            }
-            None => (pending.keep(key, self.sign(tell).await?)?, false),
+        let (payment, was_sent) = if let Some(payment) = pending.find(key)? {
+            self.check_pending(&payment)?;
+            self.reserve(&payment)?;
+            tell(Notice::Fact(format!(
+                "An earlier run signed a payment for {}; the same payment is sent again.",
+                self.object()
+            )));
+            (payment, true)
+        } else {
+            let signed = self.sign(tell).await?;
+            (self.keep(pending, key, &signed)?, false)
         };
         let request = Request {
             image,
@@ -454,6 +488,42 @@ impl<'a> Client<'a> {
             ..Request::default()
         };
         self.present(&request, &payment, key, read, tell).await
+    }
+
+    /// Reserves a new payment in the day's limit and saves it. Returns the payment to send, which is another one where
+    /// another process was first.
+    fn keep(
+        &self,
+        pending: &PendingPayments,
+        key: &PendingKey,
+        signed: &SignedPayment,
+    ) -> Result<SignedPayment, Failure> {
+        self.reserve(signed)?;
+        let kept = pending.keep(key, signed.clone());
+        match kept {
+            Ok(kept) if kept.nonce() == signed.nonce() => Ok(kept),
+            // The own payment was never sent.
+            Ok(kept) => {
+                self.release(signed)?;
+                self.reserve(&kept)?;
+                Ok(kept)
+            }
+            Err(error) => {
+                self.release(signed)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn reserve(&self, payment: &SignedPayment) -> Result<(), Failure> {
+        match self.budget {
+            Some(budget) => budget.reserve(payment, self.world.clock.now()),
+            None => Ok(()),
+        }
+    }
+
+    fn release(&self, payment: &SignedPayment) -> Result<(), Failure> {
+        self.budget.map_or(Ok(()), |budget| budget.release(payment))
     }
 
     /// Signs in with the wallet, and returns the token of the payment with this nonce, with the number of uploads left.
@@ -497,6 +567,14 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Takes the saved payment of an operation, for who forgets it later. `None`: it was free.
+    pub fn hold(&self, done: Done) -> Option<HeldPayment> {
+        Some(HeldPayment {
+            pending: self.pending.clone()?,
+            key: done.key?,
+        })
+    }
+
     /// Deletes the saved payment of a bundle, once all its links have reached the user.
     pub fn end(&self, bundle: &Bundle) -> Result<(), Failure> {
         Ok(self.pending()?.forget(&bundle.key)?)
@@ -524,7 +602,7 @@ impl<'a> Client<'a> {
             });
         };
         let quote = pay::choose(reply.challenge.as_deref().ok_or(Unpayable::Unreadable)?)?;
-        check_cap(quote.amount, self.order.cap, self.files())?;
+        self.check_price(quote.amount)?;
         Ok(quote)
     }
 
@@ -570,6 +648,7 @@ impl<'a> Client<'a> {
             }
             let is_final = reply.refuses_payer() || reply.refuses_file();
             if is_final && reply.says_not_charged() {
+                // The day's limit still counts it: a server that lies could settle it nevertheless.
                 self.pending()?.forget(key)?;
             }
         }
@@ -731,10 +810,27 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Rejects a price above the cap, which has another name and no files where a day is limited as well.
+    fn check_price(&self, amount: AtomicAmount) -> Result<(), Failure> {
+        let cap = self.order.cap;
+        if self.budget.is_none() {
+            return Ok(check_cap(amount, cap, self.files())?);
+        }
+        if amount <= cap {
+            return Ok(());
+        }
+        Err(Failure::NotPayable(format!(
+            "The price is {} USDC, above the limit of {} USDC for one call (--max-per-call). Nothing was paid. Choose a \
+             cheaper tier or fewer images, or ask the user to raise the limit.",
+            amount.to_decimal_usd(),
+            cap.to_decimal_usd()
+        )))
+    }
+
     /// Applies the cap to a saved payment too: it may have been signed under a higher cap, and may not have been
     /// settled yet.
     fn check_pending(&self, payment: &SignedPayment) -> Result<(), Failure> {
-        check_cap(payment.amount, self.order.cap, self.files()).map_err(|error| {
+        self.check_price(payment.amount).map_err(|error| {
             Failure::NotPayable(format!(
                 "An earlier run signed a payment for {}, and whether it went through is not known. {error}",
                 self.object()

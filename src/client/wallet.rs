@@ -191,6 +191,19 @@ pub fn data_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
         .map(|dir| dir.join("pixtoll"))
 }
 
+/// The directory of what the client remembers between runs: `pixtoll` under `XDG_STATE_HOME` or `~/.local/state`. `None`
+/// when neither variable holds an absolute path.
+pub fn state_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let absolute = |name| {
+        set(env, name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|dir| dir.join("pixtoll"))
+}
+
 /// Writes a file that only the user may read, atomically and durably. Returns `false` and changes nothing when a file
 /// of this name exists.
 pub(super) fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<bool> {
