@@ -297,7 +297,7 @@ pub(super) fn tier(text: &str) -> Result<TierName, String> {
 }
 
 /// Parses an amount of USD on the command line, such as `0.05`.
-fn usd(text: &str) -> Result<AtomicAmount, String> {
+pub(super) fn usd(text: &str) -> Result<AtomicAmount, String> {
     AtomicAmount::from_decimal_usd(text).map_err(|error| error.to_string())
 }
 

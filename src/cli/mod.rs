@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod link;
 pub mod list;
 pub mod manual;
+pub mod mcp;
 pub mod migrate;
 mod progress;
 pub mod reap;
@@ -138,6 +139,12 @@ pub enum Command {
     Receipt(receipt::ReceiptArgs),
     /// Check the settings.
     Config(ConfigArgs),
+    /// Serve MCP tools to an agent on this machine, on standard input and output
+    ///
+    /// The tools take file paths, web addresses and the clipboard, and pay with the wallet within two
+    /// limits. docs/mcp.md shows how to add it to common clients.
+    #[command(verbatim_doc_comment)]
+    Mcp(mcp::McpArgs),
     /// Ask the running server whether it is ready; exits with 1 when it isn't
     ///
     /// Asks `http.admin_listen` of the same settings on this machine, for container engines and
@@ -303,6 +310,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
+        Command::Mcp(args) => mcp::run(args, process_env()).await,
         Command::Health(args) => health::run(&args, &mut std::io::stdout()).await,
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
     }

@@ -43,6 +43,7 @@ mod logs;
 mod lost;
 mod many;
 mod mcp;
+mod mcp_local;
 mod moving;
 #[cfg(feature = "test-postgres")]
 mod moving_postgres;
