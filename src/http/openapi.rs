@@ -202,7 +202,7 @@ fn path_parameter(of: &Deployment<'_>, route: &Route, name: &str) -> Value {
         ),
         "page" => (
             "The name of a document.",
-            json!({"type": "string", "enum": ["api.md", "cli.md", "configuration.md", "deploy.md", "images.md", "operations.md", "payments.md", "wallet.md", "x402.md"]}),
+            json!({"type": "string", "enum": ["api.md", "cli.md", "configuration.md", "deploy.md", "images.md", "mcp.md", "operations.md", "payments.md", "wallet.md", "x402.md"]}),
         ),
         _ => (
             "The name of a file.",

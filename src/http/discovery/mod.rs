@@ -21,7 +21,7 @@ use crate::pricing::tiers::TierTable;
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");
 /// The documents of the repository that the server shows, by their names. They describe a server at `DOCUMENTED_BASE`.
-const DOCS: [(&str, &str); 9] = [
+const DOCS: [(&str, &str); 10] = [
     ("api.md", include_str!("../../../docs/api.md")),
     ("cli.md", include_str!("../../../docs/cli.md")),
     (
@@ -30,6 +30,7 @@ const DOCS: [(&str, &str); 9] = [
     ),
     ("deploy.md", include_str!("../../../docs/deploy.md")),
     ("images.md", include_str!("../../../docs/images.md")),
+    ("mcp.md", include_str!("../../../docs/mcp.md")),
     ("operations.md", include_str!("../../../docs/operations.md")),
     ("payments.md", include_str!("../../../docs/payments.md")),
     ("wallet.md", include_str!("../../../docs/wallet.md")),
@@ -205,6 +206,7 @@ async fn catalog(site: Site) -> HttpResponse {
             {"href": format!("{base}/docs"), "type": "text/markdown"},
             {"href": format!("{base}/llms.txt"), "type": "text/markdown"},
         ],
+        "item": [{"href": format!("{base}/mcp"), "type": "application/json", "title": "Model Context Protocol"}],
         "status": [{"href": format!("{base}/api/tiers"), "type": "application/json"}],
     }]});
     document(
