@@ -306,8 +306,6 @@ const fn tag(operation: &Operation) -> &'static str {
 }
 
 fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
-    let header =
-        |name: &str, description: &str| header_of(name, description, &json!({"type": "string"}));
     match parameter {
         Parameter::Metadata => vec![query(
             "metadata",
@@ -370,14 +368,7 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
             "X-Delete-Token",
             "The `deleteToken` that the upload returned, where a request about a private image shows its right in no other way.",
         )],
-        Parameter::Conditions => vec![
-            header("Range", "A single range of bytes."),
-            header("If-Range", "An ETag or a date."),
-            header("If-Match", "ETags."),
-            header("If-None-Match", "ETags."),
-            header("If-Modified-Since", "A date."),
-            header("If-Unmodified-Since", "A date."),
-        ],
+        Parameter::Conditions => condition_headers(),
     }
 }
 
@@ -389,6 +380,22 @@ fn query(name: &str, description: &str, schema: &Value) -> Value {
 /// A header.
 fn header_of(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "description": description, "schema": schema})
+}
+
+/// A header of any text.
+fn header(name: &str, description: &str) -> Value {
+    header_of(name, description, &json!({"type": "string"}))
+}
+
+fn condition_headers() -> Vec<Value> {
+    vec![
+        header("Range", "A single range of bytes."),
+        header("If-Range", "An ETag or a date."),
+        header("If-Match", "ETags."),
+        header("If-None-Match", "ETags."),
+        header("If-Modified-Since", "A date."),
+        header("If-Unmodified-Since", "A date."),
+    ]
 }
 
 fn visibility_parameters() -> Vec<Value> {

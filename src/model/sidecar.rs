@@ -205,8 +205,8 @@ mod tests {
             ..live.clone()
         };
         let text = String::from_utf8(Sidecar::of(&owned).to_bytes()).unwrap();
-        let owner = "\"owner\":\"0x1111111111111111111111111111111111111111\",\"ownerNetwork\":\"eip155:8453\"";
-        assert!(text.contains(owner), "{text}");
+        let fields = "\"owner\":\"0x1111111111111111111111111111111111111111\",\"ownerNetwork\":\"eip155:8453\"";
+        assert!(text.contains(fields), "{text}");
         // The payment says who owns a paid image, so that its record is the same before the
         // database has filled the owner in.
         let paid = Image {

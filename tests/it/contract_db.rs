@@ -1181,7 +1181,7 @@ async fn links_of_live_private_images_are_ended_and_stay_ended() {
             assert!(!images::rotate_links(&db, &image.id, NOW).await.unwrap());
             let end = Some(at(60));
             assert!(
-                images::publish_free(&db, None, &image.id, NOW, end)
+                images::publish_free(&db, None, &image, NOW, end)
                     .await
                     .unwrap()
             );
