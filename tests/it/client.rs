@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use alloy_primitives::B256;
+use alloy_signer_local::PrivateKeySigner;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
@@ -360,6 +362,74 @@ async fn api_keys_are_made_listed_suspended_and_revoked() {
         none.out.is_empty() && none.err.contains("no API keys"),
         "{none:?}"
     );
+}
+
+#[tokio::test]
+async fn a_private_image_is_shared_until_its_links_end() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(8, 8));
+    user.write("stranger.key", "3".repeat(64).as_bytes());
+    let viewer = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x22));
+    let upload = format!(
+        "upload a.png --tier year --private --viewer {} --wallet mine.key",
+        viewer.unwrap().address()
+    );
+    let link = user.line(&upload).await;
+    let (bare, _) = link.split_once("?exp=").unwrap();
+    assert_eq!(
+        (user.status(&link).await, user.status(bare).await),
+        (200, 404)
+    );
+    let id = bare.rsplit('/').next().unwrap().trim_end_matches(".png");
+    // By the signed link, and by the delete token that the upload left here.
+    for named in [link.as_str(), id] {
+        let shown = user.run(&format!("info {named}")).await;
+        assert_eq!(shown.code, Some(0), "{shown:?}");
+        assert!(shown.out.contains("holders of a signed link"), "{shown:?}");
+    }
+    let kept = user
+        .deployment
+        .folder()
+        .join(".local/share/pixtoll/uploads");
+    std::fs::remove_dir_all(kept).unwrap();
+    user.fails(2, &format!("info {id}")).await;
+
+    let mut links = vec![link.clone()];
+    for wallet in ["mine", "other"] {
+        let share = format!("share {bare} --for 1h --wallet {wallet}.key");
+        links.push(user.line(&share).await);
+    }
+    let json = user.json(&format!("share {id} --wallet mine.key")).await;
+    links.push(json["url"].as_str().unwrap().to_owned());
+    assert!(json["expiresAt"].is_string(), "{json}");
+    for link in &links {
+        assert_eq!(user.status(link).await, 200, "{link}");
+    }
+    let listed = user.line("list --wallet mine.key").await;
+    assert!(listed.ends_with("  private"), "{listed}");
+    user.fails(2, &format!("share {id} --wallet stranger.key"))
+        .await;
+    user.fails(2, &format!("share {id} --revoke --wallet other.key"))
+        .await;
+    user.line(&format!("share {id} --revoke --wallet mine.key"))
+        .await;
+    for link in &links {
+        assert_eq!(user.status(link).await, 404, "{link}");
+    }
+
+    let link = user.line(&format!("share {id} --wallet mine.key")).await;
+    let unproven = user
+        .fails(2, &format!("renew {id} --wallet mine.key"))
+        .await;
+    assert!(unproven.contains("has no image"), "{unproven}");
+    let renewed = user.line(&format!("renew {link} --wallet mine.key")).await;
+    assert!(renewed.starts_with(bare), "{renewed}");
+    let public = user.line("upload a.png").await;
+    user.fails(2, &format!("share {public}")).await;
+    user.line(&format!("delete {link} --wallet mine.key")).await;
+    assert_eq!(user.status(&link).await, 404);
+    user.deployment.check_ledger().await;
 }
 
 #[tokio::test]
