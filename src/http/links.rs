@@ -107,6 +107,7 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
     let tiers = site.tiers.now();
     let free = free_tier(site, &tiers, named.as_ref());
     if let Some(tier) = free.filter(|_| !has_payment(request)) {
+        extract::check_idempotency_key(request)?;
         let client = extract::client_address(request, &site.config.http);
         let link = make_free(site, client, tier, uses, days).await?;
         return Ok(HttpResponse::Ok().json(answer(site, &link)));
@@ -424,9 +425,8 @@ async fn upload_by_key(
     form: Form,
 ) -> Result<HttpResponse, ApiError> {
     if !matches!(*request.method(), Method::POST | Method::PUT) {
-        return Err(ApiError::WrongMethod {
-            allowed: "PUT, POST".to_owned(),
-        });
+        // A key has no page of its own: `GET /api/keys` shows its usage.
+        return Err(UploadError::LinkUnknown.into());
     }
     let known = [
         query::METADATA,

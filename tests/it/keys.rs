@@ -427,7 +427,7 @@ async fn a_key_goes_with_no_other_credential() {
     let shown = app.get(&format!("/u/{key}")).await;
     assert_eq!(
         (shown.status, shown.error()),
-        (405, "method_not_allowed".to_owned())
+        (404, "link_unknown".to_owned())
     );
     assert!(app.transfers().await.is_empty());
 }

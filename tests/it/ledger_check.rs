@@ -169,6 +169,18 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             &ledger.token,
             "target = 'neverexisted'",
         ),
+        Case {
+            rule: "exactly the payments for links say for how many days",
+            key: ledger.token.clone(),
+            table: "payments",
+            sql: vec![
+                format!("UPDATE payments SET days = 7 WHERE id = '{}'", ledger.token),
+                format!(
+                    "UPDATE grants SET days = 7 WHERE payment_id = '{}'",
+                    ledger.token
+                ),
+            ],
+        },
         of_image(
             "an image is held for each of its open renewals, and for no other",
             &ledger.free_image,
