@@ -79,9 +79,16 @@ pub(super) async fn revoke_own(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     query::check(&request, &[])?;
-    let Some(LinkId::Paid(payment)) = LinkId::parse(&id) else {
-        let message = "The path names no valid id of a link that was bought: 64 hexadecimal digits, as GET /api/links lists them. Send DELETE to the link itself instead: /u/{secret}.";
-        return Err(ApiError::bad(Code::InvalidParameter, message));
+    let payment = match LinkId::parse(&id) {
+        Some(LinkId::Paid(payment)) => payment,
+        Some(LinkId::Free(_)) => {
+            let message = "A free link belongs to no wallet. Send DELETE to the link itself instead: /u/{secret}.";
+            return Err(ApiError::bad(Code::NotFound, message));
+        }
+        None => {
+            let message = "The path names no valid id of a link: 64 hexadecimal digits, as GET /api/links lists them. Send DELETE to the link itself instead: /u/{secret}.";
+            return Err(ApiError::bad(Code::InvalidParameter, message));
+        }
     };
     let path = format!("{}/{}", LIST.path, payment.as_str());
     let signed_in = sign_in::sign_in(&site, &request, &path, REVOKE).await?;

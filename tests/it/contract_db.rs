@@ -1288,7 +1288,7 @@ async fn a_free_image_is_published_once_and_a_paid_one_never_this_way() {
             Some(free.clone())
         );
         let publish = async |image: &Image| {
-            images::publish_free(&db, None, &image, at(1), Some(at(60)))
+            images::publish_free(&db, None, image, at(1), Some(at(60)))
                 .await
                 .unwrap()
         };

@@ -169,18 +169,11 @@ fn cases_of_grants(ledger: &Ledger) -> Vec<Case> {
             &ledger.token,
             "target = 'neverexisted'",
         ),
-        Case {
-            rule: "exactly the payments for links say for how many days",
-            key: ledger.token.clone(),
-            table: "payments",
-            sql: vec![
-                format!("UPDATE payments SET days = 7 WHERE id = '{}'", ledger.token),
-                format!(
-                    "UPDATE grants SET days = 7 WHERE payment_id = '{}'",
-                    ledger.token
-                ),
-            ],
-        },
+        of_payment(
+            "exactly the payments for links say for how many days",
+            &ledger.rejected,
+            "days = 7",
+        ),
         of_image(
             "an image is held for each of its open renewals, and for no other",
             &ledger.free_image,
