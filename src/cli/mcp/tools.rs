@@ -164,7 +164,13 @@ impl Shared {
         let id = image_id(&sent.image)?;
         let link = Url::parse(&sent.image).ok();
         let proof = link.as_ref().and_then(Url::query);
-        shown(&self.account()?.image(&id, proof).await?)
+        // An image that was uploaded from here is shown by its kept delete token.
+        let token = match self.kept() {
+            Some(kept) if proof.is_none() => kept.token(&id)?,
+            _ => None,
+        };
+        let facts = self.account()?.image(&id, proof, token.as_deref()).await?;
+        shown(&facts)
     }
 
     async fn list(&self, sent: &ListArguments) -> Result<Value, Failure> {
