@@ -183,8 +183,8 @@ async fn a_cursor_needs_no_sign_in_for_ten_minutes_and_goes_on_with_one() {
     assert_eq!(app.rows("used_nonces").await, nonces);
     let third = app.as_wallet("GET", &next, "", &wallet).await;
     assert_eq!(ids(&third), all[2..3]);
-    let last = app.get(&page(&third.field("next"))).await;
-    assert_eq!(ids(&last), all[3..]);
+    let fourth = app.get(&page(&third.field("next"))).await;
+    assert_eq!(ids(&fourth), all[3..]);
 
     // Another wallet can't go on with it, and nobody can change it.
     let stolen = app.as_wallet("GET", &next, "", &other).await;
@@ -271,26 +271,26 @@ type Change = (&'static str, bool, fn(&mut SignedMessage));
 
 const CHANGES: &[Change] = &[
     ("invalid_siwx_domain_mismatch", true, |message| {
-        "img.example.com".clone_into(&mut message.domain)
+        "img.example.com".clone_into(&mut message.domain);
     }),
     ("invalid_siwx_uri_mismatch", true, |message| {
-        message.uri.push('x')
+        message.uri.push('x');
     }),
     ("invalid_siwx_message", true, |message| {
         message.statement =
             Some("List the images of this wallet. Signing in costs nothing.".to_owned());
     }),
     ("invalid_siwx_nonce", true, |message| {
-        message.nonce = "0".repeat(76)
+        message.nonce = "0".repeat(76);
     }),
     ("invalid_siwx_malformed_signature", false, |message| {
-        *message = with_high_s(message)
+        *message = with_high_s(message);
     }),
     ("invalid_siwx_signature", false, |message| {
         message.address = signing::wallet(2).address().to_checksum(None);
     }),
     ("invalid_siwx_signature", false, |message| {
-        message.resources = None
+        message.resources = None;
     }),
 ];
 
@@ -621,7 +621,10 @@ async fn an_upgrade_gives_earlier_images_to_their_payers() {
     assert_eq!(ids(&app.list("", &wallet).await), [paid.field("id")]);
     let owners = "SELECT owner || ' ' || owner_network FROM images WHERE owner IS NOT NULL";
     let expected = format!("{} eip155:84532", wallet.address().to_checksum(None));
-    assert_eq!(texts(app.db(), owners).await, [expected.clone()]);
+    assert_eq!(
+        texts(app.db(), owners).await,
+        std::slice::from_ref(&expected)
+    );
     if matches!(app.db(), pixtoll::db::Db::Postgres(_)) {
         // A server of that release, beside the new one.
         let insert = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, upload_sha256, tier, \
@@ -658,8 +661,8 @@ async fn replicas_share_lists_cursors_and_nonces() {
         [&about(&all[0]), &about(&all[1])].map(|path| format!("{}{path}", replicas[0].base));
     for (id, url) in all.iter().zip(deletes) {
         let message = app.message_for("DELETE", &about(id), "", &wallet).await;
-        let deleted = app.signed("DELETE", &url, "", &message).await;
-        assert_eq!(deleted.status, 200, "{}", deleted.text());
+        let answer = app.signed("DELETE", &url, "", &message).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
     assert_eq!(ids(&app.list("", &wallet).await), all[2..]);
 }
