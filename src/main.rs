@@ -9,7 +9,7 @@ use pixtoll::system::logs;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::start(cli.log, cli.log_format);
+    let _lines = logs::start(cli.log, cli.log_format);
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()

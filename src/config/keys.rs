@@ -108,7 +108,7 @@ section! {
         /// With less free space on the disk of an image directory, uploads and purchases receive
         /// 507, and `/readyz` fails.
         min_free: u64 = SIZE.or("1 GiB"),
-        /// Memory of the image cache, which holds images of up to 512 KiB: 4 MiB or more, or 0 for
+        /// Memory of the image cache, which holds images of up to 2 MiB: 4 MiB or more, or 0 for
         /// no cache.
         cache_bytes: u64 = SIZE.or("256 MiB"),
         /// Most pixels of one frame; for WebP half of it.

@@ -195,16 +195,23 @@ pub(super) async fn set_deadlines(
         connection.is_used.store(true, Ordering::Relaxed);
     }
     let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| match connection {
-        Some(connection) => {
-            connection.set_deadline(connection.deadlines.timeouts.reading);
-            BoxBody::new(TimedBody {
-                body: Box::pin(body),
-                connection,
-            })
-        }
-        None => BoxBody::new(body),
-    }))
+    Ok(response.map_body(|_, body| timed(body, connection.as_ref())))
+}
+
+/// The body of a response on this connection, with the deadline for reading it.
+pub(super) fn timed(
+    body: impl MessageBody + 'static,
+    connection: Option<&Arc<Connection>>,
+) -> BoxBody {
+    let Some(connection) = connection else {
+        return BoxBody::new(body);
+    };
+    connection.is_used.store(true, Ordering::Relaxed);
+    connection.set_deadline(connection.deadlines.timeouts.reading);
+    BoxBody::new(TimedBody {
+        body: Box::pin(body),
+        connection: Arc::clone(connection),
+    })
 }
 
 /// The body of a response. It moves the deadline whenever the client has taken a part: actix asks

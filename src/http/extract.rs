@@ -136,8 +136,17 @@ pub(super) fn sign_in(request: &HttpRequest) -> Result<Option<SignedMessage>, Ap
 /// `Forwarded` (RFC 7239) is not read. A proxy that writes one of the two headers passes the other
 /// one on as its client wrote it. A server that reads both would let clients choose their address.
 pub(super) fn client_address(request: &HttpRequest, config: &Http) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip().to_canonical();
-    let lines: Vec<_> = request.headers().get_all(X_FORWARDED_FOR).collect();
+    address_behind(request.peer_addr(), request.headers(), config)
+}
+
+/// [`client_address`] of a request with this peer and these headers.
+pub(super) fn address_behind(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    config: &Http,
+) -> Option<IpAddr> {
+    let peer = peer?.ip().to_canonical();
+    let lines: Vec<_> = headers.get_all(X_FORWARDED_FOR).collect();
     let entries = lines
         .iter()
         .rev()

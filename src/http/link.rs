@@ -50,7 +50,7 @@ impl Link {
     }
 
     /// Parses the last segment of a path.
-    fn parse(file: &str) -> Option<Self> {
+    pub(super) fn parse(file: &str) -> Option<Self> {
         let (id, rest) = file.split_at_checked(ImageId::LENGTH)?;
         let id = ImageId::parse(id)?;
         let (extension, trailing) = match rest.strip_prefix('.') {

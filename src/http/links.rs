@@ -142,7 +142,12 @@ pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName)
                  wallet, at action.url; more uploads by ?images=N. Then repeat this request, without a payment.",
                 tier.as_str()
             );
-            ApiError::PaymentRequired(Box::new(Demand { message, ..*demand }))
+            let demand = Demand {
+                message,
+                is_for_all: false,
+                ..*demand
+            };
+            ApiError::PaymentRequired(Box::new(demand))
         }
         error => error,
     }

@@ -27,8 +27,10 @@ use actix_web::rt::net::TcpStream;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use super::challenges::Challenges;
 use super::client_stream::ClientStream;
 use super::deadlines::Deadlines;
+use super::express::Express;
 
 /// The limits of the listener.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,8 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, acti
 /// The routes of one worker, as one function.
 type Routes = Rc<dyn Fn(Request) -> ResponseFuture>;
 
-/// Serves the routes on `listener`. Each worker builds its routes with `app`.
+/// Serves the routes on `listener`. Each worker builds its routes with `app`. `express` answers
+/// what needs no route.
 ///
 /// # Errors
 /// If the listener can't be used.
@@ -61,6 +64,7 @@ pub(super) fn serve<A, F, S, B>(
     listener: TcpListener,
     limits: ListenerLimits,
     deadlines: Arc<Deadlines>,
+    express: Express,
     app: A,
 ) -> std::io::Result<Server>
 where
@@ -86,6 +90,7 @@ where
     builder
         .listen("pixtoll", listener, move || {
             let (deadlines, stopping) = (Arc::clone(&deadlines), stopping.clone());
+            let express = express.clone();
             let worker = Worker::default();
             let routes = worker.clone();
             let inner = map_config(app(), |()| AppConfig::default());
@@ -102,6 +107,7 @@ where
                 .h1::<_, BoxBody>(RoutingFactory {
                     inner,
                     worker: routes,
+                    express,
                 });
             fn_service(move |socket: TcpStream| {
                 let stream = ClientStream::new(socket, &deadlines);
@@ -123,6 +129,7 @@ struct Worker(Rc<OnceCell<Routes>>);
 struct RoutingFactory<F> {
     inner: F,
     worker: Worker,
+    express: Express,
 }
 
 impl<F, B> ServiceFactory<Request> for RoutingFactory<F>
@@ -148,23 +155,39 @@ where
     fn new_service(&self, (): ()) -> Self::Future {
         let building = self.inner.new_service(());
         let worker = self.worker.clone();
+        let express = self.express.clone();
+        let challenges = express.challenges();
         Box::pin(async move {
             let service = building.await?;
+            let known = challenges.clone();
             let routes: Routes = Rc::new(move |request: Request| -> ResponseFuture {
+                let known = Challenges::may_answer(&request).then(|| known.clone());
                 let answer = service.call(request);
                 Box::pin(async move {
-                    let response: Response<B> = answer.await?.into();
+                    let mut answer = answer.await?;
+                    if let Some(known) = known {
+                        known.keep(&mut answer);
+                    }
+                    let response: Response<B> = answer.into();
                     Ok(response.map_into_boxed_body())
                 })
             });
-            Ok(Routing(Rc::clone(worker.0.get_or_init(|| routes))))
+            Ok(Routing {
+                routes: Rc::clone(worker.0.get_or_init(|| routes)),
+                challenges,
+                express,
+            })
         })
     }
 }
 
 /// The service of all requests. It continues the handler that [`Expecting`] has started for a
 /// request.
-struct Routing(Routes);
+struct Routing {
+    routes: Routes,
+    challenges: Challenges,
+    express: Express,
+}
 
 impl Service<Request> for Routing {
     type Response = Response<BoxBody>;
@@ -174,11 +197,23 @@ impl Service<Request> for Routing {
     always_ready!();
 
     fn call(&self, request: Request) -> ResponseFuture {
-        let begun = request.extensions_mut().remove::<RunningHandler>();
-        match begun {
-            Some(RunningHandler(response)) => response,
-            None => (self.0)(request),
+        if let Some(response) = self.express.answer(&request) {
+            return Box::pin(std::future::ready(Ok(response)));
         }
+        let begun = request.extensions_mut().remove::<RunningHandler>();
+        if let Some(RunningHandler(response)) = begun {
+            return response;
+        }
+        if !Challenges::may_answer(&request) {
+            return (self.routes)(request);
+        }
+        let (routes, challenges) = (Rc::clone(&self.routes), self.challenges.clone());
+        Box::pin(async move {
+            match challenges.answer(&request).await {
+                Some(response) => Ok(response),
+                None => routes(request).await,
+            }
+        })
     }
 }
 

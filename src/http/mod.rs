@@ -22,6 +22,7 @@ mod api;
 mod api_keys;
 mod base64_body;
 mod body;
+mod challenges;
 mod check;
 mod claims;
 mod client_stream;
@@ -34,6 +35,7 @@ mod discovery;
 mod documents;
 mod drain;
 mod error;
+mod express;
 mod extract;
 mod form;
 mod free;
@@ -59,6 +61,7 @@ mod renew;
 mod serve;
 mod sign_in;
 mod signed_links;
+mod slices;
 mod tiers;
 mod upload_limit;
 mod views;
@@ -119,7 +122,8 @@ impl Servers {
             stop_seconds: STOP_SECONDS,
         };
         let made_once = web::Data::new(discovery::MadeOnce::default());
-        let public = listener::serve(public, bounds, Arc::clone(&deadlines), move || {
+        let express = express::Express::new(site.clone());
+        let public = listener::serve(public, bounds, Arc::clone(&deadlines), express, move || {
             let site = site.clone();
             Router::new()
                 .app_data(made_once.clone())
@@ -368,6 +372,11 @@ fn unknown_route(request: &HttpRequest) -> ApiError {
     }
 }
 
+/// A new id for a request. It is no secret.
+fn request_id(site: &Site) -> String {
+    hex::encode(site.randomness.number().to_be_bytes())
+}
+
 /// Opens the span of a request, logs one line when it is answered, and sends the request's id as `X-Request-Id`.
 /// The line names the route's pattern and not the path, since clients put secrets into paths by mistake.
 async fn log_request(
@@ -378,7 +387,7 @@ async fn log_request(
     let method = request.method().clone();
     let id = request
         .app_data::<Site>()
-        .map(|site| hex::encode(site.randomness.bytes::<8>()))
+        .map(request_id)
         .unwrap_or_default();
     let span = logs::request_span(&id);
     let mut response = next.call(request).instrument(span.clone()).await?;

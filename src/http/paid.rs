@@ -30,6 +30,9 @@ use crate::pricing::tiers::TierName;
 use crate::system::clock::Timestamp;
 use crate::x402::header::{PaymentHeader, encode};
 
+/// What the protocol says to a request without a payment.
+const ASKED: &str = "Payment required";
+
 /// What a request buys, and the payment that it carries.
 pub(super) struct Purchase<'a> {
     checkout: &'a Checkout,
@@ -414,7 +417,7 @@ impl<'a> Purchase<'a> {
              body) and repeat the same request with the payment in PAYMENT-SIGNATURE or X-PAYMENT. {} shows how.",
             self.checkout.catalog.url("/docs")
         );
-        ApiError::PaymentRequired(self.demand("Payment required", message, None))
+        ApiError::PaymentRequired(self.demand(ASKED, message, None))
     }
 
     /// The offer with a challenge, its reason and a message. `network` is the network of the
@@ -435,6 +438,8 @@ impl<'a> Purchase<'a> {
             url,
             network: network.or_else(|| catalog.networks().first().copied()),
             play_money: catalog.is_play_money(),
+            // A renewal depends on the image and on who may see it.
+            is_for_all: reason == ASKED && self.quote.product.target.is_none(),
         })
     }
 

@@ -8,14 +8,12 @@ use actix_web::body::{MessageBody, SizedStream};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_RANGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, EntityTag, HeaderName, HeaderValue,
-    LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, EntityTag, HeaderMap, HeaderName,
+    HeaderValue, LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
@@ -23,8 +21,9 @@ use super::Site;
 use super::conditions::{Outcome, Validators, evaluate};
 use super::error::ApiError;
 use super::link::{self, Link, Spelling};
+use super::slices::Slices;
 use super::{extract, images, query};
-use crate::images::hot::Served;
+use crate::images::hot::{Labels, Served};
 use crate::images::private::end_of;
 use crate::model::image::Image;
 use crate::model::signed_link::SignedLink;
@@ -62,7 +61,11 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
     let link = Link::of(&request).ok_or_else(|| no_link(&site, &request))?;
     let found = site.images.find_served(&link.id).await;
     let found = found.map_err(ApiError::Unreadable)?;
-    let Served { image, bytes } = found.ok_or(ApiError::NotFound)?;
+    let Served {
+        image,
+        labels,
+        bytes,
+    } = found.ok_or(ApiError::NotFound)?;
     let signed = if image.visibility.is_private() {
         Some(shown_by(&site, &request, &image).ok_or(ApiError::NotFound)?)
     } else {
@@ -76,28 +79,26 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
             return Ok(redirect(&site, &request, &image, signed, query));
         }
     }
-    let validators = validators_of(&image);
-    let part = match evaluate(&request, &validators) {
+    let part = match evaluate(&request, &validators_of(&image)) {
         Outcome::Whole => None,
         Outcome::Part(range) => Some(range),
         Outcome::NotModified => {
-            let mut response = HttpResponse::build(StatusCode::NOT_MODIFIED);
-            caching(&mut response, &image, signed, &validators, site.clock.now());
-            return Ok(response.finish());
+            let mut response = HttpResponse::new(StatusCode::NOT_MODIFIED);
+            let now = site.clock.now();
+            caching(response.headers_mut(), &image, &labels, signed, now);
+            return Ok(response);
         }
         Outcome::PreconditionFailed => return Err(ApiError::AnotherImage),
         Outcome::NotSatisfiable => {
-            let length = validators.length;
+            let length = image.size_bytes;
             return Err(ApiError::NoSuchPart { length });
         }
     };
     if request.method() == Method::HEAD {
-        // With an empty body actix would send `Content-Length: 0`, and HEAD must send the length
-        // that GET sends.
-        let nothing = stream::empty::<Result<Bytes, actix_web::Error>>();
-        let mut response = HttpResponse::Ok();
-        describe(&mut response, &image, signed, &validators, site.clock.now());
-        return Ok(response.body(SizedStream::new(image.size_bytes, nothing)));
+        let mut response = HttpResponse::Ok().body(Slices::announced(image.size_bytes));
+        let now = site.clock.now();
+        describe(response.headers_mut(), &image, &labels, signed, now);
+        return Ok(response);
     }
     let wanted = part.clone().unwrap_or(0..image.size_bytes);
     let length = wanted.end.saturating_sub(wanted.start);
@@ -114,17 +115,18 @@ pub(super) async fn image(site: Site, request: HttpRequest) -> Result<HttpRespon
     if !image.is_live(now) || signed.is_some_and(|signed| now >= signed.expires()) {
         return Err(ApiError::NotFound);
     }
-    let mut response = HttpResponse::Ok();
-    describe(&mut response, &image, signed, &validators, now);
+    let mut response = match rest {
+        Some(object) if u64::try_from(first.len()) != Ok(length) => {
+            let pieces = pieces(site, Arc::clone(&image), first, object);
+            HttpResponse::Ok().body(SizedStream::new(length, pieces))
+        }
+        _ => HttpResponse::Ok().body(in_memory(&site, &image, first)),
+    };
+    describe(response.headers_mut(), &image, &labels, signed, now);
     if part.is_some() {
         as_part(&mut response, &image, &wanted);
     }
-    match rest {
-        Some(object) if u64::try_from(first.len()) != Ok(length) => {
-            Ok(response.body(SizedStream::new(length, pieces(site, image, first, object))))
-        }
-        _ => Ok(response.body(first)),
-    }
+    Ok(response)
 }
 
 /// The signature of the request, if it shows this private image now.
@@ -143,12 +145,11 @@ fn validators_of(image: &Image) -> Validators {
 }
 
 /// Makes the response one of the range `part` alone.
-fn as_part(response: &mut HttpResponseBuilder, image: &Image, part: &Range<u64>) {
+fn as_part(response: &mut HttpResponse, image: &Image, part: &Range<u64>) {
     let (last, whole) = (part.end.saturating_sub(1), image.size_bytes);
     let place = format!("bytes {}-{last}/{whole}", part.start);
-    response
-        .status(StatusCode::PARTIAL_CONTENT)
-        .insert_header((CONTENT_RANGE, place));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    insert_text(response.headers_mut(), CONTENT_RANGE, place.into());
 }
 
 /// The response to every other path of the image origin.
@@ -171,6 +172,12 @@ fn part_of(bytes: &Bytes, part: &Range<u64>) -> Option<Bytes> {
     let start = usize::try_from(part.start).ok()?;
     let end = usize::try_from(part.end).ok()?;
     bytes.get(start..end).map(|part| bytes.slice_ref(part))
+}
+
+/// The body of an image or a part of it that is in memory. It breaks off when the image expires.
+pub(super) fn in_memory(site: &Site, image: &Arc<Image>, bytes: Bytes) -> Slices {
+    let (clock, image) = (Arc::clone(&site.clock), Arc::clone(image));
+    Slices::of(bytes, move || image.is_live(clock.now()))
 }
 
 /// Streams an image that is too large to be held in memory for each slow client. The next piece is
@@ -204,13 +211,18 @@ pub(super) async fn harden(
     let mut response = next.call(request).await?;
     let is_miss = response.status() == StatusCode::NOT_FOUND;
     let headers = response.headers_mut();
-    for (name, value) in HARMLESS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    insert_harmless(headers);
     if is_miss {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(MISS));
     }
     Ok(response)
+}
+
+/// Adds [`HARMLESS`].
+pub(super) fn insert_harmless(headers: &mut HeaderMap) {
+    for (name, value) in HARMLESS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 /// Redirects to the canonical link of an image. No cache may keep the redirect after the image or
@@ -267,31 +279,28 @@ fn unreadable(error: StoreError) -> ApiError {
 }
 
 /// Adds the headers that describe the image, for `GET` and `HEAD`.
-fn describe(
-    response: &mut HttpResponseBuilder,
+pub(super) fn describe(
+    headers: &mut HeaderMap,
     image: &Image,
+    labels: &Labels,
     signed: Option<SignedLink>,
-    validators: &Validators,
     now: Timestamp,
 ) {
-    caching(response, image, signed, validators, now);
-    response
-        .insert_header((CONTENT_TYPE, image.format.content_type()))
-        .insert_header((ACCEPT_RANGES, "bytes"));
+    caching(headers, image, labels, signed, now);
+    let content_type = HeaderValue::from_static(image.format.content_type());
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // RFC 9530: the digest of the whole image, also where a range is sent.
-    if let Ok(digest) = hex::decode(&image.sha256) {
-        let digest = format!("sha-256=:{}:", STANDARD.encode(digest));
-        response.insert_header((REPR_DIGEST, digest));
-    }
+    insert_text(headers, REPR_DIGEST, labels.digest.clone());
 }
 
 /// Adds the caching headers. No cache may keep the image after it expires, or for longer than a
 /// year. Only the client's own cache may keep a private image, and not after the end of its link.
-fn caching(
-    response: &mut HttpResponseBuilder,
+pub(super) fn caching(
+    headers: &mut HeaderMap,
     image: &Image,
+    labels: &Labels,
     signed: Option<SignedLink>,
-    validators: &Validators,
     now: Timestamp,
 ) {
     // Rounded down to seconds, so that no cache keeps the image after it expires.
@@ -304,15 +313,19 @@ fn caching(
     } else {
         ""
     };
+    let control = format!("{caches}, max-age={left}{immutable}");
     let expires = now.plus(std::time::Duration::from_secs(left));
-    response
-        .insert_header((
-            CACHE_CONTROL,
-            format!("{caches}, max-age={left}{immutable}"),
-        ))
-        .insert_header((EXPIRES, expires.http_date()))
-        .insert_header((ETAG, validators.etag.to_string()));
-    if let Some(published) = image.published_at {
-        response.insert_header((LAST_MODIFIED, published.http_date()));
+    insert_text(headers, CACHE_CONTROL, control.into());
+    insert_text(headers, EXPIRES, expires.http_date().into());
+    insert_text(headers, ETAG, labels.etag.clone());
+    if let Some(published) = &labels.modified {
+        insert_text(headers, LAST_MODIFIED, published.clone());
+    }
+}
+
+/// Sets a header to a text of printable ASCII characters.
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: Bytes) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(text) {
+        headers.insert(name, value);
     }
 }

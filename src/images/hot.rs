@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use quick_cache::sync::{Cache, DefaultLifecycle, PlaceholderGuard};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::{Images, UploadError};
@@ -33,7 +36,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// The largest image whose bytes are cached. Larger ones are streamed from the store on every
 /// request.
-const LARGEST: u64 = 512 * 1024;
+const LARGEST: u64 = 2 << 20;
+/// The most memory for images that are being loaded, in KiB. Past that, images are streamed from the
+/// store.
+const LOADING_KIB: usize = 32 << 10;
 /// What a cached image counts in addition to its bytes.
 const OVERHEAD: u64 = 1024;
 /// The smallest shard of the cache, so that each holds several of the largest images.
@@ -44,16 +50,45 @@ const SMALLEST_SHARD: u64 = 8 << 20;
 pub struct Served {
     /// The row of the image.
     pub image: Arc<Image>,
+    /// Texts about the image for HTTP headers.
+    pub labels: Arc<Labels>,
     /// All bytes of the image; `None` if they have to be read from the store.
     pub bytes: Option<Bytes>,
 }
 
-impl Served {
-    fn from_row(image: Image) -> Self {
+/// Texts about an image for HTTP headers. They are the same for every request.
+#[derive(Debug)]
+pub struct Labels {
+    /// The strong entity tag, with its quotes (RFC 9110, section 8.8.3).
+    pub etag: Bytes,
+    /// The SHA-256 of the whole image, as `Repr-Digest` writes it (RFC 9530).
+    pub digest: Bytes,
+    /// The HTTP date of the publication; `None` where it is unknown.
+    pub modified: Option<Bytes>,
+}
+
+impl Labels {
+    fn of(image: &Image) -> Self {
+        let digest = hex::decode(&image.sha256).unwrap_or_default();
         Self {
-            image: Arc::new(image),
-            bytes: None,
+            etag: format!("\"{}\"", image.sha256).into(),
+            digest: format!("sha-256=:{}:", STANDARD.encode(digest)).into(),
+            modified: image.published_at.map(|at| at.http_date().into()),
         }
+    }
+}
+
+impl Served {
+    fn new(image: Image, bytes: Option<Bytes>) -> Self {
+        Self {
+            labels: Arc::new(Labels::of(&image)),
+            image: Arc::new(image),
+            bytes,
+        }
+    }
+
+    fn from_row(image: Image) -> Self {
+        Self::new(image, None)
     }
 }
 
@@ -66,6 +101,8 @@ pub struct Hot {
     generation: AtomicU64,
     /// When the database was last asked which images were withdrawn, if it answered.
     known_at: Mutex<Option<Instant>>,
+    /// One permit for each KiB that may be loaded.
+    loading: Semaphore,
 }
 
 type Known = Cache<ImageId, Served, Weight>;
@@ -109,6 +146,7 @@ impl Hot {
             images,
             generation: AtomicU64::new(0),
             known_at: Mutex::new(None),
+            loading: Semaphore::new(LOADING_KIB),
         }
     }
 
@@ -153,6 +191,14 @@ impl Hot {
 }
 
 impl Images {
+    /// The public image with this id, if all its bytes are in memory and it may be served from there
+    /// now. Asks nobody.
+    pub fn peek(&self, id: &ImageId) -> Option<Served> {
+        let served = self.hot.usable()?.get(id)?;
+        let is_whole = served.bytes.is_some();
+        (is_whole && served.image.is_public(self.clock.now())).then_some(served)
+    }
+
     /// Finds the image with this id if it is served now, in the cache if possible. If another
     /// request is loading the image, this one waits for it, at most two seconds. The caller decides
     /// who may see a private image.
@@ -211,27 +257,25 @@ impl Images {
         id: &ImageId,
         served: Served,
     ) -> Result<Option<Served>, UploadError> {
-        Ok(self.find_public(id).await?.map(|image| Served {
-            image: Arc::new(image),
-            bytes: served.bytes,
-        }))
+        let image = self.find_public(id).await?;
+        Ok(image.map(|image| Served::new(image, served.bytes)))
     }
 
     /// Loads the bytes of an image, unless it is larger than [`LARGEST`]. Returns `false` if they
-    /// can't be read: then nothing is cached.
+    /// can't be read, or too many others are being loaded: then nothing is cached.
     async fn load(&self, image: Image) -> (Served, bool) {
         let length = image.size_bytes;
         if length > LARGEST {
             return (Served::from_row(image), true);
         }
+        let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+        let Ok(_room) = self.hot.loading.try_acquire_many(kib) else {
+            return (Served::from_row(image), false);
+        };
         let read = timeout(LOAD, self.read(&image)).await;
         let bytes = read.ok().flatten();
         let is_whole = bytes.is_some();
-        let served = Served {
-            image: Arc::new(image),
-            bytes,
-        };
-        (served, is_whole)
+        (Served::new(image, bytes), is_whole)
     }
 
     async fn read(&self, image: &Image) -> Option<Bytes> {

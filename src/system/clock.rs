@@ -63,9 +63,11 @@ impl Timestamp {
 
     /// The HTTP date (RFC 9110, section 5.6.7) of this instant, rounded down to the second.
     pub fn http_date(self) -> String {
-        self.zoned()
-            .strftime("%a, %d %b %Y %H:%M:%S GMT")
-            .to_string()
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        // A date before year 0 or after 9999 does not occur.
+        printer
+            .timestamp_to_rfc9110_string(&self.zoned())
+            .unwrap_or_default()
     }
 
     /// Parses an HTTP date. `None`: the text is not one.

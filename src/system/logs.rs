@@ -12,7 +12,9 @@
 //! address.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -42,7 +44,10 @@ pub enum LogFormat {
 ///
 /// Libraries log warnings and errors at every level: below that they print headers and statements,
 /// which may hold secrets.
-pub fn start(level: Level, format: LogFormat) {
+///
+/// The lines of requests that are answered without the router are collected for at most [`COLLECT`]. The returned
+/// value writes the last ones when it is dropped.
+pub fn start(level: Level, format: LogFormat) -> Lines {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level.into()))
         // It logs each connection that doesn't speak HTTP as an error. No operator can act on that.
@@ -65,6 +70,146 @@ pub fn start(level: Level, format: LogFormat) {
         .with(filter)
         .with(lines)
         .init();
+    if level >= Level::INFO && !std::io::stderr().is_terminal() {
+        Collected::start(format);
+    }
+    Lines(())
+}
+
+/// How long the line of a request may be collected before it is written.
+const COLLECT: Duration = Duration::from_millis(100);
+/// Collected lines of this many bytes are written at once.
+const MOST_COLLECTED: usize = 32 << 10;
+
+/// The lines that are collected. `None`: they are not, but written one by one.
+static COLLECTED: OnceLock<Collected> = OnceLock::new();
+
+/// Logging, until it is dropped.
+#[must_use]
+pub struct Lines(());
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Some(collected) = COLLECTED.get() {
+            Collected::write(&mut collected.lock());
+        }
+    }
+}
+
+/// The line of a request that was answered without the router.
+pub struct RequestLine<'a> {
+    /// The request's id.
+    pub id: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The pattern of the route.
+    pub route: &'a str,
+    /// The status of the response.
+    pub status: u16,
+    /// How long the response took to make.
+    pub elapsed: Duration,
+}
+
+impl RequestLine<'_> {
+    /// Logs the line, as the line of every other request is logged.
+    pub fn log(&self) {
+        let elapsed_us = u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX);
+        let Some(collected) = COLLECTED.get() else {
+            let _request = request_span(self.id).entered();
+            let Self {
+                method,
+                route,
+                status,
+                ..
+            } = *self;
+            tracing::info!(target: TARGET, %method, route, status, elapsed_us, "request");
+            return;
+        };
+        let mut lines = collected.lock();
+        // Writing to a String does not fail.
+        let added = match collected.format {
+            LogFormat::Text => self.add_text(&mut lines, elapsed_us),
+            LogFormat::Json => self.add_json(&mut lines, elapsed_us),
+        };
+        if added.is_err() || lines.len() >= MOST_COLLECTED {
+            Collected::write(&mut lines);
+        }
+    }
+
+    fn add_text(&self, lines: &mut String, elapsed_us: u64) -> fmt::Result {
+        use fmt::Write;
+        SystemTime.format_time(&mut Writer::new(lines))?;
+        let Self {
+            id,
+            method,
+            route,
+            status,
+            ..
+        } = self;
+        writeln!(
+            lines,
+            "  INFO request{{request.id=\"{id}\"}}: {TARGET}: request method={method} route=\"{route}\" status={status} elapsed_us={elapsed_us}"
+        )
+    }
+
+    fn add_json(&self, lines: &mut String, elapsed_us: u64) -> fmt::Result {
+        use fmt::Write;
+        lines.push_str("{\"timestamp\":\"");
+        SystemTime.format_time(&mut Writer::new(lines))?;
+        let Self {
+            id,
+            method,
+            route,
+            status,
+            ..
+        } = self;
+        writeln!(
+            lines,
+            "\",\"level\":\"INFO\",\"target\":\"{TARGET}\",\"message\":\"request\",\"elapsed_us\":{elapsed_us},\"method\":\"{method}\",\"request.id\":\"{id}\",\"route\":\"{route}\",\"status\":{status}}}"
+        )
+    }
+}
+
+/// The target of the lines of requests.
+const TARGET: &str = "pixtoll::http";
+
+/// Lines that wait to be written together.
+struct Collected {
+    format: LogFormat,
+    lines: Mutex<String>,
+}
+
+impl Collected {
+    /// Collects lines from now on. A thread writes them.
+    fn start(format: LogFormat) {
+        let collected = COLLECTED.get_or_init(|| Self {
+            format,
+            lines: Mutex::default(),
+        });
+        let writer = std::thread::Builder::new().name("log-lines".to_owned());
+        let spawned = writer.spawn(|| {
+            loop {
+                std::thread::sleep(COLLECT);
+                let mut lines = collected.lock();
+                if !lines.is_empty() {
+                    Collected::write(&mut lines);
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "lines of requests are written only in groups of {MOST_COLLECTED} bytes");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(lines: &mut String) {
+        // There is nowhere to report that standard error can't be written.
+        drop(std::io::stderr().write_all(lines.as_bytes()));
+        lines.clear();
+    }
 }
 
 /// The span of a request. [`record_payment`] adds the payment's ledger id to it.

@@ -59,4 +59,16 @@ impl Randomness {
         }
         bytes
     }
+    /// Draws a number that need not be secret, such as the id of a request, without asking the
+    /// operating system each time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the number is no secret, and tests draw it from their seed"
+    )]
+    pub fn number(&self) -> u64 {
+        match &self.0 {
+            Source::System => rand::rng().next_u64(),
+            Source::Seeded(_) => u64::from_be_bytes(self.bytes()),
+        }
+    }
 }

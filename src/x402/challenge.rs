@@ -1,6 +1,8 @@
 //! The challenge of a 402 response. Clients of version 2 read it in the `PAYMENT-REQUIRED` header,
 //! clients of version 1 in the body.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::header;
@@ -45,8 +47,61 @@ pub struct ChallengeTerms<'a> {
 pub struct Challenge {
     /// The value of the `PAYMENT-REQUIRED` header.
     pub header: String,
+    /// The ticket in the header.
+    ticket: String,
     /// The offers in the form of version 1, for the body.
     pub accepts_v1: Vec<Value>,
+}
+
+/// The header of a challenge, to be sent again with other tickets. The rest of it is encoded once.
+#[derive(Debug, Clone)]
+pub struct HeaderTemplate {
+    before: String,
+    /// The bytes that hold the ticket, encoded between the two other parts.
+    block: Vec<u8>,
+    /// Where the ticket begins in `block`.
+    start: usize,
+    after: String,
+}
+
+impl Challenge {
+    /// The header as a template. `None`: the ticket is not found in it.
+    pub fn template(&self) -> Option<HeaderTemplate> {
+        let document = STANDARD.decode(&self.header).ok()?;
+        let ticket = memchr::memmem::find(&document, self.ticket.as_bytes())?;
+        // Base64 encodes three bytes at a time.
+        let (from, to) = (
+            ticket / 3 * 3,
+            (ticket + self.ticket.len()).next_multiple_of(3),
+        );
+        let (block, after) = (document.get(from..to)?, document.get(to..)?);
+        Some(HeaderTemplate {
+            before: STANDARD.encode(document.get(..from)?),
+            block: block.to_vec(),
+            start: ticket - from,
+            after: STANDARD.encode(after),
+        })
+    }
+}
+
+impl HeaderTemplate {
+    /// The header with a new ticket.
+    pub fn fill(&self, randomness: &Randomness) -> String {
+        let (mut block, ticket) = (self.block.clone(), new_ticket(randomness));
+        if let Some(place) = block.get_mut(self.start..self.start + ticket.len()) {
+            place.copy_from_slice(ticket.as_bytes());
+        }
+        let length = self.before.len() + self.after.len() + block.len().div_ceil(3) * 4;
+        let mut header = String::with_capacity(length);
+        header.push_str(&self.before);
+        STANDARD.encode_string(&block, &mut header);
+        header.push_str(&self.after);
+        header
+    }
+}
+
+fn new_ticket(randomness: &Randomness) -> String {
+    hex::encode(randomness.bytes::<16>())
 }
 
 /// The largest header, in bytes, with offers on one network and with several. Clients return most
@@ -57,13 +112,14 @@ const MAX_BYTES_OF_SEVERAL: usize = 4 * 1024;
 
 /// Builds a challenge with a new ticket. This needs no I/O.
 pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challenge {
+    let ticket = new_ticket(randomness);
     let mut document = json!({
         "x402Version": 2,
         "error": terms.reason,
         "resource": terms.resource,
         "accepts": terms.offers.iter().map(Offer::v2).collect::<Vec<_>>(),
         "extensions": {
-            "pixtoll": pixtoll(terms.play_money, randomness),
+            "pixtoll": pixtoll(terms.play_money, &ticket),
             "payment-identifier": payment_identifier(),
             "bazaar": bazaar(terms.sale, terms.tier),
         },
@@ -79,6 +135,7 @@ pub fn challenge(terms: &ChallengeTerms<'_>, randomness: &Randomness) -> Challen
     };
     Challenge {
         header: with_signed_offers(&mut document, &terms.signed),
+        ticket,
         accepts_v1: terms
             .offers
             .iter()
@@ -114,9 +171,9 @@ fn with_signed_offers(document: &mut Value, signed: &[Value]) -> String {
 
 /// The `pixtoll` extension. Its ticket proves later that a payment's header was not copied from the
 /// chain: the client returns it, and it is never published.
-fn pixtoll(play_money: bool, randomness: &Randomness) -> Value {
+fn pixtoll(play_money: bool, ticket: &str) -> Value {
     json!({
-        "info": {"ticket": hex::encode(randomness.bytes::<16>()), "playMoney": play_money},
+        "info": {"ticket": ticket, "playMoney": play_money},
         "schema": {"type": "object", "required": ["ticket"], "properties": {
             "ticket": {"type": "string"},
         }},
@@ -281,6 +338,34 @@ mod tests {
                 assert_eq!((accepts, seen), (networks, signed), "{case}");
                 assert!(networks > 1 || signed == 0 || bytes < 3 * 1024, "{case}");
                 assert!(signed == 0 || bytes <= 4 * 1024, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_is_the_header_with_another_ticket_wherever_it_stands() {
+        let randomness = Randomness::seeded(1);
+        for before in 0..6 {
+            for after in 0..6 {
+                let ticket = "5ec4e7".repeat(6)[..32].to_owned();
+                let text =
+                    |ticket: &str| format!("{}{ticket}{}", "a".repeat(before), "z".repeat(after));
+                let challenge = Challenge {
+                    header: STANDARD.encode(text(&ticket)),
+                    ticket,
+                    accepts_v1: Vec::new(),
+                };
+                let Some(template) = challenge.template() else {
+                    // The last bytes have no whole group of three.
+                    assert!((before + 32 + after) / 3 * 3 < before + 32);
+                    continue;
+                };
+                let filled = STANDARD.decode(template.fill(&randomness)).unwrap();
+                let filled = String::from_utf8(filled).unwrap();
+                let ticket = &filled[before..before + 32];
+                assert!(ticket.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                assert_ne!(ticket, challenge.ticket);
+                assert_eq!(filled, text(ticket));
             }
         }
     }

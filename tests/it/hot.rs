@@ -199,12 +199,32 @@ async fn nothing_is_served_from_the_cache_without_the_withdrawals() {
 }
 
 #[tokio::test]
+async fn an_image_of_many_slices_is_served_whole_from_the_cache() {
+    let app = TestApp::on_disk().await;
+    let _watch = remembering(&app.app).await;
+    let image = app.upload_free(pictures::png_of_size(900_000)).await;
+    let url = image.field("url");
+    let stored = app.get(&url).await;
+    let object = object_of(&app, &image.field("id"));
+    let ask = async || app.get(&url).await;
+    let cached = from_memory(&app, &object, from_ref(&url), ask).await;
+    assert_eq!(cached.bytes, stored.bytes);
+    assert_eq!(
+        u64::try_from(cached.bytes.len()).ok(),
+        image.json()["sizeBytes"].as_u64()
+    );
+}
+
+#[tokio::test]
 async fn large_images_and_a_cache_of_0_bytes_are_not_cached() {
     let app = TestApp::on_disk().await;
     let _watch = remembering(&app.app).await;
-    let large = app.upload_free(pictures::png_of_size(900_000)).await;
+    let payment = app.sign_at("/api/upload/year").await;
+    let large = app
+        .pay_with(&payment, &pictures::png_of_size(3_000_000))
+        .await;
     assert!(
-        large.json()["sizeBytes"].as_u64().unwrap() > 512 * 1024,
+        large.json()["sizeBytes"].as_u64().unwrap() > 2 << 20,
         "{}",
         large.text()
     );

@@ -18,6 +18,7 @@ mod audit;
 mod backup;
 mod buckets;
 mod buyers;
+mod challenges;
 mod claims;
 mod cleaning;
 mod client;

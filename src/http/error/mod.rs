@@ -8,12 +8,14 @@ mod teach;
 mod verdict;
 
 use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, ContentType, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
+use bytes::Bytes;
 
+use super::challenges::ReusableChallenge;
 use super::paid_route::PaidRoute;
 use super::payment_headers;
 use super::views::{ActionView, ErrorBody};
@@ -176,6 +178,8 @@ pub(super) struct Demand {
     pub(super) network: Option<&'static crate::pricing::networks::Network>,
     /// Whether the money is worth nothing.
     pub(super) play_money: bool,
+    /// Whether another request without a payment receives the same challenge, except for its ticket.
+    pub(super) is_for_all: bool,
 }
 
 /// What a route asks a wallet to sign.
@@ -417,7 +421,11 @@ impl ApiError {
                 response.insert_header((*name, encode(&answer)));
             }
         }
-        response.json(self.body(hint, claims))
+        let body = self.body(hint, claims);
+        match demand.filter(|demand| demand.is_for_all) {
+            Some(demand) => reusable(response, &body, &demand.challenge),
+            None => response.json(body),
+        }
     }
 
     /// The body of the response, as JSON. The parameters are those of [`ApiError::respond`].
@@ -471,6 +479,24 @@ impl ApiError {
     pub(super) fn failed_settlement(&self) -> Option<SettlementResponse> {
         self.settlement().map(|(answer, _)| answer)
     }
+}
+
+/// A response with a challenge, from which further ones can be made.
+fn reusable(
+    mut response: HttpResponseBuilder,
+    body: &ErrorBody,
+    challenge: &Challenge,
+) -> HttpResponse {
+    let (Ok(bytes), Some(header)) = (serde_json::to_vec(body), challenge.template()) else {
+        return response.json(body);
+    };
+    let body = Bytes::from(bytes);
+    let mut response = response
+        .content_type(ContentType::json())
+        .body(body.clone());
+    let reusable = ReusableChallenge { header, body };
+    response.extensions_mut().insert(reusable);
+    response
 }
 
 /// A command that signs in with the message in `$SIGN_IN`.
