@@ -88,8 +88,9 @@ impl Tools {
     async fn call(&self, call: Call) -> CallToolResult {
         let has_payment = call.payment.is_some();
         let tools = self.clone();
-        let work = async move { tools.run(call).await }.instrument(self.span.clone());
-        let returned = tokio::spawn(work).await;
+        let work = async move { tools.run(call).await };
+        let running = self.span.in_scope(|| tokio::spawn(work.in_current_span()));
+        let returned = running.await;
         let returned = returned.unwrap_or_else(|_| Err(ApiError::Upload(UploadError::Interrupted)));
         self.span.in_scope(|| match returned {
             Ok(returned) => {
