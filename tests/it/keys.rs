@@ -431,3 +431,18 @@ async fn a_key_goes_with_no_other_credential() {
     );
     assert!(app.transfers().await.is_empty());
 }
+
+#[tokio::test]
+async fn what_a_key_is_told_to_buy_is_not_told_to_others() {
+    let app = TestApp::spawn().await;
+    let key = text(&make(&app, &wallet(3), "").await["key"]);
+    let path = "/api/upload/year";
+    for _ in 0..4 {
+        let asked = upload(&app, &key, path, Vec::new()).await;
+        assert_eq!(asked.status, 402, "{}", asked.text());
+        assert!(asked.field("message").contains("API key"));
+        let plain = app.post(path).await;
+        assert_eq!(plain.status, 402);
+        assert!(!plain.text().contains("API key"), "{}", plain.text());
+    }
+}
