@@ -40,6 +40,22 @@ impl Checkout {
         }
     }
 
+    /// Whether the ledger knows the payment that comes with an order. It then keeps its terms, whatever
+    /// the settings say now (docs/payments.md, rule 5).
+    ///
+    /// # Errors
+    /// [`NoQuote::Payment`].
+    pub async fn is_known(
+        &self,
+        order: &Order<'_>,
+        header: &PaymentHeader,
+    ) -> Result<bool, NoQuote> {
+        let url = self.catalog.url(&order.path);
+        let asked = asked(order, order.tier, &url);
+        let known = self.payments.find_known(header, asked).await;
+        known.map(|known| known.is_some()).map_err(NoQuote::Payment)
+    }
+
     /// The tier and product of an upload or a token.
     async fn upload(
         &self,

@@ -13,7 +13,7 @@ use actix_http::header::{
     AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
     UPGRADE,
 };
-use actix_http::{HttpMessage, Method, Request, Response, StatusCode};
+use actix_http::{HttpMessage, Method, Request, Response, StatusCode, Uri};
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
@@ -68,7 +68,8 @@ struct Sent {
     /// The minute, and the prices that applied.
     minute: i64,
     tiers: Option<Arc<TierTable>>,
-    by_url: HashMap<String, Rc<Known>>,
+    /// By method and URL: one path may sell by POST and do something else by GET.
+    by_request: HashMap<String, Rc<Known>>,
 }
 
 struct Known {
@@ -139,7 +140,9 @@ impl Challenges {
             return None;
         }
         let sent = self.sent.borrow();
-        let known = sent.by_url.get(request.uri().path_and_query()?.as_str())?;
+        let known = sent
+            .by_request
+            .get(&key(request.method(), request.uri())?)?;
         let is_current = sent.minute == self.minute() && self.is_priced_as(&sent);
         let is_open = self.site.checkout.as_ref()?.is_open().is_ok();
         (is_current && is_open).then(|| Rc::clone(known))
@@ -153,8 +156,8 @@ impl Challenges {
             return;
         };
         let request = response.request();
-        let url = request.uri().path_and_query().map(ToString::to_string);
-        let (Some(url), Some(route)) = (url, request.match_pattern()) else {
+        let key = key(request.method(), request.uri());
+        let (Some(key), Some(route)) = (key, request.match_pattern()) else {
             return;
         };
         let known = Known {
@@ -163,14 +166,17 @@ impl Challenges {
             challenge,
         };
         let mut sent = self.sent.borrow_mut();
-        if sent.minute != self.minute() || !self.is_priced_as(&sent) || sent.by_url.len() >= MOST {
+        if sent.minute != self.minute()
+            || !self.is_priced_as(&sent)
+            || sent.by_request.len() >= MOST
+        {
             *sent = Sent {
                 minute: self.minute(),
                 tiers: Some(self.site.tiers.now()),
-                by_url: HashMap::new(),
+                by_request: HashMap::new(),
             };
         }
-        sent.by_url.insert(url, Rc::new(known));
+        sent.by_request.insert(key, Rc::new(known));
     }
 
     fn minute(&self) -> i64 {
@@ -183,4 +189,9 @@ impl Challenges {
             .as_ref()
             .is_some_and(|tiers| Arc::ptr_eq(tiers, &now))
     }
+}
+
+/// The name of a request among the challenges: its method, path and query.
+fn key(method: &Method, uri: &Uri) -> Option<String> {
+    Some(format!("{method} {}", uri.path_and_query()?))
 }

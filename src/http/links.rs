@@ -27,6 +27,8 @@ use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Tier, TierName, TierTable};
 
+/// The most days that the configuration can allow.
+const MOST_DAYS: u32 = 3650;
 /// For how many days a link is valid if the request names no number, unless `links.max_days` is
 /// less.
 const DEFAULT_DAYS: u32 = 30;
@@ -121,6 +123,7 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
     }
     refuse_behind(site)?;
     let order = order(uses, days, named.as_ref());
+    refuse_long(site, request, &order).await?;
     let mut purchase = Purchase::open(site, request, order).await?;
     match purchase.take_payment() {
         Some(header) => purchase.sell(site, request, header, None).await,
@@ -192,7 +195,11 @@ fn path(uses: u32, days: u32, tier: Option<&TierName>) -> String {
 
 /// The value of `?days=`, or the default.
 fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
-    let most = site.config.links.max_days;
+    // A payment keeps its days when the operator lowers the limit: see `refuse_long`.
+    let most = match site.config.links.max_days {
+        most if has_payment(request) => most.max(MOST_DAYS),
+        most => most,
+    };
     let instead = "Send ?days=D once, with the number of days for which the link is valid.";
     let Some(text) = query::single(request, query::DAYS, instead)? else {
         return Ok(default_days(site));
@@ -201,15 +208,41 @@ fn days(site: &Site, request: &HttpRequest) -> Result<u32, ApiError> {
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0'))
         .and_then(|text| text.parse().ok())
         .filter(|days| (1..=most).contains(days));
-    days.ok_or_else(|| {
-        let message = format!(
-            "days is \"{}\", but a link is valid for 1 to {most} days. Send a whole number from 1 to {most}, such as \
-             ?days={}.",
-            query::excerpt(&text),
-            default_days(site)
-        );
-        ApiError::Bad(Code::InvalidParameter, message)
-    })
+    days.ok_or_else(|| bad_days(site, &query::excerpt(&text)))
+}
+
+fn bad_days(site: &Site, sent: &str) -> ApiError {
+    let most = site.config.links.max_days;
+    let message = format!(
+        "days is \"{sent}\", but a link is valid for 1 to {most} days. Send a whole number from 1 to {most}, such as \
+         ?days={}.",
+        default_days(site)
+    );
+    ApiError::Bad(Code::InvalidParameter, message)
+}
+
+/// Refuses an order for more days than are sold now, unless its payment is known.
+async fn refuse_long(
+    site: &Site,
+    request: &HttpRequest,
+    order: &Order<'_>,
+) -> Result<(), ApiError> {
+    let days = order.days.unwrap_or_default();
+    if days <= site.config.links.max_days {
+        return Ok(());
+    }
+    let is_known = match (&site.checkout, extract::payment(request)?) {
+        (Some(checkout), Some(header)) => {
+            let known = checkout.is_known(order, &header).await;
+            known.map_err(|reason| paid::refuse(checkout, reason))?
+        }
+        _ => false,
+    };
+    if is_known {
+        Ok(())
+    } else {
+        Err(bad_days(site, &days.to_string()))
+    }
 }
 
 /// Makes a link of the free tier. It takes all of its uploads from the free uploads of the client's

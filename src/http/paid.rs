@@ -505,7 +505,7 @@ impl ApiError {
 }
 
 /// The error for an order without a quote.
-fn refuse(checkout: &Checkout, reason: NoQuote) -> ApiError {
+pub(super) fn refuse(checkout: &Checkout, reason: NoQuote) -> ApiError {
     let tiers = checkout.catalog.tiers();
     let known = || tiers.paid().map(|tier| tier.name.to_string());
     match reason {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pixtoll::system::clock::{Clock, SystemClock};
 use serde_json::Value;
 
 use crate::support::process::{Deployment, Request, eventually};
@@ -113,6 +114,48 @@ async fn what_a_request_carries_counts_although_its_url_has_a_challenge() {
     let refused = app.post("/api/upload").await;
     assert_eq!(refused.error(), "rate_limited");
     assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_challenge_answers_its_own_method_alone() {
+    let app = TestApp::spawn().await;
+    let path = "/api/links?images=2";
+    for _ in 0..8 {
+        challenge(&app.post(path).await);
+        assert_eq!(app.get(path).await.error(), "unknown_parameter");
+        challenge(&app.post("/api/links").await);
+        assert_eq!(app.get("/api/links").await.error(), "sign_in_required");
+    }
+}
+
+#[tokio::test]
+async fn a_bought_link_keeps_its_days_when_fewer_are_sold() {
+    let path = "/api/links?images=1&days=60&tier=year";
+    let many = Deployment::alone().set("links.max_days", "60");
+    let server = many.start().await;
+    let challenge = many.answer(&Request::post(path)).await;
+    let now = SystemClock.now();
+    let sign = |wallet| Payment::answering(&challenge, path, wallet, now);
+    let (paid, unpaid) = (sign(&wallet(3)), sign(&wallet(4)));
+    let with = |payment: &Payment| {
+        let headers = payment.headers().into_iter();
+        headers.fold(Request::post(path), |request, (name, value)| {
+            request.with(name, &value)
+        })
+    };
+    let bought = many.answer(&with(&paid)).await;
+    assert_eq!(bought.status, 200, "{}", bought.text());
+    server.terminate();
+    assert!(server.end().await.success());
+    let few = many.set("links.max_days", "7");
+    let server = few.start().await;
+    let again = few.answer(&with(&paid)).await;
+    assert_eq!(again.field("url"), bought.field("url"), "{}", again.text());
+    for refused in [&Request::post(path), &with(&unpaid)] {
+        assert_eq!(few.answer(refused).await.error(), "invalid_parameter");
+    }
+    server.terminate();
+    assert!(server.end().await.success());
 }
 
 #[tokio::test]
