@@ -1,7 +1,7 @@
 //! Grants: what settled payments bought. A grant has an upload token and counts its uploads.
 
 use super::rows::{GrantRow, grant_columns};
-use super::settlements::{COUNT_USE, PUBLISH};
+use super::settlements::PUBLISH;
 use super::uses::{Through, count_use};
 use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
@@ -203,25 +203,27 @@ pub async fn publish(
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
-    publish_through(db, id, None, image, now, expires).await
+    publish_through(db, (id, None), None, image, now, expires).await
 }
 
 /// Does the same as [`publish`], and counts the image with its size in bytes on what took it.
-/// `false` also if that takes no upload any more.
+/// `false` also if that takes no upload any more, or if the grant is an upload link that was
+/// revoked or, where a serial is given, replaced since.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn publish_through(
     db: &Db,
-    id: &PaymentId,
+    (id, serial): (&PaymentId, Option<u32>),
     through: Option<(&Through, u64)>,
     image: &ImageId,
     now: Timestamp,
     expires: Option<Timestamp>,
 ) -> Result<bool, DbError> {
     Ok(in_tx!(db, |tx| {
-        let counted = sqlx::query(COUNT_USE)
+        let counted = sqlx::query(COUNT_OPEN_USE)
             .bind(id.as_str())
+            .bind(serial.map(i64::from))
             .execute(&mut *tx)
             .await?
             .rows_affected();
@@ -250,6 +252,9 @@ pub async fn publish_through(
     }))
 }
 
+const COUNT_OPEN_USE: &str = "UPDATE grants SET used = used + 1 WHERE payment_id = $1 \
+    AND used < uses AND voided_ms IS NULL AND (kind <> 'link' OR (revoked_ms IS NULL \
+    AND serial = COALESCE(CAST($2 AS BIGINT), serial)))";
 const CLEAR_OWED: &str = "UPDATE payments SET owed = NULL WHERE id = $1 AND owed IS NOT NULL";
 
 /// Every statement of this module, by name.
@@ -262,5 +267,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),
     ("grants::COUNT_SAME", COUNT_SAME),
+    ("grants::COUNT_OPEN_USE", COUNT_OPEN_USE),
     ("grants::CLEAR_OWED", CLEAR_OWED),
 ];

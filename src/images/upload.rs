@@ -285,19 +285,24 @@ impl Images {
         let expires = grant.keep.end(now);
         let (id, on) = (&grant.payment_id, through.as_ref());
         let counted = on.map(|through| (through, image.size_bytes));
+        // An API key spends the grant, and not the link's secret.
+        let of = (id, on.is_none().then_some(grant.serial));
         let published =
-            grants::publish_through(&self.db, id, counted, &image.id, now, expires).await;
+            grants::publish_through(&self.db, of, counted, &image.id, now, expires).await;
         let published = match published {
             Ok(published) => published,
             Err(error) => self.resolve_in_doubt(&image.id, error).await?,
         };
         if !published {
             // The reservation lapsed and another upload took the use, the operator voided the
-            // payment, or the API key takes no upload any more.
+            // payment, its owner revoked the link, or the API key takes no upload any more.
             self.discard(&image.id).await;
             self.refuse_closed(on, now).await?;
-            if let Some(grant) = grants::find(&self.db, id).await? {
-                self.refuse_void(&grant).await?;
+            if let Some(fresh) = grants::find(&self.db, id).await? {
+                self.refuse_void(&fresh).await?;
+                if fresh.revoked_at.is_some() || fresh.serial != grant.serial {
+                    return Err(UploadError::LinkRevoked);
+                }
             }
             return Err(used_up(grant));
         }

@@ -1090,6 +1090,50 @@ pub(crate) fn use_of(grant: &Grant, number: u64, created_at: Timestamp) -> Image
 }
 
 #[tokio::test]
+async fn an_upload_by_a_link_that_was_revoked_or_replaced_since_is_not_published() {
+    on_both(async |db| {
+        let mut row = payment(1);
+        row.product.uses = 3;
+        row.product.kind = ProductKind::Link;
+        row.product.days = Some(7);
+        let row = put(&db, &row, PaymentState::Settled).await;
+        let grant = grant_of(&db, &row).await.unwrap();
+        let until = NOW.plus(Duration::from_secs(300));
+        for number in 1..=3 {
+            let image = use_of(&grant, number, NOW);
+            let held = grants::reserve(&db, &grant, &image, until).await.unwrap();
+            assert_eq!(held, Reservation::Held);
+        }
+        let publish = async |number, serial| {
+            let id = use_of(&grant, number, NOW).id;
+            let of = (&grant.payment_id, serial);
+            let end = Some(at(9999));
+            grants::publish_through(&db, of, None, &id, at(5), end)
+                .await
+                .unwrap()
+        };
+        assert!(publish(1, Some(grant.serial)).await);
+        let id = &grant.payment_id;
+        assert!(
+            grants::revoke_link(&db, id, grant.serial, at(6))
+                .await
+                .unwrap()
+        );
+        assert!(!publish(2, Some(grant.serial)).await, "it is revoked");
+        assert!(!publish(2, None).await, "it is revoked for API keys too");
+        // A claim makes the next secret. The upload by the old one does not count on it.
+        let replaced = grants::replace_token(&db, &grant, "the next secret", at(9999));
+        assert!(replaced.await.unwrap());
+        assert!(!publish(2, Some(grant.serial)).await, "it is replaced");
+        assert!(publish(2, None).await);
+        assert!(publish(3, Some(grant.serial + 1)).await);
+        let full = grants::find(&db, id).await.unwrap().unwrap();
+        assert_eq!(full.used, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn uses_of_a_grant_are_reserved_published_and_used_up() {
     on_both(async |db| {
         let grant = sold(&db, 1, 2).await;
