@@ -259,13 +259,19 @@ fn is_local_v4(address: Ipv4Addr) -> bool {
 fn is_local_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let [first, second, ..] = segments;
-    // Addresses that hold an IPv4 address: mapped ones, and those of NAT64.
+    // Addresses that hold an IPv4 address at their end: mapped and compatible ones, and those of
+    // NAT64.
     let is_nat64 = (first, second) == (0x64, 0xff9b);
+    let is_compatible = segments.iter().take(6).all(|segment| *segment == 0);
     if let Some(inner) = address
         .to_ipv4_mapped()
-        .or_else(|| is_nat64.then(|| last_four(address)))
+        .or_else(|| (is_nat64 || is_compatible).then(|| last_four(address)))
     {
         return is_local_v4(inner);
+    }
+    // 6to4 and Teredo lead to an IPv4 address inside of theirs. Nothing public needs them any more.
+    if first == 0x2002 || (first, second) == (0x2001, 0) {
+        return true;
     }
     address.is_loopback()
         || address.is_unspecified()
@@ -391,6 +397,9 @@ mod tests {
             "ff02::1",
             "::ffff:10.0.0.1",
             "64:ff9b::7f00:1",
+            "::10.0.0.1",
+            "2002:a00:1::1",
+            "2001::1",
         ] {
             assert!(is_local(text.parse().unwrap()), "{text}");
         }

@@ -126,8 +126,11 @@ impl Shared {
         let most = most.unwrap_or(MAX_IMAGE_BYTES).min(MAX_IMAGE_BYTES);
         let image = self.image(sent, most).await?;
         let done = client.upload(&image, &mut log).await?;
-        if let (Some(kept), Some((image, token))) = (self.kept(), done.uploaded.delete_token()) {
-            kept.keep(&image, &token)?;
+        if let (Some(kept), Some((image, token))) = (self.kept(), done.uploaded.delete_token())
+            && let Err(failure) = kept.keep(&image, &token)
+        {
+            // The image is uploaded and may be paid for, so the result is returned all the same.
+            tracing::warn!(%failure, "the delete token of an image could not be kept");
         }
         self.finish(&client, done)
     }
