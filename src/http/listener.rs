@@ -197,12 +197,14 @@ impl Service<Request> for Routing {
     always_ready!();
 
     fn call(&self, request: Request) -> ResponseFuture {
-        if let Some(response) = self.express.answer(&request) {
-            return Box::pin(std::future::ready(Ok(response)));
-        }
+        // Before anything else: the request that carries a running handler has no head of its own, but
+        // that of an earlier request.
         let begun = request.extensions_mut().remove::<RunningHandler>();
         if let Some(RunningHandler(response)) = begun {
             return response;
+        }
+        if let Some(response) = self.express.answer(&request) {
+            return Box::pin(std::future::ready(Ok(response)));
         }
         if !Challenges::may_answer(&request) {
             return (self.routes)(request);
@@ -282,6 +284,7 @@ impl Service<Request> for Expecting {
                 Some(Poll::Ready(Ok(response))) => Poll::Ready(Err(response)),
                 Some(Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
                 Some(Poll::Pending) if requested.is_set() => {
+                    // actix takes it from a pool, with the head of the request that used it last.
                     let request = Request::new();
                     if let Some(response) = running.take() {
                         request.extensions_mut().insert(RunningHandler(response));

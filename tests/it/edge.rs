@@ -173,6 +173,49 @@ async fn a_valid_head_receives_one_100_continue() {
     }
 }
 
+/// A client that waits for `100 Continue` receives the response to its own request, whatever other
+/// clients asked for before.
+#[tokio::test]
+async fn an_upload_that_waits_is_never_answered_with_an_image_of_others() {
+    let app = TestApp::builder()
+        .set("limits.free_per_address_per_hour", "0")
+        .spawn()
+        .await;
+    let _watch = crate::hot::remembering(&app.app).await;
+    let other = app.upload_free(pictures::png(5, 5)).await.json();
+    let other = reqwest::Url::parse(other["url"].as_str().unwrap()).unwrap();
+    for width in 10..20 {
+        // Every worker has served the image last.
+        for _ in 0..8 {
+            let path = other.path();
+            let get = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+            let mut client = connect(&app, get.as_bytes());
+            let served = tokio::task::spawn_blocking(move || {
+                let mut served = Vec::new();
+                client.read_to_end(&mut served).unwrap();
+                served
+            });
+            assert!(served.await.unwrap().starts_with(b"HTTP/1.1 200 "));
+        }
+        let picture = pictures::png(width, 6);
+        let head = format!(
+            "PUT /api/free/a.png HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            picture.len()
+        );
+        let mut client = connect(&app, head.as_bytes());
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut interim = [0; 25];
+            client.read_exact(&mut interim).unwrap();
+            client.write_all(&picture).unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+        let answer = answer.await.unwrap();
+        assert_eq!(body_of(&answer)["width"], width, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn the_rest_of_a_body_is_not_read_for_long_after_a_response() {
     let app = TestApp::spawn().await;

@@ -666,7 +666,10 @@ async fn paid_image(app: &TestApp, width: u32) -> Value {
 #[tokio::test]
 async fn a_wallet_signs_in_to_list_and_delete_its_images() {
     let app = TestApp::spawn().await;
-    let images = [paid_image(&app, 5).await, paid_image(&app, 6).await];
+    let older = paid_image(&app, 5).await;
+    // Images of the same millisecond have no order in time.
+    app.advance(std::time::Duration::from_secs(1));
+    let images = [older, paid_image(&app, 6).await];
     uploaded(&app).await;
 
     let first = sign_in_for(&app, "list_my_images", &json!({"limit": 1}), &app.wallet).await;
