@@ -7,5 +7,10 @@
 set -euo pipefail
 
 server=${PIXTOLL_SERVER:-http://127.0.0.1:4020}
-curl --silent --show-error --fail-with-body --request POST \
-  "$server/api/links?images=${1:-3}&days=${2:-7}&tier=free" | jq --raw-output .url
+answer=$(curl --silent --show-error --fail-with-body --request POST \
+  "$server/api/links?images=${1:-3}&days=${2:-7}&tier=free") || {
+  # The server's message says what is wrong and what to do.
+  jq --raw-output .message <<<"$answer" >&2 || true
+  exit 1
+}
+jq --raw-output .url <<<"$answer"

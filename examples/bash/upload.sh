@@ -7,15 +7,22 @@
 # PIXTOLL_SERVER is the server of free uploads.
 set -euo pipefail
 
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+  echo "usage: $0 FILE [LINK]" >&2
+  exit 2
+fi
 file=$1
 link=${2:-}
 server=${PIXTOLL_SERVER:-http://127.0.0.1:4020}
 
 if [ -n "$link" ]; then
-  # Plain text: the link of the image. On a failure curl prints the server's message and fails.
-  curl --silent --show-error --fail-with-body --upload-file "$file" "$link"
+  request=(--upload-file "$file" "$link")
 else
-  # The file is the body; the answer is JSON.
-  curl --silent --show-error --fail-with-body --data-binary "@$file" --header "Content-Type: image/unknown" \
-    "$server/api/free" | jq --raw-output .url
+  request=(--data-binary "@$file" --header "Content-Type: image/unknown" "$server/api/free")
 fi
+answer=$(curl --silent --show-error --fail-with-body --header "Accept: application/json" "${request[@]}") || {
+  # The server's message says what is wrong and what to do.
+  jq --raw-output .message <<<"$answer" >&2 || true
+  exit 1
+}
+jq --raw-output .url <<<"$answer"
