@@ -4,6 +4,8 @@
 //! No tool takes or returns the bytes of an image. Everything in a result is fixed text or JSON, whose strings
 //! [`plain`] has cleaned where they come from somebody else.
 
+pub mod frame;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

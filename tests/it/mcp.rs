@@ -285,25 +285,36 @@ async fn other_methods_and_junk_are_refused() {
     }
     let one = call("list_tiers", &json!({}));
     let batch = json!([one.body, one.body]);
-    for body in [
-        "",
-        "{",
-        "[]",
-        "null",
-        "\"a\"",
-        "{}",
-        "{\"jsonrpc\":\"1.0\"}",
-        "\u{0}",
-        &batch.to_string(),
+    let mut nobody = one.body.clone();
+    nobody["id"] = Value::Null;
+    let mut bare = one.body.clone();
+    bare.as_object_mut().unwrap().remove("jsonrpc");
+    for (body, code, said) in [
+        ("", -32700, "not JSON"),
+        ("{", -32700, "not JSON"),
+        ("\u{0}", -32700, "not JSON"),
+        ("[]", -32600, "no batches"),
+        (&*batch.to_string(), -32600, "no batches"),
+        ("null", -32600, "no JSON object"),
+        ("\"a\"", -32600, "no JSON object"),
+        ("{}", -32600, "jsonrpc"),
+        ("{\"jsonrpc\":\"1.0\"}", -32600, "jsonrpc"),
+        (&*nobody.to_string(), -32600, "id is neither"),
+        (&*bare.to_string(), -32600, "jsonrpc"),
     ] {
         let answer = raw(&app, &one.headers, body.to_owned()).await;
-        assert!(
-            (400..500).contains(&answer.status),
-            "{body:?}: {} {}",
-            answer.status,
-            answer.text()
+        assert_eq!(refused(&answer), (400, code), "{body:?}: {}", answer.text());
+        assert_eq!(
+            answer.header("content-type").as_deref(),
+            Some("application/json")
         );
+        let text = answer.json()["error"]["message"].to_string();
+        assert!(text.contains(said), "{body:?}: {text}");
     }
+    let old = legacy("2027-01-01", "tools/list", &json!({}));
+    let answer = send(&app, &old).await;
+    assert_eq!(refused(&answer), (400, -32022), "{}", answer.text());
+    assert!(answer.text().contains(NEW), "{}", answer.text());
     let deep = "[".repeat(30_000);
     assert!((400..500).contains(&raw(&app, &one.headers, deep).await.status));
     // One byte too many.
@@ -322,10 +333,12 @@ async fn other_methods_and_junk_are_refused() {
         ("content-type", "text/plain", 415),
     ] {
         let answer = send(&app, &call("list_tiers", &json!({})).with(name, value)).await;
-        assert_eq!(answer.status, status);
+        assert_eq!(refused(&answer), (status, -32600));
+        assert!(answer.text().contains("application/json"), "{name}");
     }
     let answer = send(&app, &modern("tools/everything", json!({}))).await;
     assert_eq!(refused(&answer), (404, -32601));
+    assert!(answer.text().contains("Call one of"), "{}", answer.text());
     let answer = send(&app, &call("mint_money", &json!({}))).await;
     assert_eq!(refused(&answer), (200, -32602));
     assert!(answer.text().contains("list_tiers"));
@@ -342,6 +355,11 @@ async fn arguments_of_another_form_reach_no_tool() {
             "image_info",
             json!({"image": "../etc/passwd\u{1b}[2J"}),
             "neither an image id",
+        ),
+        (
+            "image_info",
+            json!({"image": "https://example.com/i/k3v9Qw2mZr7T.png"}),
+            "another server",
         ),
         ("check_image", json!({"sizeBytes": -1}), "-1"),
         (
@@ -638,6 +656,14 @@ async fn free_links_of_tools_count_against_the_free_uploads() {
     assert_eq!(spent["action"]["type"], "pay");
 }
 
+/// The message of an error names arguments, and nothing of HTTP that a tool can't send.
+fn speaks_of_arguments(error: &Value) {
+    let text = error["message"].as_str().unwrap();
+    for http in ["SIGN-IN-WITH-X", "X-Delete-Token", "header", "?after="] {
+        assert!(!text.contains(http), "{text}");
+    }
+}
+
 /// The same call with the message that its refusal asks the wallet to sign.
 async fn sign_in_for(
     app: &TestApp,
@@ -649,6 +675,7 @@ async fn sign_in_for(
     assert_eq!(refused["isError"], true, "{refused}");
     let asked = content(&refused);
     assert_eq!(asked["error"], "sign_in_required", "{asked}");
+    speaks_of_arguments(&asked);
     let message = answering(&asked["extensions"]["sign-in-with-x"], wallet);
     let mut arguments = arguments.clone();
     arguments["signIn"] = serde_json::to_value(&message).unwrap();
@@ -688,7 +715,21 @@ async fn a_wallet_signs_in_to_list_and_delete_its_images() {
 
     let image = json!({"image": images[0]["id"]});
     let theirs = sign_in_for(&app, "delete_image", &image, &stranger).await;
-    assert_eq!(content(&result(&app, &theirs).await)["error"], "not_owner");
+    let theirs = content(&result(&app, &theirs).await);
+    assert_eq!(theirs["error"], "not_owner");
+    speaks_of_arguments(&theirs);
+    let wrong = json!({"image": images[0]["id"], "deleteToken": "0".repeat(40)});
+    let wrong = content(&result(&app, &call("delete_image", &wrong)).await);
+    assert!(
+        wrong["message"]
+            .to_string()
+            .contains("argument deleteToken"),
+        "{wrong}"
+    );
+    speaks_of_arguments(&wrong);
+    let used = json!({"after": "nonsense"});
+    let used = content(&result(&app, &call("list_my_images", &used)).await);
+    speaks_of_arguments(&used);
     // The message names its image, so it deletes no other.
     let mut other = sign_in_for(&app, "delete_image", &image, &app.wallet).await;
     other.body["params"]["arguments"]["image"] = images[1]["id"].clone();

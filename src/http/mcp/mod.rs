@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
@@ -13,10 +15,12 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::Value;
 use url::Url;
 
 use super::error::{ApiError, Code};
 use super::{Site, extract, query};
+use crate::mcp::{frame, plain, revisions};
 
 mod definitions;
 mod paid;
@@ -29,6 +33,8 @@ use server::Tools;
 pub(super) const PATH: &str = "/mcp";
 /// The longest message, in bytes. It has room for a payment, a signed message and the arguments of every tool.
 const LONGEST_MESSAGE: usize = 64 * 1024;
+/// The most characters of a message of rmcp.
+const LONGEST_TEXT: usize = 200;
 /// The time limit for the body that holds the message.
 const READ_TIME: Duration = Duration::from_secs(10);
 
@@ -42,13 +48,54 @@ pub(super) async fn call(
     check_origin(&site, &request)?;
     let read = tokio::time::timeout(READ_TIME, read_message(payload)).await;
     let message = read.map_err(|_| bad("The message took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection."))??;
+    if let Some((status, text)) = wrong_headers(&request) {
+        let error = frame::error(&Value::Null, frame::INVALID_REQUEST, text);
+        return Ok(json_rpc(status, error.to_string()));
+    }
+    let id = match frame::check(&message) {
+        Ok(id) => id,
+        Err(error) => return Ok(json_rpc(StatusCode::BAD_REQUEST, error.to_string())),
+    };
     let tools = Tools::of(&site, Caller::of(&site, &request)?);
     let service = StreamableHttpService::new(
         move || Ok(tools.clone()),
         Arc::new(NeverSessionManager::default()),
         settings(),
     );
-    answer(service.handle(handed_over(&request, message)).await).await
+    let response = service.handle(handed_over(&request, message)).await;
+    Ok(answer(response, &request, &id).await)
+}
+
+/// The status and the sentence for headers that the protocol doesn't allow.
+fn wrong_headers(request: &HttpRequest) -> Option<(StatusCode, &'static str)> {
+    let names = |header: &HeaderValue, media: &str| {
+        let listed = header.to_str().unwrap_or_default().split(',');
+        let mut bare = listed.map(|it| it.split(';').next().unwrap_or_default().trim());
+        bare.any(|it| it.eq_ignore_ascii_case(media))
+    };
+    let headers = request.headers();
+    let accepts = |media| headers.get_all(ACCEPT).any(|header| names(header, media));
+    if !accepts("application/json") || !accepts("text/event-stream") {
+        let text = "The header Accept doesn't name both media types, as the protocol asks. Send Accept: \
+            application/json, text/event-stream.";
+        return Some((StatusCode::NOT_ACCEPTABLE, text));
+    }
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|header| names(header, "application/json"));
+    (!is_json).then_some((
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "The header Content-Type doesn't name JSON. Send Content-Type: application/json.",
+    ))
+}
+
+/// An answer in JSON.
+fn json_rpc(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .body(body.into())
 }
 
 /// The sender of a message, as far as limits and proofs of payments need it.
@@ -90,7 +137,7 @@ fn settings() -> StreamableHttpServerConfig {
 fn check_origin(site: &Site, request: &HttpRequest) -> Result<(), ApiError> {
     let ours = std::iter::once(&site.config.http.base_url).chain(&site.config.mcp.origins);
     let allowed: Vec<String> = ours.filter_map(|url| normal(url)).collect();
-    let is_allowed = |sent: &actix_web::http::header::HeaderValue| {
+    let is_allowed = |sent: &HeaderValue| {
         let sent = sent.to_str().ok().and_then(normal);
         sent.is_some_and(|sent| allowed.contains(&sent))
     };
@@ -143,8 +190,8 @@ fn handed_over(request: &HttpRequest, message: Bytes) -> http::Request<Full<Byte
     handed
 }
 
-/// The response in the types of actix.
-async fn answer<B>(response: http::Response<B>) -> Result<HttpResponse, ApiError>
+/// The response in the types of actix. Where rmcp answers in plain text, or by a bare word, this says what to send.
+async fn answer<B>(response: http::Response<B>, request: &HttpRequest, id: &Value) -> HttpResponse
 where
     B: http_body::Body<Data = Bytes, Error = std::convert::Infallible>,
 {
@@ -154,14 +201,35 @@ where
         Err(never) => match never {},
     };
     let status = StatusCode::from_u16(head.status.as_u16());
-    let mut answer = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
-    if let Some(media) = head.headers.get(http::header::CONTENT_TYPE) {
-        answer.insert_header((CONTENT_TYPE, media.as_bytes()));
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media = head.headers.get(http::header::CONTENT_TYPE);
+    let is_json = media.is_some_and(|media| media.as_bytes().starts_with(b"application/json"));
+    if is_json {
+        let explained = frame::explained(&body).map(|answer| answer.to_string());
+        return json_rpc(status, explained.map_or(body, Bytes::from));
     }
-    Ok(answer
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(body))
+    if !status.is_client_error() && !status.is_server_error() {
+        let mut answer = HttpResponse::build(status);
+        if let Some(media) = media {
+            answer.insert_header((CONTENT_TYPE, media.as_bytes()));
+        }
+        return answer
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .body(body);
+    }
+    let asked = request.headers().get("mcp-protocol-version");
+    let asked = asked.map(|asked| String::from_utf8_lossy(asked.as_bytes()));
+    let unspoken = asked.filter(|asked| revisions().iter().all(|known| known.as_str() != asked));
+    let error = match unspoken {
+        Some(asked) => frame::unsupported(id, &asked),
+        None => {
+            let said = plain(&String::from_utf8_lossy(&body), LONGEST_TEXT);
+            let text = format!("{said}. Send a request as the protocol's revision describes it.");
+            frame::error(id, frame::INVALID_REQUEST, &text)
+        }
+    };
+    json_rpc(status, error.to_string())
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Tools {
     /// Sells more time for an image.
     pub(super) async fn renew(&self, call: Call) -> Result<Returned, ApiError> {
         let sent: RenewArguments = arguments(call.arguments).map_err(bad_arguments)?;
-        let id = image_id(&sent.image)?;
+        let id = image_id(&self.site, &sent.image)?;
         let tier = tier_name(sent.tier.as_deref())?;
         let order = renew::order(&id, tier.as_ref(), access_by(&sent.image));
         let sold = self.sell(order, call.payment.as_ref()).await;

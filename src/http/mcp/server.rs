@@ -106,7 +106,8 @@ impl Tools {
     /// version 2, then the message.
     fn failed(&self, error: &ApiError) -> CallToolResult {
         error.log();
-        let body = error.taught_body(&self.site);
+        let mut body = error.taught_body(&self.site);
+        body.message = in_arguments(body.message);
         let challenge = error.challenge();
         let challenge = challenge.and_then(|text| header::decode(text.as_bytes()).ok());
         let mut result = match challenge {
@@ -116,6 +117,34 @@ impl Tools {
         result.meta = error.failed_settlement().as_ref().map(settled);
         result
     }
+}
+
+/// What the messages of the API call by the words of HTTP, and what the tools call it.
+const ARGUMENTS: [(&str, &str); 5] = [
+    (
+        "repeat the request with the signed message in the header SIGN-IN-WITH-X",
+        "call the tool again with the signed message as the argument signIn",
+    ),
+    (
+        ", in the header X-Delete-Token; a list of images may hold it beside the id",
+        ", as the argument deleteToken",
+    ),
+    (
+        ", in the header X-Delete-Token",
+        ", as the argument deleteToken",
+    ),
+    (
+        "send the image's delete token in X-Delete-Token",
+        "send the image's delete token as the argument deleteToken",
+    ),
+    ("Send ?after= once", "Send the argument after"),
+];
+
+/// A message of the API in the words of the tools.
+fn in_arguments(message: String) -> String {
+    ARGUMENTS
+        .iter()
+        .fold(message, |text, (http, words)| text.replace(http, words))
 }
 
 /// The metadata of a result that says what became of the payment.

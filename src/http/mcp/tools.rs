@@ -3,7 +3,9 @@
 use actix_web::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use url::Url;
 
+use super::super::Site;
 use super::super::error::ApiError;
 use super::super::sign_in::Attempt;
 use super::super::{delete, images, list, tiers};
@@ -67,7 +69,8 @@ impl Tools {
             CHECK_IMAGE => self.check(&arguments(call.arguments).map_err(bad_arguments)?),
             IMAGE_INFO => {
                 let InfoArguments { image } = arguments(call.arguments).map_err(bad_arguments)?;
-                self.info(&image_id(&image)?, &access_by(&image)).await
+                self.info(&image_id(&self.site, &image)?, &access_by(&image))
+                    .await
             }
             UPLOAD_IMAGE => self.upload(call).await,
             CREATE_UPLOAD_LINK => self.create_link(call).await,
@@ -124,7 +127,7 @@ impl Tools {
 
     async fn delete(&self, sent: DeleteArguments) -> Result<Returned, ApiError> {
         self.refuse_while_moving()?;
-        let id = image_id(&sent.image)?;
+        let id = image_id(&self.site, &sent.image)?;
         if let Some(token) = sent.delete_token {
             let token = token.trim().to_ascii_lowercase();
             let deleted = delete::deleted(&self.site, vec![(id, token)], Vec::new()).await?;
@@ -195,8 +198,20 @@ pub(super) fn access_by(image: &str) -> Access {
     }
 }
 
-/// The id in an argument, which may be a link.
-pub(super) fn image_id(text: &str) -> Result<ImageId, ApiError> {
+/// The id in an argument, which may be a link of this server.
+pub(super) fn image_id(site: &Site, text: &str) -> Result<ImageId, ApiError> {
+    let ours = [&site.config.http.base_url, &site.config.images.base_url];
+    if let Ok(link) = Url::parse(text)
+        && !ours
+            .iter()
+            .any(|ours| Url::parse(ours).is_ok_and(|it| it.origin() == link.origin()))
+    {
+        return Err(bad_arguments(format!(
+            "image is a link of {}, which is another server. Send a link that this server returned, or the id of an image \
+             here.",
+            plain(&link.origin().ascii_serialization(), 80)
+        )));
+    }
     ImageId::in_link(text).ok_or_else(|| {
         bad_arguments(format!(
             "image is \"{}\", which is neither an image id nor a link of an image. Send the 12 letters and digits of the \
