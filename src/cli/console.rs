@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
+use crate::client::account::Account;
 use crate::client::clipboard::Clipboard;
 use crate::client::{Failure, Notice, Price, Uploaded};
 use crate::model::ids::ImageId;
@@ -137,7 +138,7 @@ impl Exit {
     pub(super) const fn of(failure: &Failure) -> Self {
         match failure {
             Failure::Unexpected(_) => Self::Unexpected,
-            Failure::Usage(_) => Self::Usage,
+            Failure::Usage(_) | Failure::Refused { .. } => Self::Usage,
             Failure::FileRefused(_) => Self::FileRefused,
             Failure::NotPayable(_) => Self::NotPayable,
             Failure::PaymentRefused(_) => Self::PaymentRefused,
@@ -259,6 +260,17 @@ pub(super) fn image(text: &str) -> Result<Named, String> {
                 .to_owned(),
         ),
     }
+}
+
+/// Refuses links of other servers, before anything is done.
+///
+/// # Errors
+/// [`Failure::Usage`].
+pub(super) async fn check_links(account: &Account, images: &[Named]) -> Result<(), Failure> {
+    for link in images.iter().filter_map(|image| image.link.as_ref()) {
+        account.check_link(link).await?;
+    }
+    Ok(())
 }
 
 /// Writes a line of a command's result.

@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::Args;
 use serde_json::json;
 
-use super::console::{Exit, Named, OWNER_HELP, OwnerArgs, exit, image, print};
+use super::console::{Exit, Named, OWNER_HELP, OwnerArgs, check_links, exit, image, print, tell};
 use crate::client::Failure;
 use crate::client::account::Account;
 use crate::client::kept::KeptTokens;
@@ -44,6 +44,7 @@ async fn delete(
         )));
     }
     let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    check_links(&account, &args.images).await?;
     let kept = KeptTokens::find(&args.owner.server, env);
     let mut of_wallet = Vec::new();
     for named in &args.images {
@@ -53,14 +54,26 @@ async fn delete(
         };
         match args.token.clone().or(stored) {
             Some(token) => {
-                account.delete_with(&named.id, &token).await?;
+                let deleted = account.delete_with(&named.id, &token).await;
+                deleted.inspect_err(|_| tell(&format!("{} was not deleted:", named.id)))?;
                 report(args, std::slice::from_ref(&named.id), kept.as_ref(), out)?;
             }
             None => of_wallet.push(named.id.clone()),
         }
     }
     let mut deleted = |images: &[ImageId]| report(args, images, kept.as_ref(), out);
-    account.delete(&of_wallet, &mut deleted).await
+    let mut left = of_wallet.as_slice();
+    let mut note = |images: &[ImageId]| {
+        left = left.get(images.len()..).unwrap_or_default();
+        deleted(images)
+    };
+    let result = account.delete(&of_wallet, &mut note).await;
+    if result.is_err() && args.images.len() > 1 {
+        // Those that are printed as deleted are gone; the server's message is about one request.
+        let names: Vec<&str> = left.iter().map(ImageId::as_str).collect();
+        tell(&format!("Not deleted: {}.", names.join(", ")));
+    }
+    result
 }
 
 /// Prints the images that are deleted, and removes their delete tokens.

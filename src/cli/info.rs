@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::Args;
 use url::Url;
 
-use super::console::{Exit, Named, OWNER_HELP, OwnerArgs, exit, image, print};
+use super::console::{Exit, Named, OWNER_HELP, OwnerArgs, check_links, exit, image, print, tell};
 use super::list::{end, size};
 use crate::client::Failure;
 use crate::client::account::Account;
@@ -27,16 +27,20 @@ pub struct InfoArgs {
 
 /// Runs the command and returns its exit code. `env` names the wallet, the home directory and a proxy for https.
 pub async fn run(args: &InfoArgs, env: &BTreeMap<String, String>, out: &mut dyn Write) -> Exit {
-    exit(info(args, env, out).await)
+    info(args, env, out)
+        .await
+        .unwrap_or_else(|failure| exit(Err(failure)))
 }
 
 async fn info(
     args: &InfoArgs,
     env: &BTreeMap<String, String>,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    check_links(&account, &args.images).await?;
     let kept = KeptTokens::find(&args.owner.server, env);
+    let mut result = Exit::Uploaded;
     for named in &args.images {
         let proof = named.link.as_ref().and_then(proof);
         let token = match &kept {
@@ -45,14 +49,24 @@ async fn info(
         };
         let facts = account
             .image(&named.id, proof.as_deref(), token.as_deref())
-            .await?;
+            .await;
+        let facts = match facts {
+            Ok(facts) => facts,
+            // The others are shown.
+            Err(failure @ Failure::Refused { .. }) => {
+                tell(&format!("{}: {failure}", named.id));
+                result = Exit::of(&failure);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         if args.owner.json {
             print(out, &facts.json())?;
         } else {
             show(&facts, out)?;
         }
     }
-    Ok(())
+    Ok(result)
 }
 
 /// The query of a private image's signed link. `None`: the link is that of a public image.

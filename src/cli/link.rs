@@ -76,7 +76,7 @@ struct CreateArgs {
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// The upload links
-    #[arg(required = true, value_name = "LINK")]
+    #[arg(required = true, value_name = "LINK", value_parser = upload_link)]
     links: Vec<Url>,
     /// Print the server's JSON, one link per line
     #[arg(long)]
@@ -87,7 +87,7 @@ struct ShowArgs {
 #[derive(Debug, Args)]
 struct RevokeArgs {
     /// The upload links, by URL or by the id that pixtoll link list prints
-    #[arg(required = true, value_name = "LINK")]
+    #[arg(required = true, value_name = "LINK", value_parser = link_or_id)]
     links: Vec<String>,
     /// The options for server, wallet and output.
     #[command(flatten)]
@@ -230,6 +230,45 @@ async fn revoke(
         print(out, &line)?;
     }
     Ok(())
+}
+
+/// Parses an upload link.
+fn upload_link(text: &str) -> Result<Url, String> {
+    let link = Url::parse(text).map_err(|_| {
+        "only the link itself shows what is left of it: give its URL, or see pixtoll link list, which shows the links \
+         of a wallet with their ids"
+            .to_owned()
+    })?;
+    let mut parts: Vec<&str> = link.path().split('/').collect();
+    if parts.last() == Some(&"") {
+        parts.pop();
+    }
+    let is_upload_link = matches!(parts.as_slice(), [.., "u", secret] if !secret.is_empty());
+    if is_upload_link {
+        Ok(link)
+    } else {
+        Err(
+            "this is no upload link: give one such as https://img.example.com/u/SECRET; an image's link is shown by \
+             pixtoll info"
+                .to_owned(),
+        )
+    }
+}
+
+/// Parses an upload link, or the id of one.
+fn link_or_id(text: &str) -> Result<String, String> {
+    if text.contains(['/', ':']) {
+        return upload_link(text).map(|_| text.to_owned());
+    }
+    let is_id = matches!(text.len(), 32 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "an id of an upload link has 64 or 32 hexadecimal digits: give one that pixtoll link list prints, or the URL"
+                .to_owned(),
+        )
+    }
 }
 
 fn print_link(link: &Facts, is_json: bool, out: &mut dyn Write) -> Result<(), Failure> {

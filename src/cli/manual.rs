@@ -1,6 +1,6 @@
 //! `pixtoll completions` and `pixtoll man`: the command line, for shells and for readers of manual pages.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,8 +32,7 @@ pub fn completions(args: &CompletionsArgs, out: &mut dyn Write) -> anyhow::Resul
     let mut script = Vec::new();
     let mut command = super::Cli::command();
     clap_complete::generate(args.shell, &mut command, "pixtoll", &mut script);
-    out.write_all(&script).context("standard output")?;
-    Ok(ExitCode::SUCCESS)
+    write(&script, out)
 }
 
 /// Prints the manual page of the program, or writes the pages of all commands into a folder.
@@ -48,9 +47,21 @@ pub fn man(args: &ManArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
                 .and_then(|()| clap_mangen::generate_to(command, folder))
                 .with_context(|| format!("{} can't be written", folder.display()))?;
         }
-        None => clap_mangen::Man::new(command)
-            .render(out)
-            .context("standard output")?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            return write(&page, out);
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn write(text: &[u8], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::console::{Named, OWNER_HELP, OwnerArgs, exit, image, print as print_line};
+use super::console::{Named, OWNER_HELP, OwnerArgs, check_links, exit, image, print as print_line};
 use crate::client::Failure;
 use crate::client::account::Account;
 use crate::client::kept::KeptTokens;
 use crate::keys::secrets::sha256_hex;
+use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::LARGEST_MAX_BYTES;
 use crate::receipts::verify::{Checked, KeySet, check, read};
 
@@ -97,6 +98,7 @@ async fn get(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    check_links(&account, std::slice::from_ref(&args.image)).await?;
     let stored = match KeptTokens::find(&args.owner.server, env) {
         Some(kept) => kept.token(&args.image.id)?,
         None => None,
@@ -112,10 +114,9 @@ async fn get(
             text.unwrap_or_else(|| "?".to_owned())
         };
         let line = format!(
-            "{}  {} atomic units of {} on {}  tier {}  paid {}  by {}  in {}",
+            "{}  {} USDC on {}  tier {}  paid {}  by {}  in {}",
             text("kind"),
-            text("amount"),
-            text("asset"),
+            usdc(&text("amount")),
             text("network"),
             text("tier"),
             text("settledAt"),
@@ -125,6 +126,12 @@ async fn get(
         print_line(out, &line)?;
     }
     Ok(())
+}
+
+/// An amount of atomic units in USDC, the one asset that pays here.
+fn usdc(atomic: &str) -> String {
+    let amount = AtomicAmount::from_atomic(atomic);
+    amount.map_or_else(|_| atomic.to_owned(), AtomicAmount::to_decimal_usd)
 }
 
 fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {

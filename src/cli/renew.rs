@@ -8,6 +8,7 @@ use clap::Args;
 use super::console::{
     Console, Copied, Exit, FormatArgs, Named, PayArgs, image, in_words, line, spinner, tier,
 };
+use crate::client::account::Account;
 use crate::client::{Client, Done, Failure, Order, Purpose, World};
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Clock;
@@ -119,6 +120,8 @@ async fn renew<'a>(
     };
     let mut client = Client::new(order, env, world)?;
     if let Some(link) = &image.link {
+        let account = Account::new(&args.pay.server, args.pay.wallet.as_deref(), env)?;
+        account.check_link(link).await?;
         client = client.proven_by(link);
     }
     if args.pay.dry_run {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::console::{Copied, Exit, Named, OWNER_HELP, OwnerArgs, exit, image, print, tell};
+use super::console::{
+    Copied, Exit, Named, OWNER_HELP, OwnerArgs, check_links, exit, image, print, tell,
+};
 use crate::client::Failure;
 use crate::client::account::Account;
 use crate::client::kept::KeptTokens;
@@ -48,6 +50,7 @@ async fn share(
 ) -> Result<(), Failure> {
     Copied::check(args.copy, env)?;
     let account = Account::new(&args.owner.server, args.owner.wallet.as_deref(), env)?;
+    check_links(&account, std::slice::from_ref(&args.image)).await?;
     let id = &args.image.id;
     let stored = match KeptTokens::find(&args.owner.server, env) {
         Some(kept) => kept.token(id)?,

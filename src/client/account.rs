@@ -126,6 +126,35 @@ impl Account {
             .await
     }
 
+    /// Refuses the link of an image at another server. The server's own links are below its base URL or at the host of
+    /// its images, which it names.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for another server's link.
+    pub async fn check_link(&self, link: &Url) -> Result<(), Failure> {
+        if link.origin() == self.server.origin() {
+            return Ok(());
+        }
+        let url = transport::below(&self.server, &["api"])?;
+        let reply = self.send(&Call::new(Method::GET, url), None).await?;
+        let routes = reply.get("/routes").and_then(Value::as_array);
+        let is_ours = routes.into_iter().flatten().any(|route| {
+            let url = route.get("url").and_then(Value::as_str).unwrap_or_default();
+            let folder = url.strip_suffix("/{file}").unwrap_or_default();
+            // An upload link's route has its secret in the path.
+            !folder.contains('{') && Url::parse(folder).is_ok_and(|it| it.origin() == link.origin())
+        });
+        if is_ours {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "The link is of {}, and the command acts at {}. Nothing was done. Name the link's server by --server, or give \
+             a link of this one.",
+            link.origin().ascii_serialization(),
+            self.server.origin().ascii_serialization(),
+        )))
+    }
+
     /// The signed receipts of an image, for the holder of its delete token or for its payer.
     ///
     /// # Errors
@@ -312,8 +341,8 @@ impl Account {
         let reply = if asks_to_sign_in(&reply) {
             let wallet = self.wallets.find()?.ok_or_else(|| {
                 Failure::Usage(
-                    "The server asks to sign in, and no wallet is given: name the key file of the account that owns this by \
-                     --wallet FILE."
+                    "The server asks to sign in, and no wallet is given. Name the key file of the account that owns this by \
+                     --wallet FILE or PIXTOLL_WALLET, or put the key itself into PIXTOLL_WALLET_KEY."
                         .to_owned(),
                 )
             })?;
@@ -435,6 +464,29 @@ pub(super) fn answer(
     Ok(message)
 }
 
+/// What the server's messages call by the words of HTTP, and what the commands call it.
+const IN_COMMANDS: [(&str, &str); 3] = [
+    (
+        ", in the header X-Delete-Token; a list of images may hold it beside the id",
+        ", by --token TOKEN",
+    ),
+    (
+        "send the image's delete token in X-Delete-Token",
+        "give the image's delete token by --token TOKEN",
+    ),
+    (
+        "Sign in with the wallet that",
+        "Name by --wallet FILE the wallet that",
+    ),
+];
+
+/// A server's message in the words of the command line.
+fn for_commands(text: String) -> String {
+    IN_COMMANDS
+        .iter()
+        .fold(text, |text, (http, words)| text.replace(http, words))
+}
+
 /// The failure for a response that is no success.
 pub(super) fn refusal(reply: &Reply) -> Failure {
     match reply.status {
@@ -442,7 +494,13 @@ pub(super) fn refusal(reply: &Reply) -> Failure {
         300..=399 => Failure::Unexpected(
             "The server redirects, and redirects are not followed: give the final URL with --server.".to_owned(),
         ),
-        400..=499 => Failure::Usage(reply.explain()),
+        400..=499 if !reply.code().is_empty() => {
+            reply.refused(for_commands(reply.explain()))
+        }
+        400..=499 => Failure::Usage(format!(
+            "{} Check that --server, or the link, names a pixtoll server.",
+            reply.explain()
+        )),
         _ => Failure::Unexpected(reply.explain()),
     }
 }

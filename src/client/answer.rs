@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
+use super::Failure;
 use crate::model::ids::ImageId;
 use crate::model::token::UploadToken;
 use crate::x402::header::{MAX_HEADER_BYTES, PAYMENT_REQUIRED};
@@ -135,6 +136,18 @@ impl Reply {
         self.code() == "payment_known"
             && self.body.get("charged") == Some(&Value::Bool(true))
             && action == Some("claim")
+    }
+
+    /// The failure for this refusal, which says `text`.
+    pub(super) fn refused(&self, text: String) -> Failure {
+        if self.code().is_empty() {
+            return Failure::Usage(text);
+        }
+        Failure::Refused {
+            code: plain(self.code()),
+            action: self.body.get("action").cloned(),
+            text,
+        }
     }
 
     /// Whether the refusal is about the image: no other request with these bytes would succeed.

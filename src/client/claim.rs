@@ -73,7 +73,8 @@ pub async fn claim(
 ) -> Result<Claims, Failure> {
     let wallet = WalletSource::new(file, env).find()?.ok_or_else(|| {
         Failure::Usage(
-            "No wallet is given: name the key file of the paying account by --wallet FILE."
+            "No wallet is given. Name the key file of the paying account by --wallet FILE or PIXTOLL_WALLET, or put the \
+             key itself into PIXTOLL_WALLET_KEY."
                 .to_owned(),
         )
     })?;

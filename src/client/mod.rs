@@ -57,6 +57,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const MAX_ATTEMPTS: u32 = 20;
 /// The most attempts to reach a server while no payment is in doubt.
 const MAX_KNOCKS: u32 = 3;
+/// The shortest wait between attempts that is told wherever standard error goes.
+const LONG_WAIT: Duration = Duration::from_secs(5);
 /// The timeout of one attempt, without the time for the body.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(45);
 /// The upload speed on which the additional time for the body is based.
@@ -149,6 +151,16 @@ pub enum Failure {
     /// The command line, a file or the wallet is wrong.
     #[error("{0}")]
     Usage(String),
+    /// The server refused a request that pays nothing.
+    #[error("{text}")]
+    Refused {
+        /// The server's error code.
+        code: String,
+        /// What the server says to do next.
+        action: Option<serde_json::Value>,
+        /// The server's message.
+        text: String,
+    },
     /// The server refused the file. Nothing was charged.
     #[error("{0} Nothing was charged.")]
     FileRefused(String),
@@ -689,11 +701,13 @@ impl<'a> Client<'a> {
             if is_over || is_too_long || !answer.is_passing() {
                 return (answer, may_have_paid);
             }
-            tell(Notice::Step(format!(
-                "{} Trying again in {} s",
-                answer.explain(),
-                wait.as_secs()
-            )));
+            let waits = format!("{} Trying again in {} s.", answer.explain(), wait.as_secs());
+            tell(if wait >= LONG_WAIT {
+                // Nobody sees a step where standard error is no terminal.
+                Notice::Fact(waits)
+            } else {
+                Notice::Step(waits)
+            });
             // At least half a second, also for `Retry-After: 0`.
             (self.world.pause)(wait.max(Duration::from_millis(500))).await;
             attempt += 1;
@@ -762,7 +776,7 @@ impl<'a> Client<'a> {
             return Failure::Unavailable(format!("{} ({text})", self.order.server));
         };
         match reply.status {
-            404 => Failure::Usage(match &self.order.purpose {
+            404 => reply.refused(match &self.order.purpose {
                 Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } => format!(
                     "{} doesn't sell the tier \"{tier}\": {text}",
                     self.order.server
@@ -772,7 +786,7 @@ impl<'a> Client<'a> {
                     format!("{} has no image {image}: {text}", self.order.server)
                 }
             }),
-            400 | 409 if matches!(self.order.purpose, Purpose::Renew { .. } | Purpose::Link { .. }) => Failure::Usage(text),
+            400 | 409 if matches!(self.order.purpose, Purpose::Renew { .. } | Purpose::Link { .. }) => reply.refused(text),
             429 | 500..=599 => Failure::Unavailable(text),
             300..=399 => Failure::Unexpected(format!(
                 "{} redirects, and redirects are not followed: give the final URL with --server.",

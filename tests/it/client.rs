@@ -237,7 +237,7 @@ async fn receipts_are_fetched_and_verified() {
         .await;
     let shown = user.line(&format!("receipt get {link}")).await;
     assert!(
-        shown.starts_with("upload  10000 atomic units of 0x"),
+        shown.starts_with("upload  0.01 USDC on eip155:84532  "),
         "{shown}"
     );
     assert!(shown.contains("tier year"), "{shown}");
@@ -508,4 +508,92 @@ async fn completions_and_manual_pages_name_every_command() {
     user.write("file", b"");
     let ran = user.run("man --dir file/x").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_link_of_another_host_is_refused_by_every_command() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(9, 8));
+    let link = user.line("upload a.png").await;
+    let strange = link.replace(&user.deployment.base, "http://example.com");
+    assert_ne!(strange, link);
+    for command in ["info", "delete", "share", "receipt get", "renew"] {
+        let said = user.fails(2, &format!("{command} {strange}")).await;
+        assert!(
+            said.contains("The link is of http://example.com"),
+            "{command}: {said}"
+        );
+    }
+    assert_eq!(user.status(&link).await, 200);
+    user.line(&format!("delete {link}")).await;
+}
+
+#[tokio::test]
+async fn images_at_a_host_of_their_own_are_named_by_their_links() {
+    let User { deployment } = User::new();
+    let user = User {
+        deployment: deployment.set("images.base_url", "http://127.0.0.9:1/pictures"),
+    };
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(9, 8));
+    let link = user.line("upload a.png").await;
+    assert!(link.starts_with("http://127.0.0.9:1/pictures/"), "{link}");
+    let info = user.run(&format!("info {link}")).await;
+    assert_eq!(info.code, Some(0), "{info:?}");
+    user.line(&format!("delete {link}")).await;
+}
+
+#[tokio::test]
+async fn a_failure_names_its_image_and_the_others_are_shown() {
+    let user = User::new();
+    let _server = user.deployment.start().await;
+    user.write("a.png", &pictures::png(9, 8));
+    let link = user.line("upload a.png").await;
+    let shown = user.run(&format!("info k3v9Qw2mZr7T {link}")).await;
+    assert_eq!(shown.code, Some(2), "{shown:?}");
+    assert!(shown.err.contains("k3v9Qw2mZr7T: "), "{shown:?}");
+    assert!(shown.out.contains(&link), "{shown:?}");
+    let deleted = user
+        .run(&format!("delete {link} k3v9Qw2mZr7T --wallet mine.key"))
+        .await;
+    assert_eq!(deleted.code, Some(2), "{deleted:?}");
+    assert!(deleted.out.contains("deleted"), "{deleted:?}");
+    assert!(
+        deleted.err.contains("Not deleted: k3v9Qw2mZr7T."),
+        "{deleted:?}"
+    );
+    assert!(!deleted.err.contains("X-Delete-Token"), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let user = User::new();
+    for command in ["man", "completions bash"] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = user.deployment.bare(&words);
+        command.stdout(writer).stderr(Stdio::piped());
+        let ran = Ran::of(command.output().await.unwrap());
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_upload_link_is_said_before_anything_is_sent() {
+    let user = User::new();
+    let image = format!("{}/i/k3v9Qw2mZr7T.png", user.deployment.base);
+    for (command, said) in [
+        (
+            format!("link show {}", "a".repeat(64)),
+            "only the link itself",
+        ),
+        (format!("link show {image}"), "no upload link"),
+        (format!("link revoke {image}"), "no upload link"),
+        ("link revoke k3v9Qw2mZr7T".to_owned(), "hexadecimal digits"),
+    ] {
+        let refused = user.fails(2, &command).await;
+        assert!(refused.contains(said), "{command}: {refused}");
+    }
 }

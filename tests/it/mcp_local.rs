@@ -270,6 +270,45 @@ async fn wrong_sources_are_refused_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn refusals_of_the_server_keep_their_code_and_their_advice() {
+    let (app, home) = (server().await, Home::new());
+    let mut agent = home.start(&app.base, &[]);
+    let unknown = json!({"image": "k3v9Qw2mZr7T"});
+    let refused = agent.call("image_info", unknown).await;
+    let error = &refused["structuredContent"];
+    assert_eq!(error["error"], "not_found", "{refused}");
+    assert!(error["action"]["type"].is_string(), "{refused}");
+    let strange = json!({"image": "https://example.com/i/k3v9Qw2mZr7T.png"});
+    for tool in ["image_info", "delete_image", "renew_image"] {
+        let (error, message) = agent.fails(tool, strange.clone()).await;
+        assert_eq!(error, "invalid_arguments", "{tool}");
+        assert!(message.contains("https://example.com"), "{tool}: {message}");
+    }
+    agent.end().await;
+    assert!(app.transfers().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_message_is_answered_and_the_next_one_is_served() {
+    let (app, home) = (server().await, Home::new());
+    let mut agent = home.start(&app.base, &[]);
+    agent.stdin.write_all(b"junk\n").await.unwrap();
+    assert_eq!(agent.next().await["error"]["code"], -32700);
+    agent.send(&json!([])).await;
+    assert_eq!(agent.next().await["error"]["code"], -32600);
+    agent.returned("list_tiers", json!({})).await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_wallet_that_cannot_be_read_is_found_at_the_start() {
+    let home = Home::new();
+    let mut agent = home.start("http://127.0.0.1:9", &["--wallet", "/nonexistent"]);
+    let ended = agent.child.wait().await.unwrap();
+    assert_eq!(ended.code(), Some(1));
+}
+
+#[tokio::test]
 async fn nothing_is_paid_above_the_limit_of_a_call_or_a_day() {
     let (app, home) = (server().await, Home::new());
     for width in 5..9 {

@@ -3,25 +3,27 @@
 //! protocol alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
-use rmcp::transport::stdio;
 use url::Url;
 
 use super::console::usd;
+use crate::client::wallet::WalletSource;
 use crate::pricing::money::AtomicAmount;
 
 mod definitions;
 mod files;
+mod lines;
 mod server;
 mod tools;
 
 use files::Roots;
+use lines::Lines;
 use server::Local;
 
 const AFTER_HELP: &str = "\
@@ -62,19 +64,31 @@ pub struct McpArgs {
     roots: Vec<PathBuf>,
 }
 
+impl McpArgs {
+    /// The key file that the user named. Installers pass an empty name where the user chose none.
+    fn wallet(&self) -> Option<&Path> {
+        let named = self.wallet.as_deref();
+        named.filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
 /// Serves until standard input ends. `env` names the wallet, the home directory, the desktop and a proxy for https.
 ///
 /// # Errors
-/// If a folder of `--root` can't be used, or the client breaks the protocol.
+/// If a folder of `--root` or the key file can't be used, or the client breaks the protocol.
 pub async fn run(args: McpArgs, env: BTreeMap<String, String>) -> anyhow::Result<ExitCode> {
     let roots = Roots::open(&args.roots)?;
+    // A key that can't be read is found now, and not by the first agent that pays.
+    WalletSource::new(args.wallet(), &env).find()?;
     let local = Local::new(args, roots, env);
-    let served = match local.clone().serve(stdio()).await {
+    let (lines, input, output) = Lines::between(tokio::io::stdin(), tokio::io::stdout());
+    let served = match local.clone().serve((input, output)).await {
         Ok(running) => running.waiting().await.map(drop).context("a task failed"),
         // The client went away before it said anything.
         Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
         Err(error) => Err(error).context("the client did not begin as the protocol asks"),
     };
     local.end().await;
+    lines.end().await;
     served.map(|()| ExitCode::SUCCESS)
 }

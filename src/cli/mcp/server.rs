@@ -132,6 +132,7 @@ fn failed(failure: &Failure) -> CallToolResult {
     let (error, charged, message) = match failure {
         Failure::Unexpected(text) => ("unexpected", None, text.clone()),
         Failure::Usage(text) => ("invalid_arguments", Some(false), text.clone()),
+        Failure::Refused { code, text, .. } => (code.as_str(), Some(false), text.clone()),
         Failure::FileRefused(text) => (
             "file_refused",
             Some(false),
@@ -167,10 +168,29 @@ fn failed(failure: &Failure) -> CallToolResult {
         ),
     };
     let message = plain(&message, MAX_MESSAGE_CHARS);
+    let action = match failure {
+        Failure::Refused { action, .. } => action.as_ref().map(tidy),
+        _ => None,
+    };
+    let action = action.unwrap_or_else(|| json!({"type": next(failure)}));
     mcp::failed(
-        json!({"error": error, "charged": charged, "message": message}),
+        json!({"error": error, "charged": charged, "message": message, "action": action}),
         None,
     )
+}
+
+/// What to do after a failure, by the names of the API.
+fn next(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Usage(_)
+        | Failure::Refused { .. }
+        | Failure::FileRefused(_)
+        | Failure::NotPayable(_)
+        | Failure::PaymentRefused(_) => "fix_request",
+        Failure::Unexpected(_) | Failure::OutcomeUnknown(_) | Failure::Unfinished(_) => "retry",
+        Failure::Unproven { .. } => "claim",
+        Failure::Unavailable(_) => "wait",
+    }
 }
 
 /// The server's JSON as data for a model: its texts without control characters and not longer than they need to be, and

@@ -150,7 +150,7 @@ impl Shared {
     async fn renew(&self, sent: &RenewArguments) -> Result<Value, Failure> {
         let named = sent.tier.as_deref();
         let purpose = Purpose::Renew {
-            image: image_id(&sent.image)?,
+            image: self.image_id(&sent.image).await?,
             tier: named.map(|name| tier(Some(name))).transpose()?,
         };
         let randomness = Randomness::system();
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     async fn info(&self, sent: &ImageArguments) -> Result<Value, Failure> {
-        let id = image_id(&sent.image)?;
+        let id = self.image_id(&sent.image).await?;
         let link = Url::parse(&sent.image).ok();
         let proof = link.as_ref().and_then(Url::query);
         // An image that was uploaded from here is shown by its kept delete token.
@@ -188,7 +188,7 @@ impl Shared {
     }
 
     async fn delete(&self, sent: &ImageArguments) -> Result<Value, Failure> {
-        let id = image_id(&sent.image)?;
+        let id = self.image_id(&sent.image).await?;
         let account = self.account()?;
         let kept = self.kept();
         let token = match &kept {
@@ -262,7 +262,7 @@ impl Shared {
             server: self.args.server.clone(),
             purpose,
             cap: self.args.max_per_call,
-            wallet: self.wallet(),
+            wallet: self.args.wallet().map(std::path::Path::to_owned),
         };
         let world = World {
             clock: &SystemClock,
@@ -290,14 +290,17 @@ impl Shared {
         Ok(tidy(&value))
     }
 
-    fn account(&self) -> Result<Account, Failure> {
-        Account::new(&self.args.server, self.wallet().as_deref(), &self.env)
+    /// The id in an argument. A link of another server is refused.
+    async fn image_id(&self, text: &str) -> Result<ImageId, Failure> {
+        let id = image_id(text)?;
+        if let Ok(link) = Url::parse(text) {
+            self.account()?.check_link(&link).await?;
+        }
+        Ok(id)
     }
 
-    /// The key file that the user named. Installers pass an empty name where the user chose none.
-    fn wallet(&self) -> Option<std::path::PathBuf> {
-        let named = self.args.wallet.clone();
-        named.filter(|path| !path.as_os_str().is_empty())
+    fn account(&self) -> Result<Account, Failure> {
+        Account::new(&self.args.server, self.args.wallet(), &self.env)
     }
 
     fn kept(&self) -> Option<KeptTokens> {

@@ -313,7 +313,10 @@ async fn retry_after_is_waited_for_unless_it_exceeds_two_minutes() {
         (vec![60, 72], 1)
     );
     let user = User::new([limited("119"), uploads("a")]);
-    assert_eq!(user.run("a.png").await.exit, Exit::Uploaded);
+    let run = user.run("a.png").await;
+    assert_eq!(run.exit, Exit::Uploaded);
+    // Standard error is no terminal here, and says nevertheless why the command waits.
+    assert!(run.err.contains("Trying again in 119 s."), "{}", run.err);
     // Longer waits end the run; the payment stays for the next one.
     for (limit, exit) in [
         (limited("121"), Exit::Unavailable),

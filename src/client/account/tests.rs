@@ -114,7 +114,10 @@ async fn images_are_deleted_a_hundred_at_a_time() {
         Ok(())
     };
     let refused = account(&server).delete(&ids, deleted).await.unwrap_err();
-    assert!(matches!(refused, Failure::Usage(_)), "{refused}");
+    assert!(
+        matches!(&refused, Failure::Refused { code, .. } if code == "not_owner"),
+        "{refused}"
+    );
     assert_eq!(done, 100);
     let seen = server.seen();
     let sent: Value = serde_json::from_slice(&seen[1].body).unwrap();
@@ -143,10 +146,11 @@ async fn failures_keep_their_exit_codes() {
     for (step, is_expected) in [
         (
             refuses(404, "not_found", None),
-            (|it| matches!(it, Failure::Usage(_))) as fn(&Failure) -> bool,
+            (|it| matches!(it, Failure::Refused { code, .. } if code == "not_found"))
+                as fn(&Failure) -> bool,
         ),
         (refuses(401, "bad_delete_token", None), |it| {
-            matches!(it, Failure::Usage(_))
+            matches!(it, Failure::Refused { .. })
         }),
         (refuses(429, "rate_limited", None), |it| {
             matches!(it, Failure::Unavailable(_))
