@@ -76,7 +76,17 @@ const PAY: &[Code] = &[
     Busy,
     UnknownTier,
 ];
-const TOKEN: &[Code] = &[BadToken, TokenUsed, TokenInUse, TokenExpired];
+// The secret of an upload link works as a token as well.
+const TOKEN: &[Code] = &[
+    BadToken,
+    TokenUsed,
+    TokenInUse,
+    TokenExpired,
+    LinkUnknown,
+    LinkUsed,
+    LinkExpired,
+    LinkRevoked,
+];
 const SIGN_IN: &[Code] = &[
     SignInRequired,
     SignInInvalid,
