@@ -18,3 +18,13 @@ CREATE TABLE free_links (
     CHECK (used >= 0 AND used <= uses)
 );
 CREATE INDEX free_links_expiry ON free_links (expires_ms);
+
+-- The hashes of tokens and of secrets of links that another one has replaced. Such a token is no
+-- proof of a lost commit.
+CREATE TABLE replaced_secrets (
+    hash       TEXT PRIMARY KEY NOT NULL,
+    payment_id TEXT NOT NULL REFERENCES payments (id)
+);
+CREATE INDEX replaced_secrets_payment ON replaced_secrets (payment_id);
+INSERT INTO replaced_secrets (hash, payment_id)
+SELECT replaced_hash, payment_id FROM grants WHERE replaced_hash IS NOT NULL;

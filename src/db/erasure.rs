@@ -113,6 +113,7 @@ pub async fn erase_payment(
             ERASE_PROOFS,
             ERASE_IDS,
             ERASE_GRANT,
+            ERASE_REPLACED,
             ERASE_RENEWAL,
             ERASE_PAID_IMAGES,
             ERASE_PAYMENT,
@@ -129,6 +130,8 @@ const REMEMBER: &str = "INSERT INTO erased_payments (id, transfer_hash, erased_m
 const ERASE_PROOFS: &str = "DELETE FROM payment_proofs WHERE payment_id = $1";
 const ERASE_IDS: &str = "DELETE FROM payment_ids WHERE payment_id = $1";
 const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
+// After the grant, whose row a transaction that replaces its token locks first.
+const ERASE_REPLACED: &str = "DELETE FROM replaced_secrets WHERE payment_id = $1";
 const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
@@ -179,6 +182,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::ERASE_PROOFS", ERASE_PROOFS),
     ("erasure::ERASE_IDS", ERASE_IDS),
     ("erasure::ERASE_GRANT", ERASE_GRANT),
+    ("erasure::ERASE_REPLACED", ERASE_REPLACED),
     ("erasure::ERASE_RENEWAL", ERASE_RENEWAL),
     ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
     ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),

@@ -64,8 +64,8 @@ const FIND_BY_TOKEN_HASH: &str = concat!(
     " FROM grants WHERE token_hash = $1"
 );
 
-/// Replaces a token that expired unused by the next one. `false`: another request did so first, or
-/// the payment is void.
+/// Replaces a token that expired unused, or the secret of a link, by the next one, and keeps the
+/// hash of the replaced one. `false`: another request did so first, or the payment is void.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -75,22 +75,31 @@ pub async fn replace_token(
     token_hash: &str,
     expires: Timestamp,
 ) -> Result<bool, DbError> {
-    let changed = write_db!(db, |pool| {
-        sqlx::query(REPLACE_TOKEN)
-            .bind(grant.payment_id.as_str())
+    let id = grant.payment_id.as_str();
+    Ok(in_tx!(db, |tx| {
+        let changed = sqlx::query(REPLACE_TOKEN)
+            .bind(id)
             .bind(i64::from(grant.serial))
             .bind(token_hash)
             .bind(expires.millis())
-            .execute(pool)
-            .await
-            .map(|done| done.rows_affected())
-    })?;
-    Ok(changed == 1)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed == 1 {
+            sqlx::query(KEEP_REPLACED)
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        changed == 1
+    }))
 }
 
 const REPLACE_TOKEN: &str = "UPDATE grants SET serial = serial + 1, replaced_hash = token_hash, token_hash = $3, \
     token_expires_ms = $4, revoked_ms = NULL \
     WHERE payment_id = $1 AND serial = $2 AND used < uses AND voided_ms IS NULL";
+const KEEP_REPLACED: &str = "INSERT INTO replaced_secrets (hash, payment_id) \
+    SELECT replaced_hash, payment_id FROM grants WHERE payment_id = $1 ON CONFLICT (hash) DO NOTHING";
 
 /// Revokes the upload link with this serial number. `false`: it is revoked already, another one
 /// has replaced it, or the payment did not buy a link.
@@ -118,7 +127,8 @@ pub async fn revoke_link(
 const REVOKE_LINK: &str = "UPDATE grants SET revoked_ms = $3 \
     WHERE payment_id = $1 AND serial = $2 AND kind = 'link' AND revoked_ms IS NULL";
 
-/// Whether this is the hash of a token that another one has replaced.
+/// Whether this is the hash of a token, or of a link's secret, that another one has replaced, however
+/// often that happened since.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -130,7 +140,9 @@ pub async fn was_replaced(db: &Db, hash: &str) -> Result<bool, DbError> {
     Ok(found.is_some())
 }
 
-const WAS_REPLACED: &str = "SELECT payment_id FROM grants WHERE replaced_hash = $1";
+// During an upgrade, servers of the former version write the column only.
+const WAS_REPLACED: &str = "SELECT payment_id FROM replaced_secrets WHERE hash = $1 \
+    UNION ALL SELECT payment_id FROM grants WHERE replaced_hash = $1 LIMIT 1";
 
 /// Holds one use of a grant for `image`, which is pending until `reserved_until`.
 ///
@@ -262,6 +274,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::FIND", FIND),
     ("grants::FIND_BY_TOKEN_HASH", FIND_BY_TOKEN_HASH),
     ("grants::REPLACE_TOKEN", REPLACE_TOKEN),
+    ("grants::KEEP_REPLACED", KEEP_REPLACED),
     ("grants::REVOKE_LINK", REVOKE_LINK),
     ("grants::WAS_REPLACED", WAS_REPLACED),
     ("grants::LOCK", LOCK),

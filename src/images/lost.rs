@@ -55,7 +55,7 @@ impl Images {
             return Ok(UploadError::LinkRevoked);
         }
         let now = self.clock.now();
-        // The records of an older link may be erased, or it was replaced more than once.
+        // The records of an older link may be erased.
         let is_recent = created > now.minus(RECORDED) && created <= now.plus(CLOCKS);
         if !is_recent {
             return Ok(UploadError::LinkUnknown);

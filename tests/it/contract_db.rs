@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use pixtoll::db::erasure::{self, Erasable};
 use pixtoll::db::grants::{self, Reservation};
 use pixtoll::db::payments::{self, Patch};
 use pixtoll::db::proofs::{self, Binding, Bond, IdOwner, Proof};
@@ -1317,6 +1318,61 @@ async fn a_token_is_replaced_once_and_the_old_one_is_dead() {
     .await;
 }
 
+#[tokio::test]
+async fn every_replaced_token_is_known_until_its_payment_is_erased() {
+    on_both(async |db| {
+        let first = sold(&db, 1, 1).await;
+        let other = sold(&db, 2, 1).await;
+        let find = async || {
+            let grant = grants::find(&db, &first.payment_id).await.unwrap();
+            grant.unwrap()
+        };
+        let hashes = ["second", "third", "fourth"];
+        for hash in hashes {
+            let replaced = grants::replace_token(&db, &find().await, hash, at(1)).await;
+            assert!(replaced.unwrap());
+            let stale = grants::replace_token(&db, &first, "never", at(1)).await;
+            assert!(!stale.unwrap());
+        }
+        let replaced = grants::replace_token(&db, &other, "other", at(1)).await;
+        assert!(replaced.unwrap());
+        let known = async |hash: &str| grants::was_replaced(&db, hash).await.unwrap();
+        for hash in [&first.token_hash, "second", "third", &other.token_hash] {
+            assert!(known(hash).await, "{hash}");
+        }
+        for hash in ["fourth", "other", "never"] {
+            assert!(!known(hash).await, "{hash}");
+        }
+        // A server of the former version keeps the last one only.
+        execute(
+            &db,
+            "UPDATE grants SET replaced_hash = 'by another version'",
+        )
+        .await;
+        assert!(known("by another version").await);
+
+        execute(
+            &db,
+            "UPDATE payments SET next_look_ms = NULL, lease_until_ms = 0",
+        )
+        .await;
+        let payment = Erasable {
+            id: first.payment_id.as_str().to_owned(),
+            state: "settled".to_owned(),
+            transaction_hash: None,
+            payer: String::new(),
+            pay_to: String::new(),
+            amount: String::new(),
+        };
+        let erased = erasure::erase_payment(&db, &payment, None, at(2)).await;
+        assert!(erased.unwrap());
+        let left = "SELECT COUNT(*) FROM replaced_secrets";
+        assert_eq!(number(&db, left).await, 1);
+        assert!(known(&other.token_hash).await);
+    })
+    .await;
+}
+
 // ---- images, offers, stamps
 
 #[tokio::test]
@@ -2007,7 +2063,7 @@ async fn both_databases_have_the_same_tables_columns_and_indexes() {
         // Running the migrations again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
-        assert_eq!(found.0.len(), 20, "{:?}", found.0.keys());
+        assert_eq!(found.0.len(), 21, "{:?}", found.0.keys());
         seen.lock().unwrap().push(found);
     })
     .await;

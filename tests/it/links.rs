@@ -217,6 +217,60 @@ async fn an_ended_or_revoked_link_takes_nothing_and_its_payer_gets_a_new_one() {
     assert!(app.check_ledger().await.is_balanced());
 }
 
+/// Asserts that this secret of a link is dead by every way, and that sales are open after it.
+async fn is_dead(app: &TestApp, path: &str) {
+    for method in ["GET", "PUT", "DELETE"] {
+        let headers = [("accept", "application/json")];
+        let body = pictures::png(8, 8);
+        let answer = app.send(method, path, &headers, body).await;
+        assert_eq!(refusal(&answer), refused(410, "link_revoked"), "{method}");
+        assert_eq!(app.post(TWO).await.status, 402, "{method}");
+    }
+    let secret = path.strip_prefix("/u/").unwrap();
+    let answer = app.upload_with(secret, pictures::png(8, 8)).await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (410, "link_revoked")
+    );
+    assert_eq!(app.post(TWO).await.status, 402);
+    let noted = pixtoll::db::epoch::find_lost(app.db()).await.unwrap();
+    assert_eq!(noted, None);
+}
+
+#[tokio::test]
+async fn a_link_that_its_payer_replaces_again_and_again_stops_no_sales() {
+    let app = TestApp::spawn().await;
+    let mut path = path_of(&buy(&app, TWO).await);
+    let mut former = Vec::new();
+    for _ in 0..3 {
+        let revoked = app.send("DELETE", &path, &[("accept", "*/*")], "").await;
+        assert_eq!(revoked.status, 200, "{}", revoked.text());
+        let claimed = app.claim(&app.wallet).await;
+        former.push(std::mem::replace(&mut path, path_of(&claimed[0]["link"])));
+    }
+    for path in &former {
+        is_dead(&app, path).await;
+    }
+    assert_eq!(put(&app, &path, pictures::png(8, 8)).await.status, 200);
+    let report = app.check_ledger().await;
+    assert!(report.is_balanced(), "{:?}", report.broken);
+}
+
+#[tokio::test]
+async fn a_link_that_was_replaced_several_times_after_its_end_is_still_known() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_at(TWO).await;
+    let first = path_of(&app.pay(&payment).await.json());
+    let mut last = first.clone();
+    for _ in 0..3 {
+        app.advance(7 * DAY);
+        last = path_of(&app.pay(&payment).await.json());
+    }
+    is_dead(&app, &first).await;
+    assert_eq!(put(&app, &last, pictures::png(8, 8)).await.status, 200);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
 #[tokio::test]
 async fn a_link_that_is_revoked_during_an_upload_does_not_publish_it() {
     let app = TestApp::spawn().await;

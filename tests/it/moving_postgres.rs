@@ -118,6 +118,11 @@ async fn fill(db: &Db) {
          SELECT (SELECT MIN(id) FROM payments), CASE i % 2 WHEN 0 THEN 'aa' ELSE 'Z' END, 'h' || i FROM n",
     )
     .await;
+    execute(
+        db,
+        "INSERT INTO replaced_secrets (hash, payment_id) SELECT 'replaced', MIN(id) FROM payments",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -439,6 +439,29 @@ async fn a_token_that_expired_unused_is_replaced_without_paying_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_replaced_several_times_is_expired_and_stops_no_sales() {
+    let app = TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let first = app.pay(&payment).await.token();
+    let mut last = first.clone();
+    for _ in 0..3 {
+        app.advance(Duration::from_secs(600));
+        let next = app.pay(&payment).await.token();
+        assert_ne!(next, last);
+        last = next;
+    }
+    let dead = app.upload_with(&first, pictures::png(8, 8)).await;
+    assert_eq!(
+        dead.verdict(),
+        (410, "token_expired".to_owned(), Some(false))
+    );
+    assert_eq!(app.post("/api/upload/token/year").await.status, 402);
+    let uploaded = app.upload_with(&last, pictures::png(8, 8)).await;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    app.check_ledger().await;
+}
+
+#[tokio::test]
 async fn a_charged_payment_that_the_ledger_lost_is_never_called_uncharged() {
     let app = TestApp::spawn().await;
     let [paid, unpaid] = [app.sign_for("year").await, app.sign_for("year").await];

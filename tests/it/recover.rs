@@ -21,11 +21,12 @@ use crate::support::process::{Deployment, Request, SandboxProcess, eventually};
 use crate::support::{Payment, TestApp, pictures, signing};
 
 /// Statements that lose everything sold and set the database's epoch back.
-const LOSE: [&str; 6] = [
+const LOSE: [&str; 7] = [
     "DELETE FROM payment_proofs",
     "DELETE FROM payment_ids",
     "DELETE FROM images WHERE payment_id IS NOT NULL",
     "DELETE FROM grants",
+    "DELETE FROM replaced_secrets",
     "DELETE FROM payments",
     "UPDATE deployment SET value = '1' WHERE name = 'epoch'",
 ];

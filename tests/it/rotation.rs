@@ -1,6 +1,7 @@
 //! Replacement of `secrets.key`: secrets of the old key stay valid while it is listed after the new
 //! one.
 
+use pixtoll::db::grants;
 use pixtoll::keys::secrets::SecretKey;
 use pixtoll::model::token::UploadToken;
 use pixtoll::system::clock::Clock;
@@ -132,5 +133,29 @@ async fn a_token_of_a_removed_key_is_replaced_for_its_payer() {
     let answer = app.upload_with(&fresh, pictures::png(5, 5)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(app.transfers().await.len(), 1);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_valid_token_that_was_replaced_more_than_once_stops_no_sales() {
+    let app = crate::support::TestApp::spawn().await;
+    let payment = app.sign_for("year").await;
+    let own = app.pay(&payment).await.token();
+    // As replicas do that don't have the key of the token before.
+    for byte in [7, 8] {
+        let grant = grants::find(app.db(), &payment.ledger_id()).await;
+        let grant = grant.unwrap().unwrap();
+        let expires = app.clock.now().plus(app.app.config.token_ttl);
+        let key = SecretKey::from_bytes([byte; 32]);
+        let next = UploadToken::derive(&key, &grant.payment_id, grant.serial + 1, expires);
+        let replaced = grants::replace_token(app.db(), &grant, &next.hash(), expires).await;
+        assert!(replaced.unwrap());
+    }
+    let dead = app.upload_with(&own, pictures::png(5, 5)).await;
+    assert_eq!(dead.verdict(), (401, "bad_token".to_owned(), Some(false)));
+    assert_eq!(app.post(TOKEN).await.status, 402);
+    let fresh = app.pay(&payment).await.token();
+    let answer = app.upload_with(&fresh, pictures::png(5, 5)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
     app.check_ledger().await;
 }
