@@ -107,11 +107,12 @@ impl Payments {
     /// The token of a grant without uploads left.
     fn used_up(&self, grant: Grant) -> Goods {
         Goods::Token {
-            // If the key that made the token is gone, every token of this grant is refused, so one of
-            // the current key does no harm.
+            // If the key that made the token is gone, every token of this grant is refused. The
+            // database doesn't know one of the current key, so it must not look like a valid one
+            // that was lost: it has expired.
             token: self
                 .token_of(&grant)
-                .unwrap_or_else(|| self.derive(&grant, grant.serial, grant.token_expires)),
+                .unwrap_or_else(|| self.derive(&grant, grant.serial, grant.created_at)),
             expires_at: grant.token_expires,
             tier: grant.product.tier,
             uploads: 0,

@@ -159,3 +159,27 @@ async fn a_valid_token_that_was_replaced_more_than_once_stops_no_sales() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     app.check_ledger().await;
 }
+
+#[tokio::test]
+async fn the_token_of_a_used_up_payment_whose_key_is_gone_stops_no_sales() {
+    let app = crate::support::TestApp::spawn().await;
+    let payment = app.sign_at("/api/upload/token/year?images=2").await;
+    let own = app.pay(&payment).await.token();
+    for height in [5, 6] {
+        let answer = app.upload_with(&own, pictures::png(5, height)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    // As if a replica had made it by a key that this one doesn't have.
+    let key = SecretKey::from_bytes([9; 32]);
+    let expires = app.clock.now().plus(app.app.config.token_ttl);
+    let foreign = UploadToken::derive(&key, &payment.ledger_id(), 0, expires);
+    let sql = format!("UPDATE grants SET token_hash = '{}'", foreign.hash());
+    assert_eq!(database::execute(app.db(), &sql).await, 1);
+    let shown = app.pay(&payment).await.token();
+    let dead = app.upload_with(&shown, pictures::png(5, 7)).await;
+    assert_eq!(
+        dead.verdict(),
+        (410, "token_expired".to_owned(), Some(false))
+    );
+    assert_eq!(app.post(TOKEN).await.status, 402);
+}
