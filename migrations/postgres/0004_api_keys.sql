@@ -19,3 +19,7 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_wallet ON api_keys (wallet, created_ms);
 CREATE INDEX api_keys_revoked ON api_keys (revoked_ms) WHERE revoked_ms IS NOT NULL;
+
+-- The paid images of a wallet by the bytes that were uploaded: the same bytes again cost nothing.
+CREATE INDEX images_same ON images (owner, upload_sha256)
+    WHERE owner IS NOT NULL AND payment_id IS NOT NULL;

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::db::api_keys::Bought;
 use crate::db::{Db, DbError, api_keys};
 use crate::images::{Images, UploadError};
 use crate::model::api_key::{ApiKey, KeySecret};
 use crate::model::owner::Owner;
-use crate::model::payment::Grant;
-use crate::system::clock::{Clock, Timestamp};
+use crate::system::clock::Clock;
 use crate::system::random::Randomness;
 
 /// The most keys that one list returns.
@@ -128,26 +128,21 @@ impl ApiKeys {
         Ok(key.filter(|key| key.owner() == *owner))
     }
 
-    /// Finds the key with this secret for an upload that arrived at `arrived`. Keys are looked up by
+    /// Finds the key with this secret, if it is neither suspended nor revoked. Keys are looked up by
     /// the hash of their secret, so the time of the look-up says nothing about another secret.
     ///
     /// # Errors
     /// [`UploadError`] says why the key takes no upload.
-    pub async fn find_open(
-        &self,
-        secret: &KeySecret,
-        arrived: Timestamp,
-    ) -> Result<ApiKey, UploadError> {
-        self.images.find_key(&secret.hash(), arrived).await
+    pub async fn find_open(&self, secret: &KeySecret) -> Result<ApiKey, UploadError> {
+        self.images.find_key(&secret.hash()).await
     }
 
-    /// Finds the grants of the key's wallet for uploads of this tier, the oldest with uploads left
-    /// first. A token or link that has ended counts too: what is left belongs to the wallet.
+    /// Finds how large the images are that the key's wallet bought in this tier. `None`: it bought
+    /// nothing.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn find_grants(&self, key: &ApiKey, tier: &str) -> Result<Vec<Grant>, DbError> {
-        let (wallet, network) = (key.wallet.to_string(), key.network.as_deref());
-        api_keys::find_grants(&self.db, &wallet, network, tier).await
+    pub async fn find_bought(&self, key: &ApiKey, tier: &str) -> Result<Option<Bought>, DbError> {
+        api_keys::find_bought(&self.db, &key.owner(), tier).await
     }
 }

@@ -3,6 +3,7 @@
 use super::rows::{Field, GrantRow, grant_columns, signed};
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::api_key::ApiKey;
+use crate::model::owner::Owner;
 use crate::model::payment::Grant;
 use crate::system::clock::Timestamp;
 
@@ -173,33 +174,93 @@ pub async fn forget_revoked(db: &Db, before: Timestamp) -> Result<(), DbError> {
 const FORGET_REVOKED: &str =
     "DELETE FROM api_keys WHERE revoked_ms IS NOT NULL AND revoked_ms < $1";
 
-/// Finds the grants of a wallet for uploads of this tier: those with uploads left first, then the
-/// oldest first, at most 20. Links that were revoked are left out.
+/// Finds the grants of a wallet that can take an upload of `bytes` bytes in this tier, the oldest
+/// first, at most 20. Links that were revoked are left out.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_grants(
     db: &Db,
-    wallet: &str,
-    network: Option<&str>,
+    owner: &Owner,
     tier: &str,
+    bytes: u64,
 ) -> Result<Vec<Grant>, DbError> {
     let rows: Vec<GrantRow> = read_db!(db, |pool| sqlx::query_as(FIND_GRANTS)
-        .bind(wallet)
-        .bind(network.unwrap_or_default())
+        .bind(owner.wallet.to_string())
+        .bind(owner.network.as_deref().unwrap_or_default())
         .bind(tier)
+        .bind(signed(bytes))
         .fetch_all(pool)
         .await)?;
     rows.into_iter().map(Grant::try_from).collect()
 }
 
+/// The settled payments of a wallet.
+macro_rules! payments_of_wallet {
+    () => {
+        "(SELECT id FROM payments WHERE payer = $1 AND ($2 = '' OR network = $2) \
+         AND state = 'settled' AND resolved_ms IS NULL)"
+    };
+}
+
+/// Whether an upload by key can use a grant.
+macro_rules! is_open {
+    () => {
+        "kind IN ('token', 'link') AND used < uses AND voided_ms IS NULL AND revoked_ms IS NULL"
+    };
+}
+
 const FIND_GRANTS: &str = concat!(
     "SELECT ",
     grant_columns!(),
-    " FROM grants WHERE kind IN ('token', 'link') AND tier = $3 AND voided_ms IS NULL AND revoked_ms IS NULL \
-     AND payment_id IN (SELECT id FROM payments WHERE payer = $1 AND ($2 = '' OR network = $2) \
-     AND state = 'settled' AND resolved_ms IS NULL) \
-     ORDER BY CASE WHEN used < uses THEN 0 ELSE 1 END, created_ms, payment_id LIMIT 20"
+    " FROM grants WHERE ",
+    is_open!(),
+    " AND tier = $3 AND max_bytes >= $4 AND payment_id IN ",
+    payments_of_wallet!(),
+    " ORDER BY created_ms, payment_id LIMIT 20"
+);
+
+/// The largest image, in bytes, that a wallet bought in a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bought {
+    /// Among all that it bought, so that its images can be no larger.
+    pub largest: u64,
+    /// Among what has uploads left; `None`: nothing has.
+    pub left: Option<u64>,
+}
+
+/// Finds how large the images are that a wallet bought in this tier. `None`: it bought nothing.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_bought(db: &Db, owner: &Owner, tier: &str) -> Result<Option<Bought>, DbError> {
+    let (largest, left): (Option<i64>, Option<i64>) = read_db!(db, |pool| {
+        sqlx::query_as(FIND_BOUGHT)
+            .bind(owner.wallet.to_string())
+            .bind(owner.network.as_deref().unwrap_or_default())
+            .bind(tier)
+            .fetch_one(pool)
+            .await
+    })?;
+    let Some(largest) = largest else {
+        return Ok(None);
+    };
+    let field = Field {
+        table: "grants",
+        row: tier,
+    };
+    let left = left.map(|left| field.count("max_bytes", left));
+    Ok(Some(Bought {
+        largest: field.count("max_bytes", largest)?,
+        left: left.transpose()?,
+    }))
+}
+
+const FIND_BOUGHT: &str = concat!(
+    "SELECT MAX(max_bytes), MAX(CASE WHEN ",
+    is_open!(),
+    " THEN max_bytes END) FROM grants WHERE tier = $3 AND payment_id IN ",
+    payments_of_wallet!()
 );
 
 struct KeyRow {
@@ -263,4 +324,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("api_keys::COUNT_USE", COUNT_USE),
     ("api_keys::FORGET_REVOKED", FORGET_REVOKED),
     ("api_keys::FIND_GRANTS", FIND_GRANTS),
+    ("api_keys::FIND_BOUGHT", FIND_BOUGHT),
 ];

@@ -6,6 +6,7 @@ use super::uses::{Through, count_use};
 use super::{Db, DbError, images, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::owner::Owner;
 use crate::model::payment::{Grant, PaymentId};
 use crate::system::clock::Timestamp;
 
@@ -16,11 +17,14 @@ pub enum Reservation {
     Held,
     /// Other uploads hold every use that is left, or an upload of the same bytes holds one.
     Busy,
+    /// The wallet uploads the same bytes for the same eyes at this moment. Only for an API key.
+    Pending,
     /// Every use is published.
     UsedUp,
-    /// The same bytes are already published on this grant, for the same eyes.
+    /// The same bytes are already published on this grant, for the same eyes. For an API key: on any
+    /// grant of its wallet.
     Same,
-    /// The upload link was revoked or replaced since the grant was read.
+    /// The upload link was revoked since the grant was read. For its holder: or replaced.
     Revoked,
 }
 
@@ -154,30 +158,73 @@ pub async fn reserve(
     image: &Image,
     reserved_until: Timestamp,
 ) -> Result<Reservation, DbError> {
+    reserve_by(db, None, grant, image, reserved_until).await
+}
+
+/// Does the same as [`reserve`], for an API key of the wallet `by`: the wallet must have the same
+/// bytes on no other grant, and may have replaced the secret of its link.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn reserve_by(
+    db: &Db,
+    by: Option<&Owner>,
+    grant: &Grant,
+    image: &Image,
+    reserved_until: Timestamp,
+) -> Result<Reservation, DbError> {
     let id = grant.payment_id.as_str();
     let now = image.created_at.millis();
+    let serial = by.is_none().then(|| i64::from(grant.serial));
+    let viewer = image.visibility.viewer().map(|wallet| wallet.to_string());
     Ok(in_tx!(db, |tx| {
+        // The same bytes at once would each find another grant. SQLite has one writer, so its
+        // transactions follow each other anyway.
+        if let (Db::Postgres(_), Some(owner)) = (db, by) {
+            sqlx::query(LOCK_WALLET_POSTGRES)
+                .bind(owner.wallet.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
         // An update that changes nothing locks the row on both databases. Only PostgreSQL has FOR
         // UPDATE.
         sqlx::query(LOCK).bind(id).execute(&mut *tx).await?;
         let (left, held, is_valid): (i64, i64, bool) = sqlx::query_as(COUNT)
             .bind(id)
             .bind(now)
-            .bind(i64::from(grant.serial))
+            .bind(serial)
             .fetch_one(&mut *tx)
             .await?;
         // A repeated request that overtakes the first one must not cost another use. The same
         // bytes for other eyes are another upload.
-        let (live, pending): (i64, i64) = sqlx::query_as(COUNT_SAME)
-            .bind(id)
-            .bind(now)
-            .bind(&image.upload_sha256)
-            .bind(image.visibility.as_str())
-            .bind(image.visibility.viewer().map(|wallet| wallet.to_string()))
-            .fetch_one(&mut *tx)
-            .await?;
+        let (live, pending): (i64, i64) = match by {
+            None => {
+                sqlx::query_as(COUNT_SAME)
+                    .bind(id)
+                    .bind(now)
+                    .bind(&image.upload_sha256)
+                    .bind(image.visibility.as_str())
+                    .bind(viewer.as_deref())
+                    .fetch_one(&mut *tx)
+                    .await?
+            }
+            Some(owner) => {
+                sqlx::query_as(images::COUNT_SAME)
+                    .bind(owner.wallet.to_string())
+                    .bind(owner.network.as_deref().unwrap_or_default())
+                    .bind(&image.tier)
+                    .bind(&image.upload_sha256)
+                    .bind(image.visibility.as_str())
+                    .bind(viewer.as_deref())
+                    .bind(now)
+                    .fetch_one(&mut *tx)
+                    .await?
+            }
+        };
         if live > 0 {
             Reservation::Same
+        } else if pending > 0 && by.is_some() {
+            Reservation::Pending
         } else if !is_valid {
             Reservation::Revoked
         } else if left <= 0 {
@@ -193,11 +240,13 @@ pub async fn reserve(
     }))
 }
 
+// PostgreSQL has no row that all uploads by the keys of one wallet would lock.
+const LOCK_WALLET_POSTGRES: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))";
 const LOCK: &str = "UPDATE grants SET used = used WHERE payment_id = $1";
-// A link that was revoked takes no upload from then on, even if it was found before.
+// A link that was revoked or, for its holder, replaced takes no upload from then on, even if it was found before.
 const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE images.payment_id = $1 \
     AND state = 'pending' AND reserved_until_ms > $2), \
-    kind <> 'link' OR (revoked_ms IS NULL AND serial = $3) FROM grants WHERE payment_id = $1";
+    kind <> 'link' OR (revoked_ms IS NULL AND serial = COALESCE(CAST($3 AS BIGINT), serial)) FROM grants WHERE payment_id = $1";
 const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $2) \
     THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3 AND visibility = $4 \
@@ -277,6 +326,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("grants::KEEP_REPLACED", KEEP_REPLACED),
     ("grants::REVOKE_LINK", REVOKE_LINK),
     ("grants::WAS_REPLACED", WAS_REPLACED),
+    ("grants::LOCK_WALLET_POSTGRES", LOCK_WALLET_POSTGRES),
     ("grants::LOCK", LOCK),
     ("grants::COUNT", COUNT),
     ("grants::COUNT_SAME", COUNT_SAME),

@@ -9,7 +9,9 @@ use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::metadata::Metadata;
+use crate::model::owner::Owner;
 use crate::model::payment::PaymentId;
+use crate::model::visibility::Visibility;
 use crate::system::clock::Timestamp;
 
 /// Writes the row of a pending image. The payer owns a paid image whose owner is not given.
@@ -226,6 +228,62 @@ const FIND_OWNED: &str = concat!(
      ORDER BY created_ms DESC, id DESC LIMIT $6"
 );
 
+/// Finds the live image that a wallet paid for in this tier with these uploaded bytes, for the same
+/// eyes: the newest one.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_same(
+    db: &Db,
+    owner: &Owner,
+    tier: &str,
+    upload_sha256: &str,
+    visibility: Visibility,
+    now: Timestamp,
+) -> Result<Option<Image>, DbError> {
+    let row: Option<ImageRow> = read_db!(db, |pool| {
+        sqlx::query_as(FIND_SAME)
+            .bind(owner.wallet.to_string())
+            .bind(owner.network.as_deref().unwrap_or_default())
+            .bind(tier)
+            .bind(upload_sha256)
+            .bind(visibility.as_str())
+            .bind(visibility.viewer().map(|wallet| wallet.to_string()))
+            .bind(now.millis())
+            .fetch_optional(pool)
+            .await
+    })?;
+    row.map(Image::try_from).transpose()
+}
+
+/// The paid images of a wallet, in any state, with the same uploaded bytes for the same eyes. The
+/// tier is that of the image, or the one that was bought: a renewal may have changed it since.
+macro_rules! same_images {
+    () => {
+        "images WHERE owner = $1 AND ($2 = '' OR owner_network = $2) \
+         AND upload_sha256 = $4 AND payment_id IS NOT NULL \
+         AND (tier = $3 OR EXISTS (SELECT 1 FROM grants WHERE grants.payment_id = images.payment_id \
+         AND grants.tier = $3)) \
+         AND visibility = $5 AND COALESCE(viewer, '') = COALESCE(CAST($6 AS TEXT), '')"
+    };
+}
+
+const FIND_SAME: &str = concat!(
+    "SELECT ",
+    image_columns!(),
+    " FROM ",
+    same_images!(),
+    " AND state = 'live' AND (expires_ms IS NULL OR expires_ms > $7) \
+     ORDER BY published_ms DESC, id LIMIT 1"
+);
+
+/// Counts those that are live, and those that are being uploaded.
+pub(super) const COUNT_SAME: &str = concat!(
+    "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $7) THEN 1 END), \
+     COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $7 THEN 1 END) FROM ",
+    same_images!()
+);
+
 /// Counts the free images that were published since `start`, including deleted ones.
 ///
 /// # Errors
@@ -338,6 +396,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("images::FIND", FIND),
     ("images::FIND_PUBLISHED", FIND_PUBLISHED),
     ("images::FIND_OWNED", FIND_OWNED),
+    ("images::FIND_SAME", FIND_SAME),
+    ("images::COUNT_SAME", COUNT_SAME),
     ("images::COUNT_FREE", COUNT_FREE),
     ("images::COUNT_KEPT", COUNT_KEPT),
     ("images::COUNT_UNDESCRIBED", COUNT_UNDESCRIBED),

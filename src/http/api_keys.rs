@@ -21,7 +21,7 @@ use crate::apikeys::{KeyChange, NewKey};
 use crate::db::DbError;
 use crate::db::limits::day_of;
 use crate::db::uses::Through;
-use crate::images::UploadError;
+use crate::images::{Refusal, UploadError, refuse_spent};
 use crate::model::api_key::{ApiKey, KeySecret};
 use crate::model::image::Image;
 use crate::model::owner::Owner;
@@ -249,11 +249,12 @@ async fn take(
         let message = "The request carries an API key and a payment, and only one of them is allowed. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message));
     }
-    let key = site.api_keys.find_open(secret, site.clock.now()).await?;
+    let key = site.api_keys.find_open(secret).await?;
     let tiers = site.tiers.now();
     if let Some(tier) = tier.filter(|name| !tiers.find(name).is_some_and(Tier::is_free)) {
         return take_bought(site, request, payload, key, tier).await;
     }
+    refuse_spent(&key, site.clock.now())?;
     let tier = tiers.free().ok_or(ApiError::UnknownTier {
         name: None,
         known: tiers.paid().map(|tier| tier.name.to_string()).collect(),
@@ -283,25 +284,45 @@ async fn take_bought(
         name: Some(query::excerpt(tier)),
         known: Vec::new(),
     })?;
-    let grants = site.api_keys.find_grants(&key, tier.as_str()).await;
-    let mut grants = grants.map_err(failed)?;
-    let Some(max_bytes) = grants.iter().map(|grant| grant.max_bytes).max() else {
+    let name = tier.as_str();
+    let bought = site.api_keys.find_bought(&key, name).await;
+    let Some(bought) = bought.map_err(failed)? else {
+        refuse_spent(&key, site.clock.now())?;
         return Err(links::ask_for(site, request, &tier).await);
     };
+    // Grants of one tier may have different limits, if the operator changed the tier. The bytes of an
+    // image that is stored already return it, whatever is left; other bytes must fit what is left,
+    // or what can be bought now.
+    let sold = site.tiers.now().find(name).map(|tier| tier.max_bytes);
+    let most = bought.left.max(sold);
+    let most = Limit {
+        tier: name,
+        max_bytes: most.unwrap_or(bought.largest),
+    };
     let limit = Limit {
-        tier: tier.as_str(),
-        max_bytes,
+        tier: name,
+        max_bytes: bought.largest.max(most.max_bytes),
     };
     site.images.has_room()?;
     let body = read_image(site, request, payload, limit).await;
-    let body = body.map_err(|error| error.of(request))?;
+    let body = body.map_err(|error| limited(error.of(request), most))?;
     let checked = limits::checked(site, request, body, limit).await??;
-    // Grants of one tier may have different limits, if the operator changed the tier.
-    grants.retain(|grant| checked.upload_bytes() <= grant.max_bytes);
-    match site.images.upload_by_key(key, grants, checked).await {
-        Err(UploadError::TokenUsed | UploadError::LinkUsed { .. } | UploadError::LinkRevoked) => {
-            Err(links::ask_for(site, request, &tier).await)
+    let bytes = checked.upload_bytes();
+    match site.images.upload_by_key(key, name, checked).await {
+        Err(UploadError::TokenUsed) if bytes > most.max_bytes => {
+            Err(UploadError::from(most.refuse(bytes, false)).into())
         }
+        Err(UploadError::TokenUsed) => Err(links::ask_for(site, request, &tier).await),
         uploaded => Ok(uploaded?),
+    }
+}
+
+/// Names the limit of other bytes than those of stored images, where a body is too large.
+fn limited(error: ApiError, most: Limit<'_>) -> ApiError {
+    match error {
+        ApiError::Upload(UploadError::Refused(Refusal::TooLarge {
+            bytes, at_least, ..
+        })) => UploadError::from(most.refuse(bytes, at_least)).into(),
+        error => error,
     }
 }

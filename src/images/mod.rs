@@ -38,6 +38,7 @@ mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
 pub use owned::{MOST_OWNED, OwnedPage, OwnedPosition};
+pub use upload::refuse_spent;
 
 use format::FormatError;
 use hot::Hot;
@@ -183,9 +184,10 @@ pub enum UploadError {
         /// How long until tomorrow.
         wait: Duration,
     },
-    /// Another upload holds the last use of the token or link.
+    /// Another upload holds the last use of the token or link, or a key's wallet uploads the same
+    /// bytes at this moment.
     #[error(
-        "Another upload with this token or link is in progress and holds its last use. Repeat this request in a few seconds."
+        "Another upload with this token, link or API key is in progress, and holds the last use or has the same bytes. Repeat this request in a few seconds."
     )]
     TokenBusy,
     /// The operator voided the payment of the token, because the chain does not show its transfer.

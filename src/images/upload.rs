@@ -17,6 +17,7 @@ use crate::model::api_key::ApiKey;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::link::FreeLink;
+use crate::model::owner::Owner;
 use crate::model::payment::{Grant, PaymentId, ProductKind};
 use crate::model::sidecar::Sidecar;
 use crate::model::token::UploadToken;
@@ -109,18 +110,19 @@ impl Images {
                 Ok(())
             }
             Some(Through::Key(key)) => {
-                self.find_key(&key.secret_hash, now).await?;
-                Ok(())
+                let key = self.find_key(&key.secret_hash).await?;
+                refuse_spent(&key, now)
             }
         }
     }
 
-    /// Finds the API key whose secret has this hash, if it takes uploads at `now`.
+    /// Finds the API key whose secret has this hash, if it is neither suspended nor revoked. Whether
+    /// it has an upload left today is for [`refuse_spent`] to say.
     ///
     /// # Errors
-    /// [`UploadError::KeyUnknown`], [`UploadError::KeyRevoked`], [`UploadError::KeySuspended`],
-    /// [`UploadError::KeySpent`] and [`UploadError::Database`].
-    pub async fn find_key(&self, secret_hash: &str, now: Timestamp) -> Result<ApiKey, UploadError> {
+    /// [`UploadError::KeyUnknown`], [`UploadError::KeyRevoked`], [`UploadError::KeySuspended`]
+    /// and [`UploadError::Database`].
+    pub async fn find_key(&self, secret_hash: &str) -> Result<ApiKey, UploadError> {
         let key = api_keys::find_by_hash(&self.db, secret_hash).await?;
         let key = key.ok_or(UploadError::KeyUnknown)?;
         if key.revoked_at.is_some() {
@@ -128,13 +130,6 @@ impl Images {
         }
         if key.suspended_at.is_some() {
             return Err(UploadError::KeySuspended { id: key.id });
-        }
-        let day = limits::day_of(now);
-        if key.uploads_on(day) >= key.uploads_per_day {
-            return Err(UploadError::KeySpent {
-                limit: key.uploads_per_day,
-                wait: limits::start_of(day.saturating_add(1)).since(now),
-            });
         }
         Ok(key)
     }
@@ -229,32 +224,34 @@ impl Images {
         }
         refuse_expired(&grant, arrived)?;
         let images = Arc::clone(self);
-        let upload = async move { images.reserve_and_publish(&[grant], checked, None).await };
+        let source = Source::Grant(Box::new(grant));
+        let upload = async move { images.reserve_and_publish(source, checked).await };
         tokio::spawn(upload.in_current_span())
             .await
             .map_err(|_| UploadError::Interrupted)?
     }
 
-    /// Uploads an image by an API key, against the first of these grants of its wallet that has a
-    /// use free. The same bytes again return the same image and cost no further use.
+    /// Uploads an image by an API key, against the oldest grant of its wallet in this tier that has a
+    /// use free. The bytes of a live image that the wallet paid for in this tier return that image:
+    /// they cost nothing, and count on no limit.
     ///
     /// # Errors
-    /// [`UploadError`]; then no use was consumed. [`UploadError::TokenUsed`]: no grant has a use
-    /// left.
+    /// [`UploadError`]; then no use was consumed. [`UploadError::TokenUsed`]: no grant that takes
+    /// an image of this size has a use left. [`UploadError::KeySpent`]: the key has made its uploads
+    /// of today.
     pub async fn upload_by_key(
         self: &Arc<Self>,
         key: ApiKey,
-        grants: Vec<Grant>,
+        tier: &str,
         checked: Checked,
     ) -> Result<Image, UploadError> {
-        for grant in grants.iter().filter(|grant| grant.used > 0) {
-            if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
-                return Ok(image);
-            }
+        if let Some(image) = self.find_same_of(&key.owner(), tier, &checked).await? {
+            return Ok(image);
         }
+        refuse_spent(&key, self.clock.now())?;
         let images = Arc::clone(self);
-        let through = Some(Through::Key(key));
-        let upload = async move { images.reserve_and_publish(&grants, checked, through).await };
+        let source = Source::Key(Box::new(key), tier.to_owned());
+        let upload = async move { images.reserve_and_publish(source, checked).await };
         tokio::spawn(upload.in_current_span())
             .await
             .map_err(|_| UploadError::Interrupted)?
@@ -263,19 +260,28 @@ impl Images {
     /// Holds a use of the first grant that has one free, and publishes the image.
     async fn reserve_and_publish(
         &self,
-        grants: &[Grant],
+        source: Source,
         checked: Checked,
-        through: Option<Through>,
     ) -> Result<Image, UploadError> {
         let deadline = Instant::now() + WAIT_FOR_OTHER;
         let (grant, image) = loop {
-            match self.reserve(grants, &checked).await? {
-                Reserved::Held(grant, image) => break (grant, *image),
+            let reserved = match &source {
+                Source::Grant(grant) => self.reserve(None, grant, &checked).await?,
+                Source::Key(key, tier) => self.reserve_any(key, tier, &checked).await?,
+            };
+            match reserved {
+                Reserved::Held(held) => break *held,
                 Reserved::Published(image) => return Ok(*image),
-                Reserved::Busy if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-                Reserved::Busy => return Err(UploadError::TokenBusy),
                 Reserved::Refused(error) => return Err(error),
+                Reserved::Busy | Reserved::Pending if Instant::now() < deadline => {
+                    tokio::time::sleep(POLL).await;
+                }
+                Reserved::Busy | Reserved::Pending => return Err(UploadError::TokenBusy),
             }
+        };
+        let through = match source {
+            Source::Grant(_) => None,
+            Source::Key(key, _) => Some(Through::Key(*key)),
         };
         kill_point!("token.reserve.after");
         self.put_or_discard(&image, grant.keep, checked.stored().clone())
@@ -298,57 +304,89 @@ impl Images {
             // payment, its owner revoked the link, or the API key takes no upload any more.
             self.discard(&image.id).await;
             self.refuse_closed(on, now).await?;
+            if on.is_some() {
+                // The wallet may have uses left on other grants.
+                return Err(UploadError::TokenBusy);
+            }
             if let Some(fresh) = grants::find(&self.db, id).await? {
                 self.refuse_void(&fresh).await?;
-                if fresh.revoked_at.is_some() || fresh.serial != grant.serial {
+                let is_replaced = fresh.revoked_at.is_some() || fresh.serial != grant.serial;
+                if is_replaced && grant.product.kind == ProductKind::Link {
                     return Err(UploadError::LinkRevoked);
                 }
             }
-            return Err(used_up(grant));
+            return Err(used_up(&grant));
         }
         kill_point!("token.publish.after");
         Ok(live(image, now, expires))
     }
 
-    /// Tries to hold a use of each grant in turn.
-    async fn reserve<'a>(
+    /// Tries to hold a use of each grant of a key's wallet in turn. The grants are read anew each
+    /// time: others use them up, and claims replace their links.
+    async fn reserve_any(
         &self,
-        grants: &'a [Grant],
+        key: &ApiKey,
+        tier: &str,
         checked: &Checked,
-    ) -> Result<Reserved<'a>, UploadError> {
-        let mut is_busy = false;
-        let mut refused = UploadError::TokenUsed;
-        for grant in grants {
-            let now = self.clock.now();
-            let (tier, id) = (&grant.product.tier, &grant.payment_id);
-            let image = self.draft(checked, tier, Some(id.clone()), now);
-            kill_point!("token.reserve.before");
-            let reserved = grants::reserve(&self.db, grant, &image, now.plus(RESERVATION)).await;
-            let reserved = match reserved {
-                Ok(reserved) => reserved,
-                // The reservation may exist after all, and must not block the token until it
-                // lapses.
-                Err(error) => {
-                    self.resolve_in_doubt(&image.id, error).await?;
-                    return Ok(Reserved::Published(Box::new(image)));
-                }
-            };
-            match reserved {
-                Reservation::Held => return Ok(Reserved::Held(grant, Box::new(image))),
-                Reservation::Busy => is_busy = true,
-                Reservation::Revoked => refused = UploadError::LinkRevoked,
-                Reservation::UsedUp | Reservation::Same => {
-                    if let Some(same) = self.find_same(id, checked).await? {
-                        return Ok(Reserved::Published(Box::new(same)));
-                    }
-                    refused = used_up(grant);
-                }
+    ) -> Result<Reserved, UploadError> {
+        let owner = key.owner();
+        let found = api_keys::find_grants(&self.db, &owner, tier, checked.upload_bytes()).await?;
+        if found.is_empty() {
+            // The upload that took the last use may have had the same bytes.
+            let same = self.find_same_of(&owner, tier, checked).await?;
+            return Ok(
+                same.map_or(Reserved::Refused(UploadError::TokenUsed), |image| {
+                    Reserved::Published(Box::new(image))
+                }),
+            );
+        }
+        for grant in &found {
+            match self.reserve(Some(&owner), grant, checked).await? {
+                Reserved::Busy | Reserved::Refused(_) => {}
+                decided => return Ok(decided),
             }
         }
-        Ok(if is_busy {
-            Reserved::Busy
-        } else {
-            Reserved::Refused(refused)
+        // What was refused just now is not among the grants that are read next.
+        Ok(Reserved::Busy)
+    }
+
+    /// Tries to hold a use of a grant, for the holder of its token or for an API key of the wallet
+    /// `by`.
+    async fn reserve(
+        &self,
+        by: Option<&Owner>,
+        grant: &Grant,
+        checked: &Checked,
+    ) -> Result<Reserved, UploadError> {
+        let now = self.clock.now();
+        let (tier, id) = (&grant.product.tier, &grant.payment_id);
+        let image = self.draft(checked, tier, Some(id.clone()), now);
+        kill_point!("token.reserve.before");
+        let until = now.plus(RESERVATION);
+        let reserved = match grants::reserve_by(&self.db, by, grant, &image, until).await {
+            Ok(reserved) => reserved,
+            // The reservation may exist after all, and must not block the token until it
+            // lapses.
+            Err(error) => {
+                self.resolve_in_doubt(&image.id, error).await?;
+                return Ok(Reserved::Published(Box::new(image)));
+            }
+        };
+        Ok(match reserved {
+            Reservation::Held => Reserved::Held(Box::new((grant.clone(), image))),
+            Reservation::Busy => Reserved::Busy,
+            Reservation::Pending => Reserved::Pending,
+            Reservation::Revoked => Reserved::Refused(UploadError::LinkRevoked),
+            Reservation::UsedUp | Reservation::Same => {
+                let same = match by {
+                    Some(owner) => self.find_same_of(owner, tier, checked).await?,
+                    None => self.find_same(id, checked).await?,
+                };
+                same.map_or_else(
+                    || Reserved::Refused(used_up(grant)),
+                    |image| Reserved::Published(Box::new(image)),
+                )
+            }
         })
     }
 
@@ -401,6 +439,19 @@ impl Images {
         }))
     }
 
+    /// Finds the live image of the same bytes, for the same eyes, that a wallet paid for in this
+    /// tier.
+    async fn find_same_of(
+        &self,
+        owner: &Owner,
+        tier: &str,
+        checked: &Checked,
+    ) -> Result<Option<Image>, UploadError> {
+        let (bytes, now) = (checked.upload_sha256(), self.clock.now());
+        let same = images::find_same(&self.db, owner, tier, bytes, checked.visibility(), now);
+        Ok(same.await?)
+    }
+
     async fn put_or_discard(
         &self,
         image: &Image,
@@ -447,16 +498,41 @@ impl Images {
     }
 }
 
-/// The outcome of trying to hold a use of one of several grants.
-enum Reserved<'a> {
+/// What pays for an upload.
+enum Source {
+    /// A grant whose token was sent.
+    Grant(Box<Grant>),
+    /// The grants of an API key's wallet in this tier.
+    Key(Box<ApiKey>, String),
+}
+
+/// The outcome of trying to hold a use.
+enum Reserved {
     /// The grant, a use of which is held, and the pending image.
-    Held(&'a Grant, Box<Image>),
+    Held(Box<(Grant, Image)>),
     /// The same bytes are published already.
     Published(Box<Image>),
     /// Other uploads hold every use that is left.
     Busy,
+    /// The same bytes are being uploaded by the same wallet.
+    Pending,
     /// No grant takes the image.
     Refused(UploadError),
+}
+
+/// Refuses an upload by a key that has made all of its uploads of the day.
+///
+/// # Errors
+/// [`UploadError::KeySpent`].
+pub fn refuse_spent(key: &ApiKey, now: Timestamp) -> Result<(), UploadError> {
+    let day = limits::day_of(now);
+    if key.uploads_on(day) < key.uploads_per_day {
+        return Ok(());
+    }
+    Err(UploadError::KeySpent {
+        limit: key.uploads_per_day,
+        wait: limits::start_of(day.saturating_add(1)).since(now),
+    })
 }
 
 fn refuse_expired(grant: &Grant, arrived: Timestamp) -> Result<(), UploadError> {

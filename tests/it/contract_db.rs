@@ -946,45 +946,129 @@ async fn an_image_belongs_to_its_payer_or_to_the_owner_that_is_given() {
 }
 
 #[tokio::test]
-async fn a_wallets_list_is_read_by_its_index() {
+async fn the_images_of_a_wallet_are_read_by_their_indexes() {
     on_both(async |db| {
-        let (_, sql) = statements()
-            .into_iter()
-            .find(|(name, _)| *name == "images::FIND_OWNED")
-            .unwrap();
-        let values = ["'0x1'", "''", "1", "'x'", "1", "10"];
-        let mut sql = sql.to_owned();
-        for (number, value) in (1..).zip(values) {
-            sql = sql.replace(&format!("${number}"), value);
-        }
-        let plan = match &db {
-            Db::Sqlite(sqlite) => {
-                let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-                let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
-                    .fetch_all(sqlite.readers())
-                    .await
-                    .unwrap();
-                let lines: Vec<String> = rows.into_iter().map(|row| row.3).collect();
-                lines.join("\n")
-            }
-            // PostgreSQL reads an empty table in any order; it may use the index in any case.
-            Db::Postgres(pool) => {
-                let mut connection = pool.acquire().await.unwrap();
-                for off in ["seqscan", "bitmapscan", "sort"] {
-                    let off = AssertSqlSafe(format!("SET enable_{off} = off"));
-                    sqlx::query(off).execute(&mut *connection).await.unwrap();
-                }
-                let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
-                let lines: Vec<String> = sqlx::query_scalar(explain)
-                    .fetch_all(&mut *connection)
-                    .await
-                    .unwrap();
-                lines.join("\n")
-            }
-        };
+        let plan = explain(
+            &db,
+            "images::FIND_SAME",
+            &["'0x1'", "''", "'year'", "'x'", "'public'", "NULL", "1"],
+        )
+        .await;
+        assert!(plan.contains("images_same"), "{plan}");
+        let plan = explain(
+            &db,
+            "images::FIND_OWNED",
+            &["'0x1'", "''", "1", "'x'", "1", "10"],
+        )
+        .await;
         assert!(plan.contains("images_owner"), "{plan}");
         assert!(!plan.to_lowercase().contains("sort"), "{plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    })
+    .await;
+}
+
+/// How the database runs the statement with this name and these values.
+async fn explain(db: &Db, statement: &str, values: &[&str]) -> String {
+    let (_, sql) = statements()
+        .into_iter()
+        .find(|(name, _)| *name == statement)
+        .unwrap();
+    let mut sql = sql.to_owned();
+    for (number, value) in (1..).zip(values) {
+        sql = sql.replace(&format!("${number}"), value);
+    }
+    match db {
+        Db::Sqlite(sqlite) => {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+                .fetch_all(sqlite.readers())
+                .await
+                .unwrap();
+            let lines: Vec<String> = rows.into_iter().map(|row| row.3).collect();
+            lines.join("\n")
+        }
+        // PostgreSQL reads an empty table in any order; it may use the index in any case.
+        Db::Postgres(pool) => {
+            let mut connection = pool.acquire().await.unwrap();
+            for off in ["seqscan", "bitmapscan", "sort"] {
+                let off = AssertSqlSafe(format!("SET enable_{off} = off"));
+                sqlx::query(off).execute(&mut *connection).await.unwrap();
+            }
+            let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
+            let lines: Vec<String> = sqlx::query_scalar(explain)
+                .fetch_all(&mut *connection)
+                .await
+                .unwrap();
+            lines.join("\n")
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_finds_the_same_bytes_on_every_grant_of_its_wallet() {
+    on_both(async |db| {
+        let owner = Owner {
+            wallet: Address::repeat_byte(1),
+            network: None,
+        };
+        let (first, second) = (sold(&db, 1, 5).await, sold(&db, 2, 5).await);
+        let reserve = async |by: &Owner, grant: &Grant, number| {
+            let image = Image {
+                tier: "year".to_owned(),
+                upload_sha256: "cd".repeat(32),
+                ..use_of(grant, number, NOW)
+            };
+            let reserved = grants::reserve_by(&db, Some(by), grant, &image, at(300)).await;
+            (image.id, reserved.unwrap())
+        };
+        let (id, reserved) = reserve(&owner, &first, 1).await;
+        assert_eq!(reserved, Reservation::Held);
+        assert_eq!(reserve(&owner, &first, 2).await.1, Reservation::Pending);
+        assert_eq!(reserve(&owner, &second, 3).await.1, Reservation::Pending);
+        let published = grants::publish(&db, &first.payment_id, &id, at(5), Some(at(9999))).await;
+        assert!(published.unwrap());
+        assert_eq!(reserve(&owner, &second, 4).await.1, Reservation::Same);
+        // A contract of the same address on another chain may belong to somebody else.
+        let elsewhere = Owner {
+            network: Some("eip155:1".to_owned()),
+            ..owner
+        };
+        assert_eq!(reserve(&elsewhere, &second, 5).await.1, Reservation::Held);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_uses_a_link_whose_secret_was_replaced_but_none_that_was_revoked() {
+    on_both(async |db| {
+        let owner = Owner {
+            wallet: Address::repeat_byte(1),
+            network: None,
+        };
+        let grant = sold(&db, 1, 5).await;
+        execute(&db, "UPDATE grants SET kind = 'link'").await;
+        let reserve = async |by: Option<&Owner>, number: u8| {
+            let image = Image {
+                upload_sha256: hex::encode([number; 32]),
+                ..use_of(&grant, number.into(), NOW)
+            };
+            let reserved = grants::reserve_by(&db, by, &grant, &image, at(300)).await;
+            reserved.unwrap()
+        };
+        assert!(
+            grants::replace_token(&db, &grant, "next", at(600))
+                .await
+                .unwrap()
+        );
+        assert_eq!(reserve(None, 1).await, Reservation::Revoked);
+        assert_eq!(reserve(Some(&owner), 2).await, Reservation::Held);
+        assert!(
+            grants::revoke_link(&db, &grant.payment_id, 1, at(1))
+                .await
+                .unwrap()
+        );
+        assert_eq!(reserve(Some(&owner), 3).await, Reservation::Revoked);
     })
     .await;
 }

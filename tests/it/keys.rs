@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use alloy_signer_local::PrivateKeySigner;
+use pixtoll::pricing::tiers::TierTable;
 use serde_json::{Value, json};
 
+use crate::support::database::texts;
 use crate::support::sign_in::sign_in;
 use crate::support::signing::wallet;
 use crate::support::{Answer, TestApp, client_from, pictures};
@@ -225,6 +227,151 @@ async fn parallel_uploads_by_key_share_the_grants_of_a_wallet_exactly() {
     assert_eq!(published, 5);
     assert_eq!(only_key(&app, &app.wallet).await["usage"]["uploads"], 5);
     assert!(app.check_ledger().await.is_balanced());
+}
+
+/// Buys links of `uploads` uploads each in tier year.
+async fn buy_links(app: &TestApp, links: usize, uploads: u32) {
+    for _ in 0..links {
+        let path = format!("/api/links?images={uploads}&days=1&tier=year");
+        let payment = app.sign_at(&path).await;
+        assert_eq!(app.pay(&payment).await.status, 200);
+    }
+}
+
+/// How many uses of all grants are published, and how many images are live.
+async fn counts(app: &TestApp) -> [String; 2] {
+    let sql = "SELECT CAST(SUM(used) AS TEXT) FROM grants UNION ALL \
+        SELECT CAST(COUNT(*) AS TEXT) FROM images WHERE state = 'live'";
+    texts(app.db(), sql).await.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn the_same_bytes_cost_one_use_however_many_grants_the_wallet_has() {
+    let app = TestApp::spawn().await;
+    let key = text(&make(&app, &app.wallet, "").await["key"]);
+    buy_links(&app, 21, 1).await;
+    let path = "/api/upload?tier=year";
+    let first = upload(&app, &key, path, pictures::png(8, 8)).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    for _ in 0..2 {
+        let again = upload(&app, &key, path, pictures::png(8, 8)).await;
+        assert_eq!(again.field("id"), first.field("id"));
+    }
+    assert_eq!(counts(&app).await, ["1", "1"]);
+    // For other eyes it is another upload.
+    let private = format!("{path}&visibility=private");
+    let hidden = upload(&app, &key, &private, pictures::png(8, 8)).await;
+    assert_ne!(hidden.field("id"), first.field("id"));
+    let again = upload(&app, &key, &private, pictures::png(8, 8)).await;
+    assert_eq!(again.field("id"), hidden.field("id"));
+    assert_eq!(counts(&app).await, ["2", "2"]);
+    // All of them used up, the first image is found all the same.
+    for seed in 0..19 {
+        let picture = pictures::png_seeded(9, 9, seed);
+        assert_eq!(upload(&app, &key, path, picture).await.status, 200);
+    }
+    let over = upload(&app, &key, path, pictures::png(9, 8)).await;
+    assert_eq!(over.status, 402);
+    let again = upload(&app, &key, path, pictures::png(8, 8)).await;
+    assert_eq!((again.status, again.field("id")), (200, first.field("id")));
+    assert_eq!(only_key(&app, &app.wallet).await["usage"]["uploads"], 21);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn parallel_uploads_of_the_same_bytes_by_key_cost_one_use() {
+    let app = TestApp::spawn().await;
+    let key = text(&make(&app, &app.wallet, "").await["key"]);
+    buy_links(&app, 4, 1).await;
+    buy_links(&app, 2, 50).await;
+    for (round, count) in [(1, 4), (2, 50)] {
+        let uploads = (0..count).map(|_| {
+            let picture = pictures::png_seeded(9, 9, round);
+            upload(&app, &key, "/api/upload?tier=year", picture)
+        });
+        let mut ids = std::collections::BTreeSet::new();
+        for answer in futures_util::future::join_all(uploads).await {
+            match answer.status {
+                200 => {
+                    ids.insert(answer.field("id"));
+                }
+                409 => assert_eq!(answer.error(), "token_in_use"),
+                _ => assert_eq!(answer.error(), "busy", "{}", answer.text()),
+            }
+        }
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(counts(&app).await, [round.to_string(), round.to_string()]);
+    }
+    assert_eq!(only_key(&app, &app.wallet).await["usage"]["uploads"], 2);
+    assert!(app.check_ledger().await.is_balanced());
+}
+
+#[tokio::test]
+async fn an_image_that_is_stored_is_returned_beyond_the_daily_limit_of_the_key() {
+    let app = TestApp::spawn().await;
+    let made = make(&app, &app.wallet, r#"{"uploadsPerDay": 1}"#).await;
+    let key = text(&made["key"]);
+    buy_links(&app, 1, 5).await;
+    let path = "/api/upload?tier=year";
+    let first = upload(&app, &key, path, pictures::png(8, 8)).await;
+    let again = upload(&app, &key, path, pictures::png(8, 8)).await;
+    assert_eq!((again.status, again.field("id")), (200, first.field("id")));
+    for path in [path, "/api/upload", "/api/upload?tier=permanent"] {
+        let other = upload(&app, &key, path, pictures::png(9, 8)).await;
+        assert_eq!(other.verdict(), (429, "key_limit".to_owned(), Some(false)));
+    }
+    assert_eq!(counts(&app).await, ["1", "1"]);
+}
+
+#[tokio::test]
+async fn a_key_is_not_told_to_buy_what_does_not_take_the_image() {
+    let app = TestApp::spawn().await;
+    let key = text(&make(&app, &app.wallet, "").await["key"]);
+    let path = "/api/upload?tier=year";
+    let (small, large) = (pictures::png(8, 8), pictures::png(40, 40));
+    let lower = |most: &[u8]| {
+        let tiers = app.app.tiers.now();
+        let mut lowered: Vec<_> = tiers.iter().cloned().collect();
+        for tier in &mut lowered {
+            if tier.name.as_str() == "year" {
+                tier.max_bytes = u64::try_from(most.len()).unwrap();
+            }
+        }
+        let default = tiers.default_paid().map(|tier| tier.name.clone());
+        let lowered = TierTable::new(lowered, default).unwrap();
+        app.app.tiers.replace(lowered);
+    };
+    buy_links(&app, 1, 1).await;
+    let first = upload(&app, &key, path, large.clone()).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    lower(&small);
+    let is_too_large = async |bytes: Vec<u8>| {
+        let answer = upload(&app, &key, path, bytes).await;
+        assert_eq!(answer.error(), "file_too_large", "{}", answer.text());
+        assert_eq!(answer.status, 413);
+        let limit = format!("{} bytes", small.len());
+        assert!(
+            answer.field("message").contains(&limit),
+            "{}",
+            answer.text()
+        );
+    };
+    is_too_large(pictures::png_seeded(40, 40, 3)).await;
+    let again = upload(&app, &key, path, large.clone()).await;
+    assert_eq!(again.field("id"), first.field("id"));
+    // A link bought now takes small images alone.
+    assert_eq!(upload(&app, &key, path, small.clone()).await.status, 402);
+    // Earlier offers are kept for a while.
+    app.advance(Duration::from_hours(48));
+    buy_links(&app, 1, 2).await;
+    is_too_large(pictures::png_seeded(40, 40, 3)).await;
+    assert_eq!(upload(&app, &key, path, small.clone()).await.status, 200);
+    let other = pictures::png_seeded(8, 8, 4);
+    assert_eq!(upload(&app, &key, path, other).await.status, 200);
+    // A link bought now takes a larger image than those that the wallet bought.
+    lower(&pictures::png(60, 60));
+    let larger = upload(&app, &key, path, pictures::png(50, 50)).await;
+    assert_eq!(larger.status, 402, "{}", larger.text());
 }
 
 #[tokio::test]

@@ -606,6 +606,7 @@ async fn an_upgrade_gives_earlier_images_to_their_payers() {
     // The schema of the release before.
     let mut before = vec![
         "DROP INDEX images_owner",
+        "DROP INDEX images_same",
         "ALTER TABLE images DROP COLUMN owner",
         "ALTER TABLE images DROP COLUMN owner_network",
         "DELETE FROM _sqlx_migrations WHERE version = 2",
