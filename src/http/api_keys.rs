@@ -1,13 +1,9 @@
 //! API keys: a wallet makes and manages them by sign-in (`/api/keys`), and each uploads in its name,
 //! as a bearer token at `POST /api/upload` or in the place of the secret of an upload link.
 
-use std::time::Duration;
-
 use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::BytesMut;
-use futures_util::StreamExt;
 
 use super::body::read_image;
 use super::error::{ApiError, Code};
@@ -16,7 +12,7 @@ use super::payment_headers::has_payment;
 use super::sign_in::sign_in;
 use super::upload_limit::Limit;
 use super::views::{ApiKeyAnswer, ApiKeysAnswer, KeyLimits, KeyUsage, NewKeyRequest};
-use super::{Site, free, limits, links, query};
+use super::{Site, free, json_body, limits, links, query};
 use crate::apikeys::{KeyChange, NewKey};
 use crate::db::DbError;
 use crate::db::limits::day_of;
@@ -39,8 +35,6 @@ const REVOKE: &str = "Revoke this API key.";
 const LONGEST_NAME: usize = 64;
 /// The longest body that describes a key, in bytes.
 const LONGEST_BODY: usize = 4096;
-/// The time limit for that body.
-const READ_TIME: Duration = Duration::from_secs(10);
 
 /// `GET /api/keys` lists the keys of a wallet, `POST /api/keys` makes one.
 pub(super) async fn collection(
@@ -129,6 +123,9 @@ async fn change(
         let message = "This wallet has no API key with this id. GET /api/keys lists its keys.";
         ApiError::bad(Code::NotFound, message)
     })?;
+    if key.revoked_at.is_some() && change != KeyChange::Revoke {
+        return Err(UploadError::KeyRevoked.into());
+    }
     Ok(HttpResponse::Ok().json(answer(site, &key, None)))
 }
 
@@ -167,24 +164,15 @@ fn answer(site: &Site, key: &ApiKey, secret: Option<&KeySecret>) -> ApiKeyAnswer
 
 /// Reads what the wallet says of the key to make. An empty body says nothing.
 async fn read_new(site: &Site, payload: Payload) -> Result<NewKey, ApiError> {
-    let read = tokio::time::timeout(READ_TIME, read_body(payload)).await;
-    let body = read.map_err(|_| {
-        bad("The body took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection.".to_owned())
-    })??;
-    let request = if body.iter().all(u8::is_ascii_whitespace) {
-        NewKeyRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|_| {
-            bad("The body is not JSON of the expected form. Send {\"name\": \"…\", \"uploadsPerDay\": n}, or no body.".to_owned())
-        })?
-    };
+    let instead = "Send {\"name\": \"…\", \"uploadsPerDay\": n}, or no body.";
+    let request: NewKeyRequest = json_body::read(payload, LONGEST_BODY, instead).await?;
     if let Some(name) = &request.name {
-        let is_name = (1..=LONGEST_NAME).contains(&name.chars().count())
-            && !name.chars().any(char::is_control);
+        let is_name =
+            (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.chars().any(is_unprintable);
         if !is_name {
             return Err(bad(format!(
-                "name is empty, has more than {LONGEST_NAME} characters, or has a control character. Send 1 to {LONGEST_NAME} \
-                 printable characters, or no name."
+                "name is empty, has more than {LONGEST_NAME} characters, or has a control or format character. Send 1 to \
+                 {LONGEST_NAME} printable characters, or no name."
             )));
         }
     }
@@ -201,20 +189,32 @@ async fn read_new(site: &Site, payload: Payload) -> Result<NewKey, ApiError> {
     })
 }
 
-async fn read_body(mut payload: Payload) -> Result<BytesMut, ApiError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| {
-            bad("The body ended before it was complete. Repeat the same request.".to_owned())
-        })?;
-        if body.len() + chunk.len() > LONGEST_BODY {
-            return Err(bad(format!(
-                "The body is longer than the limit of {LONGEST_BODY} bytes. Send only name and uploadsPerDay."
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+/// Whether a character shows nothing, or changes how those beside it are shown: control and format
+/// characters (Unicode categories Cc and Cf), and the separators of lines.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 fn bad(message: String) -> ApiError {

@@ -75,21 +75,20 @@ pub(super) fn upload_token(request: &HttpRequest) -> Result<Option<UploadToken>,
     token.map(Some).ok_or_else(|| UploadError::BadToken.into())
 }
 
-/// The API key that a request carries as a bearer token, if any. Another `Authorization` is not
-/// read: it may be for a proxy.
+/// The API key that a request carries as a bearer token, if any. Another `Authorization` is refused:
+/// its sender would be asked to pay, and not learn that the server did not read it.
 pub(super) fn api_key(request: &HttpRequest) -> Result<Option<KeySecret>, ApiError> {
     let Some(value) = only(request.headers(), AUTHORIZATION)? else {
         return Ok(None);
     };
     let text = std::str::from_utf8(value).unwrap_or_default();
-    let Some((scheme, key)) = text.split_once(' ') else {
-        return Ok(None);
-    };
-    let key = key.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || !key.starts_with(KeySecret::PREFIX) {
-        return Ok(None);
+    let (scheme, key) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        let message = "The header Authorization has a scheme that this server does not know: an API key is a bearer token. \
+            Send \"Authorization: Bearer pixtoll_…\", or the request without this header.";
+        return Err(ApiError::bad(Code::InvalidHeader, message));
     }
-    let key = KeySecret::parse(key);
+    let key = KeySecret::parse(key.trim());
     key.map(Some).ok_or_else(|| UploadError::KeyUnknown.into())
 }
 

@@ -106,7 +106,10 @@ pub(super) fn sentence(link: &Link, now: Timestamp) -> String {
         return format!("This upload link ended at {}.", when(link.expires_at));
     }
     if left == 0 {
-        return format!("All {uses} uploads of this link are used.");
+        return match uses {
+            1 => "The upload of this link is used.".to_owned(),
+            uses => format!("All {uses} uploads of this link are used."),
+        };
     }
     format!(
         "{left} of {uses} uploads are left, in tier {}, until {}.",

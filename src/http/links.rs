@@ -7,6 +7,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, HeaderMap};
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
 
 use super::error::{ApiError, Code, Demand};
 use super::paid::{self, Purchase, refuse_behind};
@@ -14,7 +15,9 @@ use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::has_payment;
 use super::sign_in::{self, Door};
 use super::views::{LinkAnswer, LinksAnswer};
-use super::{Site, api_keys, extract, free, images, limits, link_page, list, query, renew};
+use super::{
+    Site, api_keys, extract, free, images, json_body, limits, link_page, list, query, renew,
+};
 use crate::checkout::Order;
 use crate::db::uses::Through;
 use crate::images::UploadError;
@@ -33,14 +36,18 @@ const MOST_DAYS: u32 = 3650;
 /// less.
 const DEFAULT_DAYS: u32 = 30;
 
+/// The longest body that is read to see that it has no options, in bytes.
+const LONGEST_BODY: usize = 1024;
+
 /// `POST /api/links` sells an upload link, or makes one of the free tier. `GET` lists those that a
 /// wallet bought.
 pub(super) async fn sell_or_list(
     site: Site,
     request: HttpRequest,
+    payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let answered = if *request.method() == Method::POST {
-        sell_link(&site, &request).await
+        sell_link(&site, &request, payload).await
     } else {
         list_own(&site, &request).await
     };
@@ -58,7 +65,7 @@ const REVOKE: &str = "Revoke this upload link. Signing in costs nothing.";
 
 async fn list_own(site: &Site, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::LIMIT, query::AFTER])?;
-    let limit = list::limit(request)?;
+    let limit = list::limit(request, "upload links")?;
     let cursor = sign_in::page(site, request, &LIST).await?;
     let (wallet, network) = (cursor.signed_in.wallet, cursor.signed_in.network);
     let network = network.map(|network| network.caip2);
@@ -107,14 +114,24 @@ pub(super) async fn revoke_own(
 }
 
 /// Sells the link. The caller completes an error by [`ApiError::of`].
-async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
+async fn sell_link(
+    site: &Site,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::IMAGES, query::DAYS, query::TIER])?;
+    let instead =
+        "This route takes its options in the query: send ?images=N&days=D&tier=T, and no body.";
+    let NoOptions {} = json_body::read(payload, LONGEST_BODY, instead).await?;
     let uses = paid::uses(request, ProductKind::Link)?;
     let days = days(site, request)?;
     let named = renew::named_tier(request)?;
     // A payment may have bought a link of a tier that is free today.
     let tiers = site.tiers.now();
     let free = free_tier(site, &tiers, named.as_ref());
+    if !has_payment(request) {
+        refuse_unknown(&tiers, named.as_ref())?;
+    }
     if let Some(tier) = free.filter(|_| !has_payment(request)) {
         extract::check_idempotency_key(request)?;
         let client = extract::client_address(request, &site.config.http);
@@ -131,8 +148,27 @@ async fn sell_link(site: &Site, request: &HttpRequest) -> Result<HttpResponse, A
     }
 }
 
+/// The options in the body of an order: none.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
+/// Refuses a tier that this server does not have. Links and API keys upload to free tiers too.
+fn refuse_unknown(tiers: &TierTable, named: Option<&TierName>) -> Result<(), ApiError> {
+    match named.filter(|name| tiers.find(name.as_str()).is_none()) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::UnknownTier {
+            name: Some(query::excerpt(name.as_str())),
+            known: tiers.iter().map(|tier| tier.name.to_string()).collect(),
+        }),
+    }
+}
+
 /// The 402 error for an API key whose wallet has no upload left in this tier: it sells a link.
 pub(super) async fn ask_for(site: &Site, request: &HttpRequest, tier: &TierName) -> ApiError {
+    if let Err(error) = refuse_unknown(&site.tiers.now(), Some(tier)) {
+        return error;
+    }
     let order = order(1, default_days(site), Some(tier));
     let purchase = match Purchase::open(site, request, order).await {
         Ok(purchase) => purchase,
@@ -266,7 +302,8 @@ pub(super) async fn make_free(
         return Err(ApiError::Bad(Code::InvalidParameter, message));
     }
     let attempt = limits::count_free_uploads(site, client, uses).await;
-    let attempt = attempt.map_err(|error| limits::refuse_unpaid(site, error))?;
+    // Its client asked for a link without a payment, and an upload at a price is none.
+    let attempt = attempt.map_err(ApiError::Limited)?;
     let link = site.links.make_free(tier, uses, days).await;
     let link = link.map_err(|error| ApiError::Upload(error.into()))?;
     if let Some(attempt) = attempt {
@@ -313,20 +350,30 @@ enum Form {
 }
 
 impl Form {
-    /// The form that `Accept` names first.
+    /// The form that `Accept` prefers: the one with the greatest `q`, and of several the first.
     fn of(headers: &HeaderMap) -> Self {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-        let mut types = accept.unwrap_or_default().split(',').map(|named| {
-            let essence = named.split(';').next().unwrap_or_default();
-            essence.trim().to_ascii_lowercase()
-        });
-        let named = types.find_map(|named| match named.as_str() {
-            "application/json" => Some(Self::Json),
-            "text/html" => Some(Self::Page),
-            "text/plain" => Some(Self::Text),
-            _ => None,
-        });
-        named.unwrap_or(Self::Text)
+        let mut preferred = (0.0, Self::Text);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let form = match parts.next().unwrap_or_default() {
+                named if named.eq_ignore_ascii_case("application/json") => Self::Json,
+                named if named.eq_ignore_ascii_case("text/html") => Self::Page,
+                named if named.eq_ignore_ascii_case("text/plain") => Self::Text,
+                _ => continue,
+            };
+            let quality = parts.find_map(|part| {
+                let (name, value) = part.split_once('=')?;
+                name.trim()
+                    .eq_ignore_ascii_case("q")
+                    .then(|| value.trim().parse().unwrap_or(0.0))
+            });
+            let quality = quality.unwrap_or(1.0);
+            if quality > preferred.0 {
+                preferred = (quality, form);
+            }
+        }
+        preferred.1
     }
 }
 
@@ -373,7 +420,7 @@ fn secret(request: &HttpRequest) -> Result<UploadToken, UploadError> {
 }
 
 /// An error of a link that takes no upload, with the route that sells another one.
-fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
+pub(super) fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
     let sells = site
         .checkout
         .as_ref()
@@ -381,8 +428,7 @@ fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
     match (error, sells) {
         (
             ApiError::Upload(
-                error @ (UploadError::LinkUnknown
-                | UploadError::LinkExpired { .. }
+                error @ (UploadError::LinkExpired { .. }
                 | UploadError::LinkUsed { .. }
                 | UploadError::LinkRevoked),
             ),
@@ -470,8 +516,8 @@ async fn upload_by_key(
     form: Form,
 ) -> Result<HttpResponse, ApiError> {
     if !matches!(*request.method(), Method::POST | Method::PUT) {
-        // A key has no page of its own: `GET /api/keys` shows its usage.
-        return Err(UploadError::LinkUnknown.into());
+        let allowed = "PUT, POST".to_owned();
+        return Err(ApiError::WrongMethod { allowed });
     }
     let known = [
         query::METADATA,

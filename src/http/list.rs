@@ -22,7 +22,7 @@ pub(super) const DOOR: Door<'_> = Door {
 /// `GET` and `HEAD` of `/api/images`.
 pub(super) async fn own(site: &Site, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
     query::check(request, &[query::LIMIT, query::AFTER])?;
-    let limit = limit(request)?;
+    let limit = limit(request, "images")?;
     let cursor = sign_in::page(site, request, &DOOR).await?;
     Ok(HttpResponse::Ok().json(page(site, cursor, limit).await?))
 }
@@ -52,8 +52,8 @@ pub(super) async fn page(
     })
 }
 
-/// The length of a page, from `?limit=`.
-pub(super) fn limit(request: &HttpRequest) -> Result<u32, ApiError> {
+/// The length of a page of `items`, from `?limit=`.
+pub(super) fn limit(request: &HttpRequest, items: &str) -> Result<u32, ApiError> {
     let instead =
         format!("Send a whole number from 1 to {MOST_OWNED} once, or leave it out for {USUAL}.");
     let Some(text) = query::single(request, query::LIMIT, &instead)? else {
@@ -62,8 +62,9 @@ pub(super) fn limit(request: &HttpRequest) -> Result<u32, ApiError> {
     let number = text.parse().ok().filter(|it| (1..=MOST_OWNED).contains(it));
     number.ok_or_else(|| {
         let text = query::excerpt(&text);
-        let message =
-            format!("limit is \"{text}\", and a page has from 1 to {MOST_OWNED} images. {instead}");
+        let message = format!(
+            "limit is \"{text}\", and a page has from 1 to {MOST_OWNED} {items}. {instead}"
+        );
         ApiError::bad(Code::InvalidParameter, message)
     })
 }

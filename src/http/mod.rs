@@ -41,6 +41,7 @@ mod form;
 mod free;
 mod health;
 mod images;
+mod json_body;
 mod limits;
 mod link;
 mod link_page;

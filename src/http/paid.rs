@@ -190,7 +190,8 @@ async fn upload_with_token(
     if let Err(error) = &uploaded {
         limits::count_failure(site, request, error);
     }
-    uploaded
+    // The secret of an upload link is a token too.
+    uploaded.map_err(|error| links::with_way_to_buy(site, error))
 }
 
 /// Reads, checks and stores an image for an upload token.

@@ -47,7 +47,9 @@ pub(super) fn check(request: &HttpRequest, known: &[&str]) -> Result<(), ApiErro
         [] => "this route takes none".to_owned(),
         known => format!("this route takes only {}", known.join(", ")),
     };
-    let instead = if name == TIER {
+    let instead = if name == TIER && request.path().starts_with("/u/") {
+        "An upload link has one tier, which it was made for. Send the request without it."
+    } else if name == TIER {
         "Name the tier in the path, such as /api/upload/permanent; /api/tiers lists the tiers."
     } else {
         "Send the request without it."

@@ -6,13 +6,11 @@ use std::time::Duration;
 use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::BytesMut;
-use futures_util::StreamExt;
 
 use super::error::{ApiError, Code};
 use super::sign_in::{Door, sign_in_at};
 use super::views::{LinksEndedAnswer, SignedLinkAnswer, SignedLinkRequest};
-use super::{Site, delete, extract, images, query};
+use super::{Site, delete, extract, images, json_body, query};
 use crate::images::private::LONGEST_LINK;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -20,8 +18,6 @@ use crate::signin::SignedIn;
 
 /// The longest body of a request for a link, in bytes.
 const LONGEST_BODY: usize = 1024;
-/// The time limit for that body.
-const READ_TIME: Duration = Duration::from_secs(10);
 
 /// What the client may send in place of a signed message.
 const INSTEAD: &str = "Or send the image's delete token in X-Delete-Token.";
@@ -167,16 +163,8 @@ fn not_private(site: &Site, image: &Image) -> ApiError {
 
 /// Reads how long the link is to last. `None`: the body does not say.
 async fn read_life(payload: Payload) -> Result<Option<Duration>, ApiError> {
-    let read = tokio::time::timeout(READ_TIME, read_body(payload)).await;
-    let body = read.map_err(|_| {
-        bad("The body took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection.")
-    })??;
-    if body.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let wanted: SignedLinkRequest = serde_json::from_slice(&body).map_err(|_| {
-        bad("The body is not JSON of the expected form. Send {\"expiresInSeconds\": 3600}, or no body.")
-    })?;
+    let instead = "Send {\"expiresInSeconds\": 3600}, or no body.";
+    let wanted: SignedLinkRequest = json_body::read(payload, LONGEST_BODY, instead).await?;
     let Some(seconds) = wanted.expires_in_seconds else {
         return Ok(None);
     };
@@ -188,21 +176,6 @@ async fn read_life(payload: Payload) -> Result<Option<Duration>, ApiError> {
         )));
     }
     Ok(Some(Duration::from_secs(seconds)))
-}
-
-async fn read_body(mut payload: Payload) -> Result<BytesMut, ApiError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk
-            .map_err(|_| bad("The body ended before it was complete. Repeat the same request."))?;
-        if body.len() + chunk.len() > LONGEST_BODY {
-            return Err(bad(&format!(
-                "The body is longer than the limit of {LONGEST_BODY} bytes. Send {{\"expiresInSeconds\": 3600}}, or no body."
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 fn bad(message: &str) -> ApiError {

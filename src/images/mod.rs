@@ -134,7 +134,7 @@ pub enum UploadError {
     TokenUsed,
     /// No upload link has this secret.
     #[error(
-        "There is no upload link with this URL: a part of the URL is missing or wrong. Copy the whole URL, or get another link from POST /api/links."
+        "There is no upload link with this URL: a part of the URL is missing or wrong. Copy the whole URL. POST /api/links sells another link, and POST /api/links?tier=free makes one without a payment."
     )]
     LinkUnknown,
     /// The upload link has ended.
@@ -147,7 +147,7 @@ pub enum UploadError {
     },
     /// Every upload of the link is used, and the bytes differ from those it was used for.
     #[error(
-        "All {uses} uploads of this upload link are used. Ask its owner for another one, or get one from POST /api/links."
+        "This upload link took all of its uploads ({uses}), and these bytes are none of its images. Ask its owner for another one, or get one from POST /api/links."
     )]
     LinkUsed {
         /// The number of uploads that the link took.
@@ -158,6 +158,27 @@ pub enum UploadError {
         "The owner of this upload link has revoked it. Ask the owner for another one, or get one from POST /api/links."
     )]
     LinkRevoked,
+    /// The free upload link has ended.
+    #[error(
+        "This free upload link ended at {at}. Ask its maker for another one, or make one: POST /api/links?tier=free. POST /api/links sells links for longer storage."
+    )]
+    FreeLinkExpired {
+        /// When the link ended.
+        at: Timestamp,
+    },
+    /// Every upload of the free link is used, and the bytes differ from those it was used for.
+    #[error(
+        "This free upload link took all of its uploads ({uses}), and these bytes are none of its images. Ask its maker for another one, or make one: POST /api/links?tier=free. POST /api/links sells links for longer storage."
+    )]
+    FreeLinkUsed {
+        /// The number of uploads that the link took.
+        uses: u32,
+    },
+    /// The free upload link was revoked.
+    #[error(
+        "This free upload link was revoked. Ask its maker for another one, or make one: POST /api/links?tier=free. POST /api/links sells links for longer storage."
+    )]
+    FreeLinkRevoked,
     /// No API key has this secret.
     #[error(
         "This API key does not exist on this server: a part of it is missing or wrong. Send the whole key, or make one at POST /api/keys."

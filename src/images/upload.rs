@@ -137,8 +137,9 @@ impl Images {
     /// Finds the free upload link whose secret has this hash, if it takes uploads at `now`.
     ///
     /// # Errors
-    /// [`UploadError::LinkUnknown`], [`UploadError::LinkRevoked`], [`UploadError::LinkExpired`],
-    /// [`UploadError::LinkUsed`] and [`UploadError::Database`].
+    /// [`UploadError::LinkUnknown`], [`UploadError::FreeLinkRevoked`],
+    /// [`UploadError::FreeLinkExpired`], [`UploadError::FreeLinkUsed`] and
+    /// [`UploadError::Database`].
     pub async fn find_free_link(
         &self,
         secret_hash: &str,
@@ -149,15 +150,15 @@ impl Images {
         let link = link.filter(|link| link.link(&self.secrets).secret.is_some());
         let link = link.ok_or(UploadError::LinkUnknown)?;
         if link.revoked_at.is_some() {
-            return Err(UploadError::LinkRevoked);
+            return Err(UploadError::FreeLinkRevoked);
         }
         if now >= link.expires_at {
-            return Err(UploadError::LinkExpired {
+            return Err(UploadError::FreeLinkExpired {
                 at: link.expires_at,
             });
         }
         if link.used >= link.uses {
-            return Err(UploadError::LinkUsed { uses: link.uses });
+            return Err(UploadError::FreeLinkUsed { uses: link.uses });
         }
         Ok(link)
     }

@@ -428,9 +428,10 @@ async fn a_suspended_or_revoked_key_refuses_at_once() {
     );
     let resumed = app
         .as_wallet("POST", &format!("{path}/resume"), "", &owner)
-        .await
-        .json();
-    assert_eq!(resumed["revokedAt"], revoked["revokedAt"]);
+        .await;
+    assert_eq!(resumed.error(), "key_revoked");
+    let again = app.as_wallet("DELETE", &path, "", &owner).await.json();
+    assert_eq!(again["revokedAt"], revoked["revokedAt"]);
     // Its record is kept as long as those of images.
     app.advance(Duration::from_hours(24 * 366));
     app.app.retention.reap().await.unwrap();
@@ -483,6 +484,10 @@ async fn a_wallet_has_as_many_keys_as_the_operator_allows() {
         "no json",
         r#"{"name": ""}"#,
         r#"{"name": "a\nb"}"#,
+        r#"{"name": "a\u202eb"}"#,
+        r#"{"name": "a\u200bb"}"#,
+        r#"["n", 5]"#,
+        "null",
         &format!(r#"{{"name": "{}"}}"#, "x".repeat(65)),
         r#"{"uploadsPerDay": 0}"#,
         r#"{"uploadsPerDay": 6}"#,
@@ -541,12 +546,23 @@ async fn wrong_keys_are_unknown_and_limited_by_address() {
             .status,
         200
     );
-    // Another kind of authorization is not for this server.
-    let basic = [("authorization", "Basic cGl4OnRvbGw=")];
-    let answer = app
-        .send("POST", "/api/upload", &basic, pictures::png(8, 8))
-        .await;
-    assert_eq!(answer.error(), "payment_required");
+    // A header that is no key is not answered with a price.
+    for (value, expected) in [
+        ("Basic cGl4OnRvbGw=".to_owned(), (400, "invalid_header")),
+        (key.clone(), (400, "invalid_header")),
+        ("Bearer garbage".to_owned(), (401, "key_unknown")),
+        ("Bearer".to_owned(), (401, "key_unknown")),
+    ] {
+        for path in ["/api/upload", "/api/upload/year"] {
+            let headers = [("authorization", value.clone())];
+            let answer = app.send("POST", path, &headers, pictures::png(8, 8)).await;
+            assert_eq!(
+                (answer.status, answer.error().as_str()),
+                expected,
+                "{value}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -574,8 +590,9 @@ async fn a_key_goes_with_no_other_credential() {
     let shown = app.get(&format!("/u/{key}")).await;
     assert_eq!(
         (shown.status, shown.error()),
-        (404, "link_unknown".to_owned())
+        (405, "method_not_allowed".to_owned())
     );
+    assert_eq!(shown.header("allow").as_deref(), Some("PUT, POST"));
     assert!(app.transfers().await.is_empty());
 }
 
@@ -592,4 +609,23 @@ async fn what_a_key_is_told_to_buy_is_not_told_to_others() {
         assert_eq!(plain.status, 402);
         assert!(!plain.text().contains("API key"), "{}", plain.text());
     }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_neither_resumed_nor_suspended() {
+    let app = TestApp::spawn().await;
+    let owner = wallet(3);
+    let path = format!("{KEYS}/{}", text(&make(&app, &owner, "").await["id"]));
+    for _ in 0..2 {
+        let revoked = app.as_wallet("DELETE", &path, "", &owner).await;
+        assert_eq!(revoked.status, 200, "{}", revoked.text());
+    }
+    for change in ["resume", "suspend"] {
+        let changed = app
+            .as_wallet("POST", &format!("{path}/{change}"), "", &owner)
+            .await;
+        let expected = (401, "key_revoked".to_owned(), Some(false));
+        assert_eq!(changed.verdict(), expected, "{change}");
+    }
+    assert_eq!(only_key(&app, &owner).await["suspendedAt"], Value::Null);
 }

@@ -56,6 +56,11 @@ fn refused(status: u16, code: &str) -> (u16, String, String) {
     (status, code.to_owned(), "pay".to_owned())
 }
 
+/// The refusal of a free link, or of one that there is not: its holder is not asked to pay.
+fn closed(status: u16, code: &str) -> (u16, String, String) {
+    (status, code.to_owned(), "fix_request".to_owned())
+}
+
 #[tokio::test]
 async fn a_link_costs_n_prices_and_takes_n_images_by_put() {
     let app = TestApp::spawn().await;
@@ -128,7 +133,10 @@ async fn fifty_parallel_uploads_use_a_paid_and_a_free_link_exactly() {
         .post("/api/links?images=5&days=1&tier=free")
         .await
         .json();
-    for link in [paid, free] {
+    for (link, used_up) in [
+        (paid, refused(409, "link_used")),
+        (free, closed(409, "link_used")),
+    ] {
         let path = path_of(&link);
         let mut published = BTreeSet::new();
         // An upload that finds every use held by others is repeated, as its response says.
@@ -158,7 +166,7 @@ async fn fifty_parallel_uploads_use_a_paid_and_a_free_link_exactly() {
         assert_eq!(published.len(), 5);
         assert_eq!(shown(&app, &path).await["used"], 5);
         let more = put(&app, &path, pictures::png(20, 20)).await;
-        assert_eq!(refusal(&more), refused(409, "link_used"));
+        assert_eq!(refusal(&more), used_up);
     }
     let report = app.check_ledger().await;
     assert!(report.is_balanced(), "{:?}", report.broken);
@@ -387,10 +395,9 @@ async fn a_free_link_takes_its_uploads_from_the_addresss_hour_at_once() {
         (&"free".into(), &6.into())
     );
     let over = app.post("/api/links?images=5&days=2&tier=free").await;
-    assert_eq!(
-        (over.status, over.error()),
-        (429, "rate_limited".to_owned())
-    );
+    let wait = (429, "rate_limited".to_owned(), "wait".to_owned());
+    assert_eq!(refusal(&over), wait);
+    assert_eq!(over.json()["action"].get("url"), None);
     let rest = app.post("/api/links?images=4&days=2&tier=free").await;
     assert_eq!(rest.status, 200);
     assert_eq!(app.upload_free(pictures::png(8, 8)).await.status, 429);
@@ -404,18 +411,18 @@ async fn a_free_link_takes_its_uploads_from_the_addresss_hour_at_once() {
         );
     }
     let more = put(&app, &path, pictures::png(8, 7)).await;
-    assert_eq!(refusal(&more), refused(409, "link_used"));
+    assert_eq!(refusal(&more), closed(409, "link_used"));
     let rest = path_of(&rest.json());
     app.advance(2 * DAY);
     let late = put(&app, &rest, pictures::png(8, 7)).await;
-    assert_eq!(refusal(&late), refused(410, "link_expired"));
+    assert_eq!(refusal(&late), closed(410, "link_expired"));
     // Its record is kept as long as those of images.
     app.advance(366 * DAY);
     app.app.retention.reap().await.unwrap();
     assert_eq!(app.rows("free_links").await, 0);
     assert_eq!(
         refusal(&put(&app, &rest, pictures::png(8, 7)).await),
-        refused(404, "link_unknown")
+        closed(404, "link_unknown")
     );
 }
 
@@ -475,7 +482,7 @@ async fn wrong_links_are_unknown_and_limited_by_address() {
             .request(method, app.url(wrong))
             .body(pictures::png(8, 8));
         let answer = Answer::of(request.send().await.unwrap()).await;
-        assert_eq!(refusal(&answer), refused(404, "link_unknown"), "{wrong}");
+        assert_eq!(refusal(&answer), closed(404, "link_unknown"), "{wrong}");
     }
     let mut refusals = 0;
     for _ in 0..10 {
@@ -532,7 +539,7 @@ async fn a_link_that_the_database_lost_pauses_sales_until_its_payment_is_recover
         .unwrap();
     app.advance(2 * DAY);
     let old = put(&app, &path, pictures::png(8, 8)).await;
-    assert_eq!(refusal(&old), refused(404, "link_unknown"));
+    assert_eq!(refusal(&old), closed(404, "link_unknown"));
 }
 
 #[tokio::test]
@@ -704,4 +711,76 @@ async fn a_link_takes_no_payment() {
     let unknown = app.post(&format!("{path}?images=2")).await;
     assert_eq!(unknown.error(), "unknown_parameter");
     assert_eq!(app.transfers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_options_of_a_link_are_not_taken_from_a_body() {
+    let app = TestApp::spawn().await;
+    let options = r#"{"images": 2, "days": 1, "tier": "free"}"#;
+    for body in [options, "images=2", "[]", "[1]", "null", "{", r#"{"a": 1}"#] {
+        let json = [("content-type", "application/json")];
+        let answer = app.send("POST", "/api/links", &json, body).await;
+        assert_eq!(refusal(&answer), closed(400, "invalid_body"), "{body}");
+        let message = answer.field("message");
+        assert!(message.contains("?images=N&days=D&tier=T"), "{message}");
+    }
+    for body in ["", " ", "{}", " {}\n"] {
+        let answer = app
+            .send("POST", "/api/links", &[("accept", "*/*")], body)
+            .await;
+        assert_eq!(answer.error(), "payment_required", "{body}");
+    }
+    assert_eq!(app.rows("free_links").await, 0);
+}
+
+#[tokio::test]
+async fn errors_about_links_name_what_holds_for_links() {
+    let app = TestApp::spawn().await;
+    let unknown = app.post("/api/links?tier=nope").await;
+    assert_eq!(unknown.error(), "unknown_tier");
+    let message = unknown.field("message");
+    assert!(message.contains("free, year, permanent"), "{message}");
+    let path = path_of(&app.post("/api/links?tier=free").await.json());
+    let tier = put(&app, &format!("{path}?tier=free"), pictures::png(8, 8)).await;
+    let message = tier.field("message");
+    assert!(message.contains("An upload link has one tier"), "{message}");
+    let limit = app.get("/api/links?limit=abc").await.field("message");
+    assert!(limit.contains("1 to 100 upload links"), "{limit}");
+    assert_eq!(put(&app, &path, pictures::png(8, 8)).await.status, 200);
+    let text = app
+        .send("GET", &path, &[("accept", "*/*")], "")
+        .await
+        .text();
+    assert!(
+        text.starts_with("The upload of this link is used."),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_link_answers_in_the_form_that_accept_prefers() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&app.post("/api/links?tier=free").await.json());
+    for (accept, expected) in [
+        (
+            "application/json;q=0.1, text/html",
+            "text/html; charset=utf-8",
+        ),
+        (
+            "text/html;q=0.1, application/json;q=0.9",
+            "application/json",
+        ),
+        (
+            "text/html;q=0, text/plain;q=0.5",
+            "text/plain; charset=utf-8",
+        ),
+        ("text/html; Q=0", "text/plain; charset=utf-8"),
+        ("application/json, text/html", "application/json"),
+        ("APPLICATION/JSON", "application/json"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        let answer = app.send("GET", &path, &[("accept", accept)], "").await;
+        let found = answer.header("content-type");
+        assert_eq!(found.as_deref(), Some(expected), "{accept}");
+    }
 }

@@ -255,6 +255,7 @@ async fn a_link_to_a_permanent_image_lasts_a_year_at_most() {
         (r#"{"expiresInSeconds": "60"}"#, 400),
         (r#"{"expiresIn": 60}"#, 400),
         ("60", 400),
+        ("[1]", 400),
         (r#"{"expiresInSeconds": null}"#, 200),
         (&*format!("{{{}}}", " ".repeat(1022)), 200),
         (&*format!("{{{}}}", " ".repeat(1023)), 400),

@@ -76,17 +76,9 @@ const PAY: &[Code] = &[
     Busy,
     UnknownTier,
 ];
-// The secret of an upload link works as a token as well.
-const TOKEN: &[Code] = &[
-    BadToken,
-    TokenUsed,
-    TokenInUse,
-    TokenExpired,
-    LinkUnknown,
-    LinkUsed,
-    LinkExpired,
-    LinkRevoked,
-];
+const TOKEN: &[Code] = &[BadToken, TokenUsed, TokenInUse, TokenExpired];
+/// The secret of an upload link in the place of an upload token.
+const LINK_AS_TOKEN: &[Code] = &[LinkUnknown, LinkUsed, LinkExpired, LinkRevoked];
 const SIGN_IN: &[Code] = &[
     SignInRequired,
     SignInInvalid,
@@ -268,7 +260,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Upload,
             price: Price::Default,
-            errors: &[QUERY, PAY, TOKEN, KEY, IMAGE, STORE],
+            errors: &[QUERY, PAY, TOKEN, LINK_AS_TOKEN, KEY, IMAGE, STORE],
         }],
     },
     Route {
@@ -323,7 +315,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 body: Body::None,
                 success: Success::Link { in_forms: false },
                 price: Price::Default,
-                errors: &[QUERY, PAY, STORE, &[DailyLimit]],
+                errors: &[QUERY, PAY, STORE, &[DailyLimit, InvalidBody]],
             },
             Operation {
                 methods: GET,
@@ -457,7 +449,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::None,
             success: Success::ApiKey,
             price: Price::Free,
-            errors: &[QUERY, SIGN_IN, &[NotFound]],
+            errors: &[QUERY, SIGN_IN, &[NotFound, KeyRevoked]],
         }],
     },
     Route {
@@ -471,7 +463,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::None,
             success: Success::ApiKey,
             price: Price::Free,
-            errors: &[QUERY, SIGN_IN, &[NotFound]],
+            errors: &[QUERY, SIGN_IN, &[NotFound, KeyRevoked]],
         }],
     },
     Route {

@@ -161,8 +161,8 @@ codes! {
         "The wallet of the API key suspended it.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted, or it is private and the link is not validly signed.";
-    LinkUnknown "link_unknown" 404 No [Pay]
-        "No upload link has this URL. `action.url` sells another one.";
+    LinkUnknown "link_unknown" 404 No [FixRequest]
+        "No upload link has this URL: a part of it is missing or wrong.";
     UnknownRoute "unknown_route" 404 No [FixRequest]
         "The path is not a route of the API. The message names the nearest routes.";
     UnknownTier "unknown_tier" 404 No [FixRequest]
@@ -181,7 +181,7 @@ codes! {
         "Another upload holds the last use of the upload token or link.";
     TooManyKeys "too_many_keys" 409 No [FixRequest]
         "The wallet has as many API keys as it may have. Revoke one first.";
-    LinkUsed "link_used" 409 No [Pay]
+    LinkUsed "link_used" 409 No [Pay, FixRequest]
         "Every upload of the link is used, and these bytes are not an image that it uploaded.";
     PaymentInProgress "payment_in_progress" 409 Unknown [Wait]
         "Another request with the same payment is being processed.";
@@ -201,9 +201,9 @@ codes! {
         "A payment that renews the image is being processed.";
     TokenExpired "token_expired" 410 No [FixRequest]
         "The upload token expired. Its payment returns a fresh token without a second charge.";
-    LinkExpired "link_expired" 410 No [Pay]
-        "The upload link has ended. What was paid and not used still belongs to the payer: `POST /api/claims` returns a new link.";
-    LinkRevoked "link_revoked" 410 No [Pay]
+    LinkExpired "link_expired" 410 No [Pay, FixRequest]
+        "The upload link has ended. Of a paid link, what was paid and not used still belongs to the payer: `POST /api/claims` returns a new link.";
+    LinkRevoked "link_revoked" 410 No [Pay, FixRequest]
         "The upload link was revoked by its owner, or a new one has replaced it.";
     PreconditionFailed "precondition_failed" 412 No [FixRequest]
         "`If-Match` or `If-Unmodified-Since` names another version of the image.";
