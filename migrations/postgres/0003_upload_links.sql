@@ -28,3 +28,6 @@ CREATE TABLE replaced_secrets (
 CREATE INDEX replaced_secrets_payment ON replaced_secrets (payment_id);
 INSERT INTO replaced_secrets (hash, payment_id)
 SELECT replaced_hash, payment_id FROM grants WHERE replaced_hash IS NOT NULL;
+-- The free link that uploaded an image. The same bytes by the same link are that image again.
+ALTER TABLE images ADD COLUMN free_link TEXT;
+CREATE INDEX images_free_link ON images (free_link, upload_sha256) WHERE free_link IS NOT NULL;

@@ -1,7 +1,8 @@
 //! Free upload links, and the upload links that a wallet paid for.
 
-use super::rows::{Field, GrantRow, grant_columns};
+use super::rows::{Field, GrantRow, ImageRow, grant_columns, image_columns};
 use super::{Db, DbError, from_row, read_db, write_db};
+use crate::model::image::Image;
 use crate::model::link::FreeLink;
 use crate::model::payment::Grant;
 use crate::system::clock::Timestamp;
@@ -63,6 +64,33 @@ const REVOKE: &str = "UPDATE free_links SET revoked_ms = $2 WHERE id = $1 AND re
 pub(super) const COUNT_USE: &str = "UPDATE free_links SET used = used + 1 WHERE id = $1 \
     AND CAST($2 AS BIGINT) = $2 AND CAST($3 AS BIGINT) = $3 \
     AND used < uses AND revoked_ms IS NULL AND expires_ms > $4";
+
+/// Notes on a pending image which free link uploads it. Changes no row if the link has a live image
+/// of the same bytes, for the same people.
+pub(super) const NOTE_IMAGE: &str = "UPDATE images SET free_link = $1 WHERE id = $2 AND NOT EXISTS (SELECT 1 \
+    FROM images same WHERE same.free_link = $1 AND same.upload_sha256 = images.upload_sha256 \
+    AND same.visibility = images.visibility AND COALESCE(same.viewer, '') = COALESCE(images.viewer, '') \
+    AND same.state = 'live' AND (same.expires_ms IS NULL OR same.expires_ms > $3))";
+
+/// Finds the live images of these uploaded bytes that a free link uploaded.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_images(db: &Db, link: &str, upload_sha256: &str) -> Result<Vec<Image>, DbError> {
+    let rows: Vec<ImageRow> = read_db!(db, |pool| sqlx::query_as(FIND_IMAGES)
+        .bind(link)
+        .bind(upload_sha256)
+        .fetch_all(pool)
+        .await)?;
+    rows.into_iter().map(Image::try_from).collect()
+}
+
+const FIND_IMAGES: &str = concat!(
+    "SELECT ",
+    image_columns!(),
+    " FROM images WHERE free_link = $1 AND upload_sha256 = $2 AND state = 'live' \
+     ORDER BY published_ms DESC, id"
+);
 
 /// Erases the free links that ended before `before`.
 ///
@@ -151,6 +179,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("free_links::FIND_BY_HASH", FIND_BY_HASH),
     ("free_links::REVOKE", REVOKE),
     ("free_links::COUNT_USE", COUNT_USE),
+    ("free_links::NOTE_IMAGE", NOTE_IMAGE),
+    ("free_links::FIND_IMAGES", FIND_IMAGES),
     ("free_links::FORGET_ENDED", FORGET_ENDED),
     ("free_links::FIND_PAID", FIND_PAID),
 ];

@@ -4,7 +4,7 @@ use sqlx::Encode;
 use sqlx::query::Query;
 
 use super::rows::{Field, ImageRow, image_columns, signed};
-use super::uses::{Through, count_use};
+use super::uses::{Through, count_free_use};
 use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -91,7 +91,7 @@ pub async fn publish_free(
     let id = &image.id;
     if let Some(through) = through {
         return Ok(in_tx!(db, |tx| {
-            let is_counted = count_use!(tx, through.count(image.size_bytes, now));
+            let is_counted = count_free_use!(tx, through, image, now);
             let published = sqlx::query(PUBLISH_FREE)
                 .bind(id.as_str())
                 .bind(now.millis())

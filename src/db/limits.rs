@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rows::signed;
-use super::uses::{Through, count_use};
+use super::uses::{Through, count_free_use};
 use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::image::Image;
 use crate::system::clock::Timestamp;
@@ -219,7 +219,7 @@ pub async fn publish_in(
             .await?
             .rows_affected();
         if let Some(through) = through
-            && !count_use!(tx, through.count(image.size_bytes, now))
+            && !count_free_use!(tx, through, image, now)
         {
             return Ok(false);
         }

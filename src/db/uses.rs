@@ -61,4 +61,25 @@ macro_rules! count_use {
     }};
 }
 
-pub(super) use count_use;
+/// Counts the use for a pending image of the free tier, and notes the free link on the image. Yields
+/// whether both were done.
+macro_rules! count_free_use {
+    ($tx:ident, $through:ident, $image:ident, $now:ident) => {{
+        let is_counted = crate::db::uses::count_use!($tx, $through.count($image.size_bytes, $now));
+        match $through {
+            crate::db::uses::Through::Link(link) if is_counted => {
+                sqlx::query(crate::db::free_links::NOTE_IMAGE)
+                    .bind(&link.id)
+                    .bind($image.id.as_str())
+                    .bind($now.millis())
+                    .execute(&mut *$tx)
+                    .await?
+                    .rows_affected()
+                    == 1
+            }
+            _ => is_counted,
+        }
+    }};
+}
+
+pub(super) use {count_free_use, count_use};

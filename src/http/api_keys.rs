@@ -17,9 +17,8 @@ use crate::apikeys::{KeyChange, NewKey};
 use crate::db::DbError;
 use crate::db::limits::day_of;
 use crate::db::uses::Through;
-use crate::images::{Refusal, UploadError, refuse_spent};
+use crate::images::{Refusal, Taken, UploadError, refuse_spent};
 use crate::model::api_key::{ApiKey, KeySecret};
-use crate::model::image::Image;
 use crate::model::owner::Owner;
 use crate::pricing::tiers::{Tier, TierName};
 use crate::signin::SignedIn;
@@ -229,7 +228,7 @@ pub(super) async fn upload(
     payload: Payload,
     secret: &KeySecret,
     tier: Option<&str>,
-) -> Result<Image, ApiError> {
+) -> Result<Taken, ApiError> {
     limits::may_fail(site, request)?;
     let uploaded = take(site, request, payload, secret, tier).await;
     if let Err(error) = &uploaded {
@@ -244,7 +243,7 @@ async fn take(
     payload: Payload,
     secret: &KeySecret,
     tier: Option<&str>,
-) -> Result<Image, ApiError> {
+) -> Result<Taken, ApiError> {
     if has_payment(request) {
         let message = "The request carries an API key and a payment, and only one of them is allowed. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message));
@@ -278,7 +277,7 @@ async fn take_bought(
     payload: Payload,
     key: ApiKey,
     tier: &str,
-) -> Result<Image, ApiError> {
+) -> Result<Taken, ApiError> {
     refuse_behind(site)?;
     let tier = TierName::parse(tier).map_err(|_| ApiError::UnknownTier {
         name: Some(query::excerpt(tier)),

@@ -11,9 +11,8 @@ use super::error::ApiError;
 use super::upload_limit::Limit;
 use super::{Site, images, limits, query};
 use crate::db::uses::Through;
-use crate::images::UploadError;
+use crate::images::{Taken, UploadError};
 use crate::limits::FreeAttempt;
-use crate::model::image::Image;
 use crate::pricing::tiers::Tier;
 
 /// Stores an image in the free tier, and returns its link.
@@ -40,7 +39,7 @@ pub(super) async fn upload(
     if let Some(attempt) = attempt {
         attempt.give_back().await;
     }
-    let image = uploaded?;
+    let Taken { image, .. } = uploaded?;
     Ok(images::uploaded(&site, &image).json(images::upload_answer(&site, &image)))
 }
 
@@ -54,7 +53,7 @@ pub(super) async fn take(
     tier: &Tier,
     through: Option<Through>,
     attempt: &mut Option<FreeAttempt>,
-) -> Result<Image, ApiError> {
+) -> Result<Taken, ApiError> {
     let limit = Limit {
         tier: tier.name.as_str(),
         max_bytes: tier.max_bytes,
@@ -69,14 +68,16 @@ pub(super) async fn take(
     // The task goes on if the client disconnects: the image is published, and counts as a free
     // upload of the day.
     let upload = async move {
-        let image = stored
+        let taken = stored
             .upload_free(&tier, checked, place.place(), through.as_ref())
             .await?;
-        place.spend();
-        if let Some(counted) = counted {
-            counted.keep();
+        if taken.is_new {
+            place.spend();
+            if let Some(counted) = counted {
+                counted.keep();
+            }
         }
-        Ok::<_, UploadError>(image)
+        Ok::<_, UploadError>(taken)
     };
     let upload = tokio::spawn(upload.in_current_span());
     Ok(upload.await.map_err(|_| UploadError::Interrupted)??)

@@ -3,9 +3,10 @@
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::views::{ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, UploadAnswer};
 use super::{Site, delete, extract, query};
+use crate::images::Taken;
 use crate::images::private::Access;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -53,11 +54,19 @@ fn link_for(site: &Site, image: &Image, access: &Access) -> Option<SignedLink> {
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
     let facts = facts(site, image, owners_link(site, image));
     UploadAnswer {
-        delete_token: site.images.delete_token(image),
+        delete_token: Some(site.images.delete_token(image)),
         markdown: format!("![]({})", facts.url),
         metadata: MetadataAnswer::of(image.metadata),
         facts,
     }
+}
+
+/// The response body for an upload by a link or a key. Several people may have one, so only the
+/// upload that published the image receives its delete token.
+pub(super) fn taken_answer(site: &Site, taken: &Taken) -> UploadAnswer {
+    let mut answer = upload_answer(site, &taken.image);
+    answer.delete_token = answer.delete_token.filter(|_| taken.is_new);
+    answer
 }
 
 /// What the answers to uploads and questions say first.
@@ -108,9 +117,21 @@ pub(super) async fn metadata(
     request: &HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let id = ImageId::parse(&id).ok_or(ApiError::NotFound)?;
+    let id = ImageId::parse(&id).ok_or_else(|| no_id(&id))?;
     let access = access(&site, request, &id)?;
     Ok(HttpResponse::Ok().json(facts_of(&site, &id, &access).await?))
+}
+
+/// The error for a path that names no valid id, maybe the file's name in place of the id.
+fn no_id(named: &str) -> ApiError {
+    let id = named.split_once('.').and_then(|(id, _)| ImageId::parse(id));
+    id.map_or(ApiError::NotFound, |id| {
+        let message = format!(
+            "The path names no valid image id. Send the 12 letters and digits of the id, without an extension: \
+             /api/images/{id}."
+        );
+        ApiError::bad(Code::NotFound, message)
+    })
 }
 
 /// The facts about the image with this id, for a client with this access.

@@ -75,11 +75,14 @@ pub(super) fn of_upload(
         Some(end) => format!("The image is kept until {}.", escape(end)),
         None => "The image is kept for as long as this service exists.".to_owned(),
     };
+    let token = answer.delete_token.as_deref().map(|token| {
+        let token = escape(token);
+        format!(" To delete it before, keep this token: <code>{token}</code>")
+    });
+    let token = token.unwrap_or_default();
     let body = format!(
-        "<h1>Uploaded</h1><p>The link of your image:</p><a class=\"url\" href=\"{url}\">{url}</a><p>{kept} To delete it \
-         before, keep this token: <code>{}</code></p><p><img src=\"{url}\" alt=\"The uploaded image\"></p>\
+        "<h1>Uploaded</h1><p>The link of your image:</p><a class=\"url\" href=\"{url}\">{url}</a><p>{kept}{token}</p><p><img src=\"{url}\" alt=\"The uploaded image\"></p>\
          <p><a href=\"{}\">Upload another image</a></p>",
-        escape(&answer.delete_token),
         escape(again)
     );
     page(response, "Uploaded", &body)

@@ -20,11 +20,10 @@ use super::{
 };
 use crate::checkout::Order;
 use crate::db::uses::Through;
-use crate::images::UploadError;
 use crate::images::private::Access;
+use crate::images::{Taken, UploadError};
 use crate::links::OpenLink;
 use crate::model::api_key::KeySecret;
-use crate::model::image::Image;
 use crate::model::link::{Link, LinkId};
 use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
@@ -502,9 +501,9 @@ async fn upload(
         let message = "The request carries a payment, but an upload link is paid already. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message));
     }
-    let image = take(site, request, payload).await?;
+    let taken = take(site, request, payload).await?;
     let again = url(site, &secret(request)?);
-    Ok(uploaded(site, &image, form, &again))
+    Ok(uploaded(site, &taken, form, &again))
 }
 
 /// Stores an image by the API key that stands in the place of the link's secret.
@@ -536,15 +535,15 @@ async fn upload_by_key(
         return Err(error.of(request));
     };
     let tier = tier.as_ref().map(TierName::as_str);
-    let image = api_keys::upload(site, request, payload, &secret, tier).await?;
+    let taken = api_keys::upload(site, request, payload, &secret, tier).await?;
     let again = format!("{}/u/{key}", site.config.http.base_url);
-    Ok(uploaded(site, &image, form, &again))
+    Ok(uploaded(site, &taken, form, &again))
 }
 
 /// The response to an upload. `again` is the URL that takes the next one.
-fn uploaded(site: &Site, image: &Image, form: Form, again: &str) -> HttpResponse {
-    let answer = images::upload_answer(site, image);
-    let mut response = images::uploaded(site, image);
+fn uploaded(site: &Site, taken: &Taken, form: Form, again: &str) -> HttpResponse {
+    let answer = images::taken_answer(site, taken);
+    let mut response = images::uploaded(site, &taken.image);
     match form {
         Form::Json => response.json(answer),
         Form::Page => link_page::of_upload(response, &answer, again),
@@ -552,7 +551,7 @@ fn uploaded(site: &Site, image: &Image, form: Form, again: &str) -> HttpResponse
     }
 }
 
-async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Image, ApiError> {
+async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Taken, ApiError> {
     let arrived = site.clock.now();
     let secret = secret(request)?;
     match find(site, site.links.find_open(&secret, arrived).await).await? {

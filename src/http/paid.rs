@@ -17,10 +17,9 @@ use super::{Site, api_keys, extract, images, limits, links, query, renew};
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::private::Access;
-use crate::images::{Metadata, Refusal, UploadError};
+use crate::images::{Metadata, Refusal, Taken, UploadError};
 use crate::keys::secrets::sha256_hex;
 use crate::model::api_key::KeySecret;
-use crate::model::image::Image;
 use crate::model::payment::{Grant, ProductKind};
 use crate::model::token::UploadToken;
 use crate::model::visibility::Visibility;
@@ -120,8 +119,8 @@ async fn upload_by_key(
     }
     let named = renew::named_tier(request).map_err(|error| error.of(request))?;
     let tier = route.tier.or(named.as_ref().map(TierName::as_str));
-    let image = api_keys::upload(site, request, payload, key, tier).await?;
-    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+    let taken = api_keys::upload(site, request, payload, key, tier).await?;
+    Ok(images::uploaded(site, &taken.image).json(images::taken_answer(site, &taken)))
 }
 
 /// What the path of an upload or token request names.
@@ -213,8 +212,16 @@ async fn take_for_token(
     if let Err(UploadError::Lost(lost)) = &found {
         site.epoch.note_lost(lost, arrived).await;
     }
-    let image = take_granted(site, request, payload, found?, arrived).await?;
-    Ok(images::uploaded(site, &image).json(images::upload_answer(site, &image)))
+    let grant = found?;
+    let is_link = grant.product.kind == ProductKind::Link;
+    let taken = take_granted(site, request, payload, grant, arrived).await?;
+    // A token belongs to its payer, and the secret of a link to everybody who has the link.
+    let answer = if is_link {
+        images::taken_answer(site, &taken)
+    } else {
+        images::upload_answer(site, &taken.image)
+    };
+    Ok(images::uploaded(site, &taken.image).json(answer))
 }
 
 /// Reads, checks and stores an image that a grant pays for.
@@ -224,7 +231,7 @@ pub(super) async fn take_granted(
     payload: Payload,
     grant: Grant,
     arrived: Timestamp,
-) -> Result<Image, ApiError> {
+) -> Result<Taken, ApiError> {
     let limit = Limit {
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,

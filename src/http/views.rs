@@ -49,9 +49,11 @@ pub(super) struct ImageFacts {
 pub(super) struct UploadAnswer {
     #[serde(flatten)]
     pub(super) facts: ImageFacts,
-    /// The secret that deletes the image and shows its receipts: 40 hexadecimal digits.
-    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
-    pub(super) delete_token: String,
+    /// The secret that deletes the image and shows its receipts: 40 hexadecimal digits. It is missing where the same bytes
+    /// came again by an upload link or an API key: several people may have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{40}$"))]
+    pub(super) delete_token: Option<String>,
     /// The image as Markdown.
     pub(super) markdown: String,
     #[serde(flatten)]

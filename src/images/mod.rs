@@ -38,7 +38,7 @@ mod upload;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
 pub use owned::{MOST_OWNED, OwnedPage, OwnedPosition};
-pub use upload::refuse_spent;
+pub use upload::{Taken, refuse_spent};
 
 use format::FormatError;
 use hot::Hot;

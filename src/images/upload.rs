@@ -34,10 +34,41 @@ const RESERVATION: Duration = Duration::from_secs(90);
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
+/// The image that an upload yields.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The image.
+    pub image: Image,
+    /// Whether this upload published it. Otherwise an earlier one did, maybe of somebody else who has
+    /// the same link or key.
+    pub is_new: bool,
+}
+
+impl Taken {
+    const fn new(image: Image) -> Self {
+        let is_new = true;
+        Self { image, is_new }
+    }
+
+    const fn again(image: Image) -> Self {
+        let is_new = false;
+        Self { image, is_new }
+    }
+}
+
+/// Refuses a free link whose uploads are all used.
+fn refuse_used(link: &FreeLink) -> Result<(), UploadError> {
+    if link.used < link.uses {
+        return Ok(());
+    }
+    Err(UploadError::FreeLinkUsed { uses: link.uses })
+}
+
 impl Images {
     /// Stores and publishes an image in a tier without a price. `place` is its reserved place in
     /// the daily count of free uploads, if that is limited. `through` is the free link or the API
-    /// key that takes the image: publishing it counts a use there.
+    /// key that takes the image: publishing it counts a use there. The same bytes by the same free
+    /// link return the same image, and cost no further use.
     ///
     /// # Errors
     /// [`UploadError`]; then nothing is published.
@@ -47,7 +78,13 @@ impl Images {
         checked: Checked,
         place: Option<&FreeSlot>,
         through: Option<&Through>,
-    ) -> Result<Image, UploadError> {
+    ) -> Result<Taken, UploadError> {
+        if let Some(Through::Link(link)) = through {
+            if let Some(same) = self.find_same_by_link(link, &checked).await? {
+                return Ok(Taken::again(same));
+            }
+            refuse_used(link)?;
+        }
         let (images, place, through) = (Arc::clone(self), place.cloned(), through.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // A separate task: if the client disconnects, the upload still completes or is discarded as
@@ -86,11 +123,16 @@ impl Images {
             };
             if !published {
                 images.discard(&image.id).await;
+                if let Some(Through::Link(link)) = &through
+                    && let Some(same) = images.find_same_by_link(link, &checked).await?
+                {
+                    return Ok(Taken::again(same));
+                }
                 images.refuse_closed(through.as_ref(), now).await?;
                 // The upload took longer than the place in the daily count was reserved.
                 return Err(UploadError::Interrupted);
             }
-            Ok(live(image, now, expires))
+            Ok(Taken::new(live(image, now, expires)))
         };
         tokio::spawn(upload.in_current_span())
             .await
@@ -106,8 +148,8 @@ impl Images {
         match through {
             None => Ok(()),
             Some(Through::Link(link)) => {
-                self.find_free_link(&link.secret_hash, now).await?;
-                Ok(())
+                let link = self.find_free_link(&link.secret_hash, now).await?;
+                refuse_used(&link)
             }
             Some(Through::Key(key)) => {
                 let key = self.find_key(&key.secret_hash).await?;
@@ -134,12 +176,12 @@ impl Images {
         Ok(key)
     }
 
-    /// Finds the free upload link whose secret has this hash, if it takes uploads at `now`.
+    /// Finds the free upload link whose secret has this hash, if it is valid at `now`. Its uploads may
+    /// all be used: the same bytes still return their image.
     ///
     /// # Errors
     /// [`UploadError::LinkUnknown`], [`UploadError::FreeLinkRevoked`],
-    /// [`UploadError::FreeLinkExpired`], [`UploadError::FreeLinkUsed`] and
-    /// [`UploadError::Database`].
+    /// [`UploadError::FreeLinkExpired`] and [`UploadError::Database`].
     pub async fn find_free_link(
         &self,
         secret_hash: &str,
@@ -157,10 +199,20 @@ impl Images {
                 at: link.expires_at,
             });
         }
-        if link.used >= link.uses {
-            return Err(UploadError::FreeLinkUsed { uses: link.uses });
-        }
         Ok(link)
+    }
+
+    /// Finds the image of the same bytes that a free link uploaded before.
+    async fn find_same_by_link(
+        &self,
+        link: &FreeLink,
+        checked: &Checked,
+    ) -> Result<Option<Image>, UploadError> {
+        let now = self.clock.now();
+        let images = free_links::find_images(&self.db, &link.id, checked.upload_sha256()).await?;
+        Ok(images
+            .into_iter()
+            .find(|image| image.visibility == checked.visibility() && image.is_live(now)))
     }
 
     /// Finds the grant of an upload token, before the body is read.
@@ -219,9 +271,9 @@ impl Images {
         grant: Grant,
         arrived: Timestamp,
         checked: Checked,
-    ) -> Result<Image, UploadError> {
+    ) -> Result<Taken, UploadError> {
         if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
-            return Ok(image);
+            return Ok(Taken::again(image));
         }
         refuse_expired(&grant, arrived)?;
         let images = Arc::clone(self);
@@ -245,9 +297,9 @@ impl Images {
         key: ApiKey,
         tier: &str,
         checked: Checked,
-    ) -> Result<Image, UploadError> {
+    ) -> Result<Taken, UploadError> {
         if let Some(image) = self.find_same_of(&key.owner(), tier, &checked).await? {
-            return Ok(image);
+            return Ok(Taken::again(image));
         }
         refuse_spent(&key, self.clock.now())?;
         let images = Arc::clone(self);
@@ -263,7 +315,7 @@ impl Images {
         &self,
         source: Source,
         checked: Checked,
-    ) -> Result<Image, UploadError> {
+    ) -> Result<Taken, UploadError> {
         let deadline = Instant::now() + WAIT_FOR_OTHER;
         let (grant, image) = loop {
             let reserved = match &source {
@@ -272,7 +324,7 @@ impl Images {
             };
             match reserved {
                 Reserved::Held(held) => break *held,
-                Reserved::Published(image) => return Ok(*image),
+                Reserved::Published(image) => return Ok(Taken::again(*image)),
                 Reserved::Refused(error) => return Err(error),
                 Reserved::Busy | Reserved::Pending if Instant::now() < deadline => {
                     tokio::time::sleep(POLL).await;
@@ -319,7 +371,7 @@ impl Images {
             return Err(used_up(&grant));
         }
         kill_point!("token.publish.after");
-        Ok(live(image, now, expires))
+        Ok(Taken::new(live(image, now, expires)))
     }
 
     /// Tries to hold a use of each grant of a key's wallet in turn. The grants are read anew each

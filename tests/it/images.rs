@@ -513,3 +513,16 @@ async fn a_published_image_is_not_discarded() {
     app.app.images.discard(&id).await;
     assert_eq!(app.get(&image.field("url")).await.status, 200);
 }
+
+#[tokio::test]
+async fn the_facts_of_a_files_name_are_refused_with_the_path_of_its_id() {
+    let app = TestApp::spawn().await;
+    let id = app.upload_free(pictures::png(8, 8)).await.field("id");
+    let named = app.get(&format!("/api/images/{id}.png")).await;
+    assert_eq!((named.status, named.error()), (404, "not_found".to_owned()));
+    let message = named.field("message");
+    assert!(
+        message.ends_with(&format!("/api/images/{id}.")),
+        "{message}"
+    );
+}

@@ -629,3 +629,20 @@ async fn a_revoked_key_is_neither_resumed_nor_suspended() {
     }
     assert_eq!(only_key(&app, &owner).await["suspendedAt"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_repeated_upload_by_key_receives_no_delete_token() {
+    let app = TestApp::spawn().await;
+    let key = text(&make(&app, &app.wallet, "").await["key"]);
+    let link = app.sign_at("/api/links?images=3&days=1&tier=year").await;
+    assert_eq!(app.pay(&link).await.status, 200);
+    let path = "/api/upload?tier=year";
+    let first = upload(&app, &key, path, pictures::png(8, 8)).await.json();
+    assert!(first.get("deleteToken").is_some(), "{first}");
+    let again = upload(&app, &key, path, pictures::png(8, 8)).await.json();
+    assert_eq!(again["id"], first["id"]);
+    assert_eq!(again.get("deleteToken"), None, "{again}");
+    let unknown = upload(&app, &key, "/api/upload?tier=nope", pictures::png(8, 8)).await;
+    let message = unknown.field("message");
+    assert!(message.contains("free, year, permanent"), "{message}");
+}

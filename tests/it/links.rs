@@ -714,6 +714,98 @@ async fn a_link_takes_no_payment() {
 }
 
 #[tokio::test]
+async fn the_same_bytes_by_a_free_link_are_one_image_and_one_use() {
+    let app = TestApp::spawn().await;
+    let path = path_of(&app.post("/api/links?images=2&tier=free").await.json());
+    let first = put_for_json(&app, &path, pictures::png(8, 8)).await.json();
+    let again = put_for_json(&app, &path, pictures::png(8, 8)).await.json();
+    assert_eq!(again["id"], first["id"]);
+    assert_eq!(shown(&app, &path).await["used"], 1);
+    // Several at once, and for the last use.
+    let uploads = (0..8).map(|_| put_for_json(&app, &path, pictures::png(8, 9)));
+    let mut ids = BTreeSet::new();
+    for answer in futures_util::future::join_all(uploads).await {
+        match answer.status {
+            200 => drop(ids.insert(answer.field("id"))),
+            _ => assert_eq!(answer.error(), "busy"),
+        }
+    }
+    assert_eq!(ids.len(), 1);
+    assert_eq!(shown(&app, &path).await["used"], 2);
+    // A link that is used up still returns its images, and nothing else.
+    let late = put_for_json(&app, &path, pictures::png(8, 8)).await.json();
+    assert_eq!(late["id"], first["id"]);
+    let private = format!("{path}?visibility=private");
+    for other in [
+        put(&app, &path, pictures::png(8, 10)).await,
+        put(&app, &private, pictures::png(8, 8)).await,
+    ] {
+        assert_eq!(refusal(&other), closed(409, "link_used"));
+    }
+    assert_eq!(app.rows("images").await, 2);
+    // Another link publishes its own image.
+    let other = path_of(&app.post("/api/links?tier=free").await.json());
+    let own = put_for_json(&app, &other, pictures::png(8, 8)).await.json();
+    assert_ne!(own["id"], first["id"]);
+    // What has expired is published anew.
+    let long = path_of(
+        &app.post("/api/links?images=2&days=30&tier=free")
+            .await
+            .json(),
+    );
+    let before = put_for_json(&app, &long, pictures::png(8, 8)).await.json();
+    app.advance(20 * DAY);
+    let after = put_for_json(&app, &long, pictures::png(8, 8)).await.json();
+    assert_ne!(after["id"], before["id"]);
+    assert_eq!(shown(&app, &long).await["used"], 2);
+}
+
+#[tokio::test]
+async fn only_the_upload_that_published_an_image_receives_its_delete_token() {
+    let app = TestApp::spawn().await;
+    let paid = path_of(&buy(&app, "/api/links?images=1&days=1&tier=year").await);
+    let free = path_of(&app.post("/api/links?tier=free").await.json());
+    for path in [&paid, &free] {
+        let first = put_for_json(&app, path, pictures::png(8, 8)).await;
+        assert_eq!(first.field("deleteToken").len(), 40);
+        let other = put_for_json(&app, path, pictures::png(8, 8)).await.json();
+        assert_eq!(other["id"], first.json()["id"]);
+        assert_eq!(other.get("deleteToken"), None, "{other}");
+        let page = app
+            .send("PUT", path, &[("accept", "text/html")], pictures::png(8, 8))
+            .await
+            .text();
+        assert!(!page.contains(&first.field("deleteToken")), "{page}");
+    }
+    // The link's secret is a token for the same holders.
+    let secret = paid.strip_prefix("/u/").unwrap();
+    let token = [("x-upload-token", secret)];
+    let again = app
+        .send("POST", "/api/upload", &token, pictures::png(8, 8))
+        .await
+        .json();
+    assert_eq!(again.get("deleteToken"), None, "{again}");
+    let used = app
+        .send("POST", "/api/upload", &token, pictures::png(8, 9))
+        .await;
+    assert_eq!(refusal(&used), refused(409, "link_used"));
+    let url = used.json()["action"]["url"].clone();
+    assert_eq!(url, app.url("/api/links?images=1&days=30"));
+    // Parallel uploads of the same bytes publish one image, and one of them receives the token.
+    for path in [
+        path_of(&buy(&app, "/api/links?images=9&days=1&tier=year").await),
+        path_of(&app.post("/api/links?images=9&tier=free").await.json()),
+    ] {
+        let uploads = (0..8).map(|_| put_for_json(&app, &path, pictures::png(9, 9)));
+        let answers = futures_util::future::join_all(uploads).await;
+        let with_token = answers
+            .iter()
+            .filter(|answer| answer.json().get("deleteToken").is_some());
+        assert_eq!(with_token.count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn the_options_of_a_link_are_not_taken_from_a_body() {
     let app = TestApp::spawn().await;
     let options = r#"{"images": 2, "days": 1, "tier": "free"}"#;

@@ -363,7 +363,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 id: "uploadByLink",
                 summary: "Upload an image with an upload link.",
                 description: "The response is the link of the image as text, or JSON with `Accept: application/json`. The same bytes \
-                    again return the same image of a paid link. An upload that fails costs no use.",
+                    again return the same image, without `deleteToken`. An upload that fails costs no use.",
                 parameters: &[Parameter::Metadata, Parameter::Visibility],
                 body: Body::Image,
                 success: Success::LinkUpload,
@@ -776,7 +776,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             errors: &[&[NotFound]],
             ..document(
                 "getSecurityTxt",
-                "Name the contact for security reports (RFC 9116).",
+                "Name the contact for security reports (RFC 9116); 404 until the operator names one.",
                 Success::Text("text/plain"),
             )
         }],
