@@ -11,8 +11,9 @@ use crate::client::claim::{Claimed, Claims, claim};
 
 const AFTER_HELP: &str = "\
 Prints one line for each payment on standard output: an upload token, which curl sends in
-X-Upload-Token, or the link of an image. A token that is printed here can be printed again until it
-is used. The wallet is found as by pixtoll upload; the exit codes are the same.";
+X-Upload-Token, an upload link, or the link of an image. What is printed here can be printed again
+until it is used. A link that was revoked or has ended, with uploads left, is replaced by a new one.
+The wallet is found as by pixtoll upload; the exit codes are the same.";
 
 /// Sign in with a wallet, and print what it paid for and did not receive
 #[derive(Debug, Args)]

@@ -45,7 +45,7 @@ struct CreateArgs {
     /// A name that says what the key is for
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// The most free uploads a day; by default as many as the server allows a key
+    /// The most uploads a day, free and paid; by default as many as the server allows a key
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     uploads_per_day: Option<u64>,
     /// The options for server, wallet and output.

@@ -653,7 +653,7 @@ async fn free_links_of_tools_count_against_the_free_uploads() {
     }
     let spent = content(&result(&app, &one).await);
     assert_eq!(spent["error"], "rate_limited", "{spent}");
-    assert_eq!(spent["action"]["type"], "pay");
+    assert_eq!(spent["action"]["type"], "wait");
 }
 
 /// The message of an error names arguments, and nothing of HTTP that a tool can't send.
