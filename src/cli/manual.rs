@@ -41,17 +41,14 @@ pub fn completions(args: &CompletionsArgs, out: &mut dyn Write) -> anyhow::Resul
 /// When the output or the folder can't be written.
 pub fn man(args: &ManArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let command = super::Cli::command();
-    match &args.dir {
-        Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| clap_mangen::generate_to(command, folder))
-                .with_context(|| format!("{} can't be written", folder.display()))?;
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page)?;
-            return write(&page, out);
-        }
+    if let Some(folder) = &args.dir {
+        std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(command, folder))
+            .with_context(|| format!("{} can't be written", folder.display()))?;
+    } else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        return write(&page, out);
     }
     Ok(ExitCode::SUCCESS)
 }

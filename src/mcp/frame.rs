@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use rmcp::model::ProtocolVersion;
+
 use super::{REVISIONS, plain};
 
 /// The bytes are no JSON.
@@ -33,7 +35,7 @@ pub fn error(id: &Value, code: i64, message: &str) -> Value {
 
 /// The error for a revision that the server doesn't speak.
 pub fn unsupported(id: &Value, asked: &str) -> Value {
-    let known: Vec<&str> = REVISIONS.iter().map(|it| it.as_str()).collect();
+    let known: Vec<&str> = REVISIONS.iter().map(ProtocolVersion::as_str).collect();
     let asked = plain(asked, MOST_CHARS);
     let message = format!(
         "The header MCP-Protocol-Version is \"{asked}\", which this server does not speak. Send one of: {}.",

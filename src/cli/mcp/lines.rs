@@ -80,13 +80,12 @@ async fn take(
                 Some(frame::error(&nobody, frame::INVALID_REQUEST, &text))
             }
         };
-        let passed = match refused {
-            Some(error) => answers.send(error.to_string().into_bytes()).await.is_ok(),
-            None => {
-                line.truncate(line.trim_ascii_end().len());
-                line.push(b'\n');
-                server.write_all(&line).await.is_ok()
-            }
+        let passed = if let Some(error) = refused {
+            answers.send(error.to_string().into_bytes()).await.is_ok()
+        } else {
+            line.truncate(line.trim_ascii_end().len());
+            line.push(b'\n');
+            server.write_all(&line).await.is_ok()
         };
         if !passed {
             return;

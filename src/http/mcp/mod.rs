@@ -221,13 +221,12 @@ where
     let asked = request.headers().get("mcp-protocol-version");
     let asked = asked.map(|asked| String::from_utf8_lossy(asked.as_bytes()));
     let unspoken = asked.filter(|asked| revisions().iter().all(|known| known.as_str() != asked));
-    let error = match unspoken {
-        Some(asked) => frame::unsupported(id, &asked),
-        None => {
-            let said = plain(&String::from_utf8_lossy(&body), LONGEST_TEXT);
-            let text = format!("{said}. Send a request as the protocol's revision describes it.");
-            frame::error(id, frame::INVALID_REQUEST, &text)
-        }
+    let error = if let Some(asked) = unspoken {
+        frame::unsupported(id, &asked)
+    } else {
+        let said = plain(&String::from_utf8_lossy(&body), LONGEST_TEXT);
+        let text = format!("{said}. Send a request as the protocol's revision describes it.");
+        frame::error(id, frame::INVALID_REQUEST, &text)
     };
     json_rpc(status, error.to_string())
 }
