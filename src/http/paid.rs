@@ -214,14 +214,14 @@ async fn take_for_token(
     }
     let grant = found?;
     let is_link = grant.product.kind == ProductKind::Link;
-    let taken = take_granted(site, request, payload, grant, arrived).await?;
+    let stored = take_granted(site, request, payload, grant, arrived).await?;
     // A token belongs to its payer, and the secret of a link to everybody who has the link.
     let answer = if is_link {
-        images::taken_answer(site, &taken)
+        images::taken_answer(site, &stored)
     } else {
-        images::upload_answer(site, &taken.image)
+        images::upload_answer(site, &stored.image)
     };
-    Ok(images::uploaded(site, &taken.image).json(answer))
+    Ok(images::uploaded(site, &stored.image).json(answer))
 }
 
 /// Reads, checks and stores an image that a grant pays for.

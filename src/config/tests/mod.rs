@@ -450,6 +450,7 @@ fn what_is_shown_can_be_read_again() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of them are one document")]
 fn what_is_in_force_is_shown_whole() {
     let shown = show(&config(of(&format!("{REAL}\nnetworks = 'base-sepolia'"))));
     let (head, tiers) = shown.split_once("\n[[tiers]]").unwrap();
@@ -510,6 +511,9 @@ max_days = 90
 [keys]
 uploads_per_day = 100
 per_wallet = 10
+
+[mcp]
+origins = []
 "#
     );
     let year = r#"

@@ -117,8 +117,6 @@ codes! {
         "The body is not the form, JSON or list that the route takes, or a field in it has an unknown value.";
     InvalidArguments "invalid_arguments" 400 No [FixRequest]
         "The arguments of an MCP tool are not those that its schema describes.";
-    OriginNotAllowed "origin_not_allowed" 403 No [FixRequest]
-        "A page of another origin called `/mcp`.";
     IncompleteBody "incomplete_body" 400 No [Retry]
         "The body broke off, or arrived too slowly.";
     ConflictingCredentials "conflicting_credentials" 400 Unknown [FixRequest]
@@ -159,6 +157,8 @@ codes! {
         "The wallet that signed in does not own the image, or paid nothing for it. Nothing was done.";
     KeySuspended "key_suspended" 403 No [FixRequest]
         "The wallet of the API key suspended it.";
+    OriginNotAllowed "origin_not_allowed" 403 No [FixRequest]
+        "A page of another origin called `/mcp`.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted, or it is private and the link is not validly signed.";
     LinkUnknown "link_unknown" 404 No [FixRequest]
