@@ -505,7 +505,7 @@ impl Retention {
         }
         // The holder of the lease also held the lock, so it is gone.
         jobs::release_job(&self.db, JOB).await?;
-        Ok(Lock::Ours(Some(file)))
+        Ok(Lock::Ours(Some(Locked(file))))
     }
 
     async fn take_lease(&self) -> Result<bool, DbError> {
@@ -516,10 +516,22 @@ impl Retention {
 
 /// The state of the operating system's lock.
 enum Lock {
-    /// This run holds it until the file is dropped. Without a lock file, every run holds it.
-    Ours(Option<File>),
+    /// This run holds it until the value is dropped. Without a lock file, every run holds it.
+    Ours(Option<Locked>),
     /// Another process holds it.
     Theirs,
+}
+
+/// A locked file. It is unlocked explicitly: a process that is started meanwhile holds a copy of the
+/// file for a moment, and the lock with it.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock of the reaper could not be released");
+        }
+    }
 }
 
 fn log(reaped: &Reaped) {
