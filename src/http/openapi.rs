@@ -562,7 +562,7 @@ fn rpc_message() -> Value {
 
 /// Adds the responses of the protocol to those of the API.
 fn describe_rpc(responses: &mut Map<String, Value>) {
-    let text = || json!({"text/plain": {"schema": {"type": "string"}}});
+    let failed = || json!({JSON: {"schema": {"type": "object", "required": ["jsonrpc", "error"]}}});
     let mut either = responses
         .get("400")
         .and_then(|it| it.get("content"))
@@ -575,10 +575,6 @@ fn describe_rpc(responses: &mut Map<String, Value>) {
         content.insert(
             JSON.to_owned(),
             json!({"schema": {"anyOf": [ours, rpc.clone()]}}),
-        );
-        content.insert(
-            "text/plain".to_owned(),
-            json!({"schema": {"type": "string"}}),
         );
         let unknown = json!({JSON: {"schema": rpc}});
         responses.insert(
@@ -599,7 +595,7 @@ fn describe_rpc(responses: &mut Map<String, Value>) {
         ),
         ("415", "The body has to be application/json."),
     ] {
-        responses.insert(status.to_owned(), with_content(description, Some(text())));
+        responses.insert(status.to_owned(), with_content(description, Some(failed())));
     }
 }
 

@@ -45,7 +45,7 @@ pub enum LogFormat {
 /// Libraries log warnings and errors at every level: below that they print headers and statements,
 /// which may hold secrets.
 ///
-/// The lines of requests that are answered without the router are collected for at most [`COLLECT`]. The returned
+/// The lines of requests that are answered without the router are collected for at most 100 ms. The returned
 /// value writes the last ones when it is dropped.
 pub fn start(level: Level, format: LogFormat) -> Lines {
     let filter = Targets::new()

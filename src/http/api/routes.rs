@@ -7,8 +7,8 @@ use crate::http::error::Code::{
     DatabaseUnavailable, DeleteFailed, EmptyFile, FacilitatorUnavailable, FileTooLarge,
     IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
     InvalidParameter, KeyLimit, KeyRevoked, KeySuspended, KeyUnknown, LinkExpired, LinkRevoked,
-    LinkUnknown, LinkUsed, Maintenance, MetadataNotKept, NoFile, NoReceipt, NodeUnavailable,
-    NotFound, NotOwner, NotPrivate, NotRenewable, OriginNotAllowed, PaymentFailed,
+    LinkUnknown, LinkUsed, Maintenance, MetadataNotKept, MethodNotAllowed, NoFile, NoReceipt,
+    NodeUnavailable, NotFound, NotOwner, NotPrivate, NotRenewable, OriginNotAllowed, PaymentFailed,
     PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired, PaymentResolved,
     PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited, RecoveryRequired,
     RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid, SignInRequired, StorageFull,
@@ -356,7 +356,8 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 body: Body::None,
                 success: Success::Link { in_forms: true },
                 price: Price::Free,
-                errors: &[QUERY, LINK, &[DatabaseUnavailable]],
+                // An API key in the place of the secret has no page.
+                errors: &[QUERY, LINK, &[DatabaseUnavailable, MethodNotAllowed]],
             },
             Operation {
                 methods: PUT_POST,
@@ -379,7 +380,8 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 body: Body::None,
                 success: Success::Link { in_forms: true },
                 price: Price::Free,
-                errors: &[QUERY, LINK, &[DatabaseUnavailable]],
+                // An API key in the place of the secret has no page.
+                errors: &[QUERY, LINK, &[DatabaseUnavailable, MethodNotAllowed]],
             },
         ],
     },
