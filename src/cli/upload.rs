@@ -78,7 +78,7 @@ pub struct UploadArgs {
 }
 
 impl UploadArgs {
-    /// Who sees the images.
+    /// The audience of the images: public, or private with the wallet that may make links.
     fn audience(&self) -> Audience {
         if self.private {
             Audience::Private {

@@ -258,7 +258,7 @@ impl HeldPayment {
     }
 }
 
-/// Who sees an uploaded image.
+/// The audience of an uploaded image, as `visibility` and `viewer` name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Audience {
     /// Everybody who has the link.

@@ -59,7 +59,7 @@ pub(super) struct ReceivedImage {
     pub(super) bytes: Bytes,
     /// What the server does with the image's metadata.
     pub(super) metadata: Metadata,
-    /// Who may see the image.
+    /// The visibility of the image: public, or private with the wallet that may make links.
     pub(super) visibility: Visibility,
     /// The share of the memory for request bodies that these bytes take.
     pub(super) room: Room,

@@ -11,7 +11,7 @@ use crate::model::visibility::Visibility;
 pub(super) struct Fields {
     /// What becomes of the image's metadata.
     pub(super) metadata: Option<Metadata>,
-    /// Who may see the image.
+    /// The visibility of the image: public, or private with the wallet that may make links.
     pub(super) visibility: Option<Visibility>,
 }
 

@@ -77,7 +77,7 @@ impl Checked {
         Self { visibility, ..self }
     }
 
-    /// Who may see the image.
+    /// The visibility of the image: public, or private with the wallet that may make links.
     pub const fn visibility(&self) -> Visibility {
         self.visibility
     }

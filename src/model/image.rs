@@ -85,7 +85,7 @@ pub struct Image {
     pub published_at: Option<Timestamp>,
     /// When the image stops being served; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// Who may see the image.
+    /// The visibility of the image: public, or private with the wallet that may make links.
     pub visibility: Visibility,
     /// How often the owner ended all signed links of the image. Links of earlier serials show
     /// nothing.
