@@ -6,13 +6,16 @@
 //! and it keeps no client addresses.
 //!
 //! Dependencies point one way: edges ([`http`], [`cli`]) → domain ([`checkout`], [`signin`], [`payments`], [`images`],
-//! [`links`], [`apikeys`], [`retention`], [`moving`]) → ports ([`db`], [`store`], [`facilitator`], [`evm`]) →
+//! [`imports`], [`links`], [`apikeys`], [`retention`], [`trust`], [`accounting`], [`moving`], [`monitoring`]) → ports ([`db`],
+//! [`store`], [`facilitator`], [`fetch`], [`evm`], [`cdn`]) →
 //! leaves ([`model`], [`pricing`], [`x402`], [`keys`], [`system`]). `ARCHITECTURE.md` is the map,
 //! and a test checks the directions.
 
+pub mod accounting;
 pub mod apikeys;
 pub mod app;
 pub mod catalog;
+pub mod cdn;
 pub mod checkout;
 pub mod cli;
 pub mod client;
@@ -20,13 +23,16 @@ pub mod config;
 pub mod db;
 pub mod evm;
 pub mod facilitator;
+pub mod fetch;
 pub mod http;
 pub mod images;
+pub mod imports;
 pub mod keys;
 pub mod limits;
 pub mod links;
 pub mod mcp;
 pub mod model;
+pub mod monitoring;
 pub mod moving;
 pub mod payments;
 pub mod pricing;
@@ -36,4 +42,5 @@ pub mod sandbox;
 pub mod signin;
 pub mod store;
 pub mod system;
+pub mod trust;
 pub mod x402;

@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pixtoll::cli::{Cli, run};
+use pixtoll::cli::{Cli, Command, run};
 use pixtoll::system::logs;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let _lines = logs::start(cli.log, cli.log_format);
+    // The server starts it by itself, since its settings say how.
+    let is_server = matches!(cli.command, Command::Serve(_));
+    let _lines =
+        (!is_server).then(|| logs::start(cli.log, cli.log_format.unwrap_or_default(), None));
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()

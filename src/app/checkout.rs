@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use super::disk::{check_stamp, make_parent};
 use super::stamps;
+use crate::accounting::funnel::Funnel;
 use crate::catalog::{Catalog, SaleTerms, SignedOffers};
 use crate::checkout::Checkout;
 use crate::config::{
@@ -58,6 +59,7 @@ pub(super) struct CheckoutNeeds<'a> {
     pub(super) images: &'a Arc<Images>,
     pub(super) epoch: &'a Arc<Epoch>,
     pub(super) limits: &'a Arc<Limits>,
+    pub(super) funnel: &'a Arc<Funnel>,
     pub(super) tiers: &'a Tiers,
 }
 
@@ -110,6 +112,7 @@ pub(super) async fn open_checkout(
         images: Arc::clone(needs.images),
         limits: Arc::clone(needs.limits),
         epoch: Arc::clone(needs.epoch),
+        funnel: Arc::clone(needs.funnel),
     };
     let settings = Settings {
         timeout: payments.timeout,
@@ -122,6 +125,7 @@ pub(super) async fn open_checkout(
         networks: ends.networks,
         images: Arc::clone(needs.images),
         epoch: Arc::clone(needs.epoch),
+        funnel: Arc::clone(needs.funnel),
     };
     Ok((checkout, sandbox))
 }

@@ -9,17 +9,25 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::accounting::funnel::Funnel;
+use crate::accounting::proof::{Issuer, Proofs};
 use crate::apikeys::ApiKeys;
 use crate::catalog::RECORD_EVERY;
 use crate::checkout::Checkout;
 use crate::config::{Config, StorePlace};
 use crate::db::{Db, payments as rows};
-use crate::images::Images;
+use crate::fetch::{Fetcher, Rules, SystemNames};
 use crate::images::hot::Hot;
+use crate::images::render;
+use crate::images::variants::Variants;
+use crate::images::{Images, Metadata};
+use crate::imports::Importer;
+use crate::imports::refresher::Refresher;
 use crate::keys::secrets::{Keyring, SecretKey};
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
 use crate::links::Links;
+use crate::monitoring::{Monitor, Watched};
 use crate::moving::epoch::Epoch;
 use crate::moving::{Moving, refuse_closed};
 use crate::payments::access::Networks;
@@ -32,18 +40,25 @@ use crate::store::{Store, Unfit};
 use crate::system::clock::Clock;
 use crate::system::disk::{Disk, Floor};
 use crate::system::logs::job_span;
+use crate::system::metrics;
 use crate::system::random::Randomness;
+use crate::trust::blocks::Blocks;
+use crate::trust::reports::Reports;
+use crate::trust::scanner::Scanner;
+use crate::trust::{Screening, Trust};
 
 mod checkout;
 mod clocks;
 mod disk;
 mod reload;
 mod secrets;
+mod trust;
 
 pub use checkout::open_access;
 pub use clocks::{independent_clocks, open_rails_beside};
 pub use disk::{lock_server, open_database_beside, open_source, reaper_lock, register_networks};
 pub use secrets::{find_secrets, read_secrets};
+pub use trust::open_trust;
 
 use checkout::{CheckoutNeeds, learn_supported, open_checkout, stamp_first_blocks};
 use disk::open_database;
@@ -97,22 +112,38 @@ pub struct App {
     pub db: Db,
     /// The images.
     pub images: Arc<Images>,
+    /// Variants of images.
+    pub variants: Arc<Variants>,
     /// Compares the database with the store's mark.
     pub epoch: Arc<Epoch>,
     /// Watches whether the database is being moved.
     pub moving: Arc<Moving>,
     /// Rate limits and quotas.
     pub limits: Arc<Limits>,
+    /// Fetches images from URLs.
+    pub imports: Arc<Importer>,
+    /// Keeps imported images up to date.
+    pub refresher: Arc<Refresher>,
+    /// The blocks and the scanner.
+    pub screening: Arc<Screening>,
     /// Upload links.
     pub links: Arc<Links>,
+    /// What people reported.
+    pub reports: Reports,
     /// API keys.
     pub api_keys: Arc<ApiKeys>,
     /// The reaper and owners' deletes.
     pub retention: Arc<Retention>,
+    /// The operator's acts.
+    pub trust: Arc<Trust>,
     /// Signed receipts of payments.
     pub receipts: Arc<Receipts>,
     /// Signs wallets in.
     pub sign_in: Arc<SignIn>,
+    /// Counts challenges and payments for statistics.
+    pub funnel: Arc<Funnel>,
+    /// The public proof of what the service did.
+    pub proofs: Proofs,
     /// The part that takes payments; `None` while payments are disabled.
     pub checkout: Option<Checkout>,
     _lock: Option<File>,
@@ -125,31 +156,24 @@ impl App {
     /// # Errors
     /// When something can't be opened, with what to do about it.
     pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
-        let World {
-            clock,
-            randomness,
-            disk,
-        } = world;
+        let (clock, randomness) = (Arc::clone(&world.clock), world.randomness.clone());
         let (db, lock) = open_own_database(&config).await?;
         let secrets = open_secrets(&db, &config, &randomness, clock.now()).await?;
         let receipts = open_receipts(&db, secrets.current(), &config, &clock).await?;
         let store = open_store(&config.images.store, &randomness).await?;
+        start_metrics(&config, &db, &store);
         let epoch = open_epoch(&db, &store, &randomness).await;
         let hot = Arc::new(Hot::new(config.images.cache_bytes));
         let retention =
             retain_in(&db, &store, &config, &clock, &randomness).forgetting(Arc::clone(&hot));
-        let images = Images::new(
-            db.clone(),
-            store.clone(),
-            floor(&config, disk),
-            secrets.clone(),
-            Arc::clone(&clock),
-            randomness.clone(),
-        );
-        let images = Arc::new(images.kept_in(hot));
+        let trust = trust_in(&config, &db, &store, &clock, &randomness, &hot)?;
+        let screening = open_screening(&db, &config, &clock).await?;
+        let images = images_in(&config, &db, &store, &secrets, world);
+        let images = Arc::new(images.kept_in(hot).screened_by(Arc::clone(&screening)));
         let limits = count_in(&db, secrets.current(), &config, &clock, &randomness);
-        let limits = Arc::new(limits);
+        let variants = variants_of(&config, &images, &limits);
         let tiers = Tiers::new(config.tiers.clone());
+        let funnel = Arc::new(Funnel::new(db.clone(), Arc::clone(&clock)));
         let needs = CheckoutNeeds {
             db: &db,
             secrets: secrets.clone(),
@@ -159,19 +183,20 @@ impl App {
             images: &images,
             epoch: &epoch,
             limits: &limits,
+            funnel: &funnel,
             tiers: &tiers,
         };
-        let (checkout, sandbox) = match &config.payments {
-            None => None,
-            Some(payments) => Some(open_checkout(&config, payments, needs).await?),
-        }
-        .unzip();
+        let (checkout, sandbox) = open_sale(&config, needs).await?.unzip();
         let networks = checkout.as_ref().map(|checkout| &checkout.networks);
         let parts = sign_in_parts(&db, secrets, &clock, &randomness, &limits, networks);
         let (links, api_keys) = credentials_in(&parts, &images);
         let sign_in = SignIn::new(parts, &config.http.base_url)?;
         let clocks = independent_clocks(&config, networks, &db, &store);
+        let imports = Arc::new(imports_of(&config, &limits));
+        let refresher = Refresher::new(&db, &images, &imports, &clock);
         Ok(Self {
+            proofs: proofs_of(&config, &db, &clock, &receipts, checkout.as_ref()),
+            reports: Reports::new(db.clone(), Arc::clone(&clock), randomness.clone()),
             config,
             tiers,
             clock,
@@ -179,13 +204,19 @@ impl App {
             moving: Arc::new(Moving::new(db.clone())),
             db,
             images,
+            variants,
             epoch,
             limits,
+            imports,
+            refresher: Arc::new(refresher),
+            screening,
             links: Arc::new(links),
             api_keys: Arc::new(api_keys),
             retention: Arc::new(retention.checked_by(clocks)),
+            trust,
             receipts: Arc::new(receipts),
             sign_in: Arc::new(sign_in),
+            funnel,
             checkout,
             _lock: lock,
             _sandbox: sandbox.flatten(),
@@ -216,6 +247,8 @@ impl App {
                 .run_while_open(move || Arc::clone(&retention).watch_clock_forever())
                 .instrument(job_span("clock_watch")),
         );
+        self.start_trust_jobs(&mut jobs);
+        self.start_refresh_jobs(&mut jobs);
         let epoch = Arc::clone(&self.epoch);
         jobs.spawn(
             while_open()
@@ -233,14 +266,30 @@ impl App {
                 .watch_withdrawals()
                 .instrument(job_span("withdrawals")),
         );
+        let blocks = Arc::clone(self.screening.blocks());
+        jobs.spawn(blocks.watch_forever().instrument(job_span("blocks")));
         jobs.spawn(
             Arc::clone(&self.images)
                 .watch_room_forever()
                 .instrument(job_span("free_space")),
         );
+        self.start_jobs_of_proofs(&mut jobs);
         let Some(checkout) = &self.checkout else {
             return jobs;
         };
+        self.start_jobs_of_sales(checkout, &mut jobs);
+        jobs
+    }
+
+    /// Starts the jobs of a server that sells.
+    fn start_jobs_of_sales(&self, checkout: &Checkout, jobs: &mut JoinSet<()>) {
+        let while_open = || Arc::clone(&self.moving);
+        let funnel = Arc::clone(&self.funnel);
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&funnel).record_forever())
+                .instrument(job_span("funnel")),
+        );
         let payments = Arc::clone(&checkout.payments);
         jobs.spawn(
             while_open()
@@ -263,7 +312,67 @@ impl App {
                 .run_while_open(record)
                 .instrument(job_span("offers")),
         );
-        jobs
+    }
+}
+
+impl App {
+    /// Reads what the metrics show of rows and parts.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Watched {
+            db: self.db.clone(),
+            clock: Arc::clone(&self.clock),
+            images: Arc::clone(&self.images),
+            limits: Arc::clone(&self.limits),
+            epoch: Arc::clone(&self.epoch),
+            payments: self.checkout.as_ref().map(|it| Arc::clone(&it.payments)),
+        })
+    }
+
+    /// Starts the hourly check of the ledger's rules, and the record of each day's totals.
+    fn start_jobs_of_proofs(&self, jobs: &mut JoinSet<()>) {
+        let totals = self.proofs.totals().clone();
+        let record =
+            Arc::clone(&self.moving).run_while_open(move || totals.clone().record_forever());
+        jobs.spawn(record.instrument(job_span("daily_totals")));
+        let monitor = Arc::new(self.monitor());
+        let check = Arc::clone(&self.moving)
+            .run_while_open(move || Arc::clone(&monitor).check_ledger_forever());
+        jobs.spawn(check.instrument(job_span("ledger_check")));
+    }
+}
+
+impl App {
+    /// Starts what keeps imported images up to date, and deletes what was replaced.
+    fn start_refresh_jobs(&self, jobs: &mut JoinSet<()>) {
+        let refresher = Arc::clone(&self.refresher);
+        jobs.spawn(
+            Arc::clone(&self.moving)
+                .run_while_open(move || Arc::clone(&refresher).refresh_forever())
+                .instrument(job_span("refresh")),
+        );
+        let retention = Arc::clone(&self.retention);
+        jobs.spawn(
+            Arc::clone(&self.moving)
+                .run_while_open(move || Arc::clone(&retention).clean_contents_forever())
+                .instrument(job_span("replaced")),
+        );
+    }
+
+    /// Starts what finishes holds and purges images at the CDN.
+    fn start_trust_jobs(&self, jobs: &mut JoinSet<()>) {
+        let while_open = || Arc::clone(&self.moving);
+        let trust = Arc::clone(&self.trust);
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&trust).finish_holds_forever())
+                .instrument(job_span("holds")),
+        );
+        let trust = Arc::clone(&self.trust);
+        jobs.spawn(
+            while_open()
+                .run_while_open(move || Arc::clone(&trust).purge_forever())
+                .instrument(job_span("purges")),
+        );
     }
 }
 
@@ -303,6 +412,22 @@ async fn end_what_was_held(db: &Db) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The public proof of a server.
+fn proofs_of(
+    config: &Config,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    receipts: &Receipts,
+    checkout: Option<&Checkout>,
+) -> Proofs {
+    let issuer = Issuer {
+        name: config.http.base_url.clone(),
+        has_play_money: checkout.is_some_and(|checkout| checkout.catalog.is_play_money()),
+        keys: Arc::clone(receipts.keys()),
+    };
+    Proofs::new(db.clone(), Arc::clone(clock), issuer)
+}
+
 /// The networks on which contract wallets sign in: those that payments are taken on.
 fn wallet_chains(networks: Option<&Networks>) -> Vec<WalletChain> {
     let networks = networks.into_iter().flatten();
@@ -323,7 +448,83 @@ fn retain_in(
 ) -> Retention {
     let (clock, records) = (Arc::clone(clock), config.retention.records);
     Retention::new(db.clone(), store.clone(), clock, randomness, records)
+        .restorable_for(config.trust.restorable)
+        .behind_cdn(config.cdn.is_some())
         .locked_by(reaper_lock(&config.database))
+}
+
+/// The operator's acts of a server, which drops removed images from its own cache at once.
+fn trust_in(
+    config: &Config,
+    db: &Db,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    randomness: &Randomness,
+    hot: &Arc<Hot>,
+) -> anyhow::Result<Arc<Trust>> {
+    let (db, store) = (db.clone(), store.clone());
+    let trust = open_trust(config, db, store, Arc::clone(clock), randomness)?;
+    Ok(Arc::new(trust.forgetting(Arc::clone(hot))))
+}
+
+/// Opens the part that takes payments, if it is configured.
+async fn open_sale(
+    config: &Config,
+    needs: CheckoutNeeds<'_>,
+) -> anyhow::Result<Option<(Checkout, Option<Listening>)>> {
+    match &config.payments {
+        None => Ok(None),
+        Some(payments) => Ok(Some(open_checkout(config, payments, needs).await?)),
+    }
+}
+
+/// Begins to count, if the settings say so.
+fn start_metrics(config: &Config, db: &Db, store: &Store) {
+    if config.metrics.enabled {
+        metrics::start(db.kind(), store.kind());
+    }
+}
+
+/// The images of a database and its store.
+fn images_in(config: &Config, db: &Db, store: &Store, secrets: &Keyring, world: World) -> Images {
+    let World {
+        clock,
+        randomness,
+        disk,
+    } = world;
+    let (db, store) = (db.clone(), store.clone());
+    let floor = floor(config, disk);
+    Images::new(db, store, floor, secrets.clone(), clock, randomness)
+}
+
+/// Makes other sizes and formats of these images.
+fn variants_of(config: &Config, images: &Arc<Images>, limits: &Arc<Limits>) -> Arc<Variants> {
+    let (images, limits) = (Arc::clone(images), Arc::clone(limits));
+    let variants = Variants::new(images, limits, config.variants, Arc::new(render::render));
+    Arc::new(variants)
+}
+
+/// Reads the blocks, and makes the client of the scanner.
+async fn open_screening(
+    db: &Db,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Arc<Screening>> {
+    let settings = &config.screening;
+    let sanctioned = Arc::clone(&settings.sanctioned);
+    let blocks = Blocks::open(
+        db.clone(),
+        Arc::clone(clock),
+        settings.closeness,
+        sanctioned,
+    )
+    .await?;
+    let scanner = settings.scanner.clone();
+    let scanner = scanner.map(|settings| Scanner::new(settings, Arc::clone(clock)));
+    Ok(Arc::new(Screening::new(
+        Arc::new(blocks),
+        scanner.transpose()?,
+    )))
 }
 
 fn sign_in_parts(
@@ -362,6 +563,21 @@ fn credentials_in(parts: &SignInParts, images: &Arc<Images>) -> (Links, ApiKeys)
     (links, api_keys)
 }
 
+fn imports_of(config: &Config, limits: &Arc<Limits>) -> Importer {
+    let rules = Rules {
+        enabled: config.import.enabled,
+        ports: config.import.ports.clone(),
+        allow: config.import.allow.clone(),
+        per_host_per_minute: config.import.per_host_per_minute,
+    };
+    let fetcher = Fetcher::new(rules, Arc::new(SystemNames), &config.http.base_url);
+    let (limits, metadata) = (
+        Arc::clone(limits),
+        Metadata::default_of(config.images.clean),
+    );
+    Importer::new(fetcher, limits, config.images.limits, metadata)
+}
+
 fn floor(config: &Config, disk: Disk) -> Floor {
     Floor {
         disk,
@@ -376,13 +592,13 @@ fn count_in(
     config: &Config,
     clock: &Arc<dyn Clock>,
     randomness: &Randomness,
-) -> Limits {
+) -> Arc<Limits> {
     let limits = Limits::new(config.limits, Arc::clone(clock), randomness.clone());
-    match db {
+    Arc::new(match db {
         // A single server counts in memory, and stores nothing about clients.
         Db::Sqlite(_) => limits,
         Db::Postgres(_) => limits.shared_by(db.clone(), key.clone()),
-    }
+    })
 }
 
 async fn open_receipts(

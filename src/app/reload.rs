@@ -1,12 +1,14 @@
 //! Reloads prices and limits while the server runs (docs/operations.md).
 
+use std::sync::Arc;
+
 use anyhow::ensure;
 
 use super::App;
 use crate::config::{Config, least_body_bytes};
 
 impl App {
-    /// Applies the tiers and limits of `fresh`. `false`: other settings differ as well, and need a
+    /// Applies the tiers, limits and blocks of `fresh`. `false`: other settings differ as well, and need a
     /// restart.
     ///
     /// # Errors
@@ -25,6 +27,15 @@ impl App {
             None => self.tiers.replace(tiers),
         }
         self.limits.change_counts(fresh.limits);
+        let blocks = self.screening.blocks();
+        blocks.change(
+            fresh.screening.closeness,
+            Arc::clone(&fresh.screening.sanctioned),
+        );
+        // A database that does not answer leaves the blocks as they were; a job reads them again.
+        if let Err(error) = blocks.read_again().await {
+            tracing::warn!(%error, "the blocks could not be read again");
+        }
         Ok(self.config.is_same_until_restart(fresh))
     }
 }

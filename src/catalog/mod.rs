@@ -30,6 +30,8 @@ pub const MAX_TIMEOUT_SECONDS: u64 = 300;
 pub const MOST_USES: u32 = 100;
 /// The interval at which a server records the offers that it makes.
 pub const RECORD_EVERY: Duration = Duration::from_secs(30);
+/// The path at which imports are sold.
+pub const IMPORT_PATH: &str = "/api/import";
 /// How long after it was last recorded an offer is accepted.
 const HONOURED: Duration = Duration::from_secs(MAX_TIMEOUT_SECONDS).saturating_add(RECORD_EVERY);
 
@@ -131,14 +133,29 @@ impl Catalog {
         format!("{}{path}", self.base_url)
     }
 
-    /// The current terms of a product, one entry per network; empty if it is not sold.
+    /// The current terms of a product: for each step of its tier, one entry per network; empty if
+    /// it is not sold.
     pub fn terms(&self, product: &Product) -> Vec<Terms> {
         let tiers = self.tiers();
-        let sold = tiers
-            .find(&product.tier)
-            .filter(|tier| !tier.price.is_zero())
-            .and_then(|tier| Some((tier, tier.price.checked_mul(u64::from(product.uses))?)));
-        let Some((tier, amount)) = sold else {
+        let sold = tiers.find(&product.tier).filter(|tier| !tier.is_free());
+        let steps = sold.map_or_else(Vec::new, |tier| steps(product.kind, tier));
+        let terms = steps.iter().flat_map(|step| self.terms_of(product, step));
+        terms.collect()
+    }
+
+    /// The current terms of a product for an image of this many bytes, one entry per network; empty
+    /// if it is not sold. Without a size, and where the size is not known before the sale, they are
+    /// those of the largest image.
+    pub fn terms_for(&self, product: &Product, bytes: Option<u64>) -> Vec<Terms> {
+        let tiers = self.tiers();
+        let sold = tiers.find(&product.tier).filter(|tier| !tier.is_free());
+        let bytes = bytes.filter(|_| is_sold_by_size(product.kind));
+        sold.map_or_else(Vec::new, |tier| self.terms_of(product, &tier.step(bytes)))
+    }
+
+    /// The terms of a product at this step of its tier, one entry per network.
+    fn terms_of(&self, product: &Product, step: &Tier) -> Vec<Terms> {
+        let Some(amount) = step.price.checked_mul(u64::from(product.uses)) else {
             return Vec::new();
         };
         let on = |network: &&'static Network| Terms {
@@ -148,29 +165,39 @@ impl Catalog {
                 pay_to: self.pay_to,
                 max_timeout_seconds: MAX_TIMEOUT_SECONDS,
             },
-            keep: tier.keep,
-            max_bytes: tier.max_bytes,
-            confirmations: confirmations(tier.confirmations, amount, product.uses),
+            keep: step.keep,
+            max_bytes: step.max_bytes,
+            confirmations: confirmations(step.confirmations, amount, product.uses),
         };
         self.networks.iter().map(on).collect()
     }
 
-    /// The terms on which a product was offered recently, by this server or another replica.
+    /// The terms on which a product was offered recently, by this server or another replica:
+    /// those for this amount, or all.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn recent_terms(&self, product: &Product) -> Result<Vec<Terms>, DbError> {
+    pub async fn recent_terms(
+        &self,
+        product: &Product,
+        amount: Option<AtomicAmount>,
+    ) -> Result<Vec<Terms>, DbError> {
+        let amount = amount.map(|amount| amount.shared_by(product.uses));
+        if amount == Some(None) {
+            return Ok(Vec::new());
+        }
         // Only offers for one upload are recorded. The price of several is a multiple of it.
         let one = Product {
             uses: 1,
             ..product.clone()
         };
-        let recent = offers::find_recent(&self.db, &one, self.clock.now().minus(HONOURED)).await?;
+        let since = self.clock.now().minus(HONOURED);
+        let recent = offers::find_recent(&self.db, &one, amount.flatten(), since).await?;
         let times = |terms: Terms| times(&terms, product.uses);
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
-    /// The tiers that were the default recently, with their terms.
+    /// The tiers that were the default recently and sold for this amount, with their terms.
     ///
     /// # Errors
     /// [`DbError`].
@@ -178,19 +205,30 @@ impl Catalog {
         &self,
         kind: ProductKind,
         uses: u32,
+        amount: AtomicAmount,
     ) -> Result<Vec<(String, Terms)>, DbError> {
+        let Some(amount) = amount.shared_by(uses) else {
+            return Ok(Vec::new());
+        };
         let since = self.clock.now().minus(HONOURED);
-        let recent = offers::find_recent_defaults(&self.db, kind, since).await?;
+        let recent = offers::find_recent_defaults(&self.db, kind, amount, since).await?;
         let times = |(tier, terms): (String, Terms)| Some((tier, times(&terms, uses)?));
         Ok(recent.into_iter().filter_map(times).collect())
     }
 
-    /// Creates a challenge for `product` at the route `path`. Clients that read only the protocol
-    /// show `reason`.
-    pub fn challenge(&self, product: &Product, tier: &Tier, path: &str, reason: &str) -> Challenge {
-        let sale = sale(product.kind);
-        let resource = self.resource(product, tier, path);
-        let terms = self.terms(product).into_iter();
+    /// Creates a challenge for `product` at the route `path`. `step` describes what is bought, and
+    /// `bytes` is the size of the image, if it is known. Clients that read only the protocol show
+    /// `reason`.
+    pub fn challenge(
+        &self,
+        product: &Product,
+        (step, bytes): (&Tier, Option<u64>),
+        path: &str,
+        reason: &str,
+    ) -> Challenge {
+        let sale = sale(product.kind, path);
+        let resource = self.resource(product, step, path);
+        let terms = self.terms_for(product, bytes).into_iter();
         let offers: Vec<Offer> = terms.map(|terms| terms.offer).collect();
         challenge(
             &ChallengeTerms {
@@ -259,19 +297,20 @@ impl Catalog {
             largest.into_iter().collect();
         let tiers = self.tiers();
         let default = tiers.default_paid().map(|tier| tier.name.as_str());
+        let mut made = Vec::new();
         for product in self.products() {
             for terms in self.terms(&product) {
-                offers::record(db, &product, &terms, now).await?;
                 if default == Some(product.tier.as_str()) {
                     let unnamed = Product {
                         tier: offers::default_name(&product.tier),
                         ..product.clone()
                     };
-                    offers::record(db, &unnamed, &terms, now).await?;
+                    made.push((unnamed, terms.clone()));
                 }
+                made.push((product.clone(), terms));
             }
         }
-        Ok(())
+        offers::record(db, &made, now).await
     }
 
     /// The body of facilitator calls: our own offer, the client's payload in canonical form, and no
@@ -308,7 +347,7 @@ impl Catalog {
                 if header.echoes_bazaar
                     && let Some(fields) = sent.as_object_mut()
                 {
-                    let block = bazaar(sale(product.kind), &product.tier);
+                    let block = bazaar(sale(product.kind, resource_url), &product.tier);
                     fields.insert("extensions".to_owned(), json!({"bazaar": block}));
                 }
                 json!({"x402Version": 2, "paymentPayload": sent, "paymentRequirements": offer.v2()})
@@ -316,6 +355,21 @@ impl Catalog {
         };
         body.to_string()
     }
+}
+
+/// The steps of a tier at which a product is sold. What is sold before its image is known costs what
+/// the largest image costs.
+fn steps(kind: ProductKind, tier: &Tier) -> Vec<Tier> {
+    if is_sold_by_size(kind) {
+        tier.steps().collect()
+    } else {
+        vec![tier.step(None)]
+    }
+}
+
+/// Whether the image is known when the product is sold.
+const fn is_sold_by_size(kind: ProductKind) -> bool {
+    matches!(kind, ProductKind::Upload | ProductKind::Renewal)
 }
 
 /// The terms of several uploads, from the terms of one. `None`: the price is too large.
@@ -343,9 +397,11 @@ pub fn confirmations(of_tier: u32, amount: AtomicAmount, uses: u32) -> u32 {
     }
 }
 
-const fn sale(kind: ProductKind) -> Sale {
+/// What is sold at a URL.
+fn sale(kind: ProductKind, url: &str) -> Sale {
     match kind {
         ProductKind::Token => Sale::Token,
+        ProductKind::Upload if url.ends_with(IMPORT_PATH) => Sale::Import,
         ProductKind::Upload => Sale::Upload,
         ProductKind::Renewal => Sale::Renewal,
         ProductKind::Link => Sale::Link,

@@ -4,16 +4,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::accounting::funnel::Funnel;
 use crate::catalog::Catalog;
 use crate::db::DbError;
 use crate::images::private::Access;
 use crate::images::{Images, UploadError};
 use crate::limits::Limited;
+use crate::model::client_kind::ClientKind;
 use crate::model::ids::ImageId;
 use crate::model::payment::{Product, ProductKind};
 use crate::moving::epoch::Epoch;
 use crate::payments::access::Networks;
-use crate::payments::{Body, PayError, Payments, Presentation, RequestProofs, Sold};
+use crate::payments::{Body, Content, PayError, Payments, Presentation, RequestProofs, Sold};
 use crate::pricing::tiers::Tier;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::PaymentHeader;
@@ -33,6 +35,8 @@ pub struct Checkout {
     pub images: Arc<Images>,
     /// Whether the database is as new as its store.
     pub epoch: Arc<Epoch>,
+    /// Counts challenges for statistics.
+    pub funnel: Arc<Funnel>,
 }
 
 /// What a client asks to buy.
@@ -48,6 +52,9 @@ pub struct Order<'a> {
     pub target: Option<&'a ImageId>,
     /// For how many days the upload link is valid; `None` for other products.
     pub days: Option<u32>,
+    /// The size of the image to upload, in bytes, as the request says it. `None`: it doesn't, and
+    /// the price is that of the largest image.
+    pub bytes: Option<u64>,
     /// The right to see the image to renew. A private image is renewed only for those who see it.
     pub access: Access,
     /// Path and query of the URL that the offer names. Each product has one, because clients repeat
@@ -63,6 +70,9 @@ pub struct Quote {
     pub tier: Tier,
     /// Kind, tier and number of what is sold, and the image of a renewal.
     pub product: Product,
+    /// The size of the image in bytes, as far as it is known. It decides the price of a tier that
+    /// is sold by size.
+    pub bytes: Option<u64>,
     /// Whether the order names no tier.
     pub is_default: bool,
     /// Path and query of the URL that the offer names.
@@ -86,6 +96,8 @@ pub enum NoQuote {
     },
     /// There is no such image to renew.
     NoImage,
+    /// The operator removed the image to renew.
+    Removed(ImageId),
     /// The payment may have moved money already, or the image can't be renewed.
     Payment(PayError),
     /// The client is over a rate limit, so it is not known what became of its payment.
@@ -117,6 +129,8 @@ pub struct Carried {
     pub body: Option<Body>,
     /// The client's address, for rate limits; `None` where it is unknown.
     pub client: Option<IpAddr>,
+    /// The kind of client, for statistics.
+    pub client_kind: ClientKind,
 }
 
 impl Checkout {
@@ -165,8 +179,9 @@ impl Checkout {
 
     /// The challenge of a quote. Clients that read only the protocol show `reason`.
     pub fn challenge(&self, quote: &Quote, reason: &str) -> Challenge {
+        let step = quote.step();
         self.catalog
-            .challenge(&quote.product, &quote.tier, &quote.path, reason)
+            .challenge(&quote.product, (&step, quote.bytes), &quote.path, reason)
     }
 
     /// Exchanges the payment for what the quote names. However often and however late it is sent,
@@ -183,7 +198,25 @@ impl Checkout {
             evidence: carried.proofs,
             body: carried.body,
             client: carried.client,
+            client_kind: carried.client_kind,
         };
         self.payments.present(presentation).await
+    }
+}
+
+impl Carried {
+    /// The size of the uploaded image, in bytes. `None`: the request holds none that was accepted.
+    pub fn image_bytes(&self) -> Option<u64> {
+        match self.body.as_ref().map(|body| &body.content) {
+            Some(Content::Sent(Ok(checked))) => Some(checked.upload_bytes()),
+            _ => None,
+        }
+    }
+}
+
+impl Quote {
+    /// The tier at the size of the image, with a flat price.
+    pub fn step(&self) -> Tier {
+        self.tier.step(self.bytes)
     }
 }

@@ -22,14 +22,17 @@ impl Checkout {
         header: Option<&PaymentHeader>,
         client: Option<IpAddr>,
     ) -> Result<Quote, NoQuote> {
-        let found = match order.target {
-            Some(image) => self.renewal(&order, image, header).await,
-            None => self.upload(&order, header).await,
+        let found = if let Some(image) = order.target {
+            self.renewal(&order, image, header).await
+        } else {
+            let sold = self.upload(&order, header).await;
+            sold.map(|(tier, product)| (tier, product, order.bytes))
         };
         match (found, header) {
-            (Ok((tier, product)), _) => Ok(Quote {
+            (Ok((tier, product, bytes)), _) => Ok(Quote {
                 tier,
                 product,
+                bytes,
                 is_default: order.tier.is_none(),
                 path: order.path,
             }),
@@ -88,25 +91,32 @@ impl Checkout {
         }
     }
 
-    /// The tier and product of a renewal. The ledger is asked about the payment before the image is
-    /// looked up.
+    /// The tier and product of a renewal, and the size of its image. The ledger is asked about the
+    /// payment before the image is looked up.
     async fn renewal(
         &self,
         order: &Order<'_>,
         id: &ImageId,
         header: Option<&PaymentHeader>,
-    ) -> Result<(Tier, Product), NoQuote> {
+    ) -> Result<(Tier, Product, Option<u64>), NoQuote> {
         let url = self.catalog.url(&order.path);
         if let Some(header) = header {
             let known = self
                 .payments
                 .find_known(header, asked(order, order.tier, &url));
             if let Some(known) = known.await.map_err(NoQuote::Payment)? {
-                return as_bought(known, || NoQuote::NoImage);
+                let (tier, product) = as_bought(known, || NoQuote::NoImage)?;
+                return Ok((tier, product, None));
             }
         }
         let image = self.images.find_visible(id, &order.access).await;
-        let image = image.map_err(NoQuote::Upload)?.ok_or(NoQuote::NoImage)?;
+        let Some(image) = image.map_err(NoQuote::Upload)? else {
+            let removal = self.images.find_removal(id, &order.access).await;
+            return Err(match removal.map_err(NoQuote::Upload)? {
+                Some(_) => NoQuote::Removed(id.clone()),
+                None => NoQuote::NoImage,
+            });
+        };
         let name = order.tier.unwrap_or(&image.tier);
         let tiers = self.catalog.tiers();
         if let Some(tier) = tiers.find(name).filter(|tier| !tier.is_free()) {
@@ -114,7 +124,8 @@ impl Checkout {
                 let renewable = self.payments.find_renewable(id, tier).await;
                 renewable.map_err(NoQuote::Payment)?;
             }
-            return Ok((tier.clone(), product(order, tier)));
+            let product = product(order, tier);
+            return Ok((tier.clone(), product, Some(image.size_bytes)));
         }
         let offered = match header {
             Some(_) => self.find_offered(&asked(order, Some(name), &url)).await?,
@@ -124,7 +135,8 @@ impl Checkout {
             image: id.clone(),
             tier: name.to_owned(),
         })?;
-        as_bought(offered, || NoQuote::NoImage)
+        let (tier, product) = as_bought(offered, || NoQuote::NoImage)?;
+        Ok((tier, product, Some(image.size_bytes)))
     }
 
     /// What a payment bought, or may still buy, at a route whose tier is not sold any more: in the
@@ -158,7 +170,8 @@ impl Checkout {
             target: asked.target.cloned(),
             days: asked.days,
         };
-        let recent = self.catalog.recent_terms(&product).await.map_err(unread)?;
+        let recent = self.catalog.recent_terms(&product, None).await;
+        let recent = recent.map_err(unread)?;
         Ok(recent
             .into_iter()
             .next()
@@ -184,7 +197,12 @@ impl Checkout {
         if self.catalog.terms(default).iter().any(pays) {
             return Ok(None);
         }
-        let recent = self.catalog.recent_defaults(default.kind, default.uses);
+        let Some(amount) = header.amount() else {
+            return Ok(None);
+        };
+        let recent = self
+            .catalog
+            .recent_defaults(default.kind, default.uses, amount);
         let recent = recent.await.map_err(unread)?;
         let paid = recent.into_iter().find(|(_, terms)| pays(terms));
         Ok(paid.map(|(tier, terms)| {
@@ -218,7 +236,7 @@ impl NoQuote {
     const fn is_of_order(&self) -> bool {
         matches!(
             self,
-            Self::UnknownTier { .. } | Self::NotRenewing { .. } | Self::NoImage
+            Self::UnknownTier { .. } | Self::NotRenewing { .. } | Self::NoImage | Self::Removed(_)
         )
     }
 }

@@ -195,8 +195,8 @@ pub(super) fn print_sum(sum: &Sum, out: &mut impl Write) -> std::io::Result<()> 
     writeln!(
         out,
         "objects: {} copied ({} bytes) and compared with the database, {} already there with the same SHA-256, \
-         {} compared by an earlier run, {} images without one, {} lost",
-        sum.copied, sum.copied_bytes, sum.same, sum.known, sum.gone, sum.lost
+         {} compared by an earlier run, {} sealed under a hold, {} images without one, {} lost",
+        sum.copied, sum.copied_bytes, sum.same, sum.known, sum.sealed, sum.gone, sum.lost
     )
 }
 
@@ -219,6 +219,7 @@ pub async fn restore(args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result
         file,
         store: &store,
         store_survived: args.store_survived,
+        now: SystemClock.now(),
     };
     let opened = restore.open().await?;
     register_networks(&opened.db).await?;

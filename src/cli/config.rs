@@ -14,6 +14,7 @@ use crate::moving::Gone;
 use crate::payments::access::NetworkAccess;
 use crate::system::clock::{Clock, SystemClock, Timestamp};
 use crate::system::random::Randomness;
+use crate::trust::csam::{self, State};
 
 /// How long `--online` waits for the answer of a facilitator.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,15 +50,18 @@ pub fn check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
     Ok(config.is_some())
 }
 
-/// Asks facilitators and nodes, without paying: whether each facilitator accepts our credentials and
-/// supports the network, and whether each node shows the right chain, keeps up and answers every kind
-/// of reading. Returns whether payments work.
+/// Asks the CDN, facilitators and nodes, without paying: whether the CDN's scanner is on, whether each
+/// facilitator accepts our credentials and supports the network, and whether each node shows the right
+/// chain, keeps up and answers every kind of reading. Returns whether payments work.
 ///
 /// # Errors
 /// When the configuration has a problem, or the output can't be written.
 pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Result<bool> {
     let config = config::load(sources)?.config;
     let mut all_fine = is_current(&config, out).await?;
+    if let Some(cdn) = &config.cdn {
+        tell_scanner(cdn, out).await?;
+    }
     let Some(payments) = config.payments.filter(|_| config.sandbox.is_none()) else {
         writeln!(
             out,
@@ -86,6 +90,23 @@ pub async fn check_online(sources: &Sources, out: &mut impl Write) -> anyhow::Re
         all_fine &= check_nodes(known, clock.now(), out).await?;
     }
     Ok(all_fine)
+}
+
+/// Says whether the CDN scans what it caches for known child sexual abuse material.
+async fn tell_scanner(cdn: &config::CdnConfig, out: &mut impl Write) -> std::io::Result<()> {
+    let scanner = "cdn: the CSAM scanner";
+    match csam::state(&cdn.api_url, &cdn.zone, &cdn.token).await {
+        Ok(State::On) => writeln!(out, "online: {scanner} is on"),
+        Ok(State::Unconfirmed) => writeln!(
+            out,
+            "warning: {scanner} is on, but its reports reach nobody: confirm their address at Cloudflare"
+        ),
+        Ok(State::Off) => writeln!(
+            out,
+            "warning: {scanner} is off: switch it on in the zone's settings at Cloudflare"
+        ),
+        Err(why) => writeln!(out, "warning: {scanner} can't be asked: {why}"),
+    }
 }
 
 /// Whether the database, if there is one, is not older than the mark in its store.

@@ -11,18 +11,20 @@ use super::ServeArgs;
 use crate::app::{find_secrets, open_database_beside, stamps};
 use crate::config::{Config, load};
 use crate::db::auditor::{self, Voiding};
-use crate::db::{Db, audit, deployment, grants, images, orphans, payments as rows};
+use crate::db::{Db, audit, deployment, orphans};
 use crate::evm::chain::rpc::RpcChain;
 use crate::keys::secrets::Keyring;
-use crate::model::payment::{Payment, PaymentId, ProductKind};
+use crate::model::payment::PaymentId;
 use crate::payments::recovery::check::{
     ChainReport, ChainSide, Report, check, find_foreign_tokens,
 };
-use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
 use crate::system::clock::{Clock, SystemClock, Timestamp};
 
+pub(super) mod export;
 pub(super) mod recover;
+pub(super) mod refund;
+mod show;
 
 /// The arguments of `pixtoll ledger`, which may run beside the server.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,23 @@ pub enum LedgerCommand {
     /// pixtoll backup does this by itself. Exits with 1 when the database is older than its store.
     #[command(verbatim_doc_comment)]
     Mark,
+    /// Export the payments of a month for your books
+    ///
+    /// Writes one row for each payment that settled in the month: amount, fee of the facilitator
+    /// (`money.facilitator_fee`), transaction, payer, product and refund. Amounts are exact decimals, and
+    /// those of payments that are not voided add up to the sum of pixtoll ledger check. The sums are
+    /// printed on standard error. Changes nothing.
+    #[command(verbatim_doc_comment)]
+    Export(export::ExportArgs),
+    /// Refund a payment: print the transfer to make, then prove it on the chain
+    ///
+    /// Without --transaction it records that a refund is due, and prints the transfer for you to make
+    /// with any wallet. With --transaction it asks the chain for that transfer: of at least the amount,
+    /// to the payer, later than the payment, in a safe block, and not used for another refund. Then the
+    /// refund is made: what the payment bought is taken back, unless --keep-goods was given. Exits with
+    /// 1 when the payment can't be refunded, was refunded before, or the chain proves nothing yet.
+    #[command(verbatim_doc_comment)]
+    Refund(refund::RefundArgs),
     /// Show payments. Exits with 1 when none is found.
     Show {
         /// A payment's ledger id, a transaction hash, an image id or a payer's address.
@@ -129,10 +148,12 @@ pub async fn run(args: LedgerArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     let db = open_database_beside(&config.database).await?;
     let done = match args.command {
         LedgerCommand::Check { offline } => run_check(&config, &db, offline, out).await,
-        LedgerCommand::Owed => list_owed(&db, out).await,
+        LedgerCommand::Owed => show::list_owed(&db, out).await,
         LedgerCommand::Recover(args) => recover::run(&config, &db, &args, out).await,
         LedgerCommand::Mark => recover::mark(&config, &db, out).await,
-        LedgerCommand::Show { what } => show(&db, &what, out).await,
+        LedgerCommand::Export(args) => export::run(&config, &db, &args, out).await,
+        LedgerCommand::Refund(args) => refund::run(&config, &db, &args, out).await,
+        LedgerCommand::Show { what } => show::show(&db, &what, out).await,
         LedgerCommand::Accept { transaction, note } => {
             accept(&config, &db, &transaction, &note, out).await
         }
@@ -278,6 +299,14 @@ fn print_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if report.voided > 0 {
         writeln!(out, "{} payments are void", report.voided)?;
     }
+    let refunds = &report.refunds;
+    if refunds.made + refunds.due > 0 {
+        writeln!(
+            out,
+            "{} payments are refunded for {} atomic units; {} refunds for {} atomic units are due",
+            refunds.made, refunds.made_sum, refunds.due, refunds.due_sum
+        )?;
+    }
     if report.chains.is_empty() {
         writeln!(out, "no chain was asked")?;
     }
@@ -317,141 +346,6 @@ fn print_chain(chain: &ChainReport, out: &mut impl Write) -> std::io::Result<()>
             out,
             "orphan: {} atomic units from {} in transaction {} belong to no payment",
             orphan.value, orphan.from, orphan.transaction
-        )?;
-    }
-    Ok(())
-}
-
-async fn list_owed(db: &Db, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let owed = audit::find_owed(db).await?;
-    for row in &owed {
-        let amount = AtomicAmount::from_atomic(&row.amount).map(AtomicAmount::to_decimal_usd);
-        writeln!(
-            out,
-            "{} {} USDC tier {} by {} at {}: {}",
-            row.id,
-            amount.unwrap_or_else(|_| row.amount.clone()),
-            row.tier,
-            row.payer,
-            Timestamp::from_millis(row.settled_ms),
-            row.owed
-        )?;
-    }
-    writeln!(out, "{} payments are owed", owed.len())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn show(db: &Db, what: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let what = canonical(what);
-    let found = rows::search(db, &what).await?;
-    if found.is_empty() {
-        writeln!(
-            out,
-            "no payment matches: give a ledger id, a transaction hash, an image id or a payer's address"
-        )?;
-        return Ok(ExitCode::FAILURE);
-    }
-    for payment in &found {
-        show_one(db, payment, out).await?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Spells a search term as the ledger does: addresses with their checksum, ledger ids and hashes in lower case.
-/// Ids of images are shorter and case-sensitive, and stay as they are.
-fn canonical(what: &str) -> String {
-    if let Ok(address) = what.parse::<Address>() {
-        return address.to_string();
-    }
-    if what.parse::<B256>().is_ok() {
-        return what.to_ascii_lowercase();
-    }
-    what.to_owned()
-}
-
-async fn show_one(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {
-    let offer = &payment.terms.offer;
-    let detail = audit::load_detail(db, payment.id.as_str()).await?;
-    writeln!(out, "payment {}", payment.id)?;
-    writeln!(
-        out,
-        "  state        {} (attempt {})",
-        payment.state.as_str(),
-        payment.attempt
-    )?;
-    writeln!(
-        out,
-        "  buys         {} of tier {}",
-        payment.product.kind.as_str(),
-        payment.product.tier
-    )?;
-    writeln!(
-        out,
-        "  price        {} USDC on {}",
-        offer.amount.to_decimal_usd(),
-        offer.network.name()
-    )?;
-    writeln!(out, "  payer        {}", payment.authorization.from)?;
-    writeln!(out, "  recipient    {}", offer.pay_to)?;
-    writeln!(out, "  nonce        {}", payment.authorization.nonce)?;
-    writeln!(out, "  first seen   {}", payment.first_seen)?;
-    writeln!(
-        out,
-        "  last change  {}",
-        Timestamp::from_millis(detail.changed_ms)
-    )?;
-    writeln!(out, "  valid before {}", payment.valid_before())?;
-    writeln!(out, "  facilitator  {}", detail.facilitator)?;
-    if let Some(transaction) = payment.transaction {
-        let by = detail.proven_by.as_deref().unwrap_or("nothing yet");
-        writeln!(out, "  transaction  {transaction}, proven by {by}")?;
-    }
-    if let Some(missing) = &payment.missing {
-        let since = detail.missing_since_ms.map_or_else(
-            || "an unknown time".to_owned(),
-            |since| Timestamp::from_millis(since).to_string(),
-        );
-        writeln!(
-            out,
-            "  missing      the chain has not shown its transfer since {since} ({missing})"
-        )?;
-    }
-    if let (Some(voided), Some(note)) = (payment.voided_at, &detail.void_note) {
-        writeln!(out, "  void         since {voided}: {note}")?;
-    }
-    if let Some(reason) = &payment.reason {
-        writeln!(out, "  reason       {reason}")?;
-    }
-    if let Some(owed) = &detail.owed {
-        writeln!(out, "  owed         {owed}")?;
-    }
-    if let Some(resolution) = &detail.resolution {
-        writeln!(out, "  resolved     {resolution}")?;
-    }
-    show_goods(db, payment, out).await
-}
-
-async fn show_goods(db: &Db, payment: &Payment, out: &mut impl Write) -> anyhow::Result<()> {
-    if let Some(grant) = grants::find(db, &payment.id).await? {
-        writeln!(
-            out,
-            "  grant        {} of {} uploads used",
-            grant.used, grant.product.uses
-        )?;
-        if grant.product.kind == ProductKind::Link {
-            let ends = grant.token_expires;
-            match grant.revoked_at {
-                Some(at) => writeln!(out, "  link         ends {ends}, revoked {at}")?,
-                None => writeln!(out, "  link         ends {ends}")?,
-            }
-        }
-    }
-    for image in images::find_published_by_payment(db, &payment.id).await? {
-        writeln!(
-            out,
-            "  image        {} ({})",
-            image.id,
-            image.state.as_str()
         )?;
     }
     Ok(())
@@ -511,13 +405,8 @@ async fn void(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Re
                     "image {image} is not served any more; the reaper deletes it"
                 )?;
             }
-            match renewal_undone {
-                None => {}
-                Some(true) => writeln!(out, "the time of its renewal is taken back")?,
-                Some(false) => writeln!(
-                    out,
-                    "the time of its renewal stays: the image was renewed again since, or is gone"
-                )?,
+            if let Some(is_undone) = renewal_undone {
+                writeln!(out, "{}", renewal_note(is_undone))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -538,6 +427,15 @@ async fn void(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Re
     }
 }
 
+/// What became of the time that a payment added to an image.
+const fn renewal_note(is_undone: bool) -> &'static str {
+    if is_undone {
+        "the time of its renewal is taken back"
+    } else {
+        "the time of its renewal stays: the image was renewed again since, or is gone"
+    }
+}
+
 async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if note.trim().is_empty() {
         bail!("--note is empty: say what was done, such as \"refunded in transaction 0x…\"");
@@ -549,7 +447,7 @@ async fn resolve(db: &Db, id: &str, note: &str, out: &mut impl Write) -> anyhow:
     }
     writeln!(
         out,
-        "nothing is owed under {id}; pixtoll ledger owed lists the ids"
+        "nothing is owed under {id}, or a refund of it is due; pixtoll ledger owed lists the ids"
     )?;
     Ok(ExitCode::FAILURE)
 }

@@ -12,12 +12,14 @@ use crate::system::clock::SystemClock;
 use crate::system::logs::LogFormat;
 use crate::system::random::Randomness;
 
+pub mod admin;
 pub mod backup;
 pub mod claim;
 pub mod config;
 mod console;
 pub mod delete;
 pub mod health;
+pub mod import;
 pub mod info;
 pub mod key;
 pub mod ledger;
@@ -27,17 +29,19 @@ pub mod manual;
 pub mod mcp;
 pub mod migrate;
 mod progress;
+pub mod proof;
 pub mod reap;
 pub mod receipt;
 pub mod renew;
 pub mod sandbox;
 pub mod serve;
 pub mod share;
+pub mod stats;
 pub mod store;
 pub mod upload;
 
 const LOG_FORMAT_HELP: &str = "\
-How log lines are written to standard error.
+How log lines are written to standard error. A server takes log.format of its settings by default.
 With json, each line is one flat object: timestamp, level, target and message, then its fields.
 Lines of a request have request.id (the client's X-Request-Id), lines of a payment
 payment.ledger_id, and lines of a background job job.name.";
@@ -72,13 +76,12 @@ pub struct Cli {
         long,
         global = true,
         value_enum,
-        default_value_t = LogFormat::Text,
         value_name = "FORMAT",
         env = "PIXTOLL_LOG_FORMAT",
         hide_env_values = true,
         long_help = LOG_FORMAT_HELP
     )]
-    pub log_format: LogFormat,
+    pub log_format: Option<LogFormat>,
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
@@ -90,8 +93,8 @@ pub enum Command {
     /// Run the server: serve images and accept free and paid uploads
     ///
     /// Prints its address and its prices, then runs until SIGINT (Ctrl-C) or SIGTERM; requests in
-    /// flight may finish. SIGHUP reloads the tiers and the limits from the settings. Exits with 1
-    /// when it can't start, for example because of an invalid setting or a port that is in use.
+    /// flight may finish. SIGHUP reloads the tiers, the limits and the blocks. Exits with 1 when it
+    /// can't start, for example because of an invalid setting or a port that is in use.
     #[command(verbatim_doc_comment)]
     Serve(ServeArgs),
     /// A command of a client.
@@ -102,6 +105,19 @@ pub enum Command {
     /// These commands read the server's settings and database, and may run beside the server.
     #[command(verbatim_doc_comment)]
     Ledger(ledger::LedgerArgs),
+    /// Print statistics: uploads, sales, the sales funnel and storage
+    ///
+    /// The funnel counts requests that were asked to pay (challenged) and that carried a new payment
+    /// (presented), payments that settled, and those of which something was used (delivered). Clients are
+    /// told apart by kind only. May run beside the server, and changes nothing.
+    #[command(verbatim_doc_comment)]
+    Stats(stats::StatsArgs),
+    /// Remove, hold, restore and find images, block content and wallets, and show who did what
+    ///
+    /// These commands work on the database and the image store directly, and may run beside the
+    /// server. Each act is written into a log with who acted and why. docs/trust.md explains them.
+    #[command(verbatim_doc_comment)]
+    Admin(admin::AdminArgs),
     /// Delete expired images once, then exit
     ///
     /// A running server does this by itself. Use the command for a schedule of your own, or to
@@ -137,6 +153,8 @@ pub enum Command {
     Store(store::StoreArgs),
     /// Fetch the receipts of an image, or check receipts offline.
     Receipt(receipt::ReceiptArgs),
+    /// Verify the public proof of a server: its totals, and its ledger's balance against the chain.
+    Proof(proof::ProofArgs),
     /// Check the settings.
     Config(ConfigArgs),
     /// Serve MCP tools to an agent on this machine, on standard input and output
@@ -181,6 +199,12 @@ pub enum ClientCommand {
     /// tier free costs nothing. For any other tier the command pays the server's price in USDC.
     #[command(verbatim_doc_comment)]
     Upload(upload::UploadArgs),
+    /// Have the server fetch an image from a URL and print its link
+    ///
+    /// This machine does not connect to the URL. The tier free costs nothing; for any other tier the
+    /// command pays the server's price in USDC, and nothing where the URL yields no image.
+    #[command(verbatim_doc_comment)]
+    Import(import::ImportArgs),
     /// Pay to keep images longer
     ///
     /// Pays the price of a tier for each image, which extends its expiry, and prints its link.
@@ -284,15 +308,20 @@ pub fn run(cli: Cli) -> Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>> 
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args, cli.log, cli.log_format)
+            .await
+            .map(|()| ExitCode::SUCCESS),
         Command::Client(command) => Ok(run_client(&command).await.into()),
         Command::Ledger(args) => ledger::run(args, &mut std::io::stdout()).await,
+        Command::Stats(args) => stats::run(&args, &mut std::io::stdout()).await,
+        Command::Admin(args) => admin::run(&args, &mut std::io::stdout()).await,
         Command::Reap(args) => reap::run(&args, &mut std::io::stdout()).await,
         Command::Backup(args) => backup::back_up(&args, &mut std::io::stdout()).await,
         Command::Restore(args) => backup::restore(&args, &mut std::io::stdout()).await,
         Command::Migrate(args) => migrate::run(&args, &mut std::io::stdout()).await,
         Command::Store(args) => store::run(&args, &mut std::io::stdout()).await,
         Command::Receipt(args) => receipt::run(&args, &process_env(), &mut std::io::stdout()).await,
+        Command::Proof(args) => proof::run(&args, &process_env(), &mut std::io::stdout()).await,
         Command::Completions(args) => manual::completions(&args, &mut std::io::stdout()),
         Command::Man(args) => manual::man(&args, &mut std::io::stdout()),
         Command::Config(ConfigArgs {
@@ -321,6 +350,7 @@ async fn run_client(command: &ClientCommand) -> console::Exit {
     let (clock, randomness) = (&SystemClock, &Randomness::system());
     match command {
         ClientCommand::Upload(args) => upload::run(args, env, clock, randomness, out).await,
+        ClientCommand::Import(args) => import::run(args, env, clock, randomness, out).await,
         ClientCommand::Renew(args) => renew::run(args, env, clock, randomness, out).await,
         ClientCommand::Link(args) => link::run(args, env, clock, randomness, out).await,
         ClientCommand::List(args) => list::run(args, env, out).await,

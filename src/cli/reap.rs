@@ -61,6 +61,7 @@ pub(super) fn open_retention(config: &Config, db: Db, store: Store) -> anyhow::R
     let networks = open_rails_beside(config, &clock)?;
     let clocks = independent_clocks(config, Some(&networks), &db, &store);
     let retention = Retention::new(db, store, clock, &randomness, config.retention.records)
+        .restorable_for(config.trust.restorable)
         .checked_by(clocks)
         .locked_by(reaper_lock(&config.database));
     Ok(retention)

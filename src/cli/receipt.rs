@@ -20,6 +20,9 @@ use crate::receipts::verify::{Checked, KeySet, check, read};
 
 /// The largest file of receipts or keys that is read.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
+/// What is said where no keys were named.
+pub(super) const UNCHECKED: &str = "No signature was checked, and anybody can write such a file. Save the server's \
+    /.well-known/jwks.json from a source that you trust, and name that file with --keys.";
 
 /// The arguments of `pixtoll receipt`.
 #[derive(Debug, clap::Args)]
@@ -151,11 +154,7 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         print(&finding, out)?;
     }
     if keys.is_none() {
-        writeln!(
-            out,
-            "No signature was checked, and anybody can write such a file. Save the server's /.well-known/jwks.json \
-             from a source that you trust, and name that file with --keys."
-        )?;
+        writeln!(out, "{UNCHECKED}")?;
     }
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -164,7 +163,7 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(finding: &Checked, out: &mut impl Write) -> std::io::Result<()> {
+pub(super) fn print(finding: &Checked, out: &mut impl Write) -> std::io::Result<()> {
     let verdict = match (&finding.signed_by, finding.problems.as_slice()) {
         (Some(_), []) => "GOOD",
         (None, []) => "NOT CHECKED",
@@ -186,11 +185,11 @@ fn plain(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
-fn read_text(file: &Path) -> anyhow::Result<String> {
+pub(super) fn read_text(file: &Path) -> anyhow::Result<String> {
     let bytes = read_bounded(file, MAX_TEXT_BYTES)?;
     String::from_utf8(bytes).with_context(|| {
         format!(
-            "{} is not UTF-8 text, so it holds no receipt and no keys",
+            "{} is not UTF-8 text, so it holds nothing signed and no keys",
             file.display()
         )
     })
@@ -210,6 +209,6 @@ fn read_bounded(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn name(file: &Path) -> String {
+pub(super) fn name(file: &Path) -> String {
     file.display().to_string()
 }

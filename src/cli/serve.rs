@@ -12,16 +12,27 @@ use super::ServeArgs;
 use crate::app::{App, World};
 use crate::config::{Config, Sources, load};
 use crate::http::Servers;
-use crate::system::clock::SystemClock;
+use crate::images::render;
+use crate::system::clock::{Clock, SystemClock};
 use crate::system::disk::Disk;
+use crate::system::logs::{self, Lines, LogFormat};
 use crate::system::random::Randomness;
+use crate::system::traces::Exporter;
 
 /// Serves until SIGINT or SIGTERM, then lets the requests in flight finish.
 ///
 /// # Errors
 /// When the server can't start: invalid settings, an address in use, or a database or store that can't be opened.
-pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.sources())?;
+pub async fn run(
+    args: &ServeArgs,
+    level: tracing::Level,
+    format: Option<LogFormat>,
+) -> anyhow::Result<()> {
+    let loaded = load(&args.sources());
+    let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
+    let (_lines, exporter) = start_logs(config, level, format);
+    let loaded = loaded?;
+    let exporter = exporter?;
     for warning in &loaded.warnings {
         tracing::warn!(key = warning.key, fix = warning.fix, "{}", warning.message);
     }
@@ -37,17 +48,53 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let app = Arc::new(App::build(config, world).await?);
     let mut jobs = app.start_jobs();
     announce(&app.config, &app, &mut std::io::stdout())?;
+    tracing::info!("encoders of variants: {}", render::codecs());
     jobs.spawn(reload_at_signal(
         Arc::clone(&app),
         args.sources(),
         signal(SignalKind::hangup())?,
     ));
+    let traces = exporter.map(Exporter::start);
     let servers = Servers::start(Arc::clone(&app), public, admin)?;
     servers.run_until(stop_signal()?).await?;
     // Before the database is closed: a job that found it closed would log an error.
     jobs.shutdown().await;
+    app.funnel.record().await;
     app.db.close().await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     Ok(())
+}
+
+/// Starts logs and traces as the settings say. Without valid settings, the log says why.
+fn start_logs(
+    config: Option<&Config>,
+    level: tracing::Level,
+    format: Option<LogFormat>,
+) -> (Lines, anyhow::Result<Option<Exporter>>) {
+    let settings = config.map(|config| (&config.log, &config.traces));
+    let format = format.or(settings.map(|(log, _)| log.format));
+    let traces = settings.and_then(|(log, traces)| {
+        logs::log_access(log.access);
+        let endpoint = traces.otlp_endpoint.as_deref()?;
+        Some(Exporter::new(
+            endpoint,
+            traces.sample_percent,
+            SystemClock.now(),
+        ))
+    });
+    let (spans, exporter) = match traces.transpose() {
+        Ok(made) => {
+            let (spans, exporter) = made.unzip();
+            (spans, Ok(exporter))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    (
+        logs::start(level, format.unwrap_or_default(), spans),
+        exporter,
+    )
 }
 
 /// Reloads tiers and limits at each SIGHUP. Invalid settings change nothing.
@@ -118,11 +165,8 @@ fn announce(config: &Config, app: &App, out: &mut impl Write) -> std::io::Result
         env!("CARGO_PKG_VERSION")
     )?;
     for tier in &config.tiers {
-        let price = tier.price.to_decimal_usd();
-        let sold = if tier.is_free() {
-            "free".to_owned()
-        } else if app.checkout.is_some() {
-            format!("{price} USDC")
+        let sold = if tier.is_free() || app.checkout.is_some() {
+            tier.price_in_words()
         } else {
             "off: payments are not configured".to_owned()
         };

@@ -78,12 +78,16 @@ pub async fn run(args: &StoreArgs, out: &mut impl Write) -> anyhow::Result<ExitC
     let Audit {
         rows,
         objects,
+        variants,
         open,
     } = done?;
     writeln!(
         out,
         "compared {rows} live images with {objects} objects; {open} differences remain"
     )?;
+    if variants > 0 {
+        writeln!(out, "{variants} variants are stored beside live images")?;
+    }
     if repair {
         empty_quarantine(&config, &db, &store, out).await?;
     }
@@ -129,6 +133,9 @@ fn print(mismatch: &Mismatch, out: &mut impl Write) -> std::io::Result<()> {
             out,
             "LOST: image {id} has {row} bytes in the database, but {object} in the store"
         ),
+        Mismatch::HeldMissing { id } => {
+            writeln!(out, "LOST: the content of the held image {id} is missing")
+        }
         Mismatch::NotDescribed { id, repaired } => writeln!(
             out,
             "NO RECORD: object {id} has no record beside it, or an outdated one{}",
@@ -146,6 +153,24 @@ fn print(mismatch: &Mismatch, out: &mut impl Write) -> std::io::Result<()> {
         Mismatch::LeftOver { id, repaired } => writeln!(
             out,
             "LEFT OVER: object {id} still exists, but its image is deleted{}",
+            if *repaired { "; deleted" } else { "" }
+        ),
+        Mismatch::NoVariant { id, name, repaired } => writeln!(
+            out,
+            "NO VARIANT: variant {name} of image {id} has no object, and is made again when it is asked for{}",
+            if *repaired {
+                "; its row is deleted"
+            } else {
+                ""
+            }
+        ),
+        Mismatch::VariantLeft {
+            id,
+            digits,
+            repaired,
+        } => writeln!(
+            out,
+            "LEFT OVER: object {id}.{digits} of a variant has no row{}",
             if *repaired { "; deleted" } else { "" }
         ),
         Mismatch::Foreign { key } => writeln!(out, "FOREIGN: {key} was not written by pixtoll"),

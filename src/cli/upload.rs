@@ -261,7 +261,7 @@ impl Run<'_> {
 }
 
 /// Parses the address of a wallet on the command line.
-fn wallet_address(text: &str) -> Result<Address, String> {
+pub(super) fn wallet_address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|_| {
         "a wallet's address has 40 hexadecimal digits after 0x: give one such as 0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
             .to_owned()

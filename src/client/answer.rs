@@ -28,6 +28,15 @@ pub(super) enum Answer {
     Lost,
 }
 
+/// What a client needs to know of a tier before it uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierFacts {
+    /// The largest image, in bytes.
+    pub max_bytes: u64,
+    /// Whether the price depends on the size of the image.
+    pub is_by_size: bool,
+}
+
 /// A complete response.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -116,13 +125,16 @@ impl Reply {
         Some((UploadToken::parse(token)?, left))
     }
 
-    /// The size limit of a tier in bytes, when this is the price table.
-    pub(super) fn max_bytes(&self, tier: &str) -> Option<u64> {
+    /// A tier of the price table, when this is one.
+    pub(super) fn tier(&self, tier: &str) -> Option<TierFacts> {
         let rows = self.body.get("tiers").and_then(Value::as_array)?;
         let row = rows
             .iter()
             .find(|row| row.get("name").and_then(Value::as_str) == Some(tier))?;
-        row.get("maxBytes").and_then(Value::as_u64)
+        Some(TierFacts {
+            max_bytes: row.get("maxBytes").and_then(Value::as_u64)?,
+            is_by_size: row.get("pricePerMib").is_some(),
+        })
     }
 
     /// A value in the body, by its JSON pointer (RFC 6901).

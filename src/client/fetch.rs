@@ -10,6 +10,7 @@ use reqwest::header::{ACCEPT, LOCATION};
 use url::{Host, Url};
 
 use super::{Failure, transport};
+use crate::system::addresses::{is_global_v4, is_global_v6};
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -233,51 +234,26 @@ fn broken(url: &Url, error: &reqwest::Error) -> Failure {
     Failure::Unavailable(format!("{} can't be fetched: {what}.", shown(url)))
 }
 
-/// Whether an address belongs to this machine, to a private network or to no host at all.
+/// Whether an address belongs to this machine, to a private network or to no host at all. An address
+/// that holds an IPv4 address is what that one is: on a machine without IPv4, NAT64 makes such
+/// addresses for public hosts.
 pub fn is_local(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => is_local_v4(address),
-        IpAddr::V6(address) => is_local_v6(address),
+        IpAddr::V4(address) => !is_global_v4(address),
+        IpAddr::V6(address) => match held_address(address) {
+            Some(inner) => !is_global_v4(inner),
+            None => !is_global_v6(address),
+        },
     }
 }
 
-fn is_local_v4(address: Ipv4Addr) -> bool {
-    let [first, second, third, _] = address.octets();
-    address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast()
-        // "This network", addresses behind a carrier's NAT, protocol assignments, benchmarks, reserved addresses.
-        || first == 0
-        || (first == 100 && (64..128).contains(&second))
-        || (first, second, third) == (192, 0, 0)
-        || (first == 198 && (18..20).contains(&second))
-        || first >= 240
-}
-
-fn is_local_v6(address: Ipv6Addr) -> bool {
+/// The IPv4 address at the end of a mapped or compatible address, or of one of NAT64.
+fn held_address(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();
-    let [first, second, ..] = segments;
-    // Addresses that hold an IPv4 address at their end: mapped and compatible ones, and those of
-    // NAT64.
-    let is_nat64 = (first, second) == (0x64, 0xff9b);
+    let is_nat64 = segments.starts_with(&[0x64, 0xff9b]);
     let is_compatible = segments.iter().take(6).all(|segment| *segment == 0);
-    if let Some(inner) = address
-        .to_ipv4_mapped()
-        .or_else(|| (is_nat64 || is_compatible).then(|| last_four(address)))
-    {
-        return is_local_v4(inner);
-    }
-    // 6to4 and Teredo lead to an IPv4 address inside of theirs. Nothing public needs them any more.
-    if first == 0x2002 || (first, second) == (0x2001, 0) {
-        return true;
-    }
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || first & 0xfe00 == 0xfc00
-        || first & 0xffc0 == 0xfe80
+    let mapped = address.to_ipv4_mapped();
+    mapped.or_else(|| (is_nat64 || is_compatible).then(|| last_four(address)))
 }
 
 fn last_four(address: Ipv6Addr) -> Ipv4Addr {

@@ -37,8 +37,8 @@ use futures_util::future::LocalBoxFuture;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
-pub use self::answer::Uploaded;
 use self::answer::{Answer, Reply};
+pub use self::answer::{TierFacts, Uploaded};
 use self::budget::Budget;
 use self::pay::{Quote, SignedPayment, Unpayable, check_cap};
 use self::pending::{PendingError, PendingKey, PendingPayments};
@@ -101,6 +101,13 @@ pub enum Purpose {
         images: usize,
         /// For how many days it takes uploads.
         days: u32,
+    },
+    /// Have the server fetch an image from a URL. The tier `free` needs no payment.
+    Import {
+        /// The tier of the image.
+        tier: TierName,
+        /// The body of the request, in JSON.
+        body: String,
     },
     /// Buy more time for an image.
     Renew {
@@ -287,6 +294,8 @@ struct Request<'r> {
     payment: Option<&'r SignedPayment>,
     /// Whether an earlier run may have sent `payment`.
     was_sent: bool,
+    /// The size of the image whose price is asked for without sending it.
+    bytes: Option<usize>,
 }
 
 impl<'a> Client<'a> {
@@ -400,8 +409,21 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`Failure`].
     pub async fn issue_link(&self, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
+        self.obtain("issuing the link", tell).await
+    }
+
+    /// Has the server fetch the image of the order, and pays for it where the tier has a price.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn import(&self, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
+        self.obtain("importing", tell).await
+    }
+
+    /// Obtains what the order alone describes, without a file.
+    async fn obtain(&self, step: &str, tell: &mut dyn FnMut(Notice)) -> Result<Done, Failure> {
         if self.is_free() {
-            tell(Notice::Step("issuing the link".to_owned()));
+            tell(Notice::Step(step.to_owned()));
             let (answer, _) = self.send(&Request::default(), tell).await;
             return match answer.reply().and_then(Reply::uploaded) {
                 Some(uploaded) => Ok(Done {
@@ -462,13 +484,12 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The size limit of a tier in bytes, from the server's price table. `None` when the server has no table or the
-    /// table no such tier.
-    pub async fn max_bytes(&self, tier: &TierName) -> Option<u64> {
+    /// A tier of the server's price table. `None` when the server has no table or the table no such tier.
+    pub async fn tier(&self, tier: &TierName) -> Option<TierFacts> {
         let url = transport::below(&self.order.server, &["api", "tiers"]).ok()?;
         let request = self.http.get(url).timeout(ATTEMPT_TIMEOUT).send();
         let answer = transport::read(request.await.ok()?).await;
-        answer.reply()?.max_bytes(tier.as_str())
+        answer.reply()?.tier(tier.as_str())
     }
 
     /// Sends the saved payment of an earlier run, or signs one, and retries until a response decides. `read` extracts
@@ -490,7 +511,8 @@ impl<'a> Client<'a> {
             )));
             (payment, true)
         } else {
-            let signed = self.sign(tell).await?;
+            let bytes = image.map_or(0, |image| image.bytes.len());
+            let signed = self.sign(bytes, tell).await?;
             (self.keep(pending, key, &signed)?, false)
         };
         let request = Request {
@@ -567,7 +589,7 @@ impl<'a> Client<'a> {
             self.check_pending(&payment)?;
             return Ok(Price::Pending(payment));
         }
-        self.quote(tell).await.map(Price::Quoted)
+        self.quote(content.len(), tell).await.map(Price::Quoted)
     }
 
     /// Deletes the saved payment of an upload whose link has reached the user. After this the same command makes a
@@ -592,9 +614,13 @@ impl<'a> Client<'a> {
         Ok(self.pending()?.forget(&bundle.key)?)
     }
 
-    /// Signs a payment for the price that the server asks for now.
-    async fn sign(&self, tell: &mut dyn FnMut(Notice)) -> Result<SignedPayment, Failure> {
-        let quote = self.quote(tell).await?;
+    /// Signs a payment for the price that the server asks for now, for an image of this many bytes.
+    async fn sign(
+        &self,
+        bytes: usize,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Result<SignedPayment, Failure> {
+        let quote = self.quote(bytes, tell).await?;
         let wallet = self.wallet(&quote, tell)?;
         tell(Notice::Step(format!(
             "paying {} USDC",
@@ -604,9 +630,14 @@ impl<'a> Client<'a> {
     }
 
     /// Asks for the price without sending the image: the server sends its challenge before it reads the body.
-    async fn quote(&self, tell: &mut dyn FnMut(Notice)) -> Result<Quote, Failure> {
+    async fn quote(&self, bytes: usize, tell: &mut dyn FnMut(Notice)) -> Result<Quote, Failure> {
         tell(Notice::Step("asking for the price".to_owned()));
-        let (answer, _) = self.send(&Request::default(), tell).await;
+        let is_upload = matches!(self.order.purpose, Purpose::Upload(_));
+        let request = Request {
+            bytes: Some(bytes).filter(|bytes| is_upload && *bytes > 0),
+            ..Request::default()
+        };
+        let (answer, _) = self.send(&request, tell).await;
         let Answer::Reply(reply @ Reply { status: 402, .. }) = &answer else {
             return Err(match self.refusal(&answer) {
                 Failure::FileRefused(text) => Failure::NotPayable(text),
@@ -736,6 +767,11 @@ impl<'a> Client<'a> {
                 .header(CONTENT_TYPE, image.content_type)
                 .body(image.bytes.clone());
         }
+        if let Purpose::Import { body, .. } = &self.order.purpose {
+            builder = builder
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
+        }
         if let Some(payment) = request.payment {
             let Ok(mut value) = HeaderValue::from_str(payment.header()) else {
                 return Answer::Unreached;
@@ -767,6 +803,10 @@ impl<'a> Client<'a> {
         for (name, value) in &self.proof {
             endpoint.query_pairs_mut().append_pair(name, value);
         }
+        if let Some(bytes) = request.bytes {
+            let bytes = bytes.to_string();
+            endpoint.query_pairs_mut().append_pair("bytes", &bytes);
+        }
     }
 
     /// The failure for an answer when no payment is in doubt.
@@ -777,7 +817,10 @@ impl<'a> Client<'a> {
         };
         match reply.status {
             404 => reply.refused(match &self.order.purpose {
-                Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } => format!(
+                Purpose::Upload(tier)
+                | Purpose::Tokens { tier, .. }
+                | Purpose::Link { tier, .. }
+                | Purpose::Import { tier, .. } => format!(
                     "{} doesn't sell the tier \"{tier}\": {text}",
                     self.order.server
                 ),
@@ -803,14 +846,18 @@ impl<'a> Client<'a> {
 
     /// Whether the operation is free.
     pub fn is_free(&self) -> bool {
-        matches!(&self.order.purpose, Purpose::Upload(tier) | Purpose::Link { tier, .. } if transport::is_free(tier))
+        matches!(
+            &self.order.purpose,
+            Purpose::Upload(tier) | Purpose::Link { tier, .. } | Purpose::Import { tier, .. }
+                if transport::is_free(tier)
+        )
     }
 
     /// The number of files that one payment is for.
     fn files(&self) -> usize {
         match self.order.purpose {
             Purpose::Tokens { images, .. } | Purpose::Link { images, .. } => images,
-            Purpose::Upload(_) | Purpose::Renew { .. } => 1,
+            Purpose::Upload(_) | Purpose::Import { .. } | Purpose::Renew { .. } => 1,
         }
     }
 
@@ -820,6 +867,7 @@ impl<'a> Client<'a> {
             Purpose::Upload(_) => "this file",
             Purpose::Tokens { .. } => "these files",
             Purpose::Link { .. } => "this upload link",
+            Purpose::Import { .. } => "this import",
             Purpose::Renew { .. } => "more time for this image",
         }
     }
@@ -854,9 +902,10 @@ impl<'a> Client<'a> {
 
     fn key(&self, content: &[u8]) -> PendingKey {
         let tier = match &self.order.purpose {
-            Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } => {
-                tier.as_str()
-            }
+            Purpose::Upload(tier)
+            | Purpose::Tokens { tier, .. }
+            | Purpose::Link { tier, .. }
+            | Purpose::Import { tier, .. } => tier.as_str(),
             Purpose::Renew { tier, .. } => tier.as_ref().map_or("", TierName::as_str),
         };
         // A payment is bound to the parameters of its upload, so other parameters are another payment.
@@ -866,6 +915,10 @@ impl<'a> Client<'a> {
                 endpoint.query_pairs_mut().append_pair(name, value);
             }
         }
+        let content = match &self.order.purpose {
+            Purpose::Import { body, .. } => body.as_bytes(),
+            _ => content,
+        };
         PendingKey::of(endpoint.as_str(), tier, content)
     }
 

@@ -1,4 +1,5 @@
-//! Questions to a server that need no wallet and no payment: its price table, and what an upload of a file would do.
+//! Questions to a server that need no wallet and no payment: its price table, its public proof and keys, and
+//! what an upload of a file would do.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,24 @@ use super::{ATTEMPT_TIMEOUT, Failure, Image, transport};
 /// [`Failure`].
 pub async fn tiers(server: &Url, env: &BTreeMap<String, String>) -> Result<Facts, Failure> {
     let url = transport::below(server, &["api", "tiers"])?;
+    ask(server, transport::http(env)?.get(url)).await
+}
+
+/// The server's public proof, signed.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn proof(server: &Url, env: &BTreeMap<String, String>) -> Result<Facts, Failure> {
+    let url = transport::below(server, &["proof.json"])?;
+    ask(server, transport::http(env)?.get(url)).await
+}
+
+/// The keys that the server signs with.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn keys(server: &Url, env: &BTreeMap<String, String>) -> Result<Facts, Failure> {
+    let url = transport::below(server, &[".well-known", "jwks.json"])?;
     ask(server, transport::http(env)?.get(url)).await
 }
 

@@ -65,14 +65,17 @@ pub(super) async fn read(mut response: reqwest::Response) -> Answer {
 /// # Errors
 /// [`Failure::Usage`] for an unsuitable server URL or tier.
 pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> {
-    let is_unpaid = matches!(purpose, Purpose::Upload(tier) if is_free(tier));
+    let is_unpaid =
+        matches!(purpose, Purpose::Upload(tier) | Purpose::Import { tier, .. } if is_free(tier));
     if !is_unpaid && is_open(server) {
         return Err(usage(
             "this URL is http, and payments are sent over https only, except to this machine. Use an https URL.",
         ));
     }
-    if let Purpose::Upload(tier) | Purpose::Tokens { tier, .. } | Purpose::Link { tier, .. } =
-        purpose
+    if let Purpose::Upload(tier)
+    | Purpose::Tokens { tier, .. }
+    | Purpose::Link { tier, .. }
+    | Purpose::Import { tier, .. } = purpose
         && tier.as_str() == "token"
     {
         return Err(Failure::Usage(
@@ -97,6 +100,7 @@ pub(super) fn endpoint(server: &Url, purpose: &Purpose) -> Result<Url, Failure> 
                 .append_pair("tier", tier.as_str());
             Ok(url)
         }
+        Purpose::Import { .. } => below(server, &["api", "import"]),
         Purpose::Renew { image, tier } => {
             let mut url = below(server, &["api", "images", image.as_str(), "renew"])?;
             if let Some(tier) = tier {

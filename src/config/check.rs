@@ -3,21 +3,30 @@
 //! A value that is refused is reported and its default taken, so that one mistake isn't reported as
 //! three. The resulting `Config` is used only where nothing was reported.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use url::Url;
 
 use super::describe::find;
-use super::keys::{DatabaseKeys, ImageKeys, SecretKeys};
+use super::keys::{AdminKeys, CdnKeys, DatabaseKeys, ImageKeys, ScreenKeys, SecretKeys};
 use super::read::{Given, Reader, refuse};
+use super::site;
 use super::{
-    ApiKeys, Config, Connections, DatabaseUrl, FacilitatorChoice, Http, Images, Limits, Links, Mcp,
-    Mode, Operator, PaymentsConfig, Report, Retention, SandboxConfig, SecretKeySource, hosts,
-    payments, store, tiers,
+    AdminToken, ApiKeys, CdnConfig, Config, Connections, DatabaseUrl, FacilitatorChoice, Http,
+    Images, Import, Limits, Links, Log, Mcp, Metrics, Mode, Money, Operator, PaymentsConfig,
+    Report, Retention, SandboxConfig, ScreeningConfig, SecretKeySource, Traces, Trust, Variants,
+    hosts, payments, store, tiers,
 };
 use crate::images::format::PixelLimits;
 use crate::pricing::tiers::{Tier, TierTable};
+use crate::trust::blocks::Closeness;
+use crate::trust::sanctions;
+use crate::trust::scanner::ScannerSettings;
 
+/// The shortest token of the admin API, in characters.
+const SHORTEST_ADMIN_TOKEN: usize = 32;
 /// Room for a few of the largest images that the cache takes.
 const SMALLEST_CACHE: u64 = 4 << 20;
 
@@ -34,11 +43,22 @@ pub(super) fn check(given: &Given, sandbox: bool, report: &mut Report) -> Config
     separate_listeners(reader, &http, sandbox.as_ref());
     Config {
         limits: limits(reader, &tiers),
+        import: import(reader),
+        money: Money::read(reader),
         links: Links::read(reader),
         keys: ApiKeys::read(reader),
         retention: retention(reader),
+        variants: Variants::read(reader),
+        screening: screening(reader),
         mcp: Mcp::read(reader),
-        operator: Operator::read(reader),
+        log: Log::read(reader),
+        metrics: Metrics::read(reader),
+        traces: Traces::read(reader),
+        site: site::read(reader),
+        operator: operator(reader, &http),
+        trust: Trust::read(reader),
+        admin_token: admin_token(reader),
+        cdn: cdn(reader),
         mode: payments.as_ref().map(mode),
         lines: std::mem::take(&mut reader.lines),
         http,
@@ -50,6 +70,63 @@ pub(super) fn check(given: &Given, sandbox: bool, report: &mut Report) -> Config
         secrets_key,
         tiers,
         token_ttl,
+    }
+}
+
+fn operator(reader: &mut Reader<'_>, http: &Http) -> Operator {
+    let operator = Operator::read(reader);
+    if http.base_url.starts_with("https://") && operator.contact.is_none() {
+        reader.warn(
+            "operator.contact",
+            "is not set, so that the pages of this service tell nobody how to reach you",
+            "set it to a mailto: or https: URL",
+        );
+    }
+    operator
+}
+
+fn import(reader: &mut Reader<'_>) -> Import {
+    let import = Import::read(reader);
+    if import.enabled && import.ports.is_empty() {
+        reader.problem(
+            "import.ports",
+            "is empty, so that no URL could be fetched",
+            "name the ports, like [80, 443], or set import.enabled = false",
+        );
+    }
+    import
+}
+
+fn screening(reader: &mut Reader<'_>) -> ScreeningConfig {
+    let keys = ScreenKeys::read(reader);
+    let sanctioned = match keys.sanctions_file.as_deref().map(Path::new) {
+        None => HashSet::new(),
+        Some(file) => sanctions::read(file).unwrap_or_else(|error| {
+            let fix = "name a file with wallets (0x…) that this user may read";
+            reader.problem("trust.sanctions_file", error.to_string(), fix);
+            HashSet::new()
+        }),
+    };
+    if keys.scanner_url.is_none() && reader.has("trust.scanner_token") {
+        let message = "is set without trust.scanner_url, so it is sent to nobody";
+        reader.warn(
+            "trust.scanner_token",
+            message,
+            "set trust.scanner_url, or remove it",
+        );
+    }
+    ScreeningConfig {
+        closeness: Closeness {
+            distance: keys.pdq_distance,
+            quality: keys.pdq_quality,
+        },
+        sanctioned: Arc::new(sanctioned),
+        scanner: keys.scanner_url.map(|url| ScannerSettings {
+            url,
+            token: keys.scanner_token,
+            timeout: keys.scanner_timeout,
+            on_silence: keys.scanner_on_silence,
+        }),
     }
 }
 
@@ -210,6 +287,42 @@ pub(crate) fn least_body_bytes(tiers: &TierTable) -> u64 {
     let longest = tiers.iter().map(Tier::longest_body).max().unwrap_or(0);
     let largest = tiers.iter().map(|tier| tier.max_bytes).max().unwrap_or(0);
     crate::limits::memory::least_body_bytes(longest, largest)
+}
+
+fn admin_token(reader: &mut Reader<'_>) -> Option<AdminToken> {
+    const KEY: &str = "admin.token";
+    let token = AdminKeys::read(reader).token?;
+    let length = token.len();
+    refuse!(reader, KEY, length < SHORTEST_ADMIN_TOKEN,
+        "has {length} characters, so that it might be guessed" =>
+        "write the output of `openssl rand -hex 32`");
+    Some(AdminToken(token))
+}
+
+fn cdn(reader: &mut Reader<'_>) -> Option<CdnConfig> {
+    const ZONE: &str = "cdn.cloudflare_zone";
+    const TOKEN: &str = "cdn.cloudflare_token";
+    let keys = CdnKeys::read(reader);
+    if keys.cloudflare_zone.is_none() && keys.cloudflare_token.is_none() {
+        reader.hides(CdnKeys::KEYS);
+        return None;
+    }
+    refuse!(reader, ZONE, keys.cloudflare_zone.is_none(),
+        "is missing beside `cdn.cloudflare_token`" => "write the zone's id, from its overview page");
+    refuse!(reader, TOKEN, keys.cloudflare_token.is_none() && !reader.has(TOKEN),
+        "is missing beside `cdn.cloudflare_zone`" =>
+        "write an API token with the permission Zone > Cache Purge");
+    let zone = keys.cloudflare_zone?;
+    let is_id = zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !zone.is_empty();
+    refuse!(reader, ZONE, !is_id,
+        "`{zone}` is not the id of a zone" => "write the 32 letters and digits from the zone's overview page");
+    Some(CdnConfig {
+        api_url: keys.api_url,
+        zone,
+        token: keys.cloudflare_token?,
+        csam_scanner: keys.csam_scanner,
+        timeout: keys.timeout,
+    })
 }
 
 /// The kind of money: of one kind on all networks, or it was reported.

@@ -10,12 +10,14 @@ use super::DatabaseUrl;
 use super::describe::{Info, section};
 use super::payments::{Facilitator, RpcUrls};
 use super::read::Reader;
+use super::site::Colour;
 use super::store::{Addressing, Encryption, StoreLocation};
 use super::values::{
-    ADDRESS, ADDRESSING, CLOCK, CONTACT, CONTRACT, COUNT, DATABASE, DURATION, ENCRYPTION,
-    FACILITATOR, FACILITATOR_URL, HTTP_URL, IP_RANGE, KEEP, LOOPBACK, NETWORK, NETWORK_FACILITATOR,
-    NUMBER, ORIGIN, PRICE, RPC_URL, RPC_URLS, SCHEDULE, SECRET_KEYS, SIZE, SMALL, STORE, SWITCH,
-    TEXT, TIER_NAME, TOKEN, V1_NAME, WALLET, WORDS,
+    ADDRESS, ADDRESSING, CLOCK, COLOUR, CONTACT, CONTRACT, COUNT, DATABASE, DURATION, ENCRYPTION,
+    FACILITATOR, FACILITATOR_URL, HTTP_URL, IP_RANGE, KEEP, LOG_FORMAT, LOOPBACK, NETWORK,
+    NETWORK_FACILITATOR, NUMBER, ON_SILENCE, ORIGIN, OWN_RANGE, PORT, PRICE, RPC_URL, RPC_URLS,
+    SCANNER_URL, SCHEDULE, SECRET_KEYS, SITE_NAME, SIZE, SMALL, STORE, SWITCH, TEXT, TIER_NAME,
+    TOKEN, V1_NAME, WALLET, WORDS,
 };
 use crate::keys::secrets::Keyring;
 use crate::pricing::money::AtomicAmount;
@@ -23,6 +25,8 @@ use crate::pricing::networks::Network;
 use crate::pricing::tiers::{Keep, TierName};
 use crate::retention::clock_kind::ClockKind;
 use crate::retention::schedule::Schedule;
+use crate::system::logs::LogFormat;
+use crate::trust::scanner::OnSilence;
 
 /// The keys of each section, in the order of documents.
 pub(super) const SECTIONS: &[&[Info]] = &[
@@ -31,15 +35,26 @@ pub(super) const SECTIONS: &[&[Info]] = &[
     Connections::KEYS,
     ImageKeys::KEYS,
     S3Keys::KEYS,
+    Variants::KEYS,
     PaymentKeys::KEYS,
     SandboxKeys::KEYS,
     Retention::KEYS,
     SecretKeys::KEYS,
+    Money::KEYS,
     Limits::KEYS,
+    Import::KEYS,
     Links::KEYS,
     ApiKeys::KEYS,
     Mcp::KEYS,
+    Log::KEYS,
+    Metrics::KEYS,
+    Traces::KEYS,
+    SiteKeys::KEYS,
     Operator::KEYS,
+    Trust::KEYS,
+    ScreenKeys::KEYS,
+    AdminKeys::KEYS,
+    CdnKeys::KEYS,
 ];
 
 section! {
@@ -48,8 +63,8 @@ section! {
     pub Http: "http" {
         /// IP address and port of the public listener.
         listen: SocketAddr = ADDRESS.or("127.0.0.1:4020"),
-        /// IP address and port of the admin listener, which serves `/healthz` and `/readyz`. Keep it
-        /// private.
+        /// IP address and port of the admin listener, which serves `/healthz`, `/readyz`,
+        /// `/metrics` and the console. Keep it private.
         admin_listen: SocketAddr = ADDRESS.or("127.0.0.1:4021"),
         /// Public address of the API: scheme, host and port. Links and payment challenges are built
         /// from it.
@@ -153,6 +168,20 @@ section! {
 }
 
 section! {
+    /// Variants: other sizes and formats of images, which links ask for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Variants: "variants" {
+        /// How many variants of an image are stored beside it. Further ones are made for each request.
+        /// The named sizes are stored in any case.
+        per_image: u32 = SMALL.or("32").within("0", "1000"),
+        /// How long making a variant may take. Requests for one that takes longer receive 503 `busy`.
+        timeout: Duration = DURATION.or("10s").within("100ms", "5m"),
+        /// Memory for making variants, and for sending large ones that are not stored.
+        memory_bytes: u64 = SIZE.or("256 MiB").within("16 MiB", "64 GiB"),
+    }
+}
+
+section! {
     pub(super) PaymentKeys: "payments" {
         /// The facilitator that verifies and settles payments: the one of Coinbase, the one at
         /// `payments.facilitator_url`, or the sandbox with play money.
@@ -225,6 +254,18 @@ section! {
 }
 
 section! {
+    /// What the export of the ledger says of costs.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Money: "money" {
+        /// What your facilitator charges for a payment that it settles, in decimal USD, for `pixtoll
+        /// ledger export`. It changes no price.
+        facilitator_fee: AtomicAmount = PRICE.or("0"),
+        /// How many settled payments of a calendar month (UTC) cost no fee.
+        free_settlements: u64 = COUNT.or("0"),
+    }
+}
+
+section! {
     /// The limits on what clients may ask for. A count of 0 means no limit.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub Limits: "limits" {
@@ -243,6 +284,11 @@ section! {
         /// Payments and challenges of one address in a minute. Payments of contract wallets have a
         /// tenth of it, and so have payments that the chain refuses; refused uploads with a token half.
         payments_per_address_per_minute: u64 = COUNT.or("120").live(),
+        /// Images that one address may have the server fetch from URLs in a minute.
+        imports_per_address_per_minute: u64 = COUNT.or("30").live(),
+        /// Variants of images that are made for one IPv4 address or one IPv6 /64 in a minute. Stored
+        /// ones don't count. One IPv4 /24 or one IPv6 /48 has four times as many.
+        variants_per_address_per_minute: u64 = COUNT.or("600").live(),
         /// How long the server waits for a whole request body, and for a client that doesn't read its
         /// response. After a sixth of this time, a body has to arrive at 4 KiB a second; a pause may
         /// last a third of it.
@@ -250,6 +296,25 @@ section! {
         /// Memory for all request bodies until their images are stored. A quarter of it holds cleaned
         /// copies. Requests over this limit receive 503 `busy`. The default grows with the tiers.
         body_bytes: u64 = SIZE.or("256 MiB"),
+    }
+}
+
+section! {
+    /// Imports: images that the server fetches from URLs of its clients.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub Import: "import" {
+        /// Whether clients may have images fetched from a URL (`POST /api/import`).
+        enabled: bool = SWITCH.or("true"),
+        /// The ports that are connected to.
+        ports: Vec<u16> = PORT.or("80, 443").list(),
+        /// IP addresses and CIDR ranges that are connected to although they are not public, such as
+        /// those of your own image servers. By default, only public addresses are.
+        allow: Vec<IpNet> = OWN_RANGE.or("").list(),
+        /// Fetches from one host in a minute, by all clients of one server together.
+        per_host_per_minute: u64 = COUNT.or("60"),
+        /// The shortest time that an import may name in `refresh`: the server compares the image
+        /// with its URL that often until it expires.
+        min_refresh: Duration = DURATION.or("1h").within("5m", "30d"),
     }
 }
 
@@ -274,6 +339,28 @@ section! {
 }
 
 section! {
+    /// What the server refuses to publish.
+    pub(super) ScreenKeys: "trust" {
+        /// The most bits of 256 in which the PDQ hashes of a picture and of a blocked one differ.
+        pdq_distance: u32 = SMALL.or("31").within("0", "64").live(),
+        /// The least quality of a picture, from 0 to 100, that is compared with blocked ones. Pictures
+        /// without detail have arbitrary PDQ hashes.
+        pdq_quality: u32 = SMALL.or("50").within("0", "100").live(),
+        /// A file with wallets that buy and upload nothing, such as the digital currency addresses of
+        /// OFAC's sanctions list: every `0x…` address in it counts.
+        sanctions_file: Option<String> = TEXT.unset("none").live(),
+        /// A scanner that sees each new image before it is published and paid (docs/blocks.md).
+        scanner_url: Option<String> = SCANNER_URL.unset("none").secret_url(),
+        /// Sent to `trust.scanner_url` as `Authorization: Bearer …`.
+        scanner_token: Option<String> = TOKEN.unset("none").secret(),
+        /// How long an upload waits for the scanner.
+        scanner_timeout: Duration = DURATION.or("5s").within("100ms", "1m"),
+        /// What it means if the scanner does not answer: `refuse` the image, or `publish` it.
+        scanner_on_silence: OnSilence = ON_SILENCE.or("refuse"),
+    }
+}
+
+section! {
     /// The MCP endpoint, `POST /mcp`.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub Mcp: "mcp" {
@@ -284,11 +371,113 @@ section! {
 }
 
 section! {
+    /// The log of the server.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Log: "log" {
+        /// How lines are written to standard error: `text`, or `json` for one object a line. The
+        /// flag `--log-format` overrides it.
+        format: LogFormat = LOG_FORMAT.or("text"),
+        /// Whether each request has a line: its id, route, method, status, tier, bytes and time.
+        access: bool = SWITCH.or("true"),
+    }
+}
+
+section! {
+    /// What the server counts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Metrics: "metrics" {
+        /// Whether the server counts, and shows the counts at `/metrics` of the admin listener.
+        enabled: bool = SWITCH.or("true"),
+    }
+}
+
+section! {
+    /// Traces of requests.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub Traces: "traces" {
+        /// URL of a collector that takes OTLP over HTTP as JSON. Traces are sent to `/v1/traces`
+        /// below it.
+        otlp_endpoint: Option<String> = HTTP_URL.unset("none: there are no traces"),
+        /// How many in 100 requests are traced, of those that the server can't answer from memory.
+        sample_percent: u64 = NUMBER.or("100").within("1", "100"),
+    }
+}
+
+section! {
+    /// The keys of `[site]`, as they are written.
+    pub(super) SiteKeys: "site" {
+        /// The name of the service on its pages.
+        name: String = SITE_NAME.or("pixtoll"),
+        /// The colour of links and buttons, as `#rrggbb`. Its contrast to the background must be 4.5 or more.
+        accent: Colour = COLOUR.or("#b93a12"),
+        /// The same on dark pages.
+        accent_dark: Colour = COLOUR.or("#ff9166"),
+        /// A CSS file that the pages load after their own stylesheet, at most 64 KiB.
+        stylesheet: Option<String> = TEXT.unset("none"),
+    }
+}
+
+section! {
     /// The operator of the service, as its public documents name it.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub Operator: "operator" {
+        /// Who operates the service, as its pages name it: a person or a company.
+        name: Option<String> = TEXT.unset("none"),
+        /// How users reach the operator: a `mailto:` or `https:` URL.
+        contact: Option<String> = CONTACT.unset("none"),
+        /// Where people report images other than by `/abuse`: a `mailto:` or `https:` URL.
+        abuse_contact: Option<String> = CONTACT.unset("`operator.contact`"),
+        /// The country or state whose law applies, as the terms name it.
+        jurisdiction: Option<String> = TEXT.unset("none"),
+        /// To whom sexual abuse of children is reported, as the pages name it, such as "the NCMEC tipline".
+        csam_authority: Option<String> = TEXT.unset("none: \"the responsible authority\""),
+        /// How old uploaders must be, in years, by the terms.
+        minimum_age: u32 = SMALL.or("16").within("13", "21"),
+        /// Whether the disks with images, database and backups are encrypted. The security page says so.
+        encrypted_disks: bool = SWITCH.or("false"),
         /// Contact for security reports in `/.well-known/security.txt`: a `mailto:` or `https:` URL.
         security_contact: Option<String> = CONTACT.unset("none"),
+    }
+}
+
+section! {
+    /// Removed images and legal holds.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub Trust: "trust" {
+        /// How long a removed image can be restored. Then it is deleted, unless it is held or expired
+        /// earlier.
+        restorable: Duration = DURATION.or("30d").within("1d", "3650d"),
+        /// How long a legal hold preserves the content of an image. After that the content waits for
+        /// a person's decision.
+        preserve: Duration = DURATION.or("365d").within("1d", "36500d"),
+        /// After how many upheld cases about different images the wallet that uploaded them is blocked.
+        /// `0`: never.
+        strikes: u32 = SMALL.or("3").within("0", "100"),
+    }
+}
+
+section! {
+    pub(super) AdminKeys: "admin" {
+        /// The bearer token of the console and of the admin API under `/admin/api`, on the admin
+        /// listener: at least 32 characters. Without a token both are off.
+        token: Option<String> = TOKEN.unset("none: the API is off").secret(),
+    }
+}
+
+section! {
+    pub(super) CdnKeys: "cdn" {
+        /// Id of the Cloudflare zone in front of `images.base_url`. Removed and deleted images are
+        /// purged there.
+        cloudflare_zone: Option<String> = TEXT.unset("none: nothing is purged"),
+        /// API token of Cloudflare with the permission to purge the cache of the zone.
+        cloudflare_token: Option<String> = TOKEN.unset("none").secret(),
+        /// Whether Cloudflare's CSAM scanner is on for the zone. The security page says so, and
+        /// `pixtoll config check --online` asks Cloudflare.
+        csam_scanner: bool = SWITCH.or("false"),
+        /// Address of Cloudflare's API.
+        api_url: String = FACILITATOR_URL.or("https://api.cloudflare.com/client/v4"),
+        /// How long one call of that API may take.
+        timeout: Duration = DURATION.or("10s").within("100ms", "20s"),
     }
 }
 
@@ -298,6 +487,9 @@ section! {
         name: Option<TierName> = TIER_NAME.required("\"year\""),
         /// Price of one image in decimal USD, as text. `"0"` makes the tier free; one tier may be free.
         price: Option<AtomicAmount> = PRICE.unset("required, but for a tier named `free`"),
+        /// Price of each started MiB of the image, beside `price`. Tokens, links and imports cost
+        /// what an image of `max_bytes` costs.
+        price_per_mib: AtomicAmount = PRICE.or("0"),
         /// Largest upload, up to 64 MiB.
         max_bytes: Option<u64> = SIZE.required("\"5 MiB\""),
         /// How long an image is kept, up to 10 years.

@@ -20,13 +20,14 @@ mod payments;
 mod read;
 mod secret;
 mod show;
+mod site;
 mod store;
 #[cfg(test)]
 mod tests;
 mod tiers;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,14 +40,20 @@ use crate::facilitator::coinbase::CdpKey;
 use crate::keys::secrets::Keyring;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierTable;
+use crate::trust::blocks::Closeness;
+use crate::trust::scanner::ScannerSettings;
 
 pub(crate) use check::least_body_bytes;
 pub use elsewhere::{Elsewhere, parse_elsewhere};
 pub use hosts::is_on_this_machine;
-pub use keys::{ApiKeys, Connections, Http, Limits, Links, Mcp, Operator, Retention};
+pub use keys::{
+    ApiKeys, Connections, Http, Import, Limits, Links, Log, Mcp, Metrics, Money, Operator,
+    Retention, Traces, Trust, Variants,
+};
 pub use read::process_env;
 pub use secret::{SecretKeyError, parse_secret_key, parse_secret_keys};
 pub use show::show;
+pub use site::{Colour, Site};
 pub use store::{Addressing, Encryption, S3Credentials, S3Key, S3Store, StorePlace};
 
 /// Where settings come from.
@@ -108,6 +115,8 @@ pub struct Config {
     pub connections: Connections,
     /// The image store, and what is accepted into it.
     pub images: Images,
+    /// Variants of images.
+    pub variants: Variants,
     /// How payments are made; `None`: paid tiers are off.
     pub payments: Option<PaymentsConfig>,
     /// The sandbox; `Some` exactly in [`Mode::Sandbox`].
@@ -120,18 +129,38 @@ pub struct Config {
     pub token_ttl: Duration,
     /// The limits on what clients may ask for.
     pub limits: Limits,
+    /// Imports from URLs.
+    pub import: Import,
+    /// What the export of the ledger says of costs.
+    pub money: Money,
     /// Upload links.
     pub links: Links,
     /// API keys of wallets.
     pub keys: ApiKeys,
     /// When expired images are deleted, and how long their records are kept.
     pub retention: Retention,
+    /// What the server refuses to publish.
+    pub screening: ScreeningConfig,
     /// The kind of money; `None` where paid tiers are off.
     pub mode: Option<Mode>,
     /// The MCP endpoint.
     pub mcp: Mcp,
+    /// The log of the server.
+    pub log: Log,
+    /// What the server counts.
+    pub metrics: Metrics,
+    /// Traces of requests.
+    pub traces: Traces,
+    /// What the pages show of the operator's own.
+    pub site: Site,
     /// The operator of the service.
     pub operator: Operator,
+    /// Removed images and legal holds.
+    pub trust: Trust,
+    /// The token of the admin API; `None`: the API is off.
+    pub admin_token: Option<AdminToken>,
+    /// The CDN in front of the images; `None`: nothing is purged.
+    pub cdn: Option<CdnConfig>,
     /// The keys in force as lines of TOML without secrets, by key.
     lines: BTreeMap<&'static str, String>,
 }
@@ -164,6 +193,43 @@ pub struct Images {
     pub cache_bytes: u64,
     /// The most pixels of a frame, and of all frames together.
     pub limits: crate::images::format::PixelLimits,
+}
+
+/// The token of the admin API. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// The token, to be compared with that of a request.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A zone of Cloudflare. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CdnConfig {
+    /// The URL of the API, without a trailing slash.
+    pub api_url: String,
+    /// The id of the zone.
+    pub zone: String,
+    /// The API token.
+    pub token: String,
+    /// Whether the operator switched the CSAM scanner of the zone on.
+    pub csam_scanner: bool,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+/// What the server refuses to publish, beside the blocks in its database.
+#[derive(Clone, Debug)]
+pub struct ScreeningConfig {
+    /// When pictures count as the same.
+    pub closeness: Closeness,
+    /// The wallets of the sanctions list, as its file was read with the settings.
+    pub sanctioned: Arc<HashSet<Address>>,
+    /// The scanner; `None`: there is none.
+    pub scanner: Option<ScannerSettings>,
 }
 
 /// How payments are made.
@@ -439,6 +505,18 @@ impl fmt::Debug for FacilitatorChoice {
             Self::Coinbase { key, .. } => write!(f, "Coinbase({key:?})"),
             Self::Sandbox => f.write_str("Sandbox"),
         }
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(_)")
+    }
+}
+
+impl fmt::Debug for CdnConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CdnConfig({:?})", self.zone)
     }
 }
 

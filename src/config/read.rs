@@ -15,11 +15,13 @@ const DEFAULT_FILE: &str = "pixtoll.toml";
 pub(super) const PREFIX: &str = "PIXTOLL_";
 /// The sections that are lists of tables. Only the file can set them.
 const TABLES: [&str; 2] = ["tiers", "networks"];
-/// Variables of the command line and of the client, which are no settings of the server.
-const OF_COMMANDS: [&str; 5] = [
+/// Variables of the command line, of the client and of the build, which are no settings of the server.
+/// `cargo run` passes on what the build script sets.
+const OF_COMMANDS: [&str; 6] = [
     "PIXTOLL_LOG",
     "PIXTOLL_LOG_FORMAT",
     "PIXTOLL_SERVER",
+    "PIXTOLL_VERSION",
     "PIXTOLL_WALLET",
     "PIXTOLL_WALLET_KEY",
 ];
@@ -243,9 +245,11 @@ fn texts(info: &Info, value: Value) -> Result<Vec<String>, (&'static str, &'stat
         Value::Integer(number) if info.kind != "price" => Ok(vec![number.to_string()]),
         Value::Boolean(value) => Ok(vec![value.to_string()]),
         Value::Array(values) if info.is_list => {
-            let texts = values
-                .iter()
-                .map(|value| value.as_str().map(|text| text.trim().to_owned()));
+            let texts = values.iter().map(|value| match value {
+                Value::String(text) => Some(text.trim().to_owned()),
+                Value::Integer(number) => Some(number.to_string()),
+                _ => None,
+            });
             let texts = texts.collect::<Option<Vec<_>>>();
             texts.ok_or(("is not a list of texts", "write it like [\"a\", \"b\"]"))
         }
@@ -461,6 +465,8 @@ fn line(info: &Info, texts: &[String]) -> String {
             let number = text
                 .parse::<i64>()
                 .is_ok_and(|number| number.to_string() == *text);
+            // A price is read as text only.
+            let number = number && info.kind != "price";
             if number || text == "true" || text == "false" {
                 text.clone()
             } else {
@@ -529,6 +535,10 @@ impl<T> Field<T> for Option<Vec<T>> {
 impl<T> Field<T> for Vec<T> {
     fn read(reader: &mut Reader<'_>, key: &Key<T>, name: &'static str) -> Self {
         let values: Option<Self> = Field::read(reader, key, name);
-        values.unwrap_or_default()
+        values.unwrap_or_else(|| {
+            let default = split(&key.info, key.info.default.unwrap_or_default());
+            let parsed = default.iter().map(|text| (key.kind.parse)(text));
+            parsed.filter_map(Result::ok).collect()
+        })
     }
 }

@@ -51,6 +51,12 @@ fn tiers(config: &Config) -> Vec<String> {
             "[[tiers]]".to_owned(),
             format!("name = {}", quoted(tier.name.as_str())),
             format!("price = {}", quoted(&tier.price.to_decimal_usd())),
+        ]);
+        if tier.is_by_size() {
+            let price = quoted(&tier.price_per_mib.to_decimal_usd());
+            lines.push(format!("price_per_mib = {price}"));
+        }
+        lines.extend([
             format!("max_bytes = {size}"),
             format!("keep = {}", quoted(&tier.keep.to_string())),
             format!("confirmations = {}", tier.confirmations),

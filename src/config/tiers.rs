@@ -28,6 +28,7 @@ pub(super) fn check(reader: &mut Reader<'_>) -> TierTable {
         tiers.push(Tier {
             name,
             price,
+            price_per_mib: keys.price_per_mib,
             max_bytes: keys.max_bytes.unwrap_or(1),
             keep: keys.keep.unwrap_or(Keep::Forever),
             confirmations: keys

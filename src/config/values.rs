@@ -11,6 +11,7 @@ use url::Url;
 
 use super::describe::Kind;
 use super::payments::{Facilitator, RpcUrls, rpc_urls};
+use super::site::Colour;
 use super::store::{Addressing, Encryption, StoreLocation, place};
 use super::{DatabaseUrl, hosts, parse_secret_keys};
 use crate::keys::secrets::Keyring;
@@ -19,6 +20,8 @@ use crate::pricing::networks::{self, Network};
 use crate::pricing::tiers::{Keep, TierFault, TierName};
 use crate::retention::clock_kind::ClockKind;
 use crate::retention::schedule::Schedule;
+use crate::system::logs::LogFormat;
+use crate::trust::scanner::OnSilence;
 
 const fn kind<T>(
     name: &'static str,
@@ -39,6 +42,12 @@ pub(super) const SWITCH: Kind<bool> = kind("switch", "write true or false", |tex
     text.parse()
         .map_err(|_| format!("`{text}` is not true or false"))
 });
+pub(super) const LOG_FORMAT: Kind<LogFormat> =
+    kind("log format", "write text or json", |text| match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("`{text}` is not a log format")),
+    });
 pub(super) const NUMBER: Kind<u64> = kind("number", "write a whole number", whole);
 pub(super) const SMALL: Kind<u32> = kind("number", "write a whole number", whole);
 pub(super) const COUNT: Kind<u64> =
@@ -103,14 +112,36 @@ pub(super) const IP_RANGE: Kind<IpNet> = kind(
     "IP address or CIDR range",
     "write the addresses of your own proxies, like 10.0.0.0/8, fd00::/8 or 192.0.2.7",
     |text| {
-        let one = text.parse::<IpAddr>().ok().map(IpNet::from);
-        let range = one.or_else(|| text.parse().ok());
-        let range = range.ok_or_else(|| format!("`{text}` is not a range of IP addresses"))?;
-        ensure(range.trunc(), range.prefix_len() > 0, || {
+        let range = ip_range(text)?;
+        ensure(range, range.prefix_len() > 0, || {
             format!("`{text}` trusts everybody, so that each client could choose its own address")
         })
     },
 );
+pub(super) const OWN_RANGE: Kind<IpNet> = kind(
+    "IP address or CIDR range to reach",
+    "write the addresses of your own image servers, like 10.0.7.0/24 or fd00:7::/64",
+    |text| {
+        let range = ip_range(text)?;
+        ensure(range, range.prefix_len() > 0, || {
+            format!(
+                "`{text}` is every address, so that clients could reach this machine and its network"
+            )
+        })
+    },
+);
+pub(super) const PORT: Kind<u16> = kind("port", "write a number from 1 to 65535", |text| {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("`{text}` is not a port"))
+});
+
+/// Parses an IP address or a range of them.
+fn ip_range(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().ok().map(IpNet::from);
+    let range = one.or_else(|| text.parse().ok());
+    let range = range.ok_or_else(|| format!("`{text}` is not a range of IP addresses"))?;
+    Ok(range.trunc())
+}
 
 /// Without a trailing slash. No path, since the routes and `/.well-known` are at the root of a host.
 pub(super) const ORIGIN: Kind<String> = kind(
@@ -152,6 +183,29 @@ pub(super) const RPC_URL: Kind<String> = kind(
         ensure(url.as_str().to_owned(), is_safe, || {
             "is without TLS on a public host, and its answers decide what counts as paid".to_owned()
         })
+    },
+);
+/// As it is written. It may hold a secret, so no error repeats it. Plain HTTP is for a scanner of
+/// one's own.
+pub(super) const SCANNER_URL: Kind<String> = kind(
+    "URL",
+    "write the address of the scanner, like http://127.0.0.1:8090/scan",
+    |text| {
+        let url = Url::parse(text).ok().filter(is_http);
+        let url = url.ok_or("is not an http:// or https:// URL")?;
+        let is_safe = url.scheme() == "https" || !hosts::is_public(&url);
+        ensure(url.as_str().to_owned(), is_safe, || {
+            "is without TLS on a public host, and it receives every image".to_owned()
+        })
+    },
+);
+pub(super) const ON_SILENCE: Kind<OnSilence> = kind(
+    "`refuse` or `publish`",
+    "write refuse or publish",
+    |text| match text {
+        "refuse" => Ok(OnSilence::Refuse),
+        "publish" => Ok(OnSilence::Publish),
+        other => Err(format!("`{other}` is neither refuse nor publish")),
     },
 );
 pub(super) const RPC_URLS: Kind<RpcUrls> = kind(
@@ -222,6 +276,21 @@ pub(super) const CONTACT: Kind<String> = kind(
             fits && !text.contains(char::is_whitespace),
             || format!("`{text}` is not a mailto: or https:// URL"),
         )
+    },
+);
+pub(super) const COLOUR: Kind<Colour> = kind("colour", "write it like \"#b93a12\"", |text| {
+    Colour::parse(text).ok_or_else(|| format!("`{text}` is not a colour"))
+});
+pub(super) const SITE_NAME: Kind<String> = kind(
+    "text",
+    "write 1 to 40 letters, digits, spaces or punctuation",
+    |text| {
+        let fits = !text.trim().is_empty()
+            && text.chars().count() <= 40
+            && !text.contains(char::is_control);
+        ensure(text.to_owned(), fits, || {
+            "the name is empty, longer than 40 characters or has control characters".to_owned()
+        })
     },
 );
 /// A bearer token. Never repeated.

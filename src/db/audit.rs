@@ -71,7 +71,8 @@ const RULES: &[Rule] = &[
         says: "exactly the images that are or were public have a publication time",
         sql: "SELECT id AS row_key, state || CASE WHEN published_ms IS NULL THEN ', never published' \
               ELSE ', published' END AS detail FROM images \
-              WHERE (state IN ('live', 'deleting', 'deleted')) <> (published_ms IS NOT NULL) AND $1 = $1 \
+              WHERE (state IN ('live', 'deleting', 'deleted')) <> (published_ms IS NOT NULL) \
+              AND state <> 'removed' AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
     },
     Rule {
@@ -110,7 +111,33 @@ const RULES: &[Rule] = &[
         sql: "SELECT p.id AS row_key, p.state || ', void without note or grant, or only its grant is void' AS detail \
               FROM payments p LEFT JOIN grants g ON g.payment_id = p.id \
               WHERE ((p.voided_ms IS NOT NULL AND (p.state <> 'settled' OR p.void_note IS NULL OR g.voided_ms IS NULL)) \
-              OR (p.voided_ms IS NULL AND g.voided_ms IS NOT NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+              OR (p.voided_ms IS NULL AND g.voided_ms IS NOT NULL AND NOT EXISTS (SELECT 1 FROM refunds r \
+              WHERE r.payment_id = p.id AND r.refunded_ms IS NOT NULL AND r.keeps_goods = 0))) \
+              AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a refund is for a settled payment, and for all of it",
+        sql: "SELECT r.payment_id AS row_key, r.amount || ' atomic units on ' || r.network || ' for ' || p.amount \
+              || ' on ' || p.network || ', ' || p.state AS detail FROM refunds r JOIN payments p ON p.id = r.payment_id \
+              WHERE (p.state <> 'settled' OR r.amount <> p.amount OR r.network <> p.network) AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "exactly the refunds that were made name their transfer",
+        sql: "SELECT r.payment_id AS row_key, CASE WHEN r.refunded_ms IS NULL THEN 'due, and names a transfer' \
+              ELSE 'made, and names no transfer' END AS detail FROM refunds r JOIN payments p ON p.id = r.payment_id \
+              WHERE ((r.refunded_ms IS NULL) <> (r.transaction_hash IS NULL) \
+              OR (r.refunded_ms IS NULL) <> (r.log_index IS NULL) \
+              OR (r.refunded_ms IS NULL) <> (r.transfer_hash IS NULL)) AND $1 = $1 ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "a refunded payment buys nothing any more, unless its payer keeps the goods",
+        sql: "SELECT p.id AS row_key, 'refunded, and not resolved, or its grant or an image is left' AS detail \
+              FROM refunds r JOIN payments p ON p.id = r.payment_id LEFT JOIN grants g ON g.payment_id = p.id \
+              WHERE r.refunded_ms IS NOT NULL AND r.keeps_goods = 0 AND (p.resolved_ms IS NULL \
+              OR g.voided_ms IS NULL OR EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
+              AND i.state = 'live' AND NOT EXISTS (SELECT 1 FROM renewals n WHERE n.image_id = i.id \
+              AND n.payment_id <> p.id))) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a voided payment has no public image",
@@ -228,6 +255,21 @@ const RULES: &[Rule] = &[
         sql: "SELECT id AS row_key, 'proven by the chain without a log' AS detail FROM payments \
               WHERE state = 'settled' AND proven_by = 'chain' AND log_index IS NULL AND $1 = $1 \
               ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "an image that is kept up to date has an origin, which counts the image's content",
+        sql: "SELECT i.id AS row_key, 'content ' || i.version || CASE WHEN r.image_id IS NULL \
+              THEN ', and no origin' ELSE ', but ' || r.oldest || ' to ' || r.newest || ' are counted' END \
+              AS detail FROM images i LEFT JOIN refreshes r ON r.image_id = i.id AND r.is_gone = 0 \
+              WHERE i.state = 'live' AND (i.refresh_ms IS NOT NULL OR i.version > 0) \
+              AND (r.image_id IS NULL OR i.version < r.oldest OR i.version > r.newest) AND $1 = $1 \
+              ORDER BY 1 LIMIT 100",
+    },
+    Rule {
+        says: "the origin of an image is forgotten with the image",
+        sql: "SELECT r.image_id AS row_key, COALESCE(i.state, 'erased') || ', and its URL is kept' AS detail \
+              FROM refreshes r LEFT JOIN images i ON i.id = r.image_id WHERE (i.id IS NULL \
+              OR (i.state IN ('deleted', 'discarded') AND r.is_gone = 0)) AND $1 = $1 ORDER BY 1 LIMIT 100",
     },
     Rule {
         says: "a settled upload is bound to the hash of its bytes",
@@ -388,7 +430,8 @@ pub async fn load_detail(db: &Db, id: &str) -> Result<Detail, DbError> {
 const LOAD_DETAIL: &str = "SELECT facilitator, proven_by, log_index, owed, resolution, missing_since_ms, \
     void_note, changed_ms FROM payments WHERE id = $1";
 
-/// Records how the operator resolved owed goods. `false`: nothing is owed for this payment.
+/// Records how the operator resolved owed goods. `false`: nothing is owed for this payment, or a
+/// refund of it is due.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -406,7 +449,8 @@ pub async fn resolve(db: &Db, id: &str, note: &str, now: Timestamp) -> Result<bo
 }
 
 const RESOLVE: &str = "UPDATE payments SET resolution = $2, resolved_ms = $3 \
-    WHERE id = $1 AND owed IS NOT NULL AND resolved_ms IS NULL";
+    WHERE id = $1 AND owed IS NOT NULL AND resolved_ms IS NULL AND NOT EXISTS (SELECT 1 FROM refunds r \
+    WHERE r.payment_id = payments.id AND r.refunded_ms IS NULL)";
 
 /// Every statement of this module, by name.
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

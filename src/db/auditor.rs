@@ -1,7 +1,7 @@
 //! Queries of the auditor, which checks the transfers of settled payments, and of `pixtoll ledger
 //! void`. Every write of the auditor is one conditional update on (id, state, attempt).
 
-use super::renewals::{LOCK_TARGET, TAKE_TIME_BACK};
+use super::goods::{self, image_id, take_goods_back};
 use super::rows::{Field, PaymentRow, Unreadable, fetch_payments, payment_columns, signed};
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
@@ -202,41 +202,11 @@ pub async fn void(db: &Db, id: &PaymentId, note: &str, now: Timestamp) -> Result
         if voided == 0 {
             return Ok(Voiding::NotMissing);
         }
-        sqlx::query(VOID_GRANT)
-            .bind(id.as_str())
-            .bind(now)
-            .execute(&mut *tx)
-            .await?;
-        let withdrawn: Vec<String> = sqlx::query_scalar(WITHDRAW_IMAGES)
-            .bind(id.as_str())
-            .bind(now)
-            .fetch_all(&mut *tx)
-            .await?;
-        let left: Option<String> = sqlx::query_scalar(FIND_LIVE)
-            .bind(id.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        if let Some(left) = left {
+        let (withdrawn, renewal_undone) = match take_goods_back!(tx, goods::ALL, id, now) {
+            Ok(taken) => taken,
             // Dropping the transaction rolls it back.
-            return Ok(Voiding::Busy(image_id(&left)?));
-        }
-        let target: Option<String> = sqlx::query_scalar(FIND_RENEWED)
-            .bind(id.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let mut renewal_undone = None;
-        if let Some(target) = target {
-            sqlx::query(LOCK_TARGET)
-                .bind(target)
-                .execute(&mut *tx)
-                .await?;
-            let undone = sqlx::query(TAKE_TIME_BACK)
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            renewal_undone = Some(undone == 1);
-        }
+            Err(left) => return Ok(Voiding::Busy(image_id(&left)?)),
+        };
         let images: Result<_, DbError> = withdrawn.iter().map(|id| image_id(id)).collect();
         Voiding::Done {
             images: images?,
@@ -245,24 +215,9 @@ pub async fn void(db: &Db, id: &PaymentId, note: &str, now: Timestamp) -> Result
     }))
 }
 
-fn image_id(text: &str) -> Result<ImageId, DbError> {
-    let field = Field {
-        table: "images",
-        row: text,
-    };
-    field.with("id", ImageId::parse(text))
-}
-
 const VOID_PAYMENT: &str = "UPDATE payments SET voided_ms = $2, void_note = $3, owed = NULL, changed_ms = $2, \
     next_look_ms = $2, looks = 0 WHERE id = $1 AND state = 'settled' AND missing_reason IS NOT NULL \
     AND voided_ms IS NULL";
-const VOID_GRANT: &str = "UPDATE grants SET voided_ms = $2 WHERE payment_id = $1";
-const WITHDRAW_IMAGES: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $2 WHERE payment_id = $1 \
-    AND state = 'live' AND held_ms IS NULL AND renewing = 0 RETURNING id";
-const FIND_LIVE: &str =
-    "SELECT id FROM images WHERE payment_id = $1 AND state = 'live' ORDER BY id LIMIT 1";
-const FIND_RENEWED: &str = "SELECT image_id FROM renewals WHERE payment_id = $1";
-
 /// A transfer to us, in the ledger's spelling.
 #[derive(Debug, Clone)]
 pub struct Incoming {
@@ -336,9 +291,5 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("auditor::NOTE_SEEN", NOTE_SEEN),
     ("auditor::NOTE_MISSING", NOTE_MISSING),
     ("auditor::VOID_PAYMENT", VOID_PAYMENT),
-    ("auditor::VOID_GRANT", VOID_GRANT),
-    ("auditor::WITHDRAW_IMAGES", WITHDRAW_IMAGES),
-    ("auditor::FIND_LIVE", FIND_LIVE),
-    ("auditor::FIND_RENEWED", FIND_RENEWED),
     ("auditor::FIND_CLAIMANT", FIND_CLAIMANT),
 ];

@@ -113,6 +113,46 @@ pub async fn rotate(db: &Db, rotation: &Rotation<'_>, now: Timestamp) -> Result<
     Ok(())
 }
 
+/// Replaces a value, and sets another one beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Advance<'a> {
+    /// The name of the value that advances.
+    pub name: &'a str,
+    /// Its present value.
+    pub from: &'a str,
+    /// Its new value.
+    pub to: &'a str,
+    /// The name and the value of the other one.
+    pub beside: (&'a str, &'a str),
+}
+
+/// Makes both changes in one transaction. `false`: the value isn't `from` any more, and nothing is
+/// changed.
+///
+/// # Errors
+/// [`DbError::Driver`].
+pub async fn advance(db: &Db, advance: &Advance<'_>) -> Result<bool, DbError> {
+    Ok(in_tx!(db, |tx| {
+        let moved = sqlx::query(SWAP)
+            .bind(advance.name)
+            .bind(advance.from)
+            .bind(advance.to)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if moved == 0 {
+            return Ok(false);
+        }
+        let (name, value) = advance.beside;
+        sqlx::query(SET)
+            .bind(name)
+            .bind(value)
+            .execute(&mut *tx)
+            .await?;
+        true
+    }))
+}
+
 const SWAP: &str = "UPDATE deployment SET value = $3 WHERE name = $1 AND value = $2";
 pub(super) const REMOVE: &str = "DELETE FROM deployment WHERE name = $1";
 

@@ -26,7 +26,8 @@ from_row!(Erasable: id, state, transaction_hash, payer, pay_to, amount);
 
 /// Finds payments that can be erased: payments that bought nothing and ended before `before`, those
 /// that were voided before then, and payments whose images, bought or renewed, were all gone by
-/// then. A payment with uploads left, with goods owed, or with a token that has not expired, stays.
+/// then. A refunded payment counts from its refund. A payment with uploads left, with goods or a
+/// refund owed, or with a token that has not expired, stays.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -39,6 +40,7 @@ pub async fn find_erasable(
     for sql in [
         FIND_ERASABLE_UNPAID,
         FIND_ERASABLE_VOIDED,
+        FIND_ERASABLE_REFUNDED,
         FIND_ERASABLE_RENEWALS,
         FIND_ERASABLE_PAID,
     ] {
@@ -63,14 +65,24 @@ const FIND_ERASABLE_VOIDED: &str = "SELECT p.id, p.state, CASE WHEN p.missing_re
     JOIN grants g ON g.payment_id = p.id WHERE p.voided_ms IS NOT NULL AND p.voided_ms <= $1 \
     AND g.token_expires_ms <= $1 AND p.next_look_ms IS NULL \
     AND (p.missing_reason IS NOT NULL OR p.resolved_ms IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM images i \
-    WHERE i.payment_id = p.id AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) ORDER BY p.voided_ms LIMIT $2";
+    WHERE i.payment_id = p.id AND (i.deleted_ms IS NULL OR i.deleted_ms > $1)) AND NOT EXISTS (SELECT 1 \
+    FROM refunds r WHERE r.payment_id = p.id AND r.refunded_ms IS NULL) ORDER BY p.voided_ms LIMIT $2";
+
+// What the payment bought was taken back. Voided ones are found above.
+const FIND_ERASABLE_REFUNDED: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
+    FROM refunds r JOIN payments p ON p.id = r.payment_id JOIN grants g ON g.payment_id = p.id \
+    WHERE r.refunded_ms <= $1 AND r.keeps_goods = 0 AND p.voided_ms IS NULL AND p.next_look_ms IS NULL \
+    AND g.token_expires_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
+    AND (i.deleted_ms IS NULL OR i.deleted_ms > $1 OR EXISTS (SELECT 1 FROM renewals n WHERE n.image_id = i.id \
+    AND n.payment_id <> p.id))) ORDER BY r.refunded_ms LIMIT $2";
 
 // The image's row is erased after its renewals, which are found by it.
 const FIND_ERASABLE_RENEWALS: &str = "SELECT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN renewals r ON r.image_id = d.id JOIN payments p ON p.id = r.payment_id \
     JOIN grants g ON g.payment_id = p.id WHERE d.state = 'deleted' AND d.deleted_ms <= $1 \
     AND p.state = 'settled' AND p.voided_ms IS NULL AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
-    AND g.token_expires_ms <= $1 LIMIT $2";
+    AND g.token_expires_ms <= $1 AND NOT EXISTS (SELECT 1 FROM refunds f WHERE f.payment_id = p.id \
+    AND (f.refunded_ms IS NULL OR f.refunded_ms > $1)) LIMIT $2";
 
 const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_hash, p.payer, p.pay_to, p.amount \
     FROM images d JOIN payments p ON p.id = d.payment_id JOIN grants g ON g.payment_id = p.id \
@@ -78,7 +90,8 @@ const FIND_ERASABLE_PAID: &str = "SELECT DISTINCT p.id, p.state, p.transaction_h
     AND p.state = 'settled' AND p.voided_ms IS NULL AND p.next_look_ms IS NULL AND p.owed IS NULL AND g.used >= g.uses \
     AND g.token_expires_ms <= $1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.payment_id = p.id \
     AND (i.deleted_ms IS NULL OR i.deleted_ms > $1 \
-    OR EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id))) LIMIT $2";
+    OR EXISTS (SELECT 1 FROM renewals r WHERE r.image_id = i.id))) AND NOT EXISTS (SELECT 1 FROM refunds f WHERE f.payment_id = p.id \
+    AND (f.refunded_ms IS NULL OR f.refunded_ms > $1)) LIMIT $2";
 
 /// Erases a payment and all rows that depend on it. A hash of its identity and one of its transfer
 /// stay. `false`: its state changed.
@@ -116,6 +129,7 @@ pub async fn erase_payment(
             ERASE_REPLACED,
             ERASE_RENEWAL,
             ERASE_PAID_IMAGES,
+            ERASE_REFUND,
             ERASE_PAYMENT,
         ] {
             sqlx::query(sql).bind(&payment.id).execute(&mut *tx).await?;
@@ -134,6 +148,9 @@ const ERASE_GRANT: &str = "DELETE FROM grants WHERE payment_id = $1";
 const ERASE_REPLACED: &str = "DELETE FROM replaced_secrets WHERE payment_id = $1";
 const ERASE_RENEWAL: &str = "DELETE FROM renewals WHERE payment_id = $1";
 const ERASE_PAID_IMAGES: &str = "DELETE FROM images WHERE payment_id = $1";
+// The hashes stay, so that its transfer makes no other refund.
+const ERASE_REFUND: &str = "UPDATE refunds SET reason = NULL, transaction_hash = NULL, log_index = NULL \
+    WHERE payment_id = $1";
 const ERASE_PAYMENT: &str = "DELETE FROM payments WHERE id = $1";
 
 /// Whether the records of one of these payments were erased: `Some(true)` if it had paid us, `None`
@@ -175,6 +192,7 @@ const FIND_ERASED_TRANSFER: &str =
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::FIND_ERASABLE_UNPAID", FIND_ERASABLE_UNPAID),
     ("erasure::FIND_ERASABLE_VOIDED", FIND_ERASABLE_VOIDED),
+    ("erasure::FIND_ERASABLE_REFUNDED", FIND_ERASABLE_REFUNDED),
     ("erasure::FIND_ERASABLE_RENEWALS", FIND_ERASABLE_RENEWALS),
     ("erasure::FIND_ERASABLE_PAID", FIND_ERASABLE_PAID),
     ("erasure::LOCK_PAYMENT", LOCK_PAYMENT),
@@ -185,6 +203,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("erasure::ERASE_REPLACED", ERASE_REPLACED),
     ("erasure::ERASE_RENEWAL", ERASE_RENEWAL),
     ("erasure::ERASE_PAID_IMAGES", ERASE_PAID_IMAGES),
+    ("erasure::ERASE_REFUND", ERASE_REFUND),
     ("erasure::ERASE_PAYMENT", ERASE_PAYMENT),
     ("erasure::FIND_ERASED", FIND_ERASED),
     ("erasure::FIND_ERASED_TRANSFER", FIND_ERASED_TRANSFER),

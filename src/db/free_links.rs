@@ -70,7 +70,7 @@ pub(super) const COUNT_USE: &str = "UPDATE free_links SET used = used + 1 WHERE 
 pub(super) const NOTE_IMAGE: &str = "UPDATE images SET free_link = $1 WHERE id = $2 AND NOT EXISTS (SELECT 1 \
     FROM images same WHERE same.free_link = $1 AND same.upload_sha256 = images.upload_sha256 \
     AND same.visibility = images.visibility AND COALESCE(same.viewer, '') = COALESCE(images.viewer, '') \
-    AND same.state = 'live' AND (same.expires_ms IS NULL OR same.expires_ms > $3))";
+    AND COALESCE(same.origin, '') = COALESCE(images.origin, '') AND same.state = 'live' AND (same.expires_ms IS NULL OR same.expires_ms > $3))";
 
 /// Finds the live images of these uploaded bytes that a free link uploaded.
 ///

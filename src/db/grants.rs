@@ -205,6 +205,7 @@ pub async fn reserve_by(
                     .bind(&image.upload_sha256)
                     .bind(image.visibility.as_str())
                     .bind(viewer.as_deref())
+                    .bind(images::origin_of(image))
                     .fetch_one(&mut *tx)
                     .await?
             }
@@ -217,6 +218,7 @@ pub async fn reserve_by(
                     .bind(image.visibility.as_str())
                     .bind(viewer.as_deref())
                     .bind(now)
+                    .bind(images::origin_of(image))
                     .fetch_one(&mut *tx)
                     .await?
             }
@@ -250,7 +252,8 @@ const COUNT: &str = "SELECT uses - used, (SELECT COUNT(*) FROM images WHERE imag
 const COUNT_SAME: &str = "SELECT COUNT(CASE WHEN state = 'live' AND (expires_ms IS NULL OR expires_ms > $2) \
     THEN 1 END), COUNT(CASE WHEN state = 'pending' AND reserved_until_ms > $2 THEN 1 END) \
     FROM images WHERE payment_id = $1 AND upload_sha256 = $3 AND visibility = $4 \
-    AND COALESCE(viewer, '') = COALESCE(CAST($5 AS TEXT), '')";
+    AND COALESCE(viewer, '') = COALESCE(CAST($5 AS TEXT), '') \
+    AND COALESCE(origin, '') = COALESCE(CAST($6 AS TEXT), '')";
 
 /// Publishes a reserved image and counts the use. `false`: the reservation expired and another
 /// upload took the use, the image is gone, or the payment is void.

@@ -3,11 +3,13 @@
 use sqlx::Encode;
 use sqlx::query::Query;
 
+use super::blocks::unblocked;
 use super::rows::{Field, ImageRow, image_columns, signed};
 use super::uses::{Through, count_free_use};
 use super::{Db, DbError, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::look::Look;
 use crate::model::metadata::Metadata;
 use crate::model::owner::Owner;
 use crate::model::payment::PaymentId;
@@ -34,10 +36,10 @@ pub async fn insert_pending(
 
 pub(super) const INSERT: &str = "INSERT INTO images (id, state, format, size_bytes, width, height, sha256, \
     upload_sha256, tier, payment_id, reserved_until_ms, created_ms, metadata, owner, owner_network, \
-    visibility, viewer) \
+    visibility, viewer, thumbhash, dominant, refresh_ms, origin) \
     VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
     COALESCE($13, (SELECT payer FROM payments WHERE id = $9)), \
-    COALESCE($14, (SELECT network FROM payments WHERE id = $9)), $15, $16)";
+    COALESCE($14, (SELECT network FROM payments WHERE id = $9)), $15, $16, $17, $18, $19, $20)";
 
 pub(super) fn bind_insert<'q, DB>(
     query: Query<'q, DB, DB::Arguments>,
@@ -74,6 +76,20 @@ where
         )
         .bind(image.visibility.as_str())
         .bind(image.visibility.viewer().map(|wallet| wallet.to_string()))
+        .bind(image.look.as_ref().map(Look::thumbhash_text))
+        .bind(image.look.as_ref().map(Look::dominant_text))
+        .bind(
+            image
+                .refresh
+                .as_ref()
+                .map(|it| signed(it.every.as_millis())),
+        )
+        .bind(origin_of(image))
+}
+
+/// The hash of the URL that an image is kept up to date with.
+pub(super) fn origin_of(image: &Image) -> Option<&str> {
+    image.refresh.as_ref().map(|it| it.origin.as_str())
 }
 
 /// Publishes a pending free image, and counts a use of the free link or API key that took it.
@@ -118,8 +134,11 @@ pub async fn publish_free(
     Ok(changed == 1)
 }
 
-pub(super) const PUBLISH_FREE: &str = "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, \
-    reserved_until_ms = NULL WHERE id = $1 AND state = 'pending' AND payment_id IS NULL";
+pub(super) const PUBLISH_FREE: &str = concat!(
+    "UPDATE images SET state = 'live', published_ms = $2, expires_ms = $3, reserved_until_ms = NULL \
+     WHERE id = $1 AND state = 'pending' AND payment_id IS NULL AND ",
+    unblocked!("$2")
+);
 
 /// Ends every signed link of a live private image. `false`: there is no such image at `now`.
 ///
@@ -229,7 +248,8 @@ const FIND_OWNED: &str = concat!(
 );
 
 /// Finds the live image that a wallet paid for in this tier with these uploaded bytes, for the same
-/// eyes: the newest one.
+/// eyes: the newest one. `origin` is the hash of the URL that the image is kept up to date with, if
+/// it is.
 ///
 /// # Errors
 /// [`DbError`].
@@ -238,7 +258,7 @@ pub async fn find_same(
     owner: &Owner,
     tier: &str,
     upload_sha256: &str,
-    visibility: Visibility,
+    (visibility, origin): (Visibility, Option<&str>),
     now: Timestamp,
 ) -> Result<Option<Image>, DbError> {
     let row: Option<ImageRow> = read_db!(db, |pool| {
@@ -250,6 +270,7 @@ pub async fn find_same(
             .bind(visibility.as_str())
             .bind(visibility.viewer().map(|wallet| wallet.to_string()))
             .bind(now.millis())
+            .bind(origin)
             .fetch_optional(pool)
             .await
     })?;
@@ -264,7 +285,8 @@ macro_rules! same_images {
          AND upload_sha256 = $4 AND payment_id IS NOT NULL \
          AND (tier = $3 OR EXISTS (SELECT 1 FROM grants WHERE grants.payment_id = images.payment_id \
          AND grants.tier = $3)) \
-         AND visibility = $5 AND COALESCE(viewer, '') = COALESCE(CAST($6 AS TEXT), '')"
+         AND visibility = $5 AND COALESCE(viewer, '') = COALESCE(CAST($6 AS TEXT), '') \
+         AND COALESCE(origin, '') = COALESCE(CAST($8 AS TEXT), '')"
     };
 }
 

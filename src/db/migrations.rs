@@ -46,6 +46,48 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../../migrations/sqlite/0005_private.sql"),
         postgres: include_str!("../../migrations/postgres/0005_private.sql"),
     },
+    Step {
+        version: 6,
+        name: "variants",
+        sqlite: include_str!("../../migrations/sqlite/0006_variants.sql"),
+        postgres: include_str!("../../migrations/postgres/0006_variants.sql"),
+    },
+    Step {
+        version: 8,
+        name: "removals",
+        sqlite: include_str!("../../migrations/sqlite/0008_removals.sql"),
+        postgres: include_str!("../../migrations/postgres/0008_removals.sql"),
+    },
+    Step {
+        version: 9,
+        name: "blocks",
+        sqlite: include_str!("../../migrations/sqlite/0009_blocks.sql"),
+        postgres: include_str!("../../migrations/postgres/0009_blocks.sql"),
+    },
+    Step {
+        version: 10,
+        name: "accounting",
+        sqlite: include_str!("../../migrations/sqlite/0010_accounting.sql"),
+        postgres: include_str!("../../migrations/postgres/0010_accounting.sql"),
+    },
+    Step {
+        version: 11,
+        name: "cases",
+        sqlite: include_str!("../../migrations/sqlite/0011_cases.sql"),
+        postgres: include_str!("../../migrations/postgres/0011_cases.sql"),
+    },
+    Step {
+        version: 12,
+        name: "refresh",
+        sqlite: include_str!("../../migrations/sqlite/0012_refresh.sql"),
+        postgres: include_str!("../../migrations/postgres/0012_refresh.sql"),
+    },
+    Step {
+        version: 13,
+        name: "daily_totals",
+        sqlite: include_str!("../../migrations/sqlite/0013_daily_totals.sql"),
+        postgres: include_str!("../../migrations/postgres/0013_daily_totals.sql"),
+    },
 ];
 
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(|step| step.sqlite));

@@ -9,17 +9,25 @@ use std::sync::Arc;
 use sqlx::postgres::PgPool;
 
 use crate::config::Connections;
+use crate::system::metrics;
 
+pub mod admin_log;
 pub mod api_keys;
 pub mod audit;
 pub mod auditor;
+pub mod blocks;
 pub mod claims;
+pub mod contents;
 pub mod copies;
 pub mod copying;
+pub mod counts;
+pub mod daily_totals;
 pub mod deployment;
 pub mod epoch;
 pub mod erasure;
 pub mod free_links;
+pub mod funnel;
+mod goods;
 pub mod grants;
 pub mod images;
 pub mod jobs;
@@ -33,20 +41,30 @@ pub mod orphans;
 pub mod payments;
 mod postgres;
 pub mod proofs;
+pub mod purges;
 pub mod recovery;
+pub mod refreshes;
+pub mod refunds;
+pub mod removals;
 pub mod renewals;
+pub mod reports;
 pub mod retention;
 mod rows;
+pub mod sales;
+pub mod searches;
 pub mod settlements;
 pub mod signin;
 mod sqlite;
+pub mod stats;
 pub mod uses;
+pub mod variants;
 pub mod withdrawals;
 
 /// Runs a query that reads, on a pool of whichever database is used. On SQLite its connections
 /// refuse to write.
 macro_rules! read_db {
-    ($db:expr, |$pool:ident| $body:expr) => {
+    ($db:expr, |$pool:ident| $body:expr) => {{
+        let _call = $crate::system::metrics::statement(module_path!(), "read");
         match $db {
             $crate::db::Db::Sqlite(sqlite) => {
                 let $pool = sqlite.readers();
@@ -54,13 +72,14 @@ macro_rules! read_db {
             }
             $crate::db::Db::Postgres($pool) => $body,
         }
-    };
+    }};
 }
 
 /// Executes one statement that writes, and yields its result when it is committed. An error of the
 /// commit is an error of the statement.
 macro_rules! write_db {
-    ($db:expr, |$on:ident| $body:expr) => {
+    ($db:expr, |$on:ident| $body:expr) => {{
+        let _call = $crate::system::metrics::statement(module_path!(), "write");
         match $db {
             $crate::db::Db::Sqlite(sqlite) => match sqlite.begin_statement().await {
                 Ok(mut turn) => {
@@ -74,7 +93,7 @@ macro_rules! write_db {
             },
             $crate::db::Db::Postgres($on) => ($body).map_err($crate::db::DbError::from),
         }
-    };
+    }};
 }
 
 /// Runs a block inside a write transaction, and commits it. An error, or a `return` from the block,
@@ -88,7 +107,8 @@ macro_rules! write_db {
 /// ended has changed nothing and runs again. So a block may run several times, and only its last
 /// run counts.
 macro_rules! in_tx {
-    ($db:expr, |$tx:ident| $body:block) => {
+    ($db:expr, |$tx:ident| $body:block) => {{
+        let _call = $crate::system::metrics::statement(module_path!(), "transaction");
         match $db {
             $crate::db::Db::Sqlite(sqlite) => $crate::db::in_tx!(sqlite: sqlite, |$tx| $body),
             $crate::db::Db::Postgres(pool) => {
@@ -107,7 +127,7 @@ macro_rules! in_tx {
                 }
             }
         }
-    };
+    }};
     (sqlite: $sqlite:expr, |$tx:ident| $body:block) => {{
         let mut turn = $sqlite.begin().await?;
         let mut is_done = false;
@@ -167,7 +187,7 @@ pub enum Db {
 pub enum DbError {
     /// The driver failed: the statement may or may not have been executed.
     #[error("the database failed: {0}")]
-    Driver(#[from] sqlx::Error),
+    Driver(#[source] sqlx::Error),
     /// The commit that held the statement failed, together with others: it may or may not have been
     /// executed.
     #[error("the database failed: {0}")]
@@ -205,6 +225,13 @@ pub enum DbError {
         /// The value that pixtoll needs.
         needed: &'static str,
     },
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        metrics::database_error();
+        Self::Driver(error)
+    }
 }
 
 impl Db {
@@ -294,6 +321,14 @@ impl Db {
         Ok(newest == migrator.iter().map(|migration| migration.version).max())
     }
 
+    /// The kind of the database, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
     /// Picks the statement for this database, where one text doesn't work on both.
     pub(crate) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
@@ -339,15 +374,21 @@ impl DbError {
 #[doc(hidden)]
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     let modules = [
+        admin_log::STATEMENTS,
         api_keys::STATEMENTS,
         audit::STATEMENTS,
         auditor::STATEMENTS,
+        blocks::STATEMENTS,
         claims::STATEMENTS,
         copies::STATEMENTS,
+        counts::STATEMENTS,
+        daily_totals::STATEMENTS,
         deployment::STATEMENTS,
         epoch::STATEMENTS,
         erasure::STATEMENTS,
         free_links::STATEMENTS,
+        funnel::STATEMENTS,
+        goods::STATEMENTS,
         grants::STATEMENTS,
         images::STATEMENTS,
         jobs::STATEMENTS,
@@ -359,11 +400,21 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         payments::STATEMENTS,
         postgres::STATEMENTS,
         proofs::STATEMENTS,
+        purges::STATEMENTS,
+        contents::STATEMENTS,
+        refreshes::STATEMENTS,
         recovery::STATEMENTS,
+        refunds::STATEMENTS,
+        removals::STATEMENTS,
         renewals::STATEMENTS,
+        reports::STATEMENTS,
         retention::STATEMENTS,
+        sales::STATEMENTS,
+        searches::STATEMENTS,
         settlements::STATEMENTS,
         signin::STATEMENTS,
+        stats::STATEMENTS,
+        variants::STATEMENTS,
         withdrawals::STATEMENTS,
     ];
     modules

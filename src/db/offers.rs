@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::rows::{Field, keep_millis, signed};
-use super::{Db, DbError, from_row, read_db, write_db};
+use super::{Db, DbError, from_row, in_tx, read_db};
 use crate::keys::secrets::sha256_hex;
 use crate::model::payment::{Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
@@ -12,35 +12,37 @@ use crate::pricing::networks;
 use crate::system::clock::Timestamp;
 use crate::x402::wire::Offer;
 
-/// Records that an offer is made now.
+/// Records that these offers are made now, in one transaction.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn record(
-    db: &Db,
-    product: &Product,
-    terms: &Terms,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    let offer = &terms.offer;
-    write_db!(db, |pool| {
-        sqlx::query(RECORD)
-            .bind(offer_id(product, terms))
-            .bind(product.kind.as_str())
-            .bind(&product.tier)
-            .bind(i64::from(product.uses))
-            .bind(offer.network.caip2)
-            .bind(offer.amount.to_string())
-            .bind(offer.pay_to.to_string())
-            .bind(signed(offer.max_timeout_seconds))
-            .bind(keep_millis(terms.keep))
-            .bind(signed(terms.max_bytes))
-            .bind(i64::from(terms.confirmations))
-            .bind(now.millis())
-            .execute(pool)
-            .await
-            .map(|_| ())
-    })?;
+pub async fn record(db: &Db, made: &[(Product, Terms)], now: Timestamp) -> Result<(), DbError> {
+    let mut made: Vec<(String, &(Product, Terms))> = made
+        .iter()
+        .map(|offer| (offer_id(&offer.0, &offer.1), offer))
+        .collect();
+    // Each replica writes the rows in the same order, so that none waits for the other in a circle.
+    made.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    in_tx!(db, |tx| {
+        for (id, (product, terms)) in &made {
+            let offer = &terms.offer;
+            sqlx::query(RECORD)
+                .bind(id)
+                .bind(product.kind.as_str())
+                .bind(&product.tier)
+                .bind(i64::from(product.uses))
+                .bind(offer.network.caip2)
+                .bind(offer.amount.to_string())
+                .bind(offer.pay_to.to_string())
+                .bind(signed(offer.max_timeout_seconds))
+                .bind(keep_millis(terms.keep))
+                .bind(signed(terms.max_bytes))
+                .bind(i64::from(terms.confirmations))
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?;
+        }
+    });
     Ok(())
 }
 
@@ -50,13 +52,15 @@ const RECORD: &str = "INSERT INTO offers (id, kind, tier, uses, network, amount,
     ON CONFLICT (id) DO UPDATE SET last_offered_ms = excluded.last_offered_ms \
     WHERE offers.last_offered_ms < excluded.last_offered_ms";
 
-/// Finds the terms on which this product was offered since `since`, newest first.
+/// Finds the terms on which this product was offered since `since`, newest first: those for this
+/// amount, or all.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_recent(
     db: &Db,
     product: &Product,
+    amount: Option<AtomicAmount>,
     since: Timestamp,
 ) -> Result<Vec<Terms>, DbError> {
     let rows: Vec<OfferRow> = read_db!(db, |pool| {
@@ -65,6 +69,7 @@ pub async fn find_recent(
             .bind(&product.tier)
             .bind(i64::from(product.uses))
             .bind(since.millis())
+            .bind(amount.map(|amount| amount.to_string()))
             .fetch_all(pool)
             .await
     })?;
@@ -76,22 +81,24 @@ pub async fn find_recent(
 
 const FIND_RECENT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
     confirmations FROM offers WHERE kind = $1 AND tier = $2 AND uses = $3 AND last_offered_ms >= $4 \
-    ORDER BY last_offered_ms DESC LIMIT 20";
+    AND amount = COALESCE(CAST($5 AS TEXT), amount) ORDER BY last_offered_ms DESC LIMIT 20";
 
-/// Finds the tiers, with their terms, that were sold since `since` by routes that name no tier,
-/// newest first. They are recorded under names of their own, see [`default_name`].
+/// Finds the tiers, with their terms, that were sold for this amount since `since` by routes that
+/// name no tier, newest first. They are recorded under names of their own, see [`default_name`].
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn find_recent_defaults(
     db: &Db,
     kind: ProductKind,
+    amount: AtomicAmount,
     since: Timestamp,
 ) -> Result<Vec<(String, Terms)>, DbError> {
     let rows: Vec<OfferRow> = read_db!(db, |pool| {
         sqlx::query_as(FIND_RECENT_DEFAULTS)
             .bind(kind.as_str())
             .bind(since.millis())
+            .bind(amount.to_string())
             .fetch_all(pool)
             .await
     })?;
@@ -106,9 +113,10 @@ pub async fn find_recent_defaults(
 
 const FIND_RECENT_DEFAULTS: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, \
     max_bytes, confirmations FROM offers WHERE kind = $1 AND tier LIKE '*%' AND uses = 1 \
-    AND last_offered_ms >= $2 ORDER BY last_offered_ms DESC LIMIT 20";
+    AND last_offered_ms >= $2 AND amount = $3 ORDER BY last_offered_ms DESC LIMIT 20";
 
-/// Finds the tiers, with their terms, of which one upload ever cost this amount on this network.
+/// Finds the tiers, with their terms, of which one upload ever cost this amount on this network,
+/// sold directly or as a token.
 /// Tiers are not listed twice: of several terms, the best ones for the payer count.
 ///
 /// # Errors
@@ -141,7 +149,7 @@ pub async fn find_by_amount(
 }
 
 const FIND_BY_AMOUNT: &str = "SELECT id, tier, network, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
-    confirmations FROM offers WHERE network = $1 AND amount = $2 AND kind = 'token' AND uses = 1 \
+    confirmations FROM offers WHERE network = $1 AND amount = $2 AND kind IN ('token', 'upload') AND uses = 1 \
     AND tier NOT LIKE '*%' ORDER BY last_offered_ms DESC";
 
 /// Whether anything was ever offered for this amount on this network.

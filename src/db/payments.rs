@@ -94,14 +94,15 @@ where
         .bind(payment.next_look.map(Timestamp::millis))
         .bind(payment.product.target.as_ref().map(ImageId::as_str))
         .bind(payment.product.days.map(i64::from))
+        .bind(payment.client.as_str())
 }
 
 pub(super) const INSERT: &str = "INSERT INTO payments (id, network, asset, payer, nonce, digest, signature, \
     valid_after, valid_before, state, attempt, lease_until_ms, kind, tier, uses, amount, pay_to, \
     max_timeout_seconds, keep_ms, max_bytes, confirmations, facilitator, x402_version, request, \
-    first_seen_ms, first_block, changed_ms, next_look_ms, looks, target, days) \
+    first_seen_ms, first_block, changed_ms, next_look_ms, looks, target, days, client) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, $11, $12, $13, $14, $15, $16, $17, \
-    $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0, $27, $28) ON CONFLICT DO NOTHING";
+    $18, $19, $20, $21, $22, $23, $24, $25, $24, $26, 0, $27, $28, $29) ON CONFLICT DO NOTHING";
 
 /// Restarts a row under the next attempt, with the data of the current request. `false`: another
 /// process drives the row, or it changed.
@@ -145,6 +146,7 @@ pub async fn restart(
             .bind(step.to().as_str())
             .bind(payment.product.target.as_ref().map(ImageId::as_str))
             .bind(payment.product.days.map(i64::from))
+            .bind(payment.client.as_str())
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -159,7 +161,7 @@ const RESTART: &str = "UPDATE payments SET state = $23, attempt = attempt + 1, d
     signature = $6, valid_after = $7, valid_before = $8, lease_until_ms = $9, kind = $10, tier = $11, \
     uses = $12, amount = $13, pay_to = $14, max_timeout_seconds = $15, keep_ms = $16, \
     max_bytes = $17, confirmations = $18, facilitator = $19, x402_version = $20, request = $21, \
-    next_look_ms = $22, target = $24, days = $25, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
+    next_look_ms = $22, target = $24, days = $25, client = $26, reason = NULL, body_sha256 = NULL, image_id = NULL, changed_ms = $4 \
     WHERE id = $1 AND state = $2 AND attempt = $3 AND lease_until_ms <= $4";
 
 /// Finds the payment with this ledger id.
@@ -432,7 +434,8 @@ const ADVANCE: &str = concat!(
 
 pub(super) const DISCARD_IMAGE: &str = "UPDATE images SET state = 'discarded', reserved_until_ms = NULL WHERE id = $1 AND state = 'pending'";
 
-/// Sets the pending image that the payment will publish. `false`: the lease was lost.
+/// Sets the pending image that the payment will publish, and the hash that the payment is bound to,
+/// if it has one already. `false`: the lease was lost.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -443,6 +446,7 @@ pub async fn attach_image(db: &Db, payment: &Payment, image: &ImageId) -> Result
             .bind(payment.state.as_str())
             .bind(payment.attempt)
             .bind(image.as_str())
+            .bind(payment.body_sha256.as_deref())
             .execute(pool)
             .await
             .map(|done| done.rows_affected())
@@ -450,8 +454,8 @@ pub async fn attach_image(db: &Db, payment: &Payment, image: &ImageId) -> Result
     Ok(changed == 1)
 }
 
-const ATTACH_IMAGE: &str =
-    "UPDATE payments SET image_id = $4 WHERE id = $1 AND state = $2 AND attempt = $3";
+const ATTACH_IMAGE: &str = "UPDATE payments SET image_id = $4, body_sha256 = COALESCE($5, body_sha256) \
+    WHERE id = $1 AND state = $2 AND attempt = $3";
 
 /// Finds rows that the reconciler has to look at, longest wait first. Settled rows are left
 /// to the auditor. A row that can't be read is returned as [`Unreadable`].

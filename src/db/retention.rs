@@ -3,6 +3,7 @@
 //! An image is deleted in two steps. It is claimed (state `deleting`), and from then on no server
 //! serves it. After its object is gone, the row is marked. A claim is never undone.
 
+use super::purges::ask_purge;
 use super::rows::{Field, ImageRow, image_columns, signed};
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::ids::ImageId;
@@ -50,6 +51,39 @@ batch!(
      AND state = 'live' AND expires_ms <= $1 AND held_ms IS NULL AND renewing = 0 RETURNING id"
 );
 
+/// Claims removed images that expired, or were removed at `removed` or earlier, at most `most`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn claim_removed(
+    db: &Db,
+    now: Timestamp,
+    removed: Timestamp,
+    most: u32,
+) -> Result<Vec<ImageId>, DbError> {
+    let sql = db.pick(CLAIM_REMOVED_SQLITE, CLAIM_REMOVED_POSTGRES);
+    let rows: Vec<String> = write_db!(db, |pool| sqlx::query_scalar(sql)
+        .bind(now.millis())
+        .bind(i64::from(most))
+        .bind(removed.millis())
+        .fetch_all(pool)
+        .await)?;
+    parse(&rows)
+}
+
+batch!(
+    /// An image that was removed before it was published counts as an upload that failed.
+    CLAIM_REMOVED_SQLITE,
+    CLAIM_REMOVED_POSTGRES,
+    "SELECT id FROM images WHERE state = 'removed' AND held_ms IS NULL AND renewing = 0 \
+     AND (expires_ms <= $1 OR EXISTS (SELECT 1 FROM removals r WHERE r.image_id = images.id \
+     AND r.removed_ms <= $3)) ORDER BY id LIMIT $2",
+    "FOR UPDATE OF images SKIP LOCKED",
+    "UPDATE images SET state = CASE WHEN published_ms IS NULL THEN 'discarded' ELSE 'deleting' END, \
+     reap_after_ms = $1 WHERE id IN (SELECT id FROM due) \
+     AND state = 'removed' AND held_ms IS NULL AND renewing = 0 RETURNING id"
+);
+
 /// The outcome of an owner's request to delete an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnersClaim {
@@ -63,21 +97,26 @@ pub enum OwnersClaim {
     Renewing,
 }
 
-/// Claims an image for its owner's request to delete it.
+/// Claims an image for its owner's request to delete it. `is_cached`: a CDN may have it, and has to
+/// drop it.
 ///
 /// # Errors
 /// [`DbError::Driver`].
 pub async fn claim_for_owner(
     db: &Db,
     id: &ImageId,
+    is_cached: bool,
     now: Timestamp,
 ) -> Result<OwnersClaim, DbError> {
     Ok(in_tx!(db, |tx| {
-        sqlx::query(CLAIM_ONE)
+        let claimed: Option<String> = sqlx::query_scalar(CLAIM_ONE)
             .bind(id.as_str())
             .bind(now.millis())
-            .execute(&mut *tx)
+            .fetch_optional(&mut *tx)
             .await?;
+        if let Some(format) = claimed.filter(|_| is_cached) {
+            ask_purge!(tx, id, &format, now);
+        }
         let found: Option<(String, bool)> = sqlx::query_as(FIND_CLAIMED)
             .bind(id.as_str())
             .fetch_optional(&mut *tx)
@@ -87,14 +126,15 @@ pub async fn claim_for_owner(
             Some((_, true)) => OwnersClaim::Held,
             // It may have been renewing when the claim was tried: PostgreSQL shows changes that
             // were committed since.
-            Some((state, ..)) if state == "live" => OwnersClaim::Renewing,
+            Some((state, ..)) if state == "live" || state == "removed" => OwnersClaim::Renewing,
             _ => OwnersClaim::Gone,
         }
     }))
 }
 
 const CLAIM_ONE: &str = "UPDATE images SET state = 'deleting', reap_after_ms = $2 \
-    WHERE id = $1 AND state = 'live' AND held_ms IS NULL AND renewing = 0";
+    WHERE id = $1 AND (state = 'live' OR (state = 'removed' AND published_ms IS NOT NULL)) \
+    AND held_ms IS NULL AND renewing = 0 RETURNING format";
 const FIND_CLAIMED: &str = "SELECT state, held_ms IS NOT NULL FROM images WHERE id = $1";
 
 /// Finds claimed images whose object isn't known to be gone: the process that claimed them stopped,
@@ -187,7 +227,9 @@ macro_rules! of_listed {
     };
 }
 
-fn listed(ids: &[ImageId]) -> (String, i64) {
+pub(super) use of_listed;
+
+pub(super) fn listed(ids: &[ImageId]) -> (String, i64) {
     (ids.iter().map(ImageId::as_str).collect(), signed(ids.len()))
 }
 
@@ -424,6 +466,8 @@ fn parse(rows: &[String]) -> Result<Vec<ImageId>, DbError> {
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("retention::CLAIM_EXPIRED_SQLITE", CLAIM_EXPIRED_SQLITE),
     ("retention::CLAIM_EXPIRED_POSTGRES", CLAIM_EXPIRED_POSTGRES),
+    ("retention::CLAIM_REMOVED_SQLITE", CLAIM_REMOVED_SQLITE),
+    ("retention::CLAIM_REMOVED_POSTGRES", CLAIM_REMOVED_POSTGRES),
     ("retention::CLAIM_ONE", CLAIM_ONE),
     ("retention::FIND_CLAIMED", FIND_CLAIMED),
     ("retention::FIND_UNFINISHED", FIND_UNFINISHED),

@@ -8,11 +8,14 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::{DbError, from_row};
 use crate::evm::exact::Authorization;
+use crate::model::client_kind::ClientKind;
 use crate::model::ids::ImageId;
 use crate::model::image::{Format, Image, ImageState};
+use crate::model::look::Look;
 use crate::model::metadata::Metadata;
 use crate::model::owner::Owner;
 use crate::model::payment::{Grant, Payment, PaymentId, PaymentState, Product, ProductKind, Terms};
+use crate::model::refresh::Refresh;
 use crate::model::visibility::Visibility;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks;
@@ -27,7 +30,7 @@ macro_rules! payment_columns {
          lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms, max_bytes, \
          confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms, \
          first_block, transaction_hash, settled_ms, next_look_ms, looks, \
-         missing_reason, voided_ms, days"
+         missing_reason, voided_ms, days, client"
     };
 }
 
@@ -72,7 +75,8 @@ macro_rules! grant_columns {
 macro_rules! image_columns {
     () => {
         "id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id, \
-         owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial"
+         owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial, \
+         thumbhash, dominant, version, refresh_ms, origin, refreshed_ms, replaced_ms, first_sha256"
     };
 }
 
@@ -124,13 +128,14 @@ pub(super) struct PaymentRow {
     missing_reason: Option<String>,
     voided_ms: Option<i64>,
     days: Option<i64>,
+    client: Option<String>,
 }
 from_row!(PaymentRow:
     id, network, payer, nonce, digest, signature, valid_after, valid_before, state, attempt,
     lease_until_ms, kind, tier, uses, target, amount, pay_to, max_timeout_seconds, keep_ms,
     max_bytes, confirmations, x402_version, request, body_sha256, image_id, reason, first_seen_ms,
     first_block, transaction_hash, settled_ms, next_look_ms, looks, missing_reason, voided_ms,
-    days
+    days, client
 );
 
 impl TryFrom<PaymentRow> for Payment {
@@ -179,6 +184,10 @@ impl TryFrom<PaymentRow> for Payment {
                 confirmations: field.count("confirmations", row.confirmations)?,
             },
             version: field.with("x402_version", Version::parse(row.x402_version))?,
+            client: match &row.client {
+                None => ClientKind::Other,
+                Some(name) => field.with("client", ClientKind::parse(name))?,
+            },
             image_id: row
                 .image_id
                 .as_deref()
@@ -270,10 +279,19 @@ pub(super) struct ImageRow {
     visibility: String,
     viewer: Option<String>,
     link_serial: i64,
+    thumbhash: Option<String>,
+    dominant: Option<String>,
+    version: i64,
+    refresh_ms: Option<i64>,
+    origin: Option<String>,
+    refreshed_ms: Option<i64>,
+    replaced_ms: Option<i64>,
+    first_sha256: Option<String>,
 }
 from_row!(ImageRow:
     id, state, format, size_bytes, width, height, metadata, sha256, upload_sha256, tier, payment_id,
-    owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial
+    owner, owner_network, created_ms, published_ms, expires_ms, visibility, viewer, link_serial,
+    thumbhash, dominant, version, refresh_ms, origin, refreshed_ms, replaced_ms, first_sha256
 );
 
 impl TryFrom<ImageRow> for Image {
@@ -296,6 +314,12 @@ impl TryFrom<ImageRow> for Image {
                 .as_deref()
                 .map(|text| field.with("metadata", Metadata::parse(text)))
                 .transpose()?,
+            look: match (&row.thumbhash, &row.dominant) {
+                (Some(thumbhash), Some(dominant)) => {
+                    Some(field.with("thumbhash", Look::parse(thumbhash, dominant))?)
+                }
+                _ => None,
+            },
             payment_id: row
                 .payment_id
                 .as_deref()
@@ -313,6 +337,17 @@ impl TryFrom<ImageRow> for Image {
             expires_at: row.expires_ms.map(Timestamp::from_millis),
             visibility: field.visibility(&row.visibility, row.viewer.as_deref())?,
             link_serial: field.count("link_serial", row.link_serial)?,
+            version: field.count("version", row.version)?,
+            refresh: match (row.refresh_ms, row.origin) {
+                (Some(every), Some(origin)) => Some(Refresh {
+                    every: Duration::from_millis(field.count("refresh_ms", every)?),
+                    origin,
+                    checked_at: row.refreshed_ms.map(Timestamp::from_millis),
+                    replaced_at: row.replaced_ms.map(Timestamp::from_millis),
+                    first_sha256: row.first_sha256,
+                }),
+                _ => None,
+            },
             sha256: row.sha256,
             upload_sha256: row.upload_sha256,
             tier: row.tier,

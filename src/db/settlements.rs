@@ -1,6 +1,7 @@
 //! Settles payments: the entry, its grant, and the image or the renewal that it bought, in one
 //! transaction.
 
+use super::blocks::{blocks_as_of, unblocked};
 use super::payments::DISCARD_IMAGE;
 use super::renewals::{
     LET_TARGET_GO, LOCK_TARGET, NOTE_RENEWAL, NOTHING_OWED, OWE_RENEWAL, RENEW_TARGET, ends_to_hold,
@@ -19,7 +20,7 @@ pub enum Settlement {
         /// Whether the image that the payment bought is public.
         published: bool,
     },
-    /// The row changed in between. Read it again.
+    /// The row or the blocks changed in between. Read them again.
     Moved,
 }
 
@@ -47,6 +48,11 @@ pub struct SettlementRecord<'a> {
     pub grant: NewGrant,
     /// Why the payer may not have the goods yet; `None`: nothing is owed.
     pub owed: Option<&'static str>,
+    /// The version of the blocks under which the image may be published. `None`: any, or there is
+    /// no image.
+    pub blocks_version: Option<i64>,
+    /// Whether a block withholds the image.
+    pub is_withheld: bool,
     /// When the auditor looks for the transfer first.
     pub next_look: Option<Timestamp>,
     /// The current time.
@@ -78,6 +84,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             .bind(record.step.to().as_str())
             .bind(payment.attempt)
             .bind(record.next_look.map(Timestamp::millis))
+            .bind(record.blocks_version)
             .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = image {
@@ -132,7 +139,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
             if let Some(image) = row
                 .image_id
                 .as_deref()
-                .filter(|_| is_image_stored(record.step))
+                .filter(|_| is_image_stored(record.step) && !record.is_withheld)
             {
                 let expires = payment.terms.keep.end(record.now).map(Timestamp::millis);
                 published = sqlx::query(PUBLISH)
@@ -158,6 +165,7 @@ pub async fn settle(db: &Db, record: &SettlementRecord<'_>) -> Result<Settlement
                 }
                 sqlx::query(OWE_IMAGE)
                     .bind(payment.id.as_str())
+                    .bind(now)
                     .execute(&mut *tx)
                     .await?;
             }
@@ -182,19 +190,30 @@ struct SettledRow {
 }
 from_row!(SettledRow: image_id);
 
-const SETTLE: &str = "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
+const SETTLE: &str = concat!(
+    "UPDATE payments SET state = $8, changed_ms = $3, settled_ms = COALESCE(settled_ms, $3), \
     transaction_hash = $4, log_index = COALESCE($5, log_index), proven_by = $6, owed = COALESCE($7, owed), \
-    next_look_ms = $10, looks = 0, lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 RETURNING image_id";
+    next_look_ms = $10, looks = 0, lease_until_ms = 0 WHERE id = $1 AND state = $2 AND attempt = $9 AND ",
+    blocks_as_of!("$11"),
+    " RETURNING image_id"
+);
 
-const OWE_IMAGE: &str = "UPDATE payments SET owed = COALESCE(owed, 'the image of this upload is gone') \
-    WHERE id = $1";
+const OWE_IMAGE: &str = concat!(
+    "UPDATE payments SET owed = COALESCE(owed, CASE WHEN EXISTS (SELECT 1 FROM images \
+     WHERE images.id = payments.image_id AND NOT ",
+    unblocked!("$2"),
+    ") THEN 'a block withholds the image of this upload' ELSE 'the image of this upload is gone' END) WHERE id = $1"
+);
 
 pub(super) const INSERT_GRANT: &str = "INSERT INTO grants (payment_id, kind, tier, uses, used, serial, token_hash, \
     token_expires_ms, keep_ms, max_bytes, created_ms, days) VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7, $8, $9, $10)";
 
-/// Publishes the pending image of a payment.
-pub(super) const PUBLISH: &str = "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, \
-    reserved_until_ms = NULL WHERE id = $1 AND payment_id = $2 AND state = 'pending'";
+/// Publishes the pending image of a payment, unless a block came meanwhile.
+pub(super) const PUBLISH: &str = concat!(
+    "UPDATE images SET state = 'live', published_ms = $3, expires_ms = $4, reserved_until_ms = NULL \
+     WHERE id = $1 AND payment_id = $2 AND state = 'pending' AND ",
+    unblocked!("$3")
+);
 
 /// Counts one published upload on a grant.
 ///

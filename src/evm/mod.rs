@@ -4,4 +4,5 @@
 
 pub mod chain;
 pub mod exact;
+pub mod transfer;
 pub mod undeployed;

@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::breaker::Breaker;
 use super::refusals::{self, Proves};
 use super::{Call, Facilitator, Kind, SettleOutcome, VerifyOutcome};
 use crate::facilitator::coinbase::CdpKey;
+use crate::system::breaker::Breaker;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::date_header::{cause_of, date_of};
+use crate::system::metrics;
 use crate::system::random::Randomness;
 use crate::x402::wire::{SettlementResponse, VerifyResponse};
 
@@ -36,6 +37,8 @@ const MOST_REPORTED: usize = 32;
 pub struct HttpFacilitator {
     name: &'static str,
     base_url: String,
+    /// The host of the URL, for metrics.
+    host: Arc<str>,
     credentials: Credentials,
     client: reqwest::Client,
     calls: Semaphore,
@@ -99,6 +102,7 @@ impl HttpFacilitator {
         let base_url = base_url.trim_end_matches('/').to_owned();
         Ok(Self {
             name,
+            host: metrics::host_of(&base_url),
             base_url,
             credentials,
             client,
@@ -188,6 +192,18 @@ impl HttpFacilitator {
     }
 }
 
+/// Ends the measure of a call that was answered: by success, by a refusal, or by neither.
+fn end(measured: metrics::Call, is_success: bool, refusal: Option<&str>) {
+    if is_success {
+        measured.ended("ok", None);
+    } else if let Some(text) = refusal {
+        let known = refusals::find(&reason(Some(text)));
+        measured.ended("refused", Some(known.map_or(metrics::OTHER, |it| it.code)));
+    } else {
+        measured.ended("failed", None);
+    }
+}
+
 async fn read_bounded(mut response: reqwest::Response) -> Result<Vec<u8>, NoAnswer> {
     let mut body = Vec::new();
     while let Some(chunk) = response
@@ -221,8 +237,12 @@ impl Facilitator for HttpFacilitator {
                 break;
             }
             let left = timeout.saturating_sub(started.elapsed());
+            let measured = metrics::facilitator(self.name, &self.host, "verify");
             match self.ask::<VerifyResponse>("verify", call.body, left).await {
                 Ok((status, answer)) => {
+                    let is_refusal = !answer.is_valid && status < 500;
+                    let refusal = answer.invalid_reason.as_deref();
+                    end(measured, answer.is_valid, refusal.filter(|_| is_refusal));
                     // Whatever it says: a facilitator that speaks the protocol is not down.
                     self.breaker.note_answer();
                     if answer.is_valid || status < 500 {
@@ -233,6 +253,7 @@ impl Facilitator for HttpFacilitator {
                     why = format!("isValid is false, but the status is {status}");
                 }
                 Err(NoAnswer(reason)) => {
+                    measured.ended("failed", None);
                     why = reason;
                     self.note_silence(&call, &why);
                 }
@@ -242,11 +263,14 @@ impl Facilitator for HttpFacilitator {
     }
 
     async fn settle(&self, call: Call<'_>, timeout: Duration) -> SettleOutcome {
+        let measured = metrics::facilitator(self.name, &self.host, "settle");
         match self
             .ask::<SettlementResponse>("settle", call.body, timeout)
             .await
         {
             Ok((status, answer)) => {
+                let refusal = answer.error_reason.as_deref();
+                end(measured, answer.success, refusal.filter(|_| status < 500));
                 self.breaker.note_answer();
                 if !answer.success {
                     self.report("settle", &reason(answer.error_reason.as_deref()));
@@ -254,6 +278,7 @@ impl Facilitator for HttpFacilitator {
                 read_settle(status, &answer, &call)
             }
             Err(NoAnswer(why)) => {
+                measured.ended("failed", None);
                 self.note_silence(&call, &why);
                 SettleOutcome::Unclear {
                     why,

@@ -7,7 +7,6 @@ use alloy_primitives::{Address, B256, Bytes};
 use crate::evm::exact;
 use crate::system::clock::Timestamp;
 
-mod breaker;
 pub mod coinbase;
 pub mod http;
 pub mod refusals;

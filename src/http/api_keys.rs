@@ -5,8 +5,8 @@ use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::body::read_image;
 use super::error::{ApiError, Code};
+use super::intake::{Source, receive};
 use super::paid::refuse_behind;
 use super::payment_headers::has_payment;
 use super::sign_in::sign_in;
@@ -225,12 +225,12 @@ fn bad(message: String) -> ApiError {
 pub(super) async fn upload(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     secret: &KeySecret,
     tier: Option<&str>,
 ) -> Result<Taken, ApiError> {
     limits::may_fail(site, request)?;
-    let uploaded = take(site, request, payload, secret, tier).await;
+    let uploaded = take(site, request, source, secret, tier).await;
     if let Err(error) = &uploaded {
         limits::count_failure(site, request, error);
     }
@@ -240,7 +240,7 @@ pub(super) async fn upload(
 async fn take(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     secret: &KeySecret,
     tier: Option<&str>,
 ) -> Result<Taken, ApiError> {
@@ -251,7 +251,7 @@ async fn take(
     let key = site.api_keys.find_open(secret).await?;
     let tiers = site.tiers.now();
     if let Some(tier) = tier.filter(|name| !tiers.find(name).is_some_and(Tier::is_free)) {
-        return take_bought(site, request, payload, key, tier).await;
+        return take_bought(site, request, source, key, tier).await;
     }
     refuse_spent(&key, site.clock.now())?;
     let tier = tiers.free().ok_or(ApiError::UnknownTier {
@@ -263,7 +263,7 @@ async fn take(
     let attempt = limits::count_free(site, request).await;
     let mut attempt = attempt.map_err(|error| limits::refuse_free(site, request, error))?;
     let through = Some(Through::Key(key));
-    let taken = free::take(site, request, payload, tier, through, &mut attempt).await;
+    let taken = free::take(site, request, source, tier, through, &mut attempt).await;
     if let Some(attempt) = attempt {
         attempt.give_back().await;
     }
@@ -274,7 +274,7 @@ async fn take(
 async fn take_bought(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     key: ApiKey,
     tier: &str,
 ) -> Result<Taken, ApiError> {
@@ -303,9 +303,8 @@ async fn take_bought(
         max_bytes: bought.largest.max(most.max_bytes),
     };
     site.images.has_room()?;
-    let body = read_image(site, request, payload, limit).await;
-    let body = body.map_err(|error| limited(error.of(request), most))?;
-    let checked = limits::checked(site, request, body, limit).await??;
+    let checked = receive(site, request, source, limit).await;
+    let checked = checked.map_err(|error| limited(error, most))?;
     let bytes = checked.upload_bytes();
     match site.images.upload_by_key(key, name, checked).await {
         Err(UploadError::TokenUsed) if bytes > most.max_bytes => {

@@ -14,9 +14,8 @@ use super::error::ApiError;
 use super::pace::is_too_slow;
 use super::upload_limit::{Limit, Said, bad, length, metadata_named};
 use super::{Site, form, query};
-use crate::images::{Metadata, Refusal};
+use crate::images::{Metadata, ReceivedImage, Refusal};
 use crate::limits::{Limited, Room};
-use crate::model::visibility::Visibility;
 use crate::pricing::tiers::FORM_OVERHEAD;
 use crate::system::pages::Buffer;
 
@@ -50,19 +49,6 @@ impl BodyError {
             Self::Limited(limited) => ApiError::Limited(limited).of(request),
         }
     }
-}
-
-/// An image that was received in a body.
-#[derive(Debug)]
-pub(super) struct ReceivedImage {
-    /// The bytes as they were sent.
-    pub(super) bytes: Bytes,
-    /// What the server does with the image's metadata.
-    pub(super) metadata: Metadata,
-    /// The visibility of the image: public, or private with the wallet that may make links.
-    pub(super) visibility: Visibility,
-    /// The share of the memory for request bodies that these bytes take.
-    pub(super) room: Room,
 }
 
 /// Reads the image from a body in any accepted form: multipart, JSON or raw bytes.
@@ -118,11 +104,7 @@ pub(super) async fn read_image(
     }
     let metadata = named
         .or(said.metadata)
-        .unwrap_or(if site.config.images.clean {
-            Metadata::Remove
-        } else {
-            Metadata::Keep
-        });
+        .unwrap_or(Metadata::default_of(site.config.images.clean));
     Ok(ReceivedImage {
         bytes,
         metadata,
@@ -140,6 +122,18 @@ pub(super) fn refuse_announced(request: &HttpRequest, limit: Limit<'_>) -> Resul
     match announced(request) {
         Some(length) if length > kind.longest(limit) => Err(limit.refuse(length, true)),
         _ => Ok(()),
+    }
+}
+
+/// The largest image that the body can hold, in bytes, by its `Content-Length`. `None`: the request
+/// has no body, or doesn't say how long it is.
+pub(super) fn announced_image(request: &HttpRequest) -> Option<u64> {
+    let length = announced(request).filter(|length| *length > 0)?;
+    match Kind::of(header(request, CONTENT_TYPE).unwrap_or("")) {
+        // Four characters of base64 hold three bytes.
+        Ok(Kind::Json) => Some((length / 4 * 3).max(1)),
+        Ok(_) => Some(length),
+        Err(_) => None,
     }
 }
 
@@ -250,7 +244,8 @@ fn read_json(body: Buffer, limit: Limit<'_>) -> Result<(Bytes, Said), Refusal> {
         JsonImageError::Missing => Refusal::NoFile,
         JsonImageError::NotBase64 => bad("The image in the JSON body is not base64 of the standard alphabet (A-Z, a-z, 0-9, + and /). Encode it in this alphabet, not in base64url."),
         JsonImageError::Reference(place) => bad(&format!(
-            "The JSON body names an image but does not hold it. {place} In JSON, send the bytes as {{\"image\": \"<base64>\"}}."
+            "The JSON body names an image but does not hold it. {place} In JSON, send the bytes as {{\"image\": \"<base64>\"}}; \
+             POST /api/import takes {{\"url\": \"https://…\"}} and fetches the image itself."
         )),
     })?;
     let metadata = found.metadata.as_deref().map(metadata_named).transpose()?;

@@ -20,10 +20,12 @@ use bytes::Bytes;
 
 use super::deadlines::{Connection, timed};
 use super::slices::Slices;
-use super::{REQUEST_ID, Site, extract};
+use super::{REQUEST_ID, Site, extract, observe, pages};
+use crate::accounting::funnel::{Stage, TierCounts};
 use crate::moving::Service;
 use crate::pricing::tiers::TierTable;
 use crate::system::logs::RequestLine;
+use crate::system::metrics::{self, Responses};
 use crate::x402::challenge::HeaderTemplate;
 
 /// The header that holds the challenge of version 2.
@@ -54,6 +56,8 @@ pub(super) struct ReusableChallenge {
     pub(super) header: HeaderTemplate,
     /// The body.
     pub(super) body: Bytes,
+    /// The name of the tier that it sells.
+    pub(super) tier: String,
 }
 
 /// The challenges that one worker sent in this minute.
@@ -73,10 +77,13 @@ struct Sent {
 }
 
 struct Known {
-    /// How log lines name the route.
+    /// How log lines and metrics name the route, and the tier that it sells.
     route: String,
+    tier: String,
+    counted: Option<Responses>,
     headers: HeaderMap,
     challenge: ReusableChallenge,
+    counts: Arc<TierCounts>,
 }
 
 impl Challenges {
@@ -88,7 +95,7 @@ impl Challenges {
     }
 
     /// Whether a request asks for a challenge, if its URL sells something: whether nothing but the
-    /// URL decides about the response.
+    /// URL decides about the response. A browser receives a page in place of it.
     pub(super) fn may_answer(request: &Request) -> bool {
         let headers = request.headers();
         let is_empty = headers
@@ -98,6 +105,7 @@ impl Challenges {
             && request.path().starts_with("/api/")
             && is_empty
             && !SPECIAL.iter().any(|name| headers.contains_key(name))
+            && !pages::prefers_page(headers)
     }
 
     /// The response to a request for a known challenge. `None`: the router answers.
@@ -110,6 +118,8 @@ impl Challenges {
             // The router counts again, and refuses.
             self.site.limits.count_payment(client).await.ok()?;
         }
+        let kind = extract::client_kind(request.headers());
+        known.counts.add(Stage::Challenged, kind);
         let connection = request.conn_data::<Arc<Connection>>();
         let body = Slices::of(known.challenge.body.clone(), || true);
         let status = StatusCode::PAYMENT_REQUIRED;
@@ -120,18 +130,23 @@ impl Challenges {
         response
             .headers_mut()
             .insert(PAYMENT_REQUIRED_HEADER, header);
-        let id = super::request_id(&self.site);
+        let id = observe::request_id(&self.site);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
-        RequestLine {
+        let line = RequestLine {
             id: &id,
             method: request.method().as_str(),
             route: &known.route,
             status: status.as_u16(),
+            tier: &known.tier,
+            bytes: observe::bytes_of(response.body()),
             elapsed: started.elapsed(),
+        };
+        line.log();
+        if let Some(counted) = &known.counted {
+            counted.count(line.elapsed);
         }
-        .log();
         Some(response)
     }
 
@@ -160,9 +175,14 @@ impl Challenges {
         let (Some(key), Some(route)) = (key, request.match_pattern()) else {
             return;
         };
+        let (tier, method) = (observe::tier_of(request), request.method().as_str());
+        let status = StatusCode::PAYMENT_REQUIRED.as_u16();
         let known = Known {
+            counted: metrics::responses(&route, method, status, &tier, false),
             route,
+            tier,
             headers: response.headers().clone(),
+            counts: self.site.funnel.of(&challenge.tier),
             challenge,
         };
         let mut sent = self.sent.borrow_mut();

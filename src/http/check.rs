@@ -4,10 +4,10 @@
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::body::read_image;
 use super::error::ApiError;
+use super::intake::{Source, receive};
 use super::upload_limit::Limit;
-use super::views::{CheckAnswer, MetadataAnswer, TierView};
+use super::views::{CheckAnswer, MetadataAnswer};
 use super::{Site, limits, query, tiers};
 use crate::images::Checked;
 
@@ -46,10 +46,7 @@ pub(super) async fn check(
     let sent = checked.upload_bytes();
     let tiers = table
         .iter()
-        .map(|tier| TierView {
-            accepted: Some(sent <= tier.max_bytes),
-            ..tiers::view(&site, &table, tier)
-        })
+        .map(|tier| tiers::judged(&site, &table, tier, sent))
         .collect();
     let picture = checked.picture();
     let (metadata, removed, contains) = MetadataAnswer::of(Some(picture.metadata)).into_fields();
@@ -69,14 +66,15 @@ pub(super) async fn check(
     }))
 }
 
-/// Reads and checks the image.
+/// Reads and checks the image. Blocked content is refused, as an upload would be; the scanner is not
+/// asked.
 async fn look(
     site: &Site,
     request: &HttpRequest,
     payload: Payload,
     limit: Limit<'_>,
 ) -> Result<Checked, ApiError> {
-    let arrived = read_image(site, request, payload, limit).await;
-    let arrived = arrived.map_err(|error| error.of(request))?;
-    Ok(limits::checked(site, request, arrived, limit).await??)
+    let checked = receive(site, request, Source::Body(payload), limit).await?;
+    site.images.refuse_blocked(&checked, None).await?;
+    Ok(checked)
 }

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderMap, X_FORWARDED_FOR};
+use actix_web::http::header::{HeaderMap, HeaderValue, USER_AGENT, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
 use super::error::{ApiError, Code};
 use crate::config::Http;
 use crate::images::UploadError;
 use crate::model::api_key::KeySecret;
+use crate::model::client_kind::ClientKind;
 use crate::model::token::UploadToken;
 use crate::payments::read_key_header;
 use crate::x402::header::{PAYMENT_SIGNATURE, PaymentHeader, X_PAYMENT, decode_payment};
@@ -126,6 +127,11 @@ pub(super) fn sign_in(request: &HttpRequest) -> Result<Option<SignedMessage>, Ap
     let message = SignedMessage::decode(value);
     let bad = |error: MessageError| ApiError::bad(Code::InvalidHeader, error.to_string());
     message.map(Some).map_err(bad)
+}
+
+/// The kind of the client, by `User-Agent`.
+pub(super) fn client_kind(headers: &HeaderMap) -> ClientKind {
+    ClientKind::of(headers.get(USER_AGENT).map(HeaderValue::as_bytes))
 }
 
 /// The client's address: that of the peer or, if the peer is a trusted proxy, the nearest address

@@ -4,14 +4,19 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::error::{ApiError, Code};
-use super::views::{ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, UploadAnswer};
-use super::{Site, delete, extract, query};
+use super::views::{
+    ImageAnswer, ImageFacts, MetadataAnswer, RenewalAnswer, SizesView, UploadAnswer,
+};
+use super::{Site, delete, extract, query, variants};
 use crate::images::Taken;
 use crate::images::private::Access;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::look::Look;
 use crate::model::payment::Renewal;
+use crate::model::removal::Ground;
 use crate::model::signed_link::SignedLink;
+use crate::model::variant::Size;
 
 /// A `200` response with the image's link in `Location`.
 pub(super) fn uploaded(site: &Site, image: &Image) -> HttpResponseBuilder {
@@ -53,8 +58,10 @@ fn link_for(site: &Site, image: &Image, access: &Access) -> Option<SignedLink> {
 /// The response body for the uploader. Only this body holds the delete token.
 pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
     let facts = facts(site, image, owners_link(site, image));
+    let token = site.images.delete_token(image);
     UploadAnswer {
-        delete_token: Some(site.images.delete_token(image)),
+        delete_url: Some(delete_url(site, &image.id, &token)),
+        delete_token: Some(token),
         markdown: format!("![]({})", facts.url),
         metadata: MetadataAnswer::of(image.metadata),
         facts,
@@ -65,7 +72,9 @@ pub(super) fn upload_answer(site: &Site, image: &Image) -> UploadAnswer {
 /// upload that published the image receives its delete token.
 pub(super) fn taken_answer(site: &Site, taken: &Taken) -> UploadAnswer {
     let mut answer = upload_answer(site, &taken.image);
-    answer.delete_token = answer.delete_token.filter(|_| taken.is_new);
+    if !taken.is_new {
+        (answer.delete_token, answer.delete_url) = (None, None);
+    }
     answer
 }
 
@@ -83,6 +92,26 @@ fn facts(site: &Site, image: &Image, link: Option<SignedLink>) -> ImageFacts {
         tier: image.tier.clone(),
         visibility: image.visibility.as_str(),
         link_expires_at: link.map(|link| link.expires().to_string()),
+        page_url: page_url(site, &image.id, link),
+        sizes: sizes(site, image, link),
+        thumbhash: image.look.as_ref().map(Look::thumbhash_text),
+        dominant_color: image.look.as_ref().map(Look::dominant_text),
+        refresh_seconds: image.refresh.as_ref().map(|it| it.every.as_secs()),
+        refreshed_at: image.refresh.as_ref().map(|it| {
+            // An import that is not compared yet has what its URL had when it was fetched.
+            it.checked_at.unwrap_or(image.created_at).to_string()
+        }),
+    }
+}
+
+/// The links of the variants with a name.
+fn sizes(site: &Site, image: &Image, link: Option<SignedLink>) -> SizesView {
+    let url = |size| variants::url(site, image, link, size);
+    SizesView {
+        s: url(Size::Small),
+        m: url(Size::Medium),
+        l: url(Size::Large),
+        social: url(Size::Social),
     }
 }
 
@@ -141,9 +170,28 @@ pub(super) async fn facts_of(
     access: &Access,
 ) -> Result<ImageAnswer, ApiError> {
     let image = site.images.find_visible(id, access).await?;
-    let image = image.ok_or(ApiError::NotFound)?;
+    let Some(image) = image else {
+        return Err(missing(site, id, access).await?);
+    };
     let link = link_for(site, &image, access);
     Ok(described(site, &image, link))
+}
+
+/// The error for an image that is not served to a client with this access: the operator may have
+/// removed it. Everybody who could see the image is told of a legal demand, and only the owner of
+/// any other removal.
+pub(super) async fn missing(
+    site: &Site,
+    id: &ImageId,
+    access: &Access,
+) -> Result<ApiError, ApiError> {
+    let removal = site.images.find_removal(id, access).await;
+    let removal = removal.map_err(ApiError::Unreadable)?;
+    Ok(match removal.map(|removal| removal.ground) {
+        Some(Ground::Policy) if !access.is_owner => ApiError::NotFound,
+        Some(ground) => ApiError::Removed(ground),
+        None => ApiError::NotFound,
+    })
 }
 
 /// The facts about an image, for its owner.
@@ -165,4 +213,18 @@ pub(super) fn url(site: &Site, image: &Image, link: Option<SignedLink>) -> Strin
         None => plain,
         Some(link) => format!("{plain}?{}", link.query()),
     }
+}
+
+/// The page that shows the image, with a signature if its link has one.
+pub(super) fn page_url(site: &Site, id: &ImageId, link: Option<SignedLink>) -> String {
+    let plain = format!("{}/view/{id}", site.config.http.base_url);
+    match link {
+        None => plain,
+        Some(link) => format!("{plain}?{}", link.query()),
+    }
+}
+
+/// The page that deletes the image. Browsers don't send what follows `#`, so no log holds the token.
+fn delete_url(site: &Site, id: &ImageId, token: &str) -> String {
+    format!("{}/delete/{id}#{token}", site.config.http.base_url)
 }

@@ -22,10 +22,7 @@ pub(super) async fn read<T: DeserializeOwned + Default>(
     longest: usize,
     instead: &str,
 ) -> Result<T, ApiError> {
-    let read = tokio::time::timeout(READ_TIME, collect(payload, longest, instead)).await;
-    let body = read.map_err(|_| {
-        bad("The body took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection.".to_owned())
-    })??;
+    let body = whole(payload, longest, instead).await?;
     let body = body.trim_ascii();
     if body.is_empty() {
         return Ok(T::default());
@@ -39,6 +36,21 @@ pub(super) async fn read<T: DeserializeOwned + Default>(
             "The body is not a JSON object of the expected form. {instead}"
         ))
     })
+}
+
+/// The bytes of a body of at most `longest` bytes.
+///
+/// # Errors
+/// If it is too long or does not arrive in time.
+pub(super) async fn whole(
+    payload: Payload,
+    longest: usize,
+    instead: &str,
+) -> Result<BytesMut, ApiError> {
+    let read = tokio::time::timeout(READ_TIME, collect(payload, longest, instead)).await;
+    read.map_err(|_| {
+        bad("The body took longer to arrive than the limit of 10 seconds. Send the same request over a faster connection.".to_owned())
+    })?
 }
 
 async fn collect(

@@ -9,16 +9,14 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
-use tracing::Instrument;
 
 use super::Site;
-use super::body::ReceivedImage;
 use super::error::ApiError;
 use super::extract;
 use super::paid_route::PaidRoute;
 use super::payment_headers::has_payment;
 use super::upload_limit::Limit;
-use crate::images::{Checked, Rules, UploadError, check};
+use crate::images::{Checked, ReceivedImage, Rules, UploadError, check_in_turn};
 use crate::limits::{FreeAttempt, Limited};
 
 /// Counts an attempt at a free upload, or at a check, which counts the same. `None`: the client's
@@ -111,57 +109,14 @@ pub(super) async fn checked(
     limit: Limit<'_>,
 ) -> Result<Result<Checked, UploadError>, ApiError> {
     let address = extract::client_address(request, &site.config.http);
-    let place = site.limits.enter_check(address).await;
-    let place = place.map_err(|error| refuse(request, error))?;
-    let (tier, max_bytes) = (limit.tier.to_owned(), limit.max_bytes);
-    let limits = site.config.images.limits;
-    let length = length_of(&arrived.bytes);
-    // The check makes a cleaned copy, even if the original is stored in the end.
-    let copy = if length <= max_bytes {
-        let room = site.limits.begin_copy(length).await;
-        Some(room.map_err(|error| refuse(request, error))?)
-    } else {
-        None
+    let rules = Rules {
+        tier: limit.tier,
+        max_bytes: limit.max_bytes,
+        metadata: arrived.metadata,
+        limits: site.config.images.limits,
     };
-    // The place stays taken until the work is done, even if the client disconnects before.
-    let work = async move {
-        let ReceivedImage {
-            bytes,
-            metadata,
-            visibility,
-            room,
-        } = arrived;
-        let rules = Rules {
-            tier: &tier,
-            max_bytes,
-            metadata,
-            limits,
-        };
-        let checked = check(bytes, rules).await;
-        drop(place);
-        // Only the bytes to be stored stay in memory from now on, until the payment is done: the
-        // body, or a copy of its image alone.
-        let held = checked.map(|checked| {
-            let is_copy = checked.is_copy();
-            checked.seen_by(visibility).held_by(|stored| {
-                let room = if is_copy {
-                    room.lowered(length_of(&stored))
-                } else {
-                    room
-                };
-                room.fill(stored)
-            })
-        });
-        drop(copy);
-        held
-    };
-    let done = tokio::spawn(work.in_current_span());
-    Ok(done.await.unwrap_or(Err(UploadError::Interrupted)))
-}
-
-/// The length of `bytes` as a `u64`.
-fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+    let checked = check_in_turn(&site.limits, address, arrived, rules).await;
+    checked.map_err(|error| refuse(request, error))
 }
 
 /// Middleware that limits how many missing images a client requests. Requests for existing images

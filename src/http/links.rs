@@ -4,27 +4,28 @@
 use std::net::IpAddr;
 
 use actix_web::http::Method;
-use actix_web::http::header::{ACCEPT, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
+use super::accept::preferred;
 use super::error::{ApiError, Code, Demand};
+use super::intake::Source;
+use super::pages::{self, Assets};
 use super::paid::{self, Purchase, refuse_behind};
 use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::has_payment;
 use super::sign_in::{self, Door};
 use super::views::{LinkAnswer, LinksAnswer};
-use super::{
-    Site, api_keys, extract, free, images, json_body, limits, link_page, list, query, renew,
-};
+use super::{Site, api_keys, extract, free, images, json_body, limits, list, query, renew};
 use crate::checkout::Order;
 use crate::db::uses::Through;
 use crate::images::private::Access;
 use crate::images::{Taken, UploadError};
 use crate::links::OpenLink;
 use crate::model::api_key::KeySecret;
-use crate::model::link::{Link, LinkId};
+use crate::model::link::{FreeLink, Link, LinkId};
 use crate::model::payment::ProductKind;
 use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Tier, TierName, TierTable};
@@ -212,6 +213,7 @@ pub(super) fn order(uses: u32, days: u32, tier: Option<&TierName>) -> Order<'_> 
         uses,
         target: None,
         days: Some(days),
+        bytes: None,
         access: Access::default(),
         path: path(uses, days, tier),
     }
@@ -349,36 +351,21 @@ enum Form {
 }
 
 impl Form {
-    /// The form that `Accept` prefers: the one with the greatest `q`, and of several the first.
+    /// The form that `Accept` prefers.
     fn of(headers: &HeaderMap) -> Self {
-        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-        let mut preferred = (0.0, Self::Text);
-        for range in accept.unwrap_or_default().split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let form = match parts.next().unwrap_or_default() {
-                named if named.eq_ignore_ascii_case("application/json") => Self::Json,
-                named if named.eq_ignore_ascii_case("text/html") => Self::Page,
-                named if named.eq_ignore_ascii_case("text/plain") => Self::Text,
-                _ => continue,
-            };
-            let quality = parts.find_map(|part| {
-                let (name, value) = part.split_once('=')?;
-                name.trim()
-                    .eq_ignore_ascii_case("q")
-                    .then(|| value.trim().parse().unwrap_or(0.0))
-            });
-            let quality = quality.unwrap_or(1.0);
-            if quality > preferred.0 {
-                preferred = (quality, form);
-            }
-        }
-        preferred.1
+        let offers = [
+            ("application/json", Self::Json),
+            ("text/html", Self::Page),
+            ("text/plain", Self::Text),
+        ];
+        preferred(headers, &offers, Self::Text)
     }
 }
 
 /// All methods of `/u/{secret}`: shows the link, uploads with it, or revokes it.
 pub(super) async fn at(
     site: Site,
+    assets: web::Data<Assets>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -386,18 +373,18 @@ pub(super) async fn at(
     if let Some(key) = request.match_info().get("secret")
         && key.starts_with(KeySecret::PREFIX)
     {
-        let answered = upload_by_key(&site, &request, payload, key, form).await;
+        let answered = upload_by_key(&site, &assets, &request, payload, key, form).await;
         return match (answered, form) {
-            (Err(error), Form::Page) => Ok(link_page::of_error(&error)),
+            (Err(error), Form::Page) => Ok(pages::upload::refused(&site, &assets, &error, None)),
             (answered, _) => answered,
         };
     }
     // A wrong secret is limited as refused uploads with a token are.
     limits::may_fail(&site, &request)?;
     let answered = match request.method() {
-        &Method::POST | &Method::PUT => upload(&site, &request, payload, form).await,
-        &Method::DELETE => revoke(&site, &request, form).await,
-        _ => show(&site, &request, form).await,
+        &Method::POST | &Method::PUT => upload(&site, &assets, &request, payload, form).await,
+        &Method::DELETE => revoke(&site, &assets, &request, form).await,
+        _ => show(&site, &assets, &request, form).await,
     };
     let Err(error) = answered else {
         return answered;
@@ -405,7 +392,7 @@ pub(super) async fn at(
     limits::count_failure(&site, &request, &error);
     let error = with_way_to_buy(&site, error).of(&request);
     match form {
-        Form::Page => Ok(link_page::of_error(&error)),
+        Form::Page => Ok(pages::upload::refused(&site, &assets, &error, None)),
         Form::Text | Form::Json => Err(error),
     }
 }
@@ -446,16 +433,26 @@ pub(super) fn with_way_to_buy(site: &Site, error: ApiError) -> ApiError {
     }
 }
 
-async fn show(site: &Site, request: &HttpRequest, form: Form) -> Result<HttpResponse, ApiError> {
+async fn show(
+    site: &Site,
+    assets: &Assets,
+    request: &HttpRequest,
+    form: Form,
+) -> Result<HttpResponse, ApiError> {
     query::check(request, &[])?;
     let link = find(site, site.links.find(&secret(request)?).await).await?;
-    Ok(describe(site, &link, form))
+    Ok(describe(site, assets, &link, form))
 }
 
-async fn revoke(site: &Site, request: &HttpRequest, form: Form) -> Result<HttpResponse, ApiError> {
+async fn revoke(
+    site: &Site,
+    assets: &Assets,
+    request: &HttpRequest,
+    form: Form,
+) -> Result<HttpResponse, ApiError> {
     query::check(request, &[])?;
     let link = find(site, site.links.revoke(&secret(request)?).await).await?;
-    Ok(describe(site, &link, form))
+    Ok(describe(site, assets, &link, form))
 }
 
 /// What was found, after a proof that the database lost commits is recorded.
@@ -467,14 +464,17 @@ async fn find<T>(site: &Site, found: Result<T, UploadError>) -> Result<T, ApiErr
 }
 
 /// The response that says what is left of a link.
-fn describe(site: &Site, link: &Link, form: Form) -> HttpResponse {
-    let (now, answer) = (site.clock.now(), answer(site, link));
+fn describe(site: &Site, assets: &Assets, link: &Link, form: Form) -> HttpResponse {
+    let answer = answer(site, link);
     match form {
         Form::Json => HttpResponse::Ok().json(answer),
-        Form::Page => link_page::of_link(link, now, answer.url.as_deref()),
+        Form::Page => pages::link::page(site, assets, link, answer.url.as_deref()),
         Form::Text => {
             let curl = answer.curl.unwrap_or_default();
-            let text = format!("{}\n{curl}\n", link_page::sentence(link, now));
+            let text = format!(
+                "{}\n{curl}\n",
+                pages::link::sentence(link, site.clock.now())
+            );
             plain(HttpResponse::Ok(), text)
         }
     }
@@ -489,6 +489,7 @@ fn plain(mut response: actix_web::HttpResponseBuilder, text: String) -> HttpResp
 /// Stores the image in the body, and returns its link.
 async fn upload(
     site: &Site,
+    assets: &Assets,
     request: &HttpRequest,
     payload: Payload,
     form: Form,
@@ -501,14 +502,15 @@ async fn upload(
         let message = "The request carries a payment, but an upload link is paid already. Send the request without the payment, which was not used now.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message));
     }
-    let taken = take(site, request, payload).await?;
+    let taken = take(site, request, &secret(request)?, Source::Body(payload)).await?;
     let again = url(site, &secret(request)?);
-    Ok(uploaded(site, &taken, form, &again))
+    Ok(uploaded(site, assets, &taken, form, &again))
 }
 
 /// Stores an image by the API key that stands in the place of the link's secret.
 async fn upload_by_key(
     site: &Site,
+    assets: &Assets,
     request: &HttpRequest,
     payload: Payload,
     key: &str,
@@ -535,45 +537,51 @@ async fn upload_by_key(
         return Err(error.of(request));
     };
     let tier = tier.as_ref().map(TierName::as_str);
-    let taken = api_keys::upload(site, request, payload, &secret, tier).await?;
+    let taken = api_keys::upload(site, request, Source::Body(payload), &secret, tier).await?;
     let again = format!("{}/u/{key}", site.config.http.base_url);
-    Ok(uploaded(site, &taken, form, &again))
+    Ok(uploaded(site, assets, &taken, form, &again))
 }
 
 /// The response to an upload. `again` is the URL that takes the next one.
-fn uploaded(site: &Site, taken: &Taken, form: Form, again: &str) -> HttpResponse {
+fn uploaded(site: &Site, assets: &Assets, taken: &Taken, form: Form, again: &str) -> HttpResponse {
     let answer = images::taken_answer(site, taken);
     let mut response = images::uploaded(site, &taken.image);
     match form {
         Form::Json => response.json(answer),
-        Form::Page => link_page::of_upload(response, &answer, again),
+        Form::Page => pages::upload::uploaded(site, assets, &answer, again),
         Form::Text => plain(response, format!("{}\n", answer.facts.url)),
     }
 }
 
-async fn take(site: &Site, request: &HttpRequest, payload: Payload) -> Result<Taken, ApiError> {
+/// Stores an image by the link with this secret.
+async fn take(
+    site: &Site,
+    request: &HttpRequest,
+    secret: &UploadToken,
+    source: Source,
+) -> Result<Taken, ApiError> {
     let arrived = site.clock.now();
-    let secret = secret(request)?;
-    match find(site, site.links.find_open(&secret, arrived).await).await? {
+    match find(site, site.links.find_open(secret, arrived).await).await? {
         OpenLink::Paid(grant) => {
             refuse_behind(site)?;
-            paid::take_granted(site, request, payload, grant, arrived).await
+            paid::take_granted(site, request, source, grant, arrived).await
         }
-        OpenLink::Free(link) => {
-            let tiers = site.tiers.now();
-            let tier = tiers.free().ok_or(ApiError::UnknownTier {
-                name: None,
-                known: Vec::new(),
-            })?;
-            free::take(
-                site,
-                request,
-                payload,
-                tier,
-                Some(Through::Link(link)),
-                &mut None,
-            )
-            .await
-        }
+        OpenLink::Free(link) => take_free(site, request, link, source).await,
     }
+}
+
+/// Stores an image by a free link.
+pub(super) async fn take_free(
+    site: &Site,
+    request: &HttpRequest,
+    link: FreeLink,
+    source: Source,
+) -> Result<Taken, ApiError> {
+    let tiers = site.tiers.now();
+    let tier = tiers.free().ok_or(ApiError::UnknownTier {
+        name: None,
+        known: Vec::new(),
+    })?;
+    let through = Some(Through::Link(link));
+    free::take(site, request, source, tier, through, &mut None).await
 }

@@ -90,7 +90,7 @@ where
     builder
         .listen("pixtoll", listener, move || {
             let (deadlines, stopping) = (Arc::clone(&deadlines), stopping.clone());
-            let express = express.clone();
+            let express = express.of_worker();
             let worker = Worker::default();
             let routes = worker.clone();
             let inner = map_config(app(), |()| AppConfig::default());

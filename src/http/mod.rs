@@ -4,20 +4,20 @@
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{HttpServiceFactory, Server, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{HttpServiceFactory, Server, ServerHandle};
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::http::header::{self, HeaderName};
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App as Router, HttpRequest, HttpResponse, HttpServer, guard, web};
-use tracing::Instrument;
 
 use crate::app::App;
 use crate::receipts::KEYS_PATH;
-use crate::system::logs;
 
+mod abuse;
+mod accept;
+mod admin;
 mod api;
 mod api_keys;
 mod base64_body;
@@ -35,27 +35,33 @@ mod discovery;
 mod documents;
 mod drain;
 mod error;
+mod exposition;
 mod express;
 mod extract;
 mod form;
 mod free;
 mod health;
 mod images;
+mod imports;
+mod intake;
 mod json_body;
 mod limits;
 mod link;
-mod link_page;
 mod links;
 mod list;
 mod listener;
 mod mcp;
 mod moving;
+mod observe;
+mod oembed;
 mod openapi;
 mod pace;
+mod pages;
 mod paid;
 mod paid_route;
 mod payloads;
 mod payment_headers;
+mod proof;
 mod query;
 mod receipts;
 mod renew;
@@ -65,6 +71,7 @@ mod signed_links;
 mod slices;
 mod tiers;
 mod upload_limit;
+mod variants;
 mod views;
 
 use error::ApiError;
@@ -107,6 +114,7 @@ impl Servers {
     pub fn start(app: Arc<App>, public: TcpListener, admin: TcpListener) -> std::io::Result<Self> {
         let site = web::Data::from(app);
         let operators = site.clone();
+        let monitor = web::Data::new(site.monitor());
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let timeouts = deadlines::Timeouts {
             next_head: (KEEP_ALIVE + HEAD_TIMEOUT).min(site.config.limits.body_timeout),
@@ -123,21 +131,28 @@ impl Servers {
             stop_seconds: STOP_SECONDS,
         };
         let made_once = web::Data::new(discovery::MadeOnce::default());
+        let assets = web::Data::new(pages::Assets::new(&site.config.site));
+        let library = web::Data::new(pages::Library::default());
         let express = express::Express::new(site.clone());
         let public = listener::serve(public, bounds, Arc::clone(&deadlines), express, move || {
             let site = site.clone();
+            let assets = assets.clone();
             Router::new()
                 .app_data(made_once.clone())
+                .app_data(library.clone())
                 .wrap(from_fn(moving::everything))
+                .wrap(from_fn(pages::explain_errors))
                 .wrap(from_fn(drain::drain))
                 .wrap(from_fn(cors::everywhere))
-                .wrap(from_fn(log_request))
+                .wrap(from_fn(observe::request))
                 .wrap(from_fn(deadlines::set_deadlines))
-                .configure(move |config| public_routes(config, site))
+                .configure(move |config| public_routes(config, site, assets))
         })?;
         let admin = HttpServer::new(move || {
             let site = operators.clone();
-            Router::new().configure(move |config| admin_routes(config, site))
+            Router::new()
+                .app_data(monitor.clone())
+                .configure(move |config| admin_routes(config, site))
         })
         .workers(1)
         .shutdown_timeout(STOP_SECONDS)
@@ -185,15 +200,18 @@ impl Servers {
 }
 
 /// The routes of the public listener. The table in `api/routes.rs` defines their methods.
-fn public_routes(config: &mut web::ServiceConfig, site: Site) {
+fn public_routes(config: &mut web::ServiceConfig, site: Site, assets: web::Data<pages::Assets>) {
     let image_path = extract::path_of(&site.config.images.base_url);
     config
         .app_data(site)
         .service(api_scope())
         .service(resource(KEYS_PATH, receipts::keys))
+        .service(resource("/proof.json", proof::proof))
         .service(resource(mcp::PATH, mcp::call).wrap(from_fn(error::name_tiers)))
         .service(link_scope())
+        .service(resource("/oembed", oembed::oembed).wrap(from_fn(limits::misses)))
         .configure(discovery::routes)
+        .configure(|config| pages::routes(config, assets))
         // Registered last: an image origin without a path prefix takes every path that is left.
         .service(
             web::scope(&image_path)
@@ -221,6 +239,7 @@ fn api_scope() -> impl HttpServiceFactory {
         .service(api_resource("/upload/{tier}", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/", paid::upload).wrap(from_fn(moving::changes)))
         .service(named("/upload/{tier}/{file}", paid::upload).wrap(from_fn(moving::changes)))
+        .service(api_resource("/import", imports::import).wrap(from_fn(moving::changes)))
         .service(api_resource("/links", links::sell_or_list).wrap(from_fn(moving::changes)))
         .service(api_resource("/links/{id}", links::revoke_own).wrap(from_fn(moving::changes)))
         .service(api_resource("/keys", api_keys::collection).wrap(from_fn(moving::changes)))
@@ -230,6 +249,8 @@ fn api_scope() -> impl HttpServiceFactory {
         )
         .service(api_resource("/keys/{id}/resume", api_keys::resume).wrap(from_fn(moving::changes)))
         .service(api_resource("/claims", claims::claim).wrap(from_fn(moving::changes)))
+        .service(api_resource("/abuse", abuse::report).wrap(from_fn(moving::changes)))
+        .service(api_resource("/abuse/{case}", abuse::case).wrap(from_fn(moving::changes)))
         .service(api_resource("/images", delete::list_or_delete).wrap(from_fn(moving::changes)))
         .service(
             api_resource("/images/{id}", delete::read_or_delete)
@@ -273,12 +294,16 @@ fn admin_routes(config: &mut web::ServiceConfig, site: Site) {
         .app_data(site)
         .route("/healthz", web::get().to(health::alive))
         .route("/readyz", web::get().to(health::ready))
+        .route("/metrics", web::get().to(exposition::metrics))
+        .service(admin::scope())
+        .route("/", web::get().to(admin::console::to_page))
+        .service(admin::console::scope())
         .default_service(web::to(no_such_path));
 }
 
 /// The error for an unknown path of the operator's listener.
 async fn no_such_path() -> Result<HttpResponse, ApiError> {
-    let message = "The admin listener has no such path. Send GET /healthz or GET /readyz.";
+    let message = "The admin listener has no such path. Send GET /healthz, GET /readyz or GET /metrics; /console and /admin/api need admin.token.";
     Err(ApiError::bad(error::Code::UnknownRoute, message))
 }
 
@@ -371,36 +396,4 @@ fn unknown_route(request: &HttpRequest) -> ApiError {
         nearest: api::nearest(request.path()),
         openapi: format!("{base}/openapi.json"),
     }
-}
-
-/// A new id for a request. It is no secret.
-fn request_id(site: &Site) -> String {
-    hex::encode(site.randomness.number().to_be_bytes())
-}
-
-/// Opens the span of a request, logs one line when it is answered, and sends the request's id as `X-Request-Id`.
-/// The line names the route's pattern and not the path, since clients put secrets into paths by mistake.
-async fn log_request(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let id = request
-        .app_data::<Site>()
-        .map(request_id)
-        .unwrap_or_default();
-    let span = logs::request_span(&id);
-    let mut response = next.call(request).instrument(span.clone()).await?;
-    let _entered = span.enter();
-    let route = response
-        .request()
-        .match_pattern()
-        .unwrap_or_else(|| "unmatched".to_owned());
-    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(%method, route, status = response.status().as_u16(), elapsed_us, "request");
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    Ok(response)
 }

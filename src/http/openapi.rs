@@ -10,15 +10,18 @@ use super::api::{
     Body, EVERYWHERE, IMAGE_PATH, Operation, Parameter, Price, ROUTES, Route, Success,
 };
 use super::error::{Action, Code};
+use super::oembed;
 use super::views::{
-    ApiKeyAnswer, ApiKeysAnswer, CheckAnswer, ClaimsAnswer, DeleteRequest, DeletedAnswer,
-    ErrorBody, FormUpload, ImageAnswer, ImagesAnswer, IndexAnswer, JsonUpload, KeysAnswer,
-    LinkAnswer, LinksAnswer, LinksEndedAnswer, NewKeyRequest, ReceiptsAnswer, RenewalAnswer,
-    SignedLinkAnswer, SignedLinkRequest, SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
+    ApiKeyAnswer, ApiKeysAnswer, CaseAnswer, CheckAnswer, ClaimsAnswer, DeleteRequest,
+    DeletedAnswer, ErrorBody, FormUpload, ImageAnswer, ImagesAnswer, ImportRequest, IndexAnswer,
+    JsonUpload, KeysAnswer, LinkAnswer, LinksAnswer, LinksEndedAnswer, NewKeyRequest,
+    ObjectionRequest, ProofAnswer, ReceiptsAnswer, RenewalAnswer, ReportRequest, SignedLinkAnswer,
+    SignedLinkRequest, SignedMessageBody, TiersAnswer, TokenAnswer, UploadAnswer,
 };
 use crate::images::MOST_OWNED;
 use crate::model::image::Format;
-use crate::pricing::tiers::{Tier, TierTable};
+use crate::model::variant::{Fit, Output, Size, Variant};
+use crate::pricing::tiers::{LARGEST_MAX_BYTES, Tier, TierTable};
 
 /// What the document says of one deployment.
 #[derive(Debug, Clone)]
@@ -300,6 +303,7 @@ const fn tag(operation: &Operation) -> &'static str {
         | Success::Receipts
         | Success::Bytes => "images",
         Success::Claims => "payments",
+        Success::Case => "reports",
         Success::ApiKey | Success::ApiKeys => "keys",
         _ => "discovery",
     }
@@ -314,10 +318,14 @@ fn parameter(of: &Deployment<'_>, parameter: Parameter) -> Vec<Value> {
         )],
         Parameter::Visibility => visibility_parameters(),
         Parameter::Signature => signature_parameters(),
-        Parameter::Images => vec![query(
-            "images",
-            "How many uploads the token or link is for. The price is multiplied by it.",
-            &json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
+        Parameter::Variant => variant_parameters(),
+        Parameter::Embed => embed_parameters(),
+        Parameter::Images => vec![images_parameter()],
+        Parameter::Bytes => vec![query(
+            "bytes",
+            "The size of the image, for a request without it that asks for the price. It counts only for tiers with a price \
+                by size.",
+            &json!({"type": "integer", "minimum": 1, "maximum": LARGEST_MAX_BYTES}),
         )],
         Parameter::Tier => vec![query(
             "tier",
@@ -413,6 +421,65 @@ fn visibility_parameters() -> Vec<Value> {
     ]
 }
 
+fn variant_parameters() -> Vec<Value> {
+    let side = json!({"type": "integer", "minimum": 1, "maximum": Variant::LONGEST_SIDE});
+    vec![
+        query("w", "The width of the variant's box in pixels.", &side),
+        query("h", "The height of the variant's box in pixels.", &side),
+        query(
+            "fit",
+            "How the image is placed in the box of `w` and `h`.",
+            &json!({"type": "string", "enum": Fit::ALL.map(Fit::as_str), "default": Fit::default().as_str()}),
+        ),
+        query(
+            "q",
+            "The quality of the variant. PNG has none.",
+            &json!({"type": "integer", "minimum": 1, "maximum": 100}),
+        ),
+        query(
+            "size",
+            "A box with a name, in place of `w`, `h` and `fit`.",
+            &json!({"type": "string", "enum": Size::ALL.map(Size::as_str)}),
+        ),
+    ]
+}
+
+fn images_parameter() -> Value {
+    query(
+        "images",
+        "How many uploads the token or link is for. The price is multiplied by it.",
+        &json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
+    )
+}
+
+fn embed_parameters() -> Vec<Value> {
+    let side = json!({"type": "integer", "minimum": 1});
+    let url = query(
+        oembed::URL,
+        "The link to an image of this server, or to its page.",
+        &json!({"type": "string", "format": "uri"}),
+    );
+    let [json, _] = oembed::FORMATS;
+    vec![
+        required(url),
+        query(
+            oembed::FORMAT,
+            "The format of the response.",
+            &json!({"type": "string", "enum": oembed::FORMATS, "default": json}),
+        ),
+        query(oembed::MAX_WIDTH, "The greatest width in pixels.", &side),
+        query(oembed::MAX_HEIGHT, "The greatest height in pixels.", &side),
+    ]
+}
+
+/// The parameter, which every request needs.
+fn required(mut parameter: Value) -> Value {
+    if let Some(fields) = parameter.as_object_mut() {
+        fields.insert("required".to_owned(), Value::Bool(true));
+    }
+    parameter
+}
+
 fn signature_parameters() -> Vec<Value> {
     vec![
         query(
@@ -467,9 +534,12 @@ fn payment_parameters() -> Vec<Value> {
 fn request_body(operation: &Operation, method: &str, types: &mut Types) -> Option<Value> {
     let content = match operation.body {
         Body::None => return None,
+        Body::Import => json!({JSON: {"schema": types.request::<ImportRequest>()}}),
         Body::ApiKey => json!({JSON: {"schema": types.request::<NewKeyRequest>()}}),
         Body::SignedLink => json!({JSON: {"schema": types.request::<SignedLinkRequest>()}}),
         Body::SignIn => json!({JSON: {"schema": types.request::<SignedMessageBody>()}}),
+        Body::Report => json!({JSON: {"schema": types.request::<ReportRequest>()}}),
+        Body::Objection => json!({JSON: {"schema": types.request::<ObjectionRequest>()}}),
         Body::Rpc => json!({JSON: {"schema": rpc_message()}}),
         Body::Delete => json!({JSON: {"schema": types.request::<DeleteRequest>()}}),
         // GET and HEAD ask for the price alone.
@@ -610,9 +680,12 @@ fn with_content(description: &str, content: Option<Value>) -> Value {
 fn image_content(is_head: bool) -> Option<Value> {
     let binary =
         json!({"schema": {"type": "string", "contentMediaType": "application/octet-stream"}});
-    let content: Map<String, Value> = Format::ALL
-        .iter()
-        .map(|format| (format.content_type().to_owned(), binary.clone()))
+    let originals = Format::ALL.map(Format::content_type);
+    let variants = Output::all().map(Output::content_type);
+    let content: Map<String, Value> = originals
+        .into_iter()
+        .chain(variants)
+        .map(|content_type| (content_type.to_owned(), binary.clone()))
         .collect();
     (!is_head).then_some(Value::Object(content))
 }
@@ -635,14 +708,20 @@ fn success(operation: &Operation, is_head: bool, types: &mut Types) -> Value {
         Success::Images => json_of(types.of::<ImagesAnswer>()),
         Success::Deleted => json_of(types.of::<DeletedAnswer>()),
         Success::SignedLink => json_of(types.of::<SignedLinkAnswer>()),
+        Success::Case => json_of(types.of::<CaseAnswer>()),
         Success::LinksEnded => json_of(types.of::<LinksEndedAnswer>()),
         Success::Claims => json_of(types.of::<ClaimsAnswer>()),
         Success::Receipts => json_of(types.of::<ReceiptsAnswer>()),
+        Success::Proof => json_of(types.of::<ProofAnswer<'_>>()),
         Success::Index => json_of(types.of::<IndexAnswer>()),
         Success::Keys => {
             Some(json!({"application/jwk-set+json": {"schema": types.of::<KeysAnswer>()}}))
         }
         Success::Document(media) => Some(json!({media: {"schema": {"type": "object"}}})),
+        Success::Embed => Some(json!({
+            "application/json": {"schema": {"type": "object"}},
+            "text/xml": {"schema": {"type": "string"}},
+        })),
         Success::Text(media) => Some(json!({media: {"schema": {"type": "string"}}})),
         Success::Bytes => image_content(false),
     };
@@ -758,7 +837,12 @@ fn error_response(status: u16, codes: &[Code], is_head: bool, types: &mut Types)
 
 /// The price, as catalogues of paid APIs read it. `None`: the operation is free, or nothing is sold.
 fn payment_info(of: &Deployment<'_>, price: Price) -> Option<Value> {
-    let usd = |tier: &Tier| tier.price.to_decimal_usd();
+    let range = |least: &Tier, most: &Tier| {
+        json!({
+            "protocols": ["x402"], "pricingMode": "range",
+            "minPrice": least.least_price().to_decimal_usd(), "maxPrice": most.most_price().to_decimal_usd(),
+        })
+    };
     if !of.sells {
         return None;
     }
@@ -766,14 +850,16 @@ fn payment_info(of: &Deployment<'_>, price: Price) -> Option<Value> {
         Price::Free => None,
         Price::Default => {
             let tier = of.tiers.default_paid()?;
-            Some(json!({"protocols": ["x402"], "pricingMode": "fixed", "price": usd(tier)}))
+            if tier.is_by_size() {
+                return Some(range(tier, tier));
+            }
+            let price = tier.price.to_decimal_usd();
+            Some(json!({"protocols": ["x402"], "pricingMode": "fixed", "price": price}))
         }
         Price::OfTier => {
-            let least = of.tiers.paid().min_by_key(|tier| tier.price)?;
-            let most = of.tiers.paid().max_by_key(|tier| tier.price)?;
-            Some(json!({
-                "protocols": ["x402"], "pricingMode": "range", "minPrice": usd(least), "maxPrice": usd(most),
-            }))
+            let least = of.tiers.paid().min_by_key(|tier| tier.least_price())?;
+            let most = of.tiers.paid().max_by_key(|tier| tier.most_price())?;
+            Some(range(least, most))
         }
     }
 }

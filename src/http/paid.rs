@@ -7,23 +7,26 @@ use actix_web::http::Method;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
-use super::body::{BodyError, read_image, refuse_announced};
+use super::body::{BodyError, announced_image, read_image, refuse_announced};
 use super::error::{ApiError, Code, Demand};
+use super::intake::{Source, receive};
 use super::paid_route::{Fields, PaidRoute};
 use super::payment_headers::{has_payment, settlement_headers};
 use super::upload_limit::Limit;
 use super::views::TokenAnswer;
-use super::{Site, api_keys, extract, images, limits, links, query, renew};
+use super::{Site, api_keys, extract, images, limits, links, observe, query, renew};
+use crate::accounting::funnel::Stage;
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Checkout, Closed, NoQuote, Order, Quote};
 use crate::images::private::Access;
 use crate::images::{Metadata, Refusal, Taken, UploadError};
 use crate::keys::secrets::sha256_hex;
 use crate::model::api_key::KeySecret;
+use crate::model::client_kind::ClientKind;
 use crate::model::payment::{Grant, ProductKind};
 use crate::model::token::UploadToken;
 use crate::model::visibility::Visibility;
-use crate::payments::{Body, Goods, PayError, RequestProofs, Sold};
+use crate::payments::{Body, Content, Goods, NotRenewable, PayError, RequestProofs, Sold};
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::TierName;
 use crate::system::clock::Timestamp;
@@ -40,9 +43,12 @@ pub(super) struct Purchase<'a> {
     metadata: Option<Metadata>,
     /// What the query says of who may see an upload.
     visibility: Option<Visibility>,
+    /// The body that orders an import, in JSON.
+    import: Option<String>,
     /// The right to see the image that is renewed.
     access: Access,
     header: Option<PaymentHeader>,
+    client: ClientKind,
 }
 
 /// `POST` and `GET /api/upload/token[/{tier}]`: sells an upload token.
@@ -87,39 +93,46 @@ pub(super) async fn upload(
     } else {
         query::IMAGES
     };
-    let known = [query::METADATA, query::VISIBILITY, query::VIEWER, last];
+    let known = [
+        query::METADATA,
+        query::VISIBILITY,
+        query::VIEWER,
+        query::BYTES,
+        last,
+    ];
     query::check(&request, &known).map_err(|error| error.of(&request))?;
     query::metadata(&request).map_err(|error| error.of(&request))?;
     query::visibility(&site, &request).map_err(|error| error.of(&request))?;
+    query::bytes(&request).map_err(|error| error.of(&request))?;
     if let Some(key) = key {
-        return upload_by_key(&site, &request, payload, &key, route).await;
+        let named = renew::named_tier(&request).map_err(|error| error.of(&request))?;
+        let tier = route.tier.or(named.as_ref().map(TierName::as_str));
+        return upload_by_key(&site, &request, Source::Body(payload), &key, tier).await;
     }
     if let Some(token) = extract::upload_token(&request)? {
         if route.tier.is_some() {
             let message = "The path names a tier, but an upload token already has its tier. Send the image with the token to POST /api/upload.";
             return Err(ApiError::bad(Code::InvalidParameter, message));
         }
-        return upload_with_token(&site, &request, payload, token).await;
+        return upload_with_token(&site, &request, Source::Body(payload), token).await;
     }
     let sold = sell_upload(&site, &request, route, payload).await;
     sold.map_err(|error| error.of(&request))
 }
 
-/// Stores an image by an API key. The tier may stand in the path or in the query.
-async fn upload_by_key(
+/// Stores an image by an API key, in the tier that the request names.
+pub(super) async fn upload_by_key(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     key: &KeySecret,
-    route: Route<'_>,
+    tier: Option<&str>,
 ) -> Result<HttpResponse, ApiError> {
     if extract::upload_token(request)?.is_some() {
         let message = "The request carries an API key and an upload token, and only one of them is allowed. Send one of them.";
         return Err(ApiError::bad(Code::ConflictingCredentials, message).of(request));
     }
-    let named = renew::named_tier(request).map_err(|error| error.of(request))?;
-    let tier = route.tier.or(named.as_ref().map(TierName::as_str));
-    let taken = api_keys::upload(site, request, payload, key, tier).await?;
+    let taken = api_keys::upload(site, request, source, key, tier).await?;
     Ok(images::uploaded(site, &taken.image).json(images::taken_answer(site, &taken)))
 }
 
@@ -167,8 +180,11 @@ async fn sell_upload(
     let mut purchase = Purchase::open(site, request, order).await?;
     let Some(header) = purchase.take_payment() else {
         // An upload that the tier can't take is refused before the client is asked to pay.
-        let most = purchase.size_limit(None).await?;
-        refuse_announced(request, purchase.limit(most))?;
+        let most = purchase.limit(purchase.size_limit(None).await?);
+        refuse_announced(request, most)?;
+        if let Some(bytes) = query::bytes(request)?.filter(|bytes| *bytes > most.max_bytes) {
+            return Err(most.refuse(bytes, false).into());
+        }
         return Err(purchase.ask());
     };
     let body = read_body(site, request, payload, &purchase, &header).await?;
@@ -176,16 +192,16 @@ async fn sell_upload(
 }
 
 /// Stores an image for an upload token, and counts the failures of the client.
-async fn upload_with_token(
+pub(super) async fn upload_with_token(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     token: UploadToken,
 ) -> Result<HttpResponse, ApiError> {
     // A successful upload spends a use of the token. A failed one spends none, so a limit counts
     // it.
     limits::may_fail(site, request)?;
-    let uploaded = take_for_token(site, request, payload, token).await;
+    let uploaded = take_for_token(site, request, source, token).await;
     if let Err(error) = &uploaded {
         limits::count_failure(site, request, error);
     }
@@ -193,11 +209,11 @@ async fn upload_with_token(
     uploaded.map_err(|error| links::with_way_to_buy(site, error))
 }
 
-/// Reads, checks and stores an image for an upload token.
+/// Receives, checks and stores an image for an upload token.
 async fn take_for_token(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     token: UploadToken,
 ) -> Result<HttpResponse, ApiError> {
     let arrived = site.clock.now();
@@ -212,9 +228,18 @@ async fn take_for_token(
     if let Err(UploadError::Lost(lost)) = &found {
         site.epoch.note_lost(lost, arrived).await;
     }
+    // The secret of a free link is no token, but it takes uploads as one does.
+    if let Err(UploadError::BadToken) = &found {
+        let link = site.images.find_free_link(&token.hash(), arrived).await;
+        if !matches!(link, Err(UploadError::LinkUnknown)) {
+            let stored = links::take_free(site, request, link?, source).await?;
+            let answer = images::taken_answer(site, &stored);
+            return Ok(images::uploaded(site, &stored.image).json(answer));
+        }
+    }
     let grant = found?;
     let is_link = grant.product.kind == ProductKind::Link;
-    let stored = take_granted(site, request, payload, grant, arrived).await?;
+    let stored = take_granted(site, request, source, grant, arrived).await?;
     // A token belongs to its payer, and the secret of a link to everybody who has the link.
     let answer = if is_link {
         images::taken_answer(site, &stored)
@@ -224,11 +249,11 @@ async fn take_for_token(
     Ok(images::uploaded(site, &stored.image).json(answer))
 }
 
-/// Reads, checks and stores an image that a grant pays for.
+/// Receives, checks and stores an image that a grant pays for.
 pub(super) async fn take_granted(
     site: &Site,
     request: &HttpRequest,
-    payload: Payload,
+    source: Source,
     grant: Grant,
     arrived: Timestamp,
 ) -> Result<Taken, ApiError> {
@@ -236,10 +261,9 @@ pub(super) async fn take_granted(
         tier: &grant.product.tier,
         max_bytes: grant.max_bytes,
     };
+    observe::note_tier(request, &grant.product.tier);
     site.images.has_room()?;
-    let body = read_image(site, request, payload, limit).await;
-    let body = body.map_err(|error| error.of(request))?;
-    let checked = limits::checked(site, request, body, limit).await??;
+    let checked = receive(site, request, source, limit).await?;
     Ok(site.images.upload_granted(grant, arrived, checked).await?)
 }
 
@@ -271,7 +295,7 @@ async fn read_body(
         Err(BodyError::Refused(refusal)) => {
             return Ok(Some(Body {
                 sha256: "unread".to_owned(),
-                checked: Err(refusal),
+                content: Content::Sent(Err(refusal)),
             }));
         }
     };
@@ -279,11 +303,11 @@ async fn read_body(
     match limits::checked(site, request, arrived, limit).await? {
         Ok(checked) => Ok(Some(Body {
             sha256: checked.bound_sha256(),
-            checked: Ok(checked),
+            content: Content::Sent(Ok(checked)),
         })),
         Err(UploadError::Refused(refusal)) => Ok(Some(Body {
             sha256: visibility.bind(&sha256_hex(&bytes)),
-            checked: Err(refusal),
+            content: Content::Sent(Err(refusal)),
         })),
         Err(error) => Err(ApiError::Upload(error)),
     }
@@ -306,6 +330,7 @@ fn order<'a>(
         uses,
         target: None,
         days: None,
+        bytes: query::bytes(request)?.or_else(|| announced_image(request)),
         access: Access::default(),
         path,
     })
@@ -352,8 +377,10 @@ impl<'a> Purchase<'a> {
         if header.is_none() {
             extract::check_idempotency_key(request)?;
         }
-        let client = extract::client_address(request, &site.config.http);
-        let purchase = Self::quoted(checkout, order, header, client).await?;
+        let address = extract::client_address(request, &site.config.http);
+        let client = extract::client_kind(request.headers());
+        let purchase = Self::quoted(checkout, order, header, address, client).await?;
+        observe::note_tier(request, &purchase.quote.product.tier);
         Ok(Self {
             metadata: query::metadata(request)?,
             visibility: query::visibility(site, request)?,
@@ -366,18 +393,27 @@ impl<'a> Purchase<'a> {
         checkout: &'a Checkout,
         order: Order<'_>,
         header: Option<PaymentHeader>,
-        client: Option<IpAddr>,
+        address: Option<IpAddr>,
+        client: ClientKind,
     ) -> Result<Self, ApiError> {
         let access = order.access;
-        let quote = checkout.quote(order, header.as_ref(), client).await;
+        let quote = checkout.quote(order, header.as_ref(), address).await;
         Ok(Self {
             checkout,
             quote: quote.map_err(|reason| refuse(checkout, reason))?,
             metadata: None,
             visibility: None,
+            import: None,
             access,
             header,
+            client,
         })
+    }
+
+    /// This purchase as that of an import, which this body in JSON orders.
+    pub(super) fn of_import(self, body: String) -> Self {
+        let import = Some(body);
+        Self { import, ..self }
     }
 
     /// Takes the payment out.
@@ -391,10 +427,11 @@ impl<'a> Purchase<'a> {
     }
 
     /// What the query says of an upload.
-    const fn fields(&self) -> Fields {
+    fn fields(&self) -> Fields {
         Fields {
             metadata: self.metadata,
             visibility: self.visibility,
+            import: self.import.clone(),
         }
     }
 
@@ -411,7 +448,9 @@ impl<'a> Purchase<'a> {
         if let Err(closed) = self.checkout.is_open() {
             return closed.into();
         }
-        let (tier, product) = (&self.quote.tier, &self.quote.product);
+        let counts = self.checkout.funnel.of(&self.quote.product.tier);
+        counts.add(Stage::Challenged, self.client);
+        let (tier, product) = (self.quote.step(), &self.quote.product);
         let price = tier.price.checked_mul(u64::from(product.uses));
         let price = price.unwrap_or(tier.price).to_decimal_usd();
         let bought = match product.kind {
@@ -441,13 +480,17 @@ impl<'a> Purchase<'a> {
         let PaidRoute { url, curl } = PaidRoute::at(catalog, kind, path, self.fields());
         Box::new(Demand {
             challenge: self.checkout.challenge(&self.quote, reason),
+            tier: self.quote.product.tier.clone(),
             message,
             curl,
             url,
             network: network.or_else(|| catalog.networks().first().copied()),
             play_money: catalog.is_play_money(),
-            // A renewal depends on the image and on who may see it.
-            is_for_all: reason == ASKED && self.quote.product.target.is_none(),
+            // A renewal depends on the image and on who may see it, an import on the body. The size
+            // of an upload is part of the query, since a body keeps a challenge from being kept.
+            is_for_all: reason == ASKED
+                && self.quote.product.target.is_none()
+                && self.import.is_none(),
         })
     }
 
@@ -469,6 +512,7 @@ impl<'a> Purchase<'a> {
             header,
             body,
             client: extract::client_address(request, &site.config.http),
+            client_kind: self.client,
         };
         let sold = self.exchange(carried).await;
         sold.map(|sold| answer(site, request, sold, &access))
@@ -479,7 +523,11 @@ impl<'a> Purchase<'a> {
     ///
     /// # Errors
     /// [`ApiError::Pay`] with a new challenge. It names no headers for the settlement.
-    pub(super) async fn exchange(self, carried: Carried) -> Result<Sold, ApiError> {
+    pub(super) async fn exchange(mut self, carried: Carried) -> Result<Sold, ApiError> {
+        // A new challenge states the price of the image that was sent.
+        if let Some(bytes) = carried.image_bytes() {
+            self.quote.bytes = Some(bytes);
+        }
         let (version, network) = (carried.header.version, carried.header.network);
         let error = match self.checkout.buy(&self.quote, carried).await {
             Ok(sold) => return Ok(sold),
@@ -531,6 +579,7 @@ pub(super) fn refuse(checkout: &Checkout, reason: NoQuote) -> ApiError {
             ApiError::Bad(Code::UnknownTier, message)
         }
         NoQuote::NoImage => ApiError::NotFound,
+        NoQuote::Removed(image) => ApiError::Unsold(NotRenewable::Removed(image).into()),
         NoQuote::Payment(error) => ApiError::Unsold(error),
         NoQuote::Unasked(error) => ApiError::Unasked(Box::new(ApiError::Limited(error))),
         NoQuote::Upload(error) => error.into(),

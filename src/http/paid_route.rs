@@ -7,18 +7,20 @@ use crate::model::payment::ProductKind;
 use crate::model::visibility::Visibility;
 
 /// What the query of a request says of the upload that it buys.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Fields {
     /// What becomes of the image's metadata.
     pub(super) metadata: Option<Metadata>,
     /// The visibility of the image: public, or private with the wallet that may make links.
     pub(super) visibility: Option<Visibility>,
+    /// The body that orders an import, in JSON.
+    pub(super) import: Option<String>,
 }
 
 impl Fields {
     /// The same as form fields of curl. The URL is that of the offer, which has no query of this
     /// kind.
-    fn curl(self) -> String {
+    fn form(&self) -> String {
         let mut fields = String::new();
         match self.metadata {
             None => {}
@@ -50,15 +52,18 @@ impl PaidRoute {
     /// The route at `path`, which sells products of this kind.
     pub(super) fn at(catalog: &Catalog, kind: ProductKind, path: &str, fields: Fields) -> Self {
         let url = catalog.url(path);
-        let image = match kind {
-            ProductKind::Upload => "-F image=@image.png",
-            ProductKind::Token | ProductKind::Renewal | ProductKind::Link => "-X POST",
+        let form = fields.form();
+        let sent = match (kind, fields.import) {
+            // A quote would end the argument of the shell.
+            (ProductKind::Upload, Some(json)) => {
+                format!("--json '{}'", json.replace('\'', "\\u0027"))
+            }
+            (ProductKind::Upload, None) => format!("-F image=@image.png{form}"),
+            (ProductKind::Token | ProductKind::Renewal | ProductKind::Link, _) => {
+                "-X POST".to_owned()
+            }
         };
-        let fields = match kind {
-            ProductKind::Upload => fields.curl(),
-            ProductKind::Token | ProductKind::Link | ProductKind::Renewal => String::new(),
-        };
-        let curl = format!("curl {image}{fields} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
+        let curl = format!("curl {sent} -H \"PAYMENT-SIGNATURE: $PAYMENT\" '{url}'");
         Self { url, curl }
     }
 
@@ -69,7 +74,7 @@ impl PaidRoute {
         checkout.is_open().ok()?;
         let tiers = checkout.catalog.tiers();
         let paid = tiers.iter().filter(|tier| !tier.is_free());
-        let cheapest = paid.min_by_key(|tier| tier.price)?;
+        let cheapest = paid.min_by_key(|tier| tier.least_price())?;
         Some(Self::at(
             &checkout.catalog,
             ProductKind::Upload,

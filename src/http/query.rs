@@ -11,9 +11,12 @@ use super::{Site, link};
 use crate::images::Metadata;
 use crate::model::signed_link::SignedLink;
 use crate::model::visibility::Visibility;
+use crate::pricing::tiers::LARGEST_MAX_BYTES;
 
 /// The parameter for the number of uploads that a token is for.
 pub(super) const IMAGES: &str = "images";
+/// The parameter for the size of an image that is not sent yet.
+pub(super) const BYTES: &str = "bytes";
 /// The parameter for the number of days that a link is valid.
 pub(super) const DAYS: &str = "days";
 /// The parameter for the tier of a renewal or of a link.
@@ -75,6 +78,25 @@ pub(super) fn single<'a>(
         return Err(ApiError::Bad(Code::InvalidParameter, message));
     }
     Ok(first)
+}
+
+/// The value of `?bytes=`, if it was sent.
+pub(super) fn bytes(request: &HttpRequest) -> Result<Option<u64>, ApiError> {
+    let instead = "Send ?bytes=N once, with the size of the image in bytes, to learn its price without sending it.";
+    let Some(text) = single(request, BYTES, instead)? else {
+        return Ok(None);
+    };
+    let bytes = Some(text.as_ref())
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|bytes| (1..=LARGEST_MAX_BYTES).contains(bytes));
+    bytes.map(Some).ok_or_else(|| {
+        let message = format!(
+            "bytes is \"{}\", but the size of an image is a whole number from 1 to {LARGEST_MAX_BYTES}. {instead}",
+            excerpt(&text)
+        );
+        ApiError::Bad(Code::InvalidParameter, message)
+    })
 }
 
 /// The value of `?metadata=`, if it was sent.

@@ -50,6 +50,7 @@ pub(super) fn order<'a>(id: &'a ImageId, tier: Option<&'a TierName>, access: Acc
         uses: 1,
         target: Some(id),
         days: None,
+        bytes: None,
         access,
         path: match tier {
             Some(tier) => format!("/api/images/{id}/renew?tier={}", tier.as_str()),

@@ -54,6 +54,7 @@ pub(super) fn view(site: &Site, table: &TierTable, tier: &Tier) -> TierView {
     };
     TierView {
         accepted: None,
+        image_price: None,
         available: tier.is_free() || site.checkout.is_some(),
         default: table.default_paid() == Some(tier),
         keep_seconds: match tier.keep {
@@ -63,7 +64,18 @@ pub(super) fn view(site: &Site, table: &TierTable, tier: &Tier) -> TierView {
         max_bytes: tier.max_bytes,
         name: name.to_string(),
         price: price(tier.price),
+        price_per_mib: tier.is_by_size().then(|| price(tier.price_per_mib)),
         routes,
+    }
+}
+
+/// A tier as a check shows it: whether it accepts an image of this many bytes, and at which price.
+pub(super) fn judged(site: &Site, table: &TierTable, tier: &Tier, bytes: u64) -> TierView {
+    let accepted = bytes <= tier.max_bytes;
+    TierView {
+        accepted: Some(accepted),
+        image_price: accepted.then(|| price(tier.step(Some(bytes)).price)),
+        ..view(site, table, tier)
     }
 }
 

@@ -41,6 +41,45 @@ pub(super) struct ImageFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(super) link_expires_at: Option<String>,
+    /// The page for people that shows the image, signed as `url` is. Chats show a preview of its link.
+    #[schemars(url)]
+    pub(super) page_url: String,
+    /// The links of smaller variants, which are made when they are first asked for.
+    pub(super) sizes: SizesView,
+    /// A blurred preview of at most 25 bytes, base64: a `ThumbHash`. It is missing for images that were uploaded before the
+    /// server computed it, and for those of more than 64 megapixels that are no JPEG.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thumbhash: Option<String>,
+    /// The most frequent colour, as `#rrggbb`. It is missing where `thumbhash` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^#[0-9a-f]{6}$"))]
+    pub(super) dominant_color: Option<String>,
+    /// How often the image is compared with the URL that it was imported from. It is missing where
+    /// the image never changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refresh_seconds: Option<u64>,
+    /// When that URL last had the image that is served now. It is missing where `refreshSeconds`
+    /// is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) refreshed_at: Option<String>,
+}
+
+/// The links of an image's variants with a name. Those of a private image are signed as its own link.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SizesView {
+    /// At most 320 pixels wide, WebP.
+    #[schemars(url)]
+    pub(super) s: String,
+    /// At most 800 pixels wide, WebP.
+    #[schemars(url)]
+    pub(super) m: String,
+    /// At most 1600 pixels wide, WebP.
+    #[schemars(url)]
+    pub(super) l: String,
+    /// 1200 by 630 pixels for previews of links, JPEG.
+    #[schemars(url)]
+    pub(super) social: String,
 }
 
 /// An uploaded image, as its uploader sees it.
@@ -54,6 +93,11 @@ pub(super) struct UploadAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = "^[0-9a-f]{40}$"))]
     pub(super) delete_token: Option<String>,
+    /// The page for people that deletes the image, after it has asked. It holds the delete token behind `#`, so keep it as
+    /// secret. It is missing where `deleteToken` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", url)]
+    pub(super) delete_url: Option<String>,
     /// The image as Markdown.
     pub(super) markdown: String,
     #[serde(flatten)]
@@ -315,6 +359,124 @@ pub(super) struct NewKeyRequest {
     pub(super) uploads_per_day: Option<u64>,
 }
 
+/// An image to import.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportRequest {
+    /// The image's own address: http or https, with a public host.
+    #[schemars(length(max = 2048), regex(pattern = "^https?://"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+    /// The tier of the image; by default the server's default tier. Not with an upload token, which
+    /// has its own.
+    #[schemars(regex(pattern = "^[a-z0-9-]{1,32}$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tier: Option<String>,
+    /// What becomes of metadata. The default is the operator's, usually `remove`.
+    #[schemars(extend("enum" = ["remove", "keep"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<String>,
+    /// `public`, which is the default, or `private`: only signed links show the image.
+    #[schemars(extend("enum" = ["public", "private"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visibility: Option<String>,
+    /// The wallet that may make signed links to a private image beside its owner.
+    #[schemars(regex(pattern = "^0x[0-9a-fA-F]{40}$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) viewer: Option<String>,
+    /// Keeps the image up to date: how often the server compares it with the URL, such as `6h` or
+    /// `1day`, until it expires. At most `30days`, and usually at least `1h`. By default the image
+    /// never changes.
+    #[schemars(length(min = 2, max = 40))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refresh: Option<String>,
+}
+
+/// A report of an image.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReportRequest {
+    /// The image: its link or its id. A private image needs its signed link.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(super) image: String,
+    /// Why you report it.
+    #[schemars(extend("enum" = ["illegal", "csam", "ncii", "copyright", "malware", "phishing", "doxxing", "deepfake",
+        "harassment", "terrorism", "other"]))]
+    pub(super) reason: String,
+    /// What the operator should know: at most 4000 characters.
+    #[schemars(length(max = 4000))]
+    pub(super) details: Option<String>,
+    /// How the operator can reach you. It is kept with the case.
+    #[schemars(length(min = 3, max = 254))]
+    pub(super) contact: Option<String>,
+    /// Makes a report of copyright a formal notice (17 U.S.C. § 512(c)(3)).
+    pub(super) notice: Option<NoticeRequest>,
+}
+
+/// A statement under penalty of perjury that an image infringes copyright.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NoticeRequest {
+    /// Your full name, which is your signature.
+    #[schemars(length(min = 1, max = 200))]
+    pub(super) name: String,
+    /// The work that is infringed.
+    #[schemars(length(min = 1, max = 1000))]
+    pub(super) work: String,
+    /// Your postal address.
+    #[schemars(length(min = 1, max = 500))]
+    pub(super) address: String,
+    /// `true`: under penalty of perjury, this notice is accurate, you own the right or act for its owner, and you believe in
+    /// good faith that the use is not authorised.
+    pub(super) sworn: bool,
+}
+
+/// An uploader's objection to a removal for copyright (17 U.S.C. § 512(g)(3)).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ObjectionRequest {
+    /// Your full name, which is your signature.
+    #[schemars(length(min = 1, max = 200))]
+    pub(super) name: String,
+    /// Your postal address.
+    #[schemars(length(min = 1, max = 500))]
+    pub(super) address: String,
+    /// How the operator can reach you.
+    #[schemars(length(min = 3, max = 254))]
+    pub(super) contact: String,
+    /// What the operator should know: at most 4000 characters.
+    #[schemars(length(max = 4000))]
+    pub(super) details: Option<String>,
+    /// `true`: under penalty of perjury, you believe in good faith that the image was removed by mistake, and you accept the
+    /// jurisdiction of the court of your district and service of process by the person who sent the notice.
+    pub(super) sworn: bool,
+}
+
+/// A case: all reports of one image until the operator decides.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CaseAnswer {
+    /// The case number.
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub(super) case: String,
+    /// The id of the image.
+    pub(super) image: String,
+    /// Whether the operator has decided, and how.
+    #[schemars(extend("enum" = ["open", "upheld", "dismissed"]))]
+    pub(super) state: &'static str,
+    /// When the first report came in.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) opened_at: String,
+    /// When the operator decided. Null: not yet.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) decided_at: Option<String>,
+    /// When the uploader objected to the removal. Null: the uploader did not.
+    #[schemars(extend("format" = "date-time"))]
+    pub(super) objected_at: Option<String>,
+    /// What happens next.
+    pub(super) next: String,
+}
+
 /// What a payer paid for and may not have received.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ClaimsAnswer {
@@ -404,14 +566,21 @@ pub(super) struct TierView {
     pub(super) available: bool,
     /// Whether paid routes sell this tier when they name none.
     pub(super) default: bool,
+    /// The price of the image that was sent, or of one of its size. Only in answers of checks, where
+    /// the tier accepts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image_price: Option<PriceView>,
     /// How long an image is kept, in seconds. Null: until the service ends.
     pub(super) keep_seconds: Option<u64>,
     /// The largest upload in bytes.
     pub(super) max_bytes: u64,
     /// The name of the tier.
     pub(super) name: String,
-    /// The price of one upload.
+    /// The price of one upload. With `pricePerMib`, it is the part that doesn't depend on the size.
     pub(super) price: PriceView,
+    /// What each started MiB of the image costs beside `price`. Absent: the size doesn't matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) price_per_mib: Option<PriceView>,
     /// The routes that take uploads to this tier.
     pub(super) routes: TierRoutes,
 }
@@ -547,6 +716,19 @@ pub(super) struct ReceiptView {
     pub(super) receipt: crate::model::receipt::Receipt,
     /// The claims as a JSON Web Signature (RFC 7515, compact form, Ed25519).
     pub(super) jws: String,
+}
+
+/// The public proof: its claims, and the same claims signed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProofAnswer<'a> {
+    #[serde(flatten)]
+    pub(super) proof: &'a crate::model::proof::Proof,
+    /// The claims as a JSON Web Signature (RFC 7515, compact form, Ed25519, type `pixtoll-proof`).
+    pub(super) jws: &'a str,
+    /// Where the keys are that the proof is signed with.
+    #[schemars(url)]
+    pub(super) keys_url: String,
 }
 
 /// The keys that receipts and offers are signed with (RFC 7517).

@@ -7,7 +7,7 @@
 use crate::db::{Db, images};
 use crate::images::UploadError;
 use crate::model::ids::ImageId;
-use crate::model::image::{Image, ImageState};
+use crate::model::image::ImageState;
 use crate::model::sidecar::Sidecar;
 use crate::store::Store;
 
@@ -27,13 +27,19 @@ pub async fn one(db: &Db, store: &Store, id: &ImageId) -> Result<(), UploadError
     loop {
         // Read before the row, so that `note_described` notices any later change of the row.
         let undescribed = images::count_undescribed(db, id).await?;
-        let Some(image) = find_live(db, id).await? else {
-            // The image was deleted after this loop wrote its sidecar, so the sidecar may be left
-            // over.
-            if is_written {
-                store.delete(id).await?;
+        let row = images::find(db, id).await?;
+        let image = match row {
+            Some(image) if image.state == ImageState::Live => image,
+            // Its object and its sidecar belong to the operator's removal.
+            Some(image) if image.state == ImageState::Removed => return Ok(()),
+            _ => {
+                // The image was deleted after this loop wrote its sidecar, so the sidecar may be
+                // left over.
+                if is_written {
+                    store.delete(id).await?;
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         // A write that failed may still have reached the store.
         is_written = true;
@@ -41,15 +47,15 @@ pub async fn one(db: &Db, store: &Store, id: &ImageId) -> Result<(), UploadError
         // If the count moved, another writer may have stored a newer sidecar that this one
         // replaced: write again.
         let is_noted = described.is_ok() && images::note_described(db, id, undescribed).await?;
-        if (is_noted || described.is_err()) && find_live(db, id).await?.is_some() {
+        if (is_noted || described.is_err()) && is_live(db, id).await? {
             return Ok(described?);
         }
     }
 }
 
-async fn find_live(db: &Db, id: &ImageId) -> Result<Option<Image>, UploadError> {
+async fn is_live(db: &Db, id: &ImageId) -> Result<bool, UploadError> {
     let row = images::find(db, id).await?;
-    Ok(row.filter(|image| image.state == ImageState::Live))
+    Ok(row.is_some_and(|image| image.state == ImageState::Live))
 }
 
 /// Rewrites the sidecars that are out of date, at most 1,000 in one call. Returns how many were

@@ -22,6 +22,8 @@ use super::{Images, UploadError};
 use crate::db::withdrawals::{self as rows, Listener};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::store::Object;
+use crate::system::metrics;
 
 /// How long a list of withdrawals from the database stays valid.
 const FRESH: Duration = Duration::from_secs(2);
@@ -34,9 +36,11 @@ const LOAD: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause before the connection for notifications is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// The largest image whose bytes are cached. Larger ones are streamed from the store on every
-/// request.
-const LARGEST: u64 = 2 << 20;
+/// The largest image or variant whose bytes are cached. Larger ones are streamed from the store on
+/// every request.
+pub(super) const LARGEST: u64 = 2 << 20;
+/// The part of the cache that is for variants: a quarter.
+const PART_OF_VARIANTS: u64 = 4;
 /// The most memory for images that are being loaded, in KiB. Past that, images are streamed from the
 /// store.
 const LOADING_KIB: usize = 32 << 10;
@@ -45,35 +49,67 @@ const OVERHEAD: u64 = 1024;
 /// The smallest shard of the cache, so that each holds several of the largest images.
 const SMALLEST_SHARD: u64 = 8 << 20;
 
-/// An image that is served, with its bytes if they are cached.
+/// An image that is served, or a variant of it, with its bytes if they are cached.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The row of the image.
     pub image: Arc<Image>,
-    /// Texts about the image for HTTP headers.
+    /// Facts about the bytes for HTTP headers.
     pub labels: Arc<Labels>,
-    /// All bytes of the image; `None` if they have to be read from the store.
+    /// All bytes; `None` if they have to be read from the store.
     pub bytes: Option<Bytes>,
 }
 
-/// Texts about an image for HTTP headers. They are the same for every request.
+/// Facts about the bytes of an image or a variant for HTTP headers. They are the same for every
+/// request.
 #[derive(Debug)]
 pub struct Labels {
+    /// The SHA-256 of all bytes, in hexadecimal.
+    pub sha256: String,
+    /// The number of bytes.
+    pub size_bytes: u64,
+    /// The media type.
+    pub content_type: &'static str,
+    /// Whether the bytes are those of a variant.
+    pub is_variant: bool,
     /// The strong entity tag, with its quotes (RFC 9110, section 8.8.3).
     pub etag: Bytes,
     /// The SHA-256 of the whole image, as `Repr-Digest` writes it (RFC 9530).
     pub digest: Bytes,
-    /// The HTTP date of the publication; `None` where it is unknown.
+    /// The HTTP date of the publication or of the last replacement; `None` where it is unknown.
     pub modified: Option<Bytes>,
 }
 
 impl Labels {
     fn of(image: &Image) -> Self {
-        let digest = hex::decode(&image.sha256).unwrap_or_default();
+        let content_type = image.format.content_type();
+        Self::new(image, image.sha256.clone(), image.size_bytes, content_type)
+    }
+
+    /// The labels of a variant. It was last modified when its image was, since it depends on the
+    /// image alone.
+    pub(super) fn of_variant(
+        image: &Image,
+        sha256: String,
+        size_bytes: u64,
+        content_type: &'static str,
+    ) -> Self {
         Self {
-            etag: format!("\"{}\"", image.sha256).into(),
+            is_variant: true,
+            ..Self::new(image, sha256, size_bytes, content_type)
+        }
+    }
+
+    fn new(image: &Image, sha256: String, size_bytes: u64, content_type: &'static str) -> Self {
+        let digest = hex::decode(&sha256).unwrap_or_default();
+        Self {
+            etag: format!("\"{sha256}\"").into(),
             digest: format!("sha-256=:{}:", STANDARD.encode(digest)).into(),
-            modified: image.published_at.map(|at| at.http_date().into()),
+            modified: image.modified_at().map(|at| at.http_date().into()),
+            sha256,
+            size_bytes,
+            content_type,
+            is_variant: false,
         }
     }
 }
@@ -96,6 +132,9 @@ impl Served {
 #[derive(Debug)]
 pub struct Hot {
     images: Option<Known>,
+    /// Variants of public images. Each request finds the image first, so a variant in memory needs
+    /// no withdrawal of its own.
+    variants: Option<Cache<VariantKey, Kept, VariantWeight>>,
     /// Counts how often the whole cache was cleared. An image that was loaded across a clear is not
     /// kept.
     generation: AtomicU64,
@@ -103,6 +142,18 @@ pub struct Hot {
     known_at: Mutex<Option<Instant>>,
     /// One permit for each KiB that may be loaded.
     loading: Semaphore,
+}
+
+/// An image and the name of one of its variants.
+pub type VariantKey = (ImageId, String);
+
+/// A variant with all its bytes.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Facts about the bytes.
+    pub labels: Arc<Labels>,
+    /// All bytes.
+    pub bytes: Bytes,
 }
 
 type Known = Cache<ImageId, Served, Weight>;
@@ -120,37 +171,62 @@ struct Weight;
 
 impl Weighter<ImageId, Served> for Weight {
     fn weight(&self, _: &ImageId, served: &Served) -> u64 {
-        let bytes = served.bytes.as_ref().map_or(0, Bytes::len);
-        OVERHEAD + u64::try_from(bytes).unwrap_or(u64::MAX / 2)
+        OVERHEAD + served.bytes.as_ref().map_or(0, length)
     }
 }
 
+#[derive(Debug, Clone)]
+struct VariantWeight;
+
+impl Weighter<VariantKey, Kept> for VariantWeight {
+    fn weight(&self, _: &VariantKey, kept: &Kept) -> u64 {
+        OVERHEAD + length(&kept.bytes)
+    }
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2)
+}
+
+/// A cache of at most `capacity_bytes`, if that is not 0.
+fn cache<K, V, W>(capacity_bytes: u64, weighter: W) -> Option<Cache<K, V, W>>
+where
+    K: std::hash::Hash + Eq,
+    V: Clone,
+    W: Weighter<K, V> + Clone,
+{
+    let shards = (capacity_bytes / SMALLEST_SHARD).clamp(1, 16);
+    let options = OptionsBuilder::new()
+        .weight_capacity(capacity_bytes)
+        .estimated_items_capacity(usize::try_from(capacity_bytes / (64 << 10)).unwrap_or(0))
+        .shards(usize::try_from(shards).unwrap_or(1))
+        .build();
+    options.ok().filter(|_| capacity_bytes > 0).map(|options| {
+        Cache::with_options(
+            options,
+            weighter,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        )
+    })
+}
+
 impl Hot {
-    /// Creates a cache of at most `capacity_bytes`. With 0, nothing is cached.
+    /// Creates a cache of at most `capacity_bytes`, a quarter of it for variants. With 0, nothing is
+    /// cached.
     pub fn new(capacity_bytes: u64) -> Self {
-        let shards = (capacity_bytes / SMALLEST_SHARD).clamp(1, 16);
-        let options = OptionsBuilder::new()
-            .weight_capacity(capacity_bytes)
-            .estimated_items_capacity(usize::try_from(capacity_bytes / (64 << 10)).unwrap_or(0))
-            .shards(usize::try_from(shards).unwrap_or(1))
-            .build();
-        let images = options.ok().filter(|_| capacity_bytes > 0).map(|options| {
-            Cache::with_options(
-                options,
-                Weight,
-                DefaultHashBuilder::default(),
-                DefaultLifecycle::default(),
-            )
-        });
+        let of_variants = capacity_bytes / PART_OF_VARIANTS;
         Self {
-            images,
+            images: cache(capacity_bytes - of_variants, Weight),
+            variants: cache(of_variants, VariantWeight),
             generation: AtomicU64::new(0),
             known_at: Mutex::new(None),
             loading: Semaphore::new(LOADING_KIB),
         }
     }
 
-    /// Removes an image from the cache, because it was withdrawn or its expiry came closer.
+    /// Removes an image from the cache, because it was withdrawn or replaced, or its expiry came
+    /// closer.
     pub fn forget(&self, id: &ImageId) {
         if let Some(images) = &self.images {
             // This also takes away the placeholder of a request that is loading the image now.
@@ -158,10 +234,32 @@ impl Hot {
         }
     }
 
+    /// What the cached images weigh, in bytes.
+    pub(super) fn weight(&self) -> u64 {
+        self.images.as_ref().map_or(0, Cache::weight)
+    }
+
     fn forget_all(&self) {
         if let Some(images) = &self.images {
             self.generation.fetch_add(1, Ordering::SeqCst);
             images.clear();
+        }
+    }
+
+    /// The variant, if it is in memory. The caller has found the image on this request.
+    pub(super) fn variant(&self, key: &VariantKey) -> Option<Kept> {
+        self.variants.as_ref()?.get(key)
+    }
+
+    /// Keeps a variant of a public image in memory. `false`: there is no cache, or the variant is
+    /// larger than [`LARGEST`].
+    pub(super) fn keep_variant(&self, key: VariantKey, kept: Kept) -> bool {
+        match &self.variants {
+            Some(variants) if length(&kept.bytes) <= LARGEST => {
+                variants.insert(key, kept);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -191,12 +289,11 @@ impl Hot {
 }
 
 impl Images {
-    /// The public image with this id, if all its bytes are in memory and it may be served from there
-    /// now. Asks nobody.
+    /// The public image with this id, if its row is in memory and it may be served from there now. Its
+    /// bytes may not be. Asks nobody.
     pub fn peek(&self, id: &ImageId) -> Option<Served> {
         let served = self.hot.usable()?.get(id)?;
-        let is_whole = served.bytes.is_some();
-        (is_whole && served.image.is_public(self.clock.now())).then_some(served)
+        served.image.is_public(self.clock.now()).then_some(served)
     }
 
     /// Finds the image with this id if it is served now, in the cache if possible. If another
@@ -210,6 +307,7 @@ impl Images {
         let known = self.hot.usable();
         if let Some(served) = known.and_then(|known| known.get(id)) {
             if served.image.is_public(self.clock.now()) {
+                metrics::cached(true);
                 return Ok(Some(served));
             }
             // A renewal may have moved the expiry since the image was cached.
@@ -225,6 +323,7 @@ impl Images {
         let Some(known) = known else {
             return Ok(Some(Served::from_row(image)));
         };
+        metrics::cached(false);
         let asked = Instant::now();
         let waited = timeout(WAIT, known.get_value_or_guard_async(id)).await;
         // If the store is slow or fails, waiting requests must not time out one after the other.
@@ -280,16 +379,13 @@ impl Images {
 
     async fn read(&self, image: &Image) -> Option<Bytes> {
         let whole = 0..image.size_bytes;
-        let mut object = self.store.open(&image.id, whole).await.ok().flatten()?;
-        if object.size() != image.size_bytes {
-            return None;
-        }
-        let mut bytes = BytesMut::with_capacity(usize::try_from(image.size_bytes).ok()?);
-        while let Some(piece) = object.next().await.ok()? {
-            bytes.extend_from_slice(&piece);
-        }
-        let is_whole = u64::try_from(bytes.len()) == Ok(image.size_bytes);
-        is_whole.then(|| bytes.freeze())
+        let object = self
+            .store
+            .open(&image.id, image.version, whole)
+            .await
+            .ok()
+            .flatten()?;
+        read_whole(object, image.size_bytes).await
     }
 
     /// Whether images are served from the cache now: it has a capacity, and the list of withdrawals
@@ -366,4 +462,17 @@ impl Images {
             }
         }
     }
+}
+
+/// Reads all bytes of an object. `None`: they can't be read, or it has not this size.
+pub(super) async fn read_whole(mut object: Object, size_bytes: u64) -> Option<Bytes> {
+    if object.size() != size_bytes {
+        return None;
+    }
+    let mut bytes = BytesMut::with_capacity(usize::try_from(size_bytes).ok()?);
+    while let Some(piece) = object.next().await.ok()? {
+        bytes.extend_from_slice(&piece);
+    }
+    let is_whole = u64::try_from(bytes.len()) == Ok(size_bytes);
+    is_whole.then(|| bytes.freeze())
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::db::{Db, DbError, images};
+use crate::fetch::{FetchError, FetchFailure};
 use crate::keys::secrets::Keyring;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
@@ -21,7 +22,9 @@ use crate::store::{Object, Store, StoreError};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::disk::{Floor, Full, RoomLog};
 use crate::system::kill::kill_point;
+use crate::system::metrics;
 use crate::system::random::Randomness;
+use crate::trust::{Blocked, Screening};
 
 mod check;
 pub mod clean;
@@ -30,14 +33,24 @@ pub mod describe;
 pub mod format;
 pub mod hot;
 mod in_doubt;
+mod late;
 mod lost;
 mod owned;
+mod pdq;
 mod pipeline;
 pub mod private;
+mod refresh;
+pub mod render;
+mod screen;
+mod turn;
 mod upload;
+pub mod variants;
 
 pub use check::{Checked, Examined, Picture, Rules, check, examine};
+pub use late::Late;
 pub use owned::{MOST_OWNED, OwnedPage, OwnedPosition};
+pub use screen::{Hashes, hashes_of, targets_of};
+pub use turn::{ReceivedImage, check_in_turn};
 pub use upload::{Taken, refuse_spent};
 
 use format::FormatError;
@@ -71,7 +84,7 @@ pub enum Refusal {
     #[error("{0}")]
     Incomplete(String),
     /// The file is larger than the tier accepts.
-    #[error("The {} {bytes} bytes, but tier {tier} accepts at most {limit} bytes. Send a smaller image.", if *.at_least { "request has at least" } else { "image has" })]
+    #[error("The {} {bytes} bytes, but tier {tier} accepts at most {limit} bytes. Send a smaller image.", if *.at_least { "upload has at least" } else { "image has" })]
     TooLarge {
         /// Length of the file in bytes, as far as it was read.
         bytes: u64,
@@ -104,6 +117,9 @@ pub enum UploadError {
     /// The file is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The image was not fetched from its URL.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// No grant has this upload token.
     #[error(
         "This upload token does not exist on this server. Get one from POST /api/upload/token."
@@ -219,6 +235,11 @@ pub enum UploadError {
         /// Whether the payment moved money to us, as far as the chain shows; `None`: unknown.
         charged: Option<bool>,
     },
+    /// The operator refunded the payment of the token.
+    #[error(
+        "The operator refunded the payment of this token, so the token buys nothing any more. Buy another one to upload."
+    )]
+    Refunded,
     /// The database failed.
     #[error(
         "The image could not be recorded, because the database failed. Nothing was published. Send the same request again."
@@ -235,11 +256,20 @@ pub enum UploadError {
     /// The readiness check failed.
     #[error("{0}, so nothing was stored. Send the same request again in a few seconds.")]
     Unready(Unready),
+    /// The content or the wallet is blocked, or the scanner rejected the image.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The server stopped the upload, such as at a shutdown.
     #[error(
         "The server interrupted the upload, and nothing was published. Send the same request again."
     )]
     Interrupted,
+}
+
+impl From<FetchFailure> for UploadError {
+    fn from(failure: FetchFailure) -> Self {
+        FetchError::from(failure).into()
+    }
 }
 
 /// Which dependency did not pass the readiness check.
@@ -266,6 +296,12 @@ pub enum Metadata {
 impl Metadata {
     /// The values of the request parameter `metadata`, with their meaning.
     pub const VALUES: [(&'static str, Self); 2] = [("remove", Self::Remove), ("keep", Self::Keep)];
+
+    /// What happens to the metadata of an upload that doesn't say. `clean` is the setting
+    /// `images.clean`.
+    pub const fn default_of(clean: bool) -> Self {
+        if clean { Self::Remove } else { Self::Keep }
+    }
 
     /// Parses the value of the request parameter `metadata`. Returns `None` for any text but
     /// `remove` and `keep`.
@@ -296,6 +332,8 @@ pub struct Images {
     /// Limits how many free uploads are published at the same time, so that they do not take all
     /// database connections.
     free_turns: Semaphore,
+    screening: Option<Arc<Screening>>,
+    compared: late::Compared,
 }
 
 impl Images {
@@ -320,7 +358,16 @@ impl Images {
             looked: tokio::sync::Mutex::new(None),
             hot: Arc::new(Hot::new(0)),
             free_turns: Semaphore::new(FREE_AT_ONCE),
+            screening: None,
+            compared: late::Compared::default(),
         }
+    }
+
+    /// Publishes only what passes this screening. Without it, nothing is screened.
+    #[must_use]
+    pub fn screened_by(self, screening: Arc<Screening>) -> Self {
+        let screening = Some(screening);
+        Self { screening, ..self }
     }
 
     /// Uses `hot` as the cache of public images.
@@ -337,6 +384,28 @@ impl Images {
         let checked = self.floor.check();
         self.room.note(&self.floor, checked.is_ok());
         Ok(checked?)
+    }
+
+    /// The free bytes on the disk of the images, and the least that must be free. Both are 0 where
+    /// the images are not on a disk of this machine.
+    pub fn room(&self) -> (u64, u64) {
+        let free = self.floor.free_bytes();
+        free.map_or((0, 0), |free| (free, self.floor.min_free))
+    }
+
+    /// Counts an image that a payment has published, for the metrics.
+    pub async fn count_upload(&self, id: &ImageId) {
+        match self.find_live(id).await {
+            Ok(Some(image)) => metrics::upload(&image.tier, image.size_bytes),
+            // It was deleted or has expired already.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "an upload could not be counted"),
+        }
+    }
+
+    /// The memory that the cache of public images takes, in bytes.
+    pub fn cached_bytes(&self) -> u64 {
+        self.hot.weight()
     }
 
     /// Checks the free disk space every half minute, so that the log reports a full disk even
@@ -403,7 +472,8 @@ impl Images {
         })
     }
 
-    /// Discards a pending image: its row and its object. A public image stays. What can't be
+    /// Discards a pending image: its row and its object. A public image stays, and so does one that
+    /// the operator removed. What can't be
     /// deleted now, the reaper deletes later.
     pub async fn discard(&self, id: &ImageId) {
         kill_point!("image.discard.before");
@@ -412,7 +482,7 @@ impl Images {
         match discarded {
             Ok(true) => self.delete_object(id).await,
             Ok(false) => {
-                tracing::warn!(image.id = %id, "a pending image was not discarded, because it is public");
+                tracing::warn!(image.id = %id, "a pending image was not discarded, because it is public or the operator removed it");
             }
             Err(error) => {
                 tracing::warn!(image.id = %id, %error, "a pending image could not be discarded; the reaper retries it");
@@ -482,7 +552,7 @@ impl Images {
         image: &Image,
         part: Range<u64>,
     ) -> Result<Option<Object>, UploadError> {
-        Ok(self.store.open(&image.id, part).await?)
+        Ok(self.store.open(&image.id, image.version, part).await?)
     }
 
     /// Finds the newest image that a payment published.

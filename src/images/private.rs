@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::{Images, UploadError};
-use crate::db::images;
+use crate::db::{images, removals};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::removal::Removal;
 use crate::model::signed_link::SignedLink;
 use crate::system::clock::Timestamp;
 
@@ -39,6 +40,23 @@ impl Images {
         Ok(image.filter(|image| self.is_visible(image, access)))
     }
 
+    /// Finds the removal of an image that the operator removed, if `access` would show the image.
+    ///
+    /// # Errors
+    /// [`UploadError::Database`].
+    pub async fn find_removal(
+        &self,
+        id: &ImageId,
+        access: &Access,
+    ) -> Result<Option<Removal>, UploadError> {
+        let Some(removal) = removals::find(&self.db, id).await? else {
+            return Ok(None);
+        };
+        let image = images::find(&self.db, id).await?;
+        let is_shown = image.is_some_and(|image| self.is_visible(&image, access));
+        Ok(is_shown.then_some(removal))
+    }
+
     /// Whether `access` shows this image.
     pub fn is_visible(&self, image: &Image, access: &Access) -> bool {
         !image.visibility.is_private()
@@ -48,8 +66,13 @@ impl Images {
 
     /// Whether the link was signed for this image, has not ended, and was not ended by the owner.
     pub fn is_shown(&self, image: &Image, link: SignedLink) -> bool {
+        self.was_shown(image, link) && self.clock.now() < link.expires()
+    }
+
+    /// Whether the link was signed for this image and was not ended by the owner, although its own time
+    /// may be over. Who saw an image may report it later.
+    pub fn was_shown(&self, image: &Image, link: SignedLink) -> bool {
         link.is_signed(&self.secrets, &image.id, image.link_serial)
-            && self.clock.now() < link.expires()
     }
 
     /// Signs a link to an image for `life`. It ends with the image at the latest, and after

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -12,7 +11,7 @@ use super::{Checked, Images, UploadError};
 use crate::db::grants::{self, Reservation};
 use crate::db::limits::{self, FreeSlot};
 use crate::db::uses::Through;
-use crate::db::{api_keys, free_links, images, payments};
+use crate::db::{api_keys, free_links, images, payments, refreshes};
 use crate::model::api_key::ApiKey;
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
@@ -24,7 +23,7 @@ use crate::model::token::UploadToken;
 use crate::pricing::tiers::{Keep, Tier};
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
-use crate::system::logs;
+use crate::system::{logs, metrics};
 
 /// How long an upload may hold a use of a token, counted from the end of its checks. If a server
 /// dies, the next upload waits this long for the use; on SQLite the reservation ends with the
@@ -45,7 +44,8 @@ pub struct Taken {
 }
 
 impl Taken {
-    const fn new(image: Image) -> Self {
+    fn new(image: Image) -> Self {
+        metrics::upload(&image.tier, image.size_bytes);
         let is_new = true;
         Self { image, is_new }
     }
@@ -79,22 +79,25 @@ impl Images {
         place: Option<&FreeSlot>,
         through: Option<&Through>,
     ) -> Result<Taken, UploadError> {
+        let owner = match through {
+            Some(Through::Key(key)) => Some(key.owner()),
+            Some(Through::Link(_)) | None => None,
+        };
+        let wallet = owner.as_ref().map(|owner| &owner.wallet);
+        self.refuse_blocked(&checked, wallet).await?;
         if let Some(Through::Link(link)) = through {
             if let Some(same) = self.find_same_by_link(link, &checked).await? {
                 return Ok(Taken::again(same));
             }
             refuse_used(link)?;
         }
+        self.scan(&checked, tier.name.as_str()).await?;
         let (images, place, through) = (Arc::clone(self), place.cloned(), through.cloned());
         let (name, keep) = (tier.name.to_string(), tier.keep);
         // A separate task: if the client disconnects, the upload still completes or is discarded as
         // a whole.
         let upload = async move {
             let now = images.clock.now();
-            let owner = match &through {
-                Some(Through::Key(key)) => Some(key.owner()),
-                Some(Through::Link(_)) | None => None,
-            };
             let image = Image {
                 owner,
                 ..images.draft(&checked, &name, None, now)
@@ -102,9 +105,7 @@ impl Images {
             kill_point!("free.stage.before");
             images::insert_pending(&images.db, &image, Some(now.plus(RESERVATION))).await?;
             kill_point!("free.stage.after");
-            images
-                .put_or_discard(&image, keep, checked.stored().clone())
-                .await?;
+            images.put_or_discard(&image, keep, &checked).await?;
             let now = images.clock.now();
             let expires = keep.end(now);
             kill_point!("free.publish.before");
@@ -123,6 +124,7 @@ impl Images {
             };
             if !published {
                 images.discard(&image.id).await;
+                images.refuse_withheld(&image).await?;
                 if let Some(Through::Link(link)) = &through
                     && let Some(same) = images.find_same_by_link(link, &checked).await?
                 {
@@ -212,7 +214,7 @@ impl Images {
         let images = free_links::find_images(&self.db, &link.id, checked.upload_sha256()).await?;
         Ok(images
             .into_iter()
-            .find(|image| image.visibility == checked.visibility() && image.is_live(now)))
+            .find(|image| checked.is_order_of(image) && image.is_live(now)))
     }
 
     /// Finds the grant of an upload token, before the body is read.
@@ -250,14 +252,17 @@ impl Images {
         Ok(grant)
     }
 
-    /// Refuses the token of a payment that the operator voided.
+    /// Refuses the token of a payment that the operator voided or refunded.
     async fn refuse_void(&self, grant: &Grant) -> Result<(), UploadError> {
         if !grant.is_void {
             return Ok(());
         }
         let payment = payments::find(&self.db, &grant.payment_id).await?;
-        Err(UploadError::Voided {
-            charged: payment.and_then(|payment| payment.is_charged()),
+        Err(match payment {
+            Some(payment) if payment.voided_at.is_none() => UploadError::Refunded,
+            payment => UploadError::Voided {
+                charged: payment.and_then(|payment| payment.is_charged()),
+            },
         })
     }
 
@@ -272,10 +277,13 @@ impl Images {
         arrived: Timestamp,
         checked: Checked,
     ) -> Result<Taken, UploadError> {
+        self.refuse_payer(&grant).await?;
+        self.refuse_blocked(&checked, None).await?;
         if let Some(image) = self.find_same(&grant.payment_id, &checked).await? {
             return Ok(Taken::again(image));
         }
         refuse_expired(&grant, arrived)?;
+        self.scan(&checked, &grant.product.tier).await?;
         let images = Arc::clone(self);
         let source = Source::Grant(Box::new(grant));
         let upload = async move { images.reserve_and_publish(source, checked).await };
@@ -298,10 +306,13 @@ impl Images {
         tier: &str,
         checked: Checked,
     ) -> Result<Taken, UploadError> {
-        if let Some(image) = self.find_same_of(&key.owner(), tier, &checked).await? {
+        let owner = key.owner();
+        self.refuse_blocked(&checked, Some(&owner.wallet)).await?;
+        if let Some(image) = self.find_same_of(&owner, tier, &checked).await? {
             return Ok(Taken::again(image));
         }
         refuse_spent(&key, self.clock.now())?;
+        self.scan(&checked, tier).await?;
         let images = Arc::clone(self);
         let source = Source::Key(Box::new(key), tier.to_owned());
         let upload = async move { images.reserve_and_publish(source, checked).await };
@@ -337,8 +348,7 @@ impl Images {
             Source::Key(key, _) => Some(Through::Key(*key)),
         };
         kill_point!("token.reserve.after");
-        self.put_or_discard(&image, grant.keep, checked.stored().clone())
-            .await?;
+        self.put_or_discard(&image, grant.keep, &checked).await?;
         kill_point!("token.publish.before");
         let now = self.clock.now();
         let expires = grant.keep.end(now);
@@ -356,6 +366,7 @@ impl Images {
             // The reservation lapsed and another upload took the use, the operator voided the
             // payment, its owner revoked the link, or the API key takes no upload any more.
             self.discard(&image.id).await;
+            self.refuse_withheld(&image).await?;
             self.refuse_closed(on, now).await?;
             if on.is_some() {
                 // The wallet may have uses left on other grants.
@@ -471,11 +482,22 @@ impl Images {
     ) -> Result<(), UploadError> {
         let image = images::find(&self.db, id).await?;
         let image = image.ok_or(UploadError::Interrupted)?;
-        let sidecar = Sidecar::new(&image, keep);
-        Ok(self
-            .store
-            .put(id, checked.stored().clone(), &sidecar)
-            .await?)
+        self.put(&image, keep, checked).await?;
+        self.note_compared(id, checked);
+        Ok(())
+    }
+
+    /// Whether the bytes of a pending image are stored completely.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn is_stored(&self, id: &ImageId) -> Result<bool, UploadError> {
+        let image = images::find(&self.db, id).await?;
+        let image = image.filter(|image| image.state == ImageState::Pending);
+        let Some(image) = image else {
+            return Ok(false);
+        };
+        Ok(self.store.size(id, image.version).await? == Some(image.size_bytes))
     }
 
     async fn find_same(
@@ -485,11 +507,9 @@ impl Images {
     ) -> Result<Option<Image>, UploadError> {
         let now = self.clock.now();
         let published = images::find_published_by_payment(&self.db, payment).await?;
-        Ok(published.into_iter().find(|image| {
-            image.upload_sha256 == checked.upload_sha256()
-                && image.visibility == checked.visibility()
-                && image.is_live(now)
-        }))
+        Ok(published
+            .into_iter()
+            .find(|image| checked.is_order_of(image) && image.is_live(now)))
     }
 
     /// Finds the live image of the same bytes, for the same eyes, that a wallet paid for in this
@@ -501,7 +521,9 @@ impl Images {
         checked: &Checked,
     ) -> Result<Option<Image>, UploadError> {
         let (bytes, now) = (checked.upload_sha256(), self.clock.now());
-        let same = images::find_same(&self.db, owner, tier, bytes, checked.visibility(), now);
+        let origin = checked.refresh().map(|it| it.origin.as_str());
+        let seen = (checked.visibility(), origin);
+        let same = images::find_same(&self.db, owner, tier, bytes, seen, now);
         Ok(same.await?)
     }
 
@@ -509,16 +531,27 @@ impl Images {
         &self,
         image: &Image,
         keep: Keep,
-        bytes: Bytes,
+        checked: &Checked,
     ) -> Result<(), UploadError> {
-        let sidecar = Sidecar::new(image, keep);
         kill_point!("image.put.before");
-        if let Err(error) = self.store.put(&image.id, bytes, &sidecar).await {
+        if let Err(error) = self.put(image, keep, checked).await {
             self.discard(&image.id).await;
-            return Err(error.into());
+            return Err(error);
         }
         kill_point!("image.put.after");
         Ok(())
+    }
+
+    /// Stores the object of a pending image and, if the image is to be kept up to date, where it
+    /// comes from.
+    async fn put(&self, image: &Image, keep: Keep, checked: &Checked) -> Result<(), UploadError> {
+        if let (Some(origin), Some(refresh)) = (checked.origin(), checked.refresh()) {
+            let next = image.created_at.plus(refresh.every);
+            refreshes::insert(&self.db, &image.id, origin, next).await?;
+        }
+        let sidecar = Sidecar::new(image, keep);
+        let bytes = checked.stored().clone();
+        Ok(self.store.put(&image.id, bytes, &sidecar).await?)
     }
 
     fn draft(
@@ -537,6 +570,7 @@ impl Images {
             width: picture.width,
             height: picture.height,
             metadata: Some(picture.metadata),
+            look: checked.look().cloned(),
             sha256: checked.sha256().to_owned(),
             upload_sha256: checked.upload_sha256().to_owned(),
             tier: tier.to_owned(),
@@ -547,6 +581,8 @@ impl Images {
             expires_at: None,
             visibility: checked.visibility(),
             link_serial: 0,
+            version: 0,
+            refresh: checked.refresh().cloned(),
         }
     }
 }

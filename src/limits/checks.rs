@@ -1,5 +1,5 @@
-//! Places for checks of images: as many run at once as there are cores, and a bounded queue waits
-//! for them.
+//! Places for work on images, checks or variants: as many run at once as there are cores, and a bounded
+//! queue waits for them. This file calls all of it checks.
 //!
 //! A check may take seconds of CPU time, and costs its sender only a small file. So a network never
 //! has more checks ahead of other networks' than there are cores, and never more than a quarter of
@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Limited;
 use super::rates::Bucket;
+use crate::system::metrics;
 
 /// How many checks may wait for each one that runs.
 pub(super) const QUEUE_PER_CHECK: usize = 64;
@@ -22,6 +24,8 @@ pub(super) const PART_OF_ONE_NETWORK: usize = 4;
 #[derive(Debug)]
 pub(super) struct Checks {
     at_once: usize,
+    /// How many checks of one network may run or be the next to run.
+    of_one_network: usize,
     running: Arc<Semaphore>,
     running_and_queue: Arc<Semaphore>,
     networks: Arc<Mutex<HashMap<Bucket, Network>>>,
@@ -51,9 +55,10 @@ struct OfNetwork {
 }
 
 impl Checks {
-    pub(super) fn new(at_once: usize) -> Self {
+    pub(super) fn new(at_once: usize, of_one_network: usize) -> Self {
         Self {
             at_once,
+            of_one_network,
             running: Arc::new(Semaphore::new(at_once)),
             running_and_queue: Arc::new(Semaphore::new(at_once * (1 + QUEUE_PER_CHECK))),
             networks: Arc::default(),
@@ -61,6 +66,23 @@ impl Checks {
     }
 
     pub(super) async fn enter(&self, network: Option<Bucket>) -> Result<Check, Limited> {
+        let asked = Instant::now();
+        let entered = self.wait(network).await;
+        metrics::check_waited(entered.is_ok(), asked.elapsed());
+        entered
+    }
+
+    /// How many checks run, and how many wait.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let running = self
+            .at_once
+            .saturating_sub(self.running.available_permits());
+        let places = self.at_once * (1 + QUEUE_PER_CHECK);
+        let taken = places.saturating_sub(self.running_and_queue.available_permits());
+        (running, taken.saturating_sub(running))
+    }
+
+    async fn wait(&self, network: Option<Bucket>) -> Result<Check, Limited> {
         let counted = Arc::clone(&self.running_and_queue).try_acquire_owned();
         let counted = counted.map_err(|_| Limited::Busy)?;
         let (mut of_network, mut in_front) = (None, None);
@@ -85,7 +107,7 @@ impl Checks {
         let mut networks = locked(&self.networks);
         let checks = networks.entry(network).or_insert_with(|| Network {
             places: 0,
-            in_front: Arc::new(Semaphore::new(self.at_once)),
+            in_front: Arc::new(Semaphore::new(self.of_one_network)),
         });
         if checks.places >= most {
             return None;
@@ -127,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn checks_beyond_the_queue_are_rejected_at_once() {
-        let checks = Checks::new(CORES);
+        let checks = Checks::new(CORES, CORES);
         let mut running = Vec::new();
         for _ in 0..CORES {
             running.push(checks.enter(None).await.unwrap());
@@ -148,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_network_fills_a_quarter_of_the_queue_and_waits_behind_others() {
-        let checks = Checks::new(CORES);
+        let checks = Checks::new(CORES, CORES);
         let mut running = Vec::new();
         for _ in 0..CORES {
             running.push(checks.enter(ONE).await.unwrap());

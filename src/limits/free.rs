@@ -4,6 +4,7 @@
 //! that no more attempts begin than may succeed. An attempt that stores nothing gives most of that
 //! back: clients find out by trying which images are accepted.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::rates::{Rate, Whose};
 use super::{Counted, Counter, Limited, Limits, Taken};
 use crate::config;
 use crate::db::limits::{FreeSlot, day_of, start_of};
-use crate::db::{Db, images};
+use crate::db::{Db, DbError, images};
 use crate::system::clock::Timestamp;
 
 /// How old the count from the database may be while only one server adds to it.
@@ -74,6 +75,30 @@ impl Allowance {
         } else {
             Limited::Day { limit, wait }
         }
+    }
+}
+
+/// How many free uploads are left for all clients together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeLeft {
+    /// The uploads that are left.
+    pub uploads: u64,
+    /// How many there were.
+    pub of: u64,
+    /// When more become available.
+    pub until: Timestamp,
+}
+
+/// In words: `312 of 500 are left until 12:00 UTC`.
+impl fmt::Display for FreeLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = self.until.to_string();
+        let clock = until.get(11..16).unwrap_or(&until);
+        write!(
+            f,
+            "{} of {} are left until {clock} UTC",
+            self.uploads, self.of
+        )
     }
 }
 
@@ -221,16 +246,8 @@ impl Limits {
         }
         let now = self.clock.now();
         let allowance = Allowance::at(now, &self.settings());
-        if allowance.is_some() && self.is_stale(now) {
-            // One at a time, so that the others find it counted.
-            let _turn = self.today.lock().await;
-            if self.is_stale(now) {
-                let published = images::count_free_since(db, start_of(day_of(now))).await?;
-                let mut counted = self.counted(now);
-                // Uploads that were used during the query may be missing in it.
-                counted.uploads.published = counted.uploads.published.max(published);
-                counted.uploads.counted_at = Some(now);
-            }
+        if allowance.is_some() {
+            self.refresh(db, now).await?;
         }
         let mut counted = self.counted(now);
         let used = counted.uploads.published + counted.uploads.under_way;
@@ -241,6 +258,42 @@ impl Limits {
         let day = counted.day;
         drop(counted);
         Ok(self.free_upload(day, None))
+    }
+
+    /// How many free uploads are left, by a count that is at most a minute old. `None`: there is no limit.
+    ///
+    /// # Errors
+    /// [`DbError::Driver`].
+    pub async fn free_left(&self, db: &Db) -> Result<Option<FreeLeft>, DbError> {
+        let now = self.clock.now();
+        let Some(allowance) = Allowance::at(now, &self.settings()) else {
+            return Ok(None);
+        };
+        self.refresh(db, now).await?;
+        let counted = self.counted(now);
+        let used = counted.uploads.published + counted.uploads.under_way;
+        Ok(Some(FreeLeft {
+            uploads: allowance.uploads.saturating_sub(used),
+            of: allowance.uploads,
+            until: allowance.until,
+        }))
+    }
+
+    /// Reads the count of the day's uploads again if it is old.
+    async fn refresh(&self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+        if !self.is_stale(now) {
+            return Ok(());
+        }
+        // One at a time, so that the others find it counted.
+        let _turn = self.today.lock().await;
+        if self.is_stale(now) {
+            let published = images::count_free_since(db, start_of(day_of(now))).await?;
+            let mut counted = self.counted(now);
+            // Uploads that were used during the query may be missing in it.
+            counted.uploads.published = counted.uploads.published.max(published);
+            counted.uploads.counted_at = Some(now);
+        }
+        Ok(())
     }
 
     pub(super) fn free_upload(self: &Arc<Self>, day: i64, place: Option<FreeSlot>) -> FreeUpload {

@@ -35,7 +35,7 @@ pub use bodies::{CopyRoom, Room};
 pub use checks::Check;
 use checks::Checks;
 use free::Uploads;
-pub use free::{FreeAttempt, FreeUpload};
+pub use free::{FreeAttempt, FreeLeft, FreeUpload};
 #[cfg(test)]
 use rates::MAX_ADDRESSES;
 pub use rates::Whose;
@@ -45,6 +45,17 @@ use shared::Shared;
 /// Allowed requests a minute for images that don't exist, for each address. A page full of expired
 /// images stays below.
 const MISSES_PER_MINUTE: u64 = 300;
+/// How many images the server fetches from their URLs at the same time.
+const FETCHES: usize = 16;
+/// How many of them one network may have, since a slow host keeps a place for seconds.
+const FETCHES_OF_ONE_NETWORK: usize = 4;
+
+/// How many times as many variants as one address a network may have made.
+const NETWORK_FACTOR: u64 = 4;
+
+/// Reports of images an hour, for each address. A person who goes through a whole page of images stays
+/// below.
+const REPORTS_PER_HOUR: u64 = 60;
 
 /// Why a request is rejected for now.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +92,9 @@ pub enum Limited {
         /// How long until 12:00 UTC.
         wait: Duration,
     },
-    /// The queue of images that wait for their check is full.
-    #[error("The server is busy checking other images. Repeat the same request in a moment.")]
+    /// The queue of images that wait for their check, of variants that wait to be made, or of images to
+    /// be fetched, is full.
+    #[error("The server is busy with other images. Repeat the same request in a moment.")]
     Busy,
     /// The bodies of other requests take all the memory for bodies.
     #[error(
@@ -99,6 +111,16 @@ pub enum Limited {
     Database(#[from] DbError),
 }
 
+/// The limit of wrong tokens at the admin API.
+const WRONG_ADMIN_TOKENS: Rate = Rate {
+    limit: 10,
+    units: 1,
+    period: Duration::from_mins(1),
+    what: "wrong tokens of the admin API a minute",
+    whose: Whose::Address,
+    shared_as: None,
+};
+
 /// The limits of a server.
 #[derive(Debug)]
 pub struct Limits {
@@ -109,6 +131,8 @@ pub struct Limits {
     shared: Option<Shared>,
     today: tokio::sync::Mutex<()>,
     checks: Checks,
+    fetches: Checks,
+    variants: Checks,
     bodies: Bodies,
 }
 
@@ -139,7 +163,12 @@ struct Counted {
     unproven: Rates,
     refused_by_chain: Rates,
     misses: Rates,
+    variants: Rates,
+    variants_of_networks: Rates,
+    reports: Rates,
     failures: Rates,
+    imports: Rates,
+    admin_tokens: Rates,
     uploads: Uploads,
 }
 
@@ -155,7 +184,9 @@ impl Limits {
             counted: Mutex::new(counted),
             shared: None,
             today: tokio::sync::Mutex::new(()),
-            checks: Checks::new(cores),
+            checks: Checks::new(cores, cores),
+            variants: Checks::new(cores, cores),
+            fetches: Checks::new(FETCHES, FETCHES_OF_ONE_NETWORK),
             bodies: Bodies::new(settings.body_bytes),
         }
     }
@@ -269,6 +300,73 @@ impl Limits {
         self.count_here(address, Counter { rate, of }).map(|_| ())
     }
 
+    /// Counts a variant that is made for this address, with those of its network, which has four times
+    /// the limit. Variants that are stored aren't counted. Each server counts for itself.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn count_variant(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = |limit, whose| Rate {
+            limit,
+            units: 1,
+            period: Duration::from_mins(1),
+            what: "new variants of images a minute",
+            whose,
+            shared_as: None,
+        };
+        let limit = self.settings().variants_per_address_per_minute;
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.variants;
+        let one = Counter {
+            rate: rate(limit, Whose::Address),
+            of,
+        };
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.variants_of_networks;
+        let all = Counter {
+            rate: rate(limit.saturating_mul(NETWORK_FACTOR), Whose::Network),
+            of,
+        };
+        let taken = self.count_here(address, one)?;
+        if let Err(refused) = self.count_here(address, all) {
+            self.lower(&whole(taken.as_slice()));
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    /// Waits for a place to make a variant: one is made on each core, beside the checks. The queue
+    /// is bounded, and one network may take a part of it.
+    ///
+    /// # Errors
+    /// [`Limited::Busy`] when the queue is full, or when the network has used its part of it.
+    pub async fn enter_variant(&self, address: Option<IpAddr>) -> Result<Check, Limited> {
+        self.variants.enter(self.network_of(address)).await
+    }
+
+    /// Counts a report of an image.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub async fn count_report(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: REPORTS_PER_HOUR,
+            units: 1,
+            period: Duration::from_hours(1),
+            what: "reports an hour",
+            whose: Whose::Address,
+            shared_as: Some("reports"),
+        };
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.reports;
+        self.count(address, &[Counter { rate, of }]).await?;
+        Ok(())
+    }
+
+    /// A hash of the network of an address, by which its reports of one day are recognised. Servers
+    /// that share counts make the same hash. The hash of another day is different.
+    pub fn network_today(&self, address: IpAddr) -> String {
+        let counted = self.counted(self.clock.now());
+        hex::encode(counted.bucket(address, Whose::Network))
+    }
+
     /// Begins to account for the memory of a request body.
     pub fn begin_body(&self) -> Room {
         self.bodies.begin()
@@ -325,15 +423,79 @@ impl Limits {
         }
     }
 
+    /// Counts an image to be fetched from its URL. Without this limit, clients could direct the
+    /// server at the hosts of others.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub async fn count_import(&self, address: IpAddr) -> Result<(), Limited> {
+        let rate = Rate {
+            limit: self.settings().imports_per_address_per_minute,
+            units: 1,
+            period: Duration::from_mins(1),
+            what: "imports a minute",
+            whose: Whose::Address,
+            shared_as: Some("imports"),
+        };
+        let of: fn(&mut Counted) -> &mut Rates = |counted| &mut counted.imports;
+        self.count(address, &[Counter { rate, of }]).await?;
+        Ok(())
+    }
+
+    /// Waits for a place to fetch an image from its URL, as [`Limits::enter_check`] waits for one to
+    /// check it.
+    ///
+    /// # Errors
+    /// [`Limited::Busy`] when the queue is full, or when the network has used its part of it.
+    pub async fn enter_fetch(&self, address: Option<IpAddr>) -> Result<Check, Limited> {
+        self.fetches.enter(self.network_of(address)).await
+    }
+
+    /// Whether this address may send another token to the admin API.
+    ///
+    /// # Errors
+    /// [`Limited::Rate`].
+    pub fn may_try_admin_token(&self, address: IpAddr) -> Result<(), Limited> {
+        let now = self.clock.now();
+        let counted = self.counted(now);
+        let bucket = counted.bucket(address, Whose::Address);
+        let wait = counted
+            .admin_tokens
+            .excess(&bucket, &WRONG_ADMIN_TOKENS, now);
+        if wait.is_zero() {
+            Ok(())
+        } else {
+            Err(WRONG_ADMIN_TOKENS.refusal(wait))
+        }
+    }
+
+    /// Counts a wrong token of the admin API. Each server counts for itself.
+    pub fn count_wrong_admin_token(&self, address: IpAddr) {
+        let now = self.clock.now();
+        let mut counted = self.counted(now);
+        let bucket = counted.bucket(address, Whose::Address);
+        counted.admin_tokens.take(bucket, &WRONG_ADMIN_TOKENS, now);
+    }
+
     /// Waits for a place to check an image. One check runs on each core. The queue is bounded, and
     /// one network may take a part of it.
     ///
     /// # Errors
     /// [`Limited::Busy`] when the queue is full, or when the network has used its part of it.
     pub async fn enter_check(&self, address: Option<IpAddr>) -> Result<Check, Limited> {
-        let now = self.clock.now();
-        let network = address.map(|address| self.counted(now).bucket(address, Whose::Network));
-        self.checks.enter(network).await
+        self.checks.enter(self.network_of(address)).await
+    }
+
+    /// The network of an address, as a keyed hash.
+    fn network_of(&self, address: Option<IpAddr>) -> Option<Bucket> {
+        let address = address?;
+        let counted = self.counted(self.clock.now());
+        Some(counted.bucket(address, Whose::Network))
+    }
+
+    /// How many images are being checked, and how many wait for it.
+    pub fn checks(&self) -> (usize, usize) {
+        self.checks.count()
     }
 
     /// Counts a request in each of these counters: first on this server, then for all replicas.
@@ -437,7 +599,12 @@ impl Counted {
             unproven: Rates::default(),
             refused_by_chain: Rates::default(),
             misses: Rates::default(),
+            variants: Rates::default(),
+            variants_of_networks: Rates::default(),
+            reports: Rates::default(),
             failures: Rates::default(),
+            imports: Rates::default(),
+            admin_tokens: Rates::default(),
             uploads: Uploads::default(),
         }
     }

@@ -17,6 +17,7 @@ fn limits(clock: &ManualClock) -> Arc<Limits> {
         free_per_day: 0,
         free_per_address_per_hour: 50,
         payments_per_address_per_minute: 120,
+        imports_per_address_per_minute: 30,
         ..config::Limits::default()
     };
     let clock = Arc::new(clock.clone());

@@ -1,8 +1,10 @@
 //! An image and its states.
 
+use super::look::Look;
 use super::metadata::Metadata;
 use super::owner::Owner;
 use super::payment::PaymentId;
+use super::refresh::Refresh;
 use super::visibility::Visibility;
 use crate::model::ids::ImageId;
 use crate::system::clock::Timestamp;
@@ -16,6 +18,8 @@ pub enum ImageState {
     Pending,
     /// The image is served until it expires.
     Live,
+    /// The operator removed the image: it is not served, and can be restored.
+    Removed,
     /// The upload or its payment failed. The image was never served.
     Discarded,
     /// The image is being deleted: it is not served any more, but its object may still be stored.
@@ -30,6 +34,7 @@ impl ImageState {
         match self {
             Self::Pending => "pending",
             Self::Live => "live",
+            Self::Removed => "removed",
             Self::Discarded => "discarded",
             Self::Deleting => "deleting",
             Self::Deleted => "deleted",
@@ -41,6 +46,7 @@ impl ImageState {
         [
             Self::Pending,
             Self::Live,
+            Self::Removed,
             Self::Discarded,
             Self::Deleting,
             Self::Deleted,
@@ -68,6 +74,9 @@ pub struct Image {
     /// What the upload did with metadata; `None` for images that were uploaded before this was
     /// recorded.
     pub metadata: Option<Metadata>,
+    /// What a page can show before the image is loaded; `None` for images that were uploaded before
+    /// this was computed.
+    pub look: Option<Look>,
     /// SHA-256 of the stored bytes, in hexadecimal.
     pub sha256: String,
     /// SHA-256 of the uploaded bytes, in hexadecimal.
@@ -90,6 +99,11 @@ pub struct Image {
     /// How often the owner ended all signed links of the image. Links of earlier serials show
     /// nothing.
     pub link_serial: u32,
+    /// The number of the content: 0 is what was uploaded or imported, and each replacement adds one
+    /// or more. It is part of the key of the object.
+    pub version: u32,
+    /// How the image is kept up to date with its origin; `None`: it never changes.
+    pub refresh: Option<Refresh>,
 }
 
 impl Image {
@@ -101,6 +115,21 @@ impl Image {
     /// Whether the image is served to everybody at `now`.
     pub fn is_public(&self, now: Timestamp) -> bool {
         self.is_live(now) && !self.visibility.is_private()
+    }
+
+    /// When the content was published, or last replaced; `None` before the publication.
+    pub fn modified_at(&self) -> Option<Timestamp> {
+        let replaced = self.refresh.as_ref().and_then(|it| it.replaced_at);
+        replaced.or(self.published_at)
+    }
+
+    /// SHA-256 of the content that was uploaded or imported, in hexadecimal, also after a refresh
+    /// has replaced it.
+    pub fn first_sha256(&self) -> &str {
+        let first = self.refresh.as_ref();
+        first
+            .and_then(|it| it.first_sha256.as_deref())
+            .unwrap_or(&self.sha256)
     }
 
     /// The last part of the image's link: id and extension.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::evm::exact::Authorization;
+use crate::model::client_kind::ClientKind;
 use crate::model::ids::ImageId;
 use crate::pricing::networks::Network;
 use crate::pricing::tiers::Keep;
@@ -313,6 +314,8 @@ pub struct Payment {
     pub terms: Terms,
     /// The protocol version of the client.
     pub version: Version,
+    /// The kind of client that sent the payment, for statistics.
+    pub client: ClientKind,
     /// The whole body of facilitator calls.
     pub request: String,
     /// SHA-256 of the uploaded bytes that the payment is bound to; `None` before they are.

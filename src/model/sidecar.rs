@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::image::Image;
+use super::image::{Format, Image};
+use super::look::Look;
 use super::owner::Owner;
 use super::payment::PaymentId;
 use super::visibility::Visibility;
@@ -49,6 +50,16 @@ pub struct Sidecar {
     /// How often the signed links were ended; absent if never.
     #[serde(default, skip_serializing_if = "is_zero")]
     link_serial: u32,
+    /// The `ThumbHash`, base64; absent for images that were uploaded before it was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thumbhash: Option<String>,
+    /// The dominant colour, as `#rrggbb`; absent like the `ThumbHash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dominant_color: Option<String>,
+    /// The number of the content that this record describes, which is part of the key of its
+    /// object; absent for content 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    content: u32,
 }
 
 #[expect(
@@ -91,6 +102,9 @@ impl Sidecar {
                 .then(|| Visibility::PRIVATE.to_owned()),
             viewer: image.visibility.viewer().map(|wallet| wallet.to_string()),
             link_serial: image.link_serial,
+            thumbhash: image.look.as_ref().map(Look::thumbhash_text),
+            dominant_color: image.look.as_ref().map(Look::dominant_text),
+            content: image.version,
         }
     }
 
@@ -120,10 +134,37 @@ impl Sidecar {
     }
 
     fn is_of(&self, image: &Image) -> bool {
+        self.is_of_any(image) && self.content == image.version && self.sha256 == image.sha256
+    }
+
+    /// Whether the record belongs to some content of this image.
+    fn is_of_any(&self, image: &Image) -> bool {
         self.version == VERSION
             && self.id == image.id.as_str()
-            && self.sha256 == image.sha256
             && self.created_at == image.created_at.to_string()
+    }
+
+    /// `image` with the content of this record, if the record belongs to a later one.
+    pub fn later_content_of(&self, image: &Image) -> Option<Image> {
+        if !self.is_of_any(image) || self.content <= image.version {
+            return None;
+        }
+        let look = match (&self.thumbhash, &self.dominant_color) {
+            (Some(thumbhash), Some(dominant)) => Look::parse(thumbhash, dominant),
+            _ => None,
+        };
+        Some(Image {
+            format: Format::parse(&self.format)?,
+            size_bytes: self.size_bytes,
+            width: self.width,
+            height: self.height,
+            metadata: None,
+            look,
+            sha256: self.sha256.clone(),
+            upload_sha256: self.upload_sha256.clone(),
+            version: self.content,
+            ..image.clone()
+        })
     }
 
     /// The record as it is stored: one line of JSON.
@@ -157,6 +198,7 @@ mod tests {
             width: 8,
             height: 9,
             metadata: None,
+            look: None,
             sha256: "ab".repeat(32),
             upload_sha256: "cd".repeat(32),
             tier: "free".to_owned(),
@@ -167,6 +209,8 @@ mod tests {
             expires_at: None,
             visibility: Visibility::Public,
             link_serial: 0,
+            version: 0,
+            refresh: None,
         }
     }
 

@@ -11,7 +11,9 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::objects::{Carried, NoRoom, Objects, Sum, forget_deleted, let_go};
+use super::objects::{
+    Carried, NoRoom, Objects, Sum, find_replaced, forget_deleted, forget_released, let_go,
+};
 use crate::db::moves::{self, MoveState};
 use crate::db::{Db, copies, epoch as rows};
 use crate::model::image::Image;
@@ -64,7 +66,7 @@ pub struct Copy {
     /// Objects of images that were made before this time are already compared; in milliseconds
     /// since the Unix epoch.
     known_before_ms: i64,
-    /// The number of images that have objects.
+    /// The number of images that have objects, without sealed ones.
     pub images: u64,
 }
 
@@ -357,6 +359,7 @@ impl Backup<'_> {
             ..draft.epoch.clone()
         };
         to.put_mark(&mark).await?;
+        let replaced = find_replaced(&draft.db, to).await?;
         draft.db.close().await;
         files::sync(&draft.file)?;
         let copy = Copy {
@@ -366,7 +369,7 @@ impl Backup<'_> {
             taken_at: draft.taken.to_string(),
             taken_ms: draft.taken.millis(),
             known_before_ms: known_before.millis(),
-            images: sum.images - sum.gone,
+            images: sum.images - sum.gone - sum.sealed,
         };
         let older = draft.manifest.copy.clone();
         let manifest = Manifest {
@@ -379,7 +382,10 @@ impl Backup<'_> {
         if let Some(older) = older {
             files::remove_database(&self.folder.join(older.file))?;
         }
+        // The previous copy needed them.
+        to.delete_contents(&replaced).await?;
         forget_deleted(self.db, to, first).await?;
+        forget_released(self.db, to).await?;
         Ok(sum)
     }
 }

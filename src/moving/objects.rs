@@ -1,17 +1,17 @@
 //! Copies the objects of rows from one store to another. Several are copied at a time, and each is
 //! hashed when it is read and again after it was written. Objects never change, so an existing one
-//! is only compared.
+//! is only compared. New content of an image is another object.
 
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
 
-use crate::db::{Db, copies, images, retention};
+use crate::db::{Db, copies, images, refreshes, removals, retention};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::sidecar::Sidecar;
-use crate::store::{Store, StoreError};
+use crate::store::{Listed, Object, Store, StoreError};
 use crate::system::clock::Timestamp;
 use crate::system::disk::Floor;
 
@@ -49,9 +49,11 @@ pub enum Carried {
     Same,
     /// It existed, an earlier run compared it, and its size is the row's.
     Known,
+    /// It is sealed under a legal hold, and the sealed copy has the row's hash.
+    Sealed,
     /// There is none to copy: the upload is unfinished, or the image was deleted since.
     Gone,
-    /// The object of a live image is missing or differs from its row, with the reason.
+    /// The object of a live or removed image is missing or differs from its row, with the reason.
     Lost(&'static str),
 }
 
@@ -68,6 +70,8 @@ pub struct Sum {
     pub same: u64,
     /// Objects that existed and were compared by an earlier run.
     pub known: u64,
+    /// Objects that are sealed under a legal hold.
+    pub sealed: u64,
     /// Images without an object, which need none.
     pub gone: u64,
     /// Live images whose object is missing or damaged.
@@ -115,17 +119,45 @@ impl Objects<'_> {
         Ok(sum)
     }
 
-    async fn carry_one(&self, image: &Image) -> anyhow::Result<Carried> {
-        let is_there = self.to.size(&image.id).await? == Some(image.size_bytes);
-        if is_there && image.created_at < self.known_before {
+    /// Copies one image. Its content may be replaced meanwhile: then the copy has the newer one.
+    async fn carry_one(&self, listed: &Image) -> anyhow::Result<Carried> {
+        let mut carried = self.carry_content(listed).await?;
+        let mut version = listed.version;
+        while let Carried::Lost(_) = carried
+            && let Some(live) = images::find(self.live, &listed.id).await?
+            && live.version > version
+        {
+            version = live.version;
+            if let Some(at) = live.modified_at() {
+                refreshes::adopt(self.rows, &live, at).await?;
+            }
+            carried = self.carry_content(&live).await?;
+        }
+        Ok(carried)
+    }
+
+    async fn carry_content(&self, image: &Image) -> anyhow::Result<Carried> {
+        if image.state == ImageState::Removed
+            && let Some(carried) = self.carry_sealed(image).await?
+        {
+            return Ok(carried);
+        }
+        let (id, version) = (&image.id, image.version);
+        let is_there = self.to.size(id, version).await? == Some(image.size_bytes);
+        if is_there && began(image) < self.known_before {
             return Ok(Carried::Known);
         }
         let sidecar = self.sidecar(image).await?;
-        if is_there && hash(self.to, image).await?.as_ref() == Some(&image.sha256) {
+        let hash_there = async || hash(self.to.open_whole(id, version).await?, image).await;
+        if is_there && hash_there().await?.as_ref() == Some(&image.sha256) {
             self.describe(image, &sidecar).await?;
             return Ok(Carried::Same);
         }
-        let Some(bytes) = read(self.from, image).await? else {
+        let Some(bytes) = read(self.from.open_whole(id, version).await?, image).await? else {
+            // Its hold may have begun since the rows were read.
+            if let Some(carried) = self.carry_sealed(image).await? {
+                return Ok(carried);
+            }
             return self
                 .judge(image, "its object is missing, or has another size")
                 .await;
@@ -138,14 +170,56 @@ impl Objects<'_> {
         if let Some(room) = self.room {
             room.check().map_err(|_| NoRoom)?;
         }
-        self.to.put(&image.id, bytes.into(), &sidecar).await?;
-        if hash(self.to, image).await?.as_ref() != Some(&image.sha256) {
+        if version == 0 {
+            self.to.put(id, bytes.into(), &sidecar).await?;
+        } else {
+            self.to.put_content(id, version, bytes.into()).await?;
+            self.to.describe(id, &sidecar).await?;
+        }
+        if hash_there().await?.as_ref() != Some(&image.sha256) {
             anyhow::bail!(
                 "the bytes written for the image {} differ from the bytes read",
                 image.id
             );
         }
         Ok(Carried::Copied)
+    }
+
+    /// Copies the sealed content of a held image to the sealed prefix of the other store. `None`:
+    /// its content is not sealed.
+    async fn carry_sealed(&self, image: &Image) -> anyhow::Result<Option<Carried>> {
+        let id = &image.id;
+        if self.from.sealed_size(id).await?.is_none() {
+            return Ok(None);
+        }
+        let is_there = self.to.sealed_size(id).await? == Some(image.size_bytes);
+        if is_there && began(image) < self.known_before {
+            return Ok(Some(Carried::Sealed));
+        }
+        let hash_there = async || hash(self.to.open_sealed(id).await?, image).await;
+        if !is_there || hash_there().await?.as_ref() != Some(&image.sha256) {
+            let read = read(self.from.open_sealed(id).await?, image).await?;
+            let is_whole = |bytes: &Vec<u8>| hex::encode(Sha256::digest(bytes)) == image.sha256;
+            let Some(bytes) = read.filter(is_whole) else {
+                return Ok(Some(Carried::Lost(
+                    "its sealed content has another SHA-256 than its row",
+                )));
+            };
+            if let Some(room) = self.room {
+                room.check().map_err(|_| NoRoom)?;
+            }
+            let sidecar = Sidecar::of(image);
+            self.to.put_sealed(id, bytes.into(), &sidecar).await?;
+            if hash_there().await?.as_ref() != Some(&image.sha256) {
+                anyhow::bail!("the bytes written for the sealed image {id} differ from those read");
+            }
+        }
+        // An earlier run may have copied it before it was sealed.
+        self.to
+            .delete_contents(&[(id.clone(), image.version)])
+            .await?;
+        self.to.delete(id).await?;
+        Ok(Some(Carried::Sealed))
     }
 
     async fn describe(&self, image: &Image, sidecar: &Sidecar) -> Result<(), StoreError> {
@@ -186,12 +260,13 @@ impl Objects<'_> {
 
     /// Decides whether an image without an intact object should have one.
     async fn judge(&self, image: &Image, how: &'static str) -> anyhow::Result<Carried> {
-        if image.state != ImageState::Live {
+        let is_kept = |image: &Image| matches!(image.state, ImageState::Live | ImageState::Removed);
+        if !is_kept(image) {
             return Ok(Carried::Gone);
         }
         let now = images::find(self.live, &image.id).await?;
         Ok(match now {
-            Some(now) if now.state == ImageState::Live => Carried::Lost(how),
+            Some(now) if is_kept(&now) => Carried::Lost(how),
             _ => Carried::Gone,
         })
     }
@@ -207,10 +282,17 @@ impl Sum {
             }
             Carried::Same => self.same += 1,
             Carried::Known => self.known += 1,
+            Carried::Sealed => self.sealed += 1,
             Carried::Gone => self.gone += 1,
             Carried::Lost(_) => self.lost += 1,
         }
     }
+}
+
+/// When the content of an image came into being.
+fn began(image: &Image) -> Timestamp {
+    let replaced = image.refresh.as_ref().and_then(|it| it.replaced_at);
+    replaced.unwrap_or(image.created_at)
 }
 
 /// Marks an image in a copy of the database as deleting if its owner deleted it, or it expired,
@@ -219,8 +301,8 @@ impl Sum {
 /// # Errors
 /// When the copy can't be written.
 pub async fn let_go(copy: &Db, image: &Image, now: Timestamp) -> anyhow::Result<()> {
-    if image.state == ImageState::Live {
-        retention::claim_for_owner(copy, &image.id, now).await?;
+    if matches!(image.state, ImageState::Live | ImageState::Removed) {
+        retention::claim_for_owner(copy, &image.id, false, now).await?;
     }
     Ok(())
 }
@@ -245,28 +327,68 @@ pub async fn forget_deleted(rows: &Db, to: &Store, since: Timestamp) -> anyhow::
     }
 }
 
+/// Finds contents in the copied store that a refresh has replaced since an earlier copy, and later
+/// contents of images that were deleted since. By these rows, nothing needs them.
+///
+/// # Errors
+/// When the database or the store doesn't answer.
+pub async fn find_replaced(rows: &Db, to: &Store) -> anyhow::Result<Vec<(ImageId, u32)>> {
+    let (mut replaced, mut listed) = (Vec::new(), to.list());
+    while let Some(next) = listed.next().await {
+        let (id, version) = match next? {
+            Listed::Content(id, version) => (id, version),
+            Listed::Image(id) => (id, 0),
+            Listed::Sidecar(_) | Listed::Variant(..) | Listed::Foreign(_) => continue,
+        };
+        let Some(image) = images::find(rows, &id).await? else {
+            continue;
+        };
+        let is_over = matches!(image.state, ImageState::Deleted | ImageState::Discarded);
+        if image.version != version || (is_over && version > 0) {
+            replaced.push((id, version));
+        }
+    }
+    Ok(replaced)
+}
+
+/// Deletes sealed content from the copied store whose hold ended.
+///
+/// # Errors
+/// When the database or the store doesn't answer.
+pub async fn forget_released(rows: &Db, to: &Store) -> anyhow::Result<()> {
+    let mut sealed = to.list_sealed();
+    while let Some(id) = sealed.next().await {
+        let id = id?;
+        let removal = removals::find(rows, &id).await?;
+        if removal.is_none_or(|removal| removal.held_at.is_none()) {
+            to.delete_sealed(&id).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads an image's object; `None` when there is none of the row's size.
-async fn read(store: &Store, image: &Image) -> Result<Option<Vec<u8>>, StoreError> {
+async fn read(object: Option<Object>, image: &Image) -> Result<Option<Vec<u8>>, StoreError> {
     let mut bytes = Vec::new();
-    let whole = each(store, image, |piece| bytes.extend_from_slice(piece)).await?;
+    let whole = each(object, image, |piece| bytes.extend_from_slice(piece)).await?;
     Ok(whole.then_some(bytes))
 }
 
 /// Hashes an image's object; `None` when there is none of the row's size.
-async fn hash(store: &Store, image: &Image) -> Result<Option<String>, StoreError> {
+async fn hash(object: Option<Object>, image: &Image) -> Result<Option<String>, StoreError> {
     let mut hash = Sha256::new();
-    let whole = each(store, image, |piece| hash.update(piece)).await?;
+    let whole = each(object, image, |piece| hash.update(piece)).await?;
     Ok(whole.then(|| hex::encode(hash.finalize())))
 }
 
 /// Calls a function with every piece of an image's object. `false`: there is none of the row's
 /// size.
 async fn each(
-    store: &Store,
+    object: Option<Object>,
     image: &Image,
     mut take: impl FnMut(&[u8]),
 ) -> Result<bool, StoreError> {
-    let Some(mut object) = store.open_whole(&image.id).await? else {
+    let Some(mut object) = object else {
         return Ok(false);
     };
     if object.size() != image.size_bytes {

@@ -9,7 +9,7 @@ use super::backup::{Copy, IMAGES, Manifest};
 use super::files;
 use super::objects::{Carried, Objects, Sum};
 use super::survived;
-use crate::db::{Db, copies, epoch as rows};
+use crate::db::{Db, copies, epoch as rows, variants};
 use crate::model::image::Image;
 use crate::model::mark::Mark;
 use crate::store::Store;
@@ -28,6 +28,8 @@ pub struct Restore<'a> {
     /// Whether the operator confirmed that the store survived the lost deployment. Otherwise the
     /// store must be empty, or contain only what an earlier run of this restore wrote.
     pub store_survived: bool,
+    /// The present time.
+    pub now: Timestamp,
 }
 
 /// A backup whose database was checked.
@@ -125,7 +127,8 @@ impl Restore<'_> {
         self.claim_store(&opened.mark).await?;
         kill_point!("restore.mark.after");
         let longer = if self.store_survived {
-            survived::keep_longer(&opened.db, self.store).await?
+            survived::keep_sealed(&opened.db, self.store, self.now).await?;
+            survived::keep_longer(&opened.db, self.store, self.now).await?
         } else {
             0
         };
@@ -144,6 +147,10 @@ impl Restore<'_> {
                 }
             })
             .await?;
+        if !self.store_survived {
+            // A backup has no objects of variants. They are made again.
+            variants::forget_all(&opened.db).await?;
+        }
         kill_point!("restore.objects.after");
         opened.db.close().await;
         if files::find_database(&opened.draft)? != [opened.draft.as_path()] {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Carried, Objects, Sum, forget_deleted};
+use super::objects::{Carried, Objects, Sum, find_replaced, forget_deleted, forget_released};
 use crate::db::{Db, epoch as rows, retention};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
@@ -117,6 +117,8 @@ impl StoreCopy<'_> {
         kill_point!("copy.objects.after");
         let quarantined = self.copy_quarantine().await?;
         // Every copied object must exist, also those of images that were deleted since.
+        let replaced = find_replaced(self.db, self.to).await?;
+        self.to.delete_contents(&replaced).await?;
         let held = count(self.to).await?;
         let first = Timestamp::from_millis(note.first_ms);
         let there = if forget_deleted(self.db, self.to, first).await? {
@@ -124,6 +126,7 @@ impl StoreCopy<'_> {
         } else {
             held
         };
+        forget_released(self.db, self.to).await?;
         let rowless = self.name_rowless(&mut name).await?;
         kill_point!("copy.mark.before");
         self.copy_mark().await?;
@@ -204,7 +207,7 @@ impl StoreCopy<'_> {
         let mut rowless = 0;
         let mut listed = self.from.list();
         while let Some(next) = listed.next().await {
-            if let Listed::Image(id) = next?
+            if let Listed::Image(id) | Listed::Content(id, _) = next?
                 && retention::find_state(self.db, &id).await?.is_none()
             {
                 rowless += 1;
@@ -232,7 +235,7 @@ async fn count(store: &Store) -> anyhow::Result<u64> {
     let mut there = 0;
     let mut listed = store.list();
     while let Some(next) = listed.next().await {
-        there += u64::from(matches!(next?, Listed::Image(_)));
+        there += u64::from(matches!(next?, Listed::Image(_) | Listed::Content(..)));
     }
     Ok(there)
 }

@@ -11,7 +11,7 @@ use super::access::NetworkAccess;
 use super::reading::silent_node;
 use super::recovery::Money;
 use super::refusals;
-use super::{PayError, Payments, Presentation, Progress};
+use super::{Content, PayError, Payments, Presentation, Progress};
 use crate::db::proofs;
 use crate::evm::chain::{Block, Funds, Priority, Query, Reading, Verdict, judge};
 use crate::evm::exact::Authorization;
@@ -72,7 +72,8 @@ impl Payments {
         if self.is_sale_stopped() {
             return Err(PayError::Paused);
         }
-        let terms = self.match_offer(presentation).await?;
+        let bytes = self.size_of(presentation).await?;
+        let terms = self.match_offer(presentation, bytes).await?;
         check_authorization(presentation, &terms, self.clock.now())?;
         check_body(presentation, &presentation.product, &terms)?;
         if let Some(image) = &presentation.product.target {
@@ -108,6 +109,7 @@ impl Payments {
             units: funds.balance,
             read_at,
         };
+        self.screen(presentation).await?;
         let name = self.access_for(&terms)?.facilitator.name();
         let row = self.draft(presentation, terms, funds.head, known.as_ref());
         let admitted = self.ledger.admit(&row, known.as_ref(), name).await?;
@@ -133,8 +135,28 @@ impl Payments {
             })
     }
 
-    /// The terms that the payment accepts: current ones, or ones that were offered recently.
-    async fn match_offer(&self, presentation: &Presentation) -> Result<Terms, PayError> {
+    /// The size of the image that the payment is for, in bytes. `None`: it is not known, or the
+    /// image is refused later.
+    async fn size_of(&self, presentation: &Presentation) -> Result<Option<u64>, PayError> {
+        Ok(match (&presentation.product.target, presentation.sent()) {
+            (Some(image), _) => {
+                let image = self.images.find_live(image).await?;
+                image.map(|image| image.size_bytes)
+            }
+            (None, Some(checked)) if presentation.product.kind == ProductKind::Upload => {
+                Some(checked.upload_bytes())
+            }
+            (None, _) => None,
+        })
+    }
+
+    /// The terms that the payment accepts: current ones, or ones that were offered recently. Terms
+    /// for smaller images than that of `bytes` bytes are not accepted.
+    async fn match_offer(
+        &self,
+        presentation: &Presentation,
+        bytes: Option<u64>,
+    ) -> Result<Terms, PayError> {
         let header = &presentation.header;
         let fits = |terms: &Terms| {
             header.network == Some(terms.offer.network)
@@ -166,22 +188,32 @@ impl Payments {
                 && terms.offer.amount.as_u256() == header.authorization.value
                 && terms.offer.pay_to == header.authorization.to
         };
-        let recent = self.catalog.recent_terms(&presentation.product).await?;
-        known.extend(recent);
+        if let Some(amount) = header.amount() {
+            let recent = self
+                .catalog
+                .recent_terms(&presentation.product, Some(amount));
+            known.extend(recent.await?);
+        }
         // A version 1 payment carries no offer, so the amount tells which one it accepts. Of
         // several with the same amount, the best for the payer counts, and of equal ones the
         // current one.
-        let goods = |terms: &&Terms| (terms.keep, terms.max_bytes);
+        let covers = |terms: &Terms| bytes.is_none_or(|bytes| bytes <= terms.max_bytes);
+        let goods = |terms: &&Terms| (covers(terms), terms.keep, terms.max_bytes);
         let found = known
             .iter()
             .rev()
             .filter(|terms| exact(terms))
             .max_by_key(goods)
             .or_else(|| known.iter().find(|terms| fits(terms)));
-        found.cloned().map_or_else(
-            || refuse(reasons::NO_MATCH, refusals::no_offer(header, &known)),
-            Ok,
-        )
+        let Some(found) = found else {
+            return refuse(reasons::NO_MATCH, refusals::no_offer(header, &known));
+        };
+        let needed = self.catalog.terms_for(&presentation.product, bytes);
+        let needed = needed.iter().find(|terms| covers(terms));
+        if let (Some(bytes), Some(needed), false) = (bytes, needed, covers(found)) {
+            return refuse(reasons::VALUE, refusals::too_little(bytes, found, needed));
+        }
+        Ok(found.clone())
     }
 
     /// The other payment that was sent first under one of this request's idempotency keys, if that
@@ -444,6 +476,7 @@ impl Payments {
                 &presentation.resource_url,
             ),
             version: header.version,
+            client: presentation.client_kind,
             body_sha256: None,
             image_id: None,
             reason: None,
@@ -526,7 +559,8 @@ fn check_window(
     Ok(())
 }
 
-/// Checks that a direct upload carries an image that these terms accept. Other products need none.
+/// Checks that a direct upload carries an image that these terms accept, or a URL to fetch it from.
+/// Other products need none.
 pub(super) fn check_body(
     presentation: &Presentation,
     product: &Product,
@@ -535,9 +569,13 @@ pub(super) fn check_body(
     if product.kind != ProductKind::Upload {
         return Ok(());
     }
-    let checked = match presentation.body.as_ref().map(|body| &body.checked) {
-        Some(Ok(checked)) => checked,
-        Some(Err(refusal)) => return Err(UploadError::from(refusal.clone()).into()),
+    let checked = match presentation.content() {
+        Some(Content::Sent(Ok(checked))) => checked,
+        Some(Content::Sent(Err(refusal))) => {
+            return Err(UploadError::from(refusal.clone()).into());
+        }
+        // The size is known once the image is fetched.
+        Some(Content::Linked(import)) => return Ok(import.check()?),
         None => return Err(UploadError::from(Refusal::NoFile).into()),
     };
     if checked.upload_bytes() > terms.max_bytes {

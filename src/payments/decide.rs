@@ -152,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::evm::exact::Authorization;
+    use crate::model::client_kind::ClientKind;
     use crate::model::payment::{PaymentId, ProductKind, Terms};
     use crate::pricing::money::AtomicAmount;
     use crate::pricing::networks::BASE_SEPOLIA;
@@ -207,6 +208,7 @@ mod tests {
                 confirmations: 0,
             },
             version: Version::V2,
+            client: ClientKind::Other,
             request: String::new(),
             body_sha256: Some("bound".to_owned()),
             image_id: None,

@@ -40,11 +40,7 @@ impl Payments {
                 .await?
                 .ok_or(PayError::Pending)?;
             if grant.is_void {
-                // The operator voided the payment since the row was read.
-                let fresh = self.ledger.find(&row.id).await?;
-                return Err(PayError::Voided {
-                    charged: fresh.and_then(|fresh| fresh.is_charged()),
-                });
+                return Err(self.refuse_void(row).await?);
             }
             if grant.product.kind == ProductKind::Link {
                 let Some(goods) = self.link(&grant).await? else {
@@ -102,6 +98,18 @@ impl Payments {
                 });
             }
         }
+    }
+
+    /// Why the grant of a payment buys nothing: the operator refunded the payment, or voided it since
+    /// its row was read.
+    async fn refuse_void(&self, row: &Payment) -> Result<PayError, DbError> {
+        let fresh = self.ledger.find(&row.id).await?;
+        Ok(match fresh {
+            Some(fresh) if fresh.voided_at.is_none() => PayError::Resolved,
+            fresh => PayError::Voided {
+                charged: fresh.and_then(|fresh| fresh.is_charged()),
+            },
+        })
     }
 
     /// The token of a grant without uploads left.

@@ -4,6 +4,7 @@ use super::{BadKey, NotRenewable};
 use crate::db::DbError;
 use crate::facilitator::refusals;
 use crate::images::UploadError;
+use crate::imports::ImportError;
 use crate::limits::Limited;
 
 /// Why a request with a payment received no goods.
@@ -104,6 +105,15 @@ pub enum PayError {
         "The database did not answer, so the payment could not be recorded. Repeat the same request; do not pay again."
     )]
     Database(#[from] DbError),
+}
+
+impl From<ImportError> for PayError {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Upload(error) => Self::Upload(error),
+            ImportError::Limited(error) => Self::Limited(error),
+        }
+    }
 }
 
 /// What the payer of a voided payment should do.

@@ -8,6 +8,7 @@ use super::{PayError, Payments, Presentation};
 use crate::db::DbError;
 use crate::model::ids::ImageId;
 use crate::model::payment::{Payment, Product, ProductKind, Terms};
+use crate::pricing::money::AtomicAmount;
 use crate::pricing::tiers::{Tier, TierName};
 use crate::x402::header::PaymentHeader;
 
@@ -43,6 +44,7 @@ impl Bought {
         Some(Tier {
             name: TierName::parse(&self.product.tier).ok()?,
             price: self.terms.offer.amount,
+            price_per_mib: AtomicAmount::ZERO,
             max_bytes: self.terms.max_bytes,
             keep: self.terms.keep,
             confirmations: self.terms.confirmations,

@@ -18,7 +18,7 @@ use crate::db::proofs::{self, Binding, Bond};
 use crate::db::settlements::{self, NewGrant, Settlement, SettlementRecord};
 use crate::db::{Db, DbError, erasure};
 use crate::evm::chain::Verdict;
-use crate::images::Images;
+use crate::images::{Images, Late};
 use crate::keys::secrets::Keyring;
 use crate::model::ids::ImageId;
 use crate::model::payment::{
@@ -26,9 +26,10 @@ use crate::model::payment::{
 };
 use crate::model::token::UploadToken;
 use crate::moving::epoch::Epoch;
-use crate::pricing::networks;
+use crate::pricing::networks::{self, Network};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;
+use crate::system::metrics;
 use crate::x402::header::PaymentHeader;
 
 /// The interval at which a lease is renewed.
@@ -54,6 +55,8 @@ pub(super) struct Ledger {
     epoch: Arc<Epoch>,
     /// How long an upload token is valid.
     token_ttl: Duration,
+    /// The name of the facilitator of each network, for metrics.
+    facilitators: Vec<(&'static Network, &'static str)>,
     changed: Notify,
 }
 
@@ -75,6 +78,7 @@ impl Ledger {
         images: Arc<Images>,
         epoch: Arc<Epoch>,
         token_ttl: Duration,
+        facilitators: Vec<(&'static Network, &'static str)>,
     ) -> Self {
         Self {
             db,
@@ -83,8 +87,18 @@ impl Ledger {
             images,
             epoch,
             token_ttl,
+            facilitators,
             changed: Notify::new(),
         }
+    }
+
+    /// Counts a payment that entered a state.
+    fn count(&self, row: &Payment, state: PaymentState) {
+        let network = row.network();
+        let mut known = self.facilitators.iter();
+        let known = known.find(|(of, _)| of.chain_id == network.chain_id);
+        let facilitator = known.map_or(metrics::NO_FACILITATOR, |(_, name)| name);
+        metrics::payment(state.as_str(), facilitator, network.caip2);
     }
 
     pub(super) async fn find(&self, id: &PaymentId) -> Result<Option<Payment>, DbError> {
@@ -230,6 +244,9 @@ impl Ledger {
             },
         };
         kill_point!("payment.insert.after");
+        if admitted {
+            self.count(row, PaymentState::Received);
+        }
         Ok(admitted)
     }
 
@@ -252,6 +269,9 @@ impl Ledger {
         kill_point!("payment.verified.before");
         let binding = proofs::bind_verified(&self.db, step, row, bond, self.clock.now()).await?;
         kill_point!("payment.verified.after");
+        if matches!(binding, Binding::Bound) {
+            self.count(row, step.to());
+        }
         Ok(binding)
     }
 
@@ -399,7 +419,7 @@ impl Ledger {
     ) -> Result<(), DbError> {
         // The row as the caller read it, and later as it is now.
         let mut known = transition(row.state, event).map(|_| row.clone());
-        for _ in 0..SETTLE_TRIES {
+        for tries in 0..SETTLE_TRIES {
             let read = match known.take() {
                 Some(row) => Some(row),
                 None => self.find(&row.id).await?,
@@ -422,6 +442,10 @@ impl Ledger {
                     | PaymentState::Released
                     | PaymentState::Failed
             );
+            let (blocks_version, withheld) = match self.screen_late(&fresh, tries > 0).await? {
+                Late::Clear(version) => (version, None),
+                Late::Withheld(why) => (None, Some(why)),
+            };
             let record = SettlementRecord {
                 step,
                 payment: &fresh,
@@ -435,14 +459,22 @@ impl Ledger {
                     token_hash: token.hash(),
                     token_expires,
                 },
-                owed: given_up.then_some("the money moved after the payment was given up"),
+                owed: given_up
+                    .then_some("the money moved after the payment was given up")
+                    .or(withheld),
+                blocks_version,
+                is_withheld: withheld.is_some(),
                 next_look: Some(now.plus(FIRST_AUDIT)),
                 now,
             };
             kill_point!("payment.settled.before");
             let settlement = settlements::settle(&self.db, &record).await?;
             kill_point!("payment.settled.after");
-            if settlement != Settlement::Moved {
+            if let Settlement::Done { published } = settlement {
+                self.count_sale(&fresh, published).await;
+                if let Some(image) = &fresh.image_id {
+                    self.images.forget_compared(image);
+                }
                 tracing::info!(from = step.from().as_str(), by = record.proven_by,
                     transaction = %transfer.transaction, "a payment is settled");
                 self.epoch.note_sale();
@@ -454,6 +486,15 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Whether a block came for the image of an upload whose money has moved.
+    async fn screen_late(&self, row: &Payment, is_again: bool) -> Result<Late, DbError> {
+        let is_stored = matches!(row.state, PaymentState::Settling | PaymentState::Unknown);
+        let Some(image) = row.image_id.as_ref().filter(|_| is_stored) else {
+            return Ok(Late::Clear(None));
+        };
+        self.images.screen_late(image, is_again).await
     }
 
     /// The goods of a settled payment are about to be returned, so they are no longer owed. `false`:
@@ -497,6 +538,18 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// Counts a settled payment, its money, and the image that it has published.
+    async fn count_sale(&self, row: &Payment, is_published: bool) {
+        self.count(row, PaymentState::Settled);
+        let (network, product) = (row.network(), &row.product);
+        let asset = network.usdc.to_string();
+        let units = u64::try_from(row.terms.offer.amount.units()).unwrap_or(u64::MAX);
+        metrics::money(&product.tier, network.caip2, &asset, units);
+        if let Some(image) = row.image_id.as_ref().filter(|_| is_published) {
+            self.images.count_upload(image).await;
+        }
+    }
+
     /// What every payment that is over has: a reason, no lease, no image, and another look at the
     /// chain soon.
     fn ended(&self, row: &Payment, reason: String) -> Patch {
@@ -537,6 +590,7 @@ impl Ledger {
             attempt = row.attempt,
             "a payment changed its state"
         );
+        self.count(row, step.to());
         self.changed.notify_waiters();
         let left_open = matches!(
             step.to(),

@@ -14,20 +14,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::accounting::funnel::{Funnel, Stage};
 use crate::catalog::Catalog;
 use crate::db::{Db, DbError};
 use crate::images::{Checked, Images, Refusal};
+use crate::imports::Import;
 use crate::keys::secrets::Keyring;
 use crate::keys::signing::SigningKeys;
 use crate::limits::Limits;
+use crate::model::client_kind::ClientKind;
 use crate::model::image::Image;
 use crate::model::link::Link;
 use crate::model::payment::{Payment, PaymentId, Product, Renewal};
 use crate::model::token::UploadToken;
 use crate::moving::epoch::Epoch;
+use crate::pricing::networks::Network;
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::logs;
 use crate::system::random::Randomness;
+use crate::system::traces;
 use crate::x402::header::PaymentHeader;
 use crate::x402::wire::{SettlementResponse, Version};
 
@@ -45,6 +50,7 @@ pub mod recovery;
 mod refusals;
 mod renew;
 mod repeated;
+mod screen;
 mod settle;
 mod store;
 mod verify;
@@ -82,15 +88,26 @@ pub struct Presentation {
     pub body: Option<Body>,
     /// The client's address, for rate limits; `None` where it is unknown.
     pub client: Option<IpAddr>,
+    /// The kind of client, for statistics.
+    pub client_kind: ClientKind,
 }
 
 /// The body of a paid upload.
 #[derive(Debug)]
 pub struct Body {
-    /// SHA-256 of the uploaded bytes, in hexadecimal.
+    /// SHA-256 of the uploaded bytes, in hexadecimal; of an import, that of its order.
     pub sha256: String,
-    /// The checked image, or why the tier does not take it.
-    pub checked: Result<Checked, Refusal>,
+    /// The image, or where it is.
+    pub content: Content,
+}
+
+/// The image of a paid upload.
+#[derive(Debug)]
+pub enum Content {
+    /// The request holds it. It is checked, or the tier does not take it.
+    Sent(Result<Checked, Refusal>),
+    /// The server fetches it, once the payment is verified.
+    Linked(Import),
 }
 
 impl Presentation {
@@ -161,6 +178,7 @@ pub struct Payments {
     settings: Settings,
     waiters: Waiters,
     again: RepeatedSettles,
+    funnel: Arc<Funnel>,
     sale_stopped: AtomicBool,
     /// The random name under which this process holds the leases of background jobs.
     holder: String,
@@ -189,6 +207,16 @@ pub struct Ports {
     pub limits: Arc<Limits>,
     /// Renews the store's mark after sales.
     pub epoch: Arc<Epoch>,
+    /// Counts payments for statistics.
+    pub funnel: Arc<Funnel>,
+}
+
+/// The name of the facilitator of each network.
+fn names(networks: &Networks) -> Vec<(&'static Network, &'static str)> {
+    let networks = networks.iter();
+    networks
+        .map(|access| (access.network, access.facilitator.name()))
+        .collect()
 }
 
 impl Payments {
@@ -201,6 +229,7 @@ impl Payments {
             Arc::clone(&ports.images),
             ports.epoch,
             settings.token_ttl,
+            names(&ports.networks),
         );
         Self {
             db: ports.db,
@@ -215,6 +244,7 @@ impl Payments {
             settings,
             waiters: Waiters::default(),
             again: RepeatedSettles::default(),
+            funnel: ports.funnel,
             sale_stopped: AtomicBool::new(false),
             holder: hex::encode(ports.randomness.bytes::<8>()),
             next_orphans: AtomicI64::new(0),
@@ -268,12 +298,10 @@ impl Payments {
             None => self.ledger.find_presented(header).await?,
         };
         let Some(row) = found else {
-            self.refuse_erased(header).await?;
-            let Err(error) = self.attempt(presentation, None, progress).await else {
-                return Ok(None);
-            };
-            self.refuse_lost(presentation, &error).await?;
-            return Err(error);
+            return self
+                .attempt_new(presentation, progress)
+                .await
+                .map(|()| None);
         };
         progress.name_in_logs(&row.id);
         let is_proven =
@@ -333,6 +361,26 @@ impl Payments {
         }
     }
 
+    /// The first attempt of a payment that the ledger doesn't know.
+    async fn attempt_new(
+        self: &Arc<Self>,
+        presentation: &Presentation,
+        progress: &mut Progress,
+    ) -> Result<(), PayError> {
+        let counts = self.funnel.of(&presentation.product.tier);
+        counts.add(Stage::Presented, presentation.client_kind);
+        self.refuse_erased(&presentation.header).await?;
+        let Err(error) = self.attempt(presentation, None, progress).await else {
+            return Ok(());
+        };
+        self.refuse_lost(presentation, &error).await?;
+        // Without a row the payment was sent to no facilitator, so nothing was charged.
+        if progress.ledger_id.is_none() {
+            counts.add(Stage::Refused, presentation.client_kind);
+        }
+        Err(error)
+    }
+
     /// The way of a new payment, or of the next attempt of a known one. The row holds the outcome.
     async fn attempt(
         self: &Arc<Self>,
@@ -340,19 +388,23 @@ impl Payments {
         known: Option<Payment>,
         progress: &mut Progress,
     ) -> Result<(), PayError> {
+        let stage = traces::payment("admit");
         let admitted = self.admit(presentation, known, progress).await?;
+        drop(stage);
         let Some((mut row, balance)) = admitted else {
             return Ok(());
         };
         let lease = self.ledger.keep(&row);
-        if !self.stage(&mut row, presentation).await? {
+        if !self.stage_sent(&mut row, presentation).await? {
             return Ok(());
         }
         let verified = self.verify(row, lease, presentation, balance, progress);
+        let stage = traces::payment("verify");
         let Some((row, lease)) = verified.await? else {
             return Ok(());
         };
-        self.store_and_settle(&row, lease, presentation, progress)
+        drop(stage);
+        self.store_and_settle(row, lease, presentation, progress)
             .await
     }
 
@@ -372,31 +424,35 @@ impl Payments {
         }
         // The size limit is the one that was bought, not that of the tier today.
         admit::check_body(presentation, &row.product, &row.terms)?;
+        self.screen(presentation).await?;
         let Some(mut row) = self.ledger.claim(row).await? else {
             return Ok(());
         };
         progress.ledger_id = Some(row.id.clone());
         progress.drove = Some(row.id.clone());
         let lease = self.ledger.keep(&row);
-        if !self.stage(&mut row, presentation).await? {
+        if !self.stage_sent(&mut row, presentation).await? {
             return Ok(());
         }
-        self.store_and_settle(&row, lease, presentation, progress)
+        self.store_and_settle(row, lease, presentation, progress)
             .await
     }
 
     /// The second half of the way: nothing moves money before the image is stored.
     async fn store_and_settle(
         self: &Arc<Self>,
-        row: &Payment,
+        mut row: Payment,
         lease: Lease,
         presentation: &Presentation,
         progress: &mut Progress,
     ) -> Result<(), PayError> {
-        if !self.store(row, presentation).await? {
+        let stage = traces::payment("store");
+        if !self.store(&mut row, presentation).await? {
             return Ok(());
         }
-        self.settle(row, lease, presentation, progress).await
+        drop(stage);
+        let _stage = traces::payment("settle");
+        self.settle(&row, lease, presentation, progress).await
     }
 
     /// Rejects a payment whose records were erased: it never buys anything again (docs/payments.md,

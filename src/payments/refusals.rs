@@ -60,6 +60,16 @@ pub(super) fn no_offer(header: &PaymentHeader, offered: &[Terms]) -> String {
     }
 }
 
+/// Why a payment for a smaller image doesn't buy an image of this many bytes.
+pub(super) fn too_little(bytes: u64, paid: &Terms, needed: &Terms) -> String {
+    format!(
+        "The image has {bytes} bytes, and {} pays for at most {}. The price of this image is {}. Sign exactly that.",
+        amount(paid.offer.amount.as_u256()),
+        paid.max_bytes,
+        amount(needed.offer.amount.as_u256())
+    )
+}
+
 /// The first field of `accepted` that differs from the offer.
 fn difference(offer: &Value, accepted: &Value) -> Option<String> {
     let (ours, theirs) = (offer.as_object()?, accepted.as_object()?);

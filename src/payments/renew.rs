@@ -2,7 +2,7 @@
 
 use super::recovery::Money;
 use super::{PayError, Payments};
-use crate::db::renewals;
+use crate::db::{removals, renewals};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::payment::{Payment, Terms};
@@ -18,6 +18,9 @@ pub enum NotRenewable {
     /// The image is held, for example while a report about it is reviewed.
     #[error("Image {0} is under review and can't be renewed now.")]
     Held(ImageId),
+    /// The operator removed the image.
+    #[error("The operator removed image {0}, so it can't be renewed. Ask the operator.")]
+    Removed(ImageId),
     /// The image would expire later than the latest time that is allowed.
     #[error(
         "Image {id} would be kept until {until}, but at most ten years ahead are allowed. Renew it on or after {from}."
@@ -78,8 +81,13 @@ impl Payments {
         keep: Keep,
         limit: u64,
     ) -> Result<Image, PayError> {
-        let image = self.images.find_live(id).await?;
-        let image = image.ok_or(PayError::NoImage)?;
+        let Some(image) = self.images.find_live(id).await? else {
+            return Err(match removals::find(&self.db, id).await? {
+                Some(_) => NotRenewable::Removed(id.clone()).into(),
+                None => PayError::NoImage,
+            });
+        };
+        self.images.refuse_blocked_image(&image)?;
         let Some(old) = image.expires_at else {
             return Err(NotRenewable::Permanent(image.id).into());
         };

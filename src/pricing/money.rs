@@ -31,6 +31,8 @@ pub enum AmountError {
 impl AtomicAmount {
     /// The amount zero.
     pub const ZERO: Self = Self(0);
+    /// The largest amount, which no wallet holds.
+    pub const MOST: Self = Self(u128::MAX);
 
     /// The amount of this many atomic units.
     pub const fn from_units(units: u128) -> Self {
@@ -84,6 +86,18 @@ impl AtomicAmount {
     /// Whether the amount is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
+    }
+
+    /// The sum of two amounts. `None`: it exceeds 128 bits.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    /// The share of one of `count`. `None`: the amount is no multiple of `count`.
+    pub fn shared_by(self, count: u32) -> Option<Self> {
+        let count = u128::from(count);
+        let share = self.0.checked_div(count)?;
+        (share.checked_mul(count) == Some(self.0)).then_some(Self(share))
     }
 
     /// The amount multiplied by `times`. `None`: the result exceeds 128 bits.

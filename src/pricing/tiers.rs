@@ -21,7 +21,7 @@ pub const LONGEST_KEEP: Duration = Duration::from_secs(10 * 366 * DAY);
 pub const DEAR_FROM: AtomicAmount = AtomicAmount::from_units(100_000);
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+pub(super) const MIB: u64 = 1024 * KIB;
 const DAY: u64 = 24 * HOUR;
 const HOUR: u64 = 60 * MINUTE;
 const MINUTE: u64 = 60;
@@ -54,8 +54,11 @@ pub struct TierName(String);
 pub struct Tier {
     /// The name in routes and records.
     pub name: TierName,
-    /// The price of one image. Zero makes it the free tier.
+    /// The price of one image, whatever its size. Zero makes it the free tier, unless it has a
+    /// price by size.
     pub price: AtomicAmount,
+    /// What each started MiB of the image costs beside `price`.
+    pub price_per_mib: AtomicAmount,
     /// The largest image that it accepts, in bytes.
     pub max_bytes: u64,
     /// How long an image is kept.
@@ -129,6 +132,8 @@ pub enum TierFault {
     BadKeep,
     #[error("is {0}, but at most 60 confirmations are allowed")]
     TooManyConfirmations(u32),
+    #[error("makes the price of the largest image larger than any amount")]
+    TooDear,
     #[error("is the default, but has no price")]
     FreeDefault,
     #[error("names a default tier that does not exist")]
@@ -148,6 +153,7 @@ impl TierFault {
             Self::BadSize => "max_bytes",
             Self::BadKeep => "keep",
             Self::TooManyConfirmations(_) => "confirmations",
+            Self::TooDear => "price_per_mib",
             Self::FreeDefault | Self::UnknownDefault | Self::NoDefault | Self::Empty => "default",
         }
     }
@@ -161,6 +167,7 @@ impl TierFault {
             Self::BadSize => "write a size such as \"5 MiB\"",
             Self::BadKeep => "write a time such as \"30d\", or \"forever\"",
             Self::TooManyConfirmations(_) => "write a number from 0 to 60",
+            Self::TooDear => "write a lower price, such as \"0.002\"",
             Self::FreeDefault | Self::UnknownDefault | Self::NoDefault => {
                 "set `default = true` in one tier that has a price"
             }
@@ -280,6 +287,7 @@ impl Default for TierTable {
             Tier {
                 name: TierName(name.to_owned()),
                 price,
+                price_per_mib: AtomicAmount::ZERO,
                 max_bytes,
                 keep,
                 confirmations: default_confirmations(price),
@@ -312,7 +320,7 @@ impl Tier {
 
     /// Whether the tier is free.
     pub fn is_free(&self) -> bool {
-        self.price.is_zero()
+        self.price.is_zero() && self.price_per_mib.is_zero()
     }
 
     /// What one purchase buys, for challenges, pages and help:
@@ -354,6 +362,9 @@ impl Tier {
             && !(Duration::from_secs(1)..=LONGEST_KEEP).contains(&time)
         {
             faults.push(TierFault::BadKeep);
+        }
+        if self.price_of(self.max_bytes).is_none() {
+            faults.push(TierFault::TooDear);
         }
         if self.confirmations > MOST_CONFIRMATIONS {
             faults.push(TierFault::TooManyConfirmations(self.confirmations));
@@ -441,7 +452,8 @@ impl Unit {
     }
 }
 
-fn time_in_words(time: Duration) -> String {
+/// A time for people, in the largest unit that divides it: `365 days`, `1 hour`.
+pub fn time_in_words(time: Duration) -> String {
     match whole_units(time) {
         Some((1, unit)) => format!("1 {}", unit.word()),
         Some((count, unit)) => format!("{count} {}s", unit.word()),
@@ -472,6 +484,7 @@ mod tests {
         Tier {
             name: TierName::parse(name).unwrap(),
             price,
+            price_per_mib: AtomicAmount::ZERO,
             max_bytes: 5 * MIB,
             keep: Keep::For(Duration::from_secs(DAY)),
             confirmations: default_confirmations(price),

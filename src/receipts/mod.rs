@@ -19,6 +19,7 @@ use crate::pricing::money::DECIMALS;
 use crate::system::clock::Timestamp;
 
 pub mod verify;
+pub mod verify_proof;
 
 /// The path where the public keys are published.
 pub const KEYS_PATH: &str = "/.well-known/jwks.json";
@@ -236,7 +237,7 @@ impl Receipts {
             iss: self.issuer.clone(),
             kind,
             image_id: image.id.clone(),
-            sha256: image.sha256.clone(),
+            sha256: image.first_sha256().to_owned(),
             amount: offer.amount,
             decimals: DECIMALS,
             uploads: payment.product.uses,

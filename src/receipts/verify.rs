@@ -185,27 +185,67 @@ pub fn check(paper: &Paper, keys: Option<&KeySet>, image_sha256: Option<&str>) -
     }
 }
 
+/// What a JWS of pixtoll is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// The `typ` of its header.
+    pub(super) typ: &'static str,
+    /// The word for it in messages.
+    pub(super) noun: &'static str,
+    /// The claim with the time that has to be before the end of its key.
+    pub(super) time: &'static str,
+}
+
+const RECEIPT: Kind = Kind {
+    typ: RECEIPT_TYPE,
+    noun: "receipt",
+    time: "settledAt",
+};
+
 fn check_own(
     text: &str,
     beside: &Map<String, Value>,
     keys: Option<&KeySet>,
     image_sha256: Option<&str>,
 ) -> Checked {
+    let (mut checked, claims) = check_jws(text, RECEIPT, beside, keys, describe_own);
+    if let (Some(expected), Some(claims)) = (image_sha256, claims) {
+        let said = text_of(&claims, "sha256");
+        if said != expected {
+            checked.problems.push(format!(
+                "sha256: {said} is signed, but the image file has {expected}"
+            ));
+        }
+    }
+    checked
+}
+
+/// Checks a JWS of a kind and the unsigned fields beside it. Returns its claims as well, where they can be read.
+/// `describe` says them in a sentence.
+pub(super) fn check_jws(
+    text: &str,
+    kind: Kind,
+    beside: &Map<String, Value>,
+    keys: Option<&KeySet>,
+    describe: impl Fn(&Value) -> String,
+) -> (Checked, Option<Value>) {
+    let noun = kind.noun;
     let Some(jws) = Jws::parse(text) else {
-        return Checked {
-            says: "a receipt of pixtoll".to_owned(),
+        let malformed = Checked {
+            says: format!("a {noun} of pixtoll"),
             signed_by: None,
             problems: vec![
                 "its jws is malformed: it must be three parts of base64url, the first two JSON"
                     .to_owned(),
             ],
         };
+        return (malformed, None);
     };
     let mut problems = differences(beside, &jws.claims);
-    for (name, expected) in [("alg", ALGORITHM), ("typ", RECEIPT_TYPE)] {
+    for (name, expected) in [("alg", ALGORITHM), ("typ", kind.typ)] {
         if jws.header_text(name) != Some(expected) {
             problems.push(format!(
-                "its header's {name} is not {expected}, so pixtoll did not sign it as a receipt"
+                "its header's {name} is not {expected}, so pixtoll did not sign it as a {noun}"
             ));
         }
     }
@@ -214,38 +254,31 @@ fn check_own(
             "its header demands an unknown extension (crit), which pixtoll never does".to_owned(),
         );
     }
-    if let Some(expected) = image_sha256 {
-        let said = text_of(&jws.claims, "sha256");
-        if said != expected {
-            problems.push(format!(
-                "sha256: {said} is signed, but the image file has {expected}"
-            ));
-        }
-    }
-    let signed_by = keys.and_then(|keys| match who_signed(&jws, keys) {
+    let signed_by = keys.and_then(|keys| match who_signed(&jws, kind, keys) {
         Ok(id) => Some(id),
         Err(problem) => {
             problems.push(problem);
             None
         }
     });
-    Checked {
-        says: describe_own(&jws.claims),
+    let checked = Checked {
+        says: describe(&jws.claims),
         signed_by,
         problems,
-    }
+    };
+    (checked, Some(jws.claims))
 }
 
-fn who_signed(jws: &Jws<'_>, keys: &KeySet) -> Result<String, String> {
-    let id = jws.header_text("kid").unwrap_or_default();
+fn who_signed(jws: &Jws<'_>, kind: Kind, keys: &KeySet) -> Result<String, String> {
+    let (id, noun) = (jws.header_text("kid").unwrap_or_default(), kind.noun);
     let Some(known) = keys.find(|key| key.id() == id) else {
         return Err(format!(
-            "its key {id} is not among the keys: the receipt is of another service, or was changed"
+            "its key {id} is not among the keys: the {noun} is of another service, or was changed"
         ));
     };
     let PublicKey::Ed25519(bytes) = &known.key else {
         return Err(format!(
-            "its key {id} signs no receipts of this kind: the receipt was changed"
+            "its key {id} signs no {noun} of this kind: the {noun} was changed"
         ));
     };
     if !jws.is_signed_by(bytes) {
@@ -253,21 +286,22 @@ fn who_signed(jws: &Jws<'_>, keys: &KeySet) -> Result<String, String> {
             "the signature doesn't match: header, claims or signature were changed".to_owned(),
         );
     }
-    let settled_at = Timestamp::parse(text_of(&jws.claims, "settledAt"));
-    in_time(known, settled_at)?;
+    let at = Timestamp::parse(text_of(&jws.claims, kind.time));
+    in_time(known, kind, at)?;
     Ok(id.to_owned())
 }
 
-/// Rejects a receipt for a payment that was settled after its key was retired: somebody may have found the old key.
-fn in_time(known: &Known, settled_at: Option<Timestamp>) -> Result<(), String> {
-    match (known.retired, settled_at) {
-        (Some(retired), Some(settled)) if settled > retired => Err(format!(
-            "its key {} was retired at {retired}, before the payment was settled at {settled}",
+/// Rejects what was signed about a time after its key was retired: somebody may have found the old key.
+fn in_time(known: &Known, kind: Kind, at: Option<Timestamp>) -> Result<(), String> {
+    let (noun, time) = (kind.noun, kind.time);
+    match (known.retired, at) {
+        (Some(retired), Some(at)) if at > retired => Err(format!(
+            "its key {} was retired at {retired}, before the time of the {noun} ({time}: {at})",
             known.key.id()
         )),
-        (Some(_), None) => {
-            Err("its key is retired, and it doesn't say when the payment was settled".to_owned())
-        }
+        (Some(_), None) => Err(format!(
+            "its key is retired, and the {noun} doesn't say when it became true ({time})"
+        )),
         _ => Ok(()),
     }
 }
@@ -332,7 +366,11 @@ fn who_signed_x402(
             )
         })?;
     let seconds = i64::try_from(payload.issued_at).ok();
-    in_time(known, seconds.map(Timestamp::from_seconds))?;
+    let kind = Kind {
+        time: "issuedAt",
+        ..RECEIPT
+    };
+    in_time(known, kind, seconds.map(Timestamp::from_seconds))?;
     Ok(known.key.id())
 }
 
@@ -388,7 +426,7 @@ fn describe_own(claims: &Value) -> String {
     )
 }
 
-fn text_of<'a>(document: &'a Value, name: &str) -> &'a str {
+pub(super) fn text_of<'a>(document: &'a Value, name: &str) -> &'a str {
     document
         .get(name)
         .and_then(Value::as_str)
@@ -396,111 +434,4 @@ fn text_of<'a>(document: &'a Value, name: &str) -> &'a str {
 }
 
 #[cfg(test)]
-mod tests {
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use serde_json::json;
-
-    use super::*;
-    use crate::keys::secrets::SecretKey;
-    use crate::keys::signing::SigningKeys;
-
-    const CLAIMS: &str = r#"{"kind":"upload","settledAt":"2026-11-22T06:00:00.000Z"}"#;
-
-    fn signing() -> SigningKeys {
-        SigningKeys::derive(&SecretKey::from_bytes([7; 32])).unwrap()
-    }
-
-    /// The keys; `retired` is when the first one was retired.
-    fn keys(retired: Option<&str>) -> KeySet {
-        let mut list: Vec<Value> = signing().public().iter().map(PublicKey::jwk).collect();
-        list[0]["retiredAt"] = json!(retired);
-        list.push(json!({"kty": "RSA", "n": "x", "e": "AQAB"}));
-        KeySet::parse(&json!({ "keys": list }).to_string()).unwrap()
-    }
-
-    fn check_text(text: &str, keys: &KeySet) -> Checked {
-        let papers = read(text).unwrap();
-        assert_eq!(papers.len(), 1);
-        check(&papers[0], Some(keys), None)
-    }
-
-    #[test]
-    fn a_jws_alone_is_checked_by_its_key() {
-        let jws = signing().sign_claims(RECEIPT_TYPE, CLAIMS.as_bytes());
-        let found = check_text(&jws, &keys(None));
-        assert_eq!(found.problems, [""; 0]);
-        assert_eq!(found.signed_by, Some(signing().public()[0].id()));
-    }
-
-    #[test]
-    fn a_retired_key_is_valid_for_payments_settled_before() {
-        let jws = signing().sign_claims(RECEIPT_TYPE, CLAIMS.as_bytes());
-        let after = keys(Some("2026-11-22T06:00:00.000Z"));
-        assert_eq!(check_text(&jws, &after).problems, [""; 0]);
-        let before = check_text(&jws, &keys(Some("2026-11-22T05:59:59.999Z")));
-        assert!(before.problems[0].contains("retired"), "{before:?}");
-        let timeless = signing().sign_claims(RECEIPT_TYPE, b"{}");
-        let timeless = check_text(&timeless, &after);
-        assert!(timeless.problems[0].contains("when"), "{timeless:?}");
-    }
-
-    #[test]
-    fn a_jws_of_another_type_by_the_same_key_is_no_receipt() {
-        let jws = signing().sign_claims("something-else", CLAIMS.as_bytes());
-        let found = check_text(&jws, &keys(None));
-        assert!(found.problems[0].contains("typ"), "{found:?}");
-    }
-
-    #[test]
-    fn no_header_avoids_the_check_of_the_signature() {
-        let id = signing().public()[0].id();
-        let of_x402 = signing().public()[1].id();
-        for (header, problem) in [
-            (
-                json!({"alg": "none", "typ": RECEIPT_TYPE, "kid": id}),
-                "alg",
-            ),
-            (
-                json!({"alg": "HS256", "typ": RECEIPT_TYPE, "kid": id}),
-                "alg",
-            ),
-            (
-                json!({"alg": "EdDSA", "typ": RECEIPT_TYPE, "kid": id, "crit": ["b64"]}),
-                "demands",
-            ),
-            (
-                json!({"alg": "EdDSA", "typ": RECEIPT_TYPE, "kid": of_x402}),
-                "no receipts",
-            ),
-            (
-                json!({"alg": "EdDSA", "typ": RECEIPT_TYPE}),
-                "not among the keys",
-            ),
-        ] {
-            let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-            let jws = format!("{}.{}.", part(&header.to_string()), part(CLAIMS));
-            let found = check_text(&jws, &keys(None));
-            assert_eq!(found.signed_by, None, "{header}");
-            let named = found.problems.iter().any(|said| said.contains(problem));
-            assert!(named, "{header}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_list_of_keys_with_their_own_ids_is_accepted() {
-        let mut renamed = signing().public()[0].jwk();
-        renamed["kid"] = json!("another");
-        let mut odd = signing().public()[0].jwk();
-        odd["retiredAt"] = json!("yesterday");
-        for (text, why) in [
-            (String::new(), Unreadable::NoKeys),
-            ("{}".to_owned(), Unreadable::NoKeys),
-            (r#"{"keys":[]}"#.to_owned(), Unreadable::NoKeys),
-            (r#"{"keys":[{"kty":"RSA"}]}"#.to_owned(), Unreadable::NoKeys),
-            (json!({"keys": [renamed]}).to_string(), Unreadable::Misnamed),
-            (json!({"keys": [odd]}).to_string(), Unreadable::NoKeys),
-        ] {
-            assert_eq!(KeySet::parse(&text).unwrap_err(), why, "{text}");
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::bail;
 use futures_util::StreamExt;
 
-use crate::db::{Db, images, retention as rows};
+use super::audit_variants;
+use crate::db::contents::{self, Unclean};
+use crate::db::{Db, images, removals, retention as rows};
 use crate::model::ids::ImageId;
 use crate::model::image::{Image, ImageState};
 use crate::model::mark::Age;
@@ -44,6 +46,11 @@ pub enum Mismatch {
         /// Whether the sidecar was written now.
         repaired: bool,
     },
+    /// The content of an image under a legal hold is missing, or has another size than its row.
+    HeldMissing {
+        /// The image.
+        id: ImageId,
+    },
     /// An object has no row. Rows are written first, so the database lost data.
     NoRow {
         /// The image id in the object's key.
@@ -55,6 +62,25 @@ pub enum Mismatch {
     LeftOver {
         /// The image.
         id: ImageId,
+        /// Whether the object is deleted now.
+        repaired: bool,
+    },
+    /// The object of a live image's variant is missing, or has another size. It is no loss: the
+    /// variant is made again when it is asked for.
+    NoVariant {
+        /// The image.
+        id: ImageId,
+        /// The name of the variant.
+        name: String,
+        /// Whether its row is deleted now.
+        repaired: bool,
+    },
+    /// The object of a variant has no row.
+    VariantLeft {
+        /// The image in the object's key.
+        id: ImageId,
+        /// The first digits of the variant's SHA-256, which its key has.
+        digits: String,
         /// Whether the object is deleted now.
         repaired: bool,
     },
@@ -72,6 +98,8 @@ pub struct Audit {
     pub rows: u64,
     /// The number of objects.
     pub objects: u64,
+    /// The number of stored variants of live images.
+    pub variants: u64,
     /// The number of findings that were not repaired.
     pub open: u64,
 }
@@ -113,17 +141,40 @@ pub async fn audit(
             }
         }
     }
+    last.clear();
+    loop {
+        let page = removals::page_held(db, &last, PAGE).await?;
+        let Some(end) = page.last() else { break };
+        end.id.as_str().clone_into(&mut last);
+        for image in page {
+            if let Some(finding) = auditor.look_at_held(image).await? {
+                audit.open += 1;
+                tell(finding);
+            }
+        }
+    }
+    audit_variants::look_at_rows(db, store, (now, repair), &mut audit, &mut tell).await?;
     let mut objects = store.list();
     while let Some(listed) = objects.next().await {
         let finding = match listed? {
             Listed::Foreign(key) => Some(Mismatch::Foreign { key }),
             Listed::Image(id) => {
                 audit.objects += 1;
-                auditor.look_at_object(id).await?
+                match auditor.look_at_object(id.clone()).await? {
+                    None => auditor.look_at_content(id, 0).await?,
+                    found => found,
+                }
+            }
+            Listed::Content(id, version) => {
+                audit.objects += 1;
+                auditor.look_at_content(id, version).await?
             }
             // A sidecar beside its object is checked with the object.
-            Listed::Sidecar(id) if store.size(&id).await?.is_some() => None,
+            Listed::Sidecar(id) if store.size(&id, 0).await?.is_some() => None,
             Listed::Sidecar(id) => auditor.look_at_object(id).await?,
+            Listed::Variant(id, digits) => {
+                audit_variants::look_at_object(db, store, (id, digits), repair).await?
+            }
         };
         if let Some(finding) = finding {
             audit.open += u64::from(!finding.is_mended());
@@ -163,8 +214,14 @@ impl Mismatch {
         match self {
             Self::NotDescribed { repaired, .. }
             | Self::NoRow { repaired, .. }
+            | Self::VariantLeft { repaired, .. }
             | Self::LeftOver { repaired, .. } => *repaired,
-            Self::NoObject { .. } | Self::OtherSize { .. } | Self::Foreign { .. } => false,
+            // Nothing is lost.
+            Self::NoVariant { .. } => true,
+            Self::NoObject { .. }
+            | Self::OtherSize { .. }
+            | Self::HeldMissing { .. }
+            | Self::Foreign { .. } => false,
         }
     }
 }
@@ -179,7 +236,7 @@ struct Auditor<'a> {
 impl Auditor<'_> {
     async fn look_at_row(&self, listed: Image) -> anyhow::Result<Option<Mismatch>> {
         let id = listed.id.clone();
-        let object = self.store.size(&id).await?;
+        let object = self.store.size(&id, listed.version).await?;
         let sidecar = Sidecar::of(&listed);
         if object == Some(listed.size_bytes) && self.store.is_described(&id, &sidecar).await? {
             return Ok(None);
@@ -188,7 +245,7 @@ impl Auditor<'_> {
         let Some(image) = images::find(self.db, &id).await? else {
             return Ok(None);
         };
-        if !image.is_live(self.now) {
+        if !image.is_live(self.now) || image.version != listed.version {
             return Ok(None);
         }
         let row = image.size_bytes;
@@ -210,12 +267,54 @@ impl Auditor<'_> {
         Ok(Some(Mismatch::NotDescribed { id, repaired }))
     }
 
+    /// Looks for the content of a held image, which may not be sealed yet.
+    async fn look_at_held(&self, listed: Image) -> anyhow::Result<Option<Mismatch>> {
+        let (id, size) = (listed.id, Some(listed.size_bytes));
+        let is_served = self.store.size(&id, listed.version).await? == size;
+        if is_served || self.store.sealed_size(&id).await? == size {
+            return Ok(None);
+        }
+        // It may have been sealed or released since.
+        let removal = removals::find(self.db, &id).await?;
+        let is_held = removal.is_some_and(|removal| removal.held_at.is_some());
+        let is_there = self.store.sealed_size(&id).await? == size;
+        Ok((is_held && !is_there).then_some(Mismatch::HeldMissing { id }))
+    }
+
+    /// Compares the object of a content with the rows of its image.
+    async fn look_at_content(&self, id: ImageId, version: u32) -> anyhow::Result<Option<Mismatch>> {
+        let repaired = self.repair;
+        // The refresh is read first: a replacement counts its number before.
+        let refresh = contents::find_of(self.db, std::slice::from_ref(&id)).await?;
+        let Some(image) = images::find(self.db, &id).await? else {
+            if refresh.is_empty() && self.repair {
+                self.store.quarantine(&id, version, self.now).await?;
+            }
+            return Ok(refresh
+                .is_empty()
+                .then_some(Mismatch::NoRow { id, repaired }));
+        };
+        let is_known = |it: &Unclean| (it.oldest..=it.newest).contains(&version);
+        let is_over = refresh.iter().any(|it| it.is_gone);
+        if (image.version == version && !is_over) || refresh.iter().any(is_known) {
+            return Ok(None);
+        }
+        // A listing may be older than the delete of the object.
+        if self.store.size(&id, version).await?.is_none() {
+            return Ok(None);
+        }
+        if self.repair {
+            self.store.delete_contents(&[(id.clone(), version)]).await?;
+        }
+        Ok(Some(Mismatch::LeftOver { id, repaired }))
+    }
+
     /// Compares an object, or a sidecar without an object, with its row.
     async fn look_at_object(&self, id: ImageId) -> anyhow::Result<Option<Mismatch>> {
         let repaired = self.repair;
         let Some(state) = rows::find_state(self.db, &id).await? else {
             if self.repair {
-                self.store.quarantine(&id, self.now).await?;
+                self.store.quarantine(&id, 0, self.now).await?;
             }
             return Ok(Some(Mismatch::NoRow { id, repaired }));
         };

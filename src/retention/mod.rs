@@ -13,7 +13,10 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::db::retention::{self as rows, Due, OwnersClaim};
-use crate::db::{Db, DbError, api_keys, erasure, free_links, jobs, proofs, signin, withdrawals};
+use crate::db::{
+    Db, DbError, api_keys, erasure, free_links, jobs, proofs, purges, removals, reports, signin,
+    withdrawals,
+};
 use crate::images::describe;
 use crate::images::hot::Hot;
 use crate::model::ids::ImageId;
@@ -23,22 +26,29 @@ use crate::moving::epoch;
 use crate::store::{Store, StoreError};
 use crate::system::clock::{Clock, Timestamp};
 use crate::system::kill::kill_point;
+use crate::system::metrics;
 use crate::system::random::Randomness;
 
 pub mod audit;
+mod audit_variants;
 pub mod clock_kind;
+pub mod contents;
 mod guard;
 pub mod independent;
 pub mod schedule;
+pub mod variants;
 
 use guard::{ASK_EVERY, ClockGuard, Moment};
 use independent::IndependentClock;
 use schedule::Schedule;
+use variants::Left;
 
 pub use guard::Doubt;
 
 /// The name of the reaper's lease.
-const JOB: &str = "reaper";
+pub(crate) const JOB: &str = "reaper";
+/// How long the hash of a network that reported an image is kept. It counts on its own day only.
+const NETWORKS_KEPT: Duration = Duration::from_hours(48);
 /// How many images are claimed, or rows erased, at a time.
 const BATCH: u32 = 500;
 /// How many payments are examined for erasure at a time.
@@ -49,6 +59,8 @@ pub const LEASE: Duration = Duration::from_mins(1);
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 /// From this age on, an unfinished upload counts as abandoned.
 const STALE: Duration = Duration::from_hours(1);
+/// How long a removed image can be restored, unless the settings say otherwise.
+const RESTORABLE: Duration = Duration::from_hours(30 * 24);
 /// How often a server records that it trusts its clock, whether or not the reaper runs.
 const RECORD_CLOCK_EVERY: Duration = Duration::from_hours(1);
 
@@ -151,6 +163,10 @@ pub struct Retention {
     lock: Option<PathBuf>,
     /// The cache from which this process serves images.
     hot: Option<Arc<Hot>>,
+    /// How long a removed image can be restored. After that it is deleted.
+    restorable: Duration,
+    /// Whether a CDN has to drop images that their owner deletes.
+    has_cdn: bool,
 }
 
 impl Retention {
@@ -171,7 +187,21 @@ impl Retention {
             holder: hex::encode(randomness.bytes::<8>()),
             lock: None,
             hot: None,
+            restorable: RESTORABLE,
+            has_cdn: false,
         }
+    }
+
+    /// Deletes removed images when they can't be restored any more: `restorable` after the removal.
+    #[must_use]
+    pub fn restorable_for(self, restorable: Duration) -> Self {
+        Self { restorable, ..self }
+    }
+
+    /// Asks for a purge at the CDN when an owner deletes an image, if there is a CDN.
+    #[must_use]
+    pub fn behind_cdn(self, has_cdn: bool) -> Self {
+        Self { has_cdn, ..self }
     }
 
     /// Removes images that their owner deletes from this process's cache at once. Other servers
@@ -278,8 +308,10 @@ impl Retention {
             || (last_run.is_none() && rows::is_empty(&self.db).await?);
         if !is_believed {
             let confirmed = self.guard.confirm(&*self.clock, last_run).await;
+            metrics::clock(confirmed.is_ok());
             moment = confirmed.map_err(ReapError::Clock)?;
         }
+        metrics::clock(true);
         self.record_run(moment).await?;
         Ok(moment)
     }
@@ -328,7 +360,8 @@ impl Retention {
         let mut kept = None;
         for id in ids {
             kill_point!("delete.claim.before");
-            let claim = rows::claim_for_owner(&self.db, id, self.clock.now()).await?;
+            let now = self.clock.now();
+            let claim = rows::claim_for_owner(&self.db, id, self.has_cdn, now).await?;
             kill_point!("delete.claim.after");
             match claim {
                 OwnersClaim::Claimed => {
@@ -359,6 +392,15 @@ impl Retention {
         signin::forget_nonces(&self.db, moment.wall).await?;
         free_links::forget_ended(&self.db, moment.wall.minus(self.records)).await?;
         api_keys::forget_revoked(&self.db, moment.wall.minus(self.records)).await?;
+        match variants::delete_again(&self.db, &self.store, moment.wall).await {
+            Ok(_) => {}
+            Err(Left::Database(error)) => return Err(error.into()),
+            Err(Left::Store(error)) => {
+                tracing::warn!(%error, "variants of deleted images could not be deleted a second time; the next run tries again");
+            }
+        }
+        removals::forget_erased(&self.db).await?;
+        purges::forget_purged(&self.db, moment.wall.minus(self.records), BATCH).await?;
         let mut renewed = moment.wall;
         while self.batch(moment.wall, reaped).await? {
             moment = Moment::now(&*self.clock);
@@ -401,6 +443,9 @@ impl Retention {
             kill_point!("reap.claim.after");
         }
         if ids.is_empty() {
+            ids = rows::claim_removed(&self.db, now, now.minus(self.restorable), BATCH).await?;
+        }
+        if ids.is_empty() {
             reaped.lapsed += rows::discard_lapsed(&self.db, stale, now, BATCH).await?;
             ids = rows::find_discarded(&self.db, stale, now, BATCH).await?;
             if let Err(error) = self.store.delete_drafts(&ids).await {
@@ -431,6 +476,23 @@ impl Retention {
     async fn remove(&self, ids: &[ImageId]) -> Result<Removed, DbError> {
         if ids.is_empty() {
             return Ok(Removed::default());
+        }
+        let now = self.clock.now();
+        let parts = async {
+            variants::delete_of(&self.db, &self.store, ids, now).await?;
+            contents::delete_of(&self.db, &self.store, ids, now).await
+        };
+        match parts.await {
+            Ok(()) => {}
+            Err(Left::Database(error)) => return Err(error),
+            Err(Left::Store(error)) => {
+                rows::put_off(&self.db, ids, self.clock.now()).await?;
+                return Ok(Removed {
+                    failed: u64::try_from(ids.len()).unwrap_or(u64::MAX),
+                    failure: Some(error),
+                    marked: 0,
+                });
+            }
         }
         kill_point!("objects.delete.before");
         let outcome = self.store.delete_many(ids).await;
@@ -475,7 +537,9 @@ impl Retention {
             payments += u64::from(erased);
         }
         reaped.erased_payments += payments;
-        Ok(images + payments > 0)
+        let networks_before = self.clock.now().minus(NETWORKS_KEPT);
+        let cases = reports::erase(&self.db, before, networks_before).await?;
+        Ok(images + payments + cases > 0)
     }
 
     /// Deletes nothing while the store doesn't answer: the database can't be compared with it then.
@@ -535,6 +599,7 @@ impl Drop for Locked {
 }
 
 fn log(reaped: &Reaped) {
+    metrics::reaped(reaped.images, reaped.failed);
     if *reaped != Reaped::default() && reaped.end != End::Elsewhere {
         tracing::info!(
             images = reaped.images,

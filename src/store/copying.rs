@@ -7,7 +7,7 @@ use futures_util::stream::BoxStream;
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 
-use super::keys::{IMAGES, QUARANTINE, key, sidecar_key};
+use super::keys::{IMAGES, QUARANTINE, content_key, sidecar_key};
 use super::{Object, Store, StoreError};
 use crate::model::ids::ImageId;
 use crate::model::mark::Mark;
@@ -20,12 +20,17 @@ const NOTE: &str = "copy.json";
 const RESTORE: &str = "restore.json";
 
 impl Store {
-    /// Opens all of the image `id`, whatever its size; `None` when there is no such object.
+    /// Opens all of a content of the image `id`, whatever its size; `None` when there is no such
+    /// object.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open_whole(&self, id: &ImageId) -> Result<Option<Object>, StoreError> {
-        let place = key(id);
+    pub async fn open_whole(
+        &self,
+        id: &ImageId,
+        version: u32,
+    ) -> Result<Option<Object>, StoreError> {
+        let place = content_key(id, version);
         let found = self.found(self.objects.get(&place)).await?;
         Ok(found.map(|found| Object::new(found, self.is_remote())))
     }

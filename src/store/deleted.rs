@@ -1,10 +1,10 @@
 //! The outcome of deleting images, and how a local store deletes them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::keys::{file, sidecar_file};
-use super::{StoreError, local};
+use super::{IMAGE_DRAFT, StoreError, local};
 use crate::model::ids::ImageId;
 
 /// The outcome of deleting several images.
@@ -34,6 +34,25 @@ impl Deleted {
             }
         }
     }
+}
+
+/// Deletes these files of variants or contents, and the draft of each, which a stopped process may
+/// have left.
+///
+/// # Errors
+/// When one can't be deleted, or the deletes can't be made durable.
+pub(super) async fn delete_local_files(
+    root: &Arc<Path>,
+    files: Vec<PathBuf>,
+) -> std::io::Result<()> {
+    let files = files.into_iter().flat_map(|file| {
+        let draft = local::draft_of(&file, IMAGE_DRAFT);
+        [file, draft]
+    });
+    let outcomes = local::delete(root, files.collect()).await?;
+    outcomes
+        .into_iter()
+        .try_for_each(|outcome| outcome.map(|_| ()))
 }
 
 /// Deletes the files of these images, and their sidecars.

@@ -1,13 +1,13 @@
 //! File operations that `object_store` lacks: an image and its sidecar together, and deletes that
-//! survive a power cut. `object_store` would sync their folder for each. Its delete syncs nothing, and a row must not say that an image is gone if the file
-//! may come back.
+//! survive a power cut. `object_store` would sync their folder for each. Its delete syncs nothing,
+//! and a row must not say that an image is gone if the file may come back.
 
 use std::collections::BTreeSet;
 use std::fs::{File, create_dir_all, remove_file, rename};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -20,6 +20,9 @@ const THREADS: usize = 4;
 /// once.
 #[cfg(target_os = "linux")]
 const MOST_FOLDERS: usize = 8;
+
+/// The number of folders above that of an image, to the root of the store.
+const FOLDERS_ABOVE: usize = 3;
 
 /// Whether a deleted file existed, or why it may still exist.
 pub(super) type Outcome = io::Result<bool>;
@@ -101,17 +104,26 @@ fn publish(files: &[New]) -> io::Result<()> {
     for new in files {
         rename(new.draft(), &new.file)?;
     }
-    match files.first() {
-        Some(new) => File::open(new.folder())?.sync_all(),
-        None => Ok(()),
-    }
+    let Some(new) = files.first() else {
+        return Ok(());
+    };
+    File::open(new.folder())?.sync_all()?;
+    // Another upload may have created the folder, and not synced it yet.
+    let made = making(new.folder()).read();
+    drop(made.unwrap_or_else(PoisonError::into_inner));
+    Ok(())
+}
+
+/// The path of a file's draft whose name ends in `end`.
+pub(super) fn draft_of(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 impl New {
     fn draft(&self) -> PathBuf {
-        let mut name = self.file.as_os_str().to_owned();
-        name.push(self.draft);
-        PathBuf::from(name)
+        draft_of(&self.file, self.draft)
     }
 
     fn folder(&self) -> &Path {
@@ -121,25 +133,35 @@ impl New {
 
 /// Waits until no other task of this process writes this file, until the guard is dropped.
 fn turn(file: &Path) -> MutexGuard<'static, ()> {
-    static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
-    let mut hasher = DefaultHasher::new();
-    file.hash(&mut hasher);
-    let place = usize::try_from(hasher.finish() % 64).unwrap_or(0);
-    let turn = TURNS.get(place).unwrap_or(&TURNS[0]);
+    static TURNS: [Mutex<()>; LOCKS] = [const { Mutex::new(()) }; LOCKS];
+    let turn = TURNS.get(lock_of(file)).unwrap_or(&TURNS[0]);
     turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Creates a folder and its parents, durably.
+/// The lock of those who create a folder. Who finds the folder reads it before relying on it.
+fn making(folder: &Path) -> &'static RwLock<()> {
+    static MAKING: [RwLock<()>; LOCKS] = [const { RwLock::new(()) }; LOCKS];
+    MAKING.get(lock_of(folder)).unwrap_or(&MAKING[0])
+}
+
+/// How many locks stand for all paths.
+const LOCKS: usize = 64;
+
+/// The number of the lock that stands for this path.
+fn lock_of(path: &Path) -> usize {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % LOCKS
+}
+
+/// Creates the folder of an image and its parents, durably.
 fn create_folders(folder: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = folder
-        .ancestors()
-        .take_while(|path| !path.exists())
-        .collect();
+    let making = making(folder).write();
+    let _making = making.unwrap_or_else(PoisonError::into_inner);
     create_dir_all(folder)?;
-    for made in missing {
-        if let Some(above) = made.parent() {
-            File::open(above)?.sync_all()?;
-        }
+    // Also those that exist: another upload may have created them, and not synced them yet.
+    for above in folder.ancestors().skip(1).take(FOLDERS_ABOVE) {
+        File::open(above)?.sync_all()?;
     }
     Ok(())
 }

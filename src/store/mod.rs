@@ -23,22 +23,26 @@ use crate::model::ids::ImageId;
 use crate::model::mark::Mark;
 use crate::model::sidecar::Sidecar;
 use crate::system::clock::Timestamp;
+use crate::system::metrics;
 
+mod contents;
 mod copying;
 mod deleted;
 mod keys;
 mod local;
 mod object;
 mod s3;
+mod sealed;
 #[cfg(test)]
 mod tests;
+mod variants;
 
 pub use deleted::Deleted;
 pub use keys::Listed;
 pub use object::Object;
 
 use deleted::delete_local;
-use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, file, key, sidecar_file, sidecar_key};
+use keys::{IMAGES, MARK, QUARANTINE, SIDECAR, content_key, file, key, sidecar_file, sidecar_key};
 
 /// Images in one delete request, each with its sidecar: S3 takes 1,000 keys.
 const IMAGES_A_DELETE: usize = 500;
@@ -86,6 +90,12 @@ pub enum StoreError {
     /// A network store did not answer in time.
     #[error("the image store did not answer within {0:?}")]
     Late(Duration),
+    /// The disk of the directory is full.
+    #[error("the disk of the image store is full")]
+    Full,
+    /// The directory can't be written to: its file system or its mode forbids it.
+    #[error("the image store is read-only")]
+    ReadOnly,
     /// The bucket was not checked yet, so nothing can be stored.
     #[error("the image store has not been checked yet: {0}")]
     Unchecked(String),
@@ -104,7 +114,9 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Failed(_) => false,
-            Self::Remote(_) | Self::Late(_) | Self::Unchecked(_) => true,
+            Self::Full | Self::ReadOnly | Self::Remote(_) | Self::Late(_) | Self::Unchecked(_) => {
+                true
+            }
         }
     }
 }
@@ -129,6 +141,12 @@ fn said(error: &str) -> String {
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => return Self::Full,
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => return Self::ReadOnly,
+            _ => {}
+        }
         Self::Failed(object_store::Error::Generic {
             store: "LocalFileSystem",
             source: Box::new(error),
@@ -189,6 +207,15 @@ impl Store {
         })
     }
 
+    /// The kind of the store, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match &self.place {
+            Backend::Local(_) => "directory",
+            Backend::Memory => "memory",
+            Backend::S3(_) => "s3",
+        }
+    }
+
     /// Opens an empty store in memory, for tests.
     pub fn in_memory() -> Self {
         Self {
@@ -235,10 +262,14 @@ impl Store {
         bytes: Bytes,
         sidecar: &Sidecar,
     ) -> Result<(), StoreError> {
-        if self.is_unchecked() {
-            let why = "it has not answered since the server started".to_owned();
-            return Err(StoreError::Unchecked(why));
-        }
+        self.refuse_unchecked()?;
+        let measured = metrics::store("put");
+        let stored = self.write(id, bytes, sidecar).await;
+        measured.end(stored.is_ok());
+        stored
+    }
+
+    async fn write(&self, id: &ImageId, bytes: Bytes, sidecar: &Sidecar) -> Result<(), StoreError> {
         if let Backend::Local(root) = &self.place {
             let image = local::New {
                 file: file(root, id),
@@ -254,6 +285,14 @@ impl Store {
         let (put, described) = tokio::join!(self.within(put), self.describe(id, sidecar));
         put?;
         described
+    }
+
+    fn refuse_unchecked(&self) -> Result<(), StoreError> {
+        if self.is_unchecked() {
+            let why = "it has not answered since the server started".to_owned();
+            return Err(StoreError::Unchecked(why));
+        }
+        Ok(())
     }
 
     /// Writes the sidecar of an image, durably, and replaces an older one.
@@ -284,18 +323,31 @@ impl Store {
         Ok(found.as_deref().and_then(Sidecar::parse).as_ref() == Some(sidecar))
     }
 
-    /// Opens the byte range `part` of the image `id`; `None` when there is no such object.
+    /// Opens the byte range `part` of a content of the image `id`; `None` when there is no such
+    /// object.
     ///
     /// # Errors
     /// [`StoreError`], also when the object has none of these bytes.
-    pub async fn open(&self, id: &ImageId, part: Range<u64>) -> Result<Option<Object>, StoreError> {
+    pub async fn open(
+        &self,
+        id: &ImageId,
+        version: u32,
+        part: Range<u64>,
+    ) -> Result<Option<Object>, StoreError> {
+        self.open_key(&content_key(id, version), part).await
+    }
+
+    async fn open_key(&self, place: &Key, part: Range<u64>) -> Result<Option<Object>, StoreError> {
         let options = GetOptions::new().with_range(Some(part));
-        let place = key(id);
-        let found = self.found(self.objects.get_opts(&place, options)).await?;
+        let measured = metrics::store("open");
+        let found = self.found(self.objects.get_opts(place, options)).await;
+        measured.end(found.is_ok());
+        let found = found?;
         Ok(found.map(|found| Object::new(found, self.is_remote())))
     }
 
-    /// Deletes the image `id` and its sidecar durably. A missing object counts as deleted.
+    /// Deletes content 0 of the image `id` and the image's sidecar durably. A missing object counts
+    /// as deleted.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -306,8 +358,16 @@ impl Store {
         }
     }
 
-    /// Deletes these images and their sidecars durably, in bulk. Missing objects count as deleted.
+    /// Deletes content 0 of these images and the images' sidecars durably, in bulk. Missing objects
+    /// count as deleted. [`Store::delete_contents`] deletes later contents.
     pub async fn delete_many(&self, ids: &[ImageId]) -> Deleted {
+        let measured = metrics::store("delete");
+        let deleted = self.delete_each(ids).await;
+        measured.end(deleted.failure.is_none());
+        deleted
+    }
+
+    async fn delete_each(&self, ids: &[ImageId]) -> Deleted {
         if let Backend::Local(root) = &self.place {
             return delete_local(root, ids).await;
         }
@@ -341,13 +401,23 @@ impl Store {
     /// Deletes in one request where the store supports it. Its answer doesn't say which objects
     /// existed.
     async fn delete_remote(&self, ids: &[ImageId], deleted: &mut Deleted) {
-        let keys: Vec<Key> = ids
-            .iter()
-            .flat_map(|id| [key(id), sidecar_key(id)])
-            .collect();
-        let wanted = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
+        let keys = ids.iter().flat_map(|id| [key(id), sidecar_key(id)]);
+        let (gone, failure) = self.delete_keys(keys.collect()).await;
+        for id in ids {
+            if gone.contains(&key(id)) && gone.contains(&sidecar_key(id)) {
+                deleted.gone.push(id.clone());
+            } else {
+                deleted.left.push(id.clone());
+            }
+        }
+        deleted.failure = deleted.failure.take().or(failure);
+    }
+
+    /// Deletes these keys. Returns those that don't exist any more, and why others may.
+    async fn delete_keys(&self, keys: Vec<Key>) -> (HashSet<Key>, Option<StoreError>) {
+        let (all, wanted) = (keys.len(), stream::iter(keys.clone().into_iter().map(Ok)));
         // The results are in the order of the keys, unless a request failed as a whole.
-        let results = self.objects.delete_stream(wanted);
+        let results = self.objects.delete_stream(wanted.boxed());
         let (mut gone, mut failure) = (HashSet::new(), None);
         let collected = results.zip(stream::iter(keys)).for_each(|(result, place)| {
             match result {
@@ -371,38 +441,35 @@ impl Store {
         } else {
             collected.await;
         }
-        for id in ids {
-            if gone.contains(&key(id)) && gone.contains(&sidecar_key(id)) {
-                deleted.gone.push(id.clone());
-            } else {
-                deleted.left.push(id.clone());
-            }
-        }
-        deleted.failure = deleted.failure.take().or(failure);
-        if deleted.failure.is_none() && !deleted.left.is_empty() {
+        if failure.is_none() && gone.len() < all {
             let why = "it did not confirm all of the deletes".to_owned();
-            deleted.failure = Some(StoreError::Remote(why));
+            failure = Some(StoreError::Remote(why));
         }
+        (gone, failure)
     }
 
-    /// Returns the size of the image `id` in bytes; `None` when there is no such object.
+    /// Returns the size of a content of the image `id` in bytes; `None` when there is no such
+    /// object.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn size(&self, id: &ImageId) -> Result<Option<u64>, StoreError> {
-        let place = key(id);
-        let found = self.found(self.objects.head(&place)).await?;
+    pub async fn size(&self, id: &ImageId, version: u32) -> Result<Option<u64>, StoreError> {
+        self.size_of(&content_key(id, version)).await
+    }
+
+    async fn size_of(&self, place: &Key) -> Result<Option<u64>, StoreError> {
+        let found = self.found(self.objects.head(place)).await?;
         Ok(found.map(|found| found.size))
     }
 
-    /// Whether the image `id` has an object or a sidecar.
+    /// Whether the image `id` has an object of content 0 or a sidecar.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn is_there(&self, id: &ImageId) -> Result<bool, StoreError> {
         let place = sidecar_key(id);
         let sidecar = self.found(self.objects.head(&place)).await?;
-        Ok(sidecar.is_some() || self.size(id).await?.is_some())
+        Ok(sidecar.is_some() || self.size(id, 0).await?.is_some())
     }
 
     /// Lists every object under the prefix of images, in no order. Only for `pixtoll store audit`.
@@ -417,14 +484,20 @@ impl Store {
             .boxed()
     }
 
-    /// Moves the image `id` and its sidecar to the quarantine, from which nothing is served.
+    /// Moves a content of the image `id` and the image's sidecar to the quarantine, from which
+    /// nothing is served.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn quarantine(&self, id: &ImageId, now: Timestamp) -> Result<(), StoreError> {
-        for suffix in [SIDECAR, ""] {
-            let from = Key::from(format!("{}{suffix}", key(id)));
-            let to = Key::from(format!("{QUARANTINE}/{}/{id}{suffix}", now.millis()));
+    pub async fn quarantine(
+        &self,
+        id: &ImageId,
+        version: u32,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for from in [sidecar_key(id), content_key(id, version)] {
+            let name = from.filename().unwrap_or_default();
+            let to = Key::from(format!("{QUARANTINE}/{}/{name}", now.millis()));
             self.found(self.objects.rename(&from, &to)).await?;
         }
         Ok(())

@@ -57,6 +57,18 @@ impl Object {
         self.size
     }
 
+    /// Reads the rest into memory.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_all(mut self) -> Result<Bytes, StoreError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
+    }
+
     /// Returns the next bytes; `None` after the last ones.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ fn sidecar(id: &ImageId) -> Sidecar {
         width: 1,
         height: 1,
         metadata: None,
+        look: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: "free".to_owned(),
@@ -102,6 +103,8 @@ fn sidecar(id: &ImageId) -> Sidecar {
         expires_at: None,
         visibility: Visibility::Public,
         link_serial: 0,
+        version: 0,
+        refresh: None,
     };
     Sidecar::new(&image, Keep::Forever)
 }
@@ -113,7 +116,7 @@ async fn an_object_that_is_deleted_while_it_is_read_stays_readable() {
     let id = ImageId::draw(&Randomness::seeded(1));
     let bytes = vec![7; 200_000];
     store.put(&id, bytes.into(), &sidecar(&id)).await.unwrap();
-    let mut object = store.open(&id, 0..200_000).await.unwrap().unwrap();
+    let mut object = store.open(&id, 0, 0..200_000).await.unwrap().unwrap();
     let mut length = object.next().await.unwrap().unwrap().len();
     store.delete(&id).await.unwrap();
     while let Some(piece) = object.next().await.unwrap() {

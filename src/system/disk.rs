@@ -154,7 +154,7 @@ impl Floor {
 
 impl Floor {
     /// The bytes that are free now, if they can be read.
-    fn free_bytes(&self) -> Option<u64> {
+    pub fn free_bytes(&self) -> Option<u64> {
         self.disk.free_bytes(self.folder.as_deref()?).ok()
     }
 }

@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -29,12 +30,14 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::traces;
 use crate::model::payment::PaymentId;
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people, with colors on a terminal
+    #[default]
     Text,
     /// One JSON object a line
     Json,
@@ -46,14 +49,15 @@ pub enum LogFormat {
 /// which may hold secrets.
 ///
 /// The lines of requests that are answered without the router are collected for at most 100 ms. The returned
-/// value writes the last ones when it is dropped.
-pub fn start(level: Level, format: LogFormat) -> Lines {
+/// value writes the last ones when it is dropped. `spans` takes the spans of traces.
+pub fn start(level: Level, format: LogFormat, spans: Option<traces::Layer>) -> Lines {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level.into()))
         // It logs each connection that doesn't speak HTTP as an error. No operator can act on that.
         .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
         // It logs what clients of `/mcp` send, and warns of their mistakes.
         .with_target("rmcp", LevelFilter::OFF)
+        .with_target(traces::TARGET, LevelFilter::OFF)
         .with_target("pixtoll", level);
     let lines = match format {
         LogFormat::Text => layer()
@@ -66,10 +70,16 @@ pub fn start(level: Level, format: LogFormat) -> Lines {
             .with_writer(std::io::stderr)
             .boxed(),
     };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .init();
+    let lines = lines.with_filter(filter);
+    // Without traces, nothing may make a span that no layer shows: a `None` in the place of the second
+    // layer would.
+    if let Some(spans) = spans {
+        let only = Targets::new().with_target(traces::TARGET, LevelFilter::TRACE);
+        let both = lines.and_then(spans.with_filter(only));
+        tracing_subscriber::registry().with(both).init();
+    } else {
+        tracing_subscriber::registry().with(lines).init();
+    }
     if level >= Level::INFO && !std::io::stderr().is_terminal() {
         Collected::start(format);
     }
@@ -96,7 +106,15 @@ impl Drop for Lines {
     }
 }
 
-/// The line of a request that was answered without the router.
+/// Whether each request has a line.
+static ACCESS: AtomicBool = AtomicBool::new(true);
+
+/// Sets whether each request has a line (`log.access`).
+pub fn log_access(is_on: bool) {
+    ACCESS.store(is_on, Ordering::Relaxed);
+}
+
+/// The line of a request.
 pub struct RequestLine<'a> {
     /// The request's id.
     pub id: &'a str,
@@ -106,23 +124,25 @@ pub struct RequestLine<'a> {
     pub route: &'a str,
     /// The status of the response.
     pub status: u16,
+    /// The tier that the request is about, or `none`.
+    pub tier: &'a str,
+    /// The bytes of the response's body, as far as they are known when it begins.
+    pub bytes: u64,
     /// How long the response took to make.
     pub elapsed: Duration,
 }
 
 impl RequestLine<'_> {
-    /// Logs the line, as the line of every other request is logged.
+    /// Logs the line of a request that was answered without the router, as [`RequestLine::log_now`]
+    /// would, but maybe a little later.
     pub fn log(&self) {
+        if !ACCESS.load(Ordering::Relaxed) {
+            return;
+        }
         let elapsed_us = u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX);
         let Some(collected) = COLLECTED.get() else {
             let _request = request_span(self.id).entered();
-            let Self {
-                method,
-                route,
-                status,
-                ..
-            } = *self;
-            tracing::info!(target: TARGET, %method, route, status, elapsed_us, "request");
+            self.log_now();
             return;
         };
         let mut lines = collected.lock();
@@ -136,6 +156,23 @@ impl RequestLine<'_> {
         }
     }
 
+    /// Logs the line in the current span.
+    pub fn log_now(&self) {
+        if !ACCESS.load(Ordering::Relaxed) {
+            return;
+        }
+        let Self {
+            method,
+            route,
+            status,
+            tier,
+            bytes,
+            ..
+        } = *self;
+        let elapsed_us = u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(target: TARGET, %method, route, status, tier, bytes, elapsed_us, "request");
+    }
+
     fn add_text(&self, lines: &mut String, elapsed_us: u64) -> fmt::Result {
         use fmt::Write;
         SystemTime.format_time(&mut Writer::new(lines))?;
@@ -144,11 +181,13 @@ impl RequestLine<'_> {
             method,
             route,
             status,
+            tier,
+            bytes,
             ..
         } = self;
         writeln!(
             lines,
-            "  INFO request{{request.id=\"{id}\"}}: {TARGET}: request method={method} route=\"{route}\" status={status} elapsed_us={elapsed_us}"
+            "  INFO request{{request.id=\"{id}\"}}: {TARGET}: request method={method} route=\"{route}\" status={status} tier=\"{tier}\" bytes={bytes} elapsed_us={elapsed_us}"
         )
     }
 
@@ -161,11 +200,13 @@ impl RequestLine<'_> {
             method,
             route,
             status,
+            tier,
+            bytes,
             ..
         } = self;
         writeln!(
             lines,
-            "\",\"level\":\"INFO\",\"target\":\"{TARGET}\",\"message\":\"request\",\"elapsed_us\":{elapsed_us},\"method\":\"{method}\",\"request.id\":\"{id}\",\"route\":\"{route}\",\"status\":{status}}}"
+            "\",\"level\":\"INFO\",\"target\":\"{TARGET}\",\"message\":\"request\",\"bytes\":{bytes},\"elapsed_us\":{elapsed_us},\"method\":\"{method}\",\"request.id\":\"{id}\",\"route\":\"{route}\",\"status\":{status},\"tier\":\"{tier}\"}}"
         )
     }
 }

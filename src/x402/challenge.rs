@@ -17,6 +17,8 @@ pub enum Sale {
     Token,
     /// The upload of the image in the same request.
     Upload,
+    /// The import of an image from a URL.
+    Import,
     /// The renewal of an image.
     Renewal,
     /// An upload link.
@@ -190,11 +192,21 @@ fn payment_identifier() -> Value {
     })
 }
 
+/// A URL of an image, as an example.
+const IMAGE_URL: &str = "https://example.com/a.png";
+/// What the field `url` of an import holds.
+const URL: &str = "of a PNG, JPEG, GIF or WebP file";
+
 /// The `bazaar` extension, by which catalogues of facilitators list the route. It is forwarded to
 /// the facilitator.
 pub fn bazaar(sale: Sale, tier: &str) -> Value {
     let (example, properties, required) = match sale {
         Sale::Token | Sale::Renewal | Sale::Link => (json!({}), json!({}), json!([])),
+        Sale::Import => (
+            json!({"url": IMAGE_URL}),
+            json!({"url": {"type": "string", "description": URL}}),
+            json!(["url"]),
+        ),
         Sale::Upload => (
             json!({"image": "iVBORw0KGgo="}),
             json!({"image": {"type": "string", "description": "base64 of a PNG, JPEG, GIF or WebP file"}}),
@@ -237,6 +249,7 @@ pub fn bazaar(sale: Sale, tier: &str) -> Value {
 fn output_schema(sale: Sale, tier: &str) -> Value {
     let fields = match sale {
         Sale::Token | Sale::Renewal | Sale::Link => json!({}),
+        Sale::Import => json!({"url": {"type": "string", "required": true, "description": URL}}),
         Sale::Upload => json!({"image": {
             "type": "string", "required": true,
             "description": "base64 of a PNG, JPEG, GIF or WebP file",
@@ -257,7 +270,7 @@ fn output_example(sale: Sale, tier: &str) -> Value {
             "token": "40 hex digits", "expiresAt": "2026-11-28T10:00:00.000Z",
             "tier": tier, "uploads": 1, "uploadUrl": "https://example.com/api/upload",
         }),
-        Sale::Upload => json!({
+        Sale::Upload | Sale::Import => json!({
             "url": "https://i.example.com/k3v9Qw2mZr7T.png", "id": "k3v9Qw2mZr7T", "tier": tier,
             "expiresAt": "2027-11-28T10:00:00.000Z",
         }),
@@ -323,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_challenge_has_as_many_signed_offers_as_fit() {
-        for sale in [Sale::Token, Sale::Upload, Sale::Link] {
+        for sale in [Sale::Token, Sale::Upload, Sale::Import, Sale::Link] {
             for (host, networks, signed) in [
                 (4, 1, 1),
                 (30, 1, 1),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::wire::{SCHEME, Version};
 use crate::evm::exact::{self, Authorization, canonical_signature};
+use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
 
 /// The request header of a version 2 payment.
@@ -79,6 +80,15 @@ pub struct PaymentHeader {
 }
 
 impl PaymentHeader {
+    /// The amount that the payment accepts: that of its offer or, in version 1, that of its
+    /// authorization. `None`: it exceeds 128 bits, or the offer has none.
+    pub fn amount(&self) -> Option<AtomicAmount> {
+        match &self.accepted {
+            Some(offer) => AtomicAmount::from_atomic(offer.get("amount")?.as_str()?).ok(),
+            None => AtomicAmount::from_atomic(&self.authorization.value.to_string()).ok(),
+        }
+    }
+
     /// Whether both headers carry the same payment: the same authorization and signature on the
     /// same network. Two documents of the same version must also agree in everything else.
     pub fn is_same_payment(&self, other: &Self) -> bool {

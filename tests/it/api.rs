@@ -114,7 +114,10 @@ async fn markdown_is_plain_text_for_browsers() {
             "text/plain; charset=utf-8",
         ),
     ] {
-        let request = app.http.get(app.url("/docs")).header("accept", accept);
+        let request = app
+            .http
+            .get(app.url("/docs/api.md"))
+            .header("accept", accept);
         let answer = Answer::of(request.send().await.unwrap()).await;
         assert_eq!(
             answer.header("content-type").as_deref(),
@@ -146,7 +149,7 @@ async fn every_listed_paid_route_answers_402() {
     let app = TestApp::spawn().await;
     let listed = app.get("/.well-known/x402").await.json();
     let resources = listed["resources"].as_array().unwrap();
-    assert_eq!(resources.len(), 7);
+    assert_eq!(resources.len(), 8);
     for url in resources {
         assert_eq!(app.post(url.as_str().unwrap()).await.status, 402, "{url}");
     }

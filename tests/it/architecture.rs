@@ -53,6 +53,7 @@ fn libraries_stay_in_their_rooms() {
     only_in("alloy_provider::", &["sandbox/rpc/tests.rs"]);
     only_in("alloy_json_rpc::", &["evm/chain/"]);
     only_in("rmcp::", &["mcp/", "http/mcp/", "cli/mcp/"]);
+    only_in("prometheus_client::", &["system/metrics/"]);
     only_in("quick_cache::", &["images/hot.rs"]);
     only_in("std::env::", &["config/"]);
 }
@@ -65,12 +66,32 @@ fn dependencies_point_one_way() {
     only_in("crate::checkout", &["app/", "http/", "cli/", "checkout/"]);
     only_in(
         "crate::payments",
-        &["app/", "http/", "cli/", "checkout/", "payments/"],
+        &[
+            "app/",
+            "http/",
+            "cli/",
+            "checkout/",
+            "monitoring/",
+            "payments/",
+        ],
     );
     only_in(
         "crate::catalog",
         &["app/", "http/", "checkout/", "payments/", "catalog/"],
     );
+    only_in(
+        "crate::accounting",
+        &[
+            "app/",
+            "http/",
+            "cli/",
+            "checkout/",
+            "monitoring/",
+            "payments/",
+            "accounting/",
+        ],
+    );
+    only_in("crate::monitoring", &["app/", "http/", "monitoring/"]);
     only_in("crate::signin", &["app/", "http/", "signin/"]);
     only_in("crate::sandbox", &["app/", "cli/", "sandbox/"]);
     only_in(

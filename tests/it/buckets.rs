@@ -34,6 +34,7 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         width: 1,
         height: 1,
         metadata: None,
+        look: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: "free".to_owned(),
@@ -44,6 +45,8 @@ async fn put(store: &Store, id: &ImageId) -> Result<(), StoreError> {
         expires_at: None,
         visibility: Visibility::Public,
         link_serial: 0,
+        version: 0,
+        refresh: None,
     };
     let sidecar = Sidecar::new(&image, Keep::Forever);
     store

@@ -470,7 +470,8 @@ async fn a_server_that_is_away_is_no_wrong_option() {
 async fn completions_and_manual_pages_name_every_command() {
     let user = User::new();
     let commands = [
-        "upload", "renew", "list", "info", "delete", "share", "link", "key", "claim", "receipt",
+        "upload", "import", "renew", "list", "info", "delete", "share", "link", "key", "claim",
+        "receipt",
     ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = user.run(&format!("completions {shell}")).await;

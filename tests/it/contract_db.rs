@@ -12,29 +12,27 @@ use pixtoll::db::payments::{self, Patch};
 use pixtoll::db::proofs::{self, Binding, Bond, IdOwner, Proof};
 use pixtoll::db::settlements::{self, NewGrant, Settlement, SettlementRecord};
 use pixtoll::db::{Db, DbError, audit, copies, deployment, images, offers, statements};
-use pixtoll::evm::exact::Authorization;
 use pixtoll::model::ids::ImageId;
 use pixtoll::model::image::{Format, Image, ImageState};
 use pixtoll::model::owner::Owner;
 use pixtoll::model::payment::{
-    Event, Grant, LEASE, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Terms,
-    Transfer, transition,
+    Event, Grant, LEASE, Move, Payment, PaymentId, PaymentState, Product, ProductKind, Transfer,
+    transition,
 };
 use pixtoll::model::visibility::Visibility;
 use pixtoll::pricing::money::AtomicAmount;
-use pixtoll::pricing::networks::BASE_SEPOLIA;
 use pixtoll::pricing::tiers::Keep;
 use pixtoll::system::clock::Timestamp;
 use pixtoll::system::random::Randomness;
-use pixtoll::x402::wire::{Offer, Version};
+use pixtoll::x402::wire::Version;
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use crate::support::database::{
     create_postgres, execute, number, open, postgres_server, sqlite_url, texts,
 };
 use crate::support::process::eventually;
+pub(crate) use crate::support::samples::{NOW, at, payment, product, terms};
 
-pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The number of tasks that race in the worst case: two replicas with eight workers each.
 const RACERS: usize = 16;
 pub(crate) const NOBODY: Timestamp = Timestamp::from_millis(0);
@@ -54,71 +52,6 @@ pub(crate) async fn on_both(story: impl AsyncFn(Db)) {
     }
 }
 
-pub(crate) fn at(seconds: u64) -> Timestamp {
-    NOW.plus(Duration::from_secs(seconds))
-}
-
-fn product(kind: ProductKind) -> Product {
-    Product {
-        kind,
-        tier: "year".to_owned(),
-        uses: 1,
-        target: None,
-        days: None,
-    }
-}
-
-fn terms() -> Terms {
-    Terms {
-        offer: Offer {
-            network: &BASE_SEPOLIA,
-            amount: AtomicAmount::from_units(10_000),
-            pay_to: Address::repeat_byte(0xee),
-            max_timeout_seconds: 300,
-        },
-        keep: Keep::For(Duration::from_secs(365 * 86_400)),
-        max_bytes: 5 << 20,
-        confirmations: 0,
-    }
-}
-
-/// A payment as `Payments::draft` makes it: in state `received`, leased to the first attempt.
-pub(crate) fn payment(number: u8) -> Payment {
-    let terms = terms();
-    let authorization = Authorization {
-        from: Address::repeat_byte(1),
-        to: terms.offer.pay_to,
-        value: terms.offer.amount.as_u256(),
-        valid_after: U256::ZERO,
-        valid_before: U256::from(u64::try_from(at(300).seconds()).unwrap()),
-        nonce: B256::repeat_byte(number),
-    };
-    Payment {
-        id: PaymentId::of(&BASE_SEPOLIA, authorization.from, authorization.nonce),
-        digest: authorization.digest(&BASE_SEPOLIA),
-        signature: Bytes::from(vec![number; 65]),
-        state: PaymentState::Received,
-        attempt: 1,
-        lease_until: NOW.plus(LEASE),
-        product: product(ProductKind::Token),
-        version: Version::V2,
-        request: "{}".to_owned(),
-        body_sha256: None,
-        image_id: None,
-        reason: None,
-        first_seen: NOW,
-        first_block: 7,
-        transaction: None,
-        settled_at: None,
-        next_look: Some(at(360)),
-        looks: 0,
-        missing: None,
-        voided_at: None,
-        terms,
-        authorization,
-    }
-}
-
 fn upload(number: u8) -> Payment {
     Payment {
         product: product(ProductKind::Upload),
@@ -135,6 +68,7 @@ pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
         width: 8,
         height: 9,
         metadata: None,
+        look: None,
         sha256: format!("{number:064x}"),
         upload_sha256: format!("{number:064x}"),
         tier: "year".to_owned(),
@@ -145,6 +79,8 @@ pub(crate) fn image(number: u64, payment: Option<&Payment>) -> Image {
         expires_at: None,
         visibility: Visibility::Public,
         link_serial: 0,
+        version: 0,
+        refresh: None,
     }
 }
 
@@ -217,6 +153,8 @@ pub(crate) fn settlement(
             token_expires: at(3600),
         },
         owed: None,
+        blocks_version: None,
+        is_withheld: false,
         next_look: None,
         now: at(2),
     }
@@ -951,7 +889,9 @@ async fn the_images_of_a_wallet_are_read_by_their_indexes() {
         let plan = explain(
             &db,
             "images::FIND_SAME",
-            &["'0x1'", "''", "'year'", "'x'", "'public'", "NULL", "1"],
+            &[
+                "'0x1'", "''", "'year'", "'x'", "'public'", "NULL", "1", "NULL",
+            ],
         )
         .await;
         assert!(plan.contains("images_same"), "{plan}");
@@ -1510,24 +1450,28 @@ async fn offers_are_found_while_recent_newest_first_and_their_time_only_grows() 
         let mut forever = priced(3);
         forever.keep = Keep::Forever;
         for (terms, seconds) in [(&priced(1), 10), (&priced(2), 20), (&forever, 15)] {
-            offers::record(&db, &wanted, terms, at(seconds))
+            offers::record(&db, &[(wanted.clone(), terms.clone())], at(seconds))
                 .await
                 .unwrap();
         }
         let other = product(ProductKind::Upload);
-        offers::record(&db, &other, &priced(9), at(99))
+        offers::record(&db, &[(other, priced(9))], at(99))
             .await
             .unwrap();
-        let recent = async |since| offers::find_recent(&db, &wanted, at(since)).await.unwrap();
+        let recent = async |since| {
+            offers::find_recent(&db, &wanted, None, at(since))
+                .await
+                .unwrap()
+        };
         assert_eq!(recent(10).await, [priced(2), forever.clone(), priced(1)]);
         assert_eq!(recent(11).await, [priced(2), forever.clone()]);
         assert_eq!(recent(21).await, []);
         // Another replica whose clock is behind doesn't shorten an offer's life.
-        offers::record(&db, &wanted, &priced(2), at(5))
+        offers::record(&db, &[(wanted.clone(), priced(2))], at(5))
             .await
             .unwrap();
         assert_eq!(recent(20).await, [priced(2)]);
-        offers::record(&db, &wanted, &priced(1), at(30))
+        offers::record(&db, &[(wanted.clone(), priced(1))], at(30))
             .await
             .unwrap();
         assert_eq!(recent(20).await, [priced(1), priced(2)]);
@@ -2064,7 +2008,7 @@ async fn a_value_that_does_not_parse_names_its_table_column_and_row() {
             })
             .await;
         }
-        offers::record(&db, &row.product, &row.terms, NOW)
+        offers::record(&db, &[(row.product.clone(), row.terms.clone())], NOW)
             .await
             .unwrap();
         let key = texts(&db, "SELECT id FROM offers").await.remove(0);
@@ -2078,7 +2022,7 @@ async fn a_value_that_does_not_parse_names_its_table_column_and_row() {
         ];
         for bad in bad_offer {
             assert_corrupt(&db, "offers", bad, &key, async || {
-                offers::find_recent(&db, &row.product, NOW)
+                offers::find_recent(&db, &row.product, None, NOW)
                     .await
                     .map(|_| ())
             })
@@ -2147,7 +2091,7 @@ async fn both_databases_have_the_same_tables_columns_and_indexes() {
         // Running the migrations again changes nothing.
         db.migrate().await.unwrap();
         let found = (catalogue(&db).await, indexes(&db).await);
-        assert_eq!(found.0.len(), 21, "{:?}", found.0.keys());
+        assert_eq!(found.0.len(), 34, "{:?}", found.0.keys());
         seen.lock().unwrap().push(found);
     })
     .await;

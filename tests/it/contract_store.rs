@@ -1,6 +1,7 @@
 //! Guarantees of every store: memory, a local directory and, with the feature `test-s3`, a real S3
 //! server.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -49,6 +50,7 @@ fn sidecar(id: &ImageId, tier: &str) -> Sidecar {
         width: 1,
         height: 1,
         metadata: None,
+        look: None,
         sha256: String::new(),
         upload_sha256: String::new(),
         tier: tier.to_owned(),
@@ -59,6 +61,8 @@ fn sidecar(id: &ImageId, tier: &str) -> Sidecar {
         expires_at: None,
         visibility: Visibility::Public,
         link_serial: 0,
+        version: 0,
+        refresh: None,
     };
     Sidecar::new(&image, Keep::Forever)
 }
@@ -69,7 +73,7 @@ async fn put(store: &Store, id: &ImageId, bytes: impl Into<Bytes>) {
 }
 
 async fn read(store: &Store, id: &ImageId, part: Range<u64>) -> Vec<u8> {
-    let mut object = store.open(id, part).await.unwrap().unwrap();
+    let mut object = store.open(id, 0, part).await.unwrap().unwrap();
     let mut bytes = Vec::new();
     while let Some(piece) = object.next().await.unwrap() {
         bytes.extend(piece);
@@ -85,6 +89,8 @@ async fn listed(store: &Store) -> Vec<String> {
             Listed::Image(id) => id.to_string(),
             Listed::Sidecar(id) => format!("{id}.json"),
             Listed::Foreign(key) => panic!("{key}"),
+            Listed::Content(id, version) => format!("{id}.v{version}"),
+            Listed::Variant(id, digits) => panic!("{id}.{digits}"),
         });
     }
     found.sort();
@@ -96,15 +102,15 @@ async fn an_object_is_stored_found_and_deleted_and_can_be_deleted_twice() {
     let folder = tempfile::tempdir().unwrap();
     for (name, store) in stores(&folder).await {
         let id = id(1);
-        assert!(store.open(&id, 0..7).await.unwrap().is_none(), "{name}");
-        assert_eq!(store.size(&id).await.unwrap(), None, "{name}");
+        assert!(store.open(&id, 0, 0..7).await.unwrap().is_none(), "{name}");
+        assert_eq!(store.size(&id, 0).await.unwrap(), None, "{name}");
         put(&store, &id, "picture").await;
         assert_eq!(read(&store, &id, 0..7).await, b"picture", "{name}");
-        assert_eq!(store.size(&id).await.unwrap(), Some(7), "{name}");
+        assert_eq!(store.size(&id, 0).await.unwrap(), Some(7), "{name}");
         assert!(store.is_there(&id).await.unwrap(), "{name}");
         for _ in 0..2 {
             store.delete(&id).await.unwrap();
-            assert!(store.open(&id, 0..7).await.unwrap().is_none(), "{name}");
+            assert!(store.open(&id, 0, 0..7).await.unwrap().is_none(), "{name}");
             assert!(!store.is_there(&id).await.unwrap(), "{name}");
         }
         store.ping().await.unwrap();
@@ -133,6 +139,41 @@ async fn a_sidecar_is_written_with_its_object_rewritten_and_compared() {
 }
 
 #[tokio::test]
+async fn each_content_of_an_image_has_an_object_and_is_deleted_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, store) in stores(&folder).await {
+        let (id, other) = (id(1), id(2));
+        put(&store, &id, "picture").await;
+        put(&store, &other, "other").await;
+        for (version, bytes) in [(1, "first"), (12, "twelfth")] {
+            let bytes = Bytes::from_static(bytes.as_bytes());
+            store.put_content(&id, version, bytes).await.unwrap();
+        }
+        let mut object = store.open(&id, 12, 0..7).await.unwrap().unwrap();
+        assert_eq!(object.next().await.unwrap().unwrap(), "twelfth", "{name}");
+        assert_eq!(store.size(&id, 1).await.unwrap(), Some(5), "{name}");
+        assert_eq!(store.size(&id, 2).await.unwrap(), None, "{name}");
+        let others = [other.to_string(), format!("{other}.json")];
+        let with_others = |ends: &[&str]| {
+            let own = ends.iter().map(|end| format!("{id}{end}"));
+            let all: BTreeSet<String> = own.chain(others.clone()).collect();
+            all.into_iter().collect::<Vec<_>>()
+        };
+        let all = with_others(&["", ".json", ".v1", ".v12"]);
+        assert_eq!(listed(&store).await, all, "{name}");
+        // Numbers that have no object count as deleted.
+        let gone: Vec<_> = (0..12).map(|version| (id.clone(), version)).collect();
+        store.delete_contents(&gone).await.unwrap();
+        let left = with_others(&[".json", ".v12"]);
+        assert_eq!(listed(&store).await, left, "{name}");
+        assert_eq!(store.seal(&id, 12).await.unwrap(), Some(7), "{name}");
+        assert_eq!(listed(&store).await, others, "{name}");
+        assert!(store.copy_from_seal(&id, 12).await.unwrap(), "{name}");
+        assert_eq!(listed(&store).await, left, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn parts_of_an_object_are_read_in_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
@@ -143,8 +184,8 @@ async fn parts_of_an_object_are_read_in_pieces() {
             let place = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
             assert!(read(&store, &id, part).await == bytes[place], "{name}");
         }
-        assert!(store.open(&id, 3_000_000..3_000_001).await.is_err());
-        let mut object = store.open(&id, 0..3_000_000).await.unwrap().unwrap();
+        assert!(store.open(&id, 0, 3_000_000..3_000_001).await.is_err());
+        let mut object = store.open(&id, 0, 0..3_000_000).await.unwrap().unwrap();
         assert_eq!(object.size(), 3_000_000, "{name}");
         let first = object.next().await.unwrap().unwrap();
         assert!(first.len() <= 65_536, "{name}");
@@ -181,9 +222,9 @@ async fn quarantined_objects_are_not_served_and_are_purged_later() {
         let day = |number: i64| Timestamp::from_seconds(number * 86_400);
         put(&store, &one, "picture").await;
         put(&store, &other, "picture").await;
-        store.quarantine(&one, day(1)).await.unwrap();
-        store.quarantine(&other, day(9)).await.unwrap();
-        store.quarantine(&id(3), day(9)).await.unwrap();
+        store.quarantine(&one, 0, day(1)).await.unwrap();
+        store.quarantine(&other, 0, day(9)).await.unwrap();
+        store.quarantine(&id(3), 0, day(9)).await.unwrap();
         assert_eq!(listed(&store).await, [""; 0], "{name}");
         assert!(!store.is_there(&one).await.unwrap(), "{name}");
         assert_eq!(store.purge_quarantine(day(1)).await.unwrap(), 0, "{name}");

@@ -16,6 +16,7 @@ use pixtoll::db::Db;
 use pixtoll::sandbox::Sandbox;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::support::origin::{Origin, Reply};
 use crate::support::process::{Deployment, Request, SandboxProcess, Server, eventually};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::sign_in::{CLAIMS, only_token, request, sign_in};
@@ -34,6 +35,8 @@ const FLOWS: &[&[&str]] = &[
     FOLLOWED,
     DIRECT_UPLOAD,
     TAKEN_OVER,
+    IMPORTED,
+    IMPORT_TAKEN_OVER,
     UPLOAD_WITH_TOKEN,
     FREE_UPLOAD,
     SETTLED_AGAIN,
@@ -60,6 +63,9 @@ const FLOWS: &[&[&str]] = &[
     REAPED,
     ERASED,
     DELETED,
+    VARIANT,
+    REFRESHED,
+    REFRESH_CLEANED,
     crate::moving::POINTS,
     crate::backup::POINTS,
     crate::store_copy::POINTS,
@@ -223,6 +229,59 @@ async fn an_upload_that_was_verified_by_a_killed_process_is_published_once() {
         let server = scene.start_to_die_at(point).await;
         scene.repeats_until_death(server, &request).await;
         scene.ends_with_an_image(&payment, &request, &picture).await;
+    })
+    .await;
+}
+
+const IMPORTED: &[&str] = &[
+    "payment.verified.after",
+    "image.fetch.before",
+    "image.fetch.after",
+    "image.stage.before",
+    "image.stage.after",
+    "image.attach.after",
+    "image.store.before",
+    "image.store.after",
+    "payment.settling.before",
+    "payment.settling.after",
+    "settle.call.before",
+    "settle.call.after",
+    "payment.settled.before",
+    "payment.settled.after",
+];
+
+#[tokio::test]
+async fn an_import_is_published_once() {
+    let picture = pictures::png(8, 8);
+    let origin = &Origin::start(Reply::Image(picture.clone())).await;
+    at_each(IMPORTED, async |scene, point| {
+        let scene = scene.fetching_from(origin);
+        let (payment, request) = scene.dies_while_importing(point, &origin.url()).await;
+        scene
+            .ends_with_an_import(&payment, &request, &picture)
+            .await;
+    })
+    .await;
+}
+
+const IMPORT_TAKEN_OVER: &[&str] = &["lease.claim.after", "payment.settling.before"];
+
+#[tokio::test]
+async fn an_import_that_a_killed_process_stored_is_not_fetched_again() {
+    let picture = pictures::png(8, 8);
+    at_each(IMPORT_TAKEN_OVER, async |scene, point| {
+        let origin = Origin::start(Reply::Image(picture.clone())).await;
+        let scene = scene.fetching_from(&origin);
+        let url = origin.url();
+        let (payment, request) = scene.dies_while_importing("image.store.after", &url).await;
+        // What another fetch would find is not what was stored.
+        origin.reply(Reply::Image(pictures::png(9, 9)));
+        let server = scene.start_to_die_at(point).await;
+        scene.repeats_until_death(server, &request).await;
+        scene
+            .ends_with_an_import(&payment, &request, &picture)
+            .await;
+        assert_eq!(origin.connections(), 1);
     })
     .await;
 }
@@ -1007,9 +1066,132 @@ async fn an_interrupted_delete_is_finished_when_it_is_repeated() {
     .await;
 }
 
+const VARIANT: &[&str] = &[
+    "variant.insert.before",
+    "variant.insert.after",
+    "variant.put.after",
+];
+
+#[tokio::test]
+async fn an_interrupted_variant_is_shown_afterwards_and_deleted_with_its_image() {
+    at_each(VARIANT, async |scene, point| {
+        let scene = scene.set("retention.schedule", "off");
+        let server = scene.start_to_die_at(point).await;
+        let upload = Request::post("/api/free").with_image(&pictures::png(8, 8));
+        let uploaded = scene.deployment.answer(&upload).await;
+        let id = uploaded.field("id");
+        let link = uploaded.field("url").replace(".png", ".jpg?w=4");
+        let variant = Request::get(&link);
+        scene.repeats_until_death(server, &variant).await;
+
+        let _server = scene.deployment.start().await;
+        let shown = scene.deployment.answer(&variant).await;
+        assert_eq!(shown.status, 200, "{}", shown.text());
+        assert!(shown.bytes.starts_with(&[0xff, 0xd8]));
+        let again = scene.deployment.answer(&variant).await;
+        assert_eq!(again.bytes, shown.bytes);
+        let delete = Request::delete(&format!("/api/images/{id}"))
+            .with("X-Delete-Token", &uploaded.field("deleteToken"));
+        assert_eq!(scene.deployment.answer(&delete).await.status, 200);
+        assert_eq!(scene.deployment.answer(&variant).await.status, 404);
+        let folder = scene.object(&id).parent().unwrap().to_owned();
+        eventually("nothing is left", async || {
+            let left = std::fs::read_dir(&folder).unwrap();
+            let mut left = left.map(|entry| entry.unwrap().file_name());
+            let of_image = |name: std::ffi::OsString| name.to_string_lossy().starts_with(&id);
+            (!left.any(of_image)).then_some(())
+        })
+        .await;
+        scene.deployment.check_ledger().await;
+    })
+    .await;
+}
+
+const REFRESHED: &[&str] = &[
+    "refresh.put.before",
+    "refresh.put.after",
+    "refresh.replace.after",
+];
+
+#[tokio::test]
+async fn an_interrupted_refresh_leaves_one_whole_content_and_is_done_again() {
+    at_each(REFRESHED, async |scene, point| {
+        dies_refreshing(scene, point, false).await;
+    })
+    .await;
+}
+
+const REFRESH_CLEANED: &[&str] = &["refresh.clean.before", "refresh.clean.after"];
+
+#[tokio::test]
+async fn replaced_content_is_deleted_after_an_interruption() {
+    at_each(REFRESH_CLEANED, async |scene, point| {
+        dies_refreshing(scene, point, true).await;
+    })
+    .await;
+}
+
+/// Kills a server while it refreshes an image, or deletes what a refresh replaced.
+async fn dies_refreshing(scene: Scene<'_>, point: &str, is_cleaning: bool) {
+    let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
+    let origin = Origin::start(Reply::Image(first.clone())).await;
+    let scene = Scene {
+        deployment: origin.allowed_in(scene.deployment),
+        ..scene
+    };
+    let server = scene.deployment.start().await;
+    let order = serde_json::json!({"url": origin.url(), "tier": "free", "refresh": "1h"});
+    let import = Request::post("/api/import").with_other_image(order.to_string().as_bytes());
+    let image = scene.deployment.answer(&import).await;
+    scene.serves(&image, &first).await;
+    server.kill().await;
+    origin.reply(Reply::Image(second.clone()));
+    let due = "UPDATE refreshes SET next_ms = 1 WHERE next_ms IS NOT NULL";
+    let unclean = "UPDATE refreshes SET clean_ms = 1 WHERE clean_ms IS NOT NULL";
+    scene.change(due).await;
+    let link = Request::get(&image.field("url"));
+    let is_new = async || {
+        let shown = scene.deployment.answer(&link).await;
+        assert_eq!(shown.status, 200);
+        (shown.bytes == second).then_some(())
+    };
+    if is_cleaning {
+        let server = scene.deployment.start().await;
+        eventually("the new content", &is_new).await;
+        server.kill().await;
+        scene.change(unclean).await;
+    }
+    scene.deployment.dies_by_itself_at(point).await;
+    scene.change(due).await;
+    let server = scene.deployment.start().await;
+    eventually("the new content", &is_new).await;
+    server.kill().await;
+    scene.change("UPDATE refreshes SET clean_ms = 1").await;
+    // It writes a sidecar that the server left behind.
+    scene.deployment.run(&["reap", "--accept-clock"]).await;
+    let _server = scene.deployment.start().await;
+    let (id, folder) = (image.field("id"), scene.object(&image.field("id")));
+    let folder = folder.parent().unwrap();
+    eventually("one content", async || {
+        let left = std::fs::read_dir(folder).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The content and its sidecar.
+        (left.filter(|name| name.starts_with(&id)).count() == 2).then_some(())
+    })
+    .await;
+    scene.serves(&image, &second).await;
+    scene.deployment.check_ledger().await;
+}
+
 /// A facilitator fault without an answer, where the call never arrives.
 fn oops() -> Fault {
     Fault::Instead(500, "oops".to_owned())
+}
+
+/// The request to import from `url`.
+fn ordering(request: Request, url: &str) -> Request {
+    let order = serde_json::json!({"url": url}).to_string();
+    request.with_other_image(order.as_bytes())
 }
 
 /// A deployment whose server is going to die.
@@ -1172,6 +1354,35 @@ impl Scene<'_> {
         let again = self.deployment.last_word(request).await;
         assert_eq!(again.field("id"), uploaded.field("id"));
         let other = request.clone().with_other_image(&pictures::png(9, 9));
+        let other = self.deployment.last_word(&other).await;
+        let expected = (409, "idempotency_conflict".to_owned(), Some(true));
+        assert_eq!(other.verdict(), expected);
+        self.balances_after(payment, &[YEAR]).await;
+    }
+
+    /// The same scene, whose servers may fetch from this host.
+    fn fetching_from(self, origin: &Origin) -> Self {
+        let deployment = origin.allowed_in(self.deployment);
+        Self { deployment, ..self }
+    }
+
+    /// Starts a server that dies at this point while it imports from `url`.
+    async fn dies_while_importing(&self, point: &str, url: &str) -> (Payment, Request) {
+        let server = self.start_to_die_at(point).await;
+        let (payment, request) = self.deployment.sign("/api/import", b"").await;
+        let request = ordering(request, url).with("content-type", "application/json");
+        self.repeats_until_death(server, &request).await;
+        (payment, request)
+    }
+
+    /// Asserts that each repeat returns the same image and no other, for one transfer.
+    async fn ends_with_an_import(&self, payment: &Payment, request: &Request, picture: &[u8]) {
+        let _server = self.deployment.start().await;
+        let imported = self.deployment.last_word(request).await;
+        self.serves(&imported, picture).await;
+        let again = self.deployment.last_word(request).await;
+        assert_eq!(again.field("id"), imported.field("id"));
+        let other = ordering(request.clone(), "http://example.com/other.png");
         let other = self.deployment.last_word(&other).await;
         let expected = (409, "idempotency_conflict".to_owned(), Some(true));
         assert_eq!(other.verdict(), expected);

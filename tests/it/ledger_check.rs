@@ -354,6 +354,18 @@ fn cases_of_retention(ledger: &Ledger) -> Vec<Case> {
             &ledger.free_image,
             "deleted_ms = 1",
         ),
+        of_image(
+            "an image that is kept up to date has an origin, which counts the image's content",
+            &ledger.free_image,
+            "refresh_ms = 3600000",
+        ),
+        case(
+            "the origin of an image is forgotten with the image",
+            "neverexisted",
+            "refreshes",
+            "INSERT INTO refreshes (image_id, url, metadata, max_bytes) \
+             VALUES ('neverexisted', 'https://origin.example/', 'remove', 1)",
+        ),
         case(
             "a payment whose records are erased has no row",
             &ledger.token,
@@ -421,8 +433,49 @@ async fn odd_cases(ledger: &Ledger) -> Vec<Case> {
     ]
 }
 
+/// Cases of refunds: each inserts one that is wrong.
+fn cases_of_refunds(ledger: &Ledger) -> Vec<Case> {
+    let refund = |rule, key: &str, values: &str| {
+        let sql = format!(
+            "INSERT INTO refunds (payment_id, network, amount, keeps_goods, due_ms, transaction_hash, log_index, \
+             transfer_hash, refunded_ms) VALUES ('{key}', 'eip155:84532', {values})"
+        );
+        case(rule, key, "refunds", &sql)
+    };
+    let made = "'0x01', 1, 'hash', 1";
+    let of_all = "a refund is for a settled payment, and for all of it";
+    let named = "exactly the refunds that were made name their transfer";
+    vec![
+        refund(
+            of_all,
+            &ledger.token,
+            "'9999', 0, 1, NULL, NULL, NULL, NULL",
+        ),
+        refund(
+            of_all,
+            &ledger.rejected,
+            "'10000', 0, 1, NULL, NULL, NULL, NULL",
+        ),
+        refund(
+            named,
+            &ledger.token,
+            "'10000', 1, 1, '0x01', 1, 'hash', NULL",
+        ),
+        refund(
+            named,
+            &ledger.token,
+            "'10000', 1, 1, '0x01', NULL, 'hash', 1",
+        ),
+        refund(
+            "a refunded payment buys nothing any more, unless its payer keeps the goods",
+            &ledger.used,
+            &format!("'10000', 0, 1, {made}"),
+        ),
+    ]
+}
+
 /// The tables that cases change, in the order in which they can be filled.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 9] = [
     "erased_payments",
     "payments",
     "payment_proofs",
@@ -430,6 +483,8 @@ const TABLES: [&str; 7] = [
     "grants",
     "renewals",
     "images",
+    "refreshes",
+    "refunds",
 ];
 
 async fn keep_copies(db: &Db) {
@@ -488,6 +543,7 @@ async fn each_broken_rule_is_found_with_its_row() {
     cases.extend(cases_of_payments(&ledger));
     cases.extend(cases_of_retention(&ledger));
     cases.extend(cases_of_the_auditor(&ledger));
+    cases.extend(cases_of_refunds(&ledger));
     cases.extend(odd_cases(&ledger).await);
     let mut tested = BTreeSet::new();
     for case in &cases {

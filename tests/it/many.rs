@@ -234,9 +234,13 @@ async fn several_uploads_are_sold_at_a_recently_changed_price() {
     let catalog = &app.app.checkout.as_ref().unwrap().catalog;
     let mut terms = catalog.terms(&product).remove(0);
     terms.offer.amount = AtomicAmount::from_units(4_000);
-    offers::record(app.db(), &product, &terms, app.clock.now())
-        .await
-        .unwrap();
+    offers::record(
+        app.db(),
+        &[(product.clone(), terms.clone())],
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
     let at_the_old_price = |mut payment: Payment| {
         payment.accepted["amount"] = json!("12000");
         payment.authorization.value = U256::from(12_000);

@@ -8,6 +8,7 @@ use pixtoll::system::clock::Clock as _;
 use serde_json::{Value, json};
 
 use crate::support::answer::Answer;
+use crate::support::origin::{Origin, Reply};
 use crate::support::proxy::Fault;
 use crate::support::sign_in::answering;
 use crate::support::{Payment, TestApp, pictures, signing};
@@ -610,6 +611,55 @@ async fn a_link_is_bought_by_a_tool_and_used_without_it() {
             refused["message"].as_str().unwrap().contains(said),
             "{refused}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_imported_by_a_tool_for_free_and_for_a_payment() {
+    let origin = Origin::start(Reply::Image(pictures::png(8, 8))).await;
+    let app = origin.allowed(TestApp::builder(), &[]).spawn().await;
+    let url = origin.url();
+    let free = json!({"url": url, "tier": "free"});
+    let imported = returned(&app, &call("import_image", &free)).await;
+    assert_eq!(
+        (&imported["tier"], &imported["width"]),
+        (&json!("free"), &json!(8))
+    );
+    assert!(imported["deleteToken"].is_string(), "{imported}");
+
+    let order = json!({"url": url, "tier": "year"});
+    let payment = signed(&app, "import_image", &order).await;
+    assert_eq!(origin.connections(), 1);
+    origin.reply(Reply::Head("404 Not Found".to_owned(), vec![]));
+    let failed = content(&result(&app, &paying("import_image", &order, &payment)).await);
+    assert_eq!(
+        (&failed["error"], &failed["charged"]),
+        (&json!("fetch_failed"), &json!(false))
+    );
+    origin.reply(Reply::Image(pictures::png(9, 9)));
+    let bought = returned(&app, &paying("import_image", &order, &payment)).await;
+    assert_eq!(
+        (&bought["tier"], &bought["width"]),
+        (&json!("year"), &json!(9))
+    );
+    let same = returned(&app, &paying("import_image", &order, &payment)).await;
+    assert_eq!(same["id"], bought["id"]);
+    assert_eq!((origin.connections(), app.transfers().await.len()), (3, 1));
+    for (wrong, error) in [
+        (
+            json!({"url": "http://127.0.0.2/", "tier": "free"}),
+            "url_not_allowed",
+        ),
+        (
+            json!({"url": "http://127.0.0.2/", "tier": "year"}),
+            "url_not_allowed",
+        ),
+        (json!({"tier": "free"}), "invalid_arguments"),
+        (json!({"url": url, "metadata": "some"}), "invalid_arguments"),
+        (json!({"url": url, "bytes": "AAAA"}), "invalid_arguments"),
+    ] {
+        let refused = content(&result(&app, &call("import_image", &wrong)).await);
+        assert_eq!(refused["error"], error, "{wrong}");
     }
 }
 

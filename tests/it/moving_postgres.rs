@@ -123,6 +123,13 @@ async fn fill(db: &Db) {
         "INSERT INTO replaced_secrets (hash, payment_id) SELECT 'replaced', MIN(id) FROM payments",
     )
     .await;
+    execute(
+        db,
+        "INSERT INTO blocks (kind, value, source, reason, created_ms, expires_ms) \
+         VALUES ('sha256', 'abababababababababababababababababababababababababababababababab', 'operator', 'é', 1, NULL)",
+    )
+    .await;
+    execute(db, "INSERT INTO block_changes (id, version) VALUES (1, 7)").await;
 }
 
 #[tokio::test]

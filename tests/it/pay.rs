@@ -505,7 +505,7 @@ async fn of_two_offers_at_one_price_the_better_one_applies() {
     for keep in [days(30), days(800)] {
         terms.keep = Keep::For(keep);
         let now = app.clock.now();
-        offers::record(app.db(), &product, &terms, now)
+        offers::record(app.db(), &[(product.clone(), terms.clone())], now)
             .await
             .unwrap();
     }
@@ -521,9 +521,13 @@ async fn an_offer_stays_valid_for_its_timeout_after_prices_changed() {
     let app = TestApp::spawn().await;
     let (product, mut terms) = sold_by_the_year(&app, ProductKind::Token);
     terms.offer.amount = AtomicAmount::from_units(5_000);
-    offers::record(app.db(), &product, &terms, app.clock.now())
-        .await
-        .unwrap();
+    offers::record(
+        app.db(),
+        &[(product.clone(), terms.clone())],
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
     let old_price = |mut payment: Payment| {
         payment.accepted["amount"] = json!("5000");
         payment.authorization.value = U256::from(5_000);

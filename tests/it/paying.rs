@@ -2,6 +2,7 @@
 
 use alloy_primitives::U256;
 
+use crate::support::origin::{Origin, Reply};
 use crate::support::pictures;
 use crate::support::process::{Deployment, Ran, Request, SandboxProcess};
 
@@ -92,6 +93,39 @@ async fn several_files_are_uploaded_on_one_payment() {
     assert_eq!(again.out.lines().count(), 3, "{again:?}");
     assert_ne!(again.out, ran.out);
     assert_eq!(user.moved().await, [U256::from(30_000); 2]);
+    user.deployment.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_import_is_paid_for_by_the_command_and_costs_nothing_where_it_fails() {
+    let picture = pictures::png(8, 8);
+    let origin = Origin::start(Reply::Head("404 Not Found".to_owned(), vec![])).await;
+    let mut user = User::new().await;
+    user.deployment = origin.allowed_in(user.deployment);
+    let _server = user.deployment.start().await;
+    let url = origin.url();
+    let year = [url.as_str(), "--tier", "year"];
+    let dry = user
+        .run("import", &[&year[..], &["--dry-run"]].concat())
+        .await;
+    assert_eq!((dry.code, dry.out.as_str()), (Some(0), ""), "{dry:?}");
+    assert!(dry.err.contains("0.01 USDC"), "{dry:?}");
+    assert_eq!(origin.connections(), 0);
+    let failed = user.run("import", &year).await;
+    assert_eq!(failed.code, Some(3), "{failed:?}");
+    assert!(failed.err.contains("status 404"), "{failed:?}");
+    assert!(user.moved().await.is_empty());
+    origin.reply(Reply::Image(picture.clone()));
+    let bought = user.run("import", &year).await;
+    assert_eq!(bought.code, Some(0), "{bought:?}");
+    assert_eq!(user.served(bought.out.trim()).await, picture);
+    assert_eq!(user.moved().await, [U256::from(10_000)]);
+    let free = user.run("import", &[&url, "--private"]).await;
+    assert_eq!(free.code, Some(0), "{free:?}");
+    assert!(free.out.contains("sig="), "{free:?}");
+    let local = user.run("import", &["http://127.0.0.2/a.png"]).await;
+    assert_eq!(local.code, Some(3), "{local:?}");
+    assert!(local.err.contains("Nothing was charged."), "{local:?}");
     user.deployment.check_ledger().await;
 }
 

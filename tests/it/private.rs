@@ -30,7 +30,7 @@ impl TestApp {
     }
 
     /// Asks for a link to an image with this delete token and body.
-    async fn link(&self, id: &str, token: &str, body: &str) -> Answer {
+    pub(crate) async fn link(&self, id: &str, token: &str, body: &str) -> Answer {
         let path = format!("/api/images/{id}/links");
         self.send("POST", &path, &[("X-Delete-Token", token)], body.to_owned())
             .await
@@ -345,7 +345,7 @@ async fn a_restored_database_keeps_ended_links_ended() {
     assert_eq!(changed, 1);
     assert_eq!(app.get(&image.field("url")).await.status, 200);
     let store = Store::open_local(&app.folder().join("images")).unwrap();
-    pixtoll::moving::survived::keep_longer(app.db(), &store)
+    pixtoll::moving::survived::keep_longer(app.db(), &store, app.clock.now())
         .await
         .unwrap();
     assert_eq!(app.get(&image.field("url")).await.status, 404);

@@ -22,7 +22,7 @@ const NONE: [(&str, &str); 0] = [];
 
 impl TestApp {
     /// Requests the receipts of an image with its delete token.
-    async fn receipts(&self, image: &Answer) -> Answer {
+    pub(crate) async fn receipts(&self, image: &Answer) -> Answer {
         self.receipts_with(&image.field("id"), &image.field("deleteToken"))
             .await
     }
@@ -33,7 +33,7 @@ impl TestApp {
             .await
     }
 
-    async fn published_keys(&self) -> Value {
+    pub(crate) async fn published_keys(&self) -> Value {
         let answer = self.get("/.well-known/jwks.json").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
@@ -75,7 +75,7 @@ impl TestApp {
 }
 
 /// The only key with this curve.
-fn key_of<'a>(keys: &'a Value, curve: &str) -> &'a Value {
+pub(crate) fn key_of<'a>(keys: &'a Value, curve: &str) -> &'a Value {
     let mut of_curve = keys["keys"]
         .as_array()
         .unwrap()
@@ -87,7 +87,7 @@ fn key_of<'a>(keys: &'a Value, curve: &str) -> &'a Value {
 }
 
 /// Header and claims of a JWS whose signature another library has verified.
-fn judged(jws: &str, key: &Value) -> (Value, Value) {
+pub(crate) fn judged(jws: &str, key: &Value) -> (Value, Value) {
     let parts: Vec<&str> = jws.split('.').collect();
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
     let public: [u8; 32] = bytes(key["x"].as_str().unwrap()).try_into().unwrap();

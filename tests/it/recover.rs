@@ -245,6 +245,13 @@ async fn the_amount_tells_what_a_lost_payment_bought() {
         listed(&other, None).await,
         ["undecided []", "1 of permanent"]
     );
+    // In a tier with a price by size, the amount is the price of one of its sizes.
+    let sized = Tier {
+        price_per_mib: AtomicAmount::from_units(2_000),
+        ..tier("year", 26_000)
+    };
+    let sized = TierTable::new(vec![sized], None).unwrap();
+    assert_eq!(listed(&sized, None).await, ["1 of year", "1 of permanent"]);
     let year = other.find("year").unwrap();
     let all = |transactions| {
         Some(Otherwise {

@@ -9,11 +9,12 @@ use pixtoll::db::Db;
 use pixtoll::db::withdrawals::{Listener, find_since};
 use pixtoll::model::ids::ImageId;
 
-use crate::hot;
 use crate::support::database::{execute, number, texts};
+use crate::support::origin::{Origin, Reply};
 use crate::support::process::eventually;
 use crate::support::replica::Replica;
 use crate::support::{Answer, TestApp, pictures};
+use crate::{hot, refresh};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -494,6 +495,39 @@ async fn a_withdrawn_image_is_not_served_by_others_two_seconds_later() {
     app.void(&payment).await;
     hot::dies_soon(&app, &here).await;
     hot::dies_soon(&app, &there).await;
+}
+
+#[tokio::test]
+async fn a_replaced_image_is_shown_by_every_server_two_seconds_later() {
+    let (first, second) = (pictures::png(8, 8), pictures::png(9, 9));
+    let origin = Origin::start(Reply::Image(first)).await;
+    let app = refresh::beside(&origin).await;
+    let other = app.replica(1).await;
+    let _watches = (
+        hot::remembering(&app.app).await,
+        hot::remembering(&other.app).await,
+    );
+    let image = refresh::hourly(&app, &origin).await;
+    let [here, there] = hot_at_both(&app, &other, &image).await;
+    origin.reply(Reply::Image(second.clone()));
+    app.advance(Duration::from_hours(1));
+    // One of them compares the image.
+    let compared = tokio::join!(
+        app.app.refresher.refresh_due(),
+        other.app.refresher.refresh_due()
+    );
+    assert_eq!(compared.0.unwrap() + compared.1.unwrap(), 1);
+    let began = Instant::now();
+    for url in [&here, &there] {
+        loop {
+            let asked = began.elapsed();
+            if app.get(url).await.bytes == second {
+                break;
+            }
+            assert!(asked < hot::SOON, "{url} still shows the earlier content");
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const FREE_LIMIT: usize = 1 << 20;
 const YEAR_LIMIT: usize = 5 << 20;
 const FREE_LIFE: Duration = Duration::from_hours(7 * 24);
 const INSTANT: Duration = Duration::from_millis(1);
-const ANSWER_FIELDS: [&str; 14] = [
+const ANSWER_FIELDS: [&str; 19] = [
     "url",
     "id",
     "contentType",
@@ -27,7 +27,12 @@ const ANSWER_FIELDS: [&str; 14] = [
     "sha256",
     "tier",
     "visibility",
+    "pageUrl",
+    "sizes",
+    "thumbhash",
+    "dominantColor",
     "deleteToken",
+    "deleteUrl",
     "markdown",
     "metadata",
     "removed",
@@ -591,7 +596,13 @@ async fn public_metadata_names_no_wallet_and_no_secret() {
     assert_eq!(answer.status, 200);
     let mut expected = uploaded.json();
     // Only the uploader learns what was removed.
-    for secret in ["deleteToken", "markdown", "metadata", "removed"] {
+    for secret in [
+        "deleteToken",
+        "deleteUrl",
+        "markdown",
+        "metadata",
+        "removed",
+    ] {
         expected.as_object_mut().unwrap().remove(secret);
     }
     expected["createdAt"] = json!("2027-01-15T08:00:00.000Z");

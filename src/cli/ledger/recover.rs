@@ -204,7 +204,7 @@ async fn keep_longer(config: &Config, db: &Db, out: &mut impl Write) -> anyhow::
     if epoch::age(db, &store).await? != Some(Age::Behind) {
         return Ok(());
     }
-    let longer = survived::keep_longer(db, &store).await?;
+    let longer = survived::keep_longer(db, &store, SystemClock.now()).await?;
     if longer > 0 {
         writeln!(
             out,

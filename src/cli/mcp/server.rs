@@ -209,7 +209,7 @@ fn tidy_below(value: &Value, depth: usize) -> Value {
             .collect(),
         Value::Object(fields) => fields
             .iter()
-            .filter(|(name, _)| *name != "deleteToken")
+            .filter(|(name, _)| !["deleteToken", "deleteUrl"].contains(&name.as_str()))
             .map(|(name, value)| (plain(name, MAX_TEXT_CHARS), tidy_below(value, depth - 1)))
             .collect(),
         other => other.clone(),
@@ -258,6 +258,7 @@ mod tests {
         let sent = json!({
             "url": "https://i.example.com/a.png", "deleteToken": "0123", "sizeBytes": 7,
             "tier": "a\u{1b}[2J\u{202e}b", "note": "x".repeat(1000), "inner": [{"deleteToken": "4567"}],
+            "deleteUrl": "https://example.com/delete/a#0123",
         });
         let shown = tidy(&sent);
         assert_eq!(shown["url"], sent["url"]);
@@ -267,7 +268,9 @@ mod tests {
             shown["note"].as_str().unwrap().chars().count(),
             MAX_TEXT_CHARS + 1
         );
-        assert!(!shown.to_string().contains("deleteToken"), "{shown}");
+        for secret in ["deleteToken", "deleteUrl", "0123", "4567"] {
+            assert!(!shown.to_string().contains(secret), "{shown}");
+        }
         let deep = (0..50).fold(json!("end"), |inner, _| json!([inner]));
         assert!(!tidy(&deep).to_string().contains("end"));
     }

@@ -122,8 +122,10 @@ impl Shared {
         };
         let client = self.client(Purpose::Upload(tier.clone()), &randomness)?;
         let client = client.shown_to(&audience);
-        let most = client.max_bytes(&tier).await;
-        let most = most.unwrap_or(MAX_IMAGE_BYTES).min(MAX_IMAGE_BYTES);
+        let facts = client.tier(&tier).await;
+        let most = facts.map_or(MAX_IMAGE_BYTES, |facts| {
+            facts.max_bytes.min(MAX_IMAGE_BYTES)
+        });
         let image = self.image(sent, most).await?;
         let done = client.upload(&image, &mut log).await?;
         if let (Some(kept), Some((image, token))) = (self.kept(), done.uploaded.delete_token())

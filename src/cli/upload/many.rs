@@ -57,14 +57,20 @@ impl<'a> Bundles<'a> {
         if items.len() < 2 || single.is_free() {
             return Ok(this);
         }
-        let Some(limit) = single.max_bytes(&args.tier).await else {
+        // Where the price depends on the size, uploads that are bought together cost what the largest
+        // image costs. Each file then has a payment of its own.
+        let Some(tier) = single
+            .tier(&args.tier)
+            .await
+            .filter(|tier| !tier.is_by_size)
+        else {
             return Ok(this);
         };
         // Files with the same bytes are one upload.
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            if let Some(hash) = hash_of_image(item, limit)? {
+            if let Some(hash) = hash_of_image(item, tier.max_bytes)? {
                 let known = hashes.iter().position(|known| *known == hash);
                 places.push((index, known.unwrap_or(hashes.len())));
                 if known.is_none() {

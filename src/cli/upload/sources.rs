@@ -71,8 +71,8 @@ pub(super) async fn collect(
     let limit = if are_files && clipboard.is_none() {
         MAX_FILE_BYTES
     } else {
-        let limit = client.max_bytes(&args.tier).await;
-        limit.unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES)
+        let tier = client.tier(&args.tier).await;
+        tier.map_or(MAX_FILE_BYTES, |tier| tier.max_bytes.min(MAX_FILE_BYTES))
     };
     let set_by = format!("the limit of the tier {}", args.tier);
     let mut items = Vec::new();

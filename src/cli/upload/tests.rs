@@ -822,7 +822,8 @@ async fn a_private_upload_says_so_in_each_of_its_requests() {
     assert_eq!(user.run("a.png --private").await.exit, Exit::Uploaded);
     let seen = user.server.seen();
     let queries: Vec<&str> = seen.iter().map(|seen| seen.query.as_str()).collect();
-    assert_eq!(queries, [&*query, &*query, "visibility=private"]);
+    let asked = format!("{query}&bytes=14");
+    assert_eq!(queries, [&*asked, &*query, "visibility=private"]);
     let alone = ["upload", "a.png", "--viewer", VIEWER];
     assert!(Command::try_parse_from(alone).is_err());
     let bad = ["upload", "a.png", "--private", "--viewer", "0x22"];

@@ -7,6 +7,7 @@ mod payments;
 mod sources;
 mod store;
 mod tiers;
+mod trust;
 
 use super::*;
 use crate::pricing::networks::{self as known_networks};
@@ -22,6 +23,8 @@ const REAL: &str = "
     base_url = 'https://example.com'
     [images]
     base_url = 'https://i.example.com/'
+    [operator]
+    contact = 'mailto:ada@example.com'
     [payments]
     facilitator = 'url'
     facilitator_url = 'https://facilitator.example.com/x402/'
@@ -290,6 +293,18 @@ fn a_public_address_without_tls_is_warned_of() {
 }
 
 #[test]
+fn a_public_service_that_nobody_can_reach_is_warned_of() {
+    let silent = REAL.replace("contact = 'mailto:ada@example.com'", "");
+    assert_warned(
+        &of(&silent),
+        "operator.contact",
+        "tell nobody how to reach you",
+    );
+    assert_not_warned(&of(REAL), "operator.contact");
+    assert_not_warned(&of(""), "operator.contact");
+}
+
+#[test]
 fn images_on_the_origin_of_a_public_api_are_refused() {
     let api = "http.base_url = 'https://example.com'";
     for images in [
@@ -355,8 +370,9 @@ fn tiers_and_counts_may_change_while_a_server_runs_and_nothing_else() {
         let Some(after) = of(&text).config else {
             continue;
         };
-        let is_live =
+        let is_limit =
             key.name.starts_with("limits.") && key.kind != "duration" && key.kind != "size";
+        let is_live = is_limit || key.name.starts_with("trust.pdq_");
         // On SQLite the connections don't count.
         let is_same = is_live || key.name.starts_with("database.");
         assert_eq!(
@@ -367,7 +383,7 @@ fn tiers_and_counts_may_change_while_a_server_runs_and_nothing_else() {
         );
         assert_eq!(key.is_live, is_live, "{}", key.name);
         let taken = before.limits.with_counts_of(after.limits);
-        assert_eq!(taken == before.limits, !is_live, "{}", key.name);
+        assert_eq!(taken == before.limits, !is_limit, "{}", key.name);
     }
     let tier = "[[tiers]]\nname = 'a'\nprice = '2'\nmax_bytes = 1\nkeep = '7d'";
     assert!(before.is_same_until_restart(&config(of(&format!("{REAL}{tier}")))));
@@ -456,7 +472,7 @@ fn what_is_in_force_is_shown_whole() {
     let (head, tiers) = shown.split_once("\n[[tiers]]").unwrap();
     assert_eq!(
         head,
-        r#"# test: a network whose money is worth nothing
+        r##"# test: a network whose money is worth nothing
 
 [http]
 listen = "127.0.0.1:4020"
@@ -478,6 +494,11 @@ cache_bytes = "256 MiB"
 max_pixels = 100000000
 max_total_pixels = 300000000
 
+[variants]
+per_image = 32
+timeout = "10s"
+memory_bytes = "256 MiB"
+
 [payments]
 facilitator = "url"
 facilitator_url = "https://facilitator.example.com/x402/"
@@ -495,6 +516,10 @@ records = "365d"
 [secrets]
 # key: in data/secrets.key, made at the first start
 
+[money]
+facilitator_fee = "0"
+free_settlements = 0
+
 [limits]
 free_per_day = 1000
 free_before_noon_percent = 50
@@ -502,8 +527,17 @@ free_per_address_per_hour = 50
 free_per_network_per_hour = 200
 free_refusals_per_upload = 10
 payments_per_address_per_minute = 120
+imports_per_address_per_minute = 30
+variants_per_address_per_minute = 600
 body_timeout = "1m"
 body_bytes = "256 MiB"
+
+[import]
+enabled = true
+ports = ["80", "443"]
+allow = []
+per_host_per_minute = 60
+min_refresh = "1h"
 
 [links]
 max_days = 90
@@ -514,7 +548,36 @@ per_wallet = 10
 
 [mcp]
 origins = []
-"#
+
+[log]
+format = "text"
+access = true
+
+[metrics]
+enabled = true
+
+[traces]
+sample_percent = 100
+
+[site]
+name = "pixtoll"
+accent = "#b93a12"
+accent_dark = "#ff9166"
+
+[operator]
+contact = "mailto:ada@example.com"
+minimum_age = 16
+encrypted_disks = false
+
+[trust]
+restorable = "30d"
+preserve = "365d"
+strikes = 3
+pdq_distance = 31
+pdq_quality = 50
+scanner_timeout = "5s"
+scanner_on_silence = "refuse"
+"##
     );
     let year = r#"
 name = "year"

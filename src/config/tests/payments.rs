@@ -42,7 +42,7 @@ fn payments_that_could_not_be_taken_are_refused() {
         networks = ['base', 'eip155:8453']             | payments.networks | twice
         networks = ['solana']                          | payments.networks | `solana` is not a known network
         networks = []                                  | payments.networks | names no network
-        networks = [1]                                 | payments.networks | not a list of texts
+        networks = [1.5]                               | payments.networks | not a list of texts
         rpc_url = 'http://rpc.example.com/HIDDEN'      | payments.rpc_url  | without TLS
         rpc_url = 'wss://rpc.example.com/HIDDEN'       | payments.rpc_url  | not an http
         rpc_url = 'HIDDEN'                             | payments.rpc_url  | not an http

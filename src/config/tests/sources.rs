@@ -96,6 +96,7 @@ fn unknown_variables_are_warned_of_with_the_nearest() {
         ("HTTP__LISTEN", "x"),
         ("HOME", "x"),
         ("PIXTOLL_SERVER", "x"),
+        ("PIXTOLL_VERSION", "x"),
         ("PIXTOLL_WALLET", "x"),
         ("PIXTOLL_LOG_FORMAT", "x"),
     ];

@@ -320,6 +320,28 @@ pub struct IncomingTransfer {
     pub value: U256,
 }
 
+/// A transaction that succeeded, with the token's transfers in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mined {
+    /// The height of its block.
+    pub block: u64,
+    /// The transfers, in the order of their logs.
+    pub transfers: Vec<TokenTransfer>,
+}
+
+/// A transfer of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenTransfer {
+    /// The index of its log in the block.
+    pub log_index: u64,
+    /// The sender.
+    pub from: Address,
+    /// The recipient.
+    pub to: Address,
+    /// The amount, in atomic units.
+    pub value: U256,
+}
+
 /// The node did not answer, or its answer is not plausible. The text says why.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the chain's node gave no usable answer: {0}")]
@@ -349,6 +371,10 @@ pub trait Chain: Send + Sync + std::fmt::Debug {
 
     /// What the node shows about an authorization.
     async fn evidence(&self, query: &Query) -> Result<Evidence, ChainError>;
+
+    /// The token's transfers in a transaction. `None`: the node shows no such transaction, or it
+    /// failed.
+    async fn transfers_in(&self, transaction: B256) -> Result<Option<Mined>, ChainError>;
 
     /// The nonce of the authorization that made this transfer. `None`: no authorization made it.
     async fn nonce_of(&self, receipt: &IncomingTransfer) -> Result<Option<B256>, ChainError>;

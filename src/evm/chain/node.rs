@@ -7,7 +7,7 @@
 //! the rate. What alloy knows of the refusals of providers is used (`refusal`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -23,6 +23,7 @@ use super::memory::Memory;
 use super::refusal::{self, Failure, Kind};
 use super::{Block, Priority};
 use crate::system::clock::Timestamp;
+use crate::system::metrics;
 use crate::system::random::Randomness;
 
 /// The longest time that one request may take.
@@ -146,6 +147,8 @@ pub(super) struct Bounds {
 pub(super) struct Node {
     client: reqwest::Client,
     url: Url,
+    /// The host of the URL, for metrics.
+    host: Arc<str>,
     /// Parts of the URL that may be an operator's key.
     secrets: Vec<String>,
     timeout: Duration,
@@ -183,6 +186,7 @@ impl Node {
         Ok(Self {
             client,
             secrets: secrets_in(&url),
+            host: metrics::host_of(url.as_str()),
             url,
             timeout: if is_alone {
                 TIMEOUT
@@ -354,7 +358,9 @@ impl Node {
                 message: "it limits the rate of calls, and the time was over".to_owned(),
             });
         };
+        let measured = metrics::node(&self.host);
         let answers = self.exchange(bounds, calls).await;
+        measured.ended(outcome_of(&answers), None);
         let refusal = match &answers {
             Err(failure) => Some(failure).filter(|failure| failure.is_limit()),
             Ok(answers) => {
@@ -513,6 +519,27 @@ impl Node {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *kept = Some((Instant::now(), head));
+    }
+}
+
+/// How a request ended, as metrics name it: by the request as a whole, or by the worst of its answers.
+fn outcome_of(answers: &Result<Vec<Result<Value, Failure>>, Failure>) -> &'static str {
+    let kinds: Vec<Kind> = match answers {
+        Err(failure) => vec![failure.kind],
+        Ok(answers) => {
+            let failures = answers.iter().filter_map(|answer| answer.as_ref().err());
+            failures.map(|failure| failure.kind).collect()
+        }
+    };
+    let any = |is: fn(&Kind) -> bool| kinds.iter().any(is);
+    if any(|kind| matches!(kind, Kind::Passing)) {
+        "failed"
+    } else if any(|kind| matches!(kind, Kind::Limited(_))) {
+        "limited"
+    } else if kinds.is_empty() {
+        "ok"
+    } else {
+        "refused"
     }
 }
 

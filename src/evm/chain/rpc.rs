@@ -15,8 +15,8 @@ use super::node::{Bounds, Call, Node, by_hash, jittered, read, read_block};
 use super::refusal::{Failure, Kind};
 use super::search::{Order, Search, any_of, spans};
 use super::{
-    Block, Chain, ChainError, Evidence, Funds, IncomingTransfer, Named, NextTransfer, NonceLog,
-    Priority, Query, Reading, Verdict, contradicts, judge,
+    Block, Chain, ChainError, Evidence, Funds, IncomingTransfer, Mined, Named, NextTransfer,
+    NonceLog, Priority, Query, Reading, TokenTransfer, Verdict, contradicts, judge,
 };
 use crate::evm::exact::{Token, VALID_SIGNATURE, Wallet};
 use crate::evm::undeployed::Undeployed;
@@ -127,6 +127,16 @@ impl RpcChain {
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE_MS);
         }
+    }
+
+    /// The receipt of a transaction; `None`: the node shows none.
+    async fn receipt_of(
+        &self,
+        transaction: B256,
+    ) -> Result<Option<TransactionReceipt>, ChainError> {
+        let call = || Call::receipt(transaction);
+        self.read(|node, bounds| Box::pin(node.read(bounds, call())))
+            .await
     }
 
     /// Asks the other endpoint about evidence that ends a payment.
@@ -477,11 +487,33 @@ impl Chain for RpcChain {
         Ok(evidence)
     }
 
+    async fn transfers_in(&self, transaction: B256) -> Result<Option<Mined>, ChainError> {
+        let receipt = self.receipt_of(transaction).await?;
+        let mined = receipt.and_then(|receipt| {
+            let is_done = receipt.status.is_some_and(|status| !status.is_zero());
+            let block = receipt.block_number.filter(|_| is_done)?.to();
+            let of_token = receipt.logs.iter();
+            let of_token =
+                of_token.filter(|log| log.address() == self.network.usdc && !log.removed);
+            let transfers = of_token.filter_map(|log| {
+                let transfer = Token::Transfer::decode_log(&log.inner).ok()?;
+                Some(TokenTransfer {
+                    log_index: log.log_index?,
+                    from: transfer.from,
+                    to: transfer.to,
+                    value: transfer.value,
+                })
+            });
+            Some(Mined {
+                block,
+                transfers: transfers.collect(),
+            })
+        });
+        Ok(mined)
+    }
+
     async fn nonce_of(&self, receipt: &IncomingTransfer) -> Result<Option<B256>, ChainError> {
-        let call = || Call::receipt(receipt.transaction);
-        let found: Option<TransactionReceipt> = self
-            .read(|node, bounds| Box::pin(node.read(bounds, call())))
-            .await?;
+        let found = self.receipt_of(receipt.transaction).await?;
         let found = found.ok_or_else(|| {
             ChainError("it does not show a transaction whose log it shows".into())
         })?;

@@ -50,12 +50,18 @@ pub(super) enum Parameter {
     Visibility,
     /// `?exp=` and `?sig=` of a signed link.
     Signature,
+    /// `?w=`, `?h=`, `?fit=`, `?q=` and `?size=` of a variant.
+    Variant,
+    /// `?url=`, `?format=`, `?maxwidth=` and `?maxheight=` of oEmbed.
+    Embed,
     /// `?images=N`.
     Images,
     /// `?tier=NAME`, for renewals.
     Tier,
     /// `?days=D` and `?tier=NAME`, for links.
     Link,
+    /// `?bytes=N`.
+    Bytes,
     /// `PAYMENT-SIGNATURE`, `X-PAYMENT` and `Idempotency-Key`.
     Payment,
     /// `?after=LEDGER_ID`.
@@ -89,10 +95,16 @@ pub(super) enum Body {
     Delete,
     /// A signed message, or none.
     SignIn,
+    /// The URL of an image to import.
+    Import,
     /// The API key to make, or none.
     ApiKey,
     /// How long a signed link is to last, or none.
     SignedLink,
+    /// A report of an image.
+    Report,
+    /// An objection to a removal.
+    Objection,
     /// A JSON-RPC message of the Model Context Protocol.
     Rpc,
 }
@@ -131,18 +143,24 @@ pub(super) enum Success {
     Deleted,
     /// `SignedLinkAnswer`.
     SignedLink,
+    /// `CaseAnswer`.
+    Case,
     /// `LinksEndedAnswer`.
     LinksEnded,
     /// `ClaimsAnswer`.
     Claims,
     /// `ReceiptsAnswer`.
     Receipts,
+    /// `ProofAnswer`.
+    Proof,
     /// `KeysAnswer`.
     Keys,
     /// `IndexAnswer`.
     Index,
     /// Any other JSON document of this media type.
     Document(&'static str),
+    /// What oEmbed says, as JSON or XML.
+    Embed,
     /// Text of this media type.
     Text(&'static str),
     /// The bytes of an image.

@@ -3,17 +3,20 @@
 use super::{Body, Operation, Parameter, Price, Route, Success};
 use crate::http::error::Code;
 use crate::http::error::Code::{
-    BadDeleteToken, BadPayment, BadToken, Busy, ConflictingCredentials, CorruptImage, DailyLimit,
-    DatabaseUnavailable, DeleteFailed, EmptyFile, FacilitatorUnavailable, FileTooLarge,
-    IdempotencyConflict, ImageGone, ImageHeld, IncompleteBody, InvalidBody, InvalidHeader,
-    InvalidParameter, KeyLimit, KeyRevoked, KeySuspended, KeyUnknown, LinkExpired, LinkRevoked,
-    LinkUnknown, LinkUsed, Maintenance, MetadataNotKept, MethodNotAllowed, NoFile, NoReceipt,
-    NodeUnavailable, NotFound, NotOwner, NotPrivate, NotRenewable, OriginNotAllowed, PaymentFailed,
+    BadDeleteToken, BadPayment, BadToken, Busy, CaseNotUpheld, CaseUnknown, ConflictingCredentials,
+    ContentBlocked, CorruptImage, DailyLimit, DatabaseUnavailable, DeleteFailed, EmptyFile,
+    FacilitatorUnavailable, FetchFailed, FileTooLarge, IdempotencyConflict, ImageGone, ImageHeld,
+    ImageRemoved, ImportDisabled, IncompleteBody, InvalidBody, InvalidHeader, InvalidParameter,
+    KeyLimit, KeyRevoked, KeySuspended, KeyUnknown, LinkExpired, LinkRevoked, LinkUnknown,
+    LinkUsed, Maintenance, MetadataNotKept, MethodNotAllowed, NoFile, NoReceipt, NodeUnavailable,
+    NotFound, NotOwner, NotPrivate, NotPublic, NotRenewable, OriginNotAllowed, PaymentFailed,
     PaymentInProgress, PaymentInvalid, PaymentKnown, PaymentRequired, PaymentResolved,
     PaymentsDisabled, PreconditionFailed, RangeNotSatisfiable, RateLimited, RecoveryRequired,
-    RenewalInProgress, SalesPaused, SettlementPending, SignInInvalid, SignInRequired, StorageFull,
-    StoreUnavailable, TokenExpired, TokenInUse, TokenUsed, TooManyFrames, TooManyKeys,
-    TooManyPixels, UnknownParameter, UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed,
+    RemovedForLegalReasons, RenewalInProgress, SalesPaused, ScannerUnavailable, SettlementPending,
+    SignInInvalid, SignInRequired, StorageFull, StoreUnavailable, TokenExpired, TokenInUse,
+    TokenUsed, TooManyFrames, TooManyKeys, TooManyPixels, UnknownFormat, UnknownParameter,
+    UnknownRoute, UnknownTier, UnsupportedFormat, UploadFailed, UrlNotAllowed, VariantImpossible,
+    WalletBlocked,
 };
 use crate::receipts::KEYS_PATH;
 
@@ -47,12 +50,15 @@ const IMAGE: &[Code] = &[
     UnsupportedFormat,
     Busy,
 ];
+/// What screening refuses. Routes that sell or take an image have all of them.
+const SCREEN: &[Code] = &[ContentBlocked, WalletBlocked, ScannerUnavailable];
 const STORE: &[Code] = &[
     UploadFailed,
     StoreUnavailable,
     DatabaseUnavailable,
     StorageFull,
 ];
+const FETCH: &[Code] = &[UrlNotAllowed, FetchFailed, ImportDisabled];
 const FREE: &[Code] = &[UnknownTier, RateLimited, DailyLimit];
 const PAY: &[Code] = &[
     PaymentRequired,
@@ -75,6 +81,7 @@ const PAY: &[Code] = &[
     RateLimited,
     Busy,
     UnknownTier,
+    WalletBlocked,
 ];
 const TOKEN: &[Code] = &[BadToken, TokenUsed, TokenInUse, TokenExpired];
 /// The secret of an upload link in the place of an upload token.
@@ -167,7 +174,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Upload,
             price: Price::Free,
-            errors: &[QUERY, IMAGE, STORE, FREE],
+            errors: &[QUERY, IMAGE, SCREEN, STORE, FREE],
         }],
     },
     Route {
@@ -181,7 +188,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Upload,
             price: Price::Free,
-            errors: &[QUERY, IMAGE, STORE, FREE],
+            errors: &[QUERY, IMAGE, SCREEN, STORE, FREE],
         }],
     },
     Route {
@@ -196,7 +203,12 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Check,
             price: Price::Free,
-            errors: &[QUERY, IMAGE, FREE, &[DatabaseUnavailable, UploadFailed]],
+            errors: &[
+                QUERY,
+                IMAGE,
+                FREE,
+                &[ContentBlocked, DatabaseUnavailable, UploadFailed],
+            ],
         }],
     },
     Route {
@@ -210,7 +222,12 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Check,
             price: Price::Free,
-            errors: &[QUERY, IMAGE, FREE, &[DatabaseUnavailable, UploadFailed]],
+            errors: &[
+                QUERY,
+                IMAGE,
+                FREE,
+                &[ContentBlocked, DatabaseUnavailable, UploadFailed],
+            ],
         }],
     },
     Route {
@@ -253,6 +270,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             parameters: &[
                 Parameter::Metadata,
                 Parameter::Visibility,
+                Parameter::Bytes,
                 Parameter::UploadToken,
                 Parameter::ApiKey,
                 Parameter::Payment,
@@ -260,7 +278,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Upload,
             price: Price::Default,
-            errors: &[QUERY, PAY, TOKEN, LINK_AS_TOKEN, KEY, IMAGE, STORE],
+            errors: &[QUERY, PAY, TOKEN, LINK_AS_TOKEN, KEY, IMAGE, SCREEN, STORE],
         }],
     },
     Route {
@@ -273,13 +291,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             parameters: &[
                 Parameter::Metadata,
                 Parameter::Visibility,
+                Parameter::Bytes,
                 Parameter::ApiKey,
                 Parameter::Payment,
             ],
             body: Body::Image,
             success: Success::Upload,
             price: Price::OfTier,
-            errors: &[QUERY, PAY, KEY, TOKEN, IMAGE, STORE],
+            errors: &[QUERY, PAY, KEY, TOKEN, IMAGE, SCREEN, STORE],
         }],
     },
     Route {
@@ -298,7 +317,28 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::Upload,
             price: Price::OfTier,
-            errors: &[QUERY, PAY, KEY, TOKEN, IMAGE, STORE],
+            errors: &[QUERY, PAY, KEY, TOKEN, IMAGE, SCREEN, STORE],
+        }],
+    },
+    Route {
+        path: "/api/import",
+        operations: &[Operation {
+            methods: POST,
+            id: "import",
+            summary: "Store an image that the server fetches from a URL.",
+            description: "Send `{\"url\": \"https://…\"}` and, if you like, `tier`. The credentials are those of an upload: \
+                `X-Upload-Token` (a token, or the secret of an upload link), an API key, or a payment; the tier `free` needs \
+                none. The image is fetched once the payment is verified and before it is settled, so a URL that yields no \
+                image costs nothing. The same payment presented again returns the same image without another fetch.",
+            parameters: &[
+                Parameter::UploadToken,
+                Parameter::ApiKey,
+                Parameter::Payment,
+            ],
+            body: Body::Import,
+            success: Success::Upload,
+            price: Price::Default,
+            errors: &[QUERY, PAY, TOKEN, LINK_AS_TOKEN, KEY, FETCH, IMAGE, STORE],
         }],
     },
     Route {
@@ -369,7 +409,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 body: Body::Image,
                 success: Success::LinkUpload,
                 price: Price::Free,
-                errors: &[QUERY, LINK, IMAGE, STORE, LINK_UPLOAD],
+                errors: &[QUERY, LINK, IMAGE, SCREEN, STORE, LINK_UPLOAD],
             },
             Operation {
                 methods: DELETE,
@@ -396,7 +436,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             body: Body::Image,
             success: Success::LinkUpload,
             price: Price::Free,
-            errors: &[QUERY, LINK, IMAGE, STORE, LINK_UPLOAD],
+            errors: &[QUERY, LINK, IMAGE, SCREEN, STORE, LINK_UPLOAD],
         }],
     },
     Route {
@@ -481,7 +521,10 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 body: Body::None,
                 success: Success::Image,
                 price: Price::Free,
-                errors: &[LOOKUP, &[InvalidHeader]],
+                errors: &[
+                    LOOKUP,
+                    &[InvalidHeader, ImageRemoved, RemovedForLegalReasons],
+                ],
             },
             Operation {
                 methods: DELETE,
@@ -572,7 +615,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 PAY,
                 STORE,
                 LOOKUP,
-                &[NotRenewable, ImageHeld, RenewalInProgress],
+                &[ContentBlocked, NotRenewable, ImageHeld, RenewalInProgress],
             ],
         }],
     },
@@ -603,6 +646,60 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 success: Success::LinksEnded,
                 price: Price::Free,
                 errors: &[LINKS, SIGN_IN, LOOKUP],
+            },
+        ],
+    },
+    Route {
+        path: "/api/abuse",
+        operations: &[Operation {
+            methods: POST,
+            id: "report",
+            summary: "Report an image.",
+            description: "Anybody may report an image. Reports of one image are one case, which a person decides; reports alone remove nothing. The response holds the case number and what happens next.",
+            parameters: &[],
+            body: Body::Report,
+            success: Success::Case,
+            price: Price::Free,
+            errors: &[
+                QUERY,
+                &[InvalidBody, NotFound, RateLimited, DatabaseUnavailable],
+            ],
+        }],
+    },
+    Route {
+        path: "/api/abuse/{case}",
+        operations: &[
+            Operation {
+                methods: GET,
+                id: "showCase",
+                summary: "Show how far a case is.",
+                description: "",
+                parameters: &[],
+                body: Body::None,
+                success: Success::Case,
+                price: Price::Free,
+                errors: &[QUERY, &[CaseUnknown, RateLimited, DatabaseUnavailable]],
+            },
+            Operation {
+                methods: POST,
+                id: "objectToRemoval",
+                summary: "Object to the removal of your image for copyright.",
+                description: "A counter-notice (17 U.S.C. § 512(g)(3)). Show that the image is yours by its delete token, or sign in with the wallet that uploaded it. The operator forwards it to who sent the notice.",
+                parameters: &[Parameter::AnyDeleteToken, Parameter::Wallet],
+                body: Body::Objection,
+                success: Success::Case,
+                price: Price::Free,
+                errors: &[
+                    QUERY,
+                    SIGN_IN,
+                    &[
+                        InvalidBody,
+                        CaseUnknown,
+                        CaseNotUpheld,
+                        BadDeleteToken,
+                        NotOwner,
+                    ],
+                ],
             },
         ],
     },
@@ -647,15 +744,53 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             methods: GET,
             id: "showImage",
             summary: "Show an image.",
-            description: "`file` is the id of the image, with or without the extension of its format. Caching, ranges and \
-                conditional requests work as RFC 9110 and RFC 9111 define them. The server redirects (308) links with an unknown \
-                query, an extension in capitals or punctuation glued to the end. A private image is shown by `exp` and `sig` of a \
-                signed link alone; without them it is an unknown image, and no shared cache keeps it.",
-            parameters: &[Parameter::Signature, Parameter::Conditions],
+            description: "`file` is the id of the image, with or without an extension. Another extension than that of its \
+                format (png, jpg, webp, avif) and the parameters `w`, `h`, `fit`, `q` and `size` show a variant, which is made \
+                when it is first asked for. Caching, ranges and conditional requests work as RFC 9110 and RFC 9111 define them. \
+                The server redirects (308) links with an unknown query, an extension in capitals or punctuation glued to the \
+                end. A private image is shown by `exp` and `sig` of a signed link alone; without them it is an unknown image, \
+                and no shared cache keeps it.",
+            parameters: &[
+                Parameter::Variant,
+                Parameter::Signature,
+                Parameter::Conditions,
+            ],
             body: Body::None,
             success: Success::Bytes,
             price: Price::Free,
-            errors: &[LOOKUP, &[PreconditionFailed, RangeNotSatisfiable]],
+            errors: &[
+                LOOKUP,
+                &[
+                    InvalidParameter,
+                    RemovedForLegalReasons,
+                    PreconditionFailed,
+                    RangeNotSatisfiable,
+                    VariantImpossible,
+                    Busy,
+                ],
+            ],
+        }],
+    },
+    Route {
+        path: "/oembed",
+        operations: &[Operation {
+            description: "The image fits into `maxwidth` and `maxheight`. `format=xml` returns the same fields as XML. A private \
+                image can't be embedded.",
+            parameters: &[Parameter::Embed],
+            errors: &[
+                LOOKUP,
+                &[
+                    InvalidParameter,
+                    NotPublic,
+                    RemovedForLegalReasons,
+                    UnknownFormat,
+                ],
+            ],
+            ..document(
+                "oembed",
+                "Tell another site how to embed an image (oEmbed).",
+                Success::Embed,
+            )
         }],
     },
     Route {
@@ -666,6 +801,20 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 "getKeys",
                 "Show the keys that receipts and offers are signed with.",
                 Success::Keys,
+            )
+        }],
+    },
+    Route {
+        path: "/proof.json",
+        operations: &[Operation {
+            description: "Totals by day and since the start, and the ledger's balance against the chain, signed with the key \
+                of receipts. Made at most once a minute. The page `/proof` shows and explains it; \
+                `pixtoll proof verify` checks it.",
+            errors: &[&[DatabaseUnavailable]],
+            ..document(
+                "getProof",
+                "Show what the service did, day by day, and how its ledger compares with the chain.",
+                Success::Proof,
             )
         }],
     },
@@ -701,7 +850,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
         path: "/",
         operations: &[document(
             "getOverview",
-            "Introduce the service, as Markdown.",
+            "Introduce the service, as Markdown; browsers receive the front page.",
             Success::Text(MARKDOWN),
         )],
     },
@@ -709,7 +858,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
         path: "/docs",
         operations: &[document(
             "getDocs",
-            "Document the API for readers, as Markdown.",
+            "Document the API for readers, as Markdown or as a page.",
             Success::Text(MARKDOWN),
         )],
     },
@@ -719,10 +868,26 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             errors: &[&[UnknownRoute]],
             ..document(
                 "getPage",
-                "Show another document, such as x402.md or images.md, as Markdown.",
+                "Show another document, such as x402 or images; with .md always as Markdown.",
                 Success::Text(MARKDOWN),
             )
         }],
+    },
+    Route {
+        path: "/tools",
+        operations: &[document(
+            "getTools",
+            "Set up programs that people have, as Markdown or as a page.",
+            Success::Text(MARKDOWN),
+        )],
+    },
+    Route {
+        path: "/tools/pixtoll.sxcu",
+        operations: &[document(
+            "getShareXUploader",
+            "Set up ShareX: the file of a custom uploader.",
+            Success::Document("application/json"),
+        )],
     },
     Route {
         path: "/llms.txt",
@@ -746,6 +911,14 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             "getRobotsTxt",
             "Tell crawlers what to leave alone.",
             Success::Text("text/plain"),
+        )],
+    },
+    Route {
+        path: "/sitemap.xml",
+        operations: &[document(
+            "getSitemap",
+            "List the pages for search engines.",
+            Success::Text("application/xml"),
         )],
     },
     Route {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, LINK, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LINK, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
@@ -13,30 +13,19 @@ use serde_json::{Value, json};
 use super::api::{IMAGE_PATH, Price, ROUTES};
 use super::error::{ApiError, Code};
 use super::openapi::{self, Deployment};
+use super::pages::{self, Assets};
 use super::views::{IndexAnswer, RouteView};
 use super::{Site, resource};
 use crate::keys::secrets::sha256_hex;
-use crate::pricing::tiers::TierTable;
+use crate::pricing::tiers::{Tier, TierTable};
+
+mod documents;
+mod tools;
+
+pub(super) use documents::{DOCUMENTS, Document, Reader, find};
 
 const LLMS: &str = include_str!("llms.txt");
 const SKILL: &str = include_str!("SKILL.md");
-/// The documents of the repository that the server shows, by their names. They describe a server at `DOCUMENTED_BASE`.
-const DOCS: [(&str, &str); 10] = [
-    ("api.md", include_str!("../../../docs/api.md")),
-    ("cli.md", include_str!("../../../docs/cli.md")),
-    (
-        "configuration.md",
-        include_str!("../../../docs/configuration.md"),
-    ),
-    ("deploy.md", include_str!("../../../docs/deploy.md")),
-    ("images.md", include_str!("../../../docs/images.md")),
-    ("mcp.md", include_str!("../../../docs/mcp.md")),
-    ("operations.md", include_str!("../../../docs/operations.md")),
-    ("payments.md", include_str!("../../../docs/payments.md")),
-    ("wallet.md", include_str!("../../../docs/wallet.md")),
-    ("x402.md", include_str!("../../../docs/x402.md")),
-];
-const DOCUMENTED_BASE: &str = "http://127.0.0.1:4020";
 const SKILL_NAME: &str = "pixtoll-image-hosting";
 /// How long caches may keep these documents: prices may change.
 const CACHING: &str = "public, max-age=300";
@@ -72,12 +61,15 @@ impl MadeOnce {
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource("/", overview))
-        .service(resource("/docs", docs))
-        .service(resource("/docs/{page}", page))
+        .service(resource("/docs", documents::docs))
+        .service(resource("/docs/{page}", documents::page))
+        .service(resource("/tools", tools::tools))
+        .service(resource("/tools/pixtoll.sxcu", tools::sharex))
         .service(resource("/llms.txt", llms))
         .service(resource("/SKILL.md", skill))
         .service(resource("/openapi.json", open_api))
         .service(resource("/robots.txt", robots))
+        .service(resource("/sitemap.xml", sitemap))
         .service(resource("/.well-known/x402", paid_routes))
         .service(resource("/.well-known/api-catalog", catalog))
         .service(resource("/.well-known/agent-skills/index.json", skills))
@@ -116,7 +108,11 @@ pub(super) async fn index(site: Site) -> HttpResponse {
     })
 }
 
-async fn overview(site: Site, request: HttpRequest) -> HttpResponse {
+/// `GET /`: the front page, or the text for language models and agents.
+async fn overview(site: Site, assets: web::Data<Assets>, request: HttpRequest) -> HttpResponse {
+    if pages::wants_page(&request) {
+        return pages::home(&site, &assets).await;
+    }
     markdown(&site, &request, fill(&site, LLMS))
 }
 
@@ -126,40 +122,6 @@ async fn llms(site: Site, request: HttpRequest) -> HttpResponse {
 
 async fn skill(site: Site, request: HttpRequest) -> HttpResponse {
     markdown(&site, &request, fill(&site, SKILL))
-}
-
-async fn docs(site: Site, request: HttpRequest) -> HttpResponse {
-    markdown(&site, &request, shown(&site, DOCS[0].1))
-}
-
-/// `GET /docs/{page}`: one of the documents.
-async fn page(
-    site: Site,
-    request: HttpRequest,
-    name: web::Path<String>,
-) -> Result<HttpResponse, ApiError> {
-    let found = DOCS.iter().find(|(known, _)| *known == name.as_str());
-    let Some((_, text)) = found else {
-        let known = DOCS.map(|(known, _)| known).join(", ");
-        let message = format!("There is no document of this name. Ask for one of: {known}.");
-        return Err(ApiError::bad(Code::UnknownRoute, message));
-    };
-    Ok(markdown(&site, &request, shown(&site, text)))
-}
-
-/// A document as this server shows it: with the server's address, links to its own copies, and without the marks of
-/// generated parts.
-fn shown(site: &Site, text: &str) -> String {
-    let base = &site.config.http.base_url;
-    let text = text.replace(DOCUMENTED_BASE, base);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.starts_with("<!--"))
-        .collect();
-    DOCS.iter()
-        .fold(lines.join("\n") + "\n", |text, (name, _)| {
-            text.replace(&format!("]({name}"), &format!("]({base}/docs/{name}"))
-        })
 }
 
 async fn open_api(site: Site, made: web::Data<MadeOnce>) -> HttpResponse {
@@ -173,9 +135,30 @@ async fn open_api(site: Site, made: web::Data<MadeOnce>) -> HttpResponse {
 async fn robots(site: Site) -> HttpResponse {
     let base = &site.config.http.base_url;
     let text = format!(
-        "User-agent: *\nAllow: /\nDisallow: /api/images/\nDisallow: /api/receipts/\nDisallow: /u/\n\n# For agents: {base}/llms.txt\n"
+        "User-agent: *\nAllow: /\nDisallow: /api/images/\nDisallow: /api/receipts/\nDisallow: /u/\nDisallow: /delete/\n\n\
+         Sitemap: {base}/sitemap.xml\n# For agents: {base}/llms.txt\n"
     );
     plain(&site, text)
+}
+
+/// `GET /sitemap.xml`: the pages that search engines may list.
+async fn sitemap(site: Site) -> HttpResponse {
+    let base = &site.config.http.base_url;
+    let documents = DOCUMENTS.iter().map(Document::address);
+    let mut paths: Vec<&str> = pages::listed().chain(documents).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let entries: Vec<String> = paths
+        .into_iter()
+        .map(|path| format!("<url><loc>{base}{path}</loc></url>\n"))
+        .collect();
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">\n{}</urlset>\n",
+        entries.concat()
+    );
+    let mut response = HttpResponse::Ok();
+    describe(&mut response, base);
+    response.content_type("application/xml").body(text)
 }
 
 async fn paid_routes(site: Site) -> HttpResponse {
@@ -279,14 +262,17 @@ fn fill(site: &Site, template: &str) -> String {
     let sells = site.checkout.as_ref();
     let cheapest = table
         .paid()
-        .min_by_key(|tier| tier.price)
+        .min_by_key(|tier| tier.least_price())
         .filter(|_| sells.is_some());
     let tier = cheapest.map_or("NAME", |tier| tier.name.as_str());
-    let price = cheapest.map_or_else(|| "0".to_owned(), |tier| tier.price.to_decimal_usd());
+    let price = cheapest.map_or_else(|| "0".to_owned(), |tier| tier.most_price().to_decimal_usd());
     let prices: Vec<String> = table
         .paid()
-        .map(|tier| format!("{} costs {} USDC", tier.name, tier.price.to_decimal_usd()))
+        .map(|tier| format!("{} costs {}", tier.name, tier.price_in_words()))
         .collect();
+    let free = table
+        .free()
+        .map_or_else(|| "nothing".to_owned(), Tier::describe);
     let money = match sells {
         None => "- This server sells nothing now: paid tiers are off.",
         Some(checkout) if checkout.catalog.is_play_money() => {
@@ -297,6 +283,7 @@ fn fill(site: &Site, template: &str) -> String {
     template
         .replace("{{base}}", &site.config.http.base_url)
         .replace("{{tiers}}", &tier_table(&table))
+        .replace("{{free}}", &free)
         .replace("{{tier}}", tier)
         .replace("{{price}}", &price)
         .replace("{{prices}}", &prices.join(", "))
@@ -309,17 +296,15 @@ fn tier_table(table: &TierTable) -> String {
         "| --- | --- | --- | --- |".to_owned(),
     ];
     rows.extend(table.iter().map(|tier| {
-        let (price, route) = if tier.is_free() {
-            ("free".to_owned(), "POST /api/free".to_owned())
+        let route = if tier.is_free() {
+            "POST /api/free".to_owned()
         } else {
-            (
-                format!("{} USDC", tier.price.to_decimal_usd()),
-                format!("POST /api/upload/{}", tier.name),
-            )
+            format!("POST /api/upload/{}", tier.name)
         };
         format!(
-            "| `{}` | {price} | {} | `{route}` |",
+            "| `{}` | {} | {} | `{route}` |",
             tier.name,
+            tier.price_in_words(),
             tier.describe()
         )
     }));
@@ -328,13 +313,7 @@ fn tier_table(table: &TierTable) -> String {
 
 /// Markdown, for whoever asks for it; as plain text, which every browser shows, to the others.
 fn markdown(site: &Site, request: &HttpRequest, text: String) -> HttpResponse {
-    let accepts = request
-        .headers()
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    let is_browser =
-        accepts.is_some_and(|accept| accept.contains("text/html") && !accept.contains("markdown"));
-    let media = if is_browser {
+    let media = if pages::wants_page(request) {
         "text/plain; charset=utf-8"
     } else {
         "text/markdown; charset=utf-8"

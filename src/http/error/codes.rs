@@ -135,12 +135,16 @@ codes! {
         "The animation has too many frames.";
     MetadataNotKept "metadata_not_kept" 400 No [FixRequest]
         "`metadata=keep` was asked for, and the file can only be stored after a repair.";
+    UrlNotAllowed "url_not_allowed" 400 No [FixRequest]
+        "The server does not fetch from this URL: it is malformed, not http or https on an allowed port, or its host has no public address. The same holds for a redirect.";
     BadToken "bad_token" 401 No [Pay]
         "The upload token is unknown.";
     KeyUnknown "key_unknown" 401 No [FixRequest]
         "No API key has this secret.";
     KeyRevoked "key_revoked" 401 No [FixRequest]
         "The wallet of the API key revoked it.";
+    NotPublic "not_public" 401 No [FixRequest]
+        "The image is private, so no other site can embed it.";
     BadDeleteToken "bad_delete_token" 401 No [FixRequest]
         "The delete token is missing, or belongs to another image.";
     SignInInvalid "sign_in_invalid" 401 No [Claim]
@@ -157,10 +161,16 @@ codes! {
         "The wallet that signed in does not own the image, or paid nothing for it. Nothing was done.";
     KeySuspended "key_suspended" 403 No [FixRequest]
         "The wallet of the API key suspended it.";
+    WalletBlocked "wallet_blocked" 403 No [Contact]
+        "The operator blocked the wallet that pays, or that owns the token, link or API key.";
     OriginNotAllowed "origin_not_allowed" 403 No [FixRequest]
         "A page of another origin called `/mcp`.";
     NotFound "not_found" 404 No [FixRequest]
         "There is no such image: it never existed, has expired or was deleted, or it is private and the link is not validly signed.";
+    ImageRemoved "image_removed" 404 No [Contact]
+        "The operator removed the image. Only its owner is told; everybody else receives `not_found`.";
+    CaseUnknown "case_unknown" 404 No [FixRequest]
+        "No case has this number.";
     LinkUnknown "link_unknown" 404 No [FixRequest]
         "No upload link has this URL: a part of it is missing or wrong.";
     UnknownRoute "unknown_route" 404 No [FixRequest]
@@ -193,8 +203,10 @@ codes! {
         "The payment or its idempotency key belongs to a request with other content.";
     NotPrivate "not_private" 409 No [FixRequest]
         "Signed links are for private images, and this image is public.";
-    NotRenewable "not_renewable" 409 No [FixRequest]
-        "The image cannot be renewed on these terms: it is permanent, too large for the tier, or already kept long enough.";
+    NotRenewable "not_renewable" 409 No [FixRequest, Contact]
+        "The image cannot be renewed on these terms: it is permanent, too large for the tier, already kept long enough, or the operator removed it.";
+    CaseNotUpheld "case_not_upheld" 409 No [FixRequest]
+        "There is nothing to object to: the case is open or was dismissed, or an objection was filed.";
     ImageHeld "image_held" 409 No [Contact]
         "The image is under review by the operator.";
     RenewalInProgress "renewal_in_progress" 409 No [Retry]
@@ -213,6 +225,12 @@ codes! {
         "The file is no PNG, JPEG, GIF or WebP image.";
     RangeNotSatisfiable "range_not_satisfiable" 416 No [FixRequest]
         "The requested range starts past the end of the image.";
+    ContentBlocked "content_blocked" 422 No [Contact]
+        "The image is blocked: its bytes, a picture like it, or by the operator's scanner.";
+    FetchFailed "fetch_failed" 422 No [FixRequest, Retry]
+        "The host of the URL did not return an image: it cannot be reached, is too slow, or answered with another status than 200. The message says which.";
+    VariantImpossible "variant_impossible" 422 No [FixRequest]
+        "The image can't be shown in this size or format: making the variant takes too much, or the image can't be decoded.";
     RateLimited "rate_limited" 429 No [Wait, Pay]
         "Too many requests came from the client's address or network.";
     DailyLimit "daily_limit" 429 No [Wait, Pay]
@@ -221,22 +239,30 @@ codes! {
         "The API key made all of its uploads of the day.";
     HeadersTooLarge "headers_too_large" 431 Unknown [FixRequest]
         "The head of the request has more than 96 fields or 128 KiB.";
+    RemovedForLegalReasons "removed_for_legal_reasons" 451 No [Contact]
+        "The operator removed the image because of a legal demand.";
     UploadFailed "upload_failed" 500 No [Retry]
         "The image could not be stored. Nothing was kept.";
     DeleteFailed "delete_failed" 500 No [Retry]
         "The delete was interrupted.";
+    UnknownFormat "unknown_format" 501 No [FixRequest]
+        "The server makes no response in the format that the request names.";
     SettlementPending "settlement_pending" 503 Unknown [Wait, Retry]
         "Nobody knows yet whether the payment moved money. Repeat the same request and never pay again.";
     FacilitatorUnavailable "facilitator_unavailable" 503 No [Retry]
         "The facilitator did not answer before any money moved.";
     NodeUnavailable "node_unavailable" 503 No [Retry]
         "The network's node (JSON-RPC) did not answer before any money moved.";
+    ScannerUnavailable "scanner_unavailable" 503 No [Retry]
+        "The operator's scanner did not answer before any money moved.";
     PaymentsDisabled "payments_disabled" 503 No [Contact]
         "The operator has configured no facilitator, so the server sells nothing.";
     SalesPaused "sales_paused" 503 No [Retry]
         "Too many earlier payments have an unknown outcome, so the server sells nothing until they are resolved.";
     RecoveryRequired "recovery_required" 503 Varies [Retry]
         "The database has lost records, so the server sells nothing until the operator has recovered its payments.";
+    ImportDisabled "import_disabled" 503 No [Contact]
+        "The operator has switched imports off.";
     DatabaseUnavailable "database_unavailable" 503 No [Retry]
         "The database does not answer.";
     StoreUnavailable "store_unavailable" 503 No [Retry]

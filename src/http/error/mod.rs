@@ -4,6 +4,7 @@
 //! cause goes to the log, here, once.
 
 mod codes;
+mod explained;
 mod teach;
 mod verdict;
 
@@ -19,13 +20,16 @@ use super::challenges::ReusableChallenge;
 use super::paid_route::PaidRoute;
 use super::payment_headers;
 use super::views::{ActionView, ErrorBody};
+use crate::images::variants::VariantError;
 use crate::images::{Refusal, UploadError};
 use crate::limits::Limited;
 use crate::model::ids::ImageId;
+use crate::model::removal::Ground;
 use crate::payments::PayError;
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::signin::SignInError;
+use crate::system::metrics;
 use crate::x402::challenge::Challenge;
 use crate::x402::header::{HeaderError, PAYMENT_REQUIRED, encode};
 use crate::x402::siwx::SignInChallenge;
@@ -34,6 +38,7 @@ use crate::x402::wire::{SettlementResponse, Version};
 #[cfg(test)]
 pub(super) use codes::Charged;
 pub(super) use codes::{Action, Code};
+pub(super) use explained::Explained;
 pub(super) use teach::name_tiers;
 use verdict::Verdict;
 
@@ -49,16 +54,31 @@ const MOVING: &str = "The server's database is being moved, which takes minutes.
 const MOVED: &str = "The server's database has moved, and another server will take over. Repeat the same request \
     later.";
 
+const REMOVED: &str = "The operator of this server removed the image, so it is not served. Ask the operator if you think \
+    that this is a mistake.";
+const REMOVED_BY_LAW: &str = "The operator of this server removed the image because of a legal demand, so it is not \
+    served. Ask the operator about the demand.";
+
 const SIGN_IN: &str = "Sign in with your wallet: sign the text of ERC-4361 for extensions[\"sign-in-with-x\"] with \
     personal_sign, and repeat the request with the signed message in the header SIGN-IN-WITH-X. Signing in costs nothing.";
 const UNCLAIMED: &str =
     "What was paid for could not be read now. Ask for a new challenge, and sign in again.";
+
+/// The message about an image that the operator removed.
+const fn removed(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Policy => REMOVED,
+        Ground::Legal => REMOVED_BY_LAW,
+    }
+}
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
 pub(super) enum ApiError {
     /// There is no such image.
     NotFound,
+    /// The operator removed the image, and the client may be told.
+    Removed(Ground),
     /// The path is not a route of the API.
     UnknownRoute {
         /// The nearest routes, the best first, as `METHOD URL`.
@@ -87,6 +107,8 @@ pub(super) enum ApiError {
     },
     /// An image cannot be looked up or read because the database or the store does not answer.
     Unreadable(UploadError),
+    /// A variant of an image is not shown.
+    Variant(VariantError),
     /// The request makes no sense. The sentence says what to send instead.
     Bad(Code, String),
     /// The payment header cannot be read.
@@ -168,6 +190,8 @@ pub(super) enum ApiError {
 pub(super) struct Demand {
     /// The challenge, with the reason in it.
     pub(super) challenge: Challenge,
+    /// The name of the tier that it sells.
+    pub(super) tier: String,
     /// A sentence for people.
     pub(super) message: String,
     /// The route's URL.
@@ -210,6 +234,7 @@ impl ApiError {
     pub(super) fn beside(self, has_payment: bool) -> Self {
         match self {
             Self::NotFound
+            | Self::Removed(_)
             | Self::UnknownTier { .. }
             | Self::BadPayment(_)
             | Self::Pay { .. }
@@ -242,6 +267,7 @@ impl ApiError {
                     validly signed."
                     .to_owned()
             }
+            Self::Removed(ground) => removed(*ground).to_owned(),
             Self::UnknownRoute { nearest, openapi } => unknown_route(nearest, openapi),
             Self::UnknownTier { name, known } => unknown_tier(name.as_deref(), known),
             Self::WrongMethod { allowed } => {
@@ -259,6 +285,7 @@ impl ApiError {
             Self::Unreadable(_) => {
                 "The image cannot be read now. Repeat the same request.".to_owned()
             }
+            Self::Variant(error) => error.to_string(),
             Self::Bad(_, message) => message.clone(),
             Self::BadPayment(error) => error.to_string(),
             Self::PaymentsOff => PAYMENTS_OFF.to_owned(),
@@ -306,10 +333,15 @@ impl ApiError {
         }
     }
 
-    /// Logs the cause, where somebody should act on it.
+    /// Counts the error, and logs its cause where somebody should act on it.
     pub(super) fn log(&self) {
+        metrics::error(self.verdict().code.facts().name);
+        self.log_cause();
+    }
+
+    fn log_cause(&self) {
         let failure: Option<&dyn std::fmt::Display> = match self {
-            Self::Unasked(error) => return error.log(),
+            Self::Unasked(error) => return error.log_cause(),
             Self::Limited(Limited::Database(cause)) => Some(cause),
             Self::Upload(error)
             | Self::Unreadable(error)
@@ -317,6 +349,11 @@ impl ApiError {
                 error: PayError::Upload(error),
                 ..
             } => match error {
+                UploadError::Database(cause) => Some(cause),
+                UploadError::Store(cause) => Some(cause),
+                _ => None,
+            },
+            Self::Variant(VariantError::Unreadable(error)) => match &**error {
                 UploadError::Database(cause) => Some(cause),
                 UploadError::Store(cause) => Some(cause),
                 _ => None,
@@ -386,7 +423,12 @@ impl ApiError {
 
     /// The HTTP response. `hint` is one more sentence for the message, and `claims` the URL of the route to sign in at.
     fn respond(&self, hint: Option<&str>, claims: Option<&str>) -> HttpResponse {
-        let Verdict { code, seconds, .. } = self.verdict();
+        let Verdict {
+            code,
+            action,
+            seconds,
+            ..
+        } = self.verdict();
         let status = StatusCode::from_u16(code.facts().status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::build(status);
@@ -422,10 +464,18 @@ impl ApiError {
             }
         }
         let body = self.body(hint, claims);
-        match demand.filter(|demand| demand.is_for_all) {
-            Some(demand) => reusable(response, &body, &demand.challenge),
+        let explained = Explained {
+            code,
+            message: body.message.clone(),
+            action,
+            seconds,
+        };
+        let mut response = match demand.filter(|demand| demand.is_for_all) {
+            Some(demand) => reusable(response, &body, demand),
             None => response.json(body),
-        }
+        };
+        response.extensions_mut().insert(explained);
+        response
     }
 
     /// The body of the response, as JSON. The parameters are those of [`ApiError::respond`].
@@ -482,19 +532,19 @@ impl ApiError {
 }
 
 /// A response with a challenge, from which further ones can be made.
-fn reusable(
-    mut response: HttpResponseBuilder,
-    body: &ErrorBody,
-    challenge: &Challenge,
-) -> HttpResponse {
-    let (Ok(bytes), Some(header)) = (serde_json::to_vec(body), challenge.template()) else {
+fn reusable(mut response: HttpResponseBuilder, body: &ErrorBody, demand: &Demand) -> HttpResponse {
+    let (Ok(bytes), Some(header)) = (serde_json::to_vec(body), demand.challenge.template()) else {
         return response.json(body);
     };
     let body = Bytes::from(bytes);
     let mut response = response
         .content_type(ContentType::json())
         .body(body.clone());
-    let reusable = ReusableChallenge { header, body };
+    let reusable = ReusableChallenge {
+        header,
+        body,
+        tier: demand.tier.clone(),
+    };
     response.extensions_mut().insert(reusable);
     response
 }

@@ -91,7 +91,7 @@ fn tiers_for(table: &TierTable, bytes: u64, refused_by: &str) -> String {
             let (route, price) = if tier.is_free() {
                 ("/api/free".to_owned(), "free".to_owned())
             } else {
-                let price = format!("{} USDC", tier.price.to_decimal_usd());
+                let price = tier.step(Some(bytes)).price_in_words();
                 (format!("/api/upload/{name}"), price)
             };
             format!("{name} (POST {route}, up to {size}, {price})")

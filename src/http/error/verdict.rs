@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use super::ApiError;
 use super::codes::{Action, Charged, Code};
+use crate::fetch::FetchError;
 use crate::images::format::FormatError;
+use crate::images::variants::VariantError;
 use crate::images::{Refusal, Unready, UploadError};
 use crate::limits::Limited;
+use crate::model::removal::Ground;
 use crate::payments::{NotRenewable, PayError, Silent};
 use crate::receipts::NoReceipt;
 use crate::retention::DeleteError;
 use crate::signin::SignInError;
 use crate::store::StoreError;
+use crate::trust::Blocked;
 
 /// What the response says beside its message.
 #[derive(Debug, Clone, Copy)]
@@ -65,17 +69,15 @@ impl ApiError {
     pub(super) fn verdict(&self) -> Verdict {
         match self {
             Self::NotFound => plain(Code::NotFound),
+            Self::Removed(Ground::Policy) => plain(Code::ImageRemoved),
+            Self::Removed(Ground::Legal) => plain(Code::RemovedForLegalReasons),
             Self::UnknownRoute { .. } => plain(Code::UnknownRoute),
             Self::UnknownTier { .. } => plain(Code::UnknownTier),
             Self::WrongMethod { .. } => plain(Code::MethodNotAllowed),
             Self::AnotherImage => plain(Code::PreconditionFailed),
             Self::NoSuchPart { .. } => plain(Code::RangeNotSatisfiable),
-            Self::Unreadable(error) => match error {
-                UploadError::Database(_) | UploadError::Unready(Unready::Database) => {
-                    after(2, Code::DatabaseUnavailable)
-                }
-                _ => after(2, Code::StoreUnavailable),
-            },
+            Self::Unreadable(error) => of_unreadable(error),
+            Self::Variant(error) => of_variant(error),
             Self::Bad(code, _) => plain(*code),
             Self::BadPayment(_) => plain(Code::BadPayment),
             Self::PaymentsOff => plain(Code::PaymentsDisabled),
@@ -99,9 +101,30 @@ impl ApiError {
     }
 }
 
+fn of_unreadable(error: &UploadError) -> Verdict {
+    match error {
+        UploadError::Database(_) | UploadError::Unready(Unready::Database) => {
+            after(2, Code::DatabaseUnavailable)
+        }
+        _ => after(2, Code::StoreUnavailable),
+    }
+}
+
+fn of_variant(error: &VariantError) -> Verdict {
+    match error {
+        VariantError::Limited(error) => of_limit(error),
+        VariantError::Unreadable(error) => of_unreadable(error),
+        VariantError::Missing => plain(Code::NotFound),
+        VariantError::Late(_) => after(60, Code::Busy),
+        VariantError::Impossible(_) => plain(Code::VariantImpossible),
+        VariantError::Interrupted => after(2, Code::Busy),
+    }
+}
+
 fn of_upload(error: &UploadError) -> Verdict {
     match error {
         UploadError::Refused(refusal) => of_refusal(refusal),
+        UploadError::Fetch(error) => of_fetch(error),
         UploadError::BadToken => plain(Code::BadToken),
         UploadError::Lost(_) => after(60, Code::RecoveryRequired),
         UploadError::Recovered => plain(Code::PaymentKnown)
@@ -122,12 +145,28 @@ fn of_upload(error: &UploadError) -> Verdict {
         UploadError::KeySpent { wait, .. } => after(seconds(*wait), Code::KeyLimit),
         UploadError::TokenBusy => after(1, Code::TokenInUse),
         UploadError::Voided { charged } => voided(*charged),
+        UploadError::Refunded => voided(Some(true)),
         UploadError::Full(_) => after(60, Code::StorageFull),
         UploadError::Unready(Unready::Database) => after(5, Code::DatabaseUnavailable),
         UploadError::Unready(Unready::Store) => after(5, Code::StoreUnavailable),
         UploadError::Database(_) => after(2, Code::DatabaseUnavailable),
         UploadError::Store(error) => of_store(error),
+        UploadError::Blocked(Blocked::Content) => plain(Code::ContentBlocked),
+        UploadError::Blocked(Blocked::Wallet) => plain(Code::WalletBlocked),
+        UploadError::Blocked(Blocked::Unscanned) => after(60, Code::ScannerUnavailable),
         UploadError::Interrupted => after(2, Code::UploadFailed),
+    }
+}
+
+fn of_fetch(error: &FetchError) -> Verdict {
+    match error {
+        FetchError::Disabled => plain(Code::ImportDisabled),
+        FetchError::NotAllowed { .. } => plain(Code::UrlNotAllowed),
+        FetchError::Failed(failure) if failure.is_passing() => {
+            after(5, Code::FetchFailed).then(Action::Retry)
+        }
+        FetchError::Failed(_) => plain(Code::FetchFailed),
+        FetchError::HostBusy { wait } => after(seconds(*wait), Code::Busy),
     }
 }
 
@@ -141,7 +180,9 @@ const fn voided(charged: Option<bool>) -> Verdict {
 }
 
 fn of_store(error: &StoreError) -> Verdict {
-    if error.is_passing() {
+    if matches!(error, StoreError::Full) {
+        after(60, Code::StorageFull)
+    } else if error.is_passing() {
         after(5, Code::StoreUnavailable)
     } else {
         after(2, Code::UploadFailed)
@@ -208,6 +249,7 @@ fn of_renewal(error: &NotRenewable) -> Verdict {
         NotRenewable::Permanent(_)
         | NotRenewable::TooLarge { .. }
         | NotRenewable::TooFar { .. } => plain(Code::NotRenewable),
+        NotRenewable::Removed(_) => plain(Code::NotRenewable).then(Action::Contact),
         NotRenewable::Held(_) => plain(Code::ImageHeld),
         NotRenewable::Busy(_) => after(30, Code::RenewalInProgress),
     }

@@ -12,6 +12,7 @@ pub(super) const LIST_TIERS: &str = "list_tiers";
 pub(super) const IMAGE_INFO: &str = "image_info";
 pub(super) const CHECK_IMAGE: &str = "check_image";
 pub(super) const UPLOAD_IMAGE: &str = "upload_image";
+pub(super) const IMPORT_IMAGE: &str = "import_image";
 pub(super) const CREATE_UPLOAD_LINK: &str = "create_upload_link";
 pub(super) const LIST_MY_IMAGES: &str = "list_my_images";
 pub(super) const RENEW_IMAGE: &str = "renew_image";
@@ -19,7 +20,7 @@ pub(super) const DELETE_IMAGE: &str = "delete_image";
 
 /// What the tools are for, for a model that has just connected.
 pub(super) const INSTRUCTIONS: &str = "pixtoll stores images and returns public links. No tool takes the bytes of an image: \
-    upload a file with the curl command that a tool returns, or connect `pixtoll mcp` on the user's machine, whose tools \
+    upload a file with the curl command that a tool returns, store one that is on the web with import_image, or connect `pixtoll mcp` on the user's machine, whose tools \
     take file paths. Paid tools answer without a payment with isError and an x402 PaymentRequired object; repeat the call \
     with the signed payment in _meta[\"x402/payment\"]. The same payment presented again returns the same goods and is \
     never charged twice. Call list_tiers first for prices and limits.";
@@ -64,6 +65,7 @@ fn for_uploads() -> Vec<Tool> {
             &json!({"tier": tier()}),
             &[],
         ),
+        import(),
         tool(
             CREATE_UPLOAD_LINK,
             "Create an upload link",
@@ -82,6 +84,40 @@ fn for_uploads() -> Vec<Tool> {
             &[],
         ),
     ]
+}
+
+/// The tool that imports an image.
+fn import() -> Tool {
+    tool(
+        IMPORT_IMAGE,
+        "Import an image from a URL",
+        "Stores an image that this server fetches from a public http or https URL, and returns its link. Free with the \
+         tier `free`, otherwise paid by x402: call it without a payment for the offers. The image is fetched after the \
+         payment is verified and before it is settled, so that a URL without an image costs nothing.",
+        Effect::Adds,
+        &json!({
+            "url": {"type": "string", "maxLength": 2048, "description": "The image's own address."},
+            "tier": tier(),
+            "metadata": {
+                "type": "string", "enum": ["remove", "keep"],
+                "description": "What happens to place, camera, author and the like in the file.",
+            },
+            "visibility": {
+                "type": "string", "enum": ["public", "private"],
+                "description": "Who sees the image: everybody with the link, or only holders of signed links.",
+            },
+            "viewer": {
+                "type": "string",
+                "description": "A wallet that may make signed links to a private image beside its owner.",
+            },
+            "refresh": {
+                "type": "string", "maxLength": 40,
+                "description": "Keeps the image up to date: how often the server compares it with the URL, such as 6h or \
+                 1day. By default the image never changes.",
+            },
+        }),
+        &["url"],
+    )
 }
 
 /// The tools about images that are uploaded.

@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::{ApiError, Code};
 use super::super::paid::{Purchase, refuse_behind, token_answer};
-use super::super::renew;
-use super::super::{images, links};
+use super::super::views::ImportRequest;
+use super::super::{free, images, imports, links, renew};
 use super::server::{Call, Returned, Tools, bad_arguments};
 use super::tools::{access_by, image_id};
 use crate::catalog::MOST_USES;
 use crate::checkout::{Carried, Order};
 use crate::mcp::{arguments, plain};
-use crate::payments::{Goods, RequestProofs, Sold};
+use crate::model::client_kind::ClientKind;
+use crate::payments::{Body, Goods, RequestProofs, Sold};
 use crate::pricing::tiers::TierName;
 use crate::x402::header::{PaymentHeader, decode_payment, encode};
 
@@ -68,6 +69,29 @@ impl Tools {
             .await
     }
 
+    /// Sells an import, or makes a free one.
+    pub(super) async fn import(&self, call: Call) -> Result<Returned, ApiError> {
+        let sent: ImportRequest = arguments(call.arguments).map_err(bad_arguments)?;
+        let site = &self.site;
+        let client = self.caller.address;
+        let wish = imports::wish(site, sent, client).map_err(bad_arguments)?;
+        let import = wish.import.ok_or_else(|| {
+            bad_arguments("url is missing. Send the image's own address.".to_owned())
+        })?;
+        let (tier, payment) = (wish.tier.as_ref(), call.payment.as_ref());
+        if payment.is_none() {
+            import.check()?;
+        }
+        let tiers = site.tiers.now();
+        if let Some(free) = links::free_tier(site, &tiers, tier).filter(|_| payment.is_none()) {
+            self.refuse_while_moving()?;
+            let taken = free::import(site, free, client, &import).await?;
+            return Returned::free(&images::upload_answer(site, &taken.image));
+        }
+        let body = Some(imports::body(import));
+        self.sell(imports::order(tier), payment, body).await
+    }
+
     async fn link(
         &self,
         uses: u32,
@@ -83,7 +107,8 @@ impl Tools {
             let link = links::make_free(&self.site, self.caller.address, free, uses, days).await?;
             return Returned::free(&links::answer(&self.site, &link));
         }
-        self.sell(links::order(uses, days, tier), payment).await
+        self.sell(links::order(uses, days, tier), payment, None)
+            .await
     }
 
     /// Sells more time for an image.
@@ -92,15 +117,16 @@ impl Tools {
         let id = image_id(&self.site, &sent.image)?;
         let tier = tier_name(sent.tier.as_deref())?;
         let order = renew::order(&id, tier.as_ref(), access_by(&sent.image));
-        let sold = self.sell(order, call.payment.as_ref()).await;
+        let sold = self.sell(order, call.payment.as_ref(), None).await;
         sold.map_err(|error| self.missed(error))
     }
 
-    /// Sells what the order names for the payment of the call.
+    /// Sells what the order names for the payment of the call. `body` is the image of an upload.
     async fn sell(
         &self,
         order: Order<'_>,
         payment: Option<&serde_json::Value>,
+        body: Option<Body>,
     ) -> Result<Returned, ApiError> {
         self.refuse_while_moving()?;
         refuse_behind(&self.site)?;
@@ -112,7 +138,8 @@ impl Tools {
         }
         let header = payment.map(read_payment).transpose()?;
         let access = order.access;
-        let mut purchase = Purchase::quoted(checkout, order, header, address).await?;
+        let mut purchase =
+            Purchase::quoted(checkout, order, header, address, ClientKind::Mcp).await?;
         let Some(header) = purchase.take_payment() else {
             return Err(purchase.ask());
         };
@@ -120,8 +147,9 @@ impl Tools {
         let carried = Carried {
             proofs: RequestProofs::of(&header, key, self.caller.own_address),
             header,
-            body: None,
+            body,
             client: address,
+            client_kind: ClientKind::Mcp,
         };
         let Sold { goods, receipt, .. } = purchase.exchange(carried).await?;
         let site = &self.site;

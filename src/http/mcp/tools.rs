@@ -10,8 +10,8 @@ use super::super::error::ApiError;
 use super::super::sign_in::Attempt;
 use super::super::{delete, images, list, tiers};
 use super::definitions::{
-    CHECK_IMAGE, CREATE_UPLOAD_LINK, DELETE_IMAGE, IMAGE_INFO, LIST_MY_IMAGES, LIST_TIERS,
-    RENEW_IMAGE, UPLOAD_IMAGE,
+    CHECK_IMAGE, CREATE_UPLOAD_LINK, DELETE_IMAGE, IMAGE_INFO, IMPORT_IMAGE, LIST_MY_IMAGES,
+    LIST_TIERS, RENEW_IMAGE, UPLOAD_IMAGE,
 };
 use super::server::{Call, Returned, Tools, bad_arguments};
 use crate::images::MOST_OWNED;
@@ -73,6 +73,7 @@ impl Tools {
                     .await
             }
             UPLOAD_IMAGE => self.upload(call).await,
+            IMPORT_IMAGE => self.import(call).await,
             CREATE_UPLOAD_LINK => self.create_link(call).await,
             LIST_MY_IMAGES => {
                 let sent = arguments(call.arguments).map_err(bad_arguments)?;
@@ -101,9 +102,11 @@ impl Tools {
         let views: Vec<_> = table
             .iter()
             .map(|tier| {
-                let mut view = tiers::view(&self.site, &table, tier);
-                let fits = sent.size_bytes.is_none_or(|size| size <= tier.max_bytes);
-                view.accepted = Some(is_image && fits);
+                let mut view = match sent.size_bytes {
+                    Some(bytes) => tiers::judged(&self.site, &table, tier, bytes),
+                    None => tiers::view(&self.site, &table, tier),
+                };
+                view.accepted = Some(is_image && view.accepted.unwrap_or(true));
                 view
             })
             .collect();

@@ -127,9 +127,12 @@ impl Exif {
         }
     }
 
-    /// Whether browsers show width and height exchanged.
-    pub(super) const fn is_turned(&self) -> bool {
-        matches!(self.orientation, Some(Orientation::Applied(5..=8)))
+    /// The orientation that browsers apply, 1 to 8.
+    pub(super) const fn orientation(&self) -> u8 {
+        match self.orientation {
+            Some(Orientation::Applied(value)) => value,
+            Some(Orientation::Foreign(..)) | None => 1,
+        }
     }
 
     /// Writes the smallest TIFF file with these values. Returns `None` if there are none.

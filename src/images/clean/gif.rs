@@ -73,7 +73,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     if !walk.controls.is_empty() {
         walk.removed.add(Kind::Other);
     }
-    Ok(walk.output.cleaned(walk.removed, false))
+    Ok(walk.output.cleaned(walk.removed, 1))
 }
 
 struct Walk<'a> {

@@ -155,11 +155,11 @@ impl<'a> Walk<'a> {
             self.output.write(&map.image);
         }
         self.count_behind(parts, map.map(|map| &map.found));
-        let is_turned = self.exif.is_turned;
+        let orientation = self.exif.orientation.unwrap_or(1);
         Cleaned {
             is_open: parts.is_open,
             gain_map_at: map.map(|_| end),
-            ..self.output.cleaned(self.removed, is_turned)
+            ..self.output.cleaned(self.removed, orientation)
         }
     }
 
@@ -227,7 +227,8 @@ impl<'a> Walk<'a> {
 struct ExifBlocks {
     for_browsers: bool,
     for_libraries: bool,
-    is_turned: bool,
+    /// The orientation that browsers apply.
+    orientation: Option<u8>,
 }
 
 impl Walk<'_> {
@@ -294,7 +295,7 @@ impl Walk<'_> {
         };
         let exif = exif.with_headroom(self.headroom);
         if for_browsers {
-            self.exif.is_turned = exif.is_turned();
+            self.exif.orientation = Some(exif.orientation());
         }
         let Some(tiff) = exif.to_tiff() else {
             return false;

@@ -26,6 +26,7 @@ mod webp;
 
 use std::borrow::Cow;
 
+use super::decode::jpeg::pixels::Small;
 use super::format::FormatError;
 use crate::model::image::Format;
 use crate::model::metadata::Kinds;
@@ -37,8 +38,8 @@ pub struct Cleaned<'a> {
     pub bytes: Cow<'a, [u8]>,
     /// What was removed or repaired; empty if and only if `bytes` is borrowed.
     pub removed: Kinds,
-    /// Whether viewers show width and height exchanged.
-    pub is_turned: bool,
+    /// The Exif orientation that browsers apply, 1 to 8; 1 if there is none.
+    pub orientation: u8,
     /// The file had no end marker, or its image data ran to the end of the file. Decoding must tell
     /// whether the picture is complete.
     pub is_open: bool,
@@ -47,6 +48,15 @@ pub struct Cleaned<'a> {
     /// Decoding has rewritten a JPEG, so it must be cleaned again. That finds the new place of a
     /// gain map, and renames components that only the removed scans told apart.
     pub is_moved: bool,
+    /// An eighth of the picture, which decoding gathers of a JPEG.
+    pub(in crate::images) small: Option<Small>,
+}
+
+impl Cleaned<'_> {
+    /// Whether viewers show width and height exchanged.
+    pub const fn is_turned(&self) -> bool {
+        self.orientation > 4
+    }
 }
 
 /// Returns the image without metadata, at most [`GROWTH`] bytes longer than the input. Cleaning the

@@ -69,7 +69,7 @@ impl<'a> Output<'a> {
 
     /// The cleaned image, with the kinds of metadata that were removed. A change without a removal
     /// counts as a repair.
-    pub(super) fn cleaned(self, mut removed: Kinds, is_turned: bool) -> Cleaned<'a> {
+    pub(super) fn cleaned(self, mut removed: Kinds, orientation: u8) -> Cleaned<'a> {
         let bytes = self.finish();
         match &bytes {
             Cow::Borrowed(_) => removed = Kinds::default(),
@@ -79,10 +79,11 @@ impl<'a> Output<'a> {
         Cleaned {
             bytes,
             removed,
-            is_turned,
+            orientation,
             is_open: false,
             gain_map_at: None,
             is_moved: false,
+            small: None,
         }
     }
 

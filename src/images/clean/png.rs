@@ -46,7 +46,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
         has_profile: !matches!(profile, Profile::None),
         profile,
         has_data: false,
-        is_turned: false,
+        orientation: 1,
     };
     walk.output.keep(0..SIGNATURE.len());
     for (number, chunk) in chunks.list.iter().enumerate() {
@@ -62,10 +62,10 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     if chunks.has_trailing {
         walk.removed.add(Kind::Trailing);
     }
-    let is_turned = walk.is_turned;
+    let orientation = walk.orientation;
     Ok(Cleaned {
         is_open: chunks.end.is_none(),
-        ..walk.output.cleaned(walk.removed, is_turned)
+        ..walk.output.cleaned(walk.removed, orientation)
     })
 }
 
@@ -135,10 +135,6 @@ impl Profile {
     }
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one fact about the file so far"
-)]
 struct Walk<'a> {
     output: Output<'a>,
     removed: Kinds,
@@ -150,7 +146,7 @@ struct Walk<'a> {
     /// several.
     seen: Vec<[u8; 4]>,
     has_data: bool,
-    is_turned: bool,
+    orientation: u8,
 }
 
 impl<'a> Walk<'a> {
@@ -222,7 +218,10 @@ impl<'a> Walk<'a> {
         self.seen.push(chunk.kind);
         let exif = Exif::read(chunk.body, self.header.size);
         let exif = exif.map(Exif::orientation_alone);
-        self.is_turned = !self.has_data && exif.as_ref().is_some_and(Exif::is_turned);
+        self.orientation = match &exif {
+            Some(exif) if !self.has_data => exif.orientation(),
+            _ => 1,
+        };
         match exif.and_then(|exif| exif.to_tiff()) {
             Some(tiff) if tiff == chunk.body => self.output.keep(chunk.whole.clone()),
             wanted => {

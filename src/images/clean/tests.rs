@@ -31,7 +31,7 @@ pub(super) fn cleaned(bytes: &[u8]) -> Vec<u8> {
         "cleaning twice differs: {}",
         out.bytes.escape_ascii()
     );
-    assert_eq!(again.is_turned, out.is_turned);
+    assert_eq!(again.orientation, out.orientation);
     out.bytes.into_owned()
 }
 
@@ -46,7 +46,7 @@ pub(super) fn removed(bytes: &[u8]) -> Vec<&'static str> {
 
 /// Whether viewers show width and height exchanged.
 pub(super) fn is_turned(bytes: &[u8]) -> bool {
-    clean(bytes, format_of(bytes).unwrap()).unwrap().is_turned
+    clean(bytes, format_of(bytes).unwrap()).unwrap().is_turned()
 }
 
 /// Whether the file is refused, by the cleaner or by the probe of its result.

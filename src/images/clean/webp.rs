@@ -65,7 +65,7 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned<'_>, FormatError> {
     if reader.left() > 0 {
         walk.removed.add(Kind::Trailing);
     }
-    Ok(walk.output.cleaned(walk.removed, false))
+    Ok(walk.output.cleaned(walk.removed, 1))
 }
 
 #[expect(

@@ -16,12 +16,13 @@ struct Pool {
 }
 
 /// Memory that a decode holds. Dropping it frees the memory.
-pub(super) struct Held(u64);
+#[derive(Debug)]
+pub(in crate::images) struct Held(u64);
 
 /// Blocks until `bytes` are free, and reserves them. A decode that needs more than the whole limit
 /// waits until it runs alone. Decodes run on a bounded number of threads of their own, so blocking
 /// delays no other work.
-pub(super) fn take(bytes: u64) -> Held {
+pub(in crate::images) fn take(bytes: u64) -> Held {
     let bytes = bytes.min(ALL);
     let mut free = lock();
     while *free < bytes {

@@ -12,8 +12,8 @@
 
 mod deadline;
 mod gif;
-mod jpeg;
-mod memory;
+pub(in crate::images) mod jpeg;
+pub(in crate::images) mod memory;
 mod png;
 mod webp;
 
@@ -86,8 +86,9 @@ fn parse(bytes: &[u8], format: Format, deadline: &mut Deadline) -> Result<(), Fa
 fn memory_needed(bytes: &[u8], probe: &Probe) -> u64 {
     let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     match probe.format {
-        // Eight bytes for each block of 64 pixels, in at most four components.
-        Format::Jpeg => probe.total_pixels / 2 + JPEG_MEMORY,
+        // Eight bytes for each block of 64 pixels, in at most four components, and a picture of an
+        // eighth, which is copied once or twice.
+        Format::Jpeg => probe.total_pixels / 2 + probe.total_pixels / 4 + JPEG_MEMORY,
         Format::Png => png::MEMORY,
         Format::Gif => gif::MEMORY,
         Format::Webp => webp::memory_needed(len, probe.width, probe.height),
@@ -104,13 +105,16 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     let limits = jpeg::Limits {
         deadline: Some(end),
         max_pixels: None,
+        keeps_small: true,
     };
     let decoded = jpeg::decode(base.get(..without_end).unwrap_or_default(), &limits);
     let decoded = decoded.map_err(|fault| match fault.reason {
         jpeg::Reason::TimeLimit => Fault::Timeout,
         _ => Fault::Corrupt(fault.to_string()),
     })?;
-    let Some(finished) = decoded.written(base) else {
+    let finished = decoded.written(base);
+    cleaned.small = decoded.small;
+    let Some(finished) = finished else {
         return Ok(cleaned);
     };
     cleaned.removed.add(Kind::Damage);
@@ -122,11 +126,18 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     Ok(cleaned)
 }
 
+/// Waits until this many bytes are free for decoding pixels, and reserves them until the value is
+/// dropped.
+pub(super) fn hold_memory(bytes: u64) -> impl Drop {
+    memory::take(bytes)
+}
+
 /// Whether decoders read the image of a gain map without changes. Its walk must have succeeded.
 pub(super) fn is_sound_map(map: &[u8], probe: &Probe) -> bool {
     let limits = jpeg::Limits {
         deadline: Some(Instant::now() + TIME),
         max_pixels: None,
+        keeps_small: false,
     };
     let _held = memory::take(memory_needed(map, probe));
     let decoded = jpeg::decode(map, &limits);

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::{Address, B256, U256};
 
 use super::orphans::looks_like_sale;
+use crate::accounting::refunds::is_shown;
 use crate::db::audit::{self, TokenRow, Violation};
 use crate::db::auditor::{self, Claimant, Incoming};
 use crate::db::orphans::{self, Orphan};
 use crate::db::payments::Unreadable;
-use crate::db::{Db, DbError, erasure};
+use crate::db::{Db, DbError, erasure, refunds};
 use crate::evm::chain::{Chain, IncomingTransfer};
 use crate::keys::secrets::Keyring;
 use crate::model::payment::{Payment, PaymentId, PaymentState, life_of_link};
@@ -32,10 +33,25 @@ pub struct Report {
     pub settled_sum: U256,
     /// The number of payments that the operator voided.
     pub voided: usize,
+    /// Refunds of payments on record.
+    pub refunds: Refunds,
     /// What each chain moved to the recipients; empty when no chain was asked.
     pub chains: Vec<ChainReport>,
     /// Transfers that look like sales, belong to no payment, and that the operator didn't accept.
     pub unexplained: BTreeSet<Orphan>,
+}
+
+/// Refunds of payments on record.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Refunds {
+    /// The number that was made.
+    pub made: usize,
+    /// Their sum, in atomic units.
+    pub made_sum: U256,
+    /// The number that is due.
+    pub due: usize,
+    /// Their sum, in atomic units.
+    pub due_sum: U256,
 }
 
 /// The transfers on one chain, compared with the ledger.
@@ -98,8 +114,8 @@ pub async fn check(
 ) -> anyhow::Result<Report> {
     let mut report = Report {
         broken: audit::find_broken(db, now).await?,
-        // The two additional rules are checked below, row by row.
-        rules: audit::rule_count() + 2,
+        // The additional rules are checked below, row by row.
+        rules: audit::rule_count() + 2 + usize::from(!sides.is_empty()),
         ..Report::default()
     };
     let paid = load_paid(db, &mut report.broken).await?;
@@ -122,7 +138,67 @@ pub async fn check(
         report.chains.push(chain);
     }
     report.unexplained.extend(orphans::list_open(db).await?);
+    check_refunds(db, sides, &mut report).await?;
     Ok(report)
+}
+
+/// Adds up the refunds, and asks the chain for the transfer of each that was made.
+async fn check_refunds(
+    db: &Db,
+    sides: &[ChainSide<'_>],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut last = String::new();
+    loop {
+        let page = refunds::page(db, &last).await?;
+        let Some(end) = page.last() else {
+            return Ok(());
+        };
+        end.payment_id.clone_into(&mut last);
+        for refund in page {
+            let amount: U256 = refund.amount.parse().unwrap_or_default();
+            let sums = &mut report.refunds;
+            if refund.refunded_ms.is_none() {
+                sums.due += 1;
+                sums.due_sum = sums.due_sum.saturating_add(amount);
+                continue;
+            }
+            sums.made += 1;
+            sums.made_sum = sums.made_sum.saturating_add(amount);
+            let side = sides
+                .iter()
+                .find(|side| side.network.caip2 == refund.network);
+            if let Some(side) = side
+                && !is_refund_shown(side.chain, &refund, amount).await?
+            {
+                let says = "every refund is a transfer on the chain";
+                let detail = "the chain shows no such transfer to its payer".to_owned();
+                let row_key = refund.payment_id;
+                report.broken.push((says, Violation { row_key, detail }));
+            }
+        }
+    }
+}
+
+/// Whether the chain shows the transfer of a refund that was made. A row that names none breaks
+/// another rule.
+async fn is_refund_shown(
+    chain: &dyn Chain,
+    refund: &refunds::Listed,
+    amount: U256,
+) -> anyhow::Result<bool> {
+    let place = refund.transaction_hash.as_ref().zip(refund.log_index);
+    let Some((transaction, index)) = place else {
+        return Ok(true);
+    };
+    let (Ok(transaction), Ok(payer), Ok(index)) = (
+        transaction.parse(),
+        refund.payer.parse(),
+        u64::try_from(index),
+    ) else {
+        return Ok(false);
+    };
+    Ok(is_shown(chain, payer, amount, transaction, index).await?)
 }
 
 /// Finds a settled payment whose row differs from what its payer signed: somebody changed the row.

@@ -1,7 +1,8 @@
 //! Orphans: transfers to us without a payment. `pixtoll ledger check` lists all of them, and a
 //! background job looks for new ones once an hour. Those that look like sales are recorded, and logged
 //! as errors until a payment accounts for them or the operator accepts them. They close nothing,
-//! since anybody can make one for the price of an upload.
+//! since anybody can make one for the price of an upload. The same search adds up the transfers that
+//! it reads, for the public proof.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
+pub use crate::accounting::balance::NEXT_BLOCK;
+use crate::accounting::balance::{self, Read, SEARCH as JOB};
 use crate::catalog::MOST_USES;
 use crate::db::auditor::{self as audits, Claimant, Incoming};
 use crate::db::orphans::{self, Orphan};
@@ -18,15 +21,10 @@ use crate::payments::Payments;
 use crate::payments::access::NetworkAccess;
 use crate::pricing::money::AtomicAmount;
 use crate::pricing::networks::{self, Network};
-use crate::pricing::tiers::TierTable;
+use crate::pricing::tiers::{Tier, TierTable};
 use crate::system::clock::Timestamp;
 use crate::system::kill::kill_point;
 
-/// The key under which the database stores the next block to search, followed by a dot, the CAIP-2
-/// id, another dot and the recipient.
-pub const NEXT_BLOCK: &str = "orphans_next_block";
-/// The name of the job's lease.
-const JOB: &str = "orphans";
 const LEASE: Duration = Duration::from_mins(2);
 /// The pause between two searches, and the shorter one after a search that did not finish.
 const EVERY: Duration = Duration::from_hours(1);
@@ -37,7 +35,8 @@ const QUESTIONS: u32 = 50;
 
 /// How far the search for transfers to a recipient has come.
 struct Cursor<'a> {
-    name: String,
+    /// The CAIP-2 id and the recipient, with a dot between them.
+    of: String,
     access: &'a NetworkAccess,
     recipient: Address,
     next_block: u64,
@@ -54,6 +53,7 @@ impl Cursor<'_> {
 struct Found {
     orphans: u64,
     erased: u64,
+    read: Read,
 }
 
 impl Payments {
@@ -137,8 +137,8 @@ impl Payments {
             cursors.push(Cursor {
                 recipient: recipient.parse()?,
                 next_block: block.parse()?,
-                name: format!("{NEXT_BLOCK}.{name}"),
                 access,
+                of: name,
             });
         }
         Ok(cursors)
@@ -171,7 +171,10 @@ impl Payments {
                 self.account(&cursor, receipt, &mut of_span).await?;
             }
             kill_point!("orphans.note.before");
-            deployment::set(&self.db, &cursor.name, &end.to_string()).await?;
+            let is_ours = balance::note_read(&self.db, &cursor.of, next, end, of_span.read);
+            if !is_ours.await? {
+                return Ok(false);
+            }
             kill_point!("orphans.note.after");
             next = end;
             found.orphans += of_span.orphans;
@@ -211,13 +214,16 @@ impl Payments {
     ) -> anyhow::Result<()> {
         let transfer = cursor.incoming(receipt);
         if audits::find_claimant(&self.db, &transfer).await? != Claimant::Nobody {
+            found.read.paid.add(receipt.value);
             return Ok(());
         }
         if erasure::is_erased_transfer(&self.db, &transfer.hash()).await? {
             found.erased += 1;
+            found.read.paid.add(receipt.value);
             return Ok(());
         }
         found.orphans += 1;
+        found.read.other.add(receipt.value);
         let tiers = self.catalog.tiers();
         let chain = &*cursor.access.chain;
         if looks_like_sale(&self.db, chain, cursor.access.network, &tiers, receipt).await? {
@@ -262,8 +268,9 @@ pub(super) async fn looks_like_sale(
         return Ok(false);
     };
     let is_price = (1..=MOST_USES).any(|uses| {
-        let mut paid = tiers.paid();
-        paid.any(|tier| tier.price.checked_mul(u64::from(uses)) == Some(amount))
+        let share = amount.shared_by(uses);
+        let mut steps = tiers.paid().flat_map(Tier::steps);
+        share.is_some_and(|share| steps.any(|step| step.price == share))
     });
     if !is_price && !offers::was_offered(db, network.caip2, amount).await? {
         return Ok(false);

@@ -18,6 +18,7 @@ use crate::db::{Db, erasure, offers, payments as rows};
 use crate::evm::chain::{Block, IncomingTransfer};
 use crate::evm::exact::Authorization;
 use crate::keys::secrets::SecretKey;
+use crate::model::client_kind::ClientKind;
 use crate::model::payment::{
     Event, Payment, PaymentId, PaymentState, Product, ProductKind, Terms, Transfer, UNKNOWN_DIGEST,
     transition,
@@ -200,17 +201,15 @@ async fn bought(
         pay_to: recipient,
         max_timeout_seconds: MAX_TIMEOUT_SECONDS,
     };
-    let costing = |uses: u32| {
-        let of_tier = move |tier: &&Tier| tier.price.checked_mul(u64::from(uses)) == Some(amount);
-        prices
-            .table
-            .paid()
-            .filter(of_tier)
-            .map(move |tier| (tier, uses))
+    // One upload may have been sold for any size. Several are sold for the largest.
+    let paid = || prices.table.paid();
+    let costing = |steps: Vec<Tier>, uses: u32| {
+        let share = amount.shared_by(uses);
+        let of_price = steps.into_iter().filter(|step| Some(step.price) == share);
+        let sold = of_price.map(|step| sold(&offer, &step, uses));
+        sold.collect::<Vec<(Product, Terms)>>()
     };
-    let one: Vec<(Product, Terms)> = costing(1)
-        .map(|(tier, uses)| sold(&offer, tier, uses))
-        .collect();
+    let one = costing(paid().flat_map(Tier::steps).collect(), 1);
     let recorded = async || -> anyhow::Result<Vec<(Product, Terms)>> {
         let found = offers::find_by_amount(db, side.network.caip2, amount).await?;
         let here = |(tier, terms): (String, Terms)| {
@@ -230,10 +229,9 @@ async fn bought(
         one
     };
     let mut candidates = if candidates.is_empty() {
-        let several = (2..=MOST_USES).flat_map(costing);
-        several
-            .map(|(tier, uses)| sold(&offer, tier, uses))
-            .collect()
+        let largest: Vec<Tier> = paid().map(|tier| tier.step(None)).collect();
+        let several = (2..=MOST_USES).flat_map(|uses| costing(largest.clone(), uses));
+        several.collect()
     } else {
         candidates
     };
@@ -247,8 +245,8 @@ async fn bought(
         .filter(|otherwise| otherwise.is_about(receipt, amount));
     Ok(named
         .map(|otherwise| {
-            let uses = affordable(otherwise.tier.price, amount);
-            sold(&offer, otherwise.tier, uses)
+            let uses = affordable(otherwise.tier.most_price(), amount);
+            sold(&offer, &otherwise.tier.step(None), uses)
         })
         .ok_or_else(|| {
             candidates
@@ -263,7 +261,7 @@ impl Otherwise<'_> {
     /// about no smaller amount than the price, since anybody can send one.
     fn is_about(&self, receipt: &IncomingTransfer, amount: AtomicAmount) -> bool {
         if self.transactions.is_empty() {
-            amount >= self.tier.price
+            amount >= self.tier.most_price()
         } else {
             self.transactions.contains(&receipt.transaction)
         }
@@ -328,6 +326,7 @@ fn row(
         product,
         terms,
         version: Version::V2,
+        client: ClientKind::Other,
         request: String::new(),
         body_sha256: None,
         image_id: None,

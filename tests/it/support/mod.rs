@@ -7,16 +7,20 @@ pub(crate) mod bucket;
 pub(crate) mod cable;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod documented;
 pub(crate) mod expect;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod line;
+pub(crate) mod origin;
+pub(crate) mod photos;
 pub(crate) mod pictures;
 pub(crate) mod process;
 pub(crate) mod proxy;
 #[cfg(feature = "test-postgres")]
 pub(crate) mod replica;
+pub(crate) mod samples;
 pub(crate) mod sign_in;
 pub(crate) mod signing;
 pub(crate) mod store;
@@ -89,6 +93,8 @@ pub(crate) struct Builder {
     database: Option<TestDatabase>,
     reached_at: Option<String>,
     start: Option<Timestamp>,
+    /// The tables of the configuration file.
+    tiers: String,
 }
 
 impl Builder {
@@ -97,6 +103,14 @@ impl Builder {
         let name = format!("PIXTOLL_{}", key.to_uppercase().replace('.', "__"));
         self.env.insert(name, value.to_owned());
         self
+    }
+
+    /// Sells these tiers, as tables of the configuration file.
+    pub(crate) fn tiers(self, tables: &str) -> Self {
+        Self {
+            tiers: tables.to_owned(),
+            ..self
+        }
     }
 
     /// Uses this PostgreSQL database, which the server reaches at `reached_at`.
@@ -248,7 +262,7 @@ impl Builder {
             .entry("PIXTOLL_PAYMENTS__TIMEOUT".to_owned())
             .or_insert_with(|| TIMEOUT.to_owned());
         let file: PathBuf = folder.path().join("pixtoll.toml");
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(&file, &self.tiers).unwrap();
         if self.is_free_only {
             self.env
                 .retain(|name, _| !name.starts_with("PIXTOLL_PAYMENTS__"));

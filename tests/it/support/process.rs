@@ -377,7 +377,17 @@ impl Deployment {
     pub(crate) async fn sign(&self, path: &str, body: &[u8]) -> (Payment, Request) {
         let challenge = self.answer(&Request::post(path)).await;
         assert_eq!(challenge.status, 402, "{}", challenge.text());
-        let payment = Payment::answering(&challenge, path, &self.wallet, SystemClock.now());
+        self.sign_for(&challenge, path, body)
+    }
+
+    /// The same for a challenge that was received before.
+    pub(crate) fn sign_for(
+        &self,
+        challenge: &Answer,
+        path: &str,
+        body: &[u8],
+    ) -> (Payment, Request) {
+        let payment = Payment::answering(challenge, path, &self.wallet, SystemClock.now());
         let mut request = Request::post(path).with_image(body);
         for (name, value) in payment.headers() {
             request = request.with(name, &value);

@@ -2,6 +2,7 @@
 
 use super::bits::{Bits, Marker, next_marker};
 use super::header::{Fields, Headers, ScanHeader, check_conditioning};
+use super::pixels::Gathering;
 use super::progressive::{AcFirst, AcRefine, AcScan};
 use super::scan::{Clock, Coder, DcFirst, DcRefine, Part, Sequential, read_scan};
 use super::tables::Table;
@@ -31,6 +32,11 @@ pub(super) struct Decoder<'a> {
     end: usize,
     segments: Vec<Segment>,
     standard_tables: Vec<(bool, u8)>,
+    has_jfif: bool,
+    /// The colour transform of the Adobe segment, if there is one.
+    adobe: Option<u8>,
+    /// Present from the first scan on, if an eighth of the picture is wanted.
+    gathering: Option<Gathering>,
 }
 
 impl<'a> Decoder<'a> {
@@ -49,6 +55,9 @@ impl<'a> Decoder<'a> {
             end: 0,
             segments: Vec::new(),
             standard_tables: Vec::new(),
+            has_jfif: false,
+            adobe: None,
+            gathering: None,
         }
     }
 
@@ -58,7 +67,9 @@ impl<'a> Decoder<'a> {
         let Some(frame) = self.headers.frame else {
             return Err(Fault::new(0, Reason::NoFrame));
         };
+        let gathered = self.gathering.map(|gathering| gathering.finish(&frame));
         Ok(Decoded {
+            small: gathered.flatten(),
             frame,
             scans: self.scans,
             warnings: self.warnings,
@@ -156,6 +167,8 @@ impl<'a> Decoder<'a> {
                 });
             }
             0xcc => check_conditioning(contents).map_err(fault)?,
+            0xe0 if contents.0.starts_with(b"JFIF\0") => self.has_jfif = true,
+            0xee if contents.0.starts_with(b"Adobe") => self.adobe = contents.0.get(11).copied(),
             // DNL is skipped, like application segments and comments.
             0xdc | 0xe0..=0xef | 0xfe => {}
             code => return Err(fault(Reason::Marker(code))),
@@ -181,6 +194,11 @@ impl<'a> Decoder<'a> {
         self.scans += 1;
         if self.scans > MAX_SCANS {
             return Err(Reason::Scans(MAX_SCANS));
+        }
+        if self.limits.keeps_small && self.gathering.is_none() {
+            let frame = self.headers.frame.as_ref();
+            let gather = |frame| Gathering::new(frame, self.has_jfif, self.adobe);
+            self.gathering = frame.map(gather);
         }
         let mut bits = Bits::new(self.data, start);
         let (total, missing) = if self.is_progressive() {
@@ -227,8 +245,11 @@ impl<'a> Decoder<'a> {
             ac,
             blocks,
             prediction: 0,
+            kept: self.gathering.is_some().then(Vec::new),
         });
-        let missing = self.read(&mut Sequential(parts.collect()), bits, total)?;
+        let mut coder = Sequential(parts.collect());
+        let missing = self.read(&mut coder, bits, total)?;
+        self.gather(scan, &coder.0);
         Ok((total, missing))
     }
 
@@ -257,9 +278,22 @@ impl<'a> Decoder<'a> {
             ac: dc,
             blocks,
             prediction: 0,
+            kept: self.gathering.is_some().then(Vec::new),
         });
-        let missing = self.read(&mut DcFirst(parts.collect()), bits, total)?;
+        let mut coder = DcFirst {
+            parts: parts.collect(),
+            shift: scan.al,
+        };
+        let missing = self.read(&mut coder, bits, total)?;
+        self.gather(scan, &coder.parts);
         Ok((total, missing))
+    }
+
+    /// Keeps the DC coefficients of a scan for an eighth of the picture.
+    fn gather(&mut self, scan: &ScanHeader, parts: &[Part<'_>]) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.take(&self.headers, scan, parts);
+        }
     }
 
     fn ac_scan(

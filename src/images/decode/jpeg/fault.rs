@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A fault for which libjpeg-turbo, or a viewer that uses it, does not show the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::images::decode) struct Fault {
+pub(in crate::images) struct Fault {
     /// The offset of the marker. For missing data, the offset at which the data stop.
     pub offset: usize,
     /// What is wrong.
@@ -19,7 +19,7 @@ impl Fault {
 
 /// What is wrong with a file; part of a [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::images::decode) enum Reason {
+pub(in crate::images) enum Reason {
     /// The file does not start with FF D8.
     NoStart,
     /// The length of the segment does not fit its content. The value is the code of the marker.

@@ -32,7 +32,7 @@ pub(in crate::images::decode) struct Component {
     pub blocks_wide: u32,
     /// Number of rows of blocks.
     pub blocks_high: u32,
-    quantization: u8,
+    pub(super) quantization: u8,
     /// Whether a scan contained the component, so that its quantization table can't change any
     /// more.
     seen: bool,
@@ -91,7 +91,8 @@ pub(super) struct Headers {
     pub(super) restart_interval: u16,
     dc: [Option<Spec>; 4],
     ac: [Option<Spec>; 4],
-    quantization: [bool; 4],
+    /// The quantization tables, in zigzag order.
+    quantization: [Option<[u16; 64]>; 4],
     /// Slots (whether DC, and slot) of standard tables that the file does not define.
     implied: Vec<(bool, u8)>,
 }
@@ -105,9 +106,19 @@ impl Headers {
                 .quantization
                 .get_mut(usize::from(slot))
                 .ok_or(Reason::QuantizationSlot(slot))?;
-            let length = if first >> 4 == 0 { 64 } else { 128 };
-            fields.bytes(length).ok_or(Reason::Length(0xdb))?;
-            *defined = true;
+            let is_wide = first >> 4 > 0;
+            let length = if is_wide { 128 } else { 64 };
+            let mut values = Fields(fields.bytes(length).ok_or(Reason::Length(0xdb))?);
+            let mut table = [0; 64];
+            for place in &mut table {
+                let value = if is_wide {
+                    values.u16()
+                } else {
+                    values.u8().map(u16::from)
+                };
+                *place = value.unwrap_or(0);
+            }
+            *defined = Some(table);
         }
         Ok(())
     }
@@ -256,7 +267,7 @@ impl Headers {
             let defined = self
                 .quantization
                 .get(usize::from(slot))
-                .is_some_and(|&defined| defined);
+                .is_some_and(Option::is_some);
             if !component.seen && !defined {
                 return Err(Reason::NoQuantization(slot));
             }
@@ -298,6 +309,11 @@ impl Headers {
         } else {
             Err(Reason::Huffman)
         }
+    }
+
+    /// The quantization table of this component, in zigzag order.
+    pub(super) fn quantization_of(&self, component: &Component) -> Option<[u16; 64]> {
+        *self.quantization.get(usize::from(component.quantization))?
     }
 
     /// Whether each component was in a scan.

@@ -9,6 +9,7 @@ mod bits;
 mod decoder;
 mod fault;
 mod header;
+pub(in crate::images) mod pixels;
 mod progressive;
 mod scan;
 mod tables;
@@ -18,11 +19,12 @@ mod tests;
 use std::ops::Range;
 use std::time::Instant;
 
-pub(in crate::images::decode) use fault::{Fault, Reason};
+pub(in crate::images) use fault::{Fault, Reason};
 pub(in crate::images::decode) use header::Frame;
 
 use crate::images::format::limits::MAX_SCANS;
 use decoder::Decoder;
+use pixels::Small;
 
 /// The limits of decoding one image.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +33,8 @@ pub(in crate::images::decode) struct Limits {
     pub deadline: Option<Instant>,
     /// The most pixels. A larger image is refused before memory is allocated. `None` for no limit.
     pub max_pixels: Option<u64>,
+    /// Whether [`Decoded::small`] is made.
+    pub keeps_small: bool,
 }
 
 /// An image that viewers show.
@@ -58,6 +62,9 @@ pub(in crate::images::decode) struct Decoded {
     pub end_of_image: Option<usize>,
     /// Standard Huffman tables (whether DC, and slot) that the file uses without defining them.
     pub standard_tables: Vec<(bool, u8)>,
+    /// An eighth of the picture, if [`Limits::keeps_small`] asks for it. Of a progressive image,
+    /// without the lowest bits.
+    pub small: Option<Small>,
 }
 
 impl Decoded {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::bits::{Bits, Restart};
 use super::fault::Reason;
+use super::pixels::truncated;
 use super::tables::{Table, ac_step};
 
 /// The clock is checked after this number of steps.
@@ -104,12 +105,14 @@ pub(super) struct Part<'a> {
     pub(super) blocks: u32,
     /// The DC coefficient of the previous block.
     pub(super) prediction: i32,
+    /// The DC coefficients of all blocks in the order of the scan; `None` if they are not kept.
+    pub(super) kept: Option<Vec<i16>>,
 }
 
 impl Part<'_> {
     /// Reads a DC difference.
     #[inline]
-    fn difference(&self, bits: &mut Bits<'_>) -> i32 {
+    pub(super) fn difference(&self, bits: &mut Bits<'_>) -> i32 {
         bits.refill();
         let size = bits.symbol(self.dc);
         let value = bits.take(size).cast_signed();
@@ -121,10 +124,25 @@ impl Part<'_> {
         }
     }
 
-    /// Skips the AC coefficients of a block.
+    /// Prepares for the blocks from `mcu` on. The DC coefficients of missing blocks are 0.
+    pub(super) fn restart(&mut self, mcu: u32) {
+        self.prediction = 0;
+        if let Some(kept) = &mut self.kept {
+            kept.resize(mcu as usize * self.blocks as usize, 0);
+        }
+    }
+
+    /// Keeps the DC coefficient of a block, without its low `shift` bits.
     #[inline]
-    fn skip_ac(&self, bits: &mut Bits<'_>) {
-        let mut k = 1;
+    fn keep(&mut self, shift: u8) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(truncated(self.prediction << shift));
+        }
+    }
+
+    /// Skips the AC coefficients of a block from the `k`th on.
+    #[inline]
+    pub(super) fn skip_ac(&self, bits: &mut Bits<'_>, mut k: u32) {
         while k < 64 {
             bits.refill();
             let run = self.ac.run(bits.peek(super::tables::LOOK));
@@ -150,14 +168,15 @@ impl Coder for Sequential<'_> {
         range: Range<u32>,
         clock: &mut Clock,
     ) -> Result<u32, Reason> {
-        self.0.iter_mut().for_each(|part| part.prediction = 0);
+        self.0.iter_mut().for_each(|part| part.restart(range.start));
         let end = range.end;
         for mcu in range {
             clock.work(1)?;
             for part in &mut self.0 {
                 for _ in 0..part.blocks {
                     part.prediction = part.prediction.wrapping_add(part.difference(bits));
-                    part.skip_ac(bits);
+                    part.keep(0);
+                    part.skip_ac(bits, 1);
                 }
             }
             if bits.overrun() > 0 {
@@ -169,7 +188,11 @@ impl Coder for Sequential<'_> {
 }
 
 /// Reads the first DC scan of a progressive image.
-pub(super) struct DcFirst<'a>(pub(super) Vec<Part<'a>>);
+pub(super) struct DcFirst<'a> {
+    pub(super) parts: Vec<Part<'a>>,
+    /// Number of low bits that later scans contain.
+    pub(super) shift: u8,
+}
 
 impl Coder for DcFirst<'_> {
     fn read(
@@ -178,17 +201,20 @@ impl Coder for DcFirst<'_> {
         range: Range<u32>,
         clock: &mut Clock,
     ) -> Result<u32, Reason> {
-        self.0.iter_mut().for_each(|part| part.prediction = 0);
+        self.parts
+            .iter_mut()
+            .for_each(|part| part.restart(range.start));
         let end = range.end;
         for mcu in range {
             clock.work(1)?;
-            for part in &mut self.0 {
+            for part in &mut self.parts {
                 for _ in 0..part.blocks {
                     let difference = part.difference(bits);
                     part.prediction = part
                         .prediction
                         .checked_add(difference)
                         .ok_or(Reason::DcOverflow)?;
+                    part.keep(self.shift);
                 }
             }
             if bits.overrun() > 0 {

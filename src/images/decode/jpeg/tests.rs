@@ -640,6 +640,7 @@ fn decoding_stops_at_the_time_limit() {
             &image,
             &Limits {
                 deadline: Some(deadline),
+                keeps_small: false,
                 max_pixels: None,
             },
         )

@@ -3,6 +3,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use super::*;
 use crate::evm::chain::{CANCELED, Named, NextTransfer, NonceLog, SPENT_ELSEWHERE};
 use crate::evm::exact::Authorization;
+use crate::model::client_kind::ClientKind;
 use crate::model::payment::PaymentState;
 use crate::model::payment::{PaymentId, Product, ProductKind, Terms};
 use crate::pricing::money::AtomicAmount;
@@ -62,6 +63,7 @@ fn audited(mark: Mark, missing: Option<Missing>) -> Audited {
             confirmations: 0,
         },
         version: Version::V2,
+        client: ClientKind::Other,
         request: String::new(),
         body_sha256: None,
         image_id: None,

@@ -190,7 +190,7 @@ fn a_map_stays_with_all_segments_of_the_picture_in_front() {
     );
     let first = clean(&out, Format::Jpeg).unwrap();
     assert!(first.removed.is_empty(), "the file must not change");
-    assert!(first.is_turned);
+    assert!(first.is_turned());
     let (_, end) = walk(&out);
     assert_eq!(first.gain_map_at, Some(end));
     assert_eq!(found(&out).unwrap().place(), end..out.len());

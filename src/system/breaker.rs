@@ -1,17 +1,16 @@
-//! The circuit breaker for verify: while a facilitator is down, it is called once a second and not
-//! for every payment (docs/payments.md, Facilitators). It never blocks settle calls or the chain.
+//! A circuit breaker: a service that is down is called once a second, and not for every request.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// After this many calls in a row without an answer, the facilitator counts as down.
+/// After this many calls in a row without an answer, the service counts as down.
 const FAILURES: u32 = 10;
-/// The interval of calls while the facilitator is down.
+/// The interval of calls while the service is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether the facilitator counts as down, and when it was called last.
+/// Whether the service counts as down, and when it was called last.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<State>);
+pub(crate) struct Breaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,9 +19,9 @@ struct State {
 }
 
 impl Breaker {
-    /// Whether a call may be made at `now`, an uptime. While the facilitator is down, one call per
+    /// Whether a call may be made at `now`, an uptime. While the service is down, one call per
     /// [`PROBE_EVERY`] may.
-    pub(super) fn may_call(&self, now: Duration) -> bool {
+    pub(crate) fn may_call(&self, now: Duration) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.next_probe {
             None => true,
@@ -34,14 +33,14 @@ impl Breaker {
         }
     }
 
-    /// Records an answer of any kind: the facilitator is up.
-    pub(super) fn note_answer(&self) {
+    /// Records an answer of any kind: the service is up.
+    pub(crate) fn note_answer(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State::default();
     }
 
-    /// Records a call without an answer. `true`: the facilitator counts as down from this call on.
-    pub(super) fn note_silence(&self, now: Duration) -> bool {
+    /// Records a call without an answer. `true`: the service counts as down from this call on.
+    pub(crate) fn note_silence(&self, now: Duration) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);
         if state.failures < FAILURES {
