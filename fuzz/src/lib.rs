@@ -13,6 +13,8 @@
 //! accepted, except for broken codes behind the last row. The decoders for the other formats read
 //! damaged data differently from browsers: the one for GIF shows frames with missing pixels.
 //!
+//! The target `render` takes files of every format ([`render`]).
+//!
 //! The sources of the walks are compiled without the rest of pixtoll, which has 400 crates whose
 //! instrumentation would be useless. `make-seeds` writes `seeds/`.
 
@@ -32,6 +34,7 @@ mod mend;
 #[allow(dead_code, reason = "the program uses more of it")]
 mod model;
 mod parts;
+pub mod render;
 mod seen;
 
 /// Set for the run over the seeds: each seed must be accepted.
@@ -209,7 +212,7 @@ fn cleaned_for_good(bytes: &[u8], cleaned: &Cleaned<'_>, format: Format) {
         cleaned.bytes.escape_ascii(),
         again.bytes.escape_ascii()
     );
-    assert_eq!(again.is_turned, cleaned.is_turned, "turned by cleaning");
+    assert_eq!(again.orientation, cleaned.orientation, "turned by cleaning");
     assert_eq!(again.gain_map_at, cleaned.gain_map_at, "the gain map moved");
     assert!(!again.is_open, "the end is missing");
 }

@@ -47,6 +47,14 @@ pub(crate) fn forgive_decoders() {
     }));
 }
 
+/// Runs `work`; if `forgives`, a panic in it does not abort the process.
+pub(crate) fn forgiven<T>(forgives: bool, work: impl FnOnce() -> T) -> T {
+    DECODING.set(forgives);
+    let result = work();
+    DECODING.set(false);
+    result
+}
+
 /// Decodes a file. Metadata of a gain map are not counted.
 pub(crate) fn by_decoder(bytes: &[u8], format: Format, has_gain_map: bool) -> Seen {
     let mut seen = Seen::default();
