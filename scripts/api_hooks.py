@@ -36,6 +36,8 @@ EXCLUSIONS = [
      "a random string fits the schema of SIGN-IN-WITH-X and is no message"),
     ("positive_data_acceptance", {"invalid_parameter"}, "after is not a cursor",
      "OpenAPI can't say which cursors the server made"),
+    ("positive_data_acceptance", {"invalid_parameter"}, "fit says|size (names|is|stands)|size beside",
+     "OpenAPI can't say that fit needs a width or a height, and that size excludes both"),
     ("positive_data_acceptance", {"invalid_parameter"}, "days is",
      "how many days a link may be valid is the operator's setting"),
     ("positive_data_acceptance", {"invalid_body"}, "uploadsPerDay|control character",
@@ -48,6 +50,20 @@ EXCLUSIONS = [
      "OpenAPI can't say that an address in mixed case has a checksum (EIP-55)"),
     ("positive_data_acceptance", {"method_not_allowed"}, "Send one of: PUT, POST",
      "an API key in the place of a link's secret has no page; OpenAPI can't say so"),
+    ("positive_data_acceptance", {"url_not_allowed", "fetch_failed"}, "",
+     "a random string fits the schema of a URL and leads to no image"),
+    ("positive_data_acceptance", {"invalid_body"}, "refresh is",
+     "OpenAPI can't say which texts are a time, nor from when on the operator takes one"),
+    ("not_a_server_error", {"unknown_format"}, "",
+     "oEmbed asks for 501 where the format is unknown"),
+    ("positive_data_acceptance", {"unknown_tier"}, "sells no tier",
+     "the body of an import names a tier, and their names are the operator's"),
+    ("positive_data_acceptance", {"invalid_body"}, "already has its tier|names no URL",
+     "OpenAPI can't say that a token has its tier, and that an import without a URL only asks for the price"),
+    ("positive_data_acceptance", {"invalid_body", "not_found"}, "image is neither|notice|sworn|control characters|characters or holds|no such image|There is no image",
+     "OpenAPI can't say which images exist, that a notice is for copyright and sworn, and that texts are printable"),
+    ("positive_data_acceptance", {"rate_limited"}, "reports an hour",
+     "an address may send 60 reports an hour"),
     ("positive_data_acceptance", {"/mcp"}, "",
      "OpenAPI can't say which media types, revisions and parameters a call of MCP needs"),
     ("negative_data_rejection", {"no error"}, "parameter `(exp|sig)` in query|`(exp|sig)`|properties/(exp|sig)",
@@ -62,7 +78,10 @@ EXCLUSIONS = [
      "a request without a payment is answered with 402 before its body and its idempotency key are looked at"),
 ]
 # Operations that can't succeed here, and why.
-NEVER = {}
+NEVER = {
+    "POST /api/abuse": "an address may send 60 reports an hour, which wrong ones use up; the one below succeeds",
+    "POST /api/abuse/{case}": "an objection needs a case that the operator upheld",
+}
 
 BASE, REPORT = urllib.parse.urlsplit(os.environ["CHECK_API_BASE"]), os.environ["CHECK_API_REPORT"]
 FORM, JSON = "multipart/form-data", "application/json"
@@ -120,6 +139,7 @@ def upload(tier=None):
 
 
 LASTING = upload("year")
+CASE = succeed("POST", "/api/abuse", json.dumps({"image": LASTING["id"], "reason": "other"}))
 
 
 # ---- Requests that succeed ----
@@ -145,6 +165,8 @@ def before_call(context, case, kwargs):
     # DeleteTokens has seen to the deletion of an image.
     if turn % 2 or case.operation.path == "/api/images/{id}" and case.method == "DELETE":
         return
+    if case.operation.label in NEVER:
+        return
     succeed_with(case, turn // 2)
     # Or schemathesis would judge the case anew, and take bytes for an invalid body.
     case._record_starting_state()
@@ -163,6 +185,11 @@ def succeed_with(case, turn):
         return put_private(case)
     if case.operation.path == "/mcp":
         return put_call(case)
+    if case.operation.path == "/api/abuse/{case}":
+        case.path_parameters["case"] = CASE["case"]
+        return
+    if case.operation.path == "/api/import":
+        return put_import(case, turn)
     if case.operation.path in ("/api/images", "/api/links") and case.method in ("GET", "HEAD"):
         return put_list(case, turn)
     if case.operation.path.startswith("/u/"):
@@ -180,6 +207,8 @@ def succeed_with(case, turn):
         case.path_parameters["id"] = LASTING["id"]
     elif case.operation.path == "/i/{file}":
         show(case, turn)
+    elif case.operation.path == "/oembed":
+        case.query = (case.query or {}) | {"url": LASTING["url"]}
     elif case.operation.path == "/api/images":
         images = [upload(), upload()]
         lists = {"ids": [image["id"] for image in images], "deleteTokens": [image["deleteToken"] for image in images]}
@@ -192,6 +221,8 @@ def succeed_with(case, turn):
 
 def show(case, turn):
     case.path_parameters["file"] = LASTING["id"] + (".png" if turn % 2 else "")
+    # A size in words excludes the others, and fit needs a box.
+    case.query = {name: value for name, value in (case.query or {}).items() if name in ("exp", "sig")}
     case.headers = [{}, {"Range": "bytes=0-9"}, {"If-None-Match": f'"{LASTING["sha256"]}"'}][turn % 3]
 
 
@@ -295,6 +326,18 @@ def put_own(case):
     # The response to HEAD has no body with the challenge.
     method = "GET" if case.method == "HEAD" else case.method
     _, case.headers = signed_for(method, case.formatted_path, wallet)
+
+
+def put_import(case, turn):
+    """The URL of an image that the server may fetch: for free, for a token and for a payment."""
+    case.media_type, case.body, case.headers = JSON, {"url": os.environ["CHECK_API_IMAGE"]}, {}
+    if turn % 3 == 0:
+        case.body["tier"] = "free"
+    elif turn % 3 == 1:
+        token = succeed("POST", "/api/upload/token", headers=pay("/api/upload/token"))["token"]
+        case.headers = {"X-Upload-Token": token}
+    else:
+        case.headers = pay("/api/import", 1 + turn % 2)
 
 
 def put_list(case, turn):

@@ -31,12 +31,42 @@ def noise_png(size):
             + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
+class Facts:
+    """What a check has seen, and what it should have seen."""
+
+    def __init__(self):
+        self.count, self.failures = 0, []
+
+    def expect(self, what, seen, wanted):
+        self.count += 1
+        if seen != wanted:
+            self.failures.append(f"{what}: {seen!r} instead of {wanted!r}")
+
+
+RAW = {"Content-Type": "image/png"}
+
+
+def png(width=8, height=8, seed=0, noise=False):
+    """A PNG of a pattern, or of noise. Above 2^24 pixels it has none."""
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    row = lambda y: os.urandom(width * 3) if noise else bytes((x + y + seed) % 256 for x in range(width * 3))
+    rows = b"".join(b"\0" + row(y) for y in range(height)) if width * height < 1 << 24 else b""
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
 def wrk():
     """The load generator, which is installed where it is missing."""
     if not shutil.which("wrk"):
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "wrk"], check=True,
                        stdout=sys.stderr, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     return "wrk"
+
+
+def cpu_seconds(pid):
+    """The CPU time of a process, user and system, over all cores."""
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Answer:
@@ -131,8 +161,7 @@ sandbox_rpc_listen = "127.0.0.1:{rpc}"
 
     def cpu_seconds(self):
         """The CPU time of the server's process, user and system, over all cores."""
-        fields = open(f"/proc/{self.process.pid}/stat").read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def memory(self, field):
         """A field of /proc/PID/status, such as `VmRSS` or `VmHWM`, in bytes."""

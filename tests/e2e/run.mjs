@@ -1,6 +1,7 @@
 // The end-to-end test. `scripts/e2e PIXTOLL` installs its packages and starts it.
 import "./crypto.mjs";
 import account from "./cases/account.mjs";
+import browser from "./cases/browser.mjs";
 import ledger from "./cases/ledger.mjs";
 import goods from "./cases/goods.mjs";
 import missing from "./cases/missing.mjs";
@@ -12,6 +13,7 @@ import race from "./cases/race.mjs";
 import receipts from "./cases/receipts.mjs";
 import recover from "./cases/recover.mjs";
 import reorg from "./cases/reorg.mjs";
+import refund from "./cases/refund.mjs";
 import token from "./cases/token.mjs";
 import wallet from "./cases/wallet.mjs";
 import { World, Stopped } from "./world.mjs";
@@ -25,7 +27,7 @@ try {
   // This case waits in real time, so it starts first and runs beside the others.
   const aside = Promise.allSettled([missing(world)]);
   try {
-    for (const cases of [token, plain, goods, receipts, wallet, account, race, lost, reorg, networks, recover, last, ledger]) await cases(world);
+    for (const cases of [token, plain, goods, receipts, wallet, account, browser, race, lost, reorg, networks, refund, recover, last, ledger]) await cases(world);
   } finally {
     for (const { reason } of await aside) if (reason) throw reason;
   }

@@ -1,0 +1,484 @@
+// Uploads as people do: on the front page and through an upload link, for free and paid by a wallet. Run by
+// scripts/check-pages.
+//
+//     node home.mjs KNOWN.json [SCREENSHOTS]
+
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { audit, fits, giveWallet, launch, losePayment, open, shoot } from "./browser.mjs";
+
+const [known, shots] = [JSON.parse(readFileSync(process.argv[2], "utf8")), process.argv[3]];
+// `site` has the usual tiers. `strict` has few free uploads, and a tier that costs more than a wallet has.
+const { site, strict, pictures } = known;
+const KEY = `0x${"42".repeat(32)}`;
+// The front page in all, in bytes as they travel, and until its first paint on a slow line, in milliseconds.
+const FRONT_BYTES = 60_000;
+const FIRST_PAINT = 1000;
+
+const folder = mkdtempSync(join(tmpdir(), "check-pages-pictures-"));
+// Writes picture `index` under a name. Each is another image.
+function file(name, index) {
+  const path = join(folder, name);
+  writeFileSync(path, Buffer.from(pictures[index], "base64"));
+  return path;
+}
+
+async function front(browser, options = {}, base = site) {
+  const page = await open(browser, { origins: [base], ...options });
+  page.paid = [];
+  page.on("request", (request) => request.headers()["payment-signature"] && page.paid.push(request));
+  await page.goto(`${base}/`);
+  if (options.javaScriptEnabled !== false) await page.locator("html[data-ready]").waitFor();
+  return page;
+}
+
+const choose = (page, ...paths) => page.locator("#image").setInputFiles(paths);
+const tier = (page, name) => page.locator(`.tier:has(input[value="${name}"])`).click();
+const button = (page) => page.locator("#send");
+const cards = (page) => page.locator("article.result");
+const said = (page, text) => page.locator(".queue-said", { hasText: text }).waitFor();
+const link = (page, index = 0) => page.getByLabel(/^Link of /).nth(index).inputValue();
+const uploads = (page) => page.evaluate(() => JSON.parse(localStorage.getItem("pixtoll.uploads") ?? "[]"));
+const payments = (page) => page.evaluate(() => JSON.parse(localStorage.getItem("pixtoll.payments") ?? "[]"));
+
+async function served(url) {
+  const response = await fetch(url);
+  assert.equal(response.status, 200, url);
+  return Buffer.from(await response.arrayBuffer());
+}
+
+async function end(page) {
+  page.check();
+  await page.context().close();
+}
+
+// ---- Free ----
+
+async function free(browser) {
+  const page = await front(browser);
+  await choose(page, file("a photo.png", 0));
+  await shoot(page, shots, "home-chosen");
+  await audit(page, "a chosen image");
+  await button(page).click();
+  await cards(page).waitFor();
+  const url = await link(page);
+  await served(url);
+  await audit(page, "an uploaded image");
+  await shoot(page, shots, "home-uploaded");
+  const [kept] = await uploads(page);
+  assert.deepEqual([kept.url, kept.tier, kept.visibility], [url, "free", "public"]);
+  assert.match(kept.deleteToken, /^[0-9a-f]{40}$/);
+  assert.match(await cards(page).textContent(), /7 days left/);
+
+  // Copies, with and without the clipboard API.
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  const clip = () => page.evaluate(() => navigator.clipboard.readText());
+  for (const [name, text] of [["Markdown", `![](${url})`], ["BBCode", `[img]${url}[/img]`], ["HTML", `<img src="${url}" width="64" height="48" alt="">`]]) {
+    await page.getByRole("button", { name, exact: true }).click();
+    await page.getByRole("status").filter({ hasText: `Copied: ${name}` }).waitFor();
+    assert.equal(await clip(), text);
+  }
+  const older = await page.evaluate(async () => {
+    const { copy } = await import(document.querySelector('link[href$="/copy.js"]').href);
+    Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true });
+    const copied = await copy("the older way");
+    Reflect.deleteProperty(navigator, "clipboard");
+    return copied;
+  });
+  assert.ok(older);
+  assert.equal(await clip(), "the older way");
+
+  // Deletion asks once.
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByRole("button", { name: "Delete for good?" }).click();
+  await cards(page).waitFor({ state: "detached" });
+  assert.equal((await fetch(url)).status, 404);
+  assert.deepEqual(await uploads(page), []);
+  await end(page);
+}
+
+async function several(browser) {
+  const page = await front(browser);
+  page.allowed.add(415);
+  const junk = join(folder, "notes.png");
+  writeFileSync(junk, "These are no pixels.");
+  await choose(page, file("one.png", 1), file("two.png", 2), junk, file("three.png", 3));
+  assert.equal(await button(page).textContent(), "Upload 4 images");
+  await button(page).click();
+  await cards(page).nth(2).waitFor();
+  // One that is refused says why, and the others are there.
+  await said(page, /PNG, JPEG, GIF/);
+  assert.equal(await cards(page).count(), 3);
+  assert.equal((await uploads(page)).length, 3);
+  await shoot(page, shots, "home-several");
+  await page.getByRole("button", { name: "Remove: notes.png" }).click();
+  assert.ok(await page.locator("#queue").isHidden());
+  await end(page);
+}
+
+async function pasteAndDrop(browser) {
+  const page = await front(browser);
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  const hand = (type, base64) => page.evaluate(async ([type, base64]) => {
+    const blob = new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" });
+    if (type === "paste") return navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+    const data = new DataTransfer();
+    data.items.add(new File([blob], "dropped.png", { type: "image/png" }));
+    for (const name of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true }));
+  }, [type, base64]);
+  await hand("paste", pictures[0]);
+  await page.locator("body").click({ position: { x: 5, y: 5 } });
+  await page.keyboard.press("Control+V");
+  await page.locator(".queue-item").waitFor();
+  await hand("drop", pictures[1]);
+  await page.getByText("dropped.png").waitFor();
+  await button(page).click();
+  await cards(page).nth(1).waitFor();
+  assert.equal((await uploads(page)).length, 2);
+  await end(page);
+}
+
+async function isPrivate(browser) {
+  const page = await front(browser);
+  await choose(page, file("secret.png", 2));
+  await page.getByLabel("Private: only links").check();
+  await button(page).click();
+  await cards(page).waitFor();
+  const url = await link(page);
+  await served(url);
+  assert.equal((await fetch(url.split("?")[0])).status, 404);
+  assert.equal((await uploads(page))[0].visibility, "private");
+  await end(page);
+}
+
+// A browser without room says so, and what deletes the image is shown.
+async function storageIsFull(browser) {
+  const page = await front(browser);
+  await page.evaluate(() => {
+    Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
+  });
+  await choose(page, file("unkept.png", 3));
+  await button(page).click();
+  await page.getByText("This browser has no room for what deletes this image.").waitFor();
+  assert.deepEqual(await uploads(page), []);
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByRole("button", { name: "Delete for good?" }).click();
+  await cards(page).waitFor({ state: "detached" });
+  await end(page);
+}
+
+// The whole way by keys: the file dialog opens by Enter, the button has the focus after it, and the link after the upload.
+async function byKeyboard(browser) {
+  const page = await front(browser);
+  await page.locator("#image").focus();
+  const dialog = page.waitForEvent("filechooser");
+  // Chromium ignores keys until it has painted the page.
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  await page.keyboard.press("Enter");
+  await (await dialog).setFiles([file("keys.png", 0)]);
+  await page.locator(".queue-item").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "send");
+  await page.keyboard.press("Enter");
+  await cards(page).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("aria-label")), "Link of keys.png");
+  await page.keyboard.press("Tab");
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Copied" }).waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await link(page));
+  await end(page);
+}
+
+async function withoutScript(browser) {
+  for (const width of [390, 1440]) {
+    const page = await front(browser, { javaScriptEnabled: false, width });
+    await shoot(page, shots, `home-no-script-${width}`);
+    await fits(page, "the form without script");
+    await choose(page, file(`plain-${width}.png`, 3));
+    await button(page).click();
+    await page.getByRole("heading", { name: "Uploaded" }).waitFor();
+    await page.waitForLoadState("networkidle");
+    await fits(page, "the result without script");
+    await shoot(page, shots, `home-no-script-uploaded-${width}`);
+    await served(await page.getByRole("textbox", { name: "URL" }).inputValue());
+    await end(page);
+  }
+  const page = await front(browser, { javaScriptEnabled: false });
+  page.allowed.add(415);
+  const junk = join(folder, "junk.png");
+  writeFileSync(junk, "These are no pixels.");
+  await choose(page, junk);
+  await button(page).click();
+  await page.getByRole("heading", { name: "Not uploaded" }).waitFor();
+  await shoot(page, shots, "home-no-script-refused");
+  await page.getByRole("link", { name: "Try again" }).click();
+  await page.getByRole("heading", { name: "Upload an image, get a link" }).waitFor();
+  await end(page);
+}
+
+// The free uploads of the day end. The image stays in the list, and the button sends it to a tier with a price.
+async function freeIsSpent(browser) {
+  const page = await front(browser, {}, strict);
+  page.allowed.add(429);
+  const wallet = await giveWallet(page.context(), { key: KEY });
+  await page.reload();
+  await page.getByText("1 of 1 are left").waitFor();
+  await choose(page, file("first.png", 0));
+  await button(page).click();
+  await cards(page).waitFor();
+  await page.getByText("0 of 1 are left").waitFor();
+  await choose(page, file("second.png", 1));
+  await button(page).click();
+  await said(page, "No free upload is left for now. Try again in");
+  await shoot(page, shots, "home-free-spent");
+  page.allowed.add(402);
+  await tier(page, "year");
+  await page.getByRole("button", { name: "Connect Test Wallet" }).click();
+  await button(page).click();
+  await cards(page).nth(1).waitFor();
+  assert.equal(wallet.signed, 1);
+  await end(page);
+}
+
+// ---- Paid ----
+
+async function payer(browser, options = {}, base = site) {
+  const { wallet: has, ...rest } = options;
+  const page = await open(browser, { origins: [base], ...rest });
+  page.allowed.add(402);
+  const wallet = await giveWallet(page.context(), { key: KEY, ...has });
+  page.paid = [];
+  page.on("request", (request) => request.headers()["payment-signature"] && page.paid.push(request));
+  await page.goto(`${base}/`);
+  await page.locator("html[data-ready]").waitFor();
+  return [page, wallet];
+}
+
+async function connect(page, name = "year") {
+  await tier(page, name);
+  await page.getByRole("button", { name: "Connect Test Wallet" }).click();
+  await page.getByText("Paying from 0x").waitFor();
+}
+
+async function paid(browser) {
+  const [page, wallet] = await payer(browser);
+  const other = await giveWallet(page.context(), { key: `0x${"43".repeat(32)}`, name: "Other Wallet" });
+  await page.reload();
+  await choose(page, file("paid 1.png", 0), file("paid 2.png", 1));
+  await tier(page, "year");
+  await page.getByRole("button", { name: "Connect Other Wallet" }).waitFor();
+  // Two wallets: the button asks for a choice.
+  await button(page).click();
+  await page.getByRole("alert").filter({ hasText: "Choose a wallet" }).waitFor();
+  await page.getByRole("button", { name: "Connect Test Wallet" }).click();
+  await page.getByText("Paying from 0x").waitFor();
+  await audit(page, "a connected wallet");
+  await shoot(page, shots, "home-pay");
+  assert.equal(await button(page).textContent(), "Pay 0.02 USDC and upload 2 images");
+  await button(page).click();
+  await cards(page).nth(1).waitFor();
+  await shoot(page, shots, "home-paid");
+  assert.equal(wallet.signed, 2);
+  assert.deepEqual(other.calls, []);
+  for (const index of [0, 1]) await served(await link(page, index));
+  assert.deepEqual((await uploads(page)).map((upload) => upload.tier), ["year", "year"]);
+  assert.deepEqual(await payments(page), []);
+  await end(page);
+}
+
+async function declined(browser) {
+  const [page, wallet] = await payer(browser);
+  await connect(page);
+  await choose(page, file("declined.png", 2));
+  wallet.declines = true;
+  await button(page).click();
+  await said(page, "You declined in Test Wallet. Nothing was signed and nothing was charged.");
+  await shoot(page, shots, "home-declined");
+  assert.deepEqual([page.paid.length, await payments(page)], [0, []]);
+  // The image is still there.
+  wallet.declines = false;
+  await page.getByRole("button", { name: "Try again: declined.png" }).click();
+  await cards(page).waitFor();
+  await end(page);
+}
+
+async function wrongNetwork(browser) {
+  // It is on Ethereum, and does not know the network that is asked for: it is added.
+  const [page, wallet] = await payer(browser, { wallet: { chainId: 1, knows: [1] } });
+  await connect(page);
+  await choose(page, file("network.png", 3));
+  await button(page).click();
+  await cards(page).waitFor();
+  assert.equal(wallet.chainId, 84532);
+  assert.deepEqual(wallet.calls.filter((call) => call.startsWith("wallet_")), ["wallet_switchEthereumChain", "wallet_addEthereumChain"]);
+  await end(page);
+}
+
+async function tooLittleMoney(browser) {
+  const [page, wallet] = await payer(browser, {}, strict);
+  await connect(page, "dear");
+  await choose(page, file("dear.png", 2));
+  await button(page).click();
+  await said(page, /Nothing was charged.*(balance|fund|USDC)/);
+  await shoot(page, shots, "home-too-little-money");
+  assert.deepEqual(await payments(page), []);
+  assert.equal(wallet.signed, 1);
+  // Another tier takes the same image.
+  await tier(page, "year");
+  await button(page).click();
+  await cards(page).waitFor();
+  assert.equal(wallet.signed, 2);
+  await end(page);
+}
+
+// A payer whose next payment, or the answer to it, is lost.
+async function unlucky(browser, name, index, how) {
+  const [page, wallet] = await payer(browser);
+  const lost = await losePayment(page, how);
+  const path = file(name, index);
+  await connect(page);
+  await choose(page, path);
+  await button(page).click();
+  return { page, wallet, lost, path };
+}
+
+async function answerLost(browser) {
+  const { page, wallet, lost } = await unlucky(browser, "lost.png", 4, { arrives: true });
+  await cards(page).waitFor();
+  assert.equal(lost.length, 1);
+  assert.equal(await link(page), lost[0].url);
+  assert.equal(wallet.signed, 1);
+  const sent = page.paid.map((request) => ["payment-signature", "idempotency-key"].map((header) => request.headers()[header]).join());
+  assert.deepEqual([sent.length, new Set(sent).size], [2, 1]);
+  await end(page);
+}
+
+// The page is left before the answer. The next one asks by the key alone, without the image.
+async function reloaded(browser) {
+  const { page, wallet, lost } = await unlucky(browser, "reloaded.png", 5, { arrives: true });
+  await said(page, "The same payment is presented again");
+  assert.equal((await payments(page)).length, 1);
+  await page.reload();
+  await cards(page).waitFor();
+  assert.equal(await link(page), lost[0].url);
+  assert.equal(page.paid.at(-1).headers()["content-type"], undefined);
+  assert.equal(wallet.signed, 1);
+  assert.deepEqual(await payments(page), []);
+  await end(page);
+}
+
+// The payment never reached the server, and the file is gone with the page: it is asked for, and nobody signs again.
+async function unsent(browser) {
+  const { page, wallet, path } = await unlucky(browser, "unsent.png", 6, { arrives: false });
+  page.allowed.add(400);
+  await said(page, "The same payment is presented again");
+  await page.reload();
+  await said(page, "Choose unsent.png again to finish");
+  await shoot(page, shots, "home-unsent");
+  await audit(page, "an open payment");
+  const dialog = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Choose the file: unsent.png" }).click();
+  await (await dialog).setFiles([path]);
+  await cards(page).waitFor();
+  await served(await link(page));
+  assert.equal(wallet.signed, 1);
+  await end(page);
+}
+
+async function withoutWallet(browser) {
+  const page = await front(browser);
+  await tier(page, "year");
+  await page.getByText("No wallet was found in this browser.").first().waitFor();
+  await page.getByText("pixtoll upload --tier year").waitFor();
+  await audit(page, "no wallet");
+  await shoot(page, shots, "home-no-wallet");
+  await end(page);
+}
+
+// ---- Upload links ----
+
+async function uploadLink(browser) {
+  const made = await (await fetch(`${site}/api/links?images=3&days=1&tier=free`, { method: "POST" })).json();
+  const page = await open(browser, { origins: [site] });
+  await page.goto(made.url);
+  await page.locator("html[data-ready]").waitFor();
+  await page.getByText("3 of 3 uploads are left").waitFor();
+  await choose(page, file("linked 1.png", 0), file("linked 2.png", 1));
+  await button(page).click();
+  await cards(page).nth(1).waitFor();
+  await page.getByText("1 of 3 uploads are left").waitFor();
+  await audit(page, "an upload link");
+  await shoot(page, shots, "home-link");
+  await end(page);
+  const plain = await open(browser, { origins: [site], javaScriptEnabled: false });
+  await plain.goto(made.url);
+  await choose(plain, file("linked 3.png", 2));
+  await button(plain).click();
+  await plain.getByRole("heading", { name: "Uploaded" }).waitFor();
+  await plain.getByRole("link", { name: "Upload another image" }).click();
+  await plain.getByText("All 3 uploads of this link are used.").waitFor();
+  await shoot(plain, shots, "home-link-used");
+  await end(plain);
+}
+
+// ---- Looks and weight ----
+
+async function looks(browser) {
+  for (const scheme of ["light", "dark"]) {
+    for (const width of [390, 1440]) {
+      const [page] = await payer(browser, { scheme, width });
+      const what = (name) => `home-${name}-${scheme}-${width}`;
+      await choose(page, file("photo.png", 7), file("a rather long name of a screenshot.png", 1));
+      await connect(page);
+      for (const name of ["pay", "done"]) {
+        if (name === "done") {
+          await button(page).click();
+          await cards(page).nth(1).waitFor();
+        }
+        await fits(page, what(name));
+        await audit(page, what(name));
+        await shoot(page, shots, what(name));
+      }
+      await end(page);
+    }
+  }
+}
+
+async function weight(browser) {
+  const page = await open(browser, { origins: [site] });
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  // A slow mobile line, as Lighthouse has it: 150 ms and 1.6 Mbit/s.
+  await devtools.send("Network.emulateNetworkConditions", { offline: false, latency: 150, downloadThroughput: 200_000, uploadThroughput: 93_750 });
+  let bytes = 0;
+  devtools.on("Network.loadingFinished", ({ encodedDataLength }) => { bytes += encodedDataLength; });
+  await page.goto(`${site}/`, { waitUntil: "networkidle" });
+  const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
+  assert.ok(bytes > 10_000 && bytes < FRONT_BYTES, `the front page has ${bytes} bytes`);
+  assert.ok(paint < FIRST_PAINT, `the first paint came after ${paint} ms`);
+  console.log(`the front page has ${bytes} bytes in all, and paints after ${Math.round(paint)} ms on a slow line`);
+  await end(page);
+}
+
+const CHECKS = [free, several, pasteAndDrop, isPrivate, storageIsFull, byKeyboard, withoutScript, freeIsSpent, paid, declined, wrongNetwork, tooLittleMoney,
+  answerLost, reloaded, unsent, withoutWallet, uploadLink, looks, weight];
+const only = process.env.ONLY?.split(",");
+const browser = await launch();
+let failed = 0;
+try {
+  for (const check of CHECKS.filter(({ name }) => !only || only.includes(name))) {
+    const started = performance.now();
+    try {
+      await check(browser);
+    } catch (error) {
+      failed++;
+      console.error(`${check.name} failed:`, error);
+    }
+    console.log(`${check.name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  }
+} finally {
+  await browser.close();
+}
+process.exitCode = failed ? 1 : 0;
