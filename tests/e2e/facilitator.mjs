@@ -3,20 +3,24 @@
 import "./crypto.mjs";
 import { createServer } from "node:http";
 import { createWalletClient, http, publicActions } from "viem";
-import { nonceManager, privateKeyToAccount } from "viem/accounts";
+import { privateKeyToAccount } from "viem/accounts";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
-import { chainOf, FACTORY } from "./chain.mjs";
+import { chainOf, FACTORY, inTurn } from "./chain.mjs";
 
 const [url, key] = [process.env.E2E_RPC_URL, process.env.E2E_FACILITATOR_KEY];
 const id = Number(process.env.E2E_CHAIN_ID);
-// With many settlements at once, a nonce manager gives each transaction its own nonce. After a reorganisation its nonces
-// would be wrong, so it is used only where it is needed.
-const account = privateKeyToAccount(key, process.env.E2E_MANY_AT_ONCE ? { nonceManager } : {});
+const account = privateKeyToAccount(key);
 const options = { account, chain: chainOf(url, id), transport: http(url), pollingInterval: 50, cacheTime: 0 };
 const client = createWalletClient(options).extend(publicActions);
-const signer = toFacilitatorEvmSigner({ ...client, address: account.address });
+const turn = inTurn();
+const signer = toFacilitatorEvmSigner({
+  ...client,
+  address: account.address,
+  writeContract: (call) => turn(() => client.writeContract(call)),
+  sendTransaction: (transaction) => turn(() => client.sendTransaction(transaction)),
+});
 const facilitator = registerExactEvmScheme(new x402Facilitator(), {
   signer, networks: `eip155:${id}`, eip6492AllowedFactories: [FACTORY],
 });

@@ -4,7 +4,7 @@ import "./crypto.mjs";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
-import { generatePrivateKey, nonceManager, privateKeyToAccount } from "viem/accounts";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { Balancer } from "./balancer.mjs";
 import { Buyer, checkLink, read } from "./buyers.mjs";
 import { Chain } from "./chain.mjs";
@@ -47,9 +47,7 @@ class Fleet {
     fleet.payTo = privateKeyToAccount(generatePrivateKey()).address;
     fleet.postgres = await Postgres.start();
     fleet.chain = await Chain.start(await freePort());
-    // Many mints run at once, so a nonce manager gives each transaction its own nonce.
-    fleet.chain.stranger = await fleet.chain.funded(privateKeyToAccount(generatePrivateKey(), { nonceManager }));
-    [fleet.facilitator, fleet.facilitatorUrl] = await startFacilitator(fleet.chain, { E2E_MANY_AT_ONCE: "1" });
+    [fleet.facilitator, fleet.facilitatorUrl] = await startFacilitator(fleet.chain);
     const ports = [];
     for (let number = 0; number < 2 * REPLICAS; number++) ports.push(await freePort());
     fleet.balancer = await Balancer.start(ports.slice(0, REPLICAS));

@@ -148,10 +148,10 @@ pay_to = "${world.payTo}"`,
 }
 
 /// Starts a facilitator on a chain. Returns its process and its URL. `more` are additional environment variables.
-export async function startFacilitator(chain, more = {}) {
+export async function startFacilitator(chain) {
   const key = generatePrivateKey();
   await chain.funded(privateKeyToAccount(key));
-  const env = { ...process.env, E2E_RPC_URL: chain.url, E2E_CHAIN_ID: String(chain.id), E2E_FACILITATOR_KEY: key, ...more };
+  const env = { ...process.env, E2E_RPC_URL: chain.url, E2E_CHAIN_ID: String(chain.id), E2E_FACILITATOR_KEY: key };
   const program = new URL("facilitator.mjs", import.meta.url).pathname;
   const facilitator = start(process.execPath, [program], { env });
   const url = await until("the facilitator to listen", () => {
