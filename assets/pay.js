@@ -1,4 +1,4 @@
-// Pays for an upload by x402: asks for the price, lets the wallet sign, and presents the signed payment until its outcome is
+// Pays for an upload or a renewal by x402: asks for the price, lets the wallet sign, and presents the signed payment until its outcome is
 // known. docs/x402.md has the format.
 //
 // A signed payment is kept in the local storage until the server has said what became of it. So it is presented again after
@@ -20,7 +20,7 @@ const PATIENCE = 15;
  * @property {string} header the value of PAYMENT-SIGNATURE
  * @property {string} price in words
  * @property {string} tier
- * @property {{name: string, size: number, modified: number}} file
+ * @property {{name: string, size: number, modified: number} | null} file null: it pays for no file, but to keep an image longer
  * @property {number} validBefore in seconds
  */
 
@@ -70,12 +70,13 @@ export function close(payment) {
   if (rest.length !== list.length) localStorage.setItem(KEY, JSON.stringify(rest));
 }
 
-/** Whether a payment is for this file. @param {Payment} payment @param {File} file */
-export function isOf({ file: { name, size, modified } }, file) {
-  return name === file.name && size === file.size && modified === file.lastModified;
+/** Whether a payment is for this file. @param {Payment} payment @param {File | null} file */
+export function isOf({ file: known }, file) {
+  if (!known || !file) return known === file;
+  return known.name === file.name && known.size === file.size && known.modified === file.lastModified;
 }
 
-/** The open payment for this file at this path. @param {File} file @param {string} url @returns {Payment | undefined} */
+/** The open payment for this file at this path. @param {File | null} file @param {string} url @returns {Payment | undefined} */
 export function openFor(file, url) {
   return openPayments().find((it) => it.url === url && isOf(it, file));
 }
@@ -98,7 +99,7 @@ export function usdc(amount) {
 }
 
 /**
- * Asks for the price of an upload.
+ * Asks for the price at a path.
  * @param {string} url
  * @returns {Promise<{offer: any, challenge: any, now: number}>} an offer for a network of EIP-155, and the server's time
  */
@@ -115,7 +116,7 @@ async function priceOf(url) {
 
 /**
  * Lets the wallet sign the payment for one image. Nothing is sent.
- * @param {{wallet: import("./wallet.js").Wallet, address: string, url: string, tier: string, file: File,
+ * @param {{wallet: import("./wallet.js").Wallet, address: string, url: string, tier: string, file: File | null,
  *   step: (text: string) => void}} order `step` receives what happens, for people
  * @returns {Promise<Payment>}
  */
@@ -147,7 +148,7 @@ export async function sign({ wallet, address, url, tier, file, step }) {
   /** @type {Payment} */
   const payment = {
     key: random(20), url, header: encode(JSON.stringify(document)), price, tier, validBefore: Number(authorization.validBefore),
-    file: { name: file.name, size: file.size, modified: file.lastModified },
+    file: file && { name: file.name, size: file.size, modified: file.lastModified },
   };
   keep(payment);
   return payment;

@@ -3,6 +3,7 @@
 import { make } from "./dom.js";
 import { verify } from "./jws.js";
 import { onPress } from "./shelf.js";
+import { networkName } from "./wallet.js";
 import { dateInWords } from "./words.js";
 
 const TYPE = "pixtoll-receipt";
@@ -32,7 +33,7 @@ function receiptOf(receipt, image) {
     make("p", {}, make("strong", {}, `${amount(receipt)} USDC`), ` for ${receipt.kind === "renewal" ? "a renewal" : "the upload"}, ${dateInWords(receipt.settledAt)}`),
     make("dl", { className: "facts" },
       fact("Paid by", make("code", {}, receipt.payer)), fact("Paid to", make("code", {}, receipt.payTo)),
-      fact("Network", receipt.network), fact("Transaction", make("code", {}, receipt.transaction)),
+      fact("Network", networkName(Number(receipt.network.split(":")[1]))), fact("Transaction", make("code", {}, receipt.transaction)),
       fact("Kept until", receipt.expiresAt ? dateInWords(receipt.expiresAt) : "the service ends")),
     make("p", { className: "row" }, button, file), result);
 }

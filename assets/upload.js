@@ -3,10 +3,12 @@
 
 import { NoAnswer, messageOf, send } from "./api.js";
 import { cardOf } from "./card.js";
+import { forms } from "./copy.js";
 import { byId, make } from "./dom.js";
 import { hasUnstored, isOf, openFor, openPayments, present, sign, usdc } from "./pay.js";
 import { choosePayer, payer, startPayer } from "./payer.js";
 import { say } from "./say.js";
+import { isShrinkable, shrink } from "./shrink.js";
 import { remember } from "./uploads.js";
 import { WalletError } from "./wallet.js";
 import { sizeInWords, timeInWords } from "./words.js";
@@ -33,6 +35,7 @@ const isLink = "link" in form.dataset;
  * @property {"ready" | "busy" | "failed"} state
  * @property {boolean} isSendable
  * @property {any} row
+ * @property {any} size its size in words
  * @property {any} said
  * @property {any} bar
  * @property {any} buttons
@@ -43,6 +46,8 @@ const isLink = "link" in form.dataset;
 let items = [];
 /** The item that the next chosen file is for. @type {Item | null} */
 let wanted = null;
+/** The forms of what this page has uploaded, in that order. @type {ReturnType<typeof forms>[]} */
+const uploaded = [];
 
 // ---- The choice of a tier ----
 
@@ -69,7 +74,8 @@ function pathFor(file, tier) {
 function tooLarge(file, tier) {
   if (!tier || file.size <= Number(tier.dataset.max)) return null;
   const others = tiers().filter((it) => file.size <= Number(it.dataset.max)).map((it) => it.value);
-  const instead = others.length ? `Choose ${others.join(" or ")}, or a smaller image.` : "Choose a smaller image.";
+  const smaller = isShrinkable(file) ? "make it smaller" : "choose a smaller image";
+  const instead = others.length ? `Choose ${others.join(" or ")}, or ${smaller}.` : `${smaller[0].toUpperCase()}${smaller.slice(1)}.`;
   return `This image has ${sizeInWords(file.size)}, and ${tier.value} takes up to ${sizeInWords(Number(tier.dataset.max))}. ${instead}`;
 }
 
@@ -104,10 +110,11 @@ function itemOf(file, name, picture, payment) {
   const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": `Progress of ${name}` });
   const buttons = make("span", { className: "row queue-buttons" });
   const image = picture ? make("img", { src: picture, alt: "", className: "queue-picture" }) : make("span", { className: "queue-picture" });
-  const size = file ? sizeInWords(file.size) : payment ? sizeInWords(payment.file.size) : "";
+  const bytes = file?.size ?? payment?.file?.size;
+  const size = make("span", { className: "small soft" }, bytes === undefined ? "" : sizeInWords(bytes));
   const row = make("li", { className: "queue-item" }, image,
-    make("span", { className: "queue-name" }, make("strong", {}, name), " ", make("span", { className: "small soft" }, size), said), bar, buttons);
-  return { file, name, payment, state: "ready", isSendable: true, row, said, bar, buttons, picture };
+    make("span", { className: "queue-name" }, make("strong", {}, name), " ", size, said), bar, buttons);
+  return { file, name, payment, state: "ready", isSendable: true, row, size, said, bar, buttons, picture };
 }
 
 /** @param {Item} item */
@@ -177,6 +184,39 @@ function problem(text) {
   shown.hidden = !text;
 }
 
+// ---- Pictures above the limit of the tier ----
+
+/** The pictures that are too large for the chosen tier, and can be made smaller. @returns {Item[]} */
+function large() {
+  const tier = chosen();
+  return items.filter((item) => item.state === "ready" && item.file && tooLarge(item.file, tier) && isShrinkable(item.file));
+}
+
+/** Makes every picture that is too large small enough for the chosen tier. */
+async function shrinkAll() {
+  const most = Number(chosen()?.dataset.max);
+  const had = document.activeElement === byId("shrink");
+  for (const item of large()) {
+    item.state = "busy";
+    tell(item, "Making it smaller");
+    offer(item);
+    refresh();
+    const smaller = await shrink(/** @type {File} */ (item.file), most);
+    if (!smaller) {
+      fail(item, "This browser can’t make it smaller. Choose a smaller image.", "");
+      continue;
+    }
+    if (item.picture) URL.revokeObjectURL(item.picture);
+    Object.assign(item, { file: smaller.file, state: "ready", picture: URL.createObjectURL(smaller.file) });
+    item.row.querySelector("img").src = item.picture;
+    item.size.textContent = `${sizeInWords(smaller.file.size)}, ${smaller.width} × ${smaller.height} pixels, made smaller`;
+    say(`${item.name} is smaller now: ${sizeInWords(smaller.file.size)}.`);
+    offer(item);
+  }
+  refresh();
+  if (had) button.focus({ preventScroll: true });
+}
+
 // ---- The button ----
 
 /** Whether the button sends this item. @param {Item} item */
@@ -194,6 +234,9 @@ function refresh() {
     tell(item, wrong ?? "", Boolean(wrong));
   }
   const count = ready.filter(({ file }) => !file || !tooLarge(file, tier)).length;
+  const tooMany = large().length;
+  byId("large").hidden = tooMany === 0;
+  byId("shrink").textContent = tooMany > 1 ? `Make ${tooMany} images smaller` : "Make it smaller";
   const images = count > 1 ? `${count} images` : count === 1 ? "the image" : "";
   if (!isPaid(tier) || !tier) {
     button.textContent = `Upload ${images}`.trim();
@@ -339,10 +382,24 @@ function done(item, answer, paid) {
   const card = cardOf(answer, { name: item.name, picture: item.picture, paid, isKept });
   const results = byId("results");
   results.hidden = false;
-  byId("results-note").after(card);
+  // The newest is at the top.
+  byId("copy-all").after(card);
+  uploaded.push(forms(answer));
+  copyAll();
   drop(item);
   say(`${item.name} is uploaded.`);
   if (hadFocus && !items.some(({ state }) => state === "busy")) card.querySelector("input")?.focus();
+}
+
+/** Offers to copy the links of several images at once. */
+function copyAll() {
+  byId("copy-all").hidden = uploaded.length < 2;
+  const [links, markdown] = [byId("all-links"), byId("all-markdown")];
+  links.textContent = `Copy all ${uploaded.length} links`;
+  // The text that the button shows again after it has said that it copied.
+  delete links.dataset.label;
+  links.dataset.copy = uploaded.map(({ url }) => url).join("\n");
+  markdown.dataset.copy = uploaded.map((it) => it.markdown).join("\n");
 }
 
 // ---- What is left ----
@@ -377,6 +434,7 @@ for (const source of [input, byId("camera")]) {
     source.value = "";
   });
 }
+byId("shrink").addEventListener("click", shrinkAll);
 form.addEventListener("submit", submit);
 form.addEventListener("change", () => {
   problem("");
@@ -412,6 +470,8 @@ window.addEventListener("beforeunload", (event) => {
 if (byId("payment")) startPayer({ changed: refresh, problem });
 // Payments of an earlier visit, whose outcome this page does not know.
 for (const payment of isLink ? [] : openPayments()) {
+  // The page of an image shows those that keep it longer.
+  if (!payment.file) continue;
   const item = itemOf(null, payment.file.name, null, payment);
   show(item);
   run(item);

@@ -22,10 +22,11 @@ if (image) {
   // The server wrote the time left; it goes on here.
   if (left) {
     left.title = dateInWords(left.dateTime);
-    setInterval(() => { left.textContent = timeLeft(left.dateTime); }, 30_000);
+    setInterval(() => { left.textContent = timeLeft(left.dateTime || null); }, 30_000);
   }
   for (const input of image.querySelectorAll(".copies input")) input.addEventListener("focus", () => input.select());
   if (location.hash === "#longer" && byId("longer")) byId("longer").open = true;
+  if (byId("renew")) import("./renew.js");
   const upload = mine(image.dataset.id);
   if (upload) own(upload);
 }

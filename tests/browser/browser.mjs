@@ -86,7 +86,7 @@ export async function losePayment(page, { arrives }) {
     return devtools.send("Fetch.failRequest", { requestId, errorReason: "ConnectionReset" });
   });
   const requestStage = arrives ? "Response" : "Request";
-  await devtools.send("Fetch.enable", { patterns: [{ urlPattern: "*/api/upload/*", requestStage }] });
+  await devtools.send("Fetch.enable", { patterns: ["*/api/upload/*", "*/renew?*"].map((urlPattern) => ({ urlPattern, requestStage })) });
   return lost;
 }
 

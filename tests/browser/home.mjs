@@ -111,10 +111,61 @@ async function several(browser) {
   // One that is refused says why, and the others are there.
   await said(page, /PNG, JPEG, GIF/);
   assert.equal(await cards(page).count(), 3);
-  assert.equal((await uploads(page)).length, 3);
+  const kept = await uploads(page);
+  assert.equal(kept.length, 3);
+  // Their links are copied at once, in the order of the uploads.
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  const urls = kept.map(({ url }) => url).reverse();
+  for (const [name, text] of [["Copy all 3 links", urls.join("\n")], ["All as Markdown", urls.map((url) => `![](${url})`).join("\n")]]) {
+    await page.getByRole("button", { name }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), text);
+    await page.getByRole("button", { name }).waitFor();
+  }
   await shoot(page, shots, "home-several");
   await page.getByRole("button", { name: "Remove: notes.png" }).click();
   assert.ok(await page.locator("#queue").isHidden());
+  await end(page);
+}
+
+// Photographs above the limit of the tier are made smaller: upright, and no others are touched.
+async function large(browser) {
+  const page = await front(browser);
+  const most = await page.locator('input[value="free"]').evaluate((tier) => Number(tier.dataset.max));
+  const sizes = await page.evaluate(async () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1600, height: 1200 });
+    const paint = canvas.getContext("2d");
+    const noise = paint.createImageData(1600, 1200);
+    for (let at = 0; at < noise.data.length; at++) noise.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
+    paint.putImageData(noise, 0, 0);
+    const [png, jpeg] = await Promise.all(["image/png", "image/jpeg"].map((type) => new Promise((resolve) => canvas.toBlob(resolve, type, 0.95))));
+    // Exif with the orientation of a phone that was held upright.
+    const exif = [0xff, 0xe1, 0, 34, ...Array.from("Exif\0\0MM\0*", (letter) => letter.charCodeAt(0)), 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0];
+    const photo = new Blob([jpeg.slice(0, 2), new Uint8Array(exif), jpeg.slice(2)]);
+    const data = new DataTransfer();
+    data.items.add(new File([png], "screen.png", { type: "image/png" }));
+    data.items.add(new File([photo], "photo.jpeg", { type: "image/jpeg" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    return [png.size, photo.size];
+  });
+  assert.ok(sizes.every((size) => size > most), `${sizes}`);
+  await choose(page, file("small.png", 0));
+  await said(page, "or make it smaller.");
+  assert.equal(await button(page).textContent(), "Upload the image");
+  await audit(page, "images that are too large");
+  await shoot(page, shots, "home-large");
+  await page.getByRole("button", { name: "Make 2 images smaller" }).click();
+  await page.getByRole("button", { name: "Upload 3 images" }).waitFor({ timeout: 30_000 });
+  await shoot(page, shots, "home-made-smaller");
+  await button(page).click();
+  await cards(page).nth(2).waitFor();
+  const kept = await uploads(page);
+  const of = (type) => kept.find(({ contentType }) => contentType === type);
+  assert.ok(kept.every(({ bytes }) => bytes <= most && bytes > 0));
+  const [screen, photo, small] = ["image/webp", "image/jpeg", "image/png"].map(of);
+  assert.ok(screen.bytes > most / 4 && photo.bytes > most / 4, "they are not smaller than they need to be");
+  assert.ok(Math.abs(screen.width / screen.height - 4 / 3) < 0.01 && Math.abs(photo.width / photo.height - 3 / 4) < 0.01);
+  assert.deepEqual([small.width, small.height], [64, 48]);
   await end(page);
 }
 
@@ -462,7 +513,7 @@ async function weight(browser) {
   await end(page);
 }
 
-const CHECKS = [free, several, pasteAndDrop, isPrivate, storageIsFull, byKeyboard, withoutScript, freeIsSpent, paid, declined, wrongNetwork, tooLittleMoney,
+const CHECKS = [free, several, large, pasteAndDrop, isPrivate, storageIsFull, byKeyboard, withoutScript, freeIsSpent, paid, declined, wrongNetwork, tooLittleMoney,
   answerLost, reloaded, unsent, withoutWallet, uploadLink, looks, weight];
 const only = process.env.ONLY?.split(",");
 const browser = await launch();

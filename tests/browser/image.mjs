@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { audit, fits, giveWallet, launch, open, shoot } from "./browser.mjs";
+import { audit, fits, giveWallet, launch, losePayment, open, shoot } from "./browser.mjs";
 
 const require = createRequire(join(process.env.BROWSER_PACKAGES, "package.json"));
 const { privateKeyToAccount } = require("viem/accounts");
@@ -494,11 +494,73 @@ async function walletPages(pictures) {
   await end(rich);
 }
 
+const daysLeft = ({ expiresAt }) => Math.round((Date.parse(expiresAt) - Date.now()) / 86_400_000);
+
+// A wallet keeps images longer: from the list of uploads, after it has declined, and where the answer is lost.
+async function renews(pictures) {
+  const image = await upload("/api/free", pictures[7]);
+  const page = await visit();
+  page.allowed.add(402);
+  const wallet = await giveWallet(page.context(), { key: KEY });
+  await own(page, [image]);
+  await page.goto(`${site}/mine`);
+  await page.getByRole("link", { name: "Keep longer" }).click();
+  await page.locator("#renew[data-ready]").waitFor();
+  const pay = page.locator("#pay");
+  assert.equal(await pay.textContent(), "Connect a wallet");
+  await pay.click();
+  await page.getByText("Paying from").waitFor();
+  assert.equal(wallet.signed, 0);
+  wallet.declines = true;
+  await pay.click();
+  await page.locator("#problem", { hasText: "You declined in Test Wallet" }).waitFor();
+  wallet.declines = false;
+  await pay.click();
+  await page.getByText("Paid 0.01 USDC. The image is kept until").waitFor();
+  await audit(page, "a renewed image");
+  await shoot(page, folder, "view-renewed");
+  assert.equal(await page.locator("#left").textContent(), "372 days left");
+  assert.deepEqual([daysLeft((await uploads(page))[0]), wallet.signed], [372, 1]);
+
+  // The answer is lost, on the page and before a reload: no second signature, and no second payment.
+  for (const [reloads, days] of [[false, 737], [true, 1102]]) {
+    const signed = wallet.signed;
+    await losePayment(page, { arrives: true });
+    await pay.click();
+    if (reloads) {
+      await page.getByText("The same payment is presented again").waitFor();
+      await page.reload();
+    }
+    await page.getByText("Paid 0.01 USDC. The image is kept until").waitFor();
+    await page.reload();
+    await page.locator("#renew[data-ready]").waitFor();
+    assert.deepEqual([wallet.signed, await page.evaluate(() => localStorage.getItem("pixtoll.payments"))], [signed + 1, "[]"]);
+    assert.match(await page.locator("#left").textContent(), days < 1000 ? /^(2 years|737 days) left$/ : /^3 years left$/);
+    if (reloads) break;
+    await pay.click();
+    await page.getByText("Paying from").waitFor();
+  }
+  await end(page);
+
+  // A private image is renewed by its signed link, which the page has.
+  const secret = await upload("/api/free?visibility=private", pictures[6]);
+  const other = await visit();
+  other.allowed.add(402);
+  await giveWallet(other.context(), { key: KEY });
+  await other.goto(`${secret.pageUrl}#longer`);
+  await other.locator("#renew[data-ready]").waitFor();
+  await other.locator("#pay").click();
+  await other.getByText("Paying from").waitFor();
+  await other.locator("#pay").click();
+  await other.getByText("Paid 0.01 USDC. The image is kept until").waitFor();
+  await end(other);
+}
+
 browser = await launch();
 try {
   const pictures = await draw(8);
   const only = process.env.ONLY?.split(",");
-  for (const check of [views, paidView, privateView, deletes, mine, wallet, walletPages]) {
+  for (const check of [views, paidView, privateView, deletes, mine, renews, wallet, walletPages]) {
     if (only && !only.includes(check.name)) continue;
     const started = performance.now();
     await check(pictures);

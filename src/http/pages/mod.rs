@@ -101,6 +101,12 @@ pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
     preferred(headers, &offers, false)
 }
 
+/// Whether payments are play money.
+fn takes_play_money(site: &Site) -> bool {
+    let checkout = site.checkout.as_ref();
+    checkout.is_some_and(|checkout| checkout.catalog.is_play_money())
+}
+
 /// The same response, for a page with a secret: no cache keeps it.
 fn uncached(mut response: HttpResponse) -> HttpResponse {
     let headers = response.headers_mut();

@@ -7,7 +7,7 @@ use crate::pricing::tiers::{Keep, SizeText, Tier, TierTable, time_in_words};
 /// The media types that the file dialog offers.
 const ACCEPT: &str = "image/png,image/jpeg,image/gif,image/webp";
 /// The modules that upload.js imports, so that browsers load all of them at once.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "api.js",
     "card.js",
     "copy.js",
@@ -15,6 +15,7 @@ const MODULES: [&str; 10] = [
     "pay.js",
     "payer.js",
     "say.js",
+    "shrink.js",
     "uploads.js",
     "wallet.js",
     "words.js",
@@ -35,7 +36,7 @@ pub(super) struct Uploader<'a> {
     /// The media types that the file dialog offers.
     pub(super) accept: &'static str,
     /// The modules that browsers load at once.
-    pub(super) modules: [&'static str; 10],
+    pub(super) modules: [&'static str; 11],
 }
 
 /// A tier that the form offers.
@@ -74,10 +75,7 @@ impl<'a> Uploader<'a> {
         }
         Self {
             choices,
-            play_money: site
-                .checkout
-                .as_ref()
-                .is_some_and(|checkout| checkout.catalog.is_play_money()),
+            play_money: super::takes_play_money(site),
             ..Self::of_link(site, super::upload::PATH)
         }
     }

@@ -9,7 +9,7 @@ use super::super::error::ApiError;
 use super::super::views::{ImageAnswer, ImageFacts};
 use super::super::{Site, images, query};
 use super::words::{size, time_left};
-use super::{Assets, Layout, minute, respond, uncached, wants_page};
+use super::{Assets, Layout, minute, respond, takes_play_money, uncached, wants_page};
 use crate::images::private::Access;
 use crate::model::ids::ImageId;
 use crate::model::variant::Size;
@@ -80,6 +80,7 @@ struct View<'a> {
     link_end: Option<String>,
     forms: Vec<Form>,
     longer: Vec<Longer>,
+    play_money: bool,
     report: String,
     base: &'a str,
     oembed: String,
@@ -137,6 +138,7 @@ fn shown(site: &Site, assets: &Assets, image: ImageAnswer) -> HttpResponse {
         link_end: facts.link_expires_at.as_deref().map(minute),
         forms: forms(facts),
         longer: end.map_or_else(Vec::new, |_| longer(site, facts)),
+        play_money: takes_play_money(site),
         report: format!("/abuse?image={}", query(named)),
         oembed: format!("{base}/oembed?url={}", query(&facts.page_url)),
         base,

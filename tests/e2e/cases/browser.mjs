@@ -46,6 +46,19 @@ export default async function browser(world) {
         await end();
       });
     }
+    await world.case("a browser wallet keeps an image longer, and loses the answer once", [YEAR], async () => {
+      const { page, wallet, end } = await visitor(chromium, world, YEAR);
+      const free = await fetch(`${world.server.url}/api/free`, { method: "POST", body: picture(), headers: { "content-type": "image/png" } });
+      const { pageUrl, expiresAt, id } = await free.json();
+      await page.goto(`${pageUrl}#longer`);
+      await page.getByRole("button", { name: "Connect Test Wallet" }).click();
+      await losePayment(page, { arrives: true });
+      await page.getByRole("button", { name: /^Pay / }).click();
+      await page.getByText("The image is kept until").waitFor();
+      const days = (Date.parse((await (await fetch(`${world.server.url}/api/images/${id}`)).json()).expiresAt) - Date.parse(expiresAt)) / 86_400_000;
+      same([Math.round(days), wallet.signed], [365, 1], "the days that were added, and the signatures");
+      await end();
+    });
   } finally {
     await chromium.close();
   }

@@ -1,0 +1,118 @@
+// Keeps the image of a page longer, by a payment of the browser's wallet.
+
+import { NoAnswer } from "./api.js";
+import { byId } from "./dom.js";
+import { openFor, present, sign } from "./pay.js";
+import { choosePayer, payer, startPayer } from "./payer.js";
+import { all, remember } from "./uploads.js";
+import { WalletError } from "./wallet.js";
+import { dateInWords, timeLeft } from "./words.js";
+
+const form = /** @type {HTMLFormElement} */ (byId("renew"));
+const button = /** @type {HTMLButtonElement} */ (byId("pay"));
+const { id } = byId("image").dataset;
+let isBusy = false;
+
+/** @returns {HTMLInputElement[]} */
+const tiers = () => [...form.querySelectorAll('input[name="tier"]')].map((it) => /** @type {HTMLInputElement} */ (it));
+const chosen = () => tiers().find((it) => it.checked) ?? tiers()[0];
+
+/** Where the payment of a tier goes. A private image is named by the signed link of this page. @param {string} tier */
+function pathOf(tier) {
+  const query = new URLSearchParams({ tier });
+  const page = new URLSearchParams(location.search);
+  for (const name of ["exp", "sig"]) if (page.has(name)) query.set(name, page.get(name) ?? "");
+  return `/api/images/${id}/renew?${query}`;
+}
+
+/** @param {string} text shown near the button; empty: none */
+function problem(text) {
+  const shown = byId("problem");
+  shown.textContent = text;
+  shown.hidden = !text;
+}
+
+/** @param {string} text */
+function step(text) {
+  const shown = byId("renewing");
+  shown.textContent = text;
+  shown.hidden = !text;
+}
+
+/** Shows what the button does now. */
+function refresh() {
+  const tier = chosen();
+  const isOpen = openFor(null, pathOf(tier.value)) !== undefined;
+  button.textContent = isOpen ? "Ask again" : payer() ? `Pay ${tier.dataset.price} and keep it longer` : "Connect a wallet";
+  button.disabled = isBusy;
+}
+
+/** Pays for the chosen tier, or asks what became of the payment whose outcome is open. */
+async function renew() {
+  const tier = chosen().value;
+  const url = pathOf(tier);
+  const known = openFor(null, url);
+  const from = known ? null : await choosePayer();
+  if (!known && !from) return;
+  const payment = known ?? await sign({ .../** @type {import("./payer.js").Payer} */ (from), url, tier, file: null, step });
+  step("The payment settles");
+  const outcome = await present(payment, null, { step });
+  step("");
+  if (outcome.kind === "bought") return longer(outcome.answer, payment.price);
+  if (outcome.kind === "open") return problem(`${outcome.message} You are not asked to sign again.`);
+  const isCharged = outcome.kind === "over" && outcome.charged;
+  problem(`${isCharged ? `The payment of ${payment.price} went through.` : "Nothing was charged."} ${outcome.message}`);
+}
+
+/** Shows how long the image is kept now. @param {any} answer @param {string} paid */
+function longer(answer, paid) {
+  const [left, end] = [byId("left"), byId("end")];
+  left.dateTime = answer.expiresAt ?? "";
+  left.textContent = timeLeft(answer.expiresAt);
+  left.title = answer.expiresAt ? dateInWords(answer.expiresAt) : "";
+  end.textContent = answer.expiresAt ? `kept until ${dateInWords(answer.expiresAt)}` : "";
+  if (all().some((it) => it.id === id)) remember(answer);
+  step(`Paid ${paid}. The image is kept until ${answer.expiresAt ? dateInWords(answer.expiresAt) : "the service ends"}.`);
+}
+
+/** Carries out what the button says. */
+async function press() {
+  problem("");
+  if (!payer() && !openFor(null, pathOf(chosen().value))) {
+    // The button shows the price next, and a second press pays it.
+    await choosePayer();
+    return;
+  }
+  isBusy = true;
+  refresh();
+  try {
+    await renew();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    step("");
+    problem(error.message);
+    if (!(error instanceof WalletError || error instanceof NoAnswer)) console.info(error.message);
+  } finally {
+    isBusy = false;
+    refresh();
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  press();
+});
+form.addEventListener("change", () => {
+  problem("");
+  refresh();
+});
+startPayer({ changed: refresh, problem });
+// A payment of an earlier visit, whose outcome this page does not know.
+const open = tiers().find((it) => openFor(null, pathOf(it.value)));
+if (open) {
+  open.checked = true;
+  byId("longer").open = true;
+  press();
+}
+refresh();
+form.dataset.ready = "";
