@@ -267,7 +267,7 @@ fn rendered(
     let (picture, plan) = still(source, format, (variant, Purpose::Variant), stop)?;
     stop.check()?;
     Ok(Rendered {
-        bytes: encode::encode(picture, variant.output, variant.quality, stop)?,
+        bytes: encode::encode(picture, format, variant.output, variant.quality, stop)?,
         width: plan.canvas.0,
         height: plan.canvas.1,
         frames: 1,

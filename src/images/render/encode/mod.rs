@@ -8,6 +8,7 @@ pub(super) mod webp;
 use super::RenderError;
 use super::picture::Picture;
 use super::stop::Stop;
+use crate::model::format::Format;
 use crate::model::variant::Output;
 
 /// The quality of a variant that names none. The values give about the same likeness to the
@@ -27,13 +28,14 @@ pub(super) fn quality(output: Output, wanted: Option<u8>) -> u8 {
         .clamp(1, 100)
 }
 
-/// Encodes a picture in grey, RGB or RGBA.
+/// Encodes a picture in grey, RGB or RGBA, which was made of a file in the format `source`.
 ///
 /// # Errors
 /// [`RenderError::SideTooLong`] and [`RenderError::TooManyPixels`] if the format or its encoder
 /// can't take the picture; [`RenderError::Stopped`]; [`RenderError::Failed`].
 pub(super) fn encode(
     picture: Picture,
+    source: Format,
     output: Output,
     wanted: Option<u8>,
     stop: &Stop,
@@ -43,6 +45,10 @@ pub(super) fn encode(
         Output::Png => png::encode(&picture, stop),
         Output::Jpeg => jpeg::encode(picture, quality),
         Output::WebP => webp::encode(&picture.without_useless_alpha().in_colour(), quality),
-        Output::Avif => avif::encode(picture.without_useless_alpha().in_colour(), quality),
+        Output::Avif => avif::encode(
+            picture.without_useless_alpha().in_colour(),
+            source == Format::Jpeg,
+            quality,
+        ),
     }
 }

@@ -139,6 +139,26 @@ fn quality_decides_the_length_and_png_ignores_it() {
 }
 
 #[test]
+fn avif_of_a_photograph_halves_its_colours_up_to_quality_89() {
+    let halves = |kind, quality| {
+        // Sides that are odd: the last colours are those of one pixel.
+        let sample = sample(kind, 129, 97);
+        let variant = Variant {
+            quality,
+            ..wide(129, Output::Avif)
+        };
+        let made = render(&sample.bytes, sample.format, &variant, &stop()).unwrap();
+        assert_eq!(pictures::avif_size(&made.bytes), Some((129, 97)));
+        pictures::avif_halves_colours(&made.bytes)
+    };
+    assert!(halves(Kind::Jpeg, None));
+    assert!(halves(Kind::Jpeg, Some(89)));
+    assert!(!halves(Kind::Jpeg, Some(90)));
+    assert!(!halves(Kind::Rgb, None));
+    assert!(!halves(Kind::Rgba, None));
+}
+
+#[test]
 fn a_stopped_rendering_ends_with_an_error() {
     for kind in Kind::ALL {
         let sample = sample(kind, 64, 64);

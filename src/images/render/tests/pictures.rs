@@ -290,6 +290,13 @@ pub(super) fn avif_size(bytes: &[u8]) -> Option<(u32, u32)> {
     Some((side(at), side(at + 4)))
 }
 
+/// Whether an AVIF says in its property `av1C` that it has one colour sample for four pixels.
+pub(super) fn avif_halves_colours(bytes: &[u8]) -> bool {
+    let at = bytes.windows(4).position(|kind| kind == b"av1C").unwrap();
+    let both = 0b1100;
+    bytes[at + 6] & both == both
+}
+
 /// The structural similarity of a picture on white to the formula, in luma.
 pub(super) fn likeness(shown: &Picture, kind: Kind) -> f64 {
     let should = picture(kind, shown.width, shown.height);
