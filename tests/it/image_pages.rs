@@ -82,7 +82,10 @@ async fn the_page_of_an_image_shows_it_to_people_and_to_chats() {
         format!(
             "&#60;img src=&#34;{url}&#34; width=&#34;64&#34; height=&#34;48&#34; alt=&#34;&#34;&#62;"
         ),
-        format!("href=\"/abuse?image={id}\""),
+        format!(
+            "href=\"/abuse?image={}\"",
+            url.replace(':', "%3A").replace('/', "%2F")
+        ),
         "pixtoll renew --server".to_owned(),
     ] {
         assert!(html.contains(&part), "{part} is not in {html}");

@@ -110,7 +110,11 @@ fn page(
         status,
         code: explained.code.facts().name,
         heading,
-        message: &explained.message,
+        message: match explained.code {
+            // The message of the API names routes for programs.
+            Code::UnknownRoute => "Nothing is at this address. Check the link for a typing error.",
+            _ => &explained.message,
+        },
         next: Step::after(explained),
         seconds: explained.seconds,
         tier: tiers.paid().next().map(|tier| tier.name.to_string()),

@@ -127,8 +127,6 @@ fn shown(site: &Site, assets: &Assets, image: ImageAnswer) -> HttpResponse {
     let (title, weight, left) = (title(facts), size(facts.size_bytes), time_left(end, now));
     let base = &site.config.http.base_url;
     let query = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
-    // A private image is reported by its signed link, without which the operator's server does not know it.
-    let named = if is_private { &facts.url } else { &facts.id };
     let page = View {
         layout: Layout::unlisted(site, assets, &title, format!("{title}, {weight}, {left}.")),
         picture: Picture::of(facts),
@@ -139,7 +137,8 @@ fn shown(site: &Site, assets: &Assets, image: ImageAnswer) -> HttpResponse {
         forms: forms(facts),
         longer: end.map_or_else(Vec::new, |_| longer(site, facts)),
         play_money: takes_play_money(site),
-        report: format!("/abuse?image={}", query(named)),
+        // By its link, which people recognise, and without which nobody may report a private image.
+        report: format!("/abuse?image={}", query(&facts.url)),
         oembed: format!("{base}/oembed?url={}", query(&facts.page_url)),
         base,
         title,
