@@ -1,5 +1,5 @@
-// Pays for an upload or a renewal by x402: asks for the price, lets the wallet sign, and presents the signed payment until its outcome is
-// known. docs/x402.md has the format.
+// Pays for an upload or a renewal by x402: asks for the price, lets the wallet sign, and presents the signed payment until
+// its outcome is known. docs/x402.md has the format.
 //
 // A signed payment is kept in the local storage until the server has said what became of it. So it is presented again after
 // a failure or a reload, and nobody is asked to sign twice for one image.
@@ -70,13 +70,12 @@ export function close(payment) {
   if (rest.length !== list.length) localStorage.setItem(KEY, JSON.stringify(rest));
 }
 
-/** Whether a payment is for this file. @param {Payment} payment @param {File | null} file */
+/** Whether a payment is for this file. @param {Payment} payment @param {File} file */
 export function isOf({ file: known }, file) {
-  if (!known || !file) return known === file;
-  return known.name === file.name && known.size === file.size && known.modified === file.lastModified;
+  return known?.name === file.name && known.size === file.size && known.modified === file.lastModified;
 }
 
-/** The open payment for this file at this path. @param {File | null} file @param {string} url @returns {Payment | undefined} */
+/** The open payment for this file at this path. @param {File} file @param {string} url @returns {Payment | undefined} */
 export function openFor(file, url) {
   return openPayments().find((it) => it.url === url && isOf(it, file));
 }

@@ -2,7 +2,7 @@
 
 import { NoAnswer } from "./api.js";
 import { byId } from "./dom.js";
-import { openFor, present, sign } from "./pay.js";
+import { openPayments, present, sign } from "./pay.js";
 import { choosePayer, payer, startPayer } from "./payer.js";
 import { all, remember } from "./uploads.js";
 import { WalletError } from "./wallet.js";
@@ -25,6 +25,9 @@ function pathOf(tier) {
   return `/api/images/${id}/renew?${query}`;
 }
 
+/** The open payment that keeps this image longer, whichever tier and link it was signed at. @returns {import("./pay.js").Payment | undefined} */
+const openPayment = () => openPayments().find((it) => !it.file && it.url.startsWith(`/api/images/${id}/renew?`));
+
 /** @param {string} text shown near the button; empty: none */
 function problem(text) {
   const shown = byId("problem");
@@ -42,19 +45,19 @@ function step(text) {
 /** Shows what the button does now. */
 function refresh() {
   const tier = chosen();
-  const isOpen = openFor(null, pathOf(tier.value)) !== undefined;
-  button.textContent = isOpen ? "Ask again" : payer() ? `Pay ${tier.dataset.price} and keep it longer` : "Connect a wallet";
+  button.textContent = openPayment() ? "Ask again" : payer() ? `Pay ${tier.dataset.price} and keep it longer` : "Connect a wallet";
   button.disabled = isBusy;
 }
 
-/** Pays for the chosen tier, or asks what became of the payment whose outcome is open. */
+/** Asks what became of the payment whose outcome is open, or pays for the chosen tier. */
 async function renew() {
-  const tier = chosen().value;
-  const url = pathOf(tier);
-  const known = openFor(null, url);
+  const known = openPayment();
   const from = known ? null : await choosePayer();
   if (!known && !from) return;
-  const payment = known ?? await sign({ .../** @type {import("./payer.js").Payer} */ (from), url, tier, file: null, step });
+  const tier = known?.tier ?? chosen().value;
+  // A private image may be shown by another link than the one that the payment was signed at.
+  const url = pathOf(tier);
+  const payment = known ? { ...known, url } : await sign({ .../** @type {import("./payer.js").Payer} */ (from), url, tier, file: null, step });
   step("The payment settles");
   const outcome = await present(payment, null, { step });
   step("");
@@ -78,7 +81,7 @@ function longer(answer, paid) {
 /** Carries out what the button says. */
 async function press() {
   problem("");
-  if (!payer() && !openFor(null, pathOf(chosen().value))) {
+  if (!payer() && !openPayment()) {
     // The button shows the price next, and a second press pays it.
     await choosePayer();
     return;
@@ -108,9 +111,7 @@ form.addEventListener("change", () => {
 });
 startPayer({ changed: refresh, problem });
 // A payment of an earlier visit, whose outcome this page does not know.
-const open = tiers().find((it) => openFor(null, pathOf(it.value)));
-if (open) {
-  open.checked = true;
+if (openPayment()) {
   byId("longer").open = true;
   press();
 }

@@ -546,13 +546,19 @@ async function renews(pictures) {
   const secret = await upload("/api/free?visibility=private", pictures[6]);
   const other = await visit();
   other.allowed.add(402);
-  await giveWallet(other.context(), { key: KEY });
+  const signer = await giveWallet(other.context(), { key: KEY });
   await other.goto(`${secret.pageUrl}#longer`);
   await other.locator("#renew[data-ready]").waitFor();
   await other.locator("#pay").click();
   await other.getByText("Paying from").waitFor();
+  await losePayment(other, { arrives: true });
   await other.locator("#pay").click();
+  await other.getByText("The same payment is presented again").waitFor();
+  // Its page is opened by another link meanwhile: the payment is known there too.
+  const made = await fetch(`${site}/api/images/${secret.id}/links`, { method: "POST", headers: { "X-Delete-Token": secret.deleteToken } });
+  await other.goto(`${site}/view/${secret.id}?${(await made.json()).url.split("?")[1]}`);
   await other.getByText("Paid 0.01 USDC. The image is kept until").waitFor();
+  assert.equal(signer.signed, 1);
   await end(other);
 }
 
