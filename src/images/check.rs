@@ -5,13 +5,12 @@
 //! decoder read the cleaned bytes, which are the bytes to store, so they also catch mistakes of the
 //! cleaner.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clean::Cleaned;
+use super::clean::{Cleaned, Content};
 use super::decode::jpeg::pixels::Small;
 use super::format::{FormatError, PixelLimits, format_of, probe};
 use super::pipeline::cleaned;
@@ -25,7 +24,7 @@ use crate::model::metadata::{Kind, Metadata as Outcome};
 use crate::model::pdq::Fingerprint;
 use crate::model::refresh::{Origin, Refresh};
 use crate::model::visibility::Visibility;
-use crate::system::pages;
+use crate::system::pages::Buffer;
 use crate::system::workers;
 
 /// How long making the look of an image may take.
@@ -258,7 +257,7 @@ pub async fn check(bytes: Bytes, rules: Rules<'_>) -> Result<Checked, UploadErro
         let sha256 = changed
             .as_deref()
             .map_or_else(|| upload_sha256.clone(), sha256_hex);
-        let stored = changed.map_or(bytes, pages::own);
+        let stored = changed.map_or(bytes, Buffer::freeze);
         Ok(Checked {
             look: look(
                 &stored,
@@ -310,7 +309,7 @@ pub struct Examined {
     /// The image as viewers show it.
     pub picture: Picture,
     /// The bytes to store, if they differ from the given bytes.
-    pub changed: Option<Vec<u8>>,
+    pub changed: Option<Buffer>,
     /// An eighth of the picture and its orientation, if it is a JPEG.
     small: Option<(Small, u8)>,
 }
@@ -347,8 +346,8 @@ pub fn examine(bytes: &[u8], metadata: Metadata, limits: PixelLimits) -> Result<
         Metadata::Remove => Ok(Examined {
             picture: picture(Outcome::Removed(removed)),
             changed: match stored {
-                Cow::Owned(changed) => Some(changed),
-                Cow::Borrowed(_) => None,
+                Content::Changed(changed) => Some(changed),
+                Content::Unchanged(_) => None,
             },
             small,
         }),

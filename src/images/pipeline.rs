@@ -1,9 +1,7 @@
 //! The steps that make the bytes to store from an upload: clean, walk, decode. Uploads and fuzz
 //! targets share them.
 
-use std::borrow::Cow;
-
-use super::clean::{Cleaned, clean, clean_base};
+use super::clean::{Cleaned, Content, clean, clean_base};
 use super::decode;
 use super::format::{FormatError, PixelLimits, Probe, probe};
 use crate::model::format::Format;
@@ -27,8 +25,10 @@ pub(crate) fn cleaned(
     let probe = probe(&cleaned.bytes, limits)?;
     let mut decoded = decode::decode(cleaned, &probe)?;
     if decoded.is_moved {
-        let again = clean(&decoded.bytes, format)?.bytes.into_owned();
-        decoded.bytes = Cow::Owned(again);
+        let again = clean(&decoded.bytes, format)?.bytes;
+        if let Content::Changed(again) = again {
+            decoded.bytes = Content::Changed(again);
+        }
     }
     Ok((probe, decoded))
 }

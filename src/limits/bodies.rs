@@ -3,8 +3,9 @@
 //!
 //! An open connection costs a stranger nothing, so only received bytes count: filling this memory
 //! requires sending as much. A body is counted once, as received. During the check, a cleaned copy
-//! of the image may exist beside it, and for a moment a second copy in separate pages. Copies have
-//! a quarter of the memory for themselves, so that bodies can't keep each other from being checked.
+//! of the image may exist beside it, and for a moment a second copy, in which decoding repairs a
+//! JPEG. Copies have a quarter of the memory for themselves, so that bodies can't keep each other
+//! from being checked.
 
 use std::sync::Arc;
 

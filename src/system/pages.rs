@@ -17,7 +17,7 @@ use memmap2::MmapMut;
 const SMALL: usize = 64 * 1024;
 
 /// At most this many bytes of pages are kept for the next bodies.
-const MOST_SPARE: usize = 8 * 1024 * 1024;
+const MOST_SPARE: usize = 4 * 1024 * 1024;
 
 /// A buffer that is filled from its beginning.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub struct Buffer {
 
 #[derive(Debug)]
 enum Memory {
-    Small(Vec<u8>),
+    /// The allocator's memory, for few bytes, or if the system can't map pages.
+    Heap(Vec<u8>),
     Pages(Pages),
 }
 
@@ -48,8 +49,11 @@ impl Pages {
     /// Takes pages of at least `length` bytes.
     fn of(length: usize) -> std::io::Result<Self> {
         let mut spare = spare();
-        // Of twice the length at most, so that a small body doesn't hold the memory of a large one.
-        let fits = |pages: &MmapMut| pages.len() >= length && pages.len() / 2 <= length;
+        // A body counts by its own length, so its pages are at most an eighth longer.
+        let fits = |pages: &MmapMut| {
+            let longest = length.saturating_add(length / 8);
+            (length..=longest).contains(&pages.len())
+        };
         if let Some(at) = spare.iter().rposition(fits) {
             return Ok(Self(Some(spare.remove(at))));
         }
@@ -88,11 +92,25 @@ impl Buffer {
     /// When the system can't map the pages.
     pub fn with_length(length: usize) -> std::io::Result<Self> {
         let memory = if length <= SMALL {
-            Memory::Small(Vec::with_capacity(length))
+            Memory::Heap(Vec::with_capacity(length))
         } else {
             Memory::Pages(Pages::of(length)?)
         };
         Ok(Self { memory, length: 0 })
+    }
+
+    /// Creates an empty buffer that takes `length` bytes without being moved. If the system can't
+    /// map pages, it takes the allocator's memory.
+    pub fn with_length_or_heap(length: usize) -> Self {
+        let pages = if length <= 2 * SMALL {
+            None
+        } else {
+            Pages::of(length).ok()
+        };
+        Self {
+            memory: pages.map_or_else(|| Memory::Heap(Vec::with_capacity(length)), Memory::Pages),
+            length: 0,
+        }
     }
 
     /// Appends `bytes`. A buffer that is moved for that can take `most` bytes afterwards.
@@ -104,10 +122,11 @@ impl Buffer {
         if end > most {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
-        if let Memory::Small(small) = &mut self.memory
-            && end <= SMALL
+        if let Memory::Heap(heap) = &mut self.memory
+            && (end <= SMALL || end <= heap.capacity())
         {
-            small.extend_from_slice(bytes);
+            heap.truncate(self.length);
+            heap.extend_from_slice(bytes);
             self.length = end;
             return Ok(());
         }
@@ -130,7 +149,20 @@ impl Buffer {
     fn pages(&mut self, length: usize) -> Option<&mut [u8]> {
         match &mut self.memory {
             Memory::Pages(pages) if pages.as_ref().len() >= length => Some(pages.as_mut()),
-            Memory::Pages(_) | Memory::Small(_) => None,
+            Memory::Pages(_) | Memory::Heap(_) => None,
+        }
+    }
+
+    /// Appends `bytes`. A buffer that is too short for them is moved to the allocator's memory.
+    pub fn append(&mut self, bytes: &[u8]) {
+        let length = match &self.memory {
+            Memory::Heap(heap) => heap.capacity(),
+            Memory::Pages(pages) => pages.as_ref().len(),
+        };
+        if self.extend(bytes, length).is_err() {
+            let moved = [self, bytes].concat();
+            self.length = moved.len();
+            self.memory = Memory::Heap(moved);
         }
     }
 
@@ -143,7 +175,7 @@ impl Buffer {
     pub fn freeze(self) -> Bytes {
         let length = self.length;
         let all = match self.memory {
-            Memory::Small(small) => Bytes::from(small),
+            Memory::Heap(heap) => Bytes::from(heap),
             Memory::Pages(pages) => Bytes::from_owner(pages),
         };
         all.slice(..length)
@@ -155,7 +187,7 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &self.memory {
-            Memory::Small(small) => small,
+            Memory::Heap(heap) => heap,
             Memory::Pages(pages) => pages.as_ref(),
         };
         all.get(..self.length).unwrap_or_default()
@@ -165,28 +197,10 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         let all: &mut [u8] = match &mut self.memory {
-            Memory::Small(small) => small,
+            Memory::Heap(heap) => heap,
             Memory::Pages(pages) => pages.as_mut(),
         };
         all.get_mut(..self.length).unwrap_or_default()
-    }
-}
-
-/// Moves the bytes to pages of their own, if there are many and the system can map the pages.
-pub fn own(bytes: Vec<u8>) -> Bytes {
-    if bytes.len() <= SMALL {
-        return Bytes::from(bytes);
-    }
-    let copied = Buffer::with_length(bytes.len()).and_then(|mut pages| {
-        pages.extend(&bytes, bytes.len())?;
-        Ok(pages)
-    });
-    match copied {
-        Ok(pages) => pages.freeze(),
-        Err(error) => {
-            tracing::debug!(%error, "no pages for a cleaned image: it stays in the allocator's memory");
-            Bytes::from(bytes)
-        }
     }
 }
 
@@ -244,10 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn own_pages_hold_the_same_bytes() {
-        for count in [0, 5, SMALL, SMALL + 1, 3 * SMALL] {
-            let bytes: Vec<u8> = (0..=250).cycle().take(count).collect();
-            assert_eq!(own(bytes.clone()), bytes);
+    fn a_buffer_that_is_too_short_is_moved() {
+        for length in [0, 5, 2 * SMALL, 2 * SMALL + 1, 4 * SMALL] {
+            let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let mut buffer = Buffer::with_length_or_heap(length);
+            buffer.append(&bytes);
+            assert_eq!(*buffer, bytes);
+            let place = buffer.as_ptr();
+            buffer.truncate(length / 2);
+            buffer.append(&bytes[length / 2..]);
+            assert_eq!((&*buffer, buffer.as_ptr()), (&*bytes, place));
+            buffer.append(&bytes);
+            buffer.append(b"end");
+            assert_eq!(buffer.freeze(), [&bytes, &bytes, &b"end"[..]].concat());
         }
     }
 

@@ -9,7 +9,7 @@
 use super::exif::{self, Exif};
 use super::gain_map::{self, GainMap, Headers, Headroom};
 use super::output::Output;
-use super::{Cleaned, icc, kinds};
+use super::{Cleaned, Content, icc, kinds};
 use crate::images::format::FormatError;
 use crate::images::format::jpeg::SOS;
 use crate::model::metadata::{Kind, Kinds};
@@ -63,7 +63,7 @@ fn gain_map<'a>(bytes: &'a [u8], parts: &Parts<'a>) -> Option<GainMap<'a>> {
 struct Map<'a> {
     found: GainMap<'a>,
     /// The cleaned image of the map.
-    image: Vec<u8>,
+    image: Content<'a>,
     /// What was removed from the image of the map.
     removed: Kinds,
 }
@@ -80,7 +80,7 @@ impl<'a> Map<'a> {
         walk.front(&parts);
         walk.output.write(&found.image_segments());
         walk.rest(&parts);
-        let (image, removed) = (walk.output.finish().into_owned(), walk.removed);
+        let (image, removed) = (walk.output.finish(), walk.removed);
         Some(Self {
             found,
             image,

@@ -24,19 +24,40 @@ mod png;
 mod tiff;
 mod webp;
 
-use std::borrow::Cow;
+use std::ops::Deref;
 
 use super::decode::jpeg::pixels::Small;
 use super::format::FormatError;
 use crate::model::image::Format;
 use crate::model::metadata::Kinds;
+use crate::system::pages::Buffer;
+
+/// The bytes of a cleaned image.
+#[derive(Debug)]
+pub enum Content<'a> {
+    /// The whole input: nothing was removed or repaired.
+    Unchanged(&'a [u8]),
+    /// A copy that differs from the input.
+    Changed(Buffer),
+}
+
+impl Deref for Content<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Unchanged(input) => input,
+            Self::Changed(copy) => copy,
+        }
+    }
+}
 
 /// An image without metadata.
 #[derive(Debug)]
 pub struct Cleaned<'a> {
-    /// The image. Borrowed if nothing was removed or repaired: then it is the whole input.
-    pub bytes: Cow<'a, [u8]>,
-    /// What was removed or repaired; empty if and only if `bytes` is borrowed.
+    /// The image.
+    pub bytes: Content<'a>,
+    /// What was removed or repaired; empty if and only if `bytes` is unchanged.
     pub removed: Kinds,
     /// The Exif orientation that browsers apply, 1 to 8; 1 if there is none.
     pub orientation: u8,

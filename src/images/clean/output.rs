@@ -1,10 +1,10 @@
 //! The cleaned bytes. They are copied only from the first difference from the source on.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Cleaned, GROWTH};
+use super::{Cleaned, Content, GROWTH};
 use crate::model::metadata::{Kind, Kinds};
+use crate::system::pages::Buffer;
 
 /// Builds the cleaned bytes. Ranges of the source are kept in order; bytes between them are
 /// removed.
@@ -12,7 +12,7 @@ pub(super) struct Output<'a> {
     source: &'a [u8],
     /// How many bytes from the start of the source are kept, as long as there is no other change.
     prefix: usize,
-    changed: Option<Vec<u8>>,
+    changed: Option<Buffer>,
 }
 
 impl<'a> Output<'a> {
@@ -26,7 +26,7 @@ impl<'a> Output<'a> {
 
     /// Length of the result so far.
     pub(super) fn len(&self) -> usize {
-        self.changed.as_ref().map_or(self.prefix, Vec::len)
+        self.changed.as_deref().map_or(self.prefix, <[u8]>::len)
     }
 
     /// Keeps this range of the source.
@@ -36,12 +36,12 @@ impl<'a> Output<'a> {
             return;
         }
         let kept = self.source.get(part).unwrap_or_default();
-        self.written().extend_from_slice(kept);
+        self.written().append(kept);
     }
 
     /// Appends bytes that are not part of the source.
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        self.written().extend_from_slice(bytes);
+        self.written().append(bytes);
     }
 
     /// Overwrites bytes of the result, if they differ.
@@ -56,14 +56,15 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// All bytes; borrowed if they are the whole source.
-    pub(super) fn finish(self) -> Cow<'a, [u8]> {
+    /// All bytes. They are unchanged if they equal the whole source.
+    pub(super) fn finish(mut self) -> Content<'a> {
+        if self.changed.is_none() && self.prefix < self.source.len() {
+            self.written();
+        }
         match self.changed {
             // Rewritten parts may equal the original ones.
-            Some(changed) if changed == self.source => Cow::Borrowed(self.source),
-            Some(changed) => Cow::Owned(changed),
-            None if self.prefix == self.source.len() => Cow::Borrowed(self.source),
-            None => Cow::Owned(self.kept_prefix().to_vec()),
+            Some(changed) if *changed != *self.source => Content::Changed(changed),
+            _ => Content::Unchanged(self.source),
         }
     }
 
@@ -72,9 +73,9 @@ impl<'a> Output<'a> {
     pub(super) fn cleaned(self, mut removed: Kinds, orientation: u8) -> Cleaned<'a> {
         let bytes = self.finish();
         match &bytes {
-            Cow::Borrowed(_) => removed = Kinds::default(),
-            Cow::Owned(_) if removed.is_empty() => removed.add(Kind::Damage),
-            Cow::Owned(_) => {}
+            Content::Unchanged(_) => removed = Kinds::default(),
+            Content::Changed(_) if removed.is_empty() => removed.add(Kind::Damage),
+            Content::Changed(_) => {}
         }
         Cleaned {
             bytes,
@@ -91,12 +92,13 @@ impl<'a> Output<'a> {
         self.source.get(..self.prefix).unwrap_or_default()
     }
 
-    fn written(&mut self) -> &mut Vec<u8> {
+    fn written(&mut self) -> &mut Buffer {
         let prefix = self.kept_prefix();
         self.changed.get_or_insert_with(|| {
-            // Never grows again, so the memory of an upload is bounded: twice its length.
-            let mut bytes = Vec::with_capacity(self.source.len().saturating_add(GROWTH));
-            bytes.extend_from_slice(prefix);
+            // Never moves again, so the memory of an upload is bounded: twice its length.
+            let longest = self.source.len().saturating_add(GROWTH);
+            let mut bytes = Buffer::with_length_or_heap(longest);
+            bytes.append(prefix);
             bytes
         })
     }
@@ -107,17 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_unchanged_source_is_borrowed() {
+    fn only_a_whole_source_is_unchanged() {
         let mut whole = Output::new(b"abcdef");
         whole.keep(0..4);
         whole.keep(4..6);
         whole.patch(2, b"cd");
-        assert!(matches!(whole.finish(), Cow::Borrowed(b"abcdef")));
+        assert!(matches!(whole.finish(), Content::Unchanged(b"abcdef")));
 
         let mut cut = Output::new(b"abcdef");
         cut.keep(0..4);
         assert_eq!(cut.len(), 4);
-        assert!(matches!(cut.finish(), Cow::Owned(bytes) if bytes == b"abcd"));
+        assert!(matches!(cut.finish(), Content::Changed(bytes) if *bytes == *b"abcd"));
     }
 
     #[test]
@@ -129,6 +131,6 @@ mod tests {
         output.keep(5..6);
         output.patch(1, b"B");
         assert_eq!(output.len(), 6);
-        assert_eq!(output.finish(), b"aBe--f".as_slice());
+        assert_eq!(*output.finish(), *b"aBe--f");
     }
 }

@@ -17,13 +17,13 @@ pub(in crate::images) mod memory;
 mod png;
 mod webp;
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use super::clean::Cleaned;
+use super::clean::{Cleaned, Content};
 use super::format::{FormatError, Probe};
 use crate::model::format::Format;
 use crate::model::metadata::Kind;
+use crate::system::pages::Buffer;
 use deadline::Deadline;
 
 /// How long decoding may take on a busy machine. [`deadline::budget`] limits its work.
@@ -120,7 +120,10 @@ fn jpeg(mut cleaned: Cleaned<'_>, end: Instant) -> Result<Cleaned<'_>, Fault> {
     cleaned.removed.add(Kind::Damage);
     let map = cleaned.bytes.get(base_len..).unwrap_or_default();
     let moved = cleaned.gain_map_at.map(|_| finished.len());
-    cleaned.bytes = Cow::Owned([&finished, map].concat());
+    let mut whole = Buffer::with_length_or_heap(finished.len().saturating_add(map.len()));
+    whole.append(&finished);
+    whole.append(map);
+    cleaned.bytes = Content::Changed(whole);
     cleaned.gain_map_at = moved;
     cleaned.is_moved = true;
     Ok(cleaned)

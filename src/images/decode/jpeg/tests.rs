@@ -176,7 +176,7 @@ fn an_image_whose_later_scan_is_dropped_is_cleaned_again() {
     let stored = |bytes: &[u8]| {
         let limits = crate::images::format::PixelLimits::default();
         let examined = crate::images::examine(bytes, crate::images::Metadata::Remove, limits);
-        examined.unwrap().changed
+        examined.unwrap().changed.map(|changed| changed.to_vec())
     };
     let new = stored(&bytes).unwrap();
     let named = image(&[

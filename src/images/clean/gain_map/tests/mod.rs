@@ -126,7 +126,7 @@ fn cleaned(file: &[u8]) -> Vec<u8> {
         ];
         assert!(segments.concat().len() <= MAX_SEGMENTS_LEN);
     }
-    cleaned.bytes.into_owned()
+    cleaned.bytes.to_vec()
 }
 
 /// All segments up to the first scan but application segments, and everything from that scan on.
