@@ -39,6 +39,10 @@ fn convert(picture: &Picture, profile: &ColorProfile) -> Option<Picture> {
         (Channels::Rgb, DataColorSpace::Rgb) => (Layout::Rgb, Layout::Rgb, Channels::Rgb),
         (Channels::Rgba, DataColorSpace::Rgb) => (Layout::Rgba, Layout::Rgba, Channels::Rgba),
         (Channels::Cmyk, DataColorSpace::Cmyk) => (Layout::Rgba, Layout::Rgb, Channels::Rgb),
+        // Grey with transparency is decoded to RGBA.
+        (Channels::Rgba, DataColorSpace::Gray) if is_grey(picture) => {
+            (Layout::GrayAlpha, Layout::Rgba, Channels::Rgba)
+        }
         _ => return None,
     };
     let srgb = ColorProfile::new_srgb();
@@ -47,13 +51,26 @@ fn convert(picture: &Picture, profile: &ColorProfile) -> Option<Picture> {
     let transform = profile.create_transform_8bit(from, &srgb, to, options);
     let pixels = picture.width as usize * picture.height as usize;
     let mut bytes = vec![0; pixels * channels.count()];
-    transform.ok()?.transform(&picture.bytes, &mut bytes).ok()?;
+    let transform = transform.ok()?;
+    if from == Layout::GrayAlpha {
+        let (pixels, _) = picture.bytes.as_chunks::<4>();
+        let grey: Vec<u8> = pixels.iter().flat_map(|&[g, _, _, a]| [g, a]).collect();
+        transform.transform(&grey, &mut bytes).ok()?;
+    } else {
+        transform.transform(&picture.bytes, &mut bytes).ok()?;
+    }
     Some(Picture {
         width: picture.width,
         height: picture.height,
         channels,
         bytes,
     })
+}
+
+/// Whether a picture in RGBA has no colour.
+fn is_grey(picture: &Picture) -> bool {
+    let (pixels, _) = picture.bytes.as_chunks::<4>();
+    pixels.iter().all(|&[r, g, b, _]| r == g && g == b)
 }
 
 /// Mixes ink without a profile, as browsers do.

@@ -9,6 +9,10 @@ use crate::model::variant::{Fit, Variant};
 
 use super::RenderError;
 
+/// How many times as many pixels on a side a reduced picture must have as the variant. Photographs
+/// of 640 by 480 at 320 have an SSIM of 0.96 to a picture resized from all pixels if it is 1.
+const SPARE: f64 = 1.25;
+
 /// The longest side of a resized picture, in pixels.
 pub const MAX_SIDE: u32 = 4096;
 /// The most pixels of a picture that is only converted.
@@ -151,9 +155,10 @@ impl Plan {
         self.crop.scaled(f64::from(pixels) / 8.0)
     }
 
-    /// Whether `pixels` in place of 8 are at least as many as the variant needs.
+    /// Whether a picture with `pixels` in place of 8 has enough pixels to be resized to the variant.
+    /// The decoder's own reduction is coarser than the kernel, which needs [`SPARE`] more.
     pub(super) fn is_enough(&self, pixels: u32) -> bool {
-        f64::from(pixels) * self.reduction() >= 8.0
+        f64::from(pixels) * self.reduction() >= 8.0 * SPARE
     }
 
     /// The plan for the picture as it is stored, if its axes are exchanged when it is shown.

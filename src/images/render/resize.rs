@@ -32,8 +32,10 @@ pub(super) struct Resizer {
     size: (u32, u32),
     /// Rows of the source that lie before the next one.
     row: u32,
-    /// Rows that wait to be resized horizontally.
+    /// Rows that wait to be resized horizontally, one after the other.
     strip: Vec<u8>,
+    /// The number of the first of them.
+    strip_start: u32,
     rows_of_strip: usize,
     horizontal: Option<Box<Horizontal>>,
     vertical: Option<Vertical>,
@@ -61,6 +63,7 @@ impl Resizer {
             size,
             row: 0,
             strip: Vec::new(),
+            strip_start: 0,
             rows_of_strip: (STRIP / stride.max(1)).clamp(1, 1024),
             horizontal: (!keeps_width).then(Box::default),
             vertical: (!keeps_height).then(|| Vertical::new(crop.top, crop.height, size.1)),
@@ -85,6 +88,9 @@ impl Resizer {
             self.add(at, row);
             return Ok(());
         }
+        if self.strip.is_empty() {
+            self.strip_start = at;
+        }
         self.strip.extend_from_slice(row);
         if self.strip.len() >= self.rows_of_strip * row.len() {
             self.flush()?;
@@ -101,7 +107,7 @@ impl Resizer {
         centre > self.crop.top && centre < self.crop.top + self.crop.height
     }
 
-    /// Resizes the rows that wait. The last one is the row before `self.row`.
+    /// Resizes the rows that wait.
     fn flush(&mut self) -> Result<(), RenderError> {
         let Some(horizontal) = &mut self.horizontal else {
             return Ok(());
@@ -134,8 +140,7 @@ impl Resizer {
             .map_err(|error| failed(error.to_string()))?;
         self.strip.clear();
         let narrow = std::mem::take(&mut self.narrow);
-        let first = self.row - high;
-        for (number, row) in (first..).zip(narrow.chunks_exact(width as usize * count)) {
+        for (number, row) in (self.strip_start..).zip(narrow.chunks_exact(width as usize * count)) {
             self.add(number, row);
         }
         self.narrow = narrow;

@@ -165,6 +165,29 @@ fn every_orientation_is_applied() {
     }
 }
 
+/// A picture whose rows become brighter from top to bottom, by one step for each row.
+fn ramp(width: u32, height: u32) -> Vec<u8> {
+    let row = |y: u32| vec![u8::try_from(y).unwrap(); width as usize];
+    let bytes: Vec<u8> = (0..height).flat_map(row).collect();
+    pictures::png((width, height), png::ColorType::Grayscale, false, &bytes)
+}
+
+#[test]
+fn rows_above_and_below_a_crop_leave_the_others_at_their_place() {
+    // Of 240 rows, the middle is shown: 120 rows, and 30.
+    for (w, h, height) in [(40, 60, 120), (160, 60, 30)] {
+        let cover = variant(Some(w), Some(h), Fit::Cover, Output::Png);
+        let shown = made(&ramp(80, 240), &cover);
+        for y in 0..h {
+            // In quarters: the middle of the row in the source, less half a row.
+            let expected = 2 * (240 - height) + (2 * y + 1) * 2 * height / h - 2;
+            let [found, ..] = pixel(&shown, w / 2, y).map(u32::from);
+            let off = (4 * found).abs_diff(expected);
+            assert!(off <= 6, "row {y} of {h}: {found}, {expected} quarters");
+        }
+    }
+}
+
 #[test]
 fn a_turned_picture_is_cropped_as_it_is_shown() {
     let shown = made(
