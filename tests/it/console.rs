@@ -269,7 +269,7 @@ async fn blocks_are_made_listed_lifted_and_imported_over_the_admin_api() {
         (
             "/blocks/import",
             json!({"list": "x\ny", "source": "p"}),
-            "line 2",
+            "line 1",
         ),
         (
             "/blocks/import",

@@ -61,7 +61,7 @@ pub struct Imported {
     pub updated: u64,
     /// Blocks that were lifted, because the list holds them no more.
     pub removed: u64,
-    /// Lines with hashes of other kinds, such as MD5.
+    /// Lines with hashes of other kinds, such as MD5, and lines with the status `NON_MALICIOUS`.
     pub skipped_lines: usize,
 }
 
@@ -149,12 +149,12 @@ impl Trust {
         Block::check_source(source).map_err(|error| ActError::Bad(error.to_string()))?;
         let found = read(text, kind).map_err(|error| ActError::Bad(error.to_string()))?;
         let now = self.clock.now();
-        let made = found.targets.iter().map(|target| Block {
+        let made = found.targets.iter().map(|(target, expires_at)| Block {
             target: *target,
             source: source.to_owned(),
             reason: one_line(by.reason()),
             created_at: now,
-            expires_at: None,
+            expires_at: *expires_at,
         });
         let made: Vec<Block> = made.collect();
         let why = (by.actor(), by.reason());
