@@ -53,12 +53,12 @@ pub(crate) const INSERT: &str = "INSERT INTO admin_log (number, at_ms, actor, ac
     previous_hash, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 pub(crate) const MOVE_HEAD: &str = "UPDATE admin_log_head SET hash = $1 WHERE name = 'head'";
 
-/// Returns the entries after `number`, oldest first, at most `most`.
+/// Returns the entries from `number` on, oldest first, at most `most`.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn page_after(db: &Db, number: i64, most: u32) -> Result<Vec<Logged>, DbError> {
-    let rows: Vec<LoggedRow> = read_db!(db, |pool| sqlx::query_as(PAGE_AFTER)
+pub async fn page_from(db: &Db, number: i64, most: u32) -> Result<Vec<Logged>, DbError> {
+    let rows: Vec<LoggedRow> = read_db!(db, |pool| sqlx::query_as(PAGE_FROM)
         .bind(number)
         .bind(i64::from(most))
         .fetch_all(pool)
@@ -72,10 +72,10 @@ macro_rules! logged_columns {
     };
 }
 
-const PAGE_AFTER: &str = concat!(
+const PAGE_FROM: &str = concat!(
     "SELECT ",
     logged_columns!(),
-    " FROM admin_log WHERE number > $1 ORDER BY number LIMIT $2"
+    " FROM admin_log WHERE number >= $1 ORDER BY number LIMIT $2"
 );
 
 /// Returns the entries before `number`, newest first, at most `most`. An empty `subject` means all
@@ -104,14 +104,14 @@ const PAGE_BEFORE: &str = concat!(
     " FROM admin_log WHERE number < $1 AND ($2 = '' OR subject = $2) ORDER BY number DESC LIMIT $3"
 );
 
-/// Returns the head, as it is stored apart from the entries.
+/// Returns the head, as it is stored apart from the entries. `None`: nothing was ever appended.
 ///
 /// # Errors
 /// [`DbError::Driver`].
-pub async fn head(db: &Db) -> Result<Head, DbError> {
+pub async fn head(db: &Db) -> Result<Option<Head>, DbError> {
     let row: Option<(i64, String)> =
         read_db!(db, |pool| sqlx::query_as(HEAD).fetch_optional(pool).await)?;
-    Ok(row.map_or_else(Head::of_empty_log, |(number, hash)| Head { number, hash }))
+    Ok(row.map(|(number, hash)| Head { number, hash }))
 }
 
 const HEAD: &str = "SELECT number, hash FROM admin_log_head WHERE name = 'head'";
@@ -150,7 +150,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("admin_log::TAKE_NUMBER", TAKE_NUMBER),
     ("admin_log::INSERT", INSERT),
     ("admin_log::MOVE_HEAD", MOVE_HEAD),
-    ("admin_log::PAGE_AFTER", PAGE_AFTER),
+    ("admin_log::PAGE_FROM", PAGE_FROM),
     ("admin_log::PAGE_BEFORE", PAGE_BEFORE),
     ("admin_log::HEAD", HEAD),
 ];

@@ -367,6 +367,21 @@ impl DbError {
         };
         matches!(error.code().as_deref(), Some("40P01" | "40001"))
     }
+
+    /// Whether the database answered with a value of a type that pixtoll does not write.
+    pub fn is_foreign_value(&self) -> bool {
+        let decode = |error: &sqlx::Error| {
+            matches!(
+                error,
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+            )
+        };
+        match self {
+            Self::Driver(error) => decode(error),
+            Self::Corrupt { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Every SQL text of this folder with its name, so that a test can prepare each on both databases.

@@ -165,6 +165,12 @@ impl Head {
     /// What is wrong with `next`, in words.
     pub fn followed_by(&self, next: &Logged) -> Result<Self, String> {
         let expected = self.number.saturating_add(1);
+        if next.number < expected {
+            return Err(format!(
+                "entry {} was inserted: the next one should be {expected}",
+                next.number
+            ));
+        }
         if next.number != expected {
             return Err(format!(
                 "entry {expected} is missing: the next one is {}",

@@ -48,7 +48,7 @@ async fn fill(db: &Db, count: u64) -> Head {
             .await
             .unwrap();
     }
-    admin_log::head(db).await.unwrap()
+    admin_log::head(db).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -100,6 +100,21 @@ async fn an_edited_deleted_reordered_or_cut_log_is_detected() {
             "UPDATE admin_log SET number = CASE number WHEN 2 THEN -3 WHEN 3 THEN -2 ELSE number END; \
              UPDATE admin_log SET number = -number WHERE number < 0",
             "entry 2 follows another entry",
+        ),
+        (
+            "INSERT INTO admin_log SELECT 0, at_ms, 'judge', act, subject, reason, details, \
+             previous_hash, hash FROM admin_log WHERE number = 1",
+            "entry 0 was inserted",
+        ),
+        (
+            "INSERT INTO admin_log SELECT -9223372036854775807 - 1, at_ms, actor, act, subject, reason, \
+             details, previous_hash, hash FROM admin_log WHERE number = 1",
+            "entry -9223372036854775808 was inserted",
+        ),
+        ("DELETE FROM admin_log_head", "was deleted"),
+        (
+            "DELETE FROM admin_log WHERE number > 1; DELETE FROM admin_log_head",
+            "was deleted",
         ),
     ];
     for (change, word) in changes {
