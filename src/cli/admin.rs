@@ -139,12 +139,13 @@ pub enum ImagesCommand {
         by: ByArgs,
     },
     /// End a legal hold: delete the content, or serve the image again
+    #[command(group = clap::ArgGroup::new("fate").required(true).args(["delete", "restore"]))]
     Release {
         /// The images.
         #[command(flatten)]
         images: ImagesArgs,
         /// Delete the content.
-        #[arg(long, conflicts_with = "restore", required_unless_present = "restore")]
+        #[arg(long)]
         delete: bool,
         /// Serve the image again.
         #[arg(long)]
@@ -257,7 +258,7 @@ impl ByArgs {
 }
 
 /// The name of the operating system's user, or its number.
-fn user_name(env: &BTreeMap<String, String>) -> String {
+pub(super) fn user_name(env: &BTreeMap<String, String>) -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| env.get(*name));
     let named = named.filter(|name| !name.is_empty());
     named.cloned().unwrap_or_else(|| {
@@ -272,7 +273,9 @@ fn head(text: &str) -> Result<Head, String> {
         let number: i64 = number.parse().ok()?;
         let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         let hash = hash.to_ascii_lowercase();
-        (number > 0 && is_hash).then_some(Head { number, hash })
+        let head = Head { number, hash };
+        let is_possible = head.number > 0 || head == Head::of_empty_log();
+        (is_possible && is_hash).then_some(head)
     });
     parsed.ok_or_else(|| {
         "is not a number, a colon and 64 hexadecimal digits. Write what --verify printed".to_owned()
@@ -436,6 +439,31 @@ mod tests {
         for text in bad {
             assert!(head(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_release_names_every_fate_that_it_takes() {
+        let release = |fates: &[&str]| {
+            let before = [
+                "pixtoll",
+                "admin",
+                "release",
+                "k3v9Qw2mZr7T",
+                "--reason",
+                "r",
+            ];
+            let command = <crate::cli::Cli as clap::CommandFactory>::command();
+            command.try_get_matches_from([&before[..], fates].concat())
+        };
+        let without = release(&[]).unwrap_err().to_string();
+        let (missing, usage) = without.split_once("Usage:").unwrap();
+        for text in [missing, usage] {
+            assert!(text.contains("<--delete|--restore>"), "{without}");
+        }
+        assert!(release(&["--delete"]).is_ok());
+        assert!(release(&["--restore", "--early"]).is_ok());
+        let both = release(&["--delete", "--restore"]).unwrap_err();
+        assert_eq!(both.kind(), clap::error::ErrorKind::ArgumentConflict);
     }
 
     #[test]

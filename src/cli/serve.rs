@@ -28,7 +28,10 @@ pub async fn run(
     level: tracing::Level,
     format: Option<LogFormat>,
 ) -> anyhow::Result<()> {
-    let loaded = load(&args.sources());
+    let mut sources = args.sources();
+    // A reload must find the file that was read at start.
+    sources.pin();
+    let loaded = load(&sources);
     let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
     let (_lines, exporter) = start_logs(config, level, format);
     let loaded = loaded?;
@@ -51,7 +54,7 @@ pub async fn run(
     tracing::info!("encoders of variants: {}", render::codecs());
     jobs.spawn(reload_at_signal(
         Arc::clone(&app),
-        args.sources(),
+        sources,
         signal(SignalKind::hangup())?,
     ));
     let traces = exporter.map(Exporter::start);

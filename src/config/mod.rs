@@ -30,7 +30,7 @@ mod values;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,16 @@ pub struct Sources {
     pub sandbox: bool,
     /// The environment, see [`process_env`].
     pub env: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// If the file in the working directory exists now, it has to exist from now on.
+    pub fn pin(&mut self) {
+        let found = Path::new(read::DEFAULT_FILE);
+        if self.file.is_none() && found.exists() {
+            self.file = Some(found.to_path_buf());
+        }
+    }
 }
 
 /// A configuration that may start.

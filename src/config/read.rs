@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::describe::{self, Info, Key, Secrecy};
 use super::{Report, hosts};
 
-const DEFAULT_FILE: &str = "pixtoll.toml";
+pub(super) const DEFAULT_FILE: &str = "pixtoll.toml";
 /// The prefix of every variable that sets a key.
 pub(super) const PREFIX: &str = "PIXTOLL_";
 /// The sections that are lists of tables. Only the file can set them.

@@ -196,6 +196,15 @@ async fn prices_and_limits_change_while_the_server_runs() {
     })
     .await;
     assert_eq!(prices(&deployment).await, expected);
+    // Nor does a file that is gone, although a server starts without one.
+    std::fs::remove_file(deployment.folder().join("pixtoll.toml")).unwrap();
+    server.reload();
+    eventually("the second complaint", async || {
+        let log = deployment.log();
+        log.contains("`pixtoll.toml` can't be read").then_some(())
+    })
+    .await;
+    assert_eq!(prices(&deployment).await, expected);
     // Settings that need a restart are reported.
     sell(
         &deployment,

@@ -7,16 +7,14 @@ use std::process::ExitCode;
 use alloy_primitives::B256;
 use anyhow::Context;
 
+use super::super::admin::user_name;
 use super::stamped_chains;
 use crate::accounting::refunds::{Instruction, Proof, prove};
-use crate::config::Config;
+use crate::config::{Config, process_env};
 use crate::db::refunds::{self, Closing, Refund};
 use crate::db::{Db, payments};
 use crate::model::payment::{Payment, PaymentId, PaymentState};
 use crate::system::clock::{Clock, SystemClock};
-
-/// Who acts, in the operator's log.
-const ACTOR: &str = "pixtoll ledger refund";
 
 /// The arguments of `pixtoll ledger refund`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +33,9 @@ pub struct RefundArgs {
     /// Withdraw the decision to refund, before the transfer was made.
     #[arg(long, conflicts_with_all = ["reason", "keep_goods"])]
     cancel: bool,
+    /// Who acts, for the operator's log. The default is the name of the operating system's user.
+    #[arg(long = "as", value_name = "NAME")]
+    actor: Option<String>,
 }
 
 /// Records that a refund is due and prints its transfer. With `--transaction` it proves the transfer
@@ -54,8 +55,10 @@ pub(super) async fn run(
             args.id
         )
     })?;
+    let actor = args.actor.clone();
+    let actor = actor.unwrap_or_else(|| user_name(&process_env()));
     if args.cancel {
-        return cancel(db, &id, out).await;
+        return cancel(db, &id, &actor, out).await;
     }
     let Some(payment) = payments::find(db, &id).await? else {
         writeln!(
@@ -65,7 +68,7 @@ pub(super) async fn run(
         return Ok(ExitCode::FAILURE);
     };
     let reason = args.reason.as_deref();
-    refunds::request(db, &id, args.keep_goods, reason, ACTOR, SystemClock.now()).await?;
+    refunds::request(db, &id, args.keep_goods, reason, &actor, SystemClock.now()).await?;
     let Some(refund) = refunds::find(db, &id).await? else {
         writeln!(out, "{id} can't be refunded: {}", refusal(&payment))?;
         return Ok(ExitCode::FAILURE);
@@ -89,12 +92,17 @@ pub(super) async fn run(
             instruct(&payment, &refund, out)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(transaction) => close(config, db, &payment, transaction, out).await,
+        Some(transaction) => close(config, db, &payment, transaction, &actor, out).await,
     }
 }
 
-async fn cancel(db: &Db, id: &PaymentId, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    if refunds::cancel(db, id, ACTOR, SystemClock.now()).await? {
+async fn cancel(
+    db: &Db,
+    id: &PaymentId,
+    actor: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    if refunds::cancel(db, id, actor, SystemClock.now()).await? {
         writeln!(out, "no refund of {id} is due any more")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -175,6 +183,7 @@ async fn close(
     db: &Db,
     payment: &Payment,
     transaction: B256,
+    actor: &str,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let chains = stamped_chains(config, db).await?;
@@ -193,7 +202,7 @@ async fn close(
         &side.chain,
         payment,
         transaction,
-        ACTOR,
+        actor,
         SystemClock.now(),
     )
     .await?;
