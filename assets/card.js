@@ -28,7 +28,7 @@ export function cardOf(answer, { name, picture, paid, isKept }) {
     make("a", { className: "result-picture", href: answer.url, target: "_blank", rel: "noopener" },
       make("img", { src: picture ?? answer.url, alt: `The uploaded image ${name}`, width: answer.width, height: answer.height })),
     make("div", { className: "result-facts" },
-      make("h3", { id: `card-${number}` }, name),
+      make("h3", { id: `card-${number}` }, make("bdi", {}, name)),
       make("p", { className: "small soft" }, facts.filter(Boolean).join(", "), ". ", left, ". ", removed),
       answer.visibility === "private" && make("p", { className: "small soft" }, `This link shows the image until ${dateInWords(answer.linkExpiresAt)}.`),
       make("p", { className: "copy-row" }, url, make("button", { type: "button", className: "main", "data-copy": answer.url }, "Copy link")),

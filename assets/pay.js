@@ -4,7 +4,7 @@
 // A signed payment is kept in the local storage until the server has said what became of it. So it is presented again after
 // a failure or a reload, and nobody is asked to sign twice for one image.
 
-import { NoAnswer, messageOf, send } from "./api.js";
+import { NoAnswer, Unreadable, messageOf, send } from "./api.js";
 import { signTypedData, useNetwork } from "./wallet.js";
 
 const KEY = "pixtoll.payments";
@@ -116,22 +116,22 @@ async function priceOf(url) {
 /**
  * Lets the wallet sign the payment for one image. Nothing is sent.
  * @param {{wallet: import("./wallet.js").Wallet, address: string, url: string, tier: string, file: File | null,
- *   step: (text: string) => void}} order `step` receives what happens, for people
+ *   step: (text: string) => void, asks?: (text: string) => void}} order `step` receives what happens, for people.
+ * `asks` receives what to do in the wallet, in place of `step`, and an empty text once the wallet has answered
  * @returns {Promise<Payment>}
  */
-export async function sign({ wallet, address, url, tier, file, step }) {
+export async function sign({ wallet, address, url, tier, file, step, asks }) {
   step("Asking for the price");
   const { offer, challenge, now } = await priceOf(url);
   const chainId = Number(offer.network.split(":")[1]);
   const price = usdc(offer.amount);
-  step(`Open ${wallet.name} and confirm ${price}`);
-  await useNetwork(wallet, chainId);
+  (asks ?? step)(`Open ${wallet.name} and confirm ${price}`);
   const authorization = {
     from: address, to: offer.payTo, value: offer.amount, validAfter: "0",
     validBefore: String(now + offer.maxTimeoutSeconds), nonce: `0x${random(32)}`,
   };
   const field = (/** @type {string} */ name, /** @type {string} */ type) => ({ name, type });
-  const signature = await signTypedData(wallet, address, {
+  const data = {
     types: {
       EIP712Domain: [field("name", "string"), field("version", "string"), field("chainId", "uint256"), field("verifyingContract", "address")],
       TransferWithAuthorization: [field("from", "address"), field("to", "address"), field("value", "uint256"),
@@ -140,7 +140,14 @@ export async function sign({ wallet, address, url, tier, file, step }) {
     primaryType: "TransferWithAuthorization",
     domain: { name: offer.extra.name, version: offer.extra.version, chainId, verifyingContract: offer.asset },
     message: authorization,
-  });
+  };
+  let signature;
+  try {
+    await useNetwork(wallet, chainId);
+    signature = await signTypedData(wallet, address, data);
+  } finally {
+    asks?.("");
+  }
   const document = {
     x402Version: 2, accepted: offer, payload: { signature, authorization }, resource: challenge.resource, extensions: challenge.extensions,
   };
@@ -156,7 +163,7 @@ export async function sign({ wallet, address, url, tier, file, step }) {
 /**
  * Presents a payment, again while its outcome is unknown, and forgets it once the outcome is known.
  * @param {Payment} payment
- * @param {File | null} file null: ask what became of it, without the image
+ * @param {Blob | null} file null: ask what became of it, without the image
  * @param {{progress?: (part: number) => void, step: (text: string) => void}} watch
  * @returns {Promise<Outcome>}
  */
@@ -171,7 +178,12 @@ export async function present(payment, file, { progress, step }) {
   }
 }
 
-/** @param {Payment} payment @param {File | null} file @param {((part: number) => void) | undefined} progress @returns {Promise<Outcome>} */
+/**
+ * @param {Payment} payment
+ * @param {Blob | null} file
+ * @param {((part: number) => void) | undefined} progress
+ * @returns {Promise<Outcome>}
+ */
 async function once(payment, file, progress) {
   /** @type {Record<string, string>} */
   const headers = { "PAYMENT-SIGNATURE": payment.header, "Idempotency-Key": payment.key };
@@ -180,6 +192,8 @@ async function once(payment, file, progress) {
   try {
     answer = await send("POST", payment.url, { headers, body: file, progress });
   } catch (error) {
+    // Without a file the server still says what became of the payment.
+    if (error instanceof Unreadable) return once(payment, null, undefined);
     if (error instanceof NoAnswer) return { kind: "open", message: "The server did not answer, so it is not known whether the payment went through.", wait: null };
     throw error;
   }

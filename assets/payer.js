@@ -13,6 +13,10 @@ let connected = null;
 let changed = () => {};
 /** Shows a problem near the button; an empty text shows none. @type {(text: string) => void} */
 let problem = () => {};
+/** What to do in the wallet now; empty: nothing. */
+let asked = "";
+/** The page says to open a wallet that has not answered for so many milliseconds. A connected one answers at once. */
+const AT_ONCE = 200;
 
 /** The connected wallet. @returns {Payer | null} */
 export const payer = () => connected;
@@ -42,8 +46,15 @@ export async function choosePayer() {
   return null;
 }
 
+/** Says near the button what to do in the wallet. @param {string} text empty: the wallet has answered */
+export function walletAsks(text) {
+  asked = text;
+  showNow();
+}
+
 /** @param {import("./wallet.js").Wallet} wallet @returns {Promise<Payer | null>} null: it did not connect */
 async function choose(wallet) {
+  const timer = setTimeout(() => walletAsks(`Open ${wallet.name} to connect.`), AT_ONCE);
   try {
     connected = { wallet, address: await connect(wallet) };
     problem("");
@@ -51,20 +62,31 @@ async function choose(wallet) {
     if (!(error instanceof WalletError)) throw error;
     connected = null;
     problem(error.message);
+  } finally {
+    clearTimeout(timer);
+    asked = "";
   }
   show();
   return connected;
 }
 
-function show() {
+/** Shows what to do in the wallet, or which wallet pays. */
+function showNow() {
   const now = byId("wallet-now");
-  if (connected) {
+  now.classList.toggle("notice", asked !== "");
+  if (asked) {
+    now.textContent = asked;
+  } else if (connected) {
     const { address, wallet } = connected;
     now.textContent = `Paying from ${address.slice(0, 6)}…${address.slice(-4)} in ${wallet.name}. It asks once for each image.`;
   } else {
     now.textContent = found.length ? "" : "No wallet was found in this browser. A wallet is an extension or an app that holds USDC. It only signs, so that you need no ETH. On a phone, open this page in the browser of the wallet’s app.";
-    if (!found.length) byId("other-ways").open = true;
   }
+}
+
+function show() {
+  showNow();
+  if (!connected && !found.length) byId("other-ways").open = true;
   byId("wallets").replaceChildren(...found.map(row));
   changed();
 }

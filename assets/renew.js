@@ -67,8 +67,8 @@ async function renew() {
   problem(`${isCharged ? `The payment of ${payment.price} went through.` : "Nothing was charged."} ${outcome.message}`);
 }
 
-/** Shows how long the image is kept now. @param {any} answer @param {string} paid */
-function longer(answer, paid) {
+/** Shows how long the image is kept now, and what can still be bought. @param {any} answer @param {string} paid */
+async function longer(answer, paid) {
   const [left, end] = [byId("left"), byId("end")];
   left.dateTime = answer.expiresAt ?? "";
   left.textContent = timeLeft(answer.expiresAt);
@@ -76,6 +76,33 @@ function longer(answer, paid) {
   end.textContent = answer.expiresAt ? `kept until ${dateInWords(answer.expiresAt)}` : "";
   if (all().some((it) => it.id === id)) remember(answer);
   step(`Paid ${paid}. The image is kept until ${answer.expiresAt ? dateInWords(answer.expiresAt) : "the service ends"}.`);
+  const page = await pageNow();
+  const facts = page?.querySelector("#image dl.facts");
+  if (facts) byId("image").querySelector("dl.facts").replaceWith(facts);
+  const offered = page?.querySelector("#renew .tiers");
+  if (page ? !offered : !answer.expiresAt) return finish();
+  if (!offered) return;
+  const { value } = chosen();
+  form.querySelector(".tiers")?.replaceWith(offered);
+  for (const tier of tiers()) tier.checked ||= tier.value === value;
+}
+
+/** This page as the server has it now. @returns {Promise<Document | null>} null: the server did not send it */
+async function pageNow() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "reload" }).catch(() => null);
+  const text = answer?.ok ? await answer.text().catch(() => null) : null;
+  return text === null ? null : new DOMParser().parseFromString(text, "text/html");
+}
+
+/** Hides the form, because nothing is left to buy. What was paid stays visible. */
+function finish() {
+  const [paid, others] = [byId("renewing"), byId("other-ways")];
+  const had = form.contains(document.activeElement) || document.activeElement === document.body;
+  form.after(paid);
+  form.hidden = true;
+  if (others) others.hidden = true;
+  paid.tabIndex = -1;
+  if (had) paid.focus();
 }
 
 /** Carries out what the button says. */

@@ -1,12 +1,12 @@
 // The form that uploads: takes images by drop, paste, file dialog and camera, and sends them to the chosen tier or through an
 // upload link.
 
-import { NoAnswer, messageOf, send } from "./api.js";
+import { NoAnswer, Unreadable, copyOf, isReadable, messageOf, send } from "./api.js";
 import { cardOf } from "./card.js";
 import { forms } from "./copy.js";
 import { byId, make } from "./dom.js";
 import { hasUnstored, isOf, openFor, openPayments, present, sign, usdc } from "./pay.js";
-import { choosePayer, payer, startPayer } from "./payer.js";
+import { choosePayer, payer, startPayer, walletAsks } from "./payer.js";
 import { say } from "./say.js";
 import { isShrinkable, shrink } from "./shrink.js";
 import { remember } from "./uploads.js";
@@ -70,13 +70,18 @@ function pathFor(file, tier) {
   return query.size ? `${path}?${query}` : `${path}`;
 }
 
+/** The largest image that a tier, or the upload link, takes, in bytes. @param {HTMLInputElement | null} tier */
+const limitOf = (tier) => Number((tier ?? form).dataset.max ?? Infinity);
+
 /** What is wrong with the size of a file. @param {File} file @param {HTMLInputElement | null} tier @returns {string | null} */
 function tooLarge(file, tier) {
-  if (!tier || file.size <= Number(tier.dataset.max)) return null;
+  const most = limitOf(tier);
+  if (file.size <= most) return null;
   const others = tiers().filter((it) => file.size <= Number(it.dataset.max)).map((it) => it.value);
   const smaller = isShrinkable(file) ? "make it smaller" : "choose a smaller image";
   const instead = others.length ? `Choose ${others.join(" or ")}, or ${smaller}.` : `${smaller[0].toUpperCase()}${smaller.slice(1)}.`;
-  return `This image has ${sizeInWords(file.size)}, and ${tier.value} takes up to ${sizeInWords(Number(tier.dataset.max))}. ${instead}`;
+  const taker = tier?.value ?? "this link";
+  return `This image has ${sizeInWords(file.size)}, and ${taker} takes up to ${sizeInWords(most)}. ${instead}`;
 }
 
 // ---- The queue ----
@@ -97,11 +102,18 @@ function add(files) {
     const item = itemOf(file, file.name || "image", picture, null);
     show(item);
     if (file.type && !file.type.startsWith("image/")) fail(item, "This is not an image. Choose a PNG, JPEG, GIF or WebP file.", "");
+    else checkReadable(item, file);
   }
   problem("");
   refresh();
   queue.scrollIntoView({ block: "nearest" });
   if (items.some(({ state }) => state === "ready")) button.focus({ preventScroll: true });
+}
+
+/** Says so if the browser can't read the file that was chosen. @param {Item} item @param {File} file */
+async function checkReadable(item, file) {
+  if (await isReadable(file)) return;
+  if (item.state === "ready" && item.file === file) fail(item, new Unreadable().message, "");
 }
 
 /** @param {File | null} file @param {string} name @param {string | null} picture @param {import("./pay.js").Payment | null} payment @returns {Item} */
@@ -110,10 +122,13 @@ function itemOf(file, name, picture, payment) {
   const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": `Progress of ${name}` });
   const buttons = make("span", { className: "row queue-buttons" });
   const image = picture ? make("img", { src: picture, alt: "", className: "queue-picture" }) : make("span", { className: "queue-picture" });
+  // A file that is no picture has a plain square.
+  if (picture) image.addEventListener("error", () => image.replaceWith(make("span", { className: "queue-picture" })));
   const bytes = file?.size ?? payment?.file?.size;
   const size = make("span", { className: "small soft" }, bytes === undefined ? "" : sizeInWords(bytes));
+  const shown = make("strong", {}, make("bdi", {}, name));
   const row = make("li", { className: "queue-item" }, image,
-    make("span", { className: "queue-name" }, make("strong", {}, name), " ", size, said), bar, buttons);
+    make("span", { className: "queue-name" }, shown, " ", size, said), bar, buttons);
   return { file, name, payment, state: "ready", isSendable: true, row, size, said, bar, buttons, picture };
 }
 
@@ -194,7 +209,7 @@ function large() {
 
 /** Makes every picture that is too large small enough for the chosen tier. */
 async function shrinkAll() {
-  const most = Number(chosen()?.dataset.max);
+  const most = limitOf(chosen());
   const had = document.activeElement === byId("shrink");
   for (const item of large()) {
     item.state = "busy";
@@ -208,7 +223,8 @@ async function shrinkAll() {
     }
     if (item.picture) URL.revokeObjectURL(item.picture);
     Object.assign(item, { file: smaller.file, state: "ready", picture: URL.createObjectURL(smaller.file) });
-    item.row.querySelector("img").src = item.picture;
+    const image = item.row.querySelector("img");
+    if (image) image.src = item.picture;
     item.size.textContent = `${sizeInWords(smaller.file.size)}, ${smaller.width} × ${smaller.height} pixels, made smaller`;
     say(`${item.name} is smaller now: ${sizeInWords(smaller.file.size)}.`);
     offer(item);
@@ -262,7 +278,8 @@ async function submit(event) {
   if (isPaid(tier) && !(await choosePayer())) return;
   const ready = items.filter((item) => isWaiting(item) && item.file && !tooLarge(item.file, tier));
   if (!ready.length) {
-    problem(items.some(isWaiting) ? "No image in the list fits the chosen tier." : "Choose an image first.");
+    const taker = isLink ? "this link" : "the chosen tier";
+    problem(items.some(isWaiting) ? `No image in the list fits ${taker}.` : "Choose an image first.");
     if (!items.length) input.focus();
     return;
   }
@@ -302,8 +319,9 @@ async function run(item, tier = chosen()) {
     else await give(item, tier);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    fail(item, error.message);
-    if (!(error instanceof WalletError || error instanceof NoAnswer)) console.info(error.message);
+    fail(item, error.message, error instanceof Unreadable ? "" : "Try again");
+    const isExpected = [WalletError, NoAnswer, Unreadable].some((kind) => error instanceof kind);
+    if (!isExpected) console.info(error.message);
     return error instanceof WalletError && error.kind === "declined";
   }
   return false;
@@ -324,11 +342,12 @@ async function give(item, tier) {
   if (wrong) return fail(item, wrong);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
   tell(item, "Sending");
-  const answer = await send("POST", pathFor(file, tier), { headers, body: file, progress: progressOf(item) });
+  const body = await copyOf(file);
+  const answer = await send("POST", pathFor(file, tier), { headers, body, progress: progressOf(item) });
   if (answer.status !== 200 || typeof answer.body?.url !== "string") {
     const action = answer.body?.action?.type;
     if (action === "pay" && tier) return fail(item, freeIsSpent(Number(answer.header("Retry-After"))));
-    return fail(item, messageOf(answer), ["fix_request", "contact"].includes(action) ? "" : "Try again");
+    return fail(item, messageOf(answer), ["fix_request", "resize", "contact"].includes(action) ? "" : "Try again");
   }
   done(item, answer.body, null);
   if (isLink) await countLink();
@@ -347,19 +366,32 @@ async function buy(item, tier) {
     tell(item, text);
     say(`${item.name}: ${text}`);
   };
+  const asks = (/** @type {string} */ text) => {
+    if (text) tell(item, text);
+    walletAsks(text);
+  };
+  /** @type {Blob | null} */
+  let body = null;
   if (!item.payment) {
     const file = /** @type {File} */ (item.file);
     const wrong = tooLarge(file, tier);
     if (wrong) return fail(item, wrong);
+    // Nobody signs for a file that can't be sent.
+    body = await copyOf(file);
     const url = pathFor(file, tier);
     const known = openFor(file, url);
     const from = known ? null : await choosePayer();
     if (!known && !from) return fail(item, "No wallet is connected, so nothing was paid.");
-    item.payment = known ?? await sign({ .../** @type {import("./payer.js").Payer} */ (from), url, tier: tier?.value ?? "", file, step });
+    const order = { url, tier: tier?.value ?? "", file, step, asks };
+    item.payment = known ?? await sign({ .../** @type {import("./payer.js").Payer} */ (from), ...order });
+  } else if (item.file) {
+    body = await copyOf(item.file).catch(() => null);
+    // The file is asked for again if the server does not have the image.
+    if (!body) item.file = null;
   }
   const payment = item.payment;
-  step(item.file ? "Sending" : "Asking the server what became of this payment");
-  const outcome = await present(payment, item.file, { progress: item.file ? progressOf(item) : undefined, step });
+  step(body ? "Sending" : "Asking the server what became of this payment");
+  const outcome = await present(payment, body, { progress: body ? progressOf(item) : undefined, step });
   switch (outcome.kind) {
     case "bought":
       item.payment = null;
@@ -369,7 +401,8 @@ async function buy(item, tier) {
       if (outcome.charged) return fail(item, `The payment of ${payment.price} went through. ${outcome.message}`, "");
       return fail(item, `Nothing was charged. ${outcome.message}`, item.file ? "Try again" : "");
     case "unsent":
-      return fail(item, `The server does not have this image, and nothing was charged. Choose ${item.name} again to finish: you need not sign again.`, CHOOSE);
+      return fail(item, "The server does not have this image, and nothing was charged. "
+        + "Choose it again to finish: you need not sign again.", CHOOSE);
     case "open":
       return fail(item, `${outcome.message} You are not asked to sign again.`, "Ask again");
   }

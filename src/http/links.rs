@@ -392,8 +392,11 @@ pub(super) async fn at(
     limits::count_failure(&site, &request, &error);
     let error = with_way_to_buy(&site, error).of(&request);
     match form {
-        Form::Page => Ok(pages::upload::refused(&site, &assets, &error, None)),
-        Form::Text | Form::Json => Err(error),
+        Form::Page if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            Ok(pages::upload::refused(&site, &assets, &error, None))
+        }
+        // The error of a GET becomes a page for browsers.
+        Form::Page | Form::Text | Form::Json => Err(error),
     }
 }
 

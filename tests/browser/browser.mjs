@@ -92,9 +92,19 @@ export async function losePayment(page, { arrives }) {
 
 // Gives the pages of `context` a wallet that announces itself by EIP-6963. Its answers are decided here: `wallet.declines`
 // refuses the next signature, `wallet.chainId` is its network, and `wallet.knows` the networks that it can switch to.
+// `wallet.pause(method)` lets calls of this method wait until the function that it returns is called.
 export async function giveWallet(context, { key, name = "Test Wallet", chainId = 84532, knows = [84532, 8453] }) {
   const account = privateKeyToAccount(key);
   const wallet = { address: account.address, chainId, knows, declines: false, calls: [], signed: 0 };
+  const paused = new Map();
+  wallet.pause = (method = "eth_requestAccounts") => {
+    let release = () => {};
+    paused.set(method, new Promise((resolve) => { release = resolve; }));
+    return () => {
+      paused.delete(method);
+      release();
+    };
+  };
   const refuse = (code, message) => ({ error: { code, message } });
   const answers = {
     eth_requestAccounts: () => [account.address.toLowerCase()],
@@ -129,6 +139,7 @@ export async function giveWallet(context, { key, name = "Test Wallet", chainId =
   const id = name.replaceAll(" ", "");
   await context.exposeFunction(`ask${id}`, async ({ method, params }) => {
     wallet.calls.push(method);
+    await paused.get(method);
     const answer = answers[method] ? await answers[method](params) : refuse(-32601, `no method ${method}`);
     return answer?.error ? answer : { result: answer };
   });

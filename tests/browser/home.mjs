@@ -4,7 +4,7 @@
 //     node home.mjs KNOWN.json [SCREENSHOTS]
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { audit, fits, giveWallet, launch, losePayment, open, shoot } from "./browser.mjs";
@@ -426,7 +426,7 @@ async function unsent(browser) {
   page.allowed.add(400);
   await said(page, "The same payment is presented again");
   await page.reload();
-  await said(page, "Choose unsent.png again to finish");
+  await said(page, "Choose it again to finish");
   await shoot(page, shots, "home-unsent");
   await audit(page, "an open payment");
   const dialog = page.waitForEvent("filechooser");
@@ -435,6 +435,70 @@ async function unsent(browser) {
   await cards(page).waitFor();
   await served(await link(page));
   assert.equal(wallet.signed, 1);
+  await end(page);
+}
+
+// A file that is gone from the disk is refused before the wallet is asked, and before anything is sent.
+async function unreadable(browser) {
+  const [page, wallet] = await payer(browser);
+  const sent = [];
+  page.on("request", (request) => request.method() === "POST" && sent.push(request.url()));
+  await connect(page);
+  for (const [index, name] of ["gone.png", "changed.png"].entries()) {
+    const path = file(name, index);
+    await choose(page, path);
+    await page.getByRole("button", { name: `Remove: ${name}` }).waitFor();
+    // The first byte of the file was read by now, and the file was fine.
+    await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 200); }));
+    if (index) writeFileSync(path, "Other bytes.");
+    else rmSync(path);
+    await button(page).click();
+    await said(page, "This file can’t be read. Choose it again.");
+    assert.equal(await page.getByRole("button", { name: "Try again" }).count(), 0);
+    await page.getByRole("button", { name: `Remove: ${name}` }).click();
+  }
+  // A folder that is dropped can't be read from the start.
+  await page.evaluate(() => {
+    const folder = new File(["x"], "folder", { type: "" });
+    const refuse = () => Promise.reject(new DOMException("no", "NotFoundError"));
+    Object.defineProperty(folder, "slice", { value: () => ({ arrayBuffer: refuse }) });
+    const input = document.querySelector("#image");
+    Object.defineProperty(input, "files", { value: [folder], configurable: true });
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+  await said(page, "This file can’t be read. Choose it again.");
+  await audit(page, "a file that can't be read");
+  await shoot(page, shots, "home-unreadable");
+  assert.deepEqual([sent, await payments(page)], [[], []]);
+  assert.equal(wallet.calls.filter((call) => call === "eth_signTypedData_v4").length, 0);
+  await end(page);
+}
+
+// While the wallet is open, the page says so within the window of a phone.
+async function walletIsOpen(browser) {
+  const [page, wallet] = await payer(browser, { width: 390, height: 844 });
+  const now = page.locator("#wallet-now");
+  const asks = async (text) => {
+    await now.filter({ hasText: text }).waitFor();
+    const { y, height } = await now.boundingBox();
+    assert.ok(y >= 0 && y + height <= 844, `"${text}" is at ${y}`);
+  };
+  await choose(page, file("waits.png", 4));
+  await tier(page, "year");
+  let release = wallet.pause();
+  await button(page).click();
+  await asks("Open Test Wallet to connect.");
+  await fits(page, "a wallet that connects");
+  release();
+  await page.getByText("Paying from 0x").waitFor();
+  release = wallet.pause("eth_signTypedData_v4");
+  await button(page).click();
+  await asks("Open Test Wallet and confirm 0.01 USDC");
+  await audit(page, "a wallet that is asked to sign");
+  await shoot(page, shots, "home-wallet-open");
+  release();
+  await cards(page).waitFor();
+  await page.getByText("Paying from 0x").waitFor();
   await end(page);
 }
 
@@ -472,6 +536,37 @@ async function uploadLink(browser) {
   await plain.getByText("All 3 uploads of this link are used.").waitFor();
   await shoot(plain, shots, "home-link-used");
   await end(plain);
+}
+
+// The page of a link has the limit of its tier, and makes pictures smaller.
+async function linkLimit(browser) {
+  const made = await (await fetch(`${site}/api/links?images=1&days=1&tier=free`, { method: "POST" })).json();
+  const page = await open(browser, { origins: [site] });
+  await page.goto(made.url);
+  await page.locator("html[data-ready]").waitFor();
+  await page.getByText(/up to \d+ [KM]iB/).waitFor();
+  const sent = [];
+  page.on("request", (request) => request.method() === "POST" && sent.push(request.url()));
+  await page.evaluate(async () => {
+    const most = Number(document.querySelector("#uploader").dataset.max);
+    const canvas = Object.assign(document.createElement("canvas"), { width: 800, height: 600 });
+    const png = await new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+    const data = new DataTransfer();
+    // Bytes after the end of a PNG change nothing of its picture.
+    data.items.add(new File([png, new Uint8Array(most)], "padded.png", { type: "image/png" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  });
+  await said(page, "this link takes up to");
+  await audit(page, "an image that is too large for a link");
+  await shoot(page, shots, "home-link-large");
+  await button(page).click();
+  await page.getByRole("alert").filter({ hasText: "No image in the list fits this link." }).waitFor();
+  assert.deepEqual(sent, []);
+  await page.getByRole("button", { name: "Make it smaller" }).click();
+  await page.getByText("made smaller").waitFor();
+  await button(page).click();
+  await cards(page).waitFor();
+  await end(page);
 }
 
 // ---- Looks and weight ----
@@ -514,7 +609,7 @@ async function weight(browser) {
 }
 
 const CHECKS = [free, several, large, pasteAndDrop, isPrivate, storageIsFull, byKeyboard, withoutScript, freeIsSpent, paid, declined, wrongNetwork, tooLittleMoney,
-  answerLost, reloaded, unsent, withoutWallet, uploadLink, looks, weight];
+  answerLost, reloaded, unsent, unreadable, walletIsOpen, withoutWallet, uploadLink, linkLimit, looks, weight];
 const only = process.env.ONLY?.split(",");
 const browser = await launch();
 let failed = 0;

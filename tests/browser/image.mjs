@@ -562,11 +562,37 @@ async function renews(pictures) {
   await end(other);
 }
 
+// Once an image is kept for ever, its page has the new facts, and nothing is left to pay.
+async function renewsForEver(pictures) {
+  const image = await upload("/api/free", pictures[5]);
+  const page = await visit();
+  page.allowed.add(402);
+  const wallet = await giveWallet(page.context(), { key: KEY });
+  await page.goto(`${image.pageUrl}#longer`);
+  await page.locator("#renew[data-ready]").waitFor();
+  await page.locator('.tier:has(input[value="permanent"])').click();
+  await page.locator("#pay").click();
+  await page.getByText("Paying from").waitFor();
+  await page.locator("#pay").click();
+  await page.getByText("Paid 1.00 USDC. The image is kept until the service ends.").waitFor();
+  await page.locator("#pay").waitFor({ state: "hidden" });
+  await page.getByText("From a terminal").waitFor({ state: "hidden" });
+  assert.ok(await page.getByText("Paid 1.00 USDC.").isVisible());
+  assert.equal(await page.locator("#left").textContent(), "kept until the service ends");
+  const facts = () => page.locator("#image dl.facts").textContent();
+  const shown = await facts();
+  await audit(page, "an image that is kept for ever");
+  await shoot(page, folder, "view-kept-for-ever");
+  await page.reload();
+  assert.deepEqual([shown, await page.locator("#renew").count(), wallet.signed], [await facts(), 0, 1]);
+  await end(page);
+}
+
 browser = await launch();
 try {
   const pictures = await draw(8);
   const only = process.env.ONLY?.split(",");
-  for (const check of [views, paidView, privateView, deletes, mine, renews, wallet, walletPages]) {
+  for (const check of [views, paidView, privateView, deletes, mine, renews, renewsForEver, wallet, walletPages]) {
     if (only && !only.includes(check.name)) continue;
     const started = performance.now();
     await check(pictures);

@@ -14,6 +14,7 @@ const ERRORS = {
   "sign-in": ["/api/images", 402, "This address asks a wallet to sign in"],
   method: ["/api/free", 405, "This address is for programs"],
   nowhere: ["/nothing/here", 404, "There is no page here"],
+  link: ["/u/wrong", 404, "There is no upload link here"],
 };
 
 // Each error, light and dark, narrow and wide. axe is a script, which the pages don't allow.

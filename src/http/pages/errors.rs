@@ -113,6 +113,10 @@ fn page(
         message: match explained.code {
             // The message of the API names routes for programs.
             Code::UnknownRoute => "Nothing is at this address. Check the link for a typing error.",
+            Code::LinkUnknown => {
+                "This address is no valid upload link. Check it for a missing or changed letter, or ask for a new link \
+                 where you got it."
+            }
             _ => &explained.message,
         },
         next: Step::after(explained),
@@ -134,7 +138,8 @@ fn heading(code: Code, status: StatusCode) -> &'static str {
         Code::NotFound | Code::ImageGone => "There is no image here",
         Code::ImageRemoved | Code::RemovedForLegalReasons => "This image was removed",
         Code::UnknownRoute | Code::UnknownTier => "There is no page here",
-        Code::LinkUnknown | Code::CaseUnknown => "Nobody knows this link",
+        Code::LinkUnknown => "There is no upload link here",
+        Code::CaseUnknown => "Nobody knows this link",
         Code::PaymentRequired | Code::PaymentInvalid | Code::PaymentFailed => {
             "This address takes a payment"
         }

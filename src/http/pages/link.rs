@@ -8,7 +8,7 @@ use askama::Template;
 use super::super::{Site, links};
 use super::uploader::Uploader;
 use super::{Assets, Layout, minute, respond, uncached};
-use crate::model::link::Link;
+use crate::model::link::{Link, LinkId};
 use crate::system::clock::Timestamp;
 
 #[derive(Template)]
@@ -35,12 +35,24 @@ pub(in crate::http) fn page(
     let about = "An upload link: whoever has it uploads images, without a wallet.";
     let page = Page {
         layout: Layout::unlisted(site, assets, "Upload link", about),
-        uploader: Uploader::of_link(site, path.unwrap_or_default()),
+        uploader: Uploader::of_link(site, path.unwrap_or_default(), max_bytes(site, link)),
         sentence: sentence(link, now),
         curl: url.map(links::curl).unwrap_or_default(),
         url,
     };
     uncached(respond(site, StatusCode::OK, &page))
+}
+
+/// The largest image that the tier of a link takes, in bytes. `None`: the server does not have this
+/// tier any more.
+fn max_bytes(site: &Site, link: &Link) -> Option<u64> {
+    let tiers = site.tiers.now();
+    let tier = match link.id {
+        // A free link uploads to the free tier of the moment, whatever its name was.
+        LinkId::Free(_) => tiers.free(),
+        LinkId::Paid(_) => tiers.find(&link.tier),
+    };
+    tier.map(|tier| tier.max_bytes)
 }
 
 fn is_open(link: &Link, now: Timestamp) -> bool {

@@ -27,6 +27,9 @@ pub(super) struct Uploader<'a> {
     pub(super) action: &'a str,
     /// The tiers to choose from. Empty: the images go to `action`.
     pub(super) choices: Vec<Choice>,
+    /// The largest image that an upload link takes, in bytes and in words. `None`: the chosen tier
+    /// has the limit.
+    pub(super) limit: Option<(u64, SizeText)>,
     /// How long the first link of a private image lasts. `None`: uploads can't be private.
     pub(super) private: Option<String>,
     /// Whether metadata is removed from uploads.
@@ -76,16 +79,17 @@ impl<'a> Uploader<'a> {
         Self {
             choices,
             play_money: super::takes_play_money(site),
-            ..Self::of_link(site, super::upload::PATH)
+            ..Self::of_link(site, super::upload::PATH, None)
         }
     }
 
-    /// The form of an upload link at this path.
-    pub(super) fn of_link(site: &Site, action: &'a str) -> Self {
+    /// The form of an upload link at this path, which takes images of up to `max_bytes` bytes.
+    pub(super) fn of_link(site: &Site, action: &'a str, max_bytes: Option<u64>) -> Self {
         let images = &site.config.images;
         Self {
             action,
             choices: Vec::new(),
+            limit: max_bytes.map(|bytes| (bytes, SizeText(bytes))),
             private: images.private.then(|| time_in_words(images.link_ttl)),
             cleans: images.clean,
             play_money: false,
