@@ -5,6 +5,7 @@ use super::rows::Field;
 use super::{Db, DbError, from_row, in_tx, read_db, write_db};
 use crate::model::admin_log::Entry;
 use crate::model::ids::ImageId;
+use crate::model::image::ImageState;
 use crate::model::report::{Case, CaseState, Kind, MOST_KEPT, Reason, Report};
 use crate::system::clock::Timestamp;
 
@@ -73,8 +74,9 @@ const KEEP_REPORT: &str = "INSERT INTO reports (case_id, number, kind, reason, d
     received_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const COUNT_NETWORK: &str = "UPDATE cases SET networks = networks + 1 WHERE id = $1";
 
-/// Files the uploader's objection to a case that was upheld. `false`: the case is in another state,
-/// or has an objection already.
+/// Files the uploader's objection to a case that was upheld for copyright, and whose image is still
+/// removed because of it ([`Case::is_objectable`]). `false`: the case is another one, or has an
+/// objection already.
 ///
 /// # Errors
 /// [`DbError::Driver`].
@@ -106,7 +108,10 @@ pub async fn file_counter_notice(db: &Db, case: &str, notice: &Report) -> Result
 
 // The number of the objection follows those of the reports.
 const MARK_COUNTERED: &str = "UPDATE cases SET countered_ms = $2, reports = reports + 1 WHERE id = $1 \
-    AND state = 'upheld' AND countered_ms IS NULL RETURNING reports";
+    AND state = 'upheld' AND reason = 'copyright' AND countered_ms IS NULL \
+    AND EXISTS (SELECT 1 FROM images i JOIN removals r ON r.image_id = i.id \
+    WHERE i.id = cases.image_id AND i.state = 'removed' AND r.removed_ms <= cases.decided_ms) \
+    RETURNING reports";
 
 /// Decides an open case, and writes the entry in the operator's log with it. `false`: the case is
 /// not open.
@@ -158,7 +163,9 @@ const COUNT_UPHELD: &str =
 
 macro_rules! case_columns {
     () => {
-        "id, image_id, state, reason, wallet, reports, networks, opened_ms, decided_ms, decided_by, decision, countered_ms"
+        "id, image_id, state, reason, wallet, reports, networks, opened_ms, decided_ms, decided_by, decision, countered_ms, \
+         (SELECT i.state FROM images i WHERE i.id = cases.image_id) AS image_state, \
+         (SELECT r.removed_ms FROM removals r WHERE r.image_id = cases.image_id) AS removed_ms"
     };
 }
 
@@ -272,8 +279,10 @@ struct CaseRow {
     decided_by: Option<String>,
     decision: Option<String>,
     countered_ms: Option<i64>,
+    image_state: Option<String>,
+    removed_ms: Option<i64>,
 }
-from_row!(CaseRow: id, image_id, state, reason, wallet, reports, networks, opened_ms, decided_ms, decided_by, decision, countered_ms);
+from_row!(CaseRow: id, image_id, state, reason, wallet, reports, networks, opened_ms, decided_ms, decided_by, decision, countered_ms, image_state, removed_ms);
 
 impl TryFrom<CaseRow> for Case {
     type Error = DbError;
@@ -282,6 +291,10 @@ impl TryFrom<CaseRow> for Case {
         let field = Field {
             table: "cases",
             row: &row.id,
+        };
+        let image_state = match row.image_state.as_deref() {
+            None => None,
+            Some(state) => Some(field.with("image_state", ImageState::parse(state))?),
         };
         Ok(Self {
             image: field.with("image_id", ImageId::parse(&row.image_id))?,
@@ -295,6 +308,8 @@ impl TryFrom<CaseRow> for Case {
             decided_by: row.decided_by,
             decision: row.decision,
             countered_at: row.countered_ms.map(Timestamp::from_millis),
+            image_state,
+            removed_at: row.removed_ms.map(Timestamp::from_millis),
             id: row.id,
         })
     }

@@ -13,7 +13,7 @@ use super::{Site, delete, extract, json_body, limits, query};
 use crate::db::DbError;
 use crate::images::UploadError;
 use crate::model::ids::ImageId;
-use crate::model::report::{Case, CaseState, Reason};
+use crate::model::report::{Case, CaseState, ImageNow, Reason};
 use crate::model::signed_link::SignedLink;
 use crate::trust::reports::{Complaint, Objection};
 
@@ -100,22 +100,53 @@ pub(super) async fn case(
     let said: ObjectionRequest = json_body::read(payload, LONGEST_BODY, OBJECTION).await?;
     let objection = objection(said)?;
     prove_owner(&site, &request, &case).await?;
+    check_objectable(&case)?;
     let filed = site
         .reports
         .object(&case, objection)
         .await
         .map_err(failed)?;
-    if !filed {
-        let message = "This case has no removal to object to, or an objection to it is filed already. GET this URL to see its state.";
-        return Err(ApiError::bad(Code::CaseNotUpheld, message));
-    }
     let case = site
         .reports
         .find(&id)
         .await
         .map_err(failed)?
         .unwrap_or(case);
+    if !filed {
+        // Another request or the operator was faster.
+        check_objectable(&case)?;
+        return Err(nothing_to_object_to());
+    }
     Ok(HttpResponse::Ok().json(answer(&site, &case)))
+}
+
+/// Refuses an objection that the case does not take.
+fn check_objectable(case: &Case) -> Result<(), ApiError> {
+    if case.state != CaseState::Upheld {
+        return Err(nothing_to_object_to());
+    }
+    let message = match case.image_now() {
+        _ if case.reason != Reason::Copyright => {
+            "This case was not upheld for copyright, and an objection is for removals for copyright alone. Write to the operator in place of it: /abuse says how."
+        }
+        ImageNow::Removed if case.countered_at.is_some() => return Err(nothing_to_object_to()),
+        ImageNow::Removed => return Ok(()),
+        ImageNow::Served => {
+            "The image of this case is served again, so there is no removal to object to. Object only while the image is removed."
+        }
+        ImageNow::RemovedAgain => {
+            "The image of this case was restored, and is removed for another cause since. Object to the later case if it was upheld for copyright, or write to the operator."
+        }
+        ImageNow::Deleted => {
+            "The image of this case is deleted, so that nothing can be restored. Write to the operator if you object all the same."
+        }
+    };
+    Err(ApiError::bad(Code::CaseNotObjectable, message))
+}
+
+fn nothing_to_object_to() -> ApiError {
+    let message = "This case has no removal to object to, or an objection to it is filed already. GET this URL to see its state.";
+    ApiError::bad(Code::CaseNotUpheld, message)
 }
 
 /// The case with this number. A wrong number counts as a miss of the client.
@@ -264,6 +295,7 @@ fn answer(site: &Site, case: &Case) -> CaseAnswer {
         case: case.id.clone(),
         image: case.image.to_string(),
         state: case.state.as_str(),
+        image_state: case.image_now().as_str(),
         opened_at: case.opened_at.to_string(),
         decided_at: case.decided_at.map(|at| at.to_string()),
         objected_at: case.countered_at.map(|at| at.to_string()),
@@ -278,17 +310,30 @@ fn next(site: &Site, case: &Case) -> String {
         format!("{base}/api/abuse/{}", case.id),
         format!("{base}/abuse/{}", case.id),
     );
-    match (case.state, case.countered_at) {
+    match (case.state, case.image_now()) {
         (CaseState::Open, _) if case.reason == Reason::Csam => format!(
             "The operator looks at this case before all others, and reports what the law demands. If a child is in danger now, call the police. {page} shows the decision."
         ),
         (CaseState::Open, _) => format!(
             "The operator looks at the image and decides: it is removed or stays. Reports alone remove nothing. {page} shows the decision."
         ),
-        (CaseState::Upheld, None) => format!(
-            "The image was removed. If it is yours and was removed for copyright by mistake, object with POST {url}."
+        (CaseState::Upheld, ImageNow::Served) => {
+            "The image was removed, and the operator has restored it. Report it again if you know more.".to_owned()
+        }
+        (CaseState::Upheld, ImageNow::RemovedAgain) => {
+            "The image was removed and restored, and is removed for another cause since. This case is closed.".to_owned()
+        }
+        (CaseState::Upheld, ImageNow::Deleted) => {
+            "The image is deleted. It does not come back, and this case is closed.".to_owned()
+        }
+        (CaseState::Upheld, ImageNow::Removed)
+            if case.is_objectable() && case.countered_at.is_some() => "The uploader objected, and the operator forwards the objection to who sent the notice. The image is restored after 10 to 14 business days unless a court is asked, or the image ends before.".to_owned(),
+        (CaseState::Upheld, ImageNow::Removed) if case.is_objectable() => format!(
+            "The image was removed for copyright. If it is yours and was removed by mistake, object with POST {url}."
         ),
-        (CaseState::Upheld, Some(_)) => "The uploader objected, and the operator forwards the objection to who sent the notice. The image is restored after 10 to 14 business days unless a court is asked.".to_owned(),
+        (CaseState::Upheld, ImageNow::Removed) => format!(
+            "The image was removed. If it is yours and was removed by mistake, write to the operator: {base}/abuse says how."
+        ),
         (CaseState::Dismissed, _) => "The operator found no reason to remove the image. Report it again if you know more.".to_owned(),
     }
 }

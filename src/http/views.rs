@@ -464,6 +464,9 @@ pub(super) struct CaseAnswer {
     /// Whether the operator has decided, and how.
     #[schemars(extend("enum" = ["open", "upheld", "dismissed"]))]
     pub(super) state: &'static str,
+    /// What has become of the image: a removed one may be restored, and a deleted one never comes back.
+    #[schemars(extend("enum" = ["served", "removed", "deleted"]))]
+    pub(super) image_state: &'static str,
     /// When the first report came in.
     #[schemars(extend("format" = "date-time"))]
     pub(super) opened_at: String,

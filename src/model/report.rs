@@ -1,6 +1,7 @@
 //! Reports of images, and the cases that they become.
 
 use super::ids::ImageId;
+use super::image::ImageState;
 use crate::system::clock::Timestamp;
 
 /// The most reports of a case whose words are kept. Further ones are only counted.
@@ -170,6 +171,30 @@ impl CaseState {
     }
 }
 
+/// What has become of the image of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageNow {
+    /// The image is served: it was never removed, or is restored.
+    Served,
+    /// The image is removed, and was so when the case was decided.
+    Removed,
+    /// The image is removed, but was restored between the decision and this removal.
+    RemovedAgain,
+    /// The image is deleted or being deleted, or its records are erased. It never comes back.
+    Deleted,
+}
+
+impl ImageNow {
+    /// The name in responses. It does not tell a second removal from the first.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Removed | Self::RemovedAgain => "removed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 /// All reports of one image until somebody decides them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -197,6 +222,41 @@ pub struct Case {
     pub decision: Option<String>,
     /// When the uploader objected.
     pub countered_at: Option<Timestamp>,
+    /// The state of the image at the time of the query; `None`: its records are erased.
+    pub image_state: Option<ImageState>,
+    /// When the image was removed; `None`: it has no removal.
+    pub removed_at: Option<Timestamp>,
+}
+
+impl Case {
+    /// What has become of the image.
+    pub fn image_now(&self) -> ImageNow {
+        match self.image_state {
+            Some(ImageState::Live) => ImageNow::Served,
+            Some(ImageState::Pending | ImageState::Removed) => {
+                let is_later = self
+                    .removed_at
+                    .zip(self.decided_at)
+                    .is_some_and(|(removed, decided)| removed > decided);
+                if is_later {
+                    ImageNow::RemovedAgain
+                } else {
+                    ImageNow::Removed
+                }
+            }
+            Some(ImageState::Discarded | ImageState::Deleting | ImageState::Deleted) | None => {
+                ImageNow::Deleted
+            }
+        }
+    }
+
+    /// Whether the uploader may object: the case was upheld for copyright, and its image is still
+    /// removed because of it. It does not matter here whether an objection was filed already.
+    pub fn is_objectable(&self) -> bool {
+        self.state == CaseState::Upheld
+            && self.reason == Reason::Copyright
+            && self.image_now() == ImageNow::Removed
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +272,100 @@ mod tests {
             assert_eq!(CaseState::parse(state.as_str()), Some(state));
         }
         assert_eq!(Reason::parse("spam"), None);
+    }
+
+    fn upheld(
+        reason: Reason,
+        image_state: Option<ImageState>,
+        removed_ms: Option<i64>,
+    ) -> Option<Case> {
+        Some(Case {
+            id: "4f1d2a90c37be865".to_owned(),
+            image: ImageId::parse("k3v9Qw2mZr7T")?,
+            state: CaseState::Upheld,
+            reason,
+            wallet: None,
+            reports: 1,
+            networks: 1,
+            opened_at: Timestamp::from_millis(0),
+            decided_at: Some(Timestamp::from_millis(10)),
+            decided_by: None,
+            decision: None,
+            countered_at: None,
+            image_state,
+            removed_at: removed_ms.map(Timestamp::from_millis),
+        })
+    }
+
+    #[test]
+    fn an_uploader_objects_only_to_a_removal_for_copyright_that_lasts() {
+        let copyright = Reason::Copyright;
+        for (reason, state, removed_ms, now, may_object) in [
+            (
+                copyright,
+                Some(ImageState::Removed),
+                Some(10),
+                ImageNow::Removed,
+                true,
+            ),
+            (
+                copyright,
+                Some(ImageState::Removed),
+                Some(5),
+                ImageNow::Removed,
+                true,
+            ),
+            (
+                copyright,
+                Some(ImageState::Removed),
+                Some(11),
+                ImageNow::RemovedAgain,
+                false,
+            ),
+            (
+                copyright,
+                Some(ImageState::Live),
+                None,
+                ImageNow::Served,
+                false,
+            ),
+            (
+                copyright,
+                Some(ImageState::Live),
+                Some(10),
+                ImageNow::Served,
+                false,
+            ),
+            (
+                copyright,
+                Some(ImageState::Deleting),
+                Some(10),
+                ImageNow::Deleted,
+                false,
+            ),
+            (
+                copyright,
+                Some(ImageState::Deleted),
+                Some(10),
+                ImageNow::Deleted,
+                false,
+            ),
+            (copyright, None, None, ImageNow::Deleted, false),
+            (
+                Reason::Csam,
+                Some(ImageState::Removed),
+                Some(10),
+                ImageNow::Removed,
+                false,
+            ),
+        ] {
+            let case = upheld(reason, state, removed_ms).unwrap();
+            assert_eq!(
+                (case.image_now(), case.is_objectable()),
+                (now, may_object),
+                "{reason:?} {state:?} {removed_ms:?}"
+            );
+        }
     }
 
     #[test]

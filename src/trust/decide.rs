@@ -18,10 +18,10 @@ use crate::system::clock::Timestamp;
 
 /// The most cases on one page.
 pub const MOST_CASES: u32 = 1000;
-/// Ten and fourteen business days, counted as calendar days: within this time after an objection the
-/// image is restored, unless a court is asked (17 U.S.C. § 512(g)(2)(C)).
-const RESTORED_AFTER: [Duration; 2] =
-    [Duration::from_hours(14 * 24), Duration::from_hours(20 * 24)];
+/// The fewest and the most business days after an objection within which the image is restored,
+/// unless a court is asked (17 U.S.C. § 512(g)(2)(C)).
+const RESTORED_AFTER: [u32; 2] = [10, 14];
+const DAY: Duration = Duration::from_hours(24);
 
 /// A case with what people wrote, as the operator sees it.
 #[derive(Debug, Serialize)]
@@ -33,6 +33,8 @@ pub struct CaseView {
     pub image: String,
     /// `open`, `upheld` or `dismissed`.
     pub state: &'static str,
+    /// What has become of the image: `served`, `removed` or `deleted`.
+    pub image_state: &'static str,
     /// The gravest reason among the reports.
     pub reason: &'static str,
     /// The wallet that uploaded the image.
@@ -51,7 +53,8 @@ pub struct CaseView {
     pub decision: Option<String>,
     /// When the uploader objected.
     pub objected_at: Option<Timestamp>,
-    /// The first and the last day on which the image is restored after an objection.
+    /// The first and the last day on which the image is restored after an objection. `None`: nobody
+    /// objected, or the image is not removed for copyright because of this case any more.
     pub restore_between: Option<[Timestamp; 2]>,
     /// What people wrote; only where one case is shown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -78,11 +81,14 @@ pub struct WordsView {
 
 impl CaseView {
     fn new(case: Case, words: Vec<Report>) -> Self {
-        let between = |at: Timestamp| RESTORED_AFTER.map(|time| at.plus(time));
+        let between = |at: Timestamp| RESTORED_AFTER.map(|count| business_days_after(at, count));
+        let image_state = case.image_now().as_str();
+        let waiting_since = case.countered_at.filter(|_| case.is_objectable());
         Self {
             case: case.id,
             image: case.image.to_string(),
             state: case.state.as_str(),
+            image_state,
             reason: case.reason.as_str(),
             wallet: case.wallet,
             reports: case.reports,
@@ -92,7 +98,7 @@ impl CaseView {
             decided_by: case.decided_by,
             decision: case.decision,
             objected_at: case.countered_at,
-            restore_between: case.countered_at.map(between),
+            restore_between: waiting_since.map(between),
             words: words.into_iter().map(WordsView::new).collect(),
         }
     }
@@ -110,6 +116,27 @@ impl WordsView {
             received_at: report.received_at,
         }
     }
+}
+
+/// The instant `count` business days after `at`, at the same time of day. Business days are Monday to
+/// Friday in UTC, and public holidays count as well. The day of `at` itself doesn't count.
+fn business_days_after(at: Timestamp, count: u32) -> Timestamp {
+    (0..count).fold(at, |day, _| {
+        let mut next = day.plus(DAY);
+        if weekday(next) == 5 {
+            next = next.plus(DAY);
+        }
+        if weekday(next) == 6 {
+            next = next.plus(DAY);
+        }
+        next
+    })
+}
+
+/// The day of the week in UTC: 0 is Monday, 6 is Sunday.
+const fn weekday(at: Timestamp) -> i64 {
+    // 1 January 1970 was a Thursday.
+    (at.seconds().div_euclid(24 * 60 * 60) + 3).rem_euclid(7)
 }
 
 impl Trust {
@@ -142,6 +169,7 @@ impl Trust {
     }
 
     /// Upholds an open case: its image is removed, with a hold if one is named, and with these blocks.
+    /// An image that is removed already by law stays removed by law.
     /// The wallet of the image is blocked if this is its last case that `trust.strikes` allows.
     ///
     /// # Errors
@@ -155,7 +183,10 @@ impl Trust {
         by: &By,
     ) -> Result<(), ActError> {
         let found = self.undecided(case).await?;
-        match self.remove(&found.image, ground, hold, block, by).await {
+        match self
+            .remove_upheld(&found.image, ground, hold, block, by)
+            .await
+        {
             // The uploader, the expiry or the operator was faster.
             Ok(())
             | Err(
@@ -234,5 +265,44 @@ impl Trust {
             "a wallet is blocked for repeated cases"
         );
         Ok(blocks::block(&self.db, &by.actor, &[block], now).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn business_days_are_monday_to_friday() {
+        for (objected, first, last) in [
+            // Sunday, and then each day of the week.
+            ("2026-11-29", "2026-12-11", "2026-12-17"),
+            ("2026-11-30", "2026-12-14", "2026-12-18"),
+            ("2026-12-01", "2026-12-15", "2026-12-21"),
+            ("2026-12-02", "2026-12-16", "2026-12-22"),
+            ("2026-12-03", "2026-12-17", "2026-12-23"),
+            ("2026-12-04", "2026-12-18", "2026-12-24"),
+            ("2026-12-05", "2026-12-18", "2026-12-24"),
+            ("2026-12-06", "2026-12-18", "2026-12-24"),
+        ] {
+            for time in ["00:00:00.000Z", "12:30:00.000Z", "23:59:59.999Z"] {
+                let at = |day: &str| Timestamp::parse(&format!("{day}T{time}")).unwrap();
+                let found = RESTORED_AFTER.map(|count| business_days_after(at(objected), count));
+                assert_eq!(found, [at(first), at(last)], "{objected}T{time}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_week_begins_on_monday() {
+        for (day, expected) in [
+            ("1970-01-01", 3),
+            ("1969-12-31", 2),
+            ("2026-11-29", 6),
+            ("2026-11-30", 0),
+        ] {
+            let at = Timestamp::parse(&format!("{day}T00:00:00Z")).unwrap();
+            assert_eq!(weekday(at), expected, "{day}");
+        }
     }
 }

@@ -42,14 +42,53 @@ impl Trust {
         block: &[BlockOf],
         by: &By,
     ) -> Result<(), ActError> {
-        let blocks = &self.blocks_of(id, block, by).await?;
+        let blocks = self.blocks_of(id, block, by).await?;
+        self.remove_with(id, Some(ground), hold, &blocks, by).await
+    }
+
+    /// Removes the image of a case that is upheld. An image that is removed already keeps its ground
+    /// and reason, unless `ground` is a legal demand: a case never turns 451 into 404.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub(super) async fn remove_upheld(
+        &self,
+        id: &ImageId,
+        ground: Ground,
+        hold: Option<Duration>,
+        block: &[BlockOf],
+        by: &By,
+    ) -> Result<(), ActError> {
+        let blocks = self.blocks_of(id, block, by).await?;
+        if ground == Ground::Policy {
+            // Without a ground, only an image that is removed already fits.
+            match self.remove_with(id, None, hold, &blocks, by).await {
+                Err(ActError::Unfit {
+                    state: ImageState::Live | ImageState::Pending,
+                    ..
+                }) => {}
+                done => return done,
+            }
+        }
+        self.remove_with(id, Some(ground), hold, &blocks, by).await
+    }
+
+    /// Removes an image with these blocks. `ground` as in [`Order::ground`].
+    async fn remove_with(
+        &self,
+        id: &ImageId,
+        ground: Option<Ground>,
+        hold: Option<Duration>,
+        blocks: &[Block],
+        by: &By,
+    ) -> Result<(), ActError> {
         let entries = &entries(&by.actor, blocks);
         let until = hold.map(|hold| self.clock.now().plus(hold));
         let targets: Vec<String> = blocks.iter().map(|it| it.target.to_string()).collect();
         let details = json!({"ground": ground, "holdUntil": until, "blocked": targets});
         let entry = by.entry(Act::Remove, id, details);
         let order = Order {
-            ground: Some(ground),
+            ground,
             hold_until: until,
             is_cached: self.cdn.is_some(),
             entry: &entry,

@@ -88,7 +88,8 @@ impl Reports {
         rows::find(&self.db, id).await
     }
 
-    /// Files the uploader's objection. `false`: the case was not upheld, or has an objection.
+    /// Files the uploader's objection. `false`: the case takes none ([`Case::is_objectable`]), or has
+    /// one already.
     ///
     /// # Errors
     /// [`DbError`].

@@ -123,6 +123,35 @@ async fn held_content_survives_expiry_reaper_owner_and_renewal_and_waits_for_a_w
 }
 
 #[tokio::test]
+async fn a_time_without_a_hold_is_refused() {
+    let app = with_admin().spawn().await;
+    let image = app.upload_free(pictures::png(20, 20)).await;
+    let id = image.field("id");
+    let report = json!({"image": id, "reason": "other"}).to_string();
+    let kind = [("content-type", "application/json")];
+    let case = app.send("POST", "/api/abuse", &kind, report).await;
+    let uphold = format!("/cases/{}/uphold", case.field("case"));
+    for extra in [json!({"for": "1d"}), json!({"for": "1d", "hold": false})] {
+        let mut body = json!({"reason": "a test", "as": "ada"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        for refused in [
+            app.act(&id, "remove", extra).await,
+            app.admin("POST", &uphold, &body).await,
+        ] {
+            assert_eq!(
+                (refused.status, refused.error()),
+                (400, "bad_request".to_owned())
+            );
+            let text = refused.json()["message"].to_string();
+            assert!(text.contains("hold is missing or false"), "{text}");
+        }
+    }
+    assert_eq!(app.get(&image.field("url")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_released_image_is_served_again_with_the_same_bytes() {
     let app = with_admin().spawn().await;
     let picture = pictures::png(20, 20);

@@ -53,6 +53,8 @@ async fn a_plain_server_promises_no_more_than_it_has() {
             "unless it was uploaded as private",
             "without its metadata",
             "the wallet that paid and the transaction",
+            "Not kept: network addresses, file names.",
+            "kept only where a report, a formal notice of copyright or an objection gives them",
             "sets no cookies and uses no analytics",
             "over HTTP without encryption",
             if cfg!(feature = "test-s3") {
@@ -75,6 +77,7 @@ async fn a_plain_server_promises_no_more_than_it_has() {
             "Everything is sent over HTTPS",
             "A scanner of the operator",
             "Cloudflare's scanner",
+            "Not kept: names",
         ],
     );
     let terms = text_of(&app, "/terms").await;
@@ -109,11 +112,14 @@ async fn a_plain_server_promises_no_more_than_it_has() {
         &[
             "Article 6(1)(b)",
             "365 days after its deletion",
+            "The service stores no network addresses",
+            "only where a report, a formal notice of copyright or an objection gives them",
+            "the full name, postal address and contact that its sender wrote",
             "a removed one 30 days",
             "You may ask what is stored of you",
         ],
     );
-    assert_keeps_silent(&privacy, &["Cloudflare"]);
+    assert_keeps_silent(&privacy, &["Cloudflare", "stores no names"]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pixtoll::db::reports;
+use pixtoll::model::ids::ImageId;
 use pixtoll::model::removal::Ground;
 use pixtoll::model::report::{CaseState, Kind, Reason};
 use pixtoll::system::clock::Clock;
@@ -68,6 +69,15 @@ impl TestApp {
             body.to_string(),
         )
         .await
+    }
+}
+
+impl TestApp {
+    /// Checks what everybody is told of a case.
+    async fn assert_case(&self, case: &str, image_state: &str, next: &str) {
+        let shown = self.get(&format!("/api/abuse/{case}")).await;
+        assert_eq!(shown.field("imageState"), image_state);
+        assert!(shown.field("next").contains(next), "{}", shown.text());
     }
 }
 
@@ -341,8 +351,41 @@ async fn an_uploader_objects_once_to_a_removal() {
         kept.last().unwrap().contact.as_deref(),
         Some("uma@example.org")
     );
+    let shown = app.app.trust.reported(&case).await.unwrap();
+    assert_eq!(shown.image_state, "removed");
+    assert!(shown.restore_between.is_some());
     let twice = app.object_to(&case, &token, &objection()).await;
     assert_eq!(twice.field("error"), "case_not_upheld");
+
+    // After the restore, nothing promises another one.
+    app.advance(Duration::from_secs(60));
+    let by = By::new("ada", "no court was asked").unwrap();
+    let id = ImageId::parse(&uploaded.field("id")).unwrap();
+    app.app.trust.restore(&id, &by).await.unwrap();
+    app.assert_case(&case, "served", "the operator has restored it")
+        .await;
+    let shown = app.app.trust.reported(&case).await.unwrap();
+    assert_eq!((shown.image_state, shown.restore_between), ("served", None));
+    let page = app.get(&format!("/abuse/{case}")).await.text();
+    assert!(
+        page.contains("The image was removed, and is restored"),
+        "{page}"
+    );
+
+    // A later removal is of another cause.
+    app.advance(Duration::from_secs(1));
+    app.app
+        .trust
+        .remove(&id, Ground::Policy, None, &[], &by)
+        .await
+        .unwrap();
+    app.assert_case(&case, "removed", "removed for another cause")
+        .await;
+    let shown = app.app.trust.reported(&case).await.unwrap();
+    assert_eq!(
+        (shown.image_state, shown.restore_between),
+        ("removed", None)
+    );
 
     let unknown = app
         .object_to("0123456789abcdef", &token, &objection())
@@ -351,6 +394,91 @@ async fn an_uploader_objects_once_to_a_removal() {
         (unknown.status, unknown.field("error")),
         (404, "case_unknown".to_owned())
     );
+}
+
+#[tokio::test]
+async fn an_objection_is_for_a_removal_for_copyright_that_lasts() {
+    let app = behind_a_proxy().await;
+    let refused = async |case: &str, token: &str, said: &str| {
+        let answer = app.object_to(case, token, &objection()).await;
+        assert_eq!(
+            (answer.status, answer.field("error")),
+            (409, "case_not_objectable".to_owned())
+        );
+        assert_eq!(answer.json()["action"]["type"], "contact");
+        assert!(answer.text().contains(said), "{}", answer.text());
+        let found = reports::find(app.db(), case).await.unwrap().unwrap();
+        assert_eq!(found.countered_at, None);
+    };
+    let upheld = async |reason: &str, seed| {
+        let uploaded = app.upload_free(pictures::png_seeded(4, 4, seed)).await;
+        let body = json!({"image": uploaded.field("id"), "reason": reason});
+        let case = app.report(&body).await.field("case");
+        app.decide(&case, CaseState::Upheld).await;
+        let id = ImageId::parse(&uploaded.field("id")).unwrap();
+        (case, id, uploaded.field("deleteToken"))
+    };
+    let by = By::new("ada", "a test").unwrap();
+
+    let (case, _, token) = upheld("csam", 1).await;
+    refused(&case, &token, "not upheld for copyright").await;
+    app.assert_case(&case, "removed", "write to the operator")
+        .await;
+
+    let (case, id, token) = upheld("copyright", 2).await;
+    app.assert_case(&case, "removed", "object with POST").await;
+    app.app.trust.restore(&id, &by).await.unwrap();
+    refused(&case, &token, "is served again").await;
+    app.advance(Duration::from_secs(1));
+    let trust = &app.app.trust;
+    trust
+        .remove(&id, Ground::Policy, None, &[], &by)
+        .await
+        .unwrap();
+    refused(&case, &token, "removed for another cause").await;
+
+    let (case, id, token) = upheld("copyright", 3).await;
+    let path = format!("/api/images/{id}");
+    let deleted = app
+        .send("DELETE", &path, &[("X-Delete-Token", &token)], "")
+        .await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    refused(&case, &token, "is deleted").await;
+    app.assert_case(&case, "deleted", "does not come back")
+        .await;
+    let page = app.get(&format!("/abuse/{case}")).await.text();
+    assert!(page.contains("The image is deleted"), "{page}");
+}
+
+#[tokio::test]
+async fn an_upheld_case_leaves_a_legal_removal_as_it_is() {
+    let app = behind_a_proxy().await;
+    let by = By::new("ada", "court order 4711").unwrap();
+    for (seed, removed, upheld, status) in [
+        (1, Some(Ground::Legal), Ground::Policy, 451),
+        (2, Some(Ground::Policy), Ground::Legal, 451),
+        (3, Some(Ground::Policy), Ground::Policy, 404),
+        (4, None, Ground::Policy, 404),
+        (5, None, Ground::Legal, 451),
+    ] {
+        let uploaded = app.upload_free(pictures::png_seeded(4, 4, seed)).await;
+        let id = ImageId::parse(&uploaded.field("id")).unwrap();
+        let body = json!({"image": uploaded.field("id"), "reason": "other"});
+        let case = app.report(&body).await.field("case");
+        let trust = &app.app.trust;
+        if let Some(ground) = removed {
+            trust.remove(&id, ground, None, &[], &by).await.unwrap();
+        }
+        trust.uphold(&case, upheld, None, &[], &by).await.unwrap();
+        let link = app.get(&uploaded.field("url")).await;
+        assert_eq!(link.status, status, "{removed:?}, {upheld:?}");
+        // An explicit removal takes the new ground.
+        trust
+            .remove(&id, Ground::Policy, None, &[], &by)
+            .await
+            .unwrap();
+        assert_eq!(app.get(&uploaded.field("url")).await.status, 404);
+    }
 }
 
 #[tokio::test]

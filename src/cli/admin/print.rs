@@ -89,11 +89,12 @@ pub(super) fn reported(cases: &[CaseView], json: bool, out: &mut impl Write) -> 
         }
         writeln!(
             out,
-            "{}  {}  {}  image {}  reports: {}, networks: {}  since {}",
+            "{}  {}  {}  image {} ({})  reports: {}, networks: {}  since {}",
             case.case,
             case.state,
             case.reason,
             case.image,
+            case.image_state,
             case.reports,
             case.networks,
             case.opened_at
@@ -103,8 +104,17 @@ pub(super) fn reported(cases: &[CaseView], json: bool, out: &mut impl Write) -> 
         {
             writeln!(out, "  decided   {at} by {by}: {why}")?;
         }
-        if let (Some(at), Some([first, last])) = (&case.objected_at, &case.restore_between) {
-            writeln!(out, "  objected  {at}; restore between {first} and {last}")?;
+        if let Some(at) = &case.objected_at {
+            let next = match (&case.restore_between, case.image_state) {
+                (Some([first, last]), _) => format!("restore between {first} and {last}"),
+                (None, "served") => "the image is restored already".to_owned(),
+                (None, "deleted") => "the image is deleted, so nothing can be restored".to_owned(),
+                (None, _) => {
+                    "no restore is due: the image is not removed for copyright because of this case"
+                        .to_owned()
+                }
+            };
+            writeln!(out, "  objected  {at}; {next}")?;
         }
         for words in &case.words {
             let reason = words.reason.unwrap_or(words.kind);

@@ -73,6 +73,16 @@ fn the_document_holds_every_key_as_it_is_described() {
         let keys = describe::all().filter(|info| info.parts().0 == section);
         tables.insert(section, table(keys, |info| info.name));
     }
+    // A table that stood twice would be written anew in its first place alone.
+    let mut places: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("<!-- generated: ")?.strip_suffix(" -->"))
+        .collect();
+    places.sort_unstable();
+    assert!(
+        places.iter().eq(tables.keys()),
+        "docs/configuration.md has a place for each table once, and for no other: {places:?}"
+    );
     let mut fresh = text.clone();
     for (name, table) in tables {
         let begin = format!("<!-- generated: {name} -->\n");

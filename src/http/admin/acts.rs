@@ -39,7 +39,7 @@ pub(super) struct Act {
     legal: bool,
     /// Whether a removal also holds the content.
     #[serde(default)]
-    pub(super) hold: bool,
+    hold: bool,
     /// What a removal also blocks: `content`, `wallet`.
     #[serde(default)]
     pub(super) block: Vec<BlockOf>,
@@ -70,8 +70,20 @@ impl Act {
         self.legal.then_some(Ground::Legal)
     }
 
-    pub(super) fn time(&self, usual: Duration) -> Result<Duration, AdminError> {
+    fn time(&self, usual: Duration) -> Result<Duration, AdminError> {
         self.time.as_deref().map_or(Ok(usual), time)
+    }
+
+    /// How long a removal holds the content; `None`: it holds nothing.
+    pub(super) fn hold_of_removal(&self, usual: Duration) -> Result<Option<Duration>, AdminError> {
+        match (self.hold, &self.time) {
+            (true, _) => self.time(usual).map(Some),
+            (false, None) => Ok(None),
+            (false, Some(_)) => Err(AdminError::Bad(
+                "for says how long a hold lasts, but this removal holds nothing: hold is missing or false. Send \"hold\": true as well, or leave for out; a removal without a hold has no end."
+                    .to_owned(),
+            )),
+        }
     }
 
     fn fate(&self) -> Result<Fate, AdminError> {
@@ -120,8 +132,7 @@ pub(super) async fn remove(
     payload: Payload,
 ) -> Result<HttpResponse, AdminError> {
     let (id, act) = (image_id(&id)?, Act::read(payload).await?);
-    let time = act.time(site.trust.preserve())?;
-    let hold = act.hold.then_some(time);
+    let hold = act.hold_of_removal(site.trust.preserve())?;
     let ground = act.ground().unwrap_or(Ground::Policy);
     let by = act.by()?;
     site.trust

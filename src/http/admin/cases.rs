@@ -35,8 +35,7 @@ pub(super) async fn uphold(
     payload: Payload,
 ) -> Result<HttpResponse, AdminError> {
     let act = Act::read(payload).await?;
-    let time = act.time(site.trust.preserve())?;
-    let hold = act.hold.then_some(time);
+    let hold = act.hold_of_removal(site.trust.preserve())?;
     let ground = act.ground().unwrap_or(Ground::Policy);
     site.trust
         .uphold(&case, ground, hold, &act.block, &act.by()?)

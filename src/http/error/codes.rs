@@ -207,6 +207,8 @@ codes! {
         "The image cannot be renewed on these terms: it is permanent, too large for the tier, already kept long enough, or the operator removed it.";
     CaseNotUpheld "case_not_upheld" 409 No [FixRequest]
         "There is nothing to object to: the case is open or was dismissed, or an objection was filed.";
+    CaseNotObjectable "case_not_objectable" 409 No [Contact]
+        "The case takes no objection: it was not upheld for copyright, or its image is not removed because of it any more.";
     ImageHeld "image_held" 409 No [Contact]
         "The image is under review by the operator.";
     RenewalInProgress "renewal_in_progress" 409 No [Retry]
