@@ -587,15 +587,6 @@ pub async fn clear_owed(db: &Db, grant: &Grant) -> Result<bool, DbError> {
     Ok(!resolved)
 }
 
-/// Whether the payer may receive the goods of a payment: the operator did not resolve it otherwise.
-///
-/// # Errors
-/// [`DbError::Driver`].
-pub async fn is_due(db: &Db, grant: &Grant) -> Result<bool, DbError> {
-    let (_, resolved) = find_owed(db, grant.payment_id.as_str()).await?;
-    Ok(!resolved)
-}
-
 /// Whether goods of a payment are owed, and whether the operator resolved that.
 async fn find_owed(db: &Db, id: &str) -> Result<(bool, bool), DbError> {
     let found: Option<(bool, bool)> = read_db!(db, |pool| sqlx::query_as(FIND_OWED)

@@ -43,7 +43,7 @@ impl Payments {
                 return Err(self.refuse_void(row).await?);
             }
             if grant.product.kind == ProductKind::Link {
-                let Some(goods) = self.link(row, &grant).await? else {
+                let Some(goods) = self.link(&grant).await? else {
                     continue;
                 };
                 return Ok(Sold {
@@ -88,7 +88,7 @@ impl Payments {
                 });
             }
             if let Some(goods) = self.token(&grant).await? {
-                if !self.ledger.delivered(row, &grant).await? {
+                if !self.ledger.delivered(&grant).await? {
                     return Err(PayError::Resolved);
                 }
                 return Ok(Sold {
@@ -129,13 +129,13 @@ impl Payments {
 
     /// Returns the link of a grant while it takes uploads, or once all of them are used. Otherwise
     /// the next one replaces it. `None`: the grant changed; look at it again.
-    async fn link(&self, row: &Payment, grant: &Grant) -> Result<Option<Goods>, PayError> {
+    async fn link(&self, grant: &Grant) -> Result<Option<Goods>, PayError> {
         if grant.used < grant.product.uses && !self.is_open_link(grant) {
             self.replace_token(grant).await?;
             return Ok(None);
         }
         let link = Link::of_grant(&self.secrets, grant).ok_or(PayError::Pending)?;
-        if !self.ledger.delivered(row, grant).await? {
+        if !self.ledger.delivered(grant).await? {
             return Err(PayError::Resolved);
         }
         Ok(Some(Goods::Link(link)))

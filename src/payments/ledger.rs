@@ -497,13 +497,9 @@ impl Ledger {
         self.images.screen_late(image, is_again).await
     }
 
-    /// The goods of a settled payment are about to be returned, so they are no longer owed. A wallet
-    /// that is blocked can't use them, so they stay owed to it. `false`: the operator has made up for
-    /// them otherwise.
-    pub(super) async fn delivered(&self, row: &Payment, grant: &Grant) -> Result<bool, DbError> {
-        if self.images.refuse_wallet(&row.authorization.from).is_err() {
-            return rows::is_due(&self.db, grant).await;
-        }
+    /// The goods of a settled payment are about to be returned, so they are no longer owed. `false`:
+    /// the operator has made up for them otherwise.
+    pub(super) async fn delivered(&self, grant: &Grant) -> Result<bool, DbError> {
         kill_point!("owed.clear.before");
         let is_due = rows::clear_owed(&self.db, grant).await?;
         kill_point!("owed.clear.after");

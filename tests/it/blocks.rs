@@ -298,23 +298,27 @@ async fn a_pdq_block_between_settle_and_publish_withholds_a_paid_image() {
 }
 
 #[tokio::test]
-async fn what_a_wallet_paid_for_while_it_was_blocked_stays_owed_until_it_is_used() {
+async fn a_refund_takes_back_what_a_wallet_paid_for_while_it_was_blocked() {
     let app = TestApp::spawn().await;
     let image = pictures::png(8, 8);
     let wallet = Target::Wallet(app.wallet.address());
     let (payment, answer) = pay_while_blocked(&app, &image, wallet).await;
     let token = answer.token();
-    let withheld = ["a block withholds the image of this upload"];
-    assert_eq!(owed(&app).await, withheld);
-    // Asking again, or trying to use it, changes nothing.
-    assert_eq!(app.pay_with(&payment, &image).await.token(), token);
     let refused = app.upload_with(&token, image.clone()).await;
     assert_eq!(refused.verdict().1, "wallet_blocked");
-    assert_eq!(owed(&app).await, withheld);
+    let made = repay(&app, &payment, 10_000).await.to_string();
+    let args = ["--as", "ada", "--transaction", &made];
+    let (code, text) = refund(&app, &payment, &args).await;
+    assert_eq!(code, 0, "{text}");
+    let log = admin_log::page_from(app.db(), 1, 10).await.unwrap();
+    let last = log.last().unwrap();
+    assert_eq!((last.act.as_str(), last.actor.as_str()), ("refund", "ada"));
+    // The refund outlasts the block.
     unblock_now(&app, &wallet).await;
-    assert_eq!(app.upload_with(&token, image).await.status, 200);
-    assert!(owed(&app).await.is_empty());
-    assert_eq!(app.transfers().await.len(), 1);
+    assert_ne!(app.upload_with(&token, image.clone()).await.status, 200);
+    let again = app.pay_with(&payment, &image).await;
+    let resolved = (409, "payment_resolved".to_owned(), Some(true));
+    assert_eq!(again.verdict(), resolved, "{}", again.text());
     assert!(app.check_ledger().await.is_balanced());
 }
 

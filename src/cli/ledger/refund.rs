@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use alloy_primitives::B256;
 use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::super::admin::user_name;
 use super::stamped_chains;
@@ -34,7 +35,7 @@ pub struct RefundArgs {
     #[arg(long, conflicts_with_all = ["reason", "keep_goods"])]
     cancel: bool,
     /// Who acts, for the operator's log. The default is the name of the operating system's user.
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(long = "as", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     actor: Option<String>,
 }
 
